@@ -1,0 +1,1 @@
+"""headrace serves LangGraph agents over HTTP from FastAPI and Postgres."""

@@ -1,0 +1,65 @@
+"""The database URL: found, cleaned of driver suffixes, and never logged with its password."""
+
+import re
+
+from psycopg import ProgrammingError
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from headrace.errors import StartupRefusal
+from headrace.settings import DatabaseSettings
+
+#: ``postgresql+psycopg://`` and the like are SQLAlchemy's; libpq knows only the plain scheme.
+_DRIVER_SUFFIX = re.compile(r"^(postgres(?:ql)?)\+[a-z0-9_]+://", re.IGNORECASE)
+
+#: libpq's TCP settings: a silent peer is given up after about a minute, not two hours (N1).
+_KEEPALIVE: dict[str, int] = {
+    "keepalives": 1,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
+
+
+def connection_string(settings: DatabaseSettings, *, migrations: bool = False) -> str:
+    """The libpq connection string with headrace's defaults under what the URL itself says.
+
+    :raises StartupRefusal: HR303 when there is no URL, HR304 when libpq cannot read it.
+    """
+    secret = (migrations and settings.migration_url) or settings.url
+    if secret is None:
+        raise StartupRefusal(
+            "HR303",
+            where="DATABASE_URL",
+            what="no database is configured",
+            remedy="Set it to postgresql://user:password@host/database, or start `headrace dev`,"
+            " which brings its own Postgres.",
+        )
+    try:
+        given = conninfo_to_dict(_DRIVER_SUFFIX.sub(r"\1://", secret.get_secret_value()))
+    except ProgrammingError as error:
+        raise StartupRefusal(
+            "HR304",
+            where=settings.url_source or "DATABASE_URL",
+            what=f"libpq cannot read it ({_without_url(error)})",
+            remedy="Use the form postgresql://user:password@host:5432/database and"
+            " percent-encode special characters in the password.",
+        ) from None
+    defaults: dict[str, str | int] = {
+        "connect_timeout": settings.connect_timeout_seconds,
+        "application_name": settings.application_name,
+        **_KEEPALIVE,
+    }
+    return make_conninfo("", **{**defaults, **given})
+
+
+def describe(conninfo: str) -> str:
+    """``host:port/database`` for logs and messages; nothing secret."""
+    parts = conninfo_to_dict(conninfo)
+    host = parts.get("host") or parts.get("hostaddr") or "local socket"
+    return f"{host}:{parts.get('port') or 5432}/{parts.get('dbname') or ''}"
+
+
+def _without_url(error: Exception) -> str:
+    # libpq quotes the offending text, which may hold the password.
+    return re.sub(r'"[^"]*"', '"..."', str(error).strip())

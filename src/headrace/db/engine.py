@@ -1,0 +1,59 @@
+"""SQLAlchemy on the shared pool: it takes connections from there and never sees a URL.
+
+``NullPool`` keeps no connection of its own; a closed session gives its connection back
+(``close_returns``), and the pool's reset puts it into autocommit again.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from sqlalchemy.ext.asyncio import (
+    AsyncEngine,
+    AsyncSession,
+    async_sessionmaker,
+    create_async_engine,
+)
+from sqlalchemy.pool import NullPool
+
+from headrace.db.faults import translated_faults
+from headrace.db.pool import Connection, SharedPool
+
+Session = AsyncSession
+
+
+def build_engine(pool: SharedPool) -> AsyncEngine:
+    """An engine whose every connection comes from ``pool``."""
+
+    async def take(**_: Any) -> Connection:
+        connection = await pool.getconn()
+        try:
+            await connection.set_autocommit(False)
+        except BaseException:
+            await pool.putconn(connection)
+            raise
+        return connection
+
+    return create_async_engine("postgresql+psycopg://", poolclass=NullPool, async_creator=take)
+
+
+class Sessions:
+    """Transactions for repositories: one session, one commit, one bound on its time."""
+
+    def __init__(self, engine: AsyncEngine, *, timeout_seconds: float) -> None:
+        self._make = async_sessionmaker(engine, expire_on_commit=False)
+        self._timeout_seconds = timeout_seconds or None
+
+    @asynccontextmanager
+    async def begin(self) -> AsyncIterator[Session]:
+        """A session in a transaction; commits at the end, rolls back on any exception.
+
+        The bound holds on the client, where it also covers a peer that went silent; psycopg sends
+        the server a cancel request when it strikes.
+
+        :raises Unavailable: when the database or a connection cannot be had in time.
+        """
+        with translated_faults():
+            async with asyncio.timeout(self._timeout_seconds), self._make.begin() as session:
+                yield session

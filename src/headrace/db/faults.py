@@ -1,0 +1,37 @@
+"""Database trouble in headrace's own words, so that no room above needs a driver's exceptions."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+import psycopg_pool
+import sqlalchemy.exc
+
+from headrace.errors import DatabaseUnavailable, InvalidRequest, PoolExhausted
+
+
+@contextmanager
+def translated_faults() -> Iterator[None]:
+    """Raise :class:`PoolExhausted` or :class:`DatabaseUnavailable` for what a retry may cure."""
+    try:
+        yield
+    except (psycopg_pool.PoolTimeout, psycopg_pool.TooManyRequests) as error:
+        raise PoolExhausted from error
+    except (psycopg.errors.DataError, sqlalchemy.exc.DataError) as error:
+        raise InvalidRequest(
+            f"The database cannot store this value: {_first_line(error)}"
+        ) from error
+    except (
+        psycopg.OperationalError,
+        psycopg.InterfaceError,
+        psycopg_pool.PoolClosed,
+        sqlalchemy.exc.OperationalError,
+        sqlalchemy.exc.InterfaceError,
+        TimeoutError,
+    ) as error:
+        raise DatabaseUnavailable from error
+
+
+def _first_line(error: Exception) -> str:
+    cause = getattr(error, "orig", None) or error
+    return str(cause).strip().splitlines()[0]

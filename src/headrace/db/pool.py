@@ -1,0 +1,197 @@
+"""The one connection pool of a process, shared by saver, store and SQLAlchemy.
+
+Two things differ from psycopg_pool's own: taking and giving back are shielded from cancellation,
+which otherwise loses the connection for good (psycopg issues 509, 1208, 1345; N2), and a connection
+to a server in recovery is discarded, which the stock check accepts.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+import psycopg
+from psycopg import AsyncConnection
+from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
+
+from headrace.db.conninfo import connection_string, describe
+from headrace.errors import StartupRefusal
+from headrace.lifecycle import Tasks
+from headrace.settings import DatabaseSettings
+
+Connection = AsyncConnection[Any]
+
+#: psycopg prepares a statement after this many executions; None turns it off.
+_PREPARE_THRESHOLD = 5
+
+#: Doubling back-off between attempts to reach a lost server stops here, so that recovery is noticed
+#: soon after it happens (psycopg_pool's own default is 300).
+_RECONNECT_TIMEOUT_SECONDS = 8.0
+
+
+class RecoveryError(psycopg.OperationalError):
+    """The server is in recovery: a standby, or a primary that was demoted."""
+
+
+async def check_connection(connection: Connection) -> None:
+    """Raise unless the server behind ``connection`` answers and accepts writes."""
+    cursor = await connection.execute("SELECT pg_is_in_recovery()", prepare=False)
+    row = await cursor.fetchone()
+    if row is not None and row[0]:
+        await connection.close()
+        raise RecoveryError("the server is in recovery and takes no writes")
+
+
+async def _reset(connection: Connection) -> None:
+    # SQLAlchemy switches autocommit off while it has a connection.
+    await connection.set_autocommit(True)
+
+
+@dataclass(frozen=True, slots=True)
+class PoolFigures:
+    """What the pool looks like now, in connections and waiting requests."""
+
+    size: int
+    available: int
+    in_use: int
+    waiting: int
+    max_size: int
+
+    @property
+    def leaked(self) -> int:
+        """Connections that nobody holds and nobody can have; 0 when all is well."""
+        return max(0, self.size - self.available - self.in_use)
+
+
+class SharedPool(AsyncConnectionPool[Connection]):
+    """An ``AsyncConnectionPool`` whose connections survive cancellation.
+
+    ``on_checkout`` is called with the seconds each request waited and whether it was in vain.
+    """
+
+    def __init__(
+        self, *args: Any, on_checkout: Callable[[float, bool], None] | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self._transfers = Tasks()
+        self._on_checkout = on_checkout
+        self._held = 0
+
+    async def getconn(self, timeout: float | None = None) -> Connection:
+        started = perf_counter()
+        taking = self._transfers.start(super().getconn(timeout), name="pool-getconn")
+        try:
+            connection = await asyncio.shield(taking)
+        except asyncio.CancelledError:
+            taking.add_done_callback(self._give_back_unclaimed)
+            raise
+        except (PoolTimeout, TooManyRequests):
+            if self._on_checkout is not None:
+                self._on_checkout(perf_counter() - started, True)
+            raise
+        self._held += 1
+        if self._on_checkout is not None:
+            self._on_checkout(perf_counter() - started, False)
+        return connection
+
+    async def putconn(self, conn: Connection) -> None:
+        self._held -= 1
+        await asyncio.shield(self._transfers.start(super().putconn(conn), name="pool-putconn"))
+
+    async def close(self, timeout: float = 5.0) -> None:
+        """Close all connections, those on their way between owner and pool included."""
+        await self._transfers.join()
+        await super().close(timeout)
+
+    def figures(self) -> PoolFigures:
+        stats = self.get_stats()
+        return PoolFigures(
+            size=stats["pool_size"],
+            available=stats["pool_available"],
+            in_use=self._held,
+            waiting=stats["requests_waiting"],
+            max_size=self.max_size,
+        )
+
+    def _give_back_unclaimed(self, taking: asyncio.Task[Connection]) -> None:
+        if not taking.cancelled() and taking.exception() is None:
+            self._transfers.start(super().putconn(taking.result()), name="pool-putconn-unclaimed")
+
+
+@dataclass(frozen=True, slots=True)
+class ServerFacts:
+    """What one probe connection learnt about the server at start."""
+
+    version: str
+    max_connections: int
+    behind_pooler: bool
+    in_recovery: bool
+    database: str
+
+
+async def probe(conninfo: str) -> ServerFacts:
+    """Connect once and look; the connection is closed again.
+
+    A pooler betrays itself: the backend pid it announced at connect is not the one that answers.
+
+    :raises StartupRefusal: HR301 when the server cannot be reached or refuses the login.
+    """
+    try:
+        async with await AsyncConnection.connect(
+            conninfo, autocommit=True, prepare_threshold=None
+        ) as connection:
+            cursor = await connection.execute(
+                "SELECT pg_backend_pid(), current_setting('server_version'),"
+                " current_setting('max_connections')::int, pg_is_in_recovery(), current_database()"
+            )
+            row = await cursor.fetchone()
+            assert row is not None
+            return ServerFacts(
+                version=row[1],
+                max_connections=row[2],
+                behind_pooler=row[0] != connection.info.backend_pid,
+                in_recovery=row[3],
+                database=row[4],
+            )
+    except psycopg.OperationalError as error:
+        reason = str(error).strip().splitlines()[-1].strip()
+        raise StartupRefusal(
+            "HR301",
+            where=f"database {describe(conninfo)}",
+            what=f"cannot connect ({reason})",
+            remedy="Start Postgres or correct DATABASE_URL.",
+        ) from None
+
+
+def build_pool(
+    settings: DatabaseSettings,
+    facts: ServerFacts,
+    *,
+    on_checkout: Callable[[float, bool], None] | None = None,
+) -> SharedPool:
+    """The pool, not yet open: nothing connects before ``open()``."""
+    direct = not facts.behind_pooler
+    prepared = settings.prepared_statements == "on" or (
+        settings.prepared_statements == "auto" and direct
+    )
+    return SharedPool(
+        connection_string(settings),
+        min_size=settings.pool_min,
+        max_size=settings.pool_max,
+        max_waiting=settings.pool_max_waiting,
+        timeout=settings.acquire_timeout_seconds,
+        max_idle=settings.max_idle_seconds,
+        max_lifetime=settings.max_lifetime_seconds,
+        reconnect_timeout=_RECONNECT_TIMEOUT_SECONDS,
+        check=check_connection,
+        reset=_reset,
+        close_returns=True,
+        open=False,
+        name="headrace",
+        kwargs={
+            "autocommit": True,
+            "prepare_threshold": _PREPARE_THRESHOLD if prepared else None,
+        },
+        on_checkout=on_checkout,
+    )

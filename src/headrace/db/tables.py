@@ -1,0 +1,188 @@
+"""headrace's own tables; the source of truth that ``alembic check`` compares with the database.
+
+LangGraph's tables (checkpoints and store) are not here: they are revisions of their own, laid
+exactly as upstream lays them.
+"""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    CheckConstraint,
+    DateTime,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    Text,
+    Uuid,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+#: Ended for good; tied to ``ended_at`` by a CHECK.
+TERMINAL = "('success', 'error', 'timeout', 'interrupted')"
+
+
+class Base(DeclarativeBase):
+    metadata = MetaData(
+        naming_convention={
+            "pk": "%(table_name)s_pkey",
+            "fk": "%(table_name)s_%(column_0_name)s_fkey",
+            "ix": "%(table_name)s_%(column_0_name)s_idx",
+            "ck": "%(table_name)s_%(constraint_name)s_check",
+        }
+    )
+    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy's declarative protocol
+        dict[str, Any]: JSONB,
+        datetime: DateTime(timezone=True),
+        str: Text,
+        UUID: Uuid,
+    }
+
+
+class _Owned:
+    """Columns of everything that belongs to a caller."""
+
+    tenant: Mapped[str] = mapped_column(server_default=text("'default'"))
+    owner: Mapped[str] = mapped_column(server_default=text("'anonymous'"))
+
+
+class _Dated:
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+def _json_object() -> Mapped[dict[str, Any]]:
+    return mapped_column(server_default=text("'{}'::jsonb"))
+
+
+class AssistantRow(_Owned, _Dated, Base):
+    """A graph with a configuration. Each graph has one from the start, made by the server."""
+
+    __tablename__ = "assistants"
+    __table_args__ = (Index("assistants_graph_id_idx", "tenant", "graph_id"),)
+
+    assistant_id: Mapped[UUID] = mapped_column(primary_key=True)
+    graph_id: Mapped[str]
+    name: Mapped[str]
+    description: Mapped[str | None]
+    config: Mapped[dict[str, Any]] = _json_object()
+    context: Mapped[dict[str, Any]] = _json_object()
+    metadata_: Mapped[dict[str, Any]] = mapped_column(
+        "metadata", server_default=text("'{}'::jsonb")
+    )
+    version: Mapped[int] = mapped_column(server_default=text("1"))
+
+
+class ThreadRow(_Owned, _Dated, Base):
+    """A conversation. Its values live in checkpoints; this row says whether a run has it.
+
+    ``running_run_id`` is the arbiter: whoever sets it, under this row's lock, runs the thread.
+    """
+
+    __tablename__ = "threads"
+    __table_args__ = (
+        CheckConstraint("char_length(thread_id) BETWEEN 1 AND 255", name="thread_id_length"),
+        CheckConstraint("status IN ('idle', 'busy', 'interrupted', 'error')", name="status"),
+        CheckConstraint("running_run_id IS NULL OR status = 'busy'", name="running_is_busy"),
+        Index("threads_tenant_created_at_idx", "tenant", text("created_at DESC"), "thread_id"),
+    )
+
+    thread_id: Mapped[str] = mapped_column(primary_key=True)
+    status: Mapped[str] = mapped_column(server_default=text("'idle'"))
+    running_run_id: Mapped[UUID | None]
+    temporary: Mapped[bool] = mapped_column(
+        server_default=text("false"), comment="made for a stateless run and deleted after it"
+    )
+    metadata_: Mapped[dict[str, Any]] = mapped_column(
+        "metadata", server_default=text("'{}'::jsonb")
+    )
+    config: Mapped[dict[str, Any]] = _json_object()
+    error: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    interrupts: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    state_updated_at: Mapped[datetime | None]
+
+
+class RunRow(_Owned, _Dated, Base):
+    """One execution of an assistant on a thread.
+
+    ``attempt`` rises at every start and never falls: with ``run_id`` it is the fencing token.
+    ``failures`` counts how often a run was taken from a lost process.
+    """
+
+    __tablename__ = "runs"
+    __table_args__ = (
+        CheckConstraint(f"status IN ('pending', 'running') OR status IN {TERMINAL}", name="status"),
+        CheckConstraint(f"(ended_at IS NOT NULL) = (status IN {TERMINAL})", name="ended"),
+        CheckConstraint(
+            "status <> 'running' OR (started_at IS NOT NULL AND process_id IS NOT NULL)",
+            name="running_is_owned",
+        ),
+        CheckConstraint("status <> 'pending' OR process_id IS NULL", name="pending_is_free"),
+        CheckConstraint("attempt >= 0 AND failures >= 0", name="counts"),
+        Index("runs_thread_id_run_id_idx", "thread_id", text("run_id DESC")),
+        # A safety net only: the thread row is the arbiter.
+        Index(
+            "runs_one_running_idx",
+            "thread_id",
+            unique=True,
+            postgresql_where=text("status = 'running'"),
+        ),
+        Index(
+            "runs_pending_idx",
+            "thread_id",
+            "created_at",
+            postgresql_where=text("status = 'pending'"),
+        ),
+        Index("runs_process_id_idx", "process_id", postgresql_where=text("status = 'running'")),
+    )
+
+    run_id: Mapped[UUID] = mapped_column(primary_key=True)
+    thread_id: Mapped[str] = mapped_column(ForeignKey("threads.thread_id", ondelete="CASCADE"))
+    assistant_id: Mapped[UUID]
+    graph_id: Mapped[str]
+    status: Mapped[str] = mapped_column(server_default=text("'pending'"))
+    attempt: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    failures: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    process_id: Mapped[UUID | None]
+    multitask_strategy: Mapped[str] = mapped_column(server_default=text("'enqueue'"))
+    metadata_: Mapped[dict[str, Any]] = mapped_column(
+        "metadata", server_default=text("'{}'::jsonb")
+    )
+    kwargs: Mapped[dict[str, Any]] = _json_object()
+    error: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    started_at: Mapped[datetime | None]
+    ended_at: Mapped[datetime | None]
+
+
+class ProcessRow(Base):
+    """A server process that may own runs, and its lease.
+
+    Renewals touch no indexed column and find free space on the page, so they stay HOT updates.
+    """
+
+    __tablename__ = "processes"
+    __table_args__ = {"postgresql_with": {"fillfactor": 50}}  # noqa: RUF012 - as above
+
+    process_id: Mapped[UUID] = mapped_column(primary_key=True)
+    hostname: Mapped[str]
+    pid: Mapped[int]
+    version: Mapped[str]
+    lease_seconds: Mapped[float]
+    started_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    heartbeat_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    lost: Mapped[bool] = mapped_column(server_default=text("false"))
+
+
+class SchemaCompatRow(Base):
+    """One row: the oldest code revision this database still serves. Contract revisions raise it."""
+
+    __tablename__ = "schema_compat"
+    __table_args__ = (CheckConstraint("only_row", name="one_row"),)
+
+    only_row: Mapped[bool] = mapped_column(primary_key=True, server_default=text("true"))
+    min_revision: Mapped[str]

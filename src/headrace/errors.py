@@ -1,0 +1,171 @@
+"""Every error headrace raises on purpose; no web framework is known here.
+
+The class carries the HTTP status and a stable ``code``; its docstring is the message unless one is
+given. Services raise these, ``headrace.edge`` renders them once as ``{"detail", "code"}``::
+
+    HeadraceError
+    ├── RequestError                   500  an error that one request is answered with
+    │   ├── InvalidRequest             422
+    │   │   └── MalformedJSON          400
+    │   ├── NotFound                   404
+    │   │   ├── ThreadNotFound         404
+    │   │   ├── RunNotFound            404
+    │   │   └── AssistantNotFound      404
+    │   ├── Conflict                   409
+    │   │   ├── ThreadExists           409
+    │   │   └── ThreadBusy             409
+    │   ├── PayloadTooLarge            413
+    │   └── Unavailable                503  try again later, here or elsewhere
+    │       ├── DatabaseUnavailable    503
+    │       ├── PoolExhausted          503
+    │       ├── AtCapacity             503
+    │       └── Draining               503
+    ├── StartupRefusal                      the process will not start: code, what, where, remedy
+    ├── LeaseLost                           this process no longer owns the run it works on
+    └── PoolerDetected                      a direct connection was needed, a pooler answered
+"""
+
+import inspect
+from typing import ClassVar
+
+
+class HeadraceError(Exception):
+    """Something headrace noticed went wrong."""
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or inspect.cleandoc(type(self).__doc__ or type(self).__name__))
+
+    @property
+    def message(self) -> str:
+        return str(self.args[0])
+
+
+class RequestError(HeadraceError):
+    """The server could not answer this request."""
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "internal_error"
+    #: Sent as ``Retry-After`` when set.
+    retry_after_seconds: ClassVar[int | None] = None
+
+
+class InvalidRequest(RequestError):
+    """The request is not valid."""
+
+    status = 422
+    code = "invalid_request"
+
+
+class MalformedJSON(InvalidRequest):
+    """The request body is not valid JSON."""
+
+    status = 400
+    code = "malformed_json"
+
+
+class NotFound(RequestError):
+    """There is no such thing here."""
+
+    status = 404
+    code = "not_found"
+
+
+class ThreadNotFound(NotFound):
+    """Thread not found."""
+
+    code = "thread_not_found"
+
+
+class RunNotFound(NotFound):
+    """Run not found."""
+
+    code = "run_not_found"
+
+
+class AssistantNotFound(NotFound):
+    """Assistant not found."""
+
+    code = "assistant_not_found"
+
+
+class Conflict(RequestError):
+    """The request conflicts with the present state."""
+
+    status = 409
+    code = "conflict"
+
+
+class ThreadExists(Conflict):
+    """A thread with this id already exists; send if_exists=do_nothing to take it as it is."""
+
+    code = "thread_exists"
+
+
+class ThreadBusy(Conflict):
+    """Thread is already running a task; wait for its run to end, then try again."""
+
+    code = "thread_busy"
+
+
+class PayloadTooLarge(RequestError):
+    """The request body is too large."""
+
+    status = 413
+    code = "payload_too_large"
+
+
+class Unavailable(RequestError):
+    """The server cannot take this request now; try again."""
+
+    status = 503
+    code = "unavailable"
+    retry_after_seconds = 1
+
+
+class DatabaseUnavailable(Unavailable):
+    """The database does not answer; try again."""
+
+    code = "database_unavailable"
+    retry_after_seconds = 2
+
+
+class PoolExhausted(Unavailable):
+    """No database connection became free in time; try again."""
+
+    code = "pool_exhausted"
+
+
+class AtCapacity(Unavailable):
+    """This process runs as many runs as worker.max_concurrent_runs allows; try again."""
+
+    code = "at_capacity"
+
+
+class Draining(Unavailable):
+    """The server is shutting down and takes no new runs; try again."""
+
+    code = "draining"
+
+
+class LeaseLost(HeadraceError):
+    """This process has lost its lease and with it the run."""
+
+
+class PoolerDetected(HeadraceError):
+    """A pooler stands between headrace and Postgres where a direct connection is needed."""
+
+
+class StartupRefusal(HeadraceError):
+    """headrace will not start like this.
+
+    ``code`` is stable (``HR102``); ``where`` names the file, setting or address; ``what`` says what
+    is wrong there; ``remedy`` what to change. Printed as one sentence with the anchor of its entry
+    in ``docs/errors.md``.
+    """
+
+    def __init__(self, code: str, *, where: str, what: str, remedy: str) -> None:
+        self.code = code
+        self.where = where
+        self.what = what
+        self.remedy = remedy
+        super().__init__(f"{code} {where}: {what}. {remedy} (docs/errors.md#{code.lower()})")

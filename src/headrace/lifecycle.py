@@ -1,0 +1,63 @@
+"""What lives long: the start/stop contract, and tasks that are named, held and supervised."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol, TypeVar
+
+T = TypeVar("T")
+
+
+class Service(Protocol):
+    """Something with a lifetime.
+
+    ``start`` returns when the service is usable. ``stop`` may be called twice, or without a start.
+    """
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+
+class Tasks:
+    """Background tasks of one owner.
+
+    The event loop keeps only weak references to tasks; this keeps strong ones, gives each a name
+    and reports a supervised task that ends before it was asked to: a dead heartbeat must not go
+    unnoticed.
+    """
+
+    def __init__(self, on_fault: Callable[[str, BaseException | None], None] | None = None) -> None:
+        self._on_fault = on_fault
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._stopping = False
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def start(
+        self, coroutine: Coroutine[Any, Any, T], *, name: str, supervised: bool = False
+    ) -> asyncio.Task[T]:
+        """Run ``coroutine`` as a task that is held until it ends."""
+        task = asyncio.create_task(coroutine, name=name)  # noqa: TID251 - the one place
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        if supervised:
+            task.add_done_callback(self._report_fault)
+        return task
+
+    async def join(self) -> None:
+        """Wait until no task is left; new ones may be added meanwhile."""
+        while self._tasks:
+            await asyncio.wait(set(self._tasks))
+
+    async def stop(self) -> None:
+        """Cancel what still runs and wait for it."""
+        self._stopping = True
+        for task in set(self._tasks):
+            task.cancel()
+        await self.join()
+
+    def _report_fault(self, task: asyncio.Task[Any]) -> None:
+        if self._stopping or self._on_fault is None or task.cancelled():
+            return
+        self._on_fault(task.get_name(), task.exception())

@@ -1,0 +1,237 @@
+"""Every knob of headrace, typed and grouped; the only module that reads the environment.
+
+Top-level fields are ``HEADRACE_<NAME>``; grouped ones ``HEADRACE_<GROUP>__<NAME>``, for example
+``HEADRACE_DATABASE__POOL_MAX``. Durations carry their unit in the name.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+#: Where the database URL may come from when ``HEADRACE_DATABASE__URL`` is not set, in this order.
+DATABASE_URL_VARIABLES = ("HEADRACE_DATABASE__URL", "DATABASE_URL", "DATABASE_URI", "POSTGRES_URI")
+MIGRATION_URL_VARIABLES = ("HEADRACE_DATABASE__MIGRATION_URL", "MIGRATION_DATABASE_URL")
+
+
+class _Group(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DatabaseSettings(_Group):
+    """The database and the one pool that every process opens to it."""
+
+    url: SecretStr | None = Field(
+        None,
+        description="libpq URL or DSN. Else `DATABASE_URL`, `DATABASE_URI`, `POSTGRES_URI`.",
+    )
+    url_source: str | None = Field(
+        None, exclude=True, description="Which variable the URL came from.", repr=False
+    )
+    migration_url: SecretStr | None = Field(
+        None, description="Direct URL for migrations, where `url` goes through a pooler."
+    )
+    pool_min: int = Field(2, ge=1, description="Connections each process keeps open.")
+    pool_max: int = Field(10, ge=1, description="Connections each process may open.")
+    run_acquire_timeout_seconds: float = Field(
+        30.0, gt=0, description="How long a running graph waits for a connection before it fails."
+    )
+    pool_max_waiting: int = Field(
+        1000, ge=1, description="Requests that may wait for a connection; more get 503 at once."
+    )
+    acquire_timeout_seconds: float = Field(
+        5.0, gt=0, description="How long a request waits for a connection before 503."
+    )
+    open_timeout_seconds: float = Field(
+        15.0, gt=0, description="How long start-up waits for the database."
+    )
+    connect_timeout_seconds: int = Field(5, ge=1, description="libpq connect_timeout.")
+    max_idle_seconds: float = Field(
+        240.0, gt=0, description="Idle connections above pool_min close after this."
+    )
+    max_lifetime_seconds: float = Field(
+        1800.0, gt=0, description="Connections are replaced after this."
+    )
+    transaction_timeout_seconds: float = Field(
+        30.0, ge=0, description="Bound on each of headrace's own transactions; 0 means none."
+    )
+    prepared_statements: Literal["auto", "on", "off"] = Field(
+        "auto", description="`auto`: on when the connection is direct, off behind a pooler."
+    )
+    application_name: str = Field("headrace", description="Shown in pg_stat_activity.")
+
+    @model_validator(mode="after")
+    def _pool_bounds(self) -> Self:
+        if self.pool_min > self.pool_max:
+            raise ValueError(
+                f"database.pool_min ({self.pool_min}) is above database.pool_max"
+                f" ({self.pool_max}); lower the first or raise the second"
+            )
+        return self
+
+
+class ServerSettings(_Group):
+    """HTTP limits and the order of shutdown."""
+
+    max_body_bytes: int = Field(8 * 1024 * 1024, ge=1024, description="Larger bodies get 413.")
+    keepalive_seconds: int = Field(
+        75, ge=1, description="Idle keep-alive; keep it above the load balancer's."
+    )
+    heartbeat_seconds: float = Field(
+        5.0, gt=0, description="A comment (SSE) or newline (wait) this often."
+    )
+    drain_delay_seconds: float = Field(
+        0.0, ge=0, description="Readiness is 503 this long before draining starts."
+    )
+    grace_seconds: float = Field(
+        20.0, ge=0, description="How long runs and streams may go on after the drain delay."
+    )
+    shutdown_margin_seconds: float = Field(
+        5.0, ge=1, description="Left after the grace for closing sockets and pool."
+    )
+    process_timeout_seconds: int = Field(
+        90, ge=5, description="gunicorn kills a process whose event loop is silent this long."
+    )
+    forwarded_allow_ips: str = Field(
+        "127.0.0.1", description="Proxies whose X-Forwarded-* headers are believed."
+    )
+    slot_stale_seconds: float = Field(
+        5.0, gt=0, description="A process silent this long makes /readyz 503."
+    )
+
+    @property
+    def graceful_timeout_seconds(self) -> int:
+        """gunicorn's graceful_timeout: the whole shutdown fits into it."""
+        whole = self.drain_delay_seconds + self.grace_seconds + 2 * self.shutdown_margin_seconds
+        return int(whole) + 1
+
+
+class WorkerSettings(_Group):
+    """Runs and the lease of the process that executes them."""
+
+    max_concurrent_runs: int = Field(
+        200, ge=1, description="Runs one process executes at once; more get 503."
+    )
+    run_timeout_seconds: float = Field(
+        3600.0, gt=0, description="A run longer than this ends as `timeout`."
+    )
+    lease_seconds: float = Field(
+        10.0, ge=0.5, description="A process silent this long has lost its runs."
+    )
+    heartbeat_seconds: float = Field(2.5, gt=0, description="How often the lease is renewed.")
+    sweep_seconds: float = Field(3.0, gt=0, description="How often expired processes are sought.")
+    loop_stall_limit_seconds: float = Field(
+        60.0, gt=0, description="An event loop silent this long no longer renews its lease."
+    )
+    recursion_limit: int = Field(25, ge=1, description="Default recursion_limit of a run.")
+    stream_buffer_events: int = Field(
+        4096, ge=16, description="Events kept for a slow reader before it is cut."
+    )
+
+    @model_validator(mode="after")
+    def _ratio(self) -> Self:
+        if self.lease_seconds < 3 * self.heartbeat_seconds:
+            raise ValueError(
+                f"worker.lease_seconds ({self.lease_seconds}) must be at least three times"
+                f" worker.heartbeat_seconds ({self.heartbeat_seconds}), so that one late renewal"
+                " costs nothing"
+            )
+        return self
+
+
+class ObservabilitySettings(_Group):
+    """Logs and metrics."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least level logged."
+    )
+    log_format: Literal["auto", "json", "console"] = Field(
+        "auto", description="`auto`: console on a terminal, else JSON lines."
+    )
+
+
+class Settings(BaseSettings):
+    """All settings. Built once per process by whoever starts it, and passed down."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="HEADRACE_",
+        env_nested_delimiter="__",
+        extra="ignore",
+        frozen=True,
+    )
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8123, ge=0, le=65535, description="Port to listen on.")
+    processes: int = Field(2, ge=1, description="Server processes.")
+    config: Path | None = Field(
+        None, description="Path of langgraph.json; default ./langgraph.json if it is there."
+    )
+    model: str = Field(
+        "",
+        description="Model of the built-in chat graph, e.g. `openai:gpt-5`; empty: the echo one.",
+    )
+    chat_graph: str = Field(
+        "", description="Graph behind /chat; default `chat`, else the first of the manifest."
+    )
+    runtime_dir: Path | None = Field(
+        None, description="Status slots and metric files of the pod; set by `headrace serve`."
+    )
+    database: DatabaseSettings = Field(default_factory=DatabaseSettings)
+    server: ServerSettings = Field(default_factory=ServerSettings)
+    worker: WorkerSettings = Field(default_factory=WorkerSettings)
+    observability: ObservabilitySettings = Field(default_factory=ObservabilitySettings)
+
+    @model_validator(mode="after")
+    def _database_url_from_usual_names(self) -> Self:
+        found = self.database
+        if found.url is None:
+            name, value = _first_set(DATABASE_URL_VARIABLES)
+            if value:
+                found = found.model_copy(update={"url": SecretStr(value), "url_source": name})
+        else:
+            found = found.model_copy(
+                update={"url_source": found.url_source or "HEADRACE_DATABASE__URL"}
+            )
+        if found.migration_url is None:
+            _, value = _first_set(MIGRATION_URL_VARIABLES)
+            if value:
+                found = found.model_copy(update={"migration_url": SecretStr(value)})
+        object.__setattr__(self, "database", found)
+        return self
+
+
+def _first_set(names: tuple[str, ...]) -> tuple[str | None, str | None]:
+    for name in names:
+        if value := os.environ.get(name):
+            return name, value
+    return None, None
+
+
+def environment() -> dict[str, str]:
+    """A copy of the process environment, for starting child processes."""
+    return dict(os.environ)
+
+
+def set_environment(variables: Mapping[str, str]) -> None:
+    """Put variables into this process's environment (a manifest's ``env``, a ``.env`` file)."""
+    os.environ.update(variables)
+
+
+def multiprocess_dir() -> Path | None:
+    """Directory of prometheus-client's multiprocess files, or None in a single process."""
+    value = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    return Path(value) if value else None
+
+
+def unknown_variables() -> list[str]:
+    """``HEADRACE_*`` variables that no setting reads: most often a typing error."""
+    known = {f"HEADRACE_{name.upper()}" for name in Settings.model_fields}
+    for name, field in Settings.model_fields.items():
+        group = field.annotation
+        if isinstance(group, type) and issubclass(group, _Group):
+            known |= {f"HEADRACE_{name}__{key}".upper() for key in group.model_fields}
+    known |= {"HEADRACE_REQUIRE_TOOLS"}
+    return sorted(name for name in os.environ if name.startswith("HEADRACE_") and name not in known)
