@@ -130,6 +130,9 @@ class WorkerSettings(_Group):
     stream_buffer_events: int = Field(
         4096, ge=16, description="Events kept for a slow reader before it is cut."
     )
+    stream_buffer_bytes: int = Field(
+        16 * 1024 * 1024, ge=65536, description="Bytes kept for a slow reader before it is cut."
+    )
 
     @model_validator(mode="after")
     def _ratio(self) -> Self:
