@@ -229,6 +229,12 @@ def multiprocess_dir() -> Path | None:
     return Path(value) if value else None
 
 
+def runtime_dir() -> Path | None:
+    """``HEADRACE_RUNTIME_DIR`` alone, for the gunicorn master, which builds no settings."""
+    value = os.environ.get("HEADRACE_RUNTIME_DIR")
+    return Path(value) if value else None
+
+
 def unknown_variables() -> list[str]:
     """``HEADRACE_*`` variables that no setting reads: most often a typing error."""
     known = {f"HEADRACE_{name.upper()}" for name in Settings.model_fields}
