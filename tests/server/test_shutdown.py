@@ -18,7 +18,11 @@ _STREAMS = 20
 
 
 async def _signalled_while_streaming(
-    running: ServerUnderTest, number: signal.Signals, *, seconds: list[float], pid: int | None = None
+    running: ServerUnderTest,
+    number: signal.Signals,
+    *,
+    seconds: list[float],
+    pid: int | None = None,
 ) -> tuple[list[str], Prober]:
     """Open the streams, send the signal, read all to the end."""
     prober = Prober(running.url)

@@ -12,8 +12,8 @@ from langgraph.checkpoint.base import (
     Checkpoint,
     CheckpointMetadata,
     CheckpointTuple,
+    DeltaChannelHistory,
 )
-from langgraph.checkpoint.base import DeltaChannelHistory
 
 from headrace.checkpoints.upstream import PooledSaver
 from headrace.db.pool import SharedPool

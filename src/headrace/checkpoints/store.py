@@ -11,7 +11,7 @@ from headrace.db.pool import SharedPool
 
 
 class Store(AsyncPostgresStore):
-    """One per process; needs a running event loop. Operations of one turn of the loop are one batch."""
+    """One per process; needs a running event loop. What one turn of it asks is one batch."""
 
     __slots__ = ("_observe",)
 

@@ -7,8 +7,8 @@ from fastapi import Request
 
 from headrace.errors import InvalidRequest, MalformedJSON, PayloadTooLarge
 
-#: orjson's own recursion limit is 1,024; this leaves room for what the server wraps around a value.
-MAX_DEPTH = 512
+#: orjson writes at most 254 levels; this leaves room for what graphs wrap around a value.
+MAX_DEPTH = 128
 
 
 class JSONRequest(Request):

@@ -42,7 +42,8 @@ def validation_message(error: RequestValidationError, content_type: str | None) 
     for item in error.errors():
         where = ".".join(str(part) for part in item["loc"] if part != "body") or "body"
         lines.append(f"{where}: {item['msg']}")
-        if item["loc"] == ("body",) and item["type"] != "missing" and "json" not in (content_type or ""):
+        unread = item["loc"] == ("body",) and item["type"] != "missing"
+        if unread and "json" not in (content_type or ""):
             return "Send the body as JSON with the header Content-Type: application/json."
     return "; ".join(lines)
 

@@ -8,7 +8,7 @@ from headrace.errors import RequestError
 
 
 class NotStarted(RequestError):
-    """This app was not started with headrace's lifespan: FastAPI(lifespan=headrace.lifespan(...))."""
+    """The app runs without headrace's lifespan; use FastAPI(lifespan=headrace.lifespan(...))."""
 
     code = "not_started"
 

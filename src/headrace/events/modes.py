@@ -20,7 +20,7 @@ StreamMode = Literal[
 ]
 STREAM_MODES: tuple[str, ...] = get_args(StreamMode)
 
-#: Read by the executor whatever the client asked for: the result, and whether a run was interrupted.
+#: Read by the executor whatever the client asked for: the result, and whether it is final.
 _ALWAYS = ("values", "updates")
 
 Event = tuple[str, Any]

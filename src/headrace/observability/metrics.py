@@ -99,9 +99,13 @@ class Metrics:
         self._http_seconds.labels(known, template).observe(seconds)
 
     def observe_run(self, graph: str, status: str, seconds: float) -> None:
-        name = self._bounded("graph", graph)
-        self._runs.labels(name, status).inc()
-        self._run_seconds.labels(name).observe(seconds)
+        """Count a run that this process executed."""
+        self.count_run(graph, status)
+        self._run_seconds.labels(self._bounded("graph", graph)).observe(seconds)
+
+    def count_run(self, graph: str, status: str) -> None:
+        """Count a run that ended without being executed here, by the sweep for one."""
+        self._runs.labels(self._bounded("graph", graph), status).inc()
 
     def observe_checkpoint(self, operation: str, seconds: float) -> None:
         self.checkpoint_latency.add(seconds)

@@ -4,7 +4,7 @@ Ids stand in ``configurable`` and in ``metadata`` (shared API reference, section
 own keys win where they do not name the run itself.
 """
 
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 from langchain_core.runnables import RunnableConfig
@@ -91,22 +91,21 @@ def graph_config(
         "langgraph_auth_user_id": identity,
         "langgraph_request_id": request_id,
     }
-    return {
+    config: dict[str, Any] = {
         "recursion_limit": recursion_limit,
         **stored,
         "run_id": run_id,
         "configurable": configurable,
         "metadata": {**stored.get("metadata", {}), **metadata, "run_id": str(run_id)},
     }
+    return cast("RunnableConfig", config)
 
 
 def graph_input(kwargs: dict[str, Any]) -> Any:
     """The input of one execution; a command wins over an input that came with it."""
     command = Command.model_validate(kwargs["command"] or {})
     if kwargs["command"]:
-        return GraphCommand(
-            resume=command.resume, update=command.update, goto=_goto(command.goto)
-        )
+        return GraphCommand(resume=command.resume, update=command.update, goto=_goto(command.goto))
     return kwargs["input"]
 
 

@@ -43,8 +43,11 @@ class RunOutcome:
 class RunningRun(Protocol):
     """A run in this process."""
 
-    run_id: UUID
-    thread_id: str
+    @property
+    def run_id(self) -> UUID: ...
+
+    @property
+    def thread_id(self) -> str: ...
 
     def subscribe(self) -> Reader:
         """Follow its events: all of them, when called before the first wait."""

@@ -21,7 +21,10 @@ from headrace.threads.schemas import ThreadIdPath
 router = new_router(tag="runs")
 
 _JSON: dict[int | str, dict[str, Any]] = {
-    200: {"description": "The run's last values, or `__error__`", "content": {"application/json": {}}}
+    200: {
+        "description": "Its last values, or `__error__`",
+        "content": {"application/json": {}},
+    }
 }
 _SSE: dict[int | str, dict[str, Any]] = {
     200: {"description": "Server-sent events", "content": {"text/event-stream": {}}}

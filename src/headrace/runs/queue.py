@@ -26,7 +26,7 @@ def named_statements() -> dict[str, sql.SQL]:
     text = files("headrace.runs").joinpath("queue.sql").read_text(encoding="utf-8")
     parts = re.split(r"^-- name: (\w+)$", text, flags=re.MULTILINE)[1:]
     return {
-        name: sql.SQL(_without_comments(body))  # type: ignore[arg-type] # our own file, no input
+        name: sql.SQL(_without_comments(body))
         for name, body in zip(parts[::2], parts[1::2], strict=True)
     }
 
@@ -130,9 +130,7 @@ class Queue:
 
     async def delete_temporary_thread(self, thread_id: str) -> None:
         async with self._transaction() as connection:
-            await connection.execute(
-                self._sql["delete_temporary_thread"], {"thread_id": thread_id}
-            )
+            await connection.execute(self._sql["delete_temporary_thread"], {"thread_id": thread_id})
 
     async def abandoned_temporary_threads(self, *, older_than_seconds: float) -> list[str]:
         with translated_faults():

@@ -1,7 +1,7 @@
 """Runs on the wire."""
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 from uuid import UUID
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -19,6 +19,10 @@ def _as_list(value: Any) -> Any:
     if isinstance(value, list):
         return value or ["values"]
     return [value]
+
+
+def _values_only() -> list[StreamMode]:
+    return ["values"]
 
 
 StreamModes = Annotated[list[StreamMode], BeforeValidator(_as_list)]
@@ -45,7 +49,7 @@ class RunCreate(BaseModel):
     config: dict[str, Any] | None = None
     context: dict[str, Any] | None = None
     metadata: dict[str, Any] | None = None
-    stream_mode: StreamModes = Field(default_factory=lambda: ["values"])
+    stream_mode: StreamModes = Field(default_factory=_values_only)
     stream_subgraphs: bool = False
     interrupt_before: list[str] | Literal["*"] | None = None
     interrupt_after: list[str] | Literal["*"] | None = None
@@ -79,9 +83,9 @@ class Run(BaseModel):
             thread_id=row.thread_id,
             assistant_id=row.assistant_id,
             metadata=row.metadata_,
-            status=row.status,  # type: ignore[arg-type] # the table's CHECK
+            status=cast("RunStatus", row.status),
             kwargs=row.kwargs,
-            multitask_strategy=row.multitask_strategy,  # type: ignore[arg-type] # from RunCreate
+            multitask_strategy=cast("MultitaskStrategy", row.multitask_strategy),
             created_at=row.created_at,
             updated_at=row.updated_at,
         )

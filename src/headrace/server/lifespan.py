@@ -7,6 +7,7 @@ is closed again.
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from importlib.metadata import version
 from typing import Any
 
 import structlog
@@ -18,13 +19,15 @@ from headrace.checkpoints.saver import Saver
 from headrace.checkpoints.store import Store
 from headrace.db.conninfo import connection_string, describe
 from headrace.db.engine import Sessions, build_engine
-from headrace.db.migrate import ensure_compatible
+from headrace.db.migrate import SchemaState, ensure_compatible
 from headrace.db.pool import ServerFacts, SharedPool, build_pool, probe
 from headrace.errors import StartupRefusal
 from headrace.graphs.registry import GraphRegistry
 from headrace.graphs.sources import GraphSource, sources_from, sources_from_objects
+from headrace.health.checks import DatabaseProbe, pool_check
 from headrace.health.service import HealthService
 from headrace.lifecycle import Tasks
+from headrace.observability.logging import configure_library_logging
 from headrace.observability.metrics import Metrics
 from headrace.observability.pulse import Pulse
 from headrace.observability.slots import StatusBoard
@@ -70,6 +73,7 @@ def lifespan(
     @asynccontextmanager
     async def run(_: Any) -> AsyncIterator[dict[str, State]]:
         chosen = settings or Settings()
+        configure_library_logging()
         sources = sources_from(chosen) if graphs is None else sources_from_objects(graphs)
         async with serving(chosen, sources) as state:
             yield {"headrace": state}
@@ -84,21 +88,17 @@ async def serving(settings: Settings, sources: list[GraphSource]) -> AsyncIterat
     :raises StartupRefusal: with what to change.
     """
     async with AsyncExitStack() as stack:
-        board = StatusBoard(
-            settings.runtime_dir, stale_seconds=settings.server.slot_stale_seconds
-        )
+        board = StatusBoard(settings.runtime_dir, stale_seconds=settings.server.slot_stale_seconds)
         board.publish()
         stack.callback(board.remove)
         metrics = Metrics(board, multiprocess_dir=multiprocess_dir())
         tasks = Tasks(metrics.record_fault)
         stack.push_async_callback(tasks.stop)
 
-        pool = await _open_pool(settings, metrics, stack)
+        pool, schema = await _open_pool(settings, metrics, stack)
         engine = build_engine(pool)
         stack.push_async_callback(engine.dispose)
-        sessions = Sessions(
-            engine, timeout_seconds=settings.database.transaction_timeout_seconds
-        )
+        sessions = Sessions(engine, timeout_seconds=settings.database.transaction_timeout_seconds)
         saver = Saver(
             pool,
             observe=metrics.observe_checkpoint,
@@ -120,9 +120,17 @@ async def serving(settings: Settings, sources: list[GraphSource]) -> AsyncIterat
         )
         await pulse.start()
         stack.push_async_callback(pulse.stop)
-        health = HealthService(board, metrics, pool, settings)
-        await health.start()
-        stack.push_async_callback(health.stop)
+        probe = DatabaseProbe(pool_check(pool), on_fault=metrics.record_fault)
+        await probe.start()
+        stack.push_async_callback(probe.stop)
+        health = HealthService(
+            version=version("headrace"),
+            board=board,
+            metrics=metrics,
+            database=probe,
+            schema_problem=lambda: None,
+            schema_revision=schema.current,
+        )
         board.set_state("serving")
         yield State(
             settings=settings,
@@ -137,13 +145,13 @@ async def serving(settings: Settings, sources: list[GraphSource]) -> AsyncIterat
             chat=ChatService(runs, chat_graph(registry.ids(), settings.chat_graph)),
             health=health,
             worker=worker,
-            drainer=Drain(board, worker, settings.server),
+            drain=Drain(settings.server, board=board, executor=worker),
         )
 
 
 async def _open_pool(
     settings: Settings, metrics: Metrics, stack: AsyncExitStack
-) -> SharedPool:
+) -> tuple[SharedPool, SchemaState]:
     database = settings.database
     facts = await _probe_patiently(database)
     pool = build_pool(database, facts, on_checkout=metrics.observe_checkout)
@@ -160,7 +168,7 @@ async def _open_pool(
         schema=schema.current,
     )
     _warn_about_budget(settings, facts)
-    return pool
+    return pool, schema
 
 
 async def _probe_patiently(database: DatabaseSettings) -> ServerFacts:

@@ -1,6 +1,5 @@
 """Everything a process has while it serves, typed; built and closed by the lifespan."""
 
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from headrace.assistants.service import AssistantService
@@ -34,8 +33,5 @@ class State:
     chat: ChatService
     health: HealthService
     worker: Worker
-    drainer: Drain
-
-    async def drain(self, *, close_listeners: Callable[[], Awaitable[None] | None]) -> None:
-        """Called by the server process before it closes its sockets."""
-        await self.drainer.drain(close_listeners=close_listeners)
+    #: Awaited by the server process before it closes its sockets.
+    drain: Drain

@@ -106,9 +106,7 @@ def _task(task: PregelTask) -> dict[str, Any]:
     }
 
 
-def _checkpoints(
-    config: RunnableConfig | None, parent: RunnableConfig | None
-) -> dict[str, Any]:
+def _checkpoints(config: RunnableConfig | None, parent: RunnableConfig | None) -> dict[str, Any]:
     checkpoint, parent_checkpoint = _visible(config), _visible(parent)
     return {
         "checkpoint": checkpoint,

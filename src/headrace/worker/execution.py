@@ -2,11 +2,11 @@
 
 import asyncio
 from enum import Enum
+from uuid import UUID
 
 from headrace.events.channel import Channel, Reader
 from headrace.runs.dispatcher import RunOutcome, RunRequest
 from headrace.runs.queue import StartedRun
-from uuid import UUID
 
 
 class Stop(Enum):

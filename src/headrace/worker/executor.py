@@ -67,9 +67,7 @@ class Executor:
             end = RunEnd("error", "error", {"error": "LeaseLost", "message": _LEASE_LOST})
         self._publish_end(execution, end)
         execution.finish(RunOutcome(status=end.status, values=result.values, error=end.error))
-        self._metrics.observe_run(
-            execution.request.graph_id, end.status, perf_counter() - started
-        )
+        self._metrics.observe_run(execution.request.graph_id, end.status, perf_counter() - started)
         _log.info(
             "run_ended",
             status=end.status,

@@ -179,9 +179,7 @@ class Heartbeat:
             self._disconnect()
             return
         try:
-            self._connect().execute(
-                self._sql["remove_process"], {"process_id": self._process_id}
-            )
+            self._connect().execute(self._sql["remove_process"], {"process_id": self._process_id})
         except psycopg.Error as error:
             _log.warning("process_not_removed", error=str(error).strip())
         self._process_id = None

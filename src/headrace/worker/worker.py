@@ -1,6 +1,7 @@
 """The run worker of a process: capacity, the runs it has, and their orderly end."""
 
 import asyncio
+from functools import partial
 from uuid import UUID
 
 import structlog
@@ -64,7 +65,7 @@ class Worker:
             started = await asyncio.shield(starting)
         except asyncio.CancelledError:
             # The row may be committed any moment, and a run without an executor never ends.
-            starting.add_done_callback(lambda done: self._begin_unclaimed(request, process_id, done))
+            starting.add_done_callback(partial(self._begin_unclaimed, request, process_id))
             raise
         finally:
             self._starting -= 1
@@ -75,7 +76,7 @@ class Worker:
         self._draining = True
 
     async def finish(self, grace_seconds: float) -> None:
-        """Let runs go on for the grace, then end the rest as ``error``; returns when none is left."""
+        """Let runs go on for the grace, then end the rest as ``error``; none is left on return."""
         self.refuse_new()
         if self._tasks:
             _log.info("drain_started", runs=self.running, grace_seconds=grace_seconds)
