@@ -6,7 +6,7 @@ given. Services raise these, ``headrace.edge`` renders them once as ``{"detail",
     HeadraceError
     ├── RequestError                   500  an error that one request is answered with
     │   ├── InvalidRequest             422
-    │   │   └── MalformedJSON          400
+    │   │   └── MalformedJSON          422
     │   ├── NotFound                   404
     │   │   ├── ThreadNotFound         404
     │   │   ├── RunNotFound            404
@@ -59,7 +59,6 @@ class InvalidRequest(RequestError):
 class MalformedJSON(InvalidRequest):
     """The request body is not valid JSON."""
 
-    status = 400
     code = "malformed_json"
 
 

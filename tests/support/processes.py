@@ -37,6 +37,8 @@ def wait_until(condition: Callable[[], object], *, seconds: float = 10.0) -> Non
 class ServerUnderTest:
     """One gunicorn master and its processes, in a folder of their own."""
 
+    application = APPLICATION
+
     def __init__(self, folder: Path, **environment: str) -> None:
         self.folder = folder
         self.port = free_port()
@@ -68,7 +70,7 @@ class ServerUnderTest:
         before = dict(os.environ)
         os.environ.update(self._environment)
         try:
-            return arguments(Settings(), application=APPLICATION)
+            return arguments(Settings(), application=self.application)
         finally:
             os.environ.clear()
             os.environ.update(before)

@@ -9,6 +9,18 @@ import sqlalchemy.exc
 
 from headrace.errors import DatabaseUnavailable, InvalidRequest, PoolExhausted
 
+#: What a driver or a pool raises for faults of the database, as opposed to faults of the caller.
+DATABASE_ERRORS: tuple[type[Exception], ...] = (
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    psycopg_pool.PoolTimeout,
+    psycopg_pool.PoolClosed,
+    psycopg_pool.TooManyRequests,
+    sqlalchemy.exc.OperationalError,
+    sqlalchemy.exc.InterfaceError,
+    TimeoutError,
+)
+
 
 @contextmanager
 def translated_faults() -> Iterator[None]:
@@ -21,14 +33,7 @@ def translated_faults() -> Iterator[None]:
         raise InvalidRequest(
             f"The database cannot store this value: {_first_line(error)}"
         ) from error
-    except (
-        psycopg.OperationalError,
-        psycopg.InterfaceError,
-        psycopg_pool.PoolClosed,
-        sqlalchemy.exc.OperationalError,
-        sqlalchemy.exc.InterfaceError,
-        TimeoutError,
-    ) as error:
+    except DATABASE_ERRORS as error:
         raise DatabaseUnavailable from error
 
 

@@ -1,14 +1,16 @@
 """The one connection pool of a process, shared by saver, store and SQLAlchemy.
 
-Two things differ from psycopg_pool's own: taking and giving back are shielded from cancellation,
-which otherwise loses the connection for good (psycopg issues 509, 1208, 1345; N2), and a connection
-to a server in recovery is discarded, which the stock check accepts.
+Three things differ from psycopg_pool's own. Taking and giving back are shielded from cancellation,
+which otherwise loses the connection for good (psycopg issues 509, 1208, 1345; N2). The check also
+discards a connection to a server in recovery, which the stock one accepts. And dead connections are
+passed over at once: the stock loop waits 1, 2, 4 s between them, so that after a restart of the server
+a request could spend its whole timeout on a pool full of dead ones.
 """
 
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import Any
 
 import psycopg
@@ -30,6 +32,10 @@ _PREPARE_THRESHOLD = 5
 _RECONNECT_TIMEOUT_SECONDS = 8.0
 
 
+#: Pause between attempts when fresh connections fail the check too.
+_UNFIT_SERVER_SECONDS = 0.25
+
+
 class RecoveryError(psycopg.OperationalError):
     """The server is in recovery: a standby, or a primary that was demoted."""
 
@@ -39,7 +45,6 @@ async def check_connection(connection: Connection) -> None:
     cursor = await connection.execute("SELECT pg_is_in_recovery()", prepare=False)
     row = await cursor.fetchone()
     if row is not None and row[0]:
-        await connection.close()
         raise RecoveryError("the server is in recovery and takes no writes")
 
 
@@ -80,7 +85,9 @@ class SharedPool(AsyncConnectionPool[Connection]):
 
     async def getconn(self, timeout: float | None = None) -> Connection:
         started = perf_counter()
-        taking = self._transfers.start(super().getconn(timeout), name="pool-getconn")
+        taking = self._transfers.start(
+            self._take(self.timeout if timeout is None else timeout), name="pool-getconn"
+        )
         try:
             connection = await asyncio.shield(taking)
         except asyncio.CancelledError:
@@ -113,6 +120,28 @@ class SharedPool(AsyncConnectionPool[Connection]):
             waiting=stats["requests_waiting"],
             max_size=self.max_size,
         )
+
+    async def _take(self, timeout: float) -> Connection:
+        """A connection that answers and accepts writes."""
+        deadline = monotonic() + timeout
+        failures = 0
+        while True:
+            connection = await super().getconn(deadline - monotonic())
+            try:
+                await check_connection(connection)
+            except psycopg.Error:
+                # The pool replaces what comes back closed. Not close(): that gives it back itself.
+                connection.pgconn.finish()
+                await super().putconn(connection)
+                failures += 1
+                if failures > self.max_size:
+                    # Not old connections any more: the server itself is unfit.
+                    await asyncio.sleep(_UNFIT_SERVER_SECONDS)
+            except BaseException:
+                await super().putconn(connection)
+                raise
+            else:
+                return connection
 
     def _give_back_unclaimed(self, taking: asyncio.Task[Connection]) -> None:
         if not taking.cancelled() and taking.exception() is None:
@@ -184,7 +213,6 @@ def build_pool(
         max_idle=settings.max_idle_seconds,
         max_lifetime=settings.max_lifetime_seconds,
         reconnect_timeout=_RECONNECT_TIMEOUT_SECONDS,
-        check=check_connection,
         reset=_reset,
         close_returns=True,
         open=False,

@@ -67,7 +67,10 @@ class HeadraceRoute(APIRoute):
             except RequestValidationError as error:
                 message = validation_message(error, request.headers.get("content-type"))
                 return error_response(InvalidRequest(message))
-            except StarletteHTTPException:
+            except StarletteHTTPException as error:
+                # FastAPI's word for whatever reading the body raised.
+                if isinstance(error.__cause__, RequestError):
+                    return error_response(error.__cause__)
                 raise
             except Exception:
                 _log.exception("request_failed", path=request.url.path, method=request.method)

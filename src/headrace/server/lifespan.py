@@ -207,8 +207,8 @@ async def _start_worker(
 ) -> Worker:
     """The lease first, then who executes under it, then who looks after others."""
     heartbeat = Heartbeat(connection_string(settings.database), settings.worker)
-    executor = Executor(registry, queue, settings.worker, metrics)
-    worker = Worker(executor, queue, saver, heartbeat, settings.worker)
+    executor = Executor(registry, queue, saver, settings.worker, metrics)
+    worker = Worker(executor, queue, heartbeat, settings.worker)
     await heartbeat.start(on_lost=worker.drop_all)
     stack.push_async_callback(heartbeat.stop)
     stack.push_async_callback(worker.stop)

@@ -3,12 +3,17 @@
 from collections.abc import Mapping
 from typing import Any
 
+import structlog
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.types import Interrupt, PregelTask, StateSnapshot
 
+from headrace.db.faults import DATABASE_ERRORS
+from headrace.errors import HeadraceError
 from headrace.graphs.registry import GraphRegistry
 from headrace.threads.schemas import ThreadState
+
+_log = structlog.stdlib.get_logger("headrace.threads")
 
 #: Keys of checkpoint configs that clients get to see.
 _CHECKPOINT_KEYS = ("checkpoint_id", "thread_id", "checkpoint_ns", "checkpoint_map")
@@ -42,7 +47,16 @@ class StateReader:
         if graph_id is None or graph_id not in self._registry.ids():
             return await self._raw(config)
         async with self._registry.for_run(graph_id, config) as graph:
-            return to_thread_state(await graph.aget_state(config, subgraphs=subgraphs))
+            try:
+                return to_thread_state(await graph.aget_state(config, subgraphs=subgraphs))
+            except (HeadraceError, *DATABASE_ERRORS):
+                raise
+            except Exception:
+                # The graph's own reducers run here, over an input they may have failed on before.
+                _log.warning(
+                    "state_read_raw", thread_id=thread_id, graph_id=graph_id, exc_info=True
+                )
+        return await self._raw(config)
 
     async def _raw(self, config: RunnableConfig) -> ThreadState:
         found = await self._saver.aget_tuple(config)
@@ -98,12 +112,17 @@ def _task(task: PregelTask) -> dict[str, Any]:
         "id": task.id,
         "name": task.name,
         "path": list(task.path),
-        "error": repr(task.error) if task.error is not None else None,
+        "error": _error(task.error),
         "interrupts": [interrupt_json(interrupt) for interrupt in task.interrupts],
         "checkpoint": _visible(state) if isinstance(state, Mapping) else None,
         "state": to_thread_state(state) if isinstance(state, StateSnapshot) else None,
         "result": task.result,
     }
+
+
+def _error(error: Any) -> str | None:
+    # Read back from a checkpoint it is text already.
+    return error if error is None or isinstance(error, str) else repr(error)
 
 
 def _checkpoints(config: RunnableConfig | None, parent: RunnableConfig | None) -> dict[str, Any]:

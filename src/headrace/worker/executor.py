@@ -7,6 +7,8 @@ from typing import Any
 
 import structlog
 
+from headrace.checkpoints.saver import Saver
+from headrace.db.faults import translated_faults
 from headrace.errors import LeaseLost, Unavailable
 from headrace.events.encoding import storable
 from headrace.events.modes import Translator, graph_modes
@@ -45,11 +47,13 @@ class Executor:
         self,
         registry: GraphRegistry,
         queue: Queue,
+        saver: Saver,
         settings: WorkerSettings,
         metrics: Metrics,
     ) -> None:
         self._registry = registry
         self._queue = queue
+        self._saver = saver
         self._settings = settings
         self._metrics = metrics
         self._graphs = Tasks()
@@ -65,6 +69,8 @@ class Executor:
         written = await self._write_end(execution, end)
         if not written:
             end = RunEnd("error", "error", {"error": "LeaseLost", "message": _LEASE_LOST})
+        if execution.request.temporary_thread and written:
+            await self._delete_temporary_thread(execution.thread_id)
         self._publish_end(execution, end)
         execution.finish(RunOutcome(status=end.status, values=result.values, error=end.error))
         self._metrics.observe_run(execution.request.graph_id, end.status, perf_counter() - started)
@@ -172,6 +178,15 @@ class Executor:
                 return True
         _log.error("lease_lost")
         return False
+
+    async def _delete_temporary_thread(self, thread_id: str) -> None:
+        try:
+            with translated_faults():
+                await self._queue.delete_temporary_thread(thread_id)
+                await self._saver.adelete_thread(thread_id)
+        except Unavailable as fault:
+            # The rescuer finds it later.
+            _log.warning("temporary_thread_left", cause=fault.code)
 
     def _publish_end(self, execution: Execution, end: RunEnd) -> None:
         if end.status in ("error", "timeout"):

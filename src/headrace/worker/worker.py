@@ -6,8 +6,6 @@ from uuid import UUID
 
 import structlog
 
-from headrace.checkpoints.saver import Saver
-from headrace.db.faults import translated_faults
 from headrace.errors import AtCapacity, Draining, Unavailable
 from headrace.events.channel import Channel
 from headrace.lifecycle import Tasks
@@ -30,13 +28,11 @@ class Worker:
         self,
         executor: Executor,
         queue: Queue,
-        saver: Saver,
         heartbeat: Heartbeat,
         settings: WorkerSettings,
     ) -> None:
         self._executor = executor
         self._queue = queue
-        self._saver = saver
         self._heartbeat = heartbeat
         self._settings = settings
         self._tasks = Tasks()
@@ -130,16 +126,5 @@ class Worker:
         )
         try:
             await self._executor.execute(execution)
-            if execution.request.temporary_thread:
-                await self._delete_temporary_thread(execution.thread_id)
         finally:
             self._executions.discard(execution)
-
-    async def _delete_temporary_thread(self, thread_id: str) -> None:
-        try:
-            with translated_faults():
-                await self._queue.delete_temporary_thread(thread_id)
-                await self._saver.adelete_thread(thread_id)
-        except Unavailable:
-            # The rescuer finds it later.
-            _log.warning("temporary_thread_left", thread_id=thread_id)

@@ -1,0 +1,77 @@
+"""Graphs without a model, one per behaviour that a server must carry."""
+
+import asyncio
+import operator
+from typing import Annotated, Any, TypedDict
+
+from langchain_core.language_models.fake_chat_models import FakeListChatModel
+from langchain_core.messages import AIMessage
+from langgraph.config import get_stream_writer
+from langgraph.graph import END, START, MessagesState, StateGraph
+from langgraph.types import interrupt
+
+
+def one_node(state: type, name: str, node: Any) -> StateGraph[Any, Any, Any, Any]:
+    builder = StateGraph(state)
+    builder.add_node(name, node)
+    builder.add_edge(START, name)
+    builder.add_edge(name, END)
+    return builder
+
+
+async def reply(state: MessagesState) -> dict[str, Any]:
+    """Says how many messages it has seen: tells whether a conversation went on."""
+    return {"messages": [AIMessage(f"message {len(state['messages'])}")]}
+
+
+agent = one_node(MessagesState, "reply", reply)
+
+
+async def call_model(state: MessagesState) -> dict[str, Any]:
+    model = FakeListChatModel(responses=["Hi yo"])
+    return {"messages": [await model.ainvoke(state["messages"])]}
+
+
+tokens = one_node(MessagesState, "model", call_model).compile()
+
+
+class Steps(TypedDict, total=False):
+    done: Annotated[list[int], operator.add]
+    seconds: float
+
+
+def make_slow() -> StateGraph[Any, Any, Any, Any]:
+    """Three steps of ``seconds`` each; announces each step before it sleeps."""
+    builder = StateGraph(Steps)
+    for number in range(3):
+
+        async def step(state: Steps, number: int = number) -> Steps:
+            get_stream_writer()({"step": number})
+            await asyncio.sleep(state.get("seconds", 1.0))
+            return {"done": [number]}
+
+        builder.add_node(f"step{number}", step)
+    builder.add_edge(START, "step0")
+    builder.add_edge("step0", "step1")
+    builder.add_edge("step1", "step2")
+    builder.add_edge("step2", END)
+    return builder
+
+
+class Topic(TypedDict, total=False):
+    topic: str
+    answer: str
+
+
+async def ask(state: Topic) -> Topic:
+    return {"answer": str(interrupt({"question": f"approve {state['topic']}?"}))}
+
+
+hitl = one_node(Topic, "ask", ask)
+
+
+async def explode(state: Topic) -> Topic:
+    raise ValueError("kaboom in node")
+
+
+boom = one_node(Topic, "boom", explode)

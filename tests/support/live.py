@@ -1,0 +1,72 @@
+"""The whole server as users run it: gunicorn, two processes, a database of its own."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from headrace.server.gunicorn import APPLICATION
+from tests.support.processes import ServerUnderTest, wait_until
+
+GRAPHS = Path(__file__).parent / "graphs" / "langgraph.json"
+
+
+class LiveServer(ServerUnderTest):
+    """``headrace serve`` without its command line."""
+
+    application = APPLICATION
+
+    def __init__(self, folder: Path, database_url: str, **environment: str) -> None:
+        super().__init__(folder, DATABASE_URL=database_url, **environment)
+        self.database_url = database_url
+
+    def wait_ready(self, processes: int = 2) -> None:
+        wait_until(lambda: len(self.serving()) >= processes, seconds=30)
+        wait_until(lambda: self.status("/readyz") == 200)
+
+    def status(self, path: str) -> int:
+        """The status, or 0 when nobody answers."""
+        try:
+            return self.get(path).status_code
+        except httpx.HTTPError:
+            return 0
+
+    def report(self) -> dict[str, Any]:
+        """What /health says."""
+        report: dict[str, Any] = self.get("/health").json()
+        return report
+
+    def serving(self) -> list[int]:
+        try:
+            processes = self.report()["processes"]
+        except httpx.HTTPError:
+            return []
+        return [one["pid"] for one in processes if one["state"] == "serving"]
+
+    def pids(self, event: str = "up") -> list[int]:
+        return self.serving()
+
+    def pools(self) -> list[dict[str, int]]:
+        """The pool figures of each process."""
+        return [one["pool"] for one in self.report()["processes"]]
+
+
+@contextmanager
+def live_server(
+    folder: Path, database_url: str, *, config: Path | None = GRAPHS, **environment: str
+) -> Iterator[LiveServer]:
+    """A server that is ready; ended by signal afterwards."""
+    if config is not None:
+        environment["HEADRACE_CONFIG"] = str(config)
+    server = LiveServer(folder, database_url, **environment)
+    server.start()
+    try:
+        server.wait_ready()
+        yield server
+    except BaseException:
+        print(server.log()[-4000:])
+        raise
+    finally:
+        server.close()
