@@ -10,7 +10,6 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
@@ -101,7 +100,7 @@ async def _database() -> None:
 
 @asynccontextmanager
 async def lifespan(_app: FastAPI) -> AsyncIterator[dict[str, State]]:
-    if Path(os.environ.get("APP_REFUSE", "/nonexistent")).exists():
+    if os.path.exists(os.environ.get("APP_REFUSE", "")):  # noqa: ASYNC240 - before anything runs
         raise StartupRefusal("HR999", where="the test", what="asked to refuse", remedy="Ask less.")
     settings = Settings()
     board = StatusBoard(settings.runtime_dir, stale_seconds=settings.server.slot_stale_seconds)

@@ -1,4 +1,4 @@
-"""Starts the real gunicorn with headrace's worker class, and talks to it like clients and probers."""
+"""Starts real gunicorn with headrace's worker class, and talks to it as clients and probers do."""
 
 import asyncio
 import json

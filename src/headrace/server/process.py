@@ -37,6 +37,8 @@ _THREADS_SECONDS = 1.0
 #: Between the failed start of a process and the next, while others serve.
 _RESPAWN_DELAY_SECONDS = 1.0
 _FAILED = 1
+#: Within this time a failed process has stopped its master.
+_MARK_SECONDS = 10.0
 
 
 class ServerProcess(UvicornWorker):
@@ -57,6 +59,7 @@ class ServerProcess(UvicornWorker):
         # The base class hung gunicorn's handlers on it.
         adopt_logger("uvicorn.error")
         self._ends_at: float | None = None
+        self._refusal: StartupRefusal | None = None
 
     def init_process(self) -> None:
         faulthandler.enable()
@@ -68,7 +71,7 @@ class ServerProcess(UvicornWorker):
         try:
             super().load_wsgi()  # type: ignore[no-untyped-call]
         except StartupRefusal as refusal:
-            self._print_refusal(refusal)
+            self._refuse(refusal)
             sys.exit(self._start_failed())
 
     async def _serve(self) -> None:
@@ -77,7 +80,7 @@ class ServerProcess(UvicornWorker):
             self.config,
             shutdown_seconds=self.cfg.graceful_timeout - _EARLIER_THAN_KILL_SECONDS,
             on_shutdown=self._must_end_by,
-            on_refusal=self._print_refusal,
+            on_refusal=self._refuse,
         )
         tasks = Tasks()
         tasks.start(self._live(server), name="process-live")
@@ -118,29 +121,46 @@ class ServerProcess(UvicornWorker):
         self._ends_at = loop_time + _EARLIER_THAN_KILL_SECONDS / 2
         self._watch_for_silence()
 
-    def _print_refusal(self, refusal: StartupRefusal) -> None:
-        """Once per master, however many processes it started."""
-        if directory := runtime_dir():
-            mark = slots_directory(directory) / f"refused-{self.ppid}"
-            try:
-                mark.touch(exist_ok=False)
-            except FileExistsError:
-                return
-            except OSError:
-                pass
-        sys.stderr.write(f"{refusal}\n")
-        sys.stderr.flush()
+    def _refuse(self, refusal: StartupRefusal) -> None:
+        self._refusal = refusal
 
     def _start_failed(self) -> int:
-        """The exit code: it stops the master, unless other processes serve and should go on."""
+        """Say why, and return the exit code.
+
+        One process of a master says it and stops the master; the others only end: gunicorn breaks
+        on a second such exit code while it halts. Where other processes serve they go on, and
+        gunicorn starts this one again.
+        """
+        others_serve = any(
+            slot.state == "serving" and slot.pid != os.getpid() for slot in self._slots()
+        )
+        speaks = others_serve or self._is_first_to_fail()
+        if speaks and self._refusal is not None:
+            sys.stderr.write(f"{self._refusal}\n")
+            sys.stderr.flush()
+        if others_serve:
+            _log.error("process_start_failed", next_try_seconds=_RESPAWN_DELAY_SECONDS)
+            time.sleep(_RESPAWN_DELAY_SECONDS)
+            return _FAILED
+        return int(Arbiter.WORKER_BOOT_ERROR) if speaks else _FAILED
+
+    def _slots(self) -> list[Slot]:
         directory = runtime_dir()
-        if directory is None or not any(
-            slot.state == "serving" for slot in read_slots(directory) if slot.pid != os.getpid()
-        ):
-            return int(Arbiter.WORKER_BOOT_ERROR)
-        _log.error("process_start_failed", why="see above; other processes serve, trying again")
-        time.sleep(_RESPAWN_DELAY_SECONDS)
-        return _FAILED
+        return read_slots(directory) if directory is not None else []
+
+    def _is_first_to_fail(self) -> bool:
+        directory = runtime_dir()
+        if directory is None:
+            return True
+        mark = slots_directory(directory) / f"refused-{self.ppid}"
+        try:
+            mark.touch(exist_ok=False)
+        except FileExistsError:
+            # An old one did not stop its master.
+            return time.time() - mark.stat().st_mtime > _MARK_SECONDS
+        except OSError:
+            return True
+        return True
 
 
 def _announce(directory: Path) -> None:

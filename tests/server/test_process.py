@@ -1,0 +1,168 @@
+"""The pod as probers and scrapers see it, and the ways a server process fails."""
+
+import os
+import re
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from tests.support.processes import ServerUnderTest, server, wait_until
+
+pytestmark = pytest.mark.acceptance
+
+
+@pytest.fixture(scope="module")
+def pod(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerUnderTest]:
+    """Two processes for the tests that leave them alive."""
+    with server(
+        tmp_path_factory.mktemp("pod"), HEADRACE_SERVER__SLOT_STALE_SECONDS="1.5"
+    ) as running:
+        running.wait_ready()
+        yield running
+
+
+def test_metrics_are_those_of_all_processes(pod: ServerUnderTest) -> None:
+    asked: dict[int, int] = {}
+    while len(asked) < 2 or sum(asked.values()) < 20:
+        pid = pod.get("/pid").json()
+        asked[pid] = asked.get(pid, 0) + 1
+    text = pod.get("/metrics").text
+    line = 'headrace_http_requests_total{method="GET",route="/pid",status="200"}'
+    assert f"{line} {sum(asked.values())}.0" in text
+    assert 'headrace_processes{state="serving"} 2.0' in text
+    one = re.search(r"^headrace_resident_memory_bytes_min (\S+)", text, re.M)
+    both = re.search(r"^headrace_resident_memory_bytes (\S+)", text, re.M)
+    assert one
+    assert both
+    assert float(both[1]) > 1.9 * float(one[1])
+
+
+def test_health_describes_each_process(pod: ServerUnderTest) -> None:
+    report = pod.get("/health").json()
+    assert report["status"] == "ready"
+    assert [item["pid"] for item in report["processes"]] == sorted(pod.pids())
+    for item in report["processes"]:
+        assert item["state"] == "serving"
+        assert set(item["checkpoints"]) >= {"p50_seconds", "p95_seconds", "p99_seconds"}
+
+
+def test_a_stopped_process_is_named(pod: ServerUnderTest) -> None:
+    stopped, other = pod.pids()[:2]
+    os.kill(stopped, signal.SIGSTOP)
+    try:
+        # A connection that the stopped process would have to accept only costs its client time.
+        def named() -> bool:
+            try:
+                response = httpx.get(pod.url + "/readyz", timeout=1.0)
+            except httpx.HTTPError:
+                return False
+            reasons = response.json().get("reasons", [])
+            return response.status_code == 503 and any(f"process {stopped} " in r for r in reasons)
+
+        wait_until(named)
+    finally:
+        os.kill(stopped, signal.SIGCONT)
+    wait_until(lambda: pod.get("/readyz").status_code == 200)
+    assert pod.get("/livez").json()["pid"] in {stopped, other}
+
+
+def test_a_killed_process_is_replaced_and_forgotten(pod: ServerUnderTest) -> None:
+    killed = pod.pids()[-1]
+    started = time.monotonic()
+    os.kill(killed, signal.SIGKILL)
+    wait_until(lambda: len(pod.pids()) == 3)
+    wait_until(lambda: not (pod.runtime_dir / "slots" / f"{killed}.json").exists())
+    wait_until(lambda: pod.get("/readyz").status_code == 200)
+    assert time.monotonic() - started < 10
+    assert killed not in [item["pid"] for item in pod.get("/health").json()["processes"]]
+
+
+def test_a_refusal_to_start_is_one_sentence_and_the_end(tmp_path: Path) -> None:
+    refuse = tmp_path / "refuse"
+    refuse.touch()
+    started = time.monotonic()
+    with server(tmp_path, APP_REFUSE=str(refuse)) as running:
+        assert running.wait_exit(10) == 3
+        elapsed = time.monotonic() - started
+        assert running.log().count("HR999 the test: asked to refuse. Ask less.") == 1
+        assert "Traceback" not in running.log()
+    assert elapsed < 8
+
+
+def test_a_process_that_cannot_come_back_leaves_the_others_serving(tmp_path: Path) -> None:
+    refuse = tmp_path / "refuse"
+    with server(tmp_path, APP_REFUSE=str(refuse)) as running:
+        running.wait_ready()
+        killed, left = running.pids()
+        refuse.touch()
+        os.kill(killed, signal.SIGKILL)
+        wait_until(lambda: "process_start_failed" in running.log())
+        assert running.get("/pid").json() == left
+        refuse.unlink()
+        wait_until(lambda: len(running.pids()) == 3, seconds=20)
+        running.signal(signal.SIGTERM)
+        assert running.wait_exit(5) == 0
+
+
+def test_the_frame_that_blocks_the_loop_is_logged(tmp_path: Path) -> None:
+    with server(
+        tmp_path, HEADRACE_PROCESSES="1", HEADRACE_SERVER__PROCESS_TIMEOUT_SECONDS="5"
+    ) as running:
+        running.wait_ready(1)
+        with pytest.raises(httpx.HTTPError):
+            httpx.get(running.url + "/block?seconds=30", timeout=12)
+        log = running.log()
+        assert "in block_the_loop" in log.split("WORKER TIMEOUT")[0]
+        assert "WORKER TIMEOUT" in log
+
+
+def test_readiness_follows_the_database_and_liveness_does_not(tmp_path: Path) -> None:
+    database = _Port()
+    with database, server(tmp_path, APP_DATABASE_PORT=str(database.number)) as running:
+        running.wait_ready()
+        database.close()
+        wait_until(lambda: running.get("/readyz").status_code == 503, seconds=4)
+        assert running.get("/readyz").json()["reasons"] == ["the database does not answer"]
+        assert running.get("/livez").status_code == 200
+        assert running.get("/startupz").status_code == 200
+        database.open()
+        # Either process may answer.
+        wait_until(lambda: {running.get("/readyz").status_code for _ in range(6)} == {200})
+
+
+class _Port:
+    """Something that accepts connections, or does not."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        self.open()
+
+    def open(self) -> None:
+        self._socket = socket.create_server(("127.0.0.1", self.number))
+        self.number = self._socket.getsockname()[1]
+        self._thread = threading.Thread(target=self._accept, args=(self._socket,), daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+        self._thread.join()
+
+    def _accept(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            connection.close()
+
+    def __enter__(self) -> "_Port":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
