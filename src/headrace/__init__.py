@@ -1,1 +1,43 @@
-"""headrace serves LangGraph agents over HTTP from FastAPI and Postgres."""
+"""headrace serves LangGraph agents over HTTP from FastAPI and Postgres.
+
+In an app of your own::
+
+    app = FastAPI(lifespan=headrace.lifespan(graphs={"agent": builder}))
+    app.include_router(headrace.router)
+
+
+    @app.post("/ask")
+    async def ask(request: Request, question: str):
+        graph = headrace.graph(request, "agent")
+        ...
+
+The names are loaded when they are first used, so that importing a part of headrace stays cheap.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from headrace.edge.middleware import Middleware as Middleware
+    from headrace.server.face import __version__ as __version__
+    from headrace.server.face import graph as graph
+    from headrace.server.face import router as router
+    from headrace.server.lifespan import lifespan as lifespan
+    from headrace.settings import Settings as Settings
+
+_HOMES = {
+    "Middleware": "headrace.edge.middleware",
+    "Settings": "headrace.settings",
+    "__version__": "headrace.server.face",
+    "graph": "headrace.server.face",
+    "lifespan": "headrace.server.lifespan",
+    "router": "headrace.server.face",
+}
+
+__all__ = ["Middleware", "Settings", "__version__", "graph", "lifespan", "router"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'headrace' has no attribute {name!r}")

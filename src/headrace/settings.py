@@ -130,6 +130,9 @@ class WorkerSettings(_Group):
     stream_buffer_events: int = Field(
         4096, ge=16, description="Events kept for a slow reader before it is cut."
     )
+    stream_buffer_bytes: int = Field(
+        16 * 1024 * 1024, ge=65536, description="Bytes kept for a slow reader before it is cut."
+    )
 
     @model_validator(mode="after")
     def _ratio(self) -> Self:
@@ -223,6 +226,12 @@ def set_environment(variables: Mapping[str, str]) -> None:
 def multiprocess_dir() -> Path | None:
     """Directory of prometheus-client's multiprocess files, or None in a single process."""
     value = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    return Path(value) if value else None
+
+
+def runtime_dir() -> Path | None:
+    """``HEADRACE_RUNTIME_DIR`` alone, for the gunicorn master, which builds no settings."""
+    value = os.environ.get("HEADRACE_RUNTIME_DIR")
     return Path(value) if value else None
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 #: Tenant of everything made while no identity provider says otherwise.
 DEFAULT_TENANT = "default"
 
-#: Tenant of what belongs to the server itself, such as each graph's first assistant; all may read it.
+#: Tenant of what the server itself owns, such as each graph's first assistant; all may read it.
 SYSTEM_TENANT = "system"
 
 

@@ -1,0 +1,59 @@
+"""The small door over HTTP: ``/chat`` and ``/chat/stream``."""
+
+from typing import Annotated, Any, cast
+
+from fastapi import Depends, Request, Response
+
+from headrace.auth.dependencies import CurrentPrincipal
+from headrace.chat.schemas import ChatReply, ChatRequest
+from headrace.chat.service import ChatService
+from headrace.edge.live import LiveResponse
+from headrace.edge.responses import json_response
+from headrace.edge.routing import new_router
+from headrace.edge.state import request_id_of, state_of
+from headrace.events.sse import CONTENT_TYPE
+from headrace.runs.endpoints import disconnect_policy, locations
+from headrace.runs.stream import event_frames
+
+router = new_router(tag="chat")
+
+_SSE: dict[int | str, dict[str, Any]] = {
+    200: {"description": "Server-sent events", "content": {"text/event-stream": {}}}
+}
+
+
+async def _service(request: Request) -> ChatService:
+    return cast("ChatService", state_of(request).chat)
+
+
+Chat = Annotated[ChatService, Depends(_service)]
+
+
+@router.post("/chat", response_model=ChatReply)
+async def chat(
+    body: ChatRequest, principal: CurrentPrincipal, service: Chat, request: Request
+) -> Response:
+    """Say something, get the reply."""
+    run = await service.start(principal, body, request_id=request_id_of(request), tokens=False)
+    while (outcome := await run.outcome(3600)) is None:
+        pass
+    return json_response(service.reply(run, outcome).model_dump(), headers=locations(run, "join"))
+
+
+@router.post("/chat/stream", responses=_SSE, response_class=Response)
+async def chat_stream(
+    body: ChatRequest, principal: CurrentPrincipal, service: Chat, request: Request
+) -> Response:
+    """Say something, get the reply as it comes: ``messages`` events, then ``end`` or ``error``."""
+    run = await service.start(principal, body, request_id=request_id_of(request), tokens=True)
+    settings = state_of(request).settings.server
+    return LiveResponse(
+        event_frames(run, run.subscribe(), heartbeat_seconds=settings.heartbeat_seconds),
+        media_type=CONTENT_TYPE,
+        headers={
+            **locations(run, "stream"),
+            "Cache-Control": "no-store",
+            "X-Accel-Buffering": "no",
+        },
+        on_disconnect=disconnect_policy(run, "continue"),
+    )

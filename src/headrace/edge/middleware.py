@@ -1,0 +1,67 @@
+"""Pure ASGI middleware: a request id in every log line, one access log line, HTTP metrics."""
+
+import re
+from time import perf_counter
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from headrace.ids import uuid7
+
+_log = structlog.stdlib.get_logger("headrace.access")
+
+#: A caller's own id is kept when it is short and plain; else a new one is made.
+_PLAIN_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
+
+#: Label of requests that no route matched, so that scanners cannot make new series.
+UNMATCHED = "__unmatched__"
+
+#: Asked for every few seconds by machines; logged at debug.
+_QUIET = frozenset({"/livez", "/readyz", "/startupz", "/metrics", "/ok"})
+
+
+class Middleware:
+    """Wraps a whole app; needs headrace's lifespan for metrics, works without."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        given = Headers(scope=scope).get("x-request-id", "")
+        request_id = given if _PLAIN_ID.fullmatch(given) else uuid7().hex
+        scope.setdefault("state", {})["request_id"] = request_id
+        status = 500
+        started = perf_counter()
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)["x-request-id"] = request_id
+            await send(message)
+
+        structlog.contextvars.clear_contextvars()
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            try:
+                await self.app(scope, receive, send_with_id)
+            finally:
+                self._record(scope, status, perf_counter() - started)
+
+    def _record(self, scope: Scope, status: int, seconds: float) -> None:
+        route = getattr(scope.get("route"), "path", UNMATCHED)
+        state = scope.get("state", {}).get("headrace")
+        if state is not None:
+            state.metrics.observe_http(scope["method"], route, status, seconds)
+        log = _log.debug if scope["path"] in _QUIET else _log.info
+        log(
+            "request_answered",
+            method=scope["method"],
+            path=scope["path"],
+            route=route,
+            status=status,
+            seconds=round(seconds, 4),
+        )

@@ -1,0 +1,81 @@
+"""The route class of every headrace endpoint: errors become ``{"detail", "code"}`` right here.
+
+Because the route does it, the endpoints behave the same in the server and in a user's own FastAPI
+app, whose exception handlers stay untouched.
+"""
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import structlog
+from fastapi import APIRouter, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException as StarletteHTTPException
+
+from headrace.db.faults import translated_faults
+from headrace.edge.requests import JSONRequest
+from headrace.errors import InvalidRequest, RequestError
+from headrace.events.encoding import encode_json
+
+Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+
+_log = structlog.stdlib.get_logger("headrace.edge")
+
+
+def error_response(error: RequestError) -> Response:
+    """The one form every refusal has; the SDKs show ``detail`` to the caller."""
+    headers = {}
+    if error.retry_after_seconds is not None:
+        headers["Retry-After"] = str(error.retry_after_seconds)
+    return Response(
+        encode_json({"detail": error.message, "code": error.code}),
+        status_code=error.status,
+        headers=headers,
+        media_type="application/json",
+    )
+
+
+def validation_message(error: RequestValidationError, content_type: str | None) -> str:
+    """What to change, in one line per field."""
+    lines = []
+    for item in error.errors():
+        where = ".".join(str(part) for part in item["loc"] if part != "body") or "body"
+        lines.append(f"{where}: {item['msg']}")
+        unread = item["loc"] == ("body",) and item["type"] != "missing"
+        if unread and "json" not in (content_type or ""):
+            return "Send the body as JSON with the header Content-Type: application/json."
+    return "; ".join(lines)
+
+
+class HeadraceRoute(APIRoute):
+    """Parses strictly, answers faults in one form, logs what nobody foresaw."""
+
+    def get_route_handler(self) -> Handler:
+        inner = super().get_route_handler()
+
+        async def handle(request: Request) -> Response:
+            strict = JSONRequest(request.scope, request.receive)
+            state = getattr(request.state, "headrace", None)
+            if state is not None:
+                strict.max_body_bytes = state.settings.server.max_body_bytes
+            try:
+                with translated_faults():
+                    return await inner(strict)
+            except RequestError as error:
+                return error_response(error)
+            except RequestValidationError as error:
+                message = validation_message(error, request.headers.get("content-type"))
+                return error_response(InvalidRequest(message))
+            except StarletteHTTPException:
+                raise
+            except Exception:
+                _log.exception("request_failed", path=request.url.path, method=request.method)
+                return error_response(RequestError("Internal server error; the log has the cause."))
+
+        return handle
+
+
+def new_router(*, tag: str) -> APIRouter:
+    """A router for one room's endpoints."""
+    return APIRouter(route_class=HeadraceRoute, tags=[tag], strict_content_type=False)

@@ -1,0 +1,72 @@
+"""LangGraph's stream chunks as the events of the HTTP API.
+
+The API has one mode more than LangGraph: ``messages`` sends each message accumulated so far
+(``messages/partial``), ``messages-tuple`` LangGraph's own chunks (shared API reference, 2.2).
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+from langchain_core.messages import (
+    AIMessageChunk,
+    BaseMessage,
+    BaseMessageChunk,
+    message_chunk_to_message,
+)
+
+StreamMode = Literal[
+    "values", "updates", "messages", "messages-tuple", "custom", "debug", "checkpoints", "tasks"
+]
+STREAM_MODES: tuple[str, ...] = get_args(StreamMode)
+
+#: Read by the executor whatever the client asked for: the result, and whether it is final.
+_ALWAYS = ("values", "updates")
+
+Event = tuple[str, Any]
+
+
+def graph_modes(requested: Iterable[str]) -> list[str]:
+    """The modes to ask LangGraph for so that ``requested`` can be served."""
+    wanted = {"messages" if mode == "messages-tuple" else mode for mode in requested}
+    return sorted(wanted | set(_ALWAYS))
+
+
+@dataclass(slots=True)
+class Translator:
+    """Turns one run's chunks into events; keeps what ``messages`` has accumulated."""
+
+    requested: frozenset[str]
+    subgraphs: bool = False
+    _accumulated: dict[str, BaseMessageChunk] = field(default_factory=dict)
+    _announced: set[str] = field(default_factory=set)
+
+    def events(self, namespace: tuple[str, ...], mode: str, chunk: Any) -> Iterator[Event]:
+        suffix = "".join(f"|{part}" for part in namespace)
+        if mode == "messages":
+            message, metadata = chunk
+            if "messages-tuple" in self.requested:
+                yield f"messages{suffix}", [message, metadata]
+            if "messages" in self.requested:
+                yield from self._messages(message, metadata)
+        elif mode in self.requested:
+            yield f"{mode}{suffix}", chunk
+
+    def _messages(self, message: BaseMessage, metadata: dict[str, Any]) -> Iterator[Event]:
+        key = message.id or ""
+        if key not in self._announced:
+            self._announced.add(key)
+            yield "messages/metadata", {key: {"metadata": metadata}}
+        if not isinstance(message, BaseMessageChunk):
+            yield "messages/complete", [message]
+            return
+        so_far = self._accumulated.get(key)
+        whole = message if so_far is None else so_far + message
+        assert isinstance(whole, BaseMessageChunk)
+        self._accumulated[key] = whole
+        yield "messages/partial", [message_chunk_to_message(whole)]
+
+
+def is_reply(message: BaseMessage) -> bool:
+    """Whether this is the model speaking, whole or in part."""
+    return message.type in ("ai", "AIMessageChunk") or isinstance(message, AIMessageChunk)

@@ -1,0 +1,109 @@
+"""The database check behind readiness: asked in the background, answered from memory.
+
+A probe must answer in milliseconds while Postgres is away, and must not add load when it is back.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from time import monotonic
+
+import structlog
+
+from headrace.db.faults import translated_faults
+from headrace.db.pool import SharedPool
+from headrace.errors import DatabaseUnavailable, HeadraceError, PoolExhausted
+from headrace.lifecycle import Tasks
+
+_log = structlog.stdlib.get_logger("headrace.health")
+
+#: A single failure may be one connection that died; two in a row are the database.
+_FAILURES_UNTIL_UNREACHABLE = 2
+
+
+class DatabaseProbe:
+    """Runs ``check`` every ``interval_seconds`` and remembers whether the database answers.
+
+    A dead database shows after at most two intervals and two timeouts; a live one at the next
+    success. A check that raises :class:`PoolExhausted` leaves the verdict as it is.
+    """
+
+    def __init__(
+        self,
+        check: Callable[[], Awaitable[None]],
+        *,
+        interval_seconds: float = 0.5,
+        timeout_seconds: float = 1.0,
+        on_fault: Callable[[str, BaseException | None], None] | None = None,
+    ) -> None:
+        self._check = check
+        self._interval_seconds = interval_seconds
+        self._timeout_seconds = timeout_seconds
+        # A frozen server can hold a check beyond its timeout: cancelling a query waits for it.
+        self._silence_seconds = _FAILURES_UNTIL_UNREACHABLE * (interval_seconds + timeout_seconds)
+        self._failures = 0
+        self._ended_at = monotonic()
+        self._tasks = Tasks(on_fault)
+
+    @property
+    def problem(self) -> str | None:
+        """Why the database cannot be used, or None."""
+        failed = self._failures >= _FAILURES_UNTIL_UNREACHABLE
+        silent = monotonic() - self._ended_at > self._silence_seconds
+        return "the database does not answer" if failed or silent else None
+
+    async def start(self) -> None:
+        self._ended_at = monotonic()
+        self._tasks.start(self._repeat(), name="database-probe", supervised=True)
+
+    async def stop(self) -> None:
+        await self._tasks.stop()
+
+    async def _repeat(self) -> None:
+        while True:
+            await self._probe()
+            self._ended_at = monotonic()
+            await asyncio.sleep(self._interval_seconds)
+
+    async def _probe(self) -> None:
+        try:
+            with translated_faults():
+                async with asyncio.timeout(self._timeout_seconds):
+                    await self._check()
+        except PoolExhausted:
+            return
+        except (HeadraceError, OSError) as error:
+            self._failures += 1
+            if self._failures == _FAILURES_UNTIL_UNREACHABLE:
+                cause = error.__cause__ or error
+                _log.error("database_lost", error=str(cause), kind=type(cause).__name__)
+        else:
+            if self._failures >= _FAILURES_UNTIL_UNREACHABLE:
+                _log.info("database_found")
+            self._failures = 0
+
+
+def pool_check(pool: SharedPool, *, timeout_seconds: float = 0.9) -> Callable[[], Awaitable[None]]:
+    """A check that takes a connection of ``pool`` and asks it one question.
+
+    When running graphs hold all connections the check raises :class:`PoolExhausted`: that is load,
+    and taking a loaded pod out of service would only move it. An empty-handed pool is a fault.
+    """
+
+    async def check() -> None:
+        if _all_in_use(pool):
+            raise PoolExhausted
+        try:
+            with translated_faults():
+                async with pool.connection(timeout=timeout_seconds) as connection:
+                    await connection.execute("SELECT 1", prepare=False)
+        except PoolExhausted as error:
+            if _all_in_use(pool):
+                raise
+            raise DatabaseUnavailable from error
+
+    return check
+
+
+def _all_in_use(pool: SharedPool) -> bool:
+    figures = pool.figures()
+    return figures.in_use >= figures.max_size

@@ -1,0 +1,54 @@
+"""GET /livez /readyz /startupz /health /metrics: outside authentication, never waiting.
+
+All are coroutines without blocking work, so they answer when thread pool and database do not.
+"""
+
+from typing import Annotated, cast
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import JSONResponse, Response
+
+from headrace.health.service import HealthService
+from headrace.observability.metrics import METRICS_MEDIA_TYPE
+
+router = APIRouter(tags=["health"])
+
+
+async def _health(request: Request) -> HealthService:
+    return cast("HealthService", request.state.headrace.health)
+
+
+Health = Annotated[HealthService, Depends(_health)]
+
+
+@router.get("/livez")
+async def livez(health: Health) -> JSONResponse:
+    """This process's event loop runs. Restart the pod when this fails."""
+    return JSONResponse({"status": "alive", "pid": health.pid})
+
+
+@router.get("/startupz")
+async def startupz(health: Health) -> JSONResponse:
+    """The lifespan is up: no process listens before it is."""
+    return JSONResponse({"status": "started", "pid": health.pid})
+
+
+@router.get("/readyz", responses={503: {"description": "Send no more requests here for now."}})
+async def readyz(health: Health) -> JSONResponse:
+    """All processes of the pod report, one of them serves, database and schema are usable."""
+    if reasons := health.unready_reasons():
+        return JSONResponse({"status": "unready", "reasons": reasons}, status_code=503)
+    return JSONResponse({"status": "ready"})
+
+
+@router.get("/health", responses={503: {"description": "As /readyz, with the same details."}})
+async def health_report(health: Health) -> JSONResponse:
+    """The verdict of /readyz with figures of every process; for people and dashboards."""
+    report = health.report()
+    return JSONResponse(report, status_code=503 if report["reasons"] else 200)
+
+
+@router.get("/metrics")
+async def metrics(health: Health) -> Response:
+    """Prometheus text exposition of all processes of the pod."""
+    return Response(health.metrics(), media_type=METRICS_MEDIA_TYPE)

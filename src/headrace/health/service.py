@@ -1,0 +1,90 @@
+"""Is this pod ready, and how is each of its processes? Answered from memory and slots only."""
+
+from collections.abc import Callable
+from typing import Any
+
+from headrace.health.checks import DatabaseProbe
+from headrace.observability.metrics import Metrics
+from headrace.observability.slots import Slot, StatusBoard
+
+
+class HealthService:
+    """The verdicts behind the health endpoints.
+
+    ``schema_problem`` returns why the schema cannot be served, or None; it must not block.
+    """
+
+    def __init__(
+        self,
+        *,
+        version: str,
+        board: StatusBoard,
+        metrics: Metrics,
+        database: DatabaseProbe,
+        schema_problem: Callable[[], str | None],
+        schema_revision: str | None = None,
+    ) -> None:
+        self._version = version
+        self._board = board
+        self._metrics = metrics
+        self._database = database
+        self._schema_problem = schema_problem
+        self._schema_revision = schema_revision
+
+    @property
+    def pid(self) -> int:
+        return self._board.own.pid
+
+    def unready_reasons(self) -> list[str]:
+        """Why no more requests should be sent here; empty when they are welcome.
+
+        The pod is ready while one of its processes serves and none is silent. A process that drains
+        speaks for itself only: its neighbours go on serving, and once its listeners are closed no
+        probe reaches it.
+        """
+        slots = self._board.read_all()
+        reasons = [
+            f"process {slot.pid} has been silent for {slot.age_seconds():.1f} s"
+            for slot in slots
+            if self._board.is_stale(slot)
+        ]
+        serving = any(slot.state == "serving" and not self._board.is_stale(slot) for slot in slots)
+        for slot in slots:
+            speaks = slot.pid == self.pid or not serving
+            if slot.state != "serving" and speaks:
+                reasons.append(f"process {slot.pid} is {slot.state}")
+        if problem := self._database.problem:
+            reasons.append(problem)
+        if problem := self._schema_problem():
+            reasons.append(problem)
+        return reasons
+
+    def report(self) -> dict[str, Any]:
+        """Everything /health tells: verdict, version, schema, and each process of the pod."""
+        reasons = self.unready_reasons()
+        return {
+            "status": "unready" if reasons else "ready",
+            "reasons": reasons,
+            "version": self._version,
+            "answered_by": self.pid,
+            "database": {"reachable": self._database.problem is None},
+            "schema": {
+                "ok": self._schema_problem() is None,
+                "revision": self._schema_revision,
+            },
+            "processes": [self._describe(slot) for slot in self._board.read_all()],
+        }
+
+    def metrics(self) -> bytes:
+        return self._metrics.render()
+
+    def _describe(self, slot: Slot) -> dict[str, Any]:
+        figures = slot.figures.model_dump() if slot.figures is not None else {}
+        return {
+            "pid": slot.pid,
+            "state": slot.state,
+            "stale": self._board.is_stale(slot),
+            "age_seconds": round(slot.age_seconds(), 3),
+            "up_seconds": round(slot.age_seconds() + slot.written_at - slot.started_at, 1),
+            **figures,
+        }

@@ -1,0 +1,97 @@
+"""Live gauges, read from the status slots at each scrape.
+
+Three series per figure: ``headrace_x`` is the sum over the processes of the pod, ``headrace_x_min``
+and ``headrace_x_max`` its extremes, because a sum hides the one process whose pool is starved. They
+are separate names, not a label, so that summing a name over pods stays meaningful.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from headrace.observability.slots import Figures, PoolStatus, Slot, StatusBoard
+
+_PROCESS_STATES = ("starting", "serving", "draining", "stale")
+
+#: Name, help, and where the figure stands.
+_POOL_GAUGES: tuple[tuple[str, str, Callable[[PoolStatus], float]], ...] = (
+    ("pool_size", "Connections in the pool.", lambda pool: pool.size),
+    ("pool_available", "Connections that are free.", lambda pool: pool.available),
+    ("pool_in_use", "Connections in somebody's hands.", lambda pool: pool.in_use),
+    ("pool_waiting", "Requests that wait for a connection.", lambda pool: pool.waiting),
+    ("pool_max_size", "Connections the pool may open.", lambda pool: pool.max_size),
+    ("pool_leaked", "Connections that nobody holds or can have.", lambda pool: pool.leaked),
+)
+_PROCESS_GAUGES: tuple[tuple[str, str, Callable[[Figures], float]], ...] = (
+    ("runs_running", "Runs being executed.", lambda figures: figures.runs_running),
+    ("resident_memory_bytes", "Resident memory.", lambda figures: figures.rss_bytes),
+    ("open_fds", "Open file descriptors.", lambda figures: figures.open_fds),
+)
+
+
+class SlotCollector(Collector):
+    """Collects from whatever slots stand on the board."""
+
+    def __init__(self, board: StatusBoard) -> None:
+        self._board = board
+
+    def describe(self) -> list[GaugeMetricFamily]:
+        """Nothing: naming the series would read the slots of a process that still starts."""
+        return []
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        slots = self._board.read_all()
+        yield self._processes(slots)
+        figures = [slot.figures for slot in slots if slot.figures is not None]
+        pools = [item.pool for item in figures if item.pool is not None]
+        for name, text, of_pool in _POOL_GAUGES:
+            yield from _sum_min_max(name, text, [of_pool(pool) for pool in pools])
+        for name, text, of_process in _PROCESS_GAUGES:
+            yield from _sum_min_max(name, text, [of_process(item) for item in figures])
+        yield from _extremes(
+            "loop_lag_seconds",
+            "Worst event-loop delay of the last 15 s, in seconds.",
+            [item.loop_lag_seconds for item in figures],
+        )
+        yield from _collections(figures)
+
+    def _processes(self, slots: Sequence[Slot]) -> GaugeMetricFamily:
+        family = GaugeMetricFamily(
+            "headrace_processes",
+            "Server processes of this pod; stale ones no longer report.",
+            labels=("state",),
+        )
+        states = ["stale" if self._board.is_stale(slot) else slot.state for slot in slots]
+        for state in _PROCESS_STATES:
+            family.add_metric((state,), states.count(state))
+        return family
+
+
+def _sum_min_max(name: str, text: str, found: list[float]) -> Iterator[GaugeMetricFamily]:
+    if found:
+        yield GaugeMetricFamily(f"headrace_{name}", f"{text} Sum of processes.", value=sum(found))
+        yield from _extremes(name, text, found)
+
+
+def _extremes(name: str, text: str, found: list[float]) -> Iterator[GaugeMetricFamily]:
+    if found:
+        for suffix, value in (("min", min(found)), ("max", max(found))):
+            yield GaugeMetricFamily(
+                f"headrace_{name}_{suffix}", f"{text} {suffix.title()} of processes.", value=value
+            )
+
+
+def _collections(figures: Sequence[Figures]) -> Iterator[GaugeMetricFamily]:
+    """By generation; an interpreter may have fewer of them than another."""
+    for suffix, aggregate in (("", sum), ("_min", min), ("_max", max)):
+        family = GaugeMetricFamily(
+            f"headrace_gc_collections{suffix}",
+            "Garbage collections since the present processes started, by generation.",
+            labels=("generation",),
+        )
+        for generation, counts in enumerate(
+            zip(*(f.gc_collections for f in figures), strict=False)
+        ):
+            family.add_metric((str(generation),), aggregate(counts))
+        yield family

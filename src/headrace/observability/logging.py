@@ -1,0 +1,158 @@
+"""Logs: JSON lines, or a console form on a terminal; one format for our own and others' loggers.
+
+Nothing is configured at import: whoever starts a process calls ``configure_logging``. Passwords in
+URLs and fields that are named like secrets are masked last, tracebacks included.
+"""
+
+import logging
+import re
+import sys
+from collections.abc import Mapping
+from typing import Any, TextIO
+
+import orjson
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+from headrace.settings import ObservabilitySettings
+
+#: Loggers that bring handlers of their own; theirs are dropped, so that lines come once, our way.
+_ADOPTED = ("uvicorn", "uvicorn.error", "gunicorn", "gunicorn.error", "alembic", "psycopg.pool")
+#: The HTTP middleware writes the access log.
+_SILENCED = ("uvicorn.access", "gunicorn.access")
+
+_URL_PASSWORD = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://[^:/?#\s@]*):[^/?#\s]*@")
+_DSN_PASSWORD = re.compile(r"(?i)\b(password|passwd|pwd)=('(?:[^'\\]|\\.)*'|[^\s&'\"]+)")
+_SECRET_FIELD = re.compile(
+    r"(?i)^(.*_)?(password|passwd|secret|token|api_?key|authorization|cookie)$"
+)
+_MASK = "***"
+
+
+def configure_logging(settings: ObservabilitySettings, *, stream: TextIO | None = None) -> None:
+    """Route structlog and the standard library's root logger to ``stream``, default stderr.
+
+    May be called again, in the same process or after a fork; the last call wins.
+    """
+    target = stream if stream is not None else sys.stderr
+    console = settings.log_format == "console" or (
+        settings.log_format == "auto" and target.isatty()
+    )
+    handler = logging.StreamHandler(target)
+    handler.setFormatter(_formatter(console=console, colors=console and target.isatty()))
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(settings.log_level.upper())
+    for name in _ADOPTED:
+        adopt_logger(name)
+    for name in _SILENCED:
+        silenced = logging.getLogger(name)
+        silenced.handlers = []
+        silenced.propagate = False
+    _configure_structlog()
+
+
+def configure_library_logging() -> None:
+    """For an app that has logging of its own: events go there; no handler is touched.
+
+    Does nothing when the app configured structlog itself.
+    """
+    if not structlog.is_configured():
+        structlog.configure(
+            processors=[
+                structlog.stdlib.filter_by_level,
+                structlog.contextvars.merge_contextvars,
+                structlog.stdlib.PositionalArgumentsFormatter(),
+                mask_secrets,
+                structlog.processors.KeyValueRenderer(key_order=["event"]),
+            ],
+            wrapper_class=structlog.stdlib.BoundLogger,
+            logger_factory=structlog.stdlib.LoggerFactory(),
+            cache_logger_on_first_use=True,
+        )
+
+
+def adopt_logger(name: str) -> None:
+    """Let a logger of the standard library write through the root logger only."""
+    logger = logging.getLogger(name)
+    logger.handlers = []
+    logger.propagate = True
+    logger.setLevel(logging.NOTSET)
+
+
+def mask_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """structlog processor: no password of a URL or DSN, no field named like a secret."""
+    return {key: _masked(key, value) for key, value in event.items()}
+
+
+def mask_text(text: str) -> str:
+    """``text`` with the passwords of URLs and DSNs replaced by ``***``."""
+    if "://" in text:
+        text = _URL_PASSWORD.sub(rf"\1:{_MASK}@", text)
+    if "=" in text:
+        text = _DSN_PASSWORD.sub(rf"\1={_MASK}", text)
+    return text
+
+
+def _masked(key: str, value: Any) -> Any:
+    if key.startswith("_"):
+        return value  # structlog's own: the record, its origin
+    if value is not None and _SECRET_FIELD.match(key):
+        return _MASK
+    if isinstance(value, str):
+        return mask_text(value)
+    if isinstance(value, Mapping):
+        return {str(name): _masked(str(name), item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_masked("", item) for item in value]
+    if isinstance(value, int | float | bool) or value is None:
+        return value
+    return mask_text(str(value))
+
+
+def _formatter(*, console: bool, colors: bool) -> logging.Formatter:
+    renderer: Processor
+    if console:
+        renderer = structlog.dev.ConsoleRenderer(
+            colors=colors, exception_formatter=structlog.dev.plain_traceback
+        )
+    else:
+        renderer = structlog.processors.JSONRenderer(serializer=_to_json)
+    return structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=_shared_processors(),
+        processors=[
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            # Before the mask, so that a password in a traceback is masked too.
+            structlog.processors.format_exc_info,
+            mask_secrets,
+            renderer,
+        ],
+    )
+
+
+def _shared_processors() -> list[Processor]:
+    return [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.PositionalArgumentsFormatter(),
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.StackInfoRenderer(),
+    ]
+
+
+def _configure_structlog() -> None:
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *_shared_processors(),
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        wrapper_class=structlog.stdlib.BoundLogger,
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+
+
+def _to_json(event: Any, **_options: Any) -> str:
+    return orjson.dumps(event, default=str, option=orjson.OPT_NON_STR_KEYS).decode()

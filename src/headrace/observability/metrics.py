@@ -1,0 +1,173 @@
+"""Every Prometheus metric of headrace, declared in one place and built in the lifespan.
+
+Counters and histograms live in prometheus-client, in its multiprocess files when there are several
+processes; live gauges come from the status slots (``gauges.py``). Labels come from bounded sets:
+never a path, an id, or a user.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest, values
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from headrace.observability.gauges import SlotCollector
+from headrace.observability.latency import LatencyWindow
+from headrace.observability.slots import StatusBoard
+
+_log = structlog.stdlib.get_logger("headrace.metrics")
+
+#: Media type of what ``Metrics.render`` returns.
+METRICS_MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+#: A label takes this many values; further ones are counted together as ``__other__``.
+_VALUES_PER_LABEL = 200
+_OTHER = "__other__"
+
+_REQUEST_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+_RUN_BUCKETS = (0.01, 0.05, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600)
+_DATABASE_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+
+
+class Metrics:
+    """The metrics of one process; ``render`` answers for all processes of the pod."""
+
+    def __init__(self, board: StatusBoard, *, multiprocess_dir: Path | None = None) -> None:
+        self.checkpoint_latency = LatencyWindow()
+        self.store_latency = LatencyWindow()
+        self._gauges = SlotCollector(board)
+        self._directory = _usable(multiprocess_dir)
+        self._registry = CollectorRegistry()
+        self._label_values: dict[str, set[str]] = {}
+        self._declare()
+        if self._directory is None:
+            self._registry.register(self._gauges)
+
+    def _declare(self) -> None:
+        counter, histogram = _declarers(self._registry)
+        self._http_requests = counter(
+            "headrace_http_requests_total",
+            "HTTP requests answered, by route template.",
+            ("method", "route", "status"),
+        )
+        self._http_seconds = histogram(
+            "headrace_http_request_seconds",
+            "Seconds from a request's first byte to the last of its response; streams included.",
+            ("method", "route"),
+            _REQUEST_BUCKETS,
+        )
+        self._runs = counter(
+            "headrace_runs_total", "Runs that reached a terminal status.", ("graph", "status")
+        )
+        self._run_seconds = histogram(
+            "headrace_run_seconds", "Seconds a run was executed for.", ("graph",), _RUN_BUCKETS
+        )
+        self._checkpoint_seconds = histogram(
+            "headrace_checkpoint_seconds",
+            "Seconds of checkpoint operations, the wait for a connection included.",
+            ("operation",),
+            _DATABASE_BUCKETS,
+        )
+        self._store_seconds = histogram(
+            "headrace_store_seconds",
+            "Seconds of store operations, the wait for a connection included.",
+            ("operation",),
+            _DATABASE_BUCKETS,
+        )
+        self._checkout_seconds = histogram(
+            "headrace_pool_checkout_seconds",
+            "Seconds that requests waited for a pool connection, in vain or not.",
+            (),
+            _DATABASE_BUCKETS,
+        )
+        self._pool_timeouts = counter(
+            "headrace_pool_timeouts_total", "Requests that got no pool connection in time.", ()
+        )
+        self._faults = counter(
+            "headrace_background_faults_total",
+            "Background tasks that failed or ended before they were asked to.",
+            ("task",),
+        )
+
+    def observe_http(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Count one answered request; ``route`` is the template, never the path."""
+        known = method if method in _METHODS else _OTHER
+        template = self._bounded("route", route)
+        self._http_requests.labels(known, template, str(status)).inc()
+        self._http_seconds.labels(known, template).observe(seconds)
+
+    def observe_run(self, graph: str, status: str, seconds: float) -> None:
+        """Count a run that this process executed."""
+        self.count_run(graph, status)
+        self._run_seconds.labels(self._bounded("graph", graph)).observe(seconds)
+
+    def count_run(self, graph: str, status: str) -> None:
+        """Count a run that ended without being executed here, by the sweep for one."""
+        self._runs.labels(self._bounded("graph", graph), status).inc()
+
+    def observe_checkpoint(self, operation: str, seconds: float) -> None:
+        self.checkpoint_latency.add(seconds)
+        self._checkpoint_seconds.labels(operation).observe(seconds)
+
+    def observe_store(self, operation: str, seconds: float) -> None:
+        self.store_latency.add(seconds)
+        self._store_seconds.labels(operation).observe(seconds)
+
+    def observe_checkout(self, seconds: float, timed_out: bool) -> None:
+        """Fits ``SharedPool(on_checkout=...)``."""
+        self._checkout_seconds.observe(seconds)
+        if timed_out:
+            self._pool_timeouts.inc()
+
+    def record_fault(self, task: str, error: BaseException | None = None) -> None:
+        """Count and log a background fault. Fits ``Tasks(on_fault=...)``."""
+        self._faults.labels(self._bounded("task", task)).inc()
+        _log.error("background_task_failed", task=task, exc_info=error)
+
+    def render(self) -> bytes:
+        """The text exposition of all processes of the pod."""
+        if self._directory is None:
+            return generate_latest(self._registry)
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry, path=str(self._directory))  # type: ignore[no-untyped-call]
+        registry.register(self._gauges)
+        return generate_latest(registry)
+
+    def _bounded(self, label: str, value: str) -> str:
+        seen = self._label_values.setdefault(label, set())
+        if value in seen:
+            return value
+        if len(seen) >= _VALUES_PER_LABEL:
+            return _OTHER
+        seen.add(value)
+        return value
+
+
+def _declarers(
+    registry: CollectorRegistry,
+) -> tuple[
+    Callable[[str, str, tuple[str, ...]], Counter],
+    Callable[[str, str, tuple[str, ...], tuple[float, ...]], Histogram],
+]:
+    def counter(name: str, text: str, labels: tuple[str, ...]) -> Counter:
+        return Counter(name, text, labels, registry=registry)
+
+    def histogram(
+        name: str, text: str, labels: tuple[str, ...], buckets: tuple[float, ...]
+    ) -> Histogram:
+        return Histogram(name, text, labels, registry=registry, buckets=buckets)
+
+    return counter, histogram
+
+
+def _usable(directory: Path | None) -> Path | None:
+    """The directory, unless prometheus-client was imported before it was set."""
+    if directory is None or getattr(values.ValueClass, "_multiprocess", False):
+        return directory
+    _log.warning(
+        "metrics_of_one_process_only",
+        why="PROMETHEUS_MULTIPROC_DIR was set after prometheus_client was imported",
+    )
+    return None

@@ -1,0 +1,44 @@
+"""What the operating system and the interpreter say about this process."""
+
+import gc
+import os
+import resource
+import sys
+
+#: Linux; elsewhere the fallbacks below answer.
+_STATM = "/proc/self/statm"
+
+
+def resident_bytes() -> int:
+    """Resident memory now; where /proc is missing, its peak so far."""
+    try:
+        with open(_STATM, encoding="ascii") as statm:
+            return int(statm.read().split()[1]) * resource.getpagesize()
+    except OSError:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024
+
+
+def open_files() -> int:
+    """Open file descriptors, sockets included; 0 where the system does not tell."""
+    for directory in ("/proc/self/fd", "/dev/fd"):
+        try:
+            return len(os.listdir(directory)) - 1  # one of them is the listing's own
+        except OSError:
+            continue
+    return 0
+
+
+def collections_by_generation() -> tuple[int, ...]:
+    """Garbage collections since start, youngest generation first."""
+    return tuple(int(generation["collections"]) for generation in gc.get_stats())
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

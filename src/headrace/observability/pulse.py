@@ -1,0 +1,94 @@
+"""The pulse of a process: each second it measures itself and publishes its status slot.
+
+It runs on the event loop on purpose: its own delay is the loop lag, and a loop that no longer runs
+anything no longer publishes.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from time import monotonic
+from typing import Protocol
+
+from headrace.lifecycle import Tasks
+from headrace.observability.metrics import Metrics
+from headrace.observability.process import (
+    collections_by_generation,
+    open_files,
+    resident_bytes,
+)
+from headrace.observability.slots import Figures, PoolStatus, StatusBoard
+
+_BEAT_SECONDS = 0.1
+_BEATS_PER_SLOT = 10
+#: Loop lag is the worst of this many beats, so that a scrape every 15 s misses no stall.
+_LAG_BEATS = 150
+
+
+class PoolFigures(Protocol):
+    """What the pulse reads from a pool."""
+
+    @property
+    def size(self) -> int: ...
+    @property
+    def available(self) -> int: ...
+    @property
+    def in_use(self) -> int: ...
+    @property
+    def waiting(self) -> int: ...
+    @property
+    def max_size(self) -> int: ...
+    @property
+    def leaked(self) -> int: ...
+
+
+class Pulse:
+    """Publishes ``board``'s slot from ``start`` to ``stop``; ``stop`` removes it."""
+
+    def __init__(
+        self,
+        board: StatusBoard,
+        metrics: Metrics,
+        *,
+        pool_figures: Callable[[], PoolFigures] | None = None,
+        runs_running: Callable[[], int] | None = None,
+    ) -> None:
+        self._board = board
+        self._metrics = metrics
+        self._pool_figures = pool_figures
+        self._runs_running = runs_running
+        self._lags: deque[float] = deque(maxlen=_LAG_BEATS)
+        self._tasks = Tasks(metrics.record_fault)
+
+    async def start(self) -> None:
+        self._board.measure_with(self.measure)
+        self._board.publish()
+        self._tasks.start(self._beat(), name="pulse", supervised=True)
+
+    async def stop(self) -> None:
+        await self._tasks.stop()
+        self._board.remove()
+
+    def measure(self) -> Figures:
+        """This process now."""
+        pool = self._pool_figures() if self._pool_figures is not None else None
+        return Figures(
+            pool=None if pool is None else PoolStatus.model_validate(pool),
+            runs_running=self._runs_running() if self._runs_running is not None else 0,
+            loop_lag_seconds=round(max(self._lags, default=0.0), 4),
+            rss_bytes=resident_bytes(),
+            open_fds=open_files(),
+            gc_collections=collections_by_generation(),
+            checkpoints=self._metrics.checkpoint_latency.percentiles(),
+            store=self._metrics.store_latency.percentiles(),
+        )
+
+    async def _beat(self) -> None:
+        beats = 0
+        while True:
+            due = monotonic() + _BEAT_SECONDS
+            await asyncio.sleep(_BEAT_SECONDS)
+            self._lags.append(max(0.0, monotonic() - due))
+            beats += 1
+            if beats % _BEATS_PER_SLOT == 0:
+                self._board.publish()

@@ -1,0 +1,168 @@
+"""Status slots: what each server process of the pod last said about itself.
+
+One small JSON file per process under ``<runtime_dir>/slots``, replaced by rename each second from
+an event-loop task, so that a blocked or stopped loop goes stale by itself. Whoever answers a probe
+reads all of them. Without a runtime directory there is one process and its slot stays in memory.
+"""
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import structlog
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from headrace.observability.latency import Percentiles
+from headrace.observability.process import is_alive
+
+_log = structlog.stdlib.get_logger("headrace.slots")
+
+State = Literal["starting", "serving", "draining"]
+
+
+class PoolStatus(BaseModel):
+    """The pool's connections, and the requests that wait for one."""
+
+    model_config = ConfigDict(frozen=True, from_attributes=True)
+
+    size: int
+    available: int
+    in_use: int
+    waiting: int
+    max_size: int
+    leaked: int
+
+
+class Figures(BaseModel):
+    """What a process measures about itself; the part of a slot that changes each second."""
+
+    model_config = ConfigDict(frozen=True)
+
+    pool: PoolStatus | None = None
+    runs_running: int = 0
+    loop_lag_seconds: float = 0.0
+    rss_bytes: int = 0
+    open_fds: int = 0
+    gc_collections: tuple[int, ...] = ()
+    checkpoints: Percentiles = Percentiles()
+    store: Percentiles = Percentiles()
+
+
+class Slot(BaseModel):
+    """One process. Times are seconds since the epoch; fields unknown here are ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    pid: int
+    state: State
+    started_at: float
+    written_at: float
+    figures: Figures | None = None
+
+    def age_seconds(self, now: float | None = None) -> float:
+        return max(0.0, (time.time() if now is None else now) - self.written_at)
+
+
+def slots_directory(runtime_dir: Path) -> Path:
+    return runtime_dir / "slots"
+
+
+def read_slots(runtime_dir: Path) -> list[Slot]:
+    """The slots of living processes, by pid; files of dead ones and broken ones are passed over."""
+    slots = []
+    for path in slots_directory(runtime_dir).glob("*.json"):
+        try:
+            slot = Slot.model_validate_json(path.read_bytes())
+        except FileNotFoundError:
+            continue
+        except ValidationError:
+            _log.warning("slot_unreadable", path=path.name)
+            continue
+        if is_alive(slot.pid):
+            slots.append(slot)
+    return sorted(slots, key=lambda slot: slot.pid)
+
+
+def write_slot(runtime_dir: Path, slot: Slot) -> None:
+    """Replace the process's file; readers see the old one or the new one, never a part."""
+    directory = slots_directory(runtime_dir)
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / f"{slot.pid}.json"
+    draft = path.with_suffix(".new")
+    draft.write_text(slot.model_dump_json(), encoding="utf-8")
+    os.replace(draft, path)
+
+
+def remove_slot(runtime_dir: Path, pid: int) -> None:
+    for suffix in (".json", ".new"):
+        (slots_directory(runtime_dir) / f"{pid}{suffix}").unlink(missing_ok=True)
+
+
+class StatusBoard:
+    """This process's slot, and sight of the others'."""
+
+    def __init__(self, runtime_dir: Path | None, *, stale_seconds: float) -> None:
+        self._runtime_dir = runtime_dir
+        self._stale_seconds = stale_seconds
+        self._measure: Callable[[], Figures] | None = None
+        now = time.time()
+        self._slot = Slot(pid=os.getpid(), state="starting", started_at=now, written_at=now)
+
+    @property
+    def own(self) -> Slot:
+        return self._slot
+
+    @property
+    def stale_seconds(self) -> float:
+        return self._stale_seconds
+
+    @property
+    def shared(self) -> bool:
+        """Whether other processes may stand on this board."""
+        return self._runtime_dir is not None
+
+    def measure_with(self, measure: Callable[[], Figures]) -> None:
+        """From now on ``publish`` takes its figures from here."""
+        self._measure = measure
+
+    def set_state(self, state: State) -> None:
+        """Change and publish the state at once, so that the next probe of any process sees it."""
+        self._slot = self._slot.model_copy(update={"state": state})
+        self.publish()
+
+    def publish(self) -> None:
+        """Write the slot. A full disk is logged, not raised: it must not end what is served."""
+        figures = self._measure() if self._measure is not None else self._slot.figures
+        self._slot = self._slot.model_copy(update={"figures": figures, "written_at": time.time()})
+        if self._runtime_dir is None:
+            return
+        try:
+            write_slot(self._runtime_dir, self._slot)
+        except OSError as error:
+            _log.error("slot_write_failed", error=str(error))
+
+    def read_all(self) -> list[Slot]:
+        """Every living process of the pod, this one included, by pid."""
+        if self._runtime_dir is None:
+            return [self._slot]
+        others = [slot for slot in read_slots(self._runtime_dir) if slot.pid != self._slot.pid]
+        return sorted([*others, self._slot], key=lambda slot: slot.pid)
+
+    def others(self) -> list[Slot]:
+        """The other processes of the pod that are not silent."""
+        return [
+            slot
+            for slot in self.read_all()
+            if slot.pid != self._slot.pid and not self.is_stale(slot)
+        ]
+
+    def is_stale(self, slot: Slot) -> bool:
+        """Whether the process has been silent for too long; one that starts may be."""
+        return slot.state != "starting" and slot.age_seconds() > self._stale_seconds
+
+    def remove(self) -> None:
+        """Take this process off the board."""
+        if self._runtime_dir is not None:
+            remove_slot(self._runtime_dir, self._slot.pid)

@@ -1,0 +1,119 @@
+"""What a graph gets to see as its configuration, from assistant, request and run.
+
+Ids stand in ``configurable`` and in ``metadata`` (shared API reference, section 2.5); the caller's
+own keys win where they do not name the run itself.
+"""
+
+from typing import Any, cast
+from uuid import UUID
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.types import Command as GraphCommand
+from langgraph.types import Send
+
+from headrace.auth.principal import ANONYMOUS, Principal
+from headrace.db.tables import AssistantRow
+from headrace.errors import InvalidRequest
+from headrace.runs.schemas import Command, RunCreate
+
+_CHECKPOINT_KEYS = ("checkpoint_id", "checkpoint_ns", "checkpoint_map")
+
+
+def run_kwargs(assistant: AssistantRow, body: RunCreate, *, temporary: bool) -> dict[str, Any]:
+    """What is stored with the run; enough to execute it.
+
+    :raises InvalidRequest: contradicting or malformed configuration.
+    """
+    own = body.config or {}
+    configurable = own.get("configurable") or {}
+    if not isinstance(configurable, dict):
+        raise InvalidRequest("config.configurable must be an object.")
+    if configurable and body.context:
+        raise InvalidRequest("Cannot specify both config.configurable and context; send one.")
+    merged = {**assistant.config, **own}
+    merged["configurable"] = {
+        **assistant.config.get("configurable", {}),
+        # Double-underscored keys are LangGraph's own wiring; no caller may reach it.
+        **{key: value for key, value in configurable.items() if not key.startswith("__")},
+        **_checkpoint(body),
+    }
+    context = body.context if body.context is not None else assistant.context
+    durability = body.durability or ("exit" if body.checkpoint_during is False else "async")
+    return {
+        "input": body.input,
+        "command": body.command.model_dump(exclude_none=True) if body.command else None,
+        "config": merged,
+        "context": context or {},
+        "stream_mode": list(body.stream_mode),
+        "interrupt_before": body.interrupt_before,
+        "interrupt_after": body.interrupt_after,
+        "temporary": temporary,
+        "subgraphs": body.stream_subgraphs,
+        "resumable": False,
+        "durability": durability,
+    }
+
+
+def _checkpoint(body: RunCreate) -> dict[str, Any]:
+    given = {
+        key: value
+        for key, value in (body.checkpoint or {}).items()
+        if key in _CHECKPOINT_KEYS and value is not None
+    }
+    if body.checkpoint_id:
+        given["checkpoint_id"] = body.checkpoint_id
+    return given
+
+
+def graph_config(
+    kwargs: dict[str, Any],
+    *,
+    run_id: UUID,
+    thread_id: str,
+    assistant_id: UUID,
+    graph_id: str,
+    principal: Principal,
+    metadata: dict[str, Any],
+    request_id: str,
+    recursion_limit: int,
+) -> RunnableConfig:
+    """The configuration of one execution."""
+    stored = kwargs["config"]
+    identity = "" if principal == ANONYMOUS else principal.identity
+    configurable = {
+        "user_id": identity,
+        "checkpoint_ns": "",
+        **stored["configurable"],
+        "run_id": str(run_id),
+        "thread_id": thread_id,
+        "graph_id": graph_id,
+        "assistant_id": str(assistant_id),
+        "langgraph_auth_user_id": identity,
+        "langgraph_request_id": request_id,
+    }
+    config: dict[str, Any] = {
+        "recursion_limit": recursion_limit,
+        **stored,
+        "run_id": run_id,
+        "configurable": configurable,
+        "metadata": {**stored.get("metadata", {}), **metadata, "run_id": str(run_id)},
+    }
+    return cast("RunnableConfig", config)
+
+
+def graph_input(kwargs: dict[str, Any]) -> Any:
+    """The input of one execution; a command wins over an input that came with it."""
+    command = Command.model_validate(kwargs["command"] or {})
+    if kwargs["command"]:
+        return GraphCommand(resume=command.resume, update=command.update, goto=_goto(command.goto))
+    return kwargs["input"]
+
+
+def _goto(value: Any) -> Any:
+    if value is None:
+        return ()
+    if isinstance(value, list):
+        return [_goto(item) for item in value]
+    if isinstance(value, dict):
+        return Send(str(value.get("node")), value.get("input"))
+    return value

@@ -1,0 +1,91 @@
+"""Runs on the wire."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal, cast
+from uuid import UUID
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from headrace.db.tables import RunRow
+from headrace.events.modes import StreamMode
+
+RunStatus = Literal["pending", "running", "success", "error", "timeout", "interrupted"]
+MultitaskStrategy = Literal["reject", "enqueue", "interrupt", "rollback"]
+
+
+def _as_list(value: Any) -> Any:
+    if value is None:
+        return ["values"]
+    if isinstance(value, list):
+        return value or ["values"]
+    return [value]
+
+
+def _values_only() -> list[StreamMode]:
+    return ["values"]
+
+
+StreamModes = Annotated[list[StreamMode], BeforeValidator(_as_list)]
+
+
+class Command(BaseModel):
+    """What to do instead of starting from an input."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    resume: Any = None
+    update: dict[str, Any] | list[Any] | None = None
+    goto: Any = None
+
+
+class RunCreate(BaseModel):
+    """What to run, on what, and how. Unknown fields are ignored: clients are newer than servers."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    assistant_id: str = Field(min_length=1, max_length=255)
+    input: Any = None
+    command: Command | None = None
+    config: dict[str, Any] | None = None
+    context: dict[str, Any] | None = None
+    metadata: dict[str, Any] | None = None
+    stream_mode: StreamModes = Field(default_factory=_values_only)
+    stream_subgraphs: bool = False
+    interrupt_before: list[str] | Literal["*"] | None = None
+    interrupt_after: list[str] | Literal["*"] | None = None
+    checkpoint: dict[str, Any] | None = None
+    checkpoint_id: str | None = None
+    checkpoint_during: bool | None = None
+    durability: Literal["sync", "async", "exit"] | None = None
+    multitask_strategy: MultitaskStrategy | None = None
+    if_not_exists: Literal["create", "reject"] | None = None
+    on_disconnect: Literal["cancel", "continue"] | None = None
+    on_completion: Literal["delete", "keep"] | None = None
+
+
+class Run(BaseModel):
+    """One execution of an assistant on a thread."""
+
+    run_id: UUID
+    thread_id: str
+    assistant_id: UUID
+    metadata: dict[str, Any]
+    status: RunStatus
+    kwargs: dict[str, Any]
+    multitask_strategy: MultitaskStrategy
+    created_at: datetime
+    updated_at: datetime
+
+    @classmethod
+    def from_row(cls, row: RunRow) -> "Run":
+        return cls(
+            run_id=row.run_id,
+            thread_id=row.thread_id,
+            assistant_id=row.assistant_id,
+            metadata=row.metadata_,
+            status=cast("RunStatus", row.status),
+            kwargs=row.kwargs,
+            multitask_strategy=cast("MultitaskStrategy", row.multitask_strategy),
+            created_at=row.created_at,
+            updated_at=row.updated_at,
+        )

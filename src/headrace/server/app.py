@@ -1,0 +1,41 @@
+"""The server: the library face plus a manifest, middleware and error pages."""
+
+from importlib.metadata import version
+
+from fastapi import APIRouter, FastAPI
+
+from headrace.assistants import endpoints as assistants
+from headrace.chat import endpoints as chat
+from headrace.edge.middleware import Middleware
+from headrace.health import endpoints as health
+from headrace.observability.logging import configure_logging
+from headrace.runs import endpoints as runs
+from headrace.server import meta
+from headrace.server.error_handlers import add_error_handlers
+from headrace.server.lifespan import lifespan
+from headrace.settings import Settings
+from headrace.threads import endpoints as threads
+
+
+def build_router() -> APIRouter:
+    """All routes of the LangGraph API, the small door, health and metrics."""
+    router = APIRouter()
+    for room in (assistants, threads, runs, chat, health, meta):
+        router.include_router(room.router)
+    return router
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The app that ``headrace serve`` runs; opens nothing before its lifespan."""
+    chosen = settings or Settings()
+    configure_logging(chosen.observability)
+    app = FastAPI(
+        title="headrace",
+        version=version("headrace"),
+        summary="LangGraph agents over HTTP",
+        lifespan=lifespan(settings=chosen),
+    )
+    app.include_router(build_router())
+    app.add_middleware(Middleware)
+    add_error_handlers(app)
+    return app

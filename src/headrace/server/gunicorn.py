@@ -1,0 +1,44 @@
+"""What headrace tells gunicorn: its command line and its logger."""
+
+import logging
+from typing import Any
+
+from gunicorn.glogging import Logger
+
+from headrace.observability.logging import adopt_logger, configure_logging
+from headrace.settings import Settings
+
+#: Created by each server process after the fork.
+APPLICATION = "headrace.server.app:create_app()"
+
+
+def arguments(settings: Settings, *, application: str = APPLICATION) -> list[str]:
+    """gunicorn's arguments, without the program's name; the application comes last."""
+    server = settings.server
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    return [
+        f"--config=python:{__package__}.hooks",
+        f"--bind={host}:{settings.port}",
+        f"--workers={settings.processes}",
+        f"--worker-class={__package__}.process.ServerProcess",
+        f"--logger-class={__name__}.ServerLogger",
+        f"--log-level={settings.observability.log_level}",
+        f"--timeout={server.process_timeout_seconds}",
+        f"--graceful-timeout={server.graceful_timeout_seconds}",
+        f"--keep-alive={server.keepalive_seconds}",
+        f"--forwarded-allow-ips={server.forwarded_allow_ips}",
+        # Not needed, and a file in a home directory that a container may not have.
+        "--no-control-socket",
+        application,
+    ]
+
+
+class ServerLogger(Logger):
+    """gunicorn's logger, writing through headrace's; set up in the master, kept by its forks."""
+
+    def setup(self, cfg: Any) -> None:
+        super().setup(cfg)  # type: ignore[no-untyped-call]
+        configure_logging(Settings().observability)
+        adopt_logger("gunicorn.error")
+        self.error_log.setLevel(self.loglevel)
+        self.access_log.setLevel(logging.CRITICAL)

@@ -1,0 +1,35 @@
+"""What gunicorn calls in its master: clean up after server processes. Hook functions only.
+
+An exception here would end the master, so file system trouble is logged and passed over.
+"""
+
+from typing import Any
+
+from prometheus_client.multiprocess import mark_process_dead
+
+from headrace.observability.slots import remove_slot, slots_directory
+from headrace.settings import multiprocess_dir, runtime_dir
+
+
+def on_starting(server: Any) -> None:
+    """A fresh master has no processes yet: what stands on the board is of an earlier one."""
+    directory = runtime_dir()
+    # A master that replaces a living one (USR2) finds that one's processes there.
+    if directory is None or server.master_pid != 0:
+        return
+    try:
+        for path in slots_directory(directory).glob("*"):
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        server.log.warning("status slots of an earlier start not removed: %s", error)
+
+
+def child_exit(server: Any, worker: Any) -> None:
+    """Take a dead process off the board and out of the live metrics."""
+    try:
+        if directory := runtime_dir():
+            remove_slot(directory, worker.pid)
+        if metrics := multiprocess_dir():
+            mark_process_dead(worker.pid, path=str(metrics))  # type: ignore[no-untyped-call]
+    except OSError as error:
+        server.log.warning("leftovers of process %s not removed: %s", worker.pid, error)

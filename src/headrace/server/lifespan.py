@@ -1,0 +1,217 @@
+"""Builds everything a process needs, in order, and closes it in reverse after the last request.
+
+The only place where objects are joined. Each step may refuse to start; what was opened until then
+is closed again.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from importlib.metadata import version
+from typing import Any
+
+import structlog
+
+from headrace.assistants.repository import AssistantRepository
+from headrace.assistants.service import AssistantService
+from headrace.chat.service import ChatService, chat_graph
+from headrace.checkpoints.saver import Saver
+from headrace.checkpoints.store import Store
+from headrace.db.conninfo import connection_string, describe
+from headrace.db.engine import Sessions, build_engine
+from headrace.db.migrate import SchemaState, ensure_compatible
+from headrace.db.pool import ServerFacts, SharedPool, build_pool, probe
+from headrace.errors import StartupRefusal
+from headrace.graphs.registry import GraphRegistry
+from headrace.graphs.sources import GraphSource, sources_from, sources_from_objects
+from headrace.health.checks import DatabaseProbe, pool_check
+from headrace.health.service import HealthService
+from headrace.lifecycle import Tasks
+from headrace.observability.logging import configure_library_logging
+from headrace.observability.metrics import Metrics
+from headrace.observability.pulse import Pulse
+from headrace.observability.slots import StatusBoard
+from headrace.runs.queue import Queue
+from headrace.runs.repository import RunRepository
+from headrace.runs.service import RunService
+from headrace.server.drain import Drain
+from headrace.server.state import State
+from headrace.settings import DatabaseSettings, Settings, multiprocess_dir
+from headrace.threads.repository import ThreadRepository
+from headrace.threads.service import ThreadService
+from headrace.threads.state import StateReader
+from headrace.worker.executor import Executor
+from headrace.worker.heartbeat import Heartbeat
+from headrace.worker.rescuer import Rescuer
+from headrace.worker.worker import Worker
+
+_log = structlog.stdlib.get_logger("headrace.lifespan")
+
+Lifespan = Callable[[Any], AbstractAsyncContextManager[dict[str, State]]]
+
+#: Connections a process needs besides its pool: the lease heartbeat, and one in reserve.
+CONNECTIONS_BESIDE_POOL = 2
+
+
+def lifespan(
+    graphs: Mapping[str, Any] | None = None, *, settings: Settings | None = None
+) -> Lifespan:
+    """A lifespan for ``FastAPI(lifespan=...)`` that serves ``graphs``.
+
+    :param graphs: graph id to builder, compiled graph or factory; default: those of
+        ``langgraph.json``, else the built-in ``chat``.
+    :param settings: default: from the environment, read when the app starts.
+
+    To add a lifespan of your own, enter this one inside it and yield both states::
+
+        @asynccontextmanager
+        async def mine(app):
+            async with headrace.lifespan(graphs={"agent": builder})(app) as state:
+                yield {**state, "cache": await open_cache()}
+    """
+
+    @asynccontextmanager
+    async def run(_: Any) -> AsyncIterator[dict[str, State]]:
+        chosen = settings or Settings()
+        configure_library_logging()
+        sources = sources_from(chosen) if graphs is None else sources_from_objects(graphs)
+        async with serving(chosen, sources) as state:
+            yield {"headrace": state}
+
+    return run
+
+
+@asynccontextmanager
+async def serving(settings: Settings, sources: list[GraphSource]) -> AsyncIterator[State]:
+    """Everything open, from the pool to the run worker.
+
+    :raises StartupRefusal: with what to change.
+    """
+    async with AsyncExitStack() as stack:
+        board = StatusBoard(settings.runtime_dir, stale_seconds=settings.server.slot_stale_seconds)
+        board.publish()
+        stack.callback(board.remove)
+        metrics = Metrics(board, multiprocess_dir=multiprocess_dir())
+        tasks = Tasks(metrics.record_fault)
+        stack.push_async_callback(tasks.stop)
+
+        pool, schema = await _open_pool(settings, metrics, stack)
+        engine = build_engine(pool)
+        stack.push_async_callback(engine.dispose)
+        sessions = Sessions(engine, timeout_seconds=settings.database.transaction_timeout_seconds)
+        saver = Saver(
+            pool,
+            observe=metrics.observe_checkpoint,
+            acquire_timeout_seconds=settings.database.run_acquire_timeout_seconds,
+        )
+        store = Store(pool, observe=metrics.observe_store)
+        stack.push_async_callback(store.close)
+        registry = await GraphRegistry.open(sources, checkpointer=saver, store=store)
+        stack.push_async_callback(registry.close)
+
+        queue = Queue(pool)
+        worker = await _start_worker(settings, registry, queue, saver, metrics, tasks, stack)
+        assistants = AssistantService(AssistantRepository(sessions), registry.ids())
+        await assistants.create_system()
+        threads = ThreadService(ThreadRepository(sessions), StateReader(registry, saver))
+        runs = RunService(RunRepository(sessions), assistants, threads, worker)
+        pulse = Pulse(
+            board, metrics, pool_figures=pool.figures, runs_running=lambda: worker.running
+        )
+        await pulse.start()
+        stack.push_async_callback(pulse.stop)
+        probe = DatabaseProbe(pool_check(pool), on_fault=metrics.record_fault)
+        await probe.start()
+        stack.push_async_callback(probe.stop)
+        health = HealthService(
+            version=version("headrace"),
+            board=board,
+            metrics=metrics,
+            database=probe,
+            schema_problem=lambda: None,
+            schema_revision=schema.current,
+        )
+        board.set_state("serving")
+        yield State(
+            settings=settings,
+            metrics=metrics,
+            pool=pool,
+            saver=saver,
+            store=store,
+            graphs=registry,
+            assistants=assistants,
+            threads=threads,
+            runs=runs,
+            chat=ChatService(runs, chat_graph(registry.ids(), settings.chat_graph)),
+            health=health,
+            worker=worker,
+            drain=Drain(settings.server, board=board, executor=worker),
+        )
+
+
+async def _open_pool(
+    settings: Settings, metrics: Metrics, stack: AsyncExitStack
+) -> tuple[SharedPool, SchemaState]:
+    database = settings.database
+    facts = await _probe_patiently(database)
+    pool = build_pool(database, facts, on_checkout=metrics.observe_checkout)
+    await pool.open(wait=True, timeout=database.open_timeout_seconds)
+    stack.push_async_callback(pool.close)
+    schema = await ensure_compatible(pool)
+    _log.info(
+        "pool_opened",
+        database=describe(connection_string(database)),
+        url_from=database.url_source,
+        postgres=facts.version,
+        pooler=facts.behind_pooler,
+        size=pool.max_size,
+        schema=schema.current,
+    )
+    _warn_about_budget(settings, facts)
+    return pool, schema
+
+
+async def _probe_patiently(database: DatabaseSettings) -> ServerFacts:
+    """A database that is just restarting is waited for, within ``open_timeout_seconds``."""
+    conninfo = connection_string(database)
+    deadline = asyncio.get_running_loop().time() + database.open_timeout_seconds
+    while True:
+        try:
+            return await probe(conninfo)
+        except StartupRefusal as refusal:
+            if asyncio.get_running_loop().time() > deadline:
+                raise
+            _log.warning("database_awaited", reason=refusal.message)
+            await asyncio.sleep(0.5)
+
+
+def _warn_about_budget(settings: Settings, facts: ServerFacts) -> None:
+    wanted = settings.processes * (settings.database.pool_max + CONNECTIONS_BESIDE_POOL)
+    if not facts.behind_pooler and wanted > facts.max_connections:
+        _log.warning(
+            "connection_budget_exceeded",
+            wanted=wanted,
+            max_connections=facts.max_connections,
+            remedy="lower HEADRACE_PROCESSES or HEADRACE_DATABASE__POOL_MAX",
+        )
+
+
+async def _start_worker(
+    settings: Settings,
+    registry: GraphRegistry,
+    queue: Queue,
+    saver: Saver,
+    metrics: Metrics,
+    tasks: Tasks,
+    stack: AsyncExitStack,
+) -> Worker:
+    """The lease first, then who executes under it, then who looks after others."""
+    heartbeat = Heartbeat(connection_string(settings.database), settings.worker)
+    executor = Executor(registry, queue, settings.worker, metrics)
+    worker = Worker(executor, queue, saver, heartbeat, settings.worker)
+    await heartbeat.start(on_lost=worker.drop_all)
+    stack.push_async_callback(heartbeat.stop)
+    stack.push_async_callback(worker.stop)
+    rescuer = Rescuer(queue, saver, heartbeat, settings.worker, metrics)
+    tasks.start(rescuer.sweep_forever(), name="rescuer", supervised=True)
+    return worker

@@ -1,0 +1,159 @@
+"""One server process: gunicorn's worker around headrace's uvicorn server.
+
+It tells the master that it lives from start-up to the last moment of a drain, logs the blocking
+frame before it is killed for silence, and never outlives its master.
+"""
+
+import asyncio
+import contextlib
+import faulthandler
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import structlog
+from gunicorn.arbiter import Arbiter
+from uvicorn_worker import UvicornWorker
+
+from headrace.errors import StartupRefusal
+from headrace.lifecycle import Tasks
+from headrace.observability.logging import adopt_logger
+from headrace.observability.slots import Slot, read_slots, slots_directory, write_slot
+from headrace.server.uvicorn import Server
+from headrace.settings import runtime_dir
+
+_log = structlog.stdlib.get_logger("headrace.process")
+
+_NOTIFY_SECONDS = 1.0
+#: The blocking frame is logged when this part of gunicorn's timeout has passed in silence.
+_SILENCE_LOGGED_AT = 0.8
+#: gunicorn kills at the graceful timeout; a shutdown that hangs ends itself this much earlier.
+_EARLIER_THAN_KILL_SECONDS = 0.5
+#: Threads of user code cannot be cancelled; after the shutdown they are left this much time.
+_THREADS_SECONDS = 1.0
+#: Between the failed start of a process and the next, while others serve.
+_RESPAWN_DELAY_SECONDS = 1.0
+_FAILED = 1
+
+
+class ServerProcess(UvicornWorker):
+    """The worker class of ``headrace serve``."""
+
+    CONFIG_KWARGS = {  # noqa: RUF012 - the base class declares it so
+        "loop": "uvloop",
+        "http": "httptools",
+        "lifespan": "on",
+        "access_log": False,
+        "server_header": False,
+        # Notified from a task of our own, which runs during start-up and drain too.
+        "callback_notify": None,
+    }
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # The base class hung gunicorn's handlers on it.
+        adopt_logger("uvicorn.error")
+        self._ends_at: float | None = None
+
+    def init_process(self) -> None:
+        faulthandler.enable()
+        if directory := runtime_dir():
+            _announce(directory)
+        super().init_process()  # type: ignore[no-untyped-call]
+
+    def load_wsgi(self) -> None:
+        try:
+            super().load_wsgi()  # type: ignore[no-untyped-call]
+        except StartupRefusal as refusal:
+            self._print_refusal(refusal)
+            sys.exit(self._start_failed())
+
+    async def _serve(self) -> None:
+        self.config.app = self.wsgi
+        server = Server(
+            self.config,
+            shutdown_seconds=self.cfg.graceful_timeout - _EARLIER_THAN_KILL_SECONDS,
+            on_shutdown=self._must_end_by,
+            on_refusal=self._print_refusal,
+        )
+        tasks = Tasks()
+        tasks.start(self._live(server), name="process-live")
+        try:
+            await server.serve(sockets=self.sockets)
+        except SystemExit:
+            sys.exit(self._start_failed())
+        finally:
+            await tasks.stop()
+            faulthandler.cancel_dump_traceback_later()
+        if not server.started:
+            sys.exit(self._start_failed())
+        _leave_threads_behind()
+
+    async def _live(self, server: Server) -> None:
+        """Tell the master each second that the loop runs; end when the master has gone."""
+        while True:
+            self.notify()  # type: ignore[no-untyped-call]
+            self._watch_for_silence()
+            if os.getppid() != self.ppid and not server.should_exit:
+                _log.error("master_gone")
+                server.should_exit = True
+            await asyncio.sleep(_NOTIFY_SECONDS)
+
+    def _watch_for_silence(self) -> None:
+        """Unless called again in time, all threads' frames go to stderr, from a C thread.
+
+        Past the end of a shutdown the process is ended by the same watchdog.
+        """
+        silence = self.cfg.timeout * _SILENCE_LOGGED_AT if self.cfg.timeout else float("inf")
+        left = float("inf")
+        if self._ends_at is not None:
+            left = max(0.1, self._ends_at - asyncio.get_running_loop().time())
+        if min(silence, left) < float("inf"):
+            faulthandler.dump_traceback_later(min(silence, left), exit=left <= silence)
+
+    def _must_end_by(self, loop_time: float) -> None:
+        self._ends_at = loop_time + _EARLIER_THAN_KILL_SECONDS / 2
+        self._watch_for_silence()
+
+    def _print_refusal(self, refusal: StartupRefusal) -> None:
+        """Once per master, however many processes it started."""
+        if directory := runtime_dir():
+            mark = slots_directory(directory) / f"refused-{self.ppid}"
+            try:
+                mark.touch(exist_ok=False)
+            except FileExistsError:
+                return
+            except OSError:
+                pass
+        sys.stderr.write(f"{refusal}\n")
+        sys.stderr.flush()
+
+    def _start_failed(self) -> int:
+        """The exit code: it stops the master, unless other processes serve and should go on."""
+        directory = runtime_dir()
+        if directory is None or not any(
+            slot.state == "serving" for slot in read_slots(directory) if slot.pid != os.getpid()
+        ):
+            return int(Arbiter.WORKER_BOOT_ERROR)
+        _log.error("process_start_failed", why="see above; other processes serve, trying again")
+        time.sleep(_RESPAWN_DELAY_SECONDS)
+        return _FAILED
+
+
+def _announce(directory: Path) -> None:
+    """Stand on the board before the application is imported: one that drains waits for us."""
+    now = time.time()
+    with contextlib.suppress(OSError):
+        write_slot(
+            directory, Slot(pid=os.getpid(), state="starting", started_at=now, written_at=now)
+        )
+
+
+def _leave_threads_behind() -> None:
+    """End the process soon, though a thread of user code still runs; all else is closed by now."""
+    timer = threading.Timer(_THREADS_SECONDS, os._exit, args=(0,))
+    timer.daemon = True
+    timer.start()

@@ -1,0 +1,37 @@
+"""Everything a process has while it serves, typed; built and closed by the lifespan."""
+
+from dataclasses import dataclass
+
+from headrace.assistants.service import AssistantService
+from headrace.chat.service import ChatService
+from headrace.checkpoints.saver import Saver
+from headrace.checkpoints.store import Store
+from headrace.db.pool import SharedPool
+from headrace.graphs.registry import GraphRegistry
+from headrace.health.service import HealthService
+from headrace.observability.metrics import Metrics
+from headrace.runs.service import RunService
+from headrace.server.drain import Drain
+from headrace.settings import Settings
+from headrace.threads.service import ThreadService
+from headrace.worker.worker import Worker
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Reached by endpoints as ``request.state.headrace``."""
+
+    settings: Settings
+    metrics: Metrics
+    pool: SharedPool
+    saver: Saver
+    store: Store
+    graphs: GraphRegistry
+    assistants: AssistantService
+    threads: ThreadService
+    runs: RunService
+    chat: ChatService
+    health: HealthService
+    worker: Worker
+    #: Awaited by the server process before it closes its sockets.
+    drain: Drain

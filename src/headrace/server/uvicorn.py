@@ -1,0 +1,158 @@
+"""uvicorn's server with headrace's end: drain with open sockets, then close, always the lifespan.
+
+Also its start: a refusal to start is one sentence on stderr, not a traceback.
+"""
+
+import asyncio
+import contextlib
+import signal
+import sys
+from collections.abc import Callable, Generator
+from functools import partial
+from typing import Any
+
+import structlog
+import uvicorn
+from uvicorn.lifespan.on import LifespanOn
+
+from headrace.errors import StartupRefusal
+from headrace.server.drain import Drain
+
+_log = structlog.stdlib.get_logger("headrace.server")
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+#: Ctrl-C reaches a process twice, from the terminal and from the master; later ones are impatience.
+_SAME_SIGNAL_SECONDS = 1.0
+#: A connection accepted just before the listeners closed may still bring its request.
+_FRESH_CONNECTION_SECONDS = 0.25
+_LOOK_SECONDS = 0.05
+
+
+class Lifespan(LifespanOn):
+    """The lifespan; a refusal to start goes to ``on_refusal`` instead of the log."""
+
+    def __init__(
+        self, config: uvicorn.Config, *, on_refusal: Callable[[StartupRefusal], None]
+    ) -> None:
+        super().__init__(config)
+        self._on_refusal = on_refusal
+
+    async def send(self, message: Any) -> None:
+        # Starlette sends this while it handles the exception.
+        error = sys.exc_info()[1]
+        if message["type"] == "lifespan.startup.failed" and isinstance(error, StartupRefusal):
+            self._on_refusal(error)
+            message = {"type": message["type"]}
+        await super().send(message)
+
+
+class Server(uvicorn.Server):
+    """Serves until told to stop; then drains, closes and exits within ``shutdown_seconds``.
+
+    ``on_shutdown`` is called with the loop time by which the process must be gone.
+    """
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        *,
+        shutdown_seconds: float,
+        on_shutdown: Callable[[float], None],
+        on_refusal: Callable[[StartupRefusal], None],
+    ) -> None:
+        super().__init__(config)
+        self._shutdown_seconds = shutdown_seconds
+        self._on_shutdown = on_shutdown
+        self._told_at: float | None = None
+        self._hurried = False
+        config.load()
+        config.lifespan_class = partial(  # only called
+            Lifespan, on_refusal=on_refusal
+        )
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """Drain on TERM, INT and QUIT; afterwards ignore them, so that the exit code stays 0."""
+        loop = asyncio.get_running_loop()
+        for number in _SIGNALS:
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        try:
+            yield
+        finally:
+            for number in _SIGNALS:
+                loop.remove_signal_handler(number)
+                signal.signal(number, signal.SIG_IGN)
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        """Begin the drain; a later INT or QUIT cuts it. TERM does not: gunicorn repeats it."""
+        now = asyncio.get_running_loop().time()
+        drain = self._drain()
+        if self._told_at is None:
+            self._told_at = now
+            self.should_exit = True
+            _log.info("stop_requested", signal=signal.Signals(sig).name)
+            if drain is not None:
+                drain.begin()
+        elif sig != signal.SIGTERM and now - self._told_at > _SAME_SIGNAL_SECONDS:
+            self._hurried = True
+            if drain is not None:
+                drain.hurry()
+
+    async def startup(self, sockets: Any = None) -> None:
+        await super().startup(sockets)
+        drain = self._drain()
+        if drain is not None:
+            needed = drain.bound_seconds + drain.closing_seconds
+            if needed > self._shutdown_seconds:
+                _log.error(
+                    "shutdown_does_not_fit",
+                    needed_seconds=needed,
+                    graceful_timeout_seconds=self._shutdown_seconds,
+                )
+
+    async def shutdown(self, sockets: Any = None) -> None:
+        clock = asyncio.get_running_loop().time
+        ends_at = clock() + self._shutdown_seconds
+        self._on_shutdown(ends_at)
+        drain = self._drain()
+        closing_seconds = drain.closing_seconds if drain is not None else 5.0
+        if drain is not None:
+            await self._finish(drain)
+        await self._close_listeners()
+        # Requests that are no runs, a user's own streams for one, have the rest of the time.
+        await self._requests_end(before=ends_at - closing_seconds)
+        self.config.timeout_graceful_shutdown = 1
+        try:
+            async with asyncio.timeout_at(ends_at):
+                await super().shutdown(sockets)
+        except TimeoutError:
+            _log.error("shutdown_cut", why="the lifespan did not end in time")
+
+    async def _finish(self, drain: Drain) -> None:
+        try:
+            async with asyncio.timeout(drain.bound_seconds):
+                await drain.drain(close_listeners=self._close_listeners)
+        except TimeoutError:
+            _log.error("drain_cut", bound_seconds=drain.bound_seconds)
+        except Exception:
+            # Whatever went wrong, the lifespan must still be shut down.
+            _log.exception("drain_failed")
+
+    async def _requests_end(self, *, before: float) -> None:
+        clock = asyncio.get_running_loop().time
+        while (tasks := set(self.server_state.tasks)) and clock() < before and not self._hurried:
+            await asyncio.wait(tasks, timeout=_LOOK_SECONDS)
+
+    async def _close_listeners(self) -> None:
+        """Take no more connections and let go of idle ones; answers under way are the last."""
+        if any(server.is_serving() for server in self.servers):
+            for server in self.servers:
+                server.close()
+            await asyncio.sleep(_FRESH_CONNECTION_SECONDS)
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+
+    def _drain(self) -> Drain | None:
+        lifespan = getattr(self, "lifespan", None)
+        state = lifespan.state.get("headrace") if lifespan is not None else None
+        return getattr(state, "drain", None)

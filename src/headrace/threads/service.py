@@ -1,0 +1,61 @@
+"""Rules of threads."""
+
+from typing import Any
+from uuid import UUID
+
+from headrace.auth.principal import Principal
+from headrace.db.tables import ThreadRow
+from headrace.errors import ThreadExists, ThreadNotFound
+from headrace.ids import uuid7
+from headrace.threads.repository import ThreadRepository
+from headrace.threads.schemas import ThreadCreate, ThreadState
+from headrace.threads.state import EMPTY, StateReader
+
+
+class ThreadService:
+    def __init__(self, repository: ThreadRepository, states: StateReader) -> None:
+        self._repository = repository
+        self._states = states
+
+    async def create(self, principal: Principal, body: ThreadCreate) -> ThreadRow:
+        """A new thread, or with ``if_exists=do_nothing`` the one that is there.
+
+        :raises ThreadExists: the id is taken.
+        """
+        thread_id = str(body.thread_id or uuid7())
+        row = await self._repository.create_if_absent(principal, thread_id, body.metadata or {})
+        if row is None and body.if_exists == "do_nothing":
+            row = await self._repository.get(principal, thread_id)
+        if row is None:
+            raise ThreadExists(f"Thread with ID {thread_id} already exists")
+        return row
+
+    async def get(self, principal: Principal, thread_id: str) -> ThreadRow:
+        """:raises ThreadNotFound: there is none that the caller may see."""
+        row = await self._repository.get(principal, thread_id)
+        if row is None:
+            raise ThreadNotFound(f"Thread with ID {thread_id} not found")
+        return row
+
+    async def values(self, row: ThreadRow) -> Any:
+        """The thread's present values; None before its first run."""
+        if row.state_updated_at is None:
+            return None
+        state = await self._states.read(row.thread_id, row.metadata_.get("graph_id"))
+        return None if state is EMPTY else state.values
+
+    async def state(
+        self, principal: Principal, thread_id: str, *, subgraphs: bool = False
+    ) -> ThreadState:
+        row = await self.get(principal, thread_id)
+        return await self._states.read(
+            row.thread_id, row.metadata_.get("graph_id"), subgraphs=subgraphs
+        )
+
+
+def is_uuid(value: str) -> bool:
+    try:
+        UUID(value)
+    except ValueError:
+        return False
+    return True

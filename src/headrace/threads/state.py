@@ -1,0 +1,123 @@
+"""A thread's values and state, read from its checkpoints through the graph that wrote them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.types import Interrupt, PregelTask, StateSnapshot
+
+from headrace.graphs.registry import GraphRegistry
+from headrace.threads.schemas import ThreadState
+
+#: Keys of checkpoint configs that clients get to see.
+_CHECKPOINT_KEYS = ("checkpoint_id", "thread_id", "checkpoint_ns", "checkpoint_map")
+
+EMPTY = ThreadState(
+    values={},
+    next=[],
+    tasks=[],
+    metadata=None,
+    created_at=None,
+    checkpoint=None,
+    parent_checkpoint=None,
+    interrupts=[],
+    checkpoint_id=None,
+    parent_checkpoint_id=None,
+)
+
+
+class StateReader:
+    """Reads states; a thread whose graph is unknown here shows its raw channel values."""
+
+    def __init__(self, registry: GraphRegistry, saver: BaseCheckpointSaver[Any]) -> None:
+        self._registry = registry
+        self._saver = saver
+
+    async def read(
+        self, thread_id: str, graph_id: str | None, *, subgraphs: bool = False
+    ) -> ThreadState:
+        """The latest state; :data:`EMPTY` when the thread has no checkpoint."""
+        config: RunnableConfig = {"configurable": {"thread_id": thread_id, "checkpoint_ns": ""}}
+        if graph_id is None or graph_id not in self._registry.ids():
+            return await self._raw(config)
+        async with self._registry.for_run(graph_id, config) as graph:
+            return to_thread_state(await graph.aget_state(config, subgraphs=subgraphs))
+
+    async def _raw(self, config: RunnableConfig) -> ThreadState:
+        found = await self._saver.aget_tuple(config)
+        if found is None:
+            return EMPTY
+        values = found.checkpoint["channel_values"]
+        visible = {
+            name: value
+            for name, value in values.items()
+            if not name.startswith(("__", "branch:", "start:"))
+        }
+        return EMPTY.model_copy(
+            update={
+                "values": visible,
+                "metadata": dict(found.metadata),
+                "created_at": found.checkpoint["ts"],
+                **_checkpoints(found.config, found.parent_config),
+            }
+        )
+
+
+def to_thread_state(snapshot: StateSnapshot) -> ThreadState:
+    """LangGraph's snapshot in the form of the API."""
+    if snapshot.created_at is None:
+        return EMPTY
+    return ThreadState(
+        values=snapshot.values,
+        next=list(snapshot.next),
+        tasks=[_task(task) for task in snapshot.tasks],
+        metadata=dict(snapshot.metadata or {}),
+        created_at=snapshot.created_at,
+        interrupts=[interrupt_json(interrupt) for interrupt in snapshot.interrupts],
+        **_checkpoints(snapshot.config, snapshot.parent_config),
+    )
+
+
+def interrupt_json(interrupt: Interrupt) -> dict[str, Any]:
+    return {"value": interrupt.value, "id": interrupt.id}
+
+
+def interrupts_by_task(snapshot: StateSnapshot) -> dict[str, list[dict[str, Any]]]:
+    """What waits for an answer, as threads carry it."""
+    return {
+        task.id: [interrupt_json(interrupt) for interrupt in task.interrupts]
+        for task in snapshot.tasks
+        if task.interrupts
+    }
+
+
+def _task(task: PregelTask) -> dict[str, Any]:
+    state = task.state
+    return {
+        "id": task.id,
+        "name": task.name,
+        "path": list(task.path),
+        "error": repr(task.error) if task.error is not None else None,
+        "interrupts": [interrupt_json(interrupt) for interrupt in task.interrupts],
+        "checkpoint": _visible(state) if isinstance(state, Mapping) else None,
+        "state": to_thread_state(state) if isinstance(state, StateSnapshot) else None,
+        "result": task.result,
+    }
+
+
+def _checkpoints(config: RunnableConfig | None, parent: RunnableConfig | None) -> dict[str, Any]:
+    checkpoint, parent_checkpoint = _visible(config), _visible(parent)
+    return {
+        "checkpoint": checkpoint,
+        "parent_checkpoint": parent_checkpoint,
+        "checkpoint_id": checkpoint and checkpoint.get("checkpoint_id"),
+        "parent_checkpoint_id": parent_checkpoint and parent_checkpoint.get("checkpoint_id"),
+    }
+
+
+def _visible(config: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    if not config:
+        return None
+    configurable = config.get("configurable", {})
+    return {key: configurable[key] for key in _CHECKPOINT_KEYS if key in configurable}

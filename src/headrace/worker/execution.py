@@ -1,0 +1,75 @@
+"""One run in this process: who follows it, whether it was asked to stop, how it ended."""
+
+import asyncio
+from enum import Enum
+from uuid import UUID
+
+from headrace.events.channel import Channel, Reader
+from headrace.runs.dispatcher import RunOutcome, RunRequest
+from headrace.runs.queue import StartedRun
+
+
+class Stop(Enum):
+    """Why a run is stopped before its graph is through."""
+
+    CANCEL = "cancel"
+    SHUTDOWN = "shutdown"
+    LEASE_LOST = "lease_lost"
+
+
+class Execution:
+    """Implements :class:`headrace.runs.dispatcher.RunningRun`."""
+
+    def __init__(
+        self, request: RunRequest, started: StartedRun, process_id: UUID, channel: Channel
+    ) -> None:
+        self.request = request
+        self.started = started
+        self.process_id = process_id
+        self.channel = channel
+        self.stop: Stop | None = None
+        self.stop_message = ""
+        self._stopped = asyncio.Event()
+        self._ended = asyncio.Event()
+        self._outcome: RunOutcome | None = None
+
+    @property
+    def run_id(self) -> UUID:
+        return self.request.run_id
+
+    @property
+    def thread_id(self) -> str:
+        return self.request.thread_id
+
+    def subscribe(self) -> Reader:
+        return self.channel.subscribe()
+
+    def unsubscribe(self, reader: Reader) -> None:
+        self.channel.unsubscribe(reader)
+
+    async def outcome(self, timeout_seconds: float) -> RunOutcome | None:
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                await self._ended.wait()
+        except TimeoutError:
+            return None
+        return self._outcome
+
+    def cancel(self, reason: str) -> None:
+        self.ask_to_stop(Stop.CANCEL, reason)
+
+    def ask_to_stop(self, stop: Stop, message: str) -> None:
+        """The first reason counts, but a lost lease trumps: nothing may be written then."""
+        if self.stop is None or stop is Stop.LEASE_LOST:
+            self.stop = stop
+            self.stop_message = message
+        self._stopped.set()
+
+    async def until_stopped(self) -> None:
+        await self._stopped.wait()
+
+    def finish(self, outcome: RunOutcome) -> None:
+        """Tell everyone who follows; the row says the same already."""
+        self._outcome = outcome
+        self._ended.set()
+        self.channel.close()

@@ -1,0 +1,219 @@
+"""Executes ONE run from start to finish: the graph, its events, its terminal row, in that order."""
+
+import asyncio
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+import structlog
+
+from headrace.errors import LeaseLost, Unavailable
+from headrace.events.encoding import storable
+from headrace.events.modes import Translator, graph_modes
+from headrace.events.sse import frame
+from headrace.graphs.registry import GraphRegistry
+from headrace.lifecycle import Tasks
+from headrace.observability.metrics import Metrics
+from headrace.runs.config import graph_config, graph_input
+from headrace.runs.dispatcher import RunOutcome
+from headrace.runs.queue import Queue, RunEnd
+from headrace.settings import WorkerSettings
+from headrace.threads.state import interrupts_by_task
+from headrace.worker.execution import Execution, Stop
+
+_log = structlog.stdlib.get_logger("headrace.worker")
+
+#: How long a graph that was cancelled may take to clean up before the run ends without it.
+_STOP_SECONDS = 5.0
+
+_END_RETRY_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0)
+
+
+@dataclass(slots=True)
+class GraphResult:
+    """What the graph left behind: its last values, and what it waits for if it was interrupted."""
+
+    values: Any = None
+    interrupted: bool = False
+    interrupts: dict[str, Any] | None = None
+
+
+class Executor:
+    """Stateless between runs; everything about a run is in its :class:`Execution`."""
+
+    def __init__(
+        self,
+        registry: GraphRegistry,
+        queue: Queue,
+        settings: WorkerSettings,
+        metrics: Metrics,
+    ) -> None:
+        self._registry = registry
+        self._queue = queue
+        self._settings = settings
+        self._metrics = metrics
+        self._graphs = Tasks()
+
+    async def execute(self, execution: Execution) -> None:
+        """Run to the end, whatever it is; never raises for what the graph does."""
+        started = perf_counter()
+        result = GraphResult()
+        execution.channel.publish(
+            frame("metadata", _metadata_event(execution)),
+        )
+        end = await self._drive(execution, result)
+        written = await self._write_end(execution, end)
+        if not written:
+            end = RunEnd("error", "error", {"error": "LeaseLost", "message": _LEASE_LOST})
+        self._publish_end(execution, end)
+        execution.finish(RunOutcome(status=end.status, values=result.values, error=end.error))
+        self._metrics.observe_run(execution.request.graph_id, end.status, perf_counter() - started)
+        _log.info(
+            "run_ended",
+            status=end.status,
+            graph_id=execution.request.graph_id,
+            seconds=round(perf_counter() - started, 4),
+            error=end.error["error"] if end.error else None,
+        )
+
+    async def _drive(self, execution: Execution, result: GraphResult) -> RunEnd:
+        """Run the graph until it is through, stopped, or out of time."""
+        graph = self._graphs.start(
+            self._stream(execution, result), name=f"graph-{execution.run_id}"
+        )
+        stop = self._graphs.start(execution.until_stopped(), name=f"stop-{execution.run_id}")
+        await asyncio.wait(
+            {graph, stop},
+            timeout=self._settings.run_timeout_seconds,
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+        stop.cancel()
+        if graph.done():
+            return self._end_of(graph, result)
+        graph.cancel()
+        await asyncio.wait({graph}, timeout=_STOP_SECONDS)
+        if not graph.done():
+            _log.error("run_did_not_stop", seconds=_STOP_SECONDS)
+        elif not graph.cancelled() and graph.exception() is None:
+            # It finished in the same moment; what it did stands.
+            return self._end_of(graph, result)
+        return _end_of_stopped(execution)
+
+    def _end_of(self, graph: asyncio.Task[None], result: GraphResult) -> RunEnd:
+        if graph.cancelled():
+            error: BaseException | None = asyncio.CancelledError("the graph cancelled itself")
+        else:
+            error = graph.exception()
+        if error is None:
+            thread_status = "interrupted" if result.interrupted else "idle"
+            return RunEnd("success", thread_status, interrupts=result.interrupts)
+        _log.warning("run_failed", exc_info=error)
+        return RunEnd("error", "error", error_json(error))
+
+    async def _stream(self, execution: Execution, result: GraphResult) -> None:
+        request, kwargs = execution.request, execution.request.kwargs
+        config = graph_config(
+            kwargs,
+            run_id=request.run_id,
+            thread_id=request.thread_id,
+            assistant_id=request.assistant_id,
+            graph_id=request.graph_id,
+            principal=request.principal,
+            metadata={**execution.started.metadata, "run_attempt": execution.started.attempt},
+            request_id=request.request_id,
+            recursion_limit=self._settings.recursion_limit,
+        )
+        translator = Translator(frozenset(kwargs["stream_mode"]))
+        async with self._registry.for_run(request.graph_id, config) as graph:
+            async for part in graph.astream(
+                graph_input(kwargs),
+                config,
+                context=kwargs["context"] or None,
+                stream_mode=graph_modes(kwargs["stream_mode"]),
+                subgraphs=kwargs["subgraphs"],
+                interrupt_before=kwargs["interrupt_before"],
+                interrupt_after=kwargs["interrupt_after"],
+                durability=kwargs["durability"],
+            ):
+                namespace, mode, chunk = part if kwargs["subgraphs"] else ((), *part)
+                if not namespace:
+                    _note(result, mode, chunk)
+                if execution.channel.followed:
+                    for name, data in translator.events(namespace, mode, chunk):
+                        execution.channel.publish(frame(name, data))
+            if result.interrupted:
+                # The next run on the thread must not resume from an older checkpoint.
+                config["configurable"].pop("checkpoint_id", None)
+                snapshot = await graph.aget_state(config)
+                result.interrupts = storable(interrupts_by_task(snapshot))
+
+    async def _write_end(self, execution: Execution, end: RunEnd) -> bool:
+        """Commit the end; False when the run is no longer ours.
+
+        Repeated while the database is away: the thread must not stay busy after a run that is over.
+        """
+        delays = iter(_END_RETRY_SECONDS)
+        while execution.stop is not Stop.LEASE_LOST:
+            try:
+                await self._queue.end_if_owned(
+                    run_id=execution.run_id,
+                    thread_id=execution.thread_id,
+                    attempt=execution.started.attempt,
+                    process_id=execution.process_id,
+                    end=end,
+                )
+            except LeaseLost:
+                break
+            except Unavailable as fault:
+                delay = next(delays, _END_RETRY_SECONDS[-1])
+                _log.warning("run_end_delayed", retry_in_seconds=delay, cause=fault.code)
+                await asyncio.sleep(delay)
+            else:
+                return True
+        _log.error("lease_lost")
+        return False
+
+    def _publish_end(self, execution: Execution, end: RunEnd) -> None:
+        if end.status in ("error", "timeout"):
+            execution.channel.publish(frame("error", end.error))
+        else:
+            execution.channel.publish(
+                frame("end", {"run_id": str(execution.run_id), "status": end.status})
+            )
+
+
+_LEASE_LOST = "The server process lost its lease on this run."
+
+
+def error_json(error: BaseException) -> dict[str, str]:
+    """An exception as clients see it; without NUL, which the row could not hold."""
+    message = str(error).replace("\0", "\N{REPLACEMENT CHARACTER}")
+    return {"error": type(error).__name__, "message": message}
+
+
+def _metadata_event(execution: Execution) -> dict[str, Any]:
+    return {"run_id": str(execution.run_id), "attempt": execution.started.attempt}
+
+
+def _note(result: GraphResult, mode: str, chunk: Any) -> None:
+    if mode == "values":
+        result.values = chunk
+    elif mode == "updates" and isinstance(chunk, dict) and "__interrupt__" in chunk:
+        result.interrupted = True
+
+
+def _end_of_stopped(execution: Execution) -> RunEnd:
+    message = execution.stop_message
+    match execution.stop:
+        case Stop.CANCEL:
+            return RunEnd(
+                "interrupted", "interrupted", {"error": "UserInterrupt", "message": message}
+            )
+        case Stop.SHUTDOWN | Stop.LEASE_LOST:
+            return RunEnd("error", "error", {"error": "ServerShutdown", "message": message})
+        case None:
+            return RunEnd(
+                "timeout",
+                "error",
+                {"error": "RunTimeout", "message": "The run took longer than run_timeout_seconds."},
+            )

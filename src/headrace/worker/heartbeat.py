@@ -1,0 +1,186 @@
+"""The lease of this process: one row, renewed from a thread of its own over its own connection.
+
+Neither a busy pool nor a busy event loop can expire it (N13); but a loop that has been silent for
+``loop_stall_limit_seconds`` no longer deserves it, and then the thread stops renewing. The database
+clock judges expiry. The local deadline counts from before a renewal was sent, so this process stops
+its runs no later than others may take them.
+"""
+
+import asyncio
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import structlog
+
+from headrace.errors import DatabaseUnavailable
+from headrace.ids import uuid7
+from headrace.lifecycle import Tasks
+from headrace.runs.queue import named_statements
+from headrace.settings import WorkerSettings
+
+_log = structlog.stdlib.get_logger("headrace.heartbeat")
+
+_TICK_SECONDS = 0.25
+
+
+class Heartbeat:
+    """One process's lease; a new process id after each loss."""
+
+    def __init__(self, conninfo: str, settings: WorkerSettings) -> None:
+        self._conninfo = conninfo
+        self._settings = settings
+        self._on_lost: Callable[[], None] | None = None
+        self._sql = named_statements()
+        self._tasks = Tasks()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._connection: psycopg.Connection[Any] | None = None
+        self._process_id: UUID | None = None
+        self._deadline = 0.0
+        self._unbroken_since = 0.0
+        self._loop_seen = 0.0
+
+    @property
+    def process_id(self) -> UUID | None:
+        """Owner of runs started now; None while this process holds no lease."""
+        return self._process_id
+
+    @property
+    def judges_others(self) -> bool:
+        """True once this process has renewed for a whole lease without a break.
+
+        After an outage of the database all leases look expired; the first process back must not
+        take everybody's runs.
+        """
+        unbroken = time.monotonic() - self._unbroken_since
+        return self._process_id is not None and unbroken >= self._settings.lease_seconds
+
+    async def start(self, *, on_lost: Callable[[], None]) -> None:
+        """Register this process and begin to renew.
+
+        :param on_lost: called in the event loop when all runs of the present id must stop.
+        :raises DatabaseUnavailable: the row could not be written.
+        """
+        self._on_lost = on_lost
+        self._loop_seen = time.monotonic()
+        try:
+            await asyncio.to_thread(self._register)
+        except psycopg.OperationalError as error:
+            raise DatabaseUnavailable from error
+        self._tasks.start(self._watch(), name="heartbeat-watch")
+        self._thread = threading.Thread(
+            target=self._renew_until_stopped, name="headrace-heartbeat", daemon=True
+        )
+        self._thread.start()
+
+    async def stop(self) -> None:
+        """Give the lease back; runs must have ended before."""
+        await self._tasks.stop()
+        self._stop.set()
+        if self._thread is not None:
+            await asyncio.to_thread(self._thread.join, self._settings.lease_seconds)
+            self._thread = None
+
+    async def _watch(self) -> None:
+        """The event loop's half: shows that the loop lives, and notices a passed deadline."""
+        while True:
+            self._loop_seen = time.monotonic()
+            if self._process_id is not None and self._loop_seen > self._deadline:
+                self._lose("deadline_passed")
+            await asyncio.sleep(_TICK_SECONDS)
+
+    def _lose(self, reason: str) -> None:
+        if self._process_id is None:
+            return
+        _log.error("lease_lost", process_id=str(self._process_id), reason=reason)
+        self._process_id = None
+        if self._on_lost is not None:
+            self._on_lost()
+
+    def _renew_until_stopped(self) -> None:
+        loop_silent = False
+        while not self._stop.wait(self._settings.heartbeat_seconds):
+            silence = time.monotonic() - self._loop_seen
+            if silence > self._settings.loop_stall_limit_seconds:
+                if not loop_silent:
+                    _log.error("event_loop_silent", seconds=round(silence, 1))
+                loop_silent = True
+                continue
+            loop_silent = False
+            try:
+                if self._process_id is None:
+                    self._register()
+                else:
+                    self._renew(self._process_id)
+            except psycopg.Error as error:
+                _log.warning("lease_not_renewed", error=str(error).strip())
+                self._unbroken_since = time.monotonic() + self._settings.heartbeat_seconds
+                self._disconnect()
+        self._remove()
+
+    def _connect(self) -> psycopg.Connection[Any]:
+        if self._connection is None:
+            lease_milliseconds = int(self._settings.lease_seconds * 1000)
+            self._connection = psycopg.connect(
+                self._conninfo,
+                autocommit=True,
+                prepare_threshold=None,
+                connect_timeout=max(2, int(self._settings.lease_seconds / 2)),
+                tcp_user_timeout=lease_milliseconds // 2,
+            )
+        return self._connection
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _register(self) -> None:
+        connection = self._connect()
+        process_id = uuid7()
+        sent = time.monotonic()
+        connection.execute(
+            self._sql["register_process"],
+            {
+                "process_id": process_id,
+                "hostname": socket.gethostname(),
+                "pid": os.getpid(),
+                "version": version("headrace"),
+                "lease_seconds": self._settings.lease_seconds,
+            },
+        )
+        self._deadline = sent + self._settings.lease_seconds
+        self._unbroken_since = sent
+        self._process_id = process_id
+        _log.info("process_registered", process_id=str(process_id))
+
+    def _renew(self, process_id: UUID) -> None:
+        connection = self._connect()
+        sent = time.monotonic()
+        renewed = connection.execute(
+            self._sql["renew_process_if_not_lost"], {"process_id": process_id}
+        ).fetchone()
+        if renewed is not None:
+            self._deadline = sent + self._settings.lease_seconds
+            return
+        # Marked lost by another process, or the row is gone: the watch takes it from here, the next
+        # round registers anew.
+        self._deadline = 0.0
+
+    def _remove(self) -> None:
+        if self._process_id is None:
+            self._disconnect()
+            return
+        try:
+            self._connect().execute(self._sql["remove_process"], {"process_id": self._process_id})
+        except psycopg.Error as error:
+            _log.warning("process_not_removed", error=str(error).strip())
+        self._process_id = None
+        self._disconnect()

@@ -1,0 +1,67 @@
+"""Bodies at the door."""
+
+import pytest
+
+from headrace.edge.requests import MAX_DEPTH, JSONRequest
+from headrace.errors import InvalidRequest, MalformedJSON, PayloadTooLarge
+
+
+def request(*chunks: bytes, headers: dict[str, str] | None = None, limit: int = 100) -> JSONRequest:
+    messages = [
+        {"type": "http.request", "body": chunk, "more_body": index < len(chunks) - 1}
+        for index, chunk in enumerate(chunks)
+    ]
+
+    async def receive():
+        return messages.pop(0)
+
+    raw = [(name.encode(), value.encode()) for name, value in (headers or {}).items()]
+    made = JSONRequest({"type": "http", "headers": raw, "method": "POST"}, receive)
+    made.max_body_bytes = limit
+    return made
+
+
+async def test_a_good_body_is_itself():
+    assert await request(b'{"a": ', b"1}").json() == {"a": 1}
+
+
+async def test_broken_json_says_where():
+    with pytest.raises(MalformedJSON, match="line 1 column"):
+        await request(b"{bad json").json()
+
+
+@pytest.mark.parametrize("number", [b"NaN", b"Infinity"])
+async def test_numbers_that_json_does_not_have(number):
+    with pytest.raises(MalformedJSON):
+        await request(b'{"a": %b}' % number).json()
+
+
+@pytest.mark.parametrize("body", [rb'{"a": ["x\u0000y"]}', rb'{"a\u0000": 1}'])
+async def test_nul_is_refused_wherever_it_stands(body):
+    with pytest.raises(InvalidRequest, match="NUL"):
+        await request(body).json()
+
+
+async def test_an_escaped_backslash_before_u0000_is_no_nul():
+    assert await request(rb'["\\u0000"]').json() == [r"\u0000"]
+
+
+async def test_a_lone_surrogate_is_no_json():
+    with pytest.raises(MalformedJSON):
+        await request(rb'"\ud800"').json()
+
+
+async def test_depth_is_bounded():
+    deep = b"[" * (MAX_DEPTH + 1) + b"]" * (MAX_DEPTH + 1)
+    with pytest.raises(InvalidRequest, match="nested"):
+        await request(deep, limit=10_000).json()
+
+
+async def test_an_announced_size_is_refused_before_it_is_read():
+    with pytest.raises(PayloadTooLarge):
+        await request(headers={"content-length": "101"}).json()
+
+
+async def test_a_chunked_body_is_counted():
+    with pytest.raises(PayloadTooLarge):
+        await request(b"x" * 60, b"x" * 60).json()

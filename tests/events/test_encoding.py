@@ -1,0 +1,60 @@
+"""Values of graphs as JSON."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import NamedTuple
+from uuid import UUID
+
+import orjson
+import pytest
+from langchain_core.messages import AIMessage, HumanMessage
+from langgraph.types import Interrupt
+
+from headrace.events.encoding import encode_json, storable
+
+
+class Point(NamedTuple):
+    x: int
+    y: int
+
+
+@dataclass
+class Note:
+    text: str
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (Point(1, 2), [1, 2]),
+        (Note("a"), {"text": "a"}),
+        ({1: "one"}, {"1": "one"}),
+        (b"\x00\xff", "AP8="),
+        ({3}, [3]),
+        (ValueError("no"), "ValueError('no')"),
+        (UUID(int=1), "00000000-0000-0000-0000-000000000001"),
+        (datetime(2026, 1, 2, tzinfo=UTC), "2026-01-02T00:00:00+00:00"),
+        (2**70, str(2**70)),
+        ({"deep": [{"text": "\ud800!"}]}, {"deep": [{"text": "\N{REPLACEMENT CHARACTER}!"}]}),
+    ],
+)
+def test_everything_a_state_may_hold_becomes_json(value, expected):
+    assert orjson.loads(encode_json(value)) == expected
+
+
+def test_messages_keep_the_fields_clients_read():
+    got = orjson.loads(encode_json([HumanMessage("hi", id="1"), AIMessage("yo", id="2")]))
+    assert [(m["type"], m["content"], m["id"]) for m in got] == [
+        ("human", "hi", "1"),
+        ("ai", "yo", "2"),
+    ]
+    assert got[1]["tool_calls"] == []
+
+
+def test_an_interrupt_shows_its_value_and_id():
+    got = orjson.loads(encode_json(Interrupt(value={"q": 1}, id="abc")))
+    assert (got["value"], got["id"]) == ({"q": 1}, "abc")
+
+
+def test_storable_values_hold_no_nul():
+    assert storable({"a": "x\0y"}) == {"a": "x\N{REPLACEMENT CHARACTER}y"}

@@ -1,0 +1,93 @@
+"""What a graph gets to see."""
+
+from uuid import UUID
+
+import pytest
+from langgraph.types import Command, Send
+
+from headrace.auth.principal import ANONYMOUS, Principal
+from headrace.db.tables import AssistantRow
+from headrace.errors import InvalidRequest
+from headrace.runs.config import graph_config, graph_input, run_kwargs
+from headrace.runs.schemas import RunCreate
+
+RUN, ASSISTANT = UUID(int=1), UUID(int=2)
+
+
+def kwargs(assistant_config=None, **body):
+    assistant = AssistantRow(config=assistant_config or {}, context={})
+    return run_kwargs(assistant, RunCreate(assistant_id="a", **body), temporary=False)
+
+
+def config_of(stored, principal=ANONYMOUS):
+    return graph_config(
+        stored,
+        run_id=RUN,
+        thread_id="t",
+        assistant_id=ASSISTANT,
+        graph_id="g",
+        principal=principal,
+        metadata={"graph_id": "g"},
+        request_id="r",
+        recursion_limit=25,
+    )
+
+
+def test_the_run_says_which_run_it_is_whatever_the_caller_says():
+    got = config_of(kwargs(config={"configurable": {"thread_id": "mine", "run_id": "x", "k": 1}}))
+    seen = got["configurable"]
+    assert (seen["thread_id"], seen["run_id"], seen["k"]) == ("t", str(RUN), 1)
+
+
+def test_wiring_keys_do_not_pass():
+    got = config_of(kwargs(config={"configurable": {"__pregel_send": "x"}}))
+    assert not [key for key in got["configurable"] if key.startswith("__")]
+
+
+def test_the_assistants_configuration_stands_below_the_callers():
+    stored = kwargs({"configurable": {"a": 1, "b": 1}}, config={"configurable": {"b": 2}})
+    got = config_of(stored)["configurable"]
+    assert (got["a"], got["b"]) == (1, 2)
+
+
+def test_the_anonymous_caller_may_name_a_user():
+    stored = kwargs(config={"configurable": {"user_id": "ada"}})
+    assert config_of(stored)["configurable"]["user_id"] == "ada"
+    assert config_of(kwargs())["configurable"]["user_id"] == ""
+
+
+def test_a_known_caller_is_seen_as_such():
+    got = config_of(kwargs(), Principal("ada"))["configurable"]
+    assert (got["user_id"], got["langgraph_auth_user_id"]) == ("ada", "ada")
+
+
+def test_the_recursion_limit_is_the_callers_if_there_is_one():
+    assert config_of(kwargs())["recursion_limit"] == 25
+    assert config_of(kwargs(config={"recursion_limit": 7}))["recursion_limit"] == 7
+
+
+def test_context_and_configurable_exclude_each_other():
+    with pytest.raises(InvalidRequest, match="both"):
+        kwargs(config={"configurable": {"a": 1}}, context={"b": 2})
+
+
+def test_a_checkpoint_can_be_named_in_both_ways():
+    assert kwargs(checkpoint_id="c")["config"]["configurable"] == {"checkpoint_id": "c"}
+    named = kwargs(checkpoint={"checkpoint_id": "c", "checkpoint_ns": "", "thread_id": "other"})
+    assert named["config"]["configurable"] == {"checkpoint_id": "c", "checkpoint_ns": ""}
+
+
+def test_a_command_wins_over_an_input():
+    got = graph_input(kwargs(input={}, command={"resume": "yes"}))
+    assert isinstance(got, Command)
+    assert got.resume == "yes"
+
+
+def test_goto_takes_names_and_sends():
+    got = graph_input(kwargs(command={"goto": ["a", {"node": "b", "input": 1}]}))
+    assert got.goto == ["a", Send("b", 1)]
+
+
+def test_old_clients_say_checkpoint_during():
+    assert kwargs(checkpoint_during=False)["durability"] == "exit"
+    assert kwargs()["durability"] == "async"

@@ -1,0 +1,153 @@
+"""A small real application for tests of the server process: streams, drain, health, metrics.
+
+What it does is told by ``APP_*`` variables; what happened to it is appended to ``APP_JOURNAL``.
+"""
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+
+from headrace.errors import StartupRefusal
+from headrace.health.checks import DatabaseProbe
+from headrace.health.endpoints import router
+from headrace.health.service import HealthService
+from headrace.observability.metrics import Metrics
+from headrace.observability.pulse import Pulse
+from headrace.observability.slots import StatusBoard
+from headrace.server.drain import Drain
+from headrace.settings import Settings, multiprocess_dir
+
+
+class StreamExecutor:
+    """Its runs are streams that tick until their time is over or the grace is."""
+
+    def __init__(self) -> None:
+        self.refusing = False
+        self.running = 0
+        self._cut = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def refuse_new(self) -> None:
+        self.refusing = True
+
+    async def finish(self, grace_seconds: float) -> None:
+        try:
+            async with asyncio.timeout(grace_seconds):
+                await self._idle.wait()
+        except TimeoutError:
+            self._cut.set()
+            await self._idle.wait()
+
+    async def stream(self, seconds: float) -> AsyncIterator[bytes]:
+        self.running += 1
+        self._idle.clear()
+        ends_at = time.monotonic() + seconds
+        try:
+            yield f"event: metadata\ndata: {os.getpid()}\n\n".encode()
+            while time.monotonic() < ends_at:
+                try:
+                    async with asyncio.timeout(0.1):
+                        await self._cut.wait()
+                except TimeoutError:
+                    yield b": tick\n\n"
+                    continue
+                yield b"event: error\ndata: {}\n\n"
+                journal("run error")
+                return
+            yield b"event: end\ndata: {}\n\n"
+            journal("run success")
+        finally:
+            self.running -= 1
+            if self.running == 0:
+                # The last byte leaves when the response has taken it.
+                asyncio.get_running_loop().call_later(0.05, self._settle)
+
+    def _settle(self) -> None:
+        if self.running == 0:
+            self._idle.set()
+
+
+@dataclass
+class State:
+    drain: Drain
+    health: HealthService
+    metrics: Metrics
+    executor: StreamExecutor
+
+
+def journal(line: str) -> None:
+    path = os.environ.get("APP_JOURNAL")
+    if path:
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(f"{os.getpid()} {line}\n")
+
+
+async def _database() -> None:
+    """The database is a port; without one it is always there."""
+    port = os.environ.get("APP_DATABASE_PORT")
+    if port:
+        _, writer = await asyncio.open_connection("127.0.0.1", int(port))
+        writer.close()
+
+
+@asynccontextmanager
+async def lifespan(_app: FastAPI) -> AsyncIterator[dict[str, State]]:
+    if Path(os.environ.get("APP_REFUSE", "/nonexistent")).exists():
+        raise StartupRefusal("HR999", where="the test", what="asked to refuse", remedy="Ask less.")
+    settings = Settings()
+    board = StatusBoard(settings.runtime_dir, stale_seconds=settings.server.slot_stale_seconds)
+    metrics = Metrics(board, multiprocess_dir=multiprocess_dir())
+    executor = StreamExecutor()
+    pulse = Pulse(board, metrics, runs_running=lambda: executor.running)
+    probe = DatabaseProbe(_database, on_fault=metrics.record_fault)
+    health = HealthService(
+        version="0", board=board, metrics=metrics, database=probe, schema_problem=lambda: None
+    )
+    await pulse.start()
+    await probe.start()
+    drain = Drain(settings.server, board=board, executor=executor)
+    board.set_state("serving")
+    journal("up")
+    yield {"headrace": State(drain, health, metrics, executor)}
+    await asyncio.sleep(float(os.environ.get("APP_SLOW_SHUTDOWN", "0")))
+    await probe.stop()
+    await pulse.stop()
+    journal("down")
+
+
+def create_app() -> FastAPI:
+    app = FastAPI(lifespan=lifespan)
+    app.include_router(router)
+
+    @app.get("/stream")
+    async def stream(request: Request, seconds: float) -> Response:
+        executor: StreamExecutor = request.state.headrace.executor
+        if executor.refusing:
+            return JSONResponse({"detail": "draining"}, 503, headers={"Retry-After": "1"})
+        return StreamingResponse(executor.stream(seconds), media_type="text/event-stream")
+
+    @app.get("/pid")
+    async def pid(request: Request) -> int:
+        request.state.headrace.metrics.observe_http("GET", "/pid", 200, 0.001)
+        return os.getpid()
+
+    @app.get("/block")
+    async def block_the_loop(seconds: float) -> int:
+        time.sleep(seconds)  # noqa: ASYNC251 - that is the point
+        return os.getpid()
+
+    @app.get("/thread")
+    async def leave_a_thread(seconds: float) -> int:
+        threading.Thread(target=time.sleep, args=(seconds,)).start()
+        return os.getpid()
+
+    return app

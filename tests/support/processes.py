@@ -1,0 +1,170 @@
+"""Starts the real gunicorn with headrace's worker class, and talks to it like clients and probers."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import httpx
+
+from headrace.server.gunicorn import arguments
+from headrace.settings import Settings
+
+APPLICATION = "tests.support.process_app:create_app()"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_until(condition: Callable[[], object], *, seconds: float = 10.0) -> None:
+    """Poll; raise AssertionError when the deadline passes."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not come true in time"
+        time.sleep(0.02)
+
+
+class ServerUnderTest:
+    """One gunicorn master and its processes, in a folder of their own."""
+
+    def __init__(self, folder: Path, **environment: str) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.runtime_dir = folder / "runtime"
+        self.journal_file = folder / "journal"
+        self.log_file = folder / "log"
+        metrics = self.runtime_dir / "metrics"
+        metrics.mkdir(parents=True)
+        own = {
+            "HEADRACE_PORT": str(self.port),
+            "HEADRACE_RUNTIME_DIR": str(self.runtime_dir),
+            "HEADRACE_SERVER__SHUTDOWN_MARGIN_SECONDS": "1",
+            "PROMETHEUS_MULTIPROC_DIR": str(metrics),
+            "APP_JOURNAL": str(self.journal_file),
+        }
+        kept = {name: value for name, value in os.environ.items() if "HEADRACE" not in name}
+        self._environment = {**kept, **own, **environment}
+        self.master: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "gunicorn", *self._arguments()]
+        with self.log_file.open("wb") as log:
+            self.master = subprocess.Popen(  # same argv as `headrace serve` execs
+                command, env=self._environment, stdout=log, stderr=log, cwd=Path.cwd()
+            )
+
+    def _arguments(self) -> list[str]:
+        before = dict(os.environ)
+        os.environ.update(self._environment)
+        try:
+            return arguments(Settings(), application=APPLICATION)
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
+
+    def wait_ready(self, processes: int = 2) -> None:
+        wait_until(lambda: self.journal().count("up") >= processes, seconds=20)
+        wait_until(lambda: self.get("/readyz").status_code == 200)
+
+    def get(self, path: str) -> httpx.Response:
+        """A request on a connection of its own."""
+        return httpx.get(self.url + path, timeout=5.0)
+
+    def journal(self) -> list[str]:
+        """What happened, without pids."""
+        return [line.split(" ", 1)[1] for line in self._journal_lines()]
+
+    def pids(self, event: str = "up") -> list[int]:
+        return [int(line.split()[0]) for line in self._journal_lines() if line.endswith(event)]
+
+    def _journal_lines(self) -> list[str]:
+        with suppress(FileNotFoundError):
+            return self.journal_file.read_text().splitlines()
+        return []
+
+    def log(self) -> str:
+        return self.log_file.read_text()
+
+    def signal(self, number: signal.Signals, pid: int | None = None) -> None:
+        assert self.master is not None
+        os.kill(pid if pid is not None else self.master.pid, number)
+
+    def wait_exit(self, seconds: float) -> int:
+        assert self.master is not None
+        return self.master.wait(seconds)
+
+    def close(self) -> None:
+        """End what a failed test left."""
+        for pid in self.pids():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+        if self.master is not None and self.master.poll() is None:
+            self.master.terminate()
+            try:
+                self.master.wait(5)
+            except subprocess.TimeoutExpired:
+                self.master.kill()
+                self.master.wait(5)
+
+
+@contextmanager
+def server(folder: Path, **environment: str) -> Iterator[ServerUnderTest]:
+    under_test = ServerUnderTest(folder, **environment)
+    under_test.start()
+    try:
+        yield under_test
+    finally:
+        under_test.close()
+
+
+async def read_stream(client: httpx.AsyncClient, seconds: float, opened: asyncio.Event) -> str:
+    """The name of the last event of a stream, or how it broke."""
+    last = "nothing"
+    try:
+        async with client.stream("GET", f"/stream?seconds={seconds}") as response:
+            if response.status_code != 200:
+                return str(response.status_code)
+            async for line in response.aiter_lines():
+                if line.startswith("event: "):
+                    last = line.removeprefix("event: ")
+                    opened.set()
+    except httpx.HTTPError as error:
+        return f"broken: {error!r}"
+    finally:
+        opened.set()
+    return last
+
+
+class Prober:
+    """Asks /readyz again and again on new connections, as a kubelet does, only faster."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self.reasons: list[str] = []
+        self.statuses: list[int] = []
+        self.refused = 0
+
+    async def probe_for_ever(self) -> None:
+        async with httpx.AsyncClient(
+            base_url=self._url, headers={"Connection": "close"}, timeout=5.0
+        ) as client:
+            while True:
+                try:
+                    response = await client.get("/readyz")
+                except httpx.HTTPError:
+                    self.refused += 1
+                else:
+                    self.statuses.append(response.status_code)
+                    self.reasons += json.loads(response.content).get("reasons", [])
+                await asyncio.sleep(0.02)
