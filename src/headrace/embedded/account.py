@@ -77,16 +77,16 @@ class Account:
             os.chown(path, self.uid, self.gid)
 
     def can_enter(self, directory: Path) -> bool:
-        """Whether this user can go into the nearest existing one of ``directory`` and its parents.
+        """Whether this user can go into ``directory``, or into its nearest parent that exists.
 
         Mode bits only, no access control lists: a wrong no costs a copy, not a failure.
         """
         if self.uid is None:
             return True
-        directory = directory.absolute()
+        directory = directory.resolve()
         while not directory.exists():
             directory = directory.parent
-        return all(self._passes(step) for step in (directory, *directory.resolve().parents))
+        return all(self._passes(step) for step in (directory, *directory.parents))
 
     def _passes(self, directory: Path) -> bool:
         status = directory.stat()
@@ -101,16 +101,21 @@ def reachable_binaries(account: Account, binaries: Binaries) -> tuple[Binaries, 
     readable = binaries.postgres.stat().st_mode & stat.S_IROTH
     if account.can_enter(binaries.bindir) and (account.uid is None or readable):
         return binaries, None
-    size = binaries.postgres.stat().st_size
-    copy = SHARED_ROOT / f"postgres-{binaries.version}-{size}"
+    installation = binaries.bindir.parent
+    package = installation.parent
+    libraries = package.with_name(f"{package.name}.libs")  # found relative to bin, so it comes too
+    copy = SHARED_ROOT / f"postgres-{binaries.version}-{binaries.postgres.stat().st_size}"
     if not copy.exists():
         make_shared_root()
         partial = Path(tempfile.mkdtemp(prefix="partial-", dir=SHARED_ROOT))
-        shutil.copytree(binaries.bindir.parent, partial, symlinks=True, dirs_exist_ok=True)
+        shutil.copytree(installation, partial / package.name / installation.name, symlinks=True)
+        if libraries.is_dir():
+            shutil.copytree(libraries, partial / libraries.name, symlinks=True)
         _open_to_readers(partial)
         partial.rename(copy)
     note = f"Postgres runs as nobody, who cannot read {binaries.bindir}: using the copy in {copy}"
-    return Binaries(copy / binaries.bindir.name, binaries.version), note
+    bindir = copy / package.name / installation.name / binaries.bindir.name
+    return Binaries(bindir, binaries.version), note
 
 
 def make_shared_root() -> None:

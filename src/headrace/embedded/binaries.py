@@ -41,6 +41,8 @@ def find_binaries(bindir: Path | None = None) -> Binaries:
     :raises StartupRefusal: HR322 when they are missing or do not run on this machine.
     """
     bindir = bindir or _wheel_bindir()
+    if bindir is not None:
+        bindir = bindir.resolve()
     if bindir is None or not (bindir / "postgres").is_file() or not (bindir / "initdb").is_file():
         raise StartupRefusal(
             "HR322",

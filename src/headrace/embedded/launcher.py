@@ -61,7 +61,8 @@ class EmbeddedPostgres:
         bindir: Path | None = None,
         options: Mapping[str, str] | None = None,
     ) -> None:
-        self.data_dir = data_dir.absolute()
+        # Its last part may be a link of ours; the links above it may start where only root can go.
+        self.data_dir = data_dir.parent.resolve() / data_dir.name
         self.notes: list[str] = []
         self.adopted = False
         self._durable = durable
