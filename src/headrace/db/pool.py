@@ -30,6 +30,10 @@ _PREPARE_THRESHOLD = 5
 _RECONNECT_TIMEOUT_SECONDS = 8.0
 
 
+#: Connections a process needs besides its pool: the lease heartbeat, and one in reserve.
+CONNECTIONS_BESIDE_POOL = 2
+
+
 class RecoveryError(psycopg.OperationalError):
     """The server is in recovery: a standby, or a primary that was demoted."""
 
