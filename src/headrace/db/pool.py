@@ -3,8 +3,8 @@
 Three things differ from psycopg_pool's own. Taking and giving back are shielded from cancellation,
 which otherwise loses the connection for good (psycopg issues 509, 1208, 1345; N2). The check also
 discards a connection to a server in recovery, which the stock one accepts. And dead connections are
-passed over at once: the stock loop waits 1, 2, 4 s between them, so that after a restart of the server
-a request could spend its whole timeout on a pool full of dead ones.
+passed over at once: the stock loop waits 1, 2, 4 s between them, so that after a restart of the
+server a request could spend its whole timeout on a pool full of dead ones.
 """
 
 import asyncio
@@ -34,6 +34,9 @@ _RECONNECT_TIMEOUT_SECONDS = 8.0
 
 #: Pause between attempts when fresh connections fail the check too.
 _UNFIT_SERVER_SECONDS = 0.25
+
+#: Connections a process needs besides its pool: the lease heartbeat, and one in reserve.
+CONNECTIONS_BESIDE_POOL = 2
 
 
 class RecoveryError(psycopg.OperationalError):

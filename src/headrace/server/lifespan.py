@@ -20,7 +20,7 @@ from headrace.checkpoints.store import Store
 from headrace.db.conninfo import connection_string, describe
 from headrace.db.engine import Sessions, build_engine
 from headrace.db.migrate import SchemaState, ensure_compatible
-from headrace.db.pool import ServerFacts, SharedPool, build_pool, probe
+from headrace.db.pool import CONNECTIONS_BESIDE_POOL, ServerFacts, SharedPool, build_pool, probe
 from headrace.errors import StartupRefusal
 from headrace.graphs.registry import GraphRegistry
 from headrace.graphs.sources import GraphSource, sources_from, sources_from_objects
@@ -48,9 +48,6 @@ from headrace.worker.worker import Worker
 _log = structlog.stdlib.get_logger("headrace.lifespan")
 
 Lifespan = Callable[[Any], AbstractAsyncContextManager[dict[str, State]]]
-
-#: Connections a process needs besides its pool: the lease heartbeat, and one in reserve.
-CONNECTIONS_BESIDE_POOL = 2
 
 
 def lifespan(

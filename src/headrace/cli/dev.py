@@ -1,0 +1,102 @@
+"""``headrace dev``: a database, its schema and the server, in the foreground, for one folder.
+
+Starts them in order and stops them in the reverse one. Everything it keeps is in ``.headrace``.
+"""
+
+import asyncio
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from headrace.cli.dev_server import DevServer
+from headrace.cli.first_screen import first_screen
+from headrace.cli.options import Config, Host, Port, Processes, settings_with
+from headrace.cli.serve import refuse_taken_address
+from headrace.cli.signals import StopSignals
+from headrace.cli.target import manifest_for
+from headrace.cli.workspace import Workspace
+from headrace.db.conninfo import connection_string
+from headrace.db.migrate import upgrade
+from headrace.db.pool import probe
+from headrace.embedded.launcher import EmbeddedPostgres
+from headrace.settings import Settings, set_environment
+
+Target = Annotated[
+    str | None,
+    typer.Argument(help="graph.py:builder, or a langgraph.json; default: ./langgraph.json."),
+]
+
+
+def dev(
+    target: Target = None,
+    host: Host = None,
+    port: Port = None,
+    processes: Processes = None,
+    config: Config = None,
+) -> None:
+    """Serve the graphs of this folder with everything they need; Ctrl-C stops all of it."""
+    with ExitStack() as stack:
+        signals = stack.enter_context(StopSignals())
+        workspace = stack.enter_context(Workspace(Path.cwd() / ".headrace"))
+        if target is not None:
+            config = manifest_for(target, workspace.folder)
+        settings = settings_with(host=host, port=port, processes=processes, config=config)
+        workspace.stop_leftover_server()
+        refuse_taken_address(settings)
+        code = _run(settings, workspace, signals, stack)
+    if code:
+        raise typer.Exit(code)
+
+
+def _run(settings: Settings, workspace: Workspace, signals: StopSignals, stack: ExitStack) -> int:
+    """Start all of it, wait for the end; the exit code. ``stack`` stops what was started."""
+    embedded = None
+    if settings.database.url is None:
+        embedded = _relative(workspace.data)
+        settings = _with_embedded_postgres(workspace, stack)
+    if signals.received:
+        return 0
+    facts = asyncio.run(probe(connection_string(settings.database)))
+    revision = upgrade(settings.database)
+    if signals.received:
+        return 0
+    set_environment({"HEADRACE_RUNTIME_DIR": str(settings.runtime_dir or workspace.runtime)})
+    typer.echo(f"starting {settings.processes} server processes")
+    server = stack.enter_context(DevServer(settings, workspace, signals))
+    if server.wait_ready():
+        screen = first_screen(
+            settings,
+            facts,
+            embedded=embedded,
+            revision=revision,
+            graphs=_graphs(server),
+            built_in=settings.config is None and not Path("langgraph.json").exists(),
+        )
+        typer.echo(screen)
+    return server.wait_end()
+
+
+def _with_embedded_postgres(workspace: Workspace, stack: ExitStack) -> Settings:
+    postgres = EmbeddedPostgres(workspace.data)
+    place = _relative(workspace.data)
+    how = "starting" if workspace.data.exists() else "creating"
+    typer.echo(f"{how} Postgres {postgres.version} in {place}")
+    stack.callback(postgres.stop)
+    postgres.start()
+    for note in postgres.notes:
+        typer.echo(note)
+    if postgres.adopted:
+        typer.echo("it ran already: an earlier headrace dev was killed")
+    set_environment({"HEADRACE_DATABASE__URL": postgres.dsn()})
+    return Settings()
+
+
+def _graphs(server: DevServer) -> list[str]:
+    _, assistants = server.request("POST", "/assistants/search", {"limit": 100})
+    return sorted({assistant["graph_id"] for assistant in assistants})
+
+
+def _relative(path: Path) -> str:
+    return str(path.relative_to(Path.cwd()))

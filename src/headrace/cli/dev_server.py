@@ -1,0 +1,113 @@
+"""The server that ``headrace dev`` starts: its process, its readiness, its end."""
+
+import contextlib
+import http.client
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import Any, Self
+
+import typer
+
+from headrace.cli.signals import StopSignals
+from headrace.cli.workspace import Workspace
+from headrace.settings import Settings
+
+_POLL_SECONDS = 0.05
+_REQUEST_TIMEOUT_SECONDS = 5.0
+
+#: After gunicorn's own limit its processes are killed.
+_KILL_MARGIN_SECONDS = 10.0
+
+_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - read, not bound
+
+
+class DevServer:
+    """``headrace serve`` as a child in a session of its own, where no Ctrl-C reaches it."""
+
+    def __init__(self, settings: Settings, workspace: Workspace, signals: StopSignals) -> None:
+        self._settings = settings
+        self._workspace = workspace
+        self._signals = signals
+        self._host = _EVERYWHERE.get(settings.host, settings.host)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self._signals.settle()
+        with self._workspace.lock_for_server() as lock:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "headrace", "serve"],
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+                pass_fds=[lock.fileno()],
+            )
+            lock.truncate(0)
+            lock.write(str(self._process.pid))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._running():
+            self._kill()
+
+    def wait_ready(self) -> bool:
+        """Wait until the server is ready; False when it ends or is to be stopped before."""
+        while self._running() and not self._signals.received:
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                status, _ = self.request("GET", "/readyz")
+                if status == http.HTTPStatus.OK:
+                    return True
+            time.sleep(_POLL_SECONDS)
+        return False
+
+    def wait_end(self) -> int:
+        """Wait until the server ends by itself, and return its exit code; or stop it when asked.
+
+        A server stopped on request counts as 0.
+        """
+        while not self._signals.received:
+            if not self._running():
+                return self._exit_code()
+            time.sleep(_POLL_SECONDS)
+        self._stop()
+        return 0
+
+    def request(self, method: str, path: str, body: object = None) -> tuple[int, Any]:
+        """Status and JSON body of one request to the server."""
+        connection = http.client.HTTPConnection(
+            self._host, self._settings.port, timeout=_REQUEST_TIMEOUT_SECONDS
+        )
+        with contextlib.closing(connection):
+            data = None if body is None else json.dumps(body)
+            connection.request(method, path, data, {"Content-Type": "application/json"})
+            response = connection.getresponse()
+            return response.status, json.loads(response.read())
+
+    def _stop(self) -> None:
+        assert self._process is not None
+        already = self._signals.received
+        typer.echo("\nstopping the server; Ctrl-C again kills it")
+        with contextlib.suppress(ProcessLookupError):
+            self._process.terminate()
+        limit = self._settings.server.graceful_timeout_seconds + _KILL_MARGIN_SECONDS
+        deadline = time.monotonic() + limit
+        while self._running():
+            if self._signals.received > already or time.monotonic() > deadline:
+                self._kill()
+            time.sleep(_POLL_SECONDS)
+
+    def _kill(self) -> None:
+        assert self._process is not None
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+    def _running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def _exit_code(self) -> int:
+        assert self._process is not None
+        code = self._process.wait()
+        return code if code >= 0 else 128 - code

@@ -1,0 +1,55 @@
+"""The ``headrace`` command: joins its subcommands, and turns refusals into one sentence."""
+
+import sys
+
+import typer
+from pydantic import ValidationError
+from pydantic_settings import SettingsError
+
+from headrace.cli.dev import dev
+from headrace.cli.serve import serve
+from headrace.errors import StartupRefusal
+
+app = typer.Typer(
+    help="Serve LangGraph agents over HTTP from FastAPI and Postgres.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command()(dev)
+app.command()(serve)
+
+
+def main() -> None:
+    """Run the command line; refusals end it with their sentence on stderr and exit code 1."""
+    try:
+        app()
+    except (ValidationError, SettingsError) as error:
+        _refuse(settings_refusal(error))
+    except StartupRefusal as refusal:
+        _refuse(refusal)
+
+
+def settings_refusal(error: ValidationError | SettingsError) -> StartupRefusal:
+    """HR001, naming the variables; never their values, which may be secrets."""
+    where, what = "settings", str(error)
+    if isinstance(error, ValidationError):
+        found = error.errors(include_url=False, include_context=False, include_input=False)
+        named = [_variable(item["loc"]) for item in found]
+        where = ", ".join(dict.fromkeys(named))
+        what = "; ".join(dict.fromkeys(item["msg"].removeprefix("Value error, ") for item in found))
+    return StartupRefusal(
+        "HR001",
+        where=where,
+        what=what,
+        remedy="Correct it; docs/configuration.md lists every setting.",
+    )
+
+
+def _variable(location: tuple[int | str, ...]) -> str:
+    return "__".join(["HEADRACE", *map(str, location)]).upper().replace("__", "_", 1)
+
+
+def _refuse(refusal: StartupRefusal) -> None:
+    typer.echo(str(refusal), err=True)
+    sys.exit(1)

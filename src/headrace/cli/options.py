@@ -1,0 +1,24 @@
+"""Command line options that several commands have; each stands for a setting."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from headrace.settings import Settings, set_environment
+
+Host = Annotated[str | None, typer.Option(help="Address to listen on (HEADRACE_HOST).")]
+Port = Annotated[int | None, typer.Option(help="Port to listen on (HEADRACE_PORT).")]
+Processes = Annotated[int | None, typer.Option(help="Server processes (HEADRACE_PROCESSES).")]
+Config = Annotated[Path | None, typer.Option(help="Path of langgraph.json (HEADRACE_CONFIG).")]
+
+
+def settings_with(
+    *, host: str | None, port: int | None, processes: int | None, config: Path | None
+) -> Settings:
+    """The settings under the options given, which also go to the processes started from here."""
+    given = {"HOST": host, "PORT": port, "PROCESSES": processes, "CONFIG": config}
+    set_environment(
+        {f"HEADRACE_{name}": str(value) for name, value in given.items() if value is not None}
+    )
+    return Settings()

@@ -1,0 +1,87 @@
+"""``headrace serve``: looks for what can be refused at once, then becomes gunicorn.
+
+What has to be set before the first import of the server (the Prometheus directory: set later, it
+silently gives one process's values) is set here, before the exec.
+"""
+
+import errno
+import os
+import socket
+import sys
+import tempfile
+from pathlib import Path
+
+import typer
+
+from headrace.cli.options import Config, Host, Port, Processes, settings_with
+from headrace.db.conninfo import connection_string
+from headrace.errors import StartupRefusal
+from headrace.server.gunicorn import arguments
+from headrace.settings import Settings, set_environment, unknown_variables
+
+
+def serve(
+    host: Host = None, port: Port = None, processes: Processes = None, config: Config = None
+) -> None:
+    """Serve the graphs of langgraph.json from the database of DATABASE_URL."""
+    settings = settings_with(host=host, port=port, processes=processes, config=config)
+    warn_about_unknown_variables()
+    connection_string(settings.database)  # refuses a URL that is missing or broken
+    refuse_taken_address(settings)
+    prepare_runtime_directory(settings)
+    sys.stdout.flush()
+    os.execv(  # noqa: S606 - our own arguments, no shell
+        sys.executable, [sys.executable, "-m", "gunicorn", *arguments(settings)]
+    )
+
+
+def warn_about_unknown_variables() -> None:
+    for name in unknown_variables():
+        typer.echo(f"warning: no setting reads {name}; is it a typing error?", err=True)
+
+
+def refuse_taken_address(settings: Settings) -> None:
+    """Try the address: gunicorn would itself try for five seconds and then show a traceback.
+
+    :raises StartupRefusal: HR201 when somebody listens there, HR203 when nobody can.
+    """
+    where = f"{settings.host}:{settings.port}"
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind, protocol) as attempt:
+            attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            attempt.bind(address)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise StartupRefusal(
+                "HR201",
+                where=where,
+                what="something else listens on this port already",
+                remedy="Stop it, or choose another port with --port or HEADRACE_PORT.",
+            ) from None
+        raise StartupRefusal(
+            "HR203",
+            where=where,
+            what=f"this address cannot be listened on ({error.strerror})",
+            remedy="Correct HEADRACE_HOST and HEADRACE_PORT.",
+        ) from None
+
+
+def prepare_runtime_directory(settings: Settings) -> Path:
+    """An empty directory for status slots and metric files, named in the environment."""
+    directory = settings.runtime_dir or Path(tempfile.mkdtemp(prefix="headrace-"))
+    for part in ("slots", "metrics"):
+        (directory / part).mkdir(parents=True, exist_ok=True)
+        # Files of an earlier start: dead processes would be counted on.
+        for leftover in (directory / part).iterdir():
+            leftover.unlink(missing_ok=True)
+    directory = directory.absolute()
+    set_environment(
+        {
+            "HEADRACE_RUNTIME_DIR": str(directory),
+            "PROMETHEUS_MULTIPROC_DIR": str(directory / "metrics"),
+        }
+    )
+    return directory
