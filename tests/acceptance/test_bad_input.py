@@ -13,8 +13,8 @@ RUN = {"assistant_id": "agent", "input": {"messages": []}}
 
 
 @pytest.fixture(scope="module")
-def http(live_server):
-    with httpx.Client(base_url=live_server.url, timeout=10) as client:
+def http(module_server):
+    with httpx.Client(base_url=module_server.url, timeout=10) as client:
         yield client
 
 
@@ -155,8 +155,8 @@ def test_an_input_the_graph_cannot_use_is_the_runs_error_not_the_servers(http, t
     assert http.get(f"/threads/{thread_id}").json()["status"] == "error"
 
 
-def test_no_bad_request_left_a_busy_thread_or_a_running_run(http, live_server):
-    with psycopg.connect(live_server.database_url) as connection:
+def test_no_bad_request_left_a_busy_thread_or_a_running_run(http, module_server):
+    with psycopg.connect(module_server.database_url) as connection:
         busy = connection.execute("SELECT count(*) FROM threads WHERE status = 'busy'").fetchone()
         running = connection.execute(
             "SELECT count(*) FROM runs WHERE status IN ('pending', 'running')"

@@ -80,7 +80,7 @@ async def test_after_all_backends_are_killed_no_later_request_fails(tmp_path, da
 
 async def test_a_restart_of_postgres_is_seen_and_survived(tmp_path, private_postgres):
     postgres = private_postgres
-    with live_server(tmp_path, postgres.dsn()) as server:
+    with live_server(tmp_path, postgres.url) as server:
         postgres.stop()
         alive: list[int] = []
 

@@ -30,7 +30,8 @@ def test_the_run_of_a_killed_process_ends_and_its_thread_is_free(tmp_path, datab
     ):
         thread_id = client.post("/threads", json={}).json()["thread_id"]
         with client.stream("POST", f"/threads/{thread_id}/runs/stream", json=RUN) as stream:
-            data = next(line for line in stream.iter_lines() if line.startswith("data: "))
+            lines = stream.iter_lines()
+            data = next(line for line in lines if line.startswith("data: "))
             run_id = json.loads(data.removeprefix("data: "))["run_id"]
             row = database.execute(
                 "SELECT pid FROM processes JOIN runs USING (process_id) WHERE run_id = %s",
@@ -41,7 +42,7 @@ def test_the_run_of_a_killed_process_ends_and_its_thread_is_free(tmp_path, datab
             os.kill(row[0], signal.SIGKILL)
             killed_at = time.monotonic()
             with pytest.raises(httpx.HTTPError):
-                for _ in stream.iter_lines():
+                for _ in lines:
                     pass
         wait_until(
             lambda: client.get(f"/threads/{thread_id}").json()["status"] == "error", seconds=20

@@ -19,8 +19,8 @@ HELLO = {"messages": [{"role": "user", "content": "hi"}]}
 
 
 @pytest.fixture
-async def client(live_server):
-    async with get_client(url=live_server.url) as opened:
+async def client(module_server):
+    async with get_client(url=module_server.url) as opened:
         yield opened
 
 

@@ -7,6 +7,7 @@ from pydantic import SecretStr
 
 from headrace.db.conninfo import connection_string
 from headrace.db.pool import SharedPool, build_pool, probe
+from headrace.embedded.launcher import EmbeddedPostgres
 from headrace.settings import DatabaseSettings
 
 
@@ -23,3 +24,17 @@ async def open_pool(url: str, **changes: object) -> AsyncIterator[SharedPool]:
         yield pool
     finally:
         await pool.close()
+
+
+class PrivatePostgres:
+    """An embedded server that keeps its TCP address over restarts."""
+
+    def __init__(self, server: EmbeddedPostgres, port: int) -> None:
+        self._server = server
+        self.url = f"postgresql://postgres@127.0.0.1:{port}/postgres"
+
+    def start(self) -> None:
+        self._server.start()
+
+    def stop(self) -> None:
+        self._server.stop()

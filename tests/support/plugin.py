@@ -1,1 +1,108 @@
-"""Fixtures of the whole suite; loaded by name, so that every test file is free of imports for them."""
+"""Fixtures of the whole suite, loaded by name: one Postgres per test process, a migrated template in
+it, a database of its own for each test."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from headrace.db.migrate import upgrade
+from headrace.embedded.launcher import EmbeddedPostgres
+from headrace.settings import DATABASE_URL_VARIABLES, MIGRATION_URL_VARIABLES
+from tests.support.database import PrivatePostgres, database_settings
+from tests.support.live import LiveServer, live_server
+from tests.support.processes import free_port
+
+#: Of the developer's shell, these would change what is tested.
+_STRIPPED_PREFIXES = ("HEADRACE_", "OPENAI_", "LANGSMITH_", "LANGCHAIN_", "LANGGRAPH_")
+_KEPT = ("HEADRACE_REQUIRE_TOOLS",)
+_STRIPPED = {*DATABASE_URL_VARIABLES, *MIGRATION_URL_VARIABLES, "PROMETHEUS_MULTIPROC_DIR"}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for name in list(os.environ):
+        if name not in _KEPT and (name in _STRIPPED or name.startswith(_STRIPPED_PREFIXES)):
+            del os.environ[name]
+
+
+@contextmanager
+def _data_directory() -> Iterator[Path]:
+    """Where a server that gives up root can still read it; pytest's own folders are private."""
+    with tempfile.TemporaryDirectory(prefix="headrace-test-", ignore_cleanup_errors=True) as name:
+        Path(name).chmod(0o755)
+        yield Path(name) / "pg"
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[EmbeddedPostgres]:
+    """The Postgres of this test process; not durable."""
+    with (
+        _data_directory() as data,
+        EmbeddedPostgres(data, durable=False, options={"max_connections": "200"}) as server,
+    ):
+        yield server
+
+
+@pytest.fixture(scope="session")
+def template(postgres: EmbeddedPostgres) -> str:
+    """The name of a database with the schema and nothing in it."""
+    name = "headrace_template"
+    with psycopg.connect(postgres.dsn(), autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    upgrade(database_settings(postgres.dsn(name)))
+    return name
+
+
+@contextmanager
+def _database(postgres: EmbeddedPostgres, template: str) -> Iterator[str]:
+    name = f"t_{uuid4().hex[:12]}"
+    with psycopg.connect(postgres.dsn(), autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        yield postgres.dsn(name)
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def database_url(postgres: EmbeddedPostgres, template: str) -> Iterator[str]:
+    """A migrated database of the test's own."""
+    with _database(postgres, template) as url:
+        yield url
+
+
+@pytest.fixture
+def empty_database_url(postgres: EmbeddedPostgres) -> Iterator[str]:
+    """A database of the test's own with nothing in it."""
+    with _database(postgres, "template0") as url:
+        yield url
+
+
+@pytest.fixture
+def private_postgres() -> Iterator[PrivatePostgres]:
+    """A migrated server of the test's own, to be stopped and started at one address."""
+    port = free_port()
+    options = {"listen_addresses": "127.0.0.1", "port": str(port)}
+    with _data_directory() as data:
+        server = PrivatePostgres(EmbeddedPostgres(data, durable=False, options=options), port)
+        server.start()
+        try:
+            upgrade(database_settings(server.url))
+            yield server
+        finally:
+            server.stop()
+
+
+@pytest.fixture(scope="module")
+def module_server(
+    postgres: EmbeddedPostgres, template: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[LiveServer]:
+    """A server with two processes on a database of the module's own."""
+    with (
+        _database(postgres, template) as url,
+        live_server(tmp_path_factory.mktemp("live"), url) as server,
+    ):
+        yield server

@@ -6,6 +6,7 @@ import typer
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
+from headrace.cli import db
 from headrace.cli.dev import dev
 from headrace.cli.serve import serve
 from headrace.errors import StartupRefusal
@@ -18,6 +19,7 @@ app = typer.Typer(
 )
 app.command()(dev)
 app.command()(serve)
+app.add_typer(db.app, name="db")
 
 
 def main() -> None:

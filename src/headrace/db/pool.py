@@ -187,13 +187,18 @@ async def probe(conninfo: str) -> ServerFacts:
                 database=row[4],
             )
     except psycopg.OperationalError as error:
-        reason = str(error).strip().splitlines()[-1].strip()
-        raise StartupRefusal(
-            "HR301",
-            where=f"database {describe(conninfo)}",
-            what=f"cannot connect ({reason})",
-            remedy="Start Postgres or correct DATABASE_URL.",
-        ) from None
+        raise unreachable(conninfo, error) from None
+
+
+def unreachable(conninfo: str, error: psycopg.OperationalError) -> StartupRefusal:
+    """HR301, with libpq's own last word."""
+    reason = str(error).strip().splitlines()[-1].strip()
+    return StartupRefusal(
+        "HR301",
+        where=f"database {describe(conninfo)}",
+        what=f"cannot connect ({reason})",
+        remedy="Start Postgres or correct DATABASE_URL.",
+    )
 
 
 def build_pool(

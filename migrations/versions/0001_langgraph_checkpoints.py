@@ -1,0 +1,56 @@
+"""LangGraph's checkpoint tables, as AsyncPostgresSaver.setup() lays them (its versions 0 to 9).
+
+Every statement is a no-op where it was done before, so that a database at any of upstream's
+versions ends the same.
+"""
+
+from alembic import op
+
+from headrace.db.ddl import create_index_concurrently, record_versions
+
+revision = "0001"
+down_revision = None
+
+
+def upgrade() -> None:
+    op.execute("CREATE TABLE IF NOT EXISTS checkpoint_migrations (v INTEGER PRIMARY KEY)")
+    op.execute("""
+        CREATE TABLE IF NOT EXISTS checkpoints (
+            thread_id TEXT NOT NULL,
+            checkpoint_ns TEXT NOT NULL DEFAULT '',
+            checkpoint_id TEXT NOT NULL,
+            parent_checkpoint_id TEXT,
+            type TEXT,
+            checkpoint JSONB NOT NULL,
+            metadata JSONB NOT NULL DEFAULT '{}',
+            PRIMARY KEY (thread_id, checkpoint_ns, checkpoint_id)
+        )""")
+    op.execute("""
+        CREATE TABLE IF NOT EXISTS checkpoint_blobs (
+            thread_id TEXT NOT NULL,
+            checkpoint_ns TEXT NOT NULL DEFAULT '',
+            channel TEXT NOT NULL,
+            version TEXT NOT NULL,
+            type TEXT NOT NULL,
+            blob BYTEA,
+            PRIMARY KEY (thread_id, checkpoint_ns, channel, version)
+        )""")
+    op.execute("""
+        CREATE TABLE IF NOT EXISTS checkpoint_writes (
+            thread_id TEXT NOT NULL,
+            checkpoint_ns TEXT NOT NULL DEFAULT '',
+            checkpoint_id TEXT NOT NULL,
+            task_id TEXT NOT NULL,
+            idx INTEGER NOT NULL,
+            channel TEXT NOT NULL,
+            type TEXT,
+            blob BYTEA NOT NULL,
+            PRIMARY KEY (thread_id, checkpoint_ns, checkpoint_id, task_id, idx)
+        )""")
+    op.execute("ALTER TABLE checkpoint_blobs ALTER COLUMN blob DROP NOT NULL")
+    op.execute(
+        "ALTER TABLE checkpoint_writes ADD COLUMN IF NOT EXISTS task_path TEXT NOT NULL DEFAULT ''"
+    )
+    for table in ("checkpoints", "checkpoint_blobs", "checkpoint_writes"):
+        create_index_concurrently(f"{table}_thread_id_idx", f"ON {table} (thread_id)")
+    record_versions("checkpoint_migrations", 9)

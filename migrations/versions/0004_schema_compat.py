@@ -1,0 +1,18 @@
+"""The one row that says how old a release this database still serves."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0004"
+down_revision = "0003"
+
+
+def upgrade() -> None:
+    op.create_table(
+        "schema_compat",
+        sa.Column("only_row", sa.Boolean(), server_default=sa.text("true"), nullable=False),
+        sa.Column("min_revision", sa.Text(), nullable=False),
+        sa.CheckConstraint("only_row", name=op.f("schema_compat_one_row_check")),
+        sa.PrimaryKeyConstraint("only_row", name=op.f("schema_compat_pkey")),
+    )
+    op.execute("INSERT INTO schema_compat (min_revision) VALUES ('0004')")

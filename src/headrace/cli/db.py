@@ -1,0 +1,48 @@
+"""``headrace db``: the schema's commands, one line of output each."""
+
+import typer
+
+from headrace.db import migrate
+from headrace.settings import DatabaseSettings, Settings
+
+app = typer.Typer(help="Migrate, check and adopt the database.", no_args_is_help=True)
+
+
+@app.command()
+def upgrade() -> None:
+    """Bring the schema to this release; may run many times and from many places at once."""
+    before = migrate.state(_database())
+    revision = migrate.upgrade(_database())
+    step = "was there already" if before.current == revision else f"from {before.current or 'none'}"
+    typer.echo(f"schema {revision} ({step})")
+
+
+@app.command()
+def current() -> None:
+    """Show the schema's revision and this release's."""
+    found = migrate.state(_database())
+    typer.echo(f"schema {found.current or 'none'}, this release has {found.head}")
+
+
+@app.command()
+def check() -> None:
+    """Exit with 1 when this release cannot serve on the schema, or the schema has drifted."""
+    found = migrate.state(_database())
+    problem = found.problem
+    if problem is None and not found.newer:
+        problem = migrate.drift(_database())
+    typer.echo(problem or f"schema {found.current} ok")
+    if problem:
+        raise typer.Exit(1)
+
+
+@app.command()
+def adopt() -> None:
+    """Make threads for conversations that LangGraph's own setup() and saver have left here."""
+    made = migrate.adopt(_database())
+    left_out = f", {made.skipped} left out: id longer than 255" if made.skipped else ""
+    typer.echo(f"{made.threads} threads adopted{left_out}")
+
+
+def _database() -> DatabaseSettings:
+    return Settings().database

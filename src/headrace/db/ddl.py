@@ -1,0 +1,26 @@
+"""What several revisions need from Alembic's operations."""
+
+from alembic import op
+from sqlalchemy import text
+
+
+def create_index_concurrently(name: str, definition: str) -> None:
+    """``CREATE INDEX CONCURRENTLY IF NOT EXISTS name definition``, outside any transaction.
+
+    A failed concurrent build leaves an INVALID index of that name, which IF NOT EXISTS would take
+    for done; it is dropped first.
+    """
+    with op.get_context().autocommit_block():
+        connection = op.get_bind()
+        valid = connection.scalar(
+            text("SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(:name)"),
+            {"name": name},
+        )
+        if valid is False:
+            connection.execute(text(f"DROP INDEX CONCURRENTLY {name}"))
+        connection.execute(text(f"CREATE INDEX CONCURRENTLY IF NOT EXISTS {name} {definition}"))
+
+
+def record_versions(table: str, last: int) -> None:
+    """Say in upstream's own book that its migrations 0 to ``last`` are done."""
+    op.execute(f"INSERT INTO {table} (v) SELECT generate_series(0, {last}) ON CONFLICT DO NOTHING")
