@@ -6,7 +6,7 @@ The API has one mode more than LangGraph: ``messages`` sends each message accumu
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 from langchain_core.messages import (
     AIMessageChunk,
@@ -14,6 +14,7 @@ from langchain_core.messages import (
     BaseMessageChunk,
     message_chunk_to_message,
 )
+from langgraph.types import StreamMode as GraphMode
 
 StreamMode = Literal[
     "values", "updates", "messages", "messages-tuple", "custom", "debug", "checkpoints", "tasks"
@@ -26,10 +27,10 @@ _ALWAYS = ("values", "updates")
 Event = tuple[str, Any]
 
 
-def graph_modes(requested: Iterable[str]) -> list[str]:
+def graph_modes(requested: Iterable[str]) -> list[GraphMode]:
     """The modes to ask LangGraph for so that ``requested`` can be served."""
     wanted = {"messages" if mode == "messages-tuple" else mode for mode in requested}
-    return sorted(wanted | set(_ALWAYS))
+    return cast("list[GraphMode]", sorted(wanted | set(_ALWAYS)))
 
 
 @dataclass(slots=True)

@@ -16,7 +16,7 @@ from headrace.runs.dispatcher import RunningRun
 from headrace.runs.schemas import Run, RunCreate, RunStatus
 from headrace.runs.service import RunService, run_id_from
 from headrace.runs.stream import event_frames, result_body
-from headrace.threads.schemas import ThreadIdPath
+from headrace.threads.schemas import AnyThreadId
 
 router = new_router(tag="runs")
 
@@ -40,7 +40,7 @@ Runs = Annotated[RunService, Depends(_service)]
 
 @router.post("/threads/{thread_id}/runs/wait", responses=_JSON, response_class=Response)
 async def wait_run(
-    thread_id: ThreadIdPath,
+    thread_id: AnyThreadId,
     body: RunCreate,
     principal: CurrentPrincipal,
     runs: Runs,
@@ -62,7 +62,7 @@ async def wait_stateless_run(
 
 @router.post("/threads/{thread_id}/runs/stream", responses=_SSE, response_class=Response)
 async def stream_run(
-    thread_id: ThreadIdPath,
+    thread_id: AnyThreadId,
     body: RunCreate,
     principal: CurrentPrincipal,
     runs: Runs,
@@ -84,7 +84,7 @@ async def stream_stateless_run(
 
 @router.get("/threads/{thread_id}/runs", response_model=list[Run])
 async def list_runs(
-    thread_id: ThreadIdPath,
+    thread_id: AnyThreadId,
     principal: CurrentPrincipal,
     runs: Runs,
     status: Annotated[RunStatus | None, Query()] = None,
@@ -98,7 +98,7 @@ async def list_runs(
 
 @router.get("/threads/{thread_id}/runs/{run_id}", response_model=Run)
 async def get_run(
-    thread_id: ThreadIdPath, run_id: str, principal: CurrentPrincipal, runs: Runs
+    thread_id: AnyThreadId, run_id: str, principal: CurrentPrincipal, runs: Runs
 ) -> Response:
     """One run."""
     row = await runs.get(principal, thread_id, run_id_from(run_id))

@@ -66,6 +66,8 @@ class RunCreate(BaseModel):
 class Run(BaseModel):
     """One execution of an assistant on a thread."""
 
+    model_config = ConfigDict(extra="forbid")
+
     run_id: UUID
     thread_id: str
     assistant_id: UUID

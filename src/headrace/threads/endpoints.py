@@ -9,7 +9,7 @@ from headrace.db.tables import ThreadRow
 from headrace.edge.responses import json_response
 from headrace.edge.routing import new_router
 from headrace.edge.state import state_of
-from headrace.threads.schemas import Thread, ThreadCreate, ThreadIdPath, ThreadState
+from headrace.threads.schemas import AnyThreadId, Thread, ThreadCreate, ThreadState
 from headrace.threads.service import ThreadService
 
 router = new_router(tag="threads")
@@ -35,7 +35,7 @@ async def create_thread(
 
 @router.get("/threads/{thread_id}", response_model=Thread)
 async def get_thread(
-    thread_id: ThreadIdPath, principal: CurrentPrincipal, threads: Threads
+    thread_id: AnyThreadId, principal: CurrentPrincipal, threads: Threads
 ) -> Response:
     """One thread with its present values."""
     row = await threads.get(principal, thread_id)
@@ -44,7 +44,7 @@ async def get_thread(
 
 @router.get("/threads/{thread_id}/state", response_model=ThreadState)
 async def get_thread_state(
-    thread_id: ThreadIdPath,
+    thread_id: AnyThreadId,
     principal: CurrentPrincipal,
     threads: Threads,
     subgraphs: Annotated[bool, Query()] = False,

@@ -4,7 +4,6 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from fastapi import Path
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 MAX_THREAD_ID_LENGTH = 255
@@ -20,9 +19,6 @@ def storable_id(value: str) -> str:
 #: Threads made through the API have UUIDs; adopted ones and those of /chat may have any id.
 AnyThreadId = Annotated[
     str, Field(min_length=1, max_length=MAX_THREAD_ID_LENGTH), AfterValidator(storable_id)
-]
-ThreadIdPath = Annotated[
-    str, Path(min_length=1, max_length=MAX_THREAD_ID_LENGTH), AfterValidator(storable_id)
 ]
 
 

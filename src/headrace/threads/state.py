@@ -49,7 +49,9 @@ class StateReader:
         async with self._registry.for_run(graph_id, config) as graph:
             try:
                 return to_thread_state(await graph.aget_state(config, subgraphs=subgraphs))
-            except (HeadraceError, *DATABASE_ERRORS):
+            except HeadraceError:
+                raise
+            except DATABASE_ERRORS:
                 raise
             except Exception:
                 # The graph's own reducers run here, over an input they may have failed on before.

@@ -141,7 +141,7 @@ class Executor:
                 interrupt_after=kwargs["interrupt_after"],
                 durability=kwargs["durability"],
             ):
-                namespace, mode, chunk = part if kwargs["subgraphs"] else ((), *part)
+                namespace, mode, chunk = _named(part, subgraphs=kwargs["subgraphs"])
                 if not namespace:
                     _note(result, mode, chunk)
                 if execution.channel.followed:
@@ -204,6 +204,12 @@ def error_json(error: BaseException) -> dict[str, str]:
     """An exception as clients see it; without NUL, which the row could not hold."""
     message = str(error).replace("\0", "\N{REPLACEMENT CHARACTER}")
     return {"error": type(error).__name__, "message": message}
+
+
+def _named(part: Any, *, subgraphs: bool) -> tuple[tuple[str, ...], str, Any]:
+    """A part of LangGraph's stream as (namespace, mode, chunk); the top graph's namespace is ()."""
+    namespace, mode, chunk = part if subgraphs else ((), *part)
+    return namespace, mode, chunk
 
 
 def _metadata_event(execution: Execution) -> dict[str, Any]:

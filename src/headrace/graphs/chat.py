@@ -1,0 +1,77 @@
+"""The built-in graph ``chat``: a conversation per thread, and memories per user across threads.
+
+The tutorial's graph grown up: the state is ``MessagesState``, the node ``call_model``, and what the
+user asks to be remembered lies in the store under ``("memories", user_id)``.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+from uuid import NAMESPACE_OID, uuid5
+
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import BaseMessage, SystemMessage
+from langchain_core.runnables import RunnableConfig
+from langgraph.graph import START, MessagesState, StateGraph
+from langgraph.store.base import BaseStore
+
+from headrace.graphs.echo import MEMORY_MARK, EchoModel
+from headrace.graphs.optional import chat_model
+
+_WISH = re.compile(r"^\s*(?:please\s+)?remember(?:\s+that)?[\s:,]+(?P<what>.+?)\s*$", re.I | re.S)
+
+#: Memories given to the model; the latest ones.
+_MEMORIES_SHOWN = 50
+
+_NOBODY = "No memory can be kept: the caller has sent no user_id."
+
+
+def build_chat(model: str) -> StateGraph[Any, Any, Any, Any]:
+    """The graph, not yet compiled; ``model`` is an ``init_chat_model`` string or empty.
+
+    :raises StartupRefusal: HR110 for a model that cannot be had.
+    """
+    return _build(chat_model(model) if model else EchoModel())
+
+
+def _build(model: BaseChatModel) -> StateGraph[Any, Any, Any, Any]:
+    async def call_model(
+        state: MessagesState, config: RunnableConfig, *, store: BaseStore
+    ) -> dict[str, Any]:
+        user_id = config.get("configurable", {}).get("user_id")
+        memories: list[str] | None = None
+        if user_id:
+            # A node may run again after a crash; the key makes the second time the same memory.
+            namespace = ("memories", _label(user_id))
+            if wish := _wish(state["messages"]):
+                await store.aput(namespace, str(uuid5(NAMESPACE_OID, wish)), {"data": wish})
+            found = await store.asearch(namespace, limit=_MEMORIES_SHOWN)
+            memories = [str(item.value.get("data", "")) for item in found]
+        system = SystemMessage(_instructions(memories))
+        return {"messages": [await model.ainvoke([system, *state["messages"]], config)]}
+
+    builder = StateGraph(MessagesState)
+    builder.add_node("call_model", call_model)
+    builder.add_edge(START, "call_model")
+    return builder
+
+
+def _label(user_id: object) -> str:
+    """A label of a store namespace may hold no dot; a mail address does."""
+    text = str(user_id)
+    return uuid5(NAMESPACE_OID, text).hex if "." in text else text
+
+
+def _wish(messages: Sequence[BaseMessage]) -> str | None:
+    last = messages[-1]
+    found = _WISH.match(last.text) if last.type == "human" else None
+    return " ".join(found.group("what").split()).rstrip(".") if found else None
+
+
+def _instructions(memories: Sequence[str] | None) -> str:
+    if memories is None:
+        return f"You are a helpful assistant. {_NOBODY}"
+    lines = [f"{MEMORY_MARK}{memory}" for memory in reversed(memories)]
+    if not lines:
+        return "You are a helpful assistant. The user has not asked you to remember anything yet."
+    return "\n".join(["You are a helpful assistant. The user asked you to remember:", *lines])

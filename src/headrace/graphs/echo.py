@@ -1,0 +1,106 @@
+"""A chat model without a model: deterministic, streaming, and it needs no key.
+
+It knows just enough to show that a conversation and a memory are kept. It says what it is, so that
+nobody takes it for more.
+"""
+
+import re
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Any
+
+from langchain_core.callbacks import (
+    AsyncCallbackManagerForLLMRun,
+    CallbackManagerForLLMRun,
+)
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+
+#: How the chat graph's system message lists what it remembers; read back here.
+MEMORY_MARK = "- "
+
+_INTRODUCTION = (
+    "I am headrace's built-in model: I need no key, and can only repeat and remember."
+    " Set HEADRACE_MODEL, for example to openai:gpt-5, for a real one."
+)
+
+_NAME = re.compile(r"\b(?:my name is|i am called|call me)\s+([^\W\d_][\w'-]*)", re.IGNORECASE)
+_ASKS_NAME = re.compile(r"\b(?:what(?:'s| is) my name|who am i)\b", re.IGNORECASE)
+_ASKS_MEMORY = re.compile(r"\bwhat do you (?:remember|know about me)\b", re.IGNORECASE)
+_ASKS_LAST = re.compile(r"\bwhat did i (?:just )?(?:say|ask|tell)", re.IGNORECASE)
+_REMEMBER = re.compile(r"^\s*(?:please\s+)?remember\b", re.IGNORECASE)
+
+
+class EchoModel(BaseChatModel):
+    """Answers from the conversation it is given and nothing else."""
+
+    @property
+    def _llm_type(self) -> str:
+        return "headrace-echo"
+
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        return ChatResult(generations=[ChatGeneration(message=AIMessage(reply_to(messages)))])
+
+    def _stream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> Iterator[ChatGenerationChunk]:
+        for word in re.findall(r"\s*\S+", reply_to(messages)):
+            yield ChatGenerationChunk(message=AIMessageChunk(content=word))
+
+    async def _astream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        # The default would move to a thread, for no wait at all.
+        for chunk in self._stream(messages):
+            yield chunk
+
+
+def reply_to(messages: Sequence[BaseMessage]) -> str:
+    """The answer to the last message."""
+    said = [message.text for message in messages if message.type == "human"]
+    memories = _memories(messages)
+    last = said[-1] if said else ""
+    if _ASKS_MEMORY.search(last):
+        return f"You asked me to remember: {'; '.join(memories)}." if memories else "Nothing yet."
+    if _ASKS_NAME.search(last):
+        name = _name(said) or _name(memories)
+        return f"Your name is {name}." if name else "You have not told me your name."
+    if _ASKS_LAST.search(last):
+        return f"You said: {said[-2]}" if len(said) > 1 else "Nothing before this."
+    if _REMEMBER.search(last) and memories:
+        return "I will remember that."
+    if len(said) > 1:
+        return f"You said: {last} (message {len(said)} of this conversation)"
+    return f"You said: {last} ({_INTRODUCTION})"
+
+
+def _memories(messages: Sequence[BaseMessage]) -> list[str]:
+    return [
+        line.removeprefix(MEMORY_MARK)
+        for message in messages
+        if message.type == "system"
+        for line in message.text.splitlines()
+        if line.startswith(MEMORY_MARK)
+    ]
+
+
+def _name(texts: Sequence[str]) -> str | None:
+    """The name told last."""
+    for text in reversed(texts):
+        if found := _NAME.search(text):
+            return found.group(1)
+    return None

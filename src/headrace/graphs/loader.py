@@ -1,0 +1,179 @@
+"""Imports ``file.py:attribute``. The one place that runs code of the user's at start.
+
+A module gets the name that the user's own imports give it, so that it exists once: what stands on
+the path as ``package/graph.py`` is ``package.graph``. Where that name is taken by another file, it
+gets one of its own.
+"""
+
+import hashlib
+import importlib
+import importlib.util
+import sys
+import traceback
+from collections.abc import Iterable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from headrace.errors import StartupRefusal
+from headrace.graphs.manifest import GraphEntry
+
+#: What LangGraph's ``compile()`` calls what ``from_conn_string()`` returns.
+_CONTEXT_MANAGERS = ("_AsyncGeneratorContextManager", "_GeneratorContextManager")
+
+
+def describe(graph_id: str, entry: GraphEntry) -> str:
+    """``graph 'agent' (./graph.py:builder)``, as refusals name it."""
+    return f"graph '{graph_id}' ({entry.path})"
+
+
+def add_import_folders(folders: Iterable[Path]) -> None:
+    """Make the user's modules importable; theirs come first, as in a script."""
+    for folder in reversed([str(folder) for folder in folders]):
+        if folder not in sys.path:
+            sys.path.insert(0, folder)
+
+
+def load(graph_id: str, entry: GraphEntry, folder: Path) -> Any:
+    """The object that ``entry`` names; file paths are relative to ``folder``.
+
+    :raises StartupRefusal: HR101 nothing is there, HR102 it was compiled with a checkpointer that
+        is none, HR105 its import raised.
+    """
+    where = describe(graph_id, entry)
+    try:
+        module = _import(entry.module, folder)
+    except _NoSuchModule as missing:
+        raise StartupRefusal(
+            "HR101",
+            where=where,
+            what=str(missing),
+            remedy="Correct the path in langgraph.json; it is relative to that file.",
+        ) from None
+    except Exception as error:
+        raise _import_refusal(where, error) from error
+    try:
+        return getattr(module, entry.attribute)
+    except AttributeError:
+        raise StartupRefusal(
+            "HR101",
+            where=where,
+            what=f"{entry.module} has no '{entry.attribute}'{_instead(module)}",
+            remedy="Correct the name after the colon in langgraph.json.",
+        ) from None
+
+
+class _NoSuchModule(Exception):
+    pass
+
+
+def _import(name: str, folder: Path) -> ModuleType:
+    if name.endswith(".py") or "/" in name:
+        return _import_file((folder / name).resolve(), shown=name)
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
+            raise _NoSuchModule(f"there is no module {error.name}") from None
+        raise
+
+
+def _import_file(file: Path, *, shown: str) -> ModuleType:
+    if not file.is_file():
+        raise _NoSuchModule(f"there is no file {shown}")
+    root, name = _place_on_path(file)
+    add_import_folders([root])
+    if name not in sys.modules:
+        try:
+            module = importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            if error.name != name:
+                raise
+        else:
+            if _is_of(module, file):
+                return module
+    elif _is_of(sys.modules[name], file):
+        return sys.modules[name]
+    return _import_under_own_name(file)
+
+
+def _place_on_path(file: Path) -> tuple[Path, str]:
+    """The folder above the outermost package that holds ``file``, and its dotted name there."""
+    parts = [file.stem]
+    folder = file.parent
+    while (folder / "__init__.py").is_file():
+        parts.insert(0, folder.name)
+        folder = folder.parent
+    return folder, ".".join(parts)
+
+
+def _is_of(module: ModuleType, file: Path) -> bool:
+    origin = getattr(module, "__file__", None)
+    return origin is not None and Path(origin).resolve() == file
+
+
+def _import_under_own_name(file: Path) -> ModuleType:
+    name = f"{file.stem}_{hashlib.sha256(str(file).encode()).hexdigest()[:8]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise _NoSuchModule(f"{file} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _import_refusal(where: str, error: Exception) -> StartupRefusal:
+    said = str(error)
+    if isinstance(error, TypeError) and "checkpointer" in said:
+        for name in _CONTEXT_MANAGERS:
+            if name in said:
+                return own_checkpointer(where, is_context_manager=True)
+    line = said.strip().splitlines()[0] if said.strip() else ""
+    place = _innermost_user_line(error)
+    return StartupRefusal(
+        "HR105",
+        where=where,
+        what=f"importing it raised {type(error).__name__}: {line.rstrip('.')}{place}",
+        remedy="Mend that, or install what is missing; the log has the traceback.",
+    )
+
+
+def own_checkpointer(where: str, *, is_context_manager: bool, what: str = "") -> StartupRefusal:
+    """HR102."""
+    found = (
+        "its checkpointer is an un-entered context manager (from_conn_string() returns one)"
+        if is_context_manager
+        else f"it is compiled with {what} of its own"
+    )
+    return StartupRefusal(
+        "HR102", where=where, what=found, remedy="Remove it: headrace injects the saver."
+    )
+
+
+def _innermost_user_line(error: BaseException) -> str:
+    """Where in the user's files it happened: the last frame outside of any installed package."""
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if "site-packages" not in frame.filename and __file__ != frame.filename:
+            if frame.filename.startswith("<"):
+                continue
+            return f" ({Path(frame.filename).name} line {frame.lineno})"
+    return ""
+
+
+def _instead(module: ModuleType) -> str:
+    """What might have been meant: public names that are no modules, classes or imports of ours."""
+    names = [
+        name
+        for name, value in vars(module).items()
+        if not name.startswith("_")
+        and (hasattr(value, "compile") or hasattr(value, "astream"))
+        and not isinstance(value, type)
+    ]
+    return f" (it has {', '.join(sorted(names))})" if names else ""

@@ -1,0 +1,126 @@
+"""``langgraph.json``: which graphs there are, where their code is, and what environment they want.
+
+Reads and checks; imports nothing of the user's. The format is LangGraph's own (``graphs`` in string
+and object form, ``dependencies``, ``env``); keys that only its other tools read are left alone.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from dotenv import dotenv_values
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from headrace.errors import StartupRefusal
+from headrace.settings import Settings
+
+DEFAULT_NAME = "langgraph.json"
+
+Text = Annotated[str, Field(min_length=1)]
+
+
+class GraphEntry(BaseModel):
+    """One graph: ``path`` is ``file.py:attribute`` or ``package.module:attribute``."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    path: Text
+    description: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, value: Any) -> Any:
+        return {"path": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _has_attribute(self) -> Self:
+        module, colon, attribute = self.path.rpartition(":")
+        if not colon or not module or not attribute.isidentifier():
+            raise ValueError(f"{self.path!r} is not of the form ./file.py:attribute")
+        return self
+
+    @property
+    def module(self) -> str:
+        return self.path.rpartition(":")[0]
+
+    @property
+    def attribute(self) -> str:
+        return self.path.rpartition(":")[2]
+
+
+class Manifest(BaseModel):
+    """The part of a ``langgraph.json`` that a server needs."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    folder: Path = Field(exclude=True)
+    graphs: dict[Text, GraphEntry] = Field(min_length=1)
+    dependencies: list[str] = []
+    env: dict[str, str | int | float | bool] | str = {}
+
+    def import_folders(self) -> list[Path]:
+        """Folders whose modules the graphs may import: the manifest's and its local dependencies.
+
+        Dependencies that are no folders are packages, which whoever installs them has installed.
+        """
+        named = [self.folder / name for name in self.dependencies if name.startswith((".", "/"))]
+        found = [self.folder]
+        for folder in named:
+            found += [folder / "src", folder]
+        return [folder.resolve() for folder in dict.fromkeys(found) if folder.is_dir()]
+
+    def environment(self) -> dict[str, str]:
+        """Variables the graphs want; what the process has already wins over them.
+
+        :raises StartupRefusal: HR104 when ``env`` names a file that is not there.
+        """
+        if isinstance(self.env, str):
+            file = self.folder / self.env
+            if not file.is_file():
+                raise _refusal(
+                    self.folder / DEFAULT_NAME, f"env names {self.env}, which is no file"
+                )
+            return {name: value for name, value in dotenv_values(file).items() if value is not None}
+        return {name: str(value) for name, value in self.env.items()}
+
+
+def find_manifest(settings: Settings) -> Manifest | None:
+    """The manifest of the settings, else of the working directory, else None.
+
+    :raises StartupRefusal: HR104 when it cannot be read, or says something that makes no sense.
+    """
+    path = settings.config or Path(DEFAULT_NAME)
+    if settings.config is None and not path.exists():
+        return None
+    return read_manifest(path)
+
+
+def read_manifest(path: Path) -> Manifest:
+    """:raises StartupRefusal: HR104."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise _refusal(path, f"it cannot be read ({error.strerror})") from None
+    except ValueError as error:
+        raise _refusal(path, f"it is not JSON ({error})") from None
+    if not isinstance(content, Mapping):
+        raise _refusal(path, "it is not a JSON object")
+    try:
+        return Manifest.model_validate({**content, "folder": path.parent})
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(
+            str(part) for part in first["loc"] if part != "function-before[_short_form]"
+        )
+        what = first["msg"].removeprefix("Value error, ")
+        raise _refusal(path, f"{place}: {what[0].lower()}{what[1:]}") from None
+
+
+def _refusal(path: Path, what: str) -> StartupRefusal:
+    return StartupRefusal(
+        "HR104",
+        where=f"manifest {path}",
+        what=what,
+        remedy='Write it like {"graphs": {"agent": "./graph.py:builder"}}.',
+    )

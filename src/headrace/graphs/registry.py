@@ -1,0 +1,188 @@
+"""Graphs by name, each compiled once with the process's saver and store.
+
+A factory that takes the configuration is called for every run, and what it builds is closed after
+that run; every other graph is built when the registry opens.
+"""
+
+import inspect
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from typing import Any, cast
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.graph import StateGraph
+from langgraph.pregel import Pregel
+from langgraph.store.base import BaseStore
+
+from headrace.errors import AssistantNotFound, HeadraceError, StartupRefusal
+from headrace.graphs.loader import own_checkpointer
+from headrace.graphs.sources import GraphSource
+
+Graph = Pregel[Any, Any, Any, Any]
+
+_DEFAULT_NAME = "LangGraph"
+
+
+class GraphRegistry:
+    """Made by :meth:`open`; read only afterwards."""
+
+    def __init__(self, *, checkpointer: BaseCheckpointSaver[Any], store: BaseStore) -> None:
+        self._checkpointer = checkpointer
+        self._store = store
+        self._sources: dict[str, GraphSource] = {}
+        self._graphs: dict[str, Graph] = {}
+        self._open_graphs = AsyncExitStack()
+
+    @classmethod
+    async def open(
+        cls,
+        sources: list[GraphSource],
+        *,
+        checkpointer: BaseCheckpointSaver[Any],
+        store: BaseStore,
+    ) -> "GraphRegistry":
+        """Build what can be built before the first run.
+
+        :raises StartupRefusal: HR102 a graph brings a checkpointer or store of its own, HR103 it is
+            no graph, HR105 its factory raised.
+        """
+        registry = cls(checkpointer=checkpointer, store=store)
+        try:
+            for source in sources:
+                registry._sources[source.graph_id] = source
+                if not _wants_config(source.graph):
+                    graph = await registry._make(source, registry._open_graphs)
+                    registry._graphs[source.graph_id] = graph
+        except BaseException:
+            await registry.close()
+            raise
+        return registry
+
+    async def close(self) -> None:
+        """Leave the context managers that zero-argument factories returned."""
+        await self._open_graphs.aclose()
+
+    def ids(self) -> list[str]:
+        """In the manifest's order."""
+        return list(self._sources)
+
+    def get(self, graph_id: str) -> Graph:
+        """The compiled graph.
+
+        :raises AssistantNotFound: no graph has this name.
+        """
+        self._known(graph_id)
+        if graph_id not in self._graphs:
+            raise HeadraceError(
+                f"Graph '{graph_id}' is built for each run from its configuration; run it through"
+                " the API."
+            )
+        return self._graphs[graph_id]
+
+    @asynccontextmanager
+    async def for_run(self, graph_id: str, config: RunnableConfig) -> AsyncIterator[Graph]:
+        """The graph as this configuration wants it, for as long as the context is open.
+
+        :raises AssistantNotFound: no graph has this name.
+        """
+        source = self._known(graph_id)
+        if graph_id in self._graphs:
+            yield self._graphs[graph_id]
+            return
+        async with AsyncExitStack() as stack:
+            yield await self._make(source, stack, config)
+
+    def _known(self, graph_id: str) -> GraphSource:
+        if graph_id not in self._sources:
+            raise AssistantNotFound(
+                f"Graph '{graph_id}' not found; there are {', '.join(self._sources)}."
+            )
+        return self._sources[graph_id]
+
+    async def _make(
+        self, source: GraphSource, stack: AsyncExitStack, *arguments: RunnableConfig
+    ) -> Graph:
+        made = source.graph
+        if _is_factory(made):
+            try:
+                made = await _call(made, stack, *arguments)
+            except Exception as error:
+                if arguments:
+                    raise
+                raise _factory_refusal(source, error) from error
+        return self._inject(source, made)
+
+    def _inject(self, source: GraphSource, made: Any) -> Graph:
+        if isinstance(made, StateGraph):
+            return cast(
+                "Graph",
+                made.compile(
+                    checkpointer=self._checkpointer, store=self._store, name=source.graph_id
+                ),
+            )
+        if not isinstance(made, Pregel):
+            raise _no_graph(source, made)
+        _refuse_own_parts(source, made)
+        update = {"checkpointer": self._checkpointer, "store": self._store}
+        if made.name == _DEFAULT_NAME:
+            update["name"] = source.graph_id
+        return made.copy(update=update)
+
+
+def _is_factory(value: Any) -> bool:
+    return callable(value) and not isinstance(value, Pregel | StateGraph | type)
+
+
+def _wants_config(value: Any) -> bool:
+    if not _is_factory(value):
+        return False
+    try:
+        parameters = inspect.signature(value).parameters.values()
+    except (TypeError, ValueError):
+        return False
+    return any(
+        one.default is one.empty and one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
+        for one in parameters
+    )
+
+
+async def _call(factory: Callable[..., Any], stack: AsyncExitStack, *arguments: Any) -> Any:
+    """Call a factory: a function or coroutine function, or one that returns a context manager."""
+    made = factory(*arguments)
+    if inspect.isawaitable(made):
+        made = await made
+    if isinstance(made, AbstractAsyncContextManager) and not isinstance(made, Pregel):
+        made = await stack.enter_async_context(made)
+    return made
+
+
+def _refuse_own_parts(source: GraphSource, graph: Graph) -> None:
+    checkpointer = graph.checkpointer
+    if isinstance(checkpointer, BaseCheckpointSaver):
+        what = f"a checkpointer ({type(checkpointer).__name__})"
+        raise own_checkpointer(source.where, is_context_manager=False, what=what)
+    if checkpointer is not None and not isinstance(checkpointer, bool):
+        # Releases of LangGraph that do not check it at compile().
+        raise own_checkpointer(source.where, is_context_manager=True)
+    if graph.store is not None:
+        what = f"a store ({type(graph.store).__name__})"
+        raise own_checkpointer(source.where, is_context_manager=False, what=what)
+
+
+def _no_graph(source: GraphSource, made: Any) -> StartupRefusal:
+    return StartupRefusal(
+        "HR103",
+        where=source.where,
+        what=f"it is a {type(made).__name__}, not a graph",
+        remedy="Name a StateGraph, what its compile() returns, or a function that returns either.",
+    )
+
+
+def _factory_refusal(source: GraphSource, error: Exception) -> StartupRefusal:
+    return StartupRefusal(
+        "HR105",
+        where=source.where,
+        what=f"calling it raised {type(error).__name__}: {error}".rstrip("."),
+        remedy="Mend that; a factory without parameters is called once, at start.",
+    )
