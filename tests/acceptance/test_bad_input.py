@@ -4,7 +4,6 @@ import httpx
 import psycopg
 import pytest
 
-
 pytestmark = pytest.mark.acceptance
 
 JSON = {"content-type": "application/json"}

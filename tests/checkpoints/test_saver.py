@@ -9,10 +9,10 @@ import pytest
 from langgraph.checkpoint.base import empty_checkpoint
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph.store.base.batch import AsyncBatchedBaseStore
-from tests.support.database import open_pool
 
 from headrace.checkpoints.saver import Saver
 from headrace.checkpoints.store import Store
+from tests.support.database import open_pool
 
 POOL_SIZE = 4
 

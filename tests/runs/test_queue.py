@@ -5,13 +5,13 @@ from uuid import UUID
 
 import psycopg
 import pytest
-from tests.support.database import open_pool
 
 from headrace.auth.principal import ANONYMOUS, Principal
 from headrace.errors import LeaseLost, ThreadBusy, ThreadNotFound
 from headrace.ids import uuid7
 from headrace.runs.dispatcher import RunRequest
 from headrace.runs.queue import Queue, RunEnd, named_statements
+from tests.support.database import open_pool
 
 DONE = RunEnd("success", "idle")
 
