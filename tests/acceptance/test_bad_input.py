@@ -20,7 +20,8 @@ def http(module_server):
 
 @pytest.fixture
 def thread_id(http) -> str:
-    return http.post("/threads", json={}).json()["thread_id"]
+    created: str = http.post("/threads", json={}).json()["thread_id"]
+    return created
 
 
 @pytest.mark.parametrize(

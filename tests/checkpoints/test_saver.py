@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from time import perf_counter
 
 import pytest
+from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import empty_checkpoint
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph.store.base.batch import AsyncBatchedBaseStore
@@ -24,7 +25,7 @@ async def saver_on(url: str, seen: list[tuple[str, float]] | None = None):
         yield Saver(pool, observe=lambda operation, seconds: record.append((operation, seconds)))
 
 
-def config(thread_id: str) -> dict:
+def config(thread_id: str) -> RunnableConfig:
     return {"configurable": {"thread_id": thread_id, "checkpoint_ns": ""}}
 
 

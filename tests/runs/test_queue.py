@@ -53,7 +53,8 @@ def database(database_url):
 def register(database, *, age_seconds: float = 0, lost: bool = False) -> UUID:
     process_id = uuid7()
     database.execute(
-        "INSERT INTO processes (process_id, hostname, pid, version, lease_seconds, heartbeat_at, lost)"
+        "INSERT INTO processes"
+        " (process_id, hostname, pid, version, lease_seconds, heartbeat_at, lost)"
         " VALUES (%s, 'h', 1, '0', 10, clock_timestamp() - make_interval(secs => %s), %s)",
         (process_id, age_seconds, lost),
     )

@@ -12,7 +12,7 @@ from langgraph.types import interrupt
 
 
 def one_node(state: type, name: str, node: Any) -> StateGraph[Any, Any, Any, Any]:
-    builder = StateGraph(state)
+    builder: StateGraph[Any, Any, Any, Any] = StateGraph(state)
     builder.add_node(name, node)
     builder.add_edge(START, name)
     builder.add_edge(name, END)
