@@ -128,6 +128,7 @@ async def serving(settings: Settings, sources: list[GraphSource]) -> AsyncIterat
             schema_problem=lambda: None,
             schema_revision=schema.current,
         )
+        drain = Drain(settings.server, board=board, executor=worker)
         board.set_state("serving")
         yield State(
             settings=settings,
@@ -142,8 +143,11 @@ async def serving(settings: Settings, sources: list[GraphSource]) -> AsyncIterat
             chat=ChatService(runs, chat_graph(registry.ids(), settings.chat_graph)),
             health=health,
             worker=worker,
-            drain=Drain(settings.server, board=board, executor=worker),
+            drain=drain,
         )
+        if not drain.draining:
+            # A server that knows of no drain, uvicorn by itself: its listeners are closed already.
+            await drain.drain(close_listeners=lambda: None)
 
 
 async def _open_pool(
