@@ -1,6 +1,7 @@
 """``headrace db upgrade``: from many places at once, beside the user's own tables, by any role that
 may."""
 
+import asyncio
 import time
 from collections.abc import Iterator
 from uuid import uuid4
@@ -12,12 +13,14 @@ from langgraph.checkpoint.base import empty_checkpoint
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from headrace.checkpoints.saver import Saver
-from headrace.db.migrate import drift, ensure_compatible, head, state, upgrade
+from headrace.db.migrate import drift, upgrade
+from headrace.db.schema import ensure_compatible, known_revisions, state
 from headrace.errors import StartupRefusal
 from tests.migrations.catalog import invalid_indexes, snapshot
 from tests.migrations.commands import run_headrace, start_headrace
 from tests.support.database import database_settings, open_pool
 
+HEAD = known_revisions()[-1]
 AT_ONCE = 8
 
 
@@ -29,8 +32,8 @@ def test_eight_upgrades_at_once_all_succeed(database_url, empty_database_url):
     answers = [process.communicate(timeout=100) for process in upgrades]
     print(f"{AT_ONCE} upgrades at once took {time.monotonic() - started:.1f} s")
     assert [process.returncode for process in upgrades] == [0] * AT_ONCE, answers
-    assert all(f"schema {head()}" in out for out, _ in answers)
-    assert state(database_settings(empty_database_url)).current == head()
+    assert all(f"schema {HEAD}" in out for out, _ in answers)
+    assert state(database_settings(empty_database_url)).current == HEAD
     assert invalid_indexes(empty_database_url) == []
     assert snapshot(empty_database_url) == snapshot(database_url)
 
@@ -69,7 +72,7 @@ def roles(postgres, empty_database_url) -> Iterator[tuple[str, str]]:
 
 async def serve_a_little(url: str) -> None:
     async with open_pool(url) as pool:
-        assert (await ensure_compatible(pool)).current == head()
+        assert (await ensure_compatible(pool)).current == HEAD
         saver = Saver(pool, observe=lambda *_: None)
         config: RunnableConfig = {"configurable": {"thread_id": "t", "checkpoint_ns": ""}}
         checkpoint = empty_checkpoint()
@@ -86,7 +89,8 @@ async def serve_a_little(url: str) -> None:
 
 async def test_one_role_lays_the_schema_and_a_lesser_one_serves(roles, empty_database_url):
     laying, serving = roles
-    assert upgrade(database_settings(as_role(empty_database_url, laying))) == head()
+    settings = database_settings(as_role(empty_database_url, laying))
+    assert await asyncio.to_thread(upgrade, settings) == HEAD
     with psycopg.connect(as_role(empty_database_url, laying), autocommit=True) as connection:
         connection.execute(
             f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {serving}"

@@ -22,7 +22,7 @@ from sqlalchemy.pool import NullPool
 from headrace.db.conninfo import connection_string
 from headrace.db.faults import refused_migrations
 from headrace.db.pool import unreachable
-from headrace.db.schema import behind, known_revisions, scripts_folder, state
+from headrace.db.schema import behind, known_revisions, refuse_unfit, scripts_folder, state
 from headrace.errors import StartupRefusal
 from headrace.settings import DatabaseSettings
 
@@ -74,11 +74,18 @@ WHERE checkpoint_ns = '' AND char_length(thread_id) NOT BETWEEN 1 AND 255
 def upgrade(settings: DatabaseSettings) -> str:
     """Bring the schema to this release's head; any number may try at once.
 
+    A newer schema that still serves this release stays as it is: the migration job of a release
+    runs again when one has gone back to it.
+
     :returns: the revision the database has now.
     :raises StartupRefusal: no direct connection, another migration or a table's user takes too
-        long, or the role may not change the schema.
+        long, the role may not change the schema, or HR312.
     """
     with refused_migrations(), _migrating(settings) as connection, _exclusive(settings):
+        found = state(settings, migrations=True)
+        if found.newer:
+            refuse_unfit(found)
+            return str(found.current)
         command.upgrade(_config(connection), "head")
     return known_revisions()[-1]
 
@@ -132,7 +139,11 @@ def _migrating(settings: DatabaseSettings) -> Iterator[Any]:
 
     def connect() -> psycopg.Connection[Any]:
         connection = _connect(settings)
-        _refuse_pooler(connection)
+        try:
+            _refuse_pooler(connection)
+        except BaseException:
+            connection.close()
+            raise
         connection.execute(f"SET lock_timeout = '{_LOCK_TIMEOUT}'")
         connection.autocommit = False
         return connection
