@@ -22,18 +22,22 @@ DATABASE_ERRORS: tuple[type[Exception], ...] = (
 )
 
 
+_POOL_ERRORS = (psycopg_pool.PoolTimeout, psycopg_pool.TooManyRequests)
+
+
 @contextmanager
 def translated_faults() -> Iterator[None]:
     """Raise :class:`PoolExhausted` or :class:`DatabaseUnavailable` for what a retry may cure."""
     try:
         yield
-    except (psycopg_pool.PoolTimeout, psycopg_pool.TooManyRequests) as error:
-        raise PoolExhausted from error
     except (psycopg.errors.DataError, sqlalchemy.exc.DataError) as error:
         raise InvalidRequest(
             f"The database cannot store this value: {_first_line(error)}"
         ) from error
     except DATABASE_ERRORS as error:
+        # Those of the pool are OperationalErrors too, which SQLAlchemy wraps.
+        if isinstance(getattr(error, "orig", error), _POOL_ERRORS):
+            raise PoolExhausted from error
         raise DatabaseUnavailable from error
 
 
