@@ -61,5 +61,5 @@ def describe(conninfo: str) -> str:
 
 
 def _without_url(error: Exception) -> str:
-    # libpq quotes the offending text, which may hold the password.
-    return re.sub(r'"[^"]*"', '"..."', str(error).strip())
+    # libpq quotes the offending text, which may hold the password, and that a quote.
+    return re.sub(r'".*"', '"..."', str(error).strip(), flags=re.DOTALL)

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+from sqlalchemy import AdaptedConnection, event
 from sqlalchemy.ext.asyncio import (
     AsyncEngine,
     AsyncSession,
@@ -35,7 +36,16 @@ def build_engine(pool: SharedPool) -> AsyncEngine:
             raise
         return connection
 
-    return create_async_engine("postgresql+psycopg://", poolclass=NullPool, async_creator=take)
+    engine = create_async_engine("postgresql+psycopg://", poolclass=NullPool, async_creator=take)
+
+    @event.listens_for(engine.sync_engine, "close")
+    def give_back_dead(connection: AdaptedConnection, _: Any) -> None:
+        # psycopg's close() does nothing to a dead connection: the pool would count it as lent for
+        # ever, and be smaller by one after each.
+        if connection.driver_connection.closed:
+            connection.run_async(pool.putconn)
+
+    return engine
 
 
 class Sessions:

@@ -5,6 +5,7 @@ connections, under one session lock that is waited for without holding a snapsho
 CONCURRENTLY waits for those of everybody else).
 """
 
+import io
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,8 +20,9 @@ from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
 from headrace.db.conninfo import connection_string
+from headrace.db.faults import refused_migrations
 from headrace.db.pool import unreachable
-from headrace.db.schema import behind, known_revisions, scripts_folder, state
+from headrace.db.schema import behind, known_revisions, refuse_unfit, scripts_folder, state
 from headrace.errors import StartupRefusal
 from headrace.settings import DatabaseSettings
 
@@ -32,7 +34,14 @@ _LOCK_TIMEOUT = "5s"
 
 _ADOPT_BATCH = 1000
 
+#: What a checkpoint's ``ts`` looks like when Postgres can read it, but for the length of the month.
+_READABLE_TS = (
+    "^[1-9][0-9]{3}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
+    "T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]([.][0-9]{1,9})?([+-](0[0-9]|1[0-4]):[0-5][0-9]|Z)?$"
+)
+
 #: A thread for each conversation that has none; dated by its checkpoints where they are readable.
+#: The day is added to the first of the month, since a cast of 30 February would fail it all.
 _ADOPT = """
 WITH candidate AS (
   SELECT DISTINCT thread_id FROM checkpoints
@@ -40,13 +49,14 @@ WITH candidate AS (
     AND NOT EXISTS (SELECT 1 FROM threads WHERE threads.thread_id = checkpoints.thread_id)
   ORDER BY thread_id
   LIMIT %(batch)s
-), dated AS (
-  SELECT thread_id, CASE
-    WHEN checkpoint->>'ts'
-      ~ '^\\d{4}-\\d\\d-\\d\\dT\\d\\d:\\d\\d:\\d\\d(\\.\\d+)?([+-]\\d\\d:\\d\\d|Z)?$'
-    THEN (checkpoint->>'ts')::timestamptz END AS written_at
-  FROM checkpoints JOIN candidate USING (thread_id)
+), stamped AS (
+  SELECT thread_id, checkpoint->>'ts' AS ts FROM checkpoints JOIN candidate USING (thread_id)
   WHERE checkpoint_ns = ''
+), dated AS (
+  SELECT thread_id, CASE WHEN ts ~ %(readable)s THEN
+    overlay(ts PLACING '01' FROM 9 FOR 2)::timestamptz
+      + (substr(ts, 9, 2)::int - 1) * interval '24 hours' END AS written_at
+  FROM stamped
 )
 INSERT INTO threads (thread_id, created_at, updated_at, state_updated_at)
 SELECT thread_id, coalesce(min(written_at), now()), coalesce(max(written_at), now()),
@@ -64,10 +74,18 @@ WHERE checkpoint_ns = '' AND char_length(thread_id) NOT BETWEEN 1 AND 255
 def upgrade(settings: DatabaseSettings) -> str:
     """Bring the schema to this release's head; any number may try at once.
 
+    A newer schema that still serves this release stays as it is: the migration job of a release
+    runs again when one has gone back to it.
+
     :returns: the revision the database has now.
-    :raises StartupRefusal: no direct connection, or another migration takes too long.
+    :raises StartupRefusal: no direct connection, another migration or a table's user takes too
+        long, the role may not change the schema, or HR312.
     """
-    with _migrating(settings) as connection, _exclusive(settings):
+    with refused_migrations(), _migrating(settings) as connection, _exclusive(settings):
+        found = state(settings, migrations=True)
+        if found.newer:
+            refuse_unfit(found)
+            return str(found.current)
         command.upgrade(_config(connection), "head")
     return known_revisions()[-1]
 
@@ -100,7 +118,8 @@ def adopt(settings: DatabaseSettings) -> Adoption:
         raise behind(found)
     made = 0
     with _connect(settings) as connection:
-        while batch := connection.execute(_ADOPT, {"batch": _ADOPT_BATCH}).rowcount:
+        bounds = {"batch": _ADOPT_BATCH, "readable": _READABLE_TS}
+        while batch := connection.execute(_ADOPT, bounds).rowcount:
             made += batch
         row = connection.execute(_TOO_LONG).fetchone()
     return Adoption(threads=made, skipped=row[0] if row else 0)
@@ -120,7 +139,11 @@ def _migrating(settings: DatabaseSettings) -> Iterator[Any]:
 
     def connect() -> psycopg.Connection[Any]:
         connection = _connect(settings)
-        _refuse_pooler(connection)
+        try:
+            _refuse_pooler(connection)
+        except BaseException:
+            connection.close()
+            raise
         connection.execute(f"SET lock_timeout = '{_LOCK_TIMEOUT}'")
         connection.autocommit = False
         return connection
@@ -167,7 +190,7 @@ def _refuse_pooler(connection: psycopg.Connection[Any]) -> None:
 
 
 def _config(connection: Any = None) -> Config:
-    config = Config()
+    config = Config(stdout=io.StringIO())  # `check` congratulates on stdout
     config.set_main_option("script_location", str(scripts_folder()).replace("%", "%%"))
     config.attributes["connection"] = connection
     return config

@@ -1,0 +1,220 @@
+"""The pool keeps its connections whatever happens to those who take them."""
+
+import asyncio
+import random
+from time import perf_counter
+
+import psycopg
+import pytest
+from psycopg.pq import TransactionStatus
+
+from headrace.db.conninfo import connection_string
+from headrace.db.faults import translated_faults
+from headrace.db.pool import build_pool, probe
+from headrace.errors import PoolExhausted, StartupRefusal
+from headrace.lifecycle import Tasks
+from tests.db.conditions import at_rest, kill_backends, until, until_at_rest
+from tests.support.database import database_settings, open_pool
+from tests.support.processes import free_port
+
+SIZE = 4
+
+
+def pool_of(size: int, url: str, **changes: object):
+    return open_pool(url, pool_min=size, pool_max=size, **changes)
+
+
+async def steps(count: int) -> None:
+    """Let the event loop go round ``count`` times."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def all_can_be_had(pool, size: int) -> None:
+    """Take all connections at once and use each."""
+    connections = [await pool.getconn() for _ in range(size)]
+    for connection in connections:
+        await connection.execute("SELECT 1")
+        await pool.putconn(connection)
+    await until_at_rest(pool, size)
+
+
+async def test_a_storm_of_cancellations_loses_no_connection(database_url):
+    chance = random.Random(4711)
+
+    async def user(pool) -> None:
+        async with pool.connection() as connection:
+            await connection.execute("SELECT pg_sleep(0.002)")
+
+    async with pool_of(SIZE, database_url) as pool:
+        tasks = Tasks()
+        for number in range(300):
+            task = tasks.start(user(pool), name=f"user-{number}")
+            asyncio.get_running_loop().call_later(chance.uniform(0, 0.05), task.cancel)
+            await steps(chance.randrange(4))
+        await tasks.join()
+        await until_at_rest(pool, SIZE)
+        await all_can_be_had(pool, SIZE)
+
+
+@pytest.mark.parametrize("held", [0, 1])
+async def test_a_request_cancelled_at_any_step_loses_no_connection(held, database_url):
+    """Also while it waits for one that somebody else holds."""
+    async with pool_of(1, database_url) as pool:
+        tasks = Tasks()
+        for count in range(40):
+            holder = await pool.getconn() if held else None
+            taking = tasks.start(pool.getconn(), name="taking")
+            await steps(count)
+            if holder is not None:
+                await pool.putconn(holder)
+            if not taking.cancel():
+                await pool.putconn(taking.result())
+            await asyncio.wait([taking])
+            await until_at_rest(pool, 1)
+
+
+async def test_a_return_cancelled_at_any_step_loses_no_connection(database_url):
+    async with pool_of(1, database_url) as pool:
+        tasks = Tasks()
+        for count in range(1, 20):
+            connection = await pool.getconn()
+            await connection.execute("BEGIN")
+            giving = tasks.start(pool.putconn(connection), name="giving")
+            await steps(count)
+            giving.cancel()
+            await asyncio.wait([giving])
+            await until_at_rest(pool, 1)
+
+
+async def test_a_pool_closed_under_load_leaves_no_session_behind(database_url):
+    url = f"{database_url}&application_name=closing"
+    async with pool_of(SIZE, url) as pool:
+        tasks = Tasks()
+        for number in range(40):
+            tasks.start(pool.getconn(), name=f"taking-{number}").cancel()
+            await steps(number % 3)
+        await tasks.join()
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        count = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'closing'"
+        await until(lambda: connection.execute(count).fetchone() == (0,))
+
+
+@pytest.mark.parametrize("size", [1, SIZE])
+async def test_dead_connections_are_passed_over_at_once(size, database_url):
+    async with pool_of(size, database_url) as pool:
+        assert kill_backends(database_url) == size
+        for _ in range(size + 1):
+            started = perf_counter()
+            async with pool.connection() as connection:
+                await connection.execute("SELECT 1")
+            seconds = perf_counter() - started
+            print(f"a connection after {seconds:.3f} s")
+            assert seconds < 1
+        await until_at_rest(pool, size)
+        await all_can_be_had(pool, size)
+
+
+async def test_requests_that_meet_only_dead_connections_all_succeed(database_url):
+    async def user(pool) -> None:
+        async with pool.connection() as connection:
+            await connection.execute("SELECT 1")
+
+    async with pool_of(SIZE, database_url) as pool:
+        assert kill_backends(database_url) == SIZE
+        started = perf_counter()
+        await asyncio.gather(*[user(pool) for _ in range(5 * SIZE)])
+        seconds = perf_counter() - started
+        print(f"{5 * SIZE} requests after {seconds:.3f} s")
+        assert seconds < 1
+        await until_at_rest(pool, SIZE)
+
+
+async def test_a_session_killed_in_use_is_replaced(database_url):
+    async with pool_of(1, database_url) as pool:
+        async with pool.connection() as connection:
+            kill_backends(database_url)
+            with pytest.raises(psycopg.OperationalError):
+                await connection.execute("SELECT 1")
+        await until_at_rest(pool, 1)
+        await all_can_be_had(pool, 1)
+
+
+async def test_one_request_too_many_is_refused_at_once(database_url):
+    async with pool_of(1, database_url, pool_max_waiting=1) as pool:
+        holder = await pool.getconn()
+        tasks = Tasks()
+        waiting = tasks.start(pool.getconn(), name="waiting")
+        await until(lambda: pool.figures().waiting == 1)
+        started = perf_counter()
+        with pytest.raises(PoolExhausted), translated_faults():
+            await pool.getconn()
+        assert perf_counter() - started < 0.5
+        await pool.putconn(holder)
+        await pool.putconn(await waiting)
+        await until_at_rest(pool, 1)
+
+
+async def test_a_request_that_waits_too_long_is_refused_and_reported(database_url):
+    settings = database_settings(database_url, pool_min=1, pool_max=1, acquire_timeout_seconds=0.2)
+    seen: list[bool] = []
+    pool = build_pool(
+        settings,
+        await probe(connection_string(settings)),
+        on_checkout=lambda _, in_vain: seen.append(in_vain),
+    )
+    await pool.open(wait=True)
+    async with pool.connection():
+        with pytest.raises(PoolExhausted), translated_faults():
+            await pool.getconn()
+    assert seen == [False, True]
+    await until_at_rest(pool, 1)
+    await pool.close()
+
+
+async def test_a_connection_comes_back_in_autocommit_and_without_a_transaction(database_url):
+    async with pool_of(1, database_url) as pool:
+        connection = await pool.getconn()
+        await connection.set_autocommit(False)
+        await connection.execute("CREATE TABLE half_done (v int)")
+        await connection.close()
+        async with pool.connection() as again:
+            assert again is connection
+            assert again.autocommit
+            assert again.info.transaction_status == TransactionStatus.IDLE
+            cursor = await again.execute("SELECT to_regclass('half_done')")
+            assert await cursor.fetchone() == (None,)
+
+
+@pytest.mark.parametrize(("setting", "threshold"), [("auto", 5), ("on", 5), ("off", None)])
+async def test_statements_are_prepared_on_direct_connections(setting, threshold, database_url):
+    async with (
+        pool_of(1, database_url, prepared_statements=setting) as pool,
+        pool.connection() as connection,
+    ):
+        assert connection.prepare_threshold == threshold
+
+
+async def test_the_probe_sees_a_direct_server(database_url):
+    facts = await probe(database_url)
+    assert not facts.behind_pooler
+    assert not facts.in_recovery
+    assert facts.max_connections == 200
+    assert database_url.split("/")[3].startswith(facts.database)
+
+
+async def test_an_unreachable_server_is_named_without_the_password():
+    with pytest.raises(StartupRefusal) as refused:
+        await probe(f"postgresql://ada:s3cret@127.0.0.1:{free_port()}/chat")
+    assert refused.value.code == "HR301"
+    assert "127.0.0.1" in refused.value.where
+    assert "s3cret" not in str(refused.value)
+
+
+async def test_figures_tell_who_has_the_connections(database_url):
+    async with pool_of(SIZE, database_url) as pool:
+        assert at_rest(pool, SIZE)
+        async with pool.connection(), pool.connection():
+            figures = pool.figures()
+            assert (figures.in_use, figures.available, figures.leaked) == (2, SIZE - 2, 0)
+        await until_at_rest(pool, SIZE)

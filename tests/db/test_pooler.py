@@ -1,0 +1,141 @@
+"""Behind a real PgBouncer in transaction mode, where no session is one's own."""
+
+import asyncio
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import psycopg
+import pytest
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import empty_checkpoint
+from psycopg.conninfo import conninfo_to_dict
+from pydantic import SecretStr
+from sqlalchemy import text
+
+from headrace.checkpoints.saver import Saver
+from headrace.db.engine import Sessions, build_engine
+from headrace.db.migrate import drift, upgrade
+from headrace.db.pool import probe
+from headrace.db.schema import ensure_compatible, known_revisions, state
+from headrace.embedded.account import Account
+from headrace.errors import StartupRefusal
+from tests.db.conditions import until_at_rest
+from tests.support.database import database_settings, open_pool
+from tests.support.processes import free_port, wait_until
+from tests.support.tools import require_tool
+
+HEAD = known_revisions()[-1]
+
+_CONFIG = """
+[databases]
+* = host={host} port={port} user=postgres
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {listen_port}
+unix_socket_dir =
+auth_type = any
+pool_mode = transaction
+default_pool_size = 3
+"""
+
+
+def answers(url: str) -> bool:
+    with suppress(psycopg.OperationalError), psycopg.connect(url, connect_timeout=2):
+        return True
+    return False
+
+
+@pytest.fixture
+def through_pgbouncer(empty_database_url) -> Iterator[str]:
+    """The URL of the empty database through PgBouncer, which leads to every other one too."""
+    program = require_tool("pgbouncer")
+    server = conninfo_to_dict(empty_database_url)
+    port = free_port()
+    account = Account.choose()  # PgBouncer refuses to run as root, as Postgres does
+    with tempfile.TemporaryDirectory(prefix="headrace-test-") as name:
+        Path(name).chmod(0o755)
+        config = Path(name, "pgbouncer.ini")
+        config.write_text(
+            _CONFIG.format(host=server["host"], port=server["port"], listen_port=port)
+        )
+        process = account.popen([program, config], subprocess.DEVNULL)
+        url = f"postgresql://postgres@127.0.0.1:{port}/{server['dbname']}"
+        try:
+            wait_until(lambda: answers(url))
+            yield url
+        finally:
+            process.terminate()
+            process.wait(10)
+
+
+@pytest.fixture
+def migrated_through_pgbouncer(through_pgbouncer: str, empty_database_url: str) -> str:
+    upgrade(database_settings(empty_database_url))
+    return through_pgbouncer
+
+
+async def test_the_probe_sees_the_pooler(through_pgbouncer, empty_database_url):
+    assert (await probe(through_pgbouncer)).behind_pooler
+    assert not (await probe(empty_database_url)).behind_pooler
+
+
+async def test_the_pool_prepares_nothing_behind_a_pooler(migrated_through_pgbouncer):
+    async with open_pool(migrated_through_pgbouncer) as pool:
+        assert (await ensure_compatible(pool)).current == HEAD
+        async with pool.connection() as connection:
+            assert connection.prepare_threshold is None
+            for _ in range(10):
+                await connection.execute("SELECT %s::int", (1,))
+            cursor = await connection.execute("SELECT count(*) FROM pg_prepared_statements")
+            assert await cursor.fetchone() == (0,)
+
+
+async def converse(saver: Saver, thread_id: str) -> int:
+    """Twelve turns, each read back; more than it takes to have a statement prepared."""
+    config: RunnableConfig = {"configurable": {"thread_id": thread_id, "checkpoint_ns": ""}}
+    for _ in range(12):
+        checkpoint = empty_checkpoint()
+        stored = await saver.aput(config, checkpoint, {"step": 1}, {})
+        await saver.aput_writes(stored, [("channel", thread_id)], "task")
+        found = await saver.aget_tuple(config)
+        assert found is not None
+        assert found.checkpoint["id"] == checkpoint["id"]
+        assert found.pending_writes == [("task", "channel", thread_id)]
+    return len([item async for item in saver.alist(config)])
+
+
+async def test_the_saver_works_behind_a_pooler(migrated_through_pgbouncer):
+    async with open_pool(migrated_through_pgbouncer, pool_min=8, pool_max=8) as pool:
+        saver = Saver(pool, observe=lambda *_: None)
+        counts = await asyncio.gather(*[converse(saver, f"{number}") for number in range(8)])
+        assert counts == [12] * 8
+        await until_at_rest(pool, 8)
+
+
+async def test_sessions_work_behind_a_pooler(migrated_through_pgbouncer):
+    async def count(sessions: Sessions) -> None:
+        for _ in range(10):
+            async with sessions.begin() as session:
+                assert await session.scalar(text("SELECT count(*) FROM threads")) == 0
+
+    async with open_pool(migrated_through_pgbouncer, pool_min=8, pool_max=8) as pool:
+        sessions = Sessions(build_engine(pool), timeout_seconds=10)
+        await asyncio.gather(*[count(sessions) for _ in range(8)])
+        await until_at_rest(pool, 8)
+
+
+def test_migrations_are_refused_behind_a_pooler(through_pgbouncer):
+    settings = database_settings(through_pgbouncer)
+    for migrate in (upgrade, drift):
+        with pytest.raises(StartupRefusal, match=r"HR313 .*MIGRATION_DATABASE_URL"):
+            migrate(settings)
+    assert state(settings).current is None
+
+
+def test_migrations_go_around_the_pooler_by_their_own_url(through_pgbouncer, empty_database_url):
+    settings = database_settings(through_pgbouncer, migration_url=SecretStr(empty_database_url))
+    assert upgrade(settings) == HEAD
+    assert state(database_settings(through_pgbouncer)).current == HEAD
