@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -145,9 +146,9 @@ def state(settings: DatabaseSettings) -> SchemaState:
     return asyncio.run(read())
 
 
-async def read_state(pool: SharedPool) -> SchemaState:
-    """The same over the pool."""
-    async with pool.connection() as connection:
+async def read_state(pool: SharedPool, *, timeout_seconds: float | None = None) -> SchemaState:
+    """The same over the pool; ``timeout_seconds`` bounds the wait for a connection."""
+    async with pool.connection(timeout_seconds) as connection:
         return await _read_state(connection)
 
 
@@ -296,7 +297,8 @@ def _scripts() -> Path:
     return packaged if packaged.is_dir() else package.parents[1] / "migrations"
 
 
+@cache
 def _known() -> tuple[str, ...]:
-    """All revisions of this release, oldest first."""
+    """All revisions of this release, oldest first; read from disk once, for probes ask often."""
     script = ScriptDirectory.from_config(_config())
     return tuple(revision.revision for revision in script.walk_revisions())[::-1]
