@@ -25,8 +25,7 @@ builder.add_edge(START, "call_model")
 async def lifespan(app: FastAPI):
     async with AsyncPostgresSaver.from_conn_string(os.environ["DATABASE_URL"]) as checkpointer:
         await checkpointer.setup()
-        app.state.graph = builder.compile(checkpointer=checkpointer)
-        yield
+        yield {"graph": builder.compile(checkpointer=checkpointer)}
 
 
 app = FastAPI(lifespan=lifespan)
@@ -39,7 +38,7 @@ class Question(BaseModel):
 
 @app.post("/ask")
 async def ask(question: Question, request: Request):
-    graph = request.app.state.graph
+    graph = request.state.graph
     config = {"configurable": {"thread_id": question.thread_id}}
     messages = [{"role": "user", "content": question.message}]
     result = await graph.ainvoke({"messages": messages}, config)

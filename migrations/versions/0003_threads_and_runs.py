@@ -151,7 +151,8 @@ def upgrade() -> None:
             name=op.f("runs_running_is_owned_check"),
         ),
         sa.CheckConstraint(
-            "status IN ('pending', 'running') OR status IN ('success', 'error', 'timeout', 'interrupted')",
+            "status IN ('pending', 'running')"
+            " OR status IN ('success', 'error', 'timeout', 'interrupted')",
             name=op.f("runs_status_check"),
         ),
         sa.CheckConstraint("attempt >= 0 AND failures >= 0", name=op.f("runs_counts_check")),

@@ -4,7 +4,6 @@ import httpx
 import psycopg
 import pytest
 
-
 pytestmark = pytest.mark.acceptance
 
 JSON = {"content-type": "application/json"}
@@ -21,7 +20,8 @@ def http(module_server):
 
 @pytest.fixture
 def thread_id(http) -> str:
-    return http.post("/threads", json={}).json()["thread_id"]
+    created: str = http.post("/threads", json={}).json()["thread_id"]
+    return created
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import time
+from typing import Any
 
 import httpx
 import psycopg
@@ -14,7 +15,7 @@ from tests.support.processes import wait_until
 
 pytestmark = pytest.mark.acceptance
 
-LEASE = {
+LEASE: dict[str, Any] = {
     "HEADRACE_WORKER__LEASE_SECONDS": "2",
     "HEADRACE_WORKER__HEARTBEAT_SECONDS": "0.5",
     "HEADRACE_WORKER__SWEEP_SECONDS": "0.5",

@@ -1,6 +1,7 @@
 """langgraph-sdk, unmodified, against two server processes."""
 
 import asyncio
+from typing import Any
 
 import httpx
 import pytest
@@ -69,7 +70,7 @@ async def test_a_conversation_goes_on_from_run_to_run(client):
         assert values["messages"][-1]["content"] == expected
 
 
-async def events(stream) -> list[tuple[str, object]]:
+async def events(stream) -> list[tuple[str, Any]]:
     return [(part.event, part.data) async for part in stream]
 
 

@@ -6,13 +6,14 @@ from contextlib import asynccontextmanager
 from time import perf_counter
 
 import pytest
+from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import empty_checkpoint
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph.store.base.batch import AsyncBatchedBaseStore
-from tests.support.database import open_pool
 
 from headrace.checkpoints.saver import Saver
 from headrace.checkpoints.store import Store
+from tests.support.database import open_pool
 
 POOL_SIZE = 4
 
@@ -24,7 +25,7 @@ async def saver_on(url: str, seen: list[tuple[str, float]] | None = None):
         yield Saver(pool, observe=lambda operation, seconds: record.append((operation, seconds)))
 
 
-def config(thread_id: str) -> dict:
+def config(thread_id: str) -> RunnableConfig:
     return {"configurable": {"thread_id": thread_id, "checkpoint_ns": ""}}
 
 

@@ -4,9 +4,8 @@ import os
 import subprocess
 import sys
 
-from tests.support.sources import page
-
 from headrace.cli.settings_table import configuration_page
+from tests.support.sources import page
 
 
 def headrace_settings(*options: str, **environment: str) -> str:

@@ -4,11 +4,10 @@ import ast
 import re
 from collections import defaultdict
 
+from headrace.observability.metrics import Metrics
 from tests.support.exposition import Exposition
 from tests.support.measured import board_with, observe_one_of_each
 from tests.support.sources import calls, modules, page
-
-from headrace.observability.metrics import Metrics
 
 _LEVEL_OF = {"exception": "error", "critical": "error"}
 _METHODS = {"debug", "info", "warning", "error", "exception", "critical"}

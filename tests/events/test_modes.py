@@ -1,5 +1,7 @@
 """LangGraph's chunks as the API's events, and their frames."""
 
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, AIMessageChunk
@@ -27,9 +29,9 @@ def test_namespaces_stand_behind_the_name():
 
 def test_messages_accumulate_and_announce_their_metadata_once():
     translator = Translator(frozenset({"messages"}))
-    events = []
+    events: list[tuple[str, Any]] = []
     for text in ("Hi", " there"):
-        chunk = AIMessageChunk(text, id="m1")
+        chunk = AIMessageChunk(content=text, id="m1")
         events += translator.events((), "messages", (chunk, {"langgraph_node": "model"}))
     assert [name for name, _ in events] == [
         "messages/metadata",

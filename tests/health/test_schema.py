@@ -5,12 +5,14 @@ from contextlib import asynccontextmanager
 
 import psycopg
 import pytest
+
+from headrace.db.pool import SharedPool
+from headrace.db.schema import SchemaState, known_revisions, read_state
+from headrace.health.checks import SchemaProbe
 from tests.support.database import open_pool
 from tests.support.waiting import eventually
 
-from headrace.db.migrate import SchemaState, head, read_state
-from headrace.db.pool import SharedPool
-from headrace.health.checks import SchemaProbe
+HEAD = known_revisions()[-1]
 
 #: A migration of a later release: expand leaves us fit, contract does not.
 EXPAND = "UPDATE headrace_alembic_version SET version_num = '9001'"
@@ -22,7 +24,7 @@ async def watching(
     read: Callable[[], Awaitable[SchemaState]], *, interval_seconds: float = 0.02
 ) -> AsyncIterator[SchemaProbe]:
     """A probe of a schema that was fit at start."""
-    fit = SchemaState(current=head(), head=head(), min_revision=head(), known=(head(),))
+    fit = SchemaState(current=HEAD, head=HEAD, min_revision=HEAD, known=(HEAD,))
     probe = SchemaProbe(read, fit, interval_seconds=interval_seconds)
     await probe.start()
     try:
@@ -46,7 +48,7 @@ def change(database_url: str, *statements: str) -> None:
 async def test_what_start_up_found_holds_before_the_first_reading(pool: SharedPool) -> None:
     async with watching(lambda: read_state(pool), interval_seconds=3600) as probe:
         assert probe.problem is None
-        assert probe.revision == head()
+        assert probe.revision == HEAD
 
 
 async def test_an_expanding_migration_is_seen_and_served(
@@ -64,7 +66,7 @@ async def test_a_contracting_migration_ends_fitness(database_url: str, pool: Sha
         await eventually(lambda: probe.problem is not None)
         assert probe.problem == (
             "the schema is at 9001 and serves releases from schema 9001 on;"
-            f" this release has {head()}"
+            f" this release has {HEAD}"
         )
 
 
@@ -72,16 +74,16 @@ async def test_fitness_comes_back_with_the_schema(database_url: str, pool: Share
     async with watching(lambda: read_state(pool)) as probe:
         change(database_url, EXPAND, CONTRACT)
         await eventually(lambda: probe.problem is not None)
-        change(database_url, f"UPDATE headrace_alembic_version SET version_num = '{head()}'")
+        change(database_url, f"UPDATE headrace_alembic_version SET version_num = '{HEAD}'")
         await eventually(lambda: probe.problem is None)
-        assert probe.revision == head()
+        assert probe.revision == HEAD
 
 
 async def test_a_schema_taken_back_is_behind(database_url: str, pool: SharedPool) -> None:
     async with watching(lambda: read_state(pool)) as probe:
         change(database_url, "UPDATE headrace_alembic_version SET version_num = '0001'")
         await eventually(lambda: probe.problem is not None)
-        assert probe.problem == f"the schema is at 0001, this release needs {head()}"
+        assert probe.problem == f"the schema is at 0001, this release needs {HEAD}"
 
 
 async def test_a_busy_pool_leaves_the_verdict_alone(database_url: str, pool: SharedPool) -> None:

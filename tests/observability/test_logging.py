@@ -7,9 +7,9 @@ import subprocess
 import sys
 
 import pytest
-from tests.support.sources import ROOT
 
 from headrace.observability.logging import mask_secrets, mask_text
+from tests.support.sources import ROOT
 
 _PREAMBLE = """
 import logging, structlog

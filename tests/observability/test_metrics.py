@@ -7,13 +7,13 @@ from types import SimpleNamespace
 
 import pytest
 import structlog
-from tests.support.exposition import Exposition
-from tests.support.measured import POOL, board_with, observe_one_of_each
-from tests.support.measuring_process import MeasuringProcess, two_processes
 
 from headrace.observability.metrics import Metrics
 from headrace.observability.slots import StatusBoard, slots_directory
 from headrace.server.hooks import child_exit
+from tests.support.exposition import Exposition
+from tests.support.measured import POOL, board_with, observe_one_of_each
+from tests.support.measuring_process import MeasuringProcess, two_processes
 
 #: What one of everything counts: the sample, its labels.
 COUNTED = [

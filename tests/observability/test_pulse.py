@@ -6,12 +6,12 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from tests.support.waiting import eventually
 
 from headrace.db.pool import PoolFigures
 from headrace.observability.metrics import Metrics
 from headrace.observability.pulse import Pulse
 from headrace.observability.slots import Figures, StatusBoard, read_slots
+from tests.support.waiting import eventually
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.support.measured import FIGURES
 
 from headrace.observability.slots import (
     Slot,
@@ -18,6 +17,7 @@ from headrace.observability.slots import (
     slots_directory,
     write_slot,
 )
+from tests.support.measured import FIGURES
 
 
 @pytest.fixture

@@ -5,13 +5,13 @@ from uuid import UUID
 
 import psycopg
 import pytest
-from tests.support.database import open_pool
 
 from headrace.auth.principal import ANONYMOUS, Principal
 from headrace.errors import LeaseLost, ThreadBusy, ThreadNotFound
 from headrace.ids import uuid7
 from headrace.runs.dispatcher import RunRequest
 from headrace.runs.queue import Queue, RunEnd, named_statements
+from tests.support.database import open_pool
 
 DONE = RunEnd("success", "idle")
 
@@ -53,7 +53,8 @@ def database(database_url):
 def register(database, *, age_seconds: float = 0, lost: bool = False) -> UUID:
     process_id = uuid7()
     database.execute(
-        "INSERT INTO processes (process_id, hostname, pid, version, lease_seconds, heartbeat_at, lost)"
+        "INSERT INTO processes"
+        " (process_id, hostname, pid, version, lease_seconds, heartbeat_at, lost)"
         " VALUES (%s, 'h', 1, '0', 10, clock_timestamp() - make_interval(secs => %s), %s)",
         (process_id, age_seconds, lost),
     )

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+
 from tests.support.processes import ServerUnderTest, server, wait_until
 
 pytestmark = pytest.mark.acceptance

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import httpx
 import pytest
-from tests.support.processes import Prober, ServerUnderTest, read_stream, server, wait_until
 
 from headrace.lifecycle import Tasks
+from tests.support.processes import Prober, ServerUnderTest, read_stream, server, wait_until
 
 pytestmark = pytest.mark.acceptance
 

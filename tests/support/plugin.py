@@ -1,5 +1,7 @@
-"""Fixtures of the whole suite, loaded by name: one Postgres per test process, a migrated template
-in it, a database of its own for each test."""
+"""Fixtures of the whole suite, loaded by name.
+
+One Postgres per test process, a migrated template in it, a database of its own for each test.
+"""
 
 import os
 import tempfile

@@ -7,5 +7,5 @@ from collections.abc import Callable
 async def eventually(condition: Callable[[], object], *, seconds: float = 10.0) -> None:
     """Poll; raise TimeoutError when the deadline passes."""
     async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - what others do has no event
+        while not condition():
             await asyncio.sleep(0.005)

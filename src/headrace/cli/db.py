@@ -2,7 +2,7 @@
 
 import typer
 
-from headrace.db import migrate
+from headrace.db import migrate, schema
 from headrace.settings import DatabaseSettings, Settings
 
 app = typer.Typer(help="Migrate, check and adopt the database.", no_args_is_help=True)
@@ -11,7 +11,7 @@ app = typer.Typer(help="Migrate, check and adopt the database.", no_args_is_help
 @app.command()
 def upgrade() -> None:
     """Bring the schema to this release; may run many times and from many places at once."""
-    before = migrate.state(_database())
+    before = schema.state(_database(), migrations=True)
     revision = migrate.upgrade(_database())
     step = "was there already" if before.current == revision else f"from {before.current or 'none'}"
     typer.echo(f"schema {revision} ({step})")
@@ -20,14 +20,14 @@ def upgrade() -> None:
 @app.command()
 def current() -> None:
     """Show the schema's revision and this release's."""
-    found = migrate.state(_database())
+    found = schema.state(_database(), migrations=True)
     typer.echo(f"schema {found.current or 'none'}, this release has {found.head}")
 
 
 @app.command()
 def check() -> None:
     """Exit with 1 when this release cannot serve on the schema, or the schema has drifted."""
-    found = migrate.state(_database())
+    found = schema.state(_database(), migrations=True)
     problem = found.problem
     if problem is None and not found.newer:
         problem = migrate.drift(_database())

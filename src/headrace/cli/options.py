@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from headrace.graphs.manifest import apply_environment, find_manifest
 from headrace.settings import Settings, set_environment
 
 Host = Annotated[str | None, typer.Option(help="Address to listen on (HEADRACE_HOST).")]
@@ -16,9 +17,18 @@ Config = Annotated[Path | None, typer.Option(help="Path of langgraph.json (HEADR
 def settings_with(
     *, host: str | None, port: int | None, processes: int | None, config: Path | None
 ) -> Settings:
-    """The settings under the options given, which also go to the processes started from here."""
+    """The settings under the options given, which also go to the processes started from here.
+
+    What the manifest's ``env`` says counts where neither option nor environment says anything.
+
+    :raises StartupRefusal: HR104 when the manifest cannot be read.
+    """
     given = {"HOST": host, "PORT": port, "PROCESSES": processes, "CONFIG": config}
     set_environment(
         {f"HEADRACE_{name}": str(value) for name, value in given.items() if value is not None}
     )
+    settings = Settings()
+    if (manifest := find_manifest(settings)) is None:
+        return settings
+    apply_environment(manifest)
     return Settings()

@@ -14,8 +14,9 @@ from pathlib import Path
 import typer
 
 from headrace.cli.options import Config, Host, Port, Processes, settings_with
-from headrace.db.conninfo import connection_string
+from headrace.db import schema
 from headrace.errors import StartupRefusal
+from headrace.graphs.manifest import find_manifest, refuse_missing_files
 from headrace.server.gunicorn import arguments
 from headrace.settings import Settings, set_environment, unknown_variables
 
@@ -26,8 +27,9 @@ def serve(
     """Serve the graphs of langgraph.json from the database of DATABASE_URL."""
     settings = settings_with(host=host, port=port, processes=processes, config=config)
     warn_about_unknown_variables()
-    connection_string(settings.database)  # refuses a URL that is missing or broken
     refuse_taken_address(settings)
+    refuse_missing_graphs(settings)
+    refuse_unfit_schema(settings)
     prepare_runtime_directory(settings)
     sys.stdout.flush()
     os.execv(  # noqa: S606 - our own arguments, no shell
@@ -38,6 +40,31 @@ def serve(
 def warn_about_unknown_variables() -> None:
     for name in unknown_variables():
         typer.echo(f"warning: no setting reads {name}; is it a typing error?", err=True)
+
+
+def refuse_missing_graphs(settings: Settings) -> None:
+    """:raises StartupRefusal: HR104 for the manifest, HR101 for a file it names."""
+    manifest = find_manifest(settings)
+    if manifest is not None:
+        refuse_missing_files(manifest)
+
+
+def refuse_unfit_schema(settings: Settings) -> None:
+    """Ask the database before the server is started; each process asks again.
+
+    One that does not answer may be starting, which the server waits for; that is said here.
+
+    :raises StartupRefusal: HR303, HR304 the URL, HR311, HR312 the schema.
+    """
+    try:
+        found = schema.state(settings.database)
+    except StartupRefusal as refusal:
+        if refusal.code != "HR301":
+            raise
+        seconds = settings.database.open_timeout_seconds
+        typer.echo(f"waiting up to {seconds:.0f} s for the database: {refusal}", err=True)
+        return
+    schema.refuse_unfit(found)
 
 
 def refuse_taken_address(settings: Settings) -> None:

@@ -198,7 +198,7 @@ class EmbeddedPostgres:
         with self.log_file.open("ab") as log:
             start_of_log = log.tell()
             self._process = account.popen(command, log)
-        self._postmaster = Postmaster(self._process.pid, _PORT, directory)
+        self._postmaster = Postmaster(self._process.pid, int(options["port"]), directory)
         if not _wait_until(self._ready_or_ended, _START_TIMEOUT_SECONDS) or not self._running():
             with self.log_file.open("rb") as log:
                 log.seek(start_of_log)

@@ -46,6 +46,7 @@ def _build(model: BaseChatModel) -> StateGraph[Any, Any, Any, Any]:
             if wish := _wish(state["messages"]):
                 await store.aput(namespace, str(uuid5(NAMESPACE_OID, wish)), {"data": wish})
             found = await store.asearch(namespace, limit=_MEMORIES_SHOWN)
+            found.sort(key=lambda item: item.created_at)
             memories = [str(item.value.get("data", "")) for item in found]
         system = SystemMessage(_instructions(memories))
         return {"messages": [await model.ainvoke([system, *state["messages"]], config)]}
@@ -71,7 +72,7 @@ def _wish(messages: Sequence[BaseMessage]) -> str | None:
 def _instructions(memories: Sequence[str] | None) -> str:
     if memories is None:
         return f"You are a helpful assistant. {_NOBODY}"
-    lines = [f"{MEMORY_MARK}{memory}" for memory in reversed(memories)]
+    lines = [f"{MEMORY_MARK}{memory}" for memory in memories]
     if not lines:
         return "You are a helpful assistant. The user has not asked you to remember anything yet."
     return "\n".join(["You are a helpful assistant. The user asked you to remember:", *lines])

@@ -16,15 +16,10 @@ from types import ModuleType
 from typing import Any
 
 from headrace.errors import StartupRefusal
-from headrace.graphs.manifest import GraphEntry
+from headrace.graphs.manifest import GraphEntry, missing
 
 #: What LangGraph's ``compile()`` calls what ``from_conn_string()`` returns.
 _CONTEXT_MANAGERS = ("_AsyncGeneratorContextManager", "_GeneratorContextManager")
-
-
-def describe(graph_id: str, entry: GraphEntry) -> str:
-    """``graph 'agent' (./graph.py:builder)``, as refusals name it."""
-    return f"graph '{graph_id}' ({entry.path})"
 
 
 def add_import_folders(folders: Iterable[Path]) -> None:
@@ -40,36 +35,28 @@ def load(graph_id: str, entry: GraphEntry, folder: Path) -> Any:
     :raises StartupRefusal: HR101 nothing is there, HR102 it was compiled with a checkpointer that
         is none, HR105 its import raised.
     """
-    where = describe(graph_id, entry)
+    where = entry.described_as(graph_id)
     try:
-        module = _import(entry.module, folder)
-    except _NoSuchModule as missing:
-        raise StartupRefusal(
-            "HR101",
-            where=where,
-            what=str(missing),
-            remedy="Correct the path in langgraph.json; it is relative to that file.",
-        ) from None
+        if entry.is_file:
+            module = _import_file((folder / entry.module).resolve(), shown=entry.module)
+        else:
+            module = _import_dotted(entry.module)
+    except _NoSuchModule as nothing:
+        raise missing(graph_id, entry, str(nothing)) from None
     except Exception as error:
         raise _import_refusal(where, error) from error
     try:
         return getattr(module, entry.attribute)
     except AttributeError:
-        raise StartupRefusal(
-            "HR101",
-            where=where,
-            what=f"{entry.module} has no '{entry.attribute}'{_instead(module)}",
-            remedy="Correct the name after the colon in langgraph.json.",
-        ) from None
+        what = f"{entry.module} has no '{entry.attribute}'{_instead(module)}"
+        raise missing(graph_id, entry, what) from None
 
 
 class _NoSuchModule(Exception):
     pass
 
 
-def _import(name: str, folder: Path) -> ModuleType:
-    if name.endswith(".py") or "/" in name:
-        return _import_file((folder / name).resolve(), shown=name)
+def _import_dotted(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:

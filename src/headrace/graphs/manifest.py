@@ -13,7 +13,7 @@ from dotenv import dotenv_values
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from headrace.errors import StartupRefusal
-from headrace.settings import Settings
+from headrace.settings import Settings, environment, set_environment
 
 DEFAULT_NAME = "langgraph.json"
 
@@ -47,6 +47,15 @@ class GraphEntry(BaseModel):
     @property
     def attribute(self) -> str:
         return self.path.rpartition(":")[2]
+
+    @property
+    def is_file(self) -> bool:
+        """A file; else a dotted module."""
+        return self.module.endswith(".py") or "/" in self.module
+
+    def described_as(self, graph_id: str) -> str:
+        """``graph 'agent' (./graph.py:builder)``, as refusals name it."""
+        return f"graph '{graph_id}' ({self.path})"
 
 
 class Manifest(BaseModel):
@@ -115,6 +124,33 @@ def read_manifest(path: Path) -> Manifest:
         )
         what = first["msg"].removeprefix("Value error, ")
         raise _refusal(path, f"{place}: {what[0].lower()}{what[1:]}") from None
+
+
+def apply_environment(manifest: Manifest) -> None:
+    """Set what the manifest's ``env`` wants and the process has not."""
+    present = environment()
+    wanted = manifest.environment()
+    set_environment({name: value for name, value in wanted.items() if name not in present})
+
+
+def refuse_missing_files(manifest: Manifest) -> None:
+    """Look for the files without importing them.
+
+    :raises StartupRefusal: HR101.
+    """
+    for graph_id, entry in manifest.graphs.items():
+        if entry.is_file and not (manifest.folder / entry.module).is_file():
+            raise missing(graph_id, entry, f"there is no file {entry.module}")
+
+
+def missing(graph_id: str, entry: GraphEntry, what: str) -> StartupRefusal:
+    """HR101."""
+    return StartupRefusal(
+        "HR101",
+        where=entry.described_as(graph_id),
+        what=what,
+        remedy="Correct the path in langgraph.json; it is relative to that file.",
+    )
 
 
 def _refusal(path: Path, what: str) -> StartupRefusal:

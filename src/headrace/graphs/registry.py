@@ -115,19 +115,23 @@ class GraphRegistry:
 
     def _inject(self, source: GraphSource, made: Any) -> Graph:
         if isinstance(made, StateGraph):
-            return cast(
-                "Graph",
-                made.compile(
-                    checkpointer=self._checkpointer, store=self._store, name=source.graph_id
-                ),
-            )
+            return self._compile(source, made)
         if not isinstance(made, Pregel):
-            raise _no_graph(source, made)
+            raise _no_graph(source, f"it is a {type(made).__name__}, not a graph")
         _refuse_own_parts(source, made)
         update = {"checkpointer": self._checkpointer, "store": self._store}
         if made.name == _DEFAULT_NAME:
             update["name"] = source.graph_id
         return made.copy(update=update)
+
+    def _compile(self, source: GraphSource, builder: StateGraph[Any, Any, Any, Any]) -> Graph:
+        try:
+            compiled = builder.compile(
+                checkpointer=self._checkpointer, store=self._store, name=source.graph_id
+            )
+        except ValueError as error:
+            raise _no_graph(source, f"it does not compile ({error})") from error
+        return cast("Graph", compiled)
 
 
 def _is_factory(value: Any) -> bool:
@@ -170,11 +174,11 @@ def _refuse_own_parts(source: GraphSource, graph: Graph) -> None:
         raise own_checkpointer(source.where, is_context_manager=False, what=what)
 
 
-def _no_graph(source: GraphSource, made: Any) -> StartupRefusal:
+def _no_graph(source: GraphSource, what: str) -> StartupRefusal:
     return StartupRefusal(
         "HR103",
         where=source.where,
-        what=f"it is a {type(made).__name__}, not a graph",
+        what=what,
         remedy="Name a StateGraph, what its compile() returns, or a function that returns either.",
     )
 

@@ -8,9 +8,9 @@ import structlog
 
 from headrace.errors import StartupRefusal
 from headrace.graphs.chat import build_chat
-from headrace.graphs.loader import add_import_folders, describe, load
-from headrace.graphs.manifest import Manifest, find_manifest
-from headrace.settings import Settings, environment, set_environment
+from headrace.graphs.loader import add_import_folders, load
+from headrace.graphs.manifest import Manifest, apply_environment, find_manifest
+from headrace.settings import Settings
 
 _log = structlog.stdlib.get_logger("headrace.graphs")
 
@@ -49,7 +49,7 @@ def sources_from(settings: Settings) -> list[GraphSource]:
         GraphSource(
             graph_id,
             _load_and_log(graph_id, manifest),
-            where=describe(graph_id, entry),
+            where=entry.described_as(graph_id),
             description=entry.description,
         )
         for graph_id, entry in manifest.graphs.items()
@@ -72,13 +72,6 @@ def sources_from_objects(graphs: Mapping[str, Any]) -> list[GraphSource]:
         GraphSource(graph_id, graph, where=f"graph '{graph_id}' (headrace.lifespan)")
         for graph_id, graph in graphs.items()
     ]
-
-
-def apply_environment(manifest: Manifest) -> None:
-    """Set what the manifest's ``env`` wants and the process has not."""
-    present = environment()
-    wanted = manifest.environment()
-    set_environment({name: value for name, value in wanted.items() if name not in present})
 
 
 def _load_and_log(graph_id: str, manifest: Manifest) -> Any:

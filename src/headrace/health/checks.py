@@ -10,8 +10,8 @@ from time import monotonic
 import structlog
 
 from headrace.db.faults import translated_faults
-from headrace.db.migrate import SchemaState
 from headrace.db.pool import SharedPool
+from headrace.db.schema import SchemaState
 from headrace.errors import DatabaseUnavailable, HeadraceError, PoolExhausted
 from headrace.lifecycle import Tasks
 

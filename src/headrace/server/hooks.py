@@ -1,12 +1,16 @@
 """What gunicorn calls in its master: clean up after server processes. Hook functions only.
 
 An exception here would end the master, so file system trouble is logged and passed over.
+
+The server's own modules are imported here, before the fork: processes share their memory, and one
+that is started again is ready at once. The user's graphs are not: each process imports them anew.
 """
 
 from typing import Any
 
 from prometheus_client.multiprocess import mark_process_dead
 
+import headrace.server.app  # noqa: F401 - for its side effect on memory and start, see above
 from headrace.observability.slots import remove_slot, slots_directory
 from headrace.settings import multiprocess_dir, runtime_dir
 

@@ -19,8 +19,8 @@ from headrace.checkpoints.saver import Saver
 from headrace.checkpoints.store import Store
 from headrace.db.conninfo import connection_string, describe
 from headrace.db.engine import Sessions, build_engine
-from headrace.db.migrate import SchemaState, ensure_compatible, read_state
 from headrace.db.pool import CONNECTIONS_BESIDE_POOL, ServerFacts, SharedPool, build_pool, probe
+from headrace.db.schema import SchemaState, ensure_compatible, read_state
 from headrace.errors import StartupRefusal
 from headrace.graphs.registry import GraphRegistry
 from headrace.graphs.sources import GraphSource, sources_from, sources_from_objects

@@ -136,8 +136,10 @@ class ServerProcess(UvicornWorker):
         )
         speaks = others_serve or self._is_first_to_fail()
         if speaks and self._refusal is not None:
-            sys.stderr.write(f"{self._refusal}\n")
-            sys.stderr.flush()
+            # Whoever read it may have gone; that must not make another exit code of this one.
+            with contextlib.suppress(OSError):
+                sys.stderr.write(f"{self._refusal}\n")
+                sys.stderr.flush()
         if others_serve:
             _log.error("process_start_failed", next_try_seconds=_RESPAWN_DELAY_SECONDS)
             time.sleep(_RESPAWN_DELAY_SECONDS)

@@ -1,0 +1,88 @@
+# headrace. Needs Python 3.11 or newer and make; everything else is set up here.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+TESTS ?= tests
+PYTEST_ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help run check lint types imports test test-cold format lock docs ci-tools clean python
+
+##@ Use
+
+run: $(VENV)/run.stamp  ## Serve the built-in chat graph, or those of ./langgraph.json, on 127.0.0.1:8123
+	@exec $(BIN)/headrace dev
+
+##@ Check
+
+check: lint types imports  ## Lint, types, import layers
+
+lint: $(VENV)/dev.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/dev.stamp
+	$(BIN)/mypy
+
+imports: $(VENV)/dev.stamp
+	$(BIN)/lint-imports
+
+test: $(VENV)/dev.stamp  ## The whole suite, on an embedded Postgres; TESTS=tests/db PYTEST_ARGS=-x narrow it
+	$(BIN)/python -m pytest -n 2 --dist loadgroup $(PYTEST_ARGS) $(TESTS)
+
+test-cold: $(VENV)/dev.stamp  ## `make run` of a fresh clone: installs everything anew, so it needs the registry
+	HEADRACE_TEST_COLD=1 $(BIN)/python -m pytest -s tests/acceptance/test_make_run.py
+
+##@ Work
+
+format: $(VENV)/dev.stamp  ## Format and mend what ruff can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+docs: $(VENV)/dev.stamp  ## Write the generated pages anew
+	$(BIN)/headrace settings --markdown > docs/configuration.md
+
+lock: $(VENV)/dev.stamp  ## Renew the lock files: hashes, every platform, no index address
+	$(PIP) uv
+	$(LOCK) -o requirements.lock
+	$(LOCK) --extra embedded --extra models -o requirements-run.lock
+	$(LOCK) --extra dev -o requirements-dev.lock
+
+LOCK = $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url \
+	--no-header --python-version 3.11 pyproject.toml
+
+ci-tools:  ## System packages that some tests use (Debian); then HEADRACE_REQUIRE_TOOLS=1 makes them a must
+	apt-get update -qq
+	DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends pgbouncer > /dev/null
+
+clean:  ## Forget the virtual environment and all caches; .headrace, your data, stays
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+
+help:
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
+		/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# Set-up: one environment; what is for development comes on top of what is for running.
+
+python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "HR202 $(PYTHON): it is $$($(PYTHON) --version 2>&1), headrace needs Python 3.11 or newer." \
+			"Install one and name it: make run PYTHON=python3.12 (docs/errors.md#hr202)" >&2; exit 1; }
+
+$(VENV)/bin/python: | python
+	@echo "making $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/run.stamp: requirements-run.lock pyproject.toml | $(VENV)/bin/python
+	@echo "installing headrace and what it needs (once; about a minute)"
+	@$(PIP) --no-deps --require-hashes -r requirements-run.lock
+	@$(PIP) --no-deps --editable .
+	@touch $@
+
+$(VENV)/dev.stamp: requirements-dev.lock pyproject.toml | $(VENV)/run.stamp
+	@echo "installing what development needs (once)"
+	@$(PIP) --no-deps --require-hashes -r requirements-dev.lock
+	@$(PIP) --no-deps --editable .
+	@touch $@ $(VENV)/run.stamp

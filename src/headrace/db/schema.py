@@ -1,0 +1,145 @@
+"""What schema the database has, beside what this release needs. Reads only, and without Alembic.
+
+Revisions are numbered in the names of their files, so that a server need not load them.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg import AsyncConnection
+
+from headrace.db.conninfo import connection_string
+from headrace.db.pool import SharedPool, unreachable
+from headrace.errors import StartupRefusal
+from headrace.settings import DatabaseSettings
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaState:
+    """What the database says, beside what this release needs."""
+
+    current: str | None
+    head: str
+    min_revision: str | None
+    known: tuple[str, ...]
+
+    @property
+    def behind(self) -> bool:
+        return self.current is None or (self.current in self.known and self.current != self.head)
+
+    @property
+    def newer(self) -> bool:
+        """Migrated by a later release."""
+        return self.current is not None and self.current not in self.known
+
+    @property
+    def refused(self) -> bool:
+        """Newer, and no longer fit for a release as old as this one."""
+        return self.newer and self.min_revision not in self.known
+
+    @property
+    def problem(self) -> str | None:
+        """Why this release cannot serve on the schema, or None."""
+        if self.behind:
+            return f"the schema is at {self.current or 'nothing'}, this release needs {self.head}"
+        if self.refused:
+            return (
+                f"the schema is at {self.current} and serves releases from schema"
+                f" {self.min_revision} on; this release has {self.head}"
+            )
+        return None
+
+
+def state(settings: DatabaseSettings, *, migrations: bool = False) -> SchemaState:
+    """The schema's state, over a connection of its own; for commands, outside of any event loop.
+
+    :raises StartupRefusal: HR301 when the database cannot be reached.
+    """
+    return asyncio.run(_read_directly(connection_string(settings, migrations=migrations)))
+
+
+async def _read_directly(conninfo: str) -> SchemaState:
+    try:
+        async with await AsyncConnection.connect(
+            conninfo, autocommit=True, prepare_threshold=None
+        ) as connection:
+            return await _read_state(connection)
+    except psycopg.OperationalError as error:
+        raise unreachable(conninfo, error) from None
+
+
+async def read_state(pool: SharedPool, *, timeout_seconds: float | None = None) -> SchemaState:
+    """The same over the pool of a process; ``timeout_seconds`` bounds the wait for a connection."""
+    async with pool.connection(timeout_seconds) as connection:
+        return await _read_state(connection)
+
+
+async def _read_state(connection: AsyncConnection[Any]) -> SchemaState:
+    current = min_revision = None
+    cursor = await connection.execute(
+        "SELECT to_regclass('headrace_alembic_version') IS NOT NULL,"
+        " to_regclass('schema_compat') IS NOT NULL"
+    )
+    versioned, compat = await cursor.fetchone() or (False, False)
+    if versioned:
+        cursor = await connection.execute("SELECT version_num FROM headrace_alembic_version")
+        row = await cursor.fetchone()
+        current = row[0] if row else None
+    if compat:
+        cursor = await connection.execute("SELECT min_revision FROM schema_compat")
+        row = await cursor.fetchone()
+        min_revision = row[0] if row else None
+    known = known_revisions()
+    return SchemaState(current=current, head=known[-1], min_revision=min_revision, known=known)
+
+
+async def ensure_compatible(pool: SharedPool) -> SchemaState:
+    """The schema's state, when this release can serve on it.
+
+    :raises StartupRefusal: HR311 behind, with the command; HR312 too new.
+    """
+    found = await read_state(pool)
+    refuse_unfit(found)
+    return found
+
+
+def refuse_unfit(found: SchemaState) -> None:
+    """:raises StartupRefusal: HR311 behind, with the command; HR312 too new."""
+    if found.behind:
+        raise behind(found)
+    if found.problem is not None:
+        raise StartupRefusal(
+            "HR312",
+            where="database schema",
+            what=found.problem,
+            remedy="Deploy the newer headrace release.",
+        )
+
+
+def behind(found: SchemaState) -> StartupRefusal:
+    """HR311."""
+    return StartupRefusal(
+        "HR311",
+        where="database schema",
+        what=found.problem or "it is behind",
+        remedy="Run `headrace db upgrade` on this database.",
+    )
+
+
+@cache
+def known_revisions() -> tuple[str, ...]:
+    """All revisions of this release, oldest first."""
+    files = (scripts_folder() / "versions").glob("[0-9]*_*.py")
+    return tuple(sorted(file.name.partition("_")[0] for file in files))
+
+
+@cache
+def scripts_folder() -> Path:
+    """Alembic's folder: in the wheel beside the package's code, in a checkout at its top."""
+    package = Path(__file__).parents[1]
+    packaged = package / "_migrations"
+    return packaged if packaged.is_dir() else package.parents[1] / "migrations"
