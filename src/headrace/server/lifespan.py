@@ -133,6 +133,7 @@ async def serving(settings: Settings, sources: list[GraphSource]) -> AsyncIterat
             schema_problem=lambda: schema_probe.problem,
             schema_revision=lambda: schema_probe.revision,
         )
+        drain = Drain(settings.server, board=board, executor=worker)
         board.set_state("serving")
         yield State(
             settings=settings,
@@ -147,8 +148,11 @@ async def serving(settings: Settings, sources: list[GraphSource]) -> AsyncIterat
             chat=ChatService(runs, chat_graph(registry.ids(), settings.chat_graph)),
             health=health,
             worker=worker,
-            drain=Drain(settings.server, board=board, executor=worker),
+            drain=drain,
         )
+        if not drain.draining:
+            # A server that knows of no drain, uvicorn by itself: its listeners are closed already.
+            await drain.drain(close_listeners=lambda: None)
 
 
 async def _open_pool(
