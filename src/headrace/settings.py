@@ -32,7 +32,9 @@ class DatabaseSettings(_Group):
         None, exclude=True, description="Which variable the URL came from.", repr=False
     )
     migration_url: SecretStr | None = Field(
-        None, description="Direct URL for migrations, where `url` goes through a pooler."
+        None,
+        description="Direct URL for migrations, where `url` goes through a pooler."
+        " Else `MIGRATION_DATABASE_URL`.",
     )
     pool_min: int = Field(2, ge=1, description="Connections each process keeps open.")
     pool_max: int = Field(10, ge=1, description="Connections each process may open.")

@@ -72,9 +72,9 @@ async def _read_directly(conninfo: str) -> SchemaState:
         raise unreachable(conninfo, error) from None
 
 
-async def read_state(pool: SharedPool) -> SchemaState:
-    """The same over the pool of a process."""
-    async with pool.connection() as connection:
+async def read_state(pool: SharedPool, *, timeout_seconds: float | None = None) -> SchemaState:
+    """The same over the pool of a process; ``timeout_seconds`` bounds the wait for a connection."""
+    async with pool.connection(timeout_seconds) as connection:
         return await _read_state(connection)
 
 

@@ -1,4 +1,4 @@
-"""The database check behind readiness: asked in the background, answered from memory.
+"""The database and schema checks behind readiness: asked in the background, answered from memory.
 
 A probe must answer in milliseconds while Postgres is away, and must not add load when it is back.
 """
@@ -11,6 +11,7 @@ import structlog
 
 from headrace.db.faults import translated_faults
 from headrace.db.pool import SharedPool
+from headrace.db.schema import SchemaState
 from headrace.errors import DatabaseUnavailable, HeadraceError, PoolExhausted
 from headrace.lifecycle import Tasks
 
@@ -80,6 +81,66 @@ class DatabaseProbe:
             if self._failures >= _FAILURES_UNTIL_UNREACHABLE:
                 _log.info("database_found")
             self._failures = 0
+
+
+class SchemaProbe:
+    """Runs ``read`` every ``interval_seconds`` and remembers what the schema was when last seen.
+
+    A migration of a later release may end this one's fitness while it serves. A reading that fails
+    leaves the verdict as it is: whether the database answers is for :class:`DatabaseProbe` to say.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[], Awaitable[SchemaState]],
+        found: SchemaState,
+        *,
+        interval_seconds: float = 15.0,
+        timeout_seconds: float = 5.0,
+        on_fault: Callable[[str, BaseException | None], None] | None = None,
+    ) -> None:
+        self._read = read
+        self._found = found
+        self._interval_seconds = interval_seconds
+        self._timeout_seconds = timeout_seconds
+        self._tasks = Tasks(on_fault)
+
+    @property
+    def problem(self) -> str | None:
+        """Why this release cannot serve on the schema, or None."""
+        return self._found.problem
+
+    @property
+    def revision(self) -> str | None:
+        return self._found.current
+
+    async def start(self) -> None:
+        self._tasks.start(self._repeat(), name="schema-probe", supervised=True)
+
+    async def stop(self) -> None:
+        await self._tasks.stop()
+
+    async def _repeat(self) -> None:
+        while True:
+            await asyncio.sleep(self._interval_seconds)
+            await self._probe()
+
+    async def _probe(self) -> None:
+        try:
+            with translated_faults():
+                async with asyncio.timeout(self._timeout_seconds):
+                    found = await self._read()
+        except (HeadraceError, OSError):
+            return
+        except Exception:
+            # Such as a right that was taken away: no reason to end the probe for good.
+            _log.exception("schema_not_read")
+            return
+        if found.problem is not None and self._found.problem is None:
+            _log.error("schema_unfit", reason=found.problem)
+        elif found.problem is None and self._found.problem is not None:
+            _log.info("schema_fit_again", revision=found.current)
+        self._found = found
 
 
 def pool_check(pool: SharedPool, *, timeout_seconds: float = 0.9) -> Callable[[], Awaitable[None]]:

@@ -11,7 +11,8 @@ from headrace.observability.slots import Slot, StatusBoard
 class HealthService:
     """The verdicts behind the health endpoints.
 
-    ``schema_problem`` returns why the schema cannot be served, or None; it must not block.
+    ``schema_problem`` returns why the schema cannot be served, or None, and ``schema_revision`` the
+    revision that was seen last; they must not block.
     """
 
     def __init__(
@@ -22,7 +23,7 @@ class HealthService:
         metrics: Metrics,
         database: DatabaseProbe,
         schema_problem: Callable[[], str | None],
-        schema_revision: str | None = None,
+        schema_revision: Callable[[], str | None] = lambda: None,
     ) -> None:
         self._version = version
         self._board = board
@@ -70,7 +71,7 @@ class HealthService:
             "database": {"reachable": self._database.problem is None},
             "schema": {
                 "ok": self._schema_problem() is None,
-                "revision": self._schema_revision,
+                "revision": self._schema_revision(),
             },
             "processes": [self._describe(slot) for slot in self._board.read_all()],
         }

@@ -21,8 +21,13 @@ _ADOPTED = ("uvicorn", "uvicorn.error", "gunicorn", "gunicorn.error", "alembic",
 #: The HTTP middleware writes the access log.
 _SILENCED = ("uvicorn.access", "gunicorn.access")
 
-_URL_PASSWORD = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://[^:/?#\s@]*):[^/?#\s]*@")
-_DSN_PASSWORD = re.compile(r"(?i)\b(password|passwd|pwd)=('(?:[^'\\]|\\.)*'|[^\s&'\"]+)")
+_WORD = re.compile(r"\S+")
+_URL_USER = re.compile(r"(?i)(https?)?://[^:/?#\s@]*:")
+_PORT = re.compile(r"\d+(?:/|$)")
+_NAMED_PASSWORD = re.compile(
+    r"(?i)\b(\w*(?:password|passwd|pwd))(['\"]?\s*[=:]\s*)"
+    r"('(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|[^\s&'\",}]+)"
+)
 _SECRET_FIELD = re.compile(
     r"(?i)^(.*_)?(password|passwd|secret|token|api_?key|authorization|cookie)$"
 )
@@ -86,11 +91,25 @@ def mask_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> Even
 
 
 def mask_text(text: str) -> str:
-    """``text`` with the passwords of URLs and DSNs replaced by ``***``."""
+    """``text`` with the passwords of URLs, DSNs and written-out mappings replaced by ``***``."""
     if "://" in text:
-        text = _URL_PASSWORD.sub(rf"\1:{_MASK}@", text)
-    if "=" in text:
-        text = _DSN_PASSWORD.sub(rf"\1={_MASK}", text)
+        text = _WORD.sub(_without_url_password, text)
+    lowered = text.lower()
+    if "pass" in lowered or "pwd" in lowered:
+        text = _NAMED_PASSWORD.sub(rf"\1\2{_MASK}", text)
+    return text
+
+
+def _without_url_password(word: re.Match[str]) -> str:
+    """Masked to the last @, because people write passwords unencoded; http://host:80/ is a port.
+
+    By hand, because a pattern that looks for the last @ takes quadratic time on a hostile text.
+    """
+    text = word[0]
+    last = text.rfind("@")
+    for user in _URL_USER.finditer(text):
+        if user.end() <= last and not (user[1] and _PORT.match(text, user.end())):
+            return f"{text[: user.end()]}{_MASK}{text[last:]}"
     return text
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 import structlog
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from headrace.observability.latency import Percentiles
 from headrace.observability.process import is_alive
@@ -55,7 +55,7 @@ class Slot(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    pid: int
+    pid: int = Field(gt=0, lt=2**31)
     state: State
     started_at: float
     written_at: float
@@ -77,7 +77,7 @@ def read_slots(runtime_dir: Path) -> list[Slot]:
             slot = Slot.model_validate_json(path.read_bytes())
         except FileNotFoundError:
             continue
-        except ValidationError:
+        except (OSError, ValidationError):
             _log.warning("slot_unreadable", path=path.name)
             continue
         if is_alive(slot.pid):

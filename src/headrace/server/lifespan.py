@@ -20,11 +20,11 @@ from headrace.checkpoints.store import Store
 from headrace.db.conninfo import connection_string, describe
 from headrace.db.engine import Sessions, build_engine
 from headrace.db.pool import CONNECTIONS_BESIDE_POOL, ServerFacts, SharedPool, build_pool, probe
-from headrace.db.schema import SchemaState, ensure_compatible
+from headrace.db.schema import SchemaState, ensure_compatible, read_state
 from headrace.errors import StartupRefusal
 from headrace.graphs.registry import GraphRegistry
 from headrace.graphs.sources import GraphSource, sources_from, sources_from_objects
-from headrace.health.checks import DatabaseProbe, pool_check
+from headrace.health.checks import DatabaseProbe, SchemaProbe, pool_check
 from headrace.health.service import HealthService
 from headrace.lifecycle import Tasks
 from headrace.observability.logging import configure_library_logging
@@ -120,13 +120,18 @@ async def serving(settings: Settings, sources: list[GraphSource]) -> AsyncIterat
         probe = DatabaseProbe(pool_check(pool), on_fault=metrics.record_fault)
         await probe.start()
         stack.push_async_callback(probe.stop)
+        schema_probe = SchemaProbe(
+            lambda: read_state(pool, timeout_seconds=4.0), schema, on_fault=metrics.record_fault
+        )
+        await schema_probe.start()
+        stack.push_async_callback(schema_probe.stop)
         health = HealthService(
             version=version("headrace"),
             board=board,
             metrics=metrics,
             database=probe,
-            schema_problem=lambda: None,
-            schema_revision=schema.current,
+            schema_problem=lambda: schema_probe.problem,
+            schema_revision=lambda: schema_probe.revision,
         )
         drain = Drain(settings.server, board=board, executor=worker)
         board.set_state("serving")

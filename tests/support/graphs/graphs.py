@@ -8,6 +8,7 @@ from langchain_core.language_models.fake_chat_models import FakeListChatModel
 from langchain_core.messages import AIMessage
 from langgraph.config import get_stream_writer
 from langgraph.graph import END, START, MessagesState, StateGraph
+from langgraph.store.base import BaseStore
 from langgraph.types import interrupt
 
 
@@ -75,3 +76,12 @@ async def explode(state: Topic) -> Topic:
 
 
 boom = one_node(Topic, "boom", explode)
+
+
+async def remember(state: Topic, *, store: BaseStore) -> Topic:
+    await store.aput(("topics",), state["topic"], {"seen": True})
+    found = await store.asearch(("topics",), limit=10)
+    return {"answer": f"{len(found)} topics"}
+
+
+memo = one_node(Topic, "remember", remember)

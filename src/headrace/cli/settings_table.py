@@ -1,0 +1,122 @@
+"""``headrace settings``: every setting, as it is now or as the page ``docs/configuration.md``."""
+
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+from types import NoneType
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import annotated_types
+import typer
+from pydantic import BaseModel, SecretStr
+from pydantic.fields import FieldInfo
+
+from headrace.settings import Settings
+
+_INTRODUCTION = """\
+# Configuration
+
+Every setting is an environment variable. Options of the command line stand for the variable that
+their help names, and win over it. Durations carry their unit in the name. A value that cannot be
+taken is refused at start ([HR001](errors.md#hr001)); a `HEADRACE_` variable that no setting reads
+is warned of.
+
+`headrace settings` prints the values that a server started here would have. This page is printed by
+`headrace settings --markdown`.
+"""
+
+_TOP = "What is served, where, and by how many processes."
+
+_TYPES: dict[Any, str] = {
+    bool: "boolean",
+    float: "number",
+    int: "integer",
+    str: "text",
+    Path: "path",
+    SecretStr: "secret",
+}
+
+
+def settings(
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print docs/configuration.md instead.")
+    ] = False,
+) -> None:
+    """Print every setting with its present value; passwords are not shown."""
+    typer.echo(configuration_page() if markdown else present_values(Settings()), nl=False)
+
+
+def configuration_page() -> str:
+    """All settings by group, in Markdown."""
+    top = [(name, field) for name, field in _fields(Settings) if _group(field) is None]
+    parts = [_INTRODUCTION, _section("Serving", _TOP, "HEADRACE_", top)]
+    for name, field in _fields(Settings):
+        group = _group(field)
+        if group is not None:
+            prefix = f"HEADRACE_{name.upper()}__"
+            about = inspect.getdoc(group) or ""
+            parts.append(_section(name.capitalize(), about, prefix, list(_fields(group))))
+    return "\n".join(parts)
+
+
+def present_values(found: Settings) -> str:
+    """A line ``VARIABLE=value`` for each setting that has a value."""
+    lines = []
+    for name, field in _fields(Settings):
+        value = getattr(found, name)
+        if _group(field) is None:
+            lines.append(_assignment(f"HEADRACE_{name}", value))
+        else:
+            lines += [
+                _assignment(f"HEADRACE_{name}__{key}", getattr(value, key))
+                for key, _ in _fields(type(value))
+            ]
+    return "".join(lines)
+
+
+def _assignment(name: str, value: Any) -> str:
+    return "" if value is None else f"{name.upper()}={value}\n"
+
+
+def _fields(model: type[BaseModel]) -> Iterator[tuple[str, FieldInfo]]:
+    """The fields one may set: what is left out of dumps is worked out by headrace."""
+    for name, field in model.model_fields.items():
+        if not field.exclude:
+            yield name, field
+
+
+def _group(field: FieldInfo) -> type[BaseModel] | None:
+    kind = field.annotation
+    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+
+
+def _section(title: str, about: str, prefix: str, fields: list[tuple[str, FieldInfo]]) -> str:
+    rows = [
+        f"| `{prefix}{name.upper()}` | {_type(field)} | {_default(field)} | {field.description} |"
+        for name, field in fields
+    ]
+    head = ["| Variable | Type | Default | What it does |", "|---|---|---|---|"]
+    return "\n".join([f"## {title}", "", about, "", *head, *rows, ""])
+
+
+def _type(field: FieldInfo) -> str:
+    kinds = [kind for kind in get_args(field.annotation) if kind is not NoneType]
+    if get_origin(field.annotation) is Literal:
+        return "one of " + ", ".join(f"`{value}`" for value in kinds)
+    kind = kinds[0] if kinds else field.annotation
+    return " ".join([_TYPES[kind], *(_bound(item) for item in field.metadata)])
+
+
+def _bound(constraint: Any) -> str:
+    match constraint:
+        case annotated_types.Gt(gt=bound):
+            return f"above {bound}"
+        case annotated_types.Ge(ge=bound):
+            return f"from {bound}"
+        case annotated_types.Le(le=bound):
+            return f"to {bound}"
+    raise TypeError(f"say in words what {constraint!r} means")
+
+
+def _default(field: FieldInfo) -> str:
+    return "" if field.default in (None, "") else f"`{field.default}`"

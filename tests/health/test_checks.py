@@ -1,0 +1,181 @@
+"""The probe's verdict: slow to condemn, quick to forgive, never waiting."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+import structlog
+
+from headrace.errors import DatabaseUnavailable, PoolExhausted
+from headrace.health.checks import DatabaseProbe, pool_check
+from tests.support.database import PrivatePostgres, open_pool
+from tests.support.waiting import eventually
+
+LOST = "the database does not answer"
+
+
+class Script:
+    """A check that ends as it is told, and tells when it is asked again."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self._outcomes: asyncio.Queue[Exception | None] = asyncio.Queue()
+
+    async def __call__(self) -> None:
+        self.asked += 1
+        if outcome := await self._outcomes.get():
+            raise outcome
+
+    async def play(self, *outcomes: Exception | None) -> None:
+        """Return when the probe has drawn its conclusion from the last one."""
+        await eventually(lambda: self.asked > 0)
+        expected = self.asked + len(outcomes)
+        for outcome in outcomes:
+            self._outcomes.put_nowait(outcome)
+        await eventually(lambda: self.asked == expected)
+
+
+@asynccontextmanager
+async def probing(
+    check: Callable[[], Awaitable[None]], *, timeout_seconds: float = 30.0
+) -> AsyncIterator[DatabaseProbe]:
+    probe = DatabaseProbe(check, interval_seconds=0.001, timeout_seconds=timeout_seconds)
+    await probe.start()
+    try:
+        yield probe
+    finally:
+        await probe.stop()
+
+
+async def test_a_success_is_no_problem() -> None:
+    script = Script()
+    async with probing(script) as probe:
+        await script.play(None, None)
+        assert probe.problem is None
+
+
+@pytest.mark.parametrize("failure", [DatabaseUnavailable(), OSError("gone"), TimeoutError()])
+async def test_one_failure_is_nothing_and_two_are_the_database(failure: Exception) -> None:
+    script = Script()
+    async with probing(script) as probe:
+        await script.play(None, failure)
+        assert probe.problem is None
+        await script.play(failure)
+        assert probe.problem == LOST
+
+
+async def test_failures_that_do_not_follow_each_other_are_nothing() -> None:
+    script = Script()
+    async with probing(script) as probe:
+        await script.play(OSError("gone"), None, OSError("gone"), None, OSError("gone"))
+        assert probe.problem is None
+
+
+async def test_recovery_shows_at_once() -> None:
+    script = Script()
+    async with probing(script) as probe:
+        await script.play(*[OSError("gone")] * 5)
+        assert probe.problem == LOST
+        await script.play(None)
+        assert probe.problem is None
+
+
+async def test_loss_and_recovery_are_logged_once() -> None:
+    script = Script()
+    with structlog.testing.capture_logs() as lines:
+        async with probing(script):
+            await script.play(*[OSError("gone")] * 5, None, None)
+    assert [line["event"] for line in lines] == ["database_lost", "database_found"]
+
+
+async def test_an_exhausted_pool_leaves_the_verdict_alone() -> None:
+    script = Script()
+    async with probing(script) as probe:
+        await script.play(None, *[PoolExhausted()] * 5)
+        assert probe.problem is None
+        await script.play(OSError("gone"), PoolExhausted(), OSError("gone"))
+        assert probe.problem == LOST
+        await script.play(PoolExhausted())
+        assert probe.problem == LOST
+
+
+async def test_a_check_that_exceeds_its_time_has_failed() -> None:
+    script = Script()
+    async with probing(script, timeout_seconds=0.02) as probe:
+        await eventually(lambda: probe.problem == LOST)
+        assert script.asked >= 2
+
+
+async def test_a_check_that_hangs_beyond_its_time_counts_as_silence() -> None:
+    released = asyncio.Event()
+
+    async def frozen() -> None:
+        while not released.is_set():
+            try:
+                await released.wait()
+            except asyncio.CancelledError:
+                continue
+
+    async with probing(frozen, timeout_seconds=0.05) as probe:
+        assert probe.problem is None
+        await eventually(lambda: probe.problem == LOST)
+        released.set()
+        await eventually(lambda: probe.problem is None)
+
+
+async def test_a_probe_that_ends_is_reported_and_counts_as_silence() -> None:
+    reported: list[str] = []
+
+    async def broken() -> None:
+        raise ZeroDivisionError
+
+    probe = DatabaseProbe(
+        broken,
+        interval_seconds=0.001,
+        timeout_seconds=0.02,
+        on_fault=lambda name, _: reported.append(name),
+    )
+    await probe.start()
+    await eventually(lambda: reported == ["database-probe"])
+    await eventually(lambda: probe.problem == LOST)
+    await probe.stop()
+
+
+async def test_a_pool_that_is_fully_in_use_is_not_unready(database_url: str) -> None:
+    async with open_pool(database_url, pool_min=1, pool_max=2) as pool:
+        check = pool_check(pool, timeout_seconds=0.05)
+        rounds = 0
+
+        async def counted() -> None:
+            nonlocal rounds
+            rounds += 1
+            await check()
+
+        async with pool.connection(), pool.connection():
+            with pytest.raises(PoolExhausted):
+                await check()
+            async with probing(counted) as probe:
+                await eventually(lambda: rounds > 5)
+                assert probe.problem is None
+                assert pool.figures().waiting == 0
+        await check()
+
+
+async def test_a_pool_with_a_connection_left_asks_the_database(database_url: str) -> None:
+    async with open_pool(database_url, pool_min=1, pool_max=2) as pool:
+        async with pool.connection():
+            await pool_check(pool)()
+        assert pool.figures().in_use == 0
+
+
+async def test_a_database_that_stops_and_returns(private_postgres: PrivatePostgres) -> None:
+    async with (
+        open_pool(private_postgres.url, pool_min=1, pool_max=2) as pool,
+        probing(pool_check(pool, timeout_seconds=0.2), timeout_seconds=0.3) as probe,
+    ):
+        assert probe.problem is None
+        await asyncio.to_thread(private_postgres.stop)
+        await eventually(lambda: probe.problem == LOST)
+        await asyncio.to_thread(private_postgres.start)
+        await eventually(lambda: probe.problem is None, seconds=20)

@@ -1,0 +1,169 @@
+"""The metrics of one process, and of several that write into one directory."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import structlog
+
+from headrace.observability.metrics import Metrics
+from headrace.observability.slots import StatusBoard, slots_directory
+from headrace.server.hooks import child_exit
+from tests.support.exposition import Exposition
+from tests.support.measured import POOL, board_with, observe_one_of_each
+from tests.support.measuring_process import MeasuringProcess, two_processes
+
+#: What one of everything counts: the sample, its labels.
+COUNTED = [
+    (
+        "headrace_http_requests_total",
+        {"method": "GET", "route": "/threads/{thread_id}", "status": "200"},
+    ),
+    ("headrace_http_request_seconds_count", {"method": "GET", "route": "/threads/{thread_id}"}),
+    ("headrace_runs_total", {"graph": "agent", "status": "success"}),
+    ("headrace_run_seconds_count", {"graph": "agent"}),
+    ("headrace_checkpoint_seconds_count", {"operation": "put"}),
+    ("headrace_store_seconds_count", {"operation": "batch"}),
+    ("headrace_pool_timeouts_total", {}),
+    ("headrace_background_faults_total", {"task": "a-task"}),
+]
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    return Metrics(board_with())
+
+
+@pytest.fixture
+def pod(tmp_path: Path) -> Iterator[tuple[MeasuringProcess, MeasuringProcess]]:
+    with two_processes(tmp_path) as processes:
+        yield processes
+
+
+def exposed(metrics: Metrics) -> Exposition:
+    return Exposition(metrics.render().decode())
+
+
+def test_what_is_observed_is_exposed(metrics: Metrics) -> None:
+    observe_one_of_each(metrics)
+    found = exposed(metrics)
+    for name, labels in COUNTED:
+        assert found.value(name, **labels) == 1, name
+    assert found.value("headrace_http_request_seconds_sum") == pytest.approx(0.02)
+    assert found.value("headrace_run_seconds_sum") == pytest.approx(0.3)
+    assert found.value("headrace_checkpoint_seconds_sum") == pytest.approx(0.004)
+    assert found.value("headrace_store_seconds_sum") == pytest.approx(0.006)
+    assert found.value("headrace_pool_checkout_seconds_count") == 2
+    assert found.value("headrace_pool_checkout_seconds_sum") == pytest.approx(5.002)
+
+
+def test_a_run_that_the_sweep_ended_has_no_seconds(metrics: Metrics) -> None:
+    metrics.count_run("agent", "error")
+    found = exposed(metrics)
+    assert found.value("headrace_runs_total", graph="agent", status="error") == 1
+    assert found.count("headrace_run_seconds_count") == 0
+
+
+def test_live_gauges_are_those_of_the_board(metrics: Metrics) -> None:
+    found = exposed(metrics)
+    for name, value in POOL.model_dump().items():
+        for suffix in ("", "_min", "_max"):
+            assert found.value(f"headrace_pool_{name}{suffix}") == value
+    assert found.value("headrace_runs_running") == 6
+    assert found.value("headrace_loop_lag_seconds_max") == 0.25
+    assert found.value("headrace_resident_memory_bytes") == 7000
+    assert found.value("headrace_open_fds") == 8
+    assert found.value("headrace_gc_collections", generation="2") == 10
+    assert found.value("headrace_processes", state="serving") == 1
+
+
+def test_a_board_without_figures_can_be_scraped() -> None:
+    found = exposed(Metrics(StatusBoard(None, stale_seconds=5.0)))
+    assert found.value("headrace_processes", state="starting") == 1
+    assert found.count("headrace_pool_size") == 0
+
+
+def test_labels_take_a_bounded_number_of_values(metrics: Metrics) -> None:
+    for number in range(1000):
+        metrics.observe_http("GET", f"/{number}", 200, 0.001)
+        metrics.observe_http(f"M{number}", "/0", 200, 0.001)
+        metrics.observe_run(f"graph-{number}", "success", 0.001)
+        metrics.record_fault(f"task-{number}")
+    found = exposed(metrics)
+    for name, label in (
+        ("headrace_http_requests_total", "route"),
+        ("headrace_runs_total", "graph"),
+        ("headrace_background_faults_total", "task"),
+    ):
+        assert len(found.label_values(name, label)) == 201
+        assert found.value(name, **{label: "__other__"}) == 800
+    assert found.label_values("headrace_http_requests_total", "method") == {"GET", "__other__"}
+
+
+def test_operations_are_in_the_latency_windows_too(metrics: Metrics) -> None:
+    observe_one_of_each(metrics)
+    assert metrics.checkpoint_latency.percentiles().p99_seconds == 0.004
+    assert metrics.store_latency.percentiles().p99_seconds == 0.006
+
+
+def test_a_directory_that_comes_too_late_is_told_and_not_used(tmp_path: Path) -> None:
+    with structlog.testing.capture_logs() as lines:
+        metrics = Metrics(board_with(), multiprocess_dir=tmp_path)
+    observe_one_of_each(metrics)
+    assert [line["event"] for line in lines] == ["metrics_of_one_process_only"]
+    assert exposed(metrics).value("headrace_runs_total") == 1
+
+
+def test_counts_of_processes_add_up_whichever_is_asked(pod) -> None:
+    one, other = pod
+    one.tell("observe 3")
+    other.tell("observe 4")
+    for found in (one.render(), other.render()):
+        for name, labels in COUNTED:
+            assert found.value(name, **labels) == 7, name
+        assert found.value("headrace_pool_checkout_seconds_count") == 14
+        assert found.value("headrace_run_seconds_sum") == pytest.approx(7 * 0.3)
+        assert not any("pid" in labels for _, labels, _ in found.samples)
+
+
+def test_one_starved_pool_shows_beside_the_sum(pod) -> None:
+    one, other = pod
+    one.tell("available 0")
+    other.tell("available 9")
+    found = one.render()
+    assert found.value("headrace_pool_available") == 9
+    assert found.value("headrace_pool_available_min") == 0
+    assert found.value("headrace_pool_available_max") == 9
+    assert found.value("headrace_pool_size") == 2 * POOL.size
+
+
+def test_memory_files_and_collections_are_those_of_each_process(pod) -> None:
+    found = pod[0].render()
+    for name in ("headrace_resident_memory_bytes", "headrace_open_fds"):
+        least, most = found.value(f"{name}_min"), found.value(f"{name}_max")
+        assert 0 < least <= most
+        assert found.value(name) == least + most
+    assert found.value("headrace_resident_memory_bytes_min") > 10_000_000
+    assert found.value("headrace_open_fds_min") >= 3
+    assert found.label_values("headrace_gc_collections", "generation") == {"0", "1", "2"}
+    assert found.value("headrace_processes", state="serving") == 2
+
+
+def test_a_dead_processs_gauges_vanish_and_its_counts_stay(
+    pod, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    living, dead = pod
+    dead.tell("available 0")
+    dead.tell("observe 4")
+    dead.kill()
+    monkeypatch.setenv("HEADRACE_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path / "metrics"))
+    child_exit(SimpleNamespace(), SimpleNamespace(pid=dead.pid))
+    found = living.render()
+    assert found.value("headrace_processes", state="serving") == 1
+    assert found.value("headrace_pool_available_min") == POOL.available
+    assert found.value("headrace_pool_size") == POOL.size
+    assert found.value("headrace_runs_total") == 4
+    assert os.listdir(slots_directory(tmp_path)) == [f"{living.pid}.json"]

@@ -1,0 +1,33 @@
+"""A process that has measured one of everything."""
+
+from headrace.observability.metrics import Metrics
+from headrace.observability.slots import Figures, PoolStatus, StatusBoard
+
+POOL = PoolStatus(size=3, available=1, in_use=2, waiting=4, max_size=5, leaked=0)
+FIGURES = Figures(
+    pool=POOL,
+    runs_running=6,
+    loop_lag_seconds=0.25,
+    rss_bytes=7000,
+    open_fds=8,
+    gc_collections=(30, 20, 10),
+)
+
+
+def board_with(figures: Figures = FIGURES) -> StatusBoard:
+    """The board of a process that stands alone."""
+    board = StatusBoard(None, stale_seconds=5.0)
+    board.measure_with(lambda: figures)
+    board.set_state("serving")
+    return board
+
+
+def observe_one_of_each(metrics: Metrics) -> None:
+    """One HTTP request, run, checkpoint, store operation, failed checkout and fault."""
+    metrics.observe_http("GET", "/threads/{thread_id}", 200, 0.02)
+    metrics.observe_run("agent", "success", 0.3)
+    metrics.observe_checkpoint("put", 0.004)
+    metrics.observe_store("batch", 0.006)
+    metrics.observe_checkout(0.002, False)
+    metrics.observe_checkout(5.0, True)
+    metrics.record_fault("a-task", ValueError("asked to fail"))
