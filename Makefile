@@ -42,7 +42,7 @@ format: $(VENV)/dev.stamp  ## Format and mend what ruff can
 	$(BIN)/ruff check --fix .
 
 docs: $(VENV)/dev.stamp  ## Write the generated pages anew
-	$(BIN)/headrace settings --markdown > docs/configuration.md
+	$(BIN)/headrace settings --write
 
 lock: $(VENV)/dev.stamp  ## Renew the lock files: hashes, every platform, no index address
 	$(PIP) uv

@@ -58,7 +58,8 @@ async def test_a_storm_of_clients_that_hang_up_leaves_the_pool_whole(
 
         wait_until(over, seconds=30)
         with psycopg.connect(database_url) as connection:
-            statuses = connection.execute("SELECT status, count(*) FROM runs GROUP BY 1").fetchall()
+            counts = connection.execute("SELECT status, count(*) FROM runs GROUP BY 1").fetchall()
+            statuses: dict[str, int] = dict(counts)
             busy = connection.execute("SELECT count(*) FROM threads WHERE status = 'busy'")
             assert busy.fetchone() == (0,)
         print(f"{CLIENTS} clients, {started} streams begun, runs: {statuses}")

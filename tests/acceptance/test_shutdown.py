@@ -103,7 +103,7 @@ def check_ends(server: LiveServer, streams: list[Stream], cut: set[str]) -> None
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
 async def test_a_signal_to_the_master(tmp_path, database_url, number):
-    environment = {"HEADRACE_SERVER__GRACE_SECONDS": str(GRACE_SECONDS)}
+    environment: dict[str, Any] = {"HEADRACE_SERVER__GRACE_SECONDS": str(GRACE_SECONDS)}
     with live_server(tmp_path, database_url, **environment) as server:
         streams, prober, told_at = await signalled(server, number)
         assert server.wait_exit(10) == 0
@@ -120,7 +120,7 @@ async def test_a_signal_to_the_master(tmp_path, database_url, number):
 async def test_one_process_is_told_and_its_timeout_is_shorter_than_the_grace(
     tmp_path, database_url
 ):
-    environment = {
+    environment: dict[str, Any] = {
         "HEADRACE_SERVER__GRACE_SECONDS": "12",
         "HEADRACE_SERVER__PROCESS_TIMEOUT_SECONDS": "5",
         "HEADRACE_SERVER__DRAIN_DELAY_SECONDS": "0.5",
@@ -141,7 +141,7 @@ async def test_one_process_is_told_and_its_timeout_is_shorter_than_the_grace(
 
 
 async def test_hup_puts_new_processes_in_place(tmp_path, database_url):
-    environment = {"HEADRACE_SERVER__GRACE_SECONDS": "6"}
+    environment: dict[str, Any] = {"HEADRACE_SERVER__GRACE_SECONDS": "6"}
     with live_server(tmp_path, database_url, **environment) as server:
         before = set(server.serving())
         streams, prober, _ = await signalled(server, signal.SIGHUP)
@@ -154,7 +154,7 @@ async def test_hup_puts_new_processes_in_place(tmp_path, database_url):
 
 
 def test_a_stopped_process_is_named_by_readiness(tmp_path, database_url):
-    environment = {"HEADRACE_SERVER__SLOT_STALE_SECONDS": "1"}
+    environment: dict[str, Any] = {"HEADRACE_SERVER__SLOT_STALE_SECONDS": "1"}
     with live_server(tmp_path, database_url, **environment) as server:
         stopped = server.serving()[0]
         os.kill(stopped, signal.SIGSTOP)

@@ -4,8 +4,8 @@ import os
 import subprocess
 import sys
 
-from headrace.cli.settings_table import configuration_page
-from tests.support.sources import page
+from headrace.cli.settings_table import configuration_page, with_table
+from tests.support.sources import ROOT, page
 
 
 def headrace_settings(*options: str, **environment: str) -> str:
@@ -16,9 +16,13 @@ def headrace_settings(*options: str, **environment: str) -> str:
 
 
 def test_the_page_is_what_the_code_generates() -> None:
-    assert page("configuration.md") == configuration_page(), (
-        "run: headrace settings --markdown > docs/configuration.md"
-    )
+    assert page("configuration.md") == configuration_page(), "run: make docs"
+
+
+def test_the_readmes_table_is_what_the_code_generates() -> None:
+    readme = (ROOT / "README.md").read_text()
+    assert "`HEADRACE_PORT`" in readme
+    assert with_table(readme) == readme, "run: make docs"
 
 
 def test_the_command_prints_the_page() -> None:

@@ -1,7 +1,7 @@
 """``headrace settings``: every setting, as it is now or as the page ``docs/configuration.md``."""
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import NoneType
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -25,6 +25,17 @@ is warned of.
 `headrace settings --markdown`.
 """
 
+#: Of the grouped ones, those that the README shows.
+_FIRST = (
+    ("database", "url"),
+    ("database", "pool_max"),
+    ("server", "grace_seconds"),
+    ("worker", "max_concurrent_runs"),
+    ("observability", "log_level"),
+)
+
+_TABLE_STARTS, _TABLE_ENDS = "<!-- settings -->\n", "<!-- /settings -->"
+
 _TOP = "What is served, where, and by how many processes."
 
 _TYPES: dict[Any, str] = {
@@ -41,8 +52,16 @@ def settings(
     markdown: Annotated[
         bool, typer.Option("--markdown", help="Print docs/configuration.md instead.")
     ] = False,
+    write: Annotated[
+        bool, typer.Option("--write", help="In a checkout: write that page and README's table.")
+    ] = False,
 ) -> None:
     """Print every setting with its present value; passwords are not shown."""
+    if write:
+        Path("docs/configuration.md").write_text(configuration_page())
+        readme = Path("README.md")
+        readme.write_text(with_table(readme.read_text()))
+        return
     typer.echo(configuration_page() if markdown else present_values(Settings()), nl=False)
 
 
@@ -57,6 +76,29 @@ def configuration_page() -> str:
             about = inspect.getdoc(group) or ""
             parts.append(_section(name.capitalize(), about, prefix, list(_fields(group))))
     return "\n".join(parts)
+
+
+def readme_table() -> str:
+    """The settings one meets first, for the README."""
+    shown = [
+        *[
+            (f"HEADRACE_{name.upper()}", field)
+            for name, field in _fields(Settings)
+            if _group(field) is None and name != "runtime_dir"
+        ],
+        *[
+            (f"HEADRACE_{group.upper()}__{name.upper()}", _group_fields(group)[name])
+            for group, name in _FIRST
+        ],
+    ]
+    return _table(shown)
+
+
+def with_table(readme: str) -> str:
+    """The README with the present table between its two marks."""
+    before, start, rest = readme.partition(_TABLE_STARTS)
+    _, end, after = rest.partition(_TABLE_ENDS)
+    return f"{before}{start}{readme_table()}{end}{after}"
 
 
 def present_values(found: Settings) -> str:
@@ -91,12 +133,23 @@ def _group(field: FieldInfo) -> type[BaseModel] | None:
 
 
 def _section(title: str, about: str, prefix: str, fields: list[tuple[str, FieldInfo]]) -> str:
+    named = [(f"{prefix}{name.upper()}", field) for name, field in fields]
+    return "\n".join([f"## {title}", "", about, "", _table(named)])
+
+
+def _table(named: Iterable[tuple[str, FieldInfo]]) -> str:
     rows = [
-        f"| `{prefix}{name.upper()}` | {_type(field)} | {_default(field)} | {field.description} |"
-        for name, field in fields
+        f"| `{variable}` | {_type(field)} | {_default(field)} | {field.description} |"
+        for variable, field in named
     ]
     head = ["| Variable | Type | Default | What it does |", "|---|---|---|---|"]
-    return "\n".join([f"## {title}", "", about, "", *head, *rows, ""])
+    return "\n".join([*head, *rows, ""])
+
+
+def _group_fields(name: str) -> dict[str, FieldInfo]:
+    group = _group(Settings.model_fields[name])
+    assert group is not None
+    return group.model_fields
 
 
 def _type(field: FieldInfo) -> str:
