@@ -2,12 +2,11 @@
 
 import os
 
+import headrace
 from fastapi import FastAPI, Request
 from langchain.chat_models import init_chat_model
 from langgraph.graph import START, MessagesState, StateGraph
 from pydantic import BaseModel
-
-import headrace
 
 model = init_chat_model(os.environ.get("MODEL", "openai:gpt-4o-mini"))
 

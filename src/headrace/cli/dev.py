@@ -10,10 +10,15 @@ from typing import Annotated
 
 import typer
 
-from headrace.cli.dev_server import DevServer
+from headrace.cli.dev_server import DevServer, GraphCheck
 from headrace.cli.first_screen import first_screen
 from headrace.cli.options import Config, Host, Port, Processes, settings_with
-from headrace.cli.serve import refuse_taken_address
+from headrace.cli.serve import (
+    prepare_runtime_directory,
+    refuse_missing_graphs,
+    refuse_taken_address,
+    warn_about_unknown_variables,
+)
 from headrace.cli.signals import StopSignals
 from headrace.cli.target import manifest_for
 from headrace.cli.workspace import Workspace
@@ -43,14 +48,23 @@ def dev(
         if target is not None:
             config = manifest_for(target, workspace.folder)
         settings = settings_with(host=host, port=port, processes=processes, config=config)
+        warn_about_unknown_variables()
         workspace.stop_leftover_server()
         refuse_taken_address(settings)
-        code = _run(settings, workspace, signals, stack)
+        refuse_missing_graphs(settings)
+        check = stack.enter_context(GraphCheck())
+        code = _run(settings, workspace, signals, stack, check)
     if code:
         raise typer.Exit(code)
 
 
-def _run(settings: Settings, workspace: Workspace, signals: StopSignals, stack: ExitStack) -> int:
+def _run(
+    settings: Settings,
+    workspace: Workspace,
+    signals: StopSignals,
+    stack: ExitStack,
+    check: GraphCheck,
+) -> int:
     """Start all of it, wait for the end; the exit code. ``stack`` stops what was started."""
     embedded = None
     if settings.database.url is None:
@@ -62,7 +76,11 @@ def _run(settings: Settings, workspace: Workspace, signals: StopSignals, stack: 
     revision = upgrade(settings.database)
     if signals.received:
         return 0
+    if not check.passed():
+        return 1
     set_environment({"HEADRACE_RUNTIME_DIR": str(settings.runtime_dir or workspace.runtime)})
+    settings = Settings()
+    prepare_runtime_directory(settings)
     typer.echo(f"starting {settings.processes} server processes")
     server = stack.enter_context(DevServer(settings, workspace, signals))
     if server.wait_ready():

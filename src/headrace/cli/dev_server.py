@@ -1,4 +1,4 @@
-"""The server that ``headrace dev`` starts: its process, its readiness, its end."""
+"""The processes that ``headrace dev`` starts: the check of the graphs, and the server."""
 
 import contextlib
 import http.client
@@ -14,6 +14,7 @@ import typer
 
 from headrace.cli.signals import StopSignals
 from headrace.cli.workspace import Workspace
+from headrace.server.gunicorn import arguments
 from headrace.settings import Settings
 
 _POLL_SECONDS = 0.05
@@ -25,8 +26,28 @@ _KILL_MARGIN_SECONDS = 10.0
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - read, not bound
 
 
+class GraphCheck:
+    """Loads the graphs while Postgres starts; says itself what it does not like."""
+
+    def __enter__(self) -> Self:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "headrace.cli.graph_check"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def passed(self) -> bool:
+        """Wait for it to end."""
+        return self._process.wait() == 0
+
+
 class DevServer:
-    """``headrace serve`` as a child in a session of its own, where no Ctrl-C reaches it."""
+    """What ``headrace serve`` becomes, as a child in a session of its own: no Ctrl-C reaches it."""
 
     def __init__(self, settings: Settings, workspace: Workspace, signals: StopSignals) -> None:
         self._settings = settings
@@ -38,8 +59,8 @@ class DevServer:
     def __enter__(self) -> Self:
         self._signals.settle()
         with self._workspace.lock_for_server() as lock:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "headrace", "serve"],
+            self._process = subprocess.Popen(  # noqa: S603 - our own arguments, no shell
+                [sys.executable, "-m", "gunicorn", *arguments(self._settings)],
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
                 pass_fds=[lock.fileno()],

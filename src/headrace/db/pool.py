@@ -191,8 +191,9 @@ async def probe(conninfo: str) -> ServerFacts:
 
 
 def unreachable(conninfo: str, error: psycopg.OperationalError) -> StartupRefusal:
-    """HR301, with libpq's own last word."""
-    reason = str(error).strip().splitlines()[-1].strip()
+    """HR301, with libpq's own last word; its hint asks what the remedy says."""
+    said = [line.strip() for line in str(error).strip().splitlines()]
+    reason = [line for line in said if not line.startswith("Is the server running")][-1]
     return StartupRefusal(
         "HR301",
         where=f"database {describe(conninfo)}",

@@ -151,6 +151,7 @@ class EmbeddedPostgres:
         self.stop()
 
     def _start(self, binaries: Binaries) -> None:
+        data_directory.check_major(self.data_dir, binaries)
         account = Account.choose()
         self._place, placed = data_directory.settle(account, self.data_dir)
         self._binaries, copied = reachable_binaries(account, binaries)
