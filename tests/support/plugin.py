@@ -99,12 +99,16 @@ def private_postgres() -> Iterator[PrivatePostgres]:
 
 
 @pytest.fixture(scope="module")
+def module_database(postgres: EmbeddedPostgres, template: str) -> Iterator[str]:
+    """A migrated database of the module's own."""
+    with _database(postgres, template) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
 def module_server(
-    postgres: EmbeddedPostgres, template: str, tmp_path_factory: pytest.TempPathFactory
+    module_database: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[LiveServer]:
-    """A server with two processes on a database of the module's own."""
-    with (
-        _database(postgres, template) as url,
-        live_server(tmp_path_factory.mktemp("live"), url) as server,
-    ):
+    """A server with two processes on the module's database."""
+    with live_server(tmp_path_factory.mktemp("live"), module_database) as server:
         yield server
