@@ -7,6 +7,7 @@ import httpx
 import pytest
 
 from tests.support.live import GRAPHS, LiveServer, live_server
+from tests.support.processes import wait_until
 
 pytestmark = pytest.mark.acceptance
 
