@@ -30,7 +30,8 @@ imports: $(VENV)/dev.stamp
 	$(BIN)/lint-imports
 
 test: $(VENV)/dev.stamp  ## The whole suite, on an embedded Postgres; TESTS=tests/db PYTEST_ARGS=-x narrow it
-	$(BIN)/python -m pytest -n 2 --dist loadgroup $(PYTEST_ARGS) $(TESTS)
+	$(BIN)/python -m pytest -n 2 -m "not alone" $(PYTEST_ARGS) $(TESTS) || [ $$? -eq 5 ]
+	$(BIN)/python -m pytest -m alone $(PYTEST_ARGS) $(TESTS) || [ $$? -eq 5 ]
 
 test-cold: $(VENV)/dev.stamp  ## `make run` of a fresh clone: installs everything anew, so it needs the registry
 	HEADRACE_TEST_COLD=1 $(BIN)/python -m pytest -s tests/acceptance/test_make_run.py

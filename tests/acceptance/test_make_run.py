@@ -16,7 +16,7 @@ import pytest
 
 from tests.support.processes import free_port, wait_until
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.acceptance, pytest.mark.alone, pytest.mark.timeout(400)]
 
 CHECKOUT = Path(__file__).parents[2]
 NOT_COPIED = shutil.ignore_patterns(".venv", ".git", ".headrace", ".*_cache", "__pycache__")
