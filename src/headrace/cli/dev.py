@@ -16,6 +16,7 @@ from headrace.cli.options import Config, Host, Port, Processes, settings_with
 from headrace.cli.serve import (
     prepare_runtime_directory,
     refuse_missing_graphs,
+    refuse_open_door,
     refuse_taken_address,
     warn_about_unknown_variables,
 )
@@ -50,6 +51,7 @@ def dev(
         settings = settings_with(host=host, port=port, processes=processes, config=config)
         warn_about_unknown_variables()
         workspace.stop_leftover_server()
+        refuse_open_door(settings)
         refuse_taken_address(settings)
         refuse_missing_graphs(settings)
         check = stack.enter_context(GraphCheck())

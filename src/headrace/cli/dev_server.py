@@ -102,9 +102,13 @@ class DevServer:
         )
         with contextlib.closing(connection):
             data = None if body is None else json.dumps(body)
-            connection.request(method, path, data, {"Content-Type": "application/json"})
+            connection.request(method, path, data, self._headers())
             response = connection.getresponse()
             return response.status, json.loads(response.read())
+
+    def _headers(self) -> dict[str, str]:
+        keys = self._settings.accepted_api_keys
+        return {"Content-Type": "application/json", **({"x-api-key": keys[0]} if keys else {})}
 
     def _stop(self) -> None:
         assert self._process is not None

@@ -9,6 +9,7 @@ import os
 import socket
 import sys
 import tempfile
+from ipaddress import ip_address
 from pathlib import Path
 
 import typer
@@ -27,6 +28,7 @@ def serve(
     """Serve the graphs of langgraph.json from the database of DATABASE_URL."""
     settings = settings_with(host=host, port=port, processes=processes, config=config)
     warn_about_unknown_variables()
+    refuse_open_door(settings)
     refuse_taken_address(settings)
     refuse_missing_graphs(settings)
     refuse_unfit_schema(settings)
@@ -40,6 +42,28 @@ def serve(
 def warn_about_unknown_variables() -> None:
     for name in unknown_variables():
         typer.echo(f"warning: no setting reads {name}; is it a typing error?", err=True)
+
+
+def refuse_open_door(settings: Settings) -> None:
+    """:raises StartupRefusal: HR205 when strangers could reach it and nobody is asked for a key."""
+    if settings.accepted_api_keys or settings.auth == "none" or _is_loopback(settings.host):
+        return
+    raise StartupRefusal(
+        "HR205",
+        where=f"{settings.host}:{settings.port}",
+        what="other machines can reach this address, and no caller needs a key",
+        remedy="Set HEADRACE_API_KEYS (`openssl rand -hex 24` makes a key), or HEADRACE_AUTH=none"
+        " where something in front of it asks who calls.",
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    """Whether every address of ``host`` is this machine's own; an unknown one is not."""
+    try:
+        found = socket.getaddrinfo(host or "0.0.0.0", None, type=socket.SOCK_STREAM)  # noqa: S104
+    except OSError:
+        return False
+    return all(ip_address(str(entry[4][0]).partition("%")[0]).is_loopback for entry in found)
 
 
 def refuse_missing_graphs(settings: Settings) -> None:
