@@ -10,9 +10,10 @@ from typing import Annotated
 
 import typer
 
-from headrace.cli.dev_server import DevServer, GraphCheck
+from headrace.cli.dev_server import DevServer
 from headrace.cli.first_screen import first_screen
-from headrace.cli.options import Config, Host, Port, Processes, settings_with
+from headrace.cli.graph_check import GraphCheck
+from headrace.cli.options import Config, Host, Port, Processes, read_dotenv, settings_with
 from headrace.cli.serve import (
     prepare_runtime_directory,
     refuse_missing_graphs,
@@ -21,7 +22,7 @@ from headrace.cli.serve import (
     warn_about_unknown_variables,
 )
 from headrace.cli.signals import StopSignals
-from headrace.cli.target import manifest_for
+from headrace.cli.target import manifest_for, target_in
 from headrace.cli.workspace import Workspace
 from headrace.db.conninfo import connection_string
 from headrace.db.migrate import upgrade
@@ -31,7 +32,9 @@ from headrace.settings import Settings, set_environment
 
 Target = Annotated[
     str | None,
-    typer.Argument(help="graph.py:builder, or a langgraph.json; default: ./langgraph.json."),
+    typer.Argument(
+        help="graph.py:builder, or a langgraph.json; default: ./langgraph.json, else ./graph.py."
+    ),
 ]
 
 
@@ -46,6 +49,9 @@ def dev(
     with ExitStack() as stack:
         signals = stack.enter_context(StopSignals())
         workspace = stack.enter_context(Workspace(Path.cwd() / ".headrace"))
+        read_dotenv(Path.cwd())
+        if target is None and config is None and Settings().config is None:
+            target = target_in(Path.cwd())
         if target is not None:
             config = manifest_for(target, workspace.folder)
         settings = settings_with(host=host, port=port, processes=processes, config=config)
