@@ -33,8 +33,8 @@ test: $(VENV)/dev.stamp  ## The whole suite, on an embedded Postgres; TESTS=test
 	$(BIN)/python -m pytest -n 2 -m "not alone" $(PYTEST_ARGS) $(TESTS) || [ $$? -eq 5 ]
 	$(BIN)/python -m pytest -m alone $(PYTEST_ARGS) $(TESTS) || [ $$? -eq 5 ]
 
-test-cold: $(VENV)/dev.stamp  ## `make run` of a fresh clone: installs everything anew, so it needs the registry
-	HEADRACE_TEST_COLD=1 $(BIN)/python -m pytest -s tests/acceptance/test_make_run.py
+test-cold: $(VENV)/dev.stamp  ## A fresh clone and the wheel, installed anew from the registries
+	TEST_COLD=1 $(BIN)/python -m pytest -s tests/acceptance/test_make_run.py tests/acceptance/test_wheel.py
 
 ##@ Work
 

@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.acceptance, pytest.mark.alone, pytest.mark.timeout(400
 CHECKOUT = Path(__file__).parents[2]
 NOT_COPIED = shutil.ignore_patterns(".venv", ".git", ".headrace", ".*_cache", "__pycache__")
 #: Everything is installed anew: slow, and the registries are asked.
-COLD = bool(os.environ.get("HEADRACE_TEST_COLD"))
+COLD = bool(os.environ.get("TEST_COLD"))
 COLD_SECONDS, WARM_SECONDS = 120.0, 10.0
 
 

@@ -28,6 +28,7 @@ from headrace.db.conninfo import connection_string
 from headrace.db.migrate import upgrade
 from headrace.db.pool import probe
 from headrace.embedded.launcher import EmbeddedPostgres
+from headrace.graphs.manifest import find_manifest
 from headrace.settings import Settings, set_environment
 
 Target = Annotated[
@@ -60,7 +61,7 @@ def dev(
         refuse_open_door(settings)
         refuse_taken_address(settings)
         refuse_missing_graphs(settings)
-        check = stack.enter_context(GraphCheck())
+        check = stack.enter_context(GraphCheck()) if _may_fail(settings) else None
         code = _run(settings, workspace, signals, stack, check)
     if code:
         raise typer.Exit(code)
@@ -71,7 +72,7 @@ def _run(
     workspace: Workspace,
     signals: StopSignals,
     stack: ExitStack,
-    check: GraphCheck,
+    check: GraphCheck | None,
 ) -> int:
     """Start all of it, wait for the end; the exit code. ``stack`` stops what was started."""
     embedded = None
@@ -84,7 +85,7 @@ def _run(
     revision = upgrade(settings.database)
     if signals.received:
         return 0
-    if not check.passed():
+    if check is not None and not check.passed():
         return 1
     set_environment({"HEADRACE_RUNTIME_DIR": str(settings.runtime_dir or workspace.runtime)})
     settings = Settings()
@@ -98,10 +99,15 @@ def _run(
             embedded=embedded,
             revision=revision,
             graphs=_graphs(server),
-            built_in=settings.config is None and not Path("langgraph.json").exists(),
+            built_in=find_manifest(settings) is None,
         )
         typer.echo(screen)
     return server.wait_end()
+
+
+def _may_fail(settings: Settings) -> bool:
+    """Whether there is anything of the user's to check: the built-in graph alone always loads."""
+    return bool(settings.model) or find_manifest(settings) is not None
 
 
 def _with_embedded_postgres(workspace: Workspace, stack: ExitStack) -> Settings:
