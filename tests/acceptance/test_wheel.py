@@ -38,7 +38,7 @@ def wheel(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder)]
     run(*pip, str(CHECKOUT), cwd=folder)
-    (built,) = folder.glob("headrace-*.whl")
+    built: Path = next(folder.glob("headrace-*.whl"))
     return built
 
 
