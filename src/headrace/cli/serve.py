@@ -11,6 +11,7 @@ import sys
 import tempfile
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -21,22 +22,33 @@ from headrace.graphs.manifest import find_manifest, refuse_missing_files
 from headrace.server.gunicorn import arguments
 from headrace.settings import Settings, set_environment, unknown_variables
 
+App = Annotated[
+    str | None,
+    typer.Option(
+        help="module:app of your own that uses headrace.lifespan, instead of headrace's server."
+    ),
+]
+
 
 def serve(
-    host: Host = None, port: Port = None, processes: Processes = None, config: Config = None
+    host: Host = None,
+    port: Port = None,
+    processes: Processes = None,
+    config: Config = None,
+    app: App = None,
 ) -> None:
     """Serve the graphs of langgraph.json from the database of DATABASE_URL."""
     settings = settings_with(host=host, port=port, processes=processes, config=config)
     warn_about_unknown_variables()
     refuse_open_door(settings)
     refuse_taken_address(settings)
-    refuse_missing_graphs(settings)
+    if app is None:
+        refuse_missing_graphs(settings)
     refuse_unfit_schema(settings)
     prepare_runtime_directory(settings)
+    command = [sys.executable, "-m", "gunicorn", *arguments(settings, application=app)]
     sys.stdout.flush()
-    os.execv(  # noqa: S606 - our own arguments, no shell
-        sys.executable, [sys.executable, "-m", "gunicorn", *arguments(settings)]
-    )
+    os.execv(sys.executable, command)  # noqa: S606 - our own arguments, no shell
 
 
 def warn_about_unknown_variables() -> None:
