@@ -31,7 +31,7 @@ types: $(VENV)/dev.stamp
 imports: $(VENV)/dev.stamp
 	$(BIN)/lint-imports
 
-test: $(VENV)/dev.stamp $(LOAD)/load.stamp  ## The whole suite, on an embedded Postgres; TESTS=tests/db PYTEST_ARGS=-x narrow it
+test: $(VENV)/dev.stamp  ## The whole suite, on an embedded Postgres; TESTS=tests/db PYTEST_ARGS=-x narrow it
 	$(BIN)/python -m pytest -n 2 --dist loadgroup $(PYTEST_ARGS) $(TESTS)
 
 test-cold: $(VENV)/dev.stamp  ## `make run` of a fresh clone: installs everything anew, so it needs the registry
@@ -93,6 +93,9 @@ $(VENV)/dev.stamp: requirements-dev.lock pyproject.toml | $(VENV)/run.stamp
 	@$(PIP) --no-deps --require-hashes -r requirements-dev.lock
 	@$(PIP) --no-deps --editable .
 	@touch $@ $(VENV)/run.stamp
+
+# The suite runs a load test too.
+test: $(LOAD)/load.stamp
 
 # Locust alone, in an environment of its own: its gevent must not come near the server.
 $(LOAD)/load.stamp: requirements-load.lock | python
