@@ -6,9 +6,11 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 TESTS ?= tests
 PYTEST_ARGS ?=
+LOAD := .tools/load
+LOAD_URL ?= http://127.0.0.1:8123
 
 .DEFAULT_GOAL := help
-.PHONY: help run check lint types imports test test-cold format lock docs ci-tools clean python
+.PHONY: help run check lint types imports test test-cold load format lock docs ci-tools clean python
 
 ##@ Use
 
@@ -36,6 +38,10 @@ test: $(VENV)/dev.stamp  ## The whole suite, on an embedded Postgres; TESTS=test
 test-cold: $(VENV)/dev.stamp  ## A fresh clone and the wheel, installed anew from the registries
 	TEST_COLD=1 $(BIN)/python -m pytest -s tests/acceptance/test_make_run.py tests/acceptance/test_wheel.py
 
+# The settings go through the environment, where `make load LOAD_USERS=50` puts them.
+load: $(LOAD)/load.stamp  ## Load LOAD_URL with LOAD_PROFILE=chat, LOAD_USERS, LOAD_SECONDS (loadtests/README.md)
+	@$(LOAD)/bin/locust --config loadtests/locust.conf --host $(LOAD_URL)
+
 ##@ Work
 
 format: $(VENV)/dev.stamp  ## Format and mend what ruff can
@@ -47,19 +53,20 @@ docs: $(VENV)/dev.stamp  ## Write the generated pages anew
 
 lock: $(VENV)/dev.stamp  ## Renew the lock files: hashes, every platform, no index address
 	$(PIP) uv
-	$(LOCK) -o requirements.lock
-	$(LOCK) --extra embedded --extra models -o requirements-run.lock
-	$(LOCK) --extra dev -o requirements-dev.lock
+	$(LOCK) pyproject.toml -o requirements.lock
+	$(LOCK) pyproject.toml --extra embedded --extra models -o requirements-run.lock
+	$(LOCK) pyproject.toml --extra dev -o requirements-dev.lock
+	$(LOCK) --group load -o requirements-load.lock
 
 LOCK = $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url \
-	--no-header --python-version 3.11 pyproject.toml
+	--no-header --python-version 3.11
 
 ci-tools:  ## System packages that some tests use (Debian); then HEADRACE_REQUIRE_TOOLS=1 makes them a must
 	apt-get update -qq
 	DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends pgbouncer > /dev/null
 
 clean:  ## Forget the virtual environment and all caches; .headrace, your data, stays
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(LOAD) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 
 help:
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
@@ -87,3 +94,14 @@ $(VENV)/dev.stamp: requirements-dev.lock pyproject.toml | $(VENV)/run.stamp
 	@$(PIP) --no-deps --require-hashes -r requirements-dev.lock
 	@$(PIP) --no-deps --editable .
 	@touch $@ $(VENV)/run.stamp
+
+# The suite runs a load test too.
+test: $(LOAD)/load.stamp
+
+# Locust alone, in an environment of its own: its gevent must not come near the server.
+$(LOAD)/load.stamp: requirements-load.lock | python
+	@echo "installing what load tests need (once; half a minute)"
+	@$(PYTHON) -m venv $(LOAD)
+	@$(LOAD)/bin/python -m pip install --quiet --disable-pip-version-check \
+		--no-deps --require-hashes -r requirements-load.lock
+	@touch $@
