@@ -55,6 +55,27 @@ def identity(document: Document) -> tuple[str, str]:
     return document["kind"], document["metadata"]["name"]
 
 
+def names_used(value: Any) -> set[tuple[str, str]]:
+    """(kind, name) of all that a pod refers to."""
+    used: set[tuple[str, str]] = set()
+    match value:
+        case dict():
+            for key, part in value.items():
+                match key, part:
+                    case ("secretKeyRef" | "secretRef", {"name": str(name)}):
+                        used.add(("Secret", name))
+                    case ("configMapKeyRef" | "configMapRef" | "configMap", {"name": str(name)}):
+                        used.add(("ConfigMap", name))
+                    case "serviceAccountName", str(name):
+                        used.add(("ServiceAccount", name))
+                    case _:
+                        used |= names_used(part)
+        case list():
+            for part in value:
+                used |= names_used(part)
+    return used
+
+
 def render(
     helm: Path, *files: Path, release: str = "my", namespace: str = NAMESPACE, **values: Any
 ) -> Rendered:

@@ -108,7 +108,7 @@ def _run(what: str, *command: str) -> None:
 
 @contextmanager
 def _made_once(folder: Path, lock: Path) -> Iterator[bool]:
-    """Whether ``folder`` has to be made from ``lock``; one at a time, since tests run in parallel."""
+    """Whether ``folder`` has to be made from ``lock``; one at a time: tests run in parallel."""
     TOOLS.mkdir(exist_ok=True)
     stamp = folder / "made-from.lock"
     with (TOOLS / "busy").open("w") as held:
