@@ -10,7 +10,7 @@ LOAD := .tools/load
 LOAD_URL ?= http://127.0.0.1:8123
 
 .DEFAULT_GOAL := help
-.PHONY: help run check lint types imports test test-cold load format lock docs ci-tools clean python
+.PHONY: help run check lint types imports test test-deploy test-cold load format lock docs manifests ci-tools clean python
 
 ##@ Use
 
@@ -35,6 +35,9 @@ test: $(VENV)/dev.stamp  ## The whole suite, on an embedded Postgres; TESTS=test
 	$(BIN)/python -m pytest -n 2 -m "not alone" $(PYTEST_ARGS) $(TESTS) || [ $$? -eq 5 ]
 	$(BIN)/python -m pytest -m alone $(PYTEST_ARGS) $(TESTS) || [ $$? -eq 5 ]
 
+test-deploy: $(VENV)/dev.stamp  ## The Helm chart alone; with KUBECONFIG also in that cluster
+	$(BIN)/python -m pytest -n 2 $(PYTEST_ARGS) tests/deploy
+
 test-cold: $(VENV)/dev.stamp  ## A fresh clone and the wheel, installed anew from the registries
 	TEST_COLD=1 $(BIN)/python -m pytest -s tests/acceptance/test_make_run.py tests/acceptance/test_wheel.py
 
@@ -51,12 +54,16 @@ format: $(VENV)/dev.stamp  ## Format and mend what ruff can
 docs: $(VENV)/dev.stamp  ## Write the generated pages anew
 	$(BIN)/headrace settings --write
 
+manifests: $(VENV)/dev.stamp  ## Write deploy/kubernetes and the chart's table of values anew
+	$(BIN)/python -m tests.deploy.generate
+
 lock: $(VENV)/dev.stamp  ## Renew the lock files: hashes, every platform, no index address
 	$(PIP) uv
 	$(LOCK) pyproject.toml -o requirements.lock
 	$(LOCK) pyproject.toml --extra embedded --extra models -o requirements-run.lock
 	$(LOCK) pyproject.toml --extra dev -o requirements-dev.lock
 	$(LOCK) --group load -o requirements-load.lock
+	$(LOCK) tests/deploy/requirements.in -o tests/deploy/requirements.lock
 
 LOCK = $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url \
 	--no-header --python-version 3.11
@@ -70,7 +77,7 @@ clean:  ## Forget the virtual environment and all caches; .headrace, your data, 
 
 help:
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
-		/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+		/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # Set-up: one environment; what is for development comes on top of what is for running.
 
