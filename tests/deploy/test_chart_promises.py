@@ -43,7 +43,7 @@ def test_every_variable_is_one_that_the_server_reads(helm4: Path, values: Path) 
 def test_the_server_takes_the_variables(helm4: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     environment = render(helm4, FULL).environment("Deployment")
     for name, variable in environment.items():
-        monkeypatch.setenv(name, variable.get("value", "from-a-secret"))
+        monkeypatch.setenv(name, variable.get("value", "what-stands-in-a-secret"))
     found = Settings()
     assert (found.host, found.port, found.processes) == ("0.0.0.0", 8123, 4)
     assert (found.database.pool_min, found.database.pool_max) == (1, 20)

@@ -89,10 +89,10 @@ def test_a_pool_that_the_server_would_refuse(helm4: Path) -> None:
     assert "database: poolMin 9 is above poolMax 8." in said
 
 
-def test_a_variable_that_a_value_sets(helm4: Path) -> None:
-    extra = [{"name": "HEADRACE_PROCESSES", "value": "64"}]
-    said = refusal(helm4, **WITH_SECRET, extraEnv=extra)
-    assert "extraEnv: the chart sets HEADRACE_PROCESSES itself" in said
+@pytest.mark.parametrize("name", ["HEADRACE_PROCESSES", "HEADRACE_AUTH", "HEADRACE_API_KEYS"])
+def test_a_variable_that_a_value_sets(helm4: Path, name: str) -> None:
+    said = refusal(helm4, **WITH_SECRET, extraEnv=[{"name": name, "value": "none"}])
+    assert f"extraEnv: the chart sets {name} itself" in said
 
 
 def test_two_things_at_app(helm4: Path) -> None:

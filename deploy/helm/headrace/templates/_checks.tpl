@@ -38,7 +38,7 @@
 {{- end -}}
 
 {{- define "headrace.checkExtraEnv" -}}
-{{- $own := list -}}
+{{- $own := list "HEADRACE_API_KEYS" "HEADRACE_AUTH" -}}
 {{- range concat (fromYamlArray (include "headrace.serverEnv" .)) (fromYamlArray (include "headrace.migrationEnv" .)) -}}
 {{- $own = append $own .name -}}
 {{- end -}}
