@@ -1,6 +1,6 @@
 """The chart on a real cluster: where KUBECONFIG names one; else these tests are skipped.
 
-The second test also needs the image, under the name in HEADRACE_TEST_IMAGE (default
+The second test also needs the image, under the name in TEST_IMAGE (default
 ``headrace:0.1.0``), where the cluster finds it.
 """
 
@@ -18,13 +18,10 @@ from tests.deploy.chart import CHART
 from tests.deploy.generate import PLAIN
 from tests.deploy.tools import HERE, kubectl
 
-pytestmark = [
-    pytest.mark.skipif(
-        not os.environ.get("KUBECONFIG"),
-        reason="KUBECONFIG names no cluster; this test needs a real one",
-    ),
-    pytest.mark.xdist_group("cluster"),
-]
+pytestmark = pytest.mark.skipif(
+    not os.environ.get("KUBECONFIG"),
+    reason="KUBECONFIG names no cluster; this test needs a real one",
+)
 
 #: A Postgres that forgets all: for this test alone.
 POSTGRES = """
@@ -79,7 +76,7 @@ def test_the_cluster_would_take_it(kube: Kube, manifests: Path) -> None:
 
 
 def test_install_upgrade_failure_rollback_uninstall(kube: Kube, each_helm: Path) -> None:
-    repository, _, tag = os.environ.get("HEADRACE_TEST_IMAGE", "headrace:0.1.0").rpartition(":")
+    repository, _, tag = os.environ.get("TEST_IMAGE", "headrace:0.1.0").rpartition(":")
     kube("apply", "--filename", "-", stdin=POSTGRES)
     kube("wait", "--for=condition=Ready", "pod/postgres", "--timeout=5m")
     kube("create", "secret", "generic", "db", f"--from-literal=database-url={URL}")

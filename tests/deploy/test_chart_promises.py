@@ -16,8 +16,6 @@ from tests.deploy.tools import HERE
 SECRET, URL, FULL, OPEN = (
     HERE / "values" / f"{name}.yaml" for name in ("secret", "url", "full", "open")
 )
-#: Settings that arrive together with API keys.
-ARRIVING = {"HEADRACE_API_KEYS", "HEADRACE_AUTH"}
 
 
 def known_settings() -> set[str]:
@@ -36,7 +34,7 @@ def test_every_variable_is_one_that_the_server_reads(helm4: Path, values: Path) 
     kinds = ["Deployment", *(["Job"] if rendered.all("Job") else [])]
     names = {name for kind in kinds for name in rendered.environment(kind)}
     ours = {name for name in names if name.startswith("HEADRACE_")}
-    assert ours <= known_settings() | ARRIVING
+    assert ours <= known_settings()
     assert "HEADRACE_DATABASE__URL" in ours
 
 
@@ -48,7 +46,7 @@ def test_the_server_takes_the_variables(helm4: Path, monkeypatch: pytest.MonkeyP
     assert (found.host, found.port, found.processes) == ("0.0.0.0", 8123, 4)
     assert (found.database.pool_min, found.database.pool_max) == (1, 20)
     assert found.server.graceful_timeout_seconds == 20 + 300 + 2 * 10 + 1
-    assert set(settings.unknown_variables()) <= ARRIVING
+    assert not settings.unknown_variables()
 
 
 @pytest.mark.parametrize(
