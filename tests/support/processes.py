@@ -155,9 +155,22 @@ class Prober:
         self._url = url
         self.reasons: list[str] = []
         self.statuses: list[int] = []
-        self.refused = 0
+        self._refused_at: list[float] = []
+        self._stopped_at = float("inf")
+
+    @property
+    def refused(self) -> int:
+        """Probes without an answer; in the last second everything may be closed already."""
+        ends_at = min(self._stopped_at, time.monotonic())
+        return len([moment for moment in self._refused_at if moment < ends_at - 1.0])
 
     async def probe_for_ever(self) -> None:
+        try:
+            await self._probe_for_ever()
+        finally:
+            self._stopped_at = time.monotonic()
+
+    async def _probe_for_ever(self) -> None:
         async with httpx.AsyncClient(
             base_url=self._url, headers={"Connection": "close"}, timeout=5.0
         ) as client:
@@ -165,7 +178,7 @@ class Prober:
                 try:
                     response = await client.get("/readyz")
                 except httpx.HTTPError:
-                    self.refused += 1
+                    self._refused_at.append(time.monotonic())
                 else:
                     self.statuses.append(response.status_code)
                     self.reasons += json.loads(response.content).get("reasons", [])
