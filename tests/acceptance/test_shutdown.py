@@ -112,7 +112,7 @@ async def test_a_signal_to_the_master(tmp_path, database_url, number):
         assert seconds < GRACE_SECONDS + 3
         check_ends(server, streams, {one.run_id for one in streams if one.seconds == LONG})
         assert 503 in prober.statuses
-        assert prober.refused == 0
+        assert prober.refused_before_the_end == 0
         # The lifespan was shut down: the leases are given back, not left to expire.
         assert rows(server, "SELECT count(*) FROM processes") == [(0,)]
 

@@ -57,7 +57,7 @@ async def test_a_signal_to_the_master_drains_the_whole_pod(
         assert endings == ["end", "error"] * (_STREAMS // 2)
         assert 503 in prober.statuses
         assert set(prober.statuses[5:]) == {503}
-        assert prober.refused == 0
+        assert prober.refused_before_the_end == 0
         assert running.journal().count("down") == 2
         assert "was sent SIG" not in running.log()
         assert not list((running.runtime_dir / "slots").glob("*.json"))

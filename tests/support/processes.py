@@ -160,7 +160,12 @@ class Prober:
 
     @property
     def refused(self) -> int:
-        """Probes without an answer; in the last second everything may be closed already."""
+        """Probes without an answer."""
+        return len(self._refused_at)
+
+    @property
+    def refused_before_the_end(self) -> int:
+        """The same where the whole pod ends: in the last second everything may be closed."""
         ends_at = min(self._stopped_at, time.monotonic())
         return len([moment for moment in self._refused_at if moment < ends_at - 1.0])
 
