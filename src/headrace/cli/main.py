@@ -8,6 +8,7 @@ from pydantic_settings import SettingsError
 
 from headrace.cli import db
 from headrace.cli.dev import dev
+from headrace.cli.dockerfile import dockerfile
 from headrace.cli.serve import serve
 from headrace.cli.settings_table import settings
 from headrace.errors import StartupRefusal
@@ -20,6 +21,7 @@ app = typer.Typer(
 )
 app.command()(dev)
 app.command()(serve)
+app.command()(dockerfile)
 app.command()(settings)
 app.add_typer(db.app, name="db")
 
