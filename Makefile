@@ -6,9 +6,11 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 TESTS ?= tests
 PYTEST_ARGS ?=
+LOAD := .tools/load
+LOAD_URL ?= http://127.0.0.1:8123
 
 .DEFAULT_GOAL := help
-.PHONY: help run check lint types imports test test-cold format lock docs ci-tools clean python
+.PHONY: help run check lint types imports test test-deploy test-cold load format lock docs manifests ci-tools clean python
 
 ##@ Use
 
@@ -30,10 +32,18 @@ imports: $(VENV)/dev.stamp
 	$(BIN)/lint-imports
 
 test: $(VENV)/dev.stamp  ## The whole suite, on an embedded Postgres; TESTS=tests/db PYTEST_ARGS=-x narrow it
-	$(BIN)/python -m pytest -n 2 --dist loadgroup $(PYTEST_ARGS) $(TESTS)
+	$(BIN)/python -m pytest -n 2 -m "not alone" $(PYTEST_ARGS) $(TESTS) || [ $$? -eq 5 ]
+	$(BIN)/python -m pytest -m alone $(PYTEST_ARGS) $(TESTS) || [ $$? -eq 5 ]
 
-test-cold: $(VENV)/dev.stamp  ## `make run` of a fresh clone: installs everything anew, so it needs the registry
-	HEADRACE_TEST_COLD=1 $(BIN)/python -m pytest -s tests/acceptance/test_make_run.py
+test-deploy: $(VENV)/dev.stamp  ## The Helm chart alone; with KUBECONFIG also in that cluster
+	$(BIN)/python -m pytest -n 2 $(PYTEST_ARGS) tests/deploy
+
+test-cold: $(VENV)/dev.stamp  ## A fresh clone and the wheel, installed anew from the registries
+	TEST_COLD=1 $(BIN)/python -m pytest -s tests/acceptance/test_make_run.py tests/acceptance/test_wheel.py
+
+# The settings go through the environment, where `make load LOAD_USERS=50` puts them.
+load: $(LOAD)/load.stamp  ## Load LOAD_URL with LOAD_PROFILE=chat, LOAD_USERS, LOAD_SECONDS (loadtests/README.md)
+	@$(LOAD)/bin/locust --config loadtests/locust.conf --host $(LOAD_URL)
 
 ##@ Work
 
@@ -44,25 +54,30 @@ format: $(VENV)/dev.stamp  ## Format and mend what ruff can
 docs: $(VENV)/dev.stamp  ## Write the generated pages anew
 	$(BIN)/headrace settings --write
 
+manifests: $(VENV)/dev.stamp  ## Write deploy/kubernetes and the chart's table of values anew
+	$(BIN)/python -m tests.deploy.generate
+
 lock: $(VENV)/dev.stamp  ## Renew the lock files: hashes, every platform, no index address
 	$(PIP) uv
-	$(LOCK) -o requirements.lock
-	$(LOCK) --extra embedded --extra models -o requirements-run.lock
-	$(LOCK) --extra dev -o requirements-dev.lock
+	$(LOCK) pyproject.toml -o requirements.lock
+	$(LOCK) pyproject.toml --extra embedded --extra models -o requirements-run.lock
+	$(LOCK) pyproject.toml --extra dev -o requirements-dev.lock
+	$(LOCK) --group load -o requirements-load.lock
+	$(LOCK) tests/deploy/requirements.in -o tests/deploy/requirements.lock
 
 LOCK = $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url \
-	--no-header --python-version 3.11 pyproject.toml
+	--no-header --python-version 3.11
 
 ci-tools:  ## System packages that some tests use (Debian); then HEADRACE_REQUIRE_TOOLS=1 makes them a must
 	apt-get update -qq
 	DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends pgbouncer > /dev/null
 
 clean:  ## Forget the virtual environment and all caches; .headrace, your data, stays
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(LOAD) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 
 help:
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
-		/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+		/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # Set-up: one environment; what is for development comes on top of what is for running.
 
@@ -86,3 +101,14 @@ $(VENV)/dev.stamp: requirements-dev.lock pyproject.toml | $(VENV)/run.stamp
 	@$(PIP) --no-deps --require-hashes -r requirements-dev.lock
 	@$(PIP) --no-deps --editable .
 	@touch $@ $(VENV)/run.stamp
+
+# The suite runs a load test too.
+test: $(LOAD)/load.stamp
+
+# Locust alone, in an environment of its own: its gevent must not come near the server.
+$(LOAD)/load.stamp: requirements-load.lock | python
+	@echo "installing what load tests need (once; half a minute)"
+	@$(PYTHON) -m venv $(LOAD)
+	@$(LOAD)/bin/python -m pip install --quiet --disable-pip-version-check \
+		--no-deps --require-hashes -r requirements-load.lock
+	@touch $@

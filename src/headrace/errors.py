@@ -7,6 +7,7 @@ given. Services raise these, ``headrace.edge`` renders them once as ``{"detail",
     ├── RequestError                   500  an error that one request is answered with
     │   ├── InvalidRequest             422
     │   │   └── MalformedJSON          422
+    │   ├── Unauthenticated            401
     │   ├── NotFound                   404
     │   │   ├── ThreadNotFound         404
     │   │   ├── RunNotFound            404
@@ -60,6 +61,13 @@ class MalformedJSON(InvalidRequest):
     """The request body is not valid JSON."""
 
     code = "malformed_json"
+
+
+class Unauthenticated(RequestError):
+    """Who calls is not known."""
+
+    status = 401
+    code = "unauthenticated"
 
 
 class NotFound(RequestError):

@@ -5,6 +5,7 @@ Top-level fields are ``HEADRACE_<NAME>``; grouped ones ``HEADRACE_<GROUP>__<NAME
 """
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, Self
@@ -15,6 +16,11 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 #: Where the database URL may come from when ``HEADRACE_DATABASE__URL`` is not set, in this order.
 DATABASE_URL_VARIABLES = ("HEADRACE_DATABASE__URL", "DATABASE_URL", "DATABASE_URI", "POSTGRES_URI")
 MIGRATION_URL_VARIABLES = ("HEADRACE_DATABASE__MIGRATION_URL", "MIGRATION_DATABASE_URL")
+
+
+#: What nobody guesses in a hurry.
+MIN_API_KEY_LENGTH = 16
+_PLAIN_KEY = re.compile(r"[!-~]+")
 
 
 class _Group(BaseModel):
@@ -181,6 +187,16 @@ class Settings(BaseSettings):
     chat_graph: str = Field(
         "", description="Graph behind /chat; default `chat`, else the first of the manifest."
     )
+    api_keys: SecretStr | None = Field(
+        None,
+        description="Keys, separated by commas, of which callers send one as `x-api-key`;"
+        " `openssl rand -hex 24` makes one.",
+    )
+    auth: Literal["auto", "none"] = Field(
+        "auto",
+        description="`auto`: without keys only a loopback address is served; `none`: any address"
+        " without keys, because something in front asks for them.",
+    )
     runtime_dir: Path | None = Field(
         None, description="Status slots and metric files of the pod; set by `headrace serve`."
     )
@@ -188,6 +204,24 @@ class Settings(BaseSettings):
     server: ServerSettings = Field(default_factory=ServerSettings)
     worker: WorkerSettings = Field(default_factory=WorkerSettings)
     observability: ObservabilitySettings = Field(default_factory=ObservabilitySettings)
+
+    @property
+    def accepted_api_keys(self) -> tuple[str, ...]:
+        """The keys, one by one; none when callers need no key."""
+        given = self.api_keys.get_secret_value() if self.api_keys else ""
+        return tuple(key for part in given.split(",") if (key := part.strip()))
+
+    @model_validator(mode="after")
+    def _keys_that_keep_something_out(self) -> Self:
+        keys = self.accepted_api_keys
+        if any(len(key) < MIN_API_KEY_LENGTH or not _PLAIN_KEY.fullmatch(key) for key in keys):
+            raise ValueError(
+                f"each key of api_keys needs {MIN_API_KEY_LENGTH} characters or more, all of them"
+                " printable ASCII without spaces; `openssl rand -hex 24` makes one"
+            )
+        if keys and self.auth == "none":
+            raise ValueError("auth is none, but there are api_keys; unset one of them")
+        return self
 
     @model_validator(mode="after")
     def _database_url_from_usual_names(self) -> Self:

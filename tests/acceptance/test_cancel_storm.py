@@ -10,7 +10,7 @@ import pytest
 from tests.support.live import live_server
 from tests.support.processes import wait_until
 
-pytestmark = pytest.mark.acceptance
+pytestmark = [pytest.mark.acceptance, pytest.mark.alone]
 
 CLIENTS = 200
 
@@ -31,22 +31,25 @@ async def test_a_storm_of_clients_that_hang_up_leaves_the_pool_whole(
         limits = httpx.Limits(max_connections=None)
         started = 0
 
-        async def hang_up(client: httpx.AsyncClient, seconds: float) -> None:
+        async def hang_up(client: httpx.AsyncClient, *, early: bool) -> None:
+            """In the middle of the run; early ones while it is being started, or before."""
             nonlocal started
+            seconds = chance.random()
             try:
                 async with (
-                    asyncio.timeout(seconds),
+                    asyncio.timeout(seconds if early else 60) as patience,
                     client.stream("POST", "/runs/stream", json=body) as response,
                 ):
                     started += response.status_code == 200
+                    patience.reschedule(asyncio.get_running_loop().time() + seconds)
                     async for _ in response.aiter_raw():
                         pass
             except (TimeoutError, httpx.HTTPError):
                 pass
 
-        async with httpx.AsyncClient(base_url=server.url, timeout=30, limits=limits) as client:
+        async with httpx.AsyncClient(base_url=server.url, timeout=60, limits=limits) as client:
             await asyncio.gather(
-                *[hang_up(client, 0.1 + chance.random() * 1.4) for _ in range(CLIENTS)]
+                *[hang_up(client, early=number % 4 == 0) for number in range(CLIENTS)]
             )
 
         def over() -> bool:
@@ -63,7 +66,7 @@ async def test_a_storm_of_clients_that_hang_up_leaves_the_pool_whole(
             busy = connection.execute("SELECT count(*) FROM threads WHERE status = 'busy'")
             assert busy.fetchone() == (0,)
         print(f"{CLIENTS} clients, {started} streams begun, runs: {statuses}")
-        assert sum(statuses.values()) > CLIENTS / 4
+        assert sum(statuses.values()) >= CLIENTS / 2
         if on_disconnect == "continue":
             assert set(statuses) == {"success"}
         else:

@@ -12,7 +12,7 @@ from headrace.lifecycle import Tasks
 from tests.support.live import live_server
 from tests.support.processes import wait_until
 
-pytestmark = pytest.mark.acceptance
+pytestmark = [pytest.mark.acceptance, pytest.mark.alone]
 
 RUN = {"assistant_id": "agent", "input": {"messages": [{"role": "user", "content": "hi"}]}}
 

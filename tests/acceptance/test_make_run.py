@@ -16,12 +16,14 @@ import pytest
 
 from tests.support.processes import free_port, wait_until
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.acceptance, pytest.mark.alone, pytest.mark.timeout(400)]
 
 CHECKOUT = Path(__file__).parents[2]
-NOT_COPIED = shutil.ignore_patterns(".venv", ".git", ".headrace", ".*_cache", "__pycache__")
+NOT_COPIED = shutil.ignore_patterns(
+    ".venv", ".tools", ".git", ".headrace", ".*_cache", "__pycache__"
+)
 #: Everything is installed anew: slow, and the registries are asked.
-COLD = bool(os.environ.get("HEADRACE_TEST_COLD"))
+COLD = bool(os.environ.get("TEST_COLD"))
 COLD_SECONDS, WARM_SECONDS = 120.0, 10.0
 
 

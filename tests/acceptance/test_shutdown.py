@@ -20,7 +20,7 @@ from headrace.lifecycle import Tasks
 from tests.support.live import GRAPHS, LiveServer, live_server
 from tests.support.processes import Prober, wait_until
 
-pytestmark = pytest.mark.acceptance
+pytestmark = [pytest.mark.acceptance, pytest.mark.alone]
 
 STREAMS = 20
 GRACE_SECONDS = 4.0

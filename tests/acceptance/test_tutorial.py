@@ -105,25 +105,27 @@ def test_relation_checkpoints_does_not_exist(tmp_path, empty_database_url):
 class TutorialServer(LiveServer):
     """The example under gunicorn; its app is the user's own, not ours."""
 
-    application = "after:app"
+    def start(self) -> None:
+        command = [sys.executable, "-m", "headrace", "serve", "--app", "after:app"]
+        with self.log_file.open("wb") as log:
+            self.master = subprocess.Popen(
+                command, env=self._environment, stdout=log, stderr=log, cwd=EXAMPLE
+            )
 
     def wait_up(self) -> None:
         wait_until(lambda: self.status("/docs") == 200, seconds=30)
 
 
 @contextmanager
-def tutorial_server(folder: Path, database_url: str, application: str, **environment: str):
+def tutorial_server(folder: Path, database_url: str):
     with openai_server() as model:
         server = TutorialServer(
             folder,
             database_url,
-            PYTHONPATH=os.pathsep.join([str(EXAMPLE), os.environ.get("PYTHONPATH", "")]),
             MODEL="openai:gpt-4o-mini",
             OPENAI_API_KEY="test",
             OPENAI_BASE_URL=model.url,
-            **environment,
         )
-        server.application = application
         server.start()
         try:
             server.wait_up()
@@ -157,7 +159,7 @@ def test_the_difference_is_at_most_fifteen_lines():
 
 
 def test_the_tutorials_server_on_headrace_under_two_processes(tmp_path, database_url):
-    with tutorial_server(tmp_path, database_url, "after:app") as server:
+    with tutorial_server(tmp_path, database_url) as server:
         wait_until(lambda: len(server.serving()) == 2)
         for turn in range(1, 4):
             assert ask(server, f"turn {turn}") == f"echo: turn {turn} ({2 * turn - 1} messages)"

@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.processes import ServerUnderTest, server, wait_until
 
-pytestmark = pytest.mark.acceptance
+pytestmark = [pytest.mark.acceptance, pytest.mark.alone]
 
 
 @pytest.fixture(scope="module")

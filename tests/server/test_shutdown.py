@@ -12,7 +12,7 @@ import pytest
 from headrace.lifecycle import Tasks
 from tests.support.processes import Prober, ServerUnderTest, read_stream, server, wait_until
 
-pytestmark = pytest.mark.acceptance
+pytestmark = [pytest.mark.acceptance, pytest.mark.alone]
 
 _STREAMS = 20
 

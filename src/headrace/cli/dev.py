@@ -10,27 +10,32 @@ from typing import Annotated
 
 import typer
 
-from headrace.cli.dev_server import DevServer, GraphCheck
+from headrace.cli.dev_server import DevServer
 from headrace.cli.first_screen import first_screen
-from headrace.cli.options import Config, Host, Port, Processes, settings_with
+from headrace.cli.graph_check import GraphCheck
+from headrace.cli.options import Config, Host, Port, Processes, read_dotenv, settings_with
 from headrace.cli.serve import (
     prepare_runtime_directory,
     refuse_missing_graphs,
+    refuse_open_door,
     refuse_taken_address,
     warn_about_unknown_variables,
 )
 from headrace.cli.signals import StopSignals
-from headrace.cli.target import manifest_for
+from headrace.cli.target import manifest_for, target_in
 from headrace.cli.workspace import Workspace
 from headrace.db.conninfo import connection_string
 from headrace.db.migrate import upgrade
 from headrace.db.pool import probe
 from headrace.embedded.launcher import EmbeddedPostgres
+from headrace.graphs.manifest import find_manifest
 from headrace.settings import Settings, set_environment
 
 Target = Annotated[
     str | None,
-    typer.Argument(help="graph.py:builder, or a langgraph.json; default: ./langgraph.json."),
+    typer.Argument(
+        help="graph.py:builder, or a langgraph.json; default: ./langgraph.json, else ./graph.py."
+    ),
 ]
 
 
@@ -45,14 +50,18 @@ def dev(
     with ExitStack() as stack:
         signals = stack.enter_context(StopSignals())
         workspace = stack.enter_context(Workspace(Path.cwd() / ".headrace"))
+        read_dotenv(Path.cwd())
+        if target is None and config is None and Settings().config is None:
+            target = target_in(Path.cwd())
         if target is not None:
             config = manifest_for(target, workspace.folder)
         settings = settings_with(host=host, port=port, processes=processes, config=config)
         warn_about_unknown_variables()
         workspace.stop_leftover_server()
+        refuse_open_door(settings)
         refuse_taken_address(settings)
         refuse_missing_graphs(settings)
-        check = stack.enter_context(GraphCheck())
+        check = stack.enter_context(GraphCheck()) if _may_fail(settings) else None
         code = _run(settings, workspace, signals, stack, check)
     if code:
         raise typer.Exit(code)
@@ -63,7 +72,7 @@ def _run(
     workspace: Workspace,
     signals: StopSignals,
     stack: ExitStack,
-    check: GraphCheck,
+    check: GraphCheck | None,
 ) -> int:
     """Start all of it, wait for the end; the exit code. ``stack`` stops what was started."""
     embedded = None
@@ -76,7 +85,7 @@ def _run(
     revision = upgrade(settings.database)
     if signals.received:
         return 0
-    if not check.passed():
+    if check is not None and not check.passed():
         return 1
     set_environment({"HEADRACE_RUNTIME_DIR": str(settings.runtime_dir or workspace.runtime)})
     settings = Settings()
@@ -90,10 +99,15 @@ def _run(
             embedded=embedded,
             revision=revision,
             graphs=_graphs(server),
-            built_in=settings.config is None and not Path("langgraph.json").exists(),
+            built_in=find_manifest(settings) is None,
         )
         typer.echo(screen)
     return server.wait_end()
+
+
+def _may_fail(settings: Settings) -> bool:
+    """Whether there is anything of the user's to check: the built-in graph alone always loads."""
+    return bool(settings.model) or find_manifest(settings) is not None
 
 
 def _with_embedded_postgres(workspace: Workspace, stack: ExitStack) -> Settings:

@@ -1,4 +1,4 @@
-"""The processes that ``headrace dev`` starts: the check of the graphs, and the server."""
+"""The server that ``headrace dev`` starts: its process, its readiness, its end."""
 
 import contextlib
 import http.client
@@ -8,11 +8,13 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any, Self
 
 import typer
 
 from headrace.cli.signals import StopSignals
+from headrace.cli.watch import Reloader
 from headrace.cli.workspace import Workspace
 from headrace.server.gunicorn import arguments
 from headrace.settings import Settings
@@ -24,26 +26,6 @@ _REQUEST_TIMEOUT_SECONDS = 5.0
 _KILL_MARGIN_SECONDS = 10.0
 
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - read, not bound
-
-
-class GraphCheck:
-    """Loads the graphs while Postgres starts; says itself what it does not like."""
-
-    def __enter__(self) -> Self:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "headrace.cli.graph_check"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-        )
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._process.kill()
-        self._process.wait()
-
-    def passed(self) -> bool:
-        """Wait for it to end."""
-        return self._process.wait() == 0
 
 
 class DevServer:
@@ -86,12 +68,17 @@ class DevServer:
     def wait_end(self) -> int:
         """Wait until the server ends by itself, and return its exit code; or stop it when asked.
 
-        A server stopped on request counts as 0.
+        A server stopped on request counts as 0. Meanwhile saved code is put in place.
         """
-        while not self._signals.received:
-            if not self._running():
-                return self._exit_code()
-            time.sleep(_POLL_SECONDS)
+        reloader = Reloader(Path.cwd(), self._reload)
+        try:
+            while not self._signals.received:
+                if not self._running():
+                    return self._exit_code()
+                reloader.step()
+                time.sleep(_POLL_SECONDS)
+        finally:
+            reloader.stop()
         self._stop()
         return 0
 
@@ -102,9 +89,20 @@ class DevServer:
         )
         with contextlib.closing(connection):
             data = None if body is None else json.dumps(body)
-            connection.request(method, path, data, {"Content-Type": "application/json"})
+            connection.request(method, path, data, self._headers())
             response = connection.getresponse()
             return response.status, json.loads(response.read())
+
+    def _reload(self) -> None:
+        """New processes with the code as it is now; the old ones finish what they do."""
+        assert self._process is not None
+        typer.echo("reloading")
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(signal.SIGHUP)
+
+    def _headers(self) -> dict[str, str]:
+        keys = self._settings.accepted_api_keys
+        return {"Content-Type": "application/json", **({"x-api-key": keys[0]} if keys else {})}
 
     def _stop(self) -> None:
         assert self._process is not None

@@ -43,12 +43,14 @@ def first_screen(
             "try:",
         ]
     )
-    return "\n".join([line, *(_curl(url, *message) for message in _MESSAGES)])
+    # The key itself is not shown: screens are shared.
+    key = " -H 'x-api-key: YOUR-KEY'" if settings.accepted_api_keys else ""
+    return "\n".join([line, *(_curl(url, key, *message) for message in _MESSAGES)])
 
 
-def _curl(url: str, message: str, thread: str) -> str:
+def _curl(url: str, key: str, message: str, thread: str) -> str:
     body = f'{{"message": "{message}", "thread_id": "{thread}", "user_id": "ada"}}'
-    return f"  curl -s {url}/chat -H 'Content-Type: application/json' -d '{body}'"
+    return f"  curl -s {url}/chat{key} -H 'Content-Type: application/json' -d '{body}'"
 
 
 def _database(settings: Settings) -> str:

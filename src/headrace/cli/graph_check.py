@@ -1,31 +1,34 @@
-"""Loads the graphs as a server would, without a server and its database; a process of its own.
+"""The check of the graphs, in a process of its own: user code, and LangGraph's slow import."""
 
-``headrace dev`` runs it beside the start of Postgres, so that a graph that cannot be served is
-refused at once. It is no command: the ``headrace`` command would import LangGraph for nothing.
-"""
-
-import asyncio
+import subprocess
 import sys
-
-from langgraph.checkpoint.memory import InMemorySaver
-from langgraph.store.memory import InMemoryStore
-
-from headrace.errors import StartupRefusal
-from headrace.graphs.registry import GraphRegistry
-from headrace.graphs.sources import sources_from
-from headrace.settings import Settings
+from typing import Self
 
 
-async def check(settings: Settings) -> None:
-    """:raises StartupRefusal: as the server would."""
-    registry = await GraphRegistry.open(
-        sources_from(settings), checkpointer=InMemorySaver(), store=InMemoryStore()
-    )
-    await registry.close()
+class GraphCheck:
+    """Under way from the start; says itself, on stderr, what it does not like."""
 
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "headrace.graphs.check"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+        )
 
-if __name__ == "__main__":
-    try:
-        asyncio.run(check(Settings()))
-    except StartupRefusal as refusal:
-        sys.exit(str(refusal))
+    @property
+    def ended(self) -> bool:
+        return self._process.poll() is not None
+
+    def passed(self) -> bool:
+        """Wait for its end."""
+        return self._process.wait() == 0
+
+    def stop(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()

@@ -4,14 +4,22 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from dotenv import dotenv_values
 
 from headrace.graphs.manifest import apply_environment, find_manifest
-from headrace.settings import Settings, set_environment
+from headrace.settings import Settings, environment, set_environment
 
 Host = Annotated[str | None, typer.Option(help="Address to listen on (HEADRACE_HOST).")]
 Port = Annotated[int | None, typer.Option(help="Port to listen on (HEADRACE_PORT).")]
 Processes = Annotated[int | None, typer.Option(help="Server processes (HEADRACE_PROCESSES).")]
 Config = Annotated[Path | None, typer.Option(help="Path of langgraph.json (HEADRACE_CONFIG).")]
+
+
+def read_dotenv(folder: Path) -> None:
+    """Set what the folder's ``.env`` says and the environment does not."""
+    present = environment()
+    values = dotenv_values(folder / ".env").items()
+    set_environment({name: value for name, value in values if value and name not in present})
 
 
 def settings_with(

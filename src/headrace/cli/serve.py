@@ -9,7 +9,9 @@ import os
 import socket
 import sys
 import tempfile
+from ipaddress import ip_address
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -20,26 +22,60 @@ from headrace.graphs.manifest import find_manifest, refuse_missing_files
 from headrace.server.gunicorn import arguments
 from headrace.settings import Settings, set_environment, unknown_variables
 
+App = Annotated[
+    str | None,
+    typer.Option(
+        help="module:app of your own that uses headrace.lifespan, instead of headrace's server."
+    ),
+]
+
 
 def serve(
-    host: Host = None, port: Port = None, processes: Processes = None, config: Config = None
+    host: Host = None,
+    port: Port = None,
+    processes: Processes = None,
+    config: Config = None,
+    app: App = None,
 ) -> None:
     """Serve the graphs of langgraph.json from the database of DATABASE_URL."""
     settings = settings_with(host=host, port=port, processes=processes, config=config)
     warn_about_unknown_variables()
+    refuse_open_door(settings)
     refuse_taken_address(settings)
-    refuse_missing_graphs(settings)
+    if app is None:
+        refuse_missing_graphs(settings)
     refuse_unfit_schema(settings)
     prepare_runtime_directory(settings)
+    command = [sys.executable, "-m", "gunicorn", *arguments(settings, application=app)]
     sys.stdout.flush()
-    os.execv(  # noqa: S606 - our own arguments, no shell
-        sys.executable, [sys.executable, "-m", "gunicorn", *arguments(settings)]
-    )
+    os.execv(sys.executable, command)  # noqa: S606 - our own arguments, no shell
 
 
 def warn_about_unknown_variables() -> None:
     for name in unknown_variables():
         typer.echo(f"warning: no setting reads {name}; is it a typing error?", err=True)
+
+
+def refuse_open_door(settings: Settings) -> None:
+    """:raises StartupRefusal: HR205 when strangers could reach it and nobody is asked for a key."""
+    if settings.accepted_api_keys or settings.auth == "none" or _is_loopback(settings.host):
+        return
+    raise StartupRefusal(
+        "HR205",
+        where=f"{settings.host}:{settings.port}",
+        what="other machines can reach this address, and no caller needs a key",
+        remedy="Set HEADRACE_API_KEYS (`openssl rand -hex 24` makes a key), or HEADRACE_AUTH=none"
+        " where something in front of it asks who calls.",
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    """Whether every address of ``host`` is this machine's own; an unknown one is not."""
+    try:
+        found = socket.getaddrinfo(host or "0.0.0.0", None, type=socket.SOCK_STREAM)  # noqa: S104
+    except OSError:
+        return False
+    return all(ip_address(str(entry[4][0]).partition("%")[0]).is_loopback for entry in found)
 
 
 def refuse_missing_graphs(settings: Settings) -> None:

@@ -1,12 +1,59 @@
 """What ``headrace dev <target>`` points at: a manifest, or one graph for which one is written."""
 
+import ast
 import json
 from pathlib import Path
 
 import typer
 
+from headrace.errors import StartupRefusal
+from headrace.graphs.manifest import DEFAULT_NAME
+
 #: What LangGraph's own clients ask for when nothing else is said.
 _GRAPH_ID = "agent"
+
+
+#: What a graph is called where nobody is told otherwise, best guess first.
+_USUAL_NAMES = ("graph", "builder", "agent", "app", "workflow", "make_graph")
+
+
+def target_in(folder: Path) -> str | None:
+    """The graph of a folder without a manifest that has a ``graph.py``; None when it has none.
+
+    :raises StartupRefusal: HR101 when nothing in it is called like a graph.
+    """
+    file = folder / "graph.py"
+    if (folder / DEFAULT_NAME).exists() or not file.is_file():
+        return None
+    names = _names_at_top(file)
+    for name in _USUAL_NAMES:
+        if name in names:
+            return f"graph.py:{name}"
+    raise StartupRefusal(
+        "HR101",
+        where="graph.py",
+        what=f"nothing in it is called {', '.join(_USUAL_NAMES[:-1])} or {_USUAL_NAMES[-1]}",
+        remedy="Name your graph: headrace dev graph.py:NAME.",
+    )
+
+
+def _names_at_top(file: Path) -> set[str]:
+    """What a module binds, read without running it; nothing when it is no Python."""
+    try:
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+    except (SyntaxError, ValueError):
+        return set(_USUAL_NAMES[:1])  # its import will say what is wrong with it
+    names = set()
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Assign):
+            names |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            names.add(node.target.id)
+        elif isinstance(node, ast.ImportFrom | ast.Import):
+            names |= {alias.asname or alias.name for alias in node.names}
+    return names
 
 
 def manifest_for(target: str, workspace: Path) -> Path:

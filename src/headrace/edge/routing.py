@@ -5,7 +5,7 @@ app, whose exception handlers stay untouched.
 """
 
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, ClassVar
 
 import structlog
 from fastapi import APIRouter, Request, Response
@@ -13,9 +13,10 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
+from headrace.auth.api_keys import HEADER
 from headrace.db.faults import translated_faults
 from headrace.edge.requests import JSONRequest
-from headrace.errors import InvalidRequest, RequestError
+from headrace.errors import InvalidRequest, RequestError, Unauthenticated
 from headrace.events.encoding import encode_json
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
@@ -28,6 +29,8 @@ def error_response(error: RequestError) -> Response:
     headers = {}
     if error.retry_after_seconds is not None:
         headers["Retry-After"] = str(error.retry_after_seconds)
+    if isinstance(error, Unauthenticated):
+        headers["WWW-Authenticate"] = f'ApiKey header="{HEADER}"'
     return Response(
         encode_json({"detail": error.message, "code": error.code}),
         status_code=error.status,
@@ -49,7 +52,10 @@ def validation_message(error: RequestValidationError, content_type: str | None) 
 
 
 class HeadraceRoute(APIRoute):
-    """Parses strictly, answers faults in one form, logs what nobody foresaw."""
+    """Asks for the key, parses strictly, answers faults in one form, logs what nobody foresaw."""
+
+    #: Whether it answers without a key.
+    public: ClassVar[bool] = False
 
     def get_route_handler(self) -> Handler:
         inner = super().get_route_handler()
@@ -60,6 +66,9 @@ class HeadraceRoute(APIRoute):
             if state is not None:
                 strict.max_body_bytes = state.settings.server.max_body_bytes
             try:
+                if state is not None and not self.public:
+                    # Before the body is read: a stranger is not worth that.
+                    state.api_keys.check(request.headers.get(HEADER))
                 with translated_faults():
                     return await inner(strict)
             except RequestError as error:
@@ -79,6 +88,13 @@ class HeadraceRoute(APIRoute):
         return handle
 
 
-def new_router(*, tag: str) -> APIRouter:
+class PublicRoute(HeadraceRoute):
+    """Answers without a key too: what clients and probes ask before they have one."""
+
+    public = True
+
+
+def new_router(*, tag: str, public: bool = False) -> APIRouter:
     """A router for one room's endpoints."""
-    return APIRouter(route_class=HeadraceRoute, tags=[tag], strict_content_type=False)
+    route_class = PublicRoute if public else HeadraceRoute
+    return APIRouter(route_class=route_class, tags=[tag], strict_content_type=False)

@@ -29,13 +29,17 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     """The app that ``headrace serve`` runs; opens nothing before its lifespan."""
     chosen = settings or Settings()
     configure_logging(chosen.observability)
+    closed = bool(chosen.accepted_api_keys)
     app = FastAPI(
         title="headrace",
         version=version("headrace"),
         summary="LangGraph agents over HTTP",
         lifespan=lifespan(settings=chosen),
+        openapi_url=None if closed else "/openapi.json",
     )
     app.include_router(build_router())
+    if closed:
+        app.include_router(meta.schema_router)
     app.add_middleware(Middleware)
     add_error_handlers(app)
     return app

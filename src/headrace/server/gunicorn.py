@@ -12,8 +12,11 @@ from headrace.settings import Settings
 APPLICATION = "headrace.server.app:create_app()"
 
 
-def arguments(settings: Settings, *, application: str = APPLICATION) -> list[str]:
-    """gunicorn's arguments, without the program's name; the application comes last."""
+def arguments(settings: Settings, *, application: str | None = None) -> list[str]:
+    """gunicorn's arguments, without the program's name.
+
+    :param application: what to serve, like ``module:app``; default: headrace's own server.
+    """
     server = settings.server
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     return [
@@ -29,7 +32,7 @@ def arguments(settings: Settings, *, application: str = APPLICATION) -> list[str
         f"--forwarded-allow-ips={server.forwarded_allow_ips}",
         # Not needed, and a file in a home directory that a container may not have.
         "--no-control-socket",
-        application,
+        application or APPLICATION,
     ]
 
 

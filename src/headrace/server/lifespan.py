@@ -14,6 +14,7 @@ import structlog
 
 from headrace.assistants.repository import AssistantRepository
 from headrace.assistants.service import AssistantService
+from headrace.auth.api_keys import ApiKeys
 from headrace.chat.service import ChatService, chat_graph
 from headrace.checkpoints.saver import Saver
 from headrace.checkpoints.store import Store
@@ -147,6 +148,7 @@ async def serving(settings: Settings, sources: list[GraphSource]) -> AsyncIterat
             runs=runs,
             chat=ChatService(runs, chat_graph(registry.ids(), settings.chat_graph)),
             health=health,
+            api_keys=ApiKeys(settings.accepted_api_keys),
             worker=worker,
             drain=drain,
         )

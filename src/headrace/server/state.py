@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from headrace.assistants.service import AssistantService
+from headrace.auth.api_keys import ApiKeys
 from headrace.chat.service import ChatService
 from headrace.checkpoints.saver import Saver
 from headrace.checkpoints.store import Store
@@ -32,6 +33,7 @@ class State:
     runs: RunService
     chat: ChatService
     health: HealthService
+    api_keys: ApiKeys
     worker: Worker
     #: Awaited by the server process before it closes its sockets.
     drain: Drain

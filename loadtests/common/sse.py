@@ -1,0 +1,84 @@
+"""A stream is two figures: time to its first event, and time to its end.
+
+Locust measures a streamed response until its headers are there, which tells nothing. Here each
+stream gives an entry "<name> first event" and an entry "<name> end", both of type SSE. Whatever is
+wrong with a stream is a failure of its end, so each stream counts once there.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from locust.contrib.fasthttp import FAILURE_EXCEPTIONS, FastHttpUser, FastResponse
+
+from loadtests.common.events import Event, StreamFailed, read_events, require_end
+
+#: Compressed events would sit in the compressor.
+_HEADERS = {"Accept": "text/event-stream", "Accept-Encoding": "identity"}
+
+Check = Callable[[Sequence[Event]], None]
+
+
+def follow(user: FastHttpUser, path: str, body: dict[str, Any], *, name: str, check: Check) -> bool:
+    """POST ``body``, read the stream to its end, and measure both; whether all was well.
+
+    ``check`` gets the events of a stream that ended, and raises StreamFailed when they are wrong.
+    """
+    entry = _Entry(user, name)
+    events: list[Event] = []
+    try:
+        for event in read_events(_lines(_opened(user, path, body))):
+            if not events:
+                entry.fire("first event")
+            events.append(event)
+        require_end(events)
+        check(events)
+    except (StreamFailed, *FAILURE_EXCEPTIONS) as error:
+        entry.fire("end", error)
+        return False
+    entry.fire("end")
+    return True
+
+
+class _Entry:
+    """The clock of one stream, and where it is written down."""
+
+    def __init__(self, user: FastHttpUser, name: str) -> None:
+        self._user = user
+        self._name = name
+        self._started_at = time.time()
+        self._started = time.perf_counter()
+
+    def fire(self, what: str, error: BaseException | None = None) -> None:
+        self._user.environment.events.request.fire(
+            request_type="SSE",
+            name=f"{self._name} {what}",
+            response_time=(time.perf_counter() - self._started) * 1000,
+            response_length=0,
+            response=None,
+            context=self._user.context(),
+            exception=error,
+            start_time=self._started_at,
+            url=self._name,
+        )
+
+
+def _opened(user: FastHttpUser, path: str, body: dict[str, Any]) -> FastResponse:
+    # Caught and never entered: Locust writes down no entry of its own.
+    response = user.client.post(
+        path, json=body, headers=_HEADERS, stream=True, catch_response=True, allow_redirects=False
+    )
+    if response.status_code == 0:
+        response.raise_for_status()
+    if response.status_code != 200:
+        raise StreamFailed(f"HTTP {response.status_code}: {(response.text or '')[:200]}")
+    if not (response.headers.get("content-type") or "").startswith("text/event-stream"):
+        raise StreamFailed(f"no event stream but {response.headers.get('content-type')}")
+    return response
+
+
+def _lines(response: FastResponse) -> Iterator[bytes]:
+    """Line by line as they arrive; Locust's own iter_lines waits until 1024 bytes are there."""
+    source = response.stream
+    while line := source.readline(b"\n"):
+        yield bytes(line)

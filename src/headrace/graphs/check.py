@@ -1,0 +1,31 @@
+"""Loads the graphs as a server would, without a server and its database; a process of its own.
+
+``headrace dev`` runs it (``python -m headrace.graphs.check``) beside the start of Postgres, so that
+a graph that cannot be served is refused at once, and again before it reloads.
+"""
+
+import asyncio
+import sys
+
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.store.memory import InMemoryStore
+
+from headrace.errors import StartupRefusal
+from headrace.graphs.registry import GraphRegistry
+from headrace.graphs.sources import sources_from
+from headrace.settings import Settings
+
+
+async def check(settings: Settings) -> None:
+    """:raises StartupRefusal: as the server would."""
+    registry = await GraphRegistry.open(
+        sources_from(settings), checkpointer=InMemorySaver(), store=InMemoryStore()
+    )
+    await registry.close()
+
+
+if __name__ == "__main__":
+    try:
+        asyncio.run(check(Settings()))
+    except StartupRefusal as refusal:
+        sys.exit(str(refusal))

@@ -1,0 +1,120 @@
+"""``headrace init`` and ``headrace dev`` in somebody's folder: a first reply, a save, a mistake."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.support.processes import free_port, wait_until
+
+pytestmark = [pytest.mark.acceptance, pytest.mark.alone]
+
+ANSWER = 'f"You said: {state'
+
+
+class Dev:
+    """``headrace dev`` in a folder."""
+
+    def __init__(self, folder: Path, *arguments: str, **environment: str) -> None:
+        port = free_port()
+        self.url = f"http://127.0.0.1:{port}"
+        self._log = folder.with_suffix(".log")
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "headrace", "dev", f"--port={port}", *arguments],
+                cwd=folder,
+                env={**os.environ, **environment},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text()
+
+    def __enter__(self) -> "Dev":
+        wait_until(lambda: " · try:" in self.log or self._process.poll() is not None, seconds=30)
+        assert self._process.poll() is None, self.log
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.send_signal(signal.SIGINT)
+        assert self._process.wait(60) == 0, self.log
+
+    def say(self, message: str) -> str:
+        response = httpx.post(f"{self.url}/chat", json={"message": message}, timeout=20)
+        assert response.status_code == 200, response.text
+        reply: str = response.json()["reply"]
+        return reply
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A project that ``headrace init`` made."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    init(folder)
+    return folder
+
+
+def init(folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "headrace", "init"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+
+
+def test_init_writes_twelve_lines_and_touches_nothing(folder):
+    assert len((folder / "graph.py").read_text().splitlines()) == 12
+    (folder / "graph.py").write_text("mine")
+    again = init(folder)
+    assert again.returncode == 1
+    assert again.stderr.startswith("HR206 ")
+    assert (folder / "graph.py").read_text() == "mine"
+
+
+def test_a_save_is_put_in_place_and_a_mistake_is_not(folder):
+    graph = folder / "graph.py"
+    first = graph.read_text()
+    with Dev(folder) as dev:
+        assert dev.say("hi") == "You said: hi"
+
+        graph.write_text(first.replace(ANSWER, 'f"You wrote: {state'))
+        wait_until(lambda: dev.say("hi") == "You wrote: hi", seconds=20)
+
+        graph.write_text("import nothing_of_this_name\n")
+        wait_until(lambda: "what was there before goes on" in dev.log, seconds=20)
+        assert "HR105 graph 'agent' (./graph.py:builder)" in dev.log
+        assert dev.say("hi") == "You wrote: hi"
+
+        graph.write_text(first)
+        wait_until(lambda: dev.say("hi") == "You said: hi", seconds=20)
+
+
+def test_a_graph_file_alone_and_the_folders_environment(folder):
+    (folder / "langgraph.json").unlink()
+    graph = folder / "graph.py"
+    text = graph.read_text().replace(ANSWER, "f\"{os.environ['GREETING']}: {state")
+    graph.write_text(f"import os\n{text}")
+    (folder / ".env").write_text("GREETING=from the file\nHEADRACE_PROCESSES=1\n")
+    with Dev(folder) as dev:
+        assert "1 processes x pool 10" in dev.log
+        assert dev.say("hi") == "from the file: hi"
+
+
+def test_a_key_is_asked_for_when_there_is_one(folder):
+    key = "a-key-of-this-test-0001"
+    with Dev(folder, HEADRACE_API_KEYS=key) as dev:
+        assert "graphs: agent" in dev.log
+        assert "-H 'x-api-key: " in dev.log
+        assert key not in dev.log
+        assert httpx.post(f"{dev.url}/chat", json={"message": "hi"}).status_code == 401

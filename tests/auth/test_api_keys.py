@@ -1,0 +1,55 @@
+"""Keys: who is let in, what settings make of them, and that they are told to nobody."""
+
+import pytest
+from pydantic import ValidationError
+
+from headrace.auth.api_keys import ApiKeys
+from headrace.errors import Unauthenticated
+from headrace.settings import Settings
+
+KEY, OTHER = "k" * 24, "o" * 24
+
+
+def test_without_keys_everyone_is_let_in():
+    ApiKeys([]).check(None)
+    ApiKeys([]).check("anything")
+
+
+def test_each_of_several_keys_opens():
+    keys = ApiKeys([KEY, OTHER])
+    keys.check(KEY)
+    keys.check(OTHER)
+
+
+@pytest.mark.parametrize("presented", [None, "", KEY[:-1], KEY + "k", KEY.upper(), "ü\udcff"])
+def test_nothing_else_opens(presented):
+    with pytest.raises(Unauthenticated, match="x-api-key"):
+        ApiKeys([KEY]).check(presented)
+
+
+def test_keys_come_separated_by_commas(monkeypatch):
+    monkeypatch.setenv("HEADRACE_API_KEYS", f" {KEY}, {OTHER},")
+    assert Settings().accepted_api_keys == (KEY, OTHER)
+    assert KEY not in repr(Settings())
+
+
+def test_no_key_is_no_key(monkeypatch):
+    assert Settings().accepted_api_keys == ()
+    monkeypatch.setenv("HEADRACE_API_KEYS", "")
+    assert Settings().accepted_api_keys == ()
+
+
+@pytest.mark.parametrize("key", ["short", "with a space in the middle", "kürzel-und-mehr-zeichen"])
+def test_a_key_that_keeps_nobody_out_is_refused_and_not_repeated(monkeypatch, key):
+    monkeypatch.setenv("HEADRACE_API_KEYS", f"{KEY},{key}")
+    with pytest.raises(ValidationError, match="16 characters or more") as caught:
+        Settings()
+    said = caught.value.errors(include_input=False, include_url=False)
+    assert key not in str(said)
+
+
+def test_keys_and_no_authentication_contradict_each_other(monkeypatch):
+    monkeypatch.setenv("HEADRACE_API_KEYS", KEY)
+    monkeypatch.setenv("HEADRACE_AUTH", "none")
+    with pytest.raises(ValidationError, match="unset one of them"):
+        Settings()

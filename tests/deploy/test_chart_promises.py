@@ -1,0 +1,230 @@
+"""What the chart and the server have agreed upon, and what an operator relies on."""
+
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headrace import settings
+from headrace.health.endpoints import router
+from headrace.settings import ServerSettings, Settings
+from tests.deploy.chart import Document, Rendered, names_used, render
+from tests.deploy.generate import PLAIN_VALUES
+from tests.deploy.tools import HERE
+
+SECRET, URL, FULL, OPEN = (
+    HERE / "values" / f"{name}.yaml" for name in ("secret", "url", "full", "open")
+)
+
+
+def known_settings() -> set[str]:
+    names = set()
+    for name, field in Settings.model_fields.items():
+        groups = getattr(field.annotation, "model_fields", None)
+        names |= {f"HEADRACE_{name}__{key}".upper() for key in groups or ()}
+        if groups is None:
+            names.add(f"HEADRACE_{name}".upper())
+    return names
+
+
+@pytest.mark.parametrize("values", [SECRET, URL, FULL, OPEN], ids=lambda path: path.stem)
+def test_every_variable_is_one_that_the_server_reads(helm4: Path, values: Path) -> None:
+    rendered = render(helm4, values)
+    kinds = ["Deployment", *(["Job"] if rendered.all("Job") else [])]
+    names = {name for kind in kinds for name in rendered.environment(kind)}
+    ours = {name for name in names if name.startswith("HEADRACE_")}
+    assert ours <= known_settings()
+    assert "HEADRACE_DATABASE__URL" in ours
+
+
+def test_the_server_takes_the_variables(helm4: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    environment = render(helm4, FULL).environment("Deployment")
+    for name, variable in environment.items():
+        monkeypatch.setenv(name, variable.get("value", "what-stands-in-a-secret"))
+    found = Settings()
+    assert (found.host, found.port, found.processes) == ("0.0.0.0", 8123, 4)
+    assert (found.database.pool_min, found.database.pool_max) == (1, 20)
+    assert found.server.graceful_timeout_seconds == 20 + 300 + 2 * 10 + 1
+    assert not settings.unknown_variables()
+
+
+@pytest.mark.parametrize(
+    ("pre_stop", "delay", "grace", "margin"), list(product((0, 7), (0, 9), (0, 120), (1, 6)))
+)
+def test_the_pod_lives_longer_than_the_servers_own_shutdown(
+    helm4: Path, pre_stop: int, delay: int, grace: int, margin: int
+) -> None:
+    shutdown: dict[str, Any] = {
+        "shutdown__preStopSeconds": pre_stop,
+        "shutdown__drainDelaySeconds": delay,
+        "shutdown__graceSeconds": grace,
+        "shutdown__marginSeconds": margin,
+    }
+    rendered = render(helm4, SECRET, **shutdown)
+    pod = rendered.pod("Deployment")
+    slept = pod["containers"][0].get("lifecycle", {"preStop": {"sleep": {"seconds": 0}}})
+    variables = rendered.environment("Deployment")
+    server = ServerSettings(
+        drain_delay_seconds=variables["HEADRACE_SERVER__DRAIN_DELAY_SECONDS"]["value"],
+        grace_seconds=variables["HEADRACE_SERVER__GRACE_SECONDS"]["value"],
+        shutdown_margin_seconds=variables["HEADRACE_SERVER__SHUTDOWN_MARGIN_SECONDS"]["value"],
+    )
+    assert slept["preStop"]["sleep"]["seconds"] == pre_stop
+    assert (
+        pod["terminationGracePeriodSeconds"]
+        == pre_stop + server.graceful_timeout_seconds + 5
+        > pre_stop + delay + grace + 2 * margin
+    )
+
+
+def test_probes_ask_what_the_server_answers(helm4: Path) -> None:
+    (container,) = render(helm4, SECRET).pod("Deployment")["containers"]
+    asked = {
+        probe: container[f"{probe}Probe"]["httpGet"]["path"]
+        for probe in ("startup", "liveness", "readiness")
+    }
+    assert asked == {"startup": "/startupz", "liveness": "/livez", "readiness": "/readyz"}
+    answered = {getattr(route, "path", None) for route in router.routes}
+    assert {*asked.values(), "/metrics"} <= answered
+    assert container["ports"] == [{"name": "http", "containerPort": 8123}]
+
+
+def test_gunicorn_replaces_a_silent_process_before_the_kubelet_ends_the_pod(helm4: Path) -> None:
+    (container,) = render(helm4, SECRET).pod("Deployment")["containers"]
+    liveness = container["livenessProbe"]
+    patience = liveness["periodSeconds"] * liveness["failureThreshold"]
+    assert patience > ServerSettings().process_timeout_seconds
+
+
+def hooks(rendered: Rendered) -> list[Document]:
+    return [d for d in rendered.documents if "helm.sh/hook" in annotations(d)]
+
+
+def annotations(document: Document) -> dict[str, str]:
+    found: dict[str, str] = document["metadata"].get("annotations", {})
+    return found
+
+
+@pytest.mark.parametrize("values", [SECRET, URL, FULL], ids=lambda path: path.stem)
+def test_the_migration_needs_nothing_that_comes_after_it(helm4: Path, values: Path) -> None:
+    """A hook that waits for an object of its own release waits for ever."""
+    rendered = render(helm4, values)
+    before = {}
+    for hook in hooks(rendered):
+        assert annotations(hook)["helm.sh/hook"] == "pre-install,pre-upgrade"
+        deleted = annotations(hook)["helm.sh/hook-delete-policy"]
+        assert deleted == "before-hook-creation,hook-succeeded"
+        weight = int(annotations(hook)["helm.sh/hook-weight"])
+        before[hook["kind"], hook["metadata"]["name"]] = weight
+    later = {(d["kind"], d["metadata"]["name"]) for d in rendered.documents} - set(before)
+    job = rendered.one("Job")
+    used = names_used(job["spec"])
+    assert used
+    assert not used & later
+    own = before["Job", job["metadata"]["name"]]
+    assert all(before[name] < own for name in used & set(before))
+    assert {"activeDeadlineSeconds", "backoffLimit"} <= set(job["spec"])
+
+
+def test_the_deployment_needs_no_hook(helm4: Path) -> None:
+    """Hooks are deleted once they have succeeded."""
+    rendered = render(helm4, URL)
+    gone = {(d["kind"], d["metadata"]["name"]) for d in hooks(rendered)}
+    assert ("Secret", "my-headrace-migration") in gone
+    assert not names_used(rendered.one("Deployment")) & gone
+
+
+def test_migrations_go_past_the_pooler(helm4: Path) -> None:
+    rendered = render(helm4, URL)
+    assert "HEADRACE_DATABASE__MIGRATION_URL" in rendered.environment("Job")
+    assert "HEADRACE_DATABASE__MIGRATION_URL" not in rendered.environment("Deployment")
+
+
+def test_a_plain_job_has_a_new_name_for_a_new_pod(helm4: Path) -> None:
+    first, same, other = (
+        render(helm4, PLAIN_VALUES, image__tag=tag).one("Job") for tag in ("1", "1", "2")
+    )
+    assert first == same
+    assert first["metadata"]["name"] != other["metadata"]["name"]
+    assert not hooks(render(helm4, PLAIN_VALUES))
+
+
+def test_keys_unless_mode_none(helm4: Path) -> None:
+    keys, nobody = (render(helm4, path).environment("Deployment") for path in (SECRET, OPEN))
+    assert keys["HEADRACE_API_KEYS"]["valueFrom"]["secretKeyRef"] == {
+        "name": "my-headrace-api-keys",
+        "key": "api-keys",
+    }
+    assert "HEADRACE_AUTH" not in keys
+    assert nobody["HEADRACE_AUTH"] == {"name": "HEADRACE_AUTH", "value": "none"}
+    assert "HEADRACE_API_KEYS" not in nobody
+
+
+def test_each_installation_has_its_own_random_key(helm4: Path) -> None:
+    def key() -> Document:
+        secrets = render(helm4, SECRET).all("Secret")
+        (secret,) = (s for s in secrets if s["metadata"]["name"] == "my-headrace-api-keys")
+        assert annotations(secret)["helm.sh/resource-policy"] == "keep"
+        found: Document = secret["data"]
+        return found
+
+    assert key() != key()
+
+
+@pytest.mark.parametrize("kind", ["Deployment", "Job"])
+@pytest.mark.parametrize("values", [SECRET, FULL], ids=lambda path: path.stem)
+def test_pods_have_no_more_rights_than_they_need(helm4: Path, values: Path, kind: str) -> None:
+    pod = render(helm4, values).pod(kind)
+    (container,) = pod["containers"]
+    assert pod["automountServiceAccountToken"] is False
+    assert pod["enableServiceLinks"] is False, "a Service `headrace` would set HEADRACE_PORT"
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["runAsUser"] == 10001
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+
+
+def test_what_is_written_to_is_in_memory(helm4: Path) -> None:
+    rendered = render(helm4, SECRET)
+    pod = rendered.pod("Deployment")
+    mounts = {m["mountPath"]: m["name"] for m in pod["containers"][0]["volumeMounts"]}
+    volumes = {volume["name"]: volume for volume in pod["volumes"]}
+    runtime = rendered.environment("Deployment")["HEADRACE_RUNTIME_DIR"]["value"]
+    for path in (runtime, "/tmp"):
+        assert volumes[mounts[path]]["emptyDir"]["medium"] == "Memory"
+
+
+@pytest.mark.parametrize("values", [SECRET, FULL], ids=lambda path: path.stem)
+def test_the_migrations_pod_is_no_server(helm4: Path, values: Path) -> None:
+    """Neither the Service nor the disruption budget may count it."""
+    rendered = render(helm4, values)
+
+    def labels(kind: str) -> set[tuple[str, str]]:
+        return set(rendered.one(kind)["spec"]["template"]["metadata"]["labels"].items())
+
+    for selector in (
+        rendered.one("Service")["spec"]["selector"],
+        rendered.one("PodDisruptionBudget")["spec"]["selector"]["matchLabels"],
+        rendered.one("Deployment")["spec"]["selector"]["matchLabels"],
+    ):
+        assert set(selector.items()) <= labels("Deployment")
+        assert not set(selector.items()) <= labels("Job")
+
+
+def test_no_pod_is_taken_away_before_its_successor_is_ready(helm4: Path) -> None:
+    rolling = render(helm4, SECRET).one("Deployment")["spec"]["strategy"]["rollingUpdate"]
+    assert rolling["maxUnavailable"] == 0
+
+
+def test_a_new_database_url_replaces_the_pods(helm4: Path) -> None:
+    def template(**values: Any) -> Document:
+        found: Document = render(helm4, URL, **values).one("Deployment")["spec"]["template"]
+        return found
+
+    assert template() == template()
+    assert template() != template(database__url="postgresql://headrace:new@pooler/headrace")
