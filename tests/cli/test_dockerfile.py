@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 from headrace.cli.dockerfile import dockerfile_for
 from headrace.cli.main import app
 from headrace.errors import StartupRefusal
+from tests.deploy.tools import hadolint
 from tests.support.sources import ROOT
-from tests.support.tools import require_tool
 
 GOLDEN = Path(__file__).parent / "dockerfiles"
 
@@ -97,8 +97,7 @@ def test_our_own_is_labelled_with_this_release() -> None:
 
 
 def _lint(text: str) -> None:
-    hadolint = require_tool("hadolint")
-    done = subprocess.run([hadolint, "-"], input=text, capture_output=True, text=True)
+    done = subprocess.run([hadolint(), "-"], input=text, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
 
 
