@@ -78,7 +78,7 @@ def dockerfile_for(path: Path) -> str:
         _packages_may_come(),
         *_own_lines(manifest),
         _code(),
-        *_environment_file(manifest),
+        _secrets_stay_out(manifest),
         _install(manifest),
         *_other_name(path),
         "USER 10001:10001\n",
@@ -131,23 +131,27 @@ def _code() -> str:
     return "COPY . .\n"
 
 
-def _environment_file(manifest: ImageManifest) -> list[str]:
-    """An empty file for the one ``env`` names: the server looks for it, its values come at run."""
-    if not isinstance(manifest.env, str):
-        return []
-    file = _inside(manifest, manifest.env, what="env file")
-    sentence = (
-        f"{file} would be baked into the image: name it in .dockerignore,"
-        " and give its variables to the container"
-    )
+def _secrets_stay_out(manifest: ImageManifest) -> str:
+    """Of ``.env`` and the file that ``env`` names; the server looks for the latter, so it is empty.
+
+    ``headrace dev`` reads ``.env`` without being told to, so it may be there without a word of it.
+    """
+    named = None
+    if isinstance(manifest.env, str):
+        named = _inside(manifest, manifest.env, what="env file")
     lines = [
-        f"# {file} is NOT in the image: it holds secrets. Give its variables to the container, as",
-        f"# docker run --env-file {file} does. In its place is an empty file.",
-        f"RUN test ! -e {quote(file)} || {{ echo {quote(sentence)} >&2; exit 1; }} \\",
-        f"    && mkdir -p {quote(str(Path(file).parent))} && touch {quote(file)}",
-        "",
+        "# Secrets stay out of the image: give them to the container (docker run --env-file .env)."
     ]
-    return ["\n".join(lines)]
+    steps = []
+    for file in dict.fromkeys([".env", *filter(None, [named])]):
+        sentence = f"{file} would be baked into the image: name it in .dockerignore"
+        steps.append(f"test ! -e {quote(file)} || {{ echo {quote(sentence)} >&2; exit 1; }}")
+    if named is not None:
+        lines.append(
+            "# The server looks for the file that langgraph.json names: it finds an empty one."
+        )
+        steps.append(f"mkdir -p {quote(str(Path(named).parent))} && touch {quote(named)}")
+    return "\n".join([*lines, "RUN " + " \\\n    && ".join(steps), ""])
 
 
 def _install(manifest: ImageManifest) -> str:

@@ -19,9 +19,10 @@ RUN pip install --no-cache-dir pillow==12.0.0
 
 COPY . .
 
-# secret/prod.env is NOT in the image: it holds secrets. Give its variables to the container, as
-# docker run --env-file secret/prod.env does. In its place is an empty file.
-RUN test ! -e secret/prod.env || { echo 'secret/prod.env would be baked into the image: name it in .dockerignore, and give its variables to the container' >&2; exit 1; } \
+# Secrets stay out of the image: give them to the container (docker run --env-file .env).
+# The server looks for the file that langgraph.json names: it finds an empty one.
+RUN test ! -e .env || { echo '.env would be baked into the image: name it in .dockerignore' >&2; exit 1; } \
+    && test ! -e secret/prod.env || { echo 'secret/prod.env would be baked into the image: name it in .dockerignore' >&2; exit 1; } \
     && mkdir -p secret && touch secret/prod.env
 
 # hadolint ignore=DL3013

@@ -14,6 +14,9 @@ RUN python -m ensurepip --default-pip
 
 COPY . .
 
+# Secrets stay out of the image: give them to the container (docker run --env-file .env).
+RUN test ! -e .env || { echo '.env would be baked into the image: name it in .dockerignore' >&2; exit 1; }
+
 # hadolint ignore=DL3013
 RUN { python -m compileall -q . || true; } \
     && chmod -R a+rX . \
