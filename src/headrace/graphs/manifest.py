@@ -7,7 +7,7 @@ and object form, ``dependencies``, ``env``); keys that only its other tools read
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, TypeVar
 
 from dotenv import dotenv_values
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -94,6 +94,9 @@ class Manifest(BaseModel):
         return {name: str(value) for name, value in self.env.items()}
 
 
+AnyManifest = TypeVar("AnyManifest", bound=Manifest)
+
+
 def find_manifest(settings: Settings) -> Manifest | None:
     """The manifest of the settings, else of the working directory, else None.
 
@@ -107,6 +110,14 @@ def find_manifest(settings: Settings) -> Manifest | None:
 
 def read_manifest(path: Path) -> Manifest:
     """:raises StartupRefusal: HR104."""
+    return read_manifest_as(path, Manifest)
+
+
+def read_manifest_as(path: Path, kind: type[AnyManifest]) -> AnyManifest:
+    """With the further keys that ``kind`` has.
+
+    :raises StartupRefusal: HR104.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -116,7 +127,7 @@ def read_manifest(path: Path) -> Manifest:
     if not isinstance(content, Mapping):
         raise _refusal(path, "it is not a JSON object")
     try:
-        return Manifest.model_validate({**content, "folder": path.parent})
+        return kind.model_validate({**content, "folder": path.parent})
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(
