@@ -19,7 +19,7 @@ from headrace.cli.options import Config, Host, Port, Processes, settings_with
 from headrace.db import schema
 from headrace.errors import StartupRefusal
 from headrace.graphs.manifest import find_manifest, refuse_missing_files
-from headrace.server.gunicorn import arguments
+from headrace.server.gunicorn import TEMPORARY, arguments
 from headrace.settings import Settings, set_environment, unknown_variables
 
 App = Annotated[
@@ -134,7 +134,10 @@ def refuse_taken_address(settings: Settings) -> None:
 
 def prepare_runtime_directory(settings: Settings) -> Path:
     """An empty directory for status slots and metric files, named in the environment."""
-    directory = settings.runtime_dir or Path(tempfile.mkdtemp(prefix="headrace-"))
+    directory = settings.runtime_dir
+    if directory is None:
+        directory = Path(tempfile.mkdtemp(prefix="headrace-"))
+        (directory / TEMPORARY).touch()
     for part in ("slots", "metrics"):
         (directory / part).mkdir(parents=True, exist_ok=True)
         # Files of an earlier start: dead processes would be counted on.

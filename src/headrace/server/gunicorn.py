@@ -11,6 +11,9 @@ from headrace.settings import Settings
 #: Created by each server process after the fork.
 APPLICATION = "headrace.server.app:create_app()"
 
+#: A file of this name marks a runtime directory that goes when the master does.
+TEMPORARY = ".temporary"
+
 
 def arguments(settings: Settings, *, application: str | None = None) -> list[str]:
     """gunicorn's arguments, without the program's name.

@@ -7,12 +7,14 @@ that is started again is ready at once. The user's graphs are not: each process 
 """
 
 import gc
+import shutil
 from typing import Any
 
 from prometheus_client.multiprocess import mark_process_dead
 
 import headrace.server.app  # noqa: F401 - for its side effect on memory and start, see above
 from headrace.observability.slots import remove_slot, slots_directory
+from headrace.server.gunicorn import TEMPORARY
 from headrace.settings import multiprocess_dir, runtime_dir
 
 
@@ -37,6 +39,15 @@ def when_ready(server: Any) -> None:
     """
     gc.collect()
     gc.freeze()
+
+
+def on_exit(server: Any) -> None:
+    """Take away what ``headrace serve`` made for this master alone."""
+    directory = runtime_dir()
+    # One that was replaced (USR2) leaves it to its successor.
+    last = server.reexec_pid == 0
+    if last and directory is not None and (directory / TEMPORARY).exists():
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def child_exit(server: Any, worker: Any) -> None:
