@@ -130,9 +130,7 @@ def read_manifest_as(path: Path, kind: type[AnyManifest]) -> AnyManifest:
         return kind.model_validate({**content, "folder": path.parent})
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        place = ".".join(
-            str(part) for part in first["loc"] if part != "function-before[_short_form]"
-        )
+        place = ".".join(map(str, first["loc"]))
         what = first["msg"].removeprefix("Value error, ")
         raise _refusal(path, f"{place}: {what[0].lower()}{what[1:]}") from None
 
