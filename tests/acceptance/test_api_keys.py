@@ -25,7 +25,7 @@ ROUTES = sorted(
 @pytest.fixture(scope="module")
 def server(module_database, tmp_path_factory):
     folder = tmp_path_factory.mktemp("keys")
-    environment = {"HEADRACE_API_KEYS": ",".join(KEYS)}
+    environment: dict[str, Any] = {"HEADRACE_API_KEYS": ",".join(KEYS)}
     with live_server(folder, module_database, config=None, **environment) as running:
         yield running
 

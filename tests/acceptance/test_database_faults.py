@@ -5,10 +5,10 @@ import time
 from dataclasses import dataclass
 
 import httpx
-import psycopg
 import pytest
 
 from headrace.lifecycle import Tasks
+from tests.db.conditions import kill_backends
 from tests.support.live import live_server
 from tests.support.processes import wait_until
 
@@ -57,13 +57,7 @@ async def test_after_all_backends_are_killed_no_later_request_fails(tmp_path, da
         killed_at = 0.0
         for _ in range(3):
             await until_answers(answers, len(answers) + 60)
-            with psycopg.connect(database_url, autocommit=True) as connection:
-                row = connection.execute(
-                    "SELECT count(pg_terminate_backend(pid, 1000)) FROM pg_stat_activity"
-                    " WHERE datname = current_database() AND pid <> pg_backend_pid()"
-                ).fetchone()
-            assert row is not None
-            killed += row[0]
+            killed += kill_backends(database_url)
             killed_at = time.monotonic()
             before = len(answers)
             await until_answers(answers, before + 60)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psycopg
@@ -16,7 +17,6 @@ import pytest
 
 from tests.support.live import LiveServer, live_server
 from tests.support.openai_server import openai_server
-from tests.support.processes import wait_until
 
 pytestmark = pytest.mark.acceptance
 
@@ -112,29 +112,19 @@ class TutorialServer(LiveServer):
                 command, env=self._environment, stdout=log, stderr=log, cwd=EXAMPLE
             )
 
-    def wait_up(self) -> None:
-        wait_until(lambda: self.status("/docs") == 200, seconds=30)
-
 
 @contextmanager
 def tutorial_server(folder: Path, database_url: str):
     with openai_server() as model:
-        server = TutorialServer(
-            folder,
-            database_url,
-            MODEL="openai:gpt-4o-mini",
-            OPENAI_API_KEY="test",
-            OPENAI_BASE_URL=model.url,
-        )
-        server.start()
-        try:
-            server.wait_up()
+        environment: dict[str, Any] = {
+            "MODEL": "openai:gpt-4o-mini",
+            "OPENAI_API_KEY": "test",
+            "OPENAI_BASE_URL": model.url,
+        }
+        with live_server(
+            folder, database_url, config=None, kind=TutorialServer, **environment
+        ) as server:
             yield server
-        except BaseException:
-            print(server.log()[-4000:])
-            raise
-        finally:
-            server.close()
 
 
 def ask(server: LiveServer, message: str, thread_id: str = "1") -> str:
@@ -160,7 +150,6 @@ def test_the_difference_is_at_most_fifteen_lines():
 
 def test_the_tutorials_server_on_headrace_under_two_processes(tmp_path, database_url):
     with tutorial_server(tmp_path, database_url) as server:
-        wait_until(lambda: len(server.serving()) == 2)
         for turn in range(1, 4):
             assert ask(server, f"turn {turn}") == f"echo: turn {turn} ({2 * turn - 1} messages)"
         values = httpx.get(f"{server.url}/threads/1/state", timeout=10)

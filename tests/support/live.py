@@ -55,12 +55,17 @@ class LiveServer(ServerUnderTest):
 
 @contextmanager
 def live_server(
-    folder: Path, database_url: str, *, config: Path | None = GRAPHS, **environment: str
+    folder: Path,
+    database_url: str,
+    *,
+    config: Path | None = GRAPHS,
+    kind: type[LiveServer] = LiveServer,
+    **environment: str,
 ) -> Iterator[LiveServer]:
     """A server that is ready; ended by signal afterwards."""
     if config is not None:
         environment["HEADRACE_CONFIG"] = str(config)
-    server = LiveServer(folder, database_url, **environment)
+    server = kind(folder, database_url, **environment)
     server.start()
     try:
         server.wait_ready()
