@@ -115,6 +115,8 @@ def check_first_screen(run: MakeRun) -> None:
         screen,
     )
     assert len(curl_lines(run.log)) == 3
+    # All processes have started before it: their lines do not bury it.
+    assert run.log.partition(screen)[0].count("process_registered") == 2
 
 
 def check_conversation(run: MakeRun, port: int) -> None:

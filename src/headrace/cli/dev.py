@@ -28,7 +28,7 @@ from headrace.db.conninfo import connection_string
 from headrace.db.migrate import upgrade
 from headrace.db.pool import probe
 from headrace.embedded.launcher import EmbeddedPostgres
-from headrace.graphs.manifest import find_manifest
+from headrace.graphs.manifest import BUILT_IN, find_manifest
 from headrace.settings import Settings, set_environment
 
 Target = Annotated[
@@ -93,13 +93,14 @@ def _run(
     typer.echo(f"starting {settings.processes} server processes")
     server = stack.enter_context(DevServer(settings, workspace, signals))
     if server.wait_ready():
+        manifest = find_manifest(settings)
         screen = first_screen(
             settings,
             facts,
             embedded=embedded,
             revision=revision,
-            graphs=_graphs(server),
-            built_in=find_manifest(settings) is None,
+            graphs=list(manifest.graphs) if manifest else [BUILT_IN],
+            built_in=manifest is None,
         )
         typer.echo(screen)
     return server.wait_end()
@@ -123,11 +124,6 @@ def _with_embedded_postgres(workspace: Workspace, stack: ExitStack) -> Settings:
         typer.echo("it ran already: an earlier headrace dev was killed")
     set_environment({"HEADRACE_DATABASE__URL": postgres.dsn()})
     return Settings()
-
-
-def _graphs(server: DevServer) -> list[str]:
-    _, assistants = server.request("POST", "/assistants/search", {"limit": 100})
-    return sorted({assistant["graph_id"] for assistant in assistants})
 
 
 def _relative(path: Path) -> str:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import typer
 
@@ -21,6 +21,7 @@ from headrace.settings import Settings
 
 _POLL_SECONDS = 0.05
 _REQUEST_TIMEOUT_SECONDS = 5.0
+_STRAGGLER_SECONDS = 5.0
 
 #: After gunicorn's own limit its processes are killed.
 _KILL_MARGIN_SECONDS = 10.0
@@ -56,12 +57,17 @@ class DevServer:
             self._kill()
 
     def wait_ready(self) -> bool:
-        """Wait until the server is ready; False when it ends or is to be stopped before."""
+        """Wait until all processes serve; False when the server ends or is to be stopped before.
+
+        While others serve, one that cannot be started is waited for some seconds only.
+        """
+        give_up_at = float("inf")
         while self._running() and not self._signals.received:
-            with contextlib.suppress(OSError, http.client.HTTPException):
-                status, _ = self.request("GET", "/readyz")
-                if status == http.HTTPStatus.OK:
-                    return True
+            serving = self._serving()
+            if serving:
+                give_up_at = min(give_up_at, time.monotonic() + _STRAGGLER_SECONDS)
+            if serving >= self._settings.processes or time.monotonic() > give_up_at:
+                return True
             time.sleep(_POLL_SECONDS)
         return False
 
@@ -82,16 +88,19 @@ class DevServer:
         self._stop()
         return 0
 
-    def request(self, method: str, path: str, body: object = None) -> tuple[int, Any]:
-        """Status and JSON body of one request to the server."""
-        connection = http.client.HTTPConnection(
-            self._host, self._settings.port, timeout=_REQUEST_TIMEOUT_SECONDS
-        )
-        with contextlib.closing(connection):
-            data = None if body is None else json.dumps(body)
-            connection.request(method, path, data, self._headers())
-            response = connection.getresponse()
-            return response.status, json.loads(response.read())
+    def _serving(self) -> int:
+        """How many processes serve; 0 while nobody answers, or the pod is not ready."""
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            connection = http.client.HTTPConnection(
+                self._host, self._settings.port, timeout=_REQUEST_TIMEOUT_SECONDS
+            )
+            with contextlib.closing(connection):
+                connection.request("GET", "/health")
+                response = connection.getresponse()
+                report = json.loads(response.read())
+            if response.status == http.HTTPStatus.OK:
+                return sum(one["state"] == "serving" for one in report["processes"])
+        return 0
 
     def _reload(self) -> None:
         """New processes with the code as it is now; the old ones finish what they do."""
@@ -99,10 +108,6 @@ class DevServer:
         typer.echo("reloading")
         with contextlib.suppress(ProcessLookupError):
             self._process.send_signal(signal.SIGHUP)
-
-    def _headers(self) -> dict[str, str]:
-        keys = self._settings.accepted_api_keys
-        return {"Content-Type": "application/json", **({"x-api-key": keys[0]} if keys else {})}
 
     def _stop(self) -> None:
         assert self._process is not None

@@ -17,6 +17,9 @@ from headrace.settings import Settings, environment, set_environment
 
 DEFAULT_NAME = "langgraph.json"
 
+#: The graph that is served where there is no manifest.
+BUILT_IN = "chat"
+
 Text = Annotated[str, Field(min_length=1)]
 
 

@@ -9,12 +9,10 @@ import structlog
 from headrace.errors import StartupRefusal
 from headrace.graphs.chat import build_chat
 from headrace.graphs.loader import add_import_folders, load
-from headrace.graphs.manifest import Manifest, apply_environment, find_manifest
+from headrace.graphs.manifest import BUILT_IN, Manifest, apply_environment, find_manifest
 from headrace.settings import Settings
 
 _log = structlog.stdlib.get_logger("headrace.graphs")
-
-BUILT_IN = "chat"
 
 
 @dataclass(frozen=True, slots=True)
