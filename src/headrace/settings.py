@@ -153,6 +153,52 @@ class WorkerSettings(_Group):
         return self
 
 
+class CheckpointerSettings(_Group):
+    """How checkpoints, run starts and run ends reach the database (docs/checkpoint-engine.md)."""
+
+    engine: Literal["group_commit", "upstream"] = Field(
+        "group_commit",
+        description="`group_commit`: concurrent writes share commits; `upstream`: LangGraph's own"
+        " saver on the pool, each write alone and without the fence.",
+    )
+    lanes: int = Field(
+        2, ge=1, description="Flushes in flight at once; large values have one more of their own."
+    )
+    linger_seconds: float = Field(
+        0.005, ge=0, description="How long a write that nobody waits for yet may wait for others."
+    )
+    max_batch_operations: int = Field(
+        256, ge=1, description="Writes that one flush carries at most."
+    )
+    max_batch_bytes: int = Field(
+        4 * 1024 * 1024, ge=1024, description="Bytes that one flush carries, if it carries several."
+    )
+    large_value_bytes: int = Field(
+        1024 * 1024, ge=1024, description="A write above this does not go the way of small ones."
+    )
+    max_queued_operations: int = Field(
+        10_000, ge=1, description="Writes queued in a process; further ones wait."
+    )
+    max_queued_bytes: int = Field(
+        256 * 1024 * 1024, ge=1024, description="Bytes queued in a process; further ones wait."
+    )
+    lock_timeout_seconds: float = Field(
+        2.0, gt=0, description="How long a flush waits for another transaction's row."
+    )
+    flush_timeout_seconds: float = Field(
+        30.0, gt=0, description="A flush without an answer for this long is repeated."
+    )
+    retry_seconds: float = Field(
+        30.0, ge=0, description="How long a flush is repeated while the database is away."
+    )
+    drain_seconds: float = Field(
+        10.0, ge=0, description="How long a stopping process goes on committing what is queued."
+    )
+    read_batch: int = Field(
+        64, ge=1, description="Latest checkpoints that one query reads at most."
+    )
+
+
 class ObservabilitySettings(_Group):
     """Logs and metrics."""
 
@@ -203,6 +249,7 @@ class Settings(BaseSettings):
     database: DatabaseSettings = Field(default_factory=DatabaseSettings)
     server: ServerSettings = Field(default_factory=ServerSettings)
     worker: WorkerSettings = Field(default_factory=WorkerSettings)
+    checkpointer: CheckpointerSettings = Field(default_factory=CheckpointerSettings)
     observability: ObservabilitySettings = Field(default_factory=ObservabilitySettings)
 
     @property

@@ -14,15 +14,23 @@ from langgraph.store.base.batch import AsyncBatchedBaseStore
 from headrace.checkpoints.saver import Saver
 from headrace.checkpoints.store import Store
 from tests.support.database import open_pool
+from tests.support.engine import ENGINES, open_saver
 
 POOL_SIZE = 4
 
 
 @asynccontextmanager
-async def saver_on(url: str, seen: list[tuple[str, float]] | None = None):
-    async with open_pool(url, pool_min=POOL_SIZE, pool_max=POOL_SIZE) as pool:
-        record = seen if seen is not None else []
-        yield Saver(pool, observe=lambda operation, seconds: record.append((operation, seconds)))
+async def saver_on(url: str, seen: list[tuple[str, float]] | None = None, engine="group_commit"):
+    record = seen if seen is not None else []
+    async with (
+        open_pool(url, pool_min=POOL_SIZE, pool_max=POOL_SIZE) as pool,
+        open_saver(
+            pool,
+            engine=engine,
+            observe=lambda operation, seconds: record.append((operation, seconds)),
+        ) as saver,
+    ):
+        yield saver
 
 
 def config(thread_id: str) -> RunnableConfig:
@@ -61,9 +69,10 @@ async def test_upstreams_saver_on_the_same_pool_takes_k_times_as_long(database_u
         assert await slow_operations(upstream, POOL_SIZE) > 0.1 * POOL_SIZE
 
 
-async def test_what_is_put_is_read_back_and_each_operation_is_timed(database_url):
+@pytest.mark.parametrize("engine", ENGINES)
+async def test_what_is_put_is_read_back_and_each_operation_is_timed(database_url, engine):
     seen: list[tuple[str, float]] = []
-    async with saver_on(database_url, seen) as saver:
+    async with saver_on(database_url, seen, engine) as saver:
         stored = await saver.aput(config("t"), empty_checkpoint(), {"step": 1}, {})
         await saver.aput_writes(stored, [("channel", "value")], "task")
         found = await saver.aget_tuple(config("t"))
@@ -77,11 +86,12 @@ async def test_what_is_put_is_read_back_and_each_operation_is_timed(database_url
     assert all(seconds > 0 for _, seconds in seen)
 
 
-async def test_checkpoints_of_upstreams_saver_are_ours_and_back(database_url):
+@pytest.mark.parametrize("engine", ENGINES)
+async def test_checkpoints_of_upstreams_saver_are_ours_and_back(database_url, engine):
     async with AsyncPostgresSaver.from_conn_string(database_url) as upstream:
         checkpoint = empty_checkpoint()
         await upstream.aput(config("t"), checkpoint, {"step": 3}, {})
-        async with saver_on(database_url) as saver:
+        async with saver_on(database_url, engine=engine) as saver:
             found = await saver.aget_tuple(config("t"))
             assert found is not None
             assert found.checkpoint["id"] == checkpoint["id"]

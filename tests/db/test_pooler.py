@@ -15,7 +15,7 @@ from psycopg.conninfo import conninfo_to_dict
 from pydantic import SecretStr
 from sqlalchemy import text
 
-from headrace.checkpoints.saver import Saver
+from headrace.checkpoints.saver import TimedSaver
 from headrace.db.engine import Sessions, build_engine
 from headrace.db.migrate import drift, upgrade
 from headrace.db.pool import probe
@@ -24,6 +24,7 @@ from headrace.embedded.account import Account
 from headrace.errors import StartupRefusal
 from tests.db.conditions import until_at_rest
 from tests.support.database import database_settings, open_pool
+from tests.support.engine import ENGINES, open_saver
 from tests.support.processes import free_port, wait_until
 from tests.support.tools import require_tool
 
@@ -93,7 +94,7 @@ async def test_the_pool_prepares_nothing_behind_a_pooler(migrated_through_pgboun
             assert await cursor.fetchone() == (0,)
 
 
-async def converse(saver: Saver, thread_id: str) -> int:
+async def converse(saver: TimedSaver, thread_id: str) -> int:
     """Twelve turns, each read back; more than it takes to have a statement prepared."""
     config: RunnableConfig = {"configurable": {"thread_id": thread_id, "checkpoint_ns": ""}}
     for _ in range(12):
@@ -107,9 +108,12 @@ async def converse(saver: Saver, thread_id: str) -> int:
     return len([item async for item in saver.alist(config)])
 
 
-async def test_the_saver_works_behind_a_pooler(migrated_through_pgbouncer):
-    async with open_pool(migrated_through_pgbouncer, pool_min=8, pool_max=8) as pool:
-        saver = Saver(pool, observe=lambda *_: None)
+@pytest.mark.parametrize("engine", ENGINES)
+async def test_the_saver_works_behind_a_pooler(migrated_through_pgbouncer, engine):
+    async with (
+        open_pool(migrated_through_pgbouncer, pool_min=8, pool_max=8) as pool,
+        open_saver(pool, engine=engine) as saver,
+    ):
         counts = await asyncio.gather(*[converse(saver, f"{number}") for number in range(8)])
         assert counts == [12] * 8
         await until_at_rest(pool, 8)

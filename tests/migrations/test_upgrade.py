@@ -12,13 +12,13 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import empty_checkpoint
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from headrace.checkpoints.saver import Saver
 from headrace.db.migrate import drift, upgrade
 from headrace.db.schema import ensure_compatible, known_revisions, state
 from headrace.errors import StartupRefusal
 from tests.migrations.catalog import invalid_indexes, snapshot
 from tests.migrations.commands import run_headrace, start_headrace
 from tests.support.database import database_settings, open_pool
+from tests.support.engine import open_saver
 
 HEAD = known_revisions()[-1]
 AT_ONCE = 8
@@ -71,9 +71,8 @@ def roles(postgres, empty_database_url) -> Iterator[tuple[str, str]]:
 
 
 async def serve_a_little(url: str) -> None:
-    async with open_pool(url) as pool:
+    async with open_pool(url) as pool, open_saver(pool) as saver:
         assert (await ensure_compatible(pool)).current == HEAD
-        saver = Saver(pool, observe=lambda *_: None)
         config: RunnableConfig = {"configurable": {"thread_id": "t", "checkpoint_ns": ""}}
         checkpoint = empty_checkpoint()
         stored = await saver.aput(config, checkpoint, {"step": 1}, {})

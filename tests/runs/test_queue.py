@@ -10,8 +10,10 @@ from headrace.auth.principal import ANONYMOUS, Principal
 from headrace.errors import LeaseLost, ThreadBusy, ThreadNotFound
 from headrace.ids import uuid7
 from headrace.runs.dispatcher import RunRequest
-from headrace.runs.queue import Queue, RunEnd, named_statements
+from headrace.runs.queue import Queue
+from headrace.runs.transitions import RunEnd, queue_statements
 from tests.support.database import open_pool
+from tests.support.engine import open_writer
 
 DONE = RunEnd("success", "idle")
 
@@ -40,8 +42,9 @@ async def pool(database_url):
 
 
 @pytest.fixture
-def queue(pool):
-    return Queue(pool)
+async def queue(pool):
+    async with open_writer(pool) as writer:
+        yield Queue(pool, writer)
 
 
 @pytest.fixture
@@ -215,13 +218,13 @@ async def test_a_server_default_of_repeatable_read_changes_nothing(database_url)
             f"ALTER DATABASE {name} SET default_transaction_isolation = 'repeatable read'"
         )
         owner = register(database)
-    async with open_pool(database_url, pool_max=8) as pool:
-        queue = Queue(pool)
+    async with open_pool(database_url, pool_max=8) as pool, open_writer(pool) as writer:
+        queue = Queue(pool, writer)
         tries = [queue.start_if_thread_free(request(), owner) for _ in range(16)]
         results = await asyncio.gather(*tries, return_exceptions=True)
     assert sum(isinstance(result, ThreadBusy) for result in results) == 15
 
 
 def test_every_statement_has_a_name_and_a_user():
-    names = set(named_statements())
+    names = set(queue_statements())
     assert len(names) > 10

@@ -1,11 +1,22 @@
 """A process that has measured one of everything."""
 
+from headrace.checkpoints.flush import FlushFigures
 from headrace.observability.metrics import Metrics
-from headrace.observability.slots import Figures, PoolStatus, StatusBoard
+from headrace.observability.slots import Figures, PoolStatus, StatusBoard, WriterStatus
 
 POOL = PoolStatus(size=3, available=1, in_use=2, waiting=4, max_size=5, leaked=0)
+WRITER = WriterStatus(operations=11, bytes=1200, waiting=1)
+FLUSH = FlushFigures(
+    operations=9,
+    bytes=900,
+    queue_seconds=0.001,
+    pool_seconds=0.0002,
+    database_seconds=0.003,
+    outcome="committed",
+)
 FIGURES = Figures(
     pool=POOL,
+    writer=WRITER,
     runs_running=6,
     loop_lag_seconds=0.25,
     rss_bytes=7000,
@@ -23,10 +34,11 @@ def board_with(figures: Figures = FIGURES) -> StatusBoard:
 
 
 def observe_one_of_each(metrics: Metrics) -> None:
-    """One HTTP request, run, checkpoint, store operation, failed checkout and fault."""
+    """One HTTP request, run, checkpoint, flush, store operation, failed checkout and fault."""
     metrics.observe_http("GET", "/threads/{thread_id}", 200, 0.02)
     metrics.observe_run("agent", "success", 0.3)
     metrics.observe_checkpoint("put", 0.004)
+    metrics.observe_flush(FLUSH)
     metrics.observe_store("batch", 0.006)
     metrics.observe_checkout(0.002, False)
     metrics.observe_checkout(5.0, True)

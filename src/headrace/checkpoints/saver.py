@@ -1,7 +1,10 @@
-"""The saver every graph of a process is compiled with: upstream's tables and SQL on the shared
-pool, each operation timed."""
+"""The savers of graphs: upstream's tables, serializer and semantics on the shared pool.
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+:class:`Saver` writes through the group-commit writer and reads latest checkpoints together.
+:class:`TimedSaver` is upstream's own way, the engine ``upstream``: each operation alone, timed.
+"""
+
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from time import perf_counter
 from typing import Any
@@ -13,27 +16,61 @@ from langgraph.checkpoint.base import (
     CheckpointMetadata,
     CheckpointTuple,
     DeltaChannelHistory,
+    get_checkpoint_id,
 )
 
-from headrace.checkpoints.upstream import PooledSaver
+from headrace.checkpoints.fence import RunToken
+from headrace.checkpoints.reader import Reader
+from headrace.checkpoints.rows import WriteRows, checkpoint_rows, task_rows
+from headrace.checkpoints.run_writes import RunWrites, current_run
+from headrace.checkpoints.timing import Observe, timed
+from headrace.checkpoints.upstream import ERROR_SOURCE, PooledSaver
+from headrace.checkpoints.writer import Writer
 from headrace.db.pool import SharedPool
 
-#: Called with the operation's name and its seconds.
-Observe = Callable[[str, float], None]
 
+class TimedSaver(PooledSaver):
+    """One per process, shared by all its runs; needs a running event loop.
 
-class Saver(PooledSaver):
-    """One per process, shared by all its runs; needs a running event loop."""
+    A call returns after its commit. Within :meth:`run` it may return earlier, and ``committed`` of
+    what that yields waits for all of them.
+    """
 
     def __init__(
-        self, pool: SharedPool, *, observe: Observe, acquire_timeout_seconds: float = 30.0
+        self,
+        pool: SharedPool,
+        writer: Writer,
+        *,
+        observe: Observe,
+        acquire_timeout_seconds: float = 30.0,
     ) -> None:
         super().__init__(pool, acquire_timeout_seconds=acquire_timeout_seconds)
-        self._observe = observe
+        self.observe = observe
+        self._writer = writer
 
-    async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
-        with timed(self._observe, "get_tuple"):
-            return await super().aget_tuple(config)
+    @contextmanager
+    def run(
+        self, token: RunToken | None = None, *, durability: str = "async"
+    ) -> Iterator[RunWrites]:
+        """Calls within the block, and from tasks started in it, belong to one run.
+
+        :param token: the fence its writes stand behind; this engine has none.
+        :param durability: LangGraph's; with ``sync`` every call still waits for its own commit.
+        """
+        with self._writer.begin(token, waits_each=durability == "sync").current() as writes:
+            yield writes
+
+    async def stop(self) -> None:
+        """Wait for what is under way; the writer is stopped by whoever built it."""
+
+    aget_tuple = timed("get_tuple")(PooledSaver.aget_tuple)
+    aput = timed("put")(PooledSaver.aput)
+    aput_writes = timed("put_writes")(PooledSaver.aput_writes)
+    adelete_thread = timed("delete_thread")(PooledSaver.adelete_thread)
+    aprune = timed("prune")(PooledSaver.aprune)
+    aget_delta_channel_history = timed("get_delta_channel_history")(
+        PooledSaver.aget_delta_channel_history
+    )
 
     async def alist(
         self,
@@ -48,12 +85,51 @@ class Saver(PooledSaver):
         first = True
         async for item in super().alist(config, filter=filter, before=before, limit=limit):
             if first:
-                self._observe("list", perf_counter() - started)
+                self.observe("list", perf_counter() - started)
                 first = False
             yield item
         if first:
-            self._observe("list", perf_counter() - started)
+            self.observe("list", perf_counter() - started)
 
+
+class Saver(TimedSaver):
+    """The engine ``group_commit``.
+
+    A read of a thread waits for what this process has queued for it.
+    """
+
+    def __init__(
+        self,
+        pool: SharedPool,
+        writer: Writer,
+        *,
+        observe: Observe,
+        acquire_timeout_seconds: float = 30.0,
+        read_batch: int = 64,
+    ) -> None:
+        super().__init__(
+            pool, writer, observe=observe, acquire_timeout_seconds=acquire_timeout_seconds
+        )
+        self._reader = Reader(
+            pool, acquire_timeout_seconds=acquire_timeout_seconds, max_batch=read_batch
+        )
+
+    async def stop(self) -> None:
+        await self._reader.stop()
+
+    @timed("get_tuple")
+    async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        configurable = config["configurable"]
+        thread_id = str(configurable["thread_id"])
+        await self._writer.settled(thread_id)
+        if get_checkpoint_id(config):
+            return await PooledSaver.aget_tuple(self, config)
+        row = await self._reader.latest(thread_id, configurable.get("checkpoint_ns", ""))
+        if row is None:
+            return None
+        return self._tuple_from(row) or await PooledSaver.aget_tuple(self, config)
+
+    @timed("put")
     async def aput(
         self,
         config: RunnableConfig,
@@ -61,9 +137,19 @@ class Saver(PooledSaver):
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
-        with timed(self._observe, "put"):
-            return await super().aput(config, checkpoint, metadata, new_versions)
+        await self._write(
+            checkpoint_rows(self.serde, current_run(), config, checkpoint, metadata, new_versions)
+        )
+        configurable = config["configurable"]
+        return {
+            "configurable": {
+                "thread_id": configurable["thread_id"],
+                "checkpoint_ns": configurable["checkpoint_ns"],
+                "checkpoint_id": checkpoint["id"],
+            }
+        }
 
+    @timed("put_writes")
     async def aput_writes(
         self,
         config: RunnableConfig,
@@ -71,25 +157,47 @@ class Saver(PooledSaver):
         task_id: str,
         task_path: str = "",
     ) -> None:
-        with timed(self._observe, "put_writes"):
-            await super().aput_writes(config, writes, task_id, task_path)
+        # LangGraph starts an error handler only once what it handles is durable.
+        handled = any(channel == ERROR_SOURCE for channel, _ in writes)
+        await self._write(
+            task_rows(self.serde, current_run(), config, writes, task_id, task_path), waits=handled
+        )
 
+    @timed("delete_thread")
     async def adelete_thread(self, thread_id: str) -> None:
-        with timed(self._observe, "delete_thread"):
-            await super().adelete_thread(thread_id)
+        await self._writer.settled(str(thread_id))
+        await PooledSaver.adelete_thread(self, thread_id)
 
+    @timed("prune")
+    async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
+        for thread_id in [] if isinstance(thread_ids, str) else thread_ids:
+            await self._writer.settled(str(thread_id))
+        await PooledSaver.aprune(self, thread_ids, strategy=strategy)
+
+    @timed("get_delta_channel_history")
     async def aget_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
     ) -> Mapping[str, DeltaChannelHistory]:
-        with timed(self._observe, "get_delta_channel_history"):
-            return await super().aget_delta_channel_history(config=config, channels=channels)
+        await self._writer.settled(str(config["configurable"]["thread_id"]))
+        return await PooledSaver.aget_delta_channel_history(self, config=config, channels=channels)
 
+    async def alist(
+        self,
+        config: RunnableConfig | None,
+        *,
+        filter: dict[str, Any] | None = None,
+        before: RunnableConfig | None = None,
+        limit: int | None = None,
+    ) -> AsyncIterator[CheckpointTuple]:
+        if config is not None:
+            await self._writer.settled(str(config["configurable"]["thread_id"]))
+        async for item in super().alist(config, filter=filter, before=before, limit=limit):
+            yield item
 
-@contextmanager
-def timed(observe: Observe, operation: str) -> Iterator[None]:
-    """Report the seconds the block took, also when it raises."""
-    started = perf_counter()
-    try:
-        yield
-    finally:
-        observe(operation, perf_counter() - started)
+    async def _write(self, rows: WriteRows, *, waits: bool = False) -> None:
+        run = rows.run
+        if run is None or run.waits_each or waits:
+            await self._writer.commit(rows)
+        else:
+            run.raise_if_failed()
+            await self._writer.queue(rows)

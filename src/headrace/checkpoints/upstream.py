@@ -1,17 +1,30 @@
-"""Every private name of langgraph-checkpoint-postgres that headrace uses, in one place.
+"""Every private name of langgraph-checkpoint and langgraph-checkpoint-postgres that headrace uses.
 
 A test fails by that name when upstream moves one.
 """
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import cast
 
+from langgraph._internal._constants import ERROR_SOURCE_NODE as ERROR_SOURCE
+from langgraph.checkpoint.base import Checkpoint, CheckpointTuple
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
+from langgraph.checkpoint.postgres.base import SELECT_SQL
+from langgraph.checkpoint.serde.types import _DeltaSnapshot as DeltaSnapshot
 from langgraph.store.postgres.aio import AsyncPostgresStore
 from psycopg import AsyncCursor
 from psycopg.rows import DictRow, dict_row
 
 from headrace.db.pool import SharedPool
+
+__all__ = ["ERROR_SOURCE", "SELECT_CHECKPOINT", "DeltaSnapshot", "PooledSaver", "stop_store"]
+
+#: A checkpoint with its blobs and pending writes, up to its WHERE.
+SELECT_CHECKPOINT = SELECT_SQL
+
+#: Checkpoints before this version keep their pending sends with their parent.
+_SENDS_ARE_A_CHANNEL = 4
 
 
 class PooledSaver(AsyncPostgresSaver):
@@ -44,6 +57,30 @@ class PooledSaver(AsyncPostgresSaver):
                     connection.cursor(binary=True, row_factory=dict_row) as cursor,
                 ):
                     yield cursor
+
+    def _tuple_from(self, row: DictRow) -> CheckpointTuple | None:
+        """What ``aget_tuple`` makes of a row, without its hop through a thread.
+
+        None for a checkpoint so old that its pending sends are still to be fetched.
+        """
+        checkpoint, parent_id = row["checkpoint"], row["parent_checkpoint_id"]
+        if checkpoint["v"] < _SENDS_ARE_A_CHANNEL and parent_id:
+            return None
+        key = {"thread_id": row["thread_id"], "checkpoint_ns": row["checkpoint_ns"]}
+        values = checkpoint.get("channel_values") or {}
+        return CheckpointTuple(
+            {"configurable": {**key, "checkpoint_id": row["checkpoint_id"]}},
+            cast(
+                "Checkpoint",
+                {
+                    **checkpoint,
+                    "channel_values": {**values, **self._load_blobs(row["channel_values"])},
+                },
+            ),
+            row["metadata"],
+            {"configurable": {**key, "checkpoint_id": parent_id}} if parent_id else None,
+            self._load_writes(row["pending_writes"]),
+        )
 
 
 async def stop_store(store: AsyncPostgresStore) -> None:

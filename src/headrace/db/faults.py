@@ -26,10 +26,15 @@ _POOL_ERRORS = (psycopg_pool.PoolTimeout, psycopg_pool.TooManyRequests)
 
 
 @contextmanager
-def translated_faults() -> Iterator[None]:
-    """Raise :class:`PoolExhausted` or :class:`DatabaseUnavailable` for what a retry may cure."""
+def translated_faults(*, passing: tuple[type[Exception], ...] = ()) -> Iterator[None]:
+    """Raise :class:`PoolExhausted` or :class:`DatabaseUnavailable` for what a retry may cure.
+
+    :param passing: errors that the caller looks at itself.
+    """
     try:
         yield
+    except passing:
+        raise
     except (psycopg.errors.DataError, sqlalchemy.exc.DataError) as error:
         raise InvalidRequest(
             f"The database cannot store this value: {_first_line(error)}"

@@ -15,9 +15,12 @@ from typing import Any
 
 import psycopg
 from psycopg import AsyncConnection
+from psycopg.types.json import set_json_loads
 from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 
+from headrace.db.arrays import register_columns
 from headrace.db.conninfo import connection_string, describe
+from headrace.db.jsonb import load_jsonb
 from headrace.errors import StartupRefusal
 from headrace.lifecycle import Tasks
 from headrace.settings import DatabaseSettings
@@ -35,6 +38,9 @@ _RECONNECT_TIMEOUT_SECONDS = 8.0
 #: Pause between attempts when fresh connections fail the check too.
 _UNFIT_SERVER_SECONDS = 0.25
 
+#: A connection that takes longer to roll back and answer is given up.
+_EXAMINE_SECONDS = 2.0
+
 #: Connections a process needs besides its pool: the lease heartbeat, and one in reserve.
 CONNECTIONS_BESIDE_POOL = 2
 
@@ -49,6 +55,11 @@ async def check_connection(connection: Connection) -> None:
     row = await cursor.fetchone()
     if row is not None and row[0]:
         raise RecoveryError("the server is in recovery and takes no writes")
+
+
+async def _configure(connection: Connection) -> None:
+    register_columns(connection)
+    set_json_loads(load_jsonb, connection)
 
 
 async def _reset(connection: Connection) -> None:
@@ -86,10 +97,16 @@ class SharedPool(AsyncConnectionPool[Connection]):
         self._on_checkout = on_checkout
         self._held = 0
 
-    async def getconn(self, timeout: float | None = None) -> Connection:
+    async def getconn(self, timeout: float | None = None, *, checked: bool = True) -> Connection:
+        """Take a connection.
+
+        :param checked: False leaves out the check, and its round trip, for whoever repeats on a
+            checked one what a dead connection or a server in recovery would not take.
+        """
         started = perf_counter()
         taking = self._transfers.start(
-            self._take(self.timeout if timeout is None else timeout), name="pool-getconn"
+            self._take(self.timeout if timeout is None else timeout, checked=checked),
+            name="pool-getconn",
         )
         try:
             connection = await asyncio.shield(taking)
@@ -124,8 +141,10 @@ class SharedPool(AsyncConnectionPool[Connection]):
             max_size=self.max_size,
         )
 
-    async def _take(self, timeout: float) -> Connection:
-        """A connection that answers and accepts writes."""
+    async def _take(self, timeout: float, *, checked: bool) -> Connection:
+        """A connection; when checked one that answers and accepts writes."""
+        if not checked:
+            return await super().getconn(timeout)
         deadline = monotonic() + timeout
         failures = 0
         while True:
@@ -149,6 +168,54 @@ class SharedPool(AsyncConnectionPool[Connection]):
     def _give_back_unclaimed(self, taking: asyncio.Task[Connection]) -> None:
         if not taking.cancelled() and taking.exception() is None:
             self._transfers.start(super().putconn(taking.result()), name="pool-putconn-unclaimed")
+
+
+class Loan:
+    """A connection kept from one use to the next, for whoever repeats what fails.
+
+    The first is taken unchecked. After a failure :meth:`examine` puts the connection back in order,
+    or exchanges it for one that was checked.
+    """
+
+    def __init__(self, pool: SharedPool, *, timeout_seconds: float) -> None:
+        self._pool = pool
+        self._timeout_seconds = timeout_seconds
+        self._connection: Connection | None = None
+        self._checked = False
+
+    async def take(self) -> Connection:
+        """The connection, idle and in autocommit.
+
+        :raises psycopg_pool.PoolTimeout: none became free in time.
+        """
+        if self._connection is None:
+            self._connection = await self._pool.getconn(
+                self._timeout_seconds, checked=self._checked
+            )
+        return self._connection
+
+    async def examine(self) -> None:
+        """Roll back what a failure left open; give the connection up if it is not sound."""
+        self._checked = True
+        connection = self._connection
+        if connection is None:
+            return
+        if not connection.closed:
+            try:
+                async with asyncio.timeout(_EXAMINE_SECONDS):
+                    await connection.rollback()
+                    await check_connection(connection)
+            except (psycopg.Error, TimeoutError):
+                connection.pgconn.finish()
+            else:
+                return
+        await self.give_back()
+
+    async def give_back(self) -> None:
+        """Return the connection to the pool, which replaces a dead one."""
+        if self._connection is not None:
+            connection, self._connection = self._connection, None
+            await self._pool.putconn(connection)
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +289,7 @@ def build_pool(
         max_idle=settings.max_idle_seconds,
         max_lifetime=settings.max_lifetime_seconds,
         reconnect_timeout=_RECONNECT_TIMEOUT_SECONDS,
+        configure=_configure,
         reset=_reset,
         close_returns=True,
         open=False,

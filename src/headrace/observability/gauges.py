@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from headrace.observability.slots import Figures, PoolStatus, Slot, StatusBoard
+from headrace.observability.slots import Figures, PoolStatus, Slot, StatusBoard, WriterStatus
 
 _PROCESS_STATES = ("starting", "serving", "draining", "stale")
 
@@ -22,6 +22,11 @@ _POOL_GAUGES: tuple[tuple[str, str, Callable[[PoolStatus], float]], ...] = (
     ("pool_waiting", "Requests that wait for a connection.", lambda pool: pool.waiting),
     ("pool_max_size", "Connections the pool may open.", lambda pool: pool.max_size),
     ("pool_leaked", "Connections that nobody holds or can have.", lambda pool: pool.leaked),
+)
+_WRITER_GAUGES: tuple[tuple[str, str, Callable[[WriterStatus], float]], ...] = (
+    ("writes_queued", "Writes queued or in flight.", lambda writer: writer.operations),
+    ("writes_queued_bytes", "Bytes queued or in flight.", lambda writer: writer.bytes),
+    ("writes_waiting", "Writes that wait for a place in the queue.", lambda writer: writer.waiting),
 )
 _PROCESS_GAUGES: tuple[tuple[str, str, Callable[[Figures], float]], ...] = (
     ("runs_running", "Runs being executed.", lambda figures: figures.runs_running),
@@ -47,6 +52,9 @@ class SlotCollector(Collector):
         pools = [item.pool for item in figures if item.pool is not None]
         for name, text, of_pool in _POOL_GAUGES:
             yield from _sum_min_max(name, text, [of_pool(pool) for pool in pools])
+        writers = [item.writer for item in figures if item.writer is not None]
+        for name, text, of_writer in _WRITER_GAUGES:
+            yield from _sum_min_max(name, text, [of_writer(writer) for writer in writers])
         for name, text, of_process in _PROCESS_GAUGES:
             yield from _sum_min_max(name, text, [of_process(item) for item in figures])
         yield from _extremes(

@@ -7,6 +7,7 @@ never a path, an id, or a user.
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest, values
@@ -29,6 +30,22 @@ _OTHER = "__other__"
 _REQUEST_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _RUN_BUCKETS = (0.01, 0.05, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600)
 _DATABASE_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+_BATCH_BUCKETS = (1, 2, 5, 10, 20, 50, 100, 200, 500)
+
+
+class FlushFigures(Protocol):
+    """What is counted of a flush of the group-commit writer."""
+
+    @property
+    def outcome(self) -> str: ...
+    @property
+    def operations(self) -> int: ...
+    @property
+    def queue_seconds(self) -> float: ...
+    @property
+    def pool_seconds(self) -> float: ...
+    @property
+    def database_seconds(self) -> float: ...
 
 
 class Metrics:
@@ -36,6 +53,7 @@ class Metrics:
 
     def __init__(self, board: StatusBoard, *, multiprocess_dir: Path | None = None) -> None:
         self.checkpoint_latency = LatencyWindow()
+        self.flush_latency = LatencyWindow()
         self.store_latency = LatencyWindow()
         self._gauges = SlotCollector(board)
         self._directory = _usable(multiprocess_dir)
@@ -69,6 +87,21 @@ class Metrics:
             "Seconds of checkpoint operations, the wait for a connection included.",
             ("operation",),
             _DATABASE_BUCKETS,
+        )
+        self._flush_seconds = histogram(
+            "headrace_flush_seconds",
+            "Seconds of a group-commit flush, by part: wait in the queue, for a connection, for the"
+            " database.",
+            ("part",),
+            _DATABASE_BUCKETS,
+        )
+        self._flush_operations = histogram(
+            "headrace_flush_operations", "Writes that one flush committed.", (), _BATCH_BUCKETS
+        )
+        self._flushes = counter(
+            "headrace_flushes_total",
+            "Flushes by outcome: committed, retried, or rejected because of a row.",
+            ("outcome",),
         )
         self._store_seconds = histogram(
             "headrace_store_seconds",
@@ -110,6 +143,16 @@ class Metrics:
     def observe_checkpoint(self, operation: str, seconds: float) -> None:
         self.checkpoint_latency.add(seconds)
         self._checkpoint_seconds.labels(operation).observe(seconds)
+
+    def observe_flush(self, flush: FlushFigures) -> None:
+        """Fits ``Writer(on_flush=...)``."""
+        self._flushes.labels(flush.outcome).inc()
+        if flush.outcome == "committed":
+            self.flush_latency.add(flush.database_seconds)
+            self._flush_operations.observe(flush.operations)
+            self._flush_seconds.labels("queue").observe(flush.queue_seconds)
+            self._flush_seconds.labels("pool").observe(flush.pool_seconds)
+            self._flush_seconds.labels("database").observe(flush.database_seconds)
 
     def observe_store(self, operation: str, seconds: float) -> None:
         self.store_latency.add(seconds)

@@ -17,7 +17,7 @@ from headrace.observability.process import (
     open_files,
     resident_bytes,
 )
-from headrace.observability.slots import Figures, PoolStatus, StatusBoard
+from headrace.observability.slots import Figures, PoolStatus, StatusBoard, WriterStatus
 
 _BEAT_SECONDS = 0.1
 _BEATS_PER_SLOT = 10
@@ -42,6 +42,17 @@ class PoolFigures(Protocol):
     def leaked(self) -> int: ...
 
 
+class WriterFigures(Protocol):
+    """What the pulse reads from a group-commit writer."""
+
+    @property
+    def operations(self) -> int: ...
+    @property
+    def bytes(self) -> int: ...
+    @property
+    def waiting(self) -> int: ...
+
+
 class Pulse:
     """Publishes ``board``'s slot from ``start`` to ``stop``; ``stop`` removes it."""
 
@@ -51,11 +62,13 @@ class Pulse:
         metrics: Metrics,
         *,
         pool_figures: Callable[[], PoolFigures] | None = None,
+        writer_figures: Callable[[], WriterFigures] | None = None,
         runs_running: Callable[[], int] | None = None,
     ) -> None:
         self._board = board
         self._metrics = metrics
         self._pool_figures = pool_figures
+        self._writer_figures = writer_figures
         self._runs_running = runs_running
         self._lags: deque[float] = deque(maxlen=_LAG_BEATS)
         self._tasks = Tasks(metrics.record_fault)
@@ -72,14 +85,17 @@ class Pulse:
     def measure(self) -> Figures:
         """This process now."""
         pool = self._pool_figures() if self._pool_figures is not None else None
+        writer = self._writer_figures() if self._writer_figures is not None else None
         return Figures(
             pool=None if pool is None else PoolStatus.model_validate(pool),
+            writer=None if writer is None else WriterStatus.model_validate(writer),
             runs_running=self._runs_running() if self._runs_running is not None else 0,
             loop_lag_seconds=round(max(self._lags, default=0.0), 4),
             rss_bytes=resident_bytes(),
             open_fds=open_files(),
             gc_collections=collections_by_generation(),
             checkpoints=self._metrics.checkpoint_latency.percentiles(),
+            flushes=self._metrics.flush_latency.percentiles(),
             store=self._metrics.store_latency.percentiles(),
         )
 

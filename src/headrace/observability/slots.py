@@ -35,18 +35,30 @@ class PoolStatus(BaseModel):
     leaked: int
 
 
+class WriterStatus(BaseModel):
+    """What a process has queued for the database and not committed yet."""
+
+    model_config = ConfigDict(frozen=True, from_attributes=True)
+
+    operations: int
+    bytes: int
+    waiting: int
+
+
 class Figures(BaseModel):
     """What a process measures about itself; the part of a slot that changes each second."""
 
     model_config = ConfigDict(frozen=True)
 
     pool: PoolStatus | None = None
+    writer: WriterStatus | None = None
     runs_running: int = 0
     loop_lag_seconds: float = 0.0
     rss_bytes: int = 0
     open_fds: int = 0
     gc_collections: tuple[int, ...] = ()
     checkpoints: Percentiles = Percentiles()
+    flushes: Percentiles = Percentiles()
     store: Percentiles = Percentiles()
 
 

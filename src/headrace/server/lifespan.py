@@ -16,8 +16,9 @@ from headrace.assistants.repository import AssistantRepository
 from headrace.assistants.service import AssistantService
 from headrace.auth.api_keys import ApiKeys
 from headrace.chat.service import ChatService, chat_graph
-from headrace.checkpoints.saver import Saver
+from headrace.checkpoints.saver import Saver, TimedSaver
 from headrace.checkpoints.store import Store
+from headrace.checkpoints.writer import Writer
 from headrace.db.conninfo import connection_string, describe
 from headrace.db.engine import Sessions, build_engine
 from headrace.db.pool import CONNECTIONS_BESIDE_POOL, ServerFacts, SharedPool, build_pool, probe
@@ -97,24 +98,32 @@ async def serving(settings: Settings, sources: list[GraphSource]) -> AsyncIterat
         engine = build_engine(pool)
         stack.push_async_callback(engine.dispose)
         sessions = Sessions(engine, timeout_seconds=settings.database.transaction_timeout_seconds)
-        saver = Saver(
+        writer = Writer(
             pool,
-            observe=metrics.observe_checkpoint,
+            settings.checkpointer,
             acquire_timeout_seconds=settings.database.run_acquire_timeout_seconds,
+            on_flush=metrics.observe_flush,
         )
+        stack.push_async_callback(writer.stop)
+        saver = _build_saver(settings, pool, writer, metrics)
+        stack.push_async_callback(saver.stop)
         store = Store(pool, observe=metrics.observe_store)
         stack.push_async_callback(store.close)
         registry = await GraphRegistry.open(sources, checkpointer=saver, store=store)
         stack.push_async_callback(registry.close)
 
-        queue = Queue(pool)
+        queue = Queue(pool, writer)
         worker = await _start_worker(settings, registry, queue, saver, metrics, tasks, stack)
         assistants = AssistantService(AssistantRepository(sessions), registry.ids())
         await assistants.create_system()
         threads = ThreadService(ThreadRepository(sessions), StateReader(registry, saver))
         runs = RunService(RunRepository(sessions), assistants, threads, worker)
         pulse = Pulse(
-            board, metrics, pool_figures=pool.figures, runs_running=lambda: worker.running
+            board,
+            metrics,
+            pool_figures=pool.figures,
+            writer_figures=writer.figures,
+            runs_running=lambda: worker.running,
         )
         await pulse.start()
         stack.push_async_callback(pulse.stop)
@@ -204,11 +213,32 @@ def _warn_about_budget(settings: Settings, facts: ServerFacts) -> None:
         )
 
 
+def _build_saver(
+    settings: Settings, pool: SharedPool, writer: Writer, metrics: Metrics
+) -> TimedSaver:
+    """The saver of the engine that ``checkpointer.engine`` names."""
+    timeout_seconds = settings.database.run_acquire_timeout_seconds
+    if settings.checkpointer.engine == "upstream":
+        return TimedSaver(
+            pool,
+            writer,
+            observe=metrics.observe_checkpoint,
+            acquire_timeout_seconds=timeout_seconds,
+        )
+    return Saver(
+        pool,
+        writer,
+        observe=metrics.observe_checkpoint,
+        acquire_timeout_seconds=timeout_seconds,
+        read_batch=settings.checkpointer.read_batch,
+    )
+
+
 async def _start_worker(
     settings: Settings,
     registry: GraphRegistry,
     queue: Queue,
-    saver: Saver,
+    saver: TimedSaver,
     metrics: Metrics,
     tasks: Tasks,
     stack: AsyncExitStack,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from headrace.assistants.service import AssistantService
 from headrace.auth.api_keys import ApiKeys
 from headrace.chat.service import ChatService
-from headrace.checkpoints.saver import Saver
+from headrace.checkpoints.saver import TimedSaver
 from headrace.checkpoints.store import Store
 from headrace.db.pool import SharedPool
 from headrace.graphs.registry import GraphRegistry
@@ -25,7 +25,7 @@ class State:
     settings: Settings
     metrics: Metrics
     pool: SharedPool
-    saver: Saver
+    saver: TimedSaver
     store: Store
     graphs: GraphRegistry
     assistants: AssistantService

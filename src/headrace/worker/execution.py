@@ -4,9 +4,11 @@ import asyncio
 from enum import Enum
 from uuid import UUID
 
+from headrace.checkpoints.fence import RunToken
+from headrace.checkpoints.run_writes import RunWrites
 from headrace.events.channel import Channel, Reader
 from headrace.runs.dispatcher import RunOutcome, RunRequest
-from headrace.runs.queue import StartedRun
+from headrace.runs.transitions import StartedRun
 
 
 class Stop(Enum):
@@ -27,6 +29,10 @@ class Execution:
         self.started = started
         self.process_id = process_id
         self.channel = channel
+        #: The fence of whatever it writes.
+        self.token = RunToken(request.run_id, started.attempt, process_id)
+        #: What it has written; None before its graph has begun.
+        self.writes: RunWrites | None = None
         self.stop: Stop | None = None
         self.stop_message = ""
         self._stopped = asyncio.Event()

@@ -6,8 +6,9 @@ from time import perf_counter
 from typing import Any
 
 import structlog
+from langchain_core.runnables import RunnableConfig
 
-from headrace.checkpoints.saver import Saver
+from headrace.checkpoints.saver import TimedSaver
 from headrace.db.faults import translated_faults
 from headrace.errors import LeaseLost, Unavailable
 from headrace.events.encoding import storable
@@ -18,7 +19,8 @@ from headrace.lifecycle import Tasks
 from headrace.observability.metrics import Metrics
 from headrace.runs.config import graph_config, graph_input
 from headrace.runs.dispatcher import RunOutcome
-from headrace.runs.queue import Queue, RunEnd
+from headrace.runs.queue import Queue
+from headrace.runs.transitions import RunEnd
 from headrace.settings import WorkerSettings
 from headrace.threads.state import interrupts_by_task
 from headrace.worker.execution import Execution, Stop
@@ -47,7 +49,7 @@ class Executor:
         self,
         registry: GraphRegistry,
         queue: Queue,
-        saver: Saver,
+        saver: TimedSaver,
         settings: WorkerSettings,
         metrics: Metrics,
     ) -> None:
@@ -65,11 +67,9 @@ class Executor:
         execution.channel.publish(
             frame("metadata", _metadata_event(execution)),
         )
-        end = await self._drive(execution, result)
-        written = await self._write_end(execution, end)
-        if not written:
-            end = RunEnd("error", "error", {"error": "LeaseLost", "message": _LEASE_LOST})
-        if execution.request.temporary_thread and written:
+        written = await self._write_end(execution, await self._drive(execution, result))
+        end = written or RunEnd("error", "error", {"error": "LeaseLost", "message": _LEASE_LOST})
+        if execution.request.temporary_thread and written is not None:
             await self._delete_temporary_thread(execution.thread_id)
         self._publish_end(execution, end)
         execution.finish(RunOutcome(status=end.status, values=result.values, error=end.error))
@@ -129,6 +129,14 @@ class Executor:
             request_id=request.request_id,
             recursion_limit=self._settings.recursion_limit,
         )
+        with self._saver.run(execution.token, durability=kwargs["durability"]) as writes:
+            execution.writes = writes
+            await self._follow(execution, result, config)
+
+    async def _follow(
+        self, execution: Execution, result: GraphResult, config: RunnableConfig
+    ) -> None:
+        request, kwargs = execution.request, execution.request.kwargs
         translator = Translator(frozenset(kwargs["stream_mode"]))
         async with self._registry.for_run(request.graph_id, config) as graph:
             async for part in graph.astream(
@@ -153,13 +161,20 @@ class Executor:
                 snapshot = await graph.aget_state(config)
                 result.interrupts = storable(interrupts_by_task(snapshot))
 
-    async def _write_end(self, execution: Execution, end: RunEnd) -> bool:
-        """Commit the end; False when the run is no longer ours.
+    async def _write_end(self, execution: Execution, end: RunEnd) -> RunEnd | None:
+        """Commit the end, with what the run has written or after it; None when it is not ours now.
 
-        Repeated while the database is away: the thread must not stay busy after a run that is over.
+        A run whose writes failed ends as ``error``, whatever its graph made of it. Repeated while
+        the database is away: the thread must not stay busy after a run that is over.
         """
         delays = iter(_END_RETRY_SECONDS)
+        writes = execution.writes
         while execution.stop is not Stop.LEASE_LOST:
+            if writes is not None and writes.failure is not None:
+                if isinstance(writes.failure, LeaseLost):
+                    break
+                _log.error("run_writes_failed", exc_info=writes.failure)
+                end, writes = RunEnd("error", "error", error_json(writes.failure)), None
             try:
                 await self._queue.end_if_owned(
                     run_id=execution.run_id,
@@ -167,6 +182,7 @@ class Executor:
                     attempt=execution.started.attempt,
                     process_id=execution.process_id,
                     end=end,
+                    run=writes,
                 )
             except LeaseLost:
                 break
@@ -174,10 +190,13 @@ class Executor:
                 delay = next(delays, _END_RETRY_SECONDS[-1])
                 _log.warning("run_end_delayed", retry_in_seconds=delay, cause=fault.code)
                 await asyncio.sleep(delay)
+            except Exception:
+                if writes is None or writes.failure is None:
+                    raise
             else:
-                return True
+                return end
         _log.error("lease_lost")
-        return False
+        return None
 
     async def _delete_temporary_thread(self, thread_id: str) -> None:
         try:

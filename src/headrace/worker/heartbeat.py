@@ -22,7 +22,7 @@ import structlog
 from headrace.errors import DatabaseUnavailable
 from headrace.ids import uuid7
 from headrace.lifecycle import Tasks
-from headrace.runs.queue import named_statements
+from headrace.runs.transitions import queue_statements
 from headrace.settings import WorkerSettings
 
 _log = structlog.stdlib.get_logger("headrace.heartbeat")
@@ -37,7 +37,7 @@ class Heartbeat:
         self._conninfo = conninfo
         self._settings = settings
         self._on_lost: Callable[[], None] | None = None
-        self._sql = named_statements()
+        self._sql = queue_statements()
         self._tasks = Tasks()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None

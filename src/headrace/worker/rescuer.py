@@ -5,7 +5,7 @@ import asyncio
 
 import structlog
 
-from headrace.checkpoints.saver import Saver
+from headrace.checkpoints.saver import TimedSaver
 from headrace.db.faults import translated_faults
 from headrace.errors import Unavailable
 from headrace.observability.metrics import Metrics
@@ -30,7 +30,7 @@ class Rescuer:
     def __init__(
         self,
         queue: Queue,
-        saver: Saver,
+        saver: TimedSaver,
         heartbeat: Heartbeat,
         settings: WorkerSettings,
         metrics: Metrics,

@@ -10,7 +10,8 @@ from headrace.errors import AtCapacity, Draining, Unavailable
 from headrace.events.channel import Channel
 from headrace.lifecycle import Tasks
 from headrace.runs.dispatcher import RunRequest
-from headrace.runs.queue import Queue, StartedRun
+from headrace.runs.queue import Queue
+from headrace.runs.transitions import StartedRun
 from headrace.settings import WorkerSettings
 from headrace.worker.execution import Execution, Stop
 from headrace.worker.executor import Executor

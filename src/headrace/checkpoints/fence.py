@@ -1,0 +1,76 @@
+"""The fence: a process that lost a run writes nothing for it any more (field note 14).
+
+Writes of a run carry its token. Their transaction first takes the process's advisory lock in its
+shared form, in a statement of its own; the next statement then sees every take-over that was
+committed before, remembers which tokens still hold, and the rows of the others are not written.
+Whoever takes runs from a process takes the exclusive form of the same lock first: it waits for a
+flush in flight, and a later flush sees that the run has moved. Lock and write in one statement, or
+any snapshot taken before the lock (REPEATABLE READ), would let stale rows through; the tests show
+that they do.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from headrace.db.arrays import BigInteger, Integer, Text, Uuid
+from headrace.db.pool import Connection
+from headrace.db.statements import named_statements
+
+_SQL = ("headrace.checkpoints", "flush.sql")
+
+#: No flush holds a transaction longer than this; whoever finds one that does ends its backend.
+IDLE_IN_TRANSACTION_SECONDS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class RunToken:
+    """The right to write for a run: this attempt of it, executed by this process."""
+
+    run_id: UUID
+    attempt: int
+    process_id: UUID
+
+
+def process_key(process_id: UUID) -> int:
+    """The advisory lock of a process: the random half of its id as a signed bigint."""
+    return int.from_bytes(process_id.bytes[8:], "big", signed=True)
+
+
+class Guard:
+    """What opens every flush: time limits, the locks of the fence, and who still holds a token."""
+
+    def __init__(self, *, lock_timeout_seconds: float) -> None:
+        self._sql = named_statements(*_SQL)
+        self._lock_timeout = f"{int(lock_timeout_seconds * 1000)}ms"
+        self._idle_timeout = f"{IDLE_IN_TRANSACTION_SECONDS}s"
+
+    async def send(
+        self, connection: Connection, tokens: Sequence[RunToken], endings: Sequence[str]
+    ) -> None:
+        """Queue the guard's statements on a pipelined transaction.
+
+        :param endings: for each token the status that an earlier try of this flush may already have
+            given its run, or an empty string. Its rows are then still its own.
+        """
+        keys = sorted({process_key(token.process_id) for token in tokens})
+        await connection.execute(
+            self._sql["guard"],
+            {
+                "lock_timeout": self._lock_timeout,
+                "idle_timeout": self._idle_timeout,
+                "keys": BigInteger(keys),
+            },
+            prepare=True,
+        )
+        if tokens:
+            await connection.execute(
+                self._sql["live_tokens"],
+                {
+                    "run_ids": Uuid([token.run_id for token in tokens]),
+                    "attempts": Integer([token.attempt for token in tokens]),
+                    "process_ids": Uuid([token.process_id for token in tokens]),
+                    "endings": Text([ending.encode() for ending in endings]),
+                },
+                prepare=True,
+            )

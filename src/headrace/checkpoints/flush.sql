@@ -1,0 +1,71 @@
+-- What a flush of the group-commit writer sends, besides the run starts and ends of runs/queue.sql.
+-- A batch is one transaction: guard, live_tokens when a run writes, then the rows.
+
+-- name: guard
+-- A statement of its own: whatever comes after takes its snapshot once the locks are held.
+SELECT
+  set_config('lock_timeout', %(lock_timeout)s, true),
+  set_config('idle_in_transaction_session_timeout', %(idle_timeout)s, true),
+  (SELECT count(pg_advisory_xact_lock_shared(key)) FROM unnest(%(keys)s::bigint[]) AS key)
+
+-- name: live_tokens
+-- Remembers the numbers, from 1, of the tokens whose run is still this process's. A run that an
+-- earlier try of this very flush has ended, its answer lost, is too.
+SELECT set_config('headrace.live_tokens', coalesce((
+  SELECT string_agg(token.number::text, ',')
+  FROM unnest(%(run_ids)s::uuid[], %(attempts)s::int[], %(process_ids)s::uuid[], %(endings)s::text[])
+    WITH ORDINALITY AS token (run_id, attempt, process_id, ending, number)
+  JOIN runs ON runs.run_id = token.run_id
+  JOIN processes ON processes.process_id = token.process_id
+  WHERE runs.attempt = token.attempt
+    AND runs.process_id = token.process_id
+    AND runs.status IN ('running', token.ending)
+    AND NOT processes.lost
+), ''), true)
+
+-- name: write_rows
+-- Upstream's three statements for many rows at once; token 0 is written for no run. The answer says
+-- which tokens held.
+WITH live AS MATERIALIZED (
+  SELECT string_to_array(current_setting('headrace.live_tokens', true), ',')::int[] || 0 AS tokens
+), blobs AS (
+  INSERT INTO checkpoint_blobs (thread_id, checkpoint_ns, channel, version, type, blob)
+  SELECT thread_id, ns, channel, version, type, blob
+  FROM unnest(%(b_token)s::int[], %(b_thread_id)s::text[], %(b_ns)s::text[], %(b_channel)s::text[],
+      %(b_version)s::text[], %(b_type)s::text[], %(b_blob)s::bytea[])
+    AS given (token, thread_id, ns, channel, version, type, blob)
+  WHERE token = ANY ((SELECT tokens FROM live)::int[])
+  ON CONFLICT (thread_id, checkpoint_ns, channel, version) DO NOTHING
+), saved AS (
+  INSERT INTO checkpoints (
+    thread_id, checkpoint_ns, checkpoint_id, parent_checkpoint_id, checkpoint, metadata)
+  SELECT thread_id, ns, id, parent_id, checkpoint, metadata
+  FROM unnest(%(c_token)s::int[], %(c_thread_id)s::text[], %(c_ns)s::text[], %(c_id)s::text[],
+      %(c_parent_id)s::text[], %(c_checkpoint)s::jsonb[], %(c_metadata)s::jsonb[])
+    AS given (token, thread_id, ns, id, parent_id, checkpoint, metadata)
+  WHERE token = ANY ((SELECT tokens FROM live)::int[])
+  ON CONFLICT (thread_id, checkpoint_ns, checkpoint_id)
+  DO UPDATE SET checkpoint = excluded.checkpoint, metadata = excluded.metadata
+), given_writes AS (
+  SELECT *
+  FROM unnest(%(w_token)s::int[], %(w_thread_id)s::text[], %(w_ns)s::text[],
+      %(w_checkpoint_id)s::text[], %(w_task_id)s::text[], %(w_idx)s::int[], %(w_task_path)s::text[],
+      %(w_channel)s::text[], %(w_type)s::text[], %(w_blob)s::bytea[], %(w_replaces)s::bool[])
+    AS given (token, thread_id, ns, checkpoint_id, task_id, idx, task_path, channel, type, blob,
+      replaces)
+  WHERE token = ANY ((SELECT tokens FROM live)::int[])
+), inserted AS (
+  INSERT INTO checkpoint_writes (
+    thread_id, checkpoint_ns, checkpoint_id, task_id, task_path, idx, channel, type, blob)
+  SELECT thread_id, ns, checkpoint_id, task_id, task_path, idx, channel, type, blob
+  FROM given_writes WHERE NOT replaces
+  ON CONFLICT (thread_id, checkpoint_ns, checkpoint_id, task_id, idx) DO NOTHING
+), replaced AS (
+  INSERT INTO checkpoint_writes (
+    thread_id, checkpoint_ns, checkpoint_id, task_id, task_path, idx, channel, type, blob)
+  SELECT thread_id, ns, checkpoint_id, task_id, task_path, idx, channel, type, blob
+  FROM given_writes WHERE replaces
+  ON CONFLICT (thread_id, checkpoint_ns, checkpoint_id, task_id, idx)
+  DO UPDATE SET channel = excluded.channel, type = excluded.type, blob = excluded.blob
+)
+SELECT tokens FROM live

@@ -1,0 +1,116 @@
+"""A lane of the group-commit writer: one queue, one flush at a time.
+
+Idle, it flushes at once when somebody waits, and otherwise lingers a moment for more. Busy, the
+next batch forms while the last one is in flight.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from time import perf_counter
+
+import structlog
+
+from headrace.checkpoints.flush import Flusher
+from headrace.checkpoints.operations import Operation
+from headrace.db.pool import Loan
+from headrace.errors import DatabaseUnavailable
+from headrace.lifecycle import Tasks
+from headrace.settings import CheckpointerSettings
+
+_log = structlog.stdlib.get_logger("headrace.writer")
+
+_STOPPED = "The server stopped before this was committed."
+
+
+class Lane:
+    """Operations leave it in the order in which they came."""
+
+    def __init__(
+        self,
+        name: str,
+        flusher: Flusher,
+        settings: CheckpointerSettings,
+        *,
+        lend: Callable[[], Loan],
+        tasks: Tasks,
+        on_settled: Callable[[Operation], None],
+    ) -> None:
+        self._name = name
+        self._flusher = flusher
+        self._settings = settings
+        self._lend = lend
+        self._tasks = tasks
+        self._on_settled = on_settled
+        self._queue: deque[Operation] = deque()
+        self._hurry = asyncio.Event()
+        self._flushing = False
+
+    def put(self, operation: Operation) -> None:
+        """Queue it; it is flushed sooner or later without further ado."""
+        operation.queued_at = perf_counter()
+        self._queue.append(operation)
+        if operation.awaited or len(self._queue) >= self._settings.max_batch_operations:
+            self._hurry.set()
+        if not self._flushing:
+            self._flushing = True
+            self._tasks.start(self._flush_until_empty(), name=f"flush-{self._name}")
+
+    def hurry(self) -> None:
+        """Somebody waits for what is queued here."""
+        self._hurry.set()
+
+    async def _flush_until_empty(self) -> None:
+        loan = self._lend()
+        try:
+            while self._queue:
+                await self._linger()
+                await self._flush(self._next_batch(), loan)
+        except asyncio.CancelledError:
+            self._release(list(self._queue), DatabaseUnavailable(_STOPPED))
+            self._queue.clear()
+            raise
+        finally:
+            self._flushing = False
+            await loan.give_back()
+
+    async def _flush(self, batch: Sequence[Operation], loan: Loan) -> None:
+        try:
+            await self._flusher.flush(batch, loan)
+        except asyncio.CancelledError:
+            self._release(batch, DatabaseUnavailable(_STOPPED))
+            raise
+        except Exception as fault:
+            # A fault of our own: it must not leave anybody waiting, nor end the lane.
+            _log.exception("flush_failed", operations=len(batch))
+            self._release(batch, fault)
+        else:
+            self._release(batch, None)
+
+    def _release(self, operations: Sequence[Operation], failure: BaseException | None) -> None:
+        """Let go of ``operations``; those that nobody has settled have failed."""
+        for operation in operations:
+            if not operation.settled:
+                operation.settle(failure)
+            self._on_settled(operation)
+
+    async def _linger(self) -> None:
+        """Wait for company as long as nobody waits for what is here."""
+        if not self._hurry.is_set() and self._settings.linger_seconds:
+            try:
+                async with asyncio.timeout(self._settings.linger_seconds):
+                    await self._hurry.wait()
+            except TimeoutError:
+                pass
+        self._hurry.clear()
+
+    def _next_batch(self) -> list[Operation]:
+        """As much as one flush may carry; at least one."""
+        batch: list[Operation] = []
+        size = 0
+        while self._queue and len(batch) < self._settings.max_batch_operations:
+            size += self._queue[0].size_bytes
+            if batch and size > self._settings.max_batch_bytes:
+                break
+            batch.append(self._queue.popleft())
+        return batch

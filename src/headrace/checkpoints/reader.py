@@ -1,0 +1,126 @@
+"""Reads of latest checkpoints, many threads in one query.
+
+While a query is under way, what is asked meanwhile gathers for the next one. Reads are repeated on
+a checked connection when theirs was dead, and a server in recovery is not believed.
+"""
+
+import asyncio
+from collections.abc import Sequence
+
+import psycopg
+from psycopg.rows import DictRow, dict_row
+
+from headrace.checkpoints.upstream import SELECT_CHECKPOINT
+from headrace.db.arrays import Text
+from headrace.db.pool import Connection, Loan, RecoveryError, SharedPool
+from headrace.lifecycle import Tasks
+
+#: A thread and a checkpoint namespace.
+Head = tuple[str, str]
+
+_LATEST = f"""
+SELECT wanted.number, pg_is_in_recovery() AS in_recovery, latest.*
+FROM unnest(%(thread_ids)s::text[], %(namespaces)s::text[])
+  WITH ORDINALITY AS wanted (thread_id, ns, number)
+LEFT JOIN LATERAL (
+  {SELECT_CHECKPOINT}
+  WHERE checkpoints.thread_id = wanted.thread_id AND checkpoints.checkpoint_ns = wanted.ns
+  ORDER BY checkpoint_id DESC
+  LIMIT 1
+) AS latest ON true
+"""  # noqa: S608 - upstream's constant
+
+#: Queries under way at once; more would only be smaller.
+_QUERIES = 2
+
+#: A dead connection is one try, a pool full of them is passed over by the check.
+_TRIES = 3
+
+
+class Reader:
+    """One per process; needs a running event loop."""
+
+    def __init__(self, pool: SharedPool, *, acquire_timeout_seconds: float, max_batch: int) -> None:
+        self._pool = pool
+        self._acquire_timeout_seconds = acquire_timeout_seconds
+        self._max_batch = max_batch
+        self._tasks = Tasks()
+        self._wanted: dict[Head, asyncio.Future[DictRow | None]] = {}
+        self._queries = 0
+
+    async def latest(self, thread_id: str, ns: str) -> DictRow | None:
+        """The row of the thread's latest checkpoint, as upstream's SELECT names its columns.
+
+        :raises psycopg.DataError: an id with NUL.
+        :raises psycopg.OperationalError: the database cannot be reached.
+        """
+        if "\0" in thread_id or "\0" in ns:
+            raise psycopg.DataError("PostgreSQL text fields cannot contain NUL (0x00) bytes")
+        head = (thread_id, ns)
+        wanted = self._wanted.get(head)
+        if wanted is None:
+            wanted = self._wanted[head] = asyncio.get_running_loop().create_future()
+            if self._queries < _QUERIES:
+                self._queries += 1
+                self._tasks.start(self._query_until_empty(), name="read-checkpoints")
+        return await asyncio.shield(wanted)
+
+    async def stop(self) -> None:
+        """Wait for the queries under way."""
+        await self._tasks.join()
+
+    async def _query_until_empty(self) -> None:
+        loan = Loan(self._pool, timeout_seconds=self._acquire_timeout_seconds)
+        try:
+            while self._wanted:
+                batch = dict(list(self._wanted.items())[: self._max_batch])
+                for head in batch:
+                    del self._wanted[head]
+                await self._answer(batch, loan)
+        finally:
+            self._queries -= 1
+            await loan.give_back()
+
+    async def _answer(
+        self, batch: dict[Head, "asyncio.Future[DictRow | None]"], loan: Loan
+    ) -> None:
+        try:
+            rows = await self._read(list(batch), loan)
+        except Exception as error:
+            for waiting in batch.values():
+                waiting.set_exception(error)
+                # Whoever asked may be gone.
+                waiting.exception()
+        else:
+            for waiting, row in zip(batch.values(), rows, strict=True):
+                waiting.set_result(row)
+
+    async def _read(self, heads: Sequence[Head], loan: Loan) -> list[DictRow | None]:
+        for tries_left in reversed(range(_TRIES)):
+            try:
+                return await _latest(await loan.take(), heads)
+            except (psycopg.OperationalError, psycopg.InterfaceError):
+                await loan.examine()
+                if not tries_left:
+                    raise
+        raise AssertionError("unreachable")
+
+
+async def _latest(connection: Connection, heads: Sequence[Head]) -> list[DictRow | None]:
+    async with connection.cursor(binary=True, row_factory=dict_row) as cursor:
+        await cursor.execute(
+            _LATEST.encode(),
+            {
+                "thread_ids": Text([thread_id.encode() for thread_id, _ in heads]),
+                "namespaces": Text([ns.encode() for _, ns in heads]),
+            },
+            prepare=True,
+        )
+        rows = await cursor.fetchall()
+    if rows and rows[0]["in_recovery"]:
+        raise RecoveryError("the server is in recovery; what it has may be old")
+    found: list[DictRow | None] = [None] * len(heads)
+    for row in rows:
+        if row["checkpoint_id"] is not None:
+            found[row["number"] - 1] = row
+    return found

@@ -1,0 +1,233 @@
+"""The saver's two writes, a checkpoint and the writes of a task, as rows of upstream's tables.
+
+Rows hold each column in Postgres's binary form, made when the caller calls, so that a value that
+cannot be encoded fails its caller and nobody else.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import (
+    WRITES_IDX_MAP,
+    ChannelVersions,
+    Checkpoint,
+    CheckpointMetadata,
+    get_serializable_checkpoint_metadata,
+)
+from langgraph.checkpoint.serde.base import SerializerProtocol
+
+from headrace.checkpoints.operations import Kind, Numbers, Operation, Outcomes
+from headrace.checkpoints.run_writes import RunWrites
+from headrace.checkpoints.upstream import DeltaSnapshot
+from headrace.db.arrays import Boolean, Bytea, Column, Integer, Jsonb, Text
+from headrace.db.jsonb import dump_jsonb
+from headrace.db.pool import Connection
+from headrace.db.statements import named_statements
+from headrace.errors import LeaseLost
+
+Row = tuple[Any, ...]
+
+#: Rows by primary key, the columns after it as value; the key of a write says nothing of the mode.
+Rows = dict[tuple[Any, ...], Row]
+
+_INLINE = (str, int, float, bool)
+
+
+class WriteRows(Operation):
+    """The rows of one call of the saver."""
+
+    __slots__ = ("blobs", "checkpoint", "writes")
+
+    def __init__(
+        self,
+        thread_id: str,
+        run: RunWrites | None,
+        *,
+        blobs: Sequence[Row] = (),
+        checkpoint: Row | None = None,
+        writes: Sequence[Row] = (),
+    ) -> None:
+        super().__init__(thread_id, run, size_bytes=_size(blobs, checkpoint, writes))
+        #: (thread_id, ns, channel, version, type, blob)
+        self.blobs = blobs
+        #: (thread_id, ns, id, parent_id, checkpoint, metadata)
+        self.checkpoint = checkpoint
+        #: (thread_id, ns, checkpoint_id, task_id, idx, task_path, channel, type, blob, replaces)
+        self.writes = writes
+
+
+def checkpoint_rows(
+    serde: SerializerProtocol,
+    run: RunWrites | None,
+    config: RunnableConfig,
+    checkpoint: Checkpoint,
+    metadata: CheckpointMetadata,
+    new_versions: ChannelVersions,
+) -> WriteRows:
+    """A checkpoint and the blobs of the channels that changed; plain values stand in its JSON.
+
+    :raises TypeError: a value that neither the serializer nor JSON has a form for.
+    """
+    configurable = config["configurable"]
+    thread_id = str(configurable["thread_id"])
+    thread, ns = _text(thread_id), _text(configurable["checkpoint_ns"])
+    inline: dict[str, Any] = {}
+    blobs: list[Row] = []
+    for channel, value in checkpoint["channel_values"].items():
+        if value is None or isinstance(value, _INLINE):
+            inline[channel] = value
+            continue
+        if isinstance(value, DeltaSnapshot):
+            inline[channel] = True
+        if channel in new_versions:
+            kind, blob = serde.dumps_typed(value)
+            version = _text(new_versions[channel])
+            blobs.append((thread, ns, _text(channel), version, _text(kind), blob))
+    parent = configurable.get("checkpoint_id")
+    row = (
+        thread,
+        ns,
+        _text(checkpoint["id"]),
+        None if parent is None else _text(parent),
+        dump_jsonb({**checkpoint, "channel_values": inline}),
+        dump_jsonb(get_serializable_checkpoint_metadata(config, metadata)),
+    )
+    return WriteRows(thread_id, run, blobs=blobs, checkpoint=row)
+
+
+def task_rows(
+    serde: SerializerProtocol,
+    run: RunWrites | None,
+    config: RunnableConfig,
+    writes: Sequence[tuple[str, Any]],
+    task_id: str,
+    task_path: str,
+) -> WriteRows:
+    """What a task wrote. Errors, interrupts and the like replace an earlier row, values do not."""
+    configurable = config["configurable"]
+    thread_id = str(configurable["thread_id"])
+    key = (
+        _text(thread_id),
+        _text(configurable["checkpoint_ns"]),
+        _text(configurable["checkpoint_id"]),
+        _text(task_id),
+    )
+    path = _text(task_path)
+    replaces = all(channel in WRITES_IDX_MAP for channel, _ in writes)
+    rows: list[Row] = []
+    for position, (channel, value) in enumerate(writes):
+        kind, blob = serde.dumps_typed(value)
+        index = WRITES_IDX_MAP.get(channel, position)
+        rows.append((*key, index, path, _text(channel), _text(kind), blob, replaces))
+    return WriteRows(thread_id, run, writes=rows)
+
+
+class _RowsKind(Kind):
+    """All rows of a batch in one statement."""
+
+    order = 1
+
+    def __init__(self) -> None:
+        self._sql = named_statements("headrace.checkpoints", "flush.sql")["write_rows"]
+
+    async def send(
+        self, connection: Connection, operations: Sequence[WriteRows], numbers: Numbers
+    ) -> Outcomes:
+        cursor = await connection.execute(self._sql, _parameters(operations, numbers), prepare=True)
+
+        async def outcomes() -> list[Any]:
+            row = await cursor.fetchone()
+            live = set(row[0] if row is not None else ())
+            return [None if numbers.of(op) in live else LeaseLost() for op in operations]
+
+        return outcomes
+
+
+def _parameters(operations: Sequence[WriteRows], numbers: Numbers) -> Mapping[str, Column]:
+    blobs: Rows = {}
+    checkpoints: Rows = {}
+    writes: Rows = {}
+    for operation in operations:
+        number = numbers.of(operation)
+        for row in operation.blobs:
+            blobs.setdefault(row[:4], (number, *row))
+        if operation.checkpoint is not None:
+            key = operation.checkpoint[:3]
+            row = (number, *operation.checkpoint)
+            checkpoints[key] = _merged_checkpoint(checkpoints.get(key), row)
+        for row in operation.writes:
+            writes[row[:5]] = _merged_write(writes.get(row[:5]), (number, *row))
+    return {
+        **_columns("b", _BLOB_COLUMNS, blobs.values()),
+        **_columns("c", _CHECKPOINT_COLUMNS, checkpoints.values()),
+        **_columns("w", _WRITE_COLUMNS, writes.values()),
+    }
+
+
+def _merged_checkpoint(earlier: Row | None, row: Row) -> Row:
+    """What two upserts in a row leave: the parent of the first, the rest of the second."""
+    return row if earlier is None else (*row[:4], earlier[4], *row[5:])
+
+
+def _merged_write(earlier: Row | None, row: Row) -> Row:
+    """What two writes of a key leave: a value stays, an error replaces, the path is the first's."""
+    if earlier is None:
+        return row
+    return (*row[:6], earlier[6], *row[7:]) if row[-1] else earlier
+
+
+_BLOB_COLUMNS: Mapping[str, type[Column]] = {
+    "token": Integer,
+    "thread_id": Text,
+    "ns": Text,
+    "channel": Text,
+    "version": Text,
+    "type": Text,
+    "blob": Bytea,
+}
+_CHECKPOINT_COLUMNS: Mapping[str, type[Column]] = {
+    "token": Integer,
+    "thread_id": Text,
+    "ns": Text,
+    "id": Text,
+    "parent_id": Text,
+    "checkpoint": Jsonb,
+    "metadata": Jsonb,
+}
+_WRITE_COLUMNS: Mapping[str, type[Column]] = {
+    "token": Integer,
+    "thread_id": Text,
+    "ns": Text,
+    "checkpoint_id": Text,
+    "task_id": Text,
+    "idx": Integer,
+    "task_path": Text,
+    "channel": Text,
+    "type": Text,
+    "blob": Bytea,
+    "replaces": Boolean,
+}
+
+
+def _columns(
+    prefix: str, columns: Mapping[str, type[Column]], rows: Iterable[Row]
+) -> dict[str, Column]:
+    by_column = zip(*rows, strict=True) if rows else ([] for _ in columns)
+    return {
+        f"{prefix}_{name}": column(elements)
+        for (name, column), elements in zip(columns.items(), by_column, strict=True)
+    }
+
+
+def _text(value: Any) -> bytes:
+    return str(value).encode()
+
+
+def _size(blobs: Sequence[Row], checkpoint: Row | None, writes: Sequence[Row]) -> int:
+    """Bytes of what is large if anything is."""
+    size = sum(len(row[5]) for row in blobs) + sum(len(row[8]) for row in writes)
+    return size + len(checkpoint[4]) + len(checkpoint[5]) if checkpoint is not None else size
+
+
+WriteRows.kind = _RowsKind()

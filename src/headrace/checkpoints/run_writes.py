@@ -1,0 +1,88 @@
+"""The writes of one run, from its first checkpoint to its end: queued in order, awaited at once.
+
+LangGraph chains its checkpoints: each waits for the call before. Within a run those calls return as
+soon as they are queued, and whoever executes the run awaits :meth:`RunWrites.committed` before
+anything is told to a client. One that failed fails the run: nothing after it is written, and the
+next call raises.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+from headrace.checkpoints.fence import RunToken
+
+_current: ContextVar["RunWrites | None"] = ContextVar("headrace_run_writes", default=None)
+
+
+class RunWrites:
+    """What a run has queued, and how it went.
+
+    :param token: the run's fence; None for a graph that runs outside of headrace's runs.
+    :param waits_each: durability ``sync``: every call returns after its own commit.
+    :param hurry: called with a thread whose queued writes are awaited now.
+    """
+
+    __slots__ = ("_hurry", "_idle", "_threads", "_unsettled", "failure", "token", "waits_each")
+
+    def __init__(
+        self, token: RunToken | None, *, waits_each: bool, hurry: Callable[[str], None]
+    ) -> None:
+        self.token = token
+        self.waits_each = waits_each
+        self.failure: BaseException | None = None
+        self._hurry = hurry
+        self._threads: set[str] = set()
+        self._unsettled = 0
+        self._idle: asyncio.Future[None] | None = None
+
+    @contextmanager
+    def current(self) -> Iterator["RunWrites"]:
+        """Within the block, and tasks started in it, the saver's calls belong to this run."""
+        previous = _current.set(self)
+        try:
+            yield self
+        finally:
+            _current.reset(previous)
+
+    def raise_if_failed(self) -> None:
+        """
+        :raises BaseException: what an earlier write of the run failed with.
+        """
+        if self.failure is not None:
+            raise self.failure
+
+    async def committed(self) -> None:
+        """Return once everything queued so far is committed.
+
+        :raises LeaseLost: another process has the run.
+        :raises psycopg.Error: a row that the database does not take.
+        :raises Unavailable: the database could not be reached for too long.
+        """
+        while self._unsettled and self.failure is None:
+            for thread_id in self._threads:
+                self._hurry(thread_id)
+            if self._idle is None:
+                self._idle = asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._idle)
+        self.raise_if_failed()
+
+    def queued(self, thread_id: str) -> None:
+        """The writer has taken an operation of this run."""
+        self._unsettled += 1
+        self._threads.add(thread_id)
+
+    def settled(self, failure: BaseException | None) -> None:
+        """The writer knows how one of its operations went."""
+        self._unsettled -= 1
+        if failure is not None and self.failure is None:
+            self.failure = failure
+        if self._idle is not None and (not self._unsettled or self.failure is not None):
+            self._idle.set_result(None)
+            self._idle = None
+
+
+def current_run() -> RunWrites | None:
+    """The run that the calling task works for."""
+    return _current.get()

@@ -1,0 +1,29 @@
+"""Operations of saver and store, timed."""
+
+from collections.abc import Callable, Coroutine
+from functools import wraps
+from time import perf_counter
+from typing import Any, TypeVar, cast
+
+#: Called with the operation's name and its seconds.
+Observe = Callable[[str, float], None]
+
+#: A coroutine method of something that has ``observe``.
+Method = TypeVar("Method", bound=Callable[..., Coroutine[Any, Any, Any]])
+
+
+def timed(operation: str) -> Callable[[Method], Method]:
+    """Tell ``self.observe`` the seconds that each call of a method took, also when it raises."""
+
+    def decorate(method: Method) -> Method:
+        @wraps(method)
+        async def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+            started = perf_counter()
+            try:
+                return await method(self, *args, **kwargs)
+            finally:
+                self.observe(operation, perf_counter() - started)
+
+        return cast("Method", call)
+
+    return decorate

@@ -1,0 +1,199 @@
+"""Run starts and ends as operations of the group-commit writer, in the transactions in which
+checkpoints are written too.
+
+In a flush, ends come after the checkpoints before them, and starts last: a start locks threads
+without ever waiting, so that whatever waits holds no thread yet.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from headrace.checkpoints.operations import Kind, Numbers, Operation, Outcomes
+from headrace.checkpoints.run_writes import RunWrites
+from headrace.db.arrays import Boolean, Column, Integer, Jsonb, Text, Uuid
+from headrace.db.jsonb import dump_jsonb
+from headrace.db.pool import Connection
+from headrace.db.statements import named_statements
+from headrace.errors import HeadraceError, LeaseLost, ThreadBusy, ThreadNotFound
+from headrace.runs.dispatcher import RunRequest
+
+
+def queue_statements() -> Mapping[str, bytes]:
+    """The statements of queue.sql by name."""
+    return named_statements("headrace.runs", "queue.sql")
+
+
+@dataclass(frozen=True, slots=True)
+class StartedRun:
+    attempt: int
+    metadata: dict[str, Any]
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class RunEnd:
+    """A terminal status and what the thread becomes with it."""
+
+    status: str
+    thread_status: str
+    error: dict[str, str] | None = None
+    interrupts: dict[str, Any] | None = None
+
+
+class ThreadLocked(HeadraceError):
+    """Another transaction works on the thread; whether a run has it is not known yet."""
+
+
+class Start(Operation):
+    """Take the thread and insert its run, running. The result is a :class:`StartedRun`."""
+
+    __slots__ = ("kwargs", "metadata", "process_id", "request", "thread_config")
+
+    def __init__(self, request: RunRequest, process_id: UUID) -> None:
+        self.request = request
+        self.process_id = process_id
+        self.metadata = dump_jsonb(request.metadata)
+        self.kwargs = dump_jsonb(request.kwargs)
+        self.thread_config = dump_jsonb(request.thread_config)
+        super().__init__(request.thread_id, None, size_bytes=len(self.kwargs))
+
+
+class End(Operation):
+    """Write a run's terminal status and free its thread; after whatever ``run`` has written."""
+
+    __slots__ = ("attempt", "end", "error", "interrupts", "process_id", "run_id")
+    # It may be tried again, and what the run has written stands.
+    fails_run = False
+
+    def __init__(
+        self,
+        *,
+        run_id: UUID,
+        thread_id: str,
+        attempt: int,
+        process_id: UUID,
+        end: RunEnd,
+        run: RunWrites | None = None,
+    ) -> None:
+        self.run_id = run_id
+        self.attempt = attempt
+        self.process_id = process_id
+        self.end = end
+        self.error = _optional_jsonb(end.error)
+        self.interrupts = _optional_jsonb(end.interrupts)
+        super().__init__(thread_id, run, size_bytes=len(self.error or b""))
+
+    @property
+    def ending(self) -> str:
+        return self.end.status
+
+
+class _EndKind(Kind):
+    order = 2
+
+    def __init__(self) -> None:
+        self._sql = queue_statements()
+
+    async def send(
+        self, connection: Connection, operations: Sequence[End], numbers: Numbers
+    ) -> Outcomes:
+        ended: dict[str, Column] = {
+            "run_ids": Uuid([item.run_id for item in operations]),
+            "thread_ids": Text([item.thread_id.encode() for item in operations]),
+            "attempts": Integer([item.attempt for item in operations]),
+            "process_ids": Uuid([item.process_id for item in operations]),
+            "statuses": Text([item.end.status.encode() for item in operations]),
+            "thread_statuses": Text([item.end.thread_status.encode() for item in operations]),
+            "errors": Jsonb([item.error for item in operations]),
+            "interrupts": Jsonb([item.interrupts for item in operations]),
+        }
+        await connection.execute(self._sql["lock_threads_of_runs"], ended, prepare=True)
+        await connection.execute(self._sql["end_runs_if_owned"], ended, prepare=True)
+        found = await connection.execute(self._sql["statuses_of_attempts"], ended, prepare=True)
+
+        async def outcomes() -> list[Any]:
+            rows = await found.fetchall()
+            return [
+                None if status == item.end.status else LeaseLost()
+                for item, (status,) in zip(operations, rows, strict=True)
+            ]
+
+        return outcomes
+
+
+class _StartKind(Kind):
+    order = 3
+
+    def __init__(self) -> None:
+        self._sql = queue_statements()
+
+    async def send(
+        self, connection: Connection, operations: Sequence[Start], numbers: Numbers
+    ) -> Outcomes:
+        absent = [item for item in operations if item.request.create_thread]
+        if absent:
+            await connection.execute(
+                self._sql["create_threads_if_absent"], _threads(absent), prepare=True
+            )
+        wanted = {**_threads(operations), **_runs(operations)}
+        await connection.execute(self._sql["lock_free_threads"], wanted, prepare=True)
+        await connection.execute(self._sql["start_runs_on_locked_threads"], wanted, prepare=True)
+        found = await connection.execute(self._sql["started_runs"], wanted, prepare=True)
+
+        async def outcomes() -> list[Any]:
+            rows = await found.fetchall()
+            return [_start_outcome(item, *row) for item, row in zip(operations, rows, strict=True)]
+
+        return outcomes
+
+
+def _start_outcome(
+    start: Start,
+    there: bool,
+    busy: bool,
+    attempt: int | None,
+    metadata: dict[str, Any],
+    created_at: datetime,
+) -> StartedRun | Exception:
+    if attempt is not None:
+        return StartedRun(attempt=attempt, metadata=metadata, created_at=created_at)
+    if busy:
+        return ThreadBusy()
+    if there:
+        return ThreadLocked()
+    return ThreadNotFound(f"Thread with ID {start.thread_id} not found")
+
+
+def _threads(starts: Sequence[Start]) -> dict[str, Column]:
+    requests = [start.request for start in starts]
+    return {
+        "thread_ids": Text([item.thread_id.encode() for item in requests]),
+        "tenants": Text([item.principal.tenant.encode() for item in requests]),
+        "owners": Text([item.principal.identity.encode() for item in requests]),
+        "temporary": Boolean([item.temporary_thread for item in requests]),
+    }
+
+
+def _runs(starts: Sequence[Start]) -> dict[str, Column]:
+    requests = [start.request for start in starts]
+    return {
+        "run_ids": Uuid([item.run_id for item in requests]),
+        "assistant_ids": Uuid([item.assistant_id for item in requests]),
+        "graph_ids": Text([item.graph_id.encode() for item in requests]),
+        "process_ids": Uuid([item.process_id for item in starts]),
+        "multitask_strategies": Text([item.multitask_strategy.encode() for item in requests]),
+        "metadata": Jsonb([item.metadata for item in starts]),
+        "kwargs": Jsonb([item.kwargs for item in starts]),
+        "thread_configs": Jsonb([item.thread_config for item in starts]),
+    }
+
+
+def _optional_jsonb(value: Mapping[str, Any] | None) -> bytes | None:
+    return None if value is None else dump_jsonb(dict(value))
+
+
+Start.kind = _StartKind()
+End.kind = _EndKind()
