@@ -16,9 +16,9 @@ from typing import Any
 import psycopg
 import structlog
 
-from headrace.checkpoints.fence import Guard
+from headrace.checkpoints.fence import Guard, RunToken
 from headrace.checkpoints.operations import Kind, Numbers, Operation, Outcomes
-from headrace.db.pool import Loan
+from headrace.db.pool import Connection, Loan
 from headrace.errors import DatabaseUnavailable
 from headrace.settings import CheckpointerSettings
 
@@ -27,8 +27,9 @@ _log = structlog.stdlib.get_logger("headrace.writer")
 #: SQLSTATE classes after which the same batch may well succeed: connection, rollback
 #: (serialization, deadlock), resources, operator intervention, system.
 _PASSING_CLASSES = frozenset({"08", "40", "53", "57", "58"})
-#: A server that was demoted since the connection was made.
-_READ_ONLY = "25006"
+#: A server that was demoted since the connection was made, and limits on idle and on long
+#: transactions, which say nothing about the rows.
+_PASSING_STATES = frozenset({"25006", "25P03", "25P04"})
 _LOCK_NOT_AVAILABLE = "55P03"
 
 _RETRY_DELAYS_SECONDS = (0.0, 0.05, 0.1, 0.2, 0.5, 1.0)
@@ -56,7 +57,10 @@ class Flusher:
 
     def __init__(self, settings: CheckpointerSettings, *, on_flush: OnFlush | None = None) -> None:
         self._settings = settings
-        self._guard = Guard(lock_timeout_seconds=settings.lock_timeout_seconds)
+        self._guard = Guard(
+            lock_timeout_seconds=settings.lock_timeout_seconds,
+            transaction_timeout_seconds=settings.flush_timeout_seconds,
+        )
         self._on_flush = on_flush
 
     async def flush(self, batch: Sequence[Operation], loan: Loan) -> None:
@@ -70,9 +74,17 @@ class Flusher:
             failure = await self._commit(part, loan, deadline)
             if failure is None:
                 continue
-            if len(part) == 1:
-                _log.warning("write_failed", thread_id=part[0].thread_id, exc_info=failure)
-                part[0].settle(failure)
+            # A lock that everything here waits for would be waited for again by each part of it.
+            locked_out = isinstance(failure, DatabaseUnavailable) and monotonic() > deadline
+            if len(part) == 1 or locked_out:
+                _log.warning(
+                    "write_failed",
+                    operations=len(part),
+                    thread_id=part[0].thread_id,
+                    exc_info=failure,
+                )
+                for operation in part:
+                    operation.settle(failure)
             else:
                 middle = len(part) // 2
                 parts += [part[middle:], part[:middle]]
@@ -108,33 +120,12 @@ class Flusher:
         """One transaction with the whole batch; the outcome of each operation."""
         started = perf_counter()
         queue_seconds = started - min(operation.queued_at for operation in batch)
-        connection = await loan.take()
+        await loan.take()
         taken = perf_counter()
-        numbers = Numbers(batch)
-        endings = _endings(batch)
-        by_kind: dict[Kind, list[Operation]] = defaultdict(list)
-        for operation in batch:
-            by_kind[operation.kind].append(operation)
-        kinds = sorted(by_kind, key=lambda kind: kind.order)
-        async with asyncio.timeout(self._settings.flush_timeout_seconds):
-            async with connection.pipeline():
-                # Another default isolation would act on a snapshot from before the lock.
-                await connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED", prepare=False)
-                await self._guard.send(
-                    connection,
-                    numbers.tokens,
-                    [endings.get(token, "") for token in numbers.tokens],
-                )
-                pending: list[tuple[list[Operation], Outcomes]] = [
-                    (by_kind[kind], await kind.send(connection, by_kind[kind], numbers))
-                    for kind in kinds
-                ]
-                await connection.execute("COMMIT", prepare=False)
-                for operation in batch:
-                    operation.unanswered = True
-            outcomes: dict[Operation, Any] = {}
-            for operations, ask in pending:
-                outcomes.update(zip(operations, await ask(), strict=True))
+        outcomes = await loan.use(
+            lambda connection: self._transaction(connection, batch),
+            seconds=self._settings.flush_timeout_seconds,
+        )
         self._report(
             batch,
             "committed",
@@ -143,6 +134,32 @@ class Flusher:
             database_seconds=perf_counter() - taken,
         )
         return [outcomes[operation] for operation in batch]
+
+    async def _transaction(
+        self, connection: Connection, batch: Sequence[Operation]
+    ) -> dict[Operation, Any]:
+        numbers = Numbers(batch)
+        endings = _endings(batch)
+        by_kind: dict[Kind, list[Operation]] = defaultdict(list)
+        for operation in batch:
+            by_kind[operation.kind].append(operation)
+        async with connection.pipeline():
+            # Another default isolation would act on a snapshot from before the lock.
+            await connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED", prepare=False)
+            await self._guard.send(
+                connection, numbers.tokens, [endings.get(token, "") for token in numbers.tokens]
+            )
+            pending: list[tuple[list[Operation], Outcomes]] = [
+                (by_kind[kind], await kind.send(connection, by_kind[kind], numbers))
+                for kind in sorted(by_kind, key=lambda kind: kind.order)
+            ]
+            # Before it can leave, or it could be carried out and nobody had expected that.
+            _note_ends(batch)
+            await connection.execute("COMMIT", prepare=False)
+        outcomes: dict[Operation, Any] = {}
+        for operations, ask in pending:
+            outcomes.update(zip(operations, await ask(), strict=True))
+        return outcomes
 
     def _note(self, batch: Sequence[Operation], outcome: str) -> None:
         self._report(batch, outcome, queue_seconds=0, pool_seconds=0, database_seconds=0)
@@ -163,19 +180,32 @@ def _of_failed_run(operation: Operation) -> bool:
     return True
 
 
-def _endings(batch: Sequence[Operation]) -> dict[Any, str]:
+def _note_ends(batch: Sequence[Operation]) -> None:
+    """Tell what is committed with the end of its run, or not at all.
+
+    Not what comes after the end: in a part of its own it could be missing although the run ended.
+    """
+    endings: dict[RunToken, str] = {}
+    for operation in reversed(batch):
+        if operation.token is not None:
+            if operation.ending:
+                endings[operation.token] = operation.ending
+            operation.sent_end = endings.get(operation.token, operation.sent_end)
+
+
+def _endings(batch: Sequence[Operation]) -> dict[RunToken, str]:
     """By token: the status that an unanswered try may have given the run already."""
     return {
-        operation.token: operation.ending
+        operation.token: operation.sent_end
         for operation in batch
-        if operation.unanswered and operation.ending and operation.token is not None
+        if operation.sent_end and operation.token is not None
     }
 
 
 def _verdict(error: Exception) -> BaseException | None:
     """What is wrong with the batch itself; None when the same batch may succeed."""
     if isinstance(error, psycopg.Error) and error.sqlstate is not None:
-        if error.sqlstate == _READ_ONLY or error.sqlstate[:2] in _PASSING_CLASSES:
+        if error.sqlstate in _PASSING_STATES or error.sqlstate[:2] in _PASSING_CLASSES:
             return None
         if error.sqlstate == _LOCK_NOT_AVAILABLE:
             return _unavailable(error)
