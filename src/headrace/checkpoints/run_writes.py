@@ -68,6 +68,11 @@ class RunWrites:
             await asyncio.shield(self._idle)
         self.raise_if_failed()
 
+    async def committed_elsewhere(self, thread_id: str) -> None:
+        """The same where something was queued for another thread, which has an order of its own."""
+        if self._threads - {thread_id}:
+            await self.committed()
+
     def queued(self, thread_id: str) -> None:
         """The writer has taken an operation of this run."""
         self._unsettled += 1
