@@ -19,13 +19,13 @@ _COMMIT = b"COMMIT\0"
 #: A Parse message up to its text: its type, its length, an unnamed statement.
 _BEFORE_COMMIT = 6
 
-Fault = Literal["hold", "drop", "drop_answer"]
+Fault = Literal["hold", "drop", "drop_answer", "hold_answer"]
 
 
 @dataclass
 class AtCommit:
-    """What happens to one COMMIT: held until ``release``, lost with its connection, or its answer
-    is."""
+    """What becomes of one COMMIT: it is held until ``release``; or lost, with its connection; or
+    its answer is, at once or after ``release``."""
 
     fault: Fault
     reached: asyncio.Event = field(default_factory=asyncio.Event)
@@ -146,7 +146,7 @@ class Proxy:
             pass
 
     async def _meet(self, link: _Link, data: bytes, at: int, commit: AtCommit) -> None:
-        if commit.fault == "drop_answer":
+        if commit.fault in ("drop_answer", "hold_answer"):
             link.losing_answer = commit
             link.to_server.write(data)
             return
@@ -165,6 +165,8 @@ class Proxy:
                 if link.losing_answer is not None:
                     if _COMMIT in data:
                         link.losing_answer.reached.set()
+                        if link.losing_answer.fault == "hold_answer":
+                            await link.losing_answer.release.wait()
                         return
                     continue
                 link.to_client.write(data)
