@@ -459,7 +459,7 @@ async def test_only_the_fences_own_form_holds(
     async with scene(database_url, isolation=default) as on:
         process_id = on.process()
         token = on.run(process_id, "t")
-        writes = on.writer.begin(token, waits_each=True)
+        writes = on.writer.begin(token, waits_each=True, fresh_thread=None)
         operation = checkpoint_rows(
             JsonPlusSerializer(),
             writes,

@@ -34,6 +34,7 @@ class Lane:
         lend: Callable[[], Loan],
         tasks: Tasks,
         on_settled: Callable[[Operation], None],
+        apart: bool = False,
     ) -> None:
         self._name = name
         self._flusher = flusher
@@ -41,6 +42,7 @@ class Lane:
         self._lend = lend
         self._tasks = tasks
         self._on_settled = on_settled
+        self._apart = apart
         self._queue: deque[Operation] = deque()
         self._hurry = asyncio.Event()
         self._flushing = False
@@ -74,6 +76,7 @@ class Lane:
             while self._queue:
                 await self._linger()
                 await self._flush(self._next_batch(), loan)
+                await loan.share()
         except asyncio.CancelledError:
             self.abandon()
             raise
@@ -83,7 +86,7 @@ class Lane:
 
     async def _flush(self, batch: Sequence[Operation], loan: Loan) -> None:
         try:
-            await self._flusher.flush(batch, loan)
+            await self._flusher.flush(batch, loan, apart=self._apart)
         except asyncio.CancelledError:
             self._release(batch, DatabaseUnavailable(_STOPPED))
             raise
@@ -92,10 +95,11 @@ class Lane:
             _log.exception("flush_failed", operations=len(batch))
             self._release(batch, fault)
         else:
-            self._release(batch, None)
+            for operation in batch:
+                self._on_settled(operation)
 
-    def _release(self, operations: Sequence[Operation], failure: BaseException | None) -> None:
-        """Let go of ``operations``; those that nobody has settled have failed."""
+    def _release(self, operations: Sequence[Operation], failure: BaseException) -> None:
+        """Let go of ``operations``; those that have not settled have failed."""
         for operation in operations:
             if not operation.settled:
                 operation.settle(failure)

@@ -91,6 +91,7 @@ class Reader:
                 for head in batch:
                     del self._wanted[head]
                 await self._answer(batch, loan)
+                await loan.share()
         finally:
             self._queries -= 1
             await loan.give_back()

@@ -11,7 +11,6 @@ from collections import deque
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
-from zlib import crc32
 
 import structlog
 
@@ -71,7 +70,7 @@ class Writer:
         self._tasks = Tasks()
         flusher = Flusher(settings, on_flush=on_flush)
 
-        def lane(name: str) -> Lane:
+        def lane(name: str, *, apart: bool = False) -> Lane:
             return Lane(
                 name,
                 flusher,
@@ -79,10 +78,11 @@ class Writer:
                 lend=lambda: Loan(pool, timeout_seconds=acquire_timeout_seconds),
                 tasks=self._tasks,
                 on_settled=self._settled,
+                apart=apart,
             )
 
         self._lanes = [lane(str(number)) for number in range(settings.lanes)]
-        self._large = lane("large")
+        self._large = lane("large", apart=True)
         self._threads: dict[str, _Thread] = {}
         self._bound = Bound(
             max_operations=settings.max_queued_operations, max_bytes=settings.max_queued_bytes
@@ -149,9 +149,11 @@ class Writer:
         thread.waiting.append((thread.queued, settled))
         await settled
 
-    def begin(self, token: RunToken | None, *, waits_each: bool) -> RunWrites:
+    def begin(
+        self, token: RunToken | None, *, waits_each: bool, fresh_thread: str | None
+    ) -> RunWrites:
         """The writes of a run that begins; see :class:`RunWrites`."""
-        return RunWrites(token, waits_each=waits_each, hurry=self._hurry)
+        return RunWrites(token, waits_each=waits_each, fresh_thread=fresh_thread, hurry=self._hurry)
 
     def figures(self) -> WriterFigures:
         """What is queued or in flight now."""
@@ -165,7 +167,7 @@ class Writer:
     def _lane_for(self, operation: Operation) -> Lane:
         if operation.size_bytes > self._settings.large_value_bytes:
             return self._large
-        return self._lanes[crc32(operation.thread_id.encode("utf-8", "replace")) % len(self._lanes)]
+        return self._lanes[hash(operation.thread_id) % len(self._lanes)]
 
     def _settled(self, operation: Operation) -> None:
         self._bound.leave(operation.size_bytes)
