@@ -151,8 +151,11 @@ class Proxy:
             link.to_server.write(data)
             return
         link.to_server.write(data[:at])
-        await link.to_server.drain()
-        commit.reached.set()
+        try:
+            await link.to_server.drain()
+        finally:
+            # Also where the connection has died meanwhile: it is met, and nobody else meets it.
+            commit.reached.set()
         if commit.fault == "drop":
             raise ConnectionAbortedError
         await commit.release.wait()
