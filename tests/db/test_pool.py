@@ -7,6 +7,7 @@ from time import perf_counter
 import psycopg
 import pytest
 from psycopg.pq import TransactionStatus
+from psycopg_pool import PoolClosed
 
 from headrace.db.conninfo import connection_string
 from headrace.db.faults import translated_faults
@@ -16,6 +17,7 @@ from headrace.lifecycle import Tasks
 from tests.db.conditions import at_rest, kill_backends, until, until_at_rest
 from tests.support.database import database_settings, open_pool
 from tests.support.processes import free_port
+from tests.support.proxy import proxied
 
 SIZE = 4
 
@@ -170,6 +172,37 @@ async def test_a_request_that_waits_too_long_is_refused_and_reported(database_ur
     assert seen == [False, True]
     await until_at_rest(pool, 1)
     await pool.close()
+
+
+async def test_a_server_that_falls_silent_costs_a_request_no_more_than_its_timeout(database_url):
+    """Nobody says that the connection is dead; there is just no answer to the check."""
+    async with proxied(database_url) as proxy, pool_of(SIZE, proxy.url) as pool:
+        proxy.stall()
+        started = perf_counter()
+        with pytest.raises(PoolExhausted), translated_faults():
+            await pool.getconn(0.5)
+        seconds = perf_counter() - started
+        print(f"refused after {seconds:.3f} s")
+        assert seconds < 1.0
+        proxy.flow()
+        await until_at_rest(pool, SIZE)
+        await all_can_be_had(pool, SIZE)
+
+
+async def test_a_pool_whose_server_is_away_closes_without_waiting_for_those_who_wait(database_url):
+    async with proxied(database_url) as proxy:
+        async with pool_of(1, proxy.url, acquire_timeout_seconds=30.0) as pool:
+            tasks = Tasks()
+            holder = await pool.getconn()
+            waiting = [tasks.start(pool.getconn(), name="waiting") for _ in range(3)]
+            await until(lambda: pool.figures().waiting == 3)
+            waiting[0].cancel()
+            await proxy.stop()
+            await pool.putconn(holder)
+            started = perf_counter()
+        assert perf_counter() - started < 7.0
+        await tasks.join()
+        assert [type(task.exception()) for task in waiting[1:]] == [PoolClosed] * 2
 
 
 async def test_a_connection_comes_back_in_autocommit_and_without_a_transaction(database_url):

@@ -20,7 +20,8 @@ from psycopg.errors import InvalidSqlStatementName
 
 from headrace.checkpoints.fence import Guard, RunToken
 from headrace.checkpoints.operations import Kind, Numbers, Operation, Outcomes
-from headrace.db.pool import Connection, Loan
+from headrace.db.loan import Loan
+from headrace.db.pool import Connection
 from headrace.errors import DatabaseUnavailable
 from headrace.lifecycle import aside
 from headrace.settings import CheckpointerSettings

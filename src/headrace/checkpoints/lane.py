@@ -12,7 +12,7 @@ import structlog
 
 from headrace.checkpoints.flush import Flusher
 from headrace.checkpoints.operations import Operation
-from headrace.db.pool import Loan
+from headrace.db.loan import Loan
 from headrace.errors import DatabaseUnavailable
 from headrace.lifecycle import Tasks
 from headrace.settings import CheckpointerSettings

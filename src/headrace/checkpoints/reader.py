@@ -13,7 +13,8 @@ from psycopg.rows import DictRow, dict_row
 
 from headrace.checkpoints.upstream import SELECT_CHECKPOINT
 from headrace.db.arrays import Text
-from headrace.db.pool import Connection, Loan, RecoveryError, SharedPool
+from headrace.db.loan import Loan
+from headrace.db.pool import Connection, RecoveryError, SharedPool
 from headrace.lifecycle import Tasks
 
 _log = structlog.stdlib.get_logger("headrace.reader")

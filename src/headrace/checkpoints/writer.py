@@ -20,7 +20,8 @@ from headrace.checkpoints.flush import Flusher, OnFlush
 from headrace.checkpoints.lane import Lane
 from headrace.checkpoints.operations import Operation
 from headrace.checkpoints.run_writes import RunWrites
-from headrace.db.pool import Loan, SharedPool
+from headrace.db.loan import Loan
+from headrace.db.pool import SharedPool
 from headrace.errors import DatabaseUnavailable
 from headrace.lifecycle import Tasks
 from headrace.settings import CheckpointerSettings
