@@ -2,7 +2,7 @@
 
 Where the two modules differ, ``json`` decides, as upstream's saver has it: integers beyond 64 bits
 stay exact, keys that are no text become text, NaN and infinities are refused by Postgres instead of
-becoming null.
+becoming null. Only UUIDs and enums, which it refuses, become their text and their value.
 """
 
 import json
@@ -21,7 +21,7 @@ _OPTIONS = (
 
 #: A number this long may not fit into 64 bits, which orjson would round. Postgres prints jsonb with
 #: a space after colons and commas, so this finds numbers, at worst some text, but no key.
-_LONG_NUMBER = re.compile(rb"[:,\[] ?-?\d{18}")
+_LONG_NUMBER = re.compile(rb"(?:^|[:,\[] ?)-?\d{18}")
 
 
 def dump_jsonb(value: Any) -> bytes:
