@@ -105,7 +105,8 @@ def tells_or_raises(handler: ast.ExceptHandler) -> bool:
         if isinstance(node, ast.Raise):
             return True
         if isinstance(node, ast.Call):
-            logs = isinstance(node.func, ast.Attribute) and node.func.attr == "exception"
+            # Not the ``exception`` of a future, which only reads it.
+            logs = ast.unparse(node.func) in ("_log.exception", "log.exception")
             if logs or any(keyword.arg == "exc_info" for keyword in node.keywords):
                 return True
     return False
@@ -169,6 +170,34 @@ def test_whoever_catches_everything_logs_the_traceback_or_raises() -> None:
         and not tells_or_raises(node)
     ]
     assert silent == []
+
+
+def test_one_module_alone_knows_upstreams_private_names() -> None:
+    """By import, or as an attribute that one of our classes inherits from upstream's."""
+    from headrace.checkpoints.saver import Saver, TimedSaver
+    from headrace.checkpoints.store import Store
+
+    known = "src/headrace/checkpoints/upstream.py"
+    imported = [
+        f"{module}:{node.lineno} {node.module}.{alias.name}"
+        for module, tree in modules().items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("langgraph")
+        for alias in node.names
+        if "._" in f".{node.module}.{alias.name}"
+    ]
+    assert imported, "upstream.py imports some"
+    assert [one for one in imported if not one.startswith(known)] == []
+    inherited = [
+        f"{module}:{node.lineno} {node.attr}"
+        for module, kinds in {"saver": (Saver, TimedSaver), "store": (Store,)}.items()
+        for node in ast.walk(modules()[f"src/headrace/checkpoints/{module}.py"])
+        if isinstance(node, ast.Attribute) and re.match(r"_[a-z]", node.attr)
+        for kind in kinds
+        for base in kind.__mro__
+        if base.__module__.startswith("langgraph") and node.attr in vars(base)
+    ]
+    assert inherited == []
 
 
 def test_every_setting_is_described() -> None:

@@ -1,7 +1,6 @@
 """The saver on the shared pool: really pooled, timed, and the same rows as upstream's."""
 
 import asyncio
-import inspect
 from contextlib import asynccontextmanager
 from time import perf_counter
 
@@ -9,9 +8,7 @@ import pytest
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import empty_checkpoint
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
-from langgraph.store.base.batch import AsyncBatchedBaseStore
 
-from headrace.checkpoints.saver import Saver
 from tests.support.database import open_pool
 from tests.support.engine import ENGINES, open_saver
 
@@ -99,21 +96,6 @@ async def test_checkpoints_of_upstreams_saver_are_ours_and_back(database_url, en
         back = await upstream.aget_tuple(config("t"))
         assert back is not None
         assert back.checkpoint["id"] == newer["id"]
-
-
-@pytest.mark.parametrize("name", ["_cursor", "supports_pipeline"])
-def test_upstreams_saver_still_has(name):
-    assert name in inspect.getsource(AsyncPostgresSaver)
-
-
-def test_upstreams_cursor_takes_what_ours_takes():
-    assert list(inspect.signature(AsyncPostgresSaver._cursor).parameters) == ["self", "pipeline"]
-    assert list(inspect.signature(Saver._cursor).parameters) == ["self", "pipeline"]
-    assert "row_factory=dict_row" in inspect.getsource(AsyncPostgresSaver._cursor)
-
-
-def test_upstreams_store_still_has_its_task():
-    assert "_task" in AsyncBatchedBaseStore.__slots__
 
 
 async def test_a_thread_made_for_the_run_is_not_read_before_something_is_written(database_url):

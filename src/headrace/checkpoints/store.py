@@ -13,13 +13,15 @@ from math import ceil
 from typing import Any
 
 import psycopg
+import structlog
 from langgraph.store.base import Op, PutOp, Result
-from langgraph.store.postgres.aio import AsyncPostgresStore
 
 from headrace.checkpoints.timing import Observe, timed
-from headrace.checkpoints.upstream import deduplicated, queue_of, stop_store
+from headrace.checkpoints.upstream import TakenStore, deduplicated
 from headrace.db.pool import SharedPool
 from headrace.lifecycle import Tasks
+
+_log = structlog.stdlib.get_logger("headrace.store")
 
 #: An operation and whoever waits for its result.
 Asked = tuple["asyncio.Future[Any]", Op]
@@ -34,7 +36,7 @@ _SMALLEST_SHARE = 4
 _REFUSALS = (psycopg.DataError, psycopg.IntegrityError, psycopg.ProgrammingError)
 
 
-class Store(AsyncPostgresStore):
+class Store(TakenStore):
     """One per process; needs a running event loop."""
 
     __slots__ = ("_puts", "_reads", "_tasks", "observe")
@@ -52,21 +54,17 @@ class Store(AsyncPostgresStore):
 
     async def close(self) -> None:
         """Answer what was asked, then end."""
-        stop_store(self)
-        queue = queue_of(self)
-        while not queue.empty():
-            self._add(queue.get_nowait())
+        self.stop_taking()
+        while not self.asked.empty():
+            self._add(self.asked.get_nowait())
         await self._tasks.join()
 
-    def _ensure_task(self) -> None:
-        # Upstream's hook for its batching task.
-        if self._task is None or self._task.done():
-            self._task = self._tasks.start(self._distribute(), name="store")
+    def taking(self) -> asyncio.Task[None]:
+        return self._tasks.start(self._distribute(), name="store")
 
     async def _distribute(self) -> None:
-        queue = queue_of(self)
         while True:
-            self._add(await queue.get())
+            self._add(await self.asked.get())
 
     def _add(self, asked: Asked) -> None:
         batches = self._puts if isinstance(asked[1], PutOp) else self._reads
@@ -84,6 +82,7 @@ class Store(AsyncPostgresStore):
                 for asked in wanted:
                     await self._answer([asked])
                 return
+            _log.warning("store_batch_failed", operations=len(wanted), exc_info=error)
             for waiting, _ in wanted:
                 if not waiting.done():
                     waiting.set_exception(error)

@@ -90,18 +90,31 @@ class PooledSaver(AsyncPostgresSaver):
         )
 
 
-def queue_of(store: AsyncPostgresStore) -> "asyncio.Queue[tuple[asyncio.Future[Any], Op]]":
-    """What the store was asked and nobody has taken yet."""
-    return store._aqueue
+class TakenStore(AsyncPostgresStore):
+    """Upstream's store, what it is asked for taken by a task of ours in place of its own."""
+
+    __slots__ = ()
+
+    def _ensure_task(self) -> None:
+        # Called before each operation, and by upstream's own ``__init__``.
+        if self._task is None or self._task.done():
+            self._task = self.taking()
+
+    def taking(self) -> asyncio.Task[None]:
+        """Start the task that takes from :meth:`asked` for ever."""
+        raise NotImplementedError
+
+    @property
+    def asked(self) -> "asyncio.Queue[tuple[asyncio.Future[Any], Op]]":
+        """What it was asked and nobody has taken yet."""
+        return self._aqueue
+
+    def stop_taking(self) -> None:
+        """End the task, which upstream leaves to the garbage collector."""
+        if self._task is not None and not self._task.done():
+            self._task.cancel()
 
 
 def deduplicated(ops: list[Op]) -> tuple[list[int] | None, list[Op]]:
     """Equal reads once, of puts to one key the last; for each given one where its result stands."""
     return _dedupe_ops(ops)
-
-
-def stop_store(store: AsyncPostgresStore) -> None:
-    """End the store's batching task, which upstream leaves to the garbage collector."""
-    task = store._task
-    if task is not None and not task.done():
-        task.cancel()
