@@ -1,0 +1,130 @@
+"""How long a small put takes while another thread writes large checkpoints, against quiet.
+
+Small puts come on a fixed beat, on several threads, and each is timed from its beat: one that could
+not even begin because something held up the process has waited all the same. The large values are
+random bytes, such as a picture's, which no compression makes smaller.
+"""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from time import perf_counter
+from typing import Any
+from uuid import uuid4
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import BaseCheckpointSaver, empty_checkpoint
+
+from loadtests.bench.comparison import Say, spread
+from loadtests.bench.contenders import Contender, Entrant
+from loadtests.bench.drive import percentile
+from loadtests.bench.gauge import Gauge
+from loadtests.bench.options import Options
+from loadtests.bench.server import BenchDatabase
+
+#: Threads with small values, and how often each is put to.
+_THREADS = 8
+_BEAT_SECONDS = 0.02
+_SMALL_BYTES = 200
+
+
+async def compare_sizes(
+    database: BenchDatabase,
+    gauge: Gauge,
+    options: Options,
+    entrants: Mapping[str, Entrant],
+    *,
+    say: Say,
+) -> dict[str, dict[str, Any]]:
+    """By contender: p99 of small puts, quiet and beside large ones, and the ratio of each round."""
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in entrants}
+    for number in range(options.slow_rounds):
+        for name, entrant in entrants.items():
+            say(f"large values, round {number + 1}/{options.slow_rounds}: {name}")
+            await gauge.empty()
+            async with entrant.open(database.url) as contender:
+                found[name].append(await _compare(contender, options))
+    return {
+        name: {figure: spread([one[figure] for one in rounds]) for figure in rounds[0]}
+        for name, rounds in found.items()
+    }
+
+
+async def _compare(contender: Contender, options: Options) -> dict[str, float]:
+    assert contender.saver is not None
+    seconds = options.large_values_seconds
+    await _small_puts(contender.saver, seconds / 4)
+    quiet = await _small_puts(contender.saver, seconds)
+    async with _large_puts(contender.saver, options.large_value_bytes) as large:
+        beside = await _small_puts(contender.saver, seconds)
+    p99, p99_beside = percentile(quiet, 0.99), percentile(beside, 0.99)
+    return {
+        "quiet_p99_ms": p99 * 1000,
+        "beside_large_p99_ms": p99_beside * 1000,
+        "ratio": p99_beside / p99,
+        "large_puts": len(large),
+    }
+
+
+async def _small_puts(saver: BaseCheckpointSaver[Any], seconds: float) -> list[float]:
+    """Seconds from its beat to its commit, of each small put."""
+    begin = perf_counter()
+    taken: list[float] = []
+
+    async def put_on_beat(number: int) -> None:
+        chain = Chain(saver)
+        # Not all threads on the same beat.
+        due = begin + number * _BEAT_SECONDS / _THREADS
+        while due < begin + seconds:
+            await asyncio.sleep(max(0.0, due - perf_counter()))
+            # The loop's timers are good to a millisecond, and may be early.
+            started = min(due, perf_counter())
+            await chain.put("x" * _SMALL_BYTES)
+            taken.append(perf_counter() - started)
+            due += _BEAT_SECONDS
+
+    async with asyncio.TaskGroup() as group:
+        for number in range(_THREADS):
+            group.create_task(put_on_beat(number), name=f"small-{number}")
+    return taken
+
+
+@asynccontextmanager
+async def _large_puts(saver: BaseCheckpointSaver[Any], size: int) -> AsyncIterator[list[float]]:
+    """Inside the block one large checkpoint follows the other; the seconds of each."""
+    taken: list[float] = []
+    leaving = asyncio.Event()
+
+    async def put_large() -> None:
+        chain, value = Chain(saver), os.urandom(size)
+        while not leaving.is_set():
+            started = perf_counter()
+            await chain.put(value)
+            taken.append(perf_counter() - started)
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(put_large(), name="large")
+        yield taken
+        leaving.set()
+
+
+class Chain:
+    """Checkpoints of one thread, each after the other, each with another value."""
+
+    def __init__(self, saver: BaseCheckpointSaver[Any]) -> None:
+        self._saver = saver
+        self._config: RunnableConfig = {
+            "configurable": {"thread_id": str(uuid4()), "checkpoint_ns": ""}
+        }
+        self._version: str | None = None
+
+    async def put(self, value: str | bytes) -> None:
+        """Return when it is committed."""
+        self._version = self._saver.get_next_version(self._version, None)
+        checkpoint = empty_checkpoint()
+        checkpoint["channel_values"] = {"value": [value]}
+        checkpoint["channel_versions"] = {"value": self._version}
+        self._config = await self._saver.aput(
+            self._config, checkpoint, {"source": "loop", "step": 0}, {"value": self._version}
+        )
