@@ -10,7 +10,7 @@ LOAD := .tools/load
 LOAD_URL ?= http://127.0.0.1:8123
 
 .DEFAULT_GOAL := help
-.PHONY: help run check lint types imports test test-deploy test-cold load format lock docs manifests ci-tools ci-tools-deploy clean python
+.PHONY: help run check lint types imports test test-deploy test-cold load bench format lock docs manifests ci-tools ci-tools-deploy clean python
 
 ##@ Use
 
@@ -45,6 +45,10 @@ test-cold: $(VENV)/dev.stamp  ## A fresh clone and the wheel, installed anew fro
 # The settings go through the environment, where `make load LOAD_USERS=50` puts them.
 load: $(LOAD)/load.stamp  ## Load LOAD_URL with LOAD_PROFILE=chat, LOAD_USERS, LOAD_SECONDS (loadtests/README.md)
 	@$(LOAD)/bin/locust --config loadtests/locust.conf --host $(LOAD_URL)
+
+# As with load: `make bench BENCH_ROUNDS=3 BENCH_WORKLOADS=trivial`.
+bench: $(VENV)/dev.stamp  ## Checkpoint savers side by side, a quarter of an hour; BENCH_* narrow it (loadtests/README.md)
+	@$(BIN)/python -m loadtests.bench
 
 ##@ Work
 
