@@ -73,7 +73,11 @@ class Driver:
 
     async def _invoke(self, thread_id: str, given: dict[str, Any]) -> None:
         async with self._contender.run():
-            await self._graph.ainvoke(given, thread_config(thread_id), durability="async")
+            await self._graph.ainvoke(
+                given,
+                thread_config(thread_id),
+                durability=None if self._contender.saver is None else "async",
+            )
 
 
 def percentile(values: Sequence[float], rank: float) -> float:

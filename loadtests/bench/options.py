@@ -26,7 +26,8 @@ class Options:
 
     profile: str
     rounds: int
-    #: Fewer where each run waits for a slow database.
+    #: Of lanes and large values, and of the slow database, where every run takes its time.
+    side_rounds: int
     slow_rounds: int
     #: The share of a workload's own number of runs that is done at once, and alone.
     runs_share: float
@@ -51,11 +52,12 @@ PROFILES = {
     "full": Options(
         profile="full",
         rounds=5,
-        slow_rounds=3,
+        side_rounds=3,
+        slow_rounds=2,
         runs_share=1.0,
         runs=None,
         concurrency=32,
-        large_values_seconds=3.0,
+        large_values_seconds=2.5,
         large_value_bytes=20_000_000,
         lanes=(1, 2, 4, 10),
         growth_turns=550,
@@ -64,6 +66,7 @@ PROFILES = {
     "short": Options(
         profile="short",
         rounds=1,
+        side_rounds=1,
         slow_rounds=1,
         runs_share=0.02,
         runs=None,
@@ -92,6 +95,7 @@ def options_from(environ: Mapping[str, str], contenders: Collection[str]) -> Opt
     found = replace(
         default,
         rounds=rounds or default.rounds,
+        side_rounds=rounds or default.side_rounds,
         slow_rounds=rounds or default.slow_rounds,
         runs=_count(environ, "BENCH_RUNS"),
         concurrency=_count(environ, "BENCH_CONCURRENCY") or default.concurrency,

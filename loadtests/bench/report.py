@@ -107,7 +107,7 @@ def _transactions(found: Result) -> Iterator[str]:
 def _large_values(found: Mapping[str, Result]) -> Iterator[str]:
     if found:
         yield from ("", "p99 of a small put, quiet and beside large ones")
-        yield f"  {'':16}{'quiet ms':>12}{'beside ms':>12}{'large puts':>12}{'ratio':>24}"
+        yield f"  {'':16}{'quiet ms':>12}{'beside ms':>12}{'large puts':>12}{'ratio':>30}"
     for name, figures in found.items():
         medians = (
             figures[key]["median"] for key in ("quiet_p99_ms", "beside_large_p99_ms", "large_puts")
@@ -116,7 +116,7 @@ def _large_values(found: Mapping[str, Result]) -> Iterator[str]:
         yield (
             f"  {name:16}"
             + "".join(f"{_figure(one):>12}" for one in medians)
-            + f"{_spread(figures['ratio']):>24}{_against(figures['ratio']['median'], target)}"
+            + f"{_spread(figures['ratio']):>30}{_against(figures['ratio']['median'], target)}"
         )
 
 

@@ -18,7 +18,7 @@ from loadtests.bench.way import proxy, way
 ROUND_TRIP_MS = 2.0
 COMMIT_MS = 5.0
 #: Each run takes several times as long.
-_SHARE = 0.35
+_SHARE = 0.15
 _LONE_SHARE = 0.25
 
 

@@ -127,9 +127,9 @@ def tutorial(reply: Callable[[int], str] = lambda _: "hello") -> Builder:
 WORKLOADS = {
     one.name: one
     for one in (
-        Workload("trivial", one_node, runs=800, lone_runs=120),
-        Workload("ten_step", ten_steps, runs=192, lone_runs=30),
-        Workload("long_thread", one_node, runs=192, lone_runs=40, messages_before=_LONG),
-        Workload("tutorial", tutorial, runs=480, lone_runs=80),
+        Workload("trivial", one_node, runs=640, lone_runs=120),
+        Workload("ten_step", ten_steps, runs=160, lone_runs=30),
+        Workload("long_thread", one_node, runs=160, lone_runs=40, messages_before=_LONG),
+        Workload("tutorial", tutorial, runs=400, lone_runs=80),
     )
 }
