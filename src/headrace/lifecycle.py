@@ -18,6 +18,34 @@ class Service(Protocol):
     async def stop(self) -> None: ...
 
 
+async def aside(make: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Run a coroutine on an event loop of its own, in a thread of its own.
+
+    For what copies megabytes outside of the interpreter's lock and would hold up everybody else on
+    this loop. Cancellation reaches the coroutine, and returns once it has ended.
+    """
+    inside: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]]] = []
+
+    async def main() -> T:
+        task = asyncio.current_task()
+        assert task is not None
+        inside.append((asyncio.get_running_loop(), task))
+        return await make()
+
+    def run() -> T:
+        with asyncio.Runner() as runner:
+            return runner.run(main())
+
+    thread = asyncio.get_running_loop().run_in_executor(None, run)
+    try:
+        return await asyncio.shield(thread)
+    except asyncio.CancelledError:
+        for loop, task in inside:
+            loop.call_soon_threadsafe(task.cancel)
+        await asyncio.wait({thread})
+        raise
+
+
 class Tasks:
     """Background tasks of one owner.
 

@@ -12,7 +12,6 @@ from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph.store.base.batch import AsyncBatchedBaseStore
 
 from headrace.checkpoints.saver import Saver
-from headrace.checkpoints.store import Store
 from tests.support.database import open_pool
 from tests.support.engine import ENGINES, open_saver
 
@@ -100,18 +99,6 @@ async def test_checkpoints_of_upstreams_saver_are_ours_and_back(database_url, en
         back = await upstream.aget_tuple(config("t"))
         assert back is not None
         assert back.checkpoint["id"] == newer["id"]
-
-
-async def test_the_store_is_timed_and_its_task_ends(database_url):
-    seen: list[str] = []
-    async with open_pool(database_url) as pool:
-        store = Store(pool, observe=lambda operation, _: seen.append(operation))
-        await store.aput(("memories", "ada"), "k", {"data": "likes tea"})
-        item = await store.aget(("memories", "ada"), "k")
-        assert item is not None
-        assert item.value == {"data": "likes tea"}
-        await store.close()
-    assert seen == ["batch", "batch"]
 
 
 @pytest.mark.parametrize("name", ["_cursor", "supports_pipeline"])

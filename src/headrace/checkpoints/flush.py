@@ -15,18 +15,20 @@ from typing import Any
 
 import psycopg
 import structlog
+from psycopg.errors import InvalidSqlStatementName
 
 from headrace.checkpoints.fence import Guard
 from headrace.checkpoints.operations import Kind, Numbers, Operation, Outcomes
-from headrace.db.pool import Loan
+from headrace.db.pool import Connection, Loan
 from headrace.errors import DatabaseUnavailable
+from headrace.lifecycle import aside
 from headrace.settings import CheckpointerSettings
 
 _log = structlog.stdlib.get_logger("headrace.writer")
 
-#: SQLSTATE classes after which the same batch may well succeed: connection, rollback
-#: (serialization, deadlock), resources, operator intervention, system.
-_PASSING_CLASSES = frozenset({"08", "40", "53", "57", "58"})
+#: SQLSTATE classes after which the same batch may well succeed: connection, a lost prepared
+#: statement, rollback (serialization, deadlock), resources, operator intervention, system.
+_PASSING_CLASSES = frozenset({"08", "26", "40", "53", "57", "58"})
 #: A server that was demoted since the connection was made.
 _READ_ONLY = "25006"
 _LOCK_NOT_AVAILABLE = "55P03"
@@ -40,12 +42,12 @@ class FlushFigures:
 
     operations: int
     bytes: int
-    #: Of the operation that waited longest.
-    queue_seconds: float
-    pool_seconds: float
-    database_seconds: float
     #: ``committed``, ``retried``, or ``rejected`` when a part of it has to fail.
     outcome: str
+    #: Of the operation that waited longest.
+    queue_seconds: float = 0.0
+    pool_seconds: float = 0.0
+    database_seconds: float = 0.0
 
 
 OnFlush = Callable[[FlushFigures], None]
@@ -59,15 +61,18 @@ class Flusher:
         self._guard = Guard(lock_timeout_seconds=settings.lock_timeout_seconds)
         self._on_flush = on_flush
 
-    async def flush(self, batch: Sequence[Operation], loan: Loan) -> None:
-        """Commit ``batch`` in order, whole or in parts; every operation of it has settled then."""
+    async def flush(self, batch: Sequence[Operation], loan: Loan, *, apart: bool = False) -> None:
+        """Commit ``batch`` in order, whole or in parts; every operation of it has settled then.
+
+        :param apart: talk to the database from a thread, for values that take long to copy.
+        """
         parts = [list(batch)]
         deadline = monotonic() + self._settings.retry_seconds
         while parts:
             part = [operation for operation in parts.pop() if not _of_failed_run(operation)]
             if not part:
                 continue
-            failure = await self._commit(part, loan, deadline)
+            failure = await self._commit(_Try(part, loan, apart), deadline)
             if failure is None:
                 continue
             if len(part) == 1:
@@ -77,18 +82,20 @@ class Flusher:
                 middle = len(part) // 2
                 parts += [part[middle:], part[:middle]]
 
-    async def _commit(
-        self, batch: Sequence[Operation], loan: Loan, deadline: float
-    ) -> BaseException | None:
-        """None when all of it has settled, else what stands against the batch as a whole."""
-        tries = 0
+    async def _commit(self, attempt: "_Try", deadline: float) -> BaseException | None:
+        """None when the whole batch has settled, else what stands against it as a whole."""
+        batch, tries = attempt.batch, 0
         while True:
             try:
-                outcomes = await self._try(batch, loan)
+                outcomes = await self._once(attempt)
             except (psycopg.Error, TimeoutError) as error:
                 verdict = _verdict(error)
-                self._note(batch, "retried" if verdict is None else "rejected")
-                await loan.examine()
+                self._report(batch, "retried" if verdict is None else "rejected")
+                if isinstance(error, InvalidSqlStatementName):
+                    # The server has forgotten what the driver believes to be prepared.
+                    await attempt.loan.discard()
+                else:
+                    await attempt.loan.examine()
                 if verdict is not None:
                     return verdict
                 if monotonic() > deadline:
@@ -104,48 +111,48 @@ class Flusher:
                     operation.settle(outcome)
                 return None
 
-    async def _try(self, batch: Sequence[Operation], loan: Loan) -> list[Any]:
+    async def _once(self, attempt: "_Try") -> list[Any]:
         """One transaction with the whole batch; the outcome of each operation."""
         started = perf_counter()
-        queue_seconds = started - min(operation.queued_at for operation in batch)
-        connection = await loan.take()
+        connection = await attempt.loan.take()
         taken = perf_counter()
-        numbers = Numbers(batch)
-        endings = _endings(batch)
-        by_kind: dict[Kind, list[Operation]] = defaultdict(list)
-        for operation in batch:
-            by_kind[operation.kind].append(operation)
-        kinds = sorted(by_kind, key=lambda kind: kind.order)
-        async with asyncio.timeout(self._settings.flush_timeout_seconds):
-            async with connection.pipeline():
-                # Another default isolation would act on a snapshot from before the lock.
-                await connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED", prepare=False)
-                await self._guard.send(
-                    connection,
-                    numbers.tokens,
-                    [endings.get(token, "") for token in numbers.tokens],
-                )
-                pending: list[tuple[list[Operation], Outcomes]] = [
-                    (by_kind[kind], await kind.send(connection, by_kind[kind], numbers))
-                    for kind in kinds
-                ]
-                await connection.execute("COMMIT", prepare=False)
-                for operation in batch:
-                    operation.unanswered = True
-            outcomes: dict[Operation, Any] = {}
-            for operations, ask in pending:
-                outcomes.update(zip(operations, await ask(), strict=True))
+
+        async def transact() -> list[Any]:
+            async with asyncio.timeout(self._settings.flush_timeout_seconds):
+                return await self._transact(attempt.batch, connection)
+
+        outcomes = await (aside(transact) if attempt.apart else transact())
         self._report(
-            batch,
+            attempt.batch,
             "committed",
-            queue_seconds=queue_seconds,
+            queue_seconds=started - min(operation.queued_at for operation in attempt.batch),
             pool_seconds=taken - started,
             database_seconds=perf_counter() - taken,
         )
-        return [outcomes[operation] for operation in batch]
+        return outcomes
 
-    def _note(self, batch: Sequence[Operation], outcome: str) -> None:
-        self._report(batch, outcome, queue_seconds=0, pool_seconds=0, database_seconds=0)
+    async def _transact(self, batch: Sequence[Operation], connection: Connection) -> list[Any]:
+        numbers, endings = Numbers(batch), _endings(batch)
+        by_kind: dict[Kind, list[Operation]] = defaultdict(list)
+        for operation in batch:
+            by_kind[operation.kind].append(operation)
+        pending: list[tuple[list[Operation], Outcomes]] = []
+        async with connection.pipeline():
+            # Another default isolation would act on a snapshot from before the lock.
+            await connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED", prepare=False)
+            await self._guard.send(
+                connection, numbers.tokens, [endings.get(token, "") for token in numbers.tokens]
+            )
+            for kind in sorted(by_kind, key=lambda kind: kind.order):
+                ask = await kind.send(connection, by_kind[kind], numbers)
+                pending.append((by_kind[kind], ask))
+            await connection.execute("COMMIT", prepare=False)
+            for operation in batch:
+                operation.unanswered = True
+        outcomes: dict[Operation, Any] = {}
+        for operations, ask in pending:
+            outcomes.update(zip(operations, await ask(), strict=True))
+        return [outcomes[operation] for operation in batch]
 
     def _report(self, batch: Sequence[Operation], outcome: str, **seconds: float) -> None:
         if self._on_flush is not None:
@@ -153,6 +160,15 @@ class Flusher:
             self._on_flush(
                 FlushFigures(operations=len(batch), bytes=size, outcome=outcome, **seconds)
             )
+
+
+@dataclass(frozen=True, slots=True)
+class _Try:
+    """A batch on its way, and the way."""
+
+    batch: Sequence[Operation]
+    loan: Loan
+    apart: bool
 
 
 def _of_failed_run(operation: Operation) -> bool:

@@ -35,6 +35,7 @@ class Lane:
         lend: Callable[[], Loan],
         tasks: Tasks,
         on_settled: Callable[[Operation], None],
+        apart: bool = False,
     ) -> None:
         self._name = name
         self._flusher = flusher
@@ -42,6 +43,7 @@ class Lane:
         self._lend = lend
         self._tasks = tasks
         self._on_settled = on_settled
+        self._apart = apart
         self._queue: deque[Operation] = deque()
         self._hurry = asyncio.Event()
         self._flushing = False
@@ -66,6 +68,7 @@ class Lane:
             while self._queue:
                 await self._linger()
                 await self._flush(self._next_batch(), loan)
+                await loan.share()
         except asyncio.CancelledError:
             self._release(list(self._queue), DatabaseUnavailable(_STOPPED))
             self._queue.clear()
@@ -76,7 +79,7 @@ class Lane:
 
     async def _flush(self, batch: Sequence[Operation], loan: Loan) -> None:
         try:
-            await self._flusher.flush(batch, loan)
+            await self._flusher.flush(batch, loan, apart=self._apart)
         except asyncio.CancelledError:
             self._release(batch, DatabaseUnavailable(_STOPPED))
             raise
@@ -85,10 +88,11 @@ class Lane:
             _log.exception("flush_failed", operations=len(batch))
             self._release(batch, fault)
         else:
-            self._release(batch, None)
+            for operation in batch:
+                self._on_settled(operation)
 
-    def _release(self, operations: Sequence[Operation], failure: BaseException | None) -> None:
-        """Let go of ``operations``; those that nobody has settled have failed."""
+    def _release(self, operations: Sequence[Operation], failure: BaseException) -> None:
+        """Let go of ``operations``; those that have not settled have failed."""
         for operation in operations:
             if not operation.settled:
                 operation.settle(failure)

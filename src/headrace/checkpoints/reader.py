@@ -77,6 +77,7 @@ class Reader:
                 for head in batch:
                     del self._wanted[head]
                 await self._answer(batch, loan)
+                await loan.share()
         finally:
             self._queries -= 1
             await loan.give_back()

@@ -1,27 +1,127 @@
-"""The store every graph of a process is compiled with: upstream's, on the shared pool, timed."""
+"""The store every graph of a process is compiled with: upstream's, on the shared pool, timed.
 
-from collections.abc import Iterable
+Upstream has one batch under way per process: while it runs, everybody waits, its searches go one
+round trip after the other, and one value that Postgres refuses fails all its neighbours. Here reads
+are shared out over a few connections, writes stay one batch after the other, so that the last put
+wins, and what is refused is refused alone.
+"""
 
-from langgraph.store.base import Op, Result
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from math import ceil
+from typing import Any
+
+import psycopg
+from langgraph.store.base import Op, PutOp, Result
 from langgraph.store.postgres.aio import AsyncPostgresStore
 
 from headrace.checkpoints.timing import Observe, timed
-from headrace.checkpoints.upstream import stop_store
+from headrace.checkpoints.upstream import deduplicated, queue_of, stop_store
 from headrace.db.pool import SharedPool
+from headrace.lifecycle import Tasks
+
+#: An operation and whoever waits for its result.
+Asked = tuple["asyncio.Future[Any]", Op]
+
+#: Connections that reads use at once.
+_READ_BATCHES = 4
+
+#: Fewer reads than this go together: a second connection would gain nothing.
+_SMALLEST_SHARE = 4
+
+#: The statement, not the server, is at fault: another one may well succeed.
+_REFUSALS = (psycopg.DataError, psycopg.IntegrityError, psycopg.ProgrammingError)
 
 
 class Store(AsyncPostgresStore):
-    """One per process; needs a running event loop. What one turn of it asks is one batch."""
+    """One per process; needs a running event loop."""
 
-    __slots__ = ("observe",)
+    __slots__ = ("_puts", "_reads", "_tasks", "observe")
 
     def __init__(self, pool: SharedPool, *, observe: Observe) -> None:
-        super().__init__(pool)
         self.observe = observe
+        self._tasks = Tasks()
+        self._reads = _Batches(self._answer, self._tasks, limit=_READ_BATCHES)
+        self._puts = _Batches(self._answer, self._tasks, limit=1)
+        super().__init__(pool)
 
     @timed("batch")
     async def abatch(self, ops: Iterable[Op]) -> list[Result]:
         return await super().abatch(ops)
 
     async def close(self) -> None:
-        await stop_store(self)
+        """Answer what was asked, then end."""
+        stop_store(self)
+        queue = queue_of(self)
+        while not queue.empty():
+            self._add(queue.get_nowait())
+        await self._tasks.join()
+
+    def _ensure_task(self) -> None:
+        # Upstream's hook for its batching task.
+        if self._task is None or self._task.done():
+            self._task = self._tasks.start(self._distribute(), name="store")
+
+    async def _distribute(self) -> None:
+        queue = queue_of(self)
+        while True:
+            self._add(await queue.get())
+
+    def _add(self, asked: Asked) -> None:
+        batches = self._puts if isinstance(asked[1], PutOp) else self._reads
+        batches.add(asked)
+
+    async def _answer(self, batch: Sequence[Asked]) -> None:
+        wanted = [asked for asked in batch if not asked[0].done()]
+        if not wanted:
+            return
+        positions, ops = deduplicated([op for _, op in wanted])
+        try:
+            results = await self.abatch(ops)
+        except Exception as error:
+            if len(wanted) > 1 and isinstance(error, _REFUSALS):
+                for asked in wanted:
+                    await self._answer([asked])
+                return
+            for waiting, _ in wanted:
+                if not waiting.done():
+                    waiting.set_exception(error)
+            return
+        for number, (waiting, _) in enumerate(wanted):
+            if not waiting.done():
+                waiting.set_result(results[number if positions is None else positions[number]])
+
+
+class _Batches:
+    """Operations that wait, and up to ``limit`` batches of them under way."""
+
+    def __init__(
+        self,
+        answer: Callable[[Sequence[Asked]], Awaitable[None]],
+        tasks: Tasks,
+        *,
+        limit: int,
+    ) -> None:
+        self._answer = answer
+        self._tasks = tasks
+        self._limit = limit
+        self._waiting: deque[Asked] = deque()
+        self._running = 0
+
+    def add(self, asked: Asked) -> None:
+        """Take it into the next batch; what is added in one turn of the loop goes together."""
+        self._waiting.append(asked)
+        if self._running < min(self._limit, ceil(len(self._waiting) / _SMALLEST_SHARE)):
+            self._running += 1
+            self._tasks.start(self._run(), name="store-batch")
+
+    async def _run(self) -> None:
+        try:
+            while self._waiting:
+                share = max(_SMALLEST_SHARE, ceil(len(self._waiting) / self._limit))
+                count = len(self._waiting) if self._limit == 1 else share
+                batch = [self._waiting.popleft() for _ in range(min(count, len(self._waiting)))]
+                await self._answer(batch)
+        finally:
+            self._running -= 1

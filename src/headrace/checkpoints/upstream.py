@@ -3,25 +3,32 @@
 A test fails by that name when upstream moves one.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import cast
+from typing import Any, cast
 
-from langgraph._internal._constants import ERROR_SOURCE_NODE as ERROR_SOURCE
+from langgraph._internal._constants import ERROR_SOURCE_NODE
 from langgraph.checkpoint.base import Checkpoint, CheckpointTuple
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph.checkpoint.postgres.base import SELECT_SQL
-from langgraph.checkpoint.serde.types import _DeltaSnapshot as DeltaSnapshot
+from langgraph.checkpoint.serde.types import _DeltaSnapshot
+from langgraph.store.base import Op
+from langgraph.store.base.batch import _dedupe_ops
 from langgraph.store.postgres.aio import AsyncPostgresStore
 from psycopg import AsyncCursor
 from psycopg.rows import DictRow, dict_row
 
 from headrace.db.pool import SharedPool
 
-__all__ = ["ERROR_SOURCE", "SELECT_CHECKPOINT", "DeltaSnapshot", "PooledSaver", "stop_store"]
-
 #: A checkpoint with its blobs and pending writes, up to its WHERE.
 SELECT_CHECKPOINT = SELECT_SQL
+
+#: The channel to which LangGraph writes what an error handler is to handle.
+ERROR_SOURCE = ERROR_SOURCE_NODE
+
+#: What a DeltaChannel puts into a checkpoint now and then: its whole value.
+DeltaSnapshot: type = _DeltaSnapshot
 
 #: Checkpoints before this version keep their pending sends with their parent.
 _SENDS_ARE_A_CHANNEL = 4
@@ -83,7 +90,17 @@ class PooledSaver(AsyncPostgresSaver):
         )
 
 
-async def stop_store(store: AsyncPostgresStore) -> None:
+def queue_of(store: AsyncPostgresStore) -> "asyncio.Queue[tuple[asyncio.Future[Any], Op]]":
+    """What the store was asked and nobody has taken yet."""
+    return store._aqueue
+
+
+def deduplicated(ops: list[Op]) -> tuple[list[int] | None, list[Op]]:
+    """Equal reads once, of puts to one key the last; for each given one where its result stands."""
+    return _dedupe_ops(ops)
+
+
+def stop_store(store: AsyncPostgresStore) -> None:
     """End the store's batching task, which upstream leaves to the garbage collector."""
     task = store._task
     if task is not None and not task.done():

@@ -60,7 +60,7 @@ class Writer:
         self._tasks = Tasks()
         flusher = Flusher(settings, on_flush=on_flush)
 
-        def lane(name: str) -> Lane:
+        def lane(name: str, *, apart: bool = False) -> Lane:
             return Lane(
                 name,
                 flusher,
@@ -68,10 +68,11 @@ class Writer:
                 lend=lambda: Loan(pool, timeout_seconds=acquire_timeout_seconds),
                 tasks=self._tasks,
                 on_settled=self._settled,
+                apart=apart,
             )
 
         self._lanes = [lane(str(number)) for number in range(settings.lanes)]
-        self._large = lane("large")
+        self._large = lane("large", apart=True)
         self._threads: dict[str, _Thread] = {}
         self._bound = Bound(
             max_operations=settings.max_queued_operations, max_bytes=settings.max_queued_bytes

@@ -211,6 +211,17 @@ class Loan:
                 return
         await self.give_back()
 
+    async def share(self) -> None:
+        """Between two uses: give the connection back if others wait for one."""
+        if self._connection is not None and self._pool.figures().waiting:
+            await self.give_back()
+
+    async def discard(self) -> None:
+        """Give the connection up, whatever its state."""
+        if self._connection is not None:
+            self._connection.pgconn.finish()
+            await self.give_back()
+
     async def give_back(self) -> None:
         """Return the connection to the pool, which replaces a dead one."""
         if self._connection is not None:
