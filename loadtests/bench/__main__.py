@@ -4,6 +4,7 @@ Ends with 1 when a contender lost something it had acknowledged, or a part could
 """
 
 import os
+import signal
 import sys
 from collections.abc import Mapping
 
@@ -30,14 +31,26 @@ def main(environ: Mapping[str, str], known: Mapping[str, Entrant] = CONTENDERS) 
     except ValueError as error:
         _say(str(error))
         return 2
+    _stop_in_order()
     try:
         with bench_database(environ.get("DATABASE_URL")) as database:
             result = uvloop.run(Parts(database, options, known, say=_say).measure())
     except (LostWrites, NotSlow) as error:
         _say(str(error))
         return 1
+    except KeyboardInterrupt:
+        return 130
     write(result, options)
     return 0
+
+
+def _stop_in_order() -> None:
+    """Both signals close what is open, the Postgres of the bench above all.
+
+    A shell starts what it puts into the background with SIGINT ignored.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
 
 
 def _say(sentence: str) -> None:

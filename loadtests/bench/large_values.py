@@ -7,8 +7,8 @@ random bytes, such as a picture's, which no compression makes smaller.
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from time import perf_counter
 from typing import Any
 from uuid import uuid4
@@ -16,8 +16,9 @@ from uuid import uuid4
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import BaseCheckpointSaver, empty_checkpoint
 
+from loadtests.bench import plain_rows
 from loadtests.bench.comparison import Say, spread
-from loadtests.bench.contenders import Contender, Entrant
+from loadtests.bench.contenders import Entrant
 from loadtests.bench.drive import percentile
 from loadtests.bench.gauge import Gauge
 from loadtests.bench.options import Options
@@ -28,6 +29,11 @@ _THREADS = 8
 _BEAT_SECONDS = 0.04
 _SMALL_BYTES = 200
 
+#: The row of the table in which no saver takes part.
+ALONE = "postgres alone"
+
+Put = Callable[[str], Awaitable[None]]
+
 
 async def compare_sizes(
     database: BenchDatabase,
@@ -37,76 +43,96 @@ async def compare_sizes(
     *,
     say: Say,
 ) -> dict[str, dict[str, Any]]:
-    """By contender: p99 of small puts, quiet and beside large ones, and the ratio of each round."""
-    found: dict[str, list[dict[str, float]]] = {name: [] for name in entrants}
+    """By contender: p99 of small puts, quiet and beside large ones, and the ratio of each round.
+
+    First of them is Postgres alone.
+    """
+    found: dict[str, list[dict[str, float]]] = {ALONE: [], **{name: [] for name in entrants}}
     for number in range(options.side_rounds):
-        for name, entrant in entrants.items():
+        for name in found:
             say(f"large values, round {number + 1}/{options.side_rounds}: {name}")
             await gauge.empty()
-            async with entrant.open(database.url) as contender:
-                found[name].append(await _compare(contender, options))
+            figures = (
+                await _postgres_alone(database.url, options)
+                if name == ALONE
+                else await _contender(entrants[name], database.url, options)
+            )
+            found[name].append(figures)
     return {
         name: {figure: spread([one[figure] for one in rounds]) for figure in rounds[0]}
         for name, rounds in found.items()
     }
 
 
-async def _compare(contender: Contender, options: Options) -> dict[str, float]:
-    assert contender.saver is not None
+async def _contender(entrant: Entrant, url: str, options: Options) -> dict[str, float]:
+    async with entrant.open(url) as contender:
+        assert contender.saver is not None
+        chains = [Chain(contender.saver) for _ in range(_THREADS)]
+        large = _large_puts(contender.saver, options.large_value_bytes)
+        return await _compare([one.put for one in chains], large, options)
+
+
+async def _postgres_alone(url: str, options: Options) -> dict[str, float]:
+    async with plain_rows.rows(url, _THREADS) as small:
+        large = plain_rows.large_rows(url, options.large_value_bytes)
+        return await _compare([one.put for one in small], large, options)
+
+
+async def _compare(
+    puts: Sequence[Put], large: AbstractAsyncContextManager[list[int]], options: Options
+) -> dict[str, float]:
     seconds = options.large_values_seconds
-    await _small_puts(contender.saver, seconds / 4)
-    quiet = await _small_puts(contender.saver, seconds)
-    async with _large_puts(contender.saver, options.large_value_bytes) as large:
-        beside = await _small_puts(contender.saver, seconds)
+    await _small_puts(puts, seconds / 4)
+    quiet = await _small_puts(puts, seconds)
+    async with large as written:
+        beside = await _small_puts(puts, seconds)
     p99, p99_beside = percentile(quiet, 0.99), percentile(beside, 0.99)
     return {
         "quiet_p99_ms": p99 * 1000,
         "beside_large_p99_ms": p99_beside * 1000,
         "ratio": p99_beside / p99,
-        "large_puts": len(large),
+        "large_puts": sum(written),
     }
 
 
-async def _small_puts(saver: BaseCheckpointSaver[Any], seconds: float) -> list[float]:
+async def _small_puts(puts: Sequence[Put], seconds: float) -> list[float]:
     """Seconds from its beat to its commit, of each small put."""
     begin = perf_counter()
     taken: list[float] = []
 
-    async def put_on_beat(number: int) -> None:
-        chain = Chain(saver)
+    async def put_on_beat(number: int, put: Put) -> None:
         # Not all threads on the same beat.
-        due = begin + number * _BEAT_SECONDS / _THREADS
+        due = begin + number * _BEAT_SECONDS / len(puts)
         # Whoever cannot keep up with the beat is cut off at the end, not let run on.
         while max(due, perf_counter()) < begin + seconds:
             await asyncio.sleep(max(0.0, due - perf_counter()))
             # The loop's timers are good to a millisecond, and may be early.
             started = min(due, perf_counter())
-            await chain.put("x" * _SMALL_BYTES)
+            await put("x" * _SMALL_BYTES)
             taken.append(perf_counter() - started)
             due += _BEAT_SECONDS
 
     async with asyncio.TaskGroup() as group:
-        for number in range(_THREADS):
-            group.create_task(put_on_beat(number), name=f"small-{number}")
+        for number, put in enumerate(puts):
+            group.create_task(put_on_beat(number, put), name=f"small-{number}")
     return taken
 
 
 @asynccontextmanager
-async def _large_puts(saver: BaseCheckpointSaver[Any], size: int) -> AsyncIterator[list[float]]:
-    """Inside the block one large checkpoint follows the other; the seconds of each."""
-    taken: list[float] = []
+async def _large_puts(saver: BaseCheckpointSaver[Any], size: int) -> AsyncIterator[list[int]]:
+    """Inside the block one large checkpoint follows the other; a 1 for each."""
+    written: list[int] = []
     leaving = asyncio.Event()
     chain, value = Chain(saver), os.urandom(size)
 
     async def put_large() -> None:
         while not leaving.is_set():
-            started = perf_counter()
             await chain.put(value)
-            taken.append(perf_counter() - started)
+            written.append(1)
 
     async with asyncio.TaskGroup() as group:
         group.create_task(put_large(), name="large")
-        yield taken
+        yield written
         leaving.set()
 
 

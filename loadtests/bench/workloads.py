@@ -128,8 +128,8 @@ WORKLOADS = {
     one.name: one
     for one in (
         Workload("trivial", one_node, runs=640, lone_runs=120),
-        Workload("ten_step", ten_steps, runs=160, lone_runs=30),
-        Workload("long_thread", one_node, runs=160, lone_runs=40, messages_before=_LONG),
-        Workload("tutorial", tutorial, runs=400, lone_runs=80),
+        Workload("ten_step", ten_steps, runs=128, lone_runs=30),
+        Workload("long_thread", one_node, runs=128, lone_runs=40, messages_before=_LONG),
+        Workload("tutorial", tutorial, runs=320, lone_runs=80),
     )
 }

@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -94,7 +96,7 @@ def test_the_other_parts_are_there(passed):
     lanes = {f"lanes={count}" for count in PROFILES["short"].lanes}
     assert set(result["seconds"]) == set(PARTS)
     assert set(result["lanes"]) == lanes
-    assert set(result["large_values"]) == lanes | {"upstream_pool"}
+    assert set(result["large_values"]) == lanes | {"upstream_pool", "postgres alone"}
     assert all(min(figures(one)) > 0 for one in result["large_values"].values())
     assert result["slow_database"]["way"]["round_trip_ms"] >= 1.8
     assert result["slow_database"]["way"]["commit_ms"] >= 4.5
@@ -136,3 +138,23 @@ def test_a_saver_that_loses_something_fails(contender, said, empty_database_url,
     assert f"{contender}, trivial: thread" in outcome.printed
     assert said in outcome.printed
     assert not (tmp_path / "checkpoint.json").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_bench_that_is_stopped_takes_its_postgres_with_it(number, tmp_path):
+    # Not below pytest's own folders, where a Postgres without root's rights could not come in.
+    with tempfile.TemporaryDirectory(prefix="hrb-", dir="/tmp") as folder:
+        Path(folder).chmod(0o755)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "loadtests.bench"],
+            cwd=ROOT,
+            env={**os.environ, "TMPDIR": folder, "BENCH_RESULTS": str(tmp_path)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stderr is not None
+        assert process.stderr.readline().startswith("round 1/")
+        process.send_signal(number)
+        assert process.wait(timeout=60) == 130, process.stderr.read()
+        process.stderr.close()
+        assert list(Path(folder).iterdir()) == []
