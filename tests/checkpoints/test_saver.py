@@ -114,3 +114,19 @@ def test_upstreams_cursor_takes_what_ours_takes():
 
 def test_upstreams_store_still_has_its_task():
     assert "_task" in AsyncBatchedBaseStore.__slots__
+
+
+async def test_a_thread_made_for_the_run_is_not_read_before_something_is_written(database_url):
+    async with (
+        saver_on(database_url) as saver,
+        AsyncPostgresSaver.from_conn_string(database_url) as elsewhere,
+    ):
+        await elsewhere.aput(config("t"), empty_checkpoint(), {"step": 1}, {})
+        with saver.run(fresh_thread="t") as writes:
+            assert await saver.aget_tuple(config("t")) is None
+            checkpoint = empty_checkpoint()
+            await saver.aput(config("t"), checkpoint, {"step": 2}, {})
+            found = await saver.aget_tuple(config("t"))
+            await writes.committed()
+    assert found is not None
+    assert found.checkpoint["id"] == checkpoint["id"]

@@ -21,16 +21,32 @@ class RunWrites:
 
     :param token: the run's fence; None for a graph that runs outside of headrace's runs.
     :param waits_each: durability ``sync``: every call returns after its own commit.
+    :param fresh_thread: a thread that was made for this run; nothing is stored for it yet.
     :param hurry: called with a thread whose queued writes are awaited now.
     """
 
-    __slots__ = ("_hurry", "_idle", "_threads", "_unsettled", "failure", "token", "waits_each")
+    __slots__ = (
+        "_fresh_thread",
+        "_hurry",
+        "_idle",
+        "_threads",
+        "_unsettled",
+        "failure",
+        "token",
+        "waits_each",
+    )
 
     def __init__(
-        self, token: RunToken | None, *, waits_each: bool, hurry: Callable[[str], None]
+        self,
+        token: RunToken | None,
+        *,
+        waits_each: bool,
+        fresh_thread: str | None,
+        hurry: Callable[[str], None],
     ) -> None:
         self.token = token
         self.waits_each = waits_each
+        self._fresh_thread = fresh_thread
         self.failure: BaseException | None = None
         self._hurry = hurry
         self._threads: set[str] = set()
@@ -68,8 +84,14 @@ class RunWrites:
             await asyncio.shield(self._idle)
         self.raise_if_failed()
 
+    def knows_empty(self, thread_id: str) -> bool:
+        """Whether a read of the thread can only come back empty."""
+        return thread_id == self._fresh_thread
+
     def queued(self, thread_id: str) -> None:
         """The writer has taken an operation of this run."""
+        if thread_id == self._fresh_thread:
+            self._fresh_thread = None
         self._unsettled += 1
         self._threads.add(thread_id)
 

@@ -50,14 +50,22 @@ class TimedSaver(PooledSaver):
 
     @contextmanager
     def run(
-        self, token: RunToken | None = None, *, durability: str = "async"
+        self,
+        token: RunToken | None = None,
+        *,
+        durability: str = "async",
+        fresh_thread: str | None = None,
     ) -> Iterator[RunWrites]:
         """Calls within the block, and from tasks started in it, belong to one run.
 
         :param token: the fence its writes stand behind; this engine has none.
         :param durability: LangGraph's; with ``sync`` every call still waits for its own commit.
+        :param fresh_thread: a thread that was made for this run, and need not be read first.
         """
-        with self._writer.begin(token, waits_each=durability == "sync").current() as writes:
+        writes = self._writer.begin(
+            token, waits_each=durability == "sync", fresh_thread=fresh_thread
+        )
+        with writes.current():
             yield writes
 
     async def stop(self) -> None:
@@ -121,6 +129,9 @@ class Saver(TimedSaver):
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         configurable = config["configurable"]
         thread_id = str(configurable["thread_id"])
+        run = current_run()
+        if run is not None and run.knows_empty(thread_id):
+            return None
         await self._writer.settled(thread_id)
         if get_checkpoint_id(config):
             return await PooledSaver.aget_tuple(self, config)

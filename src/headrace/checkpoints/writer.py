@@ -9,7 +9,6 @@ nothing small waits behind them.
 import asyncio
 from dataclasses import dataclass
 from typing import Any
-from zlib import crc32
 
 import structlog
 
@@ -132,9 +131,11 @@ class Writer:
                 thread.idle = asyncio.get_running_loop().create_future()
             await asyncio.shield(thread.idle)
 
-    def begin(self, token: RunToken | None, *, waits_each: bool) -> RunWrites:
+    def begin(
+        self, token: RunToken | None, *, waits_each: bool, fresh_thread: str | None
+    ) -> RunWrites:
         """The writes of a run that begins; see :class:`RunWrites`."""
-        return RunWrites(token, waits_each=waits_each, hurry=self._hurry)
+        return RunWrites(token, waits_each=waits_each, fresh_thread=fresh_thread, hurry=self._hurry)
 
     def figures(self) -> WriterFigures:
         """What is queued or in flight now."""
@@ -152,7 +153,7 @@ class Writer:
     def _lane_for(self, operation: Operation) -> Lane:
         if operation.size_bytes > self._settings.large_value_bytes:
             return self._large
-        return self._lanes[crc32(operation.thread_id.encode("utf-8", "replace")) % len(self._lanes)]
+        return self._lanes[hash(operation.thread_id) % len(self._lanes)]
 
     def _settled(self, operation: Operation) -> None:
         self._bound.leave(operation.size_bytes)

@@ -129,7 +129,12 @@ class Executor:
             request_id=request.request_id,
             recursion_limit=self._settings.recursion_limit,
         )
-        with self._saver.run(execution.token, durability=kwargs["durability"]) as writes:
+        made_for_it = request.temporary_thread and execution.started.attempt == 1
+        with self._saver.run(
+            execution.token,
+            durability=kwargs["durability"],
+            fresh_thread=request.thread_id if made_for_it else None,
+        ) as writes:
             execution.writes = writes
             await self._follow(execution, result, config)
 
