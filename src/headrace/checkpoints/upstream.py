@@ -1,17 +1,24 @@
-"""Every private name of langgraph-checkpoint-postgres that headrace uses, in one place.
+"""Every private name of LangGraph and its Postgres saver that headrace uses, in one place.
 
 A test fails by that name when upstream moves one.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
+from langgraph.checkpoint.serde.types import _DeltaSnapshot
+from langgraph.graph.message import _messages_delta_reducer
 from langgraph.store.postgres.aio import AsyncPostgresStore
 from psycopg import AsyncCursor
 from psycopg.rows import DictRow, dict_row
 
 from headrace.db.pool import SharedPool
+
+#: LangGraph gives an id to every message written to a ``DeltaChannel`` that has this reducer, in
+#: whatever form it comes.
+GIVES_IDS: Callable[..., Any] = _messages_delta_reducer
 
 
 class PooledSaver(AsyncPostgresSaver):
@@ -44,6 +51,11 @@ class PooledSaver(AsyncPostgresSaver):
                     connection.cursor(binary=True, row_factory=dict_row) as cursor,
                 ):
                     yield cursor
+
+
+def without_snapshot(value: Any) -> Any:
+    """``value`` itself, where savers hand it out wrapped as the whole value of a DeltaChannel."""
+    return value.value if isinstance(value, _DeltaSnapshot) else value
 
 
 async def stop_store(store: AsyncPostgresStore) -> None:
