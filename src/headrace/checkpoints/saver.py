@@ -15,6 +15,8 @@ from langgraph.checkpoint.base import (
     DeltaChannelHistory,
 )
 
+from headrace.checkpoints.copies import copy_thread
+from headrace.checkpoints.deletions import delete_for_runs, repeated
 from headrace.checkpoints.upstream import PooledSaver
 from headrace.db.pool import SharedPool
 
@@ -77,6 +79,27 @@ class Saver(PooledSaver):
     async def adelete_thread(self, thread_id: str) -> None:
         with timed(self._observe, "delete_thread"):
             await super().adelete_thread(thread_id)
+
+    async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
+        """As upstream's, except that two at the same time do not fail."""
+        with timed(self._observe, "prune"):
+            await repeated(lambda: super(Saver, self).aprune(thread_ids, strategy=strategy))
+
+    async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
+        """See :func:`headrace.checkpoints.deletions.delete_for_runs`."""
+
+        async def delete() -> None:
+            async with self._cursor() as cursor:
+                await delete_for_runs(cursor, run_ids)
+
+        with timed(self._observe, "delete_for_runs"):
+            await repeated(delete)
+
+    async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
+        """See :func:`headrace.checkpoints.copies.copy_thread`."""
+        with timed(self._observe, "copy_thread"):
+            async with self._cursor() as cursor:
+                await copy_thread(cursor, source_thread_id, target_thread_id)
 
     async def aget_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
