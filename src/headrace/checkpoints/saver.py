@@ -148,12 +148,16 @@ class Saver(TimedSaver):
         observe: Observe,
         acquire_timeout_seconds: float = 30.0,
         read_batch: int = 64,
+        read_timeout_seconds: float = 10.0,
     ) -> None:
         super().__init__(
             pool, writer, observe=observe, acquire_timeout_seconds=acquire_timeout_seconds
         )
         self._reader = Reader(
-            pool, acquire_timeout_seconds=acquire_timeout_seconds, max_batch=read_batch
+            pool,
+            acquire_timeout_seconds=acquire_timeout_seconds,
+            timeout_seconds=read_timeout_seconds,
+            max_batch=read_batch,
         )
 
     async def stop(self) -> None:
