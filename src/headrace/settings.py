@@ -186,7 +186,10 @@ class CheckpointerSettings(_Group):
         2.0, gt=0, description="How long a flush waits for another transaction's row."
     )
     flush_timeout_seconds: float = Field(
-        30.0, gt=0, description="A flush without an answer for this long is repeated."
+        10.0,
+        gt=0,
+        description="A flush, or a read of latest checkpoints, without an answer for this long is"
+        " repeated; less than `retry_seconds`, or it is not.",
     )
     retry_seconds: float = Field(
         30.0, ge=0, description="How long a flush is repeated while the database is away."

@@ -6,33 +6,16 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from headrace.auth.principal import ANONYMOUS, Principal
+from headrace.auth.principal import Principal
 from headrace.errors import LeaseLost, ThreadBusy, ThreadNotFound
 from headrace.ids import uuid7
-from headrace.runs.dispatcher import RunRequest
 from headrace.runs.queue import Queue
 from headrace.runs.transitions import RunEnd, queue_statements
 from tests.support.database import open_pool
 from tests.support.engine import open_writer
-
-DONE = RunEnd("success", "idle")
-
-
-def request(thread_id: str = "t", *, create: bool = True, principal: Principal = ANONYMOUS):
-    return RunRequest(
-        run_id=uuid7(),
-        thread_id=thread_id,
-        assistant_id=UUID(int=1),
-        graph_id="agent",
-        principal=principal,
-        multitask_strategy="enqueue",
-        kwargs={"input": {"text": "hi"}},
-        metadata={"own": 1},
-        thread_config={"configurable": {}},
-        request_id="",
-        create_thread=create,
-        temporary_thread=False,
-    )
+from tests.support.runs import DONE
+from tests.support.runs import register_process as register
+from tests.support.runs import run_request as request
 
 
 @pytest.fixture
@@ -51,17 +34,6 @@ async def queue(pool):
 def database(database_url):
     with psycopg.connect(database_url, autocommit=True) as connection:
         yield connection
-
-
-def register(database, *, age_seconds: float = 0, lost: bool = False) -> UUID:
-    process_id = uuid7()
-    database.execute(
-        "INSERT INTO processes"
-        " (process_id, hostname, pid, version, lease_seconds, heartbeat_at, lost)"
-        " VALUES (%s, 'h', 1, '0', 10, clock_timestamp() - make_interval(secs => %s), %s)",
-        (process_id, age_seconds, lost),
-    )
-    return process_id
 
 
 def thread(database, thread_id="t"):

@@ -1,8 +1,11 @@
 """Objects on a test's own database, opened and closed with the test."""
 
+import os
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import psycopg
 from pydantic import SecretStr
 
 from headrace.db.conninfo import connection_string
@@ -37,4 +40,12 @@ class PrivatePostgres:
         self._server.start()
 
     def stop(self) -> None:
+        self._server.stop()
+
+    def crash(self) -> None:
+        """``pg_ctl stop -m immediate``: nobody is waited for, and the next start recovers."""
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            row = connection.execute("SELECT pg_read_file('postmaster.pid')").fetchone()
+        assert row is not None
+        os.kill(int(row[0].split()[0]), signal.SIGQUIT)
         self._server.stop()

@@ -77,6 +77,13 @@ def database_url(postgres: EmbeddedPostgres, template: str) -> Iterator[str]:
 
 
 @pytest.fixture
+def second_database_url(postgres: EmbeddedPostgres, template: str) -> Iterator[str]:
+    """Another one like ``database_url``."""
+    with _database(postgres, template) as url:
+        yield url
+
+
+@pytest.fixture
 def empty_database_url(postgres: EmbeddedPostgres) -> Iterator[str]:
     """A database of the test's own with nothing in it."""
     with _database(postgres, "template0") as url:
@@ -87,7 +94,12 @@ def empty_database_url(postgres: EmbeddedPostgres) -> Iterator[str]:
 def private_postgres() -> Iterator[PrivatePostgres]:
     """A migrated server of the test's own, to be stopped and started at one address."""
     port = free_port()
-    options = {"listen_addresses": "127.0.0.1", "port": str(port)}
+    # What it has acknowledged outlives a crash of the server, though not one of the machine.
+    options = {
+        "listen_addresses": "127.0.0.1",
+        "port": str(port),
+        "synchronous_commit": "on",
+    }
     with _data_directory() as data:
         server = PrivatePostgres(EmbeddedPostgres(data, durable=False, options=options), port)
         server.start()

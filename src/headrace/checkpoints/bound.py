@@ -11,17 +11,19 @@ class Bound:
         self._max_operations = max_operations
         self._max_bytes = max_bytes
         self._waiting: deque[tuple[asyncio.Future[None], int]] = deque()
+        #: Let in, but not yet resumed by the event loop; nobody may slip in before them.
+        self._admitted = 0
         self.operations = 0
         self.bytes = 0
 
     @property
     def waiting(self) -> int:
         """How many wait to enter."""
-        return len(self._waiting)
+        return sum(not turn.done() for turn, _ in self._waiting)
 
     async def enter(self, size_bytes: int) -> None:
         """Wait for room. Something larger than the whole bound enters when nothing else is in."""
-        if not self._waiting and self._fits(size_bytes):
+        if not self._waiting and not self._admitted and self._fits(size_bytes):
             self._add(size_bytes)
             return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -29,12 +31,16 @@ class Bound:
         try:
             await turn
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
-                self.leave(size_bytes)
-            else:
-                self._waiting.remove((turn, size_bytes))
+            if turn.cancelled():
+                # Those behind it may fit; it is passed over from now on.
                 self._admit()
+            else:
+                self._admitted -= 1
+                self.leave(size_bytes)
             raise
+        self._admitted -= 1
+        # Those that came while it was let in, and would fit.
+        self._admit()
 
     def leave(self, size_bytes: int) -> None:
         """Make room for others."""
@@ -43,11 +49,15 @@ class Bound:
         self._admit()
 
     def _admit(self) -> None:
-        while self._waiting and self._fits(self._waiting[0][1]):
-            turn, size_bytes = self._waiting.popleft()
+        while self._waiting:
+            turn, size_bytes = self._waiting[0]
             if not turn.done():
+                if not self._fits(size_bytes):
+                    return
                 self._add(size_bytes)
+                self._admitted += 1
                 turn.set_result(None)
+            self._waiting.popleft()
 
     def _add(self, size_bytes: int) -> None:
         self.operations += 1

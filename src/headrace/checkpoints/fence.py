@@ -19,9 +19,6 @@ from headrace.db.statements import named_statements
 
 _SQL = ("headrace.checkpoints", "flush.sql")
 
-#: No flush holds a transaction longer than this; whoever finds one that does ends its backend.
-IDLE_IN_TRANSACTION_SECONDS = 5
-
 
 @dataclass(frozen=True, slots=True)
 class RunToken:
@@ -40,10 +37,10 @@ def process_key(process_id: UUID) -> int:
 class Guard:
     """What opens every flush: time limits, the locks of the fence, and who still holds a token."""
 
-    def __init__(self, *, lock_timeout_seconds: float) -> None:
+    def __init__(self, *, lock_timeout_seconds: float, transaction_timeout_seconds: float) -> None:
         self._sql = named_statements(*_SQL)
         self._lock_timeout = f"{int(lock_timeout_seconds * 1000)}ms"
-        self._idle_timeout = f"{IDLE_IN_TRANSACTION_SECONDS}s"
+        self._transaction_timeout = f"{int(transaction_timeout_seconds * 1000)}ms"
 
     async def send(
         self, connection: Connection, tokens: Sequence[RunToken], endings: Sequence[str]
@@ -51,14 +48,15 @@ class Guard:
         """Queue the guard's statements on a pipelined transaction.
 
         :param endings: for each token the status that an earlier try of this flush may already have
-            given its run, or an empty string. Its rows are then still its own.
+            given its run, or an empty string. Its rows were then committed with that: they are not
+            written again, over what the next run on the thread has made of them, nor are they lost.
         """
         keys = sorted({process_key(token.process_id) for token in tokens})
         await connection.execute(
             self._sql["guard"],
             {
                 "lock_timeout": self._lock_timeout,
-                "idle_timeout": self._idle_timeout,
+                "transaction_timeout": self._transaction_timeout,
                 "keys": BigInteger(keys),
             },
             prepare=True,

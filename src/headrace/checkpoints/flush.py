@@ -8,8 +8,9 @@ somebody's row: the batch is cut until that row stands alone and fails alone.
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from functools import partial
 from time import monotonic, perf_counter
 from typing import Any
 
@@ -17,7 +18,7 @@ import psycopg
 import structlog
 from psycopg.errors import InvalidSqlStatementName
 
-from headrace.checkpoints.fence import Guard
+from headrace.checkpoints.fence import Guard, RunToken
 from headrace.checkpoints.operations import Kind, Numbers, Operation, Outcomes
 from headrace.db.pool import Connection, Loan
 from headrace.errors import DatabaseUnavailable
@@ -29,8 +30,9 @@ _log = structlog.stdlib.get_logger("headrace.writer")
 #: SQLSTATE classes after which the same batch may well succeed: connection, a lost prepared
 #: statement, rollback (serialization, deadlock), resources, operator intervention, system.
 _PASSING_CLASSES = frozenset({"08", "26", "40", "53", "57", "58"})
-#: A server that was demoted since the connection was made.
-_READ_ONLY = "25006"
+#: A server that was demoted since the connection was made, and limits on idle and on long
+#: transactions, which say nothing about the rows.
+_PASSING_STATES = frozenset({"25006", "25P03", "25P04"})
 _LOCK_NOT_AVAILABLE = "55P03"
 
 _RETRY_DELAYS_SECONDS = (0.0, 0.05, 0.1, 0.2, 0.5, 1.0)
@@ -58,7 +60,10 @@ class Flusher:
 
     def __init__(self, settings: CheckpointerSettings, *, on_flush: OnFlush | None = None) -> None:
         self._settings = settings
-        self._guard = Guard(lock_timeout_seconds=settings.lock_timeout_seconds)
+        self._guard = Guard(
+            lock_timeout_seconds=settings.lock_timeout_seconds,
+            transaction_timeout_seconds=settings.flush_timeout_seconds,
+        )
         self._on_flush = on_flush
 
     async def flush(self, batch: Sequence[Operation], loan: Loan, *, apart: bool = False) -> None:
@@ -75,9 +80,17 @@ class Flusher:
             failure = await self._commit(_Try(part, loan, apart), deadline)
             if failure is None:
                 continue
-            if len(part) == 1:
-                _log.warning("write_failed", thread_id=part[0].thread_id, exc_info=failure)
-                part[0].settle(failure)
+            # A lock that everything here waits for would be waited for again by each part of it.
+            locked_out = isinstance(failure, DatabaseUnavailable) and monotonic() > deadline
+            if len(part) == 1 or locked_out:
+                _log.warning(
+                    "write_failed",
+                    operations=len(part),
+                    thread_id=part[0].thread_id,
+                    exc_info=failure,
+                )
+                for operation in part:
+                    operation.settle(failure)
             else:
                 middle = len(part) // 2
                 parts += [part[middle:], part[:middle]]
@@ -114,14 +127,14 @@ class Flusher:
     async def _once(self, attempt: "_Try") -> list[Any]:
         """One transaction with the whole batch; the outcome of each operation."""
         started = perf_counter()
-        connection = await attempt.loan.take()
+        await attempt.loan.take()
         taken = perf_counter()
 
-        async def transact() -> list[Any]:
-            async with asyncio.timeout(self._settings.flush_timeout_seconds):
-                return await self._transact(attempt.batch, connection)
+        def transact(connection: Connection) -> Coroutine[Any, Any, list[Any]]:
+            work = partial(self._transact, attempt.batch, connection)
+            return aside(work) if attempt.apart else work()
 
-        outcomes = await (aside(transact) if attempt.apart else transact())
+        outcomes = await attempt.loan.use(transact, seconds=self._settings.flush_timeout_seconds)
         self._report(
             attempt.batch,
             "committed",
@@ -146,9 +159,9 @@ class Flusher:
             for kind in sorted(by_kind, key=lambda kind: kind.order):
                 ask = await kind.send(connection, by_kind[kind], numbers)
                 pending.append((by_kind[kind], ask))
+            # Before it can leave, or it could be carried out and nobody had expected that.
+            _note_ends(batch)
             await connection.execute("COMMIT", prepare=False)
-            for operation in batch:
-                operation.unanswered = True
         outcomes: dict[Operation, Any] = {}
         for operations, ask in pending:
             outcomes.update(zip(operations, await ask(), strict=True))
@@ -179,19 +192,32 @@ def _of_failed_run(operation: Operation) -> bool:
     return True
 
 
-def _endings(batch: Sequence[Operation]) -> dict[Any, str]:
+def _note_ends(batch: Sequence[Operation]) -> None:
+    """Tell what is committed with the end of its run, or not at all.
+
+    Not what comes after the end: in a part of its own it could be missing although the run ended.
+    """
+    endings: dict[RunToken, str] = {}
+    for operation in reversed(batch):
+        if operation.token is not None:
+            if operation.ending:
+                endings[operation.token] = operation.ending
+            operation.sent_end = endings.get(operation.token, operation.sent_end)
+
+
+def _endings(batch: Sequence[Operation]) -> dict[RunToken, str]:
     """By token: the status that an unanswered try may have given the run already."""
     return {
-        operation.token: operation.ending
+        operation.token: operation.sent_end
         for operation in batch
-        if operation.unanswered and operation.ending and operation.token is not None
+        if operation.sent_end and operation.token is not None
     }
 
 
 def _verdict(error: Exception) -> BaseException | None:
     """What is wrong with the batch itself; None when the same batch may succeed."""
     if isinstance(error, psycopg.Error) and error.sqlstate is not None:
-        if error.sqlstate == _READ_ONLY or error.sqlstate[:2] in _PASSING_CLASSES:
+        if error.sqlstate in _PASSING_STATES or error.sqlstate[:2] in _PASSING_CLASSES:
             return None
         if error.sqlstate == _LOCK_NOT_AVAILABLE:
             return _unavailable(error)

@@ -3,16 +3,24 @@
 
 -- name: guard
 -- A statement of its own: whatever comes after takes its snapshot once the locks are held.
+-- A flush whose client fell silent half-way keeps its locks until the server gives it up. Limits on
+-- idle transactions do not see it: to the server a pipeline is busy up to its end.
 SELECT
   set_config('lock_timeout', %(lock_timeout)s, true),
-  set_config('idle_in_transaction_session_timeout', %(idle_timeout)s, true),
+  CASE WHEN current_setting('server_version_num')::int >= 170000
+    THEN set_config('transaction_timeout', %(transaction_timeout)s, true) END,
   (SELECT count(pg_advisory_xact_lock_shared(key)) FROM unnest(%(keys)s::bigint[]) AS key)
 
 -- name: live_tokens
--- Remembers the numbers, from 1, of the tokens whose run is still this process's. A run that an
--- earlier try of this very flush has ended, its answer lost, is too.
-SELECT set_config('headrace.live_tokens', coalesce((
-  SELECT string_agg(token.number::text, ',')
+-- Remembers the numbers, from 1, of the tokens whose run is still this process's; and of those whose
+-- run an earlier try of this very flush has ended, its answer lost, and its rows committed with it.
+SELECT
+  set_config('headrace.live_tokens', coalesce(
+    string_agg(number::text, ',') FILTER (WHERE status = 'running'), ''), true),
+  set_config('headrace.ended_tokens', coalesce(
+    string_agg(number::text, ',') FILTER (WHERE status <> 'running'), ''), true)
+FROM (
+  SELECT token.number, runs.status
   FROM unnest(%(run_ids)s::uuid[], %(attempts)s::int[], %(process_ids)s::uuid[], %(endings)s::text[])
     WITH ORDINALITY AS token (run_id, attempt, process_id, ending, number)
   JOIN runs ON runs.run_id = token.run_id
@@ -21,13 +29,14 @@ SELECT set_config('headrace.live_tokens', coalesce((
     AND runs.process_id = token.process_id
     AND runs.status IN ('running', token.ending)
     AND NOT processes.lost
-), ''), true)
+) AS held
 
 -- name: write_rows
 -- Upstream's three statements for many rows at once; token 0 is written for no run. The answer says
 -- which tokens held.
 WITH live AS MATERIALIZED (
-  SELECT string_to_array(current_setting('headrace.live_tokens', true), ',')::int[] || 0 AS tokens
+  SELECT string_to_array(current_setting('headrace.live_tokens', true), ',')::int[] || 0 AS tokens,
+    string_to_array(current_setting('headrace.ended_tokens', true), ',')::int[] AS ended
 ), blobs AS (
   INSERT INTO checkpoint_blobs (thread_id, checkpoint_ns, channel, version, type, blob)
   SELECT thread_id, ns, channel, version, type, blob
@@ -68,4 +77,4 @@ WITH live AS MATERIALIZED (
   ON CONFLICT (thread_id, checkpoint_ns, checkpoint_id, task_id, idx)
   DO UPDATE SET channel = excluded.channel, type = excluded.type, blob = excluded.blob
 )
-SELECT tokens FROM live
+SELECT tokens || ended FROM live

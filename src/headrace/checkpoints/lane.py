@@ -7,7 +7,6 @@ next batch forms while the last one is in flight.
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
-from time import perf_counter
 
 import structlog
 
@@ -47,10 +46,13 @@ class Lane:
         self._queue: deque[Operation] = deque()
         self._hurry = asyncio.Event()
         self._flushing = False
+        self._abandoned = False
 
     def put(self, operation: Operation) -> None:
         """Queue it; it is flushed sooner or later without further ado."""
-        operation.queued_at = perf_counter()
+        if self._abandoned:
+            self._release([operation], DatabaseUnavailable(_STOPPED))
+            return
         self._queue.append(operation)
         if operation.awaited or len(self._queue) >= self._settings.max_batch_operations:
             self._hurry.set()
@@ -62,6 +64,12 @@ class Lane:
         """Somebody waits for what is queued here."""
         self._hurry.set()
 
+    def abandon(self) -> None:
+        """What is queued fails, and whatever may come; the flush in flight is for its task."""
+        self._abandoned = True
+        while self._queue:
+            self._release([self._queue.popleft()], DatabaseUnavailable(_STOPPED))
+
     async def _flush_until_empty(self) -> None:
         loan = self._lend()
         try:
@@ -70,8 +78,7 @@ class Lane:
                 await self._flush(self._next_batch(), loan)
                 await loan.share()
         except asyncio.CancelledError:
-            self._release(list(self._queue), DatabaseUnavailable(_STOPPED))
-            self._queue.clear()
+            self.abandon()
             raise
         finally:
             self._flushing = False
@@ -106,7 +113,6 @@ class Lane:
                     await self._hurry.wait()
             except TimeoutError:
                 pass
-        self._hurry.clear()
 
     def _next_batch(self) -> list[Operation]:
         """As much as one flush may carry; at least one."""
@@ -117,4 +123,7 @@ class Lane:
             if batch and size > self._settings.max_batch_bytes:
                 break
             batch.append(self._queue.popleft())
+        if not self._queue:
+            # Otherwise whom somebody waits for may still be in it.
+            self._hurry.clear()
         return batch

@@ -49,7 +49,7 @@ class Operation:
     Committing it twice must be like committing it once: a flush whose answer was lost is repeated.
     """
 
-    __slots__ = ("_outcome", "queued_at", "run", "settled", "size_bytes", "thread_id", "unanswered")
+    __slots__ = ("_outcome", "queued_at", "run", "sent_end", "settled", "size_bytes", "thread_id")
 
     kind: ClassVar[Kind]
     #: Whether its run cannot go on without it.
@@ -61,8 +61,8 @@ class Operation:
         self.size_bytes = size_bytes
         self.queued_at = 0.0
         self.settled = False
-        #: True once a flush with it was sent and its outcome is not known.
-        self.unanswered = False
+        #: The status that a flush with it, whose answer was lost, may have given its run.
+        self.sent_end = ""
         self._outcome: asyncio.Future[Any] | None = None
 
     @property
@@ -98,3 +98,5 @@ class Operation:
             self._outcome.set_result(outcome)
         else:
             self._outcome.set_exception(failure)
+            # Whoever asked may be gone.
+            self._outcome.exception()

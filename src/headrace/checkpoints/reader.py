@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Sequence
 
 import psycopg
+import structlog
 from psycopg.rows import DictRow, dict_row
 
 from headrace.checkpoints.upstream import SELECT_CHECKPOINT
@@ -15,8 +16,10 @@ from headrace.db.arrays import Text
 from headrace.db.pool import Connection, Loan, RecoveryError, SharedPool
 from headrace.lifecycle import Tasks
 
-#: A thread and a checkpoint namespace.
-Head = tuple[str, str]
+_log = structlog.stdlib.get_logger("headrace.reader")
+
+#: A thread and a checkpoint namespace, in UTF-8.
+Head = tuple[bytes, bytes]
 
 _LATEST = f"""
 SELECT wanted.number, pg_is_in_recovery() AS in_recovery, latest.*
@@ -40,8 +43,16 @@ _TRIES = 3
 class Reader:
     """One per process; needs a running event loop."""
 
-    def __init__(self, pool: SharedPool, *, acquire_timeout_seconds: float, max_batch: int) -> None:
+    def __init__(
+        self,
+        pool: SharedPool,
+        *,
+        acquire_timeout_seconds: float,
+        timeout_seconds: float,
+        max_batch: int,
+    ) -> None:
         self._pool = pool
+        self._timeout_seconds = timeout_seconds
         self._acquire_timeout_seconds = acquire_timeout_seconds
         self._max_batch = max_batch
         self._tasks = Tasks()
@@ -52,11 +63,14 @@ class Reader:
         """The row of the thread's latest checkpoint, as upstream's SELECT names its columns.
 
         :raises psycopg.DataError: an id with NUL.
+        :raises UnicodeEncodeError: an id with half a surrogate pair.
         :raises psycopg.OperationalError: the database cannot be reached.
+        :raises TimeoutError: it does not answer.
         """
-        if "\0" in thread_id or "\0" in ns:
+        # What cannot be asked fails its caller alone, not whoever shares the query.
+        head = (thread_id.encode(), ns.encode())
+        if b"\0" in head[0] or b"\0" in head[1]:
             raise psycopg.DataError("PostgreSQL text fields cannot contain NUL (0x00) bytes")
-        head = (thread_id, ns)
         wanted = self._wanted.get(head)
         if wanted is None:
             wanted = self._wanted[head] = asyncio.get_running_loop().create_future()
@@ -88,6 +102,7 @@ class Reader:
         try:
             rows = await self._read(list(batch), loan)
         except Exception as error:
+            _log.warning("read_failed", reads=len(batch), exc_info=error)
             for waiting in batch.values():
                 waiting.set_exception(error)
                 # Whoever asked may be gone.
@@ -99,8 +114,10 @@ class Reader:
     async def _read(self, heads: Sequence[Head], loan: Loan) -> list[DictRow | None]:
         for tries_left in reversed(range(_TRIES)):
             try:
-                return await _latest(await loan.take(), heads)
-            except (psycopg.OperationalError, psycopg.InterfaceError):
+                return await loan.use(
+                    lambda connection: _latest(connection, heads), seconds=self._timeout_seconds
+                )
+            except (psycopg.OperationalError, psycopg.InterfaceError, TimeoutError):
                 await loan.examine()
                 if not tries_left:
                     raise
@@ -112,8 +129,8 @@ async def _latest(connection: Connection, heads: Sequence[Head]) -> list[DictRow
         await cursor.execute(
             _LATEST.encode(),
             {
-                "thread_ids": Text([thread_id.encode() for thread_id, _ in heads]),
-                "namespaces": Text([ns.encode() for _, ns in heads]),
+                "thread_ids": Text([thread_id for thread_id, _ in heads]),
+                "namespaces": Text([ns for _, ns in heads]),
             },
             prepare=True,
         )

@@ -17,6 +17,7 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
+from headrace.checkpoints.fence import RunToken
 from headrace.checkpoints.operations import Kind, Numbers, Operation, Outcomes
 from headrace.checkpoints.run_writes import RunWrites
 from headrace.checkpoints.upstream import DeltaSnapshot
@@ -103,16 +104,15 @@ def task_rows(
     writes: Sequence[tuple[str, Any]],
     task_id: str,
     task_path: str,
-) -> WriteRows:
-    """What a task wrote. Errors, interrupts and the like replace an earlier row, values do not."""
+) -> WriteRows | None:
+    """What a task wrote; None for nothing. Errors, interrupts and the like replace an earlier row,
+    values do not."""
     configurable = config["configurable"]
     thread_id = str(configurable["thread_id"])
-    key = (
-        _text(thread_id),
-        _text(configurable["checkpoint_ns"]),
-        _text(configurable["checkpoint_id"]),
-        _text(task_id),
-    )
+    ns, checkpoint_id = configurable["checkpoint_ns"], configurable["checkpoint_id"]
+    if not writes:
+        return None
+    key = (_text(thread_id), _text(ns), _text(checkpoint_id), _text(task_id))
     path = _text(task_path)
     replaces = all(channel in WRITES_IDX_MAP for channel, _ in writes)
     rows: list[Row] = []
@@ -134,14 +134,31 @@ class _RowsKind(Kind):
     async def send(
         self, connection: Connection, operations: Sequence[WriteRows], numbers: Numbers
     ) -> Outcomes:
-        cursor = await connection.execute(self._sql, _parameters(operations, numbers), prepare=True)
+        cursors = [
+            await connection.execute(self._sql, _parameters(some, numbers), prepare=True)
+            for some in _one_run_per_thread(operations)
+        ]
 
         async def outcomes() -> list[Any]:
-            row = await cursor.fetchone()
+            row = await cursors[0].fetchone()
             live = set(row[0] if row is not None else ())
             return [None if numbers.of(op) in live else LeaseLost() for op in operations]
 
         return outcomes
+
+
+def _one_run_per_thread(operations: Sequence[WriteRows]) -> list[list[WriteRows]]:
+    """Cut where another run writes to the same thread: a stale run's row, which is left out in the
+    end, would otherwise stand for a row of the same key of the run that has the thread now."""
+    parts: list[list[WriteRows]] = [[]]
+    writers: dict[str, RunToken | None] = {}
+    for operation in operations:
+        token = operation.token
+        if writers.setdefault(operation.thread_id, token) != token:
+            parts.append([])
+            writers = {operation.thread_id: token}
+        parts[-1].append(operation)
+    return parts
 
 
 def _parameters(operations: Sequence[WriteRows], numbers: Numbers) -> Mapping[str, Column]:

@@ -84,6 +84,11 @@ class RunWrites:
             await asyncio.shield(self._idle)
         self.raise_if_failed()
 
+    async def committed_elsewhere(self, thread_id: str) -> None:
+        """The same where something was queued for another thread, which has an order of its own."""
+        if self._threads - {thread_id}:
+            await self.committed()
+
     def knows_empty(self, thread_id: str) -> bool:
         """Whether a read of the thread can only come back empty."""
         return thread_id == self._fresh_thread

@@ -7,7 +7,9 @@ nothing small waits behind them.
 """
 
 import asyncio
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, field
+from time import perf_counter
 from typing import Any
 
 import structlog
@@ -37,11 +39,20 @@ class WriterFigures:
 
 @dataclass(slots=True)
 class _Thread:
-    """A thread with operations that have not settled: all of them in one lane."""
+    """A thread with operations that have not settled: in its lane, and held back behind those."""
 
     lane: Lane
-    operations: int = 0
-    idle: asyncio.Future[None] | None = None
+    queued: int = 0
+    settled: int = 0
+    #: From the first on that belongs into another lane: there once this one is through.
+    held: deque[Operation] = field(default_factory=deque)
+    #: Who waits until so many have settled.
+    waiting: deque[tuple[int, asyncio.Future[None]]] = field(default_factory=deque)
+
+    @property
+    def idle(self) -> bool:
+        """Its lane has nothing of it."""
+        return self.settled + len(self.held) == self.queued
 
 
 class Writer:
@@ -91,6 +102,8 @@ class Writer:
                 await self._tasks.join()
         except TimeoutError:
             _log.error("writer_not_drained", operations=self._bound.operations)
+            for lane in (*self._lanes, self._large):
+                lane.abandon()
             await self._tasks.stop()
 
     async def queue(self, operation: Operation) -> None:
@@ -100,19 +113,22 @@ class Writer:
 
         :raises DatabaseUnavailable: the writer is closed.
         """
-        lane = self._lane_for(operation)
-        if lane is self._large and self._lane_of(operation.thread_id) not in (None, lane):
-            # To another lane only when the thread has nothing in its last one: its order stands.
-            await self.settled(operation.thread_id)
         await self._bound.enter(operation.size_bytes)
         if self._closed:
             self._bound.leave(operation.size_bytes)
             raise DatabaseUnavailable("The writer of this process is closed.")
-        thread = self._threads.setdefault(operation.thread_id, _Thread(lane))
-        thread.operations += 1
+        operation.queued_at = perf_counter()
+        lane = self._lane_for(operation)
+        thread = self._threads.get(operation.thread_id)
+        if thread is None:
+            thread = self._threads[operation.thread_id] = _Thread(lane)
+        thread.queued += 1
         if operation.run is not None:
             operation.run.queued(operation.thread_id)
-        thread.lane.put(operation)
+        if thread.held or (lane is self._large and thread.lane is not lane):
+            thread.held.append(operation)
+        else:
+            thread.lane.put(operation)
 
     async def commit(self, operation: Operation) -> Any:
         """Return ``operation``'s result once it is committed.
@@ -124,12 +140,14 @@ class Writer:
         return await outcome
 
     async def settled(self, thread_id: str) -> None:
-        """Return once nothing of the thread is queued or in flight."""
-        while (thread := self._threads.get(thread_id)) is not None:
-            thread.lane.hurry()
-            if thread.idle is None:
-                thread.idle = asyncio.get_running_loop().create_future()
-            await asyncio.shield(thread.idle)
+        """Return once whatever of the thread is queued or in flight now has settled."""
+        thread = self._threads.get(thread_id)
+        if thread is None:
+            return
+        thread.lane.hurry()
+        settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        thread.waiting.append((thread.queued, settled))
+        await settled
 
     def begin(
         self, token: RunToken | None, *, waits_each: bool, fresh_thread: str | None
@@ -140,10 +158,6 @@ class Writer:
     def figures(self) -> WriterFigures:
         """What is queued or in flight now."""
         return WriterFigures(self._bound.operations, self._bound.bytes, self._bound.waiting)
-
-    def _lane_of(self, thread_id: str) -> Lane | None:
-        thread = self._threads.get(thread_id)
-        return None if thread is None else thread.lane
 
     def _hurry(self, thread_id: str) -> None:
         thread = self._threads.get(thread_id)
@@ -158,8 +172,21 @@ class Writer:
     def _settled(self, operation: Operation) -> None:
         self._bound.leave(operation.size_bytes)
         thread = self._threads[operation.thread_id]
-        thread.operations -= 1
-        if not thread.operations:
+        thread.settled += 1
+        while thread.waiting and thread.waiting[0][0] <= thread.settled:
+            _, settled = thread.waiting.popleft()
+            if not settled.done():
+                settled.set_result(None)
+        if thread.held and thread.idle:
+            self._move(thread)
+        elif thread.settled == thread.queued:
             del self._threads[operation.thread_id]
-            if thread.idle is not None:
-                thread.idle.set_result(None)
+
+    def _move(self, thread: _Thread) -> None:
+        """Into the lane for large values, the first of which has waited for this."""
+        thread.lane = self._large
+        held, thread.held = thread.held, deque()
+        for operation in held:
+            self._large.put(operation)
+        # They have waited enough, and somebody may have hurried the lane before.
+        self._large.hurry()

@@ -8,10 +8,13 @@ server a request could spend its whole timeout on a pool full of dead ones.
 """
 
 import asyncio
-from collections.abc import Callable
+import os
+import socket
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic, perf_counter
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
 from psycopg import AsyncConnection
@@ -26,6 +29,8 @@ from headrace.lifecycle import Tasks
 from headrace.settings import DatabaseSettings
 
 Connection = AsyncConnection[Any]
+
+T = TypeVar("T")
 
 #: psycopg prepares a statement after this many executions; None turns it off.
 _PREPARE_THRESHOLD = 5
@@ -128,8 +133,13 @@ class SharedPool(AsyncConnectionPool[Connection]):
 
     async def close(self, timeout: float = 5.0) -> None:
         """Close all connections, those on their way between owner and pool included."""
-        await self._transfers.join()
+        # First the pool: who still waits for a connection, of a server that is away, gives up.
         await super().close(timeout)
+        await self._transfers.join()
+
+    def transfer(self, work: Coroutine[Any, Any, T], *, name: str) -> asyncio.Task[T]:
+        """A task on one of the connections, which :meth:`close` waits for."""
+        return self._transfers.start(work, name=name)
 
     def figures(self) -> PoolFigures:
         stats = self.get_stats()
@@ -194,6 +204,30 @@ class Loan:
             )
         return self._connection
 
+    async def use(
+        self, work: Callable[[Connection], Coroutine[Any, Any, T]], *, seconds: float
+    ) -> T:
+        """Do ``work`` on the connection, which is cut when that takes too long or is cancelled.
+
+        Left to itself, psycopg answers a cancellation by asking the server to cancel too, and waits
+        ten seconds more for a server that does not answer.
+
+        :raises TimeoutError: there was no answer in time.
+        """
+        connection = await self.take()
+        working = self._pool.transfer(work(connection), name="pool-loan")
+        try:
+            await asyncio.wait({working}, timeout=seconds)
+        except asyncio.CancelledError:
+            await _cut(connection, working)
+            raise
+        if working.done():
+            return working.result()
+        await _cut(connection, working)
+        if working.exception() is None:
+            return working.result()
+        raise TimeoutError(f"no answer within {seconds} s") from working.exception()
+
     async def examine(self) -> None:
         """Roll back what a failure left open; give the connection up if it is not sound."""
         self._checked = True
@@ -202,9 +236,7 @@ class Loan:
             return
         if not connection.closed:
             try:
-                async with asyncio.timeout(_EXAMINE_SECONDS):
-                    await connection.rollback()
-                    await check_connection(connection)
+                await self.use(_put_in_order, seconds=_EXAMINE_SECONDS)
             except (psycopg.Error, TimeoutError):
                 connection.pgconn.finish()
             else:
@@ -227,6 +259,23 @@ class Loan:
         if self._connection is not None:
             connection, self._connection = self._connection, None
             await self._pool.putconn(connection)
+
+
+async def _put_in_order(connection: Connection) -> None:
+    await connection.rollback()
+    await check_connection(connection)
+
+
+async def _cut(connection: Connection, working: asyncio.Task[Any]) -> None:
+    """End the connection under ``working``, which fails with it, at once."""
+    if not connection.closed:
+        with socket.socket(fileno=os.dup(connection.fileno())) as link, suppress(OSError):
+            link.shutdown(socket.SHUT_RDWR)
+    await asyncio.wait({working})
+    connection.pgconn.finish()
+    if not working.cancelled():
+        # Seen, also where nobody asks for it.
+        working.exception()
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,6 +90,8 @@ class Queue:
         :raises BaseException: what one of the run's writes failed with; nothing has ended then.
         """
         if run is not None:
+            # Once the run has ended, nothing is written for it any more.
+            await run.committed_elsewhere(thread_id)
             run.raise_if_failed()
         await self._writer.commit(
             End(

@@ -84,7 +84,9 @@ class End(Operation):
         self.end = end
         self.error = _optional_jsonb(end.error)
         self.interrupts = _optional_jsonb(end.interrupts)
-        super().__init__(thread_id, run, size_bytes=len(self.error or b""))
+        super().__init__(
+            thread_id, run, size_bytes=len(self.error or b"") + len(self.interrupts or b"")
+        )
 
     @property
     def ending(self) -> str:

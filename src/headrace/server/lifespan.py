@@ -231,6 +231,7 @@ def _build_saver(
         observe=metrics.observe_checkpoint,
         acquire_timeout_seconds=timeout_seconds,
         read_batch=settings.checkpointer.read_batch,
+        read_timeout_seconds=settings.checkpointer.flush_timeout_seconds,
     )
 
 

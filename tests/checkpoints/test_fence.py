@@ -1,0 +1,525 @@
+"""The fence: of a run that was taken from its process, no later row is written, in any order of
+events; and the forms that look right and are not do write one.
+
+Where a flush or a take-over waits is seen in ``pg_locks``; what lies between two statements of a
+flush is held open by a proxy.
+"""
+
+import asyncio
+import os
+import signal
+import sys
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Any
+
+import psycopg
+import pytest
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+
+from headrace.checkpoints.fence import Guard, RunToken, process_key
+from headrace.checkpoints.operations import Numbers
+from headrace.checkpoints.rows import WriteRows, checkpoint_rows
+from headrace.checkpoints.saver import Saver
+from headrace.checkpoints.writer import Writer
+from headrace.db.pool import Connection, SharedPool
+from headrace.db.statements import named_statements
+from headrace.errors import LeaseLost
+from headrace.lifecycle import Tasks
+from headrace.runs.queue import Queue
+from tests.support.chains import CHANNEL, checkpoint_of, config_of, identity, put
+from tests.support.database import open_pool
+from tests.support.engine import open_writer
+from tests.support.proxy import Proxy, proxied
+from tests.support.runs import (
+    DONE,
+    default_isolation,
+    expire_process,
+    insert_running_run,
+    register_process,
+    run_request,
+)
+from tests.support.waiting import eventually
+
+GONE = {"error": "ProcessLost", "message": "gone"}
+
+ISOLATIONS = ("read committed", "repeatable read")
+
+#: psycopg prepares a statement once it has seen it so often; earlier flushes are unprepared.
+PREPARED = {"prepared": "on", "plain": "off"}
+
+
+@dataclass
+class Scene:
+    """A process with a run, another one that takes it, and what lies between them."""
+
+    database: psycopg.Connection[Any]
+    pool: SharedPool
+    writer: Writer
+    saver: Saver
+    taker: Queue
+    proxy: Proxy
+    tasks: Tasks = field(default_factory=Tasks)
+
+    def process(self):
+        return register_process(self.database)
+
+    def run(self, process_id, thread_id: str) -> RunToken:
+        return insert_running_run(self.database, process_id, thread_id)
+
+    async def write(self, token: RunToken | None, thread_id: str, number: int, value="v") -> None:
+        """One checkpoint of a run, returned from after its commit."""
+        with self.saver.run(token, durability="sync"):
+            await put(self.saver, thread_id, number, [value])
+
+    def writing(self, token: RunToken | None, thread_id: str, number: int) -> asyncio.Task[None]:
+        return self.tasks.start(self.write(token, thread_id, number), name=f"write-{thread_id}")
+
+    def taking(self) -> asyncio.Task[Any]:
+        return self.tasks.start(self.taker.fail_runs_of_lost_processes(GONE), name="taking")
+
+    def checkpoints(self, thread_id: str) -> list[int]:
+        found = self.database.execute(
+            "SELECT checkpoint_id::int FROM checkpoints WHERE thread_id = %s"
+            " UNION SELECT version::int FROM checkpoint_blobs WHERE thread_id = %s ORDER BY 1",
+            (thread_id, thread_id),
+        )
+        return [row[0] for row in found]
+
+    def waiting_for_lock(self, process_id) -> list[str]:
+        """The modes in which somebody waits for the process's lock."""
+        found = self.database.execute(
+            "SELECT mode FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+            " AND ((classid::bigint << 32) | objid::bigint) = %s",
+            (process_key(process_id),),
+        )
+        return [row[0] for row in found]
+
+    async def until_waiting(self, process_id, mode: str) -> None:
+        await eventually(lambda: mode in self.waiting_for_lock(process_id))
+
+
+@asynccontextmanager
+async def scene(
+    url: str,
+    *,
+    isolation: str = "read committed",
+    statements: str = "on",
+    taker_patience: float = 5.0,
+    **changes: Any,
+):
+    """The writer behind a proxy, the taker beside it."""
+    with (
+        default_isolation(url, isolation),
+        psycopg.connect(url, autocommit=True) as database,
+    ):
+        database.execute("SET default_transaction_isolation = 'read committed'")
+        async with (
+            proxied(url) as proxy,
+            open_pool(proxy.url, pool_min=2, pool_max=4, prepared_statements=statements) as pool,
+            open_pool(url, pool_min=1, pool_max=4) as other,
+            open_writer(pool, **{"lanes": 1, **changes}) as writer,
+            open_writer(other) as others_writer,
+        ):
+            yield Scene(
+                database,
+                pool,
+                writer,
+                Saver(pool, writer, observe=lambda operation, seconds: None),
+                Queue(other, others_writer, lock_timeout_seconds=taker_patience),
+                proxy,
+            )
+
+
+@pytest.fixture(params=ISOLATIONS)
+def isolation(request) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(params=PREPARED)
+def statements(request) -> str:
+    return PREPARED[request.param]
+
+
+async def warm_up(on: Scene) -> None:
+    """Use each statement often enough that it is prepared where that is allowed."""
+    process_id = on.process()
+    token = on.run(process_id, "warm")
+    for number in range(1, 8):
+        await on.write(token, "warm", number)
+
+
+async def test_a_flush_after_the_take_over_writes_nothing_of_the_run(
+    database_url, isolation, statements
+):
+    async with scene(database_url, isolation=isolation, statements=statements) as on:
+        await warm_up(on)
+        process_id, living = on.process(), on.process()
+        stale, token = on.run(process_id, "stale"), on.run(living, "living")
+        await on.write(stale, "stale", 1)
+        expire_process(on.database, process_id)
+        assert [run.run_id for run in await on.taking()] == [stale.run_id]
+        # All in one flush, behind one that is held: a stale run, a living one, and no run.
+        held = on.proxy.next_commit("hold")
+        first = on.writing(None, "first", 1)
+        await held.reached.wait()
+        late, other, outside = (
+            on.writing(stale, "stale", 2),
+            on.writing(token, "living", 1),
+            on.writing(None, "outside", 1),
+        )
+        await eventually(lambda: on.writer.figures().operations == 4)
+        held.release.set()
+        await asyncio.gather(first, other, outside)
+        with pytest.raises(LeaseLost):
+            await late
+        assert on.checkpoints("stale") == [1]
+        assert (on.checkpoints("living"), on.checkpoints("outside")) == ([1], [1])
+
+
+async def test_a_flush_that_waits_for_the_lock_during_the_take_over_writes_nothing(
+    database_url, isolation, statements
+):
+    """The flush has begun before the take-over commits, which a snapshot would not see."""
+    async with scene(database_url, isolation=isolation, statements=statements) as on:
+        await warm_up(on)
+        process_id, living = on.process(), on.process()
+        stale, token = on.run(process_id, "stale"), on.run(living, "living")
+        expire_process(on.database, process_id)
+        take = named_statements("headrace.runs", "queue.sql")
+        values = {
+            "process_id": process_id,
+            "key": process_key(process_id),
+            "error": psycopg.types.json.Jsonb(GONE),
+        }
+        with on.database.transaction():
+            for name in (
+                "lock_process",
+                "mark_process_lost_if_expired",
+                "lock_threads_of_lost_runs",
+                "fail_lost_runs",
+            ):
+                on.database.execute(take[name], values)
+            held = on.proxy.next_commit("hold")
+            first = on.writing(None, "first", 1)
+            await held.reached.wait()
+            late, other = on.writing(stale, "stale", 1), on.writing(token, "living", 1)
+            await eventually(lambda: on.writer.figures().operations == 3)
+            held.release.set()
+            await on.until_waiting(process_id, "ShareLock")
+            assert not late.done()
+        await asyncio.gather(first, other)
+        with pytest.raises(LeaseLost):
+            await late
+        assert (on.checkpoints("stale"), on.checkpoints("living")) == ([], [1])
+
+
+async def test_the_take_over_waits_for_a_flush_in_flight(database_url, isolation, statements):
+    """What the flush writes is then there before the run goes, and not after."""
+    async with scene(database_url, isolation=isolation, statements=statements) as on:
+        await warm_up(on)
+        process_id = on.process()
+        token = on.run(process_id, "t")
+        held = on.proxy.next_commit("hold")
+        in_time = on.writing(token, "t", 1)
+        await held.reached.wait()
+        late = on.writing(token, "t", 2)
+        expire_process(on.database, process_id)
+        taking = on.taking()
+        await on.until_waiting(process_id, "ExclusiveLock")
+        assert not taking.done()
+        held.release.set()
+        await in_time
+        assert [run.run_id for run in await taking] == [token.run_id]
+        with pytest.raises(LeaseLost):
+            await late
+        assert on.checkpoints("t") == [1]
+
+
+async def test_an_end_after_the_take_over_is_refused_with_all_that_comes_with_it(
+    database_url, isolation
+):
+    async with scene(database_url, isolation=isolation, linger_seconds=60.0) as on:
+        process_id = on.process()
+        token = on.run(process_id, "t")
+        own = Queue(on.pool, on.writer)
+        with on.saver.run(token) as writes:
+            await put(on.saver, "t", 1, ["v"])
+            expire_process(on.database, process_id)
+            await on.taking()
+            with pytest.raises(LeaseLost):
+                await own.end_if_owned(
+                    run_id=token.run_id,
+                    thread_id="t",
+                    attempt=1,
+                    process_id=process_id,
+                    end=DONE,
+                    run=writes,
+                )
+        assert on.checkpoints("t") == []
+        row = on.database.execute("SELECT status, error->>'error' FROM runs").fetchone()
+        assert row == ("error", "ProcessLost")
+
+
+@pytest.mark.parametrize("wrong", ["attempt", "process", "run", "ended"])
+async def test_a_token_that_is_not_the_runs_writes_nothing(database_url, wrong):
+    """A process that comes back under a new id has no right to the runs of its old one."""
+    async with scene(database_url) as on:
+        process_id, again = on.process(), on.process()
+        token = on.run(process_id, "t")
+        if wrong == "ended":
+            await Queue(on.pool, on.writer).end_if_owned(
+                run_id=token.run_id, thread_id="t", attempt=1, process_id=process_id, end=DONE
+            )
+        forged = {
+            "attempt": RunToken(token.run_id, 2, process_id),
+            "process": RunToken(token.run_id, 1, again),
+            "run": RunToken(again, 1, process_id),
+            "ended": token,
+        }[wrong]
+        with pytest.raises(LeaseLost):
+            await on.write(forged, "t", 1)
+        assert on.checkpoints("t") == []
+
+
+@pytest.mark.parametrize("gone", ["lost", "removed"])
+async def test_a_process_that_comes_back_under_a_new_id_writes_nothing_for_its_old_runs(
+    database_url, gone
+):
+    async with scene(database_url) as on:
+        old = on.process()
+        token = on.run(old, "t")
+        if gone == "lost":
+            on.database.execute("UPDATE processes SET lost = true WHERE process_id = %s", (old,))
+        else:
+            on.database.execute("DELETE FROM processes WHERE process_id = %s", (old,))
+        new = on.process()
+        own = on.run(new, "own")
+        with pytest.raises(LeaseLost):
+            await on.write(token, "t", 1)
+        await on.write(own, "own", 1)
+        assert (on.checkpoints("t"), on.checkpoints("own")) == ([], [1])
+
+
+async def test_a_stale_row_does_not_stand_for_one_of_the_run_that_has_the_thread_now(database_url):
+    """Both resume from one checkpoint, so their tasks have the same ids; both in one flush."""
+    async with scene(database_url, linger_seconds=60.0) as on:
+        old, new = on.process(), on.process()
+        stale = on.run(old, "t")
+        expire_process(on.database, old)
+        await on.taking()
+        on.database.execute("UPDATE threads SET status = 'idle' WHERE thread_id = 't'")
+        on.database.execute("DELETE FROM runs")
+        on.database.execute("DELETE FROM threads")
+        token = on.run(new, "t")
+        with on.saver.run(stale) as lost:
+            await on.saver.aput_writes(config_of("t", 1), [(CHANNEL, "stale")], "task")
+            await put(on.saver, "t", 2, ["stale"])
+        with on.saver.run(token) as writes:
+            await on.saver.aput_writes(config_of("t", 1), [(CHANNEL, "mine")], "task")
+            await put(on.saver, "t", 2, ["mine"])
+            await writes.committed()
+        with pytest.raises(LeaseLost):
+            await lost.committed()
+        load = JsonPlusSerializer().loads_typed
+        (write,) = on.database.execute("SELECT type, blob FROM checkpoint_writes").fetchall()
+        (blob,) = on.database.execute("SELECT type, blob FROM checkpoint_blobs").fetchall()
+        assert (load(write), load(blob)) == ("mine", ["mine"])
+
+
+_STUCK_CLIENT = """
+import asyncio, sys
+from uuid import UUID
+from headrace.checkpoints.fence import RunToken
+from headrace.checkpoints.saver import Saver
+from tests.support.chains import put
+from tests.support.database import open_pool
+from tests.support.engine import open_writer
+
+async def main(url, run_id, process_id):
+    async with open_pool(url, pool_min=1, pool_max=1) as pool, open_writer(pool) as writer:
+        saver = Saver(pool, writer, observe=lambda operation, seconds: None)
+        with saver.run(RunToken(UUID(run_id), 1, UUID(process_id)), durability="sync"):
+            await put(saver, "t", 1, ["v"])
+            print("committed", flush=True)
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+async def test_a_flush_of_a_stopped_client_is_ended_by_the_taker_within_its_bound(database_url):
+    """The client is a real process under SIGSTOP, half-way through its flush."""
+    async with scene(database_url, taker_patience=0.5) as on:
+        process_id = on.process()
+        token = on.run(process_id, "t")
+        held = on.proxy.next_commit("hold")
+        client = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", _STUCK_CLIENT),
+            *(on.proxy.url, str(token.run_id), str(process_id)),
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        try:
+            async with asyncio.timeout(30):
+                await held.reached.wait()
+            client.send_signal(signal.SIGSTOP)
+            expire_process(on.database, process_id)
+            started = perf_counter()
+            taken = await on.taking()
+            seconds = perf_counter() - started
+            assert [run.run_id for run in taken] == [token.run_id]
+            assert on.checkpoints("t") == []
+            client.send_signal(signal.SIGCONT)
+            held.release.set()
+            output, _ = await client.communicate()
+        finally:
+            if client.returncode is None:
+                client.kill()
+                await client.wait()
+        print(f"taken {seconds:.2f} s after the client was stopped; the taker waits 0.5 s")
+        assert seconds < 2.0
+        assert b"committed" not in output, "it must not believe that it has written"
+        assert on.checkpoints("t") == []
+
+
+async def test_a_flush_of_a_living_process_is_not_ended_by_a_taker(database_url):
+    async with scene(database_url, taker_patience=0.3) as on:
+        process_id = on.process()
+        token = on.run(process_id, "t")
+        held = on.proxy.next_commit("hold")
+        writing = on.writing(token, "t", 1)
+        await held.reached.wait()
+        expire_process(on.database, process_id)
+        taking = on.taking()
+        await on.until_waiting(process_id, "ExclusiveLock")
+        # It renews while the taker waits for its lock.
+        on.database.execute("UPDATE processes SET heartbeat_at = clock_timestamp()")
+        await eventually(lambda: not on.waiting_for_lock(process_id))
+        held.release.set()
+        await writing
+        assert await taking == []
+        assert on.checkpoints("t") == [1]
+        await on.write(token, "t", 2)
+
+
+async def stale_flush(
+    connection: Connection, operations: list[WriteRows], *, begin: str, lock_in_statement: bool
+) -> None:
+    """A flush as the engine sends it, with its own statements, but for what the arguments say."""
+    numbers = Numbers(operations)
+    guard = Guard(lock_timeout_seconds=5.0, transaction_timeout_seconds=30.0)
+    tokens = numbers.tokens
+    async with connection.pipeline():
+        await connection.execute(begin, prepare=False)
+        if lock_in_statement:
+            sql = named_statements("headrace.checkpoints", "flush.sql")["live_tokens"]
+            await connection.execute(
+                b"WITH fence AS MATERIALIZED (SELECT pg_advisory_xact_lock_shared("
+                + str(process_key(tokens[0].process_id)).encode()
+                + b")) "
+                + sql
+                + b" WHERE (SELECT count(*) FROM fence) >= 0",
+                _live_parameters(tokens),
+            )
+        else:
+            await guard.send(connection, tokens, [""] * len(tokens))
+        outcomes = await WriteRows.kind.send(connection, operations, numbers)
+        await connection.execute("COMMIT", prepare=False)
+    await outcomes()
+
+
+def _live_parameters(tokens: list[RunToken]) -> dict[str, Any]:
+    return {
+        "run_ids": [token.run_id for token in tokens],
+        "attempts": [token.attempt for token in tokens],
+        "process_ids": [token.process_id for token in tokens],
+        "endings": [""] * len(tokens),
+    }
+
+
+RIGHT = "BEGIN ISOLATION LEVEL READ COMMITTED"
+
+
+@pytest.mark.parametrize(
+    ("begin", "lock_in_statement", "default", "written"),
+    [
+        pytest.param(RIGHT, False, "repeatable read", [], id="the engine's form"),
+        pytest.param(RIGHT, True, "read committed", [1], id="lock and look in one statement"),
+        pytest.param("BEGIN", False, "repeatable read", [1], id="BEGIN without a level"),
+        pytest.param("BEGIN", False, "read committed", [], id="unless the default is the level"),
+    ],
+)
+async def test_only_the_fences_own_form_holds(
+    database_url, begin, lock_in_statement, default, written
+):
+    """The flush waits for the lock while the take-over commits. The two wrong forms then write a
+    stale row: if they ceased to, the fence would no longer be needed as it is."""
+    async with scene(database_url, isolation=default) as on:
+        process_id = on.process()
+        token = on.run(process_id, "t")
+        writes = on.writer.begin(token, waits_each=True, fresh_thread=None)
+        operation = checkpoint_rows(
+            JsonPlusSerializer(),
+            writes,
+            config_of("t"),
+            checkpoint_of(1, ["stale"]),
+            {"step": 1},
+            {CHANNEL: identity(1)},
+        )
+        async with on.pool.connection() as connection:
+            with on.database.transaction():
+                on.database.execute("SELECT pg_advisory_xact_lock(%s)", (process_key(process_id),))
+                on.database.execute("UPDATE processes SET lost = true")
+                on.database.execute("UPDATE threads SET status = 'error', running_run_id = NULL")
+                on.database.execute(
+                    "UPDATE runs SET status = 'error', ended_at = now() WHERE run_id = %s",
+                    (token.run_id,),
+                )
+                flushing = on.tasks.start(
+                    stale_flush(
+                        connection, [operation], begin=begin, lock_in_statement=lock_in_statement
+                    ),
+                    name="stale-flush",
+                )
+                await on.until_waiting(process_id, "ShareLock")
+            await flushing
+        assert on.checkpoints("t") == written
+
+
+async def test_lock_and_insert_in_one_statement_write_a_stale_row(database_url):
+    """The shortest of the wrong forms: the statement looks at what was there before the lock."""
+    async with scene(database_url) as on:
+        process_id = on.process()
+        token = on.run(process_id, "t")
+        inserting = (
+            "WITH fence AS MATERIALIZED (SELECT pg_advisory_xact_lock_shared(%s))"
+            " INSERT INTO checkpoint_blobs (thread_id, channel, version, type)"
+            " SELECT thread_id, 'messages', '1', 'empty'"
+            " FROM runs JOIN processes USING (process_id)"
+            " WHERE run_id = %s AND status = 'running' AND NOT lost"
+            " AND (SELECT count(*) FROM fence) >= 0"
+        )
+
+        async def insert() -> None:
+            async with on.pool.connection() as connection:
+                await connection.execute(inserting, (process_key(process_id), token.run_id))
+
+        with on.database.transaction():
+            on.database.execute("SELECT pg_advisory_xact_lock(%s)", (process_key(process_id),))
+            on.database.execute("UPDATE processes SET lost = true")
+            stale = on.tasks.start(insert(), name="stale-insert")
+            await on.until_waiting(process_id, "ShareLock")
+        await stale
+        assert on.checkpoints("t") == [1]
+
+
+async def test_a_start_has_no_token_and_a_lost_processs_start_is_taken_like_any_run(database_url):
+    """A start that commits after its process was judged is a run of a lost process: swept."""
+    async with scene(database_url) as on:
+        process_id = on.process()
+        on.database.execute("UPDATE processes SET lost = true")
+        asked = run_request("t")
+        await Queue(on.pool, on.writer).start_if_thread_free(asked, process_id)
+        assert [run.run_id for run in await on.taking()] == [asked.run_id]

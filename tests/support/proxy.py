@@ -1,0 +1,189 @@
+"""A TCP proxy in front of Postgres that fails where a test wants it to.
+
+The interesting moments are around a COMMIT: before the server has it, and after the server has
+carried it out but before the client knows. psycopg sends it as a Parse message with this very text.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from headrace.lifecycle import Tasks
+
+_COMMIT = b"COMMIT\0"
+#: A Parse message up to its text: its type, its length, an unnamed statement.
+_BEFORE_COMMIT = 6
+
+Fault = Literal["hold", "drop", "drop_answer", "hold_answer"]
+
+
+@dataclass
+class AtCommit:
+    """What becomes of one COMMIT: it is held until ``release``; or lost, with its connection; or
+    its answer is, at once or after ``release``."""
+
+    fault: Fault
+    reached: asyncio.Event = field(default_factory=asyncio.Event)
+    release: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class _Link:
+    """One client's connection and the one to the server that serves it."""
+
+    def __init__(
+        self,
+        client: tuple[asyncio.StreamReader, asyncio.StreamWriter],
+        server: tuple[asyncio.StreamReader, asyncio.StreamWriter],
+    ) -> None:
+        self.from_client, self.to_client = client
+        self.from_server, self.to_server = server
+        self.losing_answer: AtCommit | None = None
+
+    def cut(self) -> None:
+        for writer in (self.to_client, self.to_server):
+            writer.transport.abort()
+
+
+class Proxy:
+    """Passes everything on until told otherwise."""
+
+    def __init__(self, url: str) -> None:
+        self._given = conninfo_to_dict(url)
+        self._tasks = Tasks()
+        self._links: set[_Link] = set()
+        self._at_commit: list[AtCommit] = []
+        self._flows = asyncio.Event()
+        self._flows.set()
+        self._server: asyncio.Server | None = None
+        self.url = ""
+
+    async def start(self) -> None:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        port = self._server.sockets[0].getsockname()[1]
+        # Encryption would hide what is waited for, and asking for it would cost a round trip.
+        self.url = make_conninfo(
+            "",
+            **{
+                **self._given,
+                "host": "127.0.0.1",
+                "port": port,
+                "sslmode": "disable",
+                "gssencmode": "disable",
+            },
+        )
+
+    async def stop(self) -> None:
+        assert self._server is not None
+        self._server.close()
+        self.cut()
+        await self._tasks.stop()
+
+    @property
+    def connections(self) -> int:
+        return len(self._links)
+
+    def next_commit(self, fault: Fault) -> AtCommit:
+        """Arrange what becomes of the next COMMIT that comes by; several are met in turn."""
+        arranged = AtCommit(fault)
+        self._at_commit.append(arranged)
+        return arranged
+
+    def stall(self) -> None:
+        """Pass nothing on any more, on new connections neither; nobody is told."""
+        self._flows.clear()
+
+    def flow(self) -> None:
+        """Pass on what was kept, and what comes."""
+        self._flows.set()
+
+    def cut(self) -> None:
+        """End all connections; new ones are served."""
+        for link in list(self._links):
+            link.cut()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            upstream = await self._connect()
+        except OSError:
+            writer.transport.abort()
+            return
+        link = _Link((reader, writer), upstream)
+        self._links.add(link)
+        directions = [
+            self._tasks.start(self._to_server(link), name="proxy-to-server"),
+            self._tasks.start(self._to_client(link), name="proxy-to-client"),
+        ]
+        try:
+            await asyncio.wait(directions, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            link.cut()
+            for direction in directions:
+                direction.cancel()
+            self._links.discard(link)
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        host, port = str(self._given["host"]), self._given["port"]
+        if host.startswith("/"):
+            return await asyncio.open_unix_connection(Path(host, f".s.PGSQL.{port}"))
+        return await asyncio.open_connection(host, int(str(port)))
+
+    async def _to_server(self, link: _Link) -> None:
+        try:
+            while data := await link.from_client.read(1 << 20):
+                await self._flows.wait()
+                found = data.find(_COMMIT)
+                if found >= 0 and self._at_commit:
+                    await self._meet(link, data, found - _BEFORE_COMMIT, self._at_commit.pop(0))
+                else:
+                    link.to_server.write(data)
+                await link.to_server.drain()
+        except ConnectionError:
+            pass
+
+    async def _meet(self, link: _Link, data: bytes, at: int, commit: AtCommit) -> None:
+        if commit.fault in ("drop_answer", "hold_answer"):
+            link.losing_answer = commit
+            link.to_server.write(data)
+            return
+        link.to_server.write(data[:at])
+        try:
+            await link.to_server.drain()
+        finally:
+            # Also where the connection has died meanwhile: it is met, and nobody else meets it.
+            commit.reached.set()
+        if commit.fault == "drop":
+            raise ConnectionAbortedError
+        await commit.release.wait()
+        link.to_server.write(data[at:])
+
+    async def _to_client(self, link: _Link) -> None:
+        try:
+            while data := await link.from_server.read(1 << 20):
+                await self._flows.wait()
+                if link.losing_answer is not None:
+                    if _COMMIT in data:
+                        link.losing_answer.reached.set()
+                        if link.losing_answer.fault == "hold_answer":
+                            await link.losing_answer.release.wait()
+                        return
+                    continue
+                link.to_client.write(data)
+                await link.to_client.drain()
+        except ConnectionError:
+            pass
+
+
+@asynccontextmanager
+async def proxied(url: str) -> AsyncIterator[Proxy]:
+    """A proxy in front of the server of ``url``."""
+    proxy = Proxy(url)
+    await proxy.start()
+    try:
+        yield proxy
+    finally:
+        await proxy.stop()
