@@ -8,9 +8,10 @@ TESTS ?= tests
 PYTEST_ARGS ?=
 LOAD := .tools/load
 LOAD_URL ?= http://127.0.0.1:8123
+IMAGE_BASE := .tools/python-stand-in.tar
 
 .DEFAULT_GOAL := help
-.PHONY: help run check lint types imports test test-deploy test-cold load format lock docs manifests ci-tools ci-tools-deploy clean python
+.PHONY: help run check lint types imports test test-deploy test-images test-cold load bench format lock docs manifests ci-tools clean python
 
 ##@ Use
 
@@ -37,6 +38,9 @@ test: $(VENV)/dev.stamp  ## The whole suite, on an embedded Postgres; TESTS=test
 
 test-deploy: $(VENV)/dev.stamp  ## Chart and images; with KUBECONFIG the chart also in that cluster
 	$(BIN)/python -m pytest -n 2 -m "not deploy_tools" $(PYTEST_ARGS) tests/deploy
+	$(MAKE) test-images
+
+test-images: $(VENV)/dev.stamp  ## Build the images and run them: as root, with what ci-tools installs
 	$(BIN)/python -m pytest -s -m deploy_tools $(PYTEST_ARGS) tests/deploy
 
 test-cold: $(VENV)/dev.stamp  ## A fresh clone and the wheel, installed anew from the registries
@@ -45,6 +49,10 @@ test-cold: $(VENV)/dev.stamp  ## A fresh clone and the wheel, installed anew fro
 # The settings go through the environment, where `make load LOAD_USERS=50` puts them.
 load: $(LOAD)/load.stamp  ## Load LOAD_URL with LOAD_PROFILE=chat, LOAD_USERS, LOAD_SECONDS (loadtests/README.md)
 	@$(LOAD)/bin/locust --config loadtests/locust.conf --host $(LOAD_URL)
+
+# As with load: `make bench BENCH_ROUNDS=3 BENCH_WORKLOADS=trivial`.
+bench: $(VENV)/dev.stamp  ## Checkpoint savers side by side, a quarter of an hour; BENCH_* narrow it (loadtests/README.md)
+	@$(BIN)/python -m loadtests.bench
 
 ##@ Work
 
@@ -71,12 +79,8 @@ LOCK = $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-ind
 
 ci-tools:  ## System packages that some tests use (Debian); then HEADRACE_REQUIRE_TOOLS=1 makes them a must
 	apt-get update -qq
-	DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends pgbouncer > /dev/null
-
-ci-tools-deploy:  ## The same for `make test-deploy`: it builds images and runs them
-	apt-get update -qq
 	DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends \
-		buildah podman runc mmdebstrap prometheus > /dev/null
+		pgbouncer buildah podman runc mmdebstrap prometheus > /dev/null
 
 clean:  ## Forget the virtual environment and all caches; .headrace, your data, stays
 	rm -rf $(VENV) $(LOAD) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
@@ -105,7 +109,6 @@ $(VENV)/run.stamp: requirements-run.lock pyproject.toml | $(VENV)/bin/python
 $(VENV)/dev.stamp: requirements-dev.lock pyproject.toml | $(VENV)/run.stamp
 	@echo "installing what development needs (once)"
 	@$(PIP) --no-deps --require-hashes -r requirements-dev.lock
-	@$(PIP) --no-deps --editable .
 	@touch $@ $(VENV)/run.stamp
 
 # The suite runs a load test too.
@@ -118,3 +121,16 @@ $(LOAD)/load.stamp: requirements-load.lock | python
 	@$(LOAD)/bin/python -m pip install --quiet --disable-pip-version-check \
 		--no-deps --require-hashes -r requirements-load.lock
 	@touch $@
+
+# What the tests of the images start from: Debian's Python with a pip of its own, as the real base has
+# it. Most of the time goes into writing files, so none that nobody reads here: no documentation, and
+# nothing that needs the whole of perl (usrmerge, mailcap).
+$(IMAGE_BASE):
+	@echo "making Debian's Python, the images' base (once; a minute)"
+	@mkdir -p $(@D)
+	@mmdebstrap --quiet --format=tar --variant=minbase \
+		--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr --include=media-types,python3,python3-venv \
+		--dpkgopt=force-unsafe-io --dpkgopt='path-exclude=/usr/share/doc/*' \
+		--dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
+		--customize-hook='chroot "$$1" python3 -m venv /usr/local' bookworm $@.new
+	@mv $@.new $@

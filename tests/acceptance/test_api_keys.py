@@ -4,22 +4,14 @@ from typing import Any
 
 import httpx
 import pytest
-from fastapi.routing import APIRoute
 from langgraph_sdk import get_client
 
-from headrace.server.app import build_router
+from tests.support.keys import ROUTES, check_route
 from tests.support.live import live_server
 
 pytestmark = pytest.mark.acceptance
 
 KEYS = ("first-key-of-this-test-5f0e3a1c", "second-key-of-this-test-9b77c1d2")
-PUBLIC = {"/ok", "/info", "/livez", "/readyz", "/startupz", "/health", "/metrics"}
-ROUTES = sorted(
-    (method, route.path)
-    for route in build_router().routes
-    if isinstance(route, APIRoute)
-    for method in route.methods or ()
-)
 
 
 @pytest.fixture(scope="module")
@@ -30,25 +22,9 @@ def server(module_database, tmp_path_factory):
         yield running
 
 
-def path_of(route: str) -> str:
-    return route.replace("{thread_id}", "1").replace("{run_id}", "1").replace("{assistant_id}", "1")
-
-
-@pytest.mark.parametrize(("method", "route"), [*ROUTES, ("GET", "/openapi.json")])
+@pytest.mark.parametrize(("method", "route"), ROUTES)
 def test_every_route_but_the_public_ones_asks_for_a_key(server, method, route):
-    url = server.url + path_of(route)
-    bare = httpx.request(method, url, content=b"{not json")
-    if route in PUBLIC:
-        assert bare.status_code in (200, 503)
-        return
-    assert bare.status_code == 401
-    assert set(bare.json()) == {"detail", "code"}
-    assert "x-api-key" in bare.json()["detail"]
-    assert bare.headers["www-authenticate"]
-    wrong = httpx.request(method, url, content=b"{not json", headers={"x-api-key": KEYS[0] + "x"})
-    assert wrong.status_code == 401
-    right = httpx.request(method, url, content=b"{not json", headers={"x-api-key": KEYS[1]})
-    assert right.status_code != 401
+    check_route(server.url, method, route, key=KEYS[1])
 
 
 def test_the_page_that_could_send_no_key_is_not_there(server):

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.processes import free_port, wait_until
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.alone]
+pytestmark = pytest.mark.acceptance
 
 ANSWER = 'f"You said: {state'
 

@@ -1,9 +1,7 @@
 """`make run` as a newcomer types it: ready soon, a conversation, Ctrl-C, and all of it again."""
 
-import json
 import os
 import re
-import shlex
 import shutil
 import signal
 import subprocess
@@ -14,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.support.curl import curl_lines, paste
 from tests.support.processes import free_port, wait_until
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.alone, pytest.mark.timeout(400)]
@@ -63,16 +62,6 @@ class MakeRun:
         if self._make.poll() is None:
             os.killpg(self._make.pid, signal.SIGTERM)
             self._make.wait(60)
-
-
-def curl_lines(text: str) -> list[str]:
-    return [line.strip() for line in text.splitlines() if line.strip().startswith("curl -s ")]
-
-
-def paste(line: str) -> dict[str, str]:
-    answer = subprocess.run(shlex.split(line), capture_output=True, check=True, timeout=30)
-    reply: dict[str, str] = json.loads(answer.stdout)
-    return reply
 
 
 def test_make_run_twice(tmp_path):

@@ -112,6 +112,11 @@ def tells_or_raises(handler: ast.ExceptHandler) -> bool:
     return False
 
 
+def owner_of(kind: type, attribute: str) -> str:
+    """The module of the class from which ``kind`` has it; empty when it has none."""
+    return next((base.__module__ for base in kind.__mro__ if attribute in vars(base)), "")
+
+
 def is_endpoint(function: Function) -> bool:
     return any(
         re.match(r"\w*router\.(get|post|put|patch|delete)\(", ast.unparse(decorator))
@@ -194,8 +199,7 @@ def test_one_module_alone_knows_upstreams_private_names() -> None:
         for node in ast.walk(modules()[f"src/headrace/checkpoints/{module}.py"])
         if isinstance(node, ast.Attribute) and re.match(r"_[a-z]", node.attr)
         for kind in kinds
-        for base in kind.__mro__
-        if base.__module__.startswith("langgraph") and node.attr in vars(base)
+        if owner_of(kind, node.attr).startswith("langgraph")
     ]
     assert inherited == []
 

@@ -10,13 +10,15 @@ from langgraph.checkpoint.base import CheckpointTuple
 from langgraph.checkpoint.postgres import base
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph.checkpoint.serde import types as serde_types
-from langgraph.pregel import _loop, _runner
+from langgraph.graph import message
+from langgraph.pregel import _loop, _messages, _runner
 from langgraph.store.base import GetOp, PutOp, SearchOp, batch
 from langgraph.store.postgres.aio import AsyncPostgresStore
 
 from headrace.checkpoints import upstream
 from headrace.checkpoints.upstream import (
     ERROR_SOURCE,
+    GIVES_IDS,
     SELECT_CHECKPOINT,
     DeltaSnapshot,
     PooledSaver,
@@ -34,6 +36,7 @@ PRIVATE: dict[str, Any] = {
     "SELECT_SQL": base,
     "_DeltaSnapshot": serde_types,
     "_dedupe_ops": batch,
+    "_messages_delta_reducer": message,
     "_cursor": AsyncPostgresSaver,
     "supports_pipeline": None,
     "_load_blobs": AsyncPostgresSaver,
@@ -134,6 +137,11 @@ def test_error_source_node_is_what_langgraph_writes_for_an_error_handler():
 def test_delta_snapshot_is_the_type_that_upstreams_saver_looks_for():
     assert "_DeltaSnapshot" in inspect.getsource(AsyncPostgresSaver.aput)
     assert isinstance(DeltaSnapshot, type)
+
+
+def test_messages_delta_reducer_is_the_one_whose_messages_langgraph_gives_ids():
+    assert "if spec.reducer is _messages_delta_reducer" in inspect.getsource(_messages)
+    assert GIVES_IDS is _messages._messages_delta_reducer
 
 
 def test_dedupe_ops_keeps_the_last_put_and_each_read_once():

@@ -1,8 +1,8 @@
 """Builds and runs images with buildah and podman, without an engine and in a storage of its own.
 
 Packages come as the machine's own pip would get them. The base is Debian's Python, made by
-mmdebstrap to stand in for ``python:3.11-slim-bookworm``; ``TEST_IMAGE_BASE`` names a real one to
-pull.
+mmdebstrap (see the Makefile) to stand in for ``python:3.11-slim-bookworm``; ``TEST_IMAGE_BASE``
+names a real one to pull.
 """
 
 import os
@@ -17,9 +17,12 @@ import pytest
 
 from tests.deploy.tools import TOOLS
 from tests.support.processes import wait_until
+from tests.support.sources import ROOT
 from tests.support.tools import require_tool
 
 STAND_IN = "localhost/python-stand-in"
+#: The same as a file; the Makefile knows how it is made.
+STAND_IN_ARCHIVE = TOOLS / "python-stand-in.tar"
 
 #: What a cluster allows: nothing. /tmp and the runtime directory are memory.
 CONFINED = (
@@ -44,13 +47,13 @@ class Containers:
 
     def __init__(self, folder: Path) -> None:
         tools = {
-            name: require_tool(name, remedy="make ci-tools-deploy")
+            name: require_tool(name, remedy="make ci-tools")
             for name in ("buildah", "podman", "runc", "mmdebstrap")
         }
         if os.geteuid() != 0:
             pytest.skip("building without an engine needs root here")
         storage = ["--root", str(folder / "root"), "--runroot", str(folder / "run")]
-        storage += ["--storage-driver", "vfs"]
+        storage += ["--storage-driver", _storage_driver(folder)]
         runtime = ["--cgroup-manager=cgroupfs", "--events-backend=file", "--runtime=runc"]
         self._folder = folder
         self._podman = [tools["podman"], *storage, *runtime]
@@ -66,21 +69,9 @@ class Containers:
         if real := os.environ.get("TEST_IMAGE_BASE"):
             _succeeded(self.podman("pull", real))
             return real
-        archive = TOOLS / "debian-python.tar"
-        if not archive.exists():
-            TOOLS.mkdir(exist_ok=True)
-            fresh = archive.with_suffix(".new")
-            command = ["mmdebstrap", "--quiet", "--format=tar", "--variant=minbase"]
-            command += ["--include=ca-certificates,python3,python3-venv", "bookworm", str(fresh)]
-            _succeeded(subprocess.run(command, capture_output=True, text=True))
-            fresh.rename(archive)
-        _succeeded(self.podman("import", str(archive), "localhost/debian-python"))
-        context = self._folder / "base"
-        context.mkdir()
-        (context / "Dockerfile").write_text(
-            "FROM localhost/debian-python\nRUN python3 -m venv /usr/local\n"
-        )
-        _succeeded(self.build(STAND_IN, context))
+        command = ["make", "--silent", str(STAND_IN_ARCHIVE.relative_to(ROOT))]
+        _succeeded(subprocess.run(command, cwd=ROOT, capture_output=True, text=True))
+        _succeeded(self.podman("import", str(STAND_IN_ARCHIVE), STAND_IN))
         return STAND_IN
 
     def build(self, tag: str, context: Path, *, file: Path | None = None, **arguments: str) -> Done:
@@ -147,6 +138,20 @@ class Container:
         except BaseException:
             print(self.log())
             raise
+
+
+def _storage_driver(folder: Path) -> str:
+    """overlay, which copies nothing, where the kernel and this file system take it; else vfs."""
+    layers = {name: folder / "probe" / name for name in ("lowerdir", "upperdir", "workdir")}
+    merged = folder / "probe" / "merged"
+    for place in (*layers.values(), merged):
+        place.mkdir(parents=True)
+    options = ",".join(f"{name}={place}" for name, place in layers.items())
+    mount = ["mount", "-t", "overlay", "overlay", "-o", options, str(merged)]
+    if subprocess.run(mount, capture_output=True).returncode != 0:
+        return "vfs"
+    subprocess.run(["umount", str(merged)], check=True)
+    return "overlay"
 
 
 def _ready(url: str) -> bool:

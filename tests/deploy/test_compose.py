@@ -89,6 +89,6 @@ def test_prometheus_scrapes_the_app_where_it_listens() -> None:
 
 @pytest.mark.deploy_tools
 def test_prometheus_takes_its_configuration() -> None:
-    promtool = require_tool("promtool", remedy="make ci-tools-deploy")
+    promtool = require_tool("promtool", remedy="make ci-tools")
     done = subprocess.run([promtool, "check", "config", PROMETHEUS], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -12,7 +12,11 @@ import pytest
 
 from headrace.cli.dockerfile import dockerfile_for
 from headrace.embedded.launcher import EmbeddedPostgres
+from tests.deploy.chart import render
 from tests.deploy.containers import CONFINED, Container, Containers
+from tests.deploy.tools import HERE, helm
+from tests.support.curl import curl_lines, paste
+from tests.support.keys import ROUTES, check_route
 from tests.support.processes import free_port
 from tests.support.sources import ROOT
 
@@ -20,6 +24,8 @@ pytestmark = pytest.mark.deploy_tools
 
 EXAMPLE = ROOT / "examples" / "own_graph"
 GRAPHS = ROOT / "tests" / "support" / "graphs"
+KEY = "key-of-this-test-5f0e3a1c9b77"
+OPEN = {"HEADRACE_AUTH": "none"}
 
 
 @pytest.fixture(scope="module")
@@ -66,23 +72,16 @@ def database(containers: Containers, headrace: str) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def served(containers: Containers, titles: str, database: str) -> Iterator[tuple[Container, str]]:
     """The example's container and its address."""
-    container, url = start(containers, titles, database)
+    container, url = start(containers, titles, DATABASE_URL=database, **OPEN)
     yield container, url
     assert container.stop(seconds=60) == 0, container.log()
 
 
 def start(
-    containers: Containers, image: str, database: str, *options: str, **environment: str
+    containers: Containers, image: str, *options: str, **environment: str
 ) -> tuple[Container, str]:
     port = free_port()
-    container = containers.create(
-        image,
-        *options,
-        DATABASE_URL=database,
-        HEADRACE_AUTH="none",
-        HEADRACE_PORT=str(port),
-        **environment,
-    )
+    container = containers.create(image, *options, **{**environment, "HEADRACE_PORT": str(port)})
     url = f"http://127.0.0.1:{port}"
     started = time.monotonic()
     container.start()
@@ -93,9 +92,10 @@ def start(
 
 def test_the_projects_graph_answers(served: tuple[Container, str]) -> None:
     _, url = served
-    said = {"message": "Crème brûlée!", "thread_id": "menu"}
-    reply = httpx.post(f"{url}/chat", json=said, timeout=20).json()["reply"]
+    (line,) = curl_lines((EXAMPLE / "README.md").read_text())
+    reply = paste(line.replace("http://127.0.0.1:8123", url))["reply"]
     assert reply == "/creme-brulee (title 1, most of all about creme)"
+    said = {"message": "Crème brûlée!", "thread_id": "menu"}
     with httpx.stream("POST", f"{url}/chat/stream", json=said, timeout=20) as response:
         lines = list(response.iter_lines())
     assert "event: end" in lines
@@ -144,15 +144,52 @@ def test_without_a_database_it_says_so(containers: Containers, headrace: str) ->
     assert done.stderr.splitlines()[-1].startswith("HR303 ")
 
 
+def test_by_default_it_is_not_served_to_strangers(
+    containers: Containers, headrace: str, database: str
+) -> None:
+    done = containers.once(headrace, DATABASE_URL=database)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("HR205 ")
+
+
+@pytest.mark.parametrize("defaults", ["image", "chart"])
+def test_every_route_but_the_public_ones_asks_for_a_key(
+    containers: Containers, headrace: str, database: str, defaults: str
+) -> None:
+    """As docs/image.md starts it, and with the variables of a pod of the chart's."""
+    given = {"DATABASE_URL": database, "HEADRACE_API_KEYS": KEY}
+    if defaults == "chart":
+        given = variables_of_a_pod({"database-url": database, "api-keys": KEY})
+    container, url = start(containers, headrace, **given)
+    for method, route in ROUTES:
+        check_route(url, method, route, key=KEY)
+    (line,) = curl_lines((ROOT / "docs" / "image.md").read_text())
+    line = line.replace("http://127.0.0.1:8123", url)
+    assert paste(line, HEADRACE_API_KEYS=KEY)["reply"].startswith("You said: Hello")
+    assert container.stop(seconds=60) == 0, container.log()
+
+
+def variables_of_a_pod(secrets: dict[str, str]) -> dict[str, str]:
+    """Of the least values that the chart takes; what it reads of Secrets is in ``secrets``."""
+    environment = render(helm(4), HERE / "values" / "secret.yaml").environment("Deployment")
+    return {
+        name: variable["value"]
+        if "value" in variable
+        else secrets[variable["valueFrom"]["secretKeyRef"]["key"]]
+        for name, variable in environment.items()
+    }
+
+
 def test_a_stop_ends_an_open_stream_in_order(
     containers: Containers, headrace: str, database: str
 ) -> None:
     container, url = start(
         containers,
         headrace,
-        database,
         f"--volume={GRAPHS}:/app:ro",
+        DATABASE_URL=database,
         HEADRACE_SERVER__GRACE_SECONDS="2",
+        **OPEN,
     )
     run = {"assistant_id": "slow", "input": {"seconds": 30}, "stream_mode": ["custom"]}
     with httpx.stream("POST", f"{url}/runs/stream", json=run, timeout=60) as response:

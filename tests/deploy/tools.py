@@ -123,10 +123,13 @@ def _run(what: str, *command: str) -> None:
 
 @contextmanager
 def _made_once(folder: Path, lock: Path) -> Iterator[bool]:
-    """Whether ``folder`` has to be made from ``lock``; one at a time: tests run in parallel."""
+    """Whether ``folder`` has to be made from ``lock``; one at a time: tests run in parallel.
+
+    What comes from other locks is not waited for.
+    """
     TOOLS.mkdir(exist_ok=True)
     stamp = folder / "made-from.lock"
-    with (TOOLS / "busy").open("w") as held:
+    with (TOOLS / f"{lock.stem}.busy").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         fresh = not stamp.exists() or stamp.read_bytes() != lock.read_bytes()
         if fresh:

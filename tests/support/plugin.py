@@ -77,6 +77,13 @@ def database_url(postgres: EmbeddedPostgres, template: str) -> Iterator[str]:
 
 
 @pytest.fixture
+def second_database_url(postgres: EmbeddedPostgres, template: str) -> Iterator[str]:
+    """Another one like ``database_url``."""
+    with _database(postgres, template) as url:
+        yield url
+
+
+@pytest.fixture
 def empty_database_url(postgres: EmbeddedPostgres) -> Iterator[str]:
     """A database of the test's own with nothing in it."""
     with _database(postgres, "template0") as url:

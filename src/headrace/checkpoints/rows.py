@@ -104,16 +104,15 @@ def task_rows(
     writes: Sequence[tuple[str, Any]],
     task_id: str,
     task_path: str,
-) -> WriteRows:
-    """What a task wrote. Errors, interrupts and the like replace an earlier row, values do not."""
+) -> WriteRows | None:
+    """What a task wrote; None for nothing. Errors, interrupts and the like replace an earlier row,
+    values do not."""
     configurable = config["configurable"]
     thread_id = str(configurable["thread_id"])
-    key = (
-        _text(thread_id),
-        _text(configurable["checkpoint_ns"]),
-        _text(configurable["checkpoint_id"]),
-        _text(task_id),
-    )
+    ns, checkpoint_id = configurable["checkpoint_ns"], configurable["checkpoint_id"]
+    if not writes:
+        return None
+    key = (_text(thread_id), _text(ns), _text(checkpoint_id), _text(task_id))
     path = _text(task_path)
     replaces = all(channel in WRITES_IDX_MAP for channel, _ in writes)
     rows: list[Row] = []

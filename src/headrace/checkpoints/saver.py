@@ -19,6 +19,8 @@ from langgraph.checkpoint.base import (
     get_checkpoint_id,
 )
 
+from headrace.checkpoints.copies import copy_thread
+from headrace.checkpoints.deletions import delete_for_runs, repeated
 from headrace.checkpoints.fence import RunToken
 from headrace.checkpoints.reader import Reader
 from headrace.checkpoints.rows import WriteRows, checkpoint_rows, task_rows
@@ -33,7 +35,7 @@ class TimedSaver(PooledSaver):
     """One per process, shared by all its runs; needs a running event loop.
 
     A call returns after its commit. Within :meth:`run` it may return earlier, and ``committed`` of
-    what that yields waits for all of them.
+    what that yields waits for all of them; a read of a thread waits for what is queued for it.
     """
 
     def __init__(
@@ -74,11 +76,44 @@ class TimedSaver(PooledSaver):
     aget_tuple = timed("get_tuple")(PooledSaver.aget_tuple)
     aput = timed("put")(PooledSaver.aput)
     aput_writes = timed("put_writes")(PooledSaver.aput_writes)
-    adelete_thread = timed("delete_thread")(PooledSaver.adelete_thread)
-    aprune = timed("prune")(PooledSaver.aprune)
-    aget_delta_channel_history = timed("get_delta_channel_history")(
-        PooledSaver.aget_delta_channel_history
-    )
+
+    @timed("delete_thread")
+    async def adelete_thread(self, thread_id: str) -> None:
+        await self._writer.settled(str(thread_id))
+        await super().adelete_thread(thread_id)
+
+    @timed("prune")
+    async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
+        """As upstream's, except that two at the same time do not fail."""
+        for thread_id in [] if isinstance(thread_ids, str) else thread_ids:
+            await self._writer.settled(str(thread_id))
+        upstreams = super().aprune
+        await repeated(lambda: upstreams(thread_ids, strategy=strategy))
+
+    @timed("delete_for_runs")
+    async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
+        """See :func:`headrace.checkpoints.deletions.delete_for_runs`."""
+
+        async def delete() -> None:
+            async with self._cursor() as cursor:
+                await delete_for_runs(cursor, run_ids)
+
+        await repeated(delete)
+
+    @timed("copy_thread")
+    async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
+        """See :func:`headrace.checkpoints.copies.copy_thread`."""
+        await self._writer.settled(str(source_thread_id))
+        await self._writer.settled(str(target_thread_id))
+        async with self._cursor() as cursor:
+            await copy_thread(cursor, source_thread_id, target_thread_id)
+
+    @timed("get_delta_channel_history")
+    async def aget_delta_channel_history(
+        self, *, config: RunnableConfig, channels: Sequence[str]
+    ) -> Mapping[str, DeltaChannelHistory]:
+        await self._writer.settled(str(config["configurable"]["thread_id"]))
+        return await super().aget_delta_channel_history(config=config, channels=channels)
 
     async def alist(
         self,
@@ -91,6 +126,8 @@ class TimedSaver(PooledSaver):
         # The consumer's own time between items would be counted as ours: time the first page only.
         started = perf_counter()
         first = True
+        if config is not None:
+            await self._writer.settled(str(config["configurable"]["thread_id"]))
         async for item in super().alist(config, filter=filter, before=before, limit=limit):
             if first:
                 self.observe("list", perf_counter() - started)
@@ -101,10 +138,7 @@ class TimedSaver(PooledSaver):
 
 
 class Saver(TimedSaver):
-    """The engine ``group_commit``.
-
-    A read of a thread waits for what this process has queued for it.
-    """
+    """The engine ``group_commit``."""
 
     def __init__(
         self,
@@ -174,40 +208,9 @@ class Saver(TimedSaver):
     ) -> None:
         # LangGraph starts an error handler only once what it handles is durable.
         handled = any(channel == ERROR_SOURCE for channel, _ in writes)
-        await self._write(
-            task_rows(self.serde, current_run(), config, writes, task_id, task_path), waits=handled
-        )
-
-    @timed("delete_thread")
-    async def adelete_thread(self, thread_id: str) -> None:
-        await self._writer.settled(str(thread_id))
-        await PooledSaver.adelete_thread(self, thread_id)
-
-    @timed("prune")
-    async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
-        for thread_id in [] if isinstance(thread_ids, str) else thread_ids:
-            await self._writer.settled(str(thread_id))
-        await PooledSaver.aprune(self, thread_ids, strategy=strategy)
-
-    @timed("get_delta_channel_history")
-    async def aget_delta_channel_history(
-        self, *, config: RunnableConfig, channels: Sequence[str]
-    ) -> Mapping[str, DeltaChannelHistory]:
-        await self._writer.settled(str(config["configurable"]["thread_id"]))
-        return await PooledSaver.aget_delta_channel_history(self, config=config, channels=channels)
-
-    async def alist(
-        self,
-        config: RunnableConfig | None,
-        *,
-        filter: dict[str, Any] | None = None,
-        before: RunnableConfig | None = None,
-        limit: int | None = None,
-    ) -> AsyncIterator[CheckpointTuple]:
-        if config is not None:
-            await self._writer.settled(str(config["configurable"]["thread_id"]))
-        async for item in super().alist(config, filter=filter, before=before, limit=limit):
-            yield item
+        rows = task_rows(self.serde, current_run(), config, writes, task_id, task_path)
+        if rows is not None:
+            await self._write(rows, waits=handled)
 
     async def _write(self, rows: WriteRows, *, waits: bool = False) -> None:
         run = rows.run

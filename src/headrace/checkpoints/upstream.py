@@ -1,10 +1,10 @@
-"""Every private name of langgraph-checkpoint and langgraph-checkpoint-postgres that headrace uses.
+"""Every private name of LangGraph, its checkpointers and stores that headrace uses.
 
 A test fails by that name when upstream moves one.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
@@ -13,6 +13,7 @@ from langgraph.checkpoint.base import Checkpoint, CheckpointTuple
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph.checkpoint.postgres.base import SELECT_SQL
 from langgraph.checkpoint.serde.types import _DeltaSnapshot
+from langgraph.graph.message import _messages_delta_reducer
 from langgraph.store.base import Op
 from langgraph.store.base.batch import _dedupe_ops
 from langgraph.store.postgres.aio import AsyncPostgresStore
@@ -29,6 +30,10 @@ ERROR_SOURCE = ERROR_SOURCE_NODE
 
 #: What a DeltaChannel puts into a checkpoint now and then: its whole value.
 DeltaSnapshot: type = _DeltaSnapshot
+
+#: LangGraph gives an id to every message written to a ``DeltaChannel`` that has this reducer, in
+#: whatever form it comes.
+GIVES_IDS: Callable[..., Any] = _messages_delta_reducer
 
 #: Checkpoints before this version keep their pending sends with their parent.
 _SENDS_ARE_A_CHANNEL = 4
@@ -88,6 +93,11 @@ class PooledSaver(AsyncPostgresSaver):
             {"configurable": {**key, "checkpoint_id": parent_id}} if parent_id else None,
             self._load_writes(row["pending_writes"]),
         )
+
+
+def without_snapshot(value: Any) -> Any:
+    """``value`` itself, where savers hand it out wrapped as the whole value of a DeltaChannel."""
+    return value.value if isinstance(value, _DeltaSnapshot) else value
 
 
 class TakenStore(AsyncPostgresStore):

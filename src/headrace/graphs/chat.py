@@ -1,7 +1,7 @@
 """The built-in graph ``chat``: a conversation per thread, and memories per user across threads.
 
-The tutorial's graph grown up: the state is ``MessagesState``, the node ``call_model``, and what the
-user asks to be remembered lies in the store under ``("memories", user_id)``.
+The tutorial's graph grown up: the state is that of ``MessagesState``, the node ``call_model``, and
+what the user asks to be remembered lies in the store under ``("memories", user_id)``.
 """
 
 import re
@@ -12,10 +12,11 @@ from uuid import NAMESPACE_OID, uuid5
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import BaseMessage, SystemMessage
 from langchain_core.runnables import RunnableConfig
-from langgraph.graph import START, MessagesState, StateGraph
+from langgraph.graph import START, StateGraph
 from langgraph.store.base import BaseStore
 
 from headrace.graphs.echo import MEMORY_MARK, EchoModel
+from headrace.graphs.messages import ChatState
 from headrace.graphs.optional import chat_model
 
 _WISH = re.compile(r"^\s*(?:please\s+)?remember(?:\s+that)?[\s:,]+(?P<what>.+?)\s*$", re.I | re.S)
@@ -36,7 +37,7 @@ def build_chat(model: str) -> StateGraph[Any, Any, Any, Any]:
 
 def _build(model: BaseChatModel) -> StateGraph[Any, Any, Any, Any]:
     async def call_model(
-        state: MessagesState, config: RunnableConfig, *, store: BaseStore
+        state: ChatState, config: RunnableConfig, *, store: BaseStore
     ) -> dict[str, Any]:
         user_id = config.get("configurable", {}).get("user_id")
         memories: list[str] | None = None
@@ -51,7 +52,7 @@ def _build(model: BaseChatModel) -> StateGraph[Any, Any, Any, Any]:
         system = SystemMessage(_instructions(memories))
         return {"messages": [await model.ainvoke([system, *state["messages"]], config)]}
 
-    builder = StateGraph(MessagesState)
+    builder = StateGraph(ChatState)
     builder.add_node("call_model", call_model)
     builder.add_edge(START, "call_model")
     return builder

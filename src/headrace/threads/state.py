@@ -11,6 +11,7 @@ from langgraph.types import Interrupt, PregelTask, StateSnapshot
 from headrace.db.faults import DATABASE_ERRORS
 from headrace.errors import HeadraceError
 from headrace.graphs.registry import GraphRegistry
+from headrace.threads.raw import raw_values, visible_metadata
 from headrace.threads.schemas import ThreadState
 
 _log = structlog.stdlib.get_logger("headrace.threads")
@@ -64,16 +65,10 @@ class StateReader:
         found = await self._saver.aget_tuple(config)
         if found is None:
             return EMPTY
-        values = found.checkpoint["channel_values"]
-        visible = {
-            name: value
-            for name, value in values.items()
-            if not name.startswith(("__", "branch:", "start:"))
-        }
         return EMPTY.model_copy(
             update={
-                "values": visible,
-                "metadata": dict(found.metadata),
+                "values": await raw_values(self._saver, found),
+                "metadata": visible_metadata(found.metadata),
                 "created_at": found.checkpoint["ts"],
                 **_checkpoints(found.config, found.parent_config),
             }
@@ -88,7 +83,7 @@ def to_thread_state(snapshot: StateSnapshot) -> ThreadState:
         values=snapshot.values,
         next=list(snapshot.next),
         tasks=[_task(task) for task in snapshot.tasks],
-        metadata=dict(snapshot.metadata or {}),
+        metadata=visible_metadata(snapshot.metadata),
         created_at=snapshot.created_at,
         interrupts=[interrupt_json(interrupt) for interrupt in snapshot.interrupts],
         **_checkpoints(snapshot.config, snapshot.parent_config),

@@ -1,0 +1,41 @@
+"""Copying a thread's checkpoints, in the database alone."""
+
+from typing import Any
+
+from psycopg import AsyncCursor
+
+# One statement: it is atomic, and sees the source at one moment even while a run writes to it.
+_COPY = """
+WITH copied_checkpoints AS (
+    INSERT INTO checkpoints (
+        thread_id, checkpoint_ns, checkpoint_id, parent_checkpoint_id, type, checkpoint, metadata
+    )
+    SELECT
+        %(target)s, checkpoint_ns, checkpoint_id, parent_checkpoint_id, type, checkpoint, metadata
+    FROM checkpoints WHERE thread_id = %(source)s
+    ON CONFLICT DO NOTHING
+), copied_blobs AS (
+    INSERT INTO checkpoint_blobs (thread_id, checkpoint_ns, channel, version, type, blob)
+    SELECT %(target)s, checkpoint_ns, channel, version, type, blob
+    FROM checkpoint_blobs WHERE thread_id = %(source)s
+    ON CONFLICT DO NOTHING
+)
+INSERT INTO checkpoint_writes (
+    thread_id, checkpoint_ns, checkpoint_id, task_id, task_path, idx, channel, type, blob
+)
+SELECT %(target)s, checkpoint_ns, checkpoint_id, task_id, task_path, idx, channel, type, blob
+FROM checkpoint_writes WHERE thread_id = %(source)s
+ON CONFLICT DO NOTHING
+"""
+
+
+async def copy_thread(cursor: AsyncCursor[Any], source_id: str, target_id: str) -> None:
+    """Give ``target_id`` all checkpoints of ``source_id``: every namespace and every ancestor.
+
+    Checkpoint ids stay, so each thread goes on from the same history, and state that is stored as
+    changes to an ancestor's can be put together. What the target has already is kept, so that doing
+    it again after a lost connection changes nothing. Ids of runs stay in the metadata too:
+    ``adelete_for_runs`` means copies as well.
+    """
+    # Not prepared: a plan made for one thread may be the wrong one for a thread of another size.
+    await cursor.execute(_COPY, {"source": source_id, "target": target_id}, prepare=False)
