@@ -225,9 +225,9 @@ _LEASE_LOST = "The server process lost its lease on this run."
 
 
 def error_json(error: BaseException) -> dict[str, str]:
-    """An exception as clients see it; without NUL, which the row could not hold."""
-    message = str(error).replace("\0", "\N{REPLACEMENT CHARACTER}")
-    return {"error": type(error).__name__, "message": message}
+    """An exception as clients see it, of what the row can hold, or the run would never end."""
+    stored: dict[str, str] = storable({"error": type(error).__name__, "message": str(error)})
+    return stored
 
 
 def _named(part: Any, *, subgraphs: bool) -> tuple[tuple[str, ...], str, Any]:
