@@ -3,8 +3,10 @@
 import asyncio
 import time
 from dataclasses import dataclass
+from uuid import uuid4
 
 import httpx
+import psycopg
 import pytest
 
 from headrace.lifecycle import Tasks
@@ -70,6 +72,58 @@ async def test_after_all_backends_are_killed_no_later_request_fails(tmp_path, da
         assert killed >= 6
         wait_until(lambda: all(one["leaked"] == 0 for one in server.pools()))
         wait_until(lambda: server.status("/readyz") == 200)
+
+
+async def conversation(url: str, answered: dict[str, int], thread_id: str) -> None:
+    """Turn after turn on one thread, until cancelled; each answered one is counted."""
+    turn = {**RUN, "if_not_exists": "create"}
+    async with httpx.AsyncClient(base_url=url, timeout=30) as client:
+        while True:
+            try:
+                response = await client.post(f"/threads/{thread_id}/runs/wait", json=turn)
+            except httpx.HTTPError:
+                continue
+            if response.status_code == 200 and "__error__" not in response.json():
+                answered[thread_id] = len(response.json()["messages"])
+
+
+async def test_every_turn_that_was_answered_is_in_the_thread_after_backends_are_killed(
+    tmp_path, database_url
+):
+    with live_server(tmp_path, database_url) as server:
+        answered: dict[str, int] = {str(uuid4()): 0 for _ in range(8)}
+        tasks = Tasks()
+        for thread_id in answered:
+            tasks.start(conversation(server.url, answered, thread_id), name="conversation")
+        killed = 0
+        for _ in range(3):
+            wanted = sum(answered.values()) + 80
+            async with asyncio.timeout(20):
+                while sum(answered.values()) < wanted:
+                    await asyncio.sleep(0.02)
+            killed += kill_backends(database_url)
+        await tasks.stop()
+        async with httpx.AsyncClient(base_url=server.url, timeout=30) as client:
+            for thread_id, messages in answered.items():
+                state = (await client.get(f"/threads/{thread_id}/state")).json()
+                kept = state["values"]["messages"]
+                assert len(kept) >= messages > 0
+                # Each reply says how many messages it has seen: a lost step would show.
+                replies = [one["content"] for one in kept if one["type"] == "ai"]
+                assert replies == [f"message {seen}" for seen in range(1, len(kept) + 1, 2)]
+        print(f"killed {killed} backends; {sum(answered.values()) // 2} turns answered")
+        assert killed >= 6
+        wait_until(lambda: not busy(database_url))
+
+
+def busy(url: str) -> list[str]:
+    """Threads that are not free, and those with a run that has not ended."""
+    with psycopg.connect(url, autocommit=True) as database:
+        rows = database.execute(
+            "SELECT thread_id FROM threads WHERE status = 'busy' OR running_run_id IS NOT NULL"
+            " UNION SELECT thread_id FROM runs WHERE ended_at IS NULL"
+        ).fetchall()
+    return [row[0] for row in rows]
 
 
 async def test_a_restart_of_postgres_is_seen_and_survived(tmp_path, private_postgres):
