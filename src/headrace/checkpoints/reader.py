@@ -6,6 +6,7 @@ a checked connection when theirs was dead, and a server in recovery is not belie
 
 import asyncio
 from collections.abc import Sequence
+from math import ceil
 
 import psycopg
 import structlog
@@ -36,6 +37,9 @@ LEFT JOIN LATERAL (
 
 #: Queries under way at once; more would only be smaller.
 _QUERIES = 2
+
+#: Below this many reads that wait, a second query would only make both smaller.
+_READS_FOR_ANOTHER = 16
 
 #: A dead connection is one try, a pool full of them is passed over by the check.
 _TRIES = 3
@@ -75,7 +79,7 @@ class Reader:
         wanted = self._wanted.get(head)
         if wanted is None:
             wanted = self._wanted[head] = asyncio.get_running_loop().create_future()
-            if self._queries < _QUERIES:
+            if self._queries < min(_QUERIES, ceil(len(self._wanted) / _READS_FOR_ANOTHER)):
                 self._queries += 1
                 self._tasks.start(self._query_until_empty(), name="read-checkpoints")
         return await asyncio.shield(wanted)
