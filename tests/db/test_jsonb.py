@@ -64,7 +64,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=150)
 @given(VALUES)
 @example({"a": math.nan})
 @example([math.inf, {"b": -math.inf}])
@@ -84,7 +84,7 @@ def test_it_is_what_json_would_have_made_of_it(database, value):
         assert same(load_jsonb(ours.encode()), json.loads(ours))
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=50)
 @given(st.integers(-(10**25), 10**25), st.sampled_from(["{}", "[{}]", '{{"k": {}}}', "[1, {}]"]))
 def test_integers_come_back_exactly_wherever_they_stand(database, number, place):
     printed = through_postgres(database, place.format(number))
