@@ -11,7 +11,7 @@ LOAD_URL ?= http://127.0.0.1:8123
 IMAGE_BASE := .tools/python-stand-in.tar
 
 .DEFAULT_GOAL := help
-.PHONY: help run check lint types imports test test-deploy test-images test-cold load bench format lock docs manifests ci-tools clean python
+.PHONY: help run check lint types imports test test-together test-alone test-deploy test-images test-cold load bench format lock docs manifests ci-tools clean python
 
 ##@ Use
 
@@ -32,8 +32,15 @@ types: $(VENV)/dev.stamp
 imports: $(VENV)/dev.stamp
 	$(BIN)/lint-imports
 
-test: $(VENV)/dev.stamp  ## The whole suite, on an embedded Postgres; TESTS=tests/db PYTEST_ARGS=-x narrow it
+test:  ## The whole suite, on an embedded Postgres; TESTS=tests/db PYTEST_ARGS=-x narrow it
+	$(MAKE) test-together
+	$(MAKE) test-alone
+
+# The suite runs a load test too.
+test-together: $(VENV)/dev.stamp $(LOAD)/load.stamp
 	$(BIN)/python -m pytest -n 2 -m "not alone and not deploy_tools" $(PYTEST_ARGS) $(TESTS) || [ $$? -eq 5 ]
+
+test-alone: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest -m "alone and not deploy_tools" $(PYTEST_ARGS) $(TESTS) || [ $$? -eq 5 ]
 
 test-deploy: $(VENV)/dev.stamp  ## Chart and images; with KUBECONFIG the chart also in that cluster
@@ -110,9 +117,6 @@ $(VENV)/dev.stamp: requirements-dev.lock pyproject.toml | $(VENV)/run.stamp
 	@echo "installing what development needs (once)"
 	@$(PIP) --no-deps --require-hashes -r requirements-dev.lock
 	@touch $@ $(VENV)/run.stamp
-
-# The suite runs a load test too.
-test: $(LOAD)/load.stamp
 
 # Locust alone, in an environment of its own: its gevent must not come near the server.
 $(LOAD)/load.stamp: requirements-load.lock | python
