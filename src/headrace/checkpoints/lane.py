@@ -1,8 +1,7 @@
 """A lane of the group-commit writer: one queue, one flush at a time.
 
 Idle, it flushes at once when somebody waits, and otherwise lingers a moment for more. Busy, the
-next batch forms while the last one is in flight, and for that moment after it: where many write,
-more come in it, and fewer flushes leave everybody more of the processor.
+next batch forms while the last one is in flight.
 """
 
 import asyncio
@@ -19,9 +18,6 @@ from headrace.lifecycle import Tasks
 from headrace.settings import CheckpointerSettings
 
 _log = structlog.stdlib.get_logger("headrace.writer")
-
-#: A flush that carried this many writes tells that many write.
-_BUSY_OPERATIONS = 16
 
 _STOPPED = "The server stopped before this was committed."
 
@@ -51,7 +47,6 @@ class Lane:
         self._hurry = asyncio.Event()
         self._flushing = False
         self._abandoned = False
-        self._last_batch = 0
 
     def put(self, operation: Operation) -> None:
         """Queue it; it is flushed sooner or later without further ado."""
@@ -80,9 +75,7 @@ class Lane:
         try:
             while self._queue:
                 await self._linger()
-                batch = self._next_batch()
-                self._last_batch = len(batch)
-                await self._flush(batch, loan)
+                await self._flush(self._next_batch(), loan)
                 await loan.share()
         except asyncio.CancelledError:
             self.abandon()
@@ -113,11 +106,8 @@ class Lane:
             self._on_settled(operation)
 
     async def _linger(self) -> None:
-        """Wait for company as long as nobody waits for what is here, or company is sure to come."""
-        if self._last_batch >= _BUSY_OPERATIONS:
-            if len(self._queue) < self._settings.max_batch_operations:
-                await asyncio.sleep(self._settings.linger_seconds)
-        elif not self._hurry.is_set() and self._settings.linger_seconds:
+        """Wait for company as long as nobody waits for what is here."""
+        if not self._hurry.is_set() and self._settings.linger_seconds:
             try:
                 async with asyncio.timeout(self._settings.linger_seconds):
                     await self._hurry.wait()
