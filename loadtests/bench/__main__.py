@@ -3,6 +3,7 @@
 Ends with 1 when a contender lost something it had acknowledged, or a part could not be measured.
 """
 
+import gc
 import os
 import signal
 import sys
@@ -32,6 +33,9 @@ def main(environ: Mapping[str, str], known: Mapping[str, Entrant] = CONTENDERS) 
         _say(str(error))
         return 2
     _stop_in_order()
+    # As headrace's server processes do before they are forked (ADR 9), for all contenders.
+    gc.collect()
+    gc.freeze()
     try:
         with bench_database(environ.get("DATABASE_URL")) as database:
             result = uvloop.run(Parts(database, options, known, say=_say).measure())

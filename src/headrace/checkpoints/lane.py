@@ -19,6 +19,10 @@ from headrace.settings import CheckpointerSettings
 
 _log = structlog.stdlib.get_logger("headrace.writer")
 
+#: Turns of the event loop that a batch waits: runs that are ready to go on may write in them, and a
+#: flush costs more than what it carries.
+_TURNS = 3
+
 _STOPPED = "The server stopped before this was committed."
 
 
@@ -75,6 +79,8 @@ class Lane:
         try:
             while self._queue:
                 await self._linger()
+                for _ in range(_TURNS):
+                    await asyncio.sleep(0)
                 await self._flush(self._next_batch(), loan)
                 await loan.share()
         except asyncio.CancelledError:
