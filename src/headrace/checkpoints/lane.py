@@ -21,7 +21,7 @@ _log = structlog.stdlib.get_logger("headrace.writer")
 
 #: Turns of the event loop that a batch waits: runs that are ready to go on may write in them, and a
 #: flush costs more than what it carries.
-_TURNS = 3
+_TURNS = 6
 
 _STOPPED = "The server stopped before this was committed."
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Coroutine
 from functools import wraps
+from inspect import signature
 from time import perf_counter
 from typing import Any, TypeVar, cast
 
@@ -24,6 +25,8 @@ def timed(operation: str) -> Callable[[Method], Method]:
             finally:
                 self.observe(operation, perf_counter() - started)
 
+        # LangGraph asks for a saver's signature in every run; found here, it need not be built.
+        call.__signature__ = signature(method)  # type: ignore[attr-defined]
         return cast("Method", call)
 
     return decorate

@@ -98,17 +98,13 @@ class _ColumnDumper(Dumper):
 
     def dump(self, obj: Column) -> Buffer:
         elements = obj.elements
-        parts = [
-            _HEADER.pack(
-                1, any(item is None for item in elements), obj.element_oid, len(elements), 1
-            )
-        ]
+        length = _LENGTH.pack
+        parts = [_HEADER.pack(1, None in elements, obj.element_oid, len(elements), 1)]
         for item in elements:
             if item is None:
                 parts.append(_NULL)
             else:
-                parts.append(_LENGTH.pack(len(item)))
-                parts.append(item)
+                parts += (length(len(item)), item)
         return b"".join(parts)
 
 

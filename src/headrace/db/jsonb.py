@@ -7,6 +7,8 @@ becoming null. Only UUIDs and enums, which it refuses, become their text and the
 
 import json
 import re
+from enum import Enum
+from math import isfinite
 from typing import Any
 
 import orjson
@@ -34,7 +36,18 @@ def dump_jsonb(value: Any) -> bytes:
     except TypeError:  # orjson's own error is one
         return json.dumps(value).encode()
     # A null may have been a NaN.
-    return json.dumps(value).encode() if b"null" in text else text
+    return json.dumps(value).encode() if b"null" in text and _not_finite(value) else text
+
+
+def _not_finite(value: Any) -> bool:
+    """Whether a NaN or an infinity is somewhere in what orjson has taken."""
+    if isinstance(value, float):
+        return not isfinite(value)
+    if isinstance(value, dict):
+        return any(map(_not_finite, value.values()))
+    if isinstance(value, list | tuple):
+        return any(map(_not_finite, value))
+    return isinstance(value, Enum) and _not_finite(value.value)
 
 
 def load_jsonb(text: str | bytes) -> Any:
