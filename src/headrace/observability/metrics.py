@@ -118,6 +118,15 @@ class Metrics:
         self._pool_timeouts = counter(
             "headrace_pool_timeouts_total", "Requests that got no pool connection in time.", ()
         )
+        self._stored_events = counter(
+            "headrace_events_stored_total", "Events of runs that were stored.", ()
+        )
+        self._cut_clients = counter(
+            "headrace_slow_clients_cut_total", "Streams cut because nobody read them in time.", ()
+        )
+        self._notices = counter(
+            "headrace_notices_total", "Notices between processes, by direction.", ("direction",)
+        )
         self._faults = counter(
             "headrace_background_faults_total",
             "Background tasks that failed or ended before they were asked to.",
@@ -163,6 +172,17 @@ class Metrics:
         self._checkout_seconds.observe(seconds)
         if timed_out:
             self._pool_timeouts.inc()
+
+    def count_stored_events(self, count: int) -> None:
+        self._stored_events.inc(count)
+
+    def count_cut_client(self) -> None:
+        """A stream whose client was too slow."""
+        self._cut_clients.inc()
+
+    def count_notice(self, direction: str) -> None:
+        """``sent`` or ``received``."""
+        self._notices.labels(direction).inc()
 
     def record_fault(self, task: str, error: BaseException | None = None) -> None:
         """Count and log a background fault. Fits ``Tasks(on_fault=...)``."""
