@@ -66,6 +66,7 @@ class Channel:
         self._last_id = 0
         self._stored_id = 0
         self._tasks = Tasks()
+        self._storing = False
         self._room = asyncio.Event()
         self._closed = False
         self._end: Exception | None = None
@@ -196,7 +197,8 @@ class Channel:
     def _put(self, event: Event) -> None:
         self._pending.append(event)
         self._pending_bytes += event.size_bytes
-        if not self._tasks:
+        if not self._storing:
+            self._storing = True
             self._tasks.start(self._store_pending(), name="events-store")
 
     def _drop_pending(self) -> None:
@@ -216,10 +218,13 @@ class Channel:
         return batch
 
     async def _store_pending(self) -> None:
-        while self._pending and self._store is not None:
-            batch = self._next_batch()
-            await self._store_surely(batch)
-            self._room.set()
+        try:
+            while self._pending and self._store is not None:
+                await self._store_surely(self._next_batch())
+                self._room.set()
+        finally:
+            # At once, not when the task is seen to be done: what comes between would lie there.
+            self._storing = False
 
     async def _store_surely(self, batch: Sequence[Event]) -> None:
         """Again and again while the database is away; not once another process has the run."""
