@@ -42,4 +42,5 @@ def observe_one_of_each(metrics: Metrics) -> None:
     metrics.observe_store("batch", 0.006)
     metrics.observe_checkout(0.002, False)
     metrics.observe_checkout(5.0, True)
+    metrics.count_loop_stall()
     metrics.record_fault("a-task", ValueError("asked to fail"))

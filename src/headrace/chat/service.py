@@ -9,7 +9,7 @@ from headrace.auth.principal import ANONYMOUS, Principal
 from headrace.chat.schemas import ChatReply, ChatRequest
 from headrace.errors import InvalidRequest, RequestError
 from headrace.ids import uuid7
-from headrace.runs.dispatcher import RunningRun, RunOutcome
+from headrace.runs.dispatcher import FollowedRun, RunOutcome
 from headrace.runs.schemas import RunCreate
 from headrace.runs.service import RunService
 
@@ -38,7 +38,7 @@ class ChatService:
 
     async def start(
         self, principal: Principal, body: ChatRequest, *, request_id: str, tokens: bool
-    ) -> RunningRun:
+    ) -> FollowedRun:
         """Start the run that answers; the thread is made if it is not there.
 
         An authenticated caller is who they are, whatever ``user_id`` says.
@@ -59,7 +59,7 @@ class ChatService:
             any_thread_id=True,
         )
 
-    def reply(self, run: RunningRun, outcome: RunOutcome) -> ChatReply:
+    def reply(self, run: FollowedRun, outcome: RunOutcome) -> ChatReply:
         """:raises RunFailed: with the graph's own error."""
         if outcome.error is not None:
             raise RunFailed(f"{outcome.error['error']}: {outcome.error['message']}")

@@ -9,11 +9,13 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
+    BigInteger,
     CheckConstraint,
     DateTime,
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     Text,
     Uuid,
@@ -82,6 +84,8 @@ class ThreadRow(_Owned, _Dated, Base):
     """A conversation. Its values live in checkpoints; this row says whether a run has it.
 
     ``running_run_id`` is the arbiter: whoever sets it, under this row's lock, runs the thread.
+    ``ready_at`` is set exactly when no run has the thread and a pending one waits: from then on
+    ``ready_run_id``, the first of them, may be claimed.
     """
 
     __tablename__ = "threads"
@@ -90,11 +94,16 @@ class ThreadRow(_Owned, _Dated, Base):
         CheckConstraint("status IN ('idle', 'busy', 'interrupted', 'error')", name="status"),
         CheckConstraint("running_run_id IS NULL OR status = 'busy'", name="running_is_busy"),
         Index("threads_tenant_created_at_idx", "tenant", text("created_at DESC"), "thread_id"),
+        # Not on running_run_id: what starts and ends in place touches no index.
+        Index("threads_ready_at_idx", "ready_at", postgresql_where=text("ready_at IS NOT NULL")),
     )
 
     thread_id: Mapped[str] = mapped_column(primary_key=True)
     status: Mapped[str] = mapped_column(server_default=text("'idle'"))
     running_run_id: Mapped[UUID | None]
+    ready_at: Mapped[datetime | None]
+    ready_run_id: Mapped[UUID | None]
+    ready_graph_id: Mapped[str | None]
     temporary: Mapped[bool] = mapped_column(
         server_default=text("false"), comment="made for a stateless run and deleted after it"
     )
@@ -111,7 +120,8 @@ class RunRow(_Owned, _Dated, Base):
     """One execution of an assistant on a thread.
 
     ``attempt`` rises at every start and never falls: with ``run_id`` it is the fencing token.
-    ``failures`` counts how often a run was taken from a lost process.
+    ``failures`` counts how often a run was taken from a lost process. A run that waits for its time
+    is pending with a ``created_at`` to come.
     """
 
     __tablename__ = "runs"
@@ -124,6 +134,7 @@ class RunRow(_Owned, _Dated, Base):
         ),
         CheckConstraint("status <> 'pending' OR process_id IS NULL", name="pending_is_free"),
         CheckConstraint("attempt >= 0 AND failures >= 0", name="counts"),
+        CheckConstraint("cancel_action IN ('interrupt', 'rollback')", name="cancel_action"),
         Index("runs_thread_id_run_id_idx", "thread_id", text("run_id DESC")),
         # A safety net only: the thread row is the arbiter.
         Index(
@@ -157,6 +168,43 @@ class RunRow(_Owned, _Dated, Base):
     error: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
     started_at: Mapped[datetime | None]
     ended_at: Mapped[datetime | None]
+    cancel_action: Mapped[str | None] = mapped_column(
+        comment="what its owner, or whoever takes it next, is asked to do with it"
+    )
+    watched_until: Mapped[datetime | None] = mapped_column(
+        comment="until then a process that does not execute it wants its events stored"
+    )
+
+
+class RunEventRow(Base):
+    """What a run told, kept for readers in other processes and for later ones.
+
+    No foreign key: deleted in batches some time after the run ended, and with the run.
+    """
+
+    __tablename__ = "run_events"
+
+    run_id: Mapped[UUID] = mapped_column(primary_key=True)
+    event_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    attempt: Mapped[int] = mapped_column(Integer)
+    event: Mapped[str]
+    data: Mapped[bytes] = mapped_column(LargeBinary, comment="JSON text")
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class IdempotencyKeyRow(Base):
+    """What a request with an ``Idempotency-Key`` made; committed with it."""
+
+    __tablename__ = "idempotency_keys"
+    __table_args__ = (Index("idempotency_keys_created_at_idx", "created_at"),)
+
+    tenant: Mapped[str] = mapped_column(primary_key=True)
+    route: Mapped[str] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    body_sha256: Mapped[bytes] = mapped_column(LargeBinary)
+    run_id: Mapped[UUID | None]
+    thread_id: Mapped[str | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
 class ProcessRow(Base):

@@ -118,6 +118,11 @@ class Metrics:
         self._pool_timeouts = counter(
             "headrace_pool_timeouts_total", "Requests that got no pool connection in time.", ()
         )
+        self._loop_stalls = counter(
+            "headrace_loop_stalls_total",
+            "Times something blocked the event loop for longer than the watchdog bears.",
+            (),
+        )
         self._faults = counter(
             "headrace_background_faults_total",
             "Background tasks that failed or ended before they were asked to.",
@@ -163,6 +168,9 @@ class Metrics:
         self._checkout_seconds.observe(seconds)
         if timed_out:
             self._pool_timeouts.inc()
+
+    def count_loop_stall(self) -> None:
+        self._loop_stalls.inc()
 
     def record_fault(self, task: str, error: BaseException | None = None) -> None:
         """Count and log a background fault. Fits ``Tasks(on_fault=...)``."""

@@ -3,12 +3,17 @@
 The worker implements :class:`Dispatcher`; the lifespan joins both.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from datetime import datetime
+from typing import Any, Literal, Protocol
 from uuid import UUID
 
 from headrace.auth.principal import Principal
 from headrace.events.channel import Reader
+
+#: What becomes of a run that is asked to stop: kept as ``interrupted``, or undone without a trace.
+CancelAction = Literal["interrupt", "rollback"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +34,45 @@ class RunRequest:
     request_id: str
     create_thread: bool
     temporary_thread: bool
+    #: Whether this process may execute it at once; otherwise it waits in the queue.
+    in_place: bool = True
+    #: Not before so many seconds from now; more than 0 means the queue.
+    after_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class StartedRun:
+    """A run that this process has, with its thread."""
+
+    attempt: int
+    #: The thread's and its own.
+    metadata: dict[str, Any]
+    created_at: datetime
+    #: Set when it was asked to stop before this attempt of it began.
+    cancel_action: CancelAction | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class QueuedRun:
+    """A run that waits for its thread, its time or a free place; any process may claim it."""
+
+    run_id: UUID
+    thread_id: str
+    metadata: dict[str, Any]
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Cancellation:
+    """What a request to stop a run has come to.
+
+    ``state`` is ``unknown`` (there is no such run for the caller), ``ended`` (it has ended, now or
+    before), ``removed`` (rolled back at once), or ``asked`` (whoever executes it will see to it).
+    """
+
+    run_id: UUID
+    thread_id: str
+    state: Literal["unknown", "ended", "removed", "asked"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +84,8 @@ class RunOutcome:
     error: dict[str, str] | None
 
 
-class RunningRun(Protocol):
-    """A run in this process."""
+class FollowedRun(Protocol):
+    """A run that somebody follows, wherever it is executed."""
 
     @property
     def run_id(self) -> UUID: ...
@@ -49,8 +93,12 @@ class RunningRun(Protocol):
     @property
     def thread_id(self) -> str: ...
 
-    def subscribe(self) -> Reader:
-        """Follow its events: all of them, when called before the first wait."""
+    def subscribe(self, after: int | None = None) -> Reader:
+        """Follow its events.
+
+        :param after: None: from its beginning, when called before the first wait, else what is to
+            come; -1: from the start; otherwise what comes after that event id.
+        """
         ...
 
     def unsubscribe(self, reader: Reader) -> None: ...
@@ -65,11 +113,21 @@ class RunningRun(Protocol):
 
 
 class Dispatcher(Protocol):
-    async def start(self, request: RunRequest) -> RunningRun:
-        """Start in place; the run is committed on return.
+    async def start(self, request: RunRequest) -> FollowedRun | QueuedRun:
+        """Start in place, or put it into the queue; either is committed on return.
 
-        :raises ThreadBusy: another run has the thread.
+        :raises ThreadBusy: another run has the thread, and the strategy is ``reject``.
         :raises ThreadNotFound: there is none that the caller may see.
-        :raises AtCapacity, Draining: this process takes no more.
+        :raises Unavailable: this process can do neither.
         """
+        ...
+
+    async def cancel(
+        self, tenant: str, run_ids: Sequence[UUID], action: CancelAction, reason: str
+    ) -> list[Cancellation]:
+        """Ask runs to stop; returns, for each, what has become of it up to now."""
+        ...
+
+    def wake(self) -> None:
+        """There may be something to claim, or somebody may have asked a run here to stop."""
         ...

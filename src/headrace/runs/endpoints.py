@@ -12,7 +12,7 @@ from headrace.edge.responses import json_response
 from headrace.edge.routing import new_router
 from headrace.edge.state import request_id_of, state_of
 from headrace.events.sse import CONTENT_TYPE
-from headrace.runs.dispatcher import RunningRun
+from headrace.runs.dispatcher import FollowedRun
 from headrace.runs.schemas import Run, RunCreate, RunStatus
 from headrace.runs.service import RunService, run_id_from
 from headrace.runs.stream import event_frames, result_body
@@ -105,7 +105,7 @@ async def get_run(
     return json_response(Run.from_row(row).__dict__)
 
 
-def waiting_response(run: RunningRun, body: RunCreate, request: Request) -> LiveResponse:
+def waiting_response(run: FollowedRun, body: RunCreate, request: Request) -> LiveResponse:
     return LiveResponse(
         result_body(run, heartbeat_seconds=_heartbeat_seconds(request)),
         media_type="application/json",
@@ -114,7 +114,7 @@ def waiting_response(run: RunningRun, body: RunCreate, request: Request) -> Live
     )
 
 
-def streaming_response(run: RunningRun, body: RunCreate, request: Request) -> LiveResponse:
+def streaming_response(run: FollowedRun, body: RunCreate, request: Request) -> LiveResponse:
     return LiveResponse(
         event_frames(run, run.subscribe(), heartbeat_seconds=_heartbeat_seconds(request)),
         media_type=CONTENT_TYPE,
@@ -127,7 +127,7 @@ def streaming_response(run: RunningRun, body: RunCreate, request: Request) -> Li
     )
 
 
-def disconnect_policy(run: RunningRun, on_disconnect: str | None) -> Callable[[], None]:
+def disconnect_policy(run: FollowedRun, on_disconnect: str | None) -> Callable[[], None]:
     """What a client's leaving means for its run; without a word from it, nothing."""
 
     def cancel() -> None:
@@ -136,7 +136,7 @@ def disconnect_policy(run: RunningRun, on_disconnect: str | None) -> Callable[[]
     return cancel if on_disconnect == "cancel" else lambda: None
 
 
-def locations(run: RunningRun, last: str) -> dict[str, str]:
+def locations(run: FollowedRun, last: str) -> dict[str, str]:
     path = f"/threads/{quote(run.thread_id, safe='')}/runs/{run.run_id}"
     return {"Location": f"{path}/{last}", "Content-Location": path}
 

@@ -24,12 +24,11 @@ from headrace.checkpoints.writer import Writer
 from headrace.db.faults import translated_faults
 from headrace.db.pool import SharedPool
 from headrace.errors import ThreadBusy
-from headrace.runs.dispatcher import RunRequest
+from headrace.runs.dispatcher import RunRequest, StartedRun
 from headrace.runs.transitions import (
     End,
     RunEnd,
     Start,
-    StartedRun,
     ThreadLocked,
     queue_statements,
 )

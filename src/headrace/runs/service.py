@@ -6,10 +6,10 @@ from uuid import UUID
 from headrace.assistants.service import AssistantService
 from headrace.auth.principal import Principal
 from headrace.db.tables import RunRow
-from headrace.errors import InvalidRequest, RunNotFound
+from headrace.errors import InvalidRequest, RunNotFound, ThreadBusy
 from headrace.ids import uuid7
 from headrace.runs.config import run_kwargs
-from headrace.runs.dispatcher import Dispatcher, RunningRun, RunRequest
+from headrace.runs.dispatcher import Dispatcher, FollowedRun, QueuedRun, RunRequest
 from headrace.runs.repository import RunRepository
 from headrace.runs.schemas import RunCreate
 from headrace.threads.service import ThreadService, is_uuid
@@ -36,7 +36,7 @@ class RunService:
         *,
         request_id: str,
         any_thread_id: bool = False,
-    ) -> RunningRun:
+    ) -> FollowedRun:
         """Start a run in this process; without a thread on one of its own.
 
         :param any_thread_id: a thread that is to be created may have an id that is no UUID.
@@ -71,7 +71,10 @@ class RunService:
             create_thread=create,
             temporary_thread=temporary,
         )
-        return await self._dispatcher.start(request)
+        run = await self._dispatcher.start(request)
+        if isinstance(run, QueuedRun):
+            raise ThreadBusy
+        return run
 
     async def get(self, principal: Principal, thread_id: str, run_id: UUID) -> RunRow:
         """:raises RunNotFound: there is none that the caller may see."""

@@ -7,7 +7,7 @@ import structlog
 from headrace.events.channel import Cut, Reader
 from headrace.events.encoding import encode_json
 from headrace.events.sse import HEARTBEAT
-from headrace.runs.dispatcher import RunningRun, RunOutcome
+from headrace.runs.dispatcher import FollowedRun, RunOutcome
 
 _log = structlog.stdlib.get_logger("headrace.runs")
 
@@ -16,7 +16,7 @@ WAIT_HEARTBEAT = b"\n"
 
 
 async def event_frames(
-    run: RunningRun, reader: Reader, *, heartbeat_seconds: float
+    run: FollowedRun, reader: Reader, *, heartbeat_seconds: float
 ) -> AsyncGenerator[bytes, None]:
     """What ``reader`` gets of the run's events, and a heartbeat whenever that is nothing."""
     try:
@@ -32,7 +32,7 @@ async def event_frames(
         run.unsubscribe(reader)
 
 
-async def result_body(run: RunningRun, *, heartbeat_seconds: float) -> AsyncGenerator[bytes, None]:
+async def result_body(run: FollowedRun, *, heartbeat_seconds: float) -> AsyncGenerator[bytes, None]:
     """The run's last values as JSON, a newline whenever that takes long."""
     while (outcome := await run.outcome(heartbeat_seconds)) is None:
         yield WAIT_HEARTBEAT

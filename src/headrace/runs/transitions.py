@@ -18,19 +18,12 @@ from headrace.db.jsonb import dump_jsonb
 from headrace.db.pool import Connection
 from headrace.db.statements import named_statements
 from headrace.errors import HeadraceError, LeaseLost, ThreadBusy, ThreadNotFound
-from headrace.runs.dispatcher import RunRequest
+from headrace.runs.dispatcher import RunRequest, StartedRun
 
 
 def queue_statements() -> Mapping[str, bytes]:
     """The statements of queue.sql by name."""
     return named_statements("headrace.runs", "queue.sql")
-
-
-@dataclass(frozen=True, slots=True)
-class StartedRun:
-    attempt: int
-    metadata: dict[str, Any]
-    created_at: datetime
 
 
 @dataclass(frozen=True, slots=True)

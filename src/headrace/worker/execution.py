@@ -7,8 +7,7 @@ from uuid import UUID
 from headrace.checkpoints.fence import RunToken
 from headrace.checkpoints.run_writes import RunWrites
 from headrace.events.channel import Channel, Reader
-from headrace.runs.dispatcher import RunOutcome, RunRequest
-from headrace.runs.transitions import StartedRun
+from headrace.runs.dispatcher import RunOutcome, RunRequest, StartedRun
 
 
 class Stop(Enum):
@@ -20,7 +19,7 @@ class Stop(Enum):
 
 
 class Execution:
-    """Implements :class:`headrace.runs.dispatcher.RunningRun`."""
+    """Implements :class:`headrace.runs.dispatcher.FollowedRun`."""
 
     def __init__(
         self, request: RunRequest, started: StartedRun, process_id: UUID, channel: Channel
@@ -47,7 +46,7 @@ class Execution:
     def thread_id(self) -> str:
         return self.request.thread_id
 
-    def subscribe(self) -> Reader:
+    def subscribe(self, after: int | None = None) -> Reader:
         return self.channel.subscribe()
 
     def unsubscribe(self, reader: Reader) -> None:

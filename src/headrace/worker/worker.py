@@ -1,6 +1,7 @@
 """The run worker of a process: capacity, the runs it has, and their orderly end."""
 
 import asyncio
+from collections.abc import Sequence
 from functools import partial
 from uuid import UUID
 
@@ -9,9 +10,8 @@ import structlog
 from headrace.errors import AtCapacity, Draining, Unavailable
 from headrace.events.channel import Channel
 from headrace.lifecycle import Tasks
-from headrace.runs.dispatcher import RunRequest
+from headrace.runs.dispatcher import CancelAction, Cancellation, RunRequest, StartedRun
 from headrace.runs.queue import Queue
-from headrace.runs.transitions import StartedRun
 from headrace.settings import WorkerSettings
 from headrace.worker.execution import Execution, Stop
 from headrace.worker.executor import Executor
@@ -67,6 +67,14 @@ class Worker:
         finally:
             self._starting -= 1
         return self._begin(request, process_id, started)
+
+    async def cancel(
+        self, tenant: str, run_ids: Sequence[UUID], action: CancelAction, reason: str
+    ) -> list[Cancellation]:
+        raise NotImplementedError
+
+    def wake(self) -> None:
+        """Nothing is claimed yet."""
 
     def refuse_new(self) -> None:
         """From now on no run is started here."""

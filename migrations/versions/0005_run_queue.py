@@ -1,0 +1,77 @@
+"""The run queue: what is ready to be claimed, cancel requests, stored events, idempotency keys.
+
+Nothing here changes what the release before does: its runs start and end as ever. The index is made
+outside of a transaction, so that everything before it may be there already.
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+from headrace.db.ddl import create_index_concurrently
+
+revision = "0005"
+down_revision = "0004"
+
+
+def upgrade() -> None:
+    op.execute("""
+        ALTER TABLE threads
+        ADD COLUMN IF NOT EXISTS ready_at timestamptz,
+        ADD COLUMN IF NOT EXISTS ready_run_id uuid,
+        ADD COLUMN IF NOT EXISTS ready_graph_id text""")
+    op.execute("""
+        ALTER TABLE runs
+        ADD COLUMN IF NOT EXISTS cancel_action text,
+        ADD COLUMN IF NOT EXISTS watched_until timestamptz""")
+    # Rows are read for it at the end, when nobody waits for this.
+    op.execute("""
+        ALTER TABLE runs DROP CONSTRAINT IF EXISTS runs_cancel_action_check,
+        ADD CONSTRAINT runs_cancel_action_check
+        CHECK (cancel_action IN ('interrupt', 'rollback')) NOT VALID""")
+    op.execute("""
+        COMMENT ON COLUMN runs.cancel_action
+        IS 'what its owner, or whoever takes it next, is asked to do with it'""")
+    op.execute("""
+        COMMENT ON COLUMN runs.watched_until
+        IS 'until then a process that does not execute it wants its events stored'""")
+    op.create_table(
+        "run_events",
+        sa.Column("run_id", sa.Uuid(), nullable=False),
+        sa.Column("event_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("attempt", sa.Integer(), nullable=False),
+        sa.Column("event", sa.Text(), nullable=False),
+        sa.Column("data", sa.LargeBinary(), nullable=False, comment="JSON text"),
+        sa.Column(
+            "created_at",
+            sa.DateTime(timezone=True),
+            server_default=sa.text("now()"),
+            nullable=False,
+        ),
+        sa.PrimaryKeyConstraint("run_id", "event_id", name=op.f("run_events_pkey")),
+        if_not_exists=True,
+    )
+    op.create_table(
+        "idempotency_keys",
+        sa.Column("tenant", sa.Text(), nullable=False),
+        sa.Column("route", sa.Text(), nullable=False),
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column("body_sha256", sa.LargeBinary(), nullable=False),
+        sa.Column("run_id", sa.Uuid(), nullable=True),
+        sa.Column("thread_id", sa.Text(), nullable=True),
+        sa.Column(
+            "created_at",
+            sa.DateTime(timezone=True),
+            server_default=sa.text("now()"),
+            nullable=False,
+        ),
+        sa.PrimaryKeyConstraint("tenant", "route", "key", name=op.f("idempotency_keys_pkey")),
+        if_not_exists=True,
+    )
+    op.create_index(
+        "idempotency_keys_created_at_idx", "idempotency_keys", ["created_at"], if_not_exists=True
+    )
+    create_index_concurrently(
+        "threads_ready_at_idx", "ON threads (ready_at) WHERE ready_at IS NOT NULL"
+    )
+    with op.get_context().autocommit_block():
+        op.execute("ALTER TABLE runs VALIDATE CONSTRAINT runs_cancel_action_check")
