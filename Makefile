@@ -6,12 +6,13 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 TESTS ?= tests
 PYTEST_ARGS ?=
+CHAOS_ARGS ?=
 LOAD := .tools/load
 LOAD_URL ?= http://127.0.0.1:8123
 IMAGE_BASE := .tools/python-stand-in.tar
 
 .DEFAULT_GOAL := help
-.PHONY: help run check lint types imports test test-together test-alone test-deploy test-images test-cold load bench format lock docs manifests ci-tools clean python
+.PHONY: help run check lint types imports test test-together test-alone test-deploy test-images test-cold chaos chaos-short load bench format lock docs manifests ci-tools clean python
 
 ##@ Use
 
@@ -52,6 +53,12 @@ test-images: $(VENV)/dev.stamp  ## Build the images and run them: as root, with 
 
 test-cold: $(VENV)/dev.stamp  ## A fresh clone and the wheel, installed anew from the registries
 	TEST_COLD=1 $(BIN)/python -m pytest -s tests/acceptance/test_make_run.py tests/acceptance/test_wheel.py
+
+chaos: $(VENV)/dev.stamp  ## Faults at random under load, and a checker; CHAOS_ARGS="--seconds 300 --seed 7" (docs/chaos.md)
+	@$(BIN)/python -m tests.chaos $(CHAOS_ARGS)
+
+chaos-short: $(VENV)/dev.stamp  ## A minute of it, with the proofs that the checker can fail; part of test
+	$(BIN)/python -m pytest -s $(PYTEST_ARGS) tests/chaos
 
 # The settings go through the environment, where `make load LOAD_USERS=50` puts them.
 load: $(LOAD)/load.stamp  ## Load LOAD_URL with LOAD_PROFILE=chat, LOAD_USERS, LOAD_SECONDS (loadtests/README.md)

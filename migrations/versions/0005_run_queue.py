@@ -23,7 +23,7 @@ def upgrade() -> None:
         ALTER TABLE runs
         ADD COLUMN IF NOT EXISTS cancel_action text,
         ADD COLUMN IF NOT EXISTS watched_until timestamptz""")
-    # All rows satisfy it, the column is new; they need not be read for that.
+    # Rows are read for it at the end, when nobody waits for this.
     op.execute("""
         ALTER TABLE runs DROP CONSTRAINT IF EXISTS runs_cancel_action_check,
         ADD CONSTRAINT runs_cancel_action_check
@@ -73,3 +73,5 @@ def upgrade() -> None:
     create_index_concurrently(
         "threads_ready_at_idx", "ON threads (ready_at) WHERE ready_at IS NOT NULL"
     )
+    with op.get_context().autocommit_block():
+        op.execute("ALTER TABLE runs VALIDATE CONSTRAINT runs_cancel_action_check")

@@ -103,6 +103,14 @@ class ServerSettings(_Group):
     process_timeout_seconds: int = Field(
         90, ge=5, description="gunicorn kills a process whose event loop is silent this long."
     )
+    stall_log_seconds: float = Field(
+        2.0, gt=0, description="An event loop silent this long has its blocking frame logged."
+    )
+    api: bool = Field(
+        True,
+        description="Whether the API is served; `headrace worker` turns it off and keeps health"
+        " and metrics.",
+    )
     forwarded_allow_ips: str = Field(
         "127.0.0.1", description="Proxies whose X-Forwarded-* headers are believed."
     )
@@ -120,6 +128,11 @@ class ServerSettings(_Group):
 class WorkerSettings(_Group):
     """Runs and the lease of the process that executes them."""
 
+    enabled: bool = Field(
+        True,
+        description="Whether runs are executed here; `headrace serve --no-worker` turns it off,"
+        " and leaves them to others.",
+    )
     max_concurrent_runs: int = Field(
         200, ge=1, description="Runs one process executes at once; more get 503."
     )
@@ -310,6 +323,15 @@ class Settings(BaseSettings):
             )
         if keys and self.auth == "none":
             raise ValueError("auth is none, but there are api_keys; unset one of them")
+        return self
+
+    @model_validator(mode="after")
+    def _at_least_one_role(self) -> Self:
+        if not (self.worker.enabled or self.server.api):
+            raise ValueError(
+                "worker.enabled and server.api are both off, which leaves nothing to do;"
+                " unset one of them"
+            )
         return self
 
     @model_validator(mode="after")

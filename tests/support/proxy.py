@@ -43,6 +43,7 @@ class _Link:
         self.from_client, self.to_client = client
         self.from_server, self.to_server = server
         self.losing_answer: AtCommit | None = None
+        self.silent = False
 
     def cut(self) -> None:
         for writer in (self.to_client, self.to_server):
@@ -59,6 +60,8 @@ class Proxy:
         self._at_commit: list[AtCommit] = []
         self._flows = asyncio.Event()
         self._flows.set()
+        #: How long each piece of data is kept, either way.
+        self.delay_seconds = 0.0
         self._server: asyncio.Server | None = None
         self.url = ""
 
@@ -101,6 +104,15 @@ class Proxy:
         """Pass on what was kept, and what comes."""
         self._flows.set()
 
+    def half_open(self) -> None:
+        """Lose what comes on the present connections from now on; neither end is told."""
+        for link in self._links:
+            link.silent = True
+
+    def retarget(self, url: str) -> None:
+        """Serve new connections from another server; those there are stay where they are."""
+        self._given = conninfo_to_dict(url)
+
     def cut(self) -> None:
         """End all connections; new ones are served."""
         for link in list(self._links):
@@ -132,10 +144,18 @@ class Proxy:
             return await asyncio.open_unix_connection(Path(host, f".s.PGSQL.{port}"))
         return await asyncio.open_connection(host, int(str(port)))
 
+    async def _pass(self) -> None:
+        """Return when the way is free."""
+        if self.delay_seconds:
+            await asyncio.sleep(self.delay_seconds)
+        await self._flows.wait()
+
     async def _to_server(self, link: _Link) -> None:
         try:
             while data := await link.from_client.read(1 << 20):
-                await self._flows.wait()
+                await self._pass()
+                if link.silent:
+                    continue
                 found = data.find(_COMMIT)
                 if found >= 0 and self._at_commit:
                     await self._meet(link, data, found - _BEFORE_COMMIT, self._at_commit.pop(0))
@@ -164,7 +184,9 @@ class Proxy:
     async def _to_client(self, link: _Link) -> None:
         try:
             while data := await link.from_server.read(1 << 20):
-                await self._flows.wait()
+                await self._pass()
+                if link.silent:
+                    continue
                 if link.losing_answer is not None:
                     if _COMMIT in data:
                         link.losing_answer.reached.set()

@@ -12,6 +12,7 @@ from headrace.cli.dockerfile import dockerfile
 from headrace.cli.init import init
 from headrace.cli.serve import serve
 from headrace.cli.settings_table import settings
+from headrace.cli.worker import worker
 from headrace.errors import StartupRefusal
 
 app = typer.Typer(
@@ -22,6 +23,7 @@ app = typer.Typer(
 )
 app.command()(dev)
 app.command()(serve)
+app.command()(worker)
 app.command()(dockerfile)
 app.command()(init)
 app.command()(settings)

@@ -30,15 +30,35 @@ App = Annotated[
 ]
 
 
+NoWorker = Annotated[
+    bool,
+    typer.Option(
+        "--no-worker",
+        help="Serve the API only; `headrace worker` elsewhere executes the runs.",
+    ),
+]
+
+
 def serve(
     host: Host = None,
     port: Port = None,
     processes: Processes = None,
     config: Config = None,
     app: App = None,
+    no_worker: NoWorker = False,
 ) -> None:
     """Serve the graphs of langgraph.json from the database of DATABASE_URL."""
+    if no_worker:
+        set_environment({"HEADRACE_WORKER__ENABLED": "false"})
     settings = settings_with(host=host, port=port, processes=processes, config=config)
+    become_server(settings, app=app)
+
+
+def become_server(settings: Settings, *, app: str | None = None) -> None:
+    """Refuse what can be refused at once; then this process is gunicorn.
+
+    :raises StartupRefusal: with what to change.
+    """
     warn_about_unknown_variables()
     refuse_open_door(settings)
     refuse_taken_address(settings)
@@ -57,7 +77,12 @@ def warn_about_unknown_variables() -> None:
 
 
 def refuse_open_door(settings: Settings) -> None:
-    """:raises StartupRefusal: HR205 when strangers could reach it and nobody is asked for a key."""
+    """A worker has no door: health and metrics ask nobody for a key.
+
+    :raises StartupRefusal: HR205 when strangers could reach it and nobody is asked for a key.
+    """
+    if not settings.server.api:
+        return
     if settings.accepted_api_keys or settings.auth == "none" or _is_loopback(settings.host):
         return
     raise StartupRefusal(

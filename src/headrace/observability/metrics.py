@@ -127,6 +127,11 @@ class Metrics:
         self._notices = counter(
             "headrace_notices_total", "Notices between processes, by direction.", ("direction",)
         )
+        self._loop_stalls = counter(
+            "headrace_loop_stalls_total",
+            "Times something blocked the event loop for longer than the watchdog bears.",
+            (),
+        )
         self._faults = counter(
             "headrace_background_faults_total",
             "Background tasks that failed or ended before they were asked to.",
@@ -183,6 +188,9 @@ class Metrics:
     def count_notice(self, direction: str) -> None:
         """``sent`` or ``received``."""
         self._notices.labels(direction).inc()
+
+    def count_loop_stall(self) -> None:
+        self._loop_stalls.inc()
 
     def record_fault(self, task: str, error: BaseException | None = None) -> None:
         """Count and log a background fault. Fits ``Tasks(on_fault=...)``."""

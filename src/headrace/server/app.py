@@ -29,7 +29,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     """The app that ``headrace serve`` runs; opens nothing before its lifespan."""
     chosen = settings or Settings()
     configure_logging(chosen.observability)
-    closed = bool(chosen.accepted_api_keys)
+    # A worker's health says nothing that a description or a key is needed for.
+    closed = bool(chosen.accepted_api_keys) or not chosen.server.api
     app = FastAPI(
         title="headrace",
         version=version("headrace"),
@@ -37,8 +38,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=lifespan(settings=chosen),
         openapi_url=None if closed else "/openapi.json",
     )
-    app.include_router(build_router())
-    if closed:
+    app.include_router(build_router() if chosen.server.api else health.router)
+    if closed and chosen.server.api:
         app.include_router(meta.schema_router)
     app.add_middleware(Middleware)
     add_error_handlers(app)

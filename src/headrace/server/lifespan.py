@@ -44,6 +44,7 @@ from headrace.runs.service import RunService
 from headrace.runs.watcher import Watcher
 from headrace.server.drain import Drain
 from headrace.server.state import State
+from headrace.server.watchdog import Watchdog
 from headrace.settings import DatabaseSettings, Settings, multiprocess_dir
 from headrace.threads.repository import ThreadRepository
 from headrace.threads.service import ThreadService
@@ -103,6 +104,9 @@ async def serving(settings: Settings, sources: list[GraphSource]) -> AsyncIterat
         tasks = Tasks(metrics.record_fault)
         stack.push_async_callback(tasks.stop)
 
+        watchdog = Watchdog(metrics, stall_seconds=settings.server.stall_log_seconds)
+        await watchdog.start()
+        stack.push_async_callback(watchdog.stop)
         pool, schema = await _open_pool(settings, metrics, stack)
         engine = build_engine(pool)
         stack.push_async_callback(engine.dispose)

@@ -1,0 +1,156 @@
+"""The watchdog of an event loop: names what blocks it, while it does, from a thread of its own.
+
+A graph that calls synchronous code holds up every other run and request of its process. The lease
+is renewed meanwhile (``worker.heartbeat``), and gunicorn ends the process much later; this says in
+time where to look. What holds the interpreter's lock too, C code for one, holds up this thread as
+well: then the frames come from ``server.process``, whose alarm needs no lock.
+"""
+
+import asyncio
+import os
+import sys
+import sysconfig
+import threading
+import time
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+import structlog
+
+from headrace.lifecycle import Tasks
+from headrace.observability.metrics import Metrics
+
+_log = structlog.stdlib.get_logger("headrace.watchdog")
+
+#: Installed code: where a call waits, but not who should not have made it.
+_INSTALLED = tuple(
+    {f"{sysconfig.get_path(name)}{os.sep}" for name in ("stdlib", "platstdlib", "purelib")}
+    | {f"{os.sep}site-packages{os.sep}"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Blocked:
+    """Where an event loop stands."""
+
+    file: str
+    line: int
+    function: str
+    #: The innermost frame, which may be a library's.
+    innermost: str
+    node: str | None = None
+    run_id: str | None = None
+    thread_id: str | None = None
+
+
+class Watchdog:
+    """Logs each stall of the loop it was started on once, and once more when it is over."""
+
+    def __init__(self, metrics: Metrics, *, stall_seconds: float) -> None:
+        self._metrics = metrics
+        self._stall_seconds = stall_seconds
+        self._tick_seconds = min(0.25, stall_seconds / 4)
+        self._seen = 0.0
+        self._loop_thread = 0
+        self._tasks = Tasks(metrics.record_fault)
+        self._stopped = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    async def start(self) -> None:
+        self._seen = time.monotonic()
+        self._loop_thread = threading.get_ident()
+        self._tasks.start(self._tick(), name="watchdog-tick", supervised=True)
+        self._thread = threading.Thread(target=self._watch, name="headrace-watchdog", daemon=True)
+        self._thread.start()
+
+    async def stop(self) -> None:
+        await self._tasks.stop()
+        self._stopped.set()
+        if self._thread is not None:
+            await asyncio.to_thread(self._thread.join)
+            self._thread = None
+
+    async def _tick(self) -> None:
+        while True:
+            self._seen = time.monotonic()
+            await asyncio.sleep(self._tick_seconds)
+
+    def _watch(self) -> None:
+        looked = time.monotonic()
+        while not self._stopped.wait(self._tick_seconds):
+            before, looked = looked, time.monotonic()
+            seen = self._seen
+            if looked - before > self._stall_seconds:
+                # Nobody ran, not this thread either: no frame of now is to blame.
+                _log.warning("process_paused", seconds=round(looked - before, 1))
+            elif looked - seen > self._stall_seconds:
+                self._report(seen)
+                while self._seen == seen and not self._stopped.wait(self._tick_seconds):
+                    pass
+                looked = time.monotonic()
+                _log.warning("event_loop_unblocked", seconds=round(looked - seen, 1))
+
+    def _report(self, seen: float) -> None:
+        self._metrics.count_loop_stall()
+        frame = sys._current_frames().get(self._loop_thread)
+        if frame is None:
+            return
+        found = blocked_at(frame)
+        _log.error(
+            "event_loop_blocked",
+            seconds=round(time.monotonic() - seen, 1),
+            file=found.file,
+            line=found.line,
+            function=found.function,
+            innermost=found.innermost,
+            node=found.node,
+            blocked_run_id=found.run_id,
+            blocked_thread_id=found.thread_id,
+        )
+
+
+def blocked_at(frame: FrameType) -> Blocked:
+    """Who blocks: the innermost frame of code that is not installed, else the innermost of all."""
+    frames = _stack(frame)
+    own = next((one for one in frames if not _is_installed(one)), frame)
+    known = next((found for one in frames if (found := _metadata(one))), {})
+    return Blocked(
+        file=own.f_code.co_filename,
+        line=own.f_lineno,
+        function=own.f_code.co_qualname,
+        innermost=f"{frame.f_code.co_filename}:{frame.f_lineno} {frame.f_code.co_qualname}",
+        node=_text(known.get("langgraph_node")),
+        run_id=_text(known.get("run_id")),
+        thread_id=_text(known.get("thread_id")),
+    )
+
+
+def _stack(frame: FrameType | None) -> list[FrameType]:
+    frames = []
+    while frame is not None:
+        frames.append(frame)
+        frame = frame.f_back
+    return frames
+
+
+def _is_installed(frame: FrameType) -> bool:
+    path = frame.f_code.co_filename
+    return path.startswith("<") or any(part in path for part in _INSTALLED)
+
+
+def _metadata(frame: FrameType) -> dict[str, Any]:
+    """What LangGraph knows of the node: each of its own frames on the way has a ``config``."""
+    if not str(frame.f_globals.get("__name__", "")).startswith(("langgraph.", "langchain_core.")):
+        return {}
+    config = frame.f_locals.get("config")
+    if not isinstance(config, dict):
+        return {}
+    metadata = config.get("metadata") or {}
+    if "langgraph_node" not in metadata:
+        return {}
+    return {**config.get("configurable", {}), **metadata}
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)

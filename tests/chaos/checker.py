@@ -1,0 +1,218 @@
+"""The model: what must be true of every history, whatever went wrong meanwhile. Pure.
+
+Each rule is a function from a history to sentences, one for each violation; ``RULES`` names them as
+the table does.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+from tests.chaos.history import TERMINAL, Entry, Event, History, Run, by_thread
+from tests.chaos.streams import gaps_and_duplicates
+
+Rule = Callable[[History], Iterator[str]]
+
+#: What a process may grow under a steady load: its caches fill, its allocator keeps some.
+_GROWTH_FACTOR = 1.15
+_GROWTH_BYTES = 24 * 1024 * 1024
+
+
+def one_terminal_status(history: History) -> Iterator[str]:
+    """Every accepted run has one, the row says it, and nobody was told another."""
+    rows = {run.run_id: run for run in history.final.runs}
+    for run in history.final.runs:
+        if run.status not in TERMINAL:
+            yield f"run {run.run_id} is {run.status} for good"
+    for asked in history.asked:
+        for run_id in asked.run_ids - rows.keys():
+            yield f"accepted run {run_id} ({asked.kind}) has no row"
+        for status in set(asked.told):
+            own = [rows[run_id].status for run_id in asked.run_ids & rows.keys()]
+            if own and status not in own:
+                yield f"{asked.kind} {sorted(asked.run_ids)} was told {status}, the row says {own}"
+
+
+def runs_go_on(history: History) -> Iterator[str]:
+    """The graph never fails: a run that ends otherwise than well was given up."""
+    for run in history.final.runs:
+        if history.runs_go_on and run.status in TERMINAL - {"success"}:
+            yield f"run {run.run_id} ended as {run.status} after {run.failures} failures"
+
+
+def no_thread_busy_without_a_run(history: History) -> Iterator[str]:
+    active = {run.thread_id for run in history.final.runs if run.status in ("pending", "running")}
+    running = {run.run_id for run in history.final.runs if run.status == "running"}
+    for thread in history.final.threads:
+        if thread.running_run_id is not None and thread.running_run_id not in running:
+            yield f"thread {thread.thread_id} belongs to {thread.running_run_id}, which is over"
+        if (thread.status == "busy") != (thread.thread_id in active):
+            yield (
+                f"thread {thread.thread_id} is {thread.status} and has"
+                f" {'an' if thread.thread_id in active else 'no'} active run"
+            )
+
+
+def acknowledged_turns(history: History) -> Iterator[str]:
+    """What a client was shown is the beginning of what there is; no step is lost, none there twice.
+
+    A turn that nobody was told about may be there or not, but not twice.
+    """
+    for thread_id, log in history.final.logs.items():
+        steps = Counter((entry.turn, entry.step) for entry in log)
+        for (turn, step), times in steps.items():
+            if times > 1:
+                yield f"thread {thread_id}: step {step} of turn {turn} is there {times} times"
+    for asked in history.asked:
+        if asked.kind == "undisturbed":
+            continue  # its stream is judged, and its state was not read
+        log = history.final.logs.get(asked.thread_id, [])
+        for shown in asked.shown:
+            if log[: len(shown)] != shown:
+                yield f"thread {asked.thread_id} is not what {asked.kind} {asked.turn} was shown"
+        if "success" in asked.told:
+            there = {entry.step for entry in log if entry.turn == asked.turn}
+            if missing := set(asked.steps) - there:
+                yield f"{asked.kind} {asked.turn} was told success, but lacks steps {missing}"
+
+
+def histories_are_chains(history: History) -> Iterator[str]:
+    """One chain per thread; runs on it do not overlap, nor do attempts of a run."""
+    for thread_id, chain in by_thread(history.final.checkpoints).items():
+        children = Counter(one.parent_id for one in chain)
+        for parent, count in children.items():
+            if count > 1:
+                yield f"thread {thread_id}: {count} checkpoints follow {parent}"
+        known = {one.id for one in chain}
+        for one in chain:
+            if one.parent_id is not None and one.parent_id not in known:
+                yield f"thread {thread_id}: {one.id} follows {one.parent_id}, which is not there"
+        yield from _overlaps(thread_id, [(one.run_id, one.attempt) for one in chain])
+    for thread_id, log in history.final.logs.items():
+        yield from _overlaps(thread_id, [(entry.run_id, entry.attempt) for entry in log])
+        yield from _steps_out_of_order(thread_id, log)
+
+
+def no_write_after_the_lease(history: History) -> Iterator[str]:
+    """Nothing is committed for a run that is over, nor for an attempt once a later one has written.
+
+    By the time of the commits, so that also a write that is well in its place is found.
+    """
+    over = {
+        run.run_id: run.written_at
+        for run in history.final.runs
+        if run.status in TERMINAL and run.written_at is not None
+    }
+    first: dict[tuple[str, int], float] = {}
+    for one in history.final.checkpoints:
+        if one.written_at is not None:
+            key = (one.run_id, one.attempt)
+            first[key] = min(one.written_at, first.get(key, one.written_at))
+    for one in history.final.checkpoints:
+        if one.written_at is None:
+            continue
+        if one.written_at > over.get(one.run_id, one.written_at):
+            yield f"run {one.run_id} was over when attempt {one.attempt} wrote {one.id}"
+        if one.written_at > first.get((one.run_id, one.attempt + 1), one.written_at):
+            yield f"attempt {one.attempt} of {one.run_id} wrote {one.id} after the next one had"
+
+
+def _overlaps(thread_id: str, writers: Sequence[tuple[str, int]]) -> Iterator[str]:
+    seen: dict[str, int] = {}
+    previous = ""
+    for run_id, attempt in writers:
+        if run_id != previous and run_id in seen:
+            yield f"thread {thread_id}: run {run_id} wrote after another one had begun"
+        if attempt < seen.get(run_id, 0):
+            yield f"thread {thread_id}: attempt {attempt} of {run_id} wrote after a later one"
+        seen[run_id] = max(attempt, seen.get(run_id, 0))
+        previous = run_id
+
+
+def _steps_out_of_order(thread_id: str, log: Sequence[Entry]) -> Iterator[str]:
+    expected: dict[str, int] = defaultdict(int)
+    for entry in log:
+        if entry.step != expected[entry.turn]:
+            yield (
+                f"thread {thread_id}: step {entry.step} of turn {entry.turn}"
+                f" where {expected[entry.turn]} is due"
+            )
+        expected[entry.turn] = entry.step + 1
+
+
+def resumable_streams(history: History) -> Iterator[str]:
+    """No gap and no duplicate, over all connections; what is read again is what was read."""
+    for asked in history.asked:
+        if asked.kind != "resumable" or not asked.accepted:
+            continue
+        for found in gaps_and_duplicates(asked):
+            yield f"run {sorted(asked.run_ids)}: {found}"
+
+
+def plain_streams(history: History) -> Iterator[str]:
+    """Of streams that nothing disturbed: complete, in order."""
+    for asked in history.asked:
+        if asked.kind == "undisturbed":
+            wanted = [{"step": step, "token": token} for step in asked.steps for token in (0, 1)]
+            got = [tokens(event) for event in asked.events if event.name == "custom"]
+            if got != wanted or not asked.stream_ended:
+                yield f"stream of {asked.turn}: {len(got)} of {len(wanted)}; {asked.errors}"
+
+
+def tokens(event: Event) -> dict[str, int]:
+    return {key: event.data[key] for key in ("step", "token")}
+
+
+def idempotency(history: History) -> Iterator[str]:
+    """However often it was asked for, and of whom: one run."""
+    rows: Mapping[str, list[Run]] = _grouped(history.final.runs)
+    for asked in history.asked:
+        runs = rows.get(asked.name, [])
+        if len(runs) > 1:
+            yield f"{asked.kind} {asked.name} made {len(runs)} runs"
+        if len(asked.run_ids) > 1:
+            yield f"{asked.kind} {asked.name} was told of {len(asked.run_ids)} runs"
+
+
+def _grouped(runs: Iterable[Run]) -> dict[str, list[Run]]:
+    found: dict[str, list[Run]] = defaultdict(list)
+    for run in runs:
+        found[run.name].append(run)
+    return found
+
+
+def pool_connections(history: History) -> Iterator[str]:
+    for process, leaked in history.final.leaked.items():
+        if leaked:
+            yield f"process {process} has lost {leaked} connections"
+
+
+def memory(history: History) -> Iterator[str]:
+    """Flat: the last quarter against the second one, the first being warm-up."""
+    for process, sizes in history.final.memory.items():
+        quarter = len(sizes) // 4
+        if quarter < 1:
+            continue
+        before = sorted(sizes[quarter : 2 * quarter])[quarter // 2]
+        after = sorted(sizes[-quarter:])[quarter // 2]
+        if after > before * _GROWTH_FACTOR and after - before > _GROWTH_BYTES:
+            yield f"process {process} grew from {before >> 20} to {after >> 20} MiB"
+
+
+RULES: dict[str, Rule] = {
+    "one terminal status": one_terminal_status,
+    "runs go on": runs_go_on,
+    "no thread busy without a run": no_thread_busy_without_a_run,
+    "no acknowledged turn missing or twice": acknowledged_turns,
+    "one chain, attempts do not overlap": histories_are_chains,
+    "no write after the lease is lost": no_write_after_the_lease,
+    "resumable streams: no gap, no duplicate": resumable_streams,
+    "undisturbed streams complete": plain_streams,
+    "idempotent retries: one run": idempotency,
+    "pool connections leaked": pool_connections,
+    "memory flat": memory,
+}
+
+
+def violations(history: History) -> dict[str, list[str]]:
+    """By rule, in the order of the table."""
+    return {name: list(rule(history)) for name, rule in RULES.items()}

@@ -1,0 +1,137 @@
+"""What is judged: what the clients were told, and what the database holds when all is quiet."""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+TERMINAL = frozenset({"success", "error", "timeout", "interrupted"})
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What one node execution of the chaos graph wrote into its thread's state."""
+
+    turn: str
+    run_id: str
+    attempt: int
+    process: str
+    step: int
+    at: float = 0.0
+
+    @classmethod
+    def read(cls, values: Any) -> "list[Entry] | None":
+        """The log in a state; None when the values are no state of the graph."""
+        if not isinstance(values, dict) or "__error__" in values:
+            return None
+        return [cls(**one) for one in values.get("log", [])]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event of a stream as a client got it."""
+
+    id: int | None
+    name: str
+    data: Any
+
+    @property
+    def said(self) -> tuple[str, str]:
+        return self.name, json.dumps(self.data, sort_keys=True)
+
+
+@dataclass(slots=True)
+class Asked:
+    """One thing that a client wanted, and everything it was told about it."""
+
+    #: In the run's metadata, so that its runs are found whatever the client was told.
+    name: str
+    kind: str
+    thread_id: str
+    turn: str
+    #: Steps of the turn that a run which ends well has made.
+    steps: list[int]
+    #: All run ids it was given: one, whatever it repeated.
+    run_ids: set[str] = field(default_factory=set)
+    #: Terminal statuses in the order in which it heard of them.
+    told: list[str] = field(default_factory=list)
+    #: The logs of the states it was shown as results.
+    shown: list[list[Entry]] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    #: Of a resumable run: what came over all connections in order, and over a plain one.
+    events: list[Event] = field(default_factory=list)
+    #: The stream said that it is over.
+    stream_ended: bool = False
+    #: The same run read again when it was over, by the id after which: -1 is all of it.
+    replays: dict[int, list[Event]] = field(default_factory=dict)
+
+    @property
+    def accepted(self) -> bool:
+        return bool(self.run_ids)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    run_id: str
+    thread_id: str
+    name: str
+    status: str
+    attempt: int
+    failures: int
+    #: When its row was last written, by the commit; None when the server does not know.
+    written_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Thread:
+    thread_id: str
+    status: str
+    running_run_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A checkpoint of a thread's top graph; its id rises with the time it was made."""
+
+    thread_id: str
+    id: str
+    parent_id: str | None
+    run_id: str
+    attempt: int
+    written_at: float | None = None
+
+
+@dataclass(slots=True)
+class Final:
+    """The database, and the servers, after the load has ended and everything had time to settle."""
+
+    runs: list[Run] = field(default_factory=list)
+    threads: list[Thread] = field(default_factory=list)
+    checkpoints: list[Checkpoint] = field(default_factory=list)
+    #: By thread: the log of its state.
+    logs: dict[str, list[Entry]] = field(default_factory=dict)
+    #: By server process: connections of its pool that nobody will give back.
+    leaked: dict[str, int] = field(default_factory=dict)
+    #: By server process that lived throughout a steady load: its memory at even intervals.
+    memory: dict[str, list[int]] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class History:
+    asked: list[Asked] = field(default_factory=list)
+    final: Final = field(default_factory=Final)
+    #: Whether the engine takes a lost run up again; one without a queue ends it as ``error``.
+    runs_go_on: bool = True
+
+    def save(self, path: Path) -> None:
+        """For whoever looks into a violation."""
+        path.write_text(json.dumps(asdict(self), indent=1, default=sorted))
+
+
+def by_thread(checkpoints: Iterable[Checkpoint]) -> dict[str, list[Checkpoint]]:
+    found: dict[str, list[Checkpoint]] = defaultdict(list)
+    for checkpoint in sorted(checkpoints, key=lambda one: (one.thread_id, one.id)):
+        found[checkpoint.thread_id].append(checkpoint)
+    return found

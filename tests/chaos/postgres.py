@@ -1,0 +1,165 @@
+"""A durable primary and a streaming standby, which may crash, restart and take over."""
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import psycopg
+
+from headrace.db.migrate import upgrade
+from headrace.embedded.account import Account, reachable_binaries
+from headrace.embedded.binaries import find_binaries
+from headrace.embedded.launcher import EmbeddedPostgres
+from headrace.embedded.postmaster import read_postmaster
+from tests.support.database import database_settings
+from tests.support.processes import free_port, wait_until
+
+_STANDBY = "standby"
+
+
+class Server:
+    """One Postgres with a TCP address of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.url = f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
+        options = {
+            "listen_addresses": "127.0.0.1",
+            "port": str(self.port),
+            "max_connections": "200",
+            "wal_sender_timeout": "5s",
+            "track_commit_timestamp": "on",  # tells which of two writes came first
+        }
+        self.postgres = EmbeddedPostgres(folder / "pg", options=options)
+
+    def start(self) -> None:
+        self.postgres.start()
+
+    def crash(self) -> None:
+        """``pg_ctl stop -m immediate``: nobody is waited for, and the next start recovers."""
+        left = read_postmaster(self.postgres.data_dir)
+        assert left is not None
+        os.kill(left.pid, signal.SIGQUIT)
+        self.postgres.stop()
+
+    def destroy(self) -> None:
+        self.postgres.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def execute(self, statement: str) -> None:
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute(statement)
+
+    def value(self, query: str) -> object:
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            row = connection.execute(query).fetchone()
+        return None if row is None else row[0]
+
+    def stand_alone(self) -> None:
+        """Forget the standby that the settings name, before the first write as a primary."""
+        settings = self.postgres.data_dir / "postgresql.auto.conf"
+        kept = [
+            line
+            for line in settings.read_text().splitlines()
+            if not line.startswith("synchronous_standby_names")
+        ]
+        settings.write_text("\n".join(kept) + "\n")
+        self.value("SELECT pg_reload_conf()")
+        wait_until(lambda: self.value("SHOW synchronous_standby_names") == "")
+
+
+class Pair:
+    """A primary and its standby; ``synchronous``: a commit is acknowledged when both have it."""
+
+    def __init__(self, folder: Path, *, synchronous: bool = True) -> None:
+        self._folder = folder
+        self._synchronous = synchronous
+        self._number = 0
+        self.primary = self._new()
+        self.standby: Server | None = None
+
+    @property
+    def url(self) -> str:
+        return self.primary.url
+
+    def start(self) -> None:
+        self.primary.start()
+        upgrade(database_settings(self.primary.url))
+        self.attach_standby()
+
+    def stop(self) -> None:
+        # The standby first: its primary would wait for it.
+        for server in (self.standby, self.primary):
+            if server is not None:
+                server.destroy()
+
+    def attach_standby(self) -> None:
+        """Make a standby from the primary; return when it streams and counts."""
+        standby = self._new()
+        _base_backup(self.primary, standby)
+        standby.start()
+        self.standby = standby
+        wait_until(lambda: self._streams("streaming"), seconds=30)
+        if self._synchronous:
+            self.primary.execute(f"ALTER SYSTEM SET synchronous_standby_names = '{_STANDBY}'")
+            self.primary.value("SELECT pg_reload_conf()")
+            wait_until(lambda: self._counts("sync"), seconds=30)
+
+    def restart(self, down_seconds: float) -> None:
+        """The primary crashes and comes back at the same address."""
+        self.primary.crash()
+        time.sleep(down_seconds)
+        self.primary.start()
+        # What it committed before the standby was back is not safe yet, whatever it says.
+        wait_until(lambda: self._streams("streaming"), seconds=30)
+
+    def fail_over(self) -> None:
+        """The primary dies for good; the standby takes over. ``url`` is another one then."""
+        assert self.standby is not None
+        lost, self.primary, self.standby = self.primary, self.standby, None
+        lost.crash()
+        lost.destroy()
+        if self._synchronous:
+            # It came along with the backup; nobody would confirm.
+            self.primary.stand_alone()
+        assert self.primary.value("SELECT pg_promote(true, 30)") is True
+
+    def _new(self) -> Server:
+        self._number += 1
+        folder = self._folder / str(self._number)
+        folder.mkdir()
+        folder.chmod(0o755)
+        return Server(folder)
+
+    def _streams(self, state: str) -> bool:
+        return bool(
+            self.primary.value(
+                "SELECT count(*) FROM pg_stat_replication"
+                f" WHERE application_name = '{_STANDBY}' AND state = '{state}'"
+                " AND replay_lsn IS NOT NULL"
+            )
+        )
+
+    def _counts(self, state: str) -> bool:
+        return bool(
+            self.primary.value(
+                f"SELECT count(*) FROM pg_stat_replication WHERE sync_state = '{state}'"
+            )
+        )
+
+
+def _base_backup(primary: Server, standby: Server) -> None:
+    account = Account.choose()
+    binaries, _ = reachable_binaries(account, find_binaries())
+    place = standby.folder / "pg"
+    account.give(standby.folder)
+    source = f"host=127.0.0.1 port={primary.port} user=postgres application_name={_STANDBY}"
+    command: list[str | Path] = [binaries.bindir / "pg_basebackup", "-D", place, "-d", source]
+    command += ["-R", "-X", "stream", "-c", "fast", "--no-sync"]
+    with account.popen(command, subprocess.PIPE) as process:
+        said, _ = process.communicate()
+    assert process.returncode == 0, said.decode()

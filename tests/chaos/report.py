@@ -1,0 +1,58 @@
+"""The table: what was done to the servers, what clients asked, and what the checker found."""
+
+from collections import Counter
+from itertools import pairwise
+
+from tests.chaos.history import Entry
+from tests.chaos.runner import Outcome
+
+_SHOWN = 5
+
+
+def table(outcome: Outcome) -> str:
+    plan, history = outcome.plan, outcome.history
+    lines = [
+        f"seed {plan.seed}, {plan.seconds:.0f} s of faults, {plan.pods} pods of"
+        f" {plan.processes} processes, standby"
+        f" {'synchronous' if plan.synchronous else 'asynchronous'}"
+        + (f", without {plan.without}" if plan.without else ""),
+        "",
+        f"{'faults injected':<42}{sum(outcome.injected.values()):>8}",
+    ]
+    lines += [f"  {kind:<40}{count:>8}" for kind, count in outcome.injected.items()]
+    lines += ["", f"{'clients':<18}{'asked':>8}{'accepted':>10}{'told':>8}{'cut':>8}"]
+    for kind in dict.fromkeys(asked.kind for asked in history.asked):
+        of_kind = [asked for asked in history.asked if asked.kind == kind]
+        accepted = sum(asked.accepted for asked in of_kind)
+        told = sum(bool(asked.told) for asked in of_kind)
+        cut = sum(bool(asked.errors) for asked in of_kind)
+        lines.append(f"  {kind:<16}{len(of_kind):>8}{accepted:>10}{told:>8}{cut:>8}")
+    if outcome.passed_over:
+        lines.append(f"  without a route, so not asked: {', '.join(outcome.passed_over)}")
+    if not history.runs_go_on:
+        lines.append("  without a queue, so lost runs may end as error")
+    statuses = Counter(run.status for run in history.final.runs)
+    moved = sum(run.attempt > 1 for run in history.final.runs)
+    lines += [
+        "",
+        f"runs {len(history.final.runs)}: {dict(statuses)}; {moved} went on in another attempt"
+        f" (longest pause {_longest_pause(history.final.logs):.1f} s);"
+        f" {sum(len(asked.replays) for asked in history.asked)} streams read again",
+        "",
+        f"{'violations':<42}{outcome.found:>8}",
+    ]
+    lines += [f"  {rule:<40}{len(found):>8}" for rule, found in outcome.violations.items()]
+    for rule, found in outcome.violations.items():
+        lines += [f"  ! {rule}: {sentence}" for sentence in found[:_SHOWN]]
+    lines += [f"  ? {sentence}" for sentence in outcome.unexpected]
+    return "\n".join(lines)
+
+
+def _longest_pause(logs: dict[str, list[Entry]]) -> float:
+    """Between the last step of an attempt and the first of the next one of the same run."""
+    longest = 0.0
+    for log in logs.values():
+        for before, after in pairwise(log):
+            if before.run_id == after.run_id and before.attempt != after.attempt:
+                longest = max(longest, after.at - before.at)
+    return longest

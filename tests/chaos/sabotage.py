@@ -1,0 +1,74 @@
+"""The server under chaos; and, for proofs that the checker can fail, with a part of it taken out.
+
+``CHAOS_WITHOUT`` names the part. The product has no such switch: this module patches the process
+that it is loaded in, before the application is made.
+"""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from fastapi import FastAPI
+
+from headrace.checkpoints import fence
+from headrace.events.channel import Channel
+from headrace.server.app import create_app as create_real_app
+from headrace.worker.rescuer import Rescuer
+
+
+def without_fence() -> None:
+    """Every token holds: a process that has lost its runs goes on writing for them."""
+    all_hold = (
+        b"SELECT set_config('headrace.live_tokens', coalesce(string_agg(number::text, ','), ''),"
+        b" true), set_config('headrace.ended_tokens', '', true)"
+        b" FROM unnest(%(run_ids)s::uuid[], %(attempts)s::int[], %(process_ids)s::uuid[],"
+        b" %(endings)s::text[]) WITH ORDINALITY AS token (run_id, attempt, process_id, ending,"
+        b" number)"
+    )
+    real = fence.Guard.__init__
+
+    def init(self: Any, **settings: Any) -> None:
+        real(self, **settings)
+        self._sql = {**self._sql, "live_tokens": all_hold}
+
+    fence.Guard.__init__ = init  # type: ignore[method-assign]
+
+
+def without_rescuer() -> None:
+    """Nobody looks after lost processes."""
+
+    async def sweep(self: Any) -> None:
+        return None
+
+    Rescuer.sweep = sweep  # type: ignore[method-assign]
+
+
+def without_store_before_send() -> None:
+    """Events of resumable runs go out at once, and are stored when that happens to be done."""
+    channel: Any = Channel
+    put = channel._put
+
+    def send_then_put(self: Any, event: Any) -> None:
+        if self.resumable:
+            self._stored_id = event.event_id
+            self._deliver(event)
+        put(self, event)
+
+    def note_stored(self: Any, batch: Any) -> None:
+        self._on_stored(len(batch))
+
+    channel._put = send_then_put
+    channel._note_stored = note_stored
+
+
+PARTS: dict[str, Callable[[], None]] = {
+    "fence": without_fence,
+    "rescuer": without_rescuer,
+    "store-before-send": without_store_before_send,
+}
+
+
+def create_app() -> FastAPI:
+    if part := os.environ.get("CHAOS_WITHOUT"):
+        PARTS[part]()
+    return create_real_app()

@@ -1,0 +1,222 @@
+"""The checker on histories made by hand: sound ones pass, and each way to be wrong is found."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from tests.chaos.checker import RULES, violations
+from tests.chaos.history import Asked, Checkpoint, Entry, Event, History, Run, Thread
+
+THREAD, RUN, OTHER = "thread", "run", "other"
+
+
+def entry(step: int, *, attempt: int = 1, run_id: str = RUN, turn: str = "turn") -> Entry:
+    return Entry(turn, run_id, attempt, "pod/1", step)
+
+
+def checkpoint(
+    number: int,
+    *,
+    attempt: int = 1,
+    run_id: str = RUN,
+    after: int | None = None,
+    at: float | None = None,
+):
+    parent = number - 1 if after is None else after
+    written_at = number if at is None else at
+    return Checkpoint(
+        THREAD, str(number), str(parent) if parent else None, run_id, attempt, written_at
+    )
+
+
+def token(number: int, step: int, token: int, *, attempt: int = 1) -> Event:
+    return Event(number, "custom", {"attempt": attempt, "step": step, "token": token})
+
+
+def begin(number: int, attempt: int) -> Event:
+    return Event(number, "metadata", {"run_id": RUN, "attempt": attempt})
+
+
+END = Event(None, "end", {"run_id": RUN, "status": "success"})
+
+
+def stored() -> list[Event]:
+    """An attempt that was cut in its second step, and the one that went on."""
+    return [
+        begin(1, 1),
+        token(2, 0, 0),
+        token(3, 0, 1),
+        token(4, 1, 0),
+        begin(5, 2),
+        token(6, 1, 0, attempt=2),
+        token(7, 1, 1, attempt=2),
+        END,
+    ]
+
+
+def sound() -> History:
+    """A run of two attempts that a client followed to its end and read again."""
+    history = History()
+    asked = Asked("name", "resumable", THREAD, "turn", [0, 1], {RUN}, ["success"])
+    asked.events, asked.stream_ended = stored(), True
+    asked.replays = {-1: stored(), 4: stored()[4:]}
+    asked.shown = [[entry(0), entry(1, attempt=2)]]
+    history.asked = [asked]
+    history.final.runs = [Run(RUN, THREAD, "name", "success", 2, 1, written_at=3)]
+    history.final.threads = [Thread(THREAD, "idle", None)]
+    history.final.checkpoints = [
+        checkpoint(1),
+        checkpoint(2),
+        checkpoint(3, attempt=2),
+        checkpoint(4, run_id=OTHER),
+    ]
+    history.final.logs = {
+        THREAD: [entry(0), entry(1, attempt=2), entry(0, run_id=OTHER, turn="next")]
+    }
+    history.final.leaked = {"pod/1": 0}
+    history.final.memory = {"pod/1": [50 << 20, 100 << 20, 101 << 20, 102 << 20]}
+    return history
+
+
+def broken_rules(history: History) -> list[str]:
+    return [rule for rule, found in violations(history).items() if found]
+
+
+def test_a_sound_history_breaks_no_rule():
+    assert violations(sound()) == {rule: [] for rule in RULES}
+
+
+def test_so_does_an_empty_one():
+    assert broken_rules(History()) == []
+
+
+Change = Callable[[History], object]
+
+
+def run_as(**changes: object) -> Change:
+    def change(history: History) -> None:
+        history.final.runs[0] = replace(history.final.runs[0], **changes)  # type: ignore[arg-type]
+
+    return change
+
+
+def thread_as(**changes: object) -> Change:
+    def change(history: History) -> None:
+        first = history.final.threads[0]
+        history.final.threads[0] = replace(first, **changes)  # type: ignore[arg-type]
+
+    return change
+
+
+def events_as(*events: Event) -> Change:
+    def change(history: History) -> None:
+        history.asked[0].events = list(events)
+
+    return change
+
+
+TERMINAL = "one terminal status"
+GO_ON = "runs go on"
+BUSY = "no thread busy without a run"
+TURNS = "no acknowledged turn missing or twice"
+CHAIN = "one chain, attempts do not overlap"
+LEASE = "no write after the lease is lost"
+STREAMS = "resumable streams: no gap, no duplicate"
+PLAIN = "undisturbed streams complete"
+ONCE = "idempotent retries: one run"
+
+
+@pytest.mark.parametrize(
+    ("rules", "change"),
+    [
+        ([TERMINAL, BUSY], run_as(status="running")),
+        ([TERMINAL, BUSY], run_as(status="pending")),
+        ([TERMINAL, GO_ON], run_as(status="error")),
+        ([TERMINAL], lambda history: history.final.runs.clear()),
+        ([TERMINAL], lambda history: history.asked[0].told.append("error")),
+        ([BUSY], thread_as(status="busy")),
+        ([BUSY], thread_as(status="busy", running_run_id=RUN)),
+        ([TURNS, CHAIN], lambda history: history.final.logs[THREAD].pop(0)),
+        ([TURNS], lambda history: history.final.logs[THREAD].__delitem__(slice(1, None))),
+        ([TURNS, CHAIN], lambda history: history.final.logs[THREAD].append(entry(0))),
+        ([TURNS], lambda history: history.asked[0].shown.append([entry(0), entry(1)])),
+        ([TURNS], lambda history: history.asked[0].steps.append(2)),
+        # A step that a process without its lease wrote beside its successor's.
+        (
+            [CHAIN, LEASE],
+            lambda history: history.final.checkpoints.append(checkpoint(5, after=2)),
+        ),
+        ([CHAIN, LEASE], lambda history: history.final.checkpoints.append(checkpoint(5))),
+        (
+            [CHAIN],
+            lambda history: history.final.checkpoints.append(checkpoint(5, attempt=1, at=2)),
+        ),
+        ([CHAIN], lambda history: history.final.checkpoints.pop(1)),
+        ([CHAIN], lambda history: history.final.logs[THREAD].append(entry(1, turn="next"))),
+        # In its place in the chain, but too late.
+        (
+            [LEASE],
+            lambda history: history.final.checkpoints.__setitem__(1, checkpoint(2, at=3.5)),
+        ),
+        ([LEASE], run_as(written_at=2.5)),
+        # Streams: a gap, a duplicate, an order, a seam without its mark, an unstored event.
+        ([STREAMS], events_as(*stored()[:2], *stored()[3:])),
+        ([STREAMS], events_as(*stored()[:3], *stored()[2:])),
+        ([STREAMS], events_as(stored()[1], stored()[0], *stored()[2:])),
+        ([STREAMS], events_as(*stored()[:4], *stored()[5:])),
+        ([STREAMS], events_as(*stored()[:4], token(5, 1, 1), *stored()[5:])),
+        ([STREAMS], events_as(*stored()[:6])),
+        ([STREAMS], events_as(*stored()[:4], token(5, 1, 1))),
+        ([STREAMS], lambda history: history.asked[0].replays[4].pop(1)),
+        ([STREAMS], lambda history: history.asked[0].replays[4].insert(0, token(4, 1, 0))),
+        ([ONCE], lambda history: history.final.runs.append(replace(history.final.runs[0]))),
+        ([TERMINAL, ONCE], lambda history: history.asked[0].run_ids.add(OTHER)),
+        (["pool connections leaked"], lambda history: history.final.leaked.update(other=1)),
+        (["memory flat"], lambda history: history.final.memory["pod/1"].append(150 << 20)),
+    ],
+)
+def test_every_way_to_be_wrong_is_found(rules, change):
+    history = sound()
+    change(history)
+    assert broken_rules(history) == rules
+
+
+def test_runs_may_be_given_up_by_an_engine_that_cannot_go_on_with_them():
+    history = sound()
+    run_as(status="error")(history)
+    history.asked[0].told = ["error"]
+    assert broken_rules(history) == [GO_ON]
+    history.runs_go_on = False
+    assert broken_rules(history) == []
+
+
+def test_a_turn_that_nobody_acknowledged_may_be_missing_but_not_there_twice():
+    history = sound()
+    history.asked.append(Asked("unheard", "wait", THREAD, "unheard", [0]))
+    assert broken_rules(history) == []
+    history.final.logs[THREAD] += [
+        entry(0, run_id="a", turn="unheard"),
+        entry(0, run_id="b", turn="unheard"),
+    ]
+    assert broken_rules(history) == [TURNS, CHAIN]
+
+
+def test_a_stream_that_was_given_up_may_lack_its_end():
+    history = sound()
+    history.asked[0].events = stored()[:5]
+    history.asked[0].stream_ended = False
+    assert broken_rules(history) == []
+
+
+def test_an_undisturbed_stream_is_complete():
+    history = sound()
+    asked = Asked("plain", "undisturbed", "another", "plain", [0], {RUN}, ["success"])
+    asked.events = [token(0, 0, 0), token(0, 0, 1), END]
+    asked.stream_ended = True
+    history.asked.append(asked)
+    assert broken_rules(history) == []
+    del asked.events[1]
+    assert broken_rules(history) == [PLAIN]
+    asked.stream_ended = False
+    assert broken_rules(history) == [PLAIN]
