@@ -25,7 +25,7 @@ def keyed() -> dict[str, str]:
 
 
 async def new_thread(http) -> str:
-    return (await http.post("/threads", json={})).json()["thread_id"]
+    return str((await http.post("/threads", json={})).json()["thread_id"])
 
 
 @pytest.mark.parametrize("route", ["runs", "runs/wait", "runs/stream"])

@@ -7,11 +7,12 @@ from uuid import uuid4
 import httpx
 import pytest
 from langgraph_sdk import get_client, get_sync_client
+from langgraph_sdk.client import SyncLangGraphClient
 from langgraph_sdk.errors import NotFoundError
 
 pytestmark = pytest.mark.acceptance
 
-HELLO = {"messages": [{"role": "user", "content": "hi"}]}
+HELLO: dict[str, Any] = {"messages": [{"role": "user", "content": "hi"}]}
 
 
 @pytest.fixture
@@ -27,10 +28,10 @@ async def http(module_server):
 
 
 async def new_thread(http) -> str:
-    return (await http.post("/threads", json={})).json()["thread_id"]
+    return str((await http.post("/threads", json={})).json()["thread_id"])
 
 
-async def ended(client, thread_id: str, run_id: str) -> dict[str, Any]:
+async def ended(client, thread_id: str, run_id: str) -> Any:
     async with asyncio.timeout(15):
         while (run := await client.runs.get(thread_id, run_id))["status"] in ("pending", "running"):
             await asyncio.sleep(0.05)
@@ -106,7 +107,7 @@ async def test_a_resumable_stream_is_read_on_from_each_id(client, http):
     seen = events(whole.text)
     assert [name for name, _ in seen[:3]] == ["metadata", "values", "custom"]
     stored = [one for one in seen if one[1] is not None]
-    for after in (-1, *(int(number) for _, number in stored)):
+    for after in (-1, *(int(number or 0) for _, number in stored)):
         wanted = [one for one in stored if int(one[1] or 0) > after]
         for how in (
             {"headers": {"Last-Event-ID": str(after)}},
@@ -328,7 +329,11 @@ async def test_a_resume_at_the_head_checkpoint_answers_the_interrupt(client, htt
 
 
 def test_the_sync_client_does_the_same(module_server):
-    client = get_sync_client(url=module_server.url)
+    with get_sync_client(url=module_server.url) as client:
+        _use(client)
+
+
+def _use(client: SyncLangGraphClient) -> None:
     thread_id = client.threads.create()["thread_id"]
     run = client.runs.create(thread_id, "agent", input=HELLO)
     assert client.runs.join(thread_id, run["run_id"])["messages"][-1]["content"] == "message 1"

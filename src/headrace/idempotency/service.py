@@ -6,7 +6,7 @@ under the same id: two of them cannot come to be, because that id is the primary
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
@@ -30,7 +30,10 @@ _SWEEP_BATCH = 1000
 
 
 class IdempotencyService:
-    def __init__(self, sessions: Sessions) -> None:
+    def __init__(
+        self, sessions: Sessions, *, count: Callable[[str], None] = lambda outcome: None
+    ) -> None:
+        self._count = count
         self._repository = IdempotencyRepository(sessions, kept=_KEPT, lease=_LEASE)
 
     async def reserve(self, principal: Principal, key: RequestKey) -> Reservation:
@@ -44,15 +47,19 @@ class IdempotencyService:
         while True:
             resource_id = uuid7()
             if await self._repository.take_if_absent(principal, key, resource_id):
+                self._count("made")
                 return Reservation(resource_id, made=False)
             row = await self._repository.get(principal, key)
             if row is not None:
                 if row.body_sha256 != key.body_sha256:
+                    self._count("refused")
                     raise IdempotencyKeyReused
                 assert row.run_id is not None
                 if row.thread_id is not None:
+                    self._count("repeated")
                     return Reservation(row.run_id, made=True)
                 if await self._repository.take_over_if_left(principal, key):
+                    self._count("resumed")
                     return Reservation(row.run_id, made=False, resumed=True)
             await asyncio.sleep(next(pauses, _PAUSES_SECONDS[-1]))
 

@@ -143,7 +143,7 @@ async def serving(settings: Settings, sources: list[GraphSource]) -> AsyncIterat
         assistants = AssistantService(AssistantRepository(sessions), registry.ids())
         await assistants.create_system()
         states = StateReader(registry, saver)
-        keys = IdempotencyService(sessions)
+        keys = IdempotencyService(sessions, count=metrics.count_keyed_request)
         tasks.start(keys.sweep_forever(), name="idempotency-sweeper", supervised=True)
         threads = ThreadService(ThreadRepository(sessions), states, keys)
         following = Following(
