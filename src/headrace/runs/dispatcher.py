@@ -77,11 +77,18 @@ class Cancellation:
 
 @dataclass(frozen=True, slots=True)
 class RunOutcome:
-    """How a run ended. ``values`` are the graph's last ones; ``error`` is set when it failed."""
+    """How a run ended. ``values`` are the graph's last ones; ``error`` is set when it failed.
+
+    ``pending``: it has not; this process has released it, and another goes on with it.
+    """
 
     status: str
     values: Any
     error: dict[str, str] | None
+
+    @property
+    def released(self) -> bool:
+        return self.status == "pending"
 
 
 class FollowedRun(Protocol):

@@ -6,7 +6,7 @@ from uuid import UUID
 from headrace.assistants.service import AssistantService
 from headrace.auth.principal import Principal
 from headrace.db.tables import RunRow
-from headrace.errors import InvalidRequest, RunNotFound, ThreadBusy
+from headrace.errors import AtCapacity, InvalidRequest, RunNotFound
 from headrace.ids import uuid7
 from headrace.runs.config import run_kwargs
 from headrace.runs.dispatcher import Dispatcher, FollowedRun, QueuedRun, RunRequest
@@ -58,7 +58,8 @@ class RunService:
             assistant_id=assistant.assistant_id,
             graph_id=assistant.graph_id,
             principal=principal,
-            multitask_strategy=body.multitask_strategy or "enqueue",
+            # Until a queued run can be followed, the caller is told instead.
+            multitask_strategy="reject",
             kwargs=kwargs,
             metadata={
                 **assistant.metadata_,
@@ -73,7 +74,10 @@ class RunService:
         )
         run = await self._dispatcher.start(request)
         if isinstance(run, QueuedRun):
-            raise ThreadBusy
+            await self._dispatcher.cancel(
+                principal.tenant, [run.run_id], "rollback", "Nobody could follow it."
+            )
+            raise AtCapacity
         return run
 
     async def get(self, principal: Principal, thread_id: str, run_id: UUID) -> RunRow:

@@ -250,11 +250,19 @@ async def _start_worker(
 ) -> Worker:
     """The lease first, then who executes under it, then who looks after others."""
     heartbeat = Heartbeat(connection_string(settings.database), settings.worker)
-    executor = Executor(registry, queue, saver, settings.worker, metrics)
-    worker = Worker(executor, queue, heartbeat, settings.worker)
+    executor = Executor(
+        registry,
+        queue,
+        saver,
+        settings.worker,
+        metrics,
+        on_ended=lambda execution, end: worker.ended(execution, end),
+    )
+    worker = Worker(executor, queue, heartbeat, settings.worker, metrics, graph_ids=registry.ids())
     await heartbeat.start(on_lost=worker.drop_all)
     stack.push_async_callback(heartbeat.stop)
     stack.push_async_callback(worker.stop)
-    rescuer = Rescuer(queue, saver, heartbeat, settings.worker, metrics)
+    worker.begin_rounds()
+    rescuer = Rescuer(queue, saver, heartbeat, settings.worker, metrics, wake=worker.wake)
     tasks.start(rescuer.sweep_forever(), name="rescuer", supervised=True)
     return worker

@@ -11,11 +11,15 @@ from headrace.runs.dispatcher import RunOutcome, RunRequest, StartedRun
 
 
 class Stop(Enum):
-    """Why a run is stopped before its graph is through."""
+    """Why a run is stopped before its graph is through; a later one of these trumps an earlier."""
 
-    CANCEL = "cancel"
-    SHUTDOWN = "shutdown"
-    LEASE_LOST = "lease_lost"
+    #: Anybody may go on with it: this process ends.
+    RELEASED = 1
+    CANCEL = 2
+    #: It is to leave no trace.
+    ROLLBACK = 3
+    #: Nothing may be written.
+    LEASE_LOST = 4
 
 
 class Execution:
@@ -64,14 +68,17 @@ class Execution:
         self.ask_to_stop(Stop.CANCEL, reason)
 
     def ask_to_stop(self, stop: Stop, message: str) -> None:
-        """The first reason counts, but a lost lease trumps: nothing may be written then."""
-        if self.stop is None or stop is Stop.LEASE_LOST:
+        """Of several reasons the strongest counts, and of equal ones the first."""
+        if self.stop is None or stop.value > self.stop.value:
             self.stop = stop
             self.stop_message = message
         self._stopped.set()
 
     async def until_stopped(self) -> None:
         await self._stopped.wait()
+
+    async def until_finished(self) -> None:
+        await self._ended.wait()
 
     def finish(self, outcome: RunOutcome) -> None:
         """Tell everyone who follows; the row says the same already."""

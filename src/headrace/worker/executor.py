@@ -1,10 +1,12 @@
 """Executes ONE run from start to finish: the graph, its events, its terminal row, in that order."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
+import psycopg
 import structlog
 from langchain_core.runnables import RunnableConfig
 
@@ -20,7 +22,7 @@ from headrace.observability.metrics import Metrics
 from headrace.runs.config import graph_config, graph_input
 from headrace.runs.dispatcher import RunOutcome
 from headrace.runs.queue import Queue
-from headrace.runs.transitions import RunEnd
+from headrace.runs.transitions import RELEASED, EndedRun, RunEnd
 from headrace.settings import WorkerSettings
 from headrace.threads.state import interrupts_by_task
 from headrace.worker.execution import Execution, Stop
@@ -52,12 +54,15 @@ class Executor:
         saver: TimedSaver,
         settings: WorkerSettings,
         metrics: Metrics,
+        *,
+        on_ended: Callable[[Execution, EndedRun], None] = lambda execution, ended: None,
     ) -> None:
         self._registry = registry
         self._queue = queue
         self._saver = saver
         self._settings = settings
         self._metrics = metrics
+        self._on_ended = on_ended
         self._graphs = Tasks()
 
     async def execute(self, execution: Execution) -> None:
@@ -67,12 +72,17 @@ class Executor:
         execution.channel.publish(
             frame("metadata", _metadata_event(execution)),
         )
-        written = await self._write_end(execution, await self._drive(execution, result))
+        written = await self._finish(execution, await self._drive(execution, result))
         end = written or RunEnd("error", "error", {"error": "LeaseLost", "message": _LEASE_LOST})
-        if execution.request.temporary_thread and written is not None:
+        released = end.status == RELEASED.status
+        if execution.request.temporary_thread and written is not None and not released:
             await self._delete_temporary_thread(execution.thread_id)
         self._publish_end(execution, end)
-        execution.finish(RunOutcome(status=end.status, values=result.values, error=end.error))
+        error = _GOES_ON if released else end.error
+        execution.finish(RunOutcome(status=end.status, values=result.values, error=error))
+        if released:
+            _log.info("run_released", graph_id=execution.request.graph_id)
+            return
         self._metrics.observe_run(execution.request.graph_id, end.status, perf_counter() - started)
         _log.info(
             "run_ended",
@@ -84,6 +94,9 @@ class Executor:
 
     async def _drive(self, execution: Execution, result: GraphResult) -> RunEnd:
         """Run the graph until it is through, stopped, or out of time."""
+        if execution.stop is not None:
+            # Asked before it began.
+            return _end_of_stopped(execution)
         graph = self._graphs.start(
             self._stream(execution, result), name=f"graph-{execution.run_id}"
         )
@@ -142,10 +155,15 @@ class Executor:
         self, execution: Execution, result: GraphResult, config: RunnableConfig
     ) -> None:
         request, kwargs = execution.request, execution.request.kwargs
+        given = graph_input(kwargs)
+        if execution.started.attempt > 1 and await self._has_checkpoint(execution):
+            # It goes on from there.
+            given = None
+            config["configurable"].pop("checkpoint_id", None)
         translator = Translator(frozenset(kwargs["stream_mode"]))
         async with self._registry.for_run(request.graph_id, config) as graph:
             async for part in graph.astream(
-                graph_input(kwargs),
+                given,
                 config,
                 context=kwargs["context"] or None,
                 stream_mode=graph_modes(kwargs["stream_mode"]),
@@ -166,6 +184,52 @@ class Executor:
                 snapshot = await graph.aget_state(config)
                 result.interrupts = storable(interrupts_by_task(snapshot))
 
+    async def _has_checkpoint(self, execution: Execution) -> bool:
+        """Whether the thread stands where an earlier attempt of this run has left it."""
+        latest = await self._saver.aget_tuple(
+            {"configurable": {"thread_id": execution.thread_id, "checkpoint_ns": ""}}
+        )
+        return latest is not None and latest.metadata.get("run_id") == str(execution.run_id)
+
+    async def _finish(self, execution: Execution, end: RunEnd) -> RunEnd | None:
+        """Commit how it ended, in the way that fits; None when it is not this process's now."""
+        writes = execution.writes
+        if end is not RELEASED and execution.stop is not Stop.ROLLBACK:
+            return await self._write_end(execution, end)
+        if writes is not None:
+            try:
+                # What it has done belongs to it wherever it goes on, or is deleted with the rest.
+                await writes.committed()
+            except LeaseLost:
+                _log.error("lease_lost")
+                return None
+            except Exception as failure:
+                _log.warning("run_writes_failed", exc_info=failure)
+                if execution.stop is not Stop.ROLLBACK:
+                    return await self._write_end(execution, end)
+        if execution.stop is Stop.ROLLBACK:
+            return await self._roll_back(execution)
+        return await self._write_end(execution, end)
+
+    async def _roll_back(self, execution: Execution) -> RunEnd | None:
+        delays = iter(_END_RETRY_SECONDS)
+        while execution.stop is not Stop.LEASE_LOST:
+            try:
+                await self._queue.roll_back_if_owned(execution.token, execution.thread_id)
+            except LeaseLost:
+                break
+            except NotImplementedError as error:
+                _log.warning("rollback_refused", reason=str(error))
+                return await self._write_end(execution, _INTERRUPTED)
+            except (Unavailable, psycopg.Error) as fault:
+                delay = next(delays, _END_RETRY_SECONDS[-1])
+                _log.warning("run_end_delayed", retry_in_seconds=delay, cause=type(fault).__name__)
+                await asyncio.sleep(delay)
+            else:
+                return _ROLLED_BACK
+        _log.error("lease_lost")
+        return None
+
     async def _write_end(self, execution: Execution, end: RunEnd) -> RunEnd | None:
         """Commit the end, with what the run has written or after it; None when it is not ours now.
 
@@ -181,7 +245,7 @@ class Executor:
                 _log.error("run_writes_failed", exc_info=writes.failure)
                 end, writes = RunEnd("error", "error", error_json(writes.failure)), None
             try:
-                await self._queue.end_if_owned(
+                ended = await self._queue.end_if_owned(
                     run_id=execution.run_id,
                     thread_id=execution.thread_id,
                     attempt=execution.started.attempt,
@@ -199,6 +263,7 @@ class Executor:
                 if writes is None or writes.failure is None:
                     raise
             else:
+                self._on_ended(execution, ended)
                 return end
         _log.error("lease_lost")
         return None
@@ -213,6 +278,9 @@ class Executor:
             _log.warning("temporary_thread_left", cause=fault.code)
 
     def _publish_end(self, execution: Execution, end: RunEnd) -> None:
+        if end.status == RELEASED.status:
+            # Neither end nor error: those tell clients that the run is over.
+            return
         if end.status in ("error", "timeout"):
             execution.channel.publish(frame("error", end.error))
         else:
@@ -221,6 +289,18 @@ class Executor:
             )
 
 
+_GOES_ON = {
+    "error": "ServerShutdown",
+    "message": "This server process ended; another goes on with the run.",
+}
+_INTERRUPTED = RunEnd(
+    "interrupted",
+    "interrupted",
+    {"error": "UserInterrupt", "message": "The run was to be rolled back; its checkpoints stand."},
+)
+_ROLLED_BACK = RunEnd(
+    "interrupted", "idle", {"error": "UserRollback", "message": "The run was rolled back."}
+)
 _LEASE_LOST = "The server process lost its lease on this run."
 
 
@@ -254,8 +334,12 @@ def _end_of_stopped(execution: Execution) -> RunEnd:
             return RunEnd(
                 "interrupted", "interrupted", {"error": "UserInterrupt", "message": message}
             )
-        case Stop.SHUTDOWN | Stop.LEASE_LOST:
-            return RunEnd("error", "error", {"error": "ServerShutdown", "message": message})
+        case Stop.RELEASED:
+            return RELEASED
+        case Stop.ROLLBACK:
+            return _ROLLED_BACK
+        case Stop.LEASE_LOST:
+            return RunEnd("error", "error", {"error": "LeaseLost", "message": message})
         case None:
             return RunEnd(
                 "timeout",
