@@ -133,3 +133,10 @@ def test_the_first_of_the_usual_variables_wins_and_is_named(monkeypatch):
     settings = Settings().database
     assert settings.url_source == "DATABASE_URI"
     assert describe(connection_string(settings)) == "second:5432/chat"
+
+
+def test_of_several_hosts_the_one_that_takes_writes_is_meant():
+    found = parts("postgresql://a:5432,b:5433/chat")
+    assert found["target_session_attrs"] == "read-write"
+    assert "target_session_attrs" not in parts("postgresql://a/chat")
+    assert parts("host=a,b target_session_attrs=any")["target_session_attrs"] == "any"

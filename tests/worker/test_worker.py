@@ -9,13 +9,19 @@ import psycopg
 import pytest
 
 from headrace.checkpoints.store import Store
+from headrace.events.log import EventLog
+from headrace.events.reader import Moved
 from headrace.graphs.registry import GraphRegistry
 from headrace.graphs.sources import sources_from_objects
+from headrace.lifecycle import Tasks
+from headrace.notices.notifier import PollingNotifier
 from headrace.observability.metrics import Metrics
 from headrace.observability.slots import StatusBoard
 from headrace.runs.dispatcher import QueuedRun
 from headrace.runs.queue import Queue
-from headrace.settings import WorkerSettings
+from headrace.settings import EventSettings, WorkerSettings
+from headrace.worker.channels import Channels
+from headrace.worker.control import Control
 from headrace.worker.executor import Executor
 from headrace.worker.heartbeat import Heartbeat
 from headrace.worker.worker import Worker
@@ -57,15 +63,31 @@ async def open_worker(url, **changes):
         stack.push_async_callback(registry.close)
         queue = Queue(pool, writer)
         heartbeat = Heartbeat(url, settings)
+        log, notifier = EventLog(pool, writer, page_events=100), PollingNotifier()
+        channels = Channels(EventSettings(), log, notifier, metrics)
         executor = Executor(
             registry,
             queue,
             saver,
+            channels,
             settings,
             metrics,
             on_ended=lambda execution, end: worker.ended(execution, end),
         )
-        worker = Worker(executor, queue, heartbeat, settings, metrics, graph_ids=registry.ids())
+        worker = Worker(
+            executor,
+            queue,
+            heartbeat,
+            channels,
+            notifier,
+            settings,
+            metrics,
+            graph_ids=registry.ids(),
+        )
+        control = Control(pool, EventSettings(), notifier.listeners, worker.executions)
+        tasks = Tasks()
+        control.start(tasks)
+        stack.push_async_callback(tasks.stop)
         await heartbeat.start(on_lost=worker.drop_all)
         stack.push_async_callback(heartbeat.stop)
         stack.push_async_callback(worker.stop)
@@ -139,9 +161,8 @@ async def test_what_a_drain_releases_goes_on_elsewhere_from_its_last_checkpoint(
         # The input, and the first step.
         await eventually(lambda: checkpoints(database, asked) >= 2)
         await first.finish(0)
-        outcome = await execution.outcome(1)
-        assert outcome is not None
-        assert outcome.released
+        with pytest.raises(Moved):
+            await execution.outcome(1)
         assert status(database, asked) == ("pending", 1, 0)
     async with open_worker(database_url) as second:
         await eventually(lambda: status(database, asked) == ("success", 2, 0))

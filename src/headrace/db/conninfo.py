@@ -50,6 +50,9 @@ def connection_string(settings: DatabaseSettings, *, migrations: bool = False) -
         "application_name": settings.application_name,
         **_KEEPALIVE,
     }
+    if "," in f"{given.get('host') or given.get('hostaddr') or ''}":
+        # One of several is the primary; libpq would take the first that answers.
+        defaults["target_session_attrs"] = "read-write"
     return make_conninfo("", **{**defaults, **given})
 
 

@@ -6,10 +6,11 @@ from uuid import UUID
 from headrace.assistants.service import AssistantService
 from headrace.auth.principal import Principal
 from headrace.db.tables import RunRow
-from headrace.errors import AtCapacity, InvalidRequest, RunNotFound
+from headrace.errors import InvalidRequest, RunNotFound
 from headrace.ids import uuid7
 from headrace.runs.config import run_kwargs
 from headrace.runs.dispatcher import Dispatcher, FollowedRun, QueuedRun, RunRequest
+from headrace.runs.following import Followable, Following
 from headrace.runs.repository import RunRepository
 from headrace.runs.schemas import RunCreate
 from headrace.threads.service import ThreadService, is_uuid
@@ -22,11 +23,13 @@ class RunService:
         assistants: AssistantService,
         threads: ThreadService,
         dispatcher: Dispatcher,
+        following: Following,
     ) -> None:
         self._repository = repository
         self._assistants = assistants
         self._threads = threads
         self._dispatcher = dispatcher
+        self._following = following
 
     async def start(
         self,
@@ -58,8 +61,7 @@ class RunService:
             assistant_id=assistant.assistant_id,
             graph_id=assistant.graph_id,
             principal=principal,
-            # Until a queued run can be followed, the caller is told instead.
-            multitask_strategy="reject",
+            multitask_strategy=body.multitask_strategy or "enqueue",
             kwargs=kwargs,
             metadata={
                 **assistant.metadata_,
@@ -73,12 +75,31 @@ class RunService:
             temporary_thread=temporary,
         )
         run = await self._dispatcher.start(request)
-        if isinstance(run, QueuedRun):
-            await self._dispatcher.cancel(
-                principal.tenant, [run.run_id], "rollback", "Nobody could follow it."
+        followable = Followable(
+            run_id=request.run_id,
+            thread_id=request.thread_id,
+            graph_id=request.graph_id,
+            tenant=principal.tenant,
+            resumable=bool(kwargs["resumable"]),
+        )
+        local = None if isinstance(run, QueuedRun) else run
+        return self._following.follow(followable, created=True, local=local)
+
+    async def follow(self, principal: Principal, thread_id: str, run_id: UUID) -> FollowedRun:
+        """Follow a run wherever it is executed.
+
+        :raises RunNotFound: there is none that the caller may see.
+        """
+        row = await self.get(principal, thread_id, run_id)
+        return self._following.follow(
+            Followable(
+                run_id=row.run_id,
+                thread_id=row.thread_id,
+                graph_id=row.graph_id,
+                tenant=row.tenant,
+                resumable=bool(row.kwargs.get("resumable")),
             )
-            raise AtCapacity
-        return run
+        )
 
     async def get(self, principal: Principal, thread_id: str, run_id: UUID) -> RunRow:
         """:raises RunNotFound: there is none that the caller may see."""

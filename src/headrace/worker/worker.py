@@ -1,7 +1,7 @@
 """The run worker of a process: capacity, the runs it has, what it claims, and their orderly end."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from uuid import UUID
@@ -9,8 +9,8 @@ from uuid import UUID
 import structlog
 
 from headrace.errors import Draining, LeaseLost, ThreadBusy, Unavailable
-from headrace.events.channel import Channel
 from headrace.lifecycle import Tasks
+from headrace.notices.notifier import Notifier
 from headrace.observability.metrics import Metrics
 from headrace.runs.dispatcher import (
     CancelAction,
@@ -22,6 +22,7 @@ from headrace.runs.dispatcher import (
 from headrace.runs.queue import ClaimedRun, Queue
 from headrace.runs.transitions import RELEASED, EndedRun
 from headrace.settings import WorkerSettings
+from headrace.worker.channels import Channels
 from headrace.worker.execution import Execution, Stop
 from headrace.worker.executor import Executor
 from headrace.worker.heartbeat import Heartbeat
@@ -38,8 +39,6 @@ class Worker:
     """Implements :class:`headrace.runs.dispatcher.Dispatcher`.
 
     :param graph_ids: what this process can execute.
-    :param hint: told what other processes may want to look at: ``q`` for the queue, ``r <run_id>``
-        for a run.
     """
 
     def __init__(
@@ -47,23 +46,24 @@ class Worker:
         executor: Executor,
         queue: Queue,
         heartbeat: Heartbeat,
+        channels: Channels,
+        notifier: Notifier,
         settings: WorkerSettings,
         metrics: Metrics,
         *,
         graph_ids: Sequence[str],
-        hint: Callable[[str], None] = lambda line: None,
     ) -> None:
         self._executor = executor
+        self._channels = channels
         self._queue = queue
         self._heartbeat = heartbeat
         self._settings = settings
         self._metrics = metrics
         self._graph_ids = graph_ids
-        self._hint = hint
+        self._notifier = notifier
         self._tasks = Tasks()
         self._rounds = Tasks(metrics.record_fault)
         self._look_for_claims = asyncio.Event()
-        self._look_for_asks = asyncio.Event()
         self._executions: dict[UUID, Execution] = {}
         #: Being started in place, and places that a claim may fill.
         self._starting: set[UUID] = set()
@@ -77,16 +77,23 @@ class Worker:
         """Runs this process executes now."""
         return len(self._executions)
 
+    def executions(self) -> Collection[Execution]:
+        """The runs this process executes now."""
+        return self._executions.values()
+
+    def execution_of(self, run_id: UUID) -> Execution | None:
+        """The run, if this process executes it."""
+        return self._executions.get(run_id)
+
     @property
     def _free(self) -> int:
         taken = self.running + len(self._starting) + self._claiming
         return max(0, self._settings.max_concurrent_runs - taken)
 
     def begin_rounds(self) -> None:
-        """Claim from now on, and look for runs that somebody wants to end."""
+        """Claim from now on."""
         if self._settings.enabled:
             self._rounds.start(self._claim_until_draining(), name="claims", supervised=True)
-        self._rounds.start(self._heed_forever(), name="cancel-requests", supervised=True)
 
     async def start(self, request: RunRequest) -> Execution | QueuedRun:
         if self._draining:
@@ -125,11 +132,20 @@ class Worker:
         queueing = self._tasks.start(self._queue.enqueue(request), name=f"queue-{request.run_id}")
         queued = await asyncio.shield(queueing)
         if request.multitask_strategy in ("interrupt", "rollback"):
-            self._look_for_asks.set()
+            await self._stop_as_asked()
         if not self._free or not self._settings.enabled:
-            self._hint("q")
+            self._notifier.queue_changed()
         self._look_for_claims.set()
         return queued
+
+    async def _stop_as_asked(self) -> None:
+        """Stop own runs at once that the new one replaces; others' owners look for themselves."""
+        process_id = self._heartbeat.process_id
+        if self._executions and process_id is not None:
+            asked = await self._queue.asked_to_stop(process_id)
+            for run_id, action in asked.items():
+                if run_id in self._executions:
+                    self._executions[run_id].stop_as_asked(action)
 
     async def cancel(
         self, tenant: str, run_ids: Sequence[UUID], action: CancelAction, reason: str
@@ -137,16 +153,15 @@ class Worker:
         cancelled = await self._queue.cancel(tenant, run_ids, action, reason)
         for one in cancelled:
             if one.state == "asked" and one.run_id in self._executions:
-                self._ask_to_stop(one.run_id, action, reason)
+                self._executions[one.run_id].stop_as_asked(action, reason)
             elif one.state != "unknown":
-                self._hint(f"r {one.run_id}")
+                self._notifier.run_changed(one.run_id)
         # A thread may be free for the next one.
         self._look_for_claims.set()
         return cancelled
 
     def wake(self) -> None:
         self._look_for_claims.set()
-        self._look_for_asks.set()
 
     def refuse_new(self) -> None:
         """From now on no run is started or claimed here."""
@@ -179,19 +194,15 @@ class Worker:
     def ended(self, execution: Execution, end: EndedRun) -> None:
         """Fits ``Executor(on_ended=...)``: what a committed end means for others."""
         if end.watched:
-            self._hint(f"r {execution.run_id}")
+            self._notifier.run_changed(execution.run_id)
         if end.more:
             if self._draining or not self._settings.enabled:
-                self._hint("q")
+                self._notifier.queue_changed()
             self._look_for_claims.set()
 
     def _stop(self, executions: Iterable[Execution], stop: Stop, message: str) -> None:
         for execution in executions:
             execution.ask_to_stop(stop, message)
-
-    def _ask_to_stop(self, run_id: UUID, action: CancelAction, message: str) -> None:
-        stop = Stop.ROLLBACK if action == "rollback" else Stop.CANCEL
-        self._executions[run_id].ask_to_stop(stop, message)
 
     async def _join(self) -> None:
         while self._tasks or self._starting or self._claiming:
@@ -254,41 +265,23 @@ class Worker:
             self._in_doubt = True
             raise
 
-    async def _heed_forever(self) -> None:
-        """Stop runs that somebody has asked to: a hint, or once a second."""
-        while True:
-            self._look_for_asks.clear()
-            process_id = self._heartbeat.process_id
-            if self._executions and process_id is not None:
-                try:
-                    asked = await self._queue.asked_to_stop(process_id)
-                except Unavailable as fault:
-                    _log.warning("cancel_requests_unread", cause=fault.code)
-                    asked = {}
-                for run_id, action in asked.items():
-                    if run_id in self._executions:
-                        self._ask_to_stop(run_id, action, "The run was cancelled.")
-            await _set_or_timeout(self._look_for_asks)
-
-    def _begin(self, request: RunRequest, process_id: UUID, started: StartedRun) -> Execution:
+    def _begin(
+        self, request: RunRequest, process_id: UUID, started: StartedRun, *, claimed: bool = False
+    ) -> Execution:
         """Start executing; synchronous, so that the caller can subscribe before the first event."""
-        channel = Channel(
-            max_frames=self._settings.stream_buffer_events,
-            max_bytes=self._settings.stream_buffer_bytes,
-        )
-        execution = Execution(request, started, process_id, channel)
+        execution = Execution(request, started, process_id, self._channels, claimed=claimed)
         if process_id != self._heartbeat.process_id:
             execution.ask_to_stop(Stop.LEASE_LOST, _LEASE_LOST)
         self._executions[request.run_id] = execution
         if started.cancel_action is not None:
-            self._ask_to_stop(request.run_id, started.cancel_action, "The run was cancelled.")
+            execution.stop_as_asked(started.cancel_action)
         self._tasks.start(self._execute(execution), name=f"run-{request.run_id}")
         return execution
 
     def _begin_claimed(self, claimed: ClaimedRun, process_id: UUID) -> None:
         earlier = self._executions.get(claimed.request.run_id)
         if earlier is None:
-            self._begin(claimed.request, process_id, claimed.started)
+            self._begin(claimed.request, process_id, claimed.started, claimed=True)
             return
 
         async def afterwards() -> None:
@@ -296,7 +289,7 @@ class Worker:
             earlier.ask_to_stop(Stop.LEASE_LOST, _LEASE_LOST)
             await earlier.until_finished()
             await asyncio.sleep(0)
-            self._begin(claimed.request, process_id, claimed.started)
+            self._begin(claimed.request, process_id, claimed.started, claimed=True)
 
         self._tasks.start(afterwards(), name=f"after-{claimed.request.run_id}")
 
