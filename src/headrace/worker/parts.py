@@ -6,7 +6,6 @@ from typing import Any
 from langchain_core.runnables import RunnableConfig
 
 from headrace.events.modes import graph_modes
-from headrace.runs.config import graph_input
 
 Part = tuple[tuple[str, ...], str, Any]
 
@@ -15,9 +14,9 @@ _HIDDEN = "langsmith:hidden"
 
 
 async def graph_parts(
-    graph: Any, kwargs: dict[str, Any], config: RunnableConfig
+    graph: Any, given: Any, kwargs: dict[str, Any], config: RunnableConfig
 ) -> AsyncIterator[Part]:
-    """Execute a graph on what is stored with its run."""
+    """Execute a graph on ``given``, as is stored with its run."""
     options = {
         "context": kwargs["context"] or None,
         "stream_mode": graph_modes(kwargs["stream_mode"]),
@@ -28,11 +27,11 @@ async def graph_parts(
     }
     subgraphs = kwargs["subgraphs"]
     if "events" not in kwargs["stream_mode"]:
-        async for part in graph.astream(graph_input(kwargs), config, **options):
+        async for part in graph.astream(given, config, **options):
             yield _named(part, subgraphs=subgraphs)
         return
     run_id = str(config["run_id"])
-    async for item in graph.astream_events(graph_input(kwargs), config, version="v2", **options):
+    async for item in graph.astream_events(given, config, version="v2", **options):
         if _HIDDEN in (item.get("tags") or ()):
             continue
         yield (), "events", item
