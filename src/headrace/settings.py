@@ -148,12 +148,6 @@ class WorkerSettings(_Group):
         60.0, gt=0, description="An event loop silent this long no longer renews its lease."
     )
     recursion_limit: int = Field(25, ge=1, description="Default recursion_limit of a run.")
-    stream_buffer_events: int = Field(
-        4096, ge=16, description="Events kept for a slow reader before it is cut."
-    )
-    stream_buffer_bytes: int = Field(
-        16 * 1024 * 1024, ge=65536, description="Bytes kept for a slow reader before it is cut."
-    )
 
     @model_validator(mode="after")
     def _ratio(self) -> Self:
@@ -164,6 +158,50 @@ class WorkerSettings(_Group):
                 " costs nothing"
             )
         return self
+
+
+class EventSettings(_Group):
+    """The events of runs: kept for late readers, stored for other processes."""
+
+    buffer_events: int = Field(
+        4096, ge=16, description="Events kept for a slow reader before it is cut."
+    )
+    buffer_bytes: int = Field(
+        16 * 1024 * 1024, ge=65536, description="Bytes kept for a slow reader before it is cut."
+    )
+    ring_events: int = Field(
+        1024, ge=1, description="Events of a run kept in memory for readers that come later."
+    )
+    ring_bytes: int = Field(
+        1024 * 1024, ge=1024, description="Bytes of a run kept in memory for them."
+    )
+    batch_events: int = Field(
+        200, ge=1, description="Events of a run that are stored, or read back, at once."
+    )
+    batch_bytes: int = Field(
+        512 * 1024,
+        ge=1024,
+        description="Bytes of a run that are stored at once, if several events.",
+    )
+    keep_seconds: float = Field(
+        600.0, ge=0, description="Stored events are deleted this long after their run ended."
+    )
+    sweep_seconds: float = Field(
+        60.0, gt=0, description="How often stored events that are old enough are sought."
+    )
+    poll_seconds: float = Field(
+        1.0,
+        gt=0,
+        description="How often followed runs, and requests to stop own ones, are looked up when no"
+        " notice comes.",
+    )
+    watch_seconds: float = Field(
+        30.0, ge=3, description="How long a run's events are stored after a watcher's last sign."
+    )
+    notices: Literal["auto", "off"] = Field(
+        "auto",
+        description="`auto`: LISTEN and NOTIFY where the connection is direct; `off`: polling.",
+    )
 
 
 class CheckpointerSettings(_Group):
@@ -265,6 +303,7 @@ class Settings(BaseSettings):
     database: DatabaseSettings = Field(default_factory=DatabaseSettings)
     server: ServerSettings = Field(default_factory=ServerSettings)
     worker: WorkerSettings = Field(default_factory=WorkerSettings)
+    events: EventSettings = Field(default_factory=EventSettings)
     checkpointer: CheckpointerSettings = Field(default_factory=CheckpointerSettings)
     observability: ObservabilitySettings = Field(default_factory=ObservabilitySettings)
 

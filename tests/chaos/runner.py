@@ -81,7 +81,8 @@ async def run_chaos(plan: Plan, *, keep: Path | None = None) -> Outcome:
         final.memory = memory
         final.leaked = await _leaked(pods)
         history = History(load.asked, final, runs_go_on="background" in load.kinds)
-        outcome = Outcome(plan, history, faults.injected, faults.unexpected)
+        unexpected = faults.unexpected + load.unexpected
+        outcome = Outcome(plan, history, faults.injected, unexpected)
         outcome.violations = violations(history)
         outcome.passed_over = sorted(NEEDS.keys() - set(load.kinds))
         if keep is not None and outcome.found:

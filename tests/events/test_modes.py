@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, AIMessageChunk
 
+from headrace.events.event import Event
 from headrace.events.modes import Translator, graph_modes
 from headrace.events.sse import frame
 
@@ -50,11 +51,18 @@ def test_a_whole_message_is_complete_at_once():
 
 
 def test_a_frame_has_crlf_line_ends_and_one_data_line():
-    assert frame("end", {"a": "x\ny"}) == b'event: end\r\ndata: {"a":"x\\ny"}\r\n\r\n'
+    assert (
+        Event.of(1, "end", {"a": "x\ny"}, resumable=False).frame
+        == b'event: end\r\ndata: {"a":"x\\ny"}\r\n\r\n'
+    )
+
+
+def test_an_id_stands_after_the_data():
+    assert frame("values", b"{}", 7) == b"event: values\r\ndata: {}\r\nid: 7\r\n\r\n"
 
 
 @given(st.text(), st.text())
 def test_no_name_and_no_value_can_forge_an_event(name, value):
-    lines = frame(name, value).split(b"\r\n")
+    lines = Event.of(1, name, value, resumable=False).frame.split(b"\r\n")
     assert len(lines) == 4
     assert b"\n" not in lines[0] + lines[1]

@@ -18,6 +18,8 @@ FIGURES = Figures(
     pool=POOL,
     writer=WRITER,
     runs_running=6,
+    runs_watched=2,
+    notices_connected=True,
     loop_lag_seconds=0.25,
     rss_bytes=7000,
     open_fds=8,
@@ -34,7 +36,8 @@ def board_with(figures: Figures = FIGURES) -> StatusBoard:
 
 
 def observe_one_of_each(metrics: Metrics) -> None:
-    """One HTTP request, run, checkpoint, flush, store operation, failed checkout and fault."""
+    """One HTTP request, run, checkpoint, flush, store operation, failed checkout, stored event,
+    cut client, notice and fault."""
     metrics.observe_http("GET", "/threads/{thread_id}", 200, 0.02)
     metrics.observe_run("agent", "success", 0.3)
     metrics.observe_checkpoint("put", 0.004)
@@ -42,5 +45,8 @@ def observe_one_of_each(metrics: Metrics) -> None:
     metrics.observe_store("batch", 0.006)
     metrics.observe_checkout(0.002, False)
     metrics.observe_checkout(5.0, True)
+    metrics.count_stored_events(3)
+    metrics.count_cut_client()
+    metrics.count_notice("sent")
     metrics.count_loop_stall()
     metrics.record_fault("a-task", ValueError("asked to fail"))

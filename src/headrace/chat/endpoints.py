@@ -46,9 +46,14 @@ async def chat_stream(
 ) -> Response:
     """Say something, get the reply as it comes: ``messages`` events, then ``end`` or ``error``."""
     run = await service.start(principal, body, request_id=request_id_of(request), tokens=True)
-    settings = state_of(request).settings.server
+    state = state_of(request)
     return LiveResponse(
-        event_frames(run, run.subscribe(), heartbeat_seconds=settings.heartbeat_seconds),
+        event_frames(
+            run,
+            run.subscribe(),
+            heartbeat_seconds=state.settings.server.heartbeat_seconds,
+            on_cut=state.metrics.count_cut_client,
+        ),
         media_type=CONTENT_TYPE,
         headers={
             **locations(run, "stream"),

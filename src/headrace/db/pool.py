@@ -46,7 +46,7 @@ _UNFIT_SERVER_SECONDS = 0.25
 #: A connection that takes longer to roll back, or to answer the check, is given up.
 EXAMINE_SECONDS = 2.0
 
-#: Connections a process needs besides its pool: the lease heartbeat, and one in reserve.
+#: Connections a process needs besides its pool: the lease heartbeat, and the one that listens.
 CONNECTIONS_BESIDE_POOL = 2
 
 
@@ -95,9 +95,15 @@ class SharedPool(AsyncConnectionPool[Connection]):
     """
 
     def __init__(
-        self, *args: Any, on_checkout: Callable[[float, bool], None] | None = None, **kwargs: Any
+        self,
+        *args: Any,
+        on_checkout: Callable[[float, bool], None] | None = None,
+        behind_pooler: bool = False,
+        **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
+        #: Another program stands between, and gives each transaction another session.
+        self.behind_pooler = behind_pooler
         self._transfers = Tasks()
         self._on_checkout = on_checkout
         self._held = 0
@@ -274,4 +280,5 @@ def build_pool(
             "prepare_threshold": _PREPARE_THRESHOLD if prepared else None,
         },
         on_checkout=on_checkout,
+        behind_pooler=facts.behind_pooler,
     )

@@ -6,12 +6,15 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from headrace.events.reader import Released
+
 
 class LiveResponse(Response):
     """Streams ``chunks``; calls ``on_disconnect`` when the client leaves before their end.
 
     The headers go out at once, so that a client learns its run's id before the first event. The
-    generator is closed in every case.
+    generator is closed in every case. Where it raises :class:`Released` the body is not completed:
+    the connection breaks off, and clients go on from the ``Location`` they were given.
     """
 
     def __init__(
@@ -43,6 +46,8 @@ class LiveResponse(Response):
         try:
             async for chunk in self._chunks:
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        except Released:
+            return
         finally:
             await self._chunks.aclose()
         await send({"type": "http.response.body", "body": b"", "more_body": False})

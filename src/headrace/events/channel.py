@@ -1,99 +1,252 @@
-"""What one run tells those who follow it in this process: a bounded ring per reader.
+"""The events of one run in this process: numbered, kept in a ring, stored where that is wanted.
 
-Publishing never waits: a reader that falls behind the bound is cut, the run is not slowed (N56).
+Events of a resumable run are stored before any reader gets them: whoever has seen an event finds it
+again from any process. Those of other runs go to readers at once, and are stored besides while a
+process that does not execute the run watches it. What is to be stored waits here while a commit is
+in flight, and goes as one batch with the next.
 """
 
 import asyncio
 from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
+import structlog
 
-class Cut(Exception):
-    """The reader was too slow and has missed events."""
+from headrace.errors import LeaseLost, Unavailable
+from headrace.events.event import Event
+from headrace.events.reader import ChannelReader, Moved, ReadStored
+from headrace.lifecycle import Tasks
+from headrace.settings import EventSettings
 
+_log = structlog.stdlib.get_logger("headrace.events")
 
-class Reader:
-    """One follower's view of a run; everything published after it was made."""
+_RETRY_SECONDS = 0.5
 
-    def __init__(self, *, max_frames: int, max_bytes: int) -> None:
-        self._max_frames = max_frames
-        self._max_bytes = max_bytes
-        self._frames: deque[bytes] = deque()
-        self._bytes = 0
-        self._changed = asyncio.Event()
-        self._closed = False
-        self._cut = False
-
-    async def read(self, timeout_seconds: float) -> bytes | None:
-        """All frames that wait, as one chunk; ``b""`` when none came in time; None at the end.
-
-        :raises Cut: when frames were dropped because nobody read.
-        """
-        if not self._frames and not self._closed and not self._cut:
-            self._changed.clear()
-            try:
-                async with asyncio.timeout(timeout_seconds):
-                    await self._changed.wait()
-            except TimeoutError:
-                return b""
-        if self._cut:
-            raise Cut
-        if self._frames:
-            chunk = b"".join(self._frames)
-            self._frames.clear()
-            self._bytes = 0
-            return chunk
-        return None if self._closed else b""
-
-    def _push(self, frame: bytes) -> None:
-        if self._cut:
-            return
-        self._frames.append(frame)
-        self._bytes += len(frame)
-        # A single frame over the byte bound still passes: it cannot be split.
-        if len(self._frames) > self._max_frames or (
-            self._bytes > self._max_bytes and len(self._frames) > 1
-        ):
-            self._cut = True
-            self._frames.clear()
-        self._changed.set()
-
-    def _close(self) -> None:
-        self._closed = True
-        self._changed.set()
+#: Commits events, in order. May raise LeaseLost and Unavailable.
+Store = Callable[[Sequence[Event]], Awaitable[None]]
 
 
 class Channel:
-    """The events of one run, fanned out to its readers."""
+    """What a run tells, from the first event of an attempt to its end or departure.
 
-    def __init__(self, *, max_frames: int, max_bytes: int) -> None:
-        self._max_frames = max_frames
-        self._max_bytes = max_bytes
-        self._readers: set[Reader] = set()
+    :param kept: the ring is filled although nobody follows yet.
+    :param store: without it nothing is stored.
+    """
+
+    def __init__(
+        self,
+        settings: EventSettings,
+        *,
+        resumable: bool = False,
+        kept: bool = False,
+        store: Store | None = None,
+        read_stored: ReadStored | None = None,
+        on_stored: Callable[[int], None] = lambda count: None,
+        on_lost: Callable[[], None] = lambda: None,
+        on_closed: Callable[[], None] = lambda: None,
+        is_watched: Callable[[], Awaitable[bool]] | None = None,
+    ) -> None:
+        self.resumable = resumable
+        #: A process that does not execute the run wants its events.
+        self.watched = False
+        self.kept = kept
+        self._settings = settings
+        self._store = store
+        self._read_stored = read_stored
+        self._on_stored = on_stored
+        self._on_lost = on_lost
+        self._on_closed = on_closed
+        self._is_watched = is_watched
+        self._readers: set[ChannelReader] = set()
+        self._ring: deque[Event] = deque()
+        self._ring_bytes = 0
+        self._pending: deque[Event] = deque()
+        self._pending_bytes = 0
+        self._last_id = 0
+        self._stored_id = 0
+        self._tasks = Tasks()
+        self._storing = False
+        self._room = asyncio.Event()
         self._closed = False
+        self._end: Exception | None = None
 
     @property
-    def followed(self) -> bool:
-        """Whether anyone listens; events that nobody hears need no encoding."""
-        return bool(self._readers)
+    def storing(self) -> bool:
+        return self._store is not None and (self.resumable or self.watched)
 
-    def subscribe(self) -> Reader:
-        reader = Reader(max_frames=self._max_frames, max_bytes=self._max_bytes)
+    @property
+    def wanted(self) -> bool:
+        """Whether events are made at all; those that nobody hears need no encoding."""
+        return bool(self._readers) or self.kept or self.storing
+
+    def continue_after(self, event_id: int) -> None:
+        """An earlier attempt has stored events up to this one."""
+        self._last_id = self._stored_id = max(self._last_id, event_id)
+
+    def subscribe(self, after: int | None = None) -> ChannelReader:
+        """Follow from what the ring holds; from an event id on when the run is resumable."""
+        past, read_stored = list(self._ring), None
+        if after is not None and self.resumable:
+            past = [event for event in past if event.event_id > after]
+            first = self._ring[0].event_id if self._ring else self._delivered_id + 1
+            read_stored = self._read_stored if first > max(after, 0) + 1 else None
+        reader = ChannelReader(
+            max_events=self._settings.buffer_events,
+            max_bytes=self._settings.buffer_bytes,
+            past=past,
+            after=after or 0,
+            read_stored=read_stored,
+            next_id=self._delivered_id + 1,
+        )
         if self._closed:
-            reader._close()
+            reader.close(self._end)
         else:
             self._readers.add(reader)
         return reader
 
-    def unsubscribe(self, reader: Reader) -> None:
+    def unsubscribe(self, reader: ChannelReader) -> None:
         self._readers.discard(reader)
 
-    def publish(self, frame: bytes) -> None:
-        for reader in self._readers:
-            reader._push(frame)
+    def publish(self, name: str, data: Any) -> None:
+        """Number it and pass it on; never waits."""
+        if not self.wanted or self._closed:
+            return
+        self._last_id += 1
+        event = Event.of(self._last_id, name, data, resumable=self.resumable)
+        if self.storing:
+            self._put(event)
+            if self.resumable:
+                return
+        self._deliver(event)
 
-    def close(self) -> None:
-        """No more events; readers get what waits, then the end."""
-        self._closed = True
+    async def room(self) -> None:
+        """Return once little enough waits to be stored: memory is bounded, the database is not
+        outrun."""
+        while self._over_bound():
+            self._room.clear()
+            await self._room.wait()
+
+    def watch(self, wanted: bool) -> None:
+        """Another process begins, or has ceased, to want the events: the ring, then all."""
+        begins = wanted and not self.storing
+        self.watched = wanted
+        if begins and self._store is not None and not self._closed:
+            for event in self._ring:
+                if event.event_id > self._stored_id:
+                    self._put(event)
+
+    async def settle(self) -> None:
+        """Return once whatever was published is stored, or will not be; before the run ends.
+
+        A short run may be through before anybody has looked whether it is watched.
+        """
+        if self.kept and not self.storing and self._is_watched is not None:
+            try:
+                self.watch(await self._is_watched())
+            except Unavailable as fault:
+                _log.warning("watch_not_read", cause=fault.code)
+        await self._tasks.join()
+
+    def close(self, end: Event | None = None) -> None:
+        """The run has ended: ``end``, then no more events."""
+        if end is not None:
+            for reader in self._readers:
+                reader.push(end)
+        self._close(None)
+
+    def move(self) -> None:
+        """The run goes on elsewhere; readers get what waits, then :class:`Moved`."""
+        self._close(Moved())
+
+    def abandon(self) -> None:
+        """Nothing may be stored any more."""
+        self._store = None
+        self._drop_pending()
+
+    @property
+    def _delivered_id(self) -> int:
+        """Of the event that readers got last."""
+        return self._stored_id if self.resumable else self._last_id
+
+    def _close(self, end: Exception | None) -> None:
+        self._closed, self._end = True, end
         for reader in self._readers:
-            reader._close()
+            reader.close(end)
         self._readers.clear()
+        if self.kept or self.storing:
+            self._on_closed()
+
+    def _deliver(self, event: Event) -> None:
+        self._ring.append(event)
+        self._ring_bytes += event.size_bytes
+        while self._ring and (
+            len(self._ring) > self._settings.ring_events
+            or self._ring_bytes > self._settings.ring_bytes
+        ):
+            self._ring_bytes -= self._ring.popleft().size_bytes
+        for reader in self._readers:
+            reader.push(event)
+
+    def _over_bound(self) -> bool:
+        return (
+            len(self._pending) >= self._settings.buffer_events
+            or self._pending_bytes >= self._settings.buffer_bytes
+        )
+
+    def _put(self, event: Event) -> None:
+        self._pending.append(event)
+        self._pending_bytes += event.size_bytes
+        if not self._storing:
+            self._storing = True
+            self._tasks.start(self._store_pending(), name="events-store")
+
+    def _drop_pending(self) -> None:
+        self._pending.clear()
+        self._pending_bytes = 0
+        self._room.set()
+
+    def _next_batch(self) -> list[Event]:
+        batch: list[Event] = []
+        size = 0
+        while self._pending and len(batch) < self._settings.batch_events:
+            size += self._pending[0].size_bytes
+            if batch and size > self._settings.batch_bytes:
+                break
+            batch.append(self._pending.popleft())
+            self._pending_bytes -= batch[-1].size_bytes
+        return batch
+
+    async def _store_pending(self) -> None:
+        try:
+            while self._pending and self._store is not None:
+                await self._store_surely(self._next_batch())
+                self._room.set()
+        finally:
+            # At once, not when the task is seen to be done: what comes between would lie there.
+            self._storing = False
+
+    async def _store_surely(self, batch: Sequence[Event]) -> None:
+        """Again and again while the database is away; not once another process has the run."""
+        while self._store is not None:
+            try:
+                await self._store(batch)
+            except LeaseLost:
+                self.abandon()
+                self._on_lost()
+            except Unavailable as fault:
+                _log.warning("events_delayed", events=len(batch), cause=fault.code)
+                await asyncio.sleep(_RETRY_SECONDS)
+            except Exception:
+                _log.exception("events_not_stored", events=len(batch))
+                return
+            else:
+                self._note_stored(batch)
+                return
+
+    def _note_stored(self, batch: Sequence[Event]) -> None:
+        self._stored_id = batch[-1].event_id
+        if self.resumable:
+            for event in batch:
+                self._deliver(event)
+        self._on_stored(len(batch))

@@ -30,6 +30,12 @@ _WRITER_GAUGES: tuple[tuple[str, str, Callable[[WriterStatus], float]], ...] = (
 )
 _PROCESS_GAUGES: tuple[tuple[str, str, Callable[[Figures], float]], ...] = (
     ("runs_running", "Runs being executed.", lambda figures: figures.runs_running),
+    ("runs_watched", "Followers of runs executed elsewhere.", lambda figures: figures.runs_watched),
+    (
+        "notices_connected",
+        "1 where notices of other processes arrive, 0 where only polling finds changes.",
+        lambda figures: int(figures.notices_connected),
+    ),
     ("resident_memory_bytes", "Resident memory.", lambda figures: figures.rss_bytes),
     ("open_fds", "Open file descriptors.", lambda figures: figures.open_fds),
 )

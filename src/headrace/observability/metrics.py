@@ -118,6 +118,15 @@ class Metrics:
         self._pool_timeouts = counter(
             "headrace_pool_timeouts_total", "Requests that got no pool connection in time.", ()
         )
+        self._stored_events = counter(
+            "headrace_events_stored_total", "Events of runs that were stored.", ()
+        )
+        self._cut_clients = counter(
+            "headrace_slow_clients_cut_total", "Streams cut because nobody read them in time.", ()
+        )
+        self._notices = counter(
+            "headrace_notices_total", "Notices between processes, by direction.", ("direction",)
+        )
         self._loop_stalls = counter(
             "headrace_loop_stalls_total",
             "Times something blocked the event loop for longer than the watchdog bears.",
@@ -168,6 +177,17 @@ class Metrics:
         self._checkout_seconds.observe(seconds)
         if timed_out:
             self._pool_timeouts.inc()
+
+    def count_stored_events(self, count: int) -> None:
+        self._stored_events.inc(count)
+
+    def count_cut_client(self) -> None:
+        """A stream whose client was too slow."""
+        self._cut_clients.inc()
+
+    def count_notice(self, direction: str) -> None:
+        """``sent`` or ``received``."""
+        self._notices.labels(direction).inc()
 
     def count_loop_stall(self) -> None:
         self._loop_stalls.inc()

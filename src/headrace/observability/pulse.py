@@ -64,12 +64,16 @@ class Pulse:
         pool_figures: Callable[[], PoolFigures] | None = None,
         writer_figures: Callable[[], WriterFigures] | None = None,
         runs_running: Callable[[], int] | None = None,
+        runs_watched: Callable[[], int] = lambda: 0,
+        notices_connected: Callable[[], bool] = lambda: False,
     ) -> None:
         self._board = board
         self._metrics = metrics
         self._pool_figures = pool_figures
         self._writer_figures = writer_figures
         self._runs_running = runs_running
+        self._runs_watched = runs_watched
+        self._notices_connected = notices_connected
         self._lags: deque[float] = deque(maxlen=_LAG_BEATS)
         self._tasks = Tasks(metrics.record_fault)
 
@@ -90,6 +94,8 @@ class Pulse:
             pool=None if pool is None else PoolStatus.model_validate(pool),
             writer=None if writer is None else WriterStatus.model_validate(writer),
             runs_running=self._runs_running() if self._runs_running is not None else 0,
+            runs_watched=self._runs_watched(),
+            notices_connected=self._notices_connected(),
             loop_lag_seconds=round(max(self._lags, default=0.0), 4),
             rss_bytes=resident_bytes(),
             open_fds=open_files(),

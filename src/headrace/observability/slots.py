@@ -53,6 +53,10 @@ class Figures(BaseModel):
     pool: PoolStatus | None = None
     writer: WriterStatus | None = None
     runs_running: int = 0
+    #: Followers of runs that other processes execute.
+    runs_watched: int = 0
+    #: Whether notices arrive; otherwise polling alone finds what changes elsewhere.
+    notices_connected: bool = False
     loop_lag_seconds: float = 0.0
     rss_bytes: int = 0
     open_fds: int = 0

@@ -49,7 +49,7 @@ def run_kwargs(assistant: AssistantRow, body: RunCreate, *, temporary: bool) -> 
         "interrupt_after": body.interrupt_after,
         "temporary": temporary,
         "subgraphs": body.stream_subgraphs,
-        "resumable": False,
+        "resumable": body.stream_resumable,
         "durability": durability,
     }
 

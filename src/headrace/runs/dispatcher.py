@@ -10,7 +10,8 @@ from typing import Any, Literal, Protocol
 from uuid import UUID
 
 from headrace.auth.principal import Principal
-from headrace.events.channel import Reader
+from headrace.events.channel import Channel
+from headrace.events.reader import Reader
 
 #: What becomes of a run that is asked to stop: kept as ``interrupted``, or undone without a trace.
 CancelAction = Literal["interrupt", "rollback"]
@@ -36,6 +37,8 @@ class RunRequest:
     temporary_thread: bool
     #: Whether this process may execute it at once; otherwise it waits in the queue.
     in_place: bool = True
+    #: For readers that come later: the background has nobody who follows from the start.
+    keep_events: bool = False
     #: Not before so many seconds from now; more than 0 means the queue.
     after_seconds: float = 0.0
 
@@ -96,15 +99,19 @@ class FollowedRun(Protocol):
     def subscribe(self, after: int | None = None) -> Reader:
         """Follow its events.
 
-        :param after: None: from its beginning, when called before the first wait, else what is to
-            come; -1: from the start; otherwise what comes after that event id.
+        :param after: -1: from the start; otherwise what comes after that event id; None: for who
+            has made the run, everything, when called before the first wait; for others what is to
+            come, and before it what this or the executing process still holds.
         """
         ...
 
     def unsubscribe(self, reader: Reader) -> None: ...
 
     async def outcome(self, timeout_seconds: float) -> RunOutcome | None:
-        """How it ended, once the row says so; None when it still runs after the timeout."""
+        """How it ended, once the row says so; None when it still runs after the timeout.
+
+        :raises Released: this process follows it no longer.
+        """
         ...
 
     def cancel(self, reason: str) -> None:
@@ -112,8 +119,21 @@ class FollowedRun(Protocol):
         ...
 
 
+class LocalRun(Protocol):
+    """A run that this process executes."""
+
+    @property
+    def channel(self) -> Channel: ...
+
+    async def outcome(self, timeout_seconds: float) -> RunOutcome | None:
+        """:raises Moved: it goes on elsewhere."""
+        ...
+
+    def cancel(self, reason: str) -> None: ...
+
+
 class Dispatcher(Protocol):
-    async def start(self, request: RunRequest) -> FollowedRun | QueuedRun:
+    async def start(self, request: RunRequest) -> LocalRun | QueuedRun:
         """Start in place, or put it into the queue; either is committed on return.
 
         :raises ThreadBusy: another run has the thread, and the strategy is ``reject``.

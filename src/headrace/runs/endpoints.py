@@ -116,7 +116,12 @@ def waiting_response(run: FollowedRun, body: RunCreate, request: Request) -> Liv
 
 def streaming_response(run: FollowedRun, body: RunCreate, request: Request) -> LiveResponse:
     return LiveResponse(
-        event_frames(run, run.subscribe(), heartbeat_seconds=_heartbeat_seconds(request)),
+        event_frames(
+            run,
+            run.subscribe(),
+            heartbeat_seconds=_heartbeat_seconds(request),
+            on_cut=state_of(request).metrics.count_cut_client,
+        ),
         media_type=CONTENT_TYPE,
         headers={
             **locations(run, "stream"),

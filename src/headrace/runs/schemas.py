@@ -51,6 +51,7 @@ class RunCreate(BaseModel):
     metadata: dict[str, Any] | None = None
     stream_mode: StreamModes = Field(default_factory=_values_only)
     stream_subgraphs: bool = False
+    stream_resumable: bool = False
     interrupt_before: list[str] | Literal["*"] | None = None
     interrupt_after: list[str] | Literal["*"] | None = None
     checkpoint: dict[str, Any] | None = None

@@ -6,10 +6,11 @@ from uuid import UUID
 from headrace.assistants.service import AssistantService
 from headrace.auth.principal import Principal
 from headrace.db.tables import RunRow
-from headrace.errors import InvalidRequest, RunNotFound, ThreadBusy
+from headrace.errors import InvalidRequest, RunNotFound
 from headrace.ids import uuid7
 from headrace.runs.config import run_kwargs
 from headrace.runs.dispatcher import Dispatcher, FollowedRun, QueuedRun, RunRequest
+from headrace.runs.following import Followable, Following
 from headrace.runs.repository import RunRepository
 from headrace.runs.schemas import RunCreate
 from headrace.threads.service import ThreadService, is_uuid
@@ -22,11 +23,13 @@ class RunService:
         assistants: AssistantService,
         threads: ThreadService,
         dispatcher: Dispatcher,
+        following: Following,
     ) -> None:
         self._repository = repository
         self._assistants = assistants
         self._threads = threads
         self._dispatcher = dispatcher
+        self._following = following
 
     async def start(
         self,
@@ -72,9 +75,31 @@ class RunService:
             temporary_thread=temporary,
         )
         run = await self._dispatcher.start(request)
-        if isinstance(run, QueuedRun):
-            raise ThreadBusy
-        return run
+        followable = Followable(
+            run_id=request.run_id,
+            thread_id=request.thread_id,
+            graph_id=request.graph_id,
+            tenant=principal.tenant,
+            resumable=bool(kwargs["resumable"]),
+        )
+        local = None if isinstance(run, QueuedRun) else run
+        return self._following.follow(followable, created=True, local=local)
+
+    async def follow(self, principal: Principal, thread_id: str, run_id: UUID) -> FollowedRun:
+        """Follow a run wherever it is executed.
+
+        :raises RunNotFound: there is none that the caller may see.
+        """
+        row = await self.get(principal, thread_id, run_id)
+        return self._following.follow(
+            Followable(
+                run_id=row.run_id,
+                thread_id=row.thread_id,
+                graph_id=row.graph_id,
+                tenant=row.tenant,
+                resumable=bool(row.kwargs.get("resumable")),
+            )
+        )
 
     async def get(self, principal: Principal, thread_id: str, run_id: UUID) -> RunRow:
         """:raises RunNotFound: there is none that the caller may see."""

@@ -1,12 +1,13 @@
 """Following a run for a client: its events as SSE, or its result as one JSON body."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 
 import structlog
 
-from headrace.events.channel import Cut, Reader
 from headrace.events.encoding import encode_json
-from headrace.events.sse import HEARTBEAT
+from headrace.events.event import Event
+from headrace.events.reader import Cut, Reader, Released
+from headrace.events.sse import HEARTBEAT, RELEASED
 from headrace.runs.dispatcher import FollowedRun, RunOutcome
 
 _log = structlog.stdlib.get_logger("headrace.runs")
@@ -14,26 +15,54 @@ _log = structlog.stdlib.get_logger("headrace.runs")
 #: Keeps proxies and load balancers from closing a quiet ``wait``; JSON readers skip white space.
 WAIT_HEARTBEAT = b"\n"
 
+#: Told whatever modes a reader asks for: they close the stream.
+_ALWAYS = ("end", "error")
+
 
 async def event_frames(
-    run: FollowedRun, reader: Reader, *, heartbeat_seconds: float
+    run: FollowedRun,
+    reader: Reader,
+    *,
+    heartbeat_seconds: float,
+    modes: Collection[str] = (),
+    on_cut: Callable[[], None] = lambda: None,
 ) -> AsyncGenerator[bytes, None]:
-    """What ``reader`` gets of the run's events, and a heartbeat whenever that is nothing."""
+    """What ``reader`` gets of the run's events, and a heartbeat whenever that is nothing.
+
+    :param modes: tell events of these stream modes only; of all when there are none.
+    """
     try:
-        while True:
-            chunk = await reader.read(heartbeat_seconds)
-            if chunk is None:
-                return
-            yield chunk or HEARTBEAT
+        while (events := await reader.read(heartbeat_seconds)) is not None:
+            chunk = b"".join(event.frame for event in _of_modes(events, modes))
+            if chunk or not events:
+                yield chunk or HEARTBEAT
     except Cut:
         # The client reads on from the run's Location if it wants; the run is not slowed.
         _log.warning("slow_client_cut", run_id=str(run.run_id), thread_id=run.thread_id)
+        on_cut()
+    except Released:
+        yield RELEASED
     finally:
         run.unsubscribe(reader)
 
 
+def _of_modes(events: Sequence[Event], modes: Collection[str]) -> Sequence[Event]:
+    if not modes:
+        return events
+    # The API names LangGraph's own message chunks ``messages`` on the wire.
+    wanted = {"messages" if mode == "messages-tuple" else mode for mode in modes}
+    return [
+        event
+        for event in events
+        if event.name in _ALWAYS or event.name.split("|", 1)[0].split("/", 1)[0] in wanted
+    ]
+
+
 async def result_body(run: FollowedRun, *, heartbeat_seconds: float) -> AsyncGenerator[bytes, None]:
-    """The run's last values as JSON, a newline whenever that takes long."""
+    """The run's last values as JSON, a newline whenever that takes long.
+
+    :raises Released: the body must not be completed; the client asks again elsewhere.
+    """
     while (outcome := await run.outcome(heartbeat_seconds)) is None:
         yield WAIT_HEARTBEAT
     yield encode_json(result_of(outcome))

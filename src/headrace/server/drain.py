@@ -50,8 +50,16 @@ class Executor(Protocol):
 class Drain:
     """The drain of one process. ``begin`` and ``drain`` may be called twice."""
 
-    def __init__(self, settings: ServerSettings, *, board: StatusBoard, executor: Executor) -> None:
+    def __init__(
+        self,
+        settings: ServerSettings,
+        *,
+        board: StatusBoard,
+        executor: Executor,
+        release: Callable[[], None] = lambda: None,
+    ) -> None:
         self._settings = settings
+        self._release = release
         self._board = board
         self._executor = executor
         self._began_at: float | None = None
@@ -103,6 +111,8 @@ class Drain:
             if closing is not None:
                 await closing
         self._executor.refuse_new()
+        # Who follows runs of other processes loses nothing by following them from another one.
+        self._release()
         await self._finish()
         self._finished = True
         _log.info("drain_ended", seconds=round(monotonic() - self._start, 2))

@@ -7,6 +7,7 @@ is closed again.
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -24,18 +25,22 @@ from headrace.db.engine import Sessions, build_engine
 from headrace.db.pool import CONNECTIONS_BESIDE_POOL, ServerFacts, SharedPool, build_pool, probe
 from headrace.db.schema import SchemaState, ensure_compatible, read_state
 from headrace.errors import StartupRefusal
+from headrace.events.log import EventLog
 from headrace.graphs.registry import GraphRegistry
 from headrace.graphs.sources import GraphSource, sources_from, sources_from_objects
 from headrace.health.checks import DatabaseProbe, SchemaProbe, pool_check
 from headrace.health.service import HealthService
 from headrace.lifecycle import Tasks
+from headrace.notices.notifier import Notifier, PollingNotifier, PostgresNotifier
 from headrace.observability.logging import configure_library_logging
 from headrace.observability.metrics import Metrics
 from headrace.observability.pulse import Pulse
 from headrace.observability.slots import StatusBoard
+from headrace.runs.following import Followable, Following
 from headrace.runs.queue import Queue
 from headrace.runs.repository import RunRepository
 from headrace.runs.service import RunService
+from headrace.runs.watcher import Watcher
 from headrace.server.drain import Drain
 from headrace.server.state import State
 from headrace.server.watchdog import Watchdog
@@ -43,6 +48,9 @@ from headrace.settings import DatabaseSettings, Settings, multiprocess_dir
 from headrace.threads.repository import ThreadRepository
 from headrace.threads.service import ThreadService
 from headrace.threads.state import StateReader
+from headrace.worker.channels import Channels
+from headrace.worker.control import Control
+from headrace.worker.events import EventSweeper
 from headrace.worker.executor import Executor
 from headrace.worker.heartbeat import Heartbeat
 from headrace.worker.rescuer import Rescuer
@@ -117,17 +125,39 @@ async def serving(settings: Settings, sources: list[GraphSource]) -> AsyncIterat
         stack.push_async_callback(registry.close)
 
         queue = Queue(pool, writer)
-        worker = await _start_worker(settings, registry, queue, saver, metrics, tasks, stack)
+        notifier = _build_notifier(settings, pool, metrics)
+        log = EventLog(pool, writer, page_events=settings.events.batch_events)
+        channels = Channels(settings.events, log, notifier, metrics)
+        worker = await _start_worker(
+            settings, registry, queue, saver, channels, metrics, tasks, stack
+        )
+        control = Control(pool, settings.events, notifier.listeners, worker.executions)
+        control.start(tasks)
+        watcher = Watcher(pool, notifier, settings.events, tasks)
+        watcher.start()
+        sweeper = EventSweeper(log, settings.events)
+        tasks.start(sweeper.sweep_forever(), name="event-sweeper", supervised=True)
+        await notifier.start()
+        stack.push_async_callback(notifier.stop)
         assistants = AssistantService(AssistantRepository(sessions), registry.ids())
         await assistants.create_system()
-        threads = ThreadService(ThreadRepository(sessions), StateReader(registry, saver))
-        runs = RunService(RunRepository(sessions), assistants, threads, worker)
+        states = StateReader(registry, saver)
+        threads = ThreadService(ThreadRepository(sessions), states)
+        following = Following(
+            watcher,
+            local=worker.execution_of,
+            read_values=states.values_of_run,
+            ask_to_stop=partial(_ask_to_stop, worker, tasks),
+        )
+        runs = RunService(RunRepository(sessions), assistants, threads, worker, following)
         pulse = Pulse(
             board,
             metrics,
             pool_figures=pool.figures,
             writer_figures=writer.figures,
             runs_running=lambda: worker.running,
+            runs_watched=lambda: watcher.watching,
+            notices_connected=lambda: notifier.connected,
         )
         await pulse.start()
         stack.push_async_callback(pulse.stop)
@@ -147,7 +177,7 @@ async def serving(settings: Settings, sources: list[GraphSource]) -> AsyncIterat
             schema_problem=lambda: schema_probe.problem,
             schema_revision=lambda: schema_probe.revision,
         )
-        drain = Drain(settings.server, board=board, executor=worker)
+        drain = Drain(settings.server, board=board, executor=worker, release=following.release)
         board.set_state("serving")
         yield State(
             settings=settings,
@@ -239,19 +269,38 @@ def _build_saver(
     )
 
 
+def _build_notifier(settings: Settings, pool: SharedPool, metrics: Metrics) -> Notifier:
+    """One that listens where the connection is direct: a pooler passes no notices on."""
+    if settings.events.notices == "off" or pool.behind_pooler:
+        return PollingNotifier()
+    return PostgresNotifier(
+        connection_string(settings.database),
+        pool,
+        count=metrics.count_notice,
+        on_fault=metrics.record_fault,
+    )
+
+
+def _ask_to_stop(worker: Worker, tasks: Tasks, run: Followable, reason: str) -> None:
+    tasks.start(
+        worker.cancel(run.tenant, [run.run_id], "interrupt", reason), name=f"cancel-{run.run_id}"
+    )
+
+
 async def _start_worker(
     settings: Settings,
     registry: GraphRegistry,
     queue: Queue,
     saver: TimedSaver,
+    channels: Channels,
     metrics: Metrics,
     tasks: Tasks,
     stack: AsyncExitStack,
 ) -> Worker:
     """The lease first, then who executes under it, then who looks after others."""
     heartbeat = Heartbeat(connection_string(settings.database), settings.worker)
-    executor = Executor(registry, queue, saver, settings.worker, metrics)
-    worker = Worker(executor, queue, heartbeat, settings.worker)
+    executor = Executor(registry, queue, saver, channels, settings.worker, metrics)
+    worker = Worker(executor, queue, heartbeat, channels, settings.worker)
     await heartbeat.start(on_lost=worker.drop_all)
     stack.push_async_callback(heartbeat.stop)
     stack.push_async_callback(worker.stop)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from typing import Any
+from uuid import UUID
 
 import structlog
 from langchain_core.runnables import RunnableConfig
@@ -60,6 +61,24 @@ class StateReader:
                     "state_read_raw", thread_id=thread_id, graph_id=graph_id, exc_info=True
                 )
         return await self._raw(config)
+
+    async def values_of_run(self, thread_id: str, graph_id: str, run_id: UUID) -> Any:
+        """What a run has left: the values of its last checkpoint; None when it made none."""
+        config: RunnableConfig = {"configurable": {"thread_id": thread_id, "checkpoint_ns": ""}}
+        found = [
+            item
+            async for item in self._saver.alist(config, filter={"run_id": str(run_id)}, limit=1)
+        ]
+        if not found:
+            return None
+        if graph_id not in self._registry.ids():
+            return await raw_values(self._saver, found[0])
+        async with self._registry.for_run(graph_id, found[0].config) as graph:
+            snapshot = await graph.aget_state(found[0].config)
+        if not snapshot.interrupts:
+            return snapshot.values
+        waiting = [interrupt_json(interrupt) for interrupt in snapshot.interrupts]
+        return {**snapshot.values, "__interrupt__": waiting}
 
     async def _raw(self, config: RunnableConfig) -> ThreadState:
         found = await self._saver.aget_tuple(config)

@@ -6,8 +6,11 @@ from uuid import UUID
 
 from headrace.checkpoints.fence import RunToken
 from headrace.checkpoints.run_writes import RunWrites
-from headrace.events.channel import Channel, Reader
+from headrace.events.channel import Channel
+from headrace.events.event import end_event
+from headrace.events.reader import Moved
 from headrace.runs.dispatcher import RunOutcome, RunRequest, StartedRun
+from headrace.worker.channels import Channels
 
 
 class Stop(Enum):
@@ -19,22 +22,39 @@ class Stop(Enum):
 
 
 class Execution:
-    """Implements :class:`headrace.runs.dispatcher.FollowedRun`."""
+    """Implements :class:`headrace.runs.following.LocalRun`.
+
+    :param claimed: it came from the queue: whoever follows it, most likely from elsewhere, is to
+        find its events from the first on.
+    """
 
     def __init__(
-        self, request: RunRequest, started: StartedRun, process_id: UUID, channel: Channel
+        self,
+        request: RunRequest,
+        started: StartedRun,
+        process_id: UUID,
+        channels: Channels,
+        *,
+        claimed: bool = False,
     ) -> None:
         self.request = request
         self.started = started
         self.process_id = process_id
-        self.channel = channel
         #: The fence of whatever it writes.
         self.token = RunToken(request.run_id, started.attempt, process_id)
         #: What it has written; None before its graph has begun.
         self.writes: RunWrites | None = None
         self.stop: Stop | None = None
         self.stop_message = ""
+        self.channel: Channel = channels.open(
+            self.token,
+            request.thread_id,
+            resumable=bool(request.kwargs.get("resumable")),
+            kept=claimed or request.keep_events,
+            on_lost=lambda: self.ask_to_stop(Stop.LEASE_LOST, "The run was taken over."),
+        )
         self._stopped = asyncio.Event()
+        self._moved = False
         self._ended = asyncio.Event()
         self._outcome: RunOutcome | None = None
 
@@ -46,28 +66,34 @@ class Execution:
     def thread_id(self) -> str:
         return self.request.thread_id
 
-    def subscribe(self, after: int | None = None) -> Reader:
-        return self.channel.subscribe()
-
-    def unsubscribe(self, reader: Reader) -> None:
-        self.channel.unsubscribe(reader)
-
     async def outcome(self, timeout_seconds: float) -> RunOutcome | None:
+        """How it ended, once the row says so; None when it still runs after the timeout.
+
+        :raises Moved: it does not end here.
+        """
         try:
             async with asyncio.timeout(timeout_seconds):
                 await self._ended.wait()
         except TimeoutError:
             return None
+        if self._moved:
+            raise Moved
         return self._outcome
 
     def cancel(self, reason: str) -> None:
         self.ask_to_stop(Stop.CANCEL, reason)
+
+    def stop_as_asked(self, action: str) -> None:
+        """Its row says that it is to stop."""
+        self.ask_to_stop(Stop.CANCEL, "The run was cancelled.")
 
     def ask_to_stop(self, stop: Stop, message: str) -> None:
         """The first reason counts, but a lost lease trumps: nothing may be written then."""
         if self.stop is None or stop is Stop.LEASE_LOST:
             self.stop = stop
             self.stop_message = message
+        if stop is Stop.LEASE_LOST:
+            self.channel.abandon()
         self._stopped.set()
 
     async def until_stopped(self) -> None:
@@ -77,4 +103,10 @@ class Execution:
         """Tell everyone who follows; the row says the same already."""
         self._outcome = outcome
         self._ended.set()
-        self.channel.close()
+        self.channel.close(end_event(self.run_id, outcome.status, outcome.error))
+
+    def leave(self) -> None:
+        """It goes on, or is ended, elsewhere: whoever follows it here is to follow it there."""
+        self._moved = True
+        self._ended.set()
+        self.channel.move()

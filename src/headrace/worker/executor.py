@@ -13,7 +13,6 @@ from headrace.db.faults import translated_faults
 from headrace.errors import LeaseLost, Unavailable
 from headrace.events.encoding import storable
 from headrace.events.modes import Translator, graph_modes
-from headrace.events.sse import frame
 from headrace.graphs.registry import GraphRegistry
 from headrace.lifecycle import Tasks
 from headrace.observability.metrics import Metrics
@@ -23,6 +22,7 @@ from headrace.runs.queue import Queue
 from headrace.runs.transitions import RunEnd
 from headrace.settings import WorkerSettings
 from headrace.threads.state import interrupts_by_task
+from headrace.worker.channels import Channels
 from headrace.worker.execution import Execution, Stop
 
 _log = structlog.stdlib.get_logger("headrace.worker")
@@ -50,10 +50,12 @@ class Executor:
         registry: GraphRegistry,
         queue: Queue,
         saver: TimedSaver,
+        channels: Channels,
         settings: WorkerSettings,
         metrics: Metrics,
     ) -> None:
         self._registry = registry
+        self._channels = channels
         self._queue = queue
         self._saver = saver
         self._settings = settings
@@ -64,14 +66,17 @@ class Executor:
         """Run to the end, whatever it is; never raises for what the graph does."""
         started = perf_counter()
         result = GraphResult()
-        execution.channel.publish(
-            frame("metadata", _metadata_event(execution)),
-        )
-        written = await self._write_end(execution, await self._drive(execution, result))
-        end = written or RunEnd("error", "error", {"error": "LeaseLost", "message": _LEASE_LOST})
-        if execution.request.temporary_thread and written is not None:
+        end = await self._drive(execution, result)
+        # What is to be stored is stored before the end, or never: the fence sees to that.
+        await execution.channel.settle()
+        written = await self._write_end(execution, end)
+        if written is None:
+            execution.leave()
+            return
+        end = written
+        # Of a run from the queue, whoever waits for it elsewhere has not read its values yet.
+        if execution.request.temporary_thread and not execution.channel.kept:
             await self._delete_temporary_thread(execution.thread_id)
-        self._publish_end(execution, end)
         execution.finish(RunOutcome(status=end.status, values=result.values, error=end.error))
         self._metrics.observe_run(execution.request.graph_id, end.status, perf_counter() - started)
         _log.info(
@@ -118,6 +123,8 @@ class Executor:
 
     async def _stream(self, execution: Execution, result: GraphResult) -> None:
         request, kwargs = execution.request, execution.request.kwargs
+        await self._channels.continue_attempt(execution.channel, execution.token)
+        execution.channel.publish("metadata", _metadata_event(execution))
         config = graph_config(
             kwargs,
             run_id=request.run_id,
@@ -157,9 +164,10 @@ class Executor:
                 namespace, mode, chunk = _named(part, subgraphs=kwargs["subgraphs"])
                 if not namespace:
                     _note(result, mode, chunk)
-                if execution.channel.followed:
+                if execution.channel.wanted:
                     for name, data in translator.events(namespace, mode, chunk):
-                        execution.channel.publish(frame(name, data))
+                        execution.channel.publish(name, data)
+                    await execution.channel.room()
             if result.interrupted:
                 # The next run on the thread must not resume from an older checkpoint.
                 config["configurable"].pop("checkpoint_id", None)
@@ -211,17 +219,6 @@ class Executor:
         except Unavailable as fault:
             # The rescuer finds it later.
             _log.warning("temporary_thread_left", cause=fault.code)
-
-    def _publish_end(self, execution: Execution, end: RunEnd) -> None:
-        if end.status in ("error", "timeout"):
-            execution.channel.publish(frame("error", end.error))
-        else:
-            execution.channel.publish(
-                frame("end", {"run_id": str(execution.run_id), "status": end.status})
-            )
-
-
-_LEASE_LOST = "The server process lost its lease on this run."
 
 
 def error_json(error: BaseException) -> dict[str, str]:

@@ -1,18 +1,18 @@
 """The run worker of a process: capacity, the runs it has, and their orderly end."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from uuid import UUID
 
 import structlog
 
 from headrace.errors import AtCapacity, Draining, Unavailable
-from headrace.events.channel import Channel
 from headrace.lifecycle import Tasks
 from headrace.runs.dispatcher import CancelAction, Cancellation, RunRequest, StartedRun
 from headrace.runs.queue import Queue
 from headrace.settings import WorkerSettings
+from headrace.worker.channels import Channels
 from headrace.worker.execution import Execution, Stop
 from headrace.worker.executor import Executor
 from headrace.worker.heartbeat import Heartbeat
@@ -30,9 +30,11 @@ class Worker:
         executor: Executor,
         queue: Queue,
         heartbeat: Heartbeat,
+        channels: Channels,
         settings: WorkerSettings,
     ) -> None:
         self._executor = executor
+        self._channels = channels
         self._queue = queue
         self._heartbeat = heartbeat
         self._settings = settings
@@ -45,6 +47,14 @@ class Worker:
     def running(self) -> int:
         """Runs this process executes now."""
         return len(self._executions)
+
+    def executions(self) -> Collection[Execution]:
+        """The runs this process executes now."""
+        return self._executions
+
+    def execution_of(self, run_id: UUID) -> Execution | None:
+        """The run, if this process executes it."""
+        return next((one for one in self._executions if one.run_id == run_id), None)
 
     async def start(self, request: RunRequest) -> Execution:
         if self._draining:
@@ -112,11 +122,7 @@ class Worker:
 
     def _begin(self, request: RunRequest, process_id: UUID, started: StartedRun) -> Execution:
         """Start executing; synchronous, so that the caller can subscribe before the first event."""
-        channel = Channel(
-            max_frames=self._settings.stream_buffer_events,
-            max_bytes=self._settings.stream_buffer_bytes,
-        )
-        execution = Execution(request, started, process_id, channel)
+        execution = Execution(request, started, process_id, self._channels)
         if process_id != self._heartbeat.process_id:
             execution.ask_to_stop(Stop.LEASE_LOST, _LEASE_LOST)
         self._executions.add(execution)

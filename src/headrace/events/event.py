@@ -1,0 +1,44 @@
+"""One event of a run: what it is called, its JSON, and how it looks on the wire."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from headrace.events.encoding import encode_json
+from headrace.events.sse import frame
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """``event_id`` rises within a run, across its attempts; 0 is none, as the end has it."""
+
+    event_id: int
+    name: str
+    #: JSON text on one line.
+    data: bytes
+    #: Ready to send; with an id line only where the run is resumable.
+    frame: bytes
+
+    @classmethod
+    def stored(cls, event_id: int, name: str, data: bytes, *, resumable: bool) -> "Event":
+        """From its row."""
+        return cls(event_id, name, data, frame(name, data, event_id if resumable else None))
+
+    @classmethod
+    def of(cls, event_id: int, name: str, data: Any, *, resumable: bool) -> "Event":
+        """From what the graph gave. Its name may hold a node's name: one line, no NUL."""
+        plain = name.translate(_NOT_IN_NAMES).encode(errors="replace").decode()
+        return cls.stored(event_id, plain, encode_json(data), resumable=resumable)
+
+    @property
+    def size_bytes(self) -> int:
+        return len(self.frame)
+
+
+_NOT_IN_NAMES = str.maketrans("\r\n\0", "   ")
+
+
+def end_event(run_id: object, status: str, error: dict[str, Any] | None) -> Event:
+    """What closes a stream, as the run's row says; it has no id: after it nothing is to resume."""
+    if status in ("error", "timeout"):
+        return Event.of(0, "error", error, resumable=False)
+    return Event.of(0, "end", {"run_id": str(run_id), "status": status}, resumable=False)

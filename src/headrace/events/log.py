@@ -1,0 +1,148 @@
+"""Stored events: written behind the fence by the group-commit writer, read from any process."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+from headrace.checkpoints.fence import RunToken
+from headrace.checkpoints.operations import Kind, Numbers, Operation, Outcomes
+from headrace.checkpoints.writer import Writer
+from headrace.db.arrays import BigInteger, Bytea, Column, Integer, Text, Uuid
+from headrace.db.faults import translated_faults
+from headrace.db.pool import Connection, SharedPool
+from headrace.db.statements import named_statements
+from headrace.errors import LeaseLost
+from headrace.events.event import Event
+
+_ALL = UUID(int=0)
+_NO_BOUND = 2**63 - 1
+
+
+class StoreEvents(Operation):
+    """Events of one run, to be committed in order."""
+
+    __slots__ = ("_token", "events")
+
+    def __init__(self, thread_id: str, token: RunToken, events: Sequence[Event]) -> None:
+        super().__init__(thread_id, None, size_bytes=sum(len(event.data) for event in events))
+        self.events = events
+        self._token = token
+
+    @property
+    def token(self) -> RunToken:
+        # Not through the run's writes: events come before the first and after the last of them.
+        return self._token
+
+
+class _EventsKind(Kind):
+    """Beside the rows of checkpoints, before ends: an ended run stores nothing."""
+
+    order = 1
+
+    def __init__(self) -> None:
+        self._sql = event_statements()["store_events"]
+
+    async def send(
+        self, connection: Connection, operations: Sequence[StoreEvents], numbers: Numbers
+    ) -> Outcomes:
+        found = await connection.execute(self._sql, _columns(operations, numbers), prepare=True)
+
+        async def outcomes() -> list[Any]:
+            row = await found.fetchone()
+            live = set(row[0] or () if row is not None else ())
+            return [None if numbers.of(item) in live else LeaseLost() for item in operations]
+
+        return outcomes
+
+
+def _columns(operations: Sequence[StoreEvents], numbers: Numbers) -> Mapping[str, Column]:
+    rows = [(item, event) for item in operations for event in item.events]
+    return {
+        "tokens": Integer([numbers.of(item) for item, _ in rows]),
+        "run_ids": Uuid([item.token.run_id for item, _ in rows]),
+        "event_ids": BigInteger([event.event_id for _, event in rows]),
+        "attempts": Integer([item.token.attempt for item, _ in rows]),
+        "events": Text([event.name.encode() for _, event in rows]),
+        "data": Bytea([event.data for _, event in rows]),
+    }
+
+
+def event_statements() -> Mapping[str, bytes]:
+    """The statements of log.sql by name."""
+    return named_statements("headrace.events", "log.sql")
+
+
+class EventLog:
+    """The table ``run_events``."""
+
+    def __init__(self, pool: SharedPool, writer: Writer, *, page_events: int = 200) -> None:
+        self._pool = pool
+        self._writer = writer
+        self._sql = event_statements()
+        self.page_events = page_events
+
+    async def store(self, thread_id: str, token: RunToken, events: Sequence[Event]) -> None:
+        """Commit them; safe to repeat.
+
+        :raises LeaseLost: the run is not this process's any more.
+        :raises Unavailable: the database could not be reached for too long.
+        """
+        await self._writer.commit(StoreEvents(thread_id, token, events))
+
+    async def last_id(self, run_id: UUID) -> int:
+        """Of the run's latest stored event; 0 when it has none."""
+        rows = await self._rows("last_event_id", {"run_id": run_id})
+        return int(rows[0][0])
+
+    async def is_watched(self, run_id: UUID) -> bool:
+        """Whether a process that does not execute the run wants its events."""
+        rows = await self._rows("is_watched", {"run_id": run_id})
+        return bool(rows and rows[0][0])
+
+    async def read(
+        self, run_id: UUID, after: int, before: int = _NO_BOUND, *, resumable: bool = True
+    ) -> list[Event]:
+        """A page of the run's events between two ids, both exclusive."""
+        rows = await self._rows(
+            "events_between",
+            {"run_id": run_id, "after": after, "before": before, "limit": self.page_events},
+        )
+        return [Event.stored(*row, resumable=resumable) for row in rows]
+
+    async def delete_expired(
+        self, keep_seconds: float, *, runs: int = 200, rows: int = 2000
+    ) -> int:
+        """Delete in batches what is of runs that ended so long ago or are gone; tells how many."""
+        after, deleted = _ALL, 0
+        while True:
+            found = await self._rows(
+                "runs_with_expired_events",
+                {"after": after, "limit": runs, "keep_seconds": keep_seconds},
+            )
+            expired = [run_id for run_id, is_expired in found if is_expired]
+            deleted += await self._delete(expired, rows)
+            if len(found) < runs:
+                return deleted
+            after = found[-1][0]
+
+    async def _delete(self, run_ids: list[UUID], limit: int) -> int:
+        deleted = 0
+        while run_ids:
+            with translated_faults():
+                async with self._pool.connection() as connection:
+                    cursor = await connection.execute(
+                        self._sql["delete_events"], {"run_ids": run_ids, "limit": limit}
+                    )
+            deleted += cursor.rowcount
+            if cursor.rowcount < limit:
+                break
+        return deleted
+
+    async def _rows(self, name: str, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        with translated_faults():
+            async with self._pool.connection() as connection:
+                cursor = await connection.execute(self._sql[name], values)
+                return await cursor.fetchall()
+
+
+StoreEvents.kind = _EventsKind()

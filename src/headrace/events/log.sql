@@ -1,0 +1,71 @@
+-- Stored events of runs. Written by flushes of the group-commit writer, behind the fence.
+
+-- name: store_events
+-- The rows of tokens that hold; a repeated flush changes nothing. The answer says which tokens held.
+WITH live AS MATERIALIZED (
+  SELECT string_to_array(current_setting('headrace.live_tokens', true), ',')::int[] AS tokens,
+    string_to_array(current_setting('headrace.ended_tokens', true), ',')::int[] AS ended
+), stored AS (
+  INSERT INTO run_events (run_id, event_id, attempt, event, data)
+  SELECT run_id, event_id, attempt, event, data
+  FROM unnest(%(tokens)s::int[], %(run_ids)s::uuid[], %(event_ids)s::int8[], %(attempts)s::int[],
+      %(events)s::text[], %(data)s::bytea[])
+    AS given (token, run_id, event_id, attempt, event, data)
+  WHERE token = ANY ((SELECT tokens FROM live)::int[])
+  ON CONFLICT (run_id, event_id) DO NOTHING
+)
+SELECT tokens || ended FROM live
+
+-- name: last_event_id
+SELECT coalesce(max(event_id), 0) FROM run_events WHERE run_id = %(run_id)s
+
+-- name: is_watched
+SELECT coalesce(watched_until > now(), false) FROM runs WHERE run_id = %(run_id)s
+
+-- name: events_between
+SELECT event_id, event, data FROM run_events
+WHERE run_id = %(run_id)s AND event_id > %(after)s AND event_id < %(before)s
+ORDER BY event_id
+LIMIT %(limit)s
+
+-- name: events_of_watched
+-- A page for each watch, numbered from 1.
+SELECT number, page.event_id, page.event, page.data
+FROM unnest(%(run_ids)s::uuid[], %(afters)s::int8[])
+  WITH ORDINALITY AS watch (run_id, after, number)
+CROSS JOIN LATERAL (
+  SELECT event_id, event, data FROM run_events
+  WHERE run_events.run_id = watch.run_id AND event_id > watch.after
+  ORDER BY event_id
+  LIMIT %(limit)s
+) AS page
+ORDER BY number, page.event_id
+
+-- name: runs_with_expired_events
+-- From one run to the next by the key's index, however many events each has. Of those looked at the
+-- last, and all whose events are old enough, or whose row is gone.
+WITH RECURSIVE found AS (
+  (SELECT run_id, 1 AS number FROM run_events WHERE run_id > %(after)s ORDER BY run_id LIMIT 1)
+  UNION ALL
+  SELECT (SELECT run_events.run_id FROM run_events WHERE run_events.run_id > found.run_id
+      ORDER BY run_events.run_id LIMIT 1), number + 1
+  FROM found
+  WHERE found.run_id IS NOT NULL AND number < %(limit)s
+)
+SELECT found.run_id,
+  runs.run_id IS NULL OR coalesce(
+    runs.ended_at < now() - make_interval(secs => %(keep_seconds)s), false) AS expired
+FROM found LEFT JOIN runs ON runs.run_id = found.run_id
+WHERE found.run_id IS NOT NULL
+ORDER BY found.run_id
+
+-- name: delete_events
+DELETE FROM run_events
+USING (
+  SELECT run_id, event_id FROM run_events
+  WHERE run_id = ANY (%(run_ids)s)
+  ORDER BY run_id, event_id
+  LIMIT %(limit)s
+  FOR UPDATE SKIP LOCKED
+) AS batch
+WHERE run_events.run_id = batch.run_id AND run_events.event_id = batch.event_id

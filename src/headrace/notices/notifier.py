@@ -1,0 +1,216 @@
+"""Hints between processes: something about the queue, or about a run, has changed.
+
+A notice says only where to look; the tables are the truth, and whoever acts on notices also polls
+(N59, N60). :class:`Notifier` is what others see; :class:`PostgresNotifier` carries notices by
+NOTIFY, in transactions of their own, and hears them on one LISTEN connection.
+"""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Protocol
+from uuid import UUID
+
+import psycopg
+import structlog
+
+from headrace.db.faults import translated_faults
+from headrace.db.pool import Connection, SharedPool
+from headrace.errors import Unavailable
+from headrace.lifecycle import Tasks
+
+_log = structlog.stdlib.get_logger("headrace.notices")
+
+_CHANNEL = "headrace"
+#: At most one NOTIFY per process in this time: the server serializes their commits.
+_PAUSE_SECONDS = 0.02
+#: NOTIFY takes 8000 bytes; a line has up to 39.
+_LINES_PER_NOTICE = 200
+#: Notices wait while the database is away; more of them would only say "look everywhere".
+_MAX_WAITING = 10_000
+_RECONNECT_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0)
+#: A listener that has heard nothing for so long asks whether the server is still there.
+_QUIET_SECONDS = 15.0
+_ANSWER_SECONDS = 5.0
+
+_QUEUE = "q"
+
+
+class Listeners:
+    """Who wants to hear of what. ``on_any`` after a gap in which notices may have been missed."""
+
+    def __init__(self) -> None:
+        self._on_queue: list[Callable[[], None]] = []
+        self._on_run: list[Callable[[UUID], None]] = []
+        self._on_any: list[Callable[[], None]] = []
+
+    def add(
+        self,
+        *,
+        on_queue: Callable[[], None] | None = None,
+        on_run: Callable[[UUID], None] | None = None,
+        on_any: Callable[[], None] | None = None,
+    ) -> None:
+        """Call these from now on; they must be quick and must not raise."""
+        if on_queue is not None:
+            self._on_queue.append(on_queue)
+        if on_run is not None:
+            self._on_run.append(on_run)
+        if on_any is not None:
+            self._on_any.append(on_any)
+
+    def heard(self, payload: str) -> None:
+        """Tell what a notice says; lines that are not understood are a newer release's."""
+        for line in payload.splitlines():
+            if line == _QUEUE:
+                for on_queue in self._on_queue:
+                    on_queue()
+            elif line.startswith("r "):
+                with suppress(ValueError):
+                    run_id = UUID(line[2:])
+                    for on_run in self._on_run:
+                        on_run(run_id)
+
+    def missed(self) -> None:
+        for listener in (*self._on_any, *self._on_queue):
+            listener()
+
+
+class Notifier(Protocol):
+    """Carries hints to all other processes, or does not: then polling finds what they would say."""
+
+    listeners: Listeners
+
+    @property
+    def connected(self) -> bool:
+        """Whether hints arrive."""
+
+    def queue_changed(self) -> None:
+        """There is something to claim."""
+
+    def run_changed(self, run_id: UUID) -> None:
+        """A run has new events, has ended, is watched or is asked to stop."""
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+
+class PollingNotifier:
+    """Carries nothing: behind a pooler, which has no LISTEN, or where it is turned off."""
+
+    def __init__(self) -> None:
+        self.listeners = Listeners()
+
+    @property
+    def connected(self) -> bool:
+        return False
+
+    def queue_changed(self) -> None:
+        pass
+
+    def run_changed(self, run_id: UUID) -> None:
+        pass
+
+    async def start(self) -> None:
+        pass
+
+    async def stop(self) -> None:
+        pass
+
+
+class PostgresNotifier:
+    """LISTEN and NOTIFY.
+
+    :param count: called with ``sent`` or ``received`` for each notice.
+    """
+
+    def __init__(
+        self,
+        conninfo: str,
+        pool: SharedPool,
+        *,
+        count: Callable[[str], None] = lambda direction: None,
+        on_fault: Callable[[str, BaseException | None], None] | None = None,
+    ) -> None:
+        self._conninfo = conninfo
+        self._pool = pool
+        self._count = count
+        self._tasks = Tasks(on_fault)
+        self.listeners = Listeners()
+        self._lines: dict[str, None] = {}
+        self._waiting = asyncio.Event()
+        self._connected = False
+
+    @property
+    def connected(self) -> bool:
+        return self._connected
+
+    def queue_changed(self) -> None:
+        self._tell(_QUEUE)
+
+    def run_changed(self, run_id: UUID) -> None:
+        self._tell(f"r {run_id}")
+
+    async def start(self) -> None:
+        self._tasks.start(self._listen(), name="notices-listen", supervised=True)
+        self._tasks.start(self._send(), name="notices-send", supervised=True)
+
+    async def stop(self) -> None:
+        await self._tasks.stop()
+
+    def _tell(self, line: str) -> None:
+        if len(self._lines) < _MAX_WAITING:
+            self._lines[line] = None
+            self._waiting.set()
+
+    async def _send(self) -> None:
+        while True:
+            await self._waiting.wait()
+            lines = list(self._lines)[:_LINES_PER_NOTICE]
+            try:
+                with translated_faults():
+                    async with self._pool.connection() as connection:
+                        await connection.execute(
+                            "SELECT pg_notify(%s, %s)", (_CHANNEL, "\n".join(lines))
+                        )
+            except Unavailable:
+                # Whoever should have heard it polls; what waits is told once there is a way.
+                await asyncio.sleep(_RECONNECT_SECONDS[-1])
+                continue
+            for line in lines:
+                self._lines.pop(line, None)
+            if not self._lines:
+                self._waiting.clear()
+            self._count("sent")
+            await asyncio.sleep(_PAUSE_SECONDS)
+
+    async def _listen(self) -> None:
+        failures = 0
+        while True:
+            try:
+                async with await psycopg.AsyncConnection.connect(
+                    self._conninfo, autocommit=True, prepare_threshold=None
+                ) as connection:
+                    await connection.execute(f"LISTEN {_CHANNEL}")
+                    self._connected, failures = True, 0
+                    _log.info("notices_connected")
+                    self.listeners.missed()
+                    await self._hear(connection)
+            except (psycopg.Error, TimeoutError) as error:
+                if self._connected or failures == 0:
+                    _log.warning("notices_lost", error=str(error).strip())
+                self._connected = False
+                await asyncio.sleep(_RECONNECT_SECONDS[min(failures, len(_RECONNECT_SECONDS) - 1)])
+                failures += 1
+            finally:
+                self._connected = False
+
+    async def _hear(self, connection: Connection | psycopg.AsyncConnection[Any]) -> None:
+        """Until the connection is lost, which raises."""
+        while True:
+            async for notice in connection.notifies(timeout=_QUIET_SECONDS):
+                self._count("received")
+                self.listeners.heard(notice.payload)
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                await connection.execute("SELECT 1")

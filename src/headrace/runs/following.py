@@ -1,0 +1,244 @@
+"""Following a run wherever it is executed, from its beginning, its end, or an event between.
+
+In this process it is fed from memory, otherwise by the watcher; a run that is released, rescued or
+claimed elsewhere is followed on. The end comes from the run's row.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from headrace.events.channel import Channel
+from headrace.events.event import Event, end_event
+from headrace.events.reader import ChannelReader, Moved, Reader, Released
+from headrace.runs.dispatcher import LocalRun, RunOutcome
+from headrace.runs.watcher import GONE, IfEnded, RunState, Watch, Watcher
+
+
+@dataclass(frozen=True, slots=True)
+class Followable:
+    """What must be known of a run to follow it."""
+
+    run_id: UUID
+    thread_id: str
+    graph_id: str
+    tenant: str
+    resumable: bool
+
+
+#: The values a run has left in its thread: thread id, graph id, run id.
+ReadValues = Callable[[str, str, UUID], Awaitable[Any]]
+#: Ask a run elsewhere to stop; returns at once.
+AskToStop = Callable[[Followable, str], None]
+
+
+class Following:
+    """One per process: gives out :class:`Followed`, and lets go of all runs elsewhere at once."""
+
+    def __init__(
+        self,
+        watcher: Watcher,
+        *,
+        local: Callable[[UUID], LocalRun | None],
+        read_values: ReadValues,
+        ask_to_stop: AskToStop,
+    ) -> None:
+        self.watcher = watcher
+        self.local = local
+        self.read_values = read_values
+        self.ask_to_stop = ask_to_stop
+        self.released = False
+        self._watches: set[Watch] = set()
+
+    def follow(
+        self, run: Followable, *, created: bool = False, local: LocalRun | None = None
+    ) -> "Followed":
+        """Follow a run that the caller may see.
+
+        :param created: by the caller, who wants to know how it ended, however soon it did.
+        :param local: the run itself where it was started in place.
+        """
+        return Followed(self, run, local or self.local(run.run_id), created=created)
+
+    def release(self) -> None:
+        """The process drains: runs elsewhere are not followed any more from here."""
+        self.released = True
+        for watch in self._watches:
+            watch.changed.set()
+
+    def watch(self, watch: Watch) -> None:
+        self._watches.add(watch)
+        self.watcher.add(watch)
+
+    def unwatch(self, watch: Watch) -> None:
+        self._watches.discard(watch)
+        self.watcher.remove(watch)
+
+    async def changed(self, watch: Watch, timeout_seconds: float) -> bool:
+        """Wait for news; False when there are none in time.
+
+        :raises Released: this process does not follow any more.
+        """
+        if not watch.waiting and not watch.complete:
+            if self.released:
+                raise Released
+            watch.changed.clear()
+            try:
+                async with asyncio.timeout(timeout_seconds):
+                    await watch.changed.wait()
+            except TimeoutError:
+                return False
+        return watch.waiting or watch.complete
+
+
+class Followed:
+    """Implements :class:`headrace.runs.dispatcher.FollowedRun`."""
+
+    def __init__(
+        self, following: Following, run: Followable, local: LocalRun | None, *, created: bool
+    ) -> None:
+        self._following = following
+        self._run = run
+        self._local = local
+        self._created = created
+        self._outcome: RunOutcome | None = None
+
+    @property
+    def run_id(self) -> UUID:
+        return self._run.run_id
+
+    @property
+    def thread_id(self) -> str:
+        return self._run.thread_id
+
+    def subscribe(self, after: int | None = None) -> Reader:
+        return FollowingReader(
+            self._following, self._run, self._local, after=after, created=self._created
+        )
+
+    def unsubscribe(self, reader: Reader) -> None:
+        if isinstance(reader, FollowingReader):
+            reader.close()
+
+    async def outcome(self, timeout_seconds: float) -> RunOutcome | None:
+        """:raises Released: it goes on, but this process lets go of whoever waits."""
+        if self._local is not None:
+            try:
+                return await self._local.outcome(timeout_seconds)
+            except Moved:
+                self._local = None
+        if self._outcome is None:
+            watch = Watch(self._run.run_id)
+            self._following.watch(watch)
+            try:
+                if await self._following.changed(watch, timeout_seconds) and watch.state:
+                    self._outcome = await self._read_outcome(watch.state)
+            finally:
+                self._following.unwatch(watch)
+        return self._outcome
+
+    def cancel(self, reason: str) -> None:
+        if self._local is not None:
+            self._local.cancel(reason)
+        else:
+            self._following.ask_to_stop(self._run, reason)
+
+    async def _read_outcome(self, state: RunState) -> RunOutcome:
+        if state is GONE:
+            # Rolled back, or deleted with its thread.
+            return RunOutcome(status="interrupted", values=None, error=None)
+        run = self._run
+        values = await self._following.read_values(run.thread_id, run.graph_id, run.run_id)
+        return RunOutcome(status=state.status, values=values, error=state.error)
+
+
+class FollowingReader:
+    """Implements :class:`headrace.events.reader.Reader`; changes over when the run moves.
+
+    Ids rise across attempts, so the last one seen is where reading goes on, wherever that is.
+    """
+
+    def __init__(
+        self,
+        following: Following,
+        run: Followable,
+        local: LocalRun | None,
+        *,
+        after: int | None,
+        created: bool,
+    ) -> None:
+        self._following = following
+        self._run = run
+        self._position = max(after or 0, 0)
+        self._ended = False
+        self._channel: Channel | None = None
+        self._reader: ChannelReader | None = None
+        self._watch: Watch | None = None
+        if local is not None:
+            self._channel = local.channel
+            self._reader = local.channel.subscribe(after)
+            return
+        if_ended: IfEnded = (
+            "tell" if created or (after is not None and run.resumable) else "nothing"
+        )
+        if after is not None and if_ended == "nothing":
+            if_ended = "tell_stored"
+        # Who names no id wants what is to come; of a run that is not resumable, the ring besides.
+        live = after is None and run.resumable and not created
+        self._watch_from(None if live else self._position, if_ended)
+
+    async def read(self, timeout_seconds: float) -> Sequence[Event] | None:
+        if self._reader is not None:
+            try:
+                events = await self._reader.read(timeout_seconds)
+            except Moved:
+                self._leave_channel()
+                self._watch_from(self._position, "tell")
+            else:
+                self._note(events or ())
+                return events
+        return await self._read_watched(timeout_seconds)
+
+    def close(self) -> None:
+        """Nobody reads any more."""
+        self._leave_channel()
+        if self._watch is not None:
+            self._following.unwatch(self._watch)
+
+    async def _read_watched(self, timeout_seconds: float) -> Sequence[Event] | None:
+        watch = self._watch
+        assert watch is not None
+        if not await self._following.changed(watch, timeout_seconds):
+            return ()
+        if watch.waiting:
+            events = watch.take()
+            self._note(events)
+            # Notices that came while they waited were passed over.
+            self._following.watcher.look()
+            return events
+        state = watch.state
+        if self._ended or watch.late or state is None or state is GONE:
+            return None
+        self._ended = True
+        return [end_event(self._run.run_id, state.status, state.error)]
+
+    def _watch_from(self, after: int | None, if_ended: IfEnded) -> None:
+        self._watch = Watch(
+            self._run.run_id,
+            after=after,
+            events=True,
+            resumable=self._run.resumable,
+            if_ended=if_ended,
+        )
+        self._following.watch(self._watch)
+
+    def _note(self, events: Sequence[Event]) -> None:
+        for event in events:
+            self._position = max(self._position, event.event_id)
+
+    def _leave_channel(self) -> None:
+        if self._channel is not None and self._reader is not None:
+            self._channel.unsubscribe(self._reader)
+        self._channel = self._reader = None

@@ -1,0 +1,233 @@
+"""Watches runs that this process does not execute: their rows, and the events stored of them.
+
+One query a round for all of them, on a notice or each second. Whoever wants a run's events says so
+in its row (``watched_until``), and its owner begins to store them. A reader that is slow has a page
+in memory and the rest in the database.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any, Literal
+from uuid import UUID
+
+import structlog
+
+from headrace.db.arrays import BigInteger, Uuid
+from headrace.db.faults import translated_faults
+from headrace.db.pool import SharedPool
+from headrace.db.statements import named_statements
+from headrace.errors import Unavailable
+from headrace.events.event import Event
+from headrace.events.log import event_statements
+from headrace.lifecycle import Tasks
+from headrace.notices.notifier import Notifier
+from headrace.settings import EventSettings
+
+_log = structlog.stdlib.get_logger("headrace.watcher")
+
+#: What a watch makes of a run that has ended already: its stored events and its end; the same only
+#: if there are such events; nothing.
+IfEnded = Literal["tell", "tell_stored", "nothing"]
+
+_UNFINISHED = ("pending", "running")
+
+
+@dataclass(frozen=True, slots=True)
+class RunState:
+    """What a run's row says; ``gone`` is the status of one that has no row any more."""
+
+    status: str
+    error: dict[str, Any] | None = None
+
+    @property
+    def ended(self) -> bool:
+        return self.status not in _UNFINISHED
+
+
+GONE = RunState("gone")
+
+
+class Watch:
+    """One follower's view of a run elsewhere.
+
+    :param after: the id after which events are wanted; None for those to come; no events at all
+        without ``events``.
+    """
+
+    def __init__(
+        self,
+        run_id: UUID,
+        *,
+        after: int | None = None,
+        events: bool = False,
+        resumable: bool = False,
+        if_ended: IfEnded = "tell",
+    ) -> None:
+        self.run_id = run_id
+        self.after = after
+        self.wants_events = events
+        self.resumable = resumable
+        self._if_ended = if_ended
+        self.state: RunState | None = None
+        #: Nothing more will come.
+        self.complete = False
+        #: It had ended when it was looked at first, and nothing of it was asked for.
+        self.late = False
+        self.changed = asyncio.Event()
+        self._events: list[Event] = []
+
+    @property
+    def hungry(self) -> bool:
+        """Whether a round is to ask for more."""
+        return not self.complete and not self._events
+
+    @property
+    def waiting(self) -> bool:
+        return bool(self._events)
+
+    def take(self) -> list[Event]:
+        """The events that wait."""
+        events, self._events = self._events, []
+        return events
+
+    def feed(self, state: RunState, rows: Sequence[tuple[int, str, bytes]], *, full: bool) -> None:
+        """What a round has found; ``full``: there may be more right now."""
+        first = self.state is None
+        self.state = state
+        if first and state.ended and not self._tells(rows):
+            self.late = self.complete = True
+        elif rows:
+            self.after = rows[-1][0]
+            self._events = [Event.stored(*row, resumable=self.resumable) for row in rows]
+        if state.ended and not full:
+            self.complete = True
+        if self._events or self.complete:
+            self.changed.set()
+
+    def _tells(self, rows: Sequence[object]) -> bool:
+        """Whether a run that had ended before it was watched has anything to tell."""
+        return self._if_ended == "tell" or (self._if_ended == "tell_stored" and bool(rows))
+
+
+class Watcher:
+    """One per process."""
+
+    def __init__(
+        self,
+        pool: SharedPool,
+        notifier: Notifier,
+        settings: EventSettings,
+        tasks: Tasks,
+    ) -> None:
+        self._pool = pool
+        self._notifier = notifier
+        self._settings = settings
+        self._tasks = tasks
+        self._sql = named_statements("headrace.runs", "watcher.sql")
+        self._events_sql = event_statements()["events_of_watched"]
+        self._watches: dict[UUID, set[Watch]] = {}
+        self._marked_at: dict[UUID, float] = {}
+        self._wake = asyncio.Event()
+        notifier.listeners.add(on_run=self._heard, on_any=self._wake.set)
+
+    @property
+    def watching(self) -> int:
+        """Followers of runs elsewhere."""
+        return sum(len(watches) for watches in self._watches.values())
+
+    def start(self) -> None:
+        self._tasks.start(self._look_for_ever(), name="watcher", supervised=True)
+
+    def add(self, watch: Watch) -> None:
+        self._watches.setdefault(watch.run_id, set()).add(watch)
+        self._wake.set()
+
+    def remove(self, watch: Watch) -> None:
+        watches = self._watches.get(watch.run_id, set())
+        watches.discard(watch)
+        if not watches:
+            self._watches.pop(watch.run_id, None)
+            self._marked_at.pop(watch.run_id, None)
+
+    def look(self) -> None:
+        """There is something to fetch: a page was read."""
+        self._wake.set()
+
+    def _heard(self, run_id: UUID) -> None:
+        if run_id in self._watches:
+            self._wake.set()
+
+    async def _look_for_ever(self) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(self._settings.poll_seconds):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
+            self._wake.clear()
+            watches = [one for some in self._watches.values() for one in some if one.hungry]
+            if not watches:
+                continue
+            try:
+                with translated_faults():
+                    await self._round(watches)
+            except Unavailable as fault:
+                _log.warning("watch_delayed", watches=len(watches), cause=fault.code)
+                await asyncio.sleep(self._settings.poll_seconds)
+                self._wake.set()
+
+    async def _round(self, watches: Sequence[Watch]) -> None:
+        run_ids = list({watch.run_id for watch in watches})
+        await self._mark([one.run_id for one in watches if one.wants_events])
+        async with self._pool.connection() as connection:
+            # The rows first: of a run that has ended then, all events are there now.
+            cursor = await connection.execute(self._sql["states"], {"run_ids": Uuid(run_ids)})
+            states = {row[0]: (RunState(row[1], row[2]), row[3]) for row in await cursor.fetchall()}
+            asking = [one for one in watches if one.wants_events]
+            for one in asking:
+                if one.after is None:
+                    one.after = states[one.run_id][1] if one.run_id in states else 0
+            pages = await self._pages(connection, asking)
+        limit = self._settings.batch_events
+        for watch in watches:
+            rows = pages.get(watch, [])
+            state = states[watch.run_id][0] if watch.run_id in states else GONE
+            watch.feed(state, rows, full=len(rows) >= limit)
+
+    async def _pages(
+        self, connection: Any, asking: Sequence[Watch]
+    ) -> Mapping[Watch, list[tuple[int, str, bytes]]]:
+        if not asking:
+            return {}
+        cursor = await connection.execute(
+            self._events_sql,
+            {
+                "run_ids": Uuid([one.run_id for one in asking]),
+                "afters": BigInteger([one.after or 0 for one in asking]),
+                "limit": self._settings.batch_events,
+            },
+        )
+        pages: dict[Watch, list[tuple[int, str, bytes]]] = {}
+        for number, *row in await cursor.fetchall():
+            pages.setdefault(asking[number - 1], []).append((row[0], row[1], row[2]))
+        return pages
+
+    async def _mark(self, run_ids: Sequence[UUID]) -> None:
+        """Say in the rows that their events are wanted, long before that lapses."""
+        due_before = monotonic() - self._settings.watch_seconds / 3
+        due = {one for one in run_ids if self._marked_at.get(one, float("-inf")) < due_before}
+        if not due:
+            return
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute(
+                self._sql["mark_watched"],
+                {"run_ids": Uuid(sorted(due)), "seconds": self._settings.watch_seconds},
+            )
+            rows = await cursor.fetchall()
+        for run_id, is_new in rows:
+            if run_id in self._watches:
+                self._marked_at[run_id] = monotonic()
+            if is_new:
+                self._notifier.run_changed(run_id)

@@ -1,0 +1,66 @@
+"""Opens the channel of each run that begins here: joined with the log, the notifier and metrics."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from uuid import UUID
+
+from headrace.checkpoints.fence import RunToken
+from headrace.events.channel import Channel
+from headrace.events.event import Event
+from headrace.events.log import EventLog
+from headrace.notices.notifier import Notifier
+from headrace.observability.metrics import Metrics
+from headrace.settings import EventSettings
+
+
+class Channels:
+    def __init__(
+        self, settings: EventSettings, log: EventLog, notifier: Notifier, metrics: Metrics
+    ) -> None:
+        self._settings = settings
+        self._log = log
+        self._notifier = notifier
+        self._metrics = metrics
+
+    def open(
+        self,
+        token: RunToken,
+        thread_id: str,
+        *,
+        resumable: bool,
+        kept: bool,
+        on_lost: Callable[[], None],
+    ) -> Channel:
+        run_id = token.run_id
+        channel = Channel(
+            self._settings,
+            resumable=resumable,
+            kept=kept,
+            store=partial(self._log.store, thread_id, token),
+            read_stored=partial(self._read, run_id, resumable),
+            on_stored=lambda count: self._stored(channel, run_id, count),
+            on_lost=on_lost,
+            on_closed=lambda: self._notifier.run_changed(run_id),
+            is_watched=partial(self._log.is_watched, run_id),
+        )
+        return channel
+
+    async def continue_attempt(self, channel: Channel, token: RunToken) -> None:
+        """Let the ids of an attempt that is not the first go on after those of the ones before.
+
+        Those of a run that is not resumable were perhaps not stored: its attempts are kept apart.
+        """
+        if token.attempt > 1:
+            stored = await self._log.last_id(token.run_id)
+            apart = 0 if channel.resumable else (token.attempt - 1) << 32
+            channel.continue_after(max(stored, apart))
+
+    async def _read(
+        self, run_id: UUID, resumable: bool, after: int, before: int
+    ) -> Sequence[Event]:
+        return await self._log.read(run_id, after, before, resumable=resumable)
+
+    def _stored(self, channel: Channel, run_id: UUID, count: int) -> None:
+        self._metrics.count_stored_events(count)
+        if channel.watched:
+            self._notifier.run_changed(run_id)

@@ -1,0 +1,80 @@
+"""What other processes ask of the runs that this one executes: to stop, or to store their events.
+
+Both stand in the run's row; a notice brings the look at it forward.
+"""
+
+import asyncio
+from collections.abc import Callable, Collection
+from uuid import UUID
+
+import structlog
+
+from headrace.db.arrays import Uuid
+from headrace.db.faults import translated_faults
+from headrace.db.pool import SharedPool
+from headrace.db.statements import named_statements
+from headrace.errors import Unavailable
+from headrace.lifecycle import Tasks
+from headrace.notices.notifier import Listeners
+from headrace.settings import EventSettings
+from headrace.worker.execution import Execution
+
+_log = structlog.stdlib.get_logger("headrace.control")
+
+
+class Control:
+    """One per process; one query each second while runs are executed."""
+
+    def __init__(
+        self,
+        pool: SharedPool,
+        settings: EventSettings,
+        listeners: Listeners,
+        executions: Callable[[], Collection[Execution]],
+    ) -> None:
+        self._pool = pool
+        self._poll_seconds = settings.poll_seconds
+        self._executions = executions
+        self._sql = named_statements("headrace.runs", "watcher.sql")["requests"]
+        self._wake = asyncio.Event()
+        listeners.add(on_run=self._heard, on_any=self._wake.set)
+
+    def start(self, tasks: Tasks) -> None:
+        tasks.start(self._look_for_ever(), name="control", supervised=True)
+
+    def look(self) -> None:
+        """A run has begun that somebody may have asked something of before."""
+        self._wake.set()
+
+    def _heard(self, run_id: UUID) -> None:
+        if any(one.run_id == run_id for one in self._executions()):
+            self._wake.set()
+
+    async def _look_for_ever(self) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(self._poll_seconds):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
+            self._wake.clear()
+            executions = {one.run_id: one for one in self._executions()}
+            if not executions:
+                continue
+            try:
+                await self._look(executions)
+            except Unavailable as fault:
+                _log.warning("control_delayed", runs=len(executions), cause=fault.code)
+                await asyncio.sleep(self._poll_seconds)
+
+    async def _look(self, executions: dict[UUID, Execution]) -> None:
+        owners = {one.process_id for one in executions.values()}
+        with translated_faults():
+            async with self._pool.connection() as connection:
+                cursor = await connection.execute(self._sql, {"process_ids": Uuid(sorted(owners))})
+                asked = {row[0]: (row[1], row[2]) for row in await cursor.fetchall()}
+        for run_id, execution in executions.items():
+            action, watched = asked.get(run_id, (None, False))
+            execution.channel.watch(watched)
+            if action is not None:
+                execution.stop_as_asked(action)

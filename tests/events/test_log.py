@@ -1,0 +1,88 @@
+"""Stored events: behind the fence, once each, read in pages, deleted in batches."""
+
+import psycopg
+import pytest
+
+from headrace.checkpoints.fence import RunToken
+from headrace.errors import LeaseLost
+from headrace.events.event import Event
+from headrace.events.log import EventLog
+from headrace.ids import uuid7
+from tests.support.database import open_pool
+from tests.support.engine import open_writer
+from tests.support.runs import insert_running_run, register_process
+
+
+@pytest.fixture
+async def log(database_url):
+    async with open_pool(database_url) as pool, open_writer(pool) as writer:
+        yield EventLog(pool, writer, page_events=3)
+
+
+@pytest.fixture
+def database(database_url):
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        yield connection
+
+
+def events(*ids: int) -> list[Event]:
+    return [Event.of(number, "custom", {"n": number}, resumable=True) for number in ids]
+
+
+def stored(database) -> list[int]:
+    return [row[0] for row in database.execute("SELECT event_id FROM run_events ORDER BY 1")]
+
+
+async def test_events_are_stored_once_and_read_in_pages(log, database):
+    token = insert_running_run(database, register_process(database), "t")
+    await log.store("t", token, events(1, 2, 3, 4, 5))
+    await log.store("t", token, events(4, 5, 6))
+    assert stored(database) == [1, 2, 3, 4, 5, 6]
+    assert await log.last_id(token.run_id) == 6
+    assert await log.read(token.run_id, 1) == events(2, 3, 4)
+    assert await log.read(token.run_id, 4, 6) == events(5)
+
+
+@pytest.mark.parametrize("how", ["lost", "attempt", "owner", "ended"])
+async def test_a_process_that_lost_the_run_stores_no_event(log, database, how):
+    token = insert_running_run(database, register_process(database), "t")
+    if how == "lost":
+        database.execute("UPDATE processes SET lost = true")
+    elif how == "attempt":
+        database.execute("UPDATE runs SET attempt = 2")
+    elif how == "owner":
+        database.execute("UPDATE runs SET process_id = %s", (register_process(database),))
+    else:
+        database.execute("UPDATE runs SET status = 'success', ended_at = now()")
+    mine = insert_running_run(database, register_process(database), "other")
+    with pytest.raises(LeaseLost):
+        await log.store("t", token, events(1))
+    await log.store("other", mine, events(7))
+    assert stored(database) == [7]
+
+
+async def test_events_are_deleted_in_batches_once_they_are_old_enough(log, database):
+    owner = register_process(database)
+    tokens = [insert_running_run(database, owner, f"t{number}") for number in range(7)]
+    for token, thread_id in zip(tokens, (f"t{n}" for n in range(7)), strict=True):
+        await log.store(thread_id, token, events(*range(1, 12)))
+
+    def end(token: RunToken, seconds: int) -> None:
+        database.execute(
+            "UPDATE runs SET status = 'success', ended_at = now() - make_interval(secs => %s)"
+            " WHERE run_id = %s",
+            (seconds, token.run_id),
+        )
+
+    end(tokens[0], 700)
+    end(tokens[1], 500)
+    end(tokens[5], 700)
+    database.execute("DELETE FROM runs WHERE run_id = %s", (tokens[3].run_id,))
+    assert await log.delete_expired(600, runs=2, rows=4) == 33
+    left = {row[0] for row in database.execute("SELECT DISTINCT run_id FROM run_events")}
+    assert left == {tokens[number].run_id for number in (1, 2, 4, 6)}
+    assert await log.delete_expired(600) == 0
+
+
+async def test_a_run_that_nobody_knows_is_not_watched(log):
+    assert await log.is_watched(uuid7()) is False
