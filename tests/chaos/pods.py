@@ -74,7 +74,8 @@ class Pod(LiveServer):
                     os.kill(pid, signal.SIGKILL)
             status = self.master.wait()
         self.start()
-        wait_until(lambda: self.status("/readyz") == 200, seconds=40)
+        # Long, for a machine that is busy with pods that start.
+        wait_until(lambda: self.status("/readyz") == 200, seconds=90)
         return status
 
     def memory(self) -> dict[str, int]:
