@@ -10,6 +10,8 @@ from headrace.chat.service import ChatService
 from headrace.edge.responses import json_response
 from headrace.edge.routing import new_router
 from headrace.edge.state import request_id_of, state_of
+from headrace.errors import Draining
+from headrace.events.reader import Released
 from headrace.idempotency.requests import IdempotencyKey
 from headrace.runs.answers import locations, streaming_response
 
@@ -39,8 +41,12 @@ async def chat(
     run = await service.start(
         principal, body, request_id=request_id_of(request), tokens=False, key=key
     )
-    while (outcome := await run.outcome(3600)) is None:
-        pass
+    try:
+        while (outcome := await run.outcome(3600)) is None:
+            pass
+    except Released:
+        # The thread has the reply once another process has finished the run.
+        raise Draining from None
     return json_response(service.reply(run, outcome).model_dump(), headers=locations(run, "join"))
 
 
