@@ -3,11 +3,12 @@
 import argparse
 import asyncio
 import secrets
+import signal
 import sys
 from pathlib import Path
 
 from tests.chaos.report import table
-from tests.chaos.runner import Plan, run_chaos
+from tests.chaos.runner import Outcome, Plan, run_chaos
 
 
 def main() -> int:
@@ -36,11 +37,19 @@ def main() -> int:
         synchronous=not given.asynchronous,
         without=given.without,
     )
-    outcome = asyncio.run(run_chaos(plan, keep=given.keep))
+    outcome = asyncio.run(_until_told(plan, given.keep))
     print(table(outcome))
     if outcome.found:
         print(f"history and logs: {given.keep}")
     return 1 if outcome.found or outcome.unexpected else 0
+
+
+async def _until_told(plan: Plan, keep: Path) -> Outcome:
+    """TERM ends it as Ctrl-C does: no server may be left behind."""
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    return await run_chaos(plan, keep=keep)
 
 
 if __name__ == "__main__":

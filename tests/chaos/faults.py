@@ -110,7 +110,8 @@ class Faults:
         await asyncio.to_thread(self._pair.attach_standby)
 
     async def _kill_listener(self) -> None:
-        self._terminate("query ILIKE 'LISTEN%'")
+        # The second is how it asks whether its connection lives.
+        self._terminate("(query ILIKE 'LISTEN%' OR query = 'SELECT 1')")
 
     async def _kill_backends(self) -> None:
         self._terminate("backend_type = 'client backend'")

@@ -42,6 +42,8 @@ class Load:
         self._stopping = asyncio.Event()
         self._follow_until = float("inf")
         self.asked: list[Asked] = []
+        #: Answers that no client could make sense of.
+        self.unexpected: list[str] = []
         self._kinds: dict[str, Callable[[str], Awaitable[bool]]] = {
             "wait": self._wait,
             "stream": self._stream,
@@ -282,9 +284,9 @@ class Load:
         if task.cancelled():
             asked.errors.append("killed")
         elif (error := task.exception()) is not None:
-            if not isinstance(error, httpx.HTTPError | json.JSONDecodeError):
-                raise error
             asked.errors.append(repr(error))
+            if not isinstance(error, httpx.HTTPError | json.JSONDecodeError):
+                self.unexpected.append(f"{asked.kind} {asked.name}: {error!r}")
 
     def _url(self) -> str:
         return self._random.choice(self._urls)

@@ -60,12 +60,22 @@ class Pod(LiveServer):
         return []
 
     def redeploy(self) -> int:
-        """TERM, the end, and a new start; what the exit status was is the caller's to judge."""
+        """TERM, the end, and a new start; what the exit status was is the caller's to judge.
+
+        The end is waited for as long as a pod has that was told to take one second of grace.
+        """
         assert self.master is not None
         self.master.terminate()
-        status = self.master.wait(40)
+        try:
+            status = self.master.wait(40)
+        except subprocess.TimeoutExpired:
+            for pid in [*self.children(), self.master.pid]:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            status = self.master.wait()
         self.start()
-        wait_until(lambda: self.status("/readyz") == 200, seconds=40)
+        # Long, for a machine that is busy with pods that start.
+        wait_until(lambda: self.status("/readyz") == 200, seconds=90)
         return status
 
     def memory(self) -> dict[str, int]:

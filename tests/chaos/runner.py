@@ -74,14 +74,20 @@ async def run_chaos(plan: Plan, *, keep: Path | None = None) -> Outcome:
         memory = await _steadily(load, pods, plan)
         faults = Faults(random, pods, pair, load)
         load.start(kinds, clients=plan.clients)
-        await faults.inject(plan.faults or tuple(faults.kinds), seconds=plan.seconds)
+        try:
+            await faults.inject(plan.faults or tuple(faults.kinds), seconds=plan.seconds)
+        except BaseException:
+            if keep is not None:
+                _keep_logs(pods, keep)
+            raise
         await load.stop(follow_seconds=plan.settle_seconds)
         await _settled(pair.url, plan.settle_seconds)
         final = await _final(pair.url, urls, load.asked)
         final.memory = memory
         final.leaked = await _leaked(pods)
         history = History(load.asked, final, runs_go_on="background" in load.kinds)
-        outcome = Outcome(plan, history, faults.injected, faults.unexpected)
+        unexpected = faults.unexpected + load.unexpected
+        outcome = Outcome(plan, history, faults.injected, unexpected)
         outcome.violations = violations(history)
         outcome.passed_over = sorted(NEEDS.keys() - set(load.kinds))
         if keep is not None and outcome.found:
@@ -200,8 +206,12 @@ async def _leaked(pods: list[Pod]) -> dict[str, int]:
 
 
 def _keep(outcome: Outcome, pods: list[Pod], keep: Path) -> None:
-    keep.mkdir(parents=True, exist_ok=True)
+    _keep_logs(pods, keep)
     outcome.history.save(keep / "history.json")
     (keep / "violations.json").write_text(json.dumps(outcome.violations, indent=1))
+
+
+def _keep_logs(pods: list[Pod], keep: Path) -> None:
+    keep.mkdir(parents=True, exist_ok=True)
     for pod in pods:
         (keep / f"{pod.name}.log").write_text(pod.log())

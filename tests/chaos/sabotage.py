@@ -11,6 +11,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from headrace.checkpoints import fence
+from headrace.events.channel import Channel
 from headrace.server.app import create_app as create_real_app
 from headrace.worker.rescuer import Rescuer
 
@@ -42,7 +43,29 @@ def without_rescuer() -> None:
     Rescuer.sweep = sweep  # type: ignore[method-assign]
 
 
-PARTS: dict[str, Callable[[], None]] = {"fence": without_fence, "rescuer": without_rescuer}
+def without_store_before_send() -> None:
+    """Events of resumable runs go out at once, and are stored when that happens to be done."""
+    channel: Any = Channel
+    put = channel._put
+
+    def send_then_put(self: Any, event: Any) -> None:
+        if self.resumable:
+            self._stored_id = event.event_id
+            self._deliver(event)
+        put(self, event)
+
+    def note_stored(self: Any, batch: Any) -> None:
+        self._on_stored(len(batch))
+
+    channel._put = send_then_put
+    channel._note_stored = note_stored
+
+
+PARTS: dict[str, Callable[[], None]] = {
+    "fence": without_fence,
+    "rescuer": without_rescuer,
+    "store-before-send": without_store_before_send,
+}
 
 
 def create_app() -> FastAPI:

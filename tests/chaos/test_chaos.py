@@ -3,7 +3,10 @@
 import secrets
 
 import pytest
+from fastapi import FastAPI
 
+from headrace.server.app import build_router
+from tests.chaos.load import NEEDS
 from tests.chaos.report import table
 from tests.chaos.runner import Outcome, Plan, run_chaos
 
@@ -51,3 +54,22 @@ async def test_without_the_rescuer_the_checker_finds_runs_that_never_end():
         )
     )
     assert outcome.violations["one terminal status"]
+
+
+async def test_without_storing_before_sending_the_checker_finds_gaps_in_streams():
+    app = FastAPI()
+    app.include_router(build_router())
+    if NEEDS["resumable"] not in app.openapi()["paths"]:
+        pytest.skip("streams cannot be joined again yet")
+    outcome = await outcome_of(
+        Plan(
+            seconds=14,
+            seed=1,
+            clients=6,
+            kinds=("resumable",),
+            undisturbed=0,
+            without="store-before-send",
+            faults=(STALL,),
+        )
+    )
+    assert outcome.violations["resumable streams: no gap, no duplicate"]
