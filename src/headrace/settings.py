@@ -184,7 +184,7 @@ class EventSettings(_Group):
     batch_bytes: int = Field(
         512 * 1024,
         ge=1024,
-        description="Bytes of a run that are stored at once, if several events.",
+        description="Bytes of a run that are stored, or read back, at once, if several.",
     )
     keep_seconds: float = Field(
         600.0, ge=0, description="Stored events are deleted this long after their run ended."

@@ -126,7 +126,7 @@ async def serving(settings: Settings, sources: list[GraphSource]) -> AsyncIterat
 
         queue = Queue(pool, writer)
         notifier = _build_notifier(settings, pool, metrics)
-        log = EventLog(pool, writer, page_events=settings.events.batch_events)
+        log = EventLog(pool, writer, settings.events)
         channels = Channels(settings.events, log, notifier, metrics)
         worker = await _start_worker(
             settings, registry, queue, saver, channels, notifier, metrics, tasks, stack

@@ -1,0 +1,278 @@
+"""Many open streams: are heartbeats on time, what does a stream weigh, does /livez answer?
+
+``python -m loadtests.open_streams --streams 1000`` brings its own Postgres and two processes;
+the client is this process, on bare sockets. Exit code 1 when a floor is missed.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+
+from headrace.db.migrate import upgrade
+from headrace.embedded.launcher import EmbeddedPostgres
+from headrace.settings import DatabaseSettings
+
+_CONFIG = Path(__file__).with_name("streams") / "langgraph.json"
+#: Streams that are opened and closed before anything is measured, so that all code is loaded.
+_WARM_UP = 50
+_OPENING_AT_ONCE = 50
+_HEARTBEAT_SECONDS = 5.0
+_PROBE_SECONDS = 0.05
+
+
+@dataclass(slots=True)
+class Stream(asyncio.Protocol):
+    """One client: sends its request, notes when bytes come, keeps none of them."""
+
+    request: bytes
+    opened: asyncio.Event
+    closed: asyncio.Event
+    #: The longest silence once measuring began.
+    longest_gap: float = 0.0
+    measured_from: float | None = None
+    heard_at: float = 0.0
+    tail: bytes = b""
+    status: bytes = b""
+    transport: Any = field(default=None)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+        self.transport.write(self.request)
+
+    def data_received(self, data: bytes) -> None:
+        now = time.monotonic()
+        if self.measured_from is not None:
+            self.note_gap(now)
+        self.heard_at = now
+        if not self.status:
+            self.status = data.split(b"\r\n", 1)[0]
+        self.tail = (self.tail + data)[-200:]
+        if b"event: end" in self.tail:
+            self.closed.set()
+        # The metadata event: the run is accepted and its row committed.
+        if b"event: metadata" in self.tail or b" 200 " not in self.status:
+            self.opened.set()
+
+    def note_gap(self, now: float) -> None:
+        assert self.measured_from is not None
+        self.longest_gap = max(self.longest_gap, now - max(self.heard_at, self.measured_from))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.opened.set()
+        self.closed.set()
+
+    async def ended(self) -> None:
+        await self.closed.wait()
+        self.transport.close()
+
+    @property
+    def ended_well(self) -> bool:
+        return b"event: end" in self.tail
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What is printed, and judged."""
+
+    streams: int
+    complete: int
+    longest_silence_seconds: float
+    kilobytes_per_stream: float
+    livez_p99_ms: float
+    opened_in_seconds: float
+    statuses: Counter[str]
+
+    def table(self) -> Iterator[tuple[str, str, str, str, bool]]:
+        """Label, floor, goal, measured, whether the floor is kept."""
+        silence, weight, livez = (
+            self.longest_silence_seconds,
+            self.kilobytes_per_stream,
+            self.livez_p99_ms,
+        )
+        whole = self.complete == self.streams
+        yield "streams that ended well", "all", "all", f"{self.complete}/{self.streams}", whole
+        yield "longest silence, s", "6.0", "5.5", f"{silence:.2f}", silence <= 6.0
+        yield "RSS per stream, KB", "100", "40", f"{weight:.1f}", weight <= 100
+        yield "/livez p99, ms", "100", "100", f"{livez:.1f}", livez <= 100
+
+
+class Client:
+    """Opens streams on one server and watches it meanwhile."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+
+    def health(self) -> dict[str, Any]:
+        connection = HTTPConnection("127.0.0.1", self._port, timeout=30)
+        try:
+            connection.request("GET", "/health", headers={"Connection": "close"})
+            report: dict[str, Any] = json.loads(connection.getresponse().read())
+        finally:
+            connection.close()
+        return report
+
+    def resident_bytes(self) -> int:
+        return sum(one["rss_bytes"] for one in self.health()["processes"])
+
+    async def open(self, count: int, seconds: float) -> list[Stream]:
+        """``count`` streams whose runs last ``seconds``; returns when all runs are accepted."""
+        gate = asyncio.Semaphore(_OPENING_AT_ONCE)
+        return list(await asyncio.gather(*(self._open(seconds, gate) for _ in range(count))))
+
+    async def _open(self, seconds: float, gate: asyncio.Semaphore) -> Stream:
+        body = json.dumps({"assistant_id": "quiet", "input": {"seconds": seconds}}).encode()
+        head = (
+            "POST /runs/stream HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {len(body)}\r\n\r\n"
+        )
+        stream = Stream(head.encode() + body, asyncio.Event(), asyncio.Event())
+        async with gate:
+            await asyncio.get_running_loop().create_connection(
+                lambda: stream, "127.0.0.1", self._port
+            )
+            await stream.opened.wait()
+        return stream
+
+    async def probe(self, until: float) -> list[float]:
+        """Seconds that /livez took, each on a connection of its own."""
+        taken = []
+        while (began := time.monotonic()) < until:
+            reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
+            writer.write(b"GET /livez HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
+            await reader.read()
+            writer.close()
+            taken.append(time.monotonic() - began)
+            await asyncio.sleep(_PROBE_SECONDS)
+        return taken
+
+
+async def measure(port: int, *, streams: int, seconds: float) -> Measured:
+    """Open ``streams``, hold them for ``seconds``, let all end by themselves."""
+    client = Client(port)
+    for stream in await client.open(min(_WARM_UP, streams), 0.5):
+        await stream.ended()
+    before = client.resident_bytes()
+    began = time.monotonic()
+    # Runs outlast the measurement, however long the opening takes: 40 a second, at the least.
+    lasting = seconds + streams / 40 + 10
+    opened = await client.open(streams, lasting)
+    opened_in = time.monotonic() - began
+    measured_from = time.monotonic()
+    for stream in opened:
+        stream.measured_from = measured_from
+    taken = await client.probe(measured_from + seconds)
+    # What a process said of itself is up to a second old.
+    after = await asyncio.to_thread(client.resident_bytes)
+    now = time.monotonic()
+    for stream in opened:
+        stream.note_gap(now)
+        stream.measured_from = None
+    # One that was refused is counted as such, not as silent.
+    silence = max((one.longest_gap for one in opened if b" 200 " in one.status), default=0.0)
+    for stream in opened:
+        await stream.ended()
+    return Measured(
+        streams=streams,
+        complete=sum(stream.ended_well for stream in opened),
+        longest_silence_seconds=silence,
+        kilobytes_per_stream=(after - before) / 1024 / streams,
+        livez_p99_ms=sorted(taken)[int(len(taken) * 0.99)] * 1000,
+        opened_in_seconds=opened_in,
+        statuses=Counter(one.status.decode(errors="replace") or "no answer" for one in opened),
+    )
+
+
+@contextmanager
+def server(processes: int) -> Iterator[int]:
+    """A server with its own Postgres; gives its port."""
+    with tempfile.TemporaryDirectory(prefix="headrace-streams-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        with EmbeddedPostgres(folder / "pg", durable=False) as postgres:
+            upgrade(DatabaseSettings.model_validate({"url": postgres.dsn()}))
+            yield from _serving(postgres.dsn(), processes, folder)
+
+
+def _serving(database: str, processes: int, folder: Path) -> Iterator[int]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    environment = {
+        **os.environ,
+        "DATABASE_URL": database,
+        "HEADRACE_WORKER__MAX_CONCURRENT_RUNS": "20000",
+        "HEADRACE_OBSERVABILITY__LOG_LEVEL": "warning",
+        "HEADRACE_SERVER__HEARTBEAT_SECONDS": f"{_HEARTBEAT_SECONDS}",
+    }
+    command = [sys.executable, "-m", "headrace", "serve", f"--port={port}"]
+    command += [f"--processes={processes}", f"--config={_CONFIG}"]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(  # noqa: S603 - our own arguments, no shell
+            command, env=environment, stdout=log, stderr=log
+        )
+    try:
+        _wait_ready(port, processes)
+        yield port
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(60)
+        sys.stdout.write((folder / "log").read_text()[-2000:])
+
+
+def _wait_ready(port: int, processes: int) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        try:
+            found = [one["state"] for one in Client(port).health()["processes"]]
+        except OSError:
+            found = []
+        if found == ["serving"] * processes:
+            return
+        time.sleep(0.1)
+    raise SystemExit("the server did not become ready")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print floor, goal and measured; 1 when a floor is missed."""
+    parser = argparse.ArgumentParser(prog="python -m loadtests.open_streams", description=__doc__)
+    parser.add_argument("--streams", type=int, default=1000)
+    parser.add_argument("--seconds", type=float, default=20.0, help="how long all are held")
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--json", type=Path, help="where the figures go too")
+    options = parser.parse_args(arguments)
+    with server(options.processes) as port:
+        found = asyncio.run(measure(port, streams=options.streams, seconds=options.seconds))
+    if options.json:
+        rows = {label: measured for label, _, _, measured, _ in found.table()}
+        options.json.write_text(json.dumps(rows, indent=2) + "\n")
+    lines = [
+        f"{options.streams} streams on {options.processes} processes, opened in"
+        f" {found.opened_in_seconds:.1f} s, held for {options.seconds:g} s",
+        f"{'':26}{'floor':>10}{'goal':>10}{'measured':>12}",
+    ]
+    for label, floor, goal, measured, kept in found.table():
+        lines.append(
+            f"{label:26}{floor:>10}{goal:>10}{measured:>12}" + ("" if kept else "  missed")
+        )
+    if found.complete < found.streams:
+        lines.append(f"answers: {dict(found.statuses)}")
+    sys.stdout.write("\n".join([*lines, ""]))
+    return 0 if all(kept for *_, kept in found.table()) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
