@@ -63,7 +63,7 @@ async def open_worker(url, **changes):
         stack.push_async_callback(registry.close)
         queue = Queue(pool, writer)
         heartbeat = Heartbeat(url, settings)
-        log, notifier = EventLog(pool, writer, page_events=100), PollingNotifier()
+        log, notifier = EventLog(pool, writer, EventSettings()), PollingNotifier()
         channels = Channels(EventSettings(), log, notifier, metrics)
         executor = Executor(
             registry,
