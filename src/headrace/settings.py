@@ -134,7 +134,10 @@ class WorkerSettings(_Group):
         " and leaves them to others.",
     )
     max_concurrent_runs: int = Field(
-        200, ge=1, description="Runs one process executes at once; more get 503."
+        200, ge=1, description="Runs one process executes at once; more wait in the queue."
+    )
+    max_failures: int = Field(
+        3, ge=1, description="A run that processes were lost with so often ends as `error`."
     )
     run_timeout_seconds: float = Field(
         3600.0, gt=0, description="A run longer than this ends as `timeout`."
@@ -143,7 +146,7 @@ class WorkerSettings(_Group):
         10.0, ge=0.5, description="A process silent this long has lost its runs."
     )
     heartbeat_seconds: float = Field(2.5, gt=0, description="How often the lease is renewed.")
-    sweep_seconds: float = Field(3.0, gt=0, description="How often expired processes are sought.")
+    sweep_seconds: float = Field(1.0, gt=0, description="How often expired processes are sought.")
     loop_stall_limit_seconds: float = Field(
         60.0, gt=0, description="An event loop silent this long no longer renews its lease."
     )
@@ -181,7 +184,7 @@ class EventSettings(_Group):
     batch_bytes: int = Field(
         512 * 1024,
         ge=1024,
-        description="Bytes of a run that are stored at once, if several events.",
+        description="Bytes of a run that are stored, or read back, at once, if several.",
     )
     keep_seconds: float = Field(
         600.0, ge=0, description="Stored events are deleted this long after their run ended."

@@ -190,7 +190,7 @@ async def test_interrupt_before_stops_ahead_of_a_node_and_a_run_without_input_go
     assert values["messages"][-1]["content"] == "message 1"
 
 
-async def test_a_second_run_on_a_busy_thread_is_a_conflict(client):
+async def test_a_second_run_on_a_busy_thread_waits_or_is_a_conflict(client):
     thread = await client.threads.create()
     stream = client.runs.stream(
         thread["thread_id"], "slow", input={"seconds": 0.3}, stream_mode="custom"
@@ -199,12 +199,19 @@ async def test_a_second_run_on_a_busy_thread_is_a_conflict(client):
     assert (await client.threads.get(thread["thread_id"]))["status"] == "busy"
     # runs.wait raises what httpx raises, not the SDK's own classes.
     with pytest.raises(httpx.HTTPStatusError) as refused:
-        await client.runs.wait(thread["thread_id"], "slow", input={"seconds": 0})
+        await client.runs.wait(
+            thread["thread_id"], "slow", input={"seconds": 0}, multitask_strategy="reject"
+        )
     assert refused.value.response.status_code == 409
     with pytest.raises(ConflictError, match="already running"):
-        await anext(client.runs.stream(thread["thread_id"], "slow", input={"seconds": 0}))
+        await anext(
+            client.runs.stream(
+                thread["thread_id"], "slow", input={"seconds": 0}, multitask_strategy="reject"
+            )
+        )
+    values = await client.runs.wait(thread["thread_id"], "slow", input={"seconds": 0})
+    assert values["done"] == [0, 1, 2] * 2
     assert [part.event async for part in stream][-1] == "end"
-    await client.runs.wait(thread["thread_id"], "slow", input={"seconds": 0})
 
 
 async def test_threads_exist_once(client):

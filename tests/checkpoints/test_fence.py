@@ -77,7 +77,9 @@ class Scene:
         return self.tasks.start(self.write(token, thread_id, number), name=f"write-{thread_id}")
 
     def taking(self) -> asyncio.Task[Any]:
-        return self.tasks.start(self.taker.fail_runs_of_lost_processes(GONE), name="taking")
+        return self.tasks.start(
+            self.taker.taking.take_runs_of_lost_processes(GONE, max_failures=1), name="taking"
+        )
 
     def checkpoints(self, thread_id: str) -> list[int]:
         found = self.database.execute(
@@ -192,13 +194,14 @@ async def test_a_flush_that_waits_for_the_lock_during_the_take_over_writes_nothi
             "process_id": process_id,
             "key": process_key(process_id),
             "error": psycopg.types.json.Jsonb(GONE),
+            "max_failures": 1,
         }
         with on.database.transaction():
             for name in (
                 "lock_process",
                 "mark_process_lost_if_expired",
                 "lock_threads_of_lost_runs",
-                "fail_lost_runs",
+                "take_lost_runs",
             ):
                 on.database.execute(take[name], values)
             held = on.proxy.next_commit("hold")

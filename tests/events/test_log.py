@@ -8,6 +8,7 @@ from headrace.errors import LeaseLost
 from headrace.events.event import Event
 from headrace.events.log import EventLog
 from headrace.ids import uuid7
+from headrace.settings import EventSettings
 from tests.support.database import open_pool
 from tests.support.engine import open_writer
 from tests.support.runs import insert_running_run, register_process
@@ -16,7 +17,7 @@ from tests.support.runs import insert_running_run, register_process
 @pytest.fixture
 async def log(database_url):
     async with open_pool(database_url) as pool, open_writer(pool) as writer:
-        yield EventLog(pool, writer, page_events=3)
+        yield EventLog(pool, writer, EventSettings(batch_events=3, batch_bytes=1024))
 
 
 @pytest.fixture
@@ -41,6 +42,15 @@ async def test_events_are_stored_once_and_read_in_pages(log, database):
     assert await log.last_id(token.run_id) == 6
     assert await log.read(token.run_id, 1) == events(2, 3, 4)
     assert await log.read(token.run_id, 4, 6) == events(5)
+
+
+async def test_a_page_is_bounded_in_bytes_but_one_event_always_fits(log, database):
+    token = insert_running_run(database, register_process(database), "t")
+    large = [Event.of(n, "custom", "x" * 700, resumable=True) for n in (1, 2, 3)]
+    await log.store("t", token, [*large, Event.of(4, "custom", "x" * 9000, resumable=True)])
+    assert await log.read(token.run_id, 0) == large[:2]
+    assert [event.event_id for event in await log.read(token.run_id, 2)] == [3, 4]
+    assert [event.event_id for event in await log.read(token.run_id, 3)] == [4]
 
 
 @pytest.mark.parametrize("how", ["lost", "attempt", "owner", "ended"])

@@ -14,6 +14,9 @@ from tests.support.chat_threads import Thread, compiled
 from tests.support.database import open_pool
 from tests.support.engine import ENGINES, open_saver
 
+# The log that is measured is the whole server's, other tests' writes included.
+pytestmark = pytest.mark.alone
+
 _SENT = """
 SELECT
   (SELECT coalesce(sum(octet_length(checkpoint::text) + octet_length(metadata::text)), 0)

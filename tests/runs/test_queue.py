@@ -129,7 +129,9 @@ async def test_runs_of_lost_processes_end_as_error(queue, database, how):
         database.execute("UPDATE processes SET lost = true")
     else:
         database.execute("UPDATE processes SET heartbeat_at = now() - interval '11 seconds'")
-    failed = await queue.fail_runs_of_lost_processes({"error": "ProcessLost", "message": "gone"})
+    failed = await queue.taking.take_runs_of_lost_processes(
+        {"error": "ProcessLost", "message": "gone"}, max_failures=1
+    )
     assert [run.run_id for run in failed] == [asked.run_id]
     assert thread(database)[:2] == ("error", None)
     row = database.execute("SELECT status, failures, error->>'error' FROM runs").fetchone()
@@ -141,7 +143,12 @@ async def test_runs_of_lost_processes_end_as_error(queue, database, how):
 async def test_runs_of_living_processes_are_left_alone(queue, database):
     asked = request()
     await queue.start_if_thread_free(asked, register(database))
-    assert await queue.fail_runs_of_lost_processes({"error": "x", "message": "x"}) == []
+    assert (
+        await queue.taking.take_runs_of_lost_processes(
+            {"error": "x", "message": "x"}, max_failures=1
+        )
+        == []
+    )
     assert thread(database)[0] == "busy"
 
 
@@ -152,7 +159,9 @@ async def test_many_sweepers_at_once_take_each_run_once(queue, database):
         await queue.start_if_thread_free(one, owner)
     database.execute("UPDATE processes SET lost = true")
     error = {"error": "ProcessLost", "message": "gone"}
-    sweeps = await asyncio.gather(*[queue.fail_runs_of_lost_processes(error) for _ in range(6)])
+    sweeps = await asyncio.gather(
+        *[queue.taking.take_runs_of_lost_processes(error, max_failures=1) for _ in range(6)]
+    )
     taken = sorted(run.thread_id for sweep in sweeps for run in sweep)
     assert taken == sorted(one.thread_id for one in asked)
 
@@ -175,10 +184,12 @@ async def test_starts_ends_and_sweeps_together_leave_no_slot_behind(queue, datab
     async def sweep() -> None:
         for _ in range(8):
             database.execute("UPDATE processes SET lost = true WHERE process_id = %s", (doomed,))
-            await queue.fail_runs_of_lost_processes({"error": "x", "message": "x"})
+            await queue.taking.take_runs_of_lost_processes(
+                {"error": "x", "message": "x"}, max_failures=1
+            )
 
     await asyncio.gather(*[loop(number) for number in range(8)], sweep())
-    await queue.fail_runs_of_lost_processes({"error": "x", "message": "x"})
+    await queue.taking.take_runs_of_lost_processes({"error": "x", "message": "x"}, max_failures=1)
     assert database.execute("SELECT count(*) FROM threads WHERE status = 'busy'").fetchone() == (0,)
     assert database.execute("SELECT count(*) FROM runs WHERE ended_at IS NULL").fetchone() == (0,)
 

@@ -39,6 +39,10 @@ def observe_one_of_each(metrics: Metrics) -> None:
     """One HTTP request, run, checkpoint, flush, store operation, failed checkout, stored event,
     cut client, notice and fault."""
     metrics.observe_http("GET", "/threads/{thread_id}", 200, 0.02)
+    metrics.count_claim()
+    metrics.count_rescue("pending")
+    metrics.count_lease_loss()
+    metrics.count_drained("released")
     metrics.observe_run("agent", "success", 0.3)
     metrics.observe_checkpoint("put", 0.004)
     metrics.observe_flush(FLUSH)

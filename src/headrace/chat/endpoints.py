@@ -11,6 +11,8 @@ from headrace.edge.live import LiveResponse
 from headrace.edge.responses import json_response
 from headrace.edge.routing import new_router
 from headrace.edge.state import request_id_of, state_of
+from headrace.errors import Draining
+from headrace.events.reader import Released
 from headrace.events.sse import CONTENT_TYPE
 from headrace.runs.endpoints import disconnect_policy, locations
 from headrace.runs.stream import event_frames
@@ -35,8 +37,12 @@ async def chat(
 ) -> Response:
     """Say something, get the reply."""
     run = await service.start(principal, body, request_id=request_id_of(request), tokens=False)
-    while (outcome := await run.outcome(3600)) is None:
-        pass
+    try:
+        while (outcome := await run.outcome(3600)) is None:
+            pass
+    except Released:
+        # The thread has the reply once another process has finished the run.
+        raise Draining from None
     return json_response(service.reply(run, outcome).model_dump(), headers=locations(run, "join"))
 
 

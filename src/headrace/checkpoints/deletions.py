@@ -11,7 +11,7 @@ from psycopg.errors import DeadlockDetected, SerializationFailure
 # Whoever else deletes them waits here. The ids are remembered, and nothing but them is deleted.
 _DOOMED = """
 SELECT thread_id, checkpoint_ns, checkpoint_id FROM checkpoints
-WHERE metadata ->> 'run_id' = ANY(%s)
+WHERE metadata ->> 'run_id' = ANY(%s) AND (%s::text IS NULL OR thread_id = %s)
 ORDER BY thread_id, checkpoint_ns, checkpoint_id
 FOR UPDATE
 """
@@ -78,10 +78,12 @@ _ATTEMPTS = 5
 _PAUSE_SECONDS = 0.05
 
 
-async def delete_for_runs(cursor: AsyncCursor[Any], run_ids: Sequence[str]) -> None:
-    """Delete the checkpoints that these runs wrote, on all threads, with their writes and blobs.
+async def delete_for_runs(
+    cursor: AsyncCursor[Any], run_ids: Sequence[str], *, thread_id: str | None = None
+) -> None:
+    """Delete the checkpoints that these runs wrote, with their writes and blobs.
 
-    No index knows the run of a checkpoint: this reads all of them.
+    No index knows the run of a checkpoint: this reads all of them, or of the thread.
 
     :raises NotImplementedError: a checkpoint of another run would lose what its state is made of;
         then nothing is deleted.
@@ -89,7 +91,7 @@ async def delete_for_runs(cursor: AsyncCursor[Any], run_ids: Sequence[str]) -> N
     if not run_ids:
         return
     async with cursor.connection.transaction():
-        await cursor.execute(_DOOMED, (list(run_ids),), prepare=False)
+        await cursor.execute(_DOOMED, (list(run_ids), thread_id, thread_id), prepare=False)
         doomed = await cursor.fetchall()
         if not doomed:
             return

@@ -13,6 +13,7 @@ from headrace.db.pool import Connection, SharedPool
 from headrace.db.statements import named_statements
 from headrace.errors import LeaseLost
 from headrace.events.event import Event
+from headrace.settings import EventSettings
 
 _ALL = UUID(int=0)
 _NO_BOUND = 2**63 - 1
@@ -75,11 +76,11 @@ def event_statements() -> Mapping[str, bytes]:
 class EventLog:
     """The table ``run_events``."""
 
-    def __init__(self, pool: SharedPool, writer: Writer, *, page_events: int = 200) -> None:
+    def __init__(self, pool: SharedPool, writer: Writer, settings: EventSettings) -> None:
         self._pool = pool
         self._writer = writer
         self._sql = event_statements()
-        self.page_events = page_events
+        self._settings = settings
 
     async def store(self, thread_id: str, token: RunToken, events: Sequence[Event]) -> None:
         """Commit them; safe to repeat.
@@ -105,7 +106,13 @@ class EventLog:
         """A page of the run's events between two ids, both exclusive."""
         rows = await self._rows(
             "events_between",
-            {"run_id": run_id, "after": after, "before": before, "limit": self.page_events},
+            {
+                "run_id": run_id,
+                "after": after,
+                "before": before,
+                "limit": self._settings.batch_events,
+                "bytes": self._settings.batch_bytes,
+            },
         )
         return [Event.stored(*row, resumable=resumable) for row in rows]
 

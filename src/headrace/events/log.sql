@@ -23,22 +23,33 @@ SELECT coalesce(max(event_id), 0) FROM run_events WHERE run_id = %(run_id)s
 SELECT coalesce(watched_until > now(), false) FROM runs WHERE run_id = %(run_id)s
 
 -- name: events_between
-SELECT event_id, event, data FROM run_events
-WHERE run_id = %(run_id)s AND event_id > %(after)s AND event_id < %(before)s
+-- A page is bounded in rows and, from its second row on, in bytes.
+SELECT event_id, event, data
+FROM (
+  SELECT event_id, event, data,
+    sum(octet_length(data)) OVER (ORDER BY event_id) - octet_length(data) AS bytes_before
+  FROM run_events
+  WHERE run_id = %(run_id)s AND event_id > %(after)s AND event_id < %(before)s
+  ORDER BY event_id
+  LIMIT %(limit)s
+) AS page
+WHERE bytes_before < %(bytes)s
 ORDER BY event_id
-LIMIT %(limit)s
 
 -- name: events_of_watched
--- A page for each watch, numbered from 1.
+-- A page for each watch, numbered from 1, bounded as above.
 SELECT number, page.event_id, page.event, page.data
 FROM unnest(%(run_ids)s::uuid[], %(afters)s::int8[])
   WITH ORDINALITY AS watch (run_id, after, number)
 CROSS JOIN LATERAL (
-  SELECT event_id, event, data FROM run_events
+  SELECT event_id, event, data,
+    sum(octet_length(data)) OVER (ORDER BY event_id) - octet_length(data) AS bytes_before
+  FROM run_events
   WHERE run_events.run_id = watch.run_id AND event_id > watch.after
   ORDER BY event_id
   LIMIT %(limit)s
 ) AS page
+WHERE bytes_before < %(bytes)s
 ORDER BY number, page.event_id
 
 -- name: runs_with_expired_events

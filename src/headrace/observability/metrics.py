@@ -82,6 +82,20 @@ class Metrics:
         self._run_seconds = histogram(
             "headrace_run_seconds", "Seconds a run was executed for.", ("graph",), _RUN_BUCKETS
         )
+        self._claims = counter("headrace_claims_total", "Runs taken out of the queue.", ())
+        self._rescues = counter(
+            "headrace_rescues_total",
+            "Runs taken from lost processes, by what they became: pending again, or ended.",
+            ("status",),
+        )
+        self._lease_losses = counter(
+            "headrace_lease_losses_total", "Times that a process lost its lease and its runs.", ()
+        )
+        self._drained = counter(
+            "headrace_drained_runs_total",
+            "Runs of draining processes: finished in time, or released to others.",
+            ("outcome",),
+        )
         self._checkpoint_seconds = histogram(
             "headrace_checkpoint_seconds",
             "Seconds of checkpoint operations, the wait for a connection included.",
@@ -153,6 +167,18 @@ class Metrics:
     def count_run(self, graph: str, status: str) -> None:
         """Count a run that ended without being executed here, by the sweep for one."""
         self._runs.labels(self._bounded("graph", graph), status).inc()
+
+    def count_claim(self) -> None:
+        self._claims.inc()
+
+    def count_rescue(self, status: str) -> None:
+        self._rescues.labels(status).inc()
+
+    def count_lease_loss(self) -> None:
+        self._lease_losses.inc()
+
+    def count_drained(self, outcome: str) -> None:
+        self._drained.labels(outcome).inc()
 
     def observe_checkpoint(self, operation: str, seconds: float) -> None:
         self.checkpoint_latency.add(seconds)

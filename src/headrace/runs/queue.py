@@ -1,52 +1,79 @@
 """The run queue in Postgres: who runs what, in transactions that keep the law of queue.sql.
 
-Starts and ends go through the group-commit writer; taking runs from lost processes has transactions
-of its own. Only the worker may import this; everything here is guarded by owner and attempt, not by
-tenant.
+Starts, queueing and ends go through the group-commit writer; claims, cancels and roll-backs have
+transactions of their own. Only the worker may import this; everything here is guarded by owner and
+attempt, and only what callers ask for by tenant.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from time import monotonic
 from typing import Any, cast
 from uuid import UUID
 
-import structlog
-from psycopg import AsyncConnection
-from psycopg.errors import InsufficientPrivilege, LockNotAvailable
+from psycopg.errors import LockNotAvailable
+from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
-from headrace.checkpoints.fence import process_key
+from headrace.auth.principal import Principal
+from headrace.checkpoints.deletions import delete_for_runs
+from headrace.checkpoints.fence import RunToken
+from headrace.checkpoints.operations import Operation
 from headrace.checkpoints.run_writes import RunWrites
 from headrace.checkpoints.writer import Writer
 from headrace.db.faults import translated_faults
 from headrace.db.pool import SharedPool
-from headrace.errors import ThreadBusy
-from headrace.runs.dispatcher import RunRequest, StartedRun
+from headrace.errors import DatabaseUnavailable, LeaseLost, ThreadBusy
+from headrace.runs.dispatcher import (
+    CancelAction,
+    Cancellation,
+    QueuedRun,
+    RunRequest,
+    StartedRun,
+)
+from headrace.runs.queue_taking import Taking
+from headrace.runs.queue_transaction import queue_transaction
 from headrace.runs.transitions import (
     End,
+    EndedRun,
+    Enqueue,
     RunEnd,
     Start,
     ThreadLocked,
     queue_statements,
 )
 
-_log = structlog.stdlib.get_logger("headrace.queue")
-
 _LOCKED_PAUSE_SECONDS = 0.02
+
+#: Threads become ready in the order of their transactions' beginnings, and visible in that of their
+#: ends: a claim looks back that far behind the last one.
+_OVERLAP = timedelta(seconds=5)
+#: And this often from the very start, for whatever took longer.
+_LOOK_AT_ALL_SECONDS = 5.0
+_SINCE_EVER = datetime(1970, 1, 1, tzinfo=UTC)
+
+_COUNTED_PENDING = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class FailedRun:
-    run_id: UUID
-    thread_id: str
-    graph_id: str
+class ClaimedRun:
+    """A run that waited and is now this process's to execute."""
+
+    request: RunRequest
+    started: StartedRun
+
+
+@dataclass(frozen=True, slots=True)
+class QueueFigures:
+    pending: int
+    oldest_ready_seconds: float
 
 
 class Queue:
-    """Run starts and ends, and what is done about lost processes."""
+    """Every transition of a run that this process starts, waits for, executes or ends."""
 
     def __init__(
         self, pool: SharedPool, writer: Writer, *, lock_timeout_seconds: float = 5.0
@@ -55,6 +82,13 @@ class Queue:
         self._writer = writer
         self._sql = queue_statements()
         self._lock_timeout_seconds = lock_timeout_seconds
+        self._transaction = partial(
+            queue_transaction, pool, lock_timeout_seconds=lock_timeout_seconds
+        )
+        self._last_ready: datetime | None = None
+        self._looked_at_all = float("-inf")
+        #: What is done about processes that are gone.
+        self.taking = Taking(pool, lock_timeout_seconds=lock_timeout_seconds)
 
     async def start_if_thread_free(self, request: RunRequest, process_id: UUID) -> StartedRun:
         """Take the thread and insert its run, running, in one transaction.
@@ -62,15 +96,88 @@ class Queue:
         :raises ThreadBusy: another run has the thread.
         :raises ThreadNotFound: no such thread for this caller.
         """
+        start = partial(Start, request, process_id)
+        return cast("StartedRun", await self._commit_unlocked(start))
+
+    async def enqueue(self, request: RunRequest) -> QueuedRun:
+        """Insert the run, pending, and do to those before it what its strategy says.
+
+        :raises ThreadBusy: the strategy is ``reject``, and another run has the thread or waits.
+        :raises ThreadNotFound: no such thread for this caller.
+        """
+        return cast("QueuedRun", await self._commit_unlocked(partial(Enqueue, request)))
+
+    async def _commit_unlocked(self, make: Callable[[], Operation]) -> Any:
+        """Commit it as soon as nobody else works on its thread."""
         deadline = monotonic() + self._lock_timeout_seconds
         while True:
             try:
                 with translated_faults():
-                    return cast("StartedRun", await self._writer.commit(Start(request, process_id)))
+                    return await self._writer.commit(make())
             except ThreadLocked:
                 if monotonic() > deadline:
                     raise ThreadBusy from None
                 await asyncio.sleep(_LOCKED_PAUSE_SECONDS)
+
+    async def claim(
+        self, process_id: UUID, graph_ids: Sequence[str], limit: int
+    ) -> list[ClaimedRun]:
+        """Take up to ``limit`` runs that may run now, the longest ready first."""
+        whole = monotonic() - self._looked_at_all > _LOOK_AT_ALL_SECONDS
+        floor = _SINCE_EVER if whole or self._last_ready is None else self._last_ready - _OVERLAP
+        values = {
+            "process_id": process_id,
+            "graph_ids": list(graph_ids),
+            "limit": limit,
+            "floor": floor,
+        }
+        async with self._transaction() as connection:
+            await connection.execute(self._sql["lock_ready_threads"], values, prepare=True)
+            found = await connection.execute(
+                self._sql["claim_runs_of_locked_threads"], values, prepare=True
+            )
+            rows = await found.fetchall()
+        if whole and len(rows) < limit:
+            self._looked_at_all = monotonic()
+        if rows and (self._last_ready is None or rows[-1][-1] > self._last_ready):
+            self._last_ready = rows[-1][-1]
+        return [_claimed(*row[:-1]) for row in rows]
+
+    async def cancel(
+        self, tenant: str, run_ids: Sequence[UUID], action: CancelAction, reason: str
+    ) -> list[Cancellation]:
+        """End or remove those that wait; ask the owners of those that run."""
+        values = {
+            "tenant": tenant,
+            "run_ids": list(run_ids),
+            "action": action,
+            "error": Jsonb({"error": "UserInterrupt", "message": reason}),
+        }
+        try:
+            async with self._transaction() as connection:
+                await connection.execute(self._sql["lock_threads_of_cancelled"], values)
+                await connection.execute(self._sql["remember_cancelled"], values)
+                found = await connection.execute(self._sql["cancel_remembered_runs"], values)
+                await connection.execute(self._sql["refresh_locked_threads"])
+                rows = await found.fetchall()
+        except LockNotAvailable as error:
+            raise DatabaseUnavailable from error
+        by_id = {row[0]: Cancellation(*row) for row in rows}
+        return [by_id.get(run_id, Cancellation(run_id, "", "unknown")) for run_id in run_ids]
+
+    async def asked_to_stop(self, process_id: UUID) -> dict[UUID, CancelAction]:
+        """Runs of this process that somebody wants to end."""
+        rows = await self._rows("runs_asked_to_stop", {"process_id": process_id})
+        return dict(rows)
+
+    async def owned(self, process_id: UUID) -> list[tuple[UUID, str, int]]:
+        """Run, thread and attempt of whatever the rows say that this process executes."""
+        return await self._rows("runs_of_process", {"process_id": process_id})
+
+    async def figures(self) -> QueueFigures:
+        """How much waits, and for how long."""
+        ((pending, oldest),) = await self._rows("queue_figures", {"bound": _COUNTED_PENDING})
+        return QueueFigures(pending=pending, oldest_ready_seconds=oldest or 0.0)
 
     async def end_if_owned(
         self,
@@ -81,8 +188,10 @@ class Queue:
         process_id: UUID,
         end: RunEnd,
         run: RunWrites | None = None,
-    ) -> None:
+    ) -> EndedRun:
         """Write the run's terminal status and free its thread; safe to repeat.
+
+        With :data:`RELEASED` the run is pending again, for any process to go on with.
 
         :param run: what the run has written so far; its end is committed with it or after it.
         :raises LeaseLost: the run is not this process's any more, or ended otherwise.
@@ -92,90 +201,81 @@ class Queue:
             # Once the run has ended, nothing is written for it any more.
             await run.committed_elsewhere(thread_id)
             run.raise_if_failed()
-        await self._writer.commit(
-            End(
-                run_id=run_id,
-                thread_id=thread_id,
-                attempt=attempt,
-                process_id=process_id,
-                end=end,
-                run=run,
-            )
+        operation = End(
+            run_id=run_id,
+            thread_id=thread_id,
+            attempt=attempt,
+            process_id=process_id,
+            end=end,
+            run=run,
         )
+        return cast("EndedRun", await self._writer.commit(operation))
+
+    async def roll_back_if_owned(self, token: RunToken, thread_id: str) -> None:
+        """Delete what the run has left, and the run; its thread is what it was before it.
+
+        Whatever the run wrote must have settled.
+
+        :raises LeaseLost: the run is not this process's any more.
+        :raises NotImplementedError: later checkpoints are stored as changes to its own.
+        """
+        values = {
+            "run_ids": [token.run_id],
+            "thread_ids": [thread_id],
+            "run_id": token.run_id,
+            "attempt": token.attempt,
+            "process_id": token.process_id,
+        }
+        async with self._transaction(pipelined=False) as connection:
+            await connection.execute(self._sql["lock_threads_of_runs"], values)
+            removed = await connection.execute(self._sql["remove_run_if_owned"], values)
+            if await removed.fetchone() is None:
+                raise LeaseLost
+            async with connection.cursor(row_factory=dict_row) as cursor:
+                await delete_for_runs(cursor, [str(token.run_id)], thread_id=thread_id)
+            await connection.execute(self._sql["refresh_locked_threads"])
 
     async def delete_temporary_thread(self, thread_id: str) -> None:
         async with self._transaction() as connection:
             await connection.execute(self._sql["delete_temporary_thread"], {"thread_id": thread_id})
 
     async def abandoned_temporary_threads(self, *, older_than_seconds: float) -> list[str]:
+        rows = await self._rows("abandoned_temporary_threads", {"seconds": older_than_seconds})
+        return [row[0] for row in rows]
+
+    async def _rows(self, statement: str, values: dict[str, Any]) -> list[Any]:
         with translated_faults():
             async with self._pool.connection() as connection:
-                cursor = await connection.execute(
-                    self._sql["abandoned_temporary_threads"], {"seconds": older_than_seconds}
-                )
-                return [row[0] for row in await cursor.fetchall()]
+                cursor = await connection.execute(self._sql[statement], values)
+                return await cursor.fetchall()
 
-    async def fail_runs_of_lost_processes(self, error: Mapping[str, str]) -> list[FailedRun]:
-        """Mark expired processes lost, end their runs as ``error`` and free the threads."""
-        with translated_faults():
-            async with self._pool.connection() as connection:
-                cursor = await connection.execute(self._sql["processes_to_take_from"])
-                processes = [row[0] for row in await cursor.fetchall()]
-        failed: list[FailedRun] = []
-        for process_id in processes:
-            try:
-                failed += await self._take_runs_of(process_id, error)
-            except LockNotAvailable:
-                await self._end_flushes_of(process_id)
-                failed += await self._take_runs_of(process_id, error)
-        async with self._transaction() as connection:
-            await connection.execute(self._sql["forget_lost_processes"])
-        return failed
 
-    async def _take_runs_of(self, process_id: UUID, error: Mapping[str, str]) -> list[FailedRun]:
-        """The one way to take runs from another process: its lock, then the judgement, then they.
-
-        :raises LockNotAvailable: a flush of it, or another taker, has held the lock for too long.
-        """
-        values = {
-            "process_id": process_id,
-            "key": process_key(process_id),
-            "error": Jsonb(dict(error)),
-        }
-        async with self._transaction() as connection:
-            await connection.execute(self._sql["lock_process"], values)
-            await connection.execute(self._sql["mark_process_lost_if_expired"], values)
-            await connection.execute(self._sql["lock_threads_of_lost_runs"], values)
-            cursor = await connection.execute(self._sql["fail_lost_runs"], values)
-            rows = await cursor.fetchall()
-        return [FailedRun(run_id=row[0], thread_id=row[1], graph_id=row[2]) for row in rows]
-
-    async def _end_flushes_of(self, process_id: UUID) -> None:
-        values = {"process_id": process_id, "key": process_key(process_id)}
-        try:
-            async with self._transaction() as connection:
-                await connection.execute(self._sql["end_flushes_of_expired_process"], values)
-        except InsufficientPrivilege:
-            _log.warning("flush_of_lost_process_left", process_id=str(process_id))
-        else:
-            _log.warning("flush_of_lost_process_ended", process_id=str(process_id))
-
-    @asynccontextmanager
-    async def _transaction(self) -> AsyncIterator[AsyncConnection[Any]]:
-        """A pipelined READ COMMITTED transaction: its statements travel together.
-
-        Results may be fetched inside; the commit has happened on leaving without an exception.
-        """
-        with translated_faults(passing=(LockNotAvailable,)):
-            async with (
-                self._pool.connection() as connection,
-                connection.pipeline(),
-                connection.transaction(),
-            ):
-                # Another default isolation would act on a snapshot from before the lock.
-                await connection.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
-                await connection.execute(
-                    "SELECT set_config('lock_timeout', %s, true)",
-                    (f"{int(self._lock_timeout_seconds * 1000)}ms",),
-                )
-                yield connection
+def _claimed(
+    run_id: UUID,
+    thread_id: str,
+    assistant_id: UUID,
+    graph_id: str,
+    tenant: str,
+    owner: str,
+    multitask_strategy: str,
+    kwargs: dict[str, Any],
+    metadata: dict[str, Any],
+    attempt: int,
+    created_at: datetime,
+    cancel_action: CancelAction | None,
+) -> ClaimedRun:
+    request = RunRequest(
+        run_id=run_id,
+        thread_id=thread_id,
+        assistant_id=assistant_id,
+        graph_id=graph_id,
+        principal=Principal(identity=owner, tenant=tenant),
+        multitask_strategy=multitask_strategy,
+        kwargs=kwargs,
+        metadata=metadata,
+        thread_config={},
+        request_id="",
+        create_thread=False,
+        temporary_thread=bool(kwargs.get("temporary")),
+    )
+    return ClaimedRun(request, StartedRun(attempt, metadata, created_at, cancel_action))

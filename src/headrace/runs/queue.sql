@@ -13,19 +13,19 @@ ORDER BY thread_id
 ON CONFLICT DO NOTHING
 
 -- name: lock_free_threads
--- Remembers the wanted threads that no run has. Passes over those that somebody else works on just
+-- Remembers the wanted threads that no run has, and none waits for. Passes over those that somebody else works on just
 -- now: a batch of starts never waits for one of them, and holds locks only after all its other waits.
 SELECT set_config('headrace.locked', coalesce((
   SELECT json_agg(thread_id)::text
   FROM (
-    SELECT threads.thread_id, threads.running_run_id
+    SELECT threads.thread_id, threads.running_run_id, threads.ready_at
     FROM threads
     JOIN unnest(%(thread_ids)s::text[], %(tenants)s::text[]) AS wanted (thread_id, tenant)
       ON wanted.thread_id = threads.thread_id AND wanted.tenant = threads.tenant
     ORDER BY threads.thread_id
     FOR NO KEY UPDATE OF threads SKIP LOCKED
   ) AS candidate
-  WHERE running_run_id IS NULL
+  WHERE running_run_id IS NULL AND (ready_at IS NULL OR ready_at > now())
 ), '[]'), true)
 
 -- name: start_runs_on_locked_threads
@@ -46,6 +46,7 @@ WITH wanted AS (
 ), taken AS (
   UPDATE threads
   SET status = 'busy', running_run_id = wanted.run_id, updated_at = now(),
+      ready_at = NULL, ready_run_id = NULL, ready_graph_id = NULL,
       metadata = threads.metadata || jsonb_build_object(
         'graph_id', wanted.graph_id, 'assistant_id', wanted.assistant_id::text),
       config = wanted.thread_config
@@ -63,7 +64,8 @@ FROM wanted JOIN taken USING (thread_id)
 
 -- name: started_runs
 -- What has become of each wanted start, in this try or in one whose answer was lost.
-SELECT threads.thread_id IS NOT NULL AS there, threads.running_run_id IS NOT NULL AS busy,
+SELECT threads.thread_id IS NOT NULL AS there,
+  threads.running_run_id IS NOT NULL OR coalesce(threads.ready_at <= now(), false) AS busy,
   runs.attempt, runs.metadata, runs.created_at
 FROM unnest(%(run_ids)s::uuid[], %(thread_ids)s::text[], %(tenants)s::text[],
     %(process_ids)s::uuid[])
@@ -71,6 +73,220 @@ FROM unnest(%(run_ids)s::uuid[], %(thread_ids)s::text[], %(tenants)s::text[],
 LEFT JOIN threads ON threads.thread_id = given.thread_id AND threads.tenant = given.tenant
 LEFT JOIN runs ON runs.run_id = given.run_id AND runs.process_id = given.process_id
 ORDER BY given.number
+
+-- name: lock_threads_to_queue_on
+-- Remembers them, whether a run has them or not; passes over others as a start does.
+SELECT set_config('headrace.locked', coalesce((
+  SELECT json_agg(thread_id)::text
+  FROM (
+    SELECT threads.thread_id
+    FROM threads
+    JOIN unnest(%(thread_ids)s::text[], %(tenants)s::text[]) AS wanted (thread_id, tenant)
+      ON wanted.thread_id = threads.thread_id AND wanted.tenant = threads.tenant
+    ORDER BY threads.thread_id
+    FOR NO KEY UPDATE OF threads SKIP LOCKED
+  ) AS candidate
+), '[]'), true)
+
+-- name: remember_unfinished_runs_of_thread
+-- For interrupt and rollback: what stands before a new run on a locked thread. Nothing when that run
+-- is queued already, by a try whose answer was lost.
+SELECT set_config('headrace.cancelled', coalesce((
+  SELECT json_agg(run_id)::text
+  FROM (
+    SELECT run_id FROM runs WHERE thread_id = %(thread_id)s AND status = 'pending'
+    UNION ALL
+    SELECT run_id FROM runs WHERE thread_id = %(thread_id)s AND status = 'running'
+  ) AS unfinished
+  WHERE %(thread_id)s IN (
+      SELECT json_array_elements_text(current_setting('headrace.locked')::json))
+    AND NOT EXISTS (SELECT 1 FROM runs WHERE runs.run_id = %(run_id)s)
+), '[]'), true)
+
+-- name: queue_runs_on_locked_threads
+-- One run after the other, each in a statement of its own.
+WITH queued AS (
+  INSERT INTO runs (
+    run_id, thread_id, assistant_id, graph_id, tenant, owner, status, multitask_strategy, metadata,
+    kwargs, created_at)
+  SELECT
+    given.run_id, given.thread_id, given.assistant_id, given.graph_id, given.tenant, given.owner,
+    'pending', given.multitask_strategy, threads.metadata || given.metadata, given.kwargs,
+    now() + make_interval(secs => given.after_milliseconds / 1000.0)
+  FROM unnest(%(run_ids)s::uuid[], %(thread_ids)s::text[], %(tenants)s::text[], %(owners)s::text[],
+      %(assistant_ids)s::uuid[], %(graph_ids)s::text[], %(multitask_strategies)s::text[],
+      %(metadata)s::jsonb[], %(kwargs)s::jsonb[], %(after_milliseconds)s::bigint[])
+    AS given (run_id, thread_id, tenant, owner, assistant_id, graph_id, multitask_strategy,
+      metadata, kwargs, after_milliseconds)
+  JOIN threads ON threads.thread_id = given.thread_id AND threads.tenant = given.tenant
+  WHERE given.thread_id IN (
+      SELECT json_array_elements_text(current_setting('headrace.locked')::json))
+    AND (given.multitask_strategy <> 'reject' OR threads.status <> 'busy')
+  ON CONFLICT (run_id) DO NOTHING
+  RETURNING thread_id, graph_id, assistant_id
+)
+UPDATE threads
+SET status = 'busy', updated_at = now(),
+    metadata = threads.metadata || jsonb_build_object(
+      'graph_id', queued.graph_id, 'assistant_id', queued.assistant_id::text),
+    config = given.thread_config
+FROM queued
+JOIN unnest(%(thread_ids)s::text[], %(thread_configs)s::jsonb[]) AS given (thread_id, thread_config)
+  USING (thread_id)
+WHERE threads.thread_id = queued.thread_id
+
+-- name: queued_runs
+-- What has become of each that was to be queued.
+SELECT threads.thread_id IS NOT NULL AS there, threads.status = 'busy' AS busy,
+  runs.metadata, runs.created_at
+FROM unnest(%(run_ids)s::uuid[], %(thread_ids)s::text[], %(tenants)s::text[])
+  WITH ORDINALITY AS given (run_id, thread_id, tenant, number)
+LEFT JOIN threads ON threads.thread_id = given.thread_id AND threads.tenant = given.tenant
+LEFT JOIN runs ON runs.run_id = given.run_id
+ORDER BY given.number
+
+-- name: refresh_locked_threads
+-- After whatever changed the runs of locked threads: which pending run is the first, and since when
+-- it may be claimed. A thread that a run has needs none. One without runs becomes what it was.
+UPDATE threads
+SET ready_at = CASE
+      WHEN threads.ready_run_id = first.run_id THEN threads.ready_at ELSE first.ready_at END,
+    ready_run_id = first.run_id,
+    ready_graph_id = first.graph_id,
+    status = CASE
+      WHEN first.run_id IS NOT NULL THEN 'busy'
+      WHEN threads.status <> 'busy' THEN threads.status
+      WHEN threads.interrupts <> '{}' THEN 'interrupted'
+      WHEN threads.error IS NOT NULL THEN 'error'
+      ELSE 'idle' END
+FROM json_array_elements_text(current_setting('headrace.locked')::json) AS locked (thread_id)
+LEFT JOIN LATERAL (
+  SELECT runs.run_id, runs.graph_id, greatest(now(), runs.created_at) AS ready_at
+  FROM runs
+  WHERE runs.thread_id = locked.thread_id AND runs.status = 'pending'
+  ORDER BY runs.created_at, runs.run_id
+  LIMIT 1
+) AS first ON true
+WHERE threads.thread_id = locked.thread_id AND threads.running_run_id IS NULL
+
+-- name: lock_ready_threads
+-- Remembers those that may be claimed, the longest ready first. Ready times rise, so what lies below
+-- the floor was claimed long since: under an old snapshot its index entries cannot be cleaned away.
+SELECT set_config('headrace.locked', coalesce((
+  SELECT json_agg(thread_id)::text
+  FROM (
+    SELECT threads.thread_id
+    FROM threads
+    WHERE ready_at >= %(floor)s::timestamptz AND ready_at <= now()
+      AND running_run_id IS NULL
+      AND ready_graph_id = ANY (%(graph_ids)s::text[])
+    ORDER BY ready_at
+    LIMIT %(limit)s
+    FOR NO KEY UPDATE OF threads SKIP LOCKED
+  ) AS candidate
+), '[]'), true)
+
+-- name: claim_runs_of_locked_threads
+WITH claimed AS (
+  UPDATE runs
+  SET status = 'running', attempt = attempt + 1, process_id = %(process_id)s, started_at = now(),
+      updated_at = now()
+  FROM threads
+  WHERE threads.thread_id IN (
+      SELECT json_array_elements_text(current_setting('headrace.locked')::json))
+    AND runs.run_id = threads.ready_run_id AND runs.status = 'pending'
+  RETURNING runs.*, threads.ready_at
+), held AS (
+  UPDATE threads
+  SET status = 'busy', running_run_id = claimed.run_id, updated_at = now(),
+      ready_at = NULL, ready_run_id = NULL, ready_graph_id = NULL
+  FROM claimed
+  WHERE threads.thread_id = claimed.thread_id
+)
+SELECT run_id, thread_id, assistant_id, graph_id, tenant, owner, multitask_strategy, kwargs, metadata,
+  attempt, created_at, cancel_action, ready_at
+FROM claimed
+ORDER BY ready_at
+
+-- name: lock_threads_of_cancelled
+-- Remembers the threads and, of the runs that the caller may see, the ids.
+SELECT set_config('headrace.locked', coalesce((
+  SELECT json_agg(thread_id)::text
+  FROM (
+    SELECT threads.thread_id
+    FROM threads
+    WHERE threads.thread_id IN (
+      SELECT thread_id FROM runs
+      WHERE run_id = ANY (%(run_ids)s::uuid[]) AND tenant = %(tenant)s)
+    ORDER BY threads.thread_id
+    FOR NO KEY UPDATE OF threads
+  ) AS candidate
+), '[]'), true)
+
+-- name: remember_cancelled
+SELECT set_config('headrace.cancelled', coalesce((
+  SELECT json_agg(run_id)::text FROM runs
+  WHERE run_id = ANY (%(run_ids)s::uuid[]) AND tenant = %(tenant)s
+    AND thread_id IN (SELECT json_array_elements_text(current_setting('headrace.locked')::json))
+), '[]'), true)
+
+-- name: cancel_remembered_runs
+-- A pending run is over at once; one that is to be rolled back and has left checkpoints is claimed
+-- for that. A running one is its owner's to end.
+WITH asked AS MATERIALIZED (
+  SELECT value::uuid AS run_id
+  FROM json_array_elements_text(current_setting('headrace.cancelled')::json)
+), ended AS (
+  UPDATE runs
+  SET status = 'interrupted', cancel_action = 'interrupt', error = %(error)s, ended_at = now(),
+      updated_at = now()
+  WHERE run_id IN (SELECT run_id FROM asked) AND status = 'pending'
+    AND %(action)s = 'interrupt' AND cancel_action IS DISTINCT FROM 'rollback'
+  RETURNING run_id, thread_id
+), removed AS (
+  DELETE FROM runs
+  WHERE run_id IN (SELECT run_id FROM asked) AND status = 'pending' AND attempt = 0
+    AND %(action)s = 'rollback'
+  RETURNING run_id, thread_id
+), marked AS (
+  UPDATE runs
+  SET cancel_action = CASE WHEN cancel_action = 'rollback' THEN cancel_action ELSE %(action)s END,
+      updated_at = now()
+  WHERE run_id IN (SELECT run_id FROM asked)
+    AND (status = 'running' OR (status = 'pending' AND attempt > 0 AND %(action)s = 'rollback'))
+  RETURNING run_id, thread_id
+)
+SELECT runs.run_id, runs.thread_id, CASE
+  WHEN runs.run_id IN (SELECT run_id FROM removed) THEN 'removed'
+  WHEN runs.run_id IN (SELECT run_id FROM marked) THEN 'asked'
+  WHEN runs.status = 'pending' AND runs.run_id NOT IN (SELECT run_id FROM ended) THEN 'asked'
+  ELSE 'ended' END AS state
+FROM runs JOIN asked USING (run_id)
+
+-- name: runs_asked_to_stop
+SELECT run_id, cancel_action FROM runs
+WHERE process_id = %(process_id)s AND status = 'running' AND cancel_action IS NOT NULL
+
+-- name: runs_of_process
+SELECT run_id, thread_id, attempt FROM runs
+WHERE process_id = %(process_id)s AND status = 'running'
+
+-- name: remove_run_if_owned
+-- Of a rollback, which deletes its checkpoints in the same transaction.
+WITH removed AS (
+  DELETE FROM runs
+  WHERE run_id = %(run_id)s AND attempt = %(attempt)s AND process_id = %(process_id)s
+    AND status = 'running'
+    AND thread_id IN (SELECT json_array_elements_text(current_setting('headrace.locked')::json))
+  RETURNING run_id, thread_id
+), forgotten AS (
+  DELETE FROM run_events WHERE run_id IN (SELECT run_id FROM removed)
+)
+UPDATE threads
+SET running_run_id = NULL, updated_at = now(), state_updated_at = now()
+FROM removed
+WHERE threads.thread_id = removed.thread_id
+RETURNING threads.thread_id
 
 -- name: lock_threads_of_runs
 -- Remembers the threads that these runs have.
@@ -88,10 +304,14 @@ SELECT set_config('headrace.locked', coalesce((
 ), '[]'), true)
 
 -- name: end_runs_if_owned
--- Guarded by owner and attempt: a process that lost a run changes nothing.
+-- Guarded by owner and attempt: a process that lost a run changes nothing. Pending, as an end, is a
+-- release: anybody may claim the run again. The next run of a thread has come after the one that ends
+-- here, but for transactions that overlapped: older entries of the index need not be looked through.
 WITH ended AS (
   UPDATE runs
-  SET status = given.status, error = given.error, ended_at = now(), updated_at = now()
+  SET status = given.status, error = given.error, updated_at = now(),
+      ended_at = CASE WHEN given.status <> 'pending' THEN now() END,
+      process_id = CASE WHEN given.status <> 'pending' THEN runs.process_id END
   FROM unnest(%(run_ids)s::uuid[], %(attempts)s::int[], %(process_ids)s::uuid[],
       %(statuses)s::text[], %(thread_statuses)s::text[], %(errors)s::jsonb[],
       %(interrupts)s::jsonb[])
@@ -99,29 +319,52 @@ WITH ended AS (
   WHERE runs.run_id = given.run_id AND runs.attempt = given.attempt
     AND runs.process_id = given.process_id AND runs.status = 'running'
     AND runs.thread_id IN (SELECT json_array_elements_text(current_setting('headrace.locked')::json))
-  RETURNING runs.thread_id, given.thread_status, given.error, given.interrupts
+  RETURNING runs.thread_id, runs.run_id, runs.graph_id, runs.created_at, given.status,
+    given.thread_status, given.error, given.interrupts
 )
 UPDATE threads
-SET status = ended.thread_status, running_run_id = NULL, error = ended.error,
-    interrupts = ended.interrupts, updated_at = now(), state_updated_at = now()
+SET status = CASE WHEN first.run_id IS NULL THEN ended.thread_status ELSE 'busy' END,
+    running_run_id = NULL,
+    error = CASE WHEN ended.status = 'pending' THEN threads.error ELSE ended.error END,
+    interrupts = CASE WHEN ended.status = 'pending' THEN threads.interrupts ELSE ended.interrupts END,
+    ready_at = first.ready_at, ready_run_id = first.run_id, ready_graph_id = first.graph_id,
+    updated_at = now(), state_updated_at = now()
 FROM ended
+LEFT JOIN LATERAL (
+  SELECT ended.run_id, ended.graph_id, ended.created_at, now() AS ready_at
+  WHERE ended.status = 'pending'
+  UNION ALL
+  (
+    SELECT runs.run_id, runs.graph_id, runs.created_at, greatest(now(), runs.created_at)
+    FROM runs
+    WHERE runs.thread_id = ended.thread_id AND runs.status = 'pending'
+      AND runs.created_at > ended.created_at - interval '1 minute'
+    ORDER BY runs.created_at, runs.run_id
+    LIMIT 1
+  )
+  ORDER BY created_at, run_id
+  LIMIT 1
+) AS first ON true
 WHERE threads.thread_id = ended.thread_id
 
 -- name: statuses_of_attempts
--- Tells ends that were committed, now or in a try whose answer was lost, from lost runs.
-SELECT runs.status
+-- Tells ends that were committed, now or in a try whose answer was lost, from lost runs; whether more
+-- waits for the thread, and whether another process watches the run.
+SELECT runs.status, coalesce(threads.ready_at <= now(), false) AS more,
+  coalesce(runs.watched_until > now(), false) AS watched
 FROM unnest(%(run_ids)s::uuid[], %(attempts)s::int[])
   WITH ORDINALITY AS given (run_id, attempt, number)
 LEFT JOIN runs ON runs.run_id = given.run_id AND runs.attempt = given.attempt
+LEFT JOIN threads ON threads.thread_id = runs.thread_id
 ORDER BY given.number
 
 -- name: delete_temporary_thread
-DELETE FROM threads WHERE thread_id = %(thread_id)s AND temporary AND running_run_id IS NULL
+DELETE FROM threads WHERE thread_id = %(thread_id)s AND temporary AND status <> 'busy'
 
 -- name: abandoned_temporary_threads
 -- Left by processes that died between the end of a stateless run and its clean-up.
 SELECT thread_id FROM threads
-WHERE temporary AND running_run_id IS NULL AND updated_at < now() - make_interval(secs => %(seconds)s)
+WHERE temporary AND status <> 'busy' AND updated_at < now() - make_interval(secs => %(seconds)s)
 ORDER BY thread_id
 LIMIT 100
 
@@ -190,24 +433,65 @@ SELECT set_config('headrace.locked', coalesce((
   ) AS candidate
 ), '[]'), true)
 
--- name: fail_lost_runs
-WITH failed AS (
-  UPDATE runs
-  SET status = 'error', error = %(error)s, failures = failures + 1,
-      ended_at = now(), updated_at = now()
-  FROM threads
+-- name: take_lost_runs
+-- Each goes on elsewhere, unless it was to be interrupted, or processes have been lost with it too
+-- often. A rollback is finished by whoever claims it.
+WITH lost AS MATERIALIZED (
+  SELECT runs.run_id, CASE
+    WHEN runs.cancel_action = 'rollback' THEN 'pending'
+    WHEN runs.cancel_action = 'interrupt' THEN 'interrupted'
+    WHEN runs.failures + 1 < %(max_failures)s THEN 'pending'
+    ELSE 'error' END AS becomes
+  FROM threads JOIN runs ON runs.run_id = threads.running_run_id
   WHERE threads.thread_id IN (
       SELECT json_array_elements_text(current_setting('headrace.locked')::json))
-    AND runs.run_id = threads.running_run_id
     AND runs.status = 'running' AND runs.process_id = %(process_id)s
-  RETURNING runs.run_id, runs.thread_id, runs.graph_id
+), taken AS (
+  UPDATE runs
+  SET status = becomes, failures = failures + 1, updated_at = now(),
+      error = CASE WHEN becomes = 'error' THEN %(error)s::jsonb END,
+      ended_at = CASE WHEN becomes <> 'pending' THEN now() END,
+      process_id = CASE WHEN becomes <> 'pending' THEN process_id END
+  FROM lost
+  WHERE runs.run_id = lost.run_id
+  RETURNING runs.run_id, runs.thread_id, runs.graph_id, runs.status, runs.error, runs.failures
 )
 UPDATE threads
-SET status = 'error', running_run_id = NULL, error = %(error)s, updated_at = now(),
-    state_updated_at = now()
-FROM failed
-WHERE threads.thread_id = failed.thread_id
-RETURNING failed.run_id, failed.thread_id, failed.graph_id
+SET running_run_id = NULL, updated_at = now(), state_updated_at = now(),
+    status = CASE WHEN taken.status = 'pending' THEN 'busy' ELSE taken.status END,
+    error = CASE WHEN taken.status = 'pending' THEN threads.error ELSE taken.error END
+FROM taken
+WHERE threads.thread_id = taken.thread_id
+RETURNING taken.run_id, taken.thread_id, taken.graph_id, taken.status, taken.failures
+
+-- name: threads_to_mend
+-- Whose pending runs nobody would claim: a release that knows of no queue ended the run before them.
+SELECT DISTINCT thread_id
+FROM threads JOIN runs USING (thread_id)
+WHERE runs.status = 'pending' AND threads.running_run_id IS NULL AND threads.ready_at IS NULL
+UNION
+SELECT thread_id FROM threads
+WHERE ready_at IS NOT NULL AND running_run_id IS NULL AND NOT EXISTS (
+  SELECT 1 FROM runs WHERE runs.run_id = threads.ready_run_id AND runs.status = 'pending')
+LIMIT 500
+
+-- name: lock_threads
+SELECT set_config('headrace.locked', coalesce((
+  SELECT json_agg(thread_id)::text
+  FROM (
+    SELECT thread_id FROM threads WHERE thread_id = ANY (%(thread_ids)s::text[])
+    ORDER BY thread_id
+    FOR NO KEY UPDATE
+  ) AS candidate
+), '[]'), true)
+
+-- name: queue_figures
+-- Bounded: a long queue is told as that many.
+SELECT
+  (SELECT count(*) FROM (
+    SELECT FROM runs WHERE status = 'pending' LIMIT %(bound)s) AS pending),
+  (SELECT extract(epoch FROM now() - ready_at)::float8 FROM threads
+    WHERE ready_at IS NOT NULL AND ready_at <= now() ORDER BY ready_at LIMIT 1)
 
 -- name: forget_lost_processes
 -- Kept a day for whoever looks into what happened.

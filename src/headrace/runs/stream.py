@@ -1,6 +1,7 @@
 """Following a run for a client: its events as SSE, or its result as one JSON body."""
 
 from collections.abc import AsyncGenerator, Callable, Collection, Sequence
+from time import monotonic
 
 import structlog
 
@@ -31,10 +32,13 @@ async def event_frames(
 
     :param modes: tell events of these stream modes only; of all when there are none.
     """
+    told_at = monotonic()
     try:
         while (events := await reader.read(heartbeat_seconds)) is not None:
             chunk = b"".join(event.frame for event in _of_modes(events, modes))
-            if chunk or not events:
+            # Not only when nothing came: what came may all be of other modes.
+            if chunk or not events or monotonic() - told_at > heartbeat_seconds:
+                told_at = monotonic()
                 yield chunk or HEARTBEAT
     except Cut:
         # The client reads on from the run's Location if it wants; the run is not slowed.

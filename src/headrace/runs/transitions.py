@@ -11,14 +11,20 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from psycopg.types.json import Jsonb as JsonValue
+
 from headrace.checkpoints.operations import Kind, Numbers, Operation, Outcomes
 from headrace.checkpoints.run_writes import RunWrites
-from headrace.db.arrays import Boolean, Column, Integer, Jsonb, Text, Uuid
+from headrace.db.arrays import BigInteger, Boolean, Column, Integer, Jsonb, Text, Uuid
 from headrace.db.jsonb import dump_jsonb
 from headrace.db.pool import Connection
 from headrace.db.statements import named_statements
 from headrace.errors import HeadraceError, LeaseLost, ThreadBusy, ThreadNotFound
-from headrace.runs.dispatcher import RunRequest, StartedRun
+from headrace.runs.dispatcher import QueuedRun, RunRequest, StartedRun
+
+_REPLACED = JsonValue(
+    {"error": "UserInterrupt", "message": "Another run was started on the thread."}
+)
 
 
 def queue_statements() -> Mapping[str, bytes]:
@@ -34,6 +40,22 @@ class RunEnd:
     thread_status: str
     error: dict[str, str] | None = None
     interrupts: dict[str, Any] | None = None
+
+
+#: The end of an attempt that goes on in another process.
+RELEASED = RunEnd("pending", "busy")
+
+
+@dataclass(frozen=True, slots=True)
+class EndedRun:
+    #: Another run of the thread may be claimed now.
+    more: bool
+    #: A process that did not execute it wants to know.
+    watched: bool
+
+
+#: In place of a process.
+NOBODY = UUID(int=0)
 
 
 class ThreadLocked(HeadraceError):
@@ -52,6 +74,18 @@ class Start(Operation):
         self.kwargs = dump_jsonb(request.kwargs)
         self.thread_config = dump_jsonb(request.thread_config)
         super().__init__(request.thread_id, None, size_bytes=len(self.kwargs))
+
+
+class Enqueue(Start):
+    """Insert the run, pending; its strategy says what becomes of those before it.
+
+    The result is a :class:`QueuedRun`.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, request: RunRequest) -> None:
+        super().__init__(request, NOBODY)
 
 
 class End(Operation):
@@ -112,8 +146,8 @@ class _EndKind(Kind):
         async def outcomes() -> list[Any]:
             rows = await found.fetchall()
             return [
-                None if status == item.end.status else LeaseLost()
-                for item, (status,) in zip(operations, rows, strict=True)
+                EndedRun(more, watched) if status == item.end.status else LeaseLost()
+                for item, (status, more, watched) in zip(operations, rows, strict=True)
             ]
 
         return outcomes
@@ -133,7 +167,11 @@ class _StartKind(Kind):
             await connection.execute(
                 self._sql["create_threads_if_absent"], _threads(absent), prepare=True
             )
-        wanted = {**_threads(operations), **_runs(operations)}
+        wanted = {
+            **_threads(operations),
+            **_runs(operations),
+            "process_ids": Uuid([item.process_id for item in operations]),
+        }
         await connection.execute(self._sql["lock_free_threads"], wanted, prepare=True)
         await connection.execute(self._sql["start_runs_on_locked_threads"], wanted, prepare=True)
         found = await connection.execute(self._sql["started_runs"], wanted, prepare=True)
@@ -143,6 +181,65 @@ class _StartKind(Kind):
             return [_start_outcome(item, *row) for item, row in zip(operations, rows, strict=True)]
 
         return outcomes
+
+
+class _EnqueueKind(Kind):
+    order = 4
+
+    def __init__(self) -> None:
+        self._sql = queue_statements()
+
+    async def send(
+        self, connection: Connection, operations: Sequence[Enqueue], numbers: Numbers
+    ) -> Outcomes:
+        absent = [item for item in operations if item.request.create_thread]
+        if absent:
+            await connection.execute(
+                self._sql["create_threads_if_absent"], _threads(absent), prepare=True
+            )
+        wanted = {**_threads(operations), **_runs(operations)}
+        await connection.execute(self._sql["lock_threads_to_queue_on"], wanted, prepare=True)
+        for item in operations:
+            await self._queue(connection, item)
+        await connection.execute(self._sql["refresh_locked_threads"], prepare=True)
+        found = await connection.execute(self._sql["queued_runs"], wanted, prepare=True)
+
+        async def outcomes() -> list[Any]:
+            rows = await found.fetchall()
+            return [_queue_outcome(item, *row) for item, row in zip(operations, rows, strict=True)]
+
+        return outcomes
+
+    async def _queue(self, connection: Connection, item: Enqueue) -> None:
+        request = item.request
+        if request.multitask_strategy in ("interrupt", "rollback"):
+            await connection.execute(
+                self._sql["remember_unfinished_runs_of_thread"],
+                {"thread_id": request.thread_id, "run_id": request.run_id},
+            )
+            await connection.execute(
+                self._sql["cancel_remembered_runs"],
+                {"action": request.multitask_strategy, "error": _REPLACED},
+            )
+        after_milliseconds = BigInteger([int(request.after_seconds * 1000)])
+        await connection.execute(
+            self._sql["queue_runs_on_locked_threads"],
+            {**_threads([item]), **_runs([item]), "after_milliseconds": after_milliseconds},
+            prepare=True,
+        )
+
+
+def _queue_outcome(
+    queued: Enqueue, there: bool, busy: bool, metadata: dict[str, Any] | None, created_at: datetime
+) -> QueuedRun | Exception:
+    request = queued.request
+    if metadata is not None:
+        return QueuedRun(request.run_id, request.thread_id, metadata, created_at)
+    if busy and request.multitask_strategy == "reject":
+        return ThreadBusy()
+    if there:
+        return ThreadLocked()
+    return ThreadNotFound(f"Thread with ID {request.thread_id} not found")
 
 
 def _start_outcome(
@@ -178,7 +275,6 @@ def _runs(starts: Sequence[Start]) -> dict[str, Column]:
         "run_ids": Uuid([item.run_id for item in requests]),
         "assistant_ids": Uuid([item.assistant_id for item in requests]),
         "graph_ids": Text([item.graph_id.encode() for item in requests]),
-        "process_ids": Uuid([item.process_id for item in starts]),
         "multitask_strategies": Text([item.multitask_strategy.encode() for item in requests]),
         "metadata": Jsonb([item.metadata for item in starts]),
         "kwargs": Jsonb([item.kwargs for item in starts]),
@@ -191,4 +287,5 @@ def _optional_jsonb(value: Mapping[str, Any] | None) -> bytes | None:
 
 
 Start.kind = _StartKind()
+Enqueue.kind = _EnqueueKind()
 End.kind = _EndKind()

@@ -190,11 +190,10 @@ class Watcher:
                 if one.after is None:
                     one.after = states[one.run_id][1] if one.run_id in states else 0
             pages = await self._pages(connection, asking)
-        limit = self._settings.batch_events
         for watch in watches:
             rows = pages.get(watch, [])
             state = states[watch.run_id][0] if watch.run_id in states else GONE
-            watch.feed(state, rows, full=len(rows) >= limit)
+            watch.feed(state, rows, full=self._is_full(rows))
 
     async def _pages(
         self, connection: Any, asking: Sequence[Watch]
@@ -207,12 +206,18 @@ class Watcher:
                 "run_ids": Uuid([one.run_id for one in asking]),
                 "afters": BigInteger([one.after or 0 for one in asking]),
                 "limit": self._settings.batch_events,
+                "bytes": self._settings.batch_bytes,
             },
         )
         pages: dict[Watch, list[tuple[int, str, bytes]]] = {}
         for number, *row in await cursor.fetchall():
             pages.setdefault(asking[number - 1], []).append((row[0], row[1], row[2]))
         return pages
+
+    def _is_full(self, rows: Sequence[tuple[int, str, bytes]]) -> bool:
+        """Whether a bound, not the last event, has ended the page."""
+        size = sum(len(data) for _, _, data in rows)
+        return len(rows) >= self._settings.batch_events or size >= self._settings.batch_bytes
 
     async def _mark(self, run_ids: Sequence[UUID]) -> None:
         """Say in the rows that their events are wanted, long before that lapses."""

@@ -126,10 +126,10 @@ async def serving(settings: Settings, sources: list[GraphSource]) -> AsyncIterat
 
         queue = Queue(pool, writer)
         notifier = _build_notifier(settings, pool, metrics)
-        log = EventLog(pool, writer, page_events=settings.events.batch_events)
+        log = EventLog(pool, writer, settings.events)
         channels = Channels(settings.events, log, notifier, metrics)
         worker = await _start_worker(
-            settings, registry, queue, saver, channels, metrics, tasks, stack
+            settings, registry, queue, saver, channels, notifier, metrics, tasks, stack
         )
         control = Control(pool, settings.events, notifier.listeners, worker.executions)
         control.start(tasks)
@@ -293,17 +293,37 @@ async def _start_worker(
     queue: Queue,
     saver: TimedSaver,
     channels: Channels,
+    notifier: Notifier,
     metrics: Metrics,
     tasks: Tasks,
     stack: AsyncExitStack,
 ) -> Worker:
     """The lease first, then who executes under it, then who looks after others."""
     heartbeat = Heartbeat(connection_string(settings.database), settings.worker)
-    executor = Executor(registry, queue, saver, channels, settings.worker, metrics)
-    worker = Worker(executor, queue, heartbeat, channels, settings.worker)
+    executor = Executor(
+        registry,
+        queue,
+        saver,
+        channels,
+        settings.worker,
+        metrics,
+        on_ended=lambda execution, end: worker.ended(execution, end),
+    )
+    worker = Worker(
+        executor,
+        queue,
+        heartbeat,
+        channels,
+        notifier,
+        settings.worker,
+        metrics,
+        graph_ids=registry.ids(),
+    )
+    notifier.listeners.add(on_queue=worker.wake, on_any=worker.wake)
     await heartbeat.start(on_lost=worker.drop_all)
     stack.push_async_callback(heartbeat.stop)
     stack.push_async_callback(worker.stop)
-    rescuer = Rescuer(queue, saver, heartbeat, settings.worker, metrics)
+    worker.begin_rounds()
+    rescuer = Rescuer(queue, saver, heartbeat, settings.worker, metrics, wake=worker.wake)
     tasks.start(rescuer.sweep_forever(), name="rescuer", supervised=True)
     return worker

@@ -14,11 +14,15 @@ from headrace.worker.channels import Channels
 
 
 class Stop(Enum):
-    """Why a run is stopped before its graph is through."""
+    """Why a run is stopped before its graph is through; a later one of these trumps an earlier."""
 
-    CANCEL = "cancel"
-    SHUTDOWN = "shutdown"
-    LEASE_LOST = "lease_lost"
+    #: Anybody may go on with it: this process ends.
+    RELEASED = 1
+    CANCEL = 2
+    #: It is to leave no trace.
+    ROLLBACK = 3
+    #: Nothing may be written.
+    LEASE_LOST = 4
 
 
 class Execution:
@@ -83,13 +87,13 @@ class Execution:
     def cancel(self, reason: str) -> None:
         self.ask_to_stop(Stop.CANCEL, reason)
 
-    def stop_as_asked(self, action: str) -> None:
+    def stop_as_asked(self, action: str, message: str = "The run was cancelled.") -> None:
         """Its row says that it is to stop."""
-        self.ask_to_stop(Stop.CANCEL, "The run was cancelled.")
+        self.ask_to_stop(Stop.ROLLBACK if action == "rollback" else Stop.CANCEL, message)
 
     def ask_to_stop(self, stop: Stop, message: str) -> None:
-        """The first reason counts, but a lost lease trumps: nothing may be written then."""
-        if self.stop is None or stop is Stop.LEASE_LOST:
+        """Of several reasons the strongest counts, and of equal ones the first."""
+        if self.stop is None or stop.value > self.stop.value:
             self.stop = stop
             self.stop_message = message
         if stop is Stop.LEASE_LOST:
@@ -98,6 +102,9 @@ class Execution:
 
     async def until_stopped(self) -> None:
         await self._stopped.wait()
+
+    async def until_finished(self) -> None:
+        await self._ended.wait()
 
     def finish(self, outcome: RunOutcome) -> None:
         """Tell everyone who follows; the row says the same already."""

@@ -1,10 +1,12 @@
 """Executes ONE run from start to finish: the graph, its events, its terminal row, in that order."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
+import psycopg
 import structlog
 from langchain_core.runnables import RunnableConfig
 
@@ -19,7 +21,7 @@ from headrace.observability.metrics import Metrics
 from headrace.runs.config import graph_config, graph_input
 from headrace.runs.dispatcher import RunOutcome
 from headrace.runs.queue import Queue
-from headrace.runs.transitions import RunEnd
+from headrace.runs.transitions import RELEASED, EndedRun, RunEnd
 from headrace.settings import WorkerSettings
 from headrace.threads.state import interrupts_by_task
 from headrace.worker.channels import Channels
@@ -53,6 +55,8 @@ class Executor:
         channels: Channels,
         settings: WorkerSettings,
         metrics: Metrics,
+        *,
+        on_ended: Callable[[Execution, EndedRun], None] = lambda execution, ended: None,
     ) -> None:
         self._registry = registry
         self._channels = channels
@@ -60,6 +64,7 @@ class Executor:
         self._saver = saver
         self._settings = settings
         self._metrics = metrics
+        self._on_ended = on_ended
         self._graphs = Tasks()
 
     async def execute(self, execution: Execution) -> None:
@@ -69,11 +74,15 @@ class Executor:
         end = await self._drive(execution, result)
         # What is to be stored is stored before the end, or never: the fence sees to that.
         await execution.channel.settle()
-        written = await self._write_end(execution, end)
+        written = await self._finish(execution, end)
         if written is None:
             execution.leave()
             return
         end = written
+        if end is RELEASED:
+            execution.leave()
+            _log.info("run_released", graph_id=execution.request.graph_id)
+            return
         # Of a run from the queue, whoever waits for it elsewhere has not read its values yet.
         if execution.request.temporary_thread and not execution.channel.kept:
             await self._delete_temporary_thread(execution.thread_id)
@@ -89,6 +98,9 @@ class Executor:
 
     async def _drive(self, execution: Execution, result: GraphResult) -> RunEnd:
         """Run the graph until it is through, stopped, or out of time."""
+        if execution.stop is not None:
+            # Asked before it began.
+            return _end_of_stopped(execution)
         graph = self._graphs.start(
             self._stream(execution, result), name=f"graph-{execution.run_id}"
         )
@@ -149,10 +161,15 @@ class Executor:
         self, execution: Execution, result: GraphResult, config: RunnableConfig
     ) -> None:
         request, kwargs = execution.request, execution.request.kwargs
+        given = graph_input(kwargs)
+        if execution.started.attempt > 1 and await self._has_checkpoint(execution):
+            # It goes on from there.
+            given = None
+            config["configurable"].pop("checkpoint_id", None)
         translator = Translator(frozenset(kwargs["stream_mode"]))
         async with self._registry.for_run(request.graph_id, config) as graph:
             async for part in graph.astream(
-                graph_input(kwargs),
+                given,
                 config,
                 context=kwargs["context"] or None,
                 stream_mode=graph_modes(kwargs["stream_mode"]),
@@ -174,6 +191,52 @@ class Executor:
                 snapshot = await graph.aget_state(config)
                 result.interrupts = storable(interrupts_by_task(snapshot))
 
+    async def _has_checkpoint(self, execution: Execution) -> bool:
+        """Whether the thread stands where an earlier attempt of this run has left it."""
+        latest = await self._saver.aget_tuple(
+            {"configurable": {"thread_id": execution.thread_id, "checkpoint_ns": ""}}
+        )
+        return latest is not None and latest.metadata.get("run_id") == str(execution.run_id)
+
+    async def _finish(self, execution: Execution, end: RunEnd) -> RunEnd | None:
+        """Commit how it ended, in the way that fits; None when it is not this process's now."""
+        writes = execution.writes
+        if end is not RELEASED and execution.stop is not Stop.ROLLBACK:
+            return await self._write_end(execution, end)
+        if writes is not None:
+            try:
+                # What it has done belongs to it wherever it goes on, or is deleted with the rest.
+                await writes.committed()
+            except LeaseLost:
+                _log.error("lease_lost")
+                return None
+            except Exception as failure:
+                _log.warning("run_writes_failed", exc_info=failure)
+                if execution.stop is not Stop.ROLLBACK:
+                    return await self._write_end(execution, end)
+        if execution.stop is Stop.ROLLBACK:
+            return await self._roll_back(execution)
+        return await self._write_end(execution, end)
+
+    async def _roll_back(self, execution: Execution) -> RunEnd | None:
+        delays = iter(_END_RETRY_SECONDS)
+        while execution.stop is not Stop.LEASE_LOST:
+            try:
+                await self._queue.roll_back_if_owned(execution.token, execution.thread_id)
+            except LeaseLost:
+                break
+            except NotImplementedError as error:
+                _log.warning("rollback_refused", reason=str(error))
+                return await self._write_end(execution, _INTERRUPTED)
+            except (Unavailable, psycopg.Error) as fault:
+                delay = next(delays, _END_RETRY_SECONDS[-1])
+                _log.warning("run_end_delayed", retry_in_seconds=delay, cause=type(fault).__name__)
+                await asyncio.sleep(delay)
+            else:
+                return _ROLLED_BACK
+        _log.error("lease_lost")
+        return None
+
     async def _write_end(self, execution: Execution, end: RunEnd) -> RunEnd | None:
         """Commit the end, with what the run has written or after it; None when it is not ours now.
 
@@ -189,7 +252,7 @@ class Executor:
                 _log.error("run_writes_failed", exc_info=writes.failure)
                 end, writes = RunEnd("error", "error", error_json(writes.failure)), None
             try:
-                await self._queue.end_if_owned(
+                ended = await self._queue.end_if_owned(
                     run_id=execution.run_id,
                     thread_id=execution.thread_id,
                     attempt=execution.started.attempt,
@@ -207,6 +270,7 @@ class Executor:
                 if writes is None or writes.failure is None:
                     raise
             else:
+                self._on_ended(execution, ended)
                 return end
         _log.error("lease_lost")
         return None
@@ -219,6 +283,16 @@ class Executor:
         except Unavailable as fault:
             # The rescuer finds it later.
             _log.warning("temporary_thread_left", cause=fault.code)
+
+
+_INTERRUPTED = RunEnd(
+    "interrupted",
+    "interrupted",
+    {"error": "UserInterrupt", "message": "The run was to be rolled back; its checkpoints stand."},
+)
+_ROLLED_BACK = RunEnd(
+    "interrupted", "idle", {"error": "UserRollback", "message": "The run was rolled back."}
+)
 
 
 def error_json(error: BaseException) -> dict[str, str]:
@@ -251,8 +325,12 @@ def _end_of_stopped(execution: Execution) -> RunEnd:
             return RunEnd(
                 "interrupted", "interrupted", {"error": "UserInterrupt", "message": message}
             )
-        case Stop.SHUTDOWN | Stop.LEASE_LOST:
-            return RunEnd("error", "error", {"error": "ServerShutdown", "message": message})
+        case Stop.RELEASED:
+            return RELEASED
+        case Stop.ROLLBACK:
+            return _ROLLED_BACK
+        case Stop.LEASE_LOST:
+            return RunEnd("error", "error", {"error": "LeaseLost", "message": message})
         case None:
             return RunEnd(
                 "timeout",

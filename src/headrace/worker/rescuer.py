@@ -1,7 +1,8 @@
-"""Runs of processes that died: until runs can go on elsewhere they end as ``error`` and their
-threads are free again."""
+"""Runs of processes that died go on elsewhere; what cannot is ended, so that its thread is free."""
 
 import asyncio
+from collections.abc import Callable
+from time import monotonic
 
 import structlog
 
@@ -17,11 +18,13 @@ _log = structlog.stdlib.get_logger("headrace.rescuer")
 
 _ERROR = {
     "error": "ProcessLost",
-    "message": "The server process that executed this run is gone; start the run again.",
+    "message": "Server processes were lost with this run as often as worker.max_failures allows.",
 }
 
 #: A temporary thread is deleted right after its run; one this old was forgotten.
 _ABANDONED_AFTER_SECONDS = 300.0
+
+_MEND_SECONDS = 60.0
 
 
 class Rescuer:
@@ -34,12 +37,16 @@ class Rescuer:
         heartbeat: Heartbeat,
         settings: WorkerSettings,
         metrics: Metrics,
+        *,
+        wake: Callable[[], None],
     ) -> None:
         self._queue = queue
         self._saver = saver
         self._heartbeat = heartbeat
         self._settings = settings
         self._metrics = metrics
+        self._wake = wake
+        self._mended_at = monotonic()
 
     async def sweep_forever(self) -> None:
         while True:
@@ -53,9 +60,27 @@ class Rescuer:
 
     async def sweep(self) -> None:
         """One round."""
-        for run in await self._queue.fail_runs_of_lost_processes(_ERROR):
-            _log.warning("run_failed_by_sweep", run_id=str(run.run_id), thread_id=run.thread_id)
-            self._metrics.count_run(run.graph_id, "error")
+        taking = self._queue.taking
+        for run in await taking.take_runs_of_lost_processes(
+            _ERROR, max_failures=self._settings.max_failures
+        ):
+            self._metrics.count_rescue(run.status)
+            _log.warning(
+                "run_rescued",
+                run_id=str(run.run_id),
+                thread_id=run.thread_id,
+                status=run.status,
+                failures=run.failures,
+            )
+            if run.status == "pending":
+                self._wake()
+            else:
+                self._metrics.count_run(run.graph_id, run.status)
+        if monotonic() - self._mended_at > _MEND_SECONDS:
+            if mended := await taking.mend_threads():
+                _log.warning("threads_mended", threads=mended)
+                self._wake()
+            self._mended_at = monotonic()
         for thread_id in await self._queue.abandoned_temporary_threads(
             older_than_seconds=_ABANDONED_AFTER_SECONDS
         ):

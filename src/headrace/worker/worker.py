@@ -1,16 +1,26 @@
-"""The run worker of a process: capacity, the runs it has, and their orderly end."""
+"""The run worker of a process: capacity, the runs it has, what it claims, and their orderly end."""
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
 from functools import partial
 from uuid import UUID
 
 import structlog
 
-from headrace.errors import AtCapacity, Draining, Unavailable
+from headrace.errors import Draining, LeaseLost, ThreadBusy, Unavailable
 from headrace.lifecycle import Tasks
-from headrace.runs.dispatcher import CancelAction, Cancellation, RunRequest, StartedRun
-from headrace.runs.queue import Queue
+from headrace.notices.notifier import Notifier
+from headrace.observability.metrics import Metrics
+from headrace.runs.dispatcher import (
+    CancelAction,
+    Cancellation,
+    QueuedRun,
+    RunRequest,
+    StartedRun,
+)
+from headrace.runs.queue import ClaimedRun, Queue
+from headrace.runs.transitions import RELEASED, EndedRun
 from headrace.settings import WorkerSettings
 from headrace.worker.channels import Channels
 from headrace.worker.execution import Execution, Stop
@@ -18,12 +28,18 @@ from headrace.worker.executor import Executor
 from headrace.worker.heartbeat import Heartbeat
 
 _LEASE_LOST = "The server process lost its lease on this run."
+_ROUND_SECONDS = 1.0
+#: A claim reserves so many places while it is under way; starts in place have the others.
+_CLAIMED_AT_ONCE = 20
 
 _log = structlog.stdlib.get_logger("headrace.worker")
 
 
 class Worker:
-    """Implements :class:`headrace.runs.dispatcher.Dispatcher`."""
+    """Implements :class:`headrace.runs.dispatcher.Dispatcher`.
+
+    :param graph_ids: what this process can execute.
+    """
 
     def __init__(
         self,
@@ -31,16 +47,29 @@ class Worker:
         queue: Queue,
         heartbeat: Heartbeat,
         channels: Channels,
+        notifier: Notifier,
         settings: WorkerSettings,
+        metrics: Metrics,
+        *,
+        graph_ids: Sequence[str],
     ) -> None:
         self._executor = executor
         self._channels = channels
         self._queue = queue
         self._heartbeat = heartbeat
         self._settings = settings
+        self._metrics = metrics
+        self._graph_ids = graph_ids
+        self._notifier = notifier
         self._tasks = Tasks()
-        self._executions: set[Execution] = set()
-        self._starting = 0
+        self._rounds = Tasks(metrics.record_fault)
+        self._look_for_claims = asyncio.Event()
+        self._executions: dict[UUID, Execution] = {}
+        #: Being started in place, and places that a claim may fill.
+        self._starting: set[UUID] = set()
+        self._claiming = 0
+        #: A start or claim failed, and may have been committed nevertheless.
+        self._in_doubt = False
         self._draining = False
 
     @property
@@ -50,48 +79,97 @@ class Worker:
 
     def executions(self) -> Collection[Execution]:
         """The runs this process executes now."""
-        return self._executions
+        return self._executions.values()
 
     def execution_of(self, run_id: UUID) -> Execution | None:
         """The run, if this process executes it."""
-        return next((one for one in self._executions if one.run_id == run_id), None)
+        return self._executions.get(run_id)
 
-    async def start(self, request: RunRequest) -> Execution:
+    @property
+    def _free(self) -> int:
+        taken = self.running + len(self._starting) + self._claiming
+        return max(0, self._settings.max_concurrent_runs - taken)
+
+    def begin_rounds(self) -> None:
+        """Claim from now on."""
+        if self._settings.enabled:
+            self._rounds.start(self._claim_until_draining(), name="claims", supervised=True)
+
+    async def start(self, request: RunRequest) -> Execution | QueuedRun:
         if self._draining:
             raise Draining
-        if self.running + self._starting >= self._settings.max_concurrent_runs:
-            raise AtCapacity
         process_id = self._heartbeat.process_id
-        if process_id is None:
-            raise Unavailable("This process has no lease at the moment; try again.")
-        self._starting += 1
+        if (
+            process_id is None
+            or not self._settings.enabled
+            or not request.in_place
+            or request.after_seconds > 0
+            or not self._free
+        ):
+            return await self._enqueue(request)
         starting = self._tasks.start(
             self._queue.start_if_thread_free(request, process_id), name=f"start-{request.run_id}"
         )
+        self._starting.add(request.run_id)
+        starting.add_done_callback(lambda _: self._starting.discard(request.run_id))
         try:
             started = await asyncio.shield(starting)
         except asyncio.CancelledError:
             # The row may be committed any moment, and a run without an executor never ends.
             starting.add_done_callback(partial(self._begin_unclaimed, request, process_id))
             raise
-        finally:
-            self._starting -= 1
-        return self._begin(request, process_id, started)
+        except ThreadBusy:
+            if request.multitask_strategy == "reject":
+                raise
+        except Unavailable:
+            self._in_doubt = True
+            raise
+        else:
+            return self._begin(request, process_id, started)
+        return await self._enqueue(request)
+
+    async def _enqueue(self, request: RunRequest) -> QueuedRun:
+        queueing = self._tasks.start(self._queue.enqueue(request), name=f"queue-{request.run_id}")
+        queued = await asyncio.shield(queueing)
+        if request.multitask_strategy in ("interrupt", "rollback"):
+            await self._stop_as_asked()
+        if not self._free or not self._settings.enabled:
+            self._notifier.queue_changed()
+        self._look_for_claims.set()
+        return queued
+
+    async def _stop_as_asked(self) -> None:
+        """Stop own runs at once that the new one replaces; others' owners look for themselves."""
+        process_id = self._heartbeat.process_id
+        if self._executions and process_id is not None:
+            asked = await self._queue.asked_to_stop(process_id)
+            for run_id, action in asked.items():
+                if run_id in self._executions:
+                    self._executions[run_id].stop_as_asked(action)
 
     async def cancel(
         self, tenant: str, run_ids: Sequence[UUID], action: CancelAction, reason: str
     ) -> list[Cancellation]:
-        raise NotImplementedError
+        cancelled = await self._queue.cancel(tenant, run_ids, action, reason)
+        for one in cancelled:
+            if one.state == "asked" and one.run_id in self._executions:
+                self._executions[one.run_id].stop_as_asked(action, reason)
+            elif one.state != "unknown":
+                self._notifier.run_changed(one.run_id)
+        # A thread may be free for the next one.
+        self._look_for_claims.set()
+        return cancelled
 
     def wake(self) -> None:
-        """Nothing is claimed yet."""
+        self._look_for_claims.set()
 
     def refuse_new(self) -> None:
-        """From now on no run is started here."""
+        """From now on no run is started or claimed here."""
         self._draining = True
+        self._look_for_claims.set()
 
     async def finish(self, grace_seconds: float) -> None:
-        """Let runs go on for the grace, then end the rest as ``error``; none is left on return."""
+        """Let runs go on for the grace, then release the rest; none is left on return."""
         self.refuse_new()
         if self._tasks:
             _log.info("drain_started", runs=self.running, grace_seconds=grace_seconds)
@@ -99,41 +177,134 @@ class Worker:
             async with asyncio.timeout(grace_seconds):
                 await self._join()
         except TimeoutError:
-            _log.warning("drain_cut_runs", runs=self.running)
-        self._stop_all(Stop.SHUTDOWN, "The server shut down before the run ended.")
+            _log.warning("drain_released_runs", runs=self.running)
+        self._stop(self._executions.values(), Stop.RELEASED, "The server shut down.")
         await self._join()
 
     def drop_all(self) -> None:
         """The lease is lost: stop everything, write nothing."""
-        self._stop_all(Stop.LEASE_LOST, _LEASE_LOST)
+        self._metrics.count_lease_loss()
+        self._stop(self._executions.values(), Stop.LEASE_LOST, _LEASE_LOST)
 
     async def stop(self) -> None:
         """End what is left; a drain normally left nothing."""
         await self.finish(0)
+        await self._rounds.stop()
 
-    def _stop_all(self, stop: Stop, message: str) -> None:
-        for execution in self._executions:
+    def ended(self, execution: Execution, end: EndedRun) -> None:
+        """Fits ``Executor(on_ended=...)``: what a committed end means for others."""
+        if end.watched:
+            self._notifier.run_changed(execution.run_id)
+        if end.more:
+            if self._draining or not self._settings.enabled:
+                self._notifier.queue_changed()
+            self._look_for_claims.set()
+
+    def _stop(self, executions: Iterable[Execution], stop: Stop, message: str) -> None:
+        for execution in executions:
             execution.ask_to_stop(stop, message)
 
     async def _join(self) -> None:
-        while self._tasks or self._starting:
+        while self._tasks or self._starting or self._claiming:
             await self._tasks.join()
             await asyncio.sleep(0)
 
-    def _begin(self, request: RunRequest, process_id: UUID, started: StartedRun) -> Execution:
+    async def _claim_until_draining(self) -> None:
+        while not self._draining:
+            self._look_for_claims.clear()
+            more = False
+            try:
+                if self._in_doubt:
+                    await self._release_unknown()
+                # Held as a task of its own: it may commit, so whoever stops this waits for it.
+                if self._free:
+                    more = await self._tasks.start(self._claim(), name="claim")
+            except Unavailable as fault:
+                _log.warning("claim_skipped", cause=fault.code)
+            if not more:
+                await _set_or_timeout(self._look_for_claims)
+
+    async def _claim(self) -> bool:
+        """Take what there is and there is room for; whether more may be there."""
+        process_id, wanted = self._heartbeat.process_id, min(self._free, _CLAIMED_AT_ONCE)
+        if process_id is None:
+            return False
+        self._claiming = wanted
+        try:
+            claimed = await self._queue.claim(process_id, self._graph_ids, wanted)
+        except Exception:
+            self._in_doubt = True
+            raise
+        finally:
+            self._claiming = 0
+        for one in claimed:
+            self._metrics.count_claim()
+            self._begin_claimed(one, process_id)
+        return len(claimed) == wanted and self._free > 0
+
+    async def _release_unknown(self) -> None:
+        """Give back runs that this process has according to the rows alone."""
+        process_id = self._heartbeat.process_id
+        if process_id is None:
+            return
+        self._in_doubt = False
+        try:
+            for run_id, thread_id, attempt in await self._queue.owned(process_id):
+                if run_id in self._executions or run_id in self._starting:
+                    continue
+                with suppress(LeaseLost):
+                    await self._queue.end_if_owned(
+                        run_id=run_id,
+                        thread_id=thread_id,
+                        attempt=attempt,
+                        process_id=process_id,
+                        end=RELEASED,
+                    )
+                _log.warning("unknown_run_released", run_id=str(run_id), thread_id=thread_id)
+        except Unavailable:
+            self._in_doubt = True
+            raise
+
+    def _begin(
+        self, request: RunRequest, process_id: UUID, started: StartedRun, *, claimed: bool = False
+    ) -> Execution:
         """Start executing; synchronous, so that the caller can subscribe before the first event."""
-        execution = Execution(request, started, process_id, self._channels)
+        execution = Execution(request, started, process_id, self._channels, claimed=claimed)
         if process_id != self._heartbeat.process_id:
             execution.ask_to_stop(Stop.LEASE_LOST, _LEASE_LOST)
-        self._executions.add(execution)
+        self._executions[request.run_id] = execution
+        if started.cancel_action is not None:
+            execution.stop_as_asked(started.cancel_action)
         self._tasks.start(self._execute(execution), name=f"run-{request.run_id}")
         return execution
+
+    def _begin_claimed(self, claimed: ClaimedRun, process_id: UUID) -> None:
+        earlier = self._executions.get(claimed.request.run_id)
+        if earlier is None:
+            self._begin(claimed.request, process_id, claimed.started, claimed=True)
+            return
+
+        async def afterwards() -> None:
+            # Another attempt that has lost the run, and is about to notice.
+            earlier.ask_to_stop(Stop.LEASE_LOST, _LEASE_LOST)
+            await earlier.until_finished()
+            await asyncio.sleep(0)
+            self._begin(claimed.request, process_id, claimed.started, claimed=True)
+
+        self._tasks.start(afterwards(), name=f"after-{claimed.request.run_id}")
 
     def _begin_unclaimed(
         self, request: RunRequest, process_id: UUID, starting: asyncio.Task[StartedRun]
     ) -> None:
-        if not starting.cancelled() and starting.exception() is None:
+        if starting.cancelled():
+            return
+        error = starting.exception()
+        if error is None:
             self._begin(request, process_id, starting.result())
+        elif isinstance(error, Unavailable):
+            self._in_doubt = True
+        elif isinstance(error, ThreadBusy) and request.multitask_strategy != "reject":
+            self._tasks.start(self._enqueue(request), name=f"queue-{request.run_id}")
 
     async def _execute(self, execution: Execution) -> None:
         structlog.contextvars.bind_contextvars(
@@ -142,4 +313,17 @@ class Worker:
         try:
             await self._executor.execute(execution)
         finally:
-            self._executions.discard(execution)
+            if self._executions.get(execution.run_id) is execution:
+                del self._executions[execution.run_id]
+            if self._draining:
+                released = execution.stop is Stop.RELEASED
+                self._metrics.count_drained("released" if released else "finished")
+            elif self._free == 1:
+                # It was full, and a claim may have left something.
+                self._look_for_claims.set()
+
+
+async def _set_or_timeout(event: asyncio.Event) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_ROUND_SECONDS):
+            await event.wait()

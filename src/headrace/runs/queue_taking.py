@@ -1,0 +1,106 @@
+"""What is done about lost processes: their runs go on elsewhere, and threads are mended."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from uuid import UUID
+
+import structlog
+from psycopg.errors import InsufficientPrivilege, LockNotAvailable
+from psycopg.types.json import Jsonb
+
+from headrace.checkpoints.fence import process_key
+from headrace.db.faults import translated_faults
+from headrace.db.pool import SharedPool
+from headrace.runs.queue_transaction import queue_transaction
+from headrace.runs.transitions import queue_statements
+
+_log = structlog.stdlib.get_logger("headrace.queue")
+
+
+@dataclass(frozen=True, slots=True)
+class TakenRun:
+    """``status`` is ``pending`` when it goes on, ``interrupted`` or ``error`` when it does not."""
+
+    run_id: UUID
+    thread_id: str
+    graph_id: str
+    status: str
+    failures: int
+
+
+class Taking:
+    """The one way to take runs from another process."""
+
+    def __init__(self, pool: SharedPool, *, lock_timeout_seconds: float) -> None:
+        self._pool = pool
+        self._sql = queue_statements()
+        self._transaction = partial(
+            queue_transaction, pool, lock_timeout_seconds=lock_timeout_seconds
+        )
+
+    async def take_runs_of_lost_processes(
+        self, error: Mapping[str, str], *, max_failures: int
+    ) -> list[TakenRun]:
+        """Mark expired processes lost and put their runs back into the queue.
+
+        :param error: of a run that processes were lost with ``max_failures`` times.
+        """
+        with translated_faults():
+            async with self._pool.connection() as connection:
+                cursor = await connection.execute(self._sql["processes_to_take_from"])
+                processes = [row[0] for row in await cursor.fetchall()]
+        taken: list[TakenRun] = []
+        for process_id in processes:
+            try:
+                taken += await self._take_runs_of(process_id, error, max_failures)
+            except LockNotAvailable:
+                await self._end_flushes_of(process_id)
+                taken += await self._take_runs_of(process_id, error, max_failures)
+        async with self._transaction() as connection:
+            await connection.execute(self._sql["forget_lost_processes"])
+        return taken
+
+    async def _take_runs_of(
+        self, process_id: UUID, error: Mapping[str, str], max_failures: int
+    ) -> list[TakenRun]:
+        """Its lock, then the judgement, then its runs.
+
+        :raises LockNotAvailable: a flush of it, or another taker, has held the lock for too long.
+        """
+        values = {
+            "process_id": process_id,
+            "key": process_key(process_id),
+            "error": Jsonb(dict(error)),
+            "max_failures": max_failures,
+        }
+        async with self._transaction() as connection:
+            await connection.execute(self._sql["lock_process"], values)
+            await connection.execute(self._sql["mark_process_lost_if_expired"], values)
+            await connection.execute(self._sql["lock_threads_of_lost_runs"], values)
+            cursor = await connection.execute(self._sql["take_lost_runs"], values)
+            await connection.execute(self._sql["refresh_locked_threads"])
+            rows = await cursor.fetchall()
+        return [TakenRun(*row) for row in rows]
+
+    async def _end_flushes_of(self, process_id: UUID) -> None:
+        values = {"process_id": process_id, "key": process_key(process_id)}
+        try:
+            async with self._transaction() as connection:
+                await connection.execute(self._sql["end_flushes_of_expired_process"], values)
+        except InsufficientPrivilege:
+            _log.warning("flush_of_lost_process_left", process_id=str(process_id))
+        else:
+            _log.warning("flush_of_lost_process_ended", process_id=str(process_id))
+
+    async def mend_threads(self) -> int:
+        """Make claimable what waits and is not; returns how many threads were looked at."""
+        with translated_faults():
+            async with self._pool.connection() as connection:
+                cursor = await connection.execute(self._sql["threads_to_mend"])
+                thread_ids = [row[0] for row in await cursor.fetchall()]
+        if thread_ids:
+            async with self._transaction() as connection:
+                await connection.execute(self._sql["lock_threads"], {"thread_ids": thread_ids})
+                await connection.execute(self._sql["refresh_locked_threads"])
+        return len(thread_ids)

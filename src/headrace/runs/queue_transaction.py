@@ -1,0 +1,37 @@
+"""A transaction of the queue's own, beside those of the group-commit writer."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from psycopg.errors import LockNotAvailable
+
+from headrace.db.faults import translated_faults
+from headrace.db.pool import Connection, SharedPool
+
+
+@asynccontextmanager
+async def queue_transaction(
+    pool: SharedPool, *, lock_timeout_seconds: float, pipelined: bool = True
+) -> AsyncIterator[Connection]:
+    """READ COMMITTED whatever the default is; pipelined, its statements travel together.
+
+    Results may be fetched inside; the commit has happened on leaving without an exception.
+    """
+    with translated_faults(passing=(LockNotAvailable,)):
+        async with pool.connection() as connection:
+            if pipelined:
+                async with connection.pipeline(), connection.transaction():
+                    await _open(connection, lock_timeout_seconds)
+                    yield connection
+            else:
+                async with connection.transaction():
+                    await _open(connection, lock_timeout_seconds)
+                    yield connection
+
+
+async def _open(connection: Connection, lock_timeout_seconds: float) -> None:
+    # Another default isolation would act on a snapshot from before the lock.
+    await connection.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
+    await connection.execute(
+        "SELECT set_config('lock_timeout', %s, true)", (f"{int(lock_timeout_seconds * 1000)}ms",)
+    )

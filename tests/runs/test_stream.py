@@ -1,0 +1,71 @@
+"""A run's events as a client gets them: filtered, cut when nobody reads, alive when quiet."""
+
+from collections.abc import Sequence
+from typing import Any, cast
+from uuid import UUID
+
+import structlog
+
+from headrace.events.channel import Channel
+from headrace.events.event import Event, end_event
+from headrace.events.reader import ChannelReader, Reader
+from headrace.events.sse import HEARTBEAT
+from headrace.runs.dispatcher import FollowedRun
+from headrace.runs.stream import event_frames
+from headrace.settings import EventSettings
+
+
+class Here:
+    """A run of which only the channel is there."""
+
+    run_id = UUID(int=7)
+    thread_id = "t"
+
+    def __init__(self, **settings: int) -> None:
+        self.channel = Channel(EventSettings.model_validate(settings))
+
+    def unsubscribe(self, reader: Reader) -> None:
+        self.channel.unsubscribe(cast("ChannelReader", reader))
+
+
+async def frames(run: Here, reader: Reader, **options: Any) -> list[bytes]:
+    followed = cast("FollowedRun", run)
+    return [one async for one in event_frames(followed, reader, heartbeat_seconds=9, **options)]
+
+
+def names(chunks: Sequence[bytes]) -> list[str]:
+    lines = b"".join(chunks).decode().splitlines()
+    return [line.removeprefix("event: ") for line in lines if line.startswith("event: ")]
+
+
+async def test_only_events_of_the_modes_asked_for_are_told_and_the_end():
+    run = Here()
+    reader = run.channel.subscribe()
+    for name in ("metadata", "values", "values|child:1", "messages/partial", "messages", "custom"):
+        run.channel.publish(name, 1)
+    run.channel.close(end_event(run.run_id, "success", None))
+    told = await frames(run, reader, modes=["values", "messages-tuple"])
+    assert names(told) == ["values", "values|child:1", "messages/partial", "messages", "end"]
+
+
+async def test_a_client_that_does_not_read_is_cut_counted_and_named():
+    cut: list[bool] = []
+    run = Here(buffer_events=16)
+    reader = run.channel.subscribe()
+    for number in range(17):
+        run.channel.publish("values", number)
+    with structlog.testing.capture_logs() as logs:
+        assert await frames(run, reader, on_cut=lambda: cut.append(True)) == []
+    assert cut == [True]
+    assert logs[0]["event"] == "slow_client_cut"
+    assert not run.channel.wanted
+
+
+async def test_a_quiet_stream_is_kept_alive():
+    run = Here()
+    followed = cast("FollowedRun", run)
+    stream = event_frames(followed, run.channel.subscribe(), heartbeat_seconds=0.01)
+    assert await anext(stream) == HEARTBEAT
+    run.channel.publish("values", 1)
+    assert await anext(stream) == Event.of(1, "values", 1, resumable=False).frame
+    await stream.aclose()

@@ -1,0 +1,224 @@
+"""The worker with real graphs and its own lease: queueing, moving on, cancelling, rolling back."""
+
+import asyncio
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+import psycopg
+import pytest
+
+from headrace.checkpoints.store import Store
+from headrace.events.log import EventLog
+from headrace.events.reader import Moved
+from headrace.graphs.registry import GraphRegistry
+from headrace.graphs.sources import sources_from_objects
+from headrace.lifecycle import Tasks
+from headrace.notices.notifier import PollingNotifier
+from headrace.observability.metrics import Metrics
+from headrace.observability.slots import StatusBoard
+from headrace.runs.dispatcher import QueuedRun
+from headrace.runs.queue import Queue
+from headrace.settings import EventSettings, WorkerSettings
+from headrace.worker.channels import Channels
+from headrace.worker.control import Control
+from headrace.worker.executor import Executor
+from headrace.worker.heartbeat import Heartbeat
+from headrace.worker.worker import Worker
+from tests.support.database import open_pool
+from tests.support.engine import open_saver, open_writer
+from tests.support.graphs.graphs import make_slow
+from tests.support.runs import run_request
+from tests.support.waiting import eventually
+
+KWARGS: dict[str, Any] = {
+    "input": {"seconds": 0.3},
+    "command": None,
+    "config": {"configurable": {}},
+    "context": {},
+    "stream_mode": ["values"],
+    "interrupt_before": None,
+    "interrupt_after": None,
+    "temporary": False,
+    "subgraphs": False,
+    "resumable": False,
+    "durability": "sync",
+}
+
+
+@asynccontextmanager
+async def open_worker(url, **changes):
+    """A process's worker, as the lifespan joins it."""
+    settings = WorkerSettings.model_validate(changes)
+    metrics = Metrics(StatusBoard(None, stale_seconds=5.0))
+    async with AsyncExitStack() as stack:
+        pool = await stack.enter_async_context(open_pool(url, pool_max=6))
+        writer = await stack.enter_async_context(open_writer(pool))
+        saver = await stack.enter_async_context(open_saver(pool))
+        store = Store(pool, observe=lambda operation, seconds: None)
+        stack.push_async_callback(store.close)
+        registry = await GraphRegistry.open(
+            sources_from_objects({"agent": make_slow()}), checkpointer=saver, store=store
+        )
+        stack.push_async_callback(registry.close)
+        queue = Queue(pool, writer)
+        heartbeat = Heartbeat(url, settings)
+        log, notifier = EventLog(pool, writer, EventSettings()), PollingNotifier()
+        channels = Channels(EventSettings(), log, notifier, metrics)
+        executor = Executor(
+            registry,
+            queue,
+            saver,
+            channels,
+            settings,
+            metrics,
+            on_ended=lambda execution, end: worker.ended(execution, end),
+        )
+        worker = Worker(
+            executor,
+            queue,
+            heartbeat,
+            channels,
+            notifier,
+            settings,
+            metrics,
+            graph_ids=registry.ids(),
+        )
+        control = Control(pool, EventSettings(), notifier.listeners, worker.executions)
+        tasks = Tasks()
+        control.start(tasks)
+        stack.push_async_callback(tasks.stop)
+        await heartbeat.start(on_lost=worker.drop_all)
+        stack.push_async_callback(heartbeat.stop)
+        stack.push_async_callback(worker.stop)
+        worker.begin_rounds()
+        yield worker
+
+
+@pytest.fixture
+def database(database_url):
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        yield connection
+
+
+def slow(thread_id="t", seconds=0.3, strategy="enqueue"):
+    asked = run_request(thread_id)
+    kwargs = {**KWARGS, "input": {"seconds": seconds}}
+    return replace(asked, kwargs=kwargs, multitask_strategy=strategy)
+
+
+def status(database, asked):
+    return database.execute(
+        "SELECT status, attempt, failures FROM runs WHERE run_id = %s", (asked.run_id,)
+    ).fetchone()
+
+
+def checkpoints(database, asked):
+    return database.execute(
+        "SELECT count(*) FROM checkpoints WHERE metadata->>'run_id' = %s", (str(asked.run_id),)
+    ).fetchone()[0]
+
+
+async def test_a_busy_thread_and_a_full_process_queue_and_are_served_in_turn(
+    database_url, database
+):
+    async with open_worker(database_url, max_concurrent_runs=1) as worker:
+        first, second, elsewhere = slow(seconds=0.1), slow(seconds=0), slow("u", seconds=0)
+        await worker.start(first)
+        for asked in (second, elsewhere):
+            assert isinstance(await worker.start(asked), QueuedRun)
+        await eventually(lambda: status(database, second) == ("success", 1, 0))
+        await eventually(lambda: status(database, elsewhere) == ("success", 1, 0))
+
+
+async def test_without_a_worker_runs_are_only_queued(database_url, database):
+    async with open_worker(database_url, enabled=False) as api:
+        asked = slow(seconds=0)
+        assert isinstance(await api.start(asked), QueuedRun)
+        assert status(database, asked) == ("pending", 0, 0)
+        async with open_worker(database_url):
+            await eventually(lambda: status(database, asked) == ("success", 1, 0))
+
+
+async def test_a_start_whose_caller_is_gone_is_executed_on_a_busy_thread_too(
+    database_url, database
+):
+    async with open_worker(database_url) as worker:
+        await worker.start(slow(seconds=0.1))
+        asked = slow(seconds=0)
+        starting = asyncio.ensure_future(worker.start(asked))
+        await asyncio.sleep(0)
+        starting.cancel()
+        await eventually(lambda: status(database, asked) == ("success", 1, 0))
+
+
+async def test_what_a_drain_releases_goes_on_elsewhere_from_its_last_checkpoint(
+    database_url, database
+):
+    asked = slow(seconds=0.4)
+    async with open_worker(database_url) as first:
+        execution = await first.start(asked)
+        # The input, and the first step.
+        await eventually(lambda: checkpoints(database, asked) >= 2)
+        await first.finish(0)
+        with pytest.raises(Moved):
+            await execution.outcome(1)
+        assert status(database, asked) == ("pending", 1, 0)
+    async with open_worker(database_url) as second:
+        await eventually(lambda: status(database, asked) == ("success", 2, 0))
+        snapshot = await second._executor._saver.aget_tuple({"configurable": {"thread_id": "t"}})
+    # From its input it would have done the first step twice.
+    assert snapshot.checkpoint["channel_values"]["done"] == [0, 1, 2]
+
+
+async def test_a_released_run_without_a_checkpoint_starts_from_its_input(database_url, database):
+    async with open_worker(database_url, enabled=False) as api:
+        asked = slow(seconds=0)
+        await api.start(asked)
+        database.execute("UPDATE runs SET attempt = 1")
+        async with open_worker(database_url):
+            await eventually(lambda: status(database, asked) == ("success", 2, 0))
+
+
+@pytest.mark.parametrize("strategy", ["interrupt", "rollback"])
+async def test_a_new_run_replaces_one_that_another_process_executes(
+    database_url, database, strategy
+):
+    async with open_worker(database_url) as first, open_worker(database_url) as second:
+        running, new = slow(seconds=30), slow(seconds=0, strategy=strategy)
+        await first.start(running)
+        await eventually(lambda: checkpoints(database, running) >= 1)
+        await second.start(new)
+        await eventually(lambda: status(database, new) == ("success", 1, 0))
+        if strategy == "interrupt":
+            assert status(database, running) == ("interrupted", 1, 0)
+        else:
+            assert status(database, running) is None
+            assert checkpoints(database, running) == 0
+
+
+@pytest.mark.parametrize("action", ["interrupt", "rollback"])
+async def test_a_cancel_reaches_the_owner_and_frees_the_thread(database_url, database, action):
+    async with open_worker(database_url) as owner, open_worker(database_url) as other:
+        running = slow(seconds=30)
+        execution = await owner.start(running)
+        (told,) = await other.cancel("default", [running.run_id], action, "enough")
+        assert told.state == "asked"
+        outcome = await execution.outcome(5)
+        assert outcome is not None
+        assert outcome.status == "interrupted"
+        row = database.execute("SELECT status, running_run_id FROM threads").fetchone()
+        assert row == ("interrupted" if action == "interrupt" else "idle", None)
+
+
+async def test_a_run_that_the_rows_alone_give_to_this_process_is_given_back(database_url, database):
+    """A claim whose answer was lost: it was committed, and nobody here executes it."""
+    async with open_worker(database_url) as worker:
+        worker.refuse_new()
+        async with open_worker(database_url, enabled=False) as api:
+            asked = slow(seconds=0)
+            await api.start(asked)
+            await worker._queue.claim(worker._heartbeat.process_id, ["agent"], 1)
+            assert status(database, asked)[0] == "running"
+            await worker._release_unknown()
+            assert status(database, asked) == ("pending", 1, 0)
