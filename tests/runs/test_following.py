@@ -14,6 +14,7 @@ from headrace.auth.principal import ANONYMOUS
 from headrace.checkpoints.fence import process_key
 from headrace.events.event import Event
 from headrace.events.reader import Reader, Released
+from headrace.lifecycle import Tasks
 from headrace.runs.dispatcher import FollowedRun
 from headrace.runs.schemas import RunCreate
 from headrace.runs.stream import event_frames
@@ -315,3 +316,62 @@ async def test_a_slow_reader_elsewhere_has_a_page_in_memory_and_misses_nothing(
         assert events is not None
         assert len(events) <= 5
         assert told([*events, *await read(reader)])[:-1] == custom(*range(100))
+
+
+async def test_a_queued_run_is_streamed_to_its_creator_from_the_first_event(database_url, talker):
+    """Whoever claims it, and however soon it is through."""
+    async with open_states(database_url, {"talker": talker.graph}) as (here, there):
+        first = await start(here)
+        second = await start(there)
+        reader = second.subscribe()
+        waiting = Tasks().start(second.outcome(SECONDS), name="waiting")
+        talker.say(1)
+        talker.stop()
+        talker.say(2, 3)
+        talker.stop()
+        assert await first.outcome(SECONDS) is not None
+        events = await read(reader)
+        assert events[0].name == "metadata"
+        assert told(events)[:-1] == custom(2, 3)
+        assert events[-1].name == "end"
+        outcome = await waiting
+        assert outcome is not None
+        assert outcome.values == {"said": 2}
+
+
+async def test_a_run_that_a_drain_releases_is_followed_on_with_rising_ids(database_url, talker):
+    async with open_states(database_url, {"talker": talker.graph}) as (here, there):
+        run = await start(here, resumable=True)
+        own = run.subscribe()
+        elsewhere = (await follow(there, run)).subscribe(-1)
+        talker.say(1)
+        before = await read(elsewhere, 2)
+        assert await read(own, 2) == before
+        await here.drain.drain(close_listeners=lambda: None)
+        with pytest.raises(Released):
+            await read(own)
+        talker.say(2)
+        talker.stop()
+        after = await read(elsewhere)
+        assert [event.name for event in after] == ["metadata", "custom", "end"]
+        assert b'"attempt":2' in after[0].data
+        ids = [event.event_id for event in (*before, *after[:-1])]
+        assert ids == [1, 2, 3, 4]
+
+
+async def test_a_cancel_through_another_process_is_in_the_row_soon(database_url, talker, database):
+    async with open_states(database_url, {"talker": talker.graph}) as (here, there):
+        run = await start(here)
+        talker.say(1)
+        await read(run.subscribe(), 1)
+        joined = await follow(there, run)
+        began = time.monotonic()
+        joined.cancel("enough")
+        await eventually(lambda: talker.stopped)
+        stopped = time.monotonic() - began
+        outcome = await joined.outcome(SECONDS)
+        print(f"stopped after {stopped:.3f} s, told after {time.monotonic() - began:.3f} s")
+        assert outcome is not None
+        assert outcome.status == "interrupted"
+        assert database.execute("SELECT status FROM runs").fetchone() == ("interrupted",)
+        assert time.monotonic() - began < 1.2

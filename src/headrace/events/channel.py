@@ -51,6 +51,8 @@ class Channel:
         #: A process that does not execute the run wants its events.
         self.watched = False
         self.kept = kept
+        #: Somebody elsewhere is known to wait for the end.
+        self.awaited = False
         self._settings = settings
         self._store = store
         self._read_stored = read_stored
@@ -174,7 +176,7 @@ class Channel:
         for reader in self._readers:
             reader.close(end)
         self._readers.clear()
-        if self.kept or self.storing:
+        if self.kept or self.storing or self.awaited:
             self._on_closed()
 
     def _deliver(self, event: Event) -> None:

@@ -110,6 +110,8 @@ class Execution:
         """Tell everyone who follows; the row says the same already."""
         self._outcome = outcome
         self._ended.set()
+        # Whoever asked it to stop may wait for that elsewhere.
+        self.channel.awaited = self.stop is not None
         self.channel.close(end_event(self.run_id, outcome.status, outcome.error))
 
     def leave(self) -> None:

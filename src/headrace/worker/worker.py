@@ -223,6 +223,8 @@ class Worker:
                 _log.warning("claim_skipped", cause=fault.code)
             if not more:
                 await _set_or_timeout(self._look_for_claims)
+        # Until it is stopped with the others: one that ends by itself is reported as a fault.
+        await asyncio.Event().wait()
 
     async def _claim(self) -> bool:
         """Take what there is and there is room for; whether more may be there."""
