@@ -6,7 +6,8 @@ given. Services raise these, ``headrace.edge`` renders them once as ``{"detail",
     HeadraceError
     ├── RequestError                   500  an error that one request is answered with
     │   ├── InvalidRequest             422
-    │   │   └── MalformedJSON          422
+    │   │   ├── MalformedJSON          422
+    │   │   └── IdempotencyKeyReused   422
     │   ├── Unauthenticated            401
     │   ├── NotFound                   404
     │   │   ├── ThreadNotFound         404
@@ -14,12 +15,14 @@ given. Services raise these, ``headrace.edge`` renders them once as ``{"detail",
     │   │   └── AssistantNotFound      404
     │   ├── Conflict                   409
     │   │   ├── ThreadExists           409
-    │   │   └── ThreadBusy             409
+    │   │   ├── ThreadBusy             409
+    │   │   └── RunForgotten           409
     │   ├── PayloadTooLarge            413
     │   └── Unavailable                503  try again later, here or elsewhere
     │       ├── DatabaseUnavailable    503
     │       ├── PoolExhausted          503
     │       ├── AtCapacity             503
+    │       ├── RunStillStopping       503
     │       └── Draining               503
     ├── StartupRefusal                      the process will not start: code, what, where, remedy
     ├── LeaseLost                           this process no longer owns the run it works on
@@ -61,6 +64,12 @@ class MalformedJSON(InvalidRequest):
     """The request body is not valid JSON."""
 
     code = "malformed_json"
+
+
+class IdempotencyKeyReused(InvalidRequest):
+    """This Idempotency-Key came with another body before; send a new key for a new request."""
+
+    code = "idempotency_key_reused"
 
 
 class Unauthenticated(RequestError):
@@ -114,6 +123,12 @@ class ThreadBusy(Conflict):
     code = "thread_busy"
 
 
+class RunForgotten(Conflict):
+    """The run of this Idempotency-Key has ended and is gone; send a new key for a new run."""
+
+    code = "run_forgotten"
+
+
 class PayloadTooLarge(RequestError):
     """The request body is too large."""
 
@@ -146,6 +161,12 @@ class AtCapacity(Unavailable):
     """This process runs as many runs as worker.max_concurrent_runs allows; try again."""
 
     code = "at_capacity"
+
+
+class RunStillStopping(Unavailable):
+    """The run was asked to stop and has not yet; try again."""
+
+    code = "run_still_stopping"
 
 
 class Draining(Unavailable):

@@ -122,8 +122,6 @@ class Final:
 class History:
     asked: list[Asked] = field(default_factory=list)
     final: Final = field(default_factory=Final)
-    #: Whether the engine takes a lost run up again; one without a queue ends it as ``error``.
-    runs_go_on: bool = True
 
     def save(self, path: Path) -> None:
         """For whoever looks into a violation."""

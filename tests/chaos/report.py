@@ -29,8 +29,6 @@ def table(outcome: Outcome) -> str:
         lines.append(f"  {kind:<16}{len(of_kind):>8}{accepted:>10}{told:>8}{cut:>8}")
     if outcome.passed_over:
         lines.append(f"  without a route, so not asked: {', '.join(outcome.passed_over)}")
-    if not history.runs_go_on:
-        lines.append("  without a queue, so lost runs may end as error")
     statuses = Counter(run.status for run in history.final.runs)
     moved = sum(run.attempt > 1 for run in history.final.runs)
     lines += [

@@ -85,7 +85,7 @@ async def run_chaos(plan: Plan, *, keep: Path | None = None) -> Outcome:
         final = await _final(pair.url, urls, load.asked)
         final.memory = memory
         final.leaked = await _leaked(pods)
-        history = History(load.asked, final, runs_go_on="background" in load.kinds)
+        history = History(load.asked, final)
         unexpected = faults.unexpected + load.unexpected
         outcome = Outcome(plan, history, faults.injected, unexpected)
         outcome.violations = violations(history)

@@ -182,15 +182,6 @@ def test_every_way_to_be_wrong_is_found(rules, change):
     assert broken_rules(history) == rules
 
 
-def test_runs_may_be_given_up_by_an_engine_that_cannot_go_on_with_them():
-    history = sound()
-    run_as(status="error")(history)
-    history.asked[0].told = ["error"]
-    assert broken_rules(history) == [GO_ON]
-    history.runs_go_on = False
-    assert broken_rules(history) == []
-
-
 def test_a_turn_that_nobody_acknowledged_may_be_missing_but_not_there_twice():
     history = sound()
     history.asked.append(Asked("unheard", "wait", THREAD, "unheard", [0]))

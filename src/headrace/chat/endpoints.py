@@ -7,15 +7,13 @@ from fastapi import Depends, Request, Response
 from headrace.auth.dependencies import CurrentPrincipal
 from headrace.chat.schemas import ChatReply, ChatRequest
 from headrace.chat.service import ChatService
-from headrace.edge.live import LiveResponse
 from headrace.edge.responses import json_response
 from headrace.edge.routing import new_router
 from headrace.edge.state import request_id_of, state_of
 from headrace.errors import Draining
 from headrace.events.reader import Released
-from headrace.events.sse import CONTENT_TYPE
-from headrace.runs.endpoints import disconnect_policy, locations
-from headrace.runs.stream import event_frames
+from headrace.idempotency.requests import IdempotencyKey
+from headrace.runs.answers import locations, streaming_response
 
 router = new_router(tag="chat")
 
@@ -33,10 +31,16 @@ Chat = Annotated[ChatService, Depends(_service)]
 
 @router.post("/chat", response_model=ChatReply)
 async def chat(
-    body: ChatRequest, principal: CurrentPrincipal, service: Chat, request: Request
+    body: ChatRequest,
+    principal: CurrentPrincipal,
+    service: Chat,
+    key: IdempotencyKey,
+    request: Request,
 ) -> Response:
     """Say something, get the reply."""
-    run = await service.start(principal, body, request_id=request_id_of(request), tokens=False)
+    run = await service.start(
+        principal, body, request_id=request_id_of(request), tokens=False, key=key
+    )
     try:
         while (outcome := await run.outcome(3600)) is None:
             pass
@@ -48,23 +52,14 @@ async def chat(
 
 @router.post("/chat/stream", responses=_SSE, response_class=Response)
 async def chat_stream(
-    body: ChatRequest, principal: CurrentPrincipal, service: Chat, request: Request
+    body: ChatRequest,
+    principal: CurrentPrincipal,
+    service: Chat,
+    key: IdempotencyKey,
+    request: Request,
 ) -> Response:
     """Say something, get the reply as it comes: ``messages`` events, then ``end`` or ``error``."""
-    run = await service.start(principal, body, request_id=request_id_of(request), tokens=True)
-    state = state_of(request)
-    return LiveResponse(
-        event_frames(
-            run,
-            run.subscribe(),
-            heartbeat_seconds=state.settings.server.heartbeat_seconds,
-            on_cut=state.metrics.count_cut_client,
-        ),
-        media_type=CONTENT_TYPE,
-        headers={
-            **locations(run, "stream"),
-            "Cache-Control": "no-store",
-            "X-Accel-Buffering": "no",
-        },
-        on_disconnect=disconnect_policy(run, "continue"),
+    run = await service.start(
+        principal, body, request_id=request_id_of(request), tokens=True, key=key
     )
+    return streaming_response(run, request)

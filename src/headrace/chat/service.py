@@ -8,6 +8,7 @@ from langchain_core.messages import BaseMessage
 from headrace.auth.principal import ANONYMOUS, Principal
 from headrace.chat.schemas import ChatReply, ChatRequest
 from headrace.errors import InvalidRequest, RequestError
+from headrace.idempotency.schemas import RequestKey
 from headrace.ids import uuid7
 from headrace.runs.dispatcher import FollowedRun, RunOutcome
 from headrace.runs.schemas import RunCreate
@@ -37,7 +38,13 @@ class ChatService:
         self._graph_id = graph_id
 
     async def start(
-        self, principal: Principal, body: ChatRequest, *, request_id: str, tokens: bool
+        self,
+        principal: Principal,
+        body: ChatRequest,
+        *,
+        request_id: str,
+        tokens: bool,
+        key: RequestKey | None,
     ) -> FollowedRun:
         """Start the run that answers; the thread is made if it is not there.
 
@@ -57,6 +64,7 @@ class ChatService:
             create,
             request_id=request_id,
             any_thread_id=True,
+            key=key,
         )
 
     def reply(self, run: FollowedRun, outcome: RunOutcome) -> ChatReply:

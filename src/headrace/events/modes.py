@@ -17,7 +17,15 @@ from langchain_core.messages import (
 from langgraph.types import StreamMode as GraphMode
 
 StreamMode = Literal[
-    "values", "updates", "messages", "messages-tuple", "custom", "debug", "checkpoints", "tasks"
+    "values",
+    "updates",
+    "messages",
+    "messages-tuple",
+    "custom",
+    "debug",
+    "checkpoints",
+    "tasks",
+    "events",
 ]
 STREAM_MODES: tuple[str, ...] = get_args(StreamMode)
 
@@ -30,6 +38,8 @@ Event = tuple[str, Any]
 def graph_modes(requested: Iterable[str]) -> list[GraphMode]:
     """The modes to ask LangGraph for so that ``requested`` can be served."""
     wanted = {"messages" if mode == "messages-tuple" else mode for mode in requested}
+    # LangChain's own: not asked of the graph but of whatever runs it.
+    wanted.discard("events")
     return cast("list[GraphMode]", sorted(wanted | set(_ALWAYS)))
 
 

@@ -141,6 +141,11 @@ class Metrics:
         self._notices = counter(
             "headrace_notices_total", "Notices between processes, by direction.", ("direction",)
         )
+        self._keyed_requests = counter(
+            "headrace_keyed_requests_total",
+            "Requests with an Idempotency-Key, by what became of them.",
+            ("outcome",),
+        )
         self._loop_stalls = counter(
             "headrace_loop_stalls_total",
             "Times something blocked the event loop for longer than the watchdog bears.",
@@ -214,6 +219,10 @@ class Metrics:
     def count_notice(self, direction: str) -> None:
         """``sent`` or ``received``."""
         self._notices.labels(direction).inc()
+
+    def count_keyed_request(self, outcome: str) -> None:
+        """``made``, ``resumed``, ``repeated`` or ``refused``."""
+        self._keyed_requests.labels(outcome).inc()
 
     def count_loop_stall(self) -> None:
         self._loop_stalls.inc()

@@ -19,8 +19,22 @@ from headrace.runs.schemas import Command, RunCreate
 _CHECKPOINT_KEYS = ("checkpoint_id", "checkpoint_ns", "checkpoint_map")
 
 
-def run_kwargs(assistant: AssistantRow, body: RunCreate, *, temporary: bool) -> dict[str, Any]:
+def wanted_checkpoint(body: RunCreate) -> str | None:
+    """The checkpoint of the thread to start from, where the caller names one."""
+    given = body.checkpoint or {}
+    if given.get("checkpoint_ns"):
+        return None
+    checkpoint_id = body.checkpoint_id or given.get("checkpoint_id")
+    return checkpoint_id if isinstance(checkpoint_id, str) else None
+
+
+def run_kwargs(
+    assistant: AssistantRow, body: RunCreate, *, temporary: bool, at_head: bool = False
+) -> dict[str, Any]:
     """What is stored with the run; enough to execute it.
+
+    :param at_head: the checkpoint that the body names is the thread's last one. Clients send that
+        with every message; for LangGraph it would be a step back in time.
 
     :raises InvalidRequest: contradicting or malformed configuration.
     """
@@ -35,7 +49,7 @@ def run_kwargs(assistant: AssistantRow, body: RunCreate, *, temporary: bool) -> 
         **assistant.config.get("configurable", {}),
         # Double-underscored keys are LangGraph's own wiring; no caller may reach it.
         **{key: value for key, value in configurable.items() if not key.startswith("__")},
-        **_checkpoint(body),
+        **({} if at_head else _checkpoint(body)),
     }
     context = body.context if body.context is not None else assistant.context
     durability = body.durability or ("exit" if body.checkpoint_during is False else "async")

@@ -1,102 +1,48 @@
-"""Runs over HTTP."""
+"""Runs over HTTP: all their routes, and here those that read and join."""
 
-from collections.abc import Callable
-from typing import Annotated, Any, cast
-from urllib.parse import quote
+from typing import Annotated, Any, get_args
 
-from fastapi import Depends, Query, Request, Response
+import orjson
+from fastapi import APIRouter, Header, Query, Request, Response
 
 from headrace.auth.dependencies import CurrentPrincipal
-from headrace.edge.live import LiveResponse
 from headrace.edge.responses import json_response
 from headrace.edge.routing import new_router
-from headrace.edge.state import request_id_of, state_of
-from headrace.events.sse import CONTENT_TYPE
-from headrace.runs.dispatcher import FollowedRun
-from headrace.runs.schemas import Run, RunCreate, RunStatus
-from headrace.runs.service import RunService, run_id_from
-from headrace.runs.stream import event_frames, result_body
+from headrace.errors import InvalidRequest
+from headrace.events.modes import STREAM_MODES
+from headrace.runs import controlling, creating
+from headrace.runs.answers import JSON, SSE, Runs, streaming_response, waiting_response
+from headrace.runs.schemas import Run, RunField, RunStatus
+from headrace.runs.service import run_id_from
 from headrace.threads.schemas import AnyThreadId
 
-router = new_router(tag="runs")
+reading_router = new_router(tag="runs")
 
-_JSON: dict[int | str, dict[str, Any]] = {
-    200: {
-        "description": "Its last values, or `__error__`",
-        "content": {"application/json": {}},
-    }
-}
-_SSE: dict[int | str, dict[str, Any]] = {
-    200: {"description": "Server-sent events", "content": {"text/event-stream": {}}}
-}
+Words = Annotated[list[str] | None, Query()]
+LastEventId = Annotated[str | None, Query()]
+LastEventIdHeader = Annotated[str | None, Header(alias="Last-Event-ID")]
 
 
-async def _service(request: Request) -> RunService:
-    return cast("RunService", state_of(request).runs)
-
-
-Runs = Annotated[RunService, Depends(_service)]
-
-
-@router.post("/threads/{thread_id}/runs/wait", responses=_JSON, response_class=Response)
-async def wait_run(
-    thread_id: AnyThreadId,
-    body: RunCreate,
-    principal: CurrentPrincipal,
-    runs: Runs,
-    request: Request,
-) -> Response:
-    """Run on a thread and answer with its last values."""
-    run = await runs.start(principal, thread_id, body, request_id=request_id_of(request))
-    return waiting_response(run, body, request)
-
-
-@router.post("/runs/wait", responses=_JSON, response_class=Response)
-async def wait_stateless_run(
-    body: RunCreate, principal: CurrentPrincipal, runs: Runs, request: Request
-) -> Response:
-    """Run without a thread and answer with its last values."""
-    run = await runs.start(principal, None, body, request_id=request_id_of(request))
-    return waiting_response(run, body, request)
-
-
-@router.post("/threads/{thread_id}/runs/stream", responses=_SSE, response_class=Response)
-async def stream_run(
-    thread_id: AnyThreadId,
-    body: RunCreate,
-    principal: CurrentPrincipal,
-    runs: Runs,
-    request: Request,
-) -> Response:
-    """Run on a thread and stream its events."""
-    run = await runs.start(principal, thread_id, body, request_id=request_id_of(request))
-    return streaming_response(run, body, request)
-
-
-@router.post("/runs/stream", responses=_SSE, response_class=Response)
-async def stream_stateless_run(
-    body: RunCreate, principal: CurrentPrincipal, runs: Runs, request: Request
-) -> Response:
-    """Run without a thread and stream its events."""
-    run = await runs.start(principal, None, body, request_id=request_id_of(request))
-    return streaming_response(run, body, request)
-
-
-@router.get("/threads/{thread_id}/runs", response_model=list[Run])
+@reading_router.get("/threads/{thread_id}/runs", response_model=list[Run])
 async def list_runs(
     thread_id: AnyThreadId,
     principal: CurrentPrincipal,
     runs: Runs,
     status: Annotated[RunStatus | None, Query()] = None,
+    select: Words = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 10,
     offset: Annotated[int, Query(ge=0, le=2**31 - 1)] = 0,
 ) -> Response:
     """Runs of a thread, newest first."""
+    fields = words_of(select, "select", get_args(RunField))
     rows = await runs.search(principal, thread_id, status=status, limit=limit, offset=offset)
-    return json_response([Run.from_row(row).__dict__ for row in rows])
+    shown = [Run.from_row(row).__dict__ for row in rows]
+    if fields:
+        shown = [{field: run[field] for field in fields} for run in shown]
+    return json_response(shown)
 
 
-@router.get("/threads/{thread_id}/runs/{run_id}", response_model=Run)
+@reading_router.get("/threads/{thread_id}/runs/{run_id}", response_model=Run)
 async def get_run(
     thread_id: AnyThreadId, run_id: str, principal: CurrentPrincipal, runs: Runs
 ) -> Response:
@@ -105,46 +51,112 @@ async def get_run(
     return json_response(Run.from_row(row).__dict__)
 
 
-def waiting_response(run: FollowedRun, body: RunCreate, request: Request) -> LiveResponse:
-    return LiveResponse(
-        result_body(run, heartbeat_seconds=_heartbeat_seconds(request)),
-        media_type="application/json",
-        headers=locations(run, "join"),
-        on_disconnect=disconnect_policy(run, body.on_disconnect),
+@reading_router.get(
+    "/threads/{thread_id}/runs/{run_id}/join", responses=JSON, response_class=Response
+)
+async def join_run(
+    thread_id: AnyThreadId,
+    run_id: str,
+    principal: CurrentPrincipal,
+    runs: Runs,
+    request: Request,
+    cancel_on_disconnect: Annotated[bool, Query()] = False,
+) -> Response:
+    """The last values of a run, once it has ended."""
+    run = await runs.follow(principal, thread_id, run_id_from(run_id))
+    return waiting_response(run, request, on_disconnect=_policy(cancel_on_disconnect))
+
+
+@reading_router.get("/runs/{run_id}/join", responses=JSON, response_class=Response)
+async def join_run_by_id(
+    run_id: str,
+    principal: CurrentPrincipal,
+    runs: Runs,
+    request: Request,
+    cancel_on_disconnect: Annotated[bool, Query()] = False,
+) -> Response:
+    """The same without knowing its thread."""
+    run = await runs.follow(principal, None, run_id_from(run_id))
+    return waiting_response(run, request, on_disconnect=_policy(cancel_on_disconnect))
+
+
+@reading_router.get(
+    "/threads/{thread_id}/runs/{run_id}/stream", responses=SSE, response_class=Response
+)
+async def join_stream(
+    thread_id: AnyThreadId,
+    run_id: str,
+    principal: CurrentPrincipal,
+    runs: Runs,
+    request: Request,
+    stream_mode: Words = None,
+    cancel_on_disconnect: Annotated[bool, Query()] = False,
+    last_event_id: LastEventId = None,
+    last_event_id_header: LastEventIdHeader = None,
+) -> Response:
+    """The events of a run: those to come, or with an id those after it; -1 is before the first."""
+    after = _event_id(last_event_id_header or last_event_id)
+    modes = words_of(stream_mode, "stream_mode", STREAM_MODES)
+    run = await runs.follow(principal, thread_id, run_id_from(run_id))
+    return streaming_response(
+        run, request, on_disconnect=_policy(cancel_on_disconnect), after=after, modes=modes
     )
 
 
-def streaming_response(run: FollowedRun, body: RunCreate, request: Request) -> LiveResponse:
-    return LiveResponse(
-        event_frames(
-            run,
-            run.subscribe(),
-            heartbeat_seconds=_heartbeat_seconds(request),
-            on_cut=state_of(request).metrics.count_cut_client,
-        ),
-        media_type=CONTENT_TYPE,
-        headers={
-            **locations(run, "stream"),
-            "Cache-Control": "no-store",
-            "X-Accel-Buffering": "no",
-        },
-        on_disconnect=disconnect_policy(run, body.on_disconnect),
+@reading_router.get("/runs/{run_id}/stream", responses=SSE, response_class=Response)
+async def join_stream_by_id(
+    run_id: str,
+    principal: CurrentPrincipal,
+    runs: Runs,
+    request: Request,
+    stream_mode: Words = None,
+    cancel_on_disconnect: Annotated[bool, Query()] = False,
+    last_event_id: LastEventId = None,
+    last_event_id_header: LastEventIdHeader = None,
+) -> Response:
+    """The same without knowing its thread."""
+    after = _event_id(last_event_id_header or last_event_id)
+    modes = words_of(stream_mode, "stream_mode", STREAM_MODES)
+    run = await runs.follow(principal, None, run_id_from(run_id))
+    return streaming_response(
+        run, request, on_disconnect=_policy(cancel_on_disconnect), after=after, modes=modes
     )
 
 
-def disconnect_policy(run: FollowedRun, on_disconnect: str | None) -> Callable[[], None]:
-    """What a client's leaving means for its run; without a word from it, nothing."""
+def words_of(given: list[str] | None, name: str, known: tuple[Any, ...]) -> list[str]:
+    """Words of a query: the key repeated, one JSON array, or commas.
 
-    def cancel() -> None:
-        run.cancel("client disconnected before the run ended")
+    :raises InvalidRequest: a word that is not known.
+    """
+    words: list[str] = []
+    for value in given or []:
+        try:
+            parsed = orjson.loads(value) if value.startswith("[") else value.split(",")
+        except orjson.JSONDecodeError:
+            raise InvalidRequest(f"{name}: not a JSON array") from None
+        words += [str(word).strip() for word in parsed]
+    words = [word for word in words if word]
+    if unknown := [word for word in words if word not in known]:
+        raise InvalidRequest(f"{name}: '{unknown[0]}' is none of {', '.join(known)}")
+    return words
 
-    return cancel if on_disconnect == "cancel" else lambda: None
+
+def _event_id(given: str | None) -> int | None:
+    if not given:
+        return None
+    try:
+        number = int(given)
+    except ValueError:
+        number = -2
+    if not -1 <= number < 2**63:
+        raise InvalidRequest("Last-Event-ID: -1, or an id that this run's stream has sent")
+    return number
 
 
-def locations(run: FollowedRun, last: str) -> dict[str, str]:
-    path = f"/threads/{quote(run.thread_id, safe='')}/runs/{run.run_id}"
-    return {"Location": f"{path}/{last}", "Content-Location": path}
+def _policy(cancel_on_disconnect: bool) -> str | None:
+    return "cancel" if cancel_on_disconnect else None
 
 
-def _heartbeat_seconds(request: Request) -> float:
-    return cast("float", state_of(request).settings.server.heartbeat_seconds)
+router = APIRouter()
+for _router in (creating.router, controlling.router, reading_router):
+    router.include_router(_router)

@@ -1,13 +1,17 @@
-"""Reading runs; every call is bounded by the caller's tenant. Writing them is the queue's."""
+"""Runs in the database; every call is bounded by the caller's tenant.
+
+Who runs what is the queue's to write; here runs that have ended are deleted.
+"""
 
 from collections.abc import Sequence
+from typing import cast
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import delete, select, text
 
 from headrace.auth.principal import Principal
 from headrace.db.engine import Sessions
-from headrace.db.tables import RunRow
+from headrace.db.tables import TERMINAL, RunEventRow, RunRow
 
 
 class RunRepository:
@@ -22,6 +26,60 @@ class RunRepository:
         )
         async with self._sessions.begin() as session:
             return (await session.scalars(statement)).one_or_none()
+
+    async def find(self, principal: Principal, run_id: UUID) -> RunRow | None:
+        """As :meth:`get`, on whichever thread."""
+        statement = select(RunRow).where(RunRow.tenant == principal.tenant, RunRow.run_id == run_id)
+        async with self._sessions.begin() as session:
+            return (await session.scalars(statement)).one_or_none()
+
+    async def unfinished(
+        self,
+        principal: Principal,
+        *,
+        thread_id: str | None = None,
+        run_ids: Sequence[UUID] | None = None,
+        statuses: Sequence[str] = ("pending", "running"),
+        limit: int,
+    ) -> Sequence[UUID]:
+        """Runs that have not ended and that nobody has asked to end."""
+        statement = select(RunRow.run_id).where(
+            RunRow.tenant == principal.tenant,
+            RunRow.status.in_(statuses),
+            RunRow.cancel_action.is_(None),
+        )
+        if thread_id is not None:
+            statement = statement.where(RunRow.thread_id == thread_id)
+        if run_ids is not None:
+            statement = statement.where(RunRow.run_id.in_(run_ids))
+        async with self._sessions.begin() as session:
+            return (await session.scalars(statement.limit(limit))).all()
+
+    async def delete_if_ended(self, principal: Principal, run_id: UUID) -> bool:
+        """Delete the run and its stored events; False when it has not ended, or is not there."""
+        statement = delete(RunRow).where(
+            RunRow.tenant == principal.tenant,
+            RunRow.run_id == run_id,
+            text(f"status IN {TERMINAL}"),
+        )
+        async with self._sessions.begin() as session:
+            deleted = await session.execute(statement.returning(RunRow.run_id))
+            if deleted.first() is None:
+                return False
+            await session.execute(delete(RunEventRow).where(RunEventRow.run_id == run_id))
+            return True
+
+    async def head_checkpoint(self, principal: Principal, thread_id: str) -> str | None:
+        """The id of the last checkpoint of a thread that the caller may see."""
+        statement = text(
+            "SELECT max(checkpoint_id) FROM checkpoints JOIN threads USING (thread_id)"
+            " WHERE thread_id = :thread_id AND checkpoint_ns = '' AND tenant = :tenant"
+        )
+        async with self._sessions.begin() as session:
+            found = await session.execute(
+                statement, {"thread_id": thread_id, "tenant": principal.tenant}
+            )
+            return cast("str | None", found.scalar_one())
 
     async def search(
         self,

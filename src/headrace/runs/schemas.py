@@ -4,10 +4,14 @@ from datetime import datetime
 from typing import Annotated, Any, Literal, cast
 from uuid import UUID
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from headrace.db.tables import RunRow
 from headrace.events.modes import StreamMode
+from headrace.threads.schemas import AnyThreadId
+
+#: A year.
+MAX_AFTER_SECONDS = 366 * 24 * 3600.0
 
 RunStatus = Literal["pending", "running", "success", "error", "timeout", "interrupted"]
 MultitaskStrategy = Literal["reject", "enqueue", "interrupt", "rollback"]
@@ -62,6 +66,38 @@ class RunCreate(BaseModel):
     if_not_exists: Literal["create", "reject"] | None = None
     on_disconnect: Literal["cancel", "continue"] | None = None
     on_completion: Literal["delete", "keep"] | None = None
+    after_seconds: float | None = Field(None, ge=0, le=MAX_AFTER_SECONDS)
+
+
+class RunsCancel(BaseModel):
+    """Which runs to stop: those named on a thread, or all of a status."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    thread_id: AnyThreadId | None = None
+    run_ids: list[UUID] | None = Field(None, min_length=1, max_length=1000)
+    status: Literal["pending", "running", "all"] | None = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "RunsCancel":
+        if (self.run_ids is None) == (self.status is None):
+            raise ValueError("send either thread_id with run_ids, or status")
+        if self.run_ids is not None and self.thread_id is None:
+            raise ValueError("run_ids need their thread_id")
+        return self
+
+
+RunField = Literal[
+    "run_id",
+    "thread_id",
+    "assistant_id",
+    "metadata",
+    "status",
+    "kwargs",
+    "multitask_strategy",
+    "created_at",
+    "updated_at",
+]
 
 
 class Run(BaseModel):

@@ -1,19 +1,31 @@
 """Rules of runs: what may be started, on which thread, with which configuration."""
 
 from collections.abc import Sequence
-from uuid import UUID
+from uuid import UUID, uuid5
 
 from headrace.assistants.service import AssistantService
 from headrace.auth.principal import Principal
 from headrace.db.tables import RunRow
-from headrace.errors import InvalidRequest, RunNotFound
+from headrace.errors import InvalidRequest, RunForgotten, RunNotFound, RunStillStopping
+from headrace.idempotency.schemas import RequestKey
+from headrace.idempotency.service import IdempotencyService
 from headrace.ids import uuid7
-from headrace.runs.config import run_kwargs
-from headrace.runs.dispatcher import Dispatcher, FollowedRun, QueuedRun, RunRequest
+from headrace.runs.config import run_kwargs, wanted_checkpoint
+from headrace.runs.dispatcher import (
+    CancelAction,
+    Dispatcher,
+    FollowedRun,
+    QueuedRun,
+    RunRequest,
+)
 from headrace.runs.following import Followable, Following
 from headrace.runs.repository import RunRepository
-from headrace.runs.schemas import RunCreate
+from headrace.runs.schemas import RunCreate, RunsCancel
 from headrace.threads.service import ThreadService, is_uuid
+
+_CANCEL_BATCH = 200
+_CANCELLED = "The run was cancelled."
+_ENDED = ("success", "error", "timeout", "interrupted")
 
 
 class RunService:
@@ -24,12 +36,14 @@ class RunService:
         threads: ThreadService,
         dispatcher: Dispatcher,
         following: Following,
+        keys: IdempotencyService,
     ) -> None:
         self._repository = repository
         self._assistants = assistants
         self._threads = threads
         self._dispatcher = dispatcher
         self._following = following
+        self._keys = keys
 
     async def start(
         self,
@@ -39,12 +53,53 @@ class RunService:
         *,
         request_id: str,
         any_thread_id: bool = False,
+        background: bool = False,
+        key: RequestKey | None = None,
     ) -> FollowedRun:
-        """Start a run in this process; without a thread on one of its own.
+        """Start a run here, or queue it; without a thread on one of its own.
 
         :param any_thread_id: a thread that is to be created may have an id that is no UUID.
-        :raises InvalidRequest, NotFound, ThreadBusy, Unavailable: nothing was started.
+        :param background: nobody follows it from the start.
+        :param key: a retry gets the run that the first try has made.
+        :raises InvalidRequest, NotFound, Conflict, Unavailable: nothing was started.
         """
+        if key is None:
+            request = await self._request(
+                principal, thread_id, body, uuid7(), request_id, any_thread_id, background
+            )
+            return await self._dispatch(request)
+        reserved = await self._keys.reserve(principal, key)
+        run_id = reserved.resource_id
+        if reserved.made:
+            return await self._made(principal, run_id)
+        async with self._keys.making(principal, key):
+            row = await self._repository.find(principal, run_id) if reserved.resumed else None
+            if row is not None:
+                run = self._follow(row, created=True)
+            else:
+                request = await self._request(
+                    principal, thread_id, body, run_id, request_id, any_thread_id, background
+                )
+                run = await self._dispatch(request)
+        await self._keys.confirm(principal, key, run.thread_id)
+        return run
+
+    async def _made(self, principal: Principal, run_id: UUID) -> FollowedRun:
+        row = await self._repository.find(principal, run_id)
+        if row is None:
+            raise RunForgotten
+        return self._follow(row, created=True)
+
+    async def _request(
+        self,
+        principal: Principal,
+        thread_id: str | None,
+        body: RunCreate,
+        run_id: UUID,
+        request_id: str,
+        any_thread_id: bool,
+        background: bool,
+    ) -> RunRequest:
         assistant = await self._assistants.get_runnable(principal, body.assistant_id)
         stateless = thread_id is None
         temporary = stateless and body.on_completion != "keep"
@@ -53,11 +108,17 @@ class RunService:
             # An adopted thread may have such an id; a new one gets none through the API.
             await self._threads.get(principal, thread_id)
             create = False
-        kwargs = run_kwargs(assistant, body, temporary=temporary)
+        kwargs = run_kwargs(
+            assistant,
+            body,
+            temporary=temporary,
+            at_head=await self._at_head(principal, thread_id, body),
+        )
         own_config = (body.config or {}).get("configurable") or {}
-        request = RunRequest(
-            run_id=uuid7(),
-            thread_id=thread_id or str(uuid7()),
+        return RunRequest(
+            run_id=run_id,
+            # A later try of the same request must meet the same thread.
+            thread_id=thread_id or str(uuid5(run_id, "thread")),
             assistant_id=assistant.assistant_id,
             graph_id=assistant.graph_id,
             principal=principal,
@@ -73,37 +134,53 @@ class RunService:
             request_id=request_id,
             create_thread=create,
             temporary_thread=temporary,
+            keep_events=background,
+            after_seconds=body.after_seconds or 0.0,
         )
+
+    async def _at_head(self, principal: Principal, thread_id: str | None, body: RunCreate) -> bool:
+        wanted = wanted_checkpoint(body)
+        if wanted is None or thread_id is None:
+            return False
+        return wanted == await self._repository.head_checkpoint(principal, thread_id)
+
+    async def _dispatch(self, request: RunRequest) -> FollowedRun:
         run = await self._dispatcher.start(request)
         followable = Followable(
             run_id=request.run_id,
             thread_id=request.thread_id,
             graph_id=request.graph_id,
-            tenant=principal.tenant,
-            resumable=bool(kwargs["resumable"]),
+            tenant=request.principal.tenant,
+            resumable=bool(request.kwargs["resumable"]),
         )
         local = None if isinstance(run, QueuedRun) else run
         return self._following.follow(followable, created=True, local=local)
 
-    async def follow(self, principal: Principal, thread_id: str, run_id: UUID) -> FollowedRun:
-        """Follow a run wherever it is executed.
+    async def follow(
+        self, principal: Principal, thread_id: str | None, run_id: UUID
+    ) -> FollowedRun:
+        """Follow a run wherever it is executed; on whichever thread when none is named.
 
         :raises RunNotFound: there is none that the caller may see.
         """
-        row = await self.get(principal, thread_id, run_id)
-        return self._following.follow(
-            Followable(
-                run_id=row.run_id,
-                thread_id=row.thread_id,
-                graph_id=row.graph_id,
-                tenant=row.tenant,
-                resumable=bool(row.kwargs.get("resumable")),
-            )
-        )
+        return self._follow(await self.get(principal, thread_id, run_id))
 
-    async def get(self, principal: Principal, thread_id: str, run_id: UUID) -> RunRow:
+    def _follow(self, row: RunRow, *, created: bool = False) -> FollowedRun:
+        followable = Followable(
+            run_id=row.run_id,
+            thread_id=row.thread_id,
+            graph_id=row.graph_id,
+            tenant=row.tenant,
+            resumable=bool(row.kwargs.get("resumable")),
+        )
+        return self._following.follow(followable, created=created)
+
+    async def get(self, principal: Principal, thread_id: str | None, run_id: UUID) -> RunRow:
         """:raises RunNotFound: there is none that the caller may see."""
-        row = await self._repository.get(principal, thread_id, run_id)
+        if thread_id is None:
+            row = await self._repository.find(principal, run_id)
+        else:
+            row = await self._repository.get(principal, thread_id, run_id)
         if row is None:
             raise RunNotFound(f"Run with ID {run_id} not found")
         return row
@@ -125,6 +202,60 @@ class RunService:
         return await self._repository.search(
             principal, thread_id, status=status, limit=limit, offset=offset
         )
+
+    async def cancel(
+        self, principal: Principal, thread_id: str, run_id: UUID, action: CancelAction
+    ) -> FollowedRun:
+        """Ask a run to stop; the outcome of what is returned tells when it has.
+
+        :raises RunNotFound: there is none, or it has ended.
+        """
+        row = await self._repository.get(principal, thread_id, run_id)
+        if row is None or row.status in _ENDED:
+            raise RunNotFound(
+                "No matching runs to cancel. Please verify the thread ID and run ID are correct,"
+                " and the run hasn't been deleted or completed."
+            )
+        await self._dispatcher.cancel(principal.tenant, [run_id], action, _CANCELLED)
+        return self._follow(row, created=True)
+
+    async def cancel_many(
+        self, principal: Principal, which: RunsCancel, action: CancelAction
+    ) -> None:
+        """Ask all of them to stop.
+
+        :raises RunNotFound: there is none that has not ended.
+        """
+        statuses = ("pending", "running") if which.status in (None, "all") else (which.status,)
+        found = 0
+        while run_ids := await self._repository.unfinished(
+            principal,
+            thread_id=which.thread_id,
+            run_ids=which.run_ids,
+            statuses=[status for status in statuses if status is not None],
+            limit=_CANCEL_BATCH,
+        ):
+            found += len(run_ids)
+            await self._dispatcher.cancel(principal.tenant, run_ids, action, _CANCELLED)
+            if len(run_ids) < _CANCEL_BATCH:
+                break
+        if not found:
+            raise RunNotFound("No runs found to cancel.")
+
+    async def delete(
+        self, principal: Principal, thread_id: str, run_id: UUID, *, timeout_seconds: float
+    ) -> None:
+        """Delete a run; one that has not ended is stopped first.
+
+        :raises RunNotFound: there is none.
+        :raises RunStillStopping: it does not stop in time.
+        """
+        row = await self.get(principal, thread_id, run_id)
+        if row.status not in _ENDED:
+            await self._dispatcher.cancel(principal.tenant, [run_id], "interrupt", _CANCELLED)
+            if await self._follow(row, created=True).outcome(timeout_seconds) is None:
+                raise RunStillStopping
+        await self._repository.delete_if_ended(principal, run_id)
 
 
 def run_id_from(value: str) -> UUID:

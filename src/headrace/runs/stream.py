@@ -72,6 +72,15 @@ async def result_body(run: FollowedRun, *, heartbeat_seconds: float) -> AsyncGen
     yield encode_json(result_of(outcome))
 
 
+async def stopped_body(
+    run: FollowedRun, *, heartbeat_seconds: float
+) -> AsyncGenerator[bytes, None]:
+    """``{}`` once the run's row says that it has ended, or is gone."""
+    while await run.outcome(heartbeat_seconds) is None:
+        yield WAIT_HEARTBEAT
+    yield b"{}"
+
+
 def result_of(outcome: RunOutcome) -> object:
     """What ``wait`` answers: values, or ``{"__error__"}`` when the run failed."""
     if outcome.error is not None and outcome.status != "interrupted":

@@ -30,6 +30,7 @@ from headrace.graphs.registry import GraphRegistry
 from headrace.graphs.sources import GraphSource, sources_from, sources_from_objects
 from headrace.health.checks import DatabaseProbe, SchemaProbe, pool_check
 from headrace.health.service import HealthService
+from headrace.idempotency.service import IdempotencyService
 from headrace.lifecycle import Tasks
 from headrace.notices.notifier import Notifier, PollingNotifier, PostgresNotifier
 from headrace.observability.logging import configure_library_logging
@@ -143,14 +144,16 @@ async def serving(settings: Settings, sources: list[GraphSource]) -> AsyncIterat
         assistants = AssistantService(AssistantRepository(sessions), registry.ids())
         await assistants.create_system()
         states = StateReader(registry, saver)
-        threads = ThreadService(ThreadRepository(sessions), states)
+        keys = IdempotencyService(sessions, count=metrics.count_keyed_request)
+        tasks.start(keys.sweep_forever(), name="idempotency-sweeper", supervised=True)
+        threads = ThreadService(ThreadRepository(sessions), states, keys)
         following = Following(
             watcher,
             local=worker.execution_of,
             read_values=states.values_of_run,
             ask_to_stop=partial(_ask_to_stop, worker, tasks),
         )
-        runs = RunService(RunRepository(sessions), assistants, threads, worker, following)
+        runs = RunService(RunRepository(sessions), assistants, threads, worker, following, keys)
         depth = QueueDepth(queue, board)
         tasks.start(depth.look_forever(), name="queue-depth", supervised=True)
         pulse = Pulse(

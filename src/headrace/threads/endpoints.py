@@ -9,6 +9,7 @@ from headrace.db.tables import ThreadRow
 from headrace.edge.responses import json_response
 from headrace.edge.routing import new_router
 from headrace.edge.state import state_of
+from headrace.idempotency.requests import IdempotencyKey
 from headrace.threads.schemas import AnyThreadId, Thread, ThreadCreate, ThreadState
 from headrace.threads.service import ThreadService
 
@@ -26,10 +27,15 @@ Threads = Annotated[ThreadService, Depends(_service)]
 async def create_thread(
     principal: CurrentPrincipal,
     threads: Threads,
+    key: IdempotencyKey,
     body: Annotated[ThreadCreate | None, Body()] = None,
 ) -> Response:
     """Create a thread."""
-    row = await threads.create(principal, body or ThreadCreate())
+    wanted = body or ThreadCreate()
+    if key is None:
+        row = await threads.create(principal, wanted)
+    else:
+        row = await threads.create_once(principal, wanted, key)
     return json_response(_thread(row, await threads.values(row)))
 
 

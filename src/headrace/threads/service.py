@@ -6,6 +6,8 @@ from uuid import UUID
 from headrace.auth.principal import Principal
 from headrace.db.tables import ThreadRow
 from headrace.errors import ThreadExists, ThreadNotFound
+from headrace.idempotency.schemas import RequestKey
+from headrace.idempotency.service import IdempotencyService
 from headrace.ids import uuid7
 from headrace.threads.repository import ThreadRepository
 from headrace.threads.schemas import ThreadCreate, ThreadState
@@ -13,9 +15,28 @@ from headrace.threads.state import EMPTY, StateReader
 
 
 class ThreadService:
-    def __init__(self, repository: ThreadRepository, states: StateReader) -> None:
+    def __init__(
+        self, repository: ThreadRepository, states: StateReader, keys: IdempotencyService
+    ) -> None:
         self._repository = repository
         self._states = states
+        self._keys = keys
+
+    async def create_once(
+        self, principal: Principal, body: ThreadCreate, key: RequestKey
+    ) -> ThreadRow:
+        """As :meth:`create`; a retry gets the thread that the first try has made."""
+        reserved = await self._keys.reserve(principal, key)
+        thread_id = body.thread_id or reserved.resource_id
+        if reserved.made:
+            return await self.get(principal, str(thread_id))
+        again: dict[str, Any] = {"thread_id": thread_id}
+        if reserved.resumed:
+            again["if_exists"] = "do_nothing"
+        async with self._keys.making(principal, key):
+            row = await self.create(principal, body.model_copy(update=again))
+        await self._keys.confirm(principal, key, row.thread_id)
+        return row
 
     async def create(self, principal: Principal, body: ThreadCreate) -> ThreadRow:
         """A new thread, or with ``if_exists=do_nothing`` the one that is there.

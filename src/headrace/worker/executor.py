@@ -14,7 +14,7 @@ from headrace.checkpoints.saver import TimedSaver
 from headrace.db.faults import translated_faults
 from headrace.errors import LeaseLost, Unavailable
 from headrace.events.encoding import storable
-from headrace.events.modes import Translator, graph_modes
+from headrace.events.modes import Translator
 from headrace.graphs.registry import GraphRegistry
 from headrace.lifecycle import Tasks
 from headrace.observability.metrics import Metrics
@@ -26,6 +26,7 @@ from headrace.settings import WorkerSettings
 from headrace.threads.state import interrupts_by_task
 from headrace.worker.channels import Channels
 from headrace.worker.execution import Execution, Stop
+from headrace.worker.parts import graph_parts
 
 _log = structlog.stdlib.get_logger("headrace.worker")
 
@@ -168,17 +169,7 @@ class Executor:
             config["configurable"].pop("checkpoint_id", None)
         translator = Translator(frozenset(kwargs["stream_mode"]))
         async with self._registry.for_run(request.graph_id, config) as graph:
-            async for part in graph.astream(
-                given,
-                config,
-                context=kwargs["context"] or None,
-                stream_mode=graph_modes(kwargs["stream_mode"]),
-                subgraphs=kwargs["subgraphs"],
-                interrupt_before=kwargs["interrupt_before"],
-                interrupt_after=kwargs["interrupt_after"],
-                durability=kwargs["durability"],
-            ):
-                namespace, mode, chunk = _named(part, subgraphs=kwargs["subgraphs"])
+            async for namespace, mode, chunk in graph_parts(graph, given, kwargs, config):
                 if not namespace:
                     _note(result, mode, chunk)
                 if execution.channel.wanted:
@@ -299,12 +290,6 @@ def error_json(error: BaseException) -> dict[str, str]:
     """An exception as clients see it, of what the row can hold, or the run would never end."""
     stored: dict[str, str] = storable({"error": type(error).__name__, "message": str(error)})
     return stored
-
-
-def _named(part: Any, *, subgraphs: bool) -> tuple[tuple[str, ...], str, Any]:
-    """A part of LangGraph's stream as (namespace, mode, chunk); the top graph's namespace is ()."""
-    namespace, mode, chunk = part if subgraphs else ((), *part)
-    return namespace, mode, chunk
 
 
 def _metadata_event(execution: Execution) -> dict[str, Any]:

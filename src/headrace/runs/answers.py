@@ -1,0 +1,100 @@
+"""What runs are answered with: their result, their events, and where to find them again."""
+
+from collections.abc import Callable, Collection
+from typing import Annotated, Any, cast
+from urllib.parse import quote
+
+from fastapi import Depends, Request
+
+from headrace.edge.live import LiveResponse
+from headrace.edge.state import state_of
+from headrace.events.sse import CONTENT_TYPE
+from headrace.runs.dispatcher import FollowedRun
+from headrace.runs.service import RunService
+from headrace.runs.stream import event_frames, result_body, stopped_body
+
+JSON: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "Its last values, or `__error__`",
+        "content": {"application/json": {}},
+    }
+}
+SSE: dict[int | str, dict[str, Any]] = {
+    200: {"description": "Server-sent events", "content": {"text/event-stream": {}}}
+}
+
+
+async def _service(request: Request) -> RunService:
+    return cast("RunService", state_of(request).runs)
+
+
+Runs = Annotated[RunService, Depends(_service)]
+
+
+def waiting_response(
+    run: FollowedRun, request: Request, *, on_disconnect: str | None = None
+) -> LiveResponse:
+    return LiveResponse(
+        result_body(run, heartbeat_seconds=_heartbeat_seconds(request)),
+        media_type="application/json",
+        headers=locations(run, "join"),
+        on_disconnect=disconnect_policy(run, on_disconnect),
+    )
+
+
+def stopping_response(run: FollowedRun, request: Request) -> LiveResponse:
+    """``{}`` once the run has stopped."""
+    return LiveResponse(
+        stopped_body(run, heartbeat_seconds=_heartbeat_seconds(request)),
+        media_type="application/json",
+        headers=locations(run, "join"),
+        on_disconnect=lambda: None,
+    )
+
+
+def streaming_response(
+    run: FollowedRun,
+    request: Request,
+    *,
+    on_disconnect: str | None = None,
+    after: int | None = None,
+    modes: Collection[str] = (),
+) -> LiveResponse:
+    return LiveResponse(
+        event_frames(
+            run,
+            run.subscribe(after),
+            heartbeat_seconds=_heartbeat_seconds(request),
+            modes=modes,
+            on_cut=state_of(request).metrics.count_cut_client,
+        ),
+        media_type=CONTENT_TYPE,
+        headers={
+            **locations(run, "stream"),
+            "Cache-Control": "no-store",
+            "X-Accel-Buffering": "no",
+        },
+        on_disconnect=disconnect_policy(run, on_disconnect),
+    )
+
+
+def disconnect_policy(run: FollowedRun, on_disconnect: str | None) -> Callable[[], None]:
+    """What a client's leaving means for its run; without a word from it, nothing."""
+
+    def cancel() -> None:
+        run.cancel("client disconnected before the run ended")
+
+    return cancel if on_disconnect == "cancel" else lambda: None
+
+
+def locations(run: FollowedRun, last: str) -> dict[str, str]:
+    path = run_path(run)
+    return {"Location": f"{path}/{last}", "Content-Location": path}
+
+
+def run_path(run: FollowedRun) -> str:
+    return f"/threads/{quote(run.thread_id, safe='')}/runs/{run.run_id}"
+
+
+def _heartbeat_seconds(request: Request) -> float:
+    return cast("float", state_of(request).settings.server.heartbeat_seconds)

@@ -1,0 +1,54 @@
+"""Stopping and deleting runs over HTTP."""
+
+from typing import Annotated
+
+from fastapi import Query, Request, Response
+
+from headrace.auth.dependencies import CurrentPrincipal
+from headrace.edge.routing import new_router
+from headrace.runs.answers import Runs, stopping_response
+from headrace.runs.dispatcher import CancelAction
+from headrace.runs.schemas import RunsCancel
+from headrace.runs.service import run_id_from
+from headrace.threads.schemas import AnyThreadId
+
+router = new_router(tag="runs")
+
+#: Longer than a graph that is cancelled may take to clean up.
+_STOP_SECONDS = 10.0
+
+
+@router.post("/threads/{thread_id}/runs/{run_id}/cancel", response_class=Response)
+async def cancel_run(
+    thread_id: AnyThreadId,
+    run_id: str,
+    principal: CurrentPrincipal,
+    runs: Runs,
+    request: Request,
+    wait: Annotated[bool, Query()] = False,
+    action: Annotated[CancelAction, Query()] = "interrupt",
+) -> Response:
+    """Stop a run. 202: it was asked to; with ``wait``, 200 and ``{}`` once it has."""
+    run = await runs.cancel(principal, thread_id, run_id_from(run_id), action)
+    return stopping_response(run, request) if wait else Response(status_code=202)
+
+
+@router.post("/runs/cancel", status_code=204, response_class=Response)
+async def cancel_runs(
+    body: RunsCancel,
+    principal: CurrentPrincipal,
+    runs: Runs,
+    action: Annotated[CancelAction, Query()] = "interrupt",
+) -> Response:
+    """Stop several runs: those named, or all of a status."""
+    await runs.cancel_many(principal, body, action)
+    return Response(status_code=204)
+
+
+@router.delete("/threads/{thread_id}/runs/{run_id}", status_code=204, response_class=Response)
+async def delete_run(
+    thread_id: AnyThreadId, run_id: str, principal: CurrentPrincipal, runs: Runs
+) -> Response:
+    """Delete a run; one that has not ended is stopped first."""
+    await runs.delete(principal, thread_id, run_id_from(run_id), timeout_seconds=_STOP_SECONDS)
+    return Response(status_code=204)
