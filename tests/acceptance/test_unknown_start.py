@@ -24,12 +24,6 @@ RUN = {"assistant_id": "agent", "input": {"messages": [["user", "hi"]]}}
 TERMINAL = {"success", "error", "timeout", "interrupted"}
 
 
-@pytest.mark.xfail(
-    reason="the rescuer asks only for the runs of lost processes; this one's lives, and executes"
-    " nothing. To do: compare own running rows older than a bound with the executions here.",
-    raises=TimeoutError,
-    strict=False,
-)
 async def test_a_start_whose_answer_was_lost_does_not_keep_its_thread_busy(tmp_path, database_url):
     async with proxied(database_url) as proxy:
         loop = asyncio.get_running_loop()
