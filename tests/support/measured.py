@@ -2,7 +2,7 @@
 
 from headrace.checkpoints.flush import FlushFigures
 from headrace.observability.metrics import Metrics
-from headrace.observability.slots import Figures, PoolStatus, StatusBoard, WriterStatus
+from headrace.observability.slots import Figures, PoolStatus, QueueStatus, StatusBoard, WriterStatus
 
 POOL = PoolStatus(size=3, available=1, in_use=2, waiting=4, max_size=5, leaked=0)
 WRITER = WriterStatus(operations=11, bytes=1200, waiting=1)
@@ -17,6 +17,7 @@ FLUSH = FlushFigures(
 FIGURES = Figures(
     pool=POOL,
     writer=WRITER,
+    queue=QueueStatus(pending=4, oldest_ready_seconds=1.5),
     runs_running=6,
     runs_watched=2,
     notices_connected=True,

@@ -63,6 +63,7 @@ class SlotCollector(Collector):
             yield from _sum_min_max(name, text, [of_writer(writer) for writer in writers])
         for name, text, of_process in _PROCESS_GAUGES:
             yield from _sum_min_max(name, text, [of_process(item) for item in figures])
+        yield from _queue(figures)
         yield from _extremes(
             "loop_lag_seconds",
             "Worst event-loop delay of the last 15 s, in seconds.",
@@ -94,6 +95,22 @@ def _extremes(name: str, text: str, found: list[float]) -> Iterator[GaugeMetricF
             yield GaugeMetricFamily(
                 f"headrace_{name}_{suffix}", f"{text} {suffix.title()} of processes.", value=value
             )
+
+
+def _queue(figures: Sequence[Figures]) -> Iterator[GaugeMetricFamily]:
+    """The same queue for all: not to be summed over pods."""
+    seen = [item.queue for item in figures if item.queue is not None]
+    if seen:
+        yield GaugeMetricFamily(
+            "headrace_runs_pending",
+            "Runs that wait in the queue of all pods; counted up to 10000.",
+            value=max(queue.pending for queue in seen),
+        )
+        yield GaugeMetricFamily(
+            "headrace_oldest_ready_seconds",
+            "Seconds since the longest ready run of the queue could be claimed.",
+            value=max(queue.oldest_ready_seconds for queue in seen),
+        )
 
 
 def _collections(figures: Sequence[Figures]) -> Iterator[GaugeMetricFamily]:

@@ -17,7 +17,7 @@ from headrace.observability.process import (
     open_files,
     resident_bytes,
 )
-from headrace.observability.slots import Figures, PoolStatus, StatusBoard, WriterStatus
+from headrace.observability.slots import Figures, PoolStatus, QueueStatus, StatusBoard, WriterStatus
 
 _BEAT_SECONDS = 0.1
 _BEATS_PER_SLOT = 10
@@ -53,6 +53,15 @@ class WriterFigures(Protocol):
     def waiting(self) -> int: ...
 
 
+class QueueFigures(Protocol):
+    """What the pulse reads of the queue."""
+
+    @property
+    def pending(self) -> int: ...
+    @property
+    def oldest_ready_seconds(self) -> float: ...
+
+
 class Pulse:
     """Publishes ``board``'s slot from ``start`` to ``stop``; ``stop`` removes it."""
 
@@ -63,6 +72,7 @@ class Pulse:
         *,
         pool_figures: Callable[[], PoolFigures] | None = None,
         writer_figures: Callable[[], WriterFigures] | None = None,
+        queue_figures: Callable[[], QueueFigures | None] = lambda: None,
         runs_running: Callable[[], int] | None = None,
         runs_watched: Callable[[], int] = lambda: 0,
         notices_connected: Callable[[], bool] = lambda: False,
@@ -71,6 +81,7 @@ class Pulse:
         self._metrics = metrics
         self._pool_figures = pool_figures
         self._writer_figures = writer_figures
+        self._queue_figures = queue_figures
         self._runs_running = runs_running
         self._runs_watched = runs_watched
         self._notices_connected = notices_connected
@@ -90,9 +101,11 @@ class Pulse:
         """This process now."""
         pool = self._pool_figures() if self._pool_figures is not None else None
         writer = self._writer_figures() if self._writer_figures is not None else None
+        queue = self._queue_figures()
         return Figures(
             pool=None if pool is None else PoolStatus.model_validate(pool),
             writer=None if writer is None else WriterStatus.model_validate(writer),
+            queue=None if queue is None else QueueStatus.model_validate(queue),
             runs_running=self._runs_running() if self._runs_running is not None else 0,
             runs_watched=self._runs_watched(),
             notices_connected=self._notices_connected(),

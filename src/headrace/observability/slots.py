@@ -45,6 +45,15 @@ class WriterStatus(BaseModel):
     waiting: int
 
 
+class QueueStatus(BaseModel):
+    """The queue of all processes, as one process of a pod has seen it last."""
+
+    model_config = ConfigDict(frozen=True, from_attributes=True)
+
+    pending: int
+    oldest_ready_seconds: float
+
+
 class Figures(BaseModel):
     """What a process measures about itself; the part of a slot that changes each second."""
 
@@ -52,6 +61,8 @@ class Figures(BaseModel):
 
     pool: PoolStatus | None = None
     writer: WriterStatus | None = None
+    #: In the slot of the process that looks for its pod.
+    queue: QueueStatus | None = None
     runs_running: int = 0
     #: Followers of runs that other processes execute.
     runs_watched: int = 0

@@ -51,6 +51,7 @@ from headrace.threads.service import ThreadService
 from headrace.threads.state import StateReader
 from headrace.worker.channels import Channels
 from headrace.worker.control import Control
+from headrace.worker.depth import QueueDepth
 from headrace.worker.events import EventSweeper
 from headrace.worker.executor import Executor
 from headrace.worker.heartbeat import Heartbeat
@@ -153,11 +154,14 @@ async def serving(settings: Settings, sources: list[GraphSource]) -> AsyncIterat
             ask_to_stop=partial(_ask_to_stop, worker, tasks),
         )
         runs = RunService(RunRepository(sessions), assistants, threads, worker, following, keys)
+        depth = QueueDepth(queue, board)
+        tasks.start(depth.look_forever(), name="queue-depth", supervised=True)
         pulse = Pulse(
             board,
             metrics,
             pool_figures=pool.figures,
             writer_figures=writer.figures,
+            queue_figures=lambda: depth.figures,
             runs_running=lambda: worker.running,
             runs_watched=lambda: watcher.watching,
             notices_connected=lambda: notifier.connected,
