@@ -407,6 +407,26 @@ async def test_a_flush_of_a_living_process_is_not_ended_by_a_taker(database_url)
         await on.write(token, "t", 2)
 
 
+async def test_a_taker_passes_over_whose_lock_it_does_not_get(database_url):
+    async with scene(database_url, taker_patience=0.3) as on:
+        living, gone = on.process(), on.process()
+        token, lost = on.run(living, "t"), on.run(gone, "u")
+        held = on.proxy.next_commit("hold")
+        writing = on.writing(token, "t", 1)
+        await held.reached.wait()
+        expire_process(on.database, living)
+        expire_process(on.database, gone)
+        taking = on.taking()
+        await on.until_waiting(living, "ExclusiveLock")
+        on.database.execute(
+            "UPDATE processes SET heartbeat_at = clock_timestamp() WHERE process_id = %s", (living,)
+        )
+        assert [run.run_id for run in await taking] == [lost.run_id]
+        held.release.set()
+        await writing
+        assert on.checkpoints("t") == [1]
+
+
 async def stale_flush(
     connection: Connection, operations: list[WriteRows], *, begin: str, lock_in_statement: bool
 ) -> None:

@@ -56,7 +56,11 @@ class Taking:
                 taken += await self._take_runs_of(process_id, error, max_failures)
             except LockNotAvailable:
                 await self._end_flushes_of(process_id)
-                taken += await self._take_runs_of(process_id, error, max_failures)
+                try:
+                    taken += await self._take_runs_of(process_id, error, max_failures)
+                except LockNotAvailable:
+                    # It lives after all, or another takes from it; the next round comes soon.
+                    _log.warning("lost_process_passed_over", process_id=str(process_id))
         async with self._transaction() as connection:
             await connection.execute(self._sql["forget_lost_processes"])
         return taken
