@@ -23,7 +23,7 @@ from headrace.db.pool import build_pool, probe
 from headrace.embedded.launcher import EmbeddedPostgres
 from headrace.ids import uuid7
 from headrace.runs.queue import Queue
-from headrace.settings import CheckpointerSettings, DatabaseSettings
+from headrace.setting_groups import CheckpointerSettings, DatabaseSettings
 
 FLOOR_MILLISECONDS = 20.0
 _BATCH = 10

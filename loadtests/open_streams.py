@@ -24,7 +24,7 @@ from typing import Any
 
 from headrace.db.migrate import upgrade
 from headrace.embedded.launcher import EmbeddedPostgres
-from headrace.settings import DatabaseSettings
+from headrace.setting_groups import DatabaseSettings
 
 _CONFIG = Path(__file__).with_name("streams") / "langgraph.json"
 #: Streams that are opened and closed before anything is measured, so that all code is loaded.

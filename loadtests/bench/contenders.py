@@ -16,7 +16,7 @@ from headrace.checkpoints.saver import Saver
 from headrace.checkpoints.writer import Writer
 from headrace.db.conninfo import connection_string
 from headrace.db.pool import build_pool, probe
-from headrace.settings import CheckpointerSettings, DatabaseSettings
+from headrace.setting_groups import CheckpointerSettings, DatabaseSettings
 
 #: Connections of every contender that has a pool.
 POOL = 10

@@ -17,7 +17,7 @@ from pydantic import SecretStr
 
 from headrace.db.migrate import upgrade
 from headrace.embedded.launcher import EmbeddedPostgres
-from headrace.settings import DatabaseSettings
+from headrace.setting_groups import DatabaseSettings
 
 #: What makes a commit durable; said in the results, since without it nothing is worth comparing.
 DURABILITY = ("fsync", "synchronous_commit", "full_page_writes", "wal_sync_method")

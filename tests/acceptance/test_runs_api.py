@@ -183,8 +183,13 @@ async def test_a_run_is_rolled_back_without_a_trace(client, http):
     thread_id = await new_thread(http)
     await client.runs.wait(thread_id, "slow", input={"seconds": 0})
     before = await client.threads.get_state(thread_id)
-    run = await client.runs.create(thread_id, "slow", input={"seconds": 0.5})
-    await asyncio.sleep(0.7)
+    run = await client.runs.create(thread_id, "slow", input={"seconds": 1})
+    async with asyncio.timeout(15):
+        # It has left something that is to go.
+        while (await client.threads.get_state(thread_id))["checkpoint_id"] == before[
+            "checkpoint_id"
+        ]:
+            await asyncio.sleep(0.05)
     await client.runs.cancel(thread_id, run["run_id"], wait=True, action="rollback")
     with pytest.raises(NotFoundError):
         await client.runs.get(thread_id, run["run_id"])

@@ -6,7 +6,8 @@ from pydantic import SecretStr
 
 from headrace.db.conninfo import connection_string, describe
 from headrace.errors import StartupRefusal
-from headrace.settings import DatabaseSettings, Settings
+from headrace.setting_groups import DatabaseSettings
+from headrace.settings import Settings
 from tests.support.database import database_settings
 
 

@@ -8,7 +8,8 @@ import pytest
 
 from headrace import settings
 from headrace.health.endpoints import router
-from headrace.settings import ServerSettings, Settings
+from headrace.setting_groups import ServerSettings
+from headrace.settings import Settings
 from tests.deploy.chart import Document, Rendered, names_used, render
 from tests.deploy.generate import PLAIN_VALUES
 from tests.deploy.tools import HERE

@@ -10,7 +10,7 @@ from headrace.errors import LeaseLost
 from headrace.events.channel import Channel
 from headrace.events.event import Event, end_event
 from headrace.events.reader import Cut, Moved
-from headrace.settings import EventSettings
+from headrace.setting_groups import EventSettings
 from tests.support.waiting import eventually
 
 END = end_event("r", "success", None)

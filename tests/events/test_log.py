@@ -8,7 +8,7 @@ from headrace.errors import LeaseLost
 from headrace.events.event import Event
 from headrace.events.log import EventLog
 from headrace.ids import uuid7
-from headrace.settings import EventSettings
+from headrace.setting_groups import EventSettings
 from tests.support.database import open_pool
 from tests.support.engine import open_writer
 from tests.support.runs import insert_running_run, register_process

@@ -16,7 +16,7 @@ from headrace.events.event import Event
 from headrace.events.reader import Reader, Released
 from headrace.lifecycle import Tasks
 from headrace.runs.dispatcher import FollowedRun
-from headrace.runs.schemas import RunCreate
+from headrace.runs.schemas import MultitaskStrategy, RunCreate
 from headrace.runs.stream import event_frames
 from headrace.server.state import State
 from tests.support.pair import open_states
@@ -71,12 +71,15 @@ def database(database_url):
         yield connection
 
 
-async def start(state: State, *, resumable: bool = False) -> FollowedRun:
+async def start(
+    state: State, *, resumable: bool = False, strategy: MultitaskStrategy | None = None
+) -> FollowedRun:
     body = RunCreate(
         assistant_id="talker",
         input={"said": 0},
         stream_mode=["custom"],
         stream_resumable=resumable,
+        multitask_strategy=strategy,
         if_not_exists="create",
     )
     thread_id = "11111111-1111-4111-8111-111111111111"
@@ -357,6 +360,22 @@ async def test_a_run_that_a_drain_releases_is_followed_on_with_rising_ids(databa
         assert b'"attempt":2' in after[0].data
         ids = [event.event_id for event in (*before, *after[:-1])]
         assert ids == [1, 2, 3, 4]
+
+
+async def test_a_run_that_makes_way_for_one_of_another_process_is_told_at_once(
+    database_url, talker, database
+):
+    # Long enough apart for the look at the rows not to be what tells it.
+    events = {"poll_seconds": 30.0}
+    async with open_states(database_url, {"talker": talker.graph}, events=events) as (here, there):
+        run = await start(here)
+        talker.say(1)
+        await read(run.subscribe(), 1)
+        await start(there, strategy="interrupt")
+        outcome = await run.outcome(SECONDS)
+        assert outcome is not None
+        assert outcome.status == "interrupted"
+        talker.stop()
 
 
 async def test_a_cancel_through_another_process_is_in_the_row_soon(database_url, talker, database):

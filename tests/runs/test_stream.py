@@ -12,7 +12,7 @@ from headrace.events.reader import ChannelReader, Reader
 from headrace.events.sse import HEARTBEAT
 from headrace.runs.dispatcher import FollowedRun
 from headrace.runs.stream import event_frames
-from headrace.settings import EventSettings
+from headrace.setting_groups import EventSettings
 
 
 class Here:

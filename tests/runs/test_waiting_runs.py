@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import replace
+from uuid import UUID
 
 import psycopg
 import pytest
@@ -154,6 +155,15 @@ async def test_a_delayed_run_waits_for_its_time_while_others_start_in_place(queu
     assert await claim(queue, owner) == [later.run_id]
 
 
+def asked_to_stop(database) -> dict[UUID, str]:
+    return dict(
+        database.execute(
+            "SELECT run_id, cancel_action FROM runs"
+            " WHERE status = 'running' AND cancel_action IS NOT NULL"
+        ).fetchall()
+    )
+
+
 async def test_reject_is_refused_by_a_waiting_run_too(queue, database):
     await queue.enqueue(request())
     with pytest.raises(ThreadBusy):
@@ -166,9 +176,10 @@ async def test_interrupt_ends_what_waits_and_asks_what_runs(queue, database, own
     await queue.start_if_thread_free(running, owner)
     await queue.enqueue(waiting)
     new = replace(request(), multitask_strategy="interrupt")
-    await queue.enqueue(new)
+    queued = await queue.enqueue(new)
+    assert (queued.replaced, queued.action) == (running.run_id, "interrupt")
     assert status(database, waiting.run_id) == "interrupted"
-    assert await queue.asked_to_stop(owner) == {running.run_id: "interrupt"}
+    assert asked_to_stop(database) == {running.run_id: "interrupt"}
     await end(queue, running, owner)
     assert await claim(queue, owner) == [new.run_id]
 
@@ -180,7 +191,7 @@ async def test_rollback_removes_what_waits_and_asks_what_runs(queue, database, o
     new = replace(request(), multitask_strategy="rollback")
     await queue.enqueue(new)
     assert status(database, waiting.run_id) is None
-    assert await queue.asked_to_stop(owner) == {running.run_id: "rollback"}
+    assert asked_to_stop(database) == {running.run_id: "rollback"}
     await queue.roll_back_if_owned(RunToken(running.run_id, 1, owner), "t")
     assert status(database, running.run_id) is None
     assert thread(database) == ("busy", None, new.run_id)
@@ -279,7 +290,7 @@ async def test_a_cancel_of_a_strangers_or_unknown_or_ended_run(queue, database, 
     (stranger,) = await queue.cancel("other", [asked.run_id], "interrupt", "")
     (unknown,) = await queue.cancel("default", [uuid7()], "interrupt", "")
     assert (stranger.state, unknown.state) == ("unknown", "unknown")
-    assert await queue.asked_to_stop(owner) == {}
+    assert asked_to_stop(database) == {}
     await end(queue, asked, owner)
     (ended,) = await queue.cancel("default", [asked.run_id], "rollback", "")
     assert ended.state == "ended"

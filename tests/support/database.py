@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from headrace.db.conninfo import connection_string
 from headrace.db.pool import SharedPool, build_pool, probe
 from headrace.embedded.launcher import EmbeddedPostgres
-from headrace.settings import DatabaseSettings
+from headrace.setting_groups import DatabaseSettings
 
 
 def database_settings(url: str, **changes: object) -> DatabaseSettings:

@@ -8,7 +8,7 @@ from headrace.checkpoints.saver import Saver, TimedSaver
 from headrace.checkpoints.timing import Observe
 from headrace.checkpoints.writer import Writer
 from headrace.db.pool import SharedPool
-from headrace.settings import CheckpointerSettings
+from headrace.setting_groups import CheckpointerSettings
 
 #: The values of ``checkpointer.engine``; what is promised of savers holds for both.
 ENGINES = ("group_commit", "upstream")

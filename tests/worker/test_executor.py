@@ -5,7 +5,7 @@ import pytest
 
 from headrace.runs.queue import Queue
 from headrace.runs.transitions import RunEnd
-from headrace.worker.executor import error_json
+from headrace.worker.ending import error_json
 from tests.support.database import open_pool
 from tests.support.engine import open_writer
 from tests.support.runs import register_process, run_request

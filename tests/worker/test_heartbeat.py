@@ -6,7 +6,7 @@ import time
 import psycopg
 import pytest
 
-from headrace.settings import WorkerSettings
+from headrace.setting_groups import WorkerSettings
 from headrace.worker.heartbeat import Heartbeat
 
 QUICK = WorkerSettings(lease_seconds=0.9, heartbeat_seconds=0.15, loop_stall_limit_seconds=0.6)

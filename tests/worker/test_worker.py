@@ -19,7 +19,7 @@ from headrace.observability.metrics import Metrics
 from headrace.observability.slots import StatusBoard
 from headrace.runs.dispatcher import QueuedRun
 from headrace.runs.queue import Queue
-from headrace.settings import EventSettings, WorkerSettings
+from headrace.setting_groups import EventSettings, WorkerSettings
 from headrace.worker.channels import Channels
 from headrace.worker.control import Control
 from headrace.worker.executor import Executor
@@ -220,5 +220,5 @@ async def test_a_run_that_the_rows_alone_give_to_this_process_is_given_back(data
             await api.start(asked)
             await worker._queue.claim(worker._heartbeat.process_id, ["agent"], 1)
             assert status(database, asked)[0] == "running"
-            await worker._release_unknown()
+            await worker._claims._release_unknown()
             assert status(database, asked) == ("pending", 1, 0)

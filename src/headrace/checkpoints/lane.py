@@ -15,7 +15,7 @@ from headrace.checkpoints.operations import Operation
 from headrace.db.loan import Loan
 from headrace.errors import DatabaseUnavailable
 from headrace.lifecycle import Tasks
-from headrace.settings import CheckpointerSettings
+from headrace.setting_groups import CheckpointerSettings
 
 _log = structlog.stdlib.get_logger("headrace.writer")
 

@@ -24,7 +24,7 @@ from headrace.db.loan import Loan
 from headrace.db.pool import SharedPool
 from headrace.errors import DatabaseUnavailable
 from headrace.lifecycle import Tasks
-from headrace.settings import CheckpointerSettings
+from headrace.setting_groups import CheckpointerSettings
 
 _log = structlog.stdlib.get_logger("headrace.writer")
 

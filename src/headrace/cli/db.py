@@ -3,7 +3,8 @@
 import typer
 
 from headrace.db import migrate, schema
-from headrace.settings import DatabaseSettings, Settings
+from headrace.setting_groups import DatabaseSettings
+from headrace.settings import Settings
 
 app = typer.Typer(help="Migrate, check and adopt the database.", no_args_is_help=True)
 

@@ -6,7 +6,7 @@ from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from headrace.errors import StartupRefusal
-from headrace.settings import DatabaseSettings
+from headrace.setting_groups import DatabaseSettings
 
 #: ``postgresql+psycopg://`` and the like are SQLAlchemy's; libpq knows only the plain scheme.
 _DRIVER_SUFFIX = re.compile(r"^(postgres(?:ql)?)\+[a-z0-9_]+://", re.IGNORECASE)

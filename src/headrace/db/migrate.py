@@ -24,7 +24,7 @@ from headrace.db.faults import refused_migrations
 from headrace.db.pool import unreachable
 from headrace.db.schema import behind, known_revisions, refuse_unfit, scripts_folder, state
 from headrace.errors import StartupRefusal
-from headrace.settings import DatabaseSettings
+from headrace.setting_groups import DatabaseSettings
 
 #: Session advisory lock of whoever migrates: "headrace" in ASCII.
 _LOCK_KEY = int.from_bytes(b"headrace", "big")

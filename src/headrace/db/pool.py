@@ -26,7 +26,7 @@ from headrace.db.conninfo import connection_string, describe
 from headrace.db.jsonb import load_jsonb
 from headrace.errors import StartupRefusal
 from headrace.lifecycle import Tasks
-from headrace.settings import DatabaseSettings
+from headrace.setting_groups import DatabaseSettings
 
 Connection = AsyncConnection[Any]
 

@@ -15,7 +15,7 @@ from psycopg import AsyncConnection
 from headrace.db.conninfo import connection_string
 from headrace.db.pool import SharedPool, unreachable
 from headrace.errors import StartupRefusal
-from headrace.settings import DatabaseSettings
+from headrace.setting_groups import DatabaseSettings
 
 
 @dataclass(frozen=True, slots=True)

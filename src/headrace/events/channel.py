@@ -17,7 +17,7 @@ from headrace.errors import LeaseLost, Unavailable
 from headrace.events.event import Event
 from headrace.events.reader import ChannelReader, Moved, ReadStored
 from headrace.lifecycle import Tasks
-from headrace.settings import EventSettings
+from headrace.setting_groups import EventSettings
 
 _log = structlog.stdlib.get_logger("headrace.events")
 

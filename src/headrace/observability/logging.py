@@ -14,7 +14,7 @@ import orjson
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from headrace.settings import ObservabilitySettings
+from headrace.setting_groups import ObservabilitySettings
 
 #: Loggers that bring handlers of their own; theirs are dropped, so that lines come once, our way.
 _ADOPTED = ("uvicorn", "uvicorn.error", "gunicorn", "gunicorn.error", "alembic", "psycopg.pool")

@@ -63,6 +63,9 @@ class QueuedRun:
     thread_id: str
     metadata: dict[str, Any]
     created_at: datetime
+    #: The run that has its thread, when that is asked to make way.
+    replaced: UUID | None = None
+    action: CancelAction | None = None
 
 
 @dataclass(frozen=True, slots=True)

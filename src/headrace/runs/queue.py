@@ -165,11 +165,6 @@ class Queue:
         by_id = {row[0]: Cancellation(*row) for row in rows}
         return [by_id.get(run_id, Cancellation(run_id, "", "unknown")) for run_id in run_ids]
 
-    async def asked_to_stop(self, process_id: UUID) -> dict[UUID, CancelAction]:
-        """Runs of this process that somebody wants to end."""
-        rows = await self._rows("runs_asked_to_stop", {"process_id": process_id})
-        return dict(rows)
-
     async def owned(self, process_id: UUID) -> list[tuple[UUID, str, int]]:
         """Run, thread and attempt of whatever the rows say that this process executes."""
         return await self._rows("runs_of_process", {"process_id": process_id})

@@ -136,13 +136,15 @@ JOIN unnest(%(thread_ids)s::text[], %(thread_configs)s::jsonb[]) AS given (threa
 WHERE threads.thread_id = queued.thread_id
 
 -- name: queued_runs
--- What has become of each that was to be queued.
+-- What has become of each that was to be queued, and the run before it that is asked to stop.
 SELECT threads.thread_id IS NOT NULL AS there, threads.status = 'busy' AS busy,
-  runs.metadata, runs.created_at
+  runs.metadata, runs.created_at, replaced.run_id, replaced.cancel_action
 FROM unnest(%(run_ids)s::uuid[], %(thread_ids)s::text[], %(tenants)s::text[])
   WITH ORDINALITY AS given (run_id, thread_id, tenant, number)
 LEFT JOIN threads ON threads.thread_id = given.thread_id AND threads.tenant = given.tenant
 LEFT JOIN runs ON runs.run_id = given.run_id
+LEFT JOIN runs AS replaced
+  ON replaced.run_id = threads.running_run_id AND replaced.cancel_action IS NOT NULL
 ORDER BY given.number
 
 -- name: refresh_locked_threads
@@ -262,10 +264,6 @@ SELECT runs.run_id, runs.thread_id, CASE
   WHEN runs.status = 'pending' AND runs.run_id NOT IN (SELECT run_id FROM ended) THEN 'asked'
   ELSE 'ended' END AS state
 FROM runs JOIN asked USING (run_id)
-
--- name: runs_asked_to_stop
-SELECT run_id, cancel_action FROM runs
-WHERE process_id = %(process_id)s AND status = 'running' AND cancel_action IS NOT NULL
 
 -- name: runs_of_process
 SELECT run_id, thread_id, attempt FROM runs

@@ -20,7 +20,7 @@ from headrace.db.jsonb import dump_jsonb
 from headrace.db.pool import Connection
 from headrace.db.statements import named_statements
 from headrace.errors import HeadraceError, LeaseLost, ThreadBusy, ThreadNotFound
-from headrace.runs.dispatcher import QueuedRun, RunRequest, StartedRun
+from headrace.runs.dispatcher import CancelAction, QueuedRun, RunRequest, StartedRun
 
 _REPLACED = JsonValue(
     {"error": "UserInterrupt", "message": "Another run was started on the thread."}
@@ -230,11 +230,17 @@ class _EnqueueKind(Kind):
 
 
 def _queue_outcome(
-    queued: Enqueue, there: bool, busy: bool, metadata: dict[str, Any] | None, created_at: datetime
+    queued: Enqueue,
+    there: bool,
+    busy: bool,
+    metadata: dict[str, Any] | None,
+    created_at: datetime,
+    replaced: UUID | None,
+    action: CancelAction | None,
 ) -> QueuedRun | Exception:
     request = queued.request
     if metadata is not None:
-        return QueuedRun(request.run_id, request.thread_id, metadata, created_at)
+        return QueuedRun(request.run_id, request.thread_id, metadata, created_at, replaced, action)
     if busy and request.multitask_strategy == "reject":
         return ThreadBusy()
     if there:

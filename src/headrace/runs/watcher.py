@@ -23,7 +23,7 @@ from headrace.events.event import Event
 from headrace.events.log import event_statements
 from headrace.lifecycle import Tasks
 from headrace.notices.notifier import Notifier
-from headrace.settings import EventSettings
+from headrace.setting_groups import EventSettings
 
 _log = structlog.stdlib.get_logger("headrace.watcher")
 

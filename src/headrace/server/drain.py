@@ -23,7 +23,7 @@ import structlog
 
 from headrace.lifecycle import Tasks
 from headrace.observability.slots import StatusBoard
-from headrace.settings import ServerSettings
+from headrace.setting_groups import ServerSettings
 
 _log = structlog.stdlib.get_logger("headrace.drain")
 

@@ -4,27 +4,22 @@ The only place where objects are joined. Each step may refuse to start; what was
 is closed again.
 """
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
 from importlib.metadata import version
 from typing import Any
 
-import structlog
-
 from headrace.assistants.repository import AssistantRepository
 from headrace.assistants.service import AssistantService
 from headrace.auth.api_keys import ApiKeys
 from headrace.chat.service import ChatService, chat_graph
-from headrace.checkpoints.saver import Saver, TimedSaver
+from headrace.checkpoints.saver import TimedSaver
 from headrace.checkpoints.store import Store
 from headrace.checkpoints.writer import Writer
-from headrace.db.conninfo import connection_string, describe
+from headrace.db.conninfo import connection_string
 from headrace.db.engine import Sessions, build_engine
-from headrace.db.pool import CONNECTIONS_BESIDE_POOL, ServerFacts, SharedPool, build_pool, probe
-from headrace.db.schema import SchemaState, ensure_compatible, read_state
-from headrace.errors import StartupRefusal
+from headrace.db.schema import read_state
 from headrace.events.log import EventLog
 from headrace.graphs.registry import GraphRegistry
 from headrace.graphs.sources import GraphSource, sources_from, sources_from_objects
@@ -32,7 +27,7 @@ from headrace.health.checks import DatabaseProbe, SchemaProbe, pool_check
 from headrace.health.service import HealthService
 from headrace.idempotency.service import IdempotencyService
 from headrace.lifecycle import Tasks
-from headrace.notices.notifier import Notifier, PollingNotifier, PostgresNotifier
+from headrace.notices.notifier import Notifier
 from headrace.observability.logging import configure_library_logging
 from headrace.observability.metrics import Metrics
 from headrace.observability.pulse import Pulse
@@ -43,9 +38,10 @@ from headrace.runs.repository import RunRepository
 from headrace.runs.service import RunService
 from headrace.runs.watcher import Watcher
 from headrace.server.drain import Drain
+from headrace.server.opening import build_notifier, build_saver, open_pool
 from headrace.server.state import State
 from headrace.server.watchdog import Watchdog
-from headrace.settings import DatabaseSettings, Settings, multiprocess_dir
+from headrace.settings import Settings, multiprocess_dir
 from headrace.threads.repository import ThreadRepository
 from headrace.threads.service import ThreadService
 from headrace.threads.state import StateReader
@@ -57,8 +53,6 @@ from headrace.worker.executor import Executor
 from headrace.worker.heartbeat import Heartbeat
 from headrace.worker.rescuer import Rescuer
 from headrace.worker.worker import Worker
-
-_log = structlog.stdlib.get_logger("headrace.lifespan")
 
 Lifespan = Callable[[Any], AbstractAsyncContextManager[dict[str, State]]]
 
@@ -108,7 +102,7 @@ async def serving(settings: Settings, sources: list[GraphSource]) -> AsyncIterat
         watchdog = Watchdog(metrics, stall_seconds=settings.server.stall_log_seconds)
         await watchdog.start()
         stack.push_async_callback(watchdog.stop)
-        pool, schema = await _open_pool(settings, metrics, stack)
+        pool, schema = await open_pool(settings, metrics, stack)
         engine = build_engine(pool)
         stack.push_async_callback(engine.dispose)
         sessions = Sessions(engine, timeout_seconds=settings.database.transaction_timeout_seconds)
@@ -119,7 +113,7 @@ async def serving(settings: Settings, sources: list[GraphSource]) -> AsyncIterat
             on_flush=metrics.observe_flush,
         )
         stack.push_async_callback(writer.stop)
-        saver = _build_saver(settings, pool, writer, metrics)
+        saver = build_saver(settings, pool, writer, metrics)
         stack.push_async_callback(saver.stop)
         store = Store(pool, observe=metrics.observe_store)
         stack.push_async_callback(store.close)
@@ -127,7 +121,7 @@ async def serving(settings: Settings, sources: list[GraphSource]) -> AsyncIterat
         stack.push_async_callback(registry.close)
 
         queue = Queue(pool, writer)
-        notifier = _build_notifier(settings, pool, metrics)
+        notifier = build_notifier(settings, pool, metrics)
         log = EventLog(pool, writer, settings.events)
         channels = Channels(settings.events, log, notifier, metrics)
         worker = await _start_worker(
@@ -205,87 +199,6 @@ async def serving(settings: Settings, sources: list[GraphSource]) -> AsyncIterat
         if not drain.draining:
             # A server that knows of no drain, uvicorn by itself: its listeners are closed already.
             await drain.drain(close_listeners=lambda: None)
-
-
-async def _open_pool(
-    settings: Settings, metrics: Metrics, stack: AsyncExitStack
-) -> tuple[SharedPool, SchemaState]:
-    database = settings.database
-    facts = await _probe_patiently(database)
-    pool = build_pool(database, facts, on_checkout=metrics.observe_checkout)
-    await pool.open(wait=True, timeout=database.open_timeout_seconds)
-    stack.push_async_callback(pool.close)
-    schema = await ensure_compatible(pool)
-    _log.info(
-        "pool_opened",
-        database=describe(connection_string(database)),
-        url_from=database.url_source,
-        postgres=facts.version,
-        pooler=facts.behind_pooler,
-        size=pool.max_size,
-        schema=schema.current,
-    )
-    _warn_about_budget(settings, facts)
-    return pool, schema
-
-
-async def _probe_patiently(database: DatabaseSettings) -> ServerFacts:
-    """A database that is just restarting is waited for, within ``open_timeout_seconds``."""
-    conninfo = connection_string(database)
-    deadline = asyncio.get_running_loop().time() + database.open_timeout_seconds
-    while True:
-        try:
-            return await probe(conninfo)
-        except StartupRefusal as refusal:
-            if asyncio.get_running_loop().time() > deadline:
-                raise
-            _log.warning("database_awaited", reason=refusal.message)
-            await asyncio.sleep(0.5)
-
-
-def _warn_about_budget(settings: Settings, facts: ServerFacts) -> None:
-    wanted = settings.processes * (settings.database.pool_max + CONNECTIONS_BESIDE_POOL)
-    if not facts.behind_pooler and wanted > facts.max_connections:
-        _log.warning(
-            "connection_budget_exceeded",
-            wanted=wanted,
-            max_connections=facts.max_connections,
-            remedy="lower HEADRACE_PROCESSES or HEADRACE_DATABASE__POOL_MAX",
-        )
-
-
-def _build_saver(
-    settings: Settings, pool: SharedPool, writer: Writer, metrics: Metrics
-) -> TimedSaver:
-    """The saver of the engine that ``checkpointer.engine`` names."""
-    timeout_seconds = settings.database.run_acquire_timeout_seconds
-    if settings.checkpointer.engine == "upstream":
-        return TimedSaver(
-            pool,
-            writer,
-            observe=metrics.observe_checkpoint,
-            acquire_timeout_seconds=timeout_seconds,
-        )
-    return Saver(
-        pool,
-        writer,
-        observe=metrics.observe_checkpoint,
-        acquire_timeout_seconds=timeout_seconds,
-        read_batch=settings.checkpointer.read_batch,
-        read_timeout_seconds=settings.checkpointer.flush_timeout_seconds,
-    )
-
-
-def _build_notifier(settings: Settings, pool: SharedPool, metrics: Metrics) -> Notifier:
-    """One that listens where the connection is direct: a pooler passes no notices on."""
-    if settings.events.notices == "off" or pool.behind_pooler:
-        return PollingNotifier()
-    return PostgresNotifier(
-        connection_string(settings.database),
-        pool,
-        count=metrics.count_notice,
-        on_fault=metrics.record_fault,
-    )
 
 
 def _ask_to_stop(worker: Worker, tasks: Tasks, run: Followable, reason: str) -> None:

@@ -10,7 +10,7 @@ from headrace.events.event import Event
 from headrace.events.log import EventLog
 from headrace.notices.notifier import Notifier
 from headrace.observability.metrics import Metrics
-from headrace.settings import EventSettings
+from headrace.setting_groups import EventSettings
 
 
 class Channels:

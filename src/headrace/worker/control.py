@@ -16,7 +16,7 @@ from headrace.db.statements import named_statements
 from headrace.errors import Unavailable
 from headrace.lifecycle import Tasks
 from headrace.notices.notifier import Listeners
-from headrace.settings import EventSettings
+from headrace.setting_groups import EventSettings
 from headrace.worker.execution import Execution
 
 _log = structlog.stdlib.get_logger("headrace.control")

@@ -7,7 +7,7 @@ import structlog
 
 from headrace.errors import Unavailable
 from headrace.events.log import EventLog
-from headrace.settings import EventSettings
+from headrace.setting_groups import EventSettings
 
 _log = structlog.stdlib.get_logger("headrace.events")
 

@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
-import psycopg
 import structlog
 from langchain_core.runnables import RunnableConfig
 
 from headrace.checkpoints.saver import TimedSaver
 from headrace.db.faults import translated_faults
-from headrace.errors import LeaseLost, Unavailable
+from headrace.errors import Unavailable
 from headrace.events.encoding import storable
 from headrace.events.modes import Translator
 from headrace.graphs.registry import GraphRegistry
@@ -22,18 +21,17 @@ from headrace.runs.config import graph_config, graph_input
 from headrace.runs.dispatcher import RunOutcome
 from headrace.runs.queue import Queue
 from headrace.runs.transitions import RELEASED, EndedRun, RunEnd
-from headrace.settings import WorkerSettings
+from headrace.setting_groups import WorkerSettings
 from headrace.threads.state import interrupts_by_task
 from headrace.worker.channels import Channels
-from headrace.worker.execution import Execution, Stop
+from headrace.worker.ending import Ending, end_of_stopped, error_json
+from headrace.worker.execution import Execution
 from headrace.worker.parts import graph_parts
 
 _log = structlog.stdlib.get_logger("headrace.worker")
 
 #: How long a graph that was cancelled may take to clean up before the run ends without it.
 _STOP_SECONDS = 5.0
-
-_END_RETRY_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0)
 
 
 @dataclass(slots=True)
@@ -65,7 +63,7 @@ class Executor:
         self._saver = saver
         self._settings = settings
         self._metrics = metrics
-        self._on_ended = on_ended
+        self._ending = Ending(queue, on_ended)
         self._graphs = Tasks()
 
     async def execute(self, execution: Execution) -> None:
@@ -75,7 +73,7 @@ class Executor:
         end = await self._drive(execution, result)
         # What is to be stored is stored before the end, or never: the fence sees to that.
         await execution.channel.settle()
-        written = await self._finish(execution, end)
+        written = await self._ending.write(execution, end)
         if written is None:
             execution.leave()
             return
@@ -101,7 +99,7 @@ class Executor:
         """Run the graph until it is through, stopped, or out of time."""
         if execution.stop is not None:
             # Asked before it began.
-            return _end_of_stopped(execution)
+            return end_of_stopped(execution)
         graph = self._graphs.start(
             self._stream(execution, result), name=f"graph-{execution.run_id}"
         )
@@ -121,7 +119,7 @@ class Executor:
         elif not graph.cancelled() and graph.exception() is None:
             # It finished in the same moment; what it did stands.
             return self._end_of(graph, result)
-        return _end_of_stopped(execution)
+        return end_of_stopped(execution)
 
     def _end_of(self, graph: asyncio.Task[None], result: GraphResult) -> RunEnd:
         if graph.cancelled():
@@ -189,83 +187,6 @@ class Executor:
         )
         return latest is not None and latest.metadata.get("run_id") == str(execution.run_id)
 
-    async def _finish(self, execution: Execution, end: RunEnd) -> RunEnd | None:
-        """Commit how it ended, in the way that fits; None when it is not this process's now."""
-        writes = execution.writes
-        if end is not RELEASED and execution.stop is not Stop.ROLLBACK:
-            return await self._write_end(execution, end)
-        if writes is not None:
-            try:
-                # What it has done belongs to it wherever it goes on, or is deleted with the rest.
-                await writes.committed()
-            except LeaseLost:
-                _log.error("lease_lost")
-                return None
-            except Exception as failure:
-                _log.warning("run_writes_failed", exc_info=failure)
-                if execution.stop is not Stop.ROLLBACK:
-                    return await self._write_end(execution, end)
-        if execution.stop is Stop.ROLLBACK:
-            return await self._roll_back(execution)
-        return await self._write_end(execution, end)
-
-    async def _roll_back(self, execution: Execution) -> RunEnd | None:
-        delays = iter(_END_RETRY_SECONDS)
-        while execution.stop is not Stop.LEASE_LOST:
-            try:
-                await self._queue.roll_back_if_owned(execution.token, execution.thread_id)
-            except LeaseLost:
-                break
-            except NotImplementedError as error:
-                _log.warning("rollback_refused", reason=str(error))
-                return await self._write_end(execution, _INTERRUPTED)
-            except (Unavailable, psycopg.Error) as fault:
-                delay = next(delays, _END_RETRY_SECONDS[-1])
-                _log.warning("run_end_delayed", retry_in_seconds=delay, cause=type(fault).__name__)
-                await asyncio.sleep(delay)
-            else:
-                return _ROLLED_BACK
-        _log.error("lease_lost")
-        return None
-
-    async def _write_end(self, execution: Execution, end: RunEnd) -> RunEnd | None:
-        """Commit the end, with what the run has written or after it; None when it is not ours now.
-
-        A run whose writes failed ends as ``error``, whatever its graph made of it. Repeated while
-        the database is away: the thread must not stay busy after a run that is over.
-        """
-        delays = iter(_END_RETRY_SECONDS)
-        writes = execution.writes
-        while execution.stop is not Stop.LEASE_LOST:
-            if writes is not None and writes.failure is not None:
-                if isinstance(writes.failure, LeaseLost):
-                    break
-                _log.error("run_writes_failed", exc_info=writes.failure)
-                end, writes = RunEnd("error", "error", error_json(writes.failure)), None
-            try:
-                ended = await self._queue.end_if_owned(
-                    run_id=execution.run_id,
-                    thread_id=execution.thread_id,
-                    attempt=execution.started.attempt,
-                    process_id=execution.process_id,
-                    end=end,
-                    run=writes,
-                )
-            except LeaseLost:
-                break
-            except Unavailable as fault:
-                delay = next(delays, _END_RETRY_SECONDS[-1])
-                _log.warning("run_end_delayed", retry_in_seconds=delay, cause=fault.code)
-                await asyncio.sleep(delay)
-            except Exception:
-                if writes is None or writes.failure is None:
-                    raise
-            else:
-                self._on_ended(execution, ended)
-                return end
-        _log.error("lease_lost")
-        return None
-
     async def _delete_temporary_thread(self, thread_id: str) -> None:
         try:
             with translated_faults():
@@ -274,22 +195,6 @@ class Executor:
         except Unavailable as fault:
             # The rescuer finds it later.
             _log.warning("temporary_thread_left", cause=fault.code)
-
-
-_INTERRUPTED = RunEnd(
-    "interrupted",
-    "interrupted",
-    {"error": "UserInterrupt", "message": "The run was to be rolled back; its checkpoints stand."},
-)
-_ROLLED_BACK = RunEnd(
-    "interrupted", "idle", {"error": "UserRollback", "message": "The run was rolled back."}
-)
-
-
-def error_json(error: BaseException) -> dict[str, str]:
-    """An exception as clients see it, of what the row can hold, or the run would never end."""
-    stored: dict[str, str] = storable({"error": type(error).__name__, "message": str(error)})
-    return stored
 
 
 def _metadata_event(execution: Execution) -> dict[str, Any]:
@@ -301,24 +206,3 @@ def _note(result: GraphResult, mode: str, chunk: Any) -> None:
         result.values = chunk
     elif mode == "updates" and isinstance(chunk, dict) and "__interrupt__" in chunk:
         result.interrupted = True
-
-
-def _end_of_stopped(execution: Execution) -> RunEnd:
-    message = execution.stop_message
-    match execution.stop:
-        case Stop.CANCEL:
-            return RunEnd(
-                "interrupted", "interrupted", {"error": "UserInterrupt", "message": message}
-            )
-        case Stop.RELEASED:
-            return RELEASED
-        case Stop.ROLLBACK:
-            return _ROLLED_BACK
-        case Stop.LEASE_LOST:
-            return RunEnd("error", "error", {"error": "LeaseLost", "message": message})
-        case None:
-            return RunEnd(
-                "timeout",
-                "error",
-                {"error": "RunTimeout", "message": "The run took longer than run_timeout_seconds."},
-            )

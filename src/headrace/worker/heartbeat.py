@@ -23,7 +23,7 @@ from headrace.errors import DatabaseUnavailable
 from headrace.ids import uuid7
 from headrace.lifecycle import Tasks
 from headrace.runs.transitions import queue_statements
-from headrace.settings import WorkerSettings
+from headrace.setting_groups import WorkerSettings
 
 _log = structlog.stdlib.get_logger("headrace.heartbeat")
 

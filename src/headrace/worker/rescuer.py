@@ -11,7 +11,7 @@ from headrace.db.faults import translated_faults
 from headrace.errors import Unavailable
 from headrace.observability.metrics import Metrics
 from headrace.runs.queue import Queue
-from headrace.settings import WorkerSettings
+from headrace.setting_groups import WorkerSettings
 from headrace.worker.heartbeat import Heartbeat
 
 _log = structlog.stdlib.get_logger("headrace.rescuer")

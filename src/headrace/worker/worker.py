@@ -2,13 +2,12 @@
 
 import asyncio
 from collections.abc import Collection, Iterable, Sequence
-from contextlib import suppress
 from functools import partial
 from uuid import UUID
 
 import structlog
 
-from headrace.errors import Draining, LeaseLost, ThreadBusy, Unavailable
+from headrace.errors import Draining, ThreadBusy, Unavailable
 from headrace.lifecycle import Tasks
 from headrace.notices.notifier import Notifier
 from headrace.observability.metrics import Metrics
@@ -20,17 +19,15 @@ from headrace.runs.dispatcher import (
     StartedRun,
 )
 from headrace.runs.queue import ClaimedRun, Queue
-from headrace.runs.transitions import RELEASED, EndedRun
-from headrace.settings import WorkerSettings
+from headrace.runs.transitions import EndedRun
+from headrace.setting_groups import WorkerSettings
 from headrace.worker.channels import Channels
+from headrace.worker.claims import Claims
 from headrace.worker.execution import Execution, Stop
 from headrace.worker.executor import Executor
 from headrace.worker.heartbeat import Heartbeat
 
 _LEASE_LOST = "The server process lost its lease on this run."
-_ROUND_SECONDS = 1.0
-#: A claim reserves so many places while it is under way; starts in place have the others.
-_CLAIMED_AT_ONCE = 20
 
 _log = structlog.stdlib.get_logger("headrace.worker")
 
@@ -59,18 +56,23 @@ class Worker:
         self._heartbeat = heartbeat
         self._settings = settings
         self._metrics = metrics
-        self._graph_ids = graph_ids
         self._notifier = notifier
         self._tasks = Tasks()
         self._rounds = Tasks(metrics.record_fault)
-        self._look_for_claims = asyncio.Event()
         self._executions: dict[UUID, Execution] = {}
-        #: Being started in place, and places that a claim may fill.
+        #: Being started in place.
         self._starting: set[UUID] = set()
-        self._claiming = 0
-        #: A start or claim failed, and may have been committed nevertheless.
-        self._in_doubt = False
         self._draining = False
+        self._claims = Claims(
+            queue,
+            heartbeat,
+            metrics,
+            self._tasks,
+            graph_ids=graph_ids,
+            free=lambda: self._free,
+            holds=lambda run_id: run_id in self._executions or run_id in self._starting,
+            begin=self._begin_claimed,
+        )
 
     @property
     def running(self) -> int:
@@ -87,13 +89,13 @@ class Worker:
 
     @property
     def _free(self) -> int:
-        taken = self.running + len(self._starting) + self._claiming
+        taken = self.running + len(self._starting) + self._claims.reserved
         return max(0, self._settings.max_concurrent_runs - taken)
 
     def begin_rounds(self) -> None:
         """Claim from now on."""
         if self._settings.enabled:
-            self._rounds.start(self._claim_until_draining(), name="claims", supervised=True)
+            self._rounds.start(self._claims.take_for_ever(), name="claims", supervised=True)
 
     async def start(self, request: RunRequest) -> Execution | QueuedRun:
         if self._draining:
@@ -122,7 +124,7 @@ class Worker:
             if request.multitask_strategy == "reject":
                 raise
         except Unavailable:
-            self._in_doubt = True
+            self._claims.doubt()
             raise
         else:
             return self._begin(request, process_id, started)
@@ -131,42 +133,41 @@ class Worker:
     async def _enqueue(self, request: RunRequest) -> QueuedRun:
         queueing = self._tasks.start(self._queue.enqueue(request), name=f"queue-{request.run_id}")
         queued = await asyncio.shield(queueing)
-        if request.multitask_strategy in ("interrupt", "rollback"):
-            await self._stop_as_asked()
+        if queued.replaced is not None and queued.action is not None:
+            self._tell_to_stop(queued.replaced, queued.action, "Another run replaces it.")
         if not self._free or not self._settings.enabled:
             self._notifier.queue_changed()
-        self._look_for_claims.set()
+        self._claims.wake()
         return queued
 
-    async def _stop_as_asked(self) -> None:
-        """Stop own runs at once that the new one replaces; others' owners look for themselves."""
-        process_id = self._heartbeat.process_id
-        if self._executions and process_id is not None:
-            asked = await self._queue.asked_to_stop(process_id)
-            for run_id, action in asked.items():
-                if run_id in self._executions:
-                    self._executions[run_id].stop_as_asked(action)
+    def _tell_to_stop(self, run_id: UUID, action: CancelAction, reason: str) -> None:
+        """Its row says so already; whoever executes it need not come upon that by itself."""
+        execution = self._executions.get(run_id)
+        if execution is None:
+            self._notifier.run_changed(run_id)
+        else:
+            execution.stop_as_asked(action, reason)
 
     async def cancel(
         self, tenant: str, run_ids: Sequence[UUID], action: CancelAction, reason: str
     ) -> list[Cancellation]:
         cancelled = await self._queue.cancel(tenant, run_ids, action, reason)
         for one in cancelled:
-            if one.state == "asked" and one.run_id in self._executions:
-                self._executions[one.run_id].stop_as_asked(action, reason)
+            if one.state == "asked":
+                self._tell_to_stop(one.run_id, action, reason)
             elif one.state != "unknown":
                 self._notifier.run_changed(one.run_id)
         # A thread may be free for the next one.
-        self._look_for_claims.set()
+        self._claims.wake()
         return cancelled
 
     def wake(self) -> None:
-        self._look_for_claims.set()
+        self._claims.wake()
 
     def refuse_new(self) -> None:
         """From now on no run is started or claimed here."""
         self._draining = True
-        self._look_for_claims.set()
+        self._claims.end()
 
     async def finish(self, grace_seconds: float) -> None:
         """Let runs go on for the grace, then release the rest; none is left on return."""
@@ -198,74 +199,16 @@ class Worker:
         if end.more:
             if self._draining or not self._settings.enabled:
                 self._notifier.queue_changed()
-            self._look_for_claims.set()
+            self._claims.wake()
 
     def _stop(self, executions: Iterable[Execution], stop: Stop, message: str) -> None:
         for execution in executions:
             execution.ask_to_stop(stop, message)
 
     async def _join(self) -> None:
-        while self._tasks or self._starting or self._claiming:
+        while self._tasks or self._starting or self._claims.reserved:
             await self._tasks.join()
             await asyncio.sleep(0)
-
-    async def _claim_until_draining(self) -> None:
-        while not self._draining:
-            self._look_for_claims.clear()
-            more = False
-            try:
-                if self._in_doubt:
-                    await self._release_unknown()
-                # Held as a task of its own: it may commit, so whoever stops this waits for it.
-                if self._free:
-                    more = await self._tasks.start(self._claim(), name="claim")
-            except Unavailable as fault:
-                _log.warning("claim_skipped", cause=fault.code)
-            if not more:
-                await _set_or_timeout(self._look_for_claims)
-        # Until it is stopped with the others: one that ends by itself is reported as a fault.
-        await asyncio.Event().wait()
-
-    async def _claim(self) -> bool:
-        """Take what there is and there is room for; whether more may be there."""
-        process_id, wanted = self._heartbeat.process_id, min(self._free, _CLAIMED_AT_ONCE)
-        if process_id is None:
-            return False
-        self._claiming = wanted
-        try:
-            claimed = await self._queue.claim(process_id, self._graph_ids, wanted)
-        except Exception:
-            self._in_doubt = True
-            raise
-        finally:
-            self._claiming = 0
-        for one in claimed:
-            self._metrics.count_claim()
-            self._begin_claimed(one, process_id)
-        return len(claimed) == wanted and self._free > 0
-
-    async def _release_unknown(self) -> None:
-        """Give back runs that this process has according to the rows alone."""
-        process_id = self._heartbeat.process_id
-        if process_id is None:
-            return
-        self._in_doubt = False
-        try:
-            for run_id, thread_id, attempt in await self._queue.owned(process_id):
-                if run_id in self._executions or run_id in self._starting:
-                    continue
-                with suppress(LeaseLost):
-                    await self._queue.end_if_owned(
-                        run_id=run_id,
-                        thread_id=thread_id,
-                        attempt=attempt,
-                        process_id=process_id,
-                        end=RELEASED,
-                    )
-                _log.warning("unknown_run_released", run_id=str(run_id), thread_id=thread_id)
-        except Unavailable:
-            self._in_doubt = True
-            raise
 
     def _begin(
         self, request: RunRequest, process_id: UUID, started: StartedRun, *, claimed: bool = False
@@ -304,7 +247,7 @@ class Worker:
         if error is None:
             self._begin(request, process_id, starting.result())
         elif isinstance(error, Unavailable):
-            self._in_doubt = True
+            self._claims.doubt()
         elif isinstance(error, ThreadBusy) and request.multitask_strategy != "reject":
             self._tasks.start(self._enqueue(request), name=f"queue-{request.run_id}")
 
@@ -322,10 +265,4 @@ class Worker:
                 self._metrics.count_drained("released" if released else "finished")
             elif self._free == 1:
                 # It was full, and a claim may have left something.
-                self._look_for_claims.set()
-
-
-async def _set_or_timeout(event: asyncio.Event) -> None:
-    with suppress(TimeoutError):
-        async with asyncio.timeout(_ROUND_SECONDS):
-            await event.wait()
+                self._claims.wake()

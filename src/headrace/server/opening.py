@@ -1,0 +1,100 @@
+"""What the lifespan opens first, as the settings say: the pool, the saver, the notifier."""
+
+import asyncio
+from contextlib import AsyncExitStack
+
+import structlog
+
+from headrace.checkpoints.saver import Saver, TimedSaver
+from headrace.checkpoints.writer import Writer
+from headrace.db.conninfo import connection_string, describe
+from headrace.db.pool import CONNECTIONS_BESIDE_POOL, ServerFacts, SharedPool, build_pool, probe
+from headrace.db.schema import SchemaState, ensure_compatible
+from headrace.errors import StartupRefusal
+from headrace.notices.notifier import Notifier, PollingNotifier, PostgresNotifier
+from headrace.observability.metrics import Metrics
+from headrace.setting_groups import DatabaseSettings
+from headrace.settings import Settings
+
+_log = structlog.stdlib.get_logger("headrace.lifespan")
+
+
+async def open_pool(
+    settings: Settings, metrics: Metrics, stack: AsyncExitStack
+) -> tuple[SharedPool, SchemaState]:
+    database = settings.database
+    facts = await _probe_patiently(database)
+    pool = build_pool(database, facts, on_checkout=metrics.observe_checkout)
+    await pool.open(wait=True, timeout=database.open_timeout_seconds)
+    stack.push_async_callback(pool.close)
+    schema = await ensure_compatible(pool)
+    _log.info(
+        "pool_opened",
+        database=describe(connection_string(database)),
+        url_from=database.url_source,
+        postgres=facts.version,
+        pooler=facts.behind_pooler,
+        size=pool.max_size,
+        schema=schema.current,
+    )
+    _warn_about_budget(settings, facts)
+    return pool, schema
+
+
+async def _probe_patiently(database: DatabaseSettings) -> ServerFacts:
+    """A database that is just restarting is waited for, within ``open_timeout_seconds``."""
+    conninfo = connection_string(database)
+    deadline = asyncio.get_running_loop().time() + database.open_timeout_seconds
+    while True:
+        try:
+            return await probe(conninfo)
+        except StartupRefusal as refusal:
+            if asyncio.get_running_loop().time() > deadline:
+                raise
+            _log.warning("database_awaited", reason=refusal.message)
+            await asyncio.sleep(0.5)
+
+
+def _warn_about_budget(settings: Settings, facts: ServerFacts) -> None:
+    wanted = settings.processes * (settings.database.pool_max + CONNECTIONS_BESIDE_POOL)
+    if not facts.behind_pooler and wanted > facts.max_connections:
+        _log.warning(
+            "connection_budget_exceeded",
+            wanted=wanted,
+            max_connections=facts.max_connections,
+            remedy="lower HEADRACE_PROCESSES or HEADRACE_DATABASE__POOL_MAX",
+        )
+
+
+def build_saver(
+    settings: Settings, pool: SharedPool, writer: Writer, metrics: Metrics
+) -> TimedSaver:
+    """The saver of the engine that ``checkpointer.engine`` names."""
+    timeout_seconds = settings.database.run_acquire_timeout_seconds
+    if settings.checkpointer.engine == "upstream":
+        return TimedSaver(
+            pool,
+            writer,
+            observe=metrics.observe_checkpoint,
+            acquire_timeout_seconds=timeout_seconds,
+        )
+    return Saver(
+        pool,
+        writer,
+        observe=metrics.observe_checkpoint,
+        acquire_timeout_seconds=timeout_seconds,
+        read_batch=settings.checkpointer.read_batch,
+        read_timeout_seconds=settings.checkpointer.flush_timeout_seconds,
+    )
+
+
+def build_notifier(settings: Settings, pool: SharedPool, metrics: Metrics) -> Notifier:
+    """One that listens where the connection is direct: a pooler passes no notices on."""
+    if settings.events.notices == "off" or pool.behind_pooler:
+        return PollingNotifier()
+    return PostgresNotifier(
+        connection_string(settings.database),
+        pool,
+        count=metrics.count_notice,
+        on_fault=metrics.record_fault,
+    )

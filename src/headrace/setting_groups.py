@@ -1,0 +1,249 @@
+"""The groups of settings and their fields, typed and with defaults; nothing is read here."""
+
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+
+
+class Group(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DatabaseSettings(Group):
+    """The database and the one pool that every process opens to it."""
+
+    url: SecretStr | None = Field(
+        None,
+        description="libpq URL or DSN. Else `DATABASE_URL`, `DATABASE_URI`, `POSTGRES_URI`.",
+    )
+    url_source: str | None = Field(
+        None, exclude=True, description="Which variable the URL came from.", repr=False
+    )
+    migration_url: SecretStr | None = Field(
+        None,
+        description="Direct URL for migrations, where `url` goes through a pooler."
+        " Else `MIGRATION_DATABASE_URL`.",
+    )
+    pool_min: int = Field(2, ge=1, description="Connections each process keeps open.")
+    pool_max: int = Field(10, ge=1, description="Connections each process may open.")
+    run_acquire_timeout_seconds: float = Field(
+        30.0, gt=0, description="How long a running graph waits for a connection before it fails."
+    )
+    pool_max_waiting: int = Field(
+        1000, ge=1, description="Requests that may wait for a connection; more get 503 at once."
+    )
+    acquire_timeout_seconds: float = Field(
+        5.0, gt=0, description="How long a request waits for a connection before 503."
+    )
+    open_timeout_seconds: float = Field(
+        15.0, gt=0, description="How long start-up waits for the database."
+    )
+    connect_timeout_seconds: int = Field(5, ge=1, description="libpq connect_timeout.")
+    max_idle_seconds: float = Field(
+        240.0, gt=0, description="Idle connections above pool_min close after this."
+    )
+    max_lifetime_seconds: float = Field(
+        1800.0, gt=0, description="Connections are replaced after this."
+    )
+    transaction_timeout_seconds: float = Field(
+        30.0, ge=0, description="Bound on each of headrace's own transactions; 0 means none."
+    )
+    prepared_statements: Literal["auto", "on", "off"] = Field(
+        "auto", description="`auto`: on when the connection is direct, off behind a pooler."
+    )
+    application_name: str = Field("headrace", description="Shown in pg_stat_activity.")
+
+    @model_validator(mode="after")
+    def _pool_bounds(self) -> Self:
+        if self.pool_min > self.pool_max:
+            raise ValueError(
+                f"database.pool_min ({self.pool_min}) is above database.pool_max"
+                f" ({self.pool_max}); lower the first or raise the second"
+            )
+        return self
+
+
+class ServerSettings(Group):
+    """HTTP limits and the order of shutdown."""
+
+    max_body_bytes: int = Field(8 * 1024 * 1024, ge=1024, description="Larger bodies get 413.")
+    keepalive_seconds: int = Field(
+        75, ge=1, description="Idle keep-alive; keep it above the load balancer's."
+    )
+    heartbeat_seconds: float = Field(
+        5.0, gt=0, description="A comment (SSE) or newline (wait) this often."
+    )
+    drain_delay_seconds: float = Field(
+        0.0, ge=0, description="Readiness is 503 this long before draining starts."
+    )
+    grace_seconds: float = Field(
+        20.0, ge=0, description="How long runs and streams may go on after the drain delay."
+    )
+    shutdown_margin_seconds: float = Field(
+        5.0, ge=1, description="Left after the grace for closing sockets and pool."
+    )
+    process_timeout_seconds: int = Field(
+        90, ge=5, description="gunicorn kills a process whose event loop is silent this long."
+    )
+    stall_log_seconds: float = Field(
+        2.0, gt=0, description="An event loop silent this long has its blocking frame logged."
+    )
+    api: bool = Field(
+        True,
+        description="Whether the API is served; `headrace worker` turns it off and keeps health"
+        " and metrics.",
+    )
+    forwarded_allow_ips: str = Field(
+        "127.0.0.1", description="Proxies whose X-Forwarded-* headers are believed."
+    )
+    slot_stale_seconds: float = Field(
+        5.0, gt=0, description="A process silent this long makes /readyz 503."
+    )
+
+    @property
+    def graceful_timeout_seconds(self) -> int:
+        """gunicorn's graceful_timeout: the whole shutdown fits into it."""
+        whole = self.drain_delay_seconds + self.grace_seconds + 2 * self.shutdown_margin_seconds
+        return int(whole) + 1
+
+
+class WorkerSettings(Group):
+    """Runs and the lease of the process that executes them."""
+
+    enabled: bool = Field(
+        True,
+        description="Whether runs are executed here; `headrace serve --no-worker` turns it off,"
+        " and leaves them to others.",
+    )
+    max_concurrent_runs: int = Field(
+        200, ge=1, description="Runs one process executes at once; more wait in the queue."
+    )
+    max_failures: int = Field(
+        3, ge=1, description="A run that processes were lost with so often ends as `error`."
+    )
+    run_timeout_seconds: float = Field(
+        3600.0, gt=0, description="A run longer than this ends as `timeout`."
+    )
+    lease_seconds: float = Field(
+        10.0, ge=0.5, description="A process silent this long has lost its runs."
+    )
+    heartbeat_seconds: float = Field(2.5, gt=0, description="How often the lease is renewed.")
+    sweep_seconds: float = Field(1.0, gt=0, description="How often expired processes are sought.")
+    loop_stall_limit_seconds: float = Field(
+        60.0, gt=0, description="An event loop silent this long no longer renews its lease."
+    )
+    recursion_limit: int = Field(25, ge=1, description="Default recursion_limit of a run.")
+
+    @model_validator(mode="after")
+    def _ratio(self) -> Self:
+        if self.lease_seconds < 3 * self.heartbeat_seconds:
+            raise ValueError(
+                f"worker.lease_seconds ({self.lease_seconds}) must be at least three times"
+                f" worker.heartbeat_seconds ({self.heartbeat_seconds}), so that one late renewal"
+                " costs nothing"
+            )
+        return self
+
+
+class EventSettings(Group):
+    """The events of runs: kept for late readers, stored for other processes."""
+
+    buffer_events: int = Field(
+        4096, ge=16, description="Events kept for a slow reader before it is cut."
+    )
+    buffer_bytes: int = Field(
+        16 * 1024 * 1024, ge=65536, description="Bytes kept for a slow reader before it is cut."
+    )
+    ring_events: int = Field(
+        1024, ge=1, description="Events of a run kept in memory for readers that come later."
+    )
+    ring_bytes: int = Field(
+        1024 * 1024, ge=1024, description="Bytes of a run kept in memory for them."
+    )
+    batch_events: int = Field(
+        200, ge=1, description="Events of a run that are stored, or read back, at once."
+    )
+    batch_bytes: int = Field(
+        512 * 1024,
+        ge=1024,
+        description="Bytes of a run that are stored, or read back, at once, if several.",
+    )
+    keep_seconds: float = Field(
+        600.0, ge=0, description="Stored events are deleted this long after their run ended."
+    )
+    sweep_seconds: float = Field(
+        60.0, gt=0, description="How often stored events that are old enough are sought."
+    )
+    poll_seconds: float = Field(
+        1.0,
+        gt=0,
+        description="How often followed runs, and requests to stop own ones, are looked up when no"
+        " notice comes.",
+    )
+    watch_seconds: float = Field(
+        30.0, ge=3, description="How long a run's events are stored after a watcher's last sign."
+    )
+    notices: Literal["auto", "off"] = Field(
+        "auto",
+        description="`auto`: LISTEN and NOTIFY where the connection is direct; `off`: polling.",
+    )
+
+
+class CheckpointerSettings(Group):
+    """How checkpoints, run starts and run ends reach the database (docs/checkpoint-engine.md)."""
+
+    engine: Literal["group_commit", "upstream"] = Field(
+        "group_commit",
+        description="`group_commit`: concurrent writes share commits; `upstream`: LangGraph's own"
+        " saver on the pool, each write alone and without the fence.",
+    )
+    lanes: int = Field(
+        2, ge=1, description="Flushes in flight at once; large values have one more of their own."
+    )
+    linger_seconds: float = Field(
+        0.005, ge=0, description="How long a write that nobody waits for yet may wait for others."
+    )
+    max_batch_operations: int = Field(
+        256, ge=1, description="Writes that one flush carries at most."
+    )
+    max_batch_bytes: int = Field(
+        4 * 1024 * 1024, ge=1024, description="Bytes that one flush carries, if it carries several."
+    )
+    large_value_bytes: int = Field(
+        1024 * 1024, ge=1024, description="A write above this does not go the way of small ones."
+    )
+    max_queued_operations: int = Field(
+        10_000, ge=1, description="Writes queued in a process; further ones wait."
+    )
+    max_queued_bytes: int = Field(
+        256 * 1024 * 1024, ge=1024, description="Bytes queued in a process; further ones wait."
+    )
+    lock_timeout_seconds: float = Field(
+        2.0, gt=0, description="How long a flush waits for another transaction's row."
+    )
+    flush_timeout_seconds: float = Field(
+        10.0,
+        gt=0,
+        description="A flush, or a read of latest checkpoints, without an answer for this long is"
+        " repeated; less than `retry_seconds`, or it is not.",
+    )
+    retry_seconds: float = Field(
+        30.0, ge=0, description="How long a flush is repeated while the database is away."
+    )
+    drain_seconds: float = Field(
+        10.0, ge=0, description="How long a stopping process goes on committing what is queued."
+    )
+    read_batch: int = Field(
+        64, ge=1, description="Latest checkpoints that one query reads at most."
+    )
+
+
+class ObservabilitySettings(Group):
+    """Logs and metrics."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least level logged."
+    )
+    log_format: Literal["auto", "json", "console"] = Field(
+        "auto", description="`auto`: console on a terminal, else JSON lines."
+    )

@@ -1,0 +1,130 @@
+"""Takes runs from the queue while there is room for them, gives back what it took unawares."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from uuid import UUID
+
+import structlog
+
+from headrace.errors import LeaseLost, Unavailable
+from headrace.lifecycle import Tasks
+from headrace.observability.metrics import Metrics
+from headrace.runs.queue import ClaimedRun, Queue
+from headrace.runs.transitions import RELEASED
+from headrace.worker.heartbeat import Heartbeat
+
+_log = structlog.stdlib.get_logger("headrace.worker")
+
+_ROUND_SECONDS = 1.0
+#: A claim reserves so many places while it is under way; starts in place have the others.
+_CLAIMED_AT_ONCE = 20
+
+
+class Claims:
+    """One per process.
+
+    :param tasks: where claims are held: one may commit, so whoever stops the process waits for it.
+    :param free: places that nobody has.
+    :param holds: whether this process executes a run, or is about to.
+    :param begin: called with each run that was taken, and the owner's id.
+    """
+
+    def __init__(
+        self,
+        queue: Queue,
+        heartbeat: Heartbeat,
+        metrics: Metrics,
+        tasks: Tasks,
+        *,
+        graph_ids: Sequence[str],
+        free: Callable[[], int],
+        holds: Callable[[UUID], bool],
+        begin: Callable[[ClaimedRun, UUID], None],
+    ) -> None:
+        self._queue = queue
+        self._heartbeat = heartbeat
+        self._metrics = metrics
+        self._tasks = tasks
+        self._graph_ids = graph_ids
+        self._free = free
+        self._holds = holds
+        self._begin = begin
+        self._look = asyncio.Event()
+        self._in_doubt = False
+        self._ended = False
+        #: Places that a claim under way may fill.
+        self.reserved = 0
+
+    def wake(self) -> None:
+        """There may be something to claim."""
+        self._look.set()
+
+    def doubt(self) -> None:
+        """A start or claim has failed, and may have been committed nevertheless."""
+        self._in_doubt = True
+
+    def end(self) -> None:
+        """Take no more."""
+        self._ended = True
+        self._look.set()
+
+    async def take_for_ever(self) -> None:
+        """When woken, and each second."""
+        while not self._ended:
+            self._look.clear()
+            more = False
+            try:
+                if self._in_doubt:
+                    await self._release_unknown()
+                if self._free():
+                    more = await self._tasks.start(self._take(), name="claim")
+            except Unavailable as fault:
+                _log.warning("claim_skipped", cause=fault.code)
+            if not more:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_ROUND_SECONDS):
+                        await self._look.wait()
+        # Until it is stopped with the others: one that ends by itself is reported as a fault.
+        await asyncio.Event().wait()
+
+    async def _take(self) -> bool:
+        """Take what there is and there is room for; whether more may be there."""
+        process_id, wanted = self._heartbeat.process_id, min(self._free(), _CLAIMED_AT_ONCE)
+        if process_id is None:
+            return False
+        self.reserved = wanted
+        try:
+            claimed = await self._queue.claim(process_id, self._graph_ids, wanted)
+        except Exception:
+            self._in_doubt = True
+            raise
+        finally:
+            self.reserved = 0
+        for one in claimed:
+            self._metrics.count_claim()
+            self._begin(one, process_id)
+        return len(claimed) == wanted and self._free() > 0
+
+    async def _release_unknown(self) -> None:
+        """Give back runs that this process has according to the rows alone."""
+        process_id = self._heartbeat.process_id
+        if process_id is None:
+            return
+        self._in_doubt = False
+        try:
+            for run_id, thread_id, attempt in await self._queue.owned(process_id):
+                if self._holds(run_id):
+                    continue
+                with suppress(LeaseLost):
+                    await self._queue.end_if_owned(
+                        run_id=run_id,
+                        thread_id=thread_id,
+                        attempt=attempt,
+                        process_id=process_id,
+                        end=RELEASED,
+                    )
+                _log.warning("unknown_run_released", run_id=str(run_id), thread_id=thread_id)
+        except Unavailable:
+            self._in_doubt = True
+            raise

@@ -1,0 +1,139 @@
+"""How an execution ends: which status it comes to, and the commit of it, whatever that takes."""
+
+import asyncio
+from collections.abc import Callable
+
+import psycopg
+import structlog
+
+from headrace.errors import LeaseLost, Unavailable
+from headrace.events.encoding import storable
+from headrace.runs.queue import Queue
+from headrace.runs.transitions import RELEASED, EndedRun, RunEnd
+from headrace.worker.execution import Execution, Stop
+
+_log = structlog.stdlib.get_logger("headrace.worker")
+
+_END_RETRY_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0)
+
+
+class Ending:
+    """Commits ends; ``on_ended`` is told what a committed one means for others."""
+
+    def __init__(self, queue: Queue, on_ended: Callable[[Execution, EndedRun], None]) -> None:
+        self._queue = queue
+        self._on_ended = on_ended
+
+    async def write(self, execution: Execution, end: RunEnd) -> RunEnd | None:
+        """Commit how it ended, in the way that fits; None when it is not this process's now."""
+        writes = execution.writes
+        if end is not RELEASED and execution.stop is not Stop.ROLLBACK:
+            return await self._write_end(execution, end)
+        if writes is not None:
+            try:
+                # What it has done belongs to it wherever it goes on, or is deleted with the rest.
+                await writes.committed()
+            except LeaseLost:
+                _log.error("lease_lost")
+                return None
+            except Exception as failure:
+                _log.warning("run_writes_failed", exc_info=failure)
+                if execution.stop is not Stop.ROLLBACK:
+                    return await self._write_end(execution, end)
+        if execution.stop is Stop.ROLLBACK:
+            return await self._roll_back(execution)
+        return await self._write_end(execution, end)
+
+    async def _roll_back(self, execution: Execution) -> RunEnd | None:
+        delays = iter(_END_RETRY_SECONDS)
+        while execution.stop is not Stop.LEASE_LOST:
+            try:
+                await self._queue.roll_back_if_owned(execution.token, execution.thread_id)
+            except LeaseLost:
+                break
+            except NotImplementedError as error:
+                _log.warning("rollback_refused", reason=str(error))
+                return await self._write_end(execution, _INTERRUPTED)
+            except (Unavailable, psycopg.Error) as fault:
+                delay = next(delays, _END_RETRY_SECONDS[-1])
+                _log.warning("run_end_delayed", retry_in_seconds=delay, cause=type(fault).__name__)
+                await asyncio.sleep(delay)
+            else:
+                return _ROLLED_BACK
+        _log.error("lease_lost")
+        return None
+
+    async def _write_end(self, execution: Execution, end: RunEnd) -> RunEnd | None:
+        """Commit the end, with what the run has written or after it; None when it is not ours now.
+
+        A run whose writes failed ends as ``error``, whatever its graph made of it. Repeated while
+        the database is away: the thread must not stay busy after a run that is over.
+        """
+        delays = iter(_END_RETRY_SECONDS)
+        writes = execution.writes
+        while execution.stop is not Stop.LEASE_LOST:
+            if writes is not None and writes.failure is not None:
+                if isinstance(writes.failure, LeaseLost):
+                    break
+                _log.error("run_writes_failed", exc_info=writes.failure)
+                end, writes = RunEnd("error", "error", error_json(writes.failure)), None
+            try:
+                ended = await self._queue.end_if_owned(
+                    run_id=execution.run_id,
+                    thread_id=execution.thread_id,
+                    attempt=execution.started.attempt,
+                    process_id=execution.process_id,
+                    end=end,
+                    run=writes,
+                )
+            except LeaseLost:
+                break
+            except Unavailable as fault:
+                delay = next(delays, _END_RETRY_SECONDS[-1])
+                _log.warning("run_end_delayed", retry_in_seconds=delay, cause=fault.code)
+                await asyncio.sleep(delay)
+            except Exception:
+                if writes is None or writes.failure is None:
+                    raise
+            else:
+                self._on_ended(execution, ended)
+                return end
+        _log.error("lease_lost")
+        return None
+
+
+_INTERRUPTED = RunEnd(
+    "interrupted",
+    "interrupted",
+    {"error": "UserInterrupt", "message": "The run was to be rolled back; its checkpoints stand."},
+)
+_ROLLED_BACK = RunEnd(
+    "interrupted", "idle", {"error": "UserRollback", "message": "The run was rolled back."}
+)
+
+
+def error_json(error: BaseException) -> dict[str, str]:
+    """An exception as clients see it, of what the row can hold, or the run would never end."""
+    stored: dict[str, str] = storable({"error": type(error).__name__, "message": str(error)})
+    return stored
+
+
+def end_of_stopped(execution: Execution) -> RunEnd:
+    message = execution.stop_message
+    match execution.stop:
+        case Stop.CANCEL:
+            return RunEnd(
+                "interrupted", "interrupted", {"error": "UserInterrupt", "message": message}
+            )
+        case Stop.RELEASED:
+            return RELEASED
+        case Stop.ROLLBACK:
+            return _ROLLED_BACK
+        case Stop.LEASE_LOST:
+            return RunEnd("error", "error", {"error": "LeaseLost", "message": message})
+        case None:
+            return RunEnd(
+                "timeout",
+                "error",
+                {"error": "RunTimeout", "message": "The run took longer than run_timeout_seconds."},
+            )
