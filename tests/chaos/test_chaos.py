@@ -1,6 +1,7 @@
 """The seconds-long form of ``make chaos``, and the proof that its checker can fail."""
 
 import secrets
+from dataclasses import replace
 
 import pytest
 from fastapi import FastAPI
@@ -22,6 +23,16 @@ async def outcome_of(plan: Plan) -> Outcome:
     return outcome
 
 
+async def found(rule: str, plan: Plan) -> list[str]:
+    """What the checker finds against a rule; asked up to three times, since a fault has to meet a
+    run at the right moment to do harm."""
+    for seed in range(1, 4):
+        outcome = await outcome_of(replace(plan, seed=seed))
+        if outcome.violations[rule]:
+            break
+    return outcome.violations[rule]
+
+
 async def test_a_minute_of_everything_breaks_no_rule(tmp_path):
     """A failure names its seed; `make chaos CHAOS_ARGS="--seed N"` deals the same faults."""
     plan = Plan(seconds=60, seed=secrets.randbelow(10**6))
@@ -35,10 +46,8 @@ async def test_a_minute_of_everything_breaks_no_rule(tmp_path):
 
 
 async def test_without_the_fence_the_checker_finds_writes_of_a_process_that_lost_its_lease():
-    outcome = await outcome_of(
-        Plan(seconds=14, seed=1, clients=4, undisturbed=0, without="fence", faults=(STALL,))
-    )
-    assert outcome.violations["no write after the lease is lost"]
+    plan = Plan(seconds=14, seed=1, clients=4, undisturbed=0, without="fence", faults=(STALL,))
+    assert await found("no write after the lease is lost", plan)
 
 
 async def test_without_the_rescuer_the_checker_finds_runs_that_never_end():
@@ -61,15 +70,13 @@ async def test_without_storing_before_sending_the_checker_finds_gaps_in_streams(
     app.include_router(build_router())
     if NEEDS["resumable"] not in app.openapi()["paths"]:
         pytest.skip("streams cannot be joined again yet")
-    outcome = await outcome_of(
-        Plan(
-            seconds=14,
-            seed=1,
-            clients=6,
-            kinds=("resumable",),
-            undisturbed=0,
-            without="store-before-send",
-            faults=(STALL,),
-        )
+    plan = Plan(
+        seconds=14,
+        seed=1,
+        clients=16,
+        kinds=("resumable",),
+        undisturbed=0,
+        without="store-before-send",
+        faults=(STALL,),
     )
-    assert outcome.violations["resumable streams: no gap, no duplicate"]
+    assert await found("resumable streams: no gap, no duplicate", plan)
