@@ -171,6 +171,30 @@ async def test_what_a_drain_releases_goes_on_elsewhere_from_its_last_checkpoint(
     assert snapshot.checkpoint["channel_values"]["done"] == [0, 1, 2]
 
 
+async def test_a_claim_that_is_under_way_when_the_grace_ends_is_released_too(
+    database_url, database
+):
+    asked = slow(seconds=30)
+    async with open_worker(database_url, enabled=False) as api:
+        await api.start(asked)
+    with psycopg.connect(database_url) as holder:
+        holder.execute("SELECT 1 FROM runs FOR UPDATE")
+        async with open_worker(database_url) as worker:
+            await eventually(lambda: waiting_for_locks(database) == (1,))
+            finishing = asyncio.ensure_future(worker.finish(0))
+            await asyncio.sleep(0)
+            holder.rollback()
+            await asyncio.wait_for(finishing, 10)
+            assert status(database, asked) == ("pending", 1, 0)
+
+
+def waiting_for_locks(database):
+    return database.execute(
+        "SELECT count(*) FROM pg_stat_activity"
+        " WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    ).fetchone()
+
+
 async def test_a_released_run_without_a_checkpoint_starts_from_its_input(database_url, database):
     async with open_worker(database_url, enabled=False) as api:
         asked = slow(seconds=0)

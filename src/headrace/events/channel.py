@@ -131,12 +131,17 @@ class Channel:
 
     def watch(self, wanted: bool) -> None:
         """Another process begins, or has ceased, to want the events: the ring, then all."""
-        begins = wanted and not self.storing
+        begins, was_storing = wanted and not self.watched, self.storing
         self.watched = wanted
-        if begins and self._store is not None and not self._closed:
-            for event in self._ring:
-                if event.event_id > self._stored_id:
-                    self._put(event)
+        if not begins or self._store is None or self._closed:
+            return
+        if was_storing:
+            # Of what was stored until now nobody was told, and the other may have looked before.
+            self._on_stored(0)
+            return
+        for event in self._ring:
+            if event.event_id > self._stored_id:
+                self._put(event)
 
     async def settle(self) -> None:
         """Return once whatever was published is stored, or will not be; before the run ends.

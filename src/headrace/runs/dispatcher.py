@@ -53,6 +53,8 @@ class StartedRun:
     created_at: datetime
     #: Set when it was asked to stop before this attempt of it began.
     cancel_action: CancelAction | None = None
+    #: A process that does not execute it waits for its events already.
+    watched: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,8 @@ class QueuedRun:
     #: The run that has its thread, when that is asked to make way.
     replaced: UUID | None = None
     action: CancelAction | None = None
+    #: Runs that waited before it and are over because of it.
+    ended: tuple[UUID, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

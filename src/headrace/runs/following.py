@@ -53,14 +53,20 @@ class Following:
         self._watches: set[Watch] = set()
 
     def follow(
-        self, run: Followable, *, created: bool = False, local: LocalRun | None = None
+        self,
+        run: Followable,
+        *,
+        created: bool = False,
+        local: LocalRun | None = None,
+        queued: bool = False,
     ) -> "Followed":
         """Follow a run that the caller may see.
 
         :param created: by the caller, who wants to know how it ended, however soon it did.
         :param local: the run itself where it was started in place.
+        :param queued: it was put into the queue: whoever claims it tells its end to all.
         """
-        return Followed(self, run, local or self.local(run.run_id), created=created)
+        return Followed(self, run, local or self.local(run.run_id), created=created, queued=queued)
 
     def release(self) -> None:
         """The process drains: runs elsewhere are not followed any more from here."""
@@ -97,12 +103,19 @@ class Followed:
     """Implements :class:`headrace.runs.dispatcher.FollowedRun`."""
 
     def __init__(
-        self, following: Following, run: Followable, local: LocalRun | None, *, created: bool
+        self,
+        following: Following,
+        run: Followable,
+        local: LocalRun | None,
+        *,
+        created: bool,
+        queued: bool,
     ) -> None:
         self._following = following
         self._run = run
         self._local = local
         self._created = created
+        self._queued = queued
         self._outcome: RunOutcome | None = None
 
     @property
@@ -130,7 +143,7 @@ class Followed:
             except Moved:
                 self._local = None
         if self._outcome is None:
-            watch = Watch(self._run.run_id)
+            watch = Watch(self._run.run_id, announced=self._queued)
             self._following.watch(watch)
             try:
                 if await self._following.changed(watch, timeout_seconds) and watch.state:

@@ -258,6 +258,7 @@ def _claimed(
     attempt: int,
     created_at: datetime,
     cancel_action: CancelAction | None,
+    watched: bool,
 ) -> ClaimedRun:
     request = RunRequest(
         run_id=run_id,
@@ -273,4 +274,4 @@ def _claimed(
         create_thread=False,
         temporary_thread=bool(kwargs.get("temporary")),
     )
-    return ClaimedRun(request, StartedRun(attempt, metadata, created_at, cancel_action))
+    return ClaimedRun(request, StartedRun(attempt, metadata, created_at, cancel_action, watched))

@@ -206,7 +206,7 @@ WITH claimed AS (
   WHERE threads.thread_id = claimed.thread_id
 )
 SELECT run_id, thread_id, assistant_id, graph_id, tenant, owner, multitask_strategy, kwargs, metadata,
-  attempt, created_at, cancel_action, ready_at
+  attempt, created_at, cancel_action, coalesce(watched_until > now(), false) AS watched, ready_at
 FROM claimed
 ORDER BY ready_at
 
@@ -347,9 +347,9 @@ WHERE threads.thread_id = ended.thread_id
 
 -- name: statuses_of_attempts
 -- Tells ends that were committed, now or in a try whose answer was lost, from lost runs; whether more
--- waits for the thread, and whether another process watches the run.
+-- waits for the thread, and whether another process has ever watched the run.
 SELECT runs.status, coalesce(threads.ready_at <= now(), false) AS more,
-  coalesce(runs.watched_until > now(), false) AS watched
+  runs.watched_until IS NOT NULL AS watched
 FROM unnest(%(run_ids)s::uuid[], %(attempts)s::int[])
   WITH ORDINALITY AS given (run_id, attempt, number)
 LEFT JOIN runs ON runs.run_id = given.run_id AND runs.attempt = given.attempt

@@ -153,8 +153,9 @@ class RunService:
             tenant=request.principal.tenant,
             resumable=bool(request.kwargs["resumable"]),
         )
-        local = None if isinstance(run, QueuedRun) else run
-        return self._following.follow(followable, created=True, local=local)
+        if isinstance(run, QueuedRun):
+            return self._following.follow(followable, created=True, queued=True)
+        return self._following.follow(followable, created=True, local=run)
 
     async def follow(
         self, principal: Principal, thread_id: str | None, run_id: UUID

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from psycopg import AsyncCursor
 from psycopg.types.json import Jsonb as JsonValue
 
 from headrace.checkpoints.operations import Kind, Numbers, Operation, Outcomes
@@ -199,25 +200,34 @@ class _EnqueueKind(Kind):
             )
         wanted = {**_threads(operations), **_runs(operations)}
         await connection.execute(self._sql["lock_threads_to_queue_on"], wanted, prepare=True)
-        for item in operations:
-            await self._queue(connection, item)
+        cancelled = [await self._queue(connection, item) for item in operations]
         await connection.execute(self._sql["refresh_locked_threads"], prepare=True)
         found = await connection.execute(self._sql["queued_runs"], wanted, prepare=True)
 
         async def outcomes() -> list[Any]:
+            ended = [
+                tuple(row[0] for row in await one.fetchall() if row[2] != "asked") if one else ()
+                for one in cancelled
+            ]
             rows = await found.fetchall()
-            return [_queue_outcome(item, *row) for item, row in zip(operations, rows, strict=True)]
+            return [
+                _queue_outcome(item, over, *row)
+                for item, over, row in zip(operations, ended, rows, strict=True)
+            ]
 
         return outcomes
 
-    async def _queue(self, connection: Connection, item: Enqueue) -> None:
-        request = item.request
+    async def _queue(
+        self, connection: Connection, item: Enqueue
+    ) -> AsyncCursor[tuple[Any, ...]] | None:
+        """What becomes of those before it, and then the run itself."""
+        request, cancelled = item.request, None
         if request.multitask_strategy in ("interrupt", "rollback"):
             await connection.execute(
                 self._sql["remember_unfinished_runs_of_thread"],
                 {"thread_id": request.thread_id, "run_id": request.run_id},
             )
-            await connection.execute(
+            cancelled = await connection.execute(
                 self._sql["cancel_remembered_runs"],
                 {"action": request.multitask_strategy, "error": _REPLACED},
             )
@@ -227,10 +237,12 @@ class _EnqueueKind(Kind):
             {**_threads([item]), **_runs([item]), "after_milliseconds": after_milliseconds},
             prepare=True,
         )
+        return cancelled
 
 
 def _queue_outcome(
     queued: Enqueue,
+    ended: tuple[UUID, ...],
     there: bool,
     busy: bool,
     metadata: dict[str, Any] | None,
@@ -240,7 +252,9 @@ def _queue_outcome(
 ) -> QueuedRun | Exception:
     request = queued.request
     if metadata is not None:
-        return QueuedRun(request.run_id, request.thread_id, metadata, created_at, replaced, action)
+        return QueuedRun(
+            request.run_id, request.thread_id, metadata, created_at, replaced, action, ended
+        )
     if busy and request.multitask_strategy == "reject":
         return ThreadBusy()
     if there:

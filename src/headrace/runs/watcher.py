@@ -6,7 +6,7 @@ in memory and the rest in the database.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any, Literal
@@ -14,7 +14,7 @@ from uuid import UUID
 
 import structlog
 
-from headrace.db.arrays import BigInteger, Uuid
+from headrace.db.arrays import BigInteger, Boolean, Uuid
 from headrace.db.faults import translated_faults
 from headrace.db.pool import SharedPool
 from headrace.db.statements import named_statements
@@ -32,6 +32,8 @@ _log = structlog.stdlib.get_logger("headrace.watcher")
 IfEnded = Literal["tell", "tell_stored", "nothing"]
 
 _UNFINISHED = ("pending", "running")
+#: A row that was passed over is looked at again so soon.
+_AGAIN_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,7 @@ class Watch:
 
     :param after: the id after which events are wanted; None for those to come; no events at all
         without ``events``.
+    :param announced: its end is told to all processes without anybody's asking for it.
     """
 
     def __init__(
@@ -64,11 +67,13 @@ class Watch:
         events: bool = False,
         resumable: bool = False,
         if_ended: IfEnded = "tell",
+        announced: bool = False,
     ) -> None:
         self.run_id = run_id
         self.after = after
         self.wants_events = events
         self.resumable = resumable
+        self.announced = announced
         self._if_ended = if_ended
         self.state: RunState | None = None
         #: Nothing more will come.
@@ -129,6 +134,9 @@ class Watcher:
         self._events_sql = event_statements()["events_of_watched"]
         self._watches: dict[UUID, set[Watch]] = {}
         self._marked_at: dict[UUID, float] = {}
+        #: Whose owners will tell their end.
+        self._announced: set[UUID] = set()
+        self._pause_seconds = settings.poll_seconds
         self._wake = asyncio.Event()
         notifier.listeners.add(on_run=self._heard, on_any=self._wake.set)
 
@@ -150,6 +158,7 @@ class Watcher:
         if not watches:
             self._watches.pop(watch.run_id, None)
             self._marked_at.pop(watch.run_id, None)
+            self._announced.discard(watch.run_id)
 
     def look(self) -> None:
         """There is something to fetch: a page was read."""
@@ -162,11 +171,12 @@ class Watcher:
     async def _look_for_ever(self) -> None:
         while True:
             try:
-                async with asyncio.timeout(self._settings.poll_seconds):
+                async with asyncio.timeout(self._pause_seconds):
                     await self._wake.wait()
             except TimeoutError:
                 pass
             self._wake.clear()
+            self._pause_seconds = self._settings.poll_seconds
             watches = [one for some in self._watches.values() for one in some if one.hungry]
             if not watches:
                 continue
@@ -180,7 +190,7 @@ class Watcher:
 
     async def _round(self, watches: Sequence[Watch]) -> None:
         run_ids = list({watch.run_id for watch in watches})
-        await self._mark([one.run_id for one in watches if one.wants_events])
+        passed_over = await self._mark(watches)
         async with self._pool.connection() as connection:
             # The rows first: of a run that has ended then, all events are there now.
             cursor = await connection.execute(self._sql["states"], {"run_ids": Uuid(run_ids)})
@@ -194,6 +204,9 @@ class Watcher:
             rows = pages.get(watch, [])
             state = states[watch.run_id][0] if watch.run_id in states else GONE
             watch.feed(state, rows, full=self._is_full(rows))
+            if watch.run_id in passed_over and not state.ended:
+                # Most likely it is just ending, and would not tell.
+                self._pause_seconds = min(_AGAIN_SECONDS, self._settings.poll_seconds)
 
     async def _pages(
         self, connection: Any, asking: Sequence[Watch]
@@ -219,20 +232,41 @@ class Watcher:
         size = sum(len(data) for _, _, data in rows)
         return len(rows) >= self._settings.batch_events or size >= self._settings.batch_bytes
 
-    async def _mark(self, run_ids: Sequence[UUID]) -> None:
-        """Say in the rows that their events are wanted, long before that lapses."""
-        due_before = monotonic() - self._settings.watch_seconds / 3
-        due = {one for one in run_ids if self._marked_at.get(one, float("-inf")) < due_before}
+    async def _mark(self, watches: Sequence[Watch]) -> Collection[UUID]:
+        """Say in the rows that their events are wanted, long before that lapses, or their end.
+
+        Returns those whose rows could not be had, or are not to be marked any more.
+        """
+        due = self._due(watches)
         if not due:
-            return
+            return ()
         async with self._pool.connection() as connection:
             cursor = await connection.execute(
                 self._sql["mark_watched"],
-                {"run_ids": Uuid(sorted(due)), "seconds": self._settings.watch_seconds},
+                {
+                    "run_ids": Uuid(list(due)),
+                    "events": Boolean(list(due.values())),
+                    "seconds": self._settings.watch_seconds,
+                },
             )
             rows = await cursor.fetchall()
         for run_id, is_new in rows:
             if run_id in self._watches:
-                self._marked_at[run_id] = monotonic()
+                self._announced.add(run_id)
+                if due[run_id]:
+                    self._marked_at[run_id] = monotonic()
             if is_new:
                 self._notifier.run_changed(run_id)
+        return due.keys() - {row[0] for row in rows}
+
+    def _due(self, watches: Sequence[Watch]) -> dict[UUID, bool]:
+        """The runs whose rows are to say so, and whether for their events."""
+        due_before = monotonic() - self._settings.watch_seconds / 3
+        due: dict[UUID, bool] = {}
+        for one in watches:
+            if one.wants_events:
+                if self._marked_at.get(one.run_id, float("-inf")) < due_before:
+                    due[one.run_id] = True
+            elif not one.announced and one.run_id not in self._announced:
+                due.setdefault(one.run_id, False)
+        return due

@@ -6,18 +6,22 @@ SELECT run_id, status, error,
 FROM runs WHERE run_id = ANY (%(run_ids)s::uuid[])
 
 -- name: mark_watched
--- Passes over rows that somebody changes just now: the next round comes soon. Tells which were not
--- marked before.
-UPDATE runs SET watched_until = now() + make_interval(secs => %(seconds)s)
+-- That somebody elsewhere wants their events, for so long, or only to be told of their end: then the
+-- mark has lapsed from the start. Passes over rows that somebody changes just now. Tells whose owner
+-- has not been asked for events yet.
+UPDATE runs SET watched_until = CASE
+    WHEN watched.events THEN now() + make_interval(secs => %(seconds)s)
+    ELSE coalesce(watched_until, now()) END
 FROM (
-  SELECT run_id, watched_until IS NULL OR watched_until < now() AS is_new
+  SELECT run_id, wanted.events, watched_until IS NULL OR watched_until <= now() AS is_new
   FROM runs
-  WHERE run_id = ANY (%(run_ids)s::uuid[]) AND status IN ('pending', 'running')
+  JOIN unnest(%(run_ids)s::uuid[], %(events)s::bool[]) AS wanted (run_id, events) USING (run_id)
+  WHERE status IN ('pending', 'running')
   ORDER BY run_id
-  FOR NO KEY UPDATE SKIP LOCKED
+  FOR NO KEY UPDATE OF runs SKIP LOCKED
 ) AS watched
 WHERE runs.run_id = watched.run_id
-RETURNING runs.run_id, watched.is_new
+RETURNING runs.run_id, watched.events AND watched.is_new
 
 -- name: requests
 -- What is asked of the runs that a process executes.

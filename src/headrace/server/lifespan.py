@@ -124,10 +124,10 @@ async def serving(settings: Settings, sources: list[GraphSource]) -> AsyncIterat
         notifier = build_notifier(settings, pool, metrics)
         log = EventLog(pool, writer, settings.events)
         channels = Channels(settings.events, log, notifier, metrics)
+        control = Control(pool, settings.events, notifier.listeners, lambda: worker.executions())
         worker = await _start_worker(
-            settings, registry, queue, saver, channels, notifier, metrics, tasks, stack
+            settings, registry, queue, saver, channels, notifier, control, metrics, tasks, stack
         )
-        control = Control(pool, settings.events, notifier.listeners, worker.executions)
         control.start(tasks)
         watcher = Watcher(pool, notifier, settings.events, tasks)
         watcher.start()
@@ -214,6 +214,7 @@ async def _start_worker(
     saver: TimedSaver,
     channels: Channels,
     notifier: Notifier,
+    control: Control,
     metrics: Metrics,
     tasks: Tasks,
     stack: AsyncExitStack,
@@ -238,12 +239,21 @@ async def _start_worker(
         settings.worker,
         metrics,
         graph_ids=registry.ids(),
+        on_begun=control.begun,
     )
     notifier.listeners.add(on_queue=worker.wake, on_any=worker.wake)
     await heartbeat.start(on_lost=worker.drop_all)
     stack.push_async_callback(heartbeat.stop)
     stack.push_async_callback(worker.stop)
     worker.begin_rounds()
-    rescuer = Rescuer(queue, saver, heartbeat, settings.worker, metrics, wake=worker.wake)
+    rescuer = Rescuer(
+        queue,
+        saver,
+        heartbeat,
+        settings.worker,
+        metrics,
+        wake=worker.queue_changed,
+        tell=notifier.run_changed,
+    )
     tasks.start(rescuer.sweep_forever(), name="rescuer", supervised=True)
     return worker

@@ -28,6 +28,7 @@ class Claims:
     :param free: places that nobody has.
     :param holds: whether this process executes a run, or is about to.
     :param begin: called with each run that was taken, and the owner's id.
+    :param on_full: called when there is no more room for what may be left.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Claims:
         free: Callable[[], int],
         holds: Callable[[UUID], bool],
         begin: Callable[[ClaimedRun, UUID], None],
+        on_full: Callable[[], None],
     ) -> None:
         self._queue = queue
         self._heartbeat = heartbeat
@@ -50,6 +52,7 @@ class Claims:
         self._free = free
         self._holds = holds
         self._begin = begin
+        self._on_full = on_full
         self._look = asyncio.Event()
         self._in_doubt = False
         self._ended = False
@@ -104,7 +107,10 @@ class Claims:
         for one in claimed:
             self._metrics.count_claim()
             self._begin(one, process_id)
-        return len(claimed) == wanted and self._free() > 0
+        full = not self._free()
+        if len(claimed) == wanted and full:
+            self._on_full()
+        return len(claimed) == wanted and not full
 
     async def _release_unknown(self) -> None:
         """Give back runs that this process has according to the rows alone."""

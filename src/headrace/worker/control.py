@@ -21,6 +21,9 @@ from headrace.worker.execution import Execution
 
 _log = structlog.stdlib.get_logger("headrace.control")
 
+#: A notice may come between the commit that gives a run to this process and its beginning here.
+_HEARD_OF = 1000
+
 
 class Control:
     """One per process; one query each second while runs are executed."""
@@ -37,18 +40,26 @@ class Control:
         self._executions = executions
         self._sql = named_statements("headrace.runs", "watcher.sql")["requests"]
         self._wake = asyncio.Event()
+        #: Runs of which a notice came that were not, or not yet, executed here; the latest last.
+        self._heard_of: dict[UUID, None] = {}
         listeners.add(on_run=self._heard, on_any=self._wake.set)
 
     def start(self, tasks: Tasks) -> None:
         tasks.start(self._look_for_ever(), name="control", supervised=True)
 
-    def look(self) -> None:
-        """A run has begun that somebody may have asked something of before."""
-        self._wake.set()
+    def begun(self, run_id: UUID) -> None:
+        """A run is executed here from now on: something may have been asked of it just before."""
+        if run_id in self._heard_of:
+            self._wake.set()
 
     def _heard(self, run_id: UUID) -> None:
         if any(one.run_id == run_id for one in self._executions()):
             self._wake.set()
+            return
+        self._heard_of.pop(run_id, None)
+        self._heard_of[run_id] = None
+        if len(self._heard_of) > _HEARD_OF:
+            del self._heard_of[next(iter(self._heard_of))]
 
     async def _look_for_ever(self) -> None:
         while True:

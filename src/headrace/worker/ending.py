@@ -59,6 +59,8 @@ class Ending:
                 _log.warning("run_end_delayed", retry_in_seconds=delay, cause=type(fault).__name__)
                 await asyncio.sleep(delay)
             else:
+                # What waits behind it may be claimed now, and whoever follows it hears of it.
+                self._on_ended(execution, EndedRun(more=True, watched=True))
                 return _ROLLED_BACK
         _log.error("lease_lost")
         return None

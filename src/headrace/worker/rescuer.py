@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from time import monotonic
+from uuid import UUID
 
 import structlog
 
@@ -28,7 +29,11 @@ _MEND_SECONDS = 60.0
 
 
 class Rescuer:
-    """One per process; any number may sweep at once."""
+    """One per process; any number may sweep at once.
+
+    :param wake: called when something may be claimed.
+    :param tell: called with each run that has ended here.
+    """
 
     def __init__(
         self,
@@ -39,6 +44,7 @@ class Rescuer:
         metrics: Metrics,
         *,
         wake: Callable[[], None],
+        tell: Callable[[UUID], None] = lambda run_id: None,
     ) -> None:
         self._queue = queue
         self._saver = saver
@@ -46,6 +52,7 @@ class Rescuer:
         self._settings = settings
         self._metrics = metrics
         self._wake = wake
+        self._tell = tell
         self._mended_at = monotonic()
 
     async def sweep_forever(self) -> None:
@@ -75,6 +82,7 @@ class Rescuer:
             if run.status == "pending":
                 self._wake()
             else:
+                self._tell(run.run_id)
                 self._metrics.count_run(run.graph_id, run.status)
         if monotonic() - self._mended_at > _MEND_SECONDS:
             if mended := await taking.mend_threads():

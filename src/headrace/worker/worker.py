@@ -1,7 +1,7 @@
 """The run worker of a process: capacity, the runs it has, what it claims, and their orderly end."""
 
 import asyncio
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from uuid import UUID
 
@@ -27,7 +27,12 @@ from headrace.worker.execution import Execution, Stop
 from headrace.worker.executor import Executor
 from headrace.worker.heartbeat import Heartbeat
 
+#: A run for later wakes the queue at its time, if that is not further away; the next look into the
+#: queue, a second later at the latest, finds the others.
+_TIMED_SECONDS = 3600.0
+
 _LEASE_LOST = "The server process lost its lease on this run."
+_SHUT_DOWN = "The server shut down."
 
 _log = structlog.stdlib.get_logger("headrace.worker")
 
@@ -36,6 +41,7 @@ class Worker:
     """Implements :class:`headrace.runs.dispatcher.Dispatcher`.
 
     :param graph_ids: what this process can execute.
+    :param on_begun: called with each run that is executed here from then on.
     """
 
     def __init__(
@@ -49,6 +55,7 @@ class Worker:
         metrics: Metrics,
         *,
         graph_ids: Sequence[str],
+        on_begun: Callable[[UUID], None] = lambda run_id: None,
     ) -> None:
         self._executor = executor
         self._channels = channels
@@ -57,12 +64,15 @@ class Worker:
         self._settings = settings
         self._metrics = metrics
         self._notifier = notifier
+        self._on_begun = on_begun
         self._tasks = Tasks()
         self._rounds = Tasks(metrics.record_fault)
         self._executions: dict[UUID, Execution] = {}
         #: Being started in place.
         self._starting: set[UUID] = set()
         self._draining = False
+        #: The grace is over: what begins now, of a claim that was under way, is released at once.
+        self._releasing = False
         self._claims = Claims(
             queue,
             heartbeat,
@@ -72,6 +82,7 @@ class Worker:
             free=lambda: self._free,
             holds=lambda run_id: run_id in self._executions or run_id in self._starting,
             begin=self._begin_claimed,
+            on_full=notifier.queue_changed,
         )
 
     @property
@@ -135,10 +146,19 @@ class Worker:
         queued = await asyncio.shield(queueing)
         if queued.replaced is not None and queued.action is not None:
             self._tell_to_stop(queued.replaced, queued.action, "Another run replaces it.")
-        if not self._free or not self._settings.enabled:
+        for run_id in queued.ended:
+            self._notifier.run_changed(run_id)
+        if 0 < request.after_seconds <= _TIMED_SECONDS:
+            asyncio.get_running_loop().call_later(request.after_seconds, self.queue_changed)
+        elif not request.after_seconds:
+            self.queue_changed()
+        return queued
+
+    def queue_changed(self) -> None:
+        """Something may be claimed, here or, if there is no room here, elsewhere."""
+        if self._draining or not self._settings.enabled or not self._free:
             self._notifier.queue_changed()
         self._claims.wake()
-        return queued
 
     def _tell_to_stop(self, run_id: UUID, action: CancelAction, reason: str) -> None:
         """Its row says so already; whoever executes it need not come upon that by itself."""
@@ -179,7 +199,8 @@ class Worker:
                 await self._join()
         except TimeoutError:
             _log.warning("drain_released_runs", runs=self.running)
-        self._stop(self._executions.values(), Stop.RELEASED, "The server shut down.")
+        self._releasing = True
+        self._stop(self._executions.values(), Stop.RELEASED, _SHUT_DOWN)
         await self._join()
 
     def drop_all(self) -> None:
@@ -198,6 +219,7 @@ class Worker:
             self._notifier.run_changed(execution.run_id)
         if end.more:
             if self._draining or not self._settings.enabled:
+                # Otherwise there is room here once this one has left.
                 self._notifier.queue_changed()
             self._claims.wake()
 
@@ -217,7 +239,12 @@ class Worker:
         execution = Execution(request, started, process_id, self._channels, claimed=claimed)
         if process_id != self._heartbeat.process_id:
             execution.ask_to_stop(Stop.LEASE_LOST, _LEASE_LOST)
+        elif self._releasing:
+            execution.ask_to_stop(Stop.RELEASED, _SHUT_DOWN)
         self._executions[request.run_id] = execution
+        self._on_begun(request.run_id)
+        if started.watched:
+            execution.channel.watch(True)
         if started.cancel_action is not None:
             execution.stop_as_asked(started.cancel_action)
         self._tasks.start(self._execute(execution), name=f"run-{request.run_id}")
