@@ -5,6 +5,9 @@ given. Services raise these, ``headrace.edge`` renders them once as ``{"detail",
 
     HeadraceError
     ├── RequestError                   500  an error that one request is answered with
+    │   ├── BadRequest                 400
+    │   ├── Forbidden                  403
+    │   │   └── SystemAssistant        403
     │   ├── InvalidRequest             422
     │   │   ├── MalformedJSON          422
     │   │   └── IdempotencyKeyReused   422
@@ -12,10 +15,12 @@ given. Services raise these, ``headrace.edge`` renders them once as ``{"detail",
     │   ├── NotFound                   404
     │   │   ├── ThreadNotFound         404
     │   │   ├── RunNotFound            404
-    │   │   └── AssistantNotFound      404
+    │   │   ├── AssistantNotFound      404
+    │   │   └── GraphNotFound          404
     │   ├── Conflict                   409
     │   │   ├── ThreadExists           409
     │   │   ├── ThreadBusy             409
+    │   │   ├── AssistantExists        409
     │   │   └── RunForgotten           409
     │   ├── PayloadTooLarge            413
     │   └── Unavailable                503  try again later, here or elsewhere
@@ -51,6 +56,26 @@ class RequestError(HeadraceError):
     code: ClassVar[str] = "internal_error"
     #: Sent as ``Retry-After`` when set.
     retry_after_seconds: ClassVar[int | None] = None
+
+
+class BadRequest(RequestError):
+    """The request contradicts itself."""
+
+    status = 400
+    code = "bad_request"
+
+
+class Forbidden(RequestError):
+    """The caller may not do this."""
+
+    status = 403
+    code = "forbidden"
+
+
+class SystemAssistant(Forbidden):
+    """Each graph's first assistant is the server's; create one of your own to change or delete."""
+
+    code = "system_assistant"
 
 
 class InvalidRequest(RequestError):
@@ -104,6 +129,12 @@ class AssistantNotFound(NotFound):
     code = "assistant_not_found"
 
 
+class GraphNotFound(NotFound):
+    """Graph not found."""
+
+    code = "graph_not_found"
+
+
 class Conflict(RequestError):
     """The request conflicts with the present state."""
 
@@ -121,6 +152,12 @@ class ThreadBusy(Conflict):
     """Thread is already running a task; wait for its run to end, then try again."""
 
     code = "thread_busy"
+
+
+class AssistantExists(Conflict):
+    """An assistant with this id already exists; send if_exists=do_nothing to take it as it is."""
+
+    code = "assistant_exists"
 
 
 class RunForgotten(Conflict):

@@ -7,7 +7,7 @@ from langgraph.types import Command, Send
 
 from headrace.auth.principal import ANONYMOUS, Principal
 from headrace.db.tables import AssistantRow
-from headrace.errors import InvalidRequest
+from headrace.errors import BadRequest
 from headrace.runs.config import graph_config, graph_input, run_kwargs
 from headrace.runs.schemas import RunCreate
 
@@ -15,7 +15,8 @@ RUN, ASSISTANT = UUID(int=1), UUID(int=2)
 
 
 def kwargs(assistant_config=None, **body):
-    assistant = AssistantRow(config=assistant_config or {}, context={})
+    config = assistant_config or {}
+    assistant = AssistantRow(config=config, context=config.get("configurable", {}))
     return run_kwargs(assistant, RunCreate(assistant_id="a", **body), temporary=False)
 
 
@@ -67,8 +68,21 @@ def test_the_recursion_limit_is_the_callers_if_there_is_one():
 
 
 def test_context_and_configurable_exclude_each_other():
-    with pytest.raises(InvalidRequest, match="both"):
+    with pytest.raises(BadRequest, match="both"):
         kwargs(config={"configurable": {"a": 1}}, context={"b": 2})
+
+
+def test_either_is_found_under_both_names_above_what_the_assistant_says():
+    own = {"configurable": {"a": 1, "b": 1}}
+    for given in ({"config": {"configurable": {"b": 2}}}, {"context": {"b": 2}}):
+        stored = kwargs(own, **given)
+        assert stored["context"] == {"a": 1, "b": 2}
+        assert stored["config"]["configurable"] == {"a": 1, "b": 2}
+
+
+def test_an_assistants_wiring_keys_do_not_pass_either():
+    stored = kwargs({"configurable": {"__pregel_send": "x", "a": 1}})
+    assert stored["config"]["configurable"] == {"a": 1}
 
 
 def test_a_checkpoint_can_be_named_in_both_ways():

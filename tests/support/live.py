@@ -11,6 +11,7 @@ from headrace.server.gunicorn import APPLICATION
 from tests.support.processes import ServerUnderTest, wait_until
 
 GRAPHS = Path(__file__).parent / "graphs" / "langgraph.json"
+FORMS = GRAPHS.with_name("forms.json")
 
 
 class LiveServer(ServerUnderTest):

@@ -17,7 +17,7 @@ from headrace.db.migrate import upgrade
 from headrace.embedded.launcher import EmbeddedPostgres
 from headrace.settings import DATABASE_URL_VARIABLES, MIGRATION_URL_VARIABLES
 from tests.support.database import PrivatePostgres, database_settings
-from tests.support.live import LiveServer, live_server
+from tests.support.live import FORMS, LiveServer, live_server
 from tests.support.processes import free_port
 
 #: Of the developer's shell, these would change what is tested.
@@ -123,4 +123,16 @@ def module_server(
 ) -> Iterator[LiveServer]:
     """A server with two processes on the module's database."""
     with live_server(tmp_path_factory.mktemp("live"), module_database) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def forms_server(
+    postgres: EmbeddedPostgres, template: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[LiveServer]:
+    """One server for all tests that share it; each makes what it needs under names of its own."""
+    with (
+        _database(postgres, template) as url,
+        live_server(tmp_path_factory.mktemp("forms"), url, config=FORMS) as server,
+    ):
         yield server

@@ -1,12 +1,23 @@
 """Assistants over HTTP."""
 
-from typing import Annotated, cast
+from typing import Annotated, Any, cast
 
 from fastapi import Body, Depends, Request, Response
 
-from headrace.assistants.schemas import Assistant, AssistantSearch
+from headrace.assistants.schemas import (
+    Assistant,
+    AssistantCreate,
+    AssistantFilter,
+    AssistantSearch,
+    AssistantUpdate,
+    AssistantVersion,
+    LatestVersion,
+    SelectedAssistant,
+    VersionSearch,
+)
 from headrace.assistants.service import AssistantService
 from headrace.auth.dependencies import CurrentPrincipal
+from headrace.edge.responses import json_response
 from headrace.edge.routing import new_router
 from headrace.edge.state import state_of
 
@@ -20,21 +31,41 @@ async def _service(request: Request) -> AssistantService:
 Assistants = Annotated[AssistantService, Depends(_service)]
 
 
-@router.post("/assistants/search")
+@router.post("/assistants")
+async def create_assistant(
+    body: AssistantCreate, principal: CurrentPrincipal, assistants: Assistants
+) -> Assistant:
+    """Give a graph a configuration of one's own."""
+    return Assistant.from_row(await assistants.create(principal, body))
+
+
+@router.post("/assistants/search", response_model=list[SelectedAssistant])
 async def search_assistants(
     principal: CurrentPrincipal,
     assistants: Assistants,
-    response: Response,
     query: Annotated[AssistantSearch | None, Body()] = None,
-) -> list[Assistant]:
+) -> Response:
     """Assistants, newest first. ``X-Pagination-Next`` is there when another page is."""
     query = query or AssistantSearch()
     rows, more = await assistants.search(principal, query)
     seen = query.offset + len(rows)
-    response.headers["X-Pagination-Total"] = str(seen + 1 if more else seen)
+    headers = {"X-Pagination-Total": str(seen + 1 if more else seen)}
     if more:
-        response.headers["X-Pagination-Next"] = str(seen)
-    return [Assistant.from_row(row) for row in rows]
+        headers["X-Pagination-Next"] = str(seen)
+    shown: list[dict[str, Any]] = [Assistant.from_row(row).__dict__ for row in rows]
+    if query.select:
+        shown = [{field: one[field] for field in query.select} for one in shown]
+    return json_response(shown, headers=headers)
+
+
+@router.post("/assistants/count")
+async def count_assistants(
+    principal: CurrentPrincipal,
+    assistants: Assistants,
+    query: Annotated[AssistantFilter | None, Body()] = None,
+) -> int:
+    """How many assistants there are."""
+    return await assistants.count(principal, query or AssistantFilter())
 
 
 @router.get("/assistants/{assistant_id}")
@@ -43,3 +74,41 @@ async def get_assistant(
 ) -> Assistant:
     """One assistant, by its id or by its graph's name."""
     return Assistant.from_row(await assistants.get(principal, assistant_id))
+
+
+@router.patch("/assistants/{assistant_id}")
+async def update_assistant(
+    assistant_id: str, body: AssistantUpdate, principal: CurrentPrincipal, assistants: Assistants
+) -> Assistant:
+    """Make a new version of it, which runs use from now on."""
+    return Assistant.from_row(await assistants.update(principal, assistant_id, body))
+
+
+@router.delete("/assistants/{assistant_id}", status_code=204)
+async def delete_assistant(
+    assistant_id: str,
+    principal: CurrentPrincipal,
+    assistants: Assistants,
+) -> None:
+    """Delete an assistant with its versions."""
+    await assistants.delete(principal, assistant_id)
+
+
+@router.post("/assistants/{assistant_id}/versions")
+async def list_assistant_versions(
+    assistant_id: str,
+    principal: CurrentPrincipal,
+    assistants: Assistants,
+    query: Annotated[VersionSearch | None, Body()] = None,
+) -> list[AssistantVersion]:
+    """Its versions, newest first."""
+    rows = await assistants.versions(principal, assistant_id, query or VersionSearch())
+    return [AssistantVersion.from_version_row(row) for row in rows]
+
+
+@router.post("/assistants/{assistant_id}/latest")
+async def set_latest_assistant_version(
+    assistant_id: str, body: LatestVersion, principal: CurrentPrincipal, assistants: Assistants
+) -> Assistant:
+    """Let runs use this version from now on."""
+    return Assistant.from_row(await assistants.set_latest(principal, assistant_id, body.version))

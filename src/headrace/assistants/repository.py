@@ -1,16 +1,23 @@
-"""Assistants in the database; every read is bounded by the caller's tenant."""
+"""Assistants in the database; every call is bounded by the caller's tenant.
 
-from collections.abc import Iterable, Sequence
+All may read what the server itself owns; nobody but the owner's tenant writes.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, select
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import Select, delete, func, select
+from sqlalchemy.dialects.postgresql import Insert, insert
 
-from headrace.assistants.schemas import AssistantSearch
+from headrace.assistants.schemas import AssistantFilter, AssistantSearch, VersionSearch
 from headrace.auth.principal import SYSTEM, SYSTEM_TENANT, Principal
-from headrace.db.engine import Sessions
-from headrace.db.tables import AssistantRow
+from headrace.db.engine import Session, Sessions
+from headrace.db.tables import AssistantRow, AssistantVersionRow
 from headrace.ids import system_assistant_id
+
+#: What a version says of its assistant.
+_CONTENT = ("graph_id", "name", "description", "config", "context", "metadata_")
 
 
 class AssistantRepository:
@@ -22,22 +29,107 @@ class AssistantRepository:
         async with self._sessions.begin() as session:
             return (await session.scalars(statement)).one_or_none()
 
+    async def create_if_absent(
+        self, principal: Principal, assistant_id: UUID, content: Mapping[str, Any]
+    ) -> AssistantRow | None:
+        """The new assistant, or None when the id is taken, by whomever."""
+        values = {
+            "assistant_id": assistant_id,
+            "tenant": principal.tenant,
+            "owner": principal.identity,
+            **content,
+        }
+        statement = (
+            insert(AssistantRow)
+            .values({getattr(AssistantRow, name): value for name, value in values.items()})
+            .on_conflict_do_nothing()
+            .returning(AssistantRow)
+        )
+        async with self._sessions.begin() as session:
+            row = (await session.scalars(statement)).one_or_none()
+            if row is not None:
+                await session.execute(_store_version(row.assistant_id))
+            return row
+
+    async def update(
+        self,
+        principal: Principal,
+        assistant_id: UUID,
+        change: Callable[[AssistantRow], Mapping[str, Any]],
+    ) -> AssistantRow | None:
+        """Make a new version of it with what ``change`` says of the present one, under its lock."""
+        async with self._sessions.begin() as session:
+            row = await _locked(session, principal, assistant_id)
+            if row is None:
+                return None
+            for name, value in change(row).items():
+                setattr(row, name, value)
+            newest = select(func.max(AssistantVersionRow.version)).where(
+                AssistantVersionRow.assistant_id == assistant_id
+            )
+            row.version = (await session.scalar(newest) or row.version) + 1
+            await _save(session, row)
+            await session.execute(_store_version(assistant_id))
+            return row
+
+    async def set_latest(
+        self, principal: Principal, assistant_id: UUID, version: int
+    ) -> AssistantRow | None:
+        """Let runs use this version; None when there is no such assistant or version."""
+        async with self._sessions.begin() as session:
+            row = await _locked(session, principal, assistant_id)
+            wanted = await session.get(AssistantVersionRow, (assistant_id, version))
+            if row is None or wanted is None:
+                return None
+            for name in _CONTENT:
+                setattr(row, name, getattr(wanted, name))
+            row.version = version
+            await _save(session, row)
+            return row
+
+    async def delete(self, principal: Principal, assistant_id: UUID) -> bool:
+        """With its versions; whether it was there."""
+        statement = delete(AssistantRow).where(
+            AssistantRow.tenant == principal.tenant, AssistantRow.assistant_id == assistant_id
+        )
+        async with self._sessions.begin() as session:
+            found = await session.execute(statement.returning(AssistantRow.assistant_id))
+            return found.first() is not None
+
     async def search(
         self, principal: Principal, query: AssistantSearch, *, limit: int
     ) -> Sequence[AssistantRow]:
         """At most ``limit`` rows from ``query.offset`` on; newest first unless the query says."""
-        statement = _readable(principal)
-        if query.graph_id is not None:
-            statement = statement.where(AssistantRow.graph_id == query.graph_id)
-        if query.name is not None:
-            statement = statement.where(AssistantRow.name.icontains(query.name, autoescape=True))
-        if query.metadata:
-            statement = statement.where(AssistantRow.metadata_.contains(query.metadata))
         column = getattr(AssistantRow, query.sort_by or "created_at")
         ordered = column.asc() if query.sort_order == "asc" else column.desc()
+        statement = _filtered(_readable(principal), query)
         statement = statement.order_by(ordered, AssistantRow.assistant_id)
         async with self._sessions.begin() as session:
             rows = await session.scalars(statement.limit(limit).offset(query.offset))
+            return rows.all()
+
+    async def count(self, principal: Principal, query: AssistantFilter) -> int:
+        found = _filtered(_readable(principal), query).subquery()
+        async with self._sessions.begin() as session:
+            return await session.scalar(select(func.count()).select_from(found)) or 0
+
+    async def versions(
+        self, principal: Principal, assistant_id: UUID, query: VersionSearch
+    ) -> Sequence[AssistantVersionRow]:
+        """Newest first."""
+        statement = (
+            select(AssistantVersionRow)
+            .join(AssistantRow, AssistantRow.assistant_id == AssistantVersionRow.assistant_id)
+            .where(
+                AssistantRow.tenant.in_([principal.tenant, SYSTEM_TENANT]),
+                AssistantVersionRow.assistant_id == assistant_id,
+            )
+            .order_by(AssistantVersionRow.version.desc())
+        )
+        if query.metadata:
+            statement = statement.where(AssistantVersionRow.metadata_.contains(query.metadata))
+        async with self._sessions.begin() as session:
+            rows = await session.scalars(statement.limit(query.limit).offset(query.offset))
             return rows.all()
 
     async def create_system(self, graph_ids: Iterable[str]) -> None:
@@ -58,7 +150,55 @@ class AssistantRepository:
         async with self._sessions.begin() as session:
             table = AssistantRow.__table__
             await session.execute(insert(table).on_conflict_do_nothing(), rows)  # type: ignore[arg-type] # a Table, typed as FromClause
+            await session.execute(_store_version(*[row["assistant_id"] for row in rows]))
 
 
 def _readable(principal: Principal) -> Select[AssistantRow]:
     return select(AssistantRow).where(AssistantRow.tenant.in_([principal.tenant, SYSTEM_TENANT]))
+
+
+def _filtered(statement: Select[AssistantRow], query: AssistantFilter) -> Select[AssistantRow]:
+    if query.graph_id is not None:
+        statement = statement.where(AssistantRow.graph_id == query.graph_id)
+    if query.name is not None:
+        statement = statement.where(AssistantRow.name.icontains(query.name, autoescape=True))
+    if query.metadata:
+        statement = statement.where(AssistantRow.metadata_.contains(query.metadata))
+    return statement
+
+
+async def _locked(
+    session: Session, principal: Principal, assistant_id: UUID
+) -> AssistantRow | None:
+    """The caller's own assistant; its versions hold what it says at present."""
+    statement = (
+        select(AssistantRow)
+        .where(AssistantRow.tenant == principal.tenant, AssistantRow.assistant_id == assistant_id)
+        .with_for_update()
+    )
+    row = (await session.scalars(statement)).one_or_none()
+    if row is not None:
+        # A release before versions may have made it.
+        await session.execute(_store_version(assistant_id))
+    return row
+
+
+async def _save(session: Session, row: AssistantRow) -> None:
+    row.updated_at = func.now()
+    await session.flush()
+    await session.refresh(row)
+
+
+def _store_version(*assistant_ids: object) -> Insert:
+    """Keep what these assistants say at present, unless it is kept already."""
+    columns = [getattr(AssistantRow, name) for name in _CONTENT]
+    present = select(
+        AssistantRow.assistant_id, AssistantRow.version, *columns, AssistantRow.updated_at
+    ).where(AssistantRow.assistant_id.in_(assistant_ids))
+    names = ["metadata" if name == "metadata_" else name for name in _CONTENT]
+    table = AssistantVersionRow.__table__
+    return (
+        insert(table)  # type: ignore[arg-type] # a Table, typed as FromClause
+        .from_select(["assistant_id", "version", *names, "created_at"], present)
+        .on_conflict_do_nothing()
+    )

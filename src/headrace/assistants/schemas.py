@@ -5,8 +5,43 @@ from typing import Any, Literal
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
+from typing_extensions import TypedDict
 
-from headrace.db.tables import AssistantRow
+from headrace.db.tables import AssistantRow, AssistantVersionRow
+
+#: What Postgres's ``integer`` holds.
+_MAX_INTEGER = 2**31 - 1
+
+AssistantField = Literal[
+    "assistant_id",
+    "graph_id",
+    "name",
+    "description",
+    "config",
+    "context",
+    "created_at",
+    "updated_at",
+    "metadata",
+    "version",
+]
+
+
+class AssistantVersion(BaseModel):
+    """An assistant under one version number."""
+
+    assistant_id: UUID
+    graph_id: str
+    config: dict[str, Any]
+    context: dict[str, Any]
+    metadata: dict[str, Any]
+    name: str
+    description: str | None
+    version: int
+    created_at: datetime
+
+    @classmethod
+    def from_version_row(cls, row: AssistantVersionRow) -> "AssistantVersion":
+        return cls(**_content(row))
 
 
 class Assistant(BaseModel):
@@ -25,29 +60,95 @@ class Assistant(BaseModel):
 
     @classmethod
     def from_row(cls, row: AssistantRow) -> "Assistant":
-        return cls(
-            assistant_id=row.assistant_id,
-            graph_id=row.graph_id,
-            config=row.config,
-            context=row.context,
-            metadata=row.metadata_,
-            name=row.name,
-            description=row.description,
-            version=row.version,
-            created_at=row.created_at,
-            updated_at=row.updated_at,
-        )
+        return cls(**_content(row), updated_at=row.updated_at)
 
 
-class AssistantSearch(BaseModel):
-    """Filters are joined by AND; ``name`` is a part of the name in any case."""
+class SelectedAssistant(TypedDict, total=False):
+    """The fields of an assistant that a search asked for; all unless it did."""
+
+    assistant_id: UUID
+    graph_id: str
+    config: dict[str, Any]
+    context: dict[str, Any]
+    metadata: dict[str, Any]
+    name: str
+    description: str | None
+    version: int
+    created_at: datetime
+    updated_at: datetime
+
+
+def _content(row: AssistantRow | AssistantVersionRow) -> dict[str, Any]:
+    return {
+        "assistant_id": row.assistant_id,
+        "graph_id": row.graph_id,
+        "config": row.config,
+        "context": row.context,
+        "metadata": row.metadata_,
+        "name": row.name,
+        "description": row.description,
+        "version": row.version,
+        "created_at": row.created_at,
+    }
+
+
+class _Body(BaseModel):
+    """Fields of later API versions are ignored."""
 
     model_config = ConfigDict(extra="ignore")
+
+
+class AssistantCreate(_Body):
+    """``config.configurable`` and ``context`` are two names of one thing; send either."""
+
+    graph_id: str
+    assistant_id: UUID | None = None
+    config: dict[str, Any] | None = None
+    context: dict[str, Any] | None = None
+    metadata: dict[str, Any] | None = None
+    name: str | None = None
+    description: str | None = None
+    if_exists: Literal["raise", "do_nothing"] | None = None
+
+
+class AssistantUpdate(_Body):
+    """What is not given stays; ``metadata`` is merged; ``description: null`` removes it."""
+
+    graph_id: str | None = None
+    config: dict[str, Any] | None = None
+    context: dict[str, Any] | None = None
+    metadata: dict[str, Any] | None = None
+    name: str | None = None
+    description: str | None = None
+
+
+class AssistantFilter(_Body):
+    """Joined by AND; ``name`` is a part of the name in any case."""
 
     metadata: dict[str, Any] | None = None
     graph_id: str | None = None
     name: str | None = None
+
+
+class AssistantSearch(AssistantFilter):
+    """A page of what passes the filter."""
+
     limit: int = Field(10, ge=1, le=1000)
-    offset: int = Field(0, ge=0, le=2**31 - 1)
+    offset: int = Field(0, ge=0, le=_MAX_INTEGER)
     sort_by: Literal["assistant_id", "graph_id", "name", "created_at", "updated_at"] | None = None
     sort_order: Literal["asc", "desc"] | None = None
+    select: list[AssistantField] | None = None
+
+
+class VersionSearch(_Body):
+    """A page of an assistant's versions."""
+
+    metadata: dict[str, Any] | None = None
+    limit: int = Field(10, ge=1, le=1000)
+    offset: int = Field(0, ge=0, le=_MAX_INTEGER)
+
+
+class LatestVersion(_Body):
+    """Which version runs are to use."""
+
+    version: int = Field(ge=1, le=_MAX_INTEGER)

@@ -1,14 +1,31 @@
-"""Rules of assistants: what a name or an id stands for."""
+"""Rules of assistants: what a name or an id stands for, and who may change one."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 from uuid import UUID
 
+from headrace.assistants.content import changed, mirrored
 from headrace.assistants.repository import AssistantRepository
-from headrace.assistants.schemas import AssistantSearch
-from headrace.auth.principal import Principal
-from headrace.db.tables import AssistantRow
-from headrace.errors import AssistantNotFound, InvalidRequest
-from headrace.ids import system_assistant_id
+from headrace.assistants.schemas import (
+    AssistantCreate,
+    AssistantFilter,
+    AssistantSearch,
+    AssistantUpdate,
+    VersionSearch,
+)
+from headrace.auth.principal import SYSTEM_TENANT, Principal
+from headrace.db.tables import AssistantRow, AssistantVersionRow
+from headrace.errors import (
+    AssistantExists,
+    AssistantNotFound,
+    GraphNotFound,
+    InvalidRequest,
+    SystemAssistant,
+)
+from headrace.ids import system_assistant_id, uuid7
+
+#: What an assistant is called whose maker gave it no name; the SDK documents it.
+_UNNAMED = "Untitled"
 
 
 class AssistantService:
@@ -22,25 +39,43 @@ class AssistantService:
         """Make sure that each graph has its first assistant."""
         await self._repository.create_system(self._graph_ids)
 
+    async def create(self, principal: Principal, body: AssistantCreate) -> AssistantRow:
+        """A new assistant, or with ``if_exists=do_nothing`` the one that is there.
+
+        :raises GraphNotFound: this server does not have the graph.
+        :raises AssistantExists: the id is taken.
+        """
+        self._known_graph(body.graph_id)
+        config, context = mirrored(body.config, body.context)
+        assistant_id = body.assistant_id or uuid7()
+        row = await self._repository.create_if_absent(
+            principal,
+            assistant_id,
+            {
+                "graph_id": body.graph_id,
+                "name": body.name if body.name is not None else _UNNAMED,
+                "description": body.description,
+                "config": config,
+                "context": context,
+                "metadata_": body.metadata or {},
+            },
+        )
+        if row is None and body.if_exists == "do_nothing":
+            row = await self._repository.get(principal, assistant_id)
+        if row is None:
+            raise AssistantExists(f"Assistant {assistant_id} already exists")
+        return row
+
     async def get(self, principal: Principal, reference: str) -> AssistantRow:
         """The assistant with this id, or the first one of the graph with this name.
 
         :raises InvalidRequest: neither a UUID nor a graph's name.
         :raises AssistantNotFound: a UUID that stands for nothing the caller may see.
         """
-        if reference in self._graph_ids:
-            assistant_id = system_assistant_id(reference)
-        else:
-            try:
-                assistant_id = UUID(reference)
-            except ValueError:
-                raise InvalidRequest(
-                    f"Invalid assistant: '{reference}'. Must be an assistant's UUID or one of the"
-                    f" graphs: {', '.join(sorted(self._graph_ids))}"
-                ) from None
+        assistant_id = self._id(reference)
         row = await self._repository.get(principal, assistant_id)
         if row is None:
-            raise AssistantNotFound(f"Assistant with ID {assistant_id} not found")
+            raise _not_found(assistant_id)
         return row
 
     async def get_runnable(self, principal: Principal, reference: str) -> AssistantRow:
@@ -53,9 +88,118 @@ class AssistantService:
             )
         return row
 
+    async def update(
+        self, principal: Principal, reference: str, body: AssistantUpdate
+    ) -> AssistantRow:
+        """Make a new version, which runs use from now on.
+
+        :raises GraphNotFound: it is to be of a graph that this server does not have.
+        :raises SystemAssistant: it is the server's.
+        :raises AssistantNotFound: there is none that the caller may see.
+        """
+        if body.graph_id is not None:
+            self._known_graph(body.graph_id)
+
+        def change(row: AssistantRow) -> dict[str, Any]:
+            config, context = changed(row.config, row.context, body.config, body.context)
+            described = "description" in body.model_fields_set
+            return {
+                "graph_id": body.graph_id or row.graph_id,
+                "name": body.name if body.name is not None else row.name,
+                "description": body.description if described else row.description,
+                "config": config,
+                "context": context,
+                "metadata_": {**row.metadata_, **(body.metadata or {})},
+            }
+
+        assistant_id = self._id(reference)
+        row = await self._repository.update(principal, assistant_id, change)
+        return row or await self._refuse(principal, assistant_id)
+
+    async def set_latest(self, principal: Principal, reference: str, version: int) -> AssistantRow:
+        """Let runs use this version from now on.
+
+        :raises SystemAssistant: it is the server's.
+        :raises AssistantNotFound: there is no such assistant, or it has no such version.
+        """
+        assistant_id = self._id(reference)
+        row = await self._repository.set_latest(principal, assistant_id, version)
+        if row is None:
+            await self._own(principal, assistant_id)
+            raise AssistantNotFound(f"Assistant with ID {assistant_id} has no version {version}")
+        return row
+
+    async def delete(
+        self,
+        principal: Principal,
+        reference: str,
+        *,
+        delete_threads: Callable[[UUID], Awaitable[None]] | None = None,
+    ) -> None:
+        """Delete it with its versions; runs that were accepted go on.
+
+        :param delete_threads: deletes its threads; called before it is gone, so that a failure
+            leaves something to try again with.
+        :raises SystemAssistant: it is the server's.
+        :raises AssistantNotFound: there is none that the caller may see.
+        """
+        assistant_id = self._id(reference)
+        await self._own(principal, assistant_id)
+        if delete_threads is not None:
+            await delete_threads(assistant_id)
+        if not await self._repository.delete(principal, assistant_id):
+            raise _not_found(assistant_id)
+
     async def search(
         self, principal: Principal, query: AssistantSearch
     ) -> tuple[list[AssistantRow], bool]:
         """One page, and whether there is another."""
         rows = await self._repository.search(principal, query, limit=query.limit + 1)
         return list(rows[: query.limit]), len(rows) > query.limit
+
+    async def count(self, principal: Principal, query: AssistantFilter) -> int:
+        return await self._repository.count(principal, query)
+
+    async def versions(
+        self, principal: Principal, reference: str, query: VersionSearch
+    ) -> Sequence[AssistantVersionRow]:
+        """One page of them, newest first.
+
+        :raises AssistantNotFound: there is no such assistant that the caller may see.
+        """
+        row = await self.get(principal, reference)
+        return await self._repository.versions(principal, row.assistant_id, query)
+
+    def _known_graph(self, graph_id: str) -> None:
+        if graph_id not in self._graph_ids:
+            raise GraphNotFound(
+                f"Graph '{graph_id}' not found. Expected one of: {sorted(self._graph_ids)}"
+            )
+
+    def _id(self, reference: str) -> UUID:
+        if reference in self._graph_ids:
+            return system_assistant_id(reference)
+        try:
+            return UUID(reference)
+        except ValueError:
+            raise InvalidRequest(
+                f"Invalid assistant: '{reference}'. Must be an assistant's UUID or one of the"
+                f" graphs: {', '.join(sorted(self._graph_ids))}"
+            ) from None
+
+    async def _own(self, principal: Principal, assistant_id: UUID) -> None:
+        """Refuse what the caller may see but not change."""
+        row = await self._repository.get(principal, assistant_id)
+        if row is None:
+            raise _not_found(assistant_id)
+        if row.tenant == SYSTEM_TENANT != principal.tenant:
+            raise SystemAssistant
+
+    async def _refuse(self, principal: Principal, assistant_id: UUID) -> AssistantRow:
+        await self._own(principal, assistant_id)
+        # Deleted, or made, in between.
+        raise _not_found(assistant_id)
+
+
+def _not_found(assistant_id: UUID) -> AssistantNotFound:
+    return AssistantNotFound(f"Assistant with ID {assistant_id} not found")

@@ -62,13 +62,9 @@ def _json_object() -> Mapped[dict[str, Any]]:
     return mapped_column(server_default=text("'{}'::jsonb"))
 
 
-class AssistantRow(_Owned, _Dated, Base):
-    """A graph with a configuration. Each graph has one from the start, made by the server."""
+class _Configured:
+    """What each version of an assistant says."""
 
-    __tablename__ = "assistants"
-    __table_args__ = (Index("assistants_graph_id_idx", "tenant", "graph_id"),)
-
-    assistant_id: Mapped[UUID] = mapped_column(primary_key=True)
     graph_id: Mapped[str]
     name: Mapped[str]
     description: Mapped[str | None]
@@ -77,7 +73,31 @@ class AssistantRow(_Owned, _Dated, Base):
     metadata_: Mapped[dict[str, Any]] = mapped_column(
         "metadata", server_default=text("'{}'::jsonb")
     )
+
+
+class AssistantRow(_Configured, _Owned, _Dated, Base):
+    """A graph with a configuration. Each graph has one from the start, made by the server.
+
+    What runs read stands here, also where ``version`` is not the newest of the versions.
+    """
+
+    __tablename__ = "assistants"
+    __table_args__ = (Index("assistants_graph_id_idx", "tenant", "graph_id"),)
+
+    assistant_id: Mapped[UUID] = mapped_column(primary_key=True)
     version: Mapped[int] = mapped_column(server_default=text("1"))
+
+
+class AssistantVersionRow(_Configured, Base):
+    """An assistant as it was, or is, under one version number; never changed."""
+
+    __tablename__ = "assistant_versions"
+
+    assistant_id: Mapped[UUID] = mapped_column(
+        ForeignKey("assistants.assistant_id", ondelete="CASCADE"), primary_key=True
+    )
+    version: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
 class ThreadRow(_Owned, _Dated, Base):

@@ -13,7 +13,7 @@ from langgraph.types import Send
 
 from headrace.auth.principal import ANONYMOUS, Principal
 from headrace.db.tables import AssistantRow
-from headrace.errors import InvalidRequest
+from headrace.errors import BadRequest, InvalidRequest
 from headrace.runs.schemas import Command, RunCreate
 
 _CHECKPOINT_KEYS = ("checkpoint_id", "checkpoint_ns", "checkpoint_map")
@@ -36,28 +36,33 @@ def run_kwargs(
     :param at_head: the checkpoint that the body names is the thread's last one. Clients send that
         with every message; for LangGraph it would be a step back in time.
 
-    :raises InvalidRequest: contradicting or malformed configuration.
+    :raises BadRequest: both configurable and context.
+    :raises InvalidRequest: malformed configuration.
     """
     own = body.config or {}
     configurable = own.get("configurable") or {}
     if not isinstance(configurable, dict):
         raise InvalidRequest("config.configurable must be an object.")
     if configurable and body.context:
-        raise InvalidRequest("Cannot specify both config.configurable and context; send one.")
+        raise BadRequest(
+            "Cannot specify both config.configurable and context. Send context alone: it takes the"
+            " place of configurable since LangGraph 0.6."
+        )
     merged = {**assistant.config, **own}
+    # Two names of one thing: graphs of either kind find in theirs what came under the other.
+    given = configurable or body.context or {}
+    inherited = assistant.config.get("configurable") or {}
     merged["configurable"] = {
-        **assistant.config.get("configurable", {}),
         # Double-underscored keys are LangGraph's own wiring; no caller may reach it.
-        **{key: value for key, value in configurable.items() if not key.startswith("__")},
+        **{key: value for key, value in (inherited | given).items() if not key.startswith("__")},
         **({} if at_head else _checkpoint(body)),
     }
-    context = body.context if body.context is not None else assistant.context
     durability = body.durability or ("exit" if body.checkpoint_during is False else "async")
     return {
         "input": body.input,
         "command": body.command.model_dump(exclude_none=True) if body.command else None,
         "config": merged,
-        "context": context or {},
+        "context": (assistant.context or {}) | given,
         "stream_mode": list(body.stream_mode),
         "interrupt_before": body.interrupt_before,
         "interrupt_after": body.interrupt_after,

@@ -6,6 +6,7 @@ from typing import Any
 from langchain_core.runnables import RunnableConfig
 
 from headrace.events.modes import graph_modes
+from headrace.graphs.context import known_context
 
 Part = tuple[tuple[str, ...], str, Any]
 
@@ -18,7 +19,7 @@ async def graph_parts(
 ) -> AsyncIterator[Part]:
     """Execute a graph on ``given``, as is stored with its run."""
     options = {
-        "context": kwargs["context"] or None,
+        "context": known_context(graph, kwargs["context"]),
         "stream_mode": graph_modes(kwargs["stream_mode"]),
         "subgraphs": kwargs["subgraphs"],
         "interrupt_before": kwargs["interrupt_before"],

@@ -1,0 +1,74 @@
+"""Graphs of every form that can be described: nested, with a context, made for each run."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, TypedDict
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.graph import END, START, MessagesState, StateGraph
+from langgraph.runtime import Runtime
+
+
+class Seen(TypedDict, total=False):
+    topic: str
+    saw_configurable: dict[str, Any]
+    saw_context: Any
+    made_for: str
+
+
+class Settings(TypedDict, total=False):
+    model_name: str
+
+
+@dataclass
+class Strict:
+    model_name: str = "none"
+
+
+def one_node(
+    state: type, name: str, node: Any, context: type | None = None
+) -> StateGraph[Any, Any, Any, Any]:
+    builder: StateGraph[Any, Any, Any, Any] = StateGraph(state, context_schema=context)
+    builder.add_node(name, node)
+    builder.add_edge(START, name)
+    builder.add_edge(name, END)
+    return builder
+
+
+async def look(state: Seen, config: RunnableConfig, runtime: Runtime[Any]) -> Seen:
+    """Tells what a graph finds as its configuration."""
+    configurable = {
+        key: value
+        for key, value in config["configurable"].items()
+        if isinstance(value, str | int) and not key.startswith("__")
+    }
+    context = runtime.context
+    return {
+        "saw_configurable": configurable,
+        "saw_context": vars(context) if isinstance(context, Strict) else context,
+    }
+
+
+ctx = one_node(Seen, "look", look, Settings)
+strict = one_node(Seen, "look", look, Strict)
+
+
+async def say(state: MessagesState) -> dict[str, Any]:
+    return {"messages": [("ai", "inner")]}
+
+
+_deep = one_node(MessagesState, "inner", say).compile()
+_child = one_node(MessagesState, "deep", _deep).compile()
+nested = one_node(MessagesState, "child", _child)
+
+
+@asynccontextmanager
+async def made(config: RunnableConfig) -> AsyncIterator[StateGraph[Any, Any, Any, Any]]:
+    """Another node for each configuration."""
+    name = str(config.get("configurable", {}).get("node", "plain"))
+
+    async def node(state: Seen) -> Seen:
+        return {"made_for": name}
+
+    yield one_node(Seen, name, node)
