@@ -2,8 +2,9 @@
 
 from typing import Annotated, Any, cast
 
-from fastapi import Body, Depends, Request, Response
+from fastapi import APIRouter, Body, Depends, Request, Response
 
+from headrace.assistants import graph_endpoints
 from headrace.assistants.schemas import (
     Assistant,
     AssistantCreate,
@@ -21,7 +22,7 @@ from headrace.edge.responses import json_response
 from headrace.edge.routing import new_router
 from headrace.edge.state import state_of
 
-router = new_router(tag="assistants")
+own_router = new_router(tag="assistants")
 
 
 async def _service(request: Request) -> AssistantService:
@@ -31,7 +32,7 @@ async def _service(request: Request) -> AssistantService:
 Assistants = Annotated[AssistantService, Depends(_service)]
 
 
-@router.post("/assistants")
+@own_router.post("/assistants")
 async def create_assistant(
     body: AssistantCreate, principal: CurrentPrincipal, assistants: Assistants
 ) -> Assistant:
@@ -39,7 +40,7 @@ async def create_assistant(
     return Assistant.from_row(await assistants.create(principal, body))
 
 
-@router.post("/assistants/search", response_model=list[SelectedAssistant])
+@own_router.post("/assistants/search", response_model=list[SelectedAssistant])
 async def search_assistants(
     principal: CurrentPrincipal,
     assistants: Assistants,
@@ -58,7 +59,7 @@ async def search_assistants(
     return json_response(shown, headers=headers)
 
 
-@router.post("/assistants/count")
+@own_router.post("/assistants/count")
 async def count_assistants(
     principal: CurrentPrincipal,
     assistants: Assistants,
@@ -68,7 +69,7 @@ async def count_assistants(
     return await assistants.count(principal, query or AssistantFilter())
 
 
-@router.get("/assistants/{assistant_id}")
+@own_router.get("/assistants/{assistant_id}")
 async def get_assistant(
     assistant_id: str, principal: CurrentPrincipal, assistants: Assistants
 ) -> Assistant:
@@ -76,7 +77,7 @@ async def get_assistant(
     return Assistant.from_row(await assistants.get(principal, assistant_id))
 
 
-@router.patch("/assistants/{assistant_id}")
+@own_router.patch("/assistants/{assistant_id}")
 async def update_assistant(
     assistant_id: str, body: AssistantUpdate, principal: CurrentPrincipal, assistants: Assistants
 ) -> Assistant:
@@ -84,7 +85,7 @@ async def update_assistant(
     return Assistant.from_row(await assistants.update(principal, assistant_id, body))
 
 
-@router.delete("/assistants/{assistant_id}", status_code=204)
+@own_router.delete("/assistants/{assistant_id}", status_code=204)
 async def delete_assistant(
     assistant_id: str,
     principal: CurrentPrincipal,
@@ -94,7 +95,7 @@ async def delete_assistant(
     await assistants.delete(principal, assistant_id)
 
 
-@router.post("/assistants/{assistant_id}/versions")
+@own_router.post("/assistants/{assistant_id}/versions")
 async def list_assistant_versions(
     assistant_id: str,
     principal: CurrentPrincipal,
@@ -106,9 +107,14 @@ async def list_assistant_versions(
     return [AssistantVersion.from_version_row(row) for row in rows]
 
 
-@router.post("/assistants/{assistant_id}/latest")
+@own_router.post("/assistants/{assistant_id}/latest")
 async def set_latest_assistant_version(
     assistant_id: str, body: LatestVersion, principal: CurrentPrincipal, assistants: Assistants
 ) -> Assistant:
     """Let runs use this version from now on."""
     return Assistant.from_row(await assistants.set_latest(principal, assistant_id, body.version))
+
+
+router = APIRouter()
+for _router in (own_router, graph_endpoints.router):
+    router.include_router(_router)

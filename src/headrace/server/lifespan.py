@@ -10,6 +10,7 @@ from functools import partial
 from importlib.metadata import version
 from typing import Any
 
+from headrace.assistants.graph_service import GraphService
 from headrace.assistants.repository import AssistantRepository
 from headrace.assistants.service import AssistantService
 from headrace.auth.api_keys import ApiKeys
@@ -21,6 +22,7 @@ from headrace.db.conninfo import connection_string
 from headrace.db.engine import Sessions, build_engine
 from headrace.db.schema import read_state
 from headrace.events.log import EventLog
+from headrace.graphs.descriptions import GraphDescriptions
 from headrace.graphs.registry import GraphRegistry
 from headrace.graphs.sources import GraphSource, sources_from, sources_from_objects
 from headrace.health.checks import DatabaseProbe, SchemaProbe, pool_check
@@ -188,6 +190,7 @@ async def serving(settings: Settings, sources: list[GraphSource]) -> AsyncIterat
             store=store,
             graphs=registry,
             assistants=assistants,
+            assistant_graphs=GraphService(assistants, GraphDescriptions(registry)),
             threads=threads,
             runs=runs,
             chat=ChatService(runs, chat_graph(registry.ids(), settings.chat_graph)),

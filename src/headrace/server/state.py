@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from headrace.assistants.graph_service import GraphService
 from headrace.assistants.service import AssistantService
 from headrace.auth.api_keys import ApiKeys
 from headrace.chat.service import ChatService
@@ -29,6 +30,7 @@ class State:
     store: Store
     graphs: GraphRegistry
     assistants: AssistantService
+    assistant_graphs: GraphService
     threads: ThreadService
     runs: RunService
     chat: ChatService

@@ -1,0 +1,85 @@
+"""What an assistant's graph looks like, over HTTP."""
+
+from typing import Annotated, Any, cast
+
+from fastapi import Depends, Query, Request, Response
+from pydantic import BaseModel, Field
+
+from headrace.assistants.graph_service import GraphService
+from headrace.auth.dependencies import CurrentPrincipal
+from headrace.edge.responses import json_response
+from headrace.edge.routing import new_router
+from headrace.edge.state import state_of
+
+router = new_router(tag="assistants")
+
+JSONSchema = dict[str, Any] | None
+
+
+class GraphSchemas(BaseModel):
+    """JSON schemas; null where none can be told."""
+
+    graph_id: str
+    input_schema: JSONSchema
+    output_schema: JSONSchema
+    state_schema: JSONSchema
+    config_schema: JSONSchema
+    context_schema: JSONSchema
+
+
+class Drawing(BaseModel):
+    """Nodes ``{id, type, data}`` and edges ``{source, target, conditional}``."""
+
+    nodes: list[dict[str, Any]]
+    edges: list[dict[str, Any]]
+
+
+async def _service(request: Request) -> GraphService:
+    return cast("GraphService", state_of(request).assistant_graphs)
+
+
+Graphs = Annotated[GraphService, Depends(_service)]
+#: A depth, or whether at all.
+XRay = Annotated[Annotated[int, Field(ge=0, le=100)] | bool, Query()]
+
+
+@router.get("/assistants/{assistant_id}/graph", response_model=Drawing)
+async def get_assistant_graph(
+    assistant_id: str, principal: CurrentPrincipal, graphs: Graphs, xray: XRay = False
+) -> Response:
+    """Its nodes and edges; with ``xray`` those of subgraphs too, to all depths or that many."""
+    return json_response(await graphs.drawing(principal, assistant_id, xray=xray))
+
+
+@router.get("/assistants/{assistant_id}/schemas", response_model=GraphSchemas)
+async def get_assistant_schemas(
+    assistant_id: str, principal: CurrentPrincipal, graphs: Graphs
+) -> Response:
+    """What it takes, gives, and holds."""
+    return json_response(await graphs.schemas(principal, assistant_id))
+
+
+@router.get("/assistants/{assistant_id}/subgraphs", response_model=dict[str, GraphSchemas])
+async def get_assistant_subgraphs(
+    assistant_id: str,
+    principal: CurrentPrincipal,
+    graphs: Graphs,
+    recurse: Annotated[bool, Query()] = False,
+) -> Response:
+    """The schemas of its subgraphs by namespace; with ``recurse`` those inside of them too."""
+    return json_response(await graphs.subgraphs(principal, assistant_id, recurse=recurse))
+
+
+@router.get(
+    "/assistants/{assistant_id}/subgraphs/{namespace:path}", response_model=dict[str, GraphSchemas]
+)
+async def get_assistant_subgraph(
+    assistant_id: str,
+    namespace: str,
+    principal: CurrentPrincipal,
+    graphs: Graphs,
+    recurse: Annotated[bool, Query()] = False,
+) -> Response:
+    """The same of the one with this namespace; ``a|b`` is ``b`` inside of ``a``."""
+    found = await graphs.subgraphs(principal, assistant_id, namespace=namespace, recurse=recurse)
+    return json_response(found)

@@ -1,0 +1,56 @@
+"""What an assistant's graph looks like: the assistant decides which graph, and how it is made."""
+
+from typing import Any
+
+from headrace.assistants.service import AssistantService
+from headrace.auth.principal import Principal
+from headrace.db.tables import AssistantRow
+from headrace.graphs.descriptions import GraphDescriptions
+
+#: Between the names in a namespace.
+_INSIDE = "|"
+
+
+class GraphService:
+    """Each call raises what :meth:`AssistantService.get_runnable` does."""
+
+    def __init__(self, assistants: AssistantService, descriptions: GraphDescriptions) -> None:
+        self._assistants = assistants
+        self._descriptions = descriptions
+
+    async def drawing(
+        self, principal: Principal, reference: str, *, xray: int | bool
+    ) -> dict[str, Any]:
+        row = await self._assistants.get_runnable(principal, reference)
+        return await self._descriptions.drawing(row.graph_id, _config(row), xray=xray)
+
+    async def schemas(self, principal: Principal, reference: str) -> dict[str, Any]:
+        row = await self._assistants.get_runnable(principal, reference)
+        return await self._descriptions.schemas(row.graph_id, _config(row))
+
+    async def subgraphs(
+        self,
+        principal: Principal,
+        reference: str,
+        *,
+        namespace: str | None = None,
+        recurse: bool = False,
+    ) -> dict[str, Any]:
+        """By namespace; none for a namespace that is not there."""
+        row = await self._assistants.get_runnable(principal, reference)
+        # LangGraph finds an inner one only where it is told to look inside.
+        inner = namespace is not None and _INSIDE in namespace
+        return await self._descriptions.subgraphs(
+            row.graph_id, _config(row), namespace=namespace, recurse=recurse or inner
+        )
+
+
+def _config(row: AssistantRow) -> dict[str, Any]:
+    """What a factory finds, as far as there is no run."""
+    configurable = {
+        key: value
+        for key, value in (row.config.get("configurable") or {}).items()
+        if not key.startswith("__")
+    }
+    ids = {"graph_id": row.graph_id, "assistant_id": str(row.assistant_id)}
+    return {**row.config, "configurable": {**configurable, **ids}}
