@@ -78,8 +78,13 @@ def test_a_body_that_is_not_called_json_is_told_so(http):
     [
         ("GET", f"/threads/{UNKNOWN}", 404),
         ("GET", f"/threads/{UNKNOWN}/state", 404),
+        ("PATCH", f"/threads/{UNKNOWN}", 404),
+        ("PATCH", "/threads/not-a-uuid", 422),
+        ("DELETE", f"/threads/{UNKNOWN}", 404),
+        ("DELETE", "/threads/not-a-uuid", 422),
+        ("POST", f"/threads/{UNKNOWN}/copy", 409),
         ("GET", f"/threads/{UNKNOWN}/runs", 404),
-        ("GET", "/threads/no-uuid-but-could-be-adopted", 404),
+        ("GET", "/threads/no-uuid-but-could-be-adopted", 422),
         ("GET", f"/threads/{'x' * 256}", 422),
         ("GET", "/threads/a%00b", 422),
         ("GET", f"/assistants/{UNKNOWN}", 404),
@@ -93,7 +98,7 @@ def test_a_body_that_is_not_called_json_is_told_so(http):
     ],
 )
 def test_what_is_not_there_is_said_in_the_same_form(http, method, path, status):
-    response = http.request(method, path, json=RUN if method == "POST" else None)
+    response = http.request(method, path, json=RUN if method in ("POST", "PATCH") else None)
     assert response.status_code == status, response.text
     assert set(response.json()) == {"detail", "code"}
     assert response.json()["detail"]
@@ -114,7 +119,8 @@ def test_page_bounds(http, thread_id):
 
 def test_a_new_thread_gets_a_uuid_through_the_api(http):
     response = http.post("/threads/one/runs/wait", json={**RUN, "if_not_exists": "create"})
-    assert response.status_code == 404
+    assert response.status_code == 422
+    assert "must be a UUID" in response.json()["detail"]
 
 
 def test_a_body_over_the_limit_is_413_announced_or_chunked(http):

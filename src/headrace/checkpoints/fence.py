@@ -34,6 +34,17 @@ def process_key(process_id: UUID) -> int:
     return int.from_bytes(process_id.bytes[8:], "big", signed=True)
 
 
+async def lock_out(connection: Connection, process_id: UUID) -> None:
+    """Wait for the flushes of a process that are in flight; none begins before this commits.
+
+    In a transaction, before it locks any thread; what it takes then, later flushes see as taken.
+
+    :raises psycopg.errors.LockNotAvailable: a flush takes longer than the transaction waits.
+    """
+    key = process_key(process_id)
+    await connection.execute("SELECT pg_advisory_xact_lock(%s)", (key,), prepare=False)
+
+
 class Guard:
     """What opens every flush: time limits, the locks of the fence, and who still holds a token."""
 

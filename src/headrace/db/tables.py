@@ -113,7 +113,34 @@ class ThreadRow(_Owned, _Dated, Base):
         CheckConstraint("char_length(thread_id) BETWEEN 1 AND 255", name="thread_id_length"),
         CheckConstraint("status IN ('idle', 'busy', 'interrupted', 'error')", name="status"),
         CheckConstraint("running_run_id IS NULL OR status = 'busy'", name="running_is_busy"),
-        Index("threads_tenant_created_at_idx", "tenant", text("created_at DESC"), "thread_id"),
+        CheckConstraint("ttl_strategy IN ('delete', 'keep_latest')", name="ttl_strategy"),
+        # No index may name what every run changes (status, updated_at, ...), so that starts and
+        # ends of runs are HOT updates. Threads that live as long as their run are not listed.
+        Index(
+            "threads_newest_idx",
+            "tenant",
+            text("created_at DESC"),
+            "thread_id",
+            postgresql_where=text("NOT temporary"),
+        ),
+        Index(
+            "threads_halted_status_idx",
+            "tenant",
+            "halted_status",
+            text("created_at DESC"),
+            "thread_id",
+            postgresql_where=text("NOT temporary"),
+        ),
+        Index(
+            "threads_metadata_idx",
+            "metadata",
+            postgresql_using="gin",
+            postgresql_ops={"metadata": "jsonb_path_ops"},
+            # A search reads the whole list of what is not yet in the index.
+            postgresql_with={"gin_pending_list_limit": 256},
+            postgresql_where=text("NOT temporary"),
+        ),
+        Index("threads_sweep_at_idx", "sweep_at", postgresql_where=text("sweep_at IS NOT NULL")),
         # Not on running_run_id: what starts and ends in place touches no index.
         Index("threads_ready_at_idx", "ready_at", postgresql_where=text("ready_at IS NOT NULL")),
     )
@@ -134,6 +161,15 @@ class ThreadRow(_Owned, _Dated, Base):
     error: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
     interrupts: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
     state_updated_at: Mapped[datetime | None]
+    halted_status: Mapped[str | None] = mapped_column(
+        comment="status, where that is error or interrupted; written by a trigger"
+    )
+    ttl_minutes: Mapped[float | None]
+    ttl_strategy: Mapped[str | None]
+    sweep_at: Mapped[datetime | None] = mapped_column(
+        comment="when to look whether its time to live is over; runs do not change it"
+    )
+    pruned_at: Mapped[datetime | None]
 
 
 class RunRow(_Owned, _Dated, Base):

@@ -26,6 +26,7 @@ from headrace.checkpoints.run_writes import RunWrites
 from headrace.checkpoints.writer import Writer
 from headrace.db.faults import translated_faults
 from headrace.db.pool import SharedPool
+from headrace.db.transactions import locking_transaction
 from headrace.errors import DatabaseUnavailable, LeaseLost, ThreadBusy
 from headrace.runs.dispatcher import (
     CancelAction,
@@ -35,7 +36,6 @@ from headrace.runs.dispatcher import (
     StartedRun,
 )
 from headrace.runs.queue_taking import Taking
-from headrace.runs.queue_transaction import queue_transaction
 from headrace.runs.transitions import (
     End,
     EndedRun,
@@ -83,7 +83,7 @@ class Queue:
         self._sql = queue_statements()
         self._lock_timeout_seconds = lock_timeout_seconds
         self._transaction = partial(
-            queue_transaction, pool, lock_timeout_seconds=lock_timeout_seconds
+            locking_transaction, pool, lock_timeout_seconds=lock_timeout_seconds
         )
         self._last_ready: datetime | None = None
         self._looked_at_all = float("-inf")

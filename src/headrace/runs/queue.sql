@@ -4,11 +4,14 @@
 -- touches only that. Lock order everywhere: threads (sorted), then runs.
 
 -- name: create_threads_if_absent
--- For if_not_exists=create, stateless runs and /chat.
-INSERT INTO threads (thread_id, tenant, owner, temporary)
-SELECT thread_id, tenant, owner, temporary
-FROM unnest(%(thread_ids)s::text[], %(tenants)s::text[], %(owners)s::text[], %(temporary)s::bool[])
-  AS given (thread_id, tenant, owner, temporary)
+-- For if_not_exists=create, stateless runs and /chat. With the metadata that the start would write:
+-- that stays a HOT update then.
+INSERT INTO threads (thread_id, tenant, owner, temporary, metadata)
+SELECT thread_id, tenant, owner, temporary, jsonb_build_object(
+  'graph_id', graph_id, 'assistant_id', assistant_id::text)
+FROM unnest(%(thread_ids)s::text[], %(tenants)s::text[], %(owners)s::text[], %(temporary)s::bool[],
+    %(graph_ids)s::text[], %(assistant_ids)s::uuid[])
+  AS given (thread_id, tenant, owner, temporary, graph_id, assistant_id)
 ORDER BY thread_id
 ON CONFLICT DO NOTHING
 

@@ -12,7 +12,7 @@ from psycopg.types.json import Jsonb
 from headrace.checkpoints.fence import process_key
 from headrace.db.faults import translated_faults
 from headrace.db.pool import SharedPool
-from headrace.runs.queue_transaction import queue_transaction
+from headrace.db.transactions import locking_transaction
 from headrace.runs.transitions import queue_statements
 
 _log = structlog.stdlib.get_logger("headrace.queue")
@@ -36,7 +36,7 @@ class Taking:
         self._pool = pool
         self._sql = queue_statements()
         self._transaction = partial(
-            queue_transaction, pool, lock_timeout_seconds=lock_timeout_seconds
+            locking_transaction, pool, lock_timeout_seconds=lock_timeout_seconds
         )
 
     async def take_runs_of_lost_processes(

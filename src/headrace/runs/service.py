@@ -1,12 +1,14 @@
 """Rules of runs: what may be started, on which thread, with which configuration."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from uuid import UUID, uuid5
 
 from headrace.assistants.service import AssistantService
 from headrace.auth.principal import Principal
 from headrace.db.tables import RunRow
 from headrace.errors import InvalidRequest, RunForgotten, RunNotFound, RunStillStopping
+from headrace.events.reader import Released
 from headrace.idempotency.schemas import RequestKey
 from headrace.idempotency.service import IdempotencyService
 from headrace.ids import uuid7
@@ -24,6 +26,8 @@ from headrace.runs.schemas import RunCreate, RunsCancel
 from headrace.threads.service import ThreadService, is_uuid
 
 _CANCEL_BATCH = 200
+#: Long enough for a graph that listens; what does not is taken away from it.
+_STOP_SECONDS = 2.0
 _CANCELLED = "The run was cancelled."
 _ENDED = ("success", "error", "timeout", "interrupted")
 
@@ -257,6 +261,19 @@ class RunService:
             if await self._follow(row, created=True).outcome(timeout_seconds) is None:
                 raise RunStillStopping
         await self._repository.delete_if_ended(principal, run_id)
+
+    async def stop_all_of(self, principal: Principal, thread_id: str) -> None:
+        """Ask all runs of a thread to stop, and wait a moment until none is executed."""
+        asked = await self._repository.unfinished(
+            principal, thread_id=thread_id, limit=_CANCEL_BATCH
+        )
+        if asked:
+            await self._dispatcher.cancel(principal.tenant, asked, "interrupt", _CANCELLED)
+        for row in await self._repository.search(
+            principal, thread_id, status="running", limit=1, offset=0
+        ):
+            with suppress(Released):
+                await self._follow(row, created=True).outcome(_STOP_SECONDS)
 
 
 def run_id_from(value: str) -> UUID:

@@ -166,7 +166,7 @@ class _StartKind(Kind):
         absent = [item for item in operations if item.request.create_thread]
         if absent:
             await connection.execute(
-                self._sql["create_threads_if_absent"], _threads(absent), prepare=True
+                self._sql["create_threads_if_absent"], _absent(absent), prepare=True
             )
         wanted = {
             **_threads(operations),
@@ -196,7 +196,7 @@ class _EnqueueKind(Kind):
         absent = [item for item in operations if item.request.create_thread]
         if absent:
             await connection.execute(
-                self._sql["create_threads_if_absent"], _threads(absent), prepare=True
+                self._sql["create_threads_if_absent"], _absent(absent), prepare=True
             )
         wanted = {**_threads(operations), **_runs(operations)}
         await connection.execute(self._sql["lock_threads_to_queue_on"], wanted, prepare=True)
@@ -286,6 +286,15 @@ def _threads(starts: Sequence[Start]) -> dict[str, Column]:
         "tenants": Text([item.principal.tenant.encode() for item in requests]),
         "owners": Text([item.principal.identity.encode() for item in requests]),
         "temporary": Boolean([item.temporary_thread for item in requests]),
+    }
+
+
+def _absent(starts: Sequence[Start]) -> dict[str, Column]:
+    requests = [start.request for start in starts]
+    return {
+        **_threads(starts),
+        "graph_ids": Text([item.graph_id.encode() for item in requests]),
+        "assistant_ids": Uuid([item.assistant_id for item in requests]),
     }
 
 

@@ -44,7 +44,10 @@ from headrace.server.opening import build_notifier, build_saver, open_pool
 from headrace.server.state import State
 from headrace.server.watchdog import Watchdog
 from headrace.settings import Settings, multiprocess_dir
+from headrace.threads.listing import ThreadListing
+from headrace.threads.removal import ThreadRemoval
 from headrace.threads.repository import ThreadRepository
+from headrace.threads.search_repository import ThreadSearchRepository
 from headrace.threads.service import ThreadService
 from headrace.threads.state import StateReader
 from headrace.worker.channels import Channels
@@ -150,6 +153,12 @@ async def serving(settings: Settings, sources: list[GraphSource]) -> AsyncIterat
             ask_to_stop=partial(_ask_to_stop, worker, tasks),
         )
         runs = RunService(RunRepository(sessions), assistants, threads, worker, following, keys)
+        listing = ThreadListing(
+            ThreadSearchRepository(
+                pool, timeout_seconds=settings.database.transaction_timeout_seconds
+            ),
+            threads.values,
+        )
         depth = QueueDepth(queue, board)
         tasks.start(depth.look_forever(), name="queue-depth", supervised=True)
         pulse = Pulse(
@@ -192,6 +201,8 @@ async def serving(settings: Settings, sources: list[GraphSource]) -> AsyncIterat
             assistants=assistants,
             assistant_graphs=GraphService(assistants, GraphDescriptions(registry)),
             threads=threads,
+            thread_listing=listing,
+            thread_removal=ThreadRemoval(pool, writer, saver, runs.stop_all_of),
             runs=runs,
             chat=ChatService(runs, chat_graph(registry.ids(), settings.chat_graph)),
             health=health,

@@ -15,6 +15,8 @@ from headrace.observability.metrics import Metrics
 from headrace.runs.service import RunService
 from headrace.server.drain import Drain
 from headrace.settings import Settings
+from headrace.threads.listing import ThreadListing
+from headrace.threads.removal import ThreadRemoval
 from headrace.threads.service import ThreadService
 from headrace.worker.worker import Worker
 
@@ -32,6 +34,8 @@ class State:
     assistants: AssistantService
     assistant_graphs: GraphService
     threads: ThreadService
+    thread_listing: ThreadListing
+    thread_removal: ThreadRemoval
     runs: RunService
     chat: ChatService
     health: HealthService

@@ -1,17 +1,29 @@
-"""Threads over HTTP."""
+"""Threads over HTTP: made, read, found, changed, copied and deleted."""
 
 from typing import Annotated, Any, cast
 
-from fastapi import Body, Depends, Query, Request, Response
+from fastapi import Body, Depends, Header, Query, Request, Response
 
 from headrace.auth.dependencies import CurrentPrincipal
-from headrace.db.tables import ThreadRow
 from headrace.edge.responses import json_response
 from headrace.edge.routing import new_router
 from headrace.edge.state import state_of
 from headrace.idempotency.requests import IdempotencyKey
-from headrace.threads.schemas import AnyThreadId, Thread, ThreadCreate, ThreadState
+from headrace.threads.listing import ThreadListing
+from headrace.threads.removal import ThreadRemoval
+from headrace.threads.schemas import (
+    AnyThreadId,
+    Pruned,
+    Thread,
+    ThreadCreate,
+    ThreadFilter,
+    ThreadPatch,
+    ThreadSearch,
+    ThreadsPrune,
+    ThreadState,
+)
 from headrace.threads.service import ThreadService
+from headrace.threads.wire import thread_json, ttl_json
 
 router = new_router(tag="threads")
 
@@ -20,7 +32,17 @@ async def _service(request: Request) -> ThreadService:
     return cast("ThreadService", state_of(request).threads)
 
 
+async def _listing(request: Request) -> ThreadListing:
+    return cast("ThreadListing", state_of(request).thread_listing)
+
+
+async def _removal(request: Request) -> ThreadRemoval:
+    return cast("ThreadRemoval", state_of(request).thread_removal)
+
+
 Threads = Annotated[ThreadService, Depends(_service)]
+Listing = Annotated[ThreadListing, Depends(_listing)]
+Removal = Annotated[ThreadRemoval, Depends(_removal)]
 
 
 @router.post("/threads", response_model=Thread)
@@ -36,16 +58,93 @@ async def create_thread(
         row = await threads.create(principal, wanted)
     else:
         row = await threads.create_once(principal, wanted, key)
-    return json_response(_thread(row, await threads.values(row)))
+    return json_response(thread_json(row, await threads.values(row)))
+
+
+@router.post("/threads/search", response_model=list[Thread])
+async def search_threads(
+    principal: CurrentPrincipal,
+    listing: Listing,
+    body: Annotated[ThreadSearch | None, Body()] = None,
+) -> Response:
+    """Threads, the newest first. ``X-Pagination-Next`` is there while there are more."""
+    page = await listing.search(principal, body or ThreadSearch())
+    headers = {"X-Pagination-Total": str(page.total)}
+    if page.next_offset is not None:
+        headers["X-Pagination-Next"] = str(page.next_offset)
+    return json_response(page.threads, headers=headers)
+
+
+@router.post("/threads/count", response_model=int)
+async def count_threads(
+    principal: CurrentPrincipal,
+    listing: Listing,
+    body: Annotated[ThreadFilter | None, Body()] = None,
+) -> Response:
+    """How many threads there are of those."""
+    return json_response(await listing.count(principal, body or ThreadFilter()))
+
+
+@router.post("/threads/prune", response_model=Pruned)
+async def prune_threads(
+    principal: CurrentPrincipal, removal: Removal, body: ThreadsPrune
+) -> Response:
+    """Delete threads, or all of them but where they stand."""
+    return json_response({"pruned_count": await removal.prune(principal, body)})
 
 
 @router.get("/threads/{thread_id}", response_model=Thread)
 async def get_thread(
-    thread_id: AnyThreadId, principal: CurrentPrincipal, threads: Threads
+    thread_id: AnyThreadId,
+    principal: CurrentPrincipal,
+    threads: Threads,
+    include: Annotated[list[str] | None, Query()] = None,
 ) -> Response:
-    """One thread with its present values."""
+    """One thread with its present values; with ``include=ttl`` its time to live, if it has one."""
     row = await threads.get(principal, thread_id)
-    return json_response(_thread(row, await threads.values(row)))
+    thread = thread_json(row, await threads.values(row))
+    wanted = {word for words in include or [] for word in words.split(",")}
+    if "ttl" in wanted and (ttl := ttl_json(row)) is not None:
+        thread["ttl"] = ttl
+    return json_response(thread)
+
+
+@router.patch(
+    "/threads/{thread_id}",
+    response_model=Thread,
+    responses={204: {"description": "Changed, and asked for nothing (`Prefer: return=minimal`)"}},
+)
+async def update_thread(
+    thread_id: AnyThreadId,
+    principal: CurrentPrincipal,
+    threads: Threads,
+    body: ThreadPatch,
+    prefer: Annotated[str, Header()] = "",
+) -> Response:
+    """Merge metadata into the thread's, or give it a time to live."""
+    row = await threads.update(principal, thread_id, body)
+    if "return=minimal" in prefer:
+        return Response(status_code=204)
+    return json_response(thread_json(row, await threads.values(row)))
+
+
+@router.delete("/threads/{thread_id}", status_code=204, response_class=Response)
+async def delete_thread(
+    thread_id: AnyThreadId, principal: CurrentPrincipal, removal: Removal
+) -> Response:
+    """Delete a thread with all that is its; a run it has is stopped."""
+    await removal.delete(principal, thread_id)
+    return Response(status_code=204)
+
+
+@router.post("/threads/{thread_id}/copy", response_model=Thread)
+async def copy_thread(
+    thread_id: AnyThreadId, principal: CurrentPrincipal, removal: Removal
+) -> Response:
+    """A new thread that goes on from where this one stands, with its whole history."""
+    copy: dict[str, Any] = thread_json(await removal.copy(principal, thread_id), None)
+    del copy["values"]
+    return json_response(copy)
 
 
 @router.get("/threads/{thread_id}/state", response_model=ThreadState)
@@ -58,20 +157,3 @@ async def get_thread_state(
     """The thread at its latest checkpoint."""
     state = await threads.state(principal, thread_id, subgraphs=subgraphs)
     return json_response(state.__dict__)
-
-
-def _thread(row: ThreadRow, values: Any) -> dict[str, Any]:
-    thread: dict[str, Any] = {
-        "thread_id": row.thread_id,
-        "created_at": row.created_at,
-        "updated_at": row.updated_at,
-        "state_updated_at": row.state_updated_at or row.created_at,
-        "metadata": row.metadata_,
-        "status": row.status,
-        "config": row.config,
-        "values": values,
-    }
-    if row.state_updated_at is not None:
-        thread["error"] = row.error
-        thread["interrupts"] = row.interrupts or {}
-    return thread

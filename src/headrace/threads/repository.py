@@ -1,13 +1,15 @@
 """Threads in the database; every call is bounded by the caller's tenant."""
 
+from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import select
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import cast, func, select, update
+from sqlalchemy.dialects.postgresql import JSONB, insert
 
 from headrace.auth.principal import Principal
 from headrace.db.engine import Sessions
 from headrace.db.tables import ThreadRow
+from headrace.threads.schemas import ThreadTTL
 
 
 class ThreadRepository:
@@ -22,7 +24,11 @@ class ThreadRepository:
             return (await session.scalars(statement)).one_or_none()
 
     async def create_if_absent(
-        self, principal: Principal, thread_id: str, metadata: dict[str, Any]
+        self,
+        principal: Principal,
+        thread_id: str,
+        metadata: dict[str, Any],
+        ttl: ThreadTTL | None = None,
     ) -> ThreadRow | None:
         """The new thread, or None when the id is taken, by whomever."""
         statement = (
@@ -33,6 +39,7 @@ class ThreadRepository:
                     "metadata": metadata,
                     "tenant": principal.tenant,
                     "owner": principal.identity,
+                    **_ttl_columns(ttl),
                 }
             )
             .on_conflict_do_nothing()
@@ -40,3 +47,36 @@ class ThreadRepository:
         )
         async with self._sessions.begin() as session:
             return (await session.scalars(statement)).one_or_none()
+
+    async def update(
+        self,
+        principal: Principal,
+        thread_id: str,
+        metadata: dict[str, Any],
+        ttl: ThreadTTL | None,
+    ) -> ThreadRow | None:
+        """Merge the metadata, one level deep; None when there is no such thread."""
+        statement = (
+            update(ThreadRow)
+            .where(ThreadRow.tenant == principal.tenant, ThreadRow.thread_id == thread_id)
+            .values(
+                {
+                    "metadata_": ThreadRow.metadata_.op("||")(cast(metadata, JSONB)),
+                    "updated_at": func.now(),
+                    **_ttl_columns(ttl),
+                }
+            )
+            .returning(ThreadRow)
+        )
+        async with self._sessions.begin() as session:
+            return (await session.scalars(statement)).one_or_none()
+
+
+def _ttl_columns(ttl: ThreadTTL | None) -> dict[str, Any]:
+    if ttl is None:
+        return {}
+    return {
+        "ttl_minutes": ttl.ttl,
+        "ttl_strategy": ttl.strategy,
+        "sweep_at": func.now() + timedelta(minutes=ttl.ttl),
+    }

@@ -1,10 +1,11 @@
 """Threads on the wire."""
 
+import re
 from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 MAX_THREAD_ID_LENGTH = 255
 
@@ -22,14 +23,127 @@ AnyThreadId = Annotated[
 ]
 
 
+def _uuid(value: Any) -> Any:
+    if isinstance(value, str):
+        try:
+            return UUID(value)
+        except ValueError:
+            raise ValueError("Invalid thread ID: must be a UUID") from None
+    return value
+
+
+ThreadStatus = Literal["idle", "busy", "interrupted", "error"]
+TTLStrategy = Literal["delete", "keep_latest"]
+
+#: A hundred years, in minutes.
+MAX_TTL_MINUTES = 100 * 366 * 24 * 60.0
+
+#: What a search answers at most.
+MAX_PAGE = 1000
+
+
+class ThreadTTL(BaseModel):
+    """How long a thread is kept after it was last touched, and what becomes of it then."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    ttl: float = Field(gt=0, le=MAX_TTL_MINUTES, description="minutes")
+    strategy: TTLStrategy = "delete"
+
+
 class ThreadCreate(BaseModel):
     """Fields of later API versions are ignored."""
 
     model_config = ConfigDict(extra="ignore")
 
-    thread_id: UUID | None = None
+    thread_id: Annotated[UUID, BeforeValidator(_uuid)] | None = None
     metadata: dict[str, Any] | None = None
     if_exists: Literal["raise", "do_nothing"] | None = None
+    ttl: ThreadTTL | None = None
+
+
+class ThreadPatch(BaseModel):
+    """What to change; metadata is merged, one level deep."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    metadata: dict[str, Any] | None = None
+    ttl: ThreadTTL | None = None
+
+
+class ThreadFilter(BaseModel):
+    """Which threads: those for which all of it holds. Objects are to be contained, as jsonb's."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    ids: list[AnyThreadId] | None = Field(None, max_length=MAX_PAGE)
+    metadata: dict[str, Any] | None = None
+    values: dict[str, Any] | None = None
+    status: ThreadStatus | None = None
+
+
+ThreadField = Literal[
+    "thread_id",
+    "created_at",
+    "updated_at",
+    "state_updated_at",
+    "metadata",
+    "config",
+    "context",
+    "status",
+    "values",
+    "interrupts",
+    "error",
+]
+SortBy = Literal["thread_id", "status", "created_at", "updated_at", "state_updated_at"]
+
+#: ``values.messages[-1].content``
+_PATH = re.compile(r"(values|metadata|config|interrupts|error)((\.[^.\[\]]+)|(\[-?\d{1,9}\]))*")
+
+
+def _extractable(path: str) -> str:
+    if _PATH.fullmatch(path) is None:
+        raise ValueError(
+            "a path starts with values, metadata, config, interrupts or error and goes on with"
+            " .key or [index], like values.messages[-1].content"
+        )
+    return path
+
+
+class ThreadSearch(ThreadFilter):
+    """Which threads, in which order, and what of them."""
+
+    limit: int = Field(10, ge=1, le=MAX_PAGE)
+    offset: int = Field(0, ge=0, le=2**31 - 1)
+    sort_by: SortBy | None = None
+    sort_order: Literal["asc", "desc"] | None = None
+    select: list[ThreadField] | None = None
+    extract: dict[str, Annotated[str, AfterValidator(_extractable)]] | None = Field(
+        None, max_length=10
+    )
+
+
+class ThreadsPrune(BaseModel):
+    """Which threads to delete, or to leave only the latest checkpoint of."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    thread_ids: list[AnyThreadId] = Field(max_length=MAX_PAGE)
+    strategy: TTLStrategy = "delete"
+
+
+class Pruned(BaseModel):
+    """How many threads were deleted or reduced."""
+
+    pruned_count: int
+
+
+class ThreadTTLInfo(BaseModel):
+    """A thread's own time to live, on ``include=ttl``."""
+
+    strategy: TTLStrategy
+    ttl_minutes: float
+    expires_at: datetime
 
 
 class Thread(BaseModel):
@@ -40,11 +154,13 @@ class Thread(BaseModel):
     updated_at: datetime
     state_updated_at: datetime
     metadata: dict[str, Any]
-    status: Literal["idle", "busy", "interrupted", "error"]
+    status: ThreadStatus
     config: dict[str, Any]
     values: Any = None
     error: Any = None
     interrupts: dict[str, Any] | None = None
+    extracted: dict[str, Any] | None = None
+    ttl: ThreadTTLInfo | None = None
 
 
 class ThreadState(BaseModel):

@@ -1,17 +1,19 @@
 """Rules of threads."""
 
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 from headrace.auth.principal import Principal
 from headrace.db.tables import ThreadRow
-from headrace.errors import ThreadExists, ThreadNotFound
+from headrace.errors import InvalidRequest, ThreadExists, ThreadNotFound
 from headrace.idempotency.schemas import RequestKey
 from headrace.idempotency.service import IdempotencyService
 from headrace.ids import uuid7
 from headrace.threads.repository import ThreadRepository
-from headrace.threads.schemas import ThreadCreate, ThreadState
+from headrace.threads.schemas import ThreadCreate, ThreadPatch, ThreadState
 from headrace.threads.state import EMPTY, StateReader
+
+T = TypeVar("T")
 
 
 class ThreadService:
@@ -44,7 +46,9 @@ class ThreadService:
         :raises ThreadExists: the id is taken.
         """
         thread_id = str(body.thread_id or uuid7())
-        row = await self._repository.create_if_absent(principal, thread_id, body.metadata or {})
+        row = await self._repository.create_if_absent(
+            principal, thread_id, body.metadata or {}, body.ttl
+        )
         if row is None and body.if_exists == "do_nothing":
             row = await self._repository.get(principal, thread_id)
         if row is None:
@@ -52,11 +56,16 @@ class ThreadService:
         return row
 
     async def get(self, principal: Principal, thread_id: str) -> ThreadRow:
-        """:raises ThreadNotFound: there is none that the caller may see."""
-        row = await self._repository.get(principal, thread_id)
-        if row is None:
-            raise ThreadNotFound(f"Thread with ID {thread_id} not found")
-        return row
+        """
+        :raises ThreadNotFound: there is none that the caller may see.
+        :raises InvalidRequest: nor can there be: it is no UUID.
+        """
+        return found(thread_id, await self._repository.get(principal, thread_id))
+
+    async def update(self, principal: Principal, thread_id: str, body: ThreadPatch) -> ThreadRow:
+        """:raises ThreadNotFound, InvalidRequest: as :meth:`get`."""
+        row = await self._repository.update(principal, thread_id, body.metadata or {}, body.ttl)
+        return found(thread_id, row)
 
     async def values(self, row: ThreadRow) -> Any:
         """The thread's present values; None before its first run."""
@@ -72,6 +81,19 @@ class ThreadService:
         return await self._states.read(
             row.thread_id, row.metadata_.get("graph_id"), subgraphs=subgraphs
         )
+
+
+def found(thread_id: str, row: T | None) -> T:
+    """What was looked for by a thread's id.
+
+    :raises ThreadNotFound: it is not there.
+    :raises InvalidRequest: nor is the id one that a thread of the API has.
+    """
+    if row is not None:
+        return row
+    if not is_uuid(thread_id):
+        raise InvalidRequest("Invalid thread ID: must be a UUID")
+    raise ThreadNotFound(f"Thread with ID {thread_id} not found")
 
 
 def is_uuid(value: str) -> bool:

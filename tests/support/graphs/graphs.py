@@ -11,6 +11,8 @@ from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.store.base import BaseStore
 from langgraph.types import interrupt
 
+from headrace.graphs.messages import ChatState
+
 
 def one_node(state: type, name: str, node: Any) -> StateGraph[Any, Any, Any, Any]:
     builder: StateGraph[Any, Any, Any, Any] = StateGraph(state)
@@ -26,6 +28,14 @@ async def reply(state: MessagesState) -> dict[str, Any]:
 
 
 agent = one_node(MessagesState, "reply", reply)
+
+
+async def reply_stepwise(state: ChatState) -> dict[str, Any]:
+    """The same, with messages that are stored step by step (DeltaChannel)."""
+    return {"messages": [AIMessage(f"message {len(state['messages'])}")]}
+
+
+stepwise = one_node(ChatState, "reply", reply_stepwise)
 
 
 async def call_model(state: MessagesState) -> dict[str, Any]:

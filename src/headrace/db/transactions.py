@@ -1,4 +1,4 @@
-"""A transaction of the queue's own, beside those of the group-commit writer."""
+"""Transactions that lock in one statement and act in the next, under any default isolation."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,10 +10,10 @@ from headrace.db.pool import Connection, SharedPool
 
 
 @asynccontextmanager
-async def queue_transaction(
+async def locking_transaction(
     pool: SharedPool, *, lock_timeout_seconds: float, pipelined: bool = True
 ) -> AsyncIterator[Connection]:
-    """READ COMMITTED whatever the default is; pipelined, its statements travel together.
+    """READ COMMITTED; pipelined, its statements travel together.
 
     Results may be fetched inside; the commit has happened on leaving without an exception.
     """

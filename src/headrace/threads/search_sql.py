@@ -1,0 +1,145 @@
+"""The statements of thread lists: which way leads to a page soonest.
+
+Newest first is an index. So is a status, through ``halted_status``, except that busy threads are
+found through their unfinished runs. Metadata has two ways: what many threads have is found among
+the newest soon; what few have is found through the GIN index, and sorted. Which of both a filter is
+no statistics tell well enough, so the newest are looked through first, up to a bound.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from headrace.auth.principal import Principal
+from headrace.db.tables import ThreadRow
+from headrace.threads.schemas import SortBy, ThreadFilter
+
+#: How many of the newest threads are looked through before an index on what is wanted.
+NEAR = 5000
+
+COLUMNS = tuple(column.name for column in ThreadRow.__table__.columns)
+_ALL = ", ".join(f"threads.{name}" for name in COLUMNS)
+
+_UNFINISHED = """(
+  SELECT thread_id FROM runs WHERE status = 'running'
+  UNION
+  SELECT thread_id FROM runs WHERE status = 'pending'
+)"""
+
+#: What a thread without a time of its state sorts by.
+_SORTED_BY: Mapping[SortBy, str] = {
+    "thread_id": "thread_id",
+    "status": "status",
+    "created_at": "created_at",
+    "updated_at": "updated_at",
+    "state_updated_at": "coalesce(state_updated_at, created_at)",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """By what, and in which direction; threads alike in that by their id, in the other one."""
+
+    by: SortBy = "created_at"
+    descending: bool = True
+
+    @property
+    def key(self) -> str:
+        return _SORTED_BY[self.by]
+
+    @property
+    def clause(self) -> str:
+        down, up = ("DESC", "ASC") if self.descending else ("ASC", "DESC")
+        if self.by == "thread_id":
+            return f"thread_id {down}"
+        return f"{self.key} {down}, thread_id {up}"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The conditions that SQL can judge, and their parameters."""
+
+    conditions: tuple[str, ...]
+    values: Mapping[str, Any]
+    #: Some threads or none match, and no index has them in order.
+    scattered: bool
+    #: Busy ones are few, and none of the newest may be.
+    busy: bool = False
+    #: The planner does not see by itself that what is null is in the order of the rest.
+    idle: bool = False
+
+    @property
+    def where(self) -> str:
+        return " AND ".join(self.conditions)
+
+
+def wanted(principal: Principal, which: ThreadFilter, *, with_state: bool) -> Wanted:
+    """
+    :param with_state: only threads that have had a run.
+    """
+    conditions = ["tenant = %(tenant)s", "NOT temporary"]
+    values: dict[str, Any] = {"tenant": principal.tenant}
+    if which.ids:
+        conditions.append("thread_id = ANY (%(ids)s::text[])")
+        values["ids"] = which.ids
+    if which.metadata:
+        conditions.append("metadata @> %(metadata)s::jsonb")
+        values["metadata"] = which.metadata
+    if which.status == "idle":
+        conditions.append("halted_status IS NULL AND status = 'idle'")
+    elif which.status == "busy":
+        conditions.append("halted_status IS NULL AND status = 'busy'")
+    elif which.status is not None:
+        conditions.append("halted_status = %(status)s")
+        values["status"] = which.status
+    if with_state:
+        conditions.append("state_updated_at IS NOT NULL")
+    return Wanted(
+        tuple(conditions),
+        values,
+        scattered=bool(which.metadata) and not which.ids,
+        busy=which.status == "busy" and not which.ids,
+        idle=which.status == "idle" and not which.ids,
+    )
+
+
+def count(what: Wanted) -> str:
+    """How many there are."""
+    return f"SELECT count(*) FROM threads WHERE {_found(what)}"  # noqa: S608 - of constants
+
+
+def near_page(what: Wanted, order: Order) -> str:
+    """The page, if it lies among the :data:`NEAR` newest threads (or oldest, upwards)."""
+    return f"""
+        SELECT {_ALL} FROM (
+          SELECT * FROM threads WHERE tenant = %(tenant)s AND NOT temporary
+          ORDER BY {order.clause} LIMIT {NEAR}
+        ) AS threads
+        WHERE {what.where}
+        ORDER BY {order.clause} LIMIT %(limit)s OFFSET %(offset)s"""  # noqa: S608 - of constants
+
+
+def page(what: Wanted, order: Order, *, gathered: bool) -> str:
+    """The page, wherever it lies; ids are skipped in an index where one has them in order.
+
+    :param gathered: find all that match before sorting them.
+    """
+    found = f"SELECT thread_id, {order.key} AS key FROM threads WHERE {_found(what)}"  # noqa: S608
+    if gathered:
+        found = f"WITH found AS MATERIALIZED ({found}) SELECT thread_id, key FROM found"  # noqa: S608
+        ordering = order.clause.replace(order.key, "key") if order.by != "thread_id" else ""
+        ordering = ordering or order.clause
+    elif what.idle and not what.scattered and order.by == "created_at":
+        ordering = f"halted_status {'ASC' if order.descending else 'DESC'}, {order.clause}"
+    else:
+        ordering = order.clause
+    return f"""
+        SELECT {_ALL} FROM (
+          {found}
+          ORDER BY {ordering} LIMIT %(limit)s OFFSET %(offset)s
+        ) AS page JOIN threads USING (thread_id)
+        ORDER BY {order.clause}"""  # noqa: S608 - of constants
+
+
+def _found(what: Wanted) -> str:
+    return f"{what.where} AND thread_id IN {_UNFINISHED}" if what.busy else what.where

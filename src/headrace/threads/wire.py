@@ -1,0 +1,35 @@
+"""A thread as clients see it."""
+
+from datetime import timedelta
+from typing import Any
+
+from headrace.db.tables import ThreadRow
+
+
+def thread_json(row: ThreadRow, values: Any) -> dict[str, Any]:
+    """``error`` and ``interrupts`` appear once it has had a run."""
+    thread: dict[str, Any] = {
+        "thread_id": row.thread_id,
+        "created_at": row.created_at,
+        "updated_at": row.updated_at,
+        "state_updated_at": row.state_updated_at or row.created_at,
+        "metadata": row.metadata_,
+        "status": row.status,
+        "config": row.config,
+        "values": values,
+    }
+    if row.state_updated_at is not None:
+        thread["error"] = row.error
+        thread["interrupts"] = row.interrupts or {}
+    return thread
+
+
+def ttl_json(row: ThreadRow) -> dict[str, Any] | None:
+    """The thread's own time to live; None when it has none."""
+    if row.ttl_minutes is None:
+        return None
+    return {
+        "strategy": row.ttl_strategy,
+        "ttl_minutes": row.ttl_minutes,
+        "expires_at": row.updated_at + timedelta(minutes=row.ttl_minutes),
+    }
