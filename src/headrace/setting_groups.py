@@ -238,6 +238,21 @@ class CheckpointerSettings(Group):
     )
 
 
+class StoreSettings(Group):
+    """What the API takes as a store item."""
+
+    max_namespace_depth: int = Field(20, ge=1, le=1000, description="Labels of a namespace.")
+    max_path_bytes: int = Field(
+        2000,
+        ge=1,
+        le=2600,
+        description="Bytes of namespace and key together; Postgres's index takes no 2,700.",
+    )
+    max_value_bytes: int = Field(
+        4 * 1024 * 1024, ge=2, description="Bytes of an item's value as JSON."
+    )
+
+
 class ObservabilitySettings(Group):
     """Logs and metrics."""
 

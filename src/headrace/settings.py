@@ -20,6 +20,7 @@ from headrace.setting_groups import (
     Group,
     ObservabilitySettings,
     ServerSettings,
+    StoreSettings,
     WorkerSettings,
 )
 
@@ -74,6 +75,7 @@ class Settings(BaseSettings):
     worker: WorkerSettings = Field(default_factory=WorkerSettings)
     events: EventSettings = Field(default_factory=EventSettings)
     checkpointer: CheckpointerSettings = Field(default_factory=CheckpointerSettings)
+    store: StoreSettings = Field(default_factory=StoreSettings)
     observability: ObservabilitySettings = Field(default_factory=ObservabilitySettings)
 
     @property

@@ -5,6 +5,7 @@ import asyncio
 import psycopg
 import pytest
 
+from headrace.checkpoints.expiry import StoreSweeper
 from headrace.checkpoints.store import Store
 from tests.support.database import open_pool
 from tests.support.waiting import eventually
@@ -94,3 +95,38 @@ async def test_what_was_asked_before_the_end_is_answered(pool, database_url):
     await asyncio.gather(*puts)
     with psycopg.connect(database_url) as connection:
         assert connection.execute("SELECT count(*) FROM store").fetchone() == (10,)
+
+
+async def test_what_upstream_refuses_fails_alone_too(store):
+    results = await asyncio.gather(
+        store.asearch(ADA, filter={"data": {"$like": "x"}}),
+        store.aput(ADA, "k" * 30_000 + str(list(range(9_000))), {}),
+        store.aput(ADA, "set", {"data": {1}}),
+        store.aput(ADA, "good", {"data": "tea"}),
+        return_exceptions=True,
+    )
+    assert [type(result) for result in results] == [
+        ValueError,
+        psycopg.errors.ProgramLimitExceeded,
+        TypeError,
+        type(None),
+    ]
+    assert [item.key for item in await store.asearch(ADA)] == ["good"]
+
+
+async def test_what_has_expired_is_not_seen_and_swept_by_one_of_several(store, pool):
+    counted: list[int] = []
+    sweepers = [StoreSweeper(pool, interval_seconds=60, count=counted.append) for _ in range(3)]
+    for number in range(50):
+        await store.aput(ADA, f"k{number}", {}, ttl=1)
+    await store.aput(ADA, "lives", {}, ttl=60)
+    await store.aput(ADA, "stays", {})
+    async with pool.connection() as connection:
+        await connection.execute("UPDATE store SET expires_at = now() WHERE ttl_minutes = 1")
+    assert {item.key for item in await store.asearch(ADA, limit=100)} == {"lives", "stays"}
+    assert await store.aget(ADA, "k1") is None
+    deleted = await asyncio.gather(*[sweeper.sweep(batch=4) for sweeper in sweepers])
+    assert sum(deleted) == sum(counted) == 50
+    async with pool.connection() as connection:
+        left = await connection.execute("SELECT key FROM store ORDER BY key")
+        assert await left.fetchall() == [("lives",), ("stays",)]

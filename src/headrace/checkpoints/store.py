@@ -9,12 +9,12 @@ wins, and what is refused is refused alone.
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from math import ceil
+from math import ceil, isfinite
 from typing import Any
 
 import psycopg
 import structlog
-from langgraph.store.base import Op, PutOp, Result
+from langgraph.store.base import Op, PutOp, Result, TTLConfig
 
 from headrace.checkpoints.timing import Observe, timed
 from headrace.checkpoints.upstream import TakenStore, deduplicated
@@ -32,8 +32,19 @@ _READ_BATCHES = 4
 #: Fewer reads than this go together: a second connection would gain nothing.
 _SMALLEST_SHARE = 4
 
-#: The statement, not the server, is at fault: another one may well succeed.
-_REFUSALS = (psycopg.DataError, psycopg.IntegrityError, psycopg.ProgrammingError)
+#: The statement, not the server, is at fault: another one may well succeed. The last three: a key
+#: that no index holds, a filter that upstream does not know, a value that is no JSON.
+_REFUSALS = (
+    psycopg.DataError,
+    psycopg.IntegrityError,
+    psycopg.ProgrammingError,
+    psycopg.errors.ProgramLimitExceeded,
+    ValueError,
+    TypeError,
+)
+
+#: Expired items are not seen, whether or not anything is said about how long items live.
+_NO_DEFAULT_TTL: TTLConfig = {"omit_expired": True}
 
 
 class Store(TakenStore):
@@ -41,16 +52,16 @@ class Store(TakenStore):
 
     __slots__ = ("_puts", "_reads", "_tasks", "observe")
 
-    def __init__(self, pool: SharedPool, *, observe: Observe) -> None:
+    def __init__(self, pool: SharedPool, *, observe: Observe, ttl: TTLConfig | None = None) -> None:
         self.observe = observe
         self._tasks = Tasks()
         self._reads = _Batches(self._answer, self._tasks, limit=_READ_BATCHES)
         self._puts = _Batches(self._answer, self._tasks, limit=1)
-        super().__init__(pool)
+        super().__init__(pool, ttl=ttl or _NO_DEFAULT_TTL)
 
     @timed("batch")
     async def abatch(self, ops: Iterable[Op]) -> list[Result]:
-        return await super().abatch(ops)
+        return await super().abatch([_with_whole_minutes(op) for op in ops])
 
     async def close(self) -> None:
         """Answer what was asked, then end."""
@@ -90,6 +101,13 @@ class Store(TakenStore):
         for number, (waiting, _) in enumerate(wanted):
             if not waiting.done():
                 waiting.set_result(results[number if positions is None else positions[number]])
+
+
+def _with_whole_minutes(op: Op) -> Op:
+    """The table keeps whole minutes: half a one would be none as soon as the item is read."""
+    if isinstance(op, PutOp) and op.ttl is not None and isfinite(op.ttl):
+        return op._replace(ttl=float(ceil(op.ttl)))
+    return op
 
 
 class _Batches:

@@ -13,6 +13,7 @@ from dotenv import dotenv_values
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from headrace.errors import StartupRefusal
+from headrace.graphs.store_entry import StoreEntry
 from headrace.settings import Settings, environment, set_environment
 
 DEFAULT_NAME = "langgraph.json"
@@ -70,6 +71,7 @@ class Manifest(BaseModel):
     graphs: dict[Text, GraphEntry] = Field(min_length=1)
     dependencies: list[str] = []
     env: dict[str, str | int | float | bool] | str = {}
+    store: StoreEntry | None = None
 
     def import_folders(self) -> list[Path]:
         """Folders whose modules the graphs may import: the manifest's and its local dependencies.

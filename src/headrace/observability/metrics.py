@@ -123,6 +123,11 @@ class Metrics:
             ("operation",),
             _DATABASE_BUCKETS,
         )
+        self._expired_items = counter(
+            "headrace_store_items_expired_total",
+            "Store items deleted when their time was over.",
+            (),
+        )
         self._checkout_seconds = histogram(
             "headrace_pool_checkout_seconds",
             "Seconds that requests waited for a pool connection, in vain or not.",
@@ -202,6 +207,9 @@ class Metrics:
     def observe_store(self, operation: str, seconds: float) -> None:
         self.store_latency.add(seconds)
         self._store_seconds.labels(operation).observe(seconds)
+
+    def count_expired_items(self, count: int) -> None:
+        self._expired_items.inc(count)
 
     def observe_checkout(self, seconds: float, timed_out: bool) -> None:
         """Fits ``SharedPool(on_checkout=...)``."""

@@ -15,6 +15,7 @@ from headrace.assistants.repository import AssistantRepository
 from headrace.assistants.service import AssistantService
 from headrace.auth.api_keys import ApiKeys
 from headrace.chat.service import ChatService, chat_graph
+from headrace.checkpoints.expiry import StoreSweeper
 from headrace.checkpoints.saver import TimedSaver
 from headrace.checkpoints.store import Store
 from headrace.checkpoints.writer import Writer
@@ -23,8 +24,10 @@ from headrace.db.engine import Sessions, build_engine
 from headrace.db.schema import read_state
 from headrace.events.log import EventLog
 from headrace.graphs.descriptions import GraphDescriptions
+from headrace.graphs.manifest import find_manifest
 from headrace.graphs.registry import GraphRegistry
 from headrace.graphs.sources import GraphSource, sources_from, sources_from_objects
+from headrace.graphs.store_entry import StoreEntry
 from headrace.health.checks import DatabaseProbe, SchemaProbe, pool_check
 from headrace.health.service import HealthService
 from headrace.idempotency.service import IdempotencyService
@@ -44,6 +47,7 @@ from headrace.server.opening import build_notifier, build_saver, open_pool
 from headrace.server.state import State
 from headrace.server.watchdog import Watchdog
 from headrace.settings import Settings, multiprocess_dir
+from headrace.store_items.service import StoreService
 from headrace.threads.listing import ThreadListing
 from headrace.threads.removal import ThreadRemoval
 from headrace.threads.repository import ThreadRepository
@@ -84,14 +88,17 @@ def lifespan(
         chosen = settings or Settings()
         configure_library_logging()
         sources = sources_from(chosen) if graphs is None else sources_from_objects(graphs)
-        async with serving(chosen, sources) as state:
+        manifest = find_manifest(chosen) if graphs is None else None
+        async with serving(chosen, sources, manifest.store if manifest else None) as state:
             yield {"headrace": state}
 
     return run
 
 
 @asynccontextmanager
-async def serving(settings: Settings, sources: list[GraphSource]) -> AsyncIterator[State]:
+async def serving(
+    settings: Settings, sources: list[GraphSource], store_entry: StoreEntry | None = None
+) -> AsyncIterator[State]:
     """Everything open, from the pool to the run worker.
 
     :raises StartupRefusal: with what to change.
@@ -120,8 +127,15 @@ async def serving(settings: Settings, sources: list[GraphSource]) -> AsyncIterat
         stack.push_async_callback(writer.stop)
         saver = build_saver(settings, pool, writer, metrics)
         stack.push_async_callback(saver.stop)
-        store = Store(pool, observe=metrics.observe_store)
+        item_ttl = (store_entry or StoreEntry()).ttl
+        store = Store(pool, observe=metrics.observe_store, ttl=item_ttl.as_config())
         stack.push_async_callback(store.close)
+        store_sweeper = StoreSweeper(
+            pool,
+            interval_seconds=item_ttl.sweep_interval_minutes * 60,
+            count=metrics.count_expired_items,
+        )
+        tasks.start(store_sweeper.sweep_forever(), name="store-sweeper", supervised=True)
         registry = await GraphRegistry.open(sources, checkpointer=saver, store=store)
         stack.push_async_callback(registry.close)
 
@@ -197,6 +211,7 @@ async def serving(settings: Settings, sources: list[GraphSource]) -> AsyncIterat
             pool=pool,
             saver=saver,
             store=store,
+            store_items=StoreService(store, settings.store),
             graphs=registry,
             assistants=assistants,
             assistant_graphs=GraphService(assistants, GraphDescriptions(registry)),

@@ -15,6 +15,7 @@ from headrace.observability.metrics import Metrics
 from headrace.runs.service import RunService
 from headrace.server.drain import Drain
 from headrace.settings import Settings
+from headrace.store_items.service import StoreService
 from headrace.threads.listing import ThreadListing
 from headrace.threads.removal import ThreadRemoval
 from headrace.threads.service import ThreadService
@@ -30,6 +31,7 @@ class State:
     pool: SharedPool
     saver: TimedSaver
     store: Store
+    store_items: StoreService
     graphs: GraphRegistry
     assistants: AssistantService
     assistant_graphs: GraphService

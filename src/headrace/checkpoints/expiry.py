@@ -1,0 +1,67 @@
+"""Deletes store items whose time is over. Reads do not see them before that either."""
+
+import asyncio
+import random
+from collections.abc import Callable
+
+import structlog
+
+from headrace.db.faults import translated_faults
+from headrace.db.pool import SharedPool
+from headrace.errors import Unavailable
+
+_log = structlog.stdlib.get_logger("headrace.store")
+
+#: Items that one statement deletes: short transactions, few locks.
+_BATCH = 1000
+
+#: By the index on ``expires_at``. Several sweepers pass over each other's rows; one that was read
+#: meanwhile, and lives on, is seen as such once its lock is had.
+_DELETE_EXPIRED = """
+DELETE FROM store
+USING (
+  SELECT prefix, key FROM store
+  WHERE expires_at < now()
+  ORDER BY expires_at
+  LIMIT %(limit)s
+  FOR UPDATE SKIP LOCKED
+) AS expired
+WHERE store.prefix = expired.prefix AND store.key = expired.key"""
+
+
+class StoreSweeper:
+    """One per process; any number may sweep at once."""
+
+    def __init__(
+        self, pool: SharedPool, *, interval_seconds: float, count: Callable[[int], None]
+    ) -> None:
+        self._pool = pool
+        self._interval_seconds = interval_seconds
+        self._count = count
+
+    async def sweep_forever(self) -> None:
+        while True:
+            # Processes that started together need not sweep together.
+            await asyncio.sleep(self._interval_seconds * random.uniform(0.7, 1.3))  # noqa: S311
+            try:
+                deleted = await self.sweep()
+            except Unavailable as fault:
+                _log.warning("store_items_kept_longer", cause=fault.code)
+            else:
+                if deleted:
+                    _log.info("store_items_expired", items=deleted)
+
+    async def sweep(self, batch: int = _BATCH) -> int:
+        """Delete in batches what has expired; tells how many items.
+
+        :raises Unavailable: the database could not be reached; what was deleted stays deleted.
+        """
+        deleted = 0
+        while True:
+            with translated_faults():
+                async with self._pool.connection() as connection:
+                    cursor = await connection.execute(_DELETE_EXPIRED, {"limit": batch})
+            deleted += cursor.rowcount
+            self._count(cursor.rowcount)
+            if cursor.rowcount < batch:
+                return deleted

@@ -1,0 +1,33 @@
+"""``store`` of ``langgraph.json``: how long items live. Its ``index`` is not read yet."""
+
+from langgraph.store.base import TTLConfig
+from pydantic import BaseModel, ConfigDict, Field
+
+#: A century, in minutes: more does not fit beside a date.
+_LONGEST_MINUTES = 100 * 366 * 24 * 60
+
+
+class StoreTTL(BaseModel):
+    """Minutes. ``default_ttl`` is given to items that come without; reading starts it anew."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    default_ttl: float | None = Field(None, gt=0, le=_LONGEST_MINUTES)
+    refresh_on_read: bool = True
+    sweep_interval_minutes: float = Field(5.0, gt=0, le=_LONGEST_MINUTES)
+
+    def as_config(self) -> TTLConfig:
+        """As stores take it. What has expired is not to be seen before it is swept."""
+        return {
+            "default_ttl": self.default_ttl,
+            "refresh_on_read": self.refresh_on_read,
+            "omit_expired": True,
+        }
+
+
+class StoreEntry(BaseModel):
+    """What a manifest says of the store."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    ttl: StoreTTL = StoreTTL()

@@ -1,0 +1,78 @@
+"""Store items over HTTP."""
+
+from typing import Annotated, cast
+
+from fastapi import Body, Depends, Query, Request, Response
+
+from headrace.auth.dependencies import CurrentPrincipal
+from headrace.edge.responses import json_response
+from headrace.edge.routing import new_router
+from headrace.edge.state import state_of
+from headrace.store_items.schemas import (
+    FoundItem,
+    FoundItems,
+    ItemDelete,
+    ItemPut,
+    ItemSearch,
+    Namespaces,
+    NamespaceSearch,
+    StoreItem,
+)
+from headrace.store_items.service import StoreService
+
+router = new_router(tag="store")
+
+
+async def _service(request: Request) -> StoreService:
+    return cast("StoreService", state_of(request).store_items)
+
+
+StoreItems = Annotated[StoreService, Depends(_service)]
+
+
+@router.put("/store/items", status_code=204)
+async def put_item(body: ItemPut, principal: CurrentPrincipal, items: StoreItems) -> None:
+    """Write an item, over the one that is there."""
+    await items.put(principal, body)
+
+
+@router.get("/store/items", response_model=StoreItem | None)
+async def get_item(
+    principal: CurrentPrincipal,
+    items: StoreItems,
+    key: str,
+    namespace: Annotated[list[str] | None, Query()] = None,
+    refresh_ttl: bool | None = None,
+) -> Response:
+    """One item, or null. The namespace's labels come with periods between them, or one by one."""
+    labels = [label for part in namespace or () for label in part.split(".") if part]
+    item = await items.get(principal, labels, key, refresh_ttl=refresh_ttl)
+    return json_response(StoreItem.from_item(item) if item is not None else None)
+
+
+@router.delete("/store/items", status_code=204)
+async def delete_item(body: ItemDelete, principal: CurrentPrincipal, items: StoreItems) -> None:
+    """Delete an item; 204 also where there is none."""
+    await items.delete(principal, body)
+
+
+@router.post("/store/items/search", response_model=FoundItems)
+async def search_items(
+    principal: CurrentPrincipal,
+    items: StoreItems,
+    query: Annotated[ItemSearch | None, Body()] = None,
+) -> Response:
+    """Items below a namespace, latest change first."""
+    found = await items.search(principal, query or ItemSearch())
+    return json_response({"items": [FoundItem.from_item(item) for item in found]})
+
+
+@router.post("/store/namespaces", response_model=Namespaces)
+async def list_namespaces(
+    principal: CurrentPrincipal,
+    items: StoreItems,
+    query: Annotated[NamespaceSearch | None, Body()] = None,
+) -> Response:
+    """Namespaces that hold something."""
+    found = await items.namespaces(principal, query or NamespaceSearch())
+    return json_response({"namespaces": found})

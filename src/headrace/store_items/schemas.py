@@ -1,0 +1,105 @@
+"""Store items on the wire."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from langgraph.store.base import Item, SearchItem
+from pydantic import BaseModel, ConfigDict, Field
+
+#: What Postgres's ``integer`` holds.
+_MAX_INTEGER = 2**31 - 1
+
+#: A century, in minutes.
+MAX_TTL_MINUTES = 100 * 366 * 24 * 60.0
+
+
+class _Body(BaseModel):
+    """Fields of later API versions are ignored."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+class ItemPut(_Body):
+    """``ttl`` in minutes, null for an item that is to stay; without it the manifest's default."""
+
+    namespace: list[str]
+    key: str
+    value: dict[str, Any]
+    index: bool | list[str] | None = None
+    ttl: float | None = Field(None, gt=0, le=MAX_TTL_MINUTES)
+
+
+class ItemDelete(_Body):
+    """Which item to delete."""
+
+    namespace: list[str] = []
+    key: str
+
+
+class ItemSearch(_Body):
+    """Filters are joined by AND: a value, or ``{"$gt": value}`` and the like, by key."""
+
+    namespace_prefix: list[str] = []
+    filter: dict[str, Any] | None = None
+    limit: int = Field(10, ge=1, le=1000)
+    offset: int = Field(0, ge=0, le=_MAX_INTEGER)
+    query: str | None = None
+    refresh_ttl: bool | None = None
+
+
+class NamespaceSearch(_Body):
+    """``*`` in prefix and suffix is any label; deeper ones are cut at ``max_depth``."""
+
+    prefix: list[str] | None = None
+    suffix: list[str] | None = None
+    max_depth: int | None = Field(None, ge=1, le=1000)
+    limit: int = Field(100, ge=1, le=1000)
+    offset: int = Field(0, ge=0, le=_MAX_INTEGER)
+
+
+class StoreItem(BaseModel):
+    """A value under a key in a namespace."""
+
+    namespace: list[str]
+    key: str
+    value: dict[str, Any]
+    created_at: datetime
+    updated_at: datetime
+
+    @classmethod
+    def from_item(cls, item: Item) -> "StoreItem":
+        return cls(**_content(item))
+
+
+class FoundItem(BaseModel):
+    """The same as a search finds it; ``score`` is null where none was worked out."""
+
+    namespace: list[str]
+    key: str
+    value: dict[str, Any]
+    created_at: datetime
+    updated_at: datetime
+    score: float | None
+
+    @classmethod
+    def from_item(cls, item: SearchItem) -> "FoundItem":
+        return cls(**_content(item), score=item.score)
+
+
+class FoundItems(BaseModel):
+    items: list[FoundItem]
+
+
+class Namespaces(BaseModel):
+    namespaces: list[list[str]]
+
+
+def _content(item: Item) -> dict[str, Any]:
+    return {
+        "namespace": list(item.namespace),
+        "key": item.key,
+        "value": item.value,
+        # Postgres says them in the time zone of the session.
+        "created_at": item.created_at.astimezone(UTC),
+        "updated_at": item.updated_at.astimezone(UTC),
+    }

@@ -1,0 +1,87 @@
+"""Rules of the store's items; the process's store, which graphs use too, is the repository.
+
+Namespaces are as graphs write them: what a node has put under ``("memories", "ada")`` is found
+there. So the store as a whole belongs to the default tenant. Others are refused: a namespace that
+was theirs here would not be theirs inside of a graph.
+"""
+
+from collections.abc import Sequence
+
+from langgraph.store.base import NOT_PROVIDED, Item, SearchItem
+
+from headrace.auth.principal import DEFAULT_TENANT, Principal
+from headrace.checkpoints.store import Store
+from headrace.errors import Forbidden
+from headrace.setting_groups import StoreSettings
+from headrace.store_items.limits import Limits
+from headrace.store_items.schemas import ItemDelete, ItemPut, ItemSearch, NamespaceSearch
+
+
+class StoreNotShared(Forbidden):
+    """The store belongs to the default tenant; no other one can use it yet."""
+
+    code = "store_not_shared"
+
+
+class StoreService:
+    """Each call raises :class:`InvalidRequest` for what the limits or the store do not take."""
+
+    def __init__(self, store: Store, settings: StoreSettings) -> None:
+        self._store = store
+        self._limits = Limits(settings)
+
+    async def put(self, principal: Principal, body: ItemPut) -> None:
+        """Write an item, over the one that is there.
+
+        :raises BadRequest: there is no namespace.
+        """
+        _admit(principal)
+        namespace = self._limits.new_path(body.namespace, body.key)
+        self._limits.value(body.value)
+        ttl = body.ttl if "ttl" in body.model_fields_set else NOT_PROVIDED
+        # True is as nothing: the fields that the store's index names.
+        index = None if body.index is True else body.index
+        await self._store.aput(namespace, body.key, body.value, index, ttl=ttl)
+
+    async def get(
+        self, principal: Principal, namespace: Sequence[str], key: str, *, refresh_ttl: bool | None
+    ) -> Item | None:
+        _admit(principal)
+        path = self._limits.path(namespace, key)
+        return await self._store.aget(path, key, refresh_ttl=refresh_ttl)
+
+    async def delete(self, principal: Principal, body: ItemDelete) -> None:
+        """Delete an item; no matter whether it is there."""
+        _admit(principal)
+        await self._store.adelete(self._limits.path(body.namespace, body.key), body.key)
+
+    async def search(self, principal: Principal, query: ItemSearch) -> list[SearchItem]:
+        """A page of the items below a namespace, latest change first."""
+        _admit(principal)
+        self._limits.filter(query.filter)
+        return await self._store.asearch(
+            self._limits.labels(query.namespace_prefix),
+            query=query.query,
+            filter=query.filter,
+            limit=query.limit,
+            offset=query.offset,
+            refresh_ttl=query.refresh_ttl,
+        )
+
+    async def namespaces(
+        self, principal: Principal, query: NamespaceSearch
+    ) -> list[tuple[str, ...]]:
+        """A page of the namespaces that hold something, in their order."""
+        _admit(principal)
+        return await self._store.alist_namespaces(
+            prefix=self._limits.labels(query.prefix or ()) or None,
+            suffix=self._limits.labels(query.suffix or ()) or None,
+            max_depth=query.max_depth,
+            limit=query.limit,
+            offset=query.offset,
+        )
+
+
+def _admit(principal: Principal) -> None:
+    if principal.tenant != DEFAULT_TENANT:
+        raise StoreNotShared
