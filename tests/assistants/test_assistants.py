@@ -16,6 +16,7 @@ from headrace.ids import system_assistant_id
 
 pytestmark = pytest.mark.acceptance
 
+HELLO = {"messages": [{"role": "user", "content": "hi"}]}
 CONFIG = {"configurable": {"x": 1}, "tags": ["t"]}
 
 
@@ -164,6 +165,25 @@ async def test_deleted_it_is_gone_with_its_versions(client):
         await client.assistants.delete(assistant_id)
     assert (await created(client, assistant_id=assistant_id))["version"] == 1
     assert len(await client.assistants.get_versions(assistant_id)) == 1
+
+
+async def test_deleted_with_its_threads_it_leaves_none_and_no_run(client):
+    mine = await created(client)
+    kept = await created(client)
+    threads = {}
+    for assistant in (mine, kept):
+        threads[assistant["name"]] = thread = await client.threads.create()
+        await client.runs.wait(thread["thread_id"], assistant["assistant_id"], input=HELLO)
+    waiting = await client.threads.create()
+    run = await client.runs.create(
+        waiting["thread_id"], mine["assistant_id"], input=HELLO, after_seconds=3600
+    )
+    await client.assistants.delete(mine["assistant_id"], delete_threads=True)
+    found = await client.threads.search(metadata={"assistant_id": mine["assistant_id"]})
+    assert found == []
+    assert len(await client.threads.search(metadata={"assistant_id": kept["assistant_id"]})) == 1
+    with pytest.raises(NotFoundError):
+        await client.runs.get(waiting["thread_id"], run["run_id"])
 
 
 async def test_the_first_assistant_of_a_graph_is_the_servers(client):

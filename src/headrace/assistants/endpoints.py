@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, cast
 
-from fastapi import APIRouter, Body, Depends, Request, Response
+from fastapi import APIRouter, Body, Depends, Query, Request, Response
 
 from headrace.assistants import graph_endpoints
 from headrace.assistants.schemas import (
@@ -90,9 +90,12 @@ async def delete_assistant(
     assistant_id: str,
     principal: CurrentPrincipal,
     assistants: Assistants,
+    request: Request,
+    delete_threads: Annotated[bool, Query()] = False,
 ) -> None:
-    """Delete an assistant with its versions."""
-    await assistants.delete(principal, assistant_id)
+    """Delete an assistant with its versions, and its threads if that is asked for."""
+    also = state_of(request).delete_threads_of if delete_threads else None
+    await assistants.delete(principal, assistant_id, delete_threads=also)
 
 
 @own_router.post("/assistants/{assistant_id}/versions")

@@ -134,7 +134,7 @@ class AssistantService:
         principal: Principal,
         reference: str,
         *,
-        delete_threads: Callable[[UUID], Awaitable[None]] | None = None,
+        delete_threads: Callable[[Principal, UUID], Awaitable[None]] | None = None,
     ) -> None:
         """Delete it with its versions; runs that were accepted go on.
 
@@ -146,7 +146,7 @@ class AssistantService:
         assistant_id = self._id(reference)
         await self._own(principal, assistant_id)
         if delete_threads is not None:
-            await delete_threads(assistant_id)
+            await delete_threads(principal, assistant_id)
         if not await self._repository.delete(principal, assistant_id):
             raise _not_found(assistant_id)
 

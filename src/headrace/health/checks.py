@@ -12,7 +12,7 @@ import structlog
 from headrace.db.faults import translated_faults
 from headrace.db.pool import SharedPool
 from headrace.db.schema import SchemaState
-from headrace.errors import DatabaseUnavailable, HeadraceError, PoolExhausted
+from headrace.errors import DatabaseUnavailable, HeadraceError, PoolExhausted, Unavailable
 from headrace.lifecycle import Tasks
 
 _log = structlog.stdlib.get_logger("headrace.health")
@@ -141,6 +141,39 @@ class SchemaProbe:
         elif found.problem is None and self._found.problem is not None:
             _log.info("schema_fit_again", revision=found.current)
         self._found = found
+
+
+class DatabaseQuestion:
+    """Asks the database when somebody wants to know, for all who want to know meanwhile.
+
+    Anybody may want to, without a key: however many do, one connection is used.
+    """
+
+    def __init__(self, pool: SharedPool, tasks: Tasks, *, timeout_seconds: float = 2.0) -> None:
+        self._pool = pool
+        self._tasks = tasks
+        self._timeout_seconds = timeout_seconds
+        self._asking: asyncio.Task[Unavailable | None] | None = None
+
+    async def ask(self) -> None:
+        """:raises Unavailable: it does not answer, or no connection to it is to be had."""
+        if self._asking is None or self._asking.done():
+            self._asking = self._tasks.start(self._ask(), name="database-question")
+        problem = await asyncio.shield(self._asking)
+        if problem is not None:
+            raise type(problem)(problem.message)
+
+    async def _ask(self) -> Unavailable | None:
+        try:
+            with translated_faults():
+                async with (
+                    asyncio.timeout(self._timeout_seconds),
+                    self._pool.connection(timeout=self._timeout_seconds) as connection,
+                ):
+                    await connection.execute("SELECT 1", prepare=False)
+        except Unavailable as problem:
+            return problem
+        return None
 
 
 def pool_check(pool: SharedPool, *, timeout_seconds: float = 0.9) -> Callable[[], Awaitable[None]]:

@@ -3,9 +3,9 @@
 All are coroutines without blocking work, so they answer when thread pool and database do not.
 """
 
-from typing import Annotated, cast
+from typing import Annotated, Literal, cast
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import JSONResponse, Response
 
 from headrace.health.service import HealthService
@@ -19,6 +19,7 @@ async def _health(request: Request) -> HealthService:
 
 
 Health = Annotated[HealthService, Depends(_health)]
+Format = Annotated[Literal["prometheus", "json"], Query()]
 
 
 @router.get("/livez")
@@ -49,6 +50,8 @@ async def health_report(health: Health) -> JSONResponse:
 
 
 @router.get("/metrics")
-async def metrics(health: Health) -> Response:
-    """Prometheus text exposition of all processes of the pod."""
+async def metrics(health: Health, format: Format = "prometheus") -> Response:
+    """Prometheus text exposition of all processes of the pod; some of it as JSON if asked so."""
+    if format == "json":
+        return JSONResponse(health.metrics_report())
     return Response(health.metrics(), media_type=METRICS_MEDIA_TYPE)

@@ -5,6 +5,7 @@ from typing import Any
 
 from headrace.health.checks import DatabaseProbe
 from headrace.observability.metrics import Metrics
+from headrace.observability.report import report
 from headrace.observability.slots import Slot, StatusBoard
 
 
@@ -78,6 +79,10 @@ class HealthService:
 
     def metrics(self) -> bytes:
         return self._metrics.render()
+
+    def metrics_report(self) -> dict[str, Any]:
+        """Some of the metrics, as LangGraph's server gives them in JSON."""
+        return report(self._metrics.families())
 
     def _describe(self, slot: Slot) -> dict[str, Any]:
         figures = slot.figures.model_dump() if slot.figures is not None else {}

@@ -5,12 +5,19 @@ processes; live gauges come from the status slots (``gauges.py``). Labels come f
 never a path, an id, or a user.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Protocol
 
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest, values
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Histogram,
+    Metric,
+    generate_latest,
+    values,
+)
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from headrace.observability.gauges import SlotCollector
@@ -242,12 +249,19 @@ class Metrics:
 
     def render(self) -> bytes:
         """The text exposition of all processes of the pod."""
+        return generate_latest(self._of_all_processes())
+
+    def families(self) -> Iterable[Metric]:
+        """The same, not yet written."""
+        return self._of_all_processes().collect()
+
+    def _of_all_processes(self) -> CollectorRegistry:
         if self._directory is None:
-            return generate_latest(self._registry)
+            return self._registry
         registry = CollectorRegistry()
         MultiProcessCollector(registry, path=str(self._directory))  # type: ignore[no-untyped-call]
         registry.register(self._gauges)
-        return generate_latest(registry)
+        return registry
 
     def _bounded(self, label: str, value: str) -> str:
         seen = self._label_values.setdefault(label, set())

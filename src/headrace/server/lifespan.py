@@ -28,7 +28,7 @@ from headrace.graphs.manifest import find_manifest
 from headrace.graphs.registry import GraphRegistry
 from headrace.graphs.sources import GraphSource, sources_from, sources_from_objects
 from headrace.graphs.store_entry import StoreEntry
-from headrace.health.checks import DatabaseProbe, SchemaProbe, pool_check
+from headrace.health.checks import DatabaseProbe, DatabaseQuestion, SchemaProbe, pool_check
 from headrace.health.service import HealthService
 from headrace.idempotency.service import IdempotencyService
 from headrace.lifecycle import Tasks
@@ -49,6 +49,7 @@ from headrace.server.watchdog import Watchdog
 from headrace.settings import Settings, multiprocess_dir
 from headrace.store_items.service import StoreService
 from headrace.threads.listing import ThreadListing
+from headrace.threads.of_assistant import deleting_threads
 from headrace.threads.removal import ThreadRemoval
 from headrace.threads.repository import ThreadRepository
 from headrace.threads.search_repository import ThreadSearchRepository
@@ -173,6 +174,7 @@ async def serving(
             ),
             threads.values,
         )
+        removal = ThreadRemoval(pool, writer, saver, runs.stop_all_of)
         depth = QueueDepth(queue, board)
         tasks.start(depth.look_forever(), name="queue-depth", supervised=True)
         pulse = Pulse(
@@ -217,10 +219,12 @@ async def serving(
             assistant_graphs=GraphService(assistants, GraphDescriptions(registry)),
             threads=threads,
             thread_listing=listing,
-            thread_removal=ThreadRemoval(pool, writer, saver, runs.stop_all_of),
+            thread_removal=removal,
+            delete_threads_of=deleting_threads(listing, removal),
             runs=runs,
             chat=ChatService(runs, chat_graph(registry.ids(), settings.chat_graph)),
             health=health,
+            ask_database=DatabaseQuestion(pool, tasks).ask,
             api_keys=ApiKeys(settings.accepted_api_keys),
             worker=worker,
             drain=drain,

@@ -1,32 +1,68 @@
 """``/ok`` and ``/info``: what clients ask before anything else."""
 
 from importlib.metadata import version
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import Request
+from fastapi import FastAPI, Query, Request
+from starlette.routing import NoMatchFound
 
 from headrace.edge.routing import new_router
+from headrace.edge.state import state_of
 
 router = new_router(tag="system", public=True)
 #: Included where callers need a key; FastAPI's own page would ask for none.
 schema_router = new_router(tag="system")
 
+#: What a server may have, and an endpoint that it has then: names of functions, because a prefix
+#: may stand before each path.
+_FEATURES = {
+    "assistants": "search_assistants",
+    "threads": "search_threads",
+    "runs": "wait_stateless_run",
+    "store": "search_items",
+    "crons": "search_crons",
+}
+
+#: What no headrace has.
+_ABSENT = ("langsmith", "langsmith_tracing_replicas", "langsmith_tracing_session_on_runs")
+
 
 @router.get("/ok")
-async def ok() -> dict[str, Any]:
-    """This process answers."""
-    return {"ok": True, "services": {}}
+async def ok(request: Request, check_db: Annotated[bool, Query()] = False) -> dict[str, Any]:
+    """This process answers; with ``check_db`` the database does too, or it is 503."""
+    services: dict[str, str] = {}
+    if check_db:
+        await state_of(request).ask_database()
+        services["database"] = "ok"
+    return {"ok": True, "services": services}
 
 
 @router.get("/info")
-async def info() -> dict[str, Any]:
+async def info(request: Request) -> dict[str, Any]:
     """Versions, and flags that say what this server has."""
     return {
         "version": version("headrace"),
         "langgraph_py_version": version("langgraph"),
-        "flags": {"assistants": True, "crons": False, "langsmith": False},
-        "host": {"kind": "self-hosted", "project_id": None, "revision_id": None},
+        "flags": {
+            **{feature: _serves(request.app, name) for feature, name in _FEATURES.items()},
+            **dict.fromkeys(_ABSENT, False),
+        },
+        "host": {
+            "kind": "self-hosted",
+            "project_id": None,
+            "host_revision_id": None,
+            "revision_id": None,
+            "tenant_id": None,
+        },
     }
+
+
+def _serves(app: FastAPI, endpoint: str) -> bool:
+    try:
+        app.url_path_for(endpoint)
+    except NoMatchFound:
+        return False
+    return True
 
 
 @schema_router.get("/openapi.json", include_in_schema=False)

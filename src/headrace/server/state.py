@@ -1,5 +1,6 @@
 """Everything a process has while it serves, typed; built and closed by the lifespan."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from headrace.assistants.graph_service import GraphService
@@ -17,6 +18,7 @@ from headrace.server.drain import Drain
 from headrace.settings import Settings
 from headrace.store_items.service import StoreService
 from headrace.threads.listing import ThreadListing
+from headrace.threads.of_assistant import DeleteThreads
 from headrace.threads.removal import ThreadRemoval
 from headrace.threads.service import ThreadService
 from headrace.worker.worker import Worker
@@ -38,9 +40,12 @@ class State:
     threads: ThreadService
     thread_listing: ThreadListing
     thread_removal: ThreadRemoval
+    delete_threads_of: DeleteThreads
     runs: RunService
     chat: ChatService
     health: HealthService
+    #: Raises where the database does not answer.
+    ask_database: Callable[[], Awaitable[None]]
     api_keys: ApiKeys
     worker: Worker
     #: Awaited by the server process before it closes its sockets.
