@@ -83,6 +83,15 @@ class Stream(asyncio.Protocol):
     def ended_well(self) -> bool:
         return b"event: end" in self.tail
 
+    @property
+    def end(self) -> str:
+        """What it ended with: the server's word, or the last bytes of one that broke off."""
+        if b" 200 " not in self.status:
+            return self.status.decode(errors="replace") or "no answer"
+        if b"event: error" in self.tail:
+            return self.tail[self.tail.index(b"event: error") :].decode(errors="replace").strip()
+        return f"broke off after {self.tail[-60:]!r}"
+
 
 @dataclass(frozen=True, slots=True)
 class Measured:
@@ -94,7 +103,8 @@ class Measured:
     kilobytes_per_stream: float
     livez_p99_ms: float
     opened_in_seconds: float
-    statuses: Counter[str]
+    #: Of those that did not end well.
+    ends: Counter[str]
 
     def table(self) -> Iterator[tuple[str, str, str, str, bool]]:
         """Label, floor, goal, measured, whether the floor is kept."""
@@ -192,7 +202,7 @@ async def measure(port: int, *, streams: int, seconds: float) -> Measured:
         kilobytes_per_stream=(after - before) / 1024 / streams,
         livez_p99_ms=sorted(taken)[int(len(taken) * 0.99)] * 1000,
         opened_in_seconds=opened_in,
-        statuses=Counter(one.status.decode(errors="replace") or "no answer" for one in opened),
+        ends=Counter(one.end for one in opened if not one.ended_well),
     )
 
 
@@ -269,7 +279,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"{label:26}{floor:>10}{goal:>10}{measured:>12}" + ("" if kept else "  missed")
         )
     if found.complete < found.streams:
-        lines.append(f"answers: {dict(found.statuses)}")
+        lines.append(f"the others: {dict(found.ends)}")
     sys.stdout.write("\n".join([*lines, ""]))
     return 0 if all(kept for *_, kept in found.table()) else 1
 

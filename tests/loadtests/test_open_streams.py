@@ -33,7 +33,7 @@ def test_a_missed_floor_is_told():
         kilobytes_per_stream=90.0,
         livez_p99_ms=20.0,
         opened_in_seconds=1.0,
-        statuses=Counter(),
+        ends=Counter(),
     )
     assert all(kept for *_, kept in good.table())
     bad = Measured(
@@ -43,6 +43,6 @@ def test_a_missed_floor_is_told():
         kilobytes_per_stream=101.0,
         livez_p99_ms=101.0,
         opened_in_seconds=1.0,
-        statuses=Counter(),
+        ends=Counter(),
     )
     assert not any(kept for *_, kept in bad.table())

@@ -1,12 +1,23 @@
-"""Responses that last: they send what comes, keep quiet connections alive, notice who hung up."""
+"""Responses that last: they send what comes, keep quiet connections alive, notice who hung up.
+
+Where headrace's own middleware is told that nothing between it and the endpoints changes bodies,
+such a response goes on there, once everything that made it is gone: framework, request and body
+weigh more than the stream itself.
+"""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
+from typing import cast
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from headrace.events.reader import Released
+
+#: Where a request's state holds the place for a response that goes on in the middleware.
+_PLACE = "headrace_live"
+#: What FastAPI leaves in a request's scope.
+_MADE_BY_FRAMEWORK = "fastapi"
 
 
 class LiveResponse(Response):
@@ -28,18 +39,41 @@ class LiveResponse(Response):
         super().__init__(headers=dict(headers), media_type=media_type)
         # Response set the length of an empty body.
         del self.headers["content-length"]
-        self._chunks = chunks
-        self._on_disconnect = on_disconnect
+        self._body = LiveBody(chunks, on_disconnect)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-        async with asyncio.TaskGroup() as group:
-            sending = group.create_task(self._send(send), name="live-send")
-            watching = group.create_task(_until_disconnect(receive), name="live-watch")
-            await asyncio.wait({sending, watching}, return_when=asyncio.FIRST_COMPLETED)
-            if not sending.done():
-                sending.cancel()
-                self._on_disconnect()
+        place = scope.get("state", {}).get(_PLACE)
+        if place is None:
+            await self._body.send(receive, send)
+        else:
+            place.append(self._body)
+
+
+class LiveBody:
+    """What is left of a response once its headers are sent."""
+
+    __slots__ = ("_chunks", "_disconnected", "_on_disconnect")
+
+    def __init__(
+        self, chunks: AsyncGenerator[bytes, None], on_disconnect: Callable[[], None]
+    ) -> None:
+        self._chunks = chunks
+        self._on_disconnect = on_disconnect
+        self._disconnected = False
+
+    async def send(self, receive: Receive, send: Send) -> None:
+        """All of it, or until the client has left."""
+        sender = cast("asyncio.Task[None]", asyncio.current_task())
+        watching = asyncio.create_task(  # noqa: TID251 - ends in this function
+            self._watch(receive, sender), name="live-watch"
+        )
+        try:
+            await self._send(send)
+        except asyncio.CancelledError:
+            if not self._disconnected or sender.uncancel() > 0:
+                raise
+        finally:
             watching.cancel()
 
     async def _send(self, send: Send) -> None:
@@ -52,7 +86,25 @@ class LiveResponse(Response):
             await self._chunks.aclose()
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
+    async def _watch(self, receive: Receive, sender: asyncio.Task[None]) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        self._disconnected = True
+        self._on_disconnect()
+        sender.cancel()
 
-async def _until_disconnect(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+
+def make_place(scope: Scope) -> list[LiveBody]:
+    """Let the response of this request, if it lasts, go on in the caller's hands."""
+    place: list[LiveBody] = []
+    scope["state"][_PLACE] = place
+    return place
+
+
+async def finish(place: list[LiveBody], scope: Scope, receive: Receive, send: Send) -> None:
+    """Send the body that was put there, if one was, and keep nothing else of the request."""
+    if not place:
+        return
+    for key in [key for key in scope if key.startswith(_MADE_BY_FRAMEWORK)]:
+        del scope[key]
+    await place.pop().send(receive, send)

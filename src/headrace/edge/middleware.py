@@ -7,6 +7,7 @@ import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from headrace.edge.live import finish, make_place
 from headrace.ids import uuid7
 
 _log = structlog.stdlib.get_logger("headrace.access")
@@ -22,10 +23,15 @@ _QUIET = frozenset({"/livez", "/readyz", "/startupz", "/metrics", "/ok"})
 
 
 class Middleware:
-    """Wraps a whole app; needs headrace's lifespan for metrics, works without."""
+    """Wraps a whole app; needs headrace's lifespan for metrics, works without.
 
-    def __init__(self, app: ASGIApp) -> None:
+    :param plain_inside: nothing between this and the endpoints changes bodies: those that last may
+        go on from here.
+    """
+
+    def __init__(self, app: ASGIApp, *, plain_inside: bool = False) -> None:
         self.app = app
+        self._plain_inside = plain_inside
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -47,7 +53,12 @@ class Middleware:
         structlog.contextvars.clear_contextvars()
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
-                await self.app(scope, receive, send_with_id)
+                if self._plain_inside:
+                    place = make_place(scope)
+                    await self.app(scope, receive, send_with_id)
+                    await finish(place, scope, receive, send)
+                else:
+                    await self.app(scope, receive, send_with_id)
             finally:
                 self._record(scope, status, perf_counter() - started)
 

@@ -7,7 +7,6 @@ in flight, and goes as one batch with the next.
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -16,7 +15,7 @@ import structlog
 from headrace.errors import LeaseLost, Unavailable
 from headrace.events.event import Event
 from headrace.events.reader import ChannelReader, Moved, ReadStored
-from headrace.lifecycle import Tasks
+from headrace.lifecycle import Signal, Tasks
 from headrace.setting_groups import EventSettings
 
 _log = structlog.stdlib.get_logger("headrace.events")
@@ -33,6 +32,32 @@ class Channel:
     :param kept: the ring is filled although nobody follows yet.
     :param store: without it nothing is stored.
     """
+
+    # Thousands of runs may be open at once.
+    __slots__ = (
+        "_closed",
+        "_end",
+        "_is_watched",
+        "_last_id",
+        "_on_closed",
+        "_on_lost",
+        "_on_stored",
+        "_pending",
+        "_pending_bytes",
+        "_read_stored",
+        "_readers",
+        "_ring",
+        "_ring_bytes",
+        "_room",
+        "_settings",
+        "_store",
+        "_stored_id",
+        "_storing",
+        "awaited",
+        "kept",
+        "resumable",
+        "watched",
+    )
 
     def __init__(
         self,
@@ -60,16 +85,16 @@ class Channel:
         self._on_lost = on_lost
         self._on_closed = on_closed
         self._is_watched = is_watched
-        self._readers: set[ChannelReader] = set()
-        self._ring: deque[Event] = deque()
+        self._readers: list[ChannelReader] = []
+        self._ring: list[Event] = []
         self._ring_bytes = 0
-        self._pending: deque[Event] = deque()
+        self._pending: list[Event] = []
         self._pending_bytes = 0
         self._last_id = 0
         self._stored_id = 0
-        self._tasks = Tasks()
-        self._storing = False
-        self._room = asyncio.Event()
+        #: Stores what is pending; None when nothing is.
+        self._storing: Tasks | None = None
+        self._room = Signal()
         self._closed = False
         self._end: Exception | None = None
 
@@ -104,11 +129,12 @@ class Channel:
         if self._closed:
             reader.close(self._end)
         else:
-            self._readers.add(reader)
+            self._readers.append(reader)
         return reader
 
     def unsubscribe(self, reader: ChannelReader) -> None:
-        self._readers.discard(reader)
+        if reader in self._readers:
+            self._readers.remove(reader)
 
     def publish(self, name: str, data: Any) -> None:
         """Number it and pass it on; never waits."""
@@ -153,7 +179,8 @@ class Channel:
                 self.watch(await self._is_watched())
             except Unavailable as fault:
                 _log.warning("watch_not_read", cause=fault.code)
-        await self._tasks.join()
+        if self._storing is not None:
+            await self._storing.join()
 
     def close(self, end: Event | None = None) -> None:
         """The run has ended: ``end``, then no more events."""
@@ -187,11 +214,15 @@ class Channel:
     def _deliver(self, event: Event) -> None:
         self._ring.append(event)
         self._ring_bytes += event.size_bytes
-        while self._ring and (
-            len(self._ring) > self._settings.ring_events
+        over = 0
+        while over < len(self._ring) and (
+            len(self._ring) - over > self._settings.ring_events
             or self._ring_bytes > self._settings.ring_bytes
         ):
-            self._ring_bytes -= self._ring.popleft().size_bytes
+            self._ring_bytes -= self._ring[over].size_bytes
+            over += 1
+        if over:
+            del self._ring[:over]
         for reader in self._readers:
             reader.push(event)
 
@@ -204,9 +235,9 @@ class Channel:
     def _put(self, event: Event) -> None:
         self._pending.append(event)
         self._pending_bytes += event.size_bytes
-        if not self._storing:
-            self._storing = True
-            self._tasks.start(self._store_pending(), name="events-store")
+        if self._storing is None:
+            self._storing = Tasks()
+            self._storing.start(self._store_pending(), name="events-store")
 
     def _drop_pending(self) -> None:
         self._pending.clear()
@@ -214,14 +245,15 @@ class Channel:
         self._room.set()
 
     def _next_batch(self) -> list[Event]:
-        batch: list[Event] = []
-        size = 0
-        while self._pending and len(batch) < self._settings.batch_events:
-            size += self._pending[0].size_bytes
-            if batch and size > self._settings.batch_bytes:
+        size = count = 0
+        for event in self._pending[: self._settings.batch_events]:
+            if count and size + event.size_bytes > self._settings.batch_bytes:
                 break
-            batch.append(self._pending.popleft())
-            self._pending_bytes -= batch[-1].size_bytes
+            size += event.size_bytes
+            count += 1
+        batch = self._pending[:count]
+        del self._pending[:count]
+        self._pending_bytes -= size
         return batch
 
     async def _store_pending(self) -> None:
@@ -231,7 +263,7 @@ class Channel:
                 self._room.set()
         finally:
             # At once, not when the task is seen to be done: what comes between would lie there.
-            self._storing = False
+            self._storing = None
 
     async def _store_surely(self, batch: Sequence[Event]) -> None:
         """Again and again while the database is away; not once another process has the run."""

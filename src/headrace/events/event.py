@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from headrace.events.encoding import encode_json
-from headrace.events.sse import frame
+from headrace.events.sse import data_of, frame
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,21 +13,25 @@ class Event:
 
     event_id: int
     name: str
-    #: JSON text on one line.
-    data: bytes
-    #: Ready to send; with an id line only where the run is resumable.
+    #: Ready to send; with an id line only where the run is resumable. The JSON is not kept beside
+    #: it: as it was encoded it lies in a buffer of 4 KB, however short it is.
     frame: bytes
 
     @classmethod
     def stored(cls, event_id: int, name: str, data: bytes, *, resumable: bool) -> "Event":
         """From its row."""
-        return cls(event_id, name, data, frame(name, data, event_id if resumable else None))
+        return cls(event_id, name, frame(name, data, event_id if resumable else None))
 
     @classmethod
     def of(cls, event_id: int, name: str, data: Any, *, resumable: bool) -> "Event":
         """From what the graph gave. Its name may hold a node's name: one line, no NUL."""
         plain = name.translate(_NOT_IN_NAMES).encode(errors="replace").decode()
         return cls.stored(event_id, plain, encode_json(data), resumable=resumable)
+
+    @property
+    def data(self) -> bytes:
+        """JSON text on one line."""
+        return data_of(self.frame)
 
     @property
     def size_bytes(self) -> int:

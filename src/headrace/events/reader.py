@@ -4,12 +4,11 @@ Publishing never waits for a reader: one that falls behind its bound is cut, the
 (N56).
 """
 
-import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from headrace.events.event import Event
+from headrace.lifecycle import Signal
 
 
 class Cut(Exception):
@@ -46,6 +45,20 @@ class ChannelReader:
     :param after: with ``read_stored``, the id after which stored events are wanted.
     """
 
+    __slots__ = (
+        "_after",
+        "_bytes",
+        "_changed",
+        "_closed",
+        "_end",
+        "_events",
+        "_max_bytes",
+        "_max_events",
+        "_past",
+        "_read_stored",
+        "_stored_before",
+    )
+
     def __init__(
         self,
         *,
@@ -62,9 +75,9 @@ class ChannelReader:
         self._after = after
         self._read_stored = read_stored
         self._stored_before = past[0].event_id if past else next_id
-        self._events: deque[Event] = deque()
+        self._events: list[Event] = []
         self._bytes = 0
-        self._changed = asyncio.Event()
+        self._changed = Signal()
         self._closed = False
         self._end: Exception | None = None
 
@@ -76,14 +89,10 @@ class ChannelReader:
             return past
         if not self._events and not self._closed:
             self._changed.clear()
-            try:
-                async with asyncio.timeout(timeout_seconds):
-                    await self._changed.wait()
-            except TimeoutError:
+            if not await self._changed.wait(timeout_seconds):
                 return ()
         if self._events:
-            events = list(self._events)
-            self._events.clear()
+            events, self._events = self._events, []
             self._bytes = 0
             return events
         if self._end is not None:

@@ -16,3 +16,12 @@ def frame(name: str, data: bytes, event_id: int | None = None) -> bytes:
     if event_id is None:
         return b"event: %b\r\ndata: %b\r\n\r\n" % (name.encode(), data)
     return b"event: %b\r\ndata: %b\r\nid: %d\r\n\r\n" % (name.encode(), data, event_id)
+
+
+def data_of(frame: bytes) -> bytes:
+    """What :func:`frame` was given as ``data``."""
+    begin = frame.index(_DATA) + len(_DATA)
+    return frame[begin : frame.index(b"\r\n", begin)]
+
+
+_DATA = b"\r\ndata: "

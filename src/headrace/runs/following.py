@@ -4,7 +4,6 @@ In this process it is fed from memory, otherwise by the watcher; a run that is r
 claimed elsewhere is followed on. The end comes from the run's row.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -91,16 +90,15 @@ class Following:
             if self.released:
                 raise Released
             watch.changed.clear()
-            try:
-                async with asyncio.timeout(timeout_seconds):
-                    await watch.changed.wait()
-            except TimeoutError:
+            if not await watch.changed.wait(timeout_seconds):
                 return False
         return watch.waiting or watch.complete
 
 
 class Followed:
     """Implements :class:`headrace.runs.dispatcher.FollowedRun`."""
+
+    __slots__ = ("_created", "_following", "_local", "_outcome", "_queued", "_run")
 
     def __init__(
         self,
@@ -172,6 +170,8 @@ class FollowingReader:
 
     Ids rise across attempts, so the last one seen is where reading goes on, wherever that is.
     """
+
+    __slots__ = ("_channel", "_ended", "_following", "_position", "_reader", "_run", "_watch")
 
     def __init__(
         self,

@@ -21,7 +21,7 @@ from headrace.db.statements import named_statements
 from headrace.errors import Unavailable
 from headrace.events.event import Event
 from headrace.events.log import event_statements
-from headrace.lifecycle import Tasks
+from headrace.lifecycle import Signal, Tasks
 from headrace.notices.notifier import Notifier
 from headrace.setting_groups import EventSettings
 
@@ -59,6 +59,20 @@ class Watch:
     :param announced: its end is told to all processes without anybody's asking for it.
     """
 
+    __slots__ = (
+        "_events",
+        "_if_ended",
+        "after",
+        "announced",
+        "changed",
+        "complete",
+        "late",
+        "resumable",
+        "run_id",
+        "state",
+        "wants_events",
+    )
+
     def __init__(
         self,
         run_id: UUID,
@@ -80,7 +94,7 @@ class Watch:
         self.complete = False
         #: It had ended when it was looked at first, and nothing of it was asked for.
         self.late = False
-        self.changed = asyncio.Event()
+        self.changed = Signal()
         self._events: list[Event] = []
 
     @property

@@ -42,6 +42,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(build_router() if chosen.server.api else health.router)
     if closed and chosen.server.api:
         app.include_router(meta.schema_router)
-    app.add_middleware(Middleware)
+    app.add_middleware(Middleware, plain_inside=True)
     add_error_handlers(app)
     return app

@@ -9,6 +9,7 @@ from headrace.checkpoints.run_writes import RunWrites
 from headrace.events.channel import Channel
 from headrace.events.event import end_event
 from headrace.events.reader import Moved
+from headrace.lifecycle import Signal
 from headrace.runs.dispatcher import RunOutcome, RunRequest, StartedRun
 from headrace.worker.channels import Channels
 
@@ -31,6 +32,21 @@ class Execution:
     :param claimed: it came from the queue: whoever follows it, most likely from elsewhere, is to
         find its events from the first on.
     """
+
+    __slots__ = (
+        "_attention",
+        "_ended",
+        "_moved",
+        "_outcome",
+        "channel",
+        "process_id",
+        "request",
+        "started",
+        "stop",
+        "stop_message",
+        "token",
+        "writes",
+    )
 
     def __init__(
         self,
@@ -57,9 +73,9 @@ class Execution:
             kept=claimed or request.keep_events,
             on_lost=lambda: self.ask_to_stop(Stop.LEASE_LOST, "The run was taken over."),
         )
-        self._stopped = asyncio.Event()
+        self._attention = Signal()
         self._moved = False
-        self._ended = asyncio.Event()
+        self._ended = Signal()
         self._outcome: RunOutcome | None = None
 
     @property
@@ -75,10 +91,7 @@ class Execution:
 
         :raises Moved: it does not end here.
         """
-        try:
-            async with asyncio.timeout(timeout_seconds):
-                await self._ended.wait()
-        except TimeoutError:
+        if not await self._ended.wait(timeout_seconds):
             return None
         if self._moved:
             raise Moved
@@ -98,10 +111,12 @@ class Execution:
             self.stop_message = message
         if stop is Stop.LEASE_LOST:
             self.channel.abandon()
-        self._stopped.set()
+        self._attention.set()
 
-    async def until_stopped(self) -> None:
-        await self._stopped.wait()
+    async def through(self, graph: asyncio.Task[None], timeout_seconds: float) -> None:
+        """Return once the graph is through, the run is asked to stop, or its time is over."""
+        graph.add_done_callback(lambda _: self._attention.set())
+        await self._attention.wait(timeout_seconds)
 
     async def until_finished(self) -> None:
         await self._ended.wait()

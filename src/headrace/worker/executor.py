@@ -103,13 +103,7 @@ class Executor:
         graph = self._graphs.start(
             self._stream(execution, result), name=f"graph-{execution.run_id}"
         )
-        stop = self._graphs.start(execution.until_stopped(), name=f"stop-{execution.run_id}")
-        await asyncio.wait(
-            {graph, stop},
-            timeout=self._settings.run_timeout_seconds,
-            return_when=asyncio.FIRST_COMPLETED,
-        )
-        stop.cancel()
+        await execution.through(graph, self._settings.run_timeout_seconds)
         if graph.done():
             return self._end_of(graph, result)
         graph.cancel()

@@ -124,21 +124,23 @@ class Worker:
             self._queue.start_if_thread_free(request, process_id), name=f"start-{request.run_id}"
         )
         self._starting.add(request.run_id)
-        starting.add_done_callback(lambda _: self._starting.discard(request.run_id))
         try:
             started = await asyncio.shield(starting)
+            execution = self._begin(request, process_id, started)
         except asyncio.CancelledError:
             # The row may be committed any moment, and a run without an executor never ends.
             starting.add_done_callback(partial(self._begin_unclaimed, request, process_id))
             raise
-        except ThreadBusy:
-            if request.multitask_strategy == "reject":
+        except BaseException as error:
+            self._starting.discard(request.run_id)
+            if isinstance(error, Unavailable):
+                self._claims.doubt()
+            if not isinstance(error, ThreadBusy) or request.multitask_strategy == "reject":
                 raise
-        except Unavailable:
-            self._claims.doubt()
-            raise
         else:
-            return self._begin(request, process_id, started)
+            # Not before: a run that nobody holds is one that was committed unawares.
+            self._starting.discard(request.run_id)
+            return execution
         return await self._enqueue(request)
 
     async def _enqueue(self, request: RunRequest) -> QueuedRun:
@@ -269,11 +271,13 @@ class Worker:
         self, request: RunRequest, process_id: UUID, starting: asyncio.Task[StartedRun]
     ) -> None:
         if starting.cancelled():
+            self._starting.discard(request.run_id)
             return
         error = starting.exception()
         if error is None:
             self._begin(request, process_id, starting.result())
-        elif isinstance(error, Unavailable):
+        self._starting.discard(request.run_id)
+        if isinstance(error, Unavailable):
             self._claims.doubt()
         elif isinstance(error, ThreadBusy) and request.multitask_strategy != "reject":
             self._tasks.start(self._enqueue(request), name=f"queue-{request.run_id}")
