@@ -2,12 +2,12 @@
 
 from typing import Annotated, Any, get_args
 
-import orjson
 from fastapi import APIRouter, Header, Query, Request, Response
 
 from headrace.auth.dependencies import CurrentPrincipal
 from headrace.edge.responses import json_response
 from headrace.edge.routing import new_router
+from headrace.edge.words import words_in
 from headrace.errors import InvalidRequest
 from headrace.events.modes import STREAM_MODES
 from headrace.runs import controlling, creating
@@ -124,18 +124,10 @@ async def join_stream_by_id(
 
 
 def words_of(given: list[str] | None, name: str, known: tuple[Any, ...]) -> list[str]:
-    """Words of a query: the key repeated, one JSON array, or commas.
-
+    """
     :raises InvalidRequest: a word that is not known.
     """
-    words: list[str] = []
-    for value in given or []:
-        try:
-            parsed = orjson.loads(value) if value.startswith("[") else value.split(",")
-        except orjson.JSONDecodeError:
-            raise InvalidRequest(f"{name}: not a JSON array") from None
-        words += [str(word).strip() for word in parsed]
-    words = [word for word in words if word]
+    words = words_in(given, name)
     if unknown := [word for word in words if word not in known]:
         raise InvalidRequest(f"{name}: '{unknown[0]}' is none of {', '.join(known)}")
     return words

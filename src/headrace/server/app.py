@@ -16,12 +16,13 @@ from headrace.server.lifespan import lifespan
 from headrace.settings import Settings
 from headrace.store_items import endpoints as store_items
 from headrace.threads import endpoints as threads
+from headrace.threads import state_endpoints as states
 
 
 def build_router() -> APIRouter:
     """All routes of the LangGraph API, the small door, health and metrics."""
     router = APIRouter()
-    for room in (assistants, threads, runs, store_items, chat, health, meta):
+    for room in (assistants, threads, states, runs, store_items, chat, health, meta):
         router.include_router(room.router)
     return router
 

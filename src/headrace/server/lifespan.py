@@ -55,6 +55,8 @@ from headrace.threads.repository import ThreadRepository
 from headrace.threads.search_repository import ThreadSearchRepository
 from headrace.threads.service import ThreadService
 from headrace.threads.state import StateReader
+from headrace.threads.state_repository import StateRepository
+from headrace.threads.state_service import StateService
 from headrace.worker.channels import Channels
 from headrace.worker.control import Control
 from headrace.worker.depth import QueueDepth
@@ -221,6 +223,8 @@ async def serving(
             thread_listing=listing,
             thread_removal=removal,
             delete_threads_of=deleting_threads(listing, removal),
+            thread_removal=ThreadRemoval(pool, writer, saver, runs.stop_all_of),
+            states=StateService(threads, states, StateRepository(pool)),
             runs=runs,
             chat=ChatService(runs, chat_graph(registry.ids(), settings.chat_graph)),
             health=health,

@@ -21,6 +21,7 @@ from headrace.threads.listing import ThreadListing
 from headrace.threads.of_assistant import DeleteThreads
 from headrace.threads.removal import ThreadRemoval
 from headrace.threads.service import ThreadService
+from headrace.threads.state_service import StateService
 from headrace.worker.worker import Worker
 
 
@@ -41,6 +42,7 @@ class State:
     thread_listing: ThreadListing
     thread_removal: ThreadRemoval
     delete_threads_of: DeleteThreads
+    states: StateService
     runs: RunService
     chat: ChatService
     health: HealthService

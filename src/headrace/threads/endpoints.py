@@ -20,7 +20,6 @@ from headrace.threads.schemas import (
     ThreadPatch,
     ThreadSearch,
     ThreadsPrune,
-    ThreadState,
 )
 from headrace.threads.service import ThreadService
 from headrace.threads.wire import thread_json, ttl_json
@@ -145,15 +144,3 @@ async def copy_thread(
     copy: dict[str, Any] = thread_json(await removal.copy(principal, thread_id), None)
     del copy["values"]
     return json_response(copy)
-
-
-@router.get("/threads/{thread_id}/state", response_model=ThreadState)
-async def get_thread_state(
-    thread_id: AnyThreadId,
-    principal: CurrentPrincipal,
-    threads: Threads,
-    subgraphs: Annotated[bool, Query()] = False,
-) -> Response:
-    """The thread at its latest checkpoint."""
-    state = await threads.state(principal, thread_id, subgraphs=subgraphs)
-    return json_response(state.__dict__)

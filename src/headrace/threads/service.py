@@ -10,7 +10,7 @@ from headrace.idempotency.schemas import RequestKey
 from headrace.idempotency.service import IdempotencyService
 from headrace.ids import uuid7
 from headrace.threads.repository import ThreadRepository
-from headrace.threads.schemas import ThreadCreate, ThreadPatch, ThreadState
+from headrace.threads.schemas import ThreadCreate, ThreadPatch
 from headrace.threads.state import EMPTY, StateReader
 
 T = TypeVar("T")
@@ -73,14 +73,6 @@ class ThreadService:
             return None
         state = await self._states.read(row.thread_id, row.metadata_.get("graph_id"))
         return None if state is EMPTY else state.values
-
-    async def state(
-        self, principal: Principal, thread_id: str, *, subgraphs: bool = False
-    ) -> ThreadState:
-        row = await self.get(principal, thread_id)
-        return await self._states.read(
-            row.thread_id, row.metadata_.get("graph_id"), subgraphs=subgraphs
-        )
 
 
 def found(thread_id: str, row: T | None) -> T:

@@ -1,19 +1,22 @@
 """A thread's values and state, read from its checkpoints through the graph that wrote them."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeVar
 from uuid import UUID
 
 import structlog
 from langchain_core.runnables import RunnableConfig
-from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple
 from langgraph.types import Interrupt, PregelTask, StateSnapshot
 
 from headrace.db.faults import DATABASE_ERRORS
 from headrace.errors import HeadraceError
-from headrace.graphs.registry import GraphRegistry
+from headrace.graphs.registry import Graph, GraphRegistry
 from headrace.threads.raw import raw_values, visible_metadata
 from headrace.threads.schemas import ThreadState
+from headrace.threads.state_schemas import CheckpointRef, HistoryQuery
+
+T = TypeVar("T")
 
 _log = structlog.stdlib.get_logger("headrace.threads")
 
@@ -42,15 +45,63 @@ class StateReader:
         self._saver = saver
 
     async def read(
-        self, thread_id: str, graph_id: str | None, *, subgraphs: bool = False
+        self,
+        thread_id: str,
+        graph_id: str | None,
+        *,
+        subgraphs: bool = False,
+        checkpoint: CheckpointRef | None = None,
     ) -> ThreadState:
-        """The latest state; :data:`EMPTY` when the thread has no checkpoint."""
-        config: RunnableConfig = {"configurable": {"thread_id": thread_id, "checkpoint_ns": ""}}
+        """The latest state, or the one at ``checkpoint``; :data:`EMPTY` when there is none."""
+        config = config_of(thread_id, checkpoint)
+
+        async def ask(graph: Graph) -> ThreadState:
+            return to_thread_state(await graph.aget_state(config, subgraphs=subgraphs))
+
+        state = await self._through_graph(thread_id, graph_id, config, ask)
+        if state is None:
+            found = await self._saver.aget_tuple(config)
+            state = EMPTY if found is None else await self._raw(found)
+        if state is EMPTY and checkpoint is not None and checkpoint.checkpoint_id is not None:
+            asked = {"checkpoint_id": checkpoint.checkpoint_id, "thread_id": thread_id}
+            return EMPTY.model_copy(
+                update={"checkpoint": asked, "checkpoint_id": checkpoint.checkpoint_id}
+            )
+        return state
+
+    async def history(
+        self, thread_id: str, graph_id: str | None, query: HistoryQuery
+    ) -> list[ThreadState]:
+        """The thread's states, newest first: one query, unless channels are stored stepwise."""
+        config = config_of(thread_id, query.checkpoint)
+        which: dict[str, Any] = {"limit": query.limit}
+        if query.before is not None:
+            which["before"] = {"configurable": {"checkpoint_id": query.before}}
+        if query.metadata:
+            which["filter"] = query.metadata
+
+        async def ask(graph: Graph) -> list[ThreadState]:
+            return [to_thread_state(one) async for one in graph.aget_state_history(config, **which)]
+
+        states = await self._through_graph(thread_id, graph_id, config, ask)
+        if states is None:
+            found = [one async for one in self._saver.alist(config, **which)]
+            states = [await self._raw(one) for one in found]
+        return states
+
+    async def _through_graph(
+        self,
+        thread_id: str,
+        graph_id: str | None,
+        config: RunnableConfig,
+        ask: Callable[[Graph], Awaitable[T]],
+    ) -> T | None:
+        """What the thread's graph makes of it; None when it is unknown here, or fails over it."""
         if graph_id is None or graph_id not in self._registry.ids():
-            return await self._raw(config)
+            return None
         async with self._registry.for_run(graph_id, config) as graph:
             try:
-                return to_thread_state(await graph.aget_state(config, subgraphs=subgraphs))
+                return await ask(graph)
             except HeadraceError:
                 raise
             except DATABASE_ERRORS:
@@ -60,7 +111,7 @@ class StateReader:
                 _log.warning(
                     "state_read_raw", thread_id=thread_id, graph_id=graph_id, exc_info=True
                 )
-        return await self._raw(config)
+        return None
 
     async def values_of_run(self, thread_id: str, graph_id: str, run_id: UUID) -> Any:
         """What a run has left: the values of its last checkpoint; None when it made none."""
@@ -80,10 +131,7 @@ class StateReader:
         waiting = [interrupt_json(interrupt) for interrupt in snapshot.interrupts]
         return {**snapshot.values, "__interrupt__": waiting}
 
-    async def _raw(self, config: RunnableConfig) -> ThreadState:
-        found = await self._saver.aget_tuple(config)
-        if found is None:
-            return EMPTY
+    async def _raw(self, found: CheckpointTuple) -> ThreadState:
         return EMPTY.model_copy(
             update={
                 "values": await raw_values(self._saver, found),
@@ -92,6 +140,19 @@ class StateReader:
                 **_checkpoints(found.config, found.parent_config),
             }
         )
+
+
+def config_of(thread_id: str, checkpoint: CheckpointRef | None = None) -> RunnableConfig:
+    """Where LangGraph is to look: the thread's latest checkpoint, or the one that is named."""
+    configurable: dict[str, Any] = {"thread_id": thread_id, "checkpoint_ns": ""}
+    if checkpoint is not None:
+        ns = configurable["checkpoint_ns"] = checkpoint.checkpoint_ns or ""
+        by_ns = checkpoint.checkpoint_map or {}
+        if by_ns and ns:
+            configurable["checkpoint_map"] = by_ns
+        if checkpoint_id := checkpoint.checkpoint_id or (by_ns.get(ns) if ns else None):
+            configurable["checkpoint_id"] = checkpoint_id
+    return {"configurable": configurable}
 
 
 def to_thread_state(snapshot: StateSnapshot) -> ThreadState:

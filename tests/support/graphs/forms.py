@@ -1,13 +1,15 @@
 """Graphs of every form that can be described: nested, with a context, made for each run."""
 
+import operator
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import Annotated, Any, TypedDict
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.runtime import Runtime
+from langgraph.types import interrupt
 
 
 class Seen(TypedDict, total=False):
@@ -72,3 +74,40 @@ async def made(config: RunnableConfig) -> AsyncIterator[StateGraph[Any, Any, Any
         return {"made_for": name}
 
     yield one_node(Seen, name, node)
+
+
+class Asked(TypedDict, total=False):
+    topic: str
+    answer: str
+
+
+async def inner_ask(state: Asked) -> Asked:
+    return {"answer": str(interrupt({"inner": f"{state['topic']}?"}))}
+
+
+nested_hitl = one_node(Asked, "child", one_node(Asked, "inner_ask", inner_ask).compile())
+
+
+class Steps(TypedDict, total=False):
+    done: Annotated[list[str], operator.add]
+
+
+def make_pair() -> StateGraph[Any, Any, Any, Any]:
+    """Two nodes, one after the other, each of which says that it has run."""
+    builder = StateGraph(Steps)
+
+    async def first(state: Steps) -> Steps:
+        return {"done": ["first"]}
+
+    async def second(state: Steps) -> Steps:
+        return {"done": ["second"]}
+
+    builder.add_node("first", first)
+    builder.add_node("second", second)
+    builder.add_edge(START, "first")
+    builder.add_edge("first", "second")
+    builder.add_edge("second", END)
+    return builder
+
+
+pair = make_pair()

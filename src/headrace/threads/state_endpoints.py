@@ -1,0 +1,149 @@
+"""States of threads over HTTP."""
+
+from typing import Annotated, Any, TypeVar, cast
+
+from fastapi import Depends, Path, Query, Request, Response
+from pydantic import BaseModel, ValidationError
+
+from headrace.auth.dependencies import CurrentPrincipal
+from headrace.edge.responses import json_response
+from headrace.edge.routing import new_router
+from headrace.edge.state import state_of
+from headrace.edge.words import words_in
+from headrace.errors import InvalidRequest
+from headrace.threads.schemas import AnyThreadId, ThreadState
+from headrace.threads.state_schemas import (
+    MAX_HISTORY,
+    CheckpointId,
+    CheckpointRef,
+    HistoryQuery,
+    ShownState,
+    StateQuery,
+    ThreadStorage,
+    selected,
+)
+from headrace.threads.state_service import StateService
+
+router = new_router(tag="threads")
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+async def _service(request: Request) -> StateService:
+    return cast("StateService", state_of(request).states)
+
+
+States = Annotated[StateService, Depends(_service)]
+Words = Annotated[list[str] | None, Query()]
+
+
+@router.get("/threads/{thread_id}/state", response_model=ShownState)
+async def get_thread_state(
+    thread_id: AnyThreadId,
+    principal: CurrentPrincipal,
+    states: States,
+    subgraphs: Annotated[bool, Query()] = False,
+    select: Words = None,
+) -> Response:
+    """The thread at its latest checkpoint."""
+    query = _state_query(CheckpointRef(), subgraphs, select)
+    return await _answer(states, principal, thread_id, query)
+
+
+@router.get("/threads/{thread_id}/state/{checkpoint_id}", response_model=ShownState)
+async def get_thread_state_at(
+    thread_id: AnyThreadId,
+    checkpoint_id: Annotated[CheckpointId, Path()],
+    principal: CurrentPrincipal,
+    states: States,
+    subgraphs: Annotated[bool, Query()] = False,
+    select: Words = None,
+) -> Response:
+    """The thread at one of its checkpoints; without values when there is no such one."""
+    query = _state_query(CheckpointRef(checkpoint_id=checkpoint_id), subgraphs, select)
+    return await _answer(states, principal, thread_id, query)
+
+
+@router.post("/threads/{thread_id}/state/checkpoint", response_model=ShownState)
+async def post_thread_state_at(
+    thread_id: AnyThreadId, principal: CurrentPrincipal, states: States, query: StateQuery
+) -> Response:
+    """The same for a checkpoint of a subgraph too; the latest one when none is named."""
+    return await _answer(states, principal, thread_id, query)
+
+
+@router.get("/threads/{thread_id}/history", response_model=list[ShownState])
+async def get_thread_history(
+    thread_id: AnyThreadId,
+    principal: CurrentPrincipal,
+    states: States,
+    limit: Annotated[int, Query(ge=1, le=MAX_HISTORY)] = 1,
+    before: Annotated[CheckpointId | None, Query()] = None,
+    select: Words = None,
+) -> Response:
+    """The thread's states, newest first."""
+    query = _valid(
+        HistoryQuery, {"limit": limit, "before": before, "select": words_in(select, "select")}
+    )
+    return await _history(states, principal, thread_id, query)
+
+
+@router.post("/threads/{thread_id}/history", response_model=list[ShownState])
+async def post_thread_history(
+    thread_id: AnyThreadId,
+    principal: CurrentPrincipal,
+    states: States,
+    query: HistoryQuery | None = None,
+) -> Response:
+    """The same, filtered by metadata, or of a subgraph."""
+    return await _history(states, principal, thread_id, query or HistoryQuery())
+
+
+@router.get("/threads/{thread_id}/storage", response_model=ThreadStorage)
+async def get_thread_storage(
+    thread_id: AnyThreadId, principal: CurrentPrincipal, states: States
+) -> ThreadStorage:
+    """How many bytes the thread's checkpoints take up, by channel."""
+    return await states.storage(principal, thread_id)
+
+
+async def _answer(
+    states: StateService, principal: CurrentPrincipal, thread_id: str, query: StateQuery
+) -> Response:
+    state = await states.read(
+        principal, thread_id, checkpoint=query.checkpoint, subgraphs=query.subgraphs
+    )
+    return json_response(_shown(state, query.select))
+
+
+async def _history(
+    states: StateService, principal: CurrentPrincipal, thread_id: str, query: HistoryQuery
+) -> Response:
+    found = await states.history(principal, thread_id, query)
+    return json_response([_shown(state, query.select) for state in found])
+
+
+def _shown(state: ThreadState, select: list[str] | None) -> dict[str, Any]:
+    return selected(state.__dict__, select)
+
+
+def _state_query(
+    checkpoint: CheckpointRef, subgraphs: bool, select: list[str] | None
+) -> StateQuery:
+    return _valid(
+        StateQuery,
+        {
+            "checkpoint": checkpoint,
+            "subgraphs": subgraphs,
+            "select": words_in(select, "select"),
+        },
+    )
+
+
+def _valid(model: type[Model], fields: dict[str, Any]) -> Model:
+    """:raises InvalidRequest: as for a body."""
+    try:
+        return model.model_validate(fields)
+    except ValidationError as error:
+        lines = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
+        raise InvalidRequest("; ".join(lines)) from None

@@ -1,0 +1,43 @@
+"""What a thread's checkpoints take up; bounded by the caller's tenant."""
+
+from headrace.auth.principal import Principal
+from headrace.db.faults import translated_faults
+from headrace.db.pool import SharedPool
+from headrace.db.statements import named_statements
+from headrace.threads.state_schemas import (
+    Measured,
+    MeasuredChannel,
+    MeasuredChannels,
+    ThreadStorage,
+)
+
+
+class StateRepository:
+    def __init__(self, pool: SharedPool) -> None:
+        self._pool = pool
+        self._sql = named_statements("headrace.threads", "state.sql")
+
+    async def storage(self, principal: Principal, thread_id: str) -> ThreadStorage | None:
+        """None when there is no such thread."""
+        with translated_faults():
+            async with self._pool.connection() as connection:
+                cursor = await connection.execute(
+                    self._sql["storage"], {"thread_id": thread_id, "tenant": principal.tenant}
+                )
+                row = await cursor.fetchone()
+        if row is None:
+            return None
+        count, size, by_channel, writes, writes_size = row
+        channels = {name: MeasuredChannel(**one) for name, one in by_channel.items()}
+        values = MeasuredChannels(
+            count=sum(one.versions for one in channels.values()),
+            bytes=sum(one.bytes for one in channels.values()),
+            by_channel=channels,
+        )
+        return ThreadStorage(
+            thread_id=thread_id,
+            total_bytes=size + values.bytes + writes_size,
+            checkpoints=Measured(count=count, bytes=size),
+            channel_values=values,
+            pending_writes=Measured(count=writes, bytes=writes_size),
+        )

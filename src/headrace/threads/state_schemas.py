@@ -1,0 +1,136 @@
+"""States and histories on the wire."""
+
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from headrace.threads.schemas import storable_id
+
+#: Whole fields of a state; ``values.<key>`` besides.
+StateField = Literal[
+    "values",
+    "next",
+    "tasks",
+    "metadata",
+    "created_at",
+    "checkpoint",
+    "parent_checkpoint",
+    "interrupts",
+    "checkpoint_id",
+    "parent_checkpoint_id",
+]
+_FIELDS = get_args(StateField)
+_KEY = "values."
+
+MAX_HISTORY = 1000
+
+
+def _selectable(words: list[str]) -> list[str]:
+    for word in words:
+        if word not in _FIELDS and not (word.startswith(_KEY) and word != _KEY):
+            raise ValueError(f"'{word}' is none of {', '.join(_FIELDS)}, values.<key>")
+    return words
+
+
+Select = Annotated[list[str], AfterValidator(_selectable)]
+CheckpointId = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(storable_id)]
+
+
+class CheckpointRef(BaseModel):
+    """Where in a thread: its latest checkpoint, a certain one, or one of a subgraph's."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    thread_id: str | None = None
+    checkpoint_ns: str | None = None
+    checkpoint_id: CheckpointId | None = None
+    checkpoint_map: dict[str, str] | None = None
+
+
+class StateQuery(BaseModel):
+    """Which state, and what of it."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    checkpoint: CheckpointRef
+    subgraphs: bool = False
+    select: Select | None = None
+
+
+def _checkpoint_id(value: Any) -> Any:
+    """Clients send an id, a checkpoint, or the configuration that one stands in."""
+    if not isinstance(value, dict):
+        return value
+    configurable = value.get("configurable")
+    found = (configurable if isinstance(configurable, dict) else value).get("checkpoint_id")
+    if found is None:
+        raise ValueError(
+            'send a checkpoint id, {"checkpoint_id": …} or {"configurable": {"checkpoint_id": …}}'
+        )
+    return found
+
+
+class HistoryQuery(BaseModel):
+    """Which of a thread's states, newest first, and what of them."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    limit: int = Field(1, ge=1, le=MAX_HISTORY)
+    before: Annotated[CheckpointId, BeforeValidator(_checkpoint_id)] | None = None
+    metadata: dict[str, Any] | None = None
+    checkpoint: CheckpointRef | None = None
+    select: Select | None = None
+
+
+class ShownState(BaseModel):
+    """A thread at one checkpoint; with ``select`` only what was asked for."""
+
+    values: Any = None
+    next: list[str] | None = None
+    tasks: list[dict[str, Any]] | None = None
+    metadata: dict[str, Any] | None = None
+    created_at: str | None = None
+    checkpoint: dict[str, Any] | None = None
+    parent_checkpoint: dict[str, Any] | None = None
+    interrupts: list[Any] | None = None
+    checkpoint_id: str | None = None
+    parent_checkpoint_id: str | None = None
+
+
+def selected(state: dict[str, Any], select: list[str] | None) -> dict[str, Any]:
+    """What was asked for of a state; all of it by default."""
+    if not select:
+        return state
+    shown = {word: state[word] for word in select if word in state}
+    keys = [word.removeprefix(_KEY) for word in select if word.startswith(_KEY)]
+    if keys and "values" not in shown:
+        values = state["values"]
+        held = values if isinstance(values, dict) else {}
+        shown["values"] = {key: held[key] for key in keys if key in held}
+    return shown
+
+
+class Measured(BaseModel):
+    """How many there are, and their bytes."""
+
+    count: int
+    bytes: int
+
+
+class MeasuredChannel(BaseModel):
+    versions: int
+    bytes: int
+
+
+class MeasuredChannels(Measured):
+    by_channel: dict[str, MeasuredChannel]
+
+
+class ThreadStorage(BaseModel):
+    """What a thread's checkpoints take up."""
+
+    thread_id: str
+    total_bytes: int
+    checkpoints: Measured
+    channel_values: MeasuredChannels
+    pending_writes: Measured

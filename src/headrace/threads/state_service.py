@@ -1,0 +1,67 @@
+"""What clients ask of a thread's states: the present one, earlier ones, what they take up."""
+
+from headrace.auth.principal import Principal
+from headrace.errors import InvalidRequest
+from headrace.threads.schemas import ThreadState
+from headrace.threads.service import ThreadService, found
+from headrace.threads.state import StateReader
+from headrace.threads.state_repository import StateRepository
+from headrace.threads.state_schemas import CheckpointRef, HistoryQuery, ThreadStorage
+
+
+class StateService:
+    def __init__(
+        self, threads: ThreadService, states: StateReader, repository: StateRepository
+    ) -> None:
+        self._threads = threads
+        self._states = states
+        self._repository = repository
+
+    async def read(
+        self,
+        principal: Principal,
+        thread_id: str,
+        *,
+        checkpoint: CheckpointRef | None = None,
+        subgraphs: bool = False,
+    ) -> ThreadState:
+        """The state at a checkpoint; of one that is not there an empty one.
+
+        :raises ThreadNotFound: there is no such thread for the caller.
+        """
+        row = await self._threads.get(principal, thread_id)
+        return await self._states.read(
+            row.thread_id,
+            row.metadata_.get("graph_id"),
+            subgraphs=subgraphs,
+            checkpoint=of_thread(checkpoint, row.thread_id),
+        )
+
+    async def history(
+        self, principal: Principal, thread_id: str, query: HistoryQuery
+    ) -> list[ThreadState]:
+        """States, newest first; none of a thread that has had no run.
+
+        :raises ThreadNotFound: there is no such thread for the caller.
+        """
+        row = await self._threads.get(principal, thread_id)
+        of_thread(query.checkpoint, row.thread_id)
+        return await self._states.history(row.thread_id, row.metadata_.get("graph_id"), query)
+
+    async def storage(self, principal: Principal, thread_id: str) -> ThreadStorage:
+        """:raises ThreadNotFound: there is no such thread for the caller."""
+        return found(thread_id, await self._repository.storage(principal, thread_id))
+
+
+def of_thread(checkpoint: CheckpointRef | None, thread_id: str) -> CheckpointRef | None:
+    """The checkpoint that a request names, if it is one of the thread that it names.
+
+    :raises InvalidRequest: it is another thread's.
+    """
+    named = None if checkpoint is None else checkpoint.thread_id
+    if named not in (None, thread_id):
+        raise InvalidRequest(
+            f"checkpoint.thread_id is {named}, but the path names thread {thread_id}; send the"
+            " checkpoint of that thread, or leave thread_id out."
+        )
+    return checkpoint
