@@ -223,7 +223,6 @@ async def serving(
             thread_listing=listing,
             thread_removal=removal,
             delete_threads_of=deleting_threads(listing, removal),
-            thread_removal=ThreadRemoval(pool, writer, saver, runs.stop_all_of),
             states=StateService(threads, states, StateRepository(pool)),
             runs=runs,
             chat=ChatService(runs, chat_graph(registry.ids(), settings.chat_graph)),
