@@ -108,6 +108,8 @@ async def test_what_cannot_be_stored_is_refused_with_what_to_change(client, form
     ):
         with pytest.raises(UnprocessableEntityError, match=said):
             await put(namespace, key, value)
+    with pytest.raises(UnprocessableEntityError, match="max_path_bytes"):
+        await client.store.list_namespaces(suffix=["x" * 2001])
     with pytest.raises(UnprocessableEntityError, match="ttl"):
         await put([root], "k", {}, ttl=-1)
     for wanted in ({"a": {"$like": "x"}}, {"a": {"b": 1}}):

@@ -3,7 +3,7 @@
 All are coroutines without blocking work, so they answer when thread pool and database do not.
 """
 
-from typing import Annotated, Literal, cast
+from typing import Annotated, cast
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import JSONResponse, Response
@@ -19,7 +19,8 @@ async def _health(request: Request) -> HealthService:
 
 
 Health = Annotated[HealthService, Depends(_health)]
-Format = Annotated[Literal["prometheus", "json"], Query()]
+#: ``json``; any other word means the text, as a scraper wants it.
+Format = Annotated[str, Query()]
 
 
 @router.get("/livez")

@@ -26,12 +26,7 @@ class Limits:
             raise InvalidRequest("key: it cannot hold a NUL character")
         if not key:
             raise InvalidRequest("key: it must not be empty")
-        size = len(".".join(checked).encode()) + len(key.encode())
-        if size > self._settings.max_path_bytes:
-            raise InvalidRequest(
-                f"Namespace and key are {size} bytes long together; at most"
-                f" {self._settings.max_path_bytes} are taken (setting store.max_path_bytes)."
-            )
+        self._short(checked, key)
         return checked
 
     def new_path(self, namespace: Sequence[str], key: str) -> tuple[str, ...]:
@@ -63,7 +58,16 @@ class Limits:
                 )
             if "\0" in label:
                 raise InvalidRequest("A namespace label cannot hold a NUL character")
+        self._short(namespace, "")
         return tuple(namespace)
+
+    def _short(self, namespace: Sequence[str], key: str) -> None:
+        size = len(".".join(namespace).encode()) + len(key.encode())
+        if size > self._settings.max_path_bytes:
+            raise InvalidRequest(
+                f"Namespace and key are {size} bytes long together; at most"
+                f" {self._settings.max_path_bytes} are taken (setting store.max_path_bytes)."
+            )
 
     def value(self, value: dict[str, Any]) -> None:
         size = len(dump_jsonb(value))
