@@ -1,10 +1,18 @@
 """``store`` of ``langgraph.json``: how long items live. Its ``index`` is not read yet."""
 
+from typing import Annotated, Any
+
 from langgraph.store.base import TTLConfig
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 #: A century, in minutes: more does not fit beside a date.
 _LONGEST_MINUTES = 100 * 366 * 24 * 60
+
+_SWEEP_MINUTES = 5.0
+
+
+def _sweeping(minutes: Any) -> Any:
+    return _SWEEP_MINUTES if minutes is None else minutes
 
 
 class StoreTTL(BaseModel):
@@ -14,7 +22,9 @@ class StoreTTL(BaseModel):
 
     default_ttl: float | None = Field(None, gt=0, le=_LONGEST_MINUTES)
     refresh_on_read: bool = True
-    sweep_interval_minutes: float = Field(5.0, gt=0, le=_LONGEST_MINUTES)
+    sweep_interval_minutes: Annotated[
+        float, Field(gt=0, le=_LONGEST_MINUTES), BeforeValidator(_sweeping)
+    ] = _SWEEP_MINUTES
 
     def as_config(self) -> TTLConfig:
         """As stores take it. What has expired is not to be seen before it is swept."""
@@ -25,9 +35,13 @@ class StoreTTL(BaseModel):
         }
 
 
+def _said(ttl: Any) -> Any:
+    return {} if ttl is None else ttl
+
+
 class StoreEntry(BaseModel):
     """What a manifest says of the store."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
-    ttl: StoreTTL = StoreTTL()
+    ttl: Annotated[StoreTTL, BeforeValidator(_said)] = StoreTTL()
