@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from headrace.checkpoints import fence
 from headrace.events.channel import Channel
@@ -68,7 +68,7 @@ PARTS: dict[str, Callable[[], None]] = {
 }
 
 
-def create_app() -> FastAPI:
+def create_app() -> ASGIApp:
     if part := os.environ.get("CHAOS_WITHOUT"):
         PARTS[part]()
     return create_real_app()

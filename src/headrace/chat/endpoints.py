@@ -7,6 +7,7 @@ from fastapi import Depends, Request, Response
 from headrace.auth.dependencies import CurrentPrincipal
 from headrace.chat.schemas import ChatReply, ChatRequest
 from headrace.chat.service import ChatService
+from headrace.edge.headers import configurable_headers
 from headrace.edge.responses import json_response
 from headrace.edge.routing import new_router
 from headrace.edge.state import request_id_of, state_of
@@ -39,7 +40,12 @@ async def chat(
 ) -> Response:
     """Say something, get the reply."""
     run = await service.start(
-        principal, body, request_id=request_id_of(request), tokens=False, key=key
+        principal,
+        body,
+        request_id=request_id_of(request),
+        tokens=False,
+        key=key,
+        headers=configurable_headers(request),
     )
     try:
         while (outcome := await run.outcome(3600)) is None:
@@ -60,6 +66,11 @@ async def chat_stream(
 ) -> Response:
     """Say something, get the reply as it comes: ``messages`` events, then ``end`` or ``error``."""
     run = await service.start(
-        principal, body, request_id=request_id_of(request), tokens=True, key=key
+        principal,
+        body,
+        request_id=request_id_of(request),
+        tokens=True,
+        key=key,
+        headers=configurable_headers(request),
     )
     return streaming_response(run, request)

@@ -1,6 +1,6 @@
 """A message in, a reply out: a thread and a run underneath, like every other."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from langchain_core.messages import BaseMessage
@@ -45,6 +45,7 @@ class ChatService:
         request_id: str,
         tokens: bool,
         key: RequestKey | None,
+        headers: Mapping[str, str],
     ) -> FollowedRun:
         """Start the run that answers; the thread is made if it is not there.
 
@@ -65,6 +66,7 @@ class ChatService:
             request_id=request_id,
             any_thread_id=True,
             key=key,
+            headers=headers,
         )
 
     def reply(self, run: FollowedRun, outcome: RunOutcome) -> ChatReply:

@@ -104,10 +104,15 @@ def _is_loopback(host: str) -> bool:
 
 
 def refuse_missing_graphs(settings: Settings) -> None:
-    """:raises StartupRefusal: HR104 for the manifest, HR101 for a file it names."""
+    """Also say, a line each, what of the manifest does not do what it may be there for.
+
+    :raises StartupRefusal: HR104, HR109, HR111 for the manifest, HR101 for a file it names.
+    """
     manifest = find_manifest(settings)
     if manifest is not None:
         refuse_missing_files(manifest)
+        for notice in manifest.notices:
+            typer.echo(f"warning: langgraph.json: {notice}", err=True)
 
 
 def refuse_unfit_schema(settings: Settings) -> None:

@@ -8,6 +8,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from headrace.edge.live import finish, make_place
+from headrace.graphs.http_entry import HeaderRules
 from headrace.ids import uuid7
 
 _log = structlog.stdlib.get_logger("headrace.access")
@@ -27,11 +28,19 @@ class Middleware:
 
     :param plain_inside: nothing between this and the endpoints changes bodies: those that last may
         go on from here.
+    :param logged_headers: headers of requests that the access log is to tell; default: none.
     """
 
-    def __init__(self, app: ASGIApp, *, plain_inside: bool = False) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        plain_inside: bool = False,
+        logged_headers: HeaderRules | None = None,
+    ) -> None:
         self.app = app
         self._plain_inside = plain_inside
+        self._logged_headers = logged_headers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -67,7 +76,8 @@ class Middleware:
         state = scope.get("state", {}).get("headrace")
         if state is not None:
             state.metrics.observe_http(scope["method"], route, status, seconds)
-        log = _log.debug if scope["path"] in _QUIET else _log.info
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        log = _log.debug if path in _QUIET else _log.info
         log(
             "request_answered",
             method=scope["method"],
@@ -75,4 +85,9 @@ class Middleware:
             route=route,
             status=status,
             seconds=round(seconds, 4),
+            **self._told(scope),
         )
+
+    def _told(self, scope: Scope) -> dict[str, dict[str, str]]:
+        rules = self._logged_headers
+        return {"headers": rules.chosen(scope["headers"])} if rules is not None else {}

@@ -1,7 +1,7 @@
 """``langgraph.json``: which graphs there are, where their code is, and what environment they want.
 
-Reads and checks; imports nothing of the user's. The format is LangGraph's own (``graphs`` in string
-and object form, ``dependencies``, ``env``); keys that only its other tools read are left alone.
+Reads and checks; imports nothing of the user's. The format is LangGraph's own; what becomes of each
+key is told in ``docs/langgraph-json.md``.
 """
 
 import json
@@ -13,6 +13,10 @@ from dotenv import dotenv_values
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from headrace.errors import StartupRefusal
+from headrace.graphs.checkpointer_entry import CheckpointerEntry
+from headrace.graphs.http_entry import HttpEntry
+from headrace.graphs.manifest_keys import REFUSED, notices_of, refused_key
+from headrace.graphs.object_path import attribute_of, has_attribute, module_of, names_a_file
 from headrace.graphs.store_entry import StoreEntry
 from headrace.settings import Settings, environment, set_environment
 
@@ -39,23 +43,21 @@ class GraphEntry(BaseModel):
 
     @model_validator(mode="after")
     def _has_attribute(self) -> Self:
-        module, colon, attribute = self.path.rpartition(":")
-        if not colon or not module or not attribute.isidentifier():
-            raise ValueError(f"{self.path!r} is not of the form ./file.py:attribute")
+        has_attribute(self.path)
         return self
 
     @property
     def module(self) -> str:
-        return self.path.rpartition(":")[0]
+        return module_of(self.path)
 
     @property
     def attribute(self) -> str:
-        return self.path.rpartition(":")[2]
+        return attribute_of(self.path)
 
     @property
     def is_file(self) -> bool:
         """A file; else a dotted module."""
-        return self.module.endswith(".py") or "/" in self.module
+        return names_a_file(self.path)
 
     def described_as(self, graph_id: str) -> str:
         """``graph 'agent' (./graph.py:builder)``, as refusals name it."""
@@ -72,6 +74,10 @@ class Manifest(BaseModel):
     dependencies: list[str] = []
     env: dict[str, str | int | float | bool] | str = {}
     store: StoreEntry | None = None
+    checkpointer: CheckpointerEntry | None = None
+    http: HttpEntry | None = None
+    #: One sentence for each key that does not do what its author may expect.
+    notices: tuple[str, ...] = Field((), exclude=True)
 
     def import_folders(self) -> list[Path]:
         """Folders whose modules the graphs may import: the manifest's and its local dependencies.
@@ -114,14 +120,14 @@ def find_manifest(settings: Settings) -> Manifest | None:
 
 
 def read_manifest(path: Path) -> Manifest:
-    """:raises StartupRefusal: HR104."""
+    """:raises StartupRefusal: HR104; HR109, HR111 it asks for what headrace cannot do."""
     return read_manifest_as(path, Manifest)
 
 
 def read_manifest_as(path: Path, kind: type[AnyManifest]) -> AnyManifest:
     """With the further keys that ``kind`` has.
 
-    :raises StartupRefusal: HR104.
+    :raises StartupRefusal: HR104, HR109, HR111.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -131,13 +137,44 @@ def read_manifest_as(path: Path, kind: type[AnyManifest]) -> AnyManifest:
         raise _refusal(path, f"it is not JSON ({error})") from None
     if not isinstance(content, Mapping):
         raise _refusal(path, "it is not a JSON object")
+    _refuse_open_doors(path, content)
     try:
-        return kind.model_validate({**content, "folder": path.parent})
+        manifest = kind.model_validate(
+            {**content, "folder": path.parent, "notices": notices_of(content)}
+        )
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        place = ".".join(map(str, first["loc"]))
+        # Of a choice between types pydantic tells which one it tried.
+        places = [str(part) for part in first["loc"] if "[" not in str(part)]
+        place = ".".join(places)
         what = first["msg"].removeprefix("Value error, ")
-        raise _refusal(path, f"{place}: {what[0].lower()}{what[1:]}") from None
+        what = f"{place}: {what[0].lower()}{what[1:]}"
+        if places[0] not in ("graphs", "dependencies", "env"):
+            raise _refusal(
+                path, what, remedy="docs/langgraph-json.md tells what it may be."
+            ) from None
+        raise _refusal(path, what) from None
+    if manifest.checkpointer is not None and manifest.checkpointer.path is not None:
+        raise StartupRefusal(
+            "HR109",
+            where=f"manifest {path}",
+            what=f"checkpointer.path names a checkpointer of your own"
+            f" ({manifest.checkpointer.path})",
+            remedy="Remove it: headrace keeps checkpoints in its own Postgres.",
+        )
+    return manifest
+
+
+def _refuse_open_doors(path: Path, content: Mapping[str, Any]) -> None:
+    key = refused_key(content)
+    if key is not None:
+        what, remedy = REFUSED[key]
+        raise StartupRefusal(
+            "HR111",
+            where=f"manifest {path}",
+            what=f"it has {key}, and {what}",
+            remedy=f"Take {key} out; {remedy}.",
+        )
 
 
 def apply_environment(manifest: Manifest) -> None:
@@ -167,10 +204,9 @@ def missing(graph_id: str, entry: GraphEntry, what: str) -> StartupRefusal:
     )
 
 
-def _refusal(path: Path, what: str) -> StartupRefusal:
-    return StartupRefusal(
-        "HR104",
-        where=f"manifest {path}",
-        what=what,
-        remedy='Write it like {"graphs": {"agent": "./graph.py:builder"}}.',
-    )
+def _refusal(
+    path: Path,
+    what: str,
+    remedy: str = 'Write it like {"graphs": {"agent": "./graph.py:builder"}}.',
+) -> StartupRefusal:
+    return StartupRefusal("HR104", where=f"manifest {path}", what=what, remedy=remedy)

@@ -11,7 +11,8 @@ from fastapi.responses import JSONResponse, Response
 from headrace.health.service import HealthService
 from headrace.observability.metrics import METRICS_MEDIA_TYPE
 
-router = APIRouter(tags=["health"])
+probes_router = APIRouter(tags=["health"])
+metrics_router = APIRouter(tags=["health"])
 
 
 async def _health(request: Request) -> HealthService:
@@ -23,19 +24,21 @@ Health = Annotated[HealthService, Depends(_health)]
 Format = Annotated[str, Query()]
 
 
-@router.get("/livez")
+@probes_router.get("/livez")
 async def livez(health: Health) -> JSONResponse:
     """This process's event loop runs. Restart the pod when this fails."""
     return JSONResponse({"status": "alive", "pid": health.pid})
 
 
-@router.get("/startupz")
+@probes_router.get("/startupz")
 async def startupz(health: Health) -> JSONResponse:
     """The lifespan is up: no process listens before it is."""
     return JSONResponse({"status": "started", "pid": health.pid})
 
 
-@router.get("/readyz", responses={503: {"description": "Send no more requests here for now."}})
+@probes_router.get(
+    "/readyz", responses={503: {"description": "Send no more requests here for now."}}
+)
 async def readyz(health: Health) -> JSONResponse:
     """All processes of the pod report, one of them serves, database and schema are usable."""
     if reasons := health.unready_reasons():
@@ -43,16 +46,23 @@ async def readyz(health: Health) -> JSONResponse:
     return JSONResponse({"status": "ready"})
 
 
-@router.get("/health", responses={503: {"description": "As /readyz, with the same details."}})
+@probes_router.get(
+    "/health", responses={503: {"description": "As /readyz, with the same details."}}
+)
 async def health_report(health: Health) -> JSONResponse:
     """The verdict of /readyz with figures of every process; for people and dashboards."""
     report = health.report()
     return JSONResponse(report, status_code=503 if report["reasons"] else 200)
 
 
-@router.get("/metrics")
+@metrics_router.get("/metrics")
 async def metrics(health: Health, format: Format = "prometheus") -> Response:
     """Prometheus text exposition of all processes of the pod; some of it as JSON if asked so."""
     if format == "json":
         return JSONResponse(health.metrics_report())
     return Response(health.metrics(), media_type=METRICS_MEDIA_TYPE)
+
+
+router = APIRouter()
+for _router in (probes_router, metrics_router):
+    router.include_router(_router)

@@ -4,6 +4,8 @@ Ids stand in ``configurable`` and in ``metadata`` (shared API reference, section
 own keys win where they do not name the run itself.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, cast
 from uuid import UUID
 
@@ -29,10 +31,17 @@ def wanted_checkpoint(body: RunCreate) -> str | None:
 
 
 def run_kwargs(
-    assistant: AssistantRow, body: RunCreate, *, temporary: bool, at_head: bool = False
+    assistant: AssistantRow,
+    body: RunCreate,
+    *,
+    temporary: bool,
+    at_head: bool = False,
+    headers: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """What is stored with the run; enough to execute it.
 
+    :param headers: of the request, what the graph is to see. They stand above the body: a proxy in
+        front may have set them, whom no caller is to contradict.
     :param at_head: the checkpoint that the body names is the thread's last one. Clients send that
         with every message; for LangGraph it would be a step back in time.
 
@@ -55,6 +64,7 @@ def run_kwargs(
     merged["configurable"] = {
         # Double-underscored keys are LangGraph's own wiring; no caller may reach it.
         **{key: value for key, value in (inherited | given).items() if not key.startswith("__")},
+        **headers,
         **({} if at_head else _checkpoint(body)),
     }
     durability = body.durability or ("exit" if body.checkpoint_during is False else "async")

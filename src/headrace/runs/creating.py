@@ -6,6 +6,7 @@ from fastapi import Body, Request, Response
 
 from headrace.auth.dependencies import CurrentPrincipal
 from headrace.auth.principal import Principal
+from headrace.edge.headers import configurable_headers
 from headrace.edge.responses import json_response
 from headrace.edge.routing import new_router
 from headrace.edge.state import request_id_of
@@ -32,7 +33,7 @@ async def wait_run(
     request: Request,
 ) -> Response:
     """Run on a thread and answer with its last values."""
-    run = await runs.start(principal, thread_id, body, request_id=request_id_of(request), key=key)
+    run = await _start(runs, principal, thread_id, body, key, request)
     return waiting_response(run, request, on_disconnect=body.on_disconnect)
 
 
@@ -41,7 +42,7 @@ async def wait_stateless_run(
     body: RunCreate, principal: CurrentPrincipal, runs: Runs, key: IdempotencyKey, request: Request
 ) -> Response:
     """Run without a thread and answer with its last values."""
-    run = await runs.start(principal, None, body, request_id=request_id_of(request), key=key)
+    run = await _start(runs, principal, None, body, key, request)
     return waiting_response(run, request, on_disconnect=body.on_disconnect)
 
 
@@ -55,7 +56,7 @@ async def stream_run(
     request: Request,
 ) -> Response:
     """Run on a thread and stream its events."""
-    run = await runs.start(principal, thread_id, body, request_id=request_id_of(request), key=key)
+    run = await _start(runs, principal, thread_id, body, key, request)
     return streaming_response(run, request, on_disconnect=body.on_disconnect)
 
 
@@ -64,7 +65,7 @@ async def stream_stateless_run(
     body: RunCreate, principal: CurrentPrincipal, runs: Runs, key: IdempotencyKey, request: Request
 ) -> Response:
     """Run without a thread and stream its events."""
-    run = await runs.start(principal, None, body, request_id=request_id_of(request), key=key)
+    run = await _start(runs, principal, None, body, key, request)
     return streaming_response(run, request, on_disconnect=body.on_disconnect)
 
 
@@ -115,13 +116,27 @@ async def _in_background(
     key: RequestKey | None,
     request: Request,
 ) -> tuple[FollowedRun, dict[str, Any]]:
-    run = await runs.start(
+    run = await _start(runs, principal, thread_id, body, key, request, background=True)
+    row = await runs.get(principal, run.thread_id, run.run_id)
+    return run, Run.from_row(row).__dict__
+
+
+async def _start(
+    runs: RunService,
+    principal: Principal,
+    thread_id: str | None,
+    body: RunCreate,
+    key: RequestKey | None,
+    request: Request,
+    *,
+    background: bool = False,
+) -> FollowedRun:
+    return await runs.start(
         principal,
         thread_id,
         body,
         request_id=request_id_of(request),
-        background=True,
+        background=background,
         key=key,
+        headers=configurable_headers(request),
     )
-    row = await runs.get(principal, run.thread_id, run.run_id)
-    return run, Run.from_row(row).__dict__

@@ -1,7 +1,8 @@
 """Rules of runs: what may be started, on which thread, with which configuration."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from types import MappingProxyType
 from uuid import UUID, uuid5
 
 from headrace.assistants.service import AssistantService
@@ -59,17 +60,19 @@ class RunService:
         any_thread_id: bool = False,
         background: bool = False,
         key: RequestKey | None = None,
+        headers: Mapping[str, str] = MappingProxyType({}),
     ) -> FollowedRun:
         """Start a run here, or queue it; without a thread on one of its own.
 
         :param any_thread_id: a thread that is to be created may have an id that is no UUID.
         :param background: nobody follows it from the start.
         :param key: a retry gets the run that the first try has made.
+        :param headers: of the request, what the graph is to see in ``configurable``.
         :raises InvalidRequest, NotFound, Conflict, Unavailable: nothing was started.
         """
         if key is None:
             request = await self._request(
-                principal, thread_id, body, uuid7(), request_id, any_thread_id, background
+                principal, thread_id, body, uuid7(), request_id, any_thread_id, background, headers
             )
             return await self._dispatch(request)
         reserved = await self._keys.reserve(principal, key)
@@ -82,7 +85,14 @@ class RunService:
                 run = self._follow(row, created=True)
             else:
                 request = await self._request(
-                    principal, thread_id, body, run_id, request_id, any_thread_id, background
+                    principal,
+                    thread_id,
+                    body,
+                    run_id,
+                    request_id,
+                    any_thread_id,
+                    background,
+                    headers,
                 )
                 run = await self._dispatch(request)
         await self._keys.confirm(principal, key, run.thread_id)
@@ -103,6 +113,7 @@ class RunService:
         request_id: str,
         any_thread_id: bool,
         background: bool,
+        headers: Mapping[str, str],
     ) -> RunRequest:
         assistant = await self._assistants.get_runnable(principal, body.assistant_id)
         stateless = thread_id is None
@@ -117,6 +128,7 @@ class RunService:
             body,
             temporary=temporary,
             at_head=await self._at_head(principal, thread_id, body),
+            headers=headers,
         )
         own_config = (body.config or {}).get("configurable") or {}
         return RunRequest(

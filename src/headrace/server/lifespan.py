@@ -24,7 +24,8 @@ from headrace.db.engine import Sessions, build_engine
 from headrace.db.schema import read_state
 from headrace.events.log import EventLog
 from headrace.graphs.descriptions import GraphDescriptions
-from headrace.graphs.manifest import find_manifest
+from headrace.graphs.http_entry import HttpEntry
+from headrace.graphs.manifest import Manifest, find_manifest
 from headrace.graphs.registry import GraphRegistry
 from headrace.graphs.sources import GraphSource, sources_from, sources_from_objects
 from headrace.graphs.store_entry import StoreEntry
@@ -44,6 +45,7 @@ from headrace.runs.service import RunService
 from headrace.runs.watcher import Watcher
 from headrace.server.drain import Drain
 from headrace.server.opening import build_notifier, build_saver, open_pool
+from headrace.server.rooms import rooms_of
 from headrace.server.state import State
 from headrace.server.watchdog import Watchdog
 from headrace.settings import Settings, multiprocess_dir
@@ -92,7 +94,7 @@ def lifespan(
         configure_library_logging()
         sources = sources_from(chosen) if graphs is None else sources_from_objects(graphs)
         manifest = find_manifest(chosen) if graphs is None else None
-        async with serving(chosen, sources, manifest.store if manifest else None) as state:
+        async with serving(chosen, sources, manifest) as state:
             yield {"headrace": state}
 
     return run
@@ -100,7 +102,7 @@ def lifespan(
 
 @asynccontextmanager
 async def serving(
-    settings: Settings, sources: list[GraphSource], store_entry: StoreEntry | None = None
+    settings: Settings, sources: list[GraphSource], manifest: Manifest | None = None
 ) -> AsyncIterator[State]:
     """Everything open, from the pool to the run worker.
 
@@ -130,7 +132,7 @@ async def serving(
         stack.push_async_callback(writer.stop)
         saver = build_saver(settings, pool, writer, metrics)
         stack.push_async_callback(saver.stop)
-        item_ttl = (store_entry or StoreEntry()).ttl
+        item_ttl = ((manifest.store if manifest else None) or StoreEntry()).ttl
         store = Store(pool, observe=metrics.observe_store, ttl=item_ttl.as_config())
         stack.push_async_callback(store.close)
         store_sweeper = StoreSweeper(
@@ -208,9 +210,12 @@ async def serving(
             schema_revision=lambda: schema_probe.revision,
         )
         drain = Drain(settings.server, board=board, executor=worker, release=following.release)
+        http = (manifest.http if manifest else None) or HttpEntry()
         board.set_state("serving")
         yield State(
             settings=settings,
+            http=http,
+            rooms=rooms_of(http),
             metrics=metrics,
             pool=pool,
             saver=saver,

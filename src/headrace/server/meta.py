@@ -10,6 +10,8 @@ from headrace.edge.routing import new_router
 from headrace.edge.state import state_of
 
 router = new_router(tag="system", public=True)
+#: Not there where the manifest disables ``meta``.
+info_router = new_router(tag="system", public=True)
 #: Included where callers need a key; FastAPI's own page would ask for none.
 schema_router = new_router(tag="system")
 
@@ -37,7 +39,7 @@ async def ok(request: Request, check_db: Annotated[bool, Query()] = False) -> di
     return {"ok": True, "services": services}
 
 
-@router.get("/info")
+@info_router.get("/info")
 async def info(request: Request) -> dict[str, Any]:
     """Versions, and flags that say what this server has."""
     return {

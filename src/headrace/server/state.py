@@ -10,6 +10,7 @@ from headrace.chat.service import ChatService
 from headrace.checkpoints.saver import TimedSaver
 from headrace.checkpoints.store import Store
 from headrace.db.pool import SharedPool
+from headrace.graphs.http_entry import HttpEntry
 from headrace.graphs.registry import GraphRegistry
 from headrace.health.service import HealthService
 from headrace.observability.metrics import Metrics
@@ -30,6 +31,10 @@ class State:
     """Reached by endpoints as ``request.state.headrace``."""
 
     settings: Settings
+    #: What ``langgraph.json`` says of HTTP.
+    http: HttpEntry
+    #: The rooms of the API that are served; see :mod:`headrace.server.rooms`.
+    rooms: frozenset[str]
     metrics: Metrics
     pool: SharedPool
     saver: TimedSaver

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import Annotated, Any, TypedDict
 
 from langchain_core.runnables import RunnableConfig
+from langgraph.func import entrypoint
 from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.runtime import Runtime
 from langgraph.types import interrupt
+from langgraph_sdk.runtime import ServerRuntime
 
 
 class Seen(TypedDict, total=False):
@@ -111,3 +113,20 @@ def make_pair() -> StateGraph[Any, Any, Any, Any]:
 
 
 pair = make_pair()
+
+
+async def with_runtime(config: RunnableConfig, runtime: ServerRuntime[Strict]) -> Any:
+    """Tells for what it was made: what is executed finds its context, what is read finds none."""
+    executed = runtime.execution_runtime
+    name = executed.context.model_name if executed is not None else "none"
+
+    async def node(state: Seen) -> Seen:
+        return {"made_for": f"{runtime.access_context} {name}"}
+
+    return one_node(Seen, "look", node, Strict)
+
+
+@entrypoint()
+async def workflow(value: dict[str, int]) -> dict[str, int]:
+    """The functional form: no builder, no nodes."""
+    return {"doubled": 2 * value["number"]}

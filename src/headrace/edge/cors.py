@@ -1,0 +1,42 @@
+"""Which pages of other origins may use this server: ``http.cors`` of the manifest, or a default.
+
+The default: where callers need a key, any page, for a page has none by itself. Where they need
+none, pages of this machine alone: any other, merely looked at, could read every conversation.
+"""
+
+from typing import Any
+
+from headrace.graphs.http_entry import CorsEntry
+
+#: What clients cannot do without: the run's id, where its stream goes on, and the next page.
+EXPOSED = (
+    "Content-Location",
+    "Location",
+    "X-Pagination-Total",
+    "X-Pagination-Next",
+    "X-Request-Id",
+)
+
+#: Pages of this machine, on whichever port.
+_LOOPBACK = r"https?://(localhost|[a-z0-9.-]+\.localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?"
+
+
+def cors_policy(entry: CorsEntry | None, *, keys_needed: bool) -> dict[str, Any]:
+    """The arguments of Starlette's ``CORSMiddleware``."""
+    given = entry or CorsEntry()
+    origins, pattern = given.allow_origins, given.allow_origin_regex
+    if not origins and pattern is None:
+        origins, pattern = (("*",), None) if keys_needed else ((), _LOOPBACK)
+    known = {name.lower() for name in EXPOSED}
+    return {
+        "allow_origins": origins,
+        "allow_origin_regex": pattern,
+        "allow_methods": given.allow_methods,
+        "allow_headers": given.allow_headers,
+        "allow_credentials": given.allow_credentials,
+        "expose_headers": (
+            *EXPOSED,
+            *(name for name in given.expose_headers if name.lower() not in known),
+        ),
+        "max_age": given.max_age,
+    }

@@ -1,0 +1,141 @@
+"""``http`` of ``langgraph.json``: which rooms are served, under which prefix, to which pages.
+
+Also which request headers runs and the access log get to see.
+"""
+
+import re
+from collections.abc import Iterable
+from functools import cached_property
+from typing import Annotated, Any, Literal
+
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+
+from headrace.graphs.object_path import ObjectPath
+
+#: What a room is called in ``disable_<room>``.
+ROOMS = ("assistants", "threads", "runs", "store", "meta", "mcp", "a2a", "ui", "webhooks")
+
+#: As LangGraph's schema has it: no run sees these, whatever the manifest says.
+ALWAYS_OMITTED = frozenset({"x-api-key", "x-tenant-id", "x-service-key"})
+
+#: What such a header holds opens something: no wildcard reaches it, only its whole name.
+_SECRET = re.compile(r"authorization|cookie|token|secret|password|credential|session|key")
+
+#: What a run is wired with; a header of that name would move it to another checkpoint.
+_WIRING = frozenset({"checkpoint_id", "checkpoint_ns", "checkpoint_map"})
+
+
+def _no_null(value: Any) -> Any:
+    return () if value is None else value
+
+
+Words = Annotated[tuple[str, ...], BeforeValidator(_no_null)]
+
+
+class HeaderRules(BaseModel):
+    """Names of headers, with ``*`` for any characters; what is excluded is not included."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, populate_by_name=True)
+
+    includes: Words = Field((), validation_alias=AliasChoices("includes", "include"))
+    excludes: Words = Field((), validation_alias=AliasChoices("excludes", "exclude"))
+
+    def chosen(self, headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+        """The headers that are included, by lower-case name; repeated ones joined by commas."""
+        if not self.includes:
+            return {}
+        found: dict[str, str] = {}
+        for raw_name, raw_value in headers:
+            name = raw_name.decode("latin-1").lower()
+            if self._includes(name):
+                value = raw_value.decode("latin-1")
+                found[name] = f"{found[name]}, {value}" if name in found else value
+        return found
+
+    def _includes(self, name: str) -> bool:
+        if name in ALWAYS_OMITTED or name in _WIRING or name.startswith("__"):
+            return False
+        if self._excluded.fullmatch(name):
+            return False
+        if _SECRET.search(name):
+            return name in self._exact
+        return self._included.fullmatch(name) is not None
+
+    @cached_property
+    def _exact(self) -> frozenset[str]:
+        return frozenset(name.lower() for name in self.includes)
+
+    @cached_property
+    def _included(self) -> re.Pattern[str]:
+        return _any_of(self.includes)
+
+    @cached_property
+    def _excluded(self) -> re.Pattern[str]:
+        return _any_of(self.excludes)
+
+
+def _any_of(patterns: Iterable[str]) -> re.Pattern[str]:
+    """One that matches what one of the patterns does; of none, nothing."""
+    parts = [re.escape(pattern.lower()).replace(r"\*", ".*") for pattern in patterns]
+    return re.compile("|".join(parts) or r"(?!)")
+
+
+class CorsEntry(BaseModel):
+    """What pages of other origins may do; without origins those of the default policy."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    allow_origins: Words = ()
+    allow_methods: tuple[str, ...] = ("*",)
+    allow_headers: tuple[str, ...] = ("*",)
+    allow_credentials: bool = False
+    allow_origin_regex: str | None = None
+    expose_headers: Words = ()
+    max_age: int = Field(600, ge=0)
+
+    @field_validator("allow_origin_regex")
+    @classmethod
+    def _compiles(cls, value: str | None) -> str | None:
+        try:
+            re.compile(value or "")
+        except re.error as error:
+            raise ValueError(f"it is no regular expression ({error})") from None
+        return value
+
+
+class HttpEntry(BaseModel):
+    """What a manifest says of HTTP."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    app: ObjectPath | None = None
+    mount_prefix: str | None = None
+    cors: CorsEntry | None = None
+    configurable_headers: HeaderRules | None = None
+    logging_headers: HeaderRules | None = None
+    middleware_order: Literal["auth_first", "middleware_first"] | None = None
+    enable_custom_route_auth: bool = False
+    disable_assistants: bool = False
+    disable_threads: bool = False
+    disable_runs: bool = False
+    disable_store: bool = False
+    disable_meta: bool = False
+    disable_mcp: bool = False
+    disable_a2a: bool = False
+    disable_ui: bool = False
+    disable_webhooks: bool = False
+
+    @field_validator("mount_prefix")
+    @classmethod
+    def _is_a_path(cls, value: str | None) -> str | None:
+        prefix = (value or "").rstrip("/")
+        if not prefix:
+            return None
+        if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", prefix):
+            raise ValueError(f"{value!r} is not of the form /api")
+        return prefix
+
+    @property
+    def disabled(self) -> frozenset[str]:
+        """The rooms that are not to be served."""
+        return frozenset(room for room in ROOMS if getattr(self, f"disable_{room}"))

@@ -1,0 +1,78 @@
+"""Every sentence that refuses a manifest, or warns of it, as it is printed."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headrace.errors import StartupRefusal
+from headrace.graphs.manifest import read_manifest
+
+GOLDEN = Path(__file__).parent / "golden" / "refusals.txt"
+GRAPHS = {"agent": "./hr_g.py:graph"}
+
+#: What the manifest says besides, by what is wrong with it.
+MANIFESTS: dict[str, dict[str, Any]] = {
+    "auth": {"auth": {"path": "./auth.py:auth"}},
+    "encryption": {"encryption": {"path": "./crypt.py:encryption"}},
+    "a checkpointer of one's own": {"checkpointer": {"path": "./saver.py:saver"}},
+    "a prefix that is no path": {"http": {"mount_prefix": "api"}},
+    "a pattern that is none": {"http": {"cors": {"allow_origin_regex": "("}}},
+    "an order that is none": {"http": {"middleware_order": "last"}},
+    "an app without a name": {"http": {"app": "./app.py"}},
+    "a type that is none": {"checkpointer": {"serde": {"allowed_msgpack_modules": [["Type"]]}}},
+}
+
+NOTICES: dict[str, Any] = {
+    "auth": {"disable_studio_auth": True},
+    "store": {"index": {"dims": 3, "embed": "openai:x"}, "tll": {}},
+    "webhooks": {},
+    "crons": [],
+    "priority": {"path": "./p.py:p"},
+    "checkpointer": {"serde": {"pickle_fallback": True}},
+    "http": {"cors": {"allow_origins": ["*"], "allow_credentials": True}, "prefix": "/api"},
+    "grahps": {},
+    "ui": {"agent": "./ui.tsx"},
+    "python_version": "3.12",
+    "dockerfile_lines": ["RUN true"],
+    "_comment": "left alone",
+    "$schema": "https://langgra.ph/schema.json",
+}
+
+
+@pytest.fixture
+def read(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def read(**content):
+        path = Path("langgraph.json")
+        path.write_text(json.dumps({"graphs": GRAPHS, **content}))
+        return read_manifest(path)
+
+    return read
+
+
+def golden() -> dict[str, str]:
+    """Sentence by what is wrong."""
+    lines = GOLDEN.read_text(encoding="utf-8").splitlines()
+    return dict(line.split(": ", 1) for line in lines if line)
+
+
+@pytest.mark.parametrize("wrong", MANIFESTS)
+def test_a_manifest_that_asks_for_what_cannot_be(read, wrong):
+    with pytest.raises(StartupRefusal) as caught:
+        read(**MANIFESTS[wrong])
+    assert str(caught.value) == golden()[wrong]
+
+
+def test_what_is_passed_over_is_told_in_a_line_each(read):
+    told = dict(enumerate(read(**NOTICES).notices))
+    assert {f"notice {number}": line for number, line in told.items()} == {
+        name: line for name, line in golden().items() if name.startswith("notice")
+    }
+
+
+def test_a_manifest_that_says_nothing_odd_is_not_warned_of(read):
+    manifest = read(dependencies=["."], env={}, http={"disable_mcp": True}, auth=None, store=None)
+    assert manifest.notices == ()
