@@ -50,6 +50,24 @@ def test_a_whole_message_is_complete_at_once():
     assert [name for name, _ in events] == ["messages", "messages/metadata", "messages/complete"]
 
 
+def test_a_debug_item_of_a_checkpoint_names_it_and_its_parent():
+    place = {"thread_id": "t", "checkpoint_ns": "", "checkpoint_id": "c2"}
+    payload: dict[str, Any] = {
+        "config": {"configurable": {**place, "own": 1}},
+        "parent_config": None,
+        "next": [],
+    }
+    item = {"type": "checkpoint", "step": 0, "payload": payload}
+    ((name, told),) = Translator(frozenset({"debug"})).events((), "debug", item)
+    assert name == "debug"
+    assert told == {
+        **item,
+        "payload": {**payload, "checkpoint": place, "parent_checkpoint": None},
+    }
+    task = {"type": "task", "step": 0, "payload": {"id": "x"}}
+    assert list(Translator(frozenset({"debug"})).events((), "debug", task)) == [("debug", task)]
+
+
 def test_a_frame_has_crlf_line_ends_and_one_data_line():
     assert (
         Event.of(1, "end", {"a": "x\ny"}, resumable=False).frame

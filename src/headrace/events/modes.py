@@ -14,6 +14,7 @@ from langchain_core.messages import (
     BaseMessageChunk,
     message_chunk_to_message,
 )
+from langchain_core.runnables import RunnableConfig
 from langgraph.types import StreamMode as GraphMode
 
 StreamMode = Literal[
@@ -31,6 +32,9 @@ STREAM_MODES: tuple[str, ...] = get_args(StreamMode)
 
 #: Read by the executor whatever the client asked for: the result, and whether it is final.
 _ALWAYS = ("values", "updates")
+
+#: What a configuration says of where a checkpoint is.
+_PLACE = ("thread_id", "checkpoint_ns", "checkpoint_id", "checkpoint_map")
 
 Event = tuple[str, Any]
 
@@ -61,7 +65,7 @@ class Translator:
             if "messages" in self.requested:
                 yield from self._messages(message, metadata)
         elif mode in self.requested:
-            yield f"{mode}{suffix}", chunk
+            yield f"{mode}{suffix}", _placed(chunk) if mode == "debug" else chunk
 
     def _messages(self, message: BaseMessage, metadata: dict[str, Any]) -> Iterator[Event]:
         key = message.id or ""
@@ -76,6 +80,24 @@ class Translator:
         assert isinstance(whole, BaseMessageChunk)
         self._accumulated[key] = whole
         yield "messages/partial", [message_chunk_to_message(whole)]
+
+
+def _placed(item: dict[str, Any]) -> dict[str, Any]:
+    """A debug item; one of a checkpoint names it and its parent as states do."""
+    payload = item["payload"]
+    if item["type"] != "checkpoint":
+        return item
+    places = {
+        "checkpoint": _place(payload["config"]),
+        "parent_checkpoint": _place(payload["parent_config"]),
+    }
+    return {**item, "payload": {**payload, **places}}
+
+
+def _place(config: RunnableConfig | None) -> dict[str, Any] | None:
+    if config is None:
+        return None
+    return {key: value for key, value in config["configurable"].items() if key in _PLACE}
 
 
 def is_reply(message: BaseMessage) -> bool:

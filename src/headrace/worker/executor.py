@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
 
@@ -40,6 +40,8 @@ class GraphResult:
 
     values: Any = None
     interrupted: bool = False
+    #: As the graph told them, for whoever waits.
+    raised: list[Any] = field(default_factory=list)
     interrupts: dict[str, Any] | None = None
 
 
@@ -85,7 +87,7 @@ class Executor:
         # Of a run from the queue, whoever waits for it elsewhere has not read its values yet.
         if execution.request.temporary_thread and not execution.channel.kept:
             await self._delete_temporary_thread(execution.thread_id)
-        execution.finish(RunOutcome(status=end.status, values=result.values, error=end.error))
+        execution.finish(RunOutcome(status=end.status, values=_answer(result), error=end.error))
         self._metrics.observe_run(execution.request.graph_id, end.status, perf_counter() - started)
         _log.info(
             "run_ended",
@@ -200,3 +202,12 @@ def _note(result: GraphResult, mode: str, chunk: Any) -> None:
         result.values = chunk
     elif mode == "updates" and isinstance(chunk, dict) and "__interrupt__" in chunk:
         result.interrupted = True
+        result.raised += chunk["__interrupt__"]
+
+
+def _answer(result: GraphResult) -> Any:
+    """The last values, and what the graph waits for even where another node ended after asking."""
+    values = result.values
+    if result.raised and isinstance(values, dict) and "__interrupt__" not in values:
+        return {**values, "__interrupt__": result.raised}
+    return values

@@ -35,9 +35,11 @@ async def graph_parts(
     async for item in graph.astream_events(given, config, version="v2", **options):
         if _HIDDEN in (item.get("tags") or ()):
             continue
-        yield (), "events", item
         if item["event"] == "on_chain_stream" and item["run_id"] == run_id:
+            # The run's own chunks, which its other stream modes tell; no event of the graph's.
             yield _named(item["data"]["chunk"], subgraphs=subgraphs)
+        else:
+            yield (), "events", item
 
 
 def _named(part: Any, *, subgraphs: bool) -> Part:

@@ -1,0 +1,1 @@
+"""headrace as the clients people have see it."""

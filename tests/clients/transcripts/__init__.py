@@ -1,0 +1,1 @@
+"""What the original answered: facts, one file a chapter, and what they are made with."""
