@@ -261,7 +261,6 @@ def _claimed(
     watched: bool,
 ) -> ClaimedRun:
     request = RunRequest(
-        assistant_updated_at=None,
         run_id=run_id,
         thread_id=thread_id,
         assistant_id=assistant_id,

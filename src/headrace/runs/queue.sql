@@ -32,23 +32,19 @@ SELECT set_config('headrace.locked', coalesce((
 ), '[]'), true)
 
 -- name: start_runs_on_locked_threads
--- Of several runs for one thread the first gets it. None starts from what its assistant was once: who
--- made it has read the assistant long before, perhaps. The thread's metadata goes into the run's; the
+-- Of several runs for one thread the first gets it. The thread's metadata goes into the run's; the
 -- graph is what thread lists filter on.
 WITH wanted AS (
   SELECT DISTINCT ON (given.thread_id) given.*
   FROM unnest(%(run_ids)s::uuid[], %(thread_ids)s::text[], %(tenants)s::text[], %(owners)s::text[],
       %(assistant_ids)s::uuid[], %(graph_ids)s::text[], %(process_ids)s::uuid[],
       %(multitask_strategies)s::text[], %(metadata)s::jsonb[], %(kwargs)s::jsonb[],
-      %(thread_configs)s::jsonb[], %(assistants_updated_at)s::text[])
+      %(thread_configs)s::jsonb[])
     WITH ORDINALITY AS given (run_id, thread_id, tenant, owner, assistant_id, graph_id, process_id,
-      multitask_strategy, metadata, kwargs, thread_config, assistant_updated_at, number)
+      multitask_strategy, metadata, kwargs, thread_config, number)
   JOIN threads ON threads.thread_id = given.thread_id AND threads.tenant = given.tenant
   WHERE given.thread_id IN (
     SELECT json_array_elements_text(current_setting('headrace.locked')::json))
-    AND (given.assistant_updated_at IS NULL OR EXISTS (
-      SELECT FROM assistants WHERE assistants.assistant_id = given.assistant_id
-        AND assistants.updated_at = given.assistant_updated_at::timestamptz))
   ORDER BY given.thread_id, given.number
 ), taken AS (
   UPDATE threads
@@ -73,15 +69,10 @@ FROM wanted JOIN taken USING (thread_id)
 -- What has become of each wanted start, in this try or in one whose answer was lost.
 SELECT threads.thread_id IS NOT NULL AS there,
   threads.running_run_id IS NOT NULL OR coalesce(threads.ready_at <= now(), false) AS busy,
-  given.assistant_updated_at IS NOT NULL AND NOT EXISTS (
-    SELECT FROM assistants WHERE assistants.assistant_id = given.assistant_id
-      AND assistants.updated_at = given.assistant_updated_at::timestamptz) AS changed,
-  NOT EXISTS (SELECT FROM checkpoints WHERE checkpoints.thread_id = given.thread_id) AS fresh,
   runs.attempt, runs.metadata, runs.created_at
 FROM unnest(%(run_ids)s::uuid[], %(thread_ids)s::text[], %(tenants)s::text[],
-    %(process_ids)s::uuid[], %(assistant_ids)s::uuid[], %(assistants_updated_at)s::text[])
-  WITH ORDINALITY AS given (run_id, thread_id, tenant, process_id, assistant_id,
-    assistant_updated_at, number)
+    %(process_ids)s::uuid[])
+  WITH ORDINALITY AS given (run_id, thread_id, tenant, process_id, number)
 LEFT JOIN threads ON threads.thread_id = given.thread_id AND threads.tenant = given.tenant
 LEFT JOIN runs ON runs.run_id = given.run_id AND runs.process_id = given.process_id
 ORDER BY given.number
@@ -102,7 +93,7 @@ SELECT set_config('headrace.locked', coalesce((
 
 -- name: remember_unfinished_runs_of_thread
 -- For interrupt and rollback: what stands before a new run on a locked thread. Nothing when that run
--- is queued already, by a try whose answer was lost, or will not be, from an assistant's old state.
+-- is queued already, by a try whose answer was lost.
 SELECT set_config('headrace.cancelled', coalesce((
   SELECT json_agg(run_id)::text
   FROM (
@@ -113,9 +104,6 @@ SELECT set_config('headrace.cancelled', coalesce((
   WHERE %(thread_id)s IN (
       SELECT json_array_elements_text(current_setting('headrace.locked')::json))
     AND NOT EXISTS (SELECT 1 FROM runs WHERE runs.run_id = %(run_id)s)
-    AND (%(assistant_updated_at)s::timestamptz IS NULL OR EXISTS (
-      SELECT FROM assistants WHERE assistants.assistant_id = %(assistant_id)s
-        AND assistants.updated_at = %(assistant_updated_at)s))
 ), '[]'), true)
 
 -- name: queue_runs_on_locked_threads
@@ -130,17 +118,13 @@ WITH queued AS (
     now() + make_interval(secs => given.after_milliseconds / 1000.0)
   FROM unnest(%(run_ids)s::uuid[], %(thread_ids)s::text[], %(tenants)s::text[], %(owners)s::text[],
       %(assistant_ids)s::uuid[], %(graph_ids)s::text[], %(multitask_strategies)s::text[],
-      %(metadata)s::jsonb[], %(kwargs)s::jsonb[], %(after_milliseconds)s::bigint[],
-      %(assistants_updated_at)s::text[])
+      %(metadata)s::jsonb[], %(kwargs)s::jsonb[], %(after_milliseconds)s::bigint[])
     AS given (run_id, thread_id, tenant, owner, assistant_id, graph_id, multitask_strategy,
-      metadata, kwargs, after_milliseconds, assistant_updated_at)
+      metadata, kwargs, after_milliseconds)
   JOIN threads ON threads.thread_id = given.thread_id AND threads.tenant = given.tenant
   WHERE given.thread_id IN (
       SELECT json_array_elements_text(current_setting('headrace.locked')::json))
     AND (given.multitask_strategy <> 'reject' OR threads.status <> 'busy')
-    AND (given.assistant_updated_at IS NULL OR EXISTS (
-      SELECT FROM assistants WHERE assistants.assistant_id = given.assistant_id
-        AND assistants.updated_at = given.assistant_updated_at::timestamptz))
   ON CONFLICT (run_id) DO NOTHING
   RETURNING thread_id, graph_id, assistant_id
 )
@@ -157,13 +141,9 @@ WHERE threads.thread_id = queued.thread_id
 -- name: queued_runs
 -- What has become of each that was to be queued, and the run before it that is asked to stop.
 SELECT threads.thread_id IS NOT NULL AS there, threads.status = 'busy' AS busy,
-  given.assistant_updated_at IS NOT NULL AND NOT EXISTS (
-    SELECT FROM assistants WHERE assistants.assistant_id = given.assistant_id
-      AND assistants.updated_at = given.assistant_updated_at::timestamptz) AS changed,
   runs.metadata, runs.created_at, replaced.run_id, replaced.cancel_action
-FROM unnest(%(run_ids)s::uuid[], %(thread_ids)s::text[], %(tenants)s::text[],
-    %(assistant_ids)s::uuid[], %(assistants_updated_at)s::text[])
-  WITH ORDINALITY AS given (run_id, thread_id, tenant, assistant_id, assistant_updated_at, number)
+FROM unnest(%(run_ids)s::uuid[], %(thread_ids)s::text[], %(tenants)s::text[])
+  WITH ORDINALITY AS given (run_id, thread_id, tenant, number)
 LEFT JOIN threads ON threads.thread_id = given.thread_id AND threads.tenant = given.tenant
 LEFT JOIN runs ON runs.run_id = given.run_id
 LEFT JOIN runs AS replaced

@@ -5,7 +5,6 @@ from time import monotonic
 
 import structlog
 
-from headrace.edge.live import LastChunk
 from headrace.events.encoding import encode_json
 from headrace.events.event import Event
 from headrace.events.reader import Cut, Reader, Released
@@ -70,7 +69,7 @@ async def result_body(run: FollowedRun, *, heartbeat_seconds: float) -> AsyncGen
     """
     while (outcome := await run.outcome(heartbeat_seconds)) is None:
         yield WAIT_HEARTBEAT
-    yield LastChunk(encode_json(result_of(outcome)))
+    yield encode_json(result_of(outcome))
 
 
 async def stopped_body(
@@ -79,7 +78,7 @@ async def stopped_body(
     """``{}`` once the run's row says that it has ended, or is gone."""
     while await run.outcome(heartbeat_seconds) is None:
         yield WAIT_HEARTBEAT
-    yield LastChunk(b"{}")
+    yield b"{}"
 
 
 def result_of(outcome: RunOutcome) -> object:

@@ -20,13 +20,7 @@ from headrace.db.arrays import BigInteger, Boolean, Column, Integer, Jsonb, Text
 from headrace.db.jsonb import dump_jsonb
 from headrace.db.pool import Connection
 from headrace.db.statements import named_statements
-from headrace.errors import (
-    AssistantChanged,
-    HeadraceError,
-    LeaseLost,
-    ThreadBusy,
-    ThreadNotFound,
-)
+from headrace.errors import HeadraceError, LeaseLost, ThreadBusy, ThreadNotFound
 from headrace.runs.dispatcher import CancelAction, QueuedRun, RunRequest, StartedRun
 
 _REPLACED = JsonValue(
@@ -231,12 +225,7 @@ class _EnqueueKind(Kind):
         if request.multitask_strategy in ("interrupt", "rollback"):
             await connection.execute(
                 self._sql["remember_unfinished_runs_of_thread"],
-                {
-                    "thread_id": request.thread_id,
-                    "run_id": request.run_id,
-                    "assistant_id": request.assistant_id,
-                    "assistant_updated_at": request.assistant_updated_at,
-                },
+                {"thread_id": request.thread_id, "run_id": request.run_id},
             )
             cancelled = await connection.execute(
                 self._sql["cancel_remembered_runs"],
@@ -256,7 +245,6 @@ def _queue_outcome(
     ended: tuple[UUID, ...],
     there: bool,
     busy: bool,
-    changed: bool,
     metadata: dict[str, Any] | None,
     created_at: datetime,
     replaced: UUID | None,
@@ -267,8 +255,6 @@ def _queue_outcome(
         return QueuedRun(
             request.run_id, request.thread_id, metadata, created_at, replaced, action, ended
         )
-    if changed:
-        return AssistantChanged()
     if busy and request.multitask_strategy == "reject":
         return ThreadBusy()
     if there:
@@ -280,18 +266,12 @@ def _start_outcome(
     start: Start,
     there: bool,
     busy: bool,
-    changed: bool,
-    fresh: bool,
     attempt: int | None,
     metadata: dict[str, Any],
     created_at: datetime,
 ) -> StartedRun | Exception:
     if attempt is not None:
-        return StartedRun(
-            attempt=attempt, metadata=metadata, created_at=created_at, fresh_thread=fresh
-        )
-    if changed:
-        return AssistantChanged()
+        return StartedRun(attempt=attempt, metadata=metadata, created_at=created_at)
     if busy:
         return ThreadBusy()
     if there:
@@ -323,17 +303,12 @@ def _runs(starts: Sequence[Start]) -> dict[str, Column]:
     return {
         "run_ids": Uuid([item.run_id for item in requests]),
         "assistant_ids": Uuid([item.assistant_id for item in requests]),
-        "assistants_updated_at": Text([_time(item.assistant_updated_at) for item in requests]),
         "graph_ids": Text([item.graph_id.encode() for item in requests]),
         "multitask_strategies": Text([item.multitask_strategy.encode() for item in requests]),
         "metadata": Jsonb([item.metadata for item in starts]),
         "kwargs": Jsonb([item.kwargs for item in starts]),
         "thread_configs": Jsonb([item.thread_config for item in starts]),
     }
-
-
-def _time(value: datetime | None) -> bytes | None:
-    return None if value is None else value.isoformat().encode()
 
 
 def _optional_jsonb(value: Mapping[str, Any] | None) -> bytes | None:
