@@ -8,6 +8,7 @@ TESTS ?= tests
 PYTEST_ARGS ?=
 CHAOS_ARGS ?=
 LOAD := .tools/load
+CLIENTS := .tools/clients
 LOAD_URL ?= http://127.0.0.1:8123
 IMAGE_BASE := .tools/python-stand-in.tar
 
@@ -38,7 +39,7 @@ test:  ## The whole suite, on an embedded Postgres; TESTS=tests/db PYTEST_ARGS=-
 	$(MAKE) test-alone
 
 # The suite runs a load test too.
-test-together: $(VENV)/dev.stamp $(LOAD)/load.stamp
+test-together: $(VENV)/dev.stamp $(LOAD)/load.stamp $(if $(shell command -v npm),$(CLIENTS)/clients.stamp)
 	$(BIN)/python -m pytest -n 2 -m "not alone and not deploy_tools" $(PYTEST_ARGS) $(TESTS) || [ $$? -eq 5 ]
 
 test-alone: $(VENV)/dev.stamp
@@ -87,6 +88,8 @@ lock: $(VENV)/dev.stamp  ## Renew the lock files: hashes, every platform, no ind
 	$(LOCK) pyproject.toml --extra dev -o requirements-dev.lock
 	$(LOCK) --group load -o requirements-load.lock
 	$(LOCK) tests/deploy/requirements.in -o tests/deploy/requirements.lock
+	cd tests/clients/js && npm install --package-lock-only --ignore-scripts --no-audit --no-fund \
+		--silent --omit-lockfile-registry-resolved
 
 LOCK = $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url \
 	--no-header --python-version 3.11
@@ -94,10 +97,11 @@ LOCK = $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-ind
 ci-tools:  ## System packages that some tests use (Debian); then HEADRACE_REQUIRE_TOOLS=1 makes them a must
 	apt-get update -qq
 	DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends \
-		pgbouncer buildah podman runc mmdebstrap prometheus > /dev/null
+		pgbouncer buildah podman runc mmdebstrap prometheus chromium-headless-shell \
+		$$(command -v npm > /dev/null || echo nodejs npm) > /dev/null
 
 clean:  ## Forget the virtual environment and all caches; .headrace, your data, stays
-	rm -rf $(VENV) $(LOAD) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(LOAD) $(CLIENTS) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 
 help:
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
@@ -131,6 +135,14 @@ $(LOAD)/load.stamp: requirements-load.lock | python
 	@$(PYTHON) -m venv $(LOAD)
 	@$(LOAD)/bin/python -m pip install --quiet --disable-pip-version-check \
 		--no-deps --require-hashes -r requirements-load.lock
+	@touch $@
+
+# The JavaScript SDK and what plays it in a browser: from the lock, and no package's own programs run.
+$(CLIENTS)/clients.stamp: tests/clients/js/package-lock.json
+	@echo "installing the JavaScript client (once; ten seconds)"
+	@mkdir -p $(CLIENTS)
+	@cp tests/clients/js/package.json tests/clients/js/package-lock.json $(CLIENTS)
+	@cd $(CLIENTS) && npm ci --ignore-scripts --no-audit --no-fund --silent
 	@touch $@
 
 # What the tests of the images start from: Debian's Python with a pip of its own, as the real base has
