@@ -26,7 +26,6 @@ given. Services raise these, ``headrace.edge`` renders them once as ``{"detail",
     │   └── Unavailable                503  try again later, here or elsewhere
     │       ├── DatabaseUnavailable    503
     │       ├── PoolExhausted          503
-    │       ├── AtCapacity             503
     │       ├── RunStillStopping       503
     │       └── Draining               503
     ├── StartupRefusal                      the process will not start: code, what, where, remedy
@@ -192,12 +191,6 @@ class PoolExhausted(Unavailable):
     """No database connection became free in time; try again."""
 
     code = "pool_exhausted"
-
-
-class AtCapacity(Unavailable):
-    """This process runs as many runs as worker.max_concurrent_runs allows; try again."""
-
-    code = "at_capacity"
 
 
 class RunStillStopping(Unavailable):

@@ -189,6 +189,20 @@ class EventSettings(Group):
     )
 
 
+class IdempotencySettings(Group):
+    """Requests with an ``Idempotency-Key``."""
+
+    keep_seconds: float = Field(
+        86400.0,
+        gt=0,
+        description="A request that is sent again within this time makes nothing new.",
+    )
+    sweep_seconds: float = Field(
+        600.0, gt=0, description="How often keys that hold no longer are deleted."
+    )
+    sweep_batch: int = Field(1000, ge=1, description="Keys that are deleted at once.")
+
+
 class CheckpointerSettings(Group):
     """How checkpoints, run starts and run ends reach the database (docs/checkpoint-engine.md)."""
 

@@ -18,6 +18,7 @@ from headrace.setting_groups import (
     DatabaseSettings,
     EventSettings,
     Group,
+    IdempotencySettings,
     ObservabilitySettings,
     ServerSettings,
     StoreSettings,
@@ -74,6 +75,7 @@ class Settings(BaseSettings):
     server: ServerSettings = Field(default_factory=ServerSettings)
     worker: WorkerSettings = Field(default_factory=WorkerSettings)
     events: EventSettings = Field(default_factory=EventSettings)
+    idempotency: IdempotencySettings = Field(default_factory=IdempotencySettings)
     checkpointer: CheckpointerSettings = Field(default_factory=CheckpointerSettings)
     store: StoreSettings = Field(default_factory=StoreSettings)
     observability: ObservabilitySettings = Field(default_factory=ObservabilitySettings)

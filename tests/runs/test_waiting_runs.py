@@ -2,13 +2,15 @@
 
 import asyncio
 from dataclasses import replace
+from functools import partial
 from uuid import UUID
 
 import psycopg
 import pytest
 
 from headrace.checkpoints.fence import RunToken
-from headrace.errors import LeaseLost, ThreadBusy
+from headrace.errors import LeaseLost, RunForgotten, ThreadBusy
+from headrace.idempotency.schemas import RequestKey
 from headrace.ids import uuid7
 from headrace.runs.queue import Queue
 from headrace.runs.transitions import RELEASED
@@ -91,6 +93,72 @@ def sound(database):
         """).fetchall()
         == []
     )
+
+
+async def test_a_claimed_run_knows_the_request_that_made_it(queue, database, owner):
+    first, second = replace(request(), request_id="first"), replace(request(), request_id="second")
+    await queue.start_if_thread_free(first, owner)
+    await queue.enqueue(second)
+    await end(queue, first, owner, RELEASED)
+    (again,) = await queue.claim(owner, GRAPHS, 10)
+    assert again.request.request_id == "first"
+    await end(queue, first, owner, attempt=2)
+    (after,) = await queue.claim(owner, GRAPHS, 10)
+    assert after.request.request_id == "second"
+
+
+@pytest.mark.parametrize("queued", [False, True])
+async def test_a_keyed_run_is_confirmed_with_its_making_and_never_made_again(
+    queue, database, owner, queued
+):
+    key = RequestKey.of("/runs", "k", b"{}")
+    asked, other = replace(request(), key=key), request("u")
+
+    def reserve():
+        database.execute(
+            "INSERT INTO idempotency_keys (tenant, route, key, body_sha256, run_id)"
+            " VALUES ('default', %s, %s, %s, %s)",
+            (key.route, key.key, key.body_sha256, asked.run_id),
+        )
+
+    async def make(one):
+        await (queue.enqueue(one) if queued else queue.start_if_thread_free(one, owner))
+
+    reserve()
+    await asyncio.gather(make(asked), make(other))
+    assert one(database, "SELECT thread_id FROM idempotency_keys") == ("t",)
+    # Of a try whose answer was lost, while the run is there.
+    await make(asked)
+    assert one(database, "SELECT count(*) FROM runs") == (2,)
+    # And when it is not any more.
+    database.execute("DELETE FROM threads WHERE thread_id = 't'")
+    with pytest.raises(RunForgotten):
+        await make(asked)
+    await make(request("v"))
+    assert one(database, "SELECT count(*) FROM runs WHERE thread_id = 't'") == (0,)
+    # Where nothing came of the first try, nothing stands in the way of the next.
+    database.execute("DELETE FROM idempotency_keys")
+    reserve()
+    await make(asked)
+    assert one(database, "SELECT thread_id FROM idempotency_keys") == ("t",)
+
+
+async def test_a_key_stays_free_where_its_run_was_refused(queue, database, owner):
+    key = RequestKey.of("/runs", "k", b"{}")
+    await queue.start_if_thread_free(request(), owner)
+    refused = replace(request(), key=key, multitask_strategy="reject")
+    database.execute(
+        "INSERT INTO idempotency_keys (tenant, route, key, body_sha256, run_id)"
+        " VALUES ('default', %s, %s, %s, %s)",
+        (key.route, key.key, key.body_sha256, refused.run_id),
+    )
+    for make in (
+        partial(queue.start_if_thread_free, refused, owner),
+        partial(queue.enqueue, refused),
+    ):
+        with pytest.raises(ThreadBusy):
+            await make()
+    assert one(database, "SELECT thread_id FROM idempotency_keys") == (None,)
 
 
 async def test_a_queued_run_waits_for_its_thread_and_is_claimed_after_it(queue, database, owner):

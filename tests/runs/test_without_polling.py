@@ -164,6 +164,30 @@ async def test_who_waits_for_a_queued_run_hears_that_another_has_ended_it(pair):
     talker.stop()
 
 
+@pytest.mark.parametrize("whole_thread", [False, True])
+@pytest.mark.parametrize("resumable", [False, True])
+async def test_who_streams_a_run_that_is_deleted_gets_an_error(pair, whole_thread, resumable):
+    here, there, talker = pair
+    run = await start(here, stream_resumable=resumable)
+    own = run.subscribe()
+    talker.say(1)
+    await read(own, 2)
+    elsewhere = (await follow(there, run)).subscribe(-1 if resumable else None)
+    await read(elsewhere, 2)
+    clock = Clock("deleted")
+    if whole_thread:
+        await there.thread_removal.delete(ANONYMOUS, THREAD)
+    else:
+        await there.runs.delete(ANONYMOUS, THREAD, run.run_id, timeout_seconds=SECONDS)
+    for reader in (own, elsewhere):
+        (last,) = await read(reader)
+        assert last.name == "error"
+        assert last.data == b'{"error":"HTTPException","message":"404: Run not found"}'
+    clock.soon()
+    with pytest.raises(RunNotFound):
+        await follow(here, run)
+
+
 async def test_a_run_for_later_begins_at_its_time(pair):
     here, _, talker = pair
     # The rounds of the queue are a second apart: at their time, three of three by chance are rare.

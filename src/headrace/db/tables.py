@@ -190,7 +190,9 @@ class RunRow(_Owned, _Dated, Base):
         ),
         CheckConstraint("status <> 'pending' OR process_id IS NULL", name="pending_is_free"),
         CheckConstraint("attempt >= 0 AND failures >= 0", name="counts"),
-        CheckConstraint("cancel_action IN ('interrupt', 'rollback')", name="cancel_action"),
+        CheckConstraint(
+            "cancel_action IN ('interrupt', 'rollback', 'delete')", name="cancel_action"
+        ),
         Index("runs_thread_id_run_id_idx", "thread_id", text("run_id DESC")),
         # A safety net only: the thread row is the arbiter.
         Index(
@@ -226,6 +228,9 @@ class RunRow(_Owned, _Dated, Base):
     ended_at: Mapped[datetime | None]
     cancel_action: Mapped[str | None] = mapped_column(
         comment="what its owner, or whoever takes it next, is asked to do with it"
+    )
+    request_id: Mapped[str | None] = mapped_column(
+        comment="of the request that made it, for logs and graphs"
     )
     watched_until: Mapped[datetime | None] = mapped_column(
         comment="until then a process that does not execute it wants its events stored"

@@ -41,8 +41,12 @@ class Event:
 _NOT_IN_NAMES = str.maketrans("\r\n\0", "   ")
 
 
+#: What clients of a run get that is deleted meanwhile; the words are the reference's.
+RUN_DELETED = {"error": "HTTPException", "message": "404: Run not found"}
+
+
 def end_event(run_id: object, status: str, error: dict[str, Any] | None) -> Event:
     """What closes a stream, as the run's row says; it has no id: after it nothing is to resume."""
-    if status in ("error", "timeout"):
+    if status in ("error", "timeout") or error == RUN_DELETED:
         return Event.of(0, "error", error, resumable=False)
     return Event.of(0, "end", {"run_id": str(run_id), "status": status}, resumable=False)

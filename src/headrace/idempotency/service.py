@@ -18,23 +18,28 @@ from headrace.errors import HeadraceError, IdempotencyKeyReused, RequestError, U
 from headrace.idempotency.repository import IdempotencyRepository
 from headrace.idempotency.schemas import RequestKey, Reservation
 from headrace.ids import uuid7
+from headrace.setting_groups import IdempotencySettings
 
 _log = structlog.stdlib.get_logger("headrace.idempotency")
 
-_KEPT = timedelta(hours=24)
 #: Longer than a start takes.
 _LEASE = timedelta(seconds=15)
 _PAUSES_SECONDS = (0.02, 0.05, 0.1, 0.25)
-_SWEEP_SECONDS = 600.0
-_SWEEP_BATCH = 1000
 
 
 class IdempotencyService:
     def __init__(
-        self, sessions: Sessions, *, count: Callable[[str], None] = lambda outcome: None
+        self,
+        sessions: Sessions,
+        settings: IdempotencySettings,
+        *,
+        count: Callable[[str], None] = lambda outcome: None,
     ) -> None:
         self._count = count
-        self._repository = IdempotencyRepository(sessions, kept=_KEPT, lease=_LEASE)
+        self._settings = settings
+        self._repository = IdempotencyRepository(
+            sessions, kept=timedelta(seconds=settings.keep_seconds), lease=_LEASE
+        )
 
     async def reserve(self, principal: Principal, key: RequestKey) -> Reservation:
         """The id to make the resource under, or that of the one that was made.
@@ -85,13 +90,14 @@ class IdempotencyService:
 
     async def sweep(self) -> None:
         """One round."""
-        while await self._repository.delete_old(limit=_SWEEP_BATCH) == _SWEEP_BATCH:
+        limit = self._settings.sweep_batch
+        while await self._repository.delete_old(limit=limit) == limit:
             pass
 
     async def sweep_forever(self) -> None:
         """Delete keys that hold no longer."""
         while True:
-            await asyncio.sleep(_SWEEP_SECONDS)
+            await asyncio.sleep(self._settings.sweep_seconds)
             try:
                 await self.sweep()
             except HeadraceError as fault:

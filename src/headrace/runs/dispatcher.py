@@ -12,9 +12,12 @@ from uuid import UUID
 from headrace.auth.principal import Principal
 from headrace.events.channel import Channel
 from headrace.events.reader import Reader
+from headrace.idempotency.schemas import RequestKey
 
 #: What becomes of a run that is asked to stop: kept as ``interrupted``, or undone without a trace.
 CancelAction = Literal["interrupt", "rollback"]
+#: The same, or stopped because it is going to be deleted: whoever streams it gets an error.
+StopAction = Literal["interrupt", "rollback", "delete"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,8 @@ class RunRequest:
     keep_events: bool = False
     #: Not before so many seconds from now; more than 0 means the queue.
     after_seconds: float = 0.0
+    #: Committed with the run: a retry makes no second one.
+    key: RequestKey | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +57,7 @@ class StartedRun:
     metadata: dict[str, Any]
     created_at: datetime
     #: Set when it was asked to stop before this attempt of it began.
-    cancel_action: CancelAction | None = None
+    cancel_action: StopAction | None = None
     #: A process that does not execute it waits for its events already.
     watched: bool = False
 
@@ -67,7 +72,7 @@ class QueuedRun:
     created_at: datetime
     #: The run that has its thread, when that is asked to make way.
     replaced: UUID | None = None
-    action: CancelAction | None = None
+    action: StopAction | None = None
     #: Runs that waited before it and are over because of it.
     ended: tuple[UUID, ...] = ()
 
@@ -145,12 +150,13 @@ class Dispatcher(Protocol):
 
         :raises ThreadBusy: another run has the thread, and the strategy is ``reject``.
         :raises ThreadNotFound: there is none that the caller may see.
+        :raises RunForgotten: a try before this has made it, and it is gone.
         :raises Unavailable: this process can do neither.
         """
         ...
 
     async def cancel(
-        self, tenant: str, run_ids: Sequence[UUID], action: CancelAction, reason: str
+        self, tenant: str, run_ids: Sequence[UUID], action: StopAction, reason: str
     ) -> list[Cancellation]:
         """Ask runs to stop; returns, for each, what has become of it up to now."""
         ...

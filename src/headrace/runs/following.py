@@ -250,6 +250,8 @@ class FollowingReader:
     def _note(self, events: Sequence[Event]) -> None:
         for event in events:
             self._position = max(self._position, event.event_id)
+            # Only the end has that name, and that of a run that was deleted is stored.
+            self._ended |= event.name == "error"
 
     def _leave_channel(self) -> None:
         if self._channel is not None and self._reader is not None:

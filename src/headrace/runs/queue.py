@@ -28,12 +28,13 @@ from headrace.db.faults import translated_faults
 from headrace.db.pool import SharedPool
 from headrace.db.transactions import locking_transaction
 from headrace.errors import DatabaseUnavailable, LeaseLost, ThreadBusy
+from headrace.events.event import RUN_DELETED
 from headrace.runs.dispatcher import (
-    CancelAction,
     Cancellation,
     QueuedRun,
     RunRequest,
     StartedRun,
+    StopAction,
 )
 from headrace.runs.queue_taking import Taking
 from headrace.runs.transitions import (
@@ -144,14 +145,16 @@ class Queue:
         return [_claimed(*row[:-1]) for row in rows]
 
     async def cancel(
-        self, tenant: str, run_ids: Sequence[UUID], action: CancelAction, reason: str
+        self, tenant: str, run_ids: Sequence[UUID], action: StopAction, reason: str
     ) -> list[Cancellation]:
         """End or remove those that wait; ask the owners of those that run."""
         values = {
             "tenant": tenant,
             "run_ids": list(run_ids),
             "action": action,
-            "error": Jsonb({"error": "UserInterrupt", "message": reason}),
+            "error": Jsonb(
+                RUN_DELETED if action == "delete" else {"error": "UserInterrupt", "message": reason}
+            ),
         }
         try:
             async with self._transaction() as connection:
@@ -257,8 +260,9 @@ def _claimed(
     metadata: dict[str, Any],
     attempt: int,
     created_at: datetime,
-    cancel_action: CancelAction | None,
+    cancel_action: StopAction | None,
     watched: bool,
+    request_id: str | None,
 ) -> ClaimedRun:
     request = RunRequest(
         run_id=run_id,
@@ -270,7 +274,7 @@ def _claimed(
         kwargs=kwargs,
         metadata=metadata,
         thread_config={},
-        request_id="",
+        request_id=request_id or "",
         create_thread=False,
         temporary_thread=bool(kwargs.get("temporary")),
     )

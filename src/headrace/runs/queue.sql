@@ -15,6 +15,33 @@ FROM unnest(%(thread_ids)s::text[], %(tenants)s::text[], %(owners)s::text[], %(t
 ORDER BY thread_id
 ON CONFLICT DO NOTHING
 
+-- name: lock_keys
+-- Of requests with an idempotency key, before any thread is locked. Remembers the runs that are not
+-- to be made: an earlier try has made them, and they are gone.
+WITH locked AS MATERIALIZED (
+  SELECT keys.run_id, keys.thread_id
+  FROM idempotency_keys AS keys
+  JOIN unnest(%(key_tenants)s::text[], %(key_routes)s::text[], %(keys)s::text[])
+    AS given (tenant, route, key) USING (tenant, route, key)
+  ORDER BY keys.tenant, keys.route, keys.key
+  FOR NO KEY UPDATE OF keys
+)
+SELECT set_config('headrace.spent', coalesce((
+  SELECT json_agg(run_id)::text FROM locked
+  WHERE thread_id IS NOT NULL
+    AND NOT EXISTS (SELECT 1 FROM runs WHERE runs.run_id = locked.run_id)
+), '[]'), true)
+
+-- name: confirm_keys
+-- Of those whose runs are there now, in the transaction that made them.
+UPDATE idempotency_keys AS keys SET thread_id = runs.thread_id
+FROM unnest(%(key_tenants)s::text[], %(key_routes)s::text[], %(keys)s::text[],
+    %(key_run_ids)s::uuid[])
+  AS given (tenant, route, key, run_id)
+JOIN runs ON runs.run_id = given.run_id
+WHERE keys.tenant = given.tenant AND keys.route = given.route AND keys.key = given.key
+  AND keys.run_id = given.run_id AND keys.thread_id IS NULL
+
 -- name: lock_free_threads
 -- Remembers the wanted threads that no run has, and none waits for. Passes over those that somebody else works on just
 -- now: a batch of starts never waits for one of them, and holds locks only after all its other waits.
@@ -39,12 +66,14 @@ WITH wanted AS (
   FROM unnest(%(run_ids)s::uuid[], %(thread_ids)s::text[], %(tenants)s::text[], %(owners)s::text[],
       %(assistant_ids)s::uuid[], %(graph_ids)s::text[], %(process_ids)s::uuid[],
       %(multitask_strategies)s::text[], %(metadata)s::jsonb[], %(kwargs)s::jsonb[],
-      %(thread_configs)s::jsonb[])
+      %(thread_configs)s::jsonb[], %(request_ids)s::text[])
     WITH ORDINALITY AS given (run_id, thread_id, tenant, owner, assistant_id, graph_id, process_id,
-      multitask_strategy, metadata, kwargs, thread_config, number)
+      multitask_strategy, metadata, kwargs, thread_config, request_id, number)
   JOIN threads ON threads.thread_id = given.thread_id AND threads.tenant = given.tenant
   WHERE given.thread_id IN (
     SELECT json_array_elements_text(current_setting('headrace.locked')::json))
+    AND (NOT %(keyed)s OR given.run_id::text NOT IN (
+      SELECT json_array_elements_text(current_setting('headrace.spent')::json)))
   ORDER BY given.thread_id, given.number
 ), taken AS (
   UPDATE threads
@@ -59,10 +88,10 @@ WITH wanted AS (
 )
 INSERT INTO runs (
   run_id, thread_id, assistant_id, graph_id, tenant, owner, status, attempt, process_id,
-  multitask_strategy, metadata, kwargs, started_at)
+  multitask_strategy, metadata, kwargs, request_id, started_at)
 SELECT
   run_id, thread_id, assistant_id, graph_id, tenant, owner, 'running', 1, process_id,
-  multitask_strategy, taken.metadata || wanted.metadata, kwargs, now()
+  multitask_strategy, taken.metadata || wanted.metadata, kwargs, request_id, now()
 FROM wanted JOIN taken USING (thread_id)
 
 -- name: started_runs
@@ -111,20 +140,23 @@ SELECT set_config('headrace.cancelled', coalesce((
 WITH queued AS (
   INSERT INTO runs (
     run_id, thread_id, assistant_id, graph_id, tenant, owner, status, multitask_strategy, metadata,
-    kwargs, created_at)
+    kwargs, request_id, created_at)
   SELECT
     given.run_id, given.thread_id, given.assistant_id, given.graph_id, given.tenant, given.owner,
     'pending', given.multitask_strategy, threads.metadata || given.metadata, given.kwargs,
-    now() + make_interval(secs => given.after_milliseconds / 1000.0)
+    given.request_id, now() + make_interval(secs => given.after_milliseconds / 1000.0)
   FROM unnest(%(run_ids)s::uuid[], %(thread_ids)s::text[], %(tenants)s::text[], %(owners)s::text[],
       %(assistant_ids)s::uuid[], %(graph_ids)s::text[], %(multitask_strategies)s::text[],
-      %(metadata)s::jsonb[], %(kwargs)s::jsonb[], %(after_milliseconds)s::bigint[])
+      %(metadata)s::jsonb[], %(kwargs)s::jsonb[], %(request_ids)s::text[],
+      %(after_milliseconds)s::bigint[])
     AS given (run_id, thread_id, tenant, owner, assistant_id, graph_id, multitask_strategy,
-      metadata, kwargs, after_milliseconds)
+      metadata, kwargs, request_id, after_milliseconds)
   JOIN threads ON threads.thread_id = given.thread_id AND threads.tenant = given.tenant
   WHERE given.thread_id IN (
       SELECT json_array_elements_text(current_setting('headrace.locked')::json))
     AND (given.multitask_strategy <> 'reject' OR threads.status <> 'busy')
+    AND (NOT %(keyed)s OR given.run_id::text NOT IN (
+      SELECT json_array_elements_text(current_setting('headrace.spent')::json)))
   ON CONFLICT (run_id) DO NOTHING
   RETURNING thread_id, graph_id, assistant_id
 )
@@ -209,7 +241,8 @@ WITH claimed AS (
   WHERE threads.thread_id = claimed.thread_id
 )
 SELECT run_id, thread_id, assistant_id, graph_id, tenant, owner, multitask_strategy, kwargs, metadata,
-  attempt, created_at, cancel_action, coalesce(watched_until > now(), false) AS watched, ready_at
+  attempt, created_at, cancel_action, coalesce(watched_until > now(), false) AS watched, request_id,
+  ready_at
 FROM claimed
 ORDER BY ready_at
 
@@ -236,7 +269,8 @@ SELECT set_config('headrace.cancelled', coalesce((
 ), '[]'), true)
 
 -- name: cancel_remembered_runs
--- A pending run is over at once; one that is to be rolled back and has left checkpoints is claimed
+-- What waits, or is executed, for interrupt, rollback or delete; whoever deletes a run does so once it
+-- is over. A pending run is over at once; one that is to be rolled back and has left checkpoints is claimed
 -- for that. A running one is its owner's to end.
 WITH asked AS MATERIALIZED (
   SELECT value::uuid AS run_id
@@ -246,7 +280,7 @@ WITH asked AS MATERIALIZED (
   SET status = 'interrupted', cancel_action = 'interrupt', error = %(error)s, ended_at = now(),
       updated_at = now()
   WHERE run_id IN (SELECT run_id FROM asked) AND status = 'pending'
-    AND %(action)s = 'interrupt' AND cancel_action IS DISTINCT FROM 'rollback'
+    AND %(action)s <> 'rollback' AND cancel_action IS DISTINCT FROM 'rollback'
   RETURNING run_id, thread_id
 ), removed AS (
   DELETE FROM runs
@@ -440,7 +474,7 @@ SELECT set_config('headrace.locked', coalesce((
 WITH lost AS MATERIALIZED (
   SELECT runs.run_id, CASE
     WHEN runs.cancel_action = 'rollback' THEN 'pending'
-    WHEN runs.cancel_action = 'interrupt' THEN 'interrupted'
+    WHEN runs.cancel_action IN ('interrupt', 'delete') THEN 'interrupted'
     WHEN runs.failures + 1 < %(max_failures)s THEN 'pending'
     ELSE 'error' END AS becomes
   FROM threads JOIN runs ON runs.run_id = threads.running_run_id

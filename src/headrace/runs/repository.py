@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import cast
 from uuid import UUID
 
-from sqlalchemy import delete, select, text
+from sqlalchemy import delete, func, select, text
 
 from headrace.auth.principal import Principal
 from headrace.db.engine import Sessions
@@ -56,18 +56,23 @@ class RunRepository:
             return (await session.scalars(statement.limit(limit))).all()
 
     async def delete_if_ended(self, principal: Principal, run_id: UUID) -> bool:
-        """Delete the run and its stored events; False when it has not ended, or is not there."""
+        """Delete the run; False when it has not ended, or is not there.
+
+        Its stored events go with it, or with the next sweep while somebody elsewhere reads them.
+        """
         statement = delete(RunRow).where(
             RunRow.tenant == principal.tenant,
             RunRow.run_id == run_id,
             text(f"status IN {TERMINAL}"),
         )
         async with self._sessions.begin() as session:
-            deleted = await session.execute(statement.returning(RunRow.run_id))
-            if deleted.first() is None:
-                return False
-            await session.execute(delete(RunEventRow).where(RunEventRow.run_id == run_id))
-            return True
+            deleted = await session.execute(
+                statement.returning(func.coalesce(RunRow.watched_until > func.now(), False))
+            )
+            watched = deleted.scalar_one_or_none()
+            if watched is False:
+                await session.execute(delete(RunEventRow).where(RunEventRow.run_id == run_id))
+            return watched is not None
 
     async def head_checkpoint(self, principal: Principal, thread_id: str) -> str | None:
         """The id of the last checkpoint of a thread that the caller may see."""

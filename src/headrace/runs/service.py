@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from types import MappingProxyType
 from uuid import UUID, uuid5
 
@@ -30,6 +31,7 @@ _CANCEL_BATCH = 200
 #: Long enough for a graph that listens; what does not is taken away from it.
 _STOP_SECONDS = 2.0
 _CANCELLED = "The run was cancelled."
+_DELETED = "The run is deleted."
 _ENDED = ("success", "error", "timeout", "interrupted")
 
 
@@ -94,7 +96,8 @@ class RunService:
                     background,
                     headers,
                 )
-                run = await self._dispatch(request)
+                return await self._dispatch(replace(request, key=key))
+        # Made by a release that did not do that in one transaction.
         await self._keys.confirm(principal, key, run.thread_id)
         return run
 
@@ -269,18 +272,18 @@ class RunService:
         """
         row = await self.get(principal, thread_id, run_id)
         if row.status not in _ENDED:
-            await self._dispatcher.cancel(principal.tenant, [run_id], "interrupt", _CANCELLED)
+            await self._dispatcher.cancel(principal.tenant, [run_id], "delete", _DELETED)
             if await self._follow(row, created=True).outcome(timeout_seconds) is None:
                 raise RunStillStopping
         await self._repository.delete_if_ended(principal, run_id)
 
     async def stop_all_of(self, principal: Principal, thread_id: str) -> None:
-        """Ask all runs of a thread to stop, and wait a moment until none is executed."""
+        """Before the thread is deleted: stop its runs, and wait a moment until none is executed."""
         asked = await self._repository.unfinished(
             principal, thread_id=thread_id, limit=_CANCEL_BATCH
         )
         if asked:
-            await self._dispatcher.cancel(principal.tenant, asked, "interrupt", _CANCELLED)
+            await self._dispatcher.cancel(principal.tenant, asked, "delete", _DELETED)
         for row in await self._repository.search(
             principal, thread_id, status="running", limit=1, offset=0
         ):

@@ -20,8 +20,9 @@ from headrace.db.arrays import BigInteger, Boolean, Column, Integer, Jsonb, Text
 from headrace.db.jsonb import dump_jsonb
 from headrace.db.pool import Connection
 from headrace.db.statements import named_statements
-from headrace.errors import HeadraceError, LeaseLost, ThreadBusy, ThreadNotFound
-from headrace.runs.dispatcher import CancelAction, QueuedRun, RunRequest, StartedRun
+from headrace.errors import HeadraceError, LeaseLost, RunForgotten, ThreadBusy, ThreadNotFound
+from headrace.runs.dispatcher import QueuedRun, RunRequest, StartedRun, StopAction
+from headrace.runs.keys import Keys
 
 _REPLACED = JsonValue(
     {"error": "UserInterrupt", "message": "Another run was started on the thread."}
@@ -163,6 +164,7 @@ class _StartKind(Kind):
     async def send(
         self, connection: Connection, operations: Sequence[Start], numbers: Numbers
     ) -> Outcomes:
+        keys = await Keys.lock(connection, [item.request for item in operations], self._sql)
         absent = [item for item in operations if item.request.create_thread]
         if absent:
             await connection.execute(
@@ -172,14 +174,20 @@ class _StartKind(Kind):
             **_threads(operations),
             **_runs(operations),
             "process_ids": Uuid([item.process_id for item in operations]),
+            "keyed": keys.there,
         }
         await connection.execute(self._sql["lock_free_threads"], wanted, prepare=True)
         await connection.execute(self._sql["start_runs_on_locked_threads"], wanted, prepare=True)
+        await keys.confirm(connection)
         found = await connection.execute(self._sql["started_runs"], wanted, prepare=True)
 
         async def outcomes() -> list[Any]:
+            spent = await keys.spent()
             rows = await found.fetchall()
-            return [_start_outcome(item, *row) for item, row in zip(operations, rows, strict=True)]
+            return [
+                RunForgotten() if item.request.run_id in spent else _start_outcome(item, *row)
+                for item, row in zip(operations, rows, strict=True)
+            ]
 
         return outcomes
 
@@ -193,6 +201,7 @@ class _EnqueueKind(Kind):
     async def send(
         self, connection: Connection, operations: Sequence[Enqueue], numbers: Numbers
     ) -> Outcomes:
+        keys = await Keys.lock(connection, [item.request for item in operations], self._sql)
         absent = [item for item in operations if item.request.create_thread]
         if absent:
             await connection.execute(
@@ -200,7 +209,8 @@ class _EnqueueKind(Kind):
             )
         wanted = {**_threads(operations), **_runs(operations)}
         await connection.execute(self._sql["lock_threads_to_queue_on"], wanted, prepare=True)
-        cancelled = [await self._queue(connection, item) for item in operations]
+        cancelled = [await self._queue(connection, item, keys) for item in operations]
+        await keys.confirm(connection)
         await connection.execute(self._sql["refresh_locked_threads"], prepare=True)
         found = await connection.execute(self._sql["queued_runs"], wanted, prepare=True)
 
@@ -209,16 +219,17 @@ class _EnqueueKind(Kind):
                 tuple(row[0] for row in await one.fetchall() if row[2] != "asked") if one else ()
                 for one in cancelled
             ]
+            spent = await keys.spent()
             rows = await found.fetchall()
             return [
-                _queue_outcome(item, over, *row)
+                RunForgotten() if item.request.run_id in spent else _queue_outcome(item, over, *row)
                 for item, over, row in zip(operations, ended, rows, strict=True)
             ]
 
         return outcomes
 
     async def _queue(
-        self, connection: Connection, item: Enqueue
+        self, connection: Connection, item: Enqueue, keys: Keys
     ) -> AsyncCursor[tuple[Any, ...]] | None:
         """What becomes of those before it, and then the run itself."""
         request, cancelled = item.request, None
@@ -234,7 +245,12 @@ class _EnqueueKind(Kind):
         after_milliseconds = BigInteger([int(request.after_seconds * 1000)])
         await connection.execute(
             self._sql["queue_runs_on_locked_threads"],
-            {**_threads([item]), **_runs([item]), "after_milliseconds": after_milliseconds},
+            {
+                **_threads([item]),
+                **_runs([item]),
+                "after_milliseconds": after_milliseconds,
+                "keyed": keys.there,
+            },
             prepare=True,
         )
         return cancelled
@@ -248,7 +264,7 @@ def _queue_outcome(
     metadata: dict[str, Any] | None,
     created_at: datetime,
     replaced: UUID | None,
-    action: CancelAction | None,
+    action: StopAction | None,
 ) -> QueuedRun | Exception:
     request = queued.request
     if metadata is not None:
@@ -308,6 +324,7 @@ def _runs(starts: Sequence[Start]) -> dict[str, Column]:
         "metadata": Jsonb([item.metadata for item in starts]),
         "kwargs": Jsonb([item.kwargs for item in starts]),
         "thread_configs": Jsonb([item.thread_config for item in starts]),
+        "request_ids": Text([item.request_id.encode() or None for item in requests]),
     }
 
 

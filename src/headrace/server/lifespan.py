@@ -162,7 +162,7 @@ async def serving(
         assistants = AssistantService(AssistantRepository(sessions), registry.ids())
         await assistants.create_system()
         states = StateReader(registry, saver)
-        keys = IdempotencyService(sessions, count=metrics.count_keyed_request)
+        keys = IdempotencyService(sessions, settings.idempotency, count=metrics.count_keyed_request)
         tasks.start(keys.sweep_forever(), name="idempotency-sweeper", supervised=True)
         threads = ThreadService(ThreadRepository(sessions), states, keys)
         following = Following(

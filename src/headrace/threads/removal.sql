@@ -19,8 +19,11 @@ FROM threads JOIN runs ON runs.run_id = threads.running_run_id
 WHERE threads.thread_id = %(thread_id)s
 
 -- name: delete_events
+-- But for those that somebody in another process reads just now: they go with the next sweep.
 DELETE FROM run_events
-WHERE run_id IN (SELECT run_id FROM runs WHERE thread_id = %(thread_id)s)
+WHERE run_id IN (
+  SELECT run_id FROM runs
+  WHERE thread_id = %(thread_id)s AND (watched_until IS NULL OR watched_until < now()))
 
 -- name: delete_writes
 DELETE FROM checkpoint_writes WHERE thread_id = %(thread_id)s

@@ -8,6 +8,7 @@ import structlog
 
 from headrace.errors import LeaseLost, Unavailable
 from headrace.events.encoding import storable
+from headrace.events.event import RUN_DELETED
 from headrace.runs.queue import Queue
 from headrace.runs.transitions import RELEASED, EndedRun, RunEnd
 from headrace.worker.execution import Execution, Stop
@@ -127,6 +128,8 @@ def end_of_stopped(execution: Execution) -> RunEnd:
             return RunEnd(
                 "interrupted", "interrupted", {"error": "UserInterrupt", "message": message}
             )
+        case Stop.DELETED:
+            return RunEnd("interrupted", "interrupted", RUN_DELETED)
         case Stop.RELEASED:
             return RELEASED
         case Stop.ROLLBACK:

@@ -7,7 +7,7 @@ from uuid import UUID
 from headrace.checkpoints.fence import RunToken
 from headrace.checkpoints.run_writes import RunWrites
 from headrace.events.channel import Channel
-from headrace.events.event import end_event
+from headrace.events.event import RUN_DELETED, end_event
 from headrace.events.reader import Moved
 from headrace.lifecycle import Signal
 from headrace.runs.dispatcher import RunOutcome, RunRequest, StartedRun
@@ -20,10 +20,15 @@ class Stop(Enum):
     #: Anybody may go on with it: this process ends.
     RELEASED = 1
     CANCEL = 2
+    #: It is going to be deleted.
+    DELETED = 3
     #: It is to leave no trace.
-    ROLLBACK = 3
+    ROLLBACK = 4
     #: Nothing may be written.
-    LEASE_LOST = 4
+    LEASE_LOST = 5
+
+
+_STOPS = {"rollback": Stop.ROLLBACK, "delete": Stop.DELETED}
 
 
 class Execution:
@@ -102,7 +107,7 @@ class Execution:
 
     def stop_as_asked(self, action: str, message: str = "The run was cancelled.") -> None:
         """Its row says that it is to stop."""
-        self.ask_to_stop(Stop.ROLLBACK if action == "rollback" else Stop.CANCEL, message)
+        self.ask_to_stop(_STOPS.get(action, Stop.CANCEL), message)
 
     def ask_to_stop(self, stop: Stop, message: str) -> None:
         """Of several reasons the strongest counts, and of equal ones the first."""
@@ -127,7 +132,10 @@ class Execution:
         self._ended.set()
         # Whoever asked it to stop may wait for that elsewhere.
         self.channel.awaited = self.stop is not None
-        self.channel.close(end_event(self.run_id, outcome.status, outcome.error))
+        # Of a deletion its events have told already.
+        deleted = outcome.error == RUN_DELETED
+        end = None if deleted else end_event(self.run_id, outcome.status, outcome.error)
+        self.channel.close(end)
 
     def leave(self) -> None:
         """It goes on, or is ended, elsewhere: whoever follows it here is to follow it there."""

@@ -13,6 +13,7 @@ from headrace.checkpoints.saver import TimedSaver
 from headrace.db.faults import translated_faults
 from headrace.errors import Unavailable
 from headrace.events.encoding import storable
+from headrace.events.event import RUN_DELETED
 from headrace.events.modes import Translator
 from headrace.graphs.registry import GraphRegistry
 from headrace.lifecycle import Tasks
@@ -73,6 +74,9 @@ class Executor:
         started = perf_counter()
         result = GraphResult()
         end = await self._drive(execution, result)
+        if end.error == RUN_DELETED:
+            # Its row will be gone when those elsewhere look; what is stored for them is not, yet.
+            execution.channel.publish("error", RUN_DELETED)
         # What is to be stored is stored before the end, or never: the fence sees to that.
         await execution.channel.settle()
         written = await self._ending.write(execution, end)

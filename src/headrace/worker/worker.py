@@ -12,11 +12,11 @@ from headrace.lifecycle import Tasks
 from headrace.notices.notifier import Notifier
 from headrace.observability.metrics import Metrics
 from headrace.runs.dispatcher import (
-    CancelAction,
     Cancellation,
     QueuedRun,
     RunRequest,
     StartedRun,
+    StopAction,
 )
 from headrace.runs.queue import ClaimedRun, Queue
 from headrace.runs.transitions import EndedRun
@@ -162,7 +162,7 @@ class Worker:
             self._notifier.queue_changed()
         self._claims.wake()
 
-    def _tell_to_stop(self, run_id: UUID, action: CancelAction, reason: str) -> None:
+    def _tell_to_stop(self, run_id: UUID, action: StopAction, reason: str) -> None:
         """Its row says so already; whoever executes it need not come upon that by itself."""
         execution = self._executions.get(run_id)
         if execution is None:
@@ -171,7 +171,7 @@ class Worker:
             execution.stop_as_asked(action, reason)
 
     async def cancel(
-        self, tenant: str, run_ids: Sequence[UUID], action: CancelAction, reason: str
+        self, tenant: str, run_ids: Sequence[UUID], action: StopAction, reason: str
     ) -> list[Cancellation]:
         cancelled = await self._queue.cancel(tenant, run_ids, action, reason)
         for one in cancelled:
@@ -283,8 +283,11 @@ class Worker:
             self._tasks.start(self._enqueue(request), name=f"queue-{request.run_id}")
 
     async def _execute(self, execution: Execution) -> None:
+        # Of a run from the queue nothing else would say which request has made it.
         structlog.contextvars.bind_contextvars(
-            run_id=str(execution.run_id), thread_id=execution.thread_id
+            run_id=str(execution.run_id),
+            thread_id=execution.thread_id,
+            request_id=execution.request.request_id,
         )
         try:
             await self._executor.execute(execution)
