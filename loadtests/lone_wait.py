@@ -92,20 +92,8 @@ def measure(pairs: int) -> dict[str, float]:
     with ExitStack() as stack:
         database = stack.enter_context(bench_database(None))
         folder = Path(stack.enter_context(TemporaryDirectory()))
-        manifest = folder / "langgraph.json"
-        manifest.write_text(
-            json.dumps({"dependencies": ["."], "graphs": {"trivial": f"{__file__}:builder"}})
-        )
-        ports = _free_port(), _free_port()
-        kept = {name: value for name, value in os.environ.items() if "HEADRACE" not in name}
-        environment = {
-            **kept,
-            "DATABASE_URL": database.url,
-            "HEADRACE_CONFIG": str(manifest),
-            "HEADRACE_PROCESSES": "1",
-            "HEADRACE_PORT": str(ports[0]),
-            "HEADRACE_OBSERVABILITY__LOG_LEVEL": "warning",
-        }
+        ports = free_port(), free_port()
+        environment = server_environment(database.url, folder, ports[0])
         headrace = stack.enter_context(
             serving([sys.executable, "-m", "headrace", "serve"], ports[0], environment)
         )
@@ -115,11 +103,28 @@ def measure(pairs: int) -> dict[str, float]:
         return _alternate(headrace, tutorial, pairs)
 
 
+def server_environment(url: str, folder: Path, port: int) -> dict[str, str]:
+    """For one process of headrace that serves the trivial graph; its manifest goes into folder."""
+    manifest = folder / "langgraph.json"
+    manifest.write_text(
+        json.dumps({"dependencies": ["."], "graphs": {"trivial": f"{__file__}:builder"}})
+    )
+    kept = {name: value for name, value in os.environ.items() if "HEADRACE" not in name}
+    return {
+        **kept,
+        "DATABASE_URL": url,
+        "HEADRACE_CONFIG": str(manifest),
+        "HEADRACE_PROCESSES": "1",
+        "HEADRACE_PORT": str(port),
+        "HEADRACE_OBSERVABILITY__LOG_LEVEL": "warning",
+    }
+
+
 def _alternate(headrace: HTTPConnection, tutorial: HTTPConnection, pairs: int) -> dict[str, float]:
     took: dict[str, list[float]] = {"headrace": [], "tutorial": []}
 
     def ask_headrace() -> None:
-        thread_id = _post(headrace, "/threads", {})["thread_id"]
+        thread_id = post(headrace, "/threads", {})["thread_id"]
         path = f"/threads/{thread_id}/runs/wait"
         body = {"assistant_id": "trivial", "input": {"messages": _MESSAGES}}
         took["headrace"].append(_timed(headrace, path, body))
@@ -138,13 +143,13 @@ def _alternate(headrace: HTTPConnection, tutorial: HTTPConnection, pairs: int) -
 
 def _timed(connection: HTTPConnection, path: str, body: dict[str, Any]) -> float:
     started = time.perf_counter()
-    answer = _post(connection, path, body)
+    answer = post(connection, path, body)
     seconds = time.perf_counter() - started
     assert answer["messages"][-1]["content"] == "hello", answer
     return seconds
 
 
-def _post(connection: HTTPConnection, path: str, body: dict[str, Any]) -> Any:
+def post(connection: HTTPConnection, path: str, body: dict[str, Any]) -> Any:
     connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
     response = connection.getresponse()
     text = response.read()
@@ -153,7 +158,7 @@ def _post(connection: HTTPConnection, path: str, body: dict[str, Any]) -> Any:
     return json.loads(text)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

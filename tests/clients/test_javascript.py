@@ -45,10 +45,15 @@ def bundle(tmp_path_factory):
         '--define:process.env.NODE_ENV="production"',
     ]
     environment = {**os.environ, "NODE_PATH": str(MODULES)}
-    page = [*common, "--jsx=automatic", f"--outfile={folder / 'page.js'}", SOURCES / "page.jsx"]
+    page = [
+        *common,
+        "--jsx=automatic",
+        f"--outfile={folder / 'page.js'}",
+        str(SOURCES / "page.jsx"),
+    ]
     node = [
         *[esbuild, "--bundle", "--log-level=error", "--platform=node", "--format=esm"],
-        *[f"--outfile={folder / 'node.mjs'}", SOURCES / "node.mjs"],
+        *[f"--outfile={folder / 'node.mjs'}", str(SOURCES / "node.mjs")],
     ]
     for command in (page, node):
         subprocess.run(command, check=True, env=environment, timeout=60)

@@ -52,6 +52,7 @@ def observe_one_of_each(metrics: Metrics) -> None:
     metrics.observe_checkout(5.0, True)
     metrics.count_stored_events(3)
     metrics.count_expired_items(2)
+    metrics.count_expired_threads("deleted", 2)
     metrics.count_cut_client()
     metrics.count_notice("sent")
     metrics.count_keyed_request("made")

@@ -143,6 +143,7 @@ class ThreadRow(_Owned, _Dated, Base):
         Index("threads_sweep_at_idx", "sweep_at", postgresql_where=text("sweep_at IS NOT NULL")),
         # Not on running_run_id: what starts and ends in place touches no index.
         Index("threads_ready_at_idx", "ready_at", postgresql_where=text("ready_at IS NOT NULL")),
+        {"postgresql_with": {"fillfactor": 85}},
     )
 
     thread_id: Mapped[str] = mapped_column(primary_key=True)

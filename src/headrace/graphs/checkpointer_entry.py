@@ -1,8 +1,10 @@
-"""``checkpointer`` of ``langgraph.json``: how values are read back from checkpoints."""
+"""``checkpointer`` of ``langgraph.json``: how values are read back, and how long they are kept."""
 
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from headrace.graphs.manifest_ttl import TtlEntry
 
 
 def _dotted(value: Any) -> Any:
@@ -39,5 +41,6 @@ class CheckpointerEntry(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     serde: SerdeEntry = Field(default_factory=SerdeEntry)
+    ttl: TtlEntry | None = None
     #: Of a checkpointer of one's own, which there cannot be.
     path: str | None = None

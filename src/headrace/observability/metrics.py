@@ -135,6 +135,11 @@ class Metrics:
             "Store items deleted when their time was over.",
             (),
         )
+        self._expired_threads = counter(
+            "headrace_threads_expired_total",
+            "Threads whose time to live was over, by what was done.",
+            ("action",),
+        )
         self._checkout_seconds = histogram(
             "headrace_pool_checkout_seconds",
             "Seconds that requests waited for a pool connection, in vain or not.",
@@ -217,6 +222,10 @@ class Metrics:
 
     def count_expired_items(self, count: int) -> None:
         self._expired_items.inc(count)
+
+    def count_expired_threads(self, action: str, count: int) -> None:
+        """Fits ``RetentionSweeper(count=...)``."""
+        self._expired_threads.labels(action).inc(count)
 
     def observe_checkout(self, seconds: float, timed_out: bool) -> None:
         """Fits ``SharedPool(on_checkout=...)``."""

@@ -23,9 +23,11 @@ from headrace.db.conninfo import connection_string
 from headrace.db.engine import Sessions, build_engine
 from headrace.db.schema import read_state
 from headrace.events.log import EventLog
+from headrace.graphs.checkpointer_entry import CheckpointerEntry
 from headrace.graphs.descriptions import GraphDescriptions
 from headrace.graphs.http_entry import HttpEntry
 from headrace.graphs.manifest import Manifest, find_manifest
+from headrace.graphs.manifest_ttl import TtlEntry
 from headrace.graphs.registry import GraphRegistry
 from headrace.graphs.sources import GraphSource, sources_from, sources_from_objects
 from headrace.graphs.store_entry import StoreEntry
@@ -54,6 +56,7 @@ from headrace.threads.listing import ThreadListing
 from headrace.threads.of_assistant import deleting_threads
 from headrace.threads.removal import ThreadRemoval
 from headrace.threads.repository import ThreadRepository
+from headrace.threads.retention import RetentionSweeper
 from headrace.threads.search_repository import ThreadSearchRepository
 from headrace.threads.service import ThreadService
 from headrace.threads.state import StateReader
@@ -179,6 +182,11 @@ async def serving(
             threads.values,
         )
         removal = ThreadRemoval(pool, writer, saver, runs.stop_all_of)
+        kept = (manifest.checkpointer if manifest else None) or CheckpointerEntry()
+        retention = RetentionSweeper(
+            pool, removal, kept.ttl or TtlEntry(), count=metrics.count_expired_threads
+        )
+        tasks.start(retention.sweep_forever(), name="retention-sweeper", supervised=True)
         depth = QueueDepth(queue, board)
         tasks.start(depth.look_forever(), name="queue-depth", supervised=True)
         pulse = Pulse(

@@ -32,7 +32,6 @@ from headrace.threads.service import found
 #: Stops the runs of a thread, and waits for that a moment.
 StopRuns = Callable[[Principal, str], Awaitable[None]]
 
-_LOCK_TIMEOUT_SECONDS = 5.0
 #: How often another process may take the thread between a look and the lock.
 _TAKES = 10
 
@@ -49,14 +48,20 @@ class ThreadRemoval:
     """
 
     def __init__(
-        self, pool: SharedPool, writer: Writer, saver: TimedSaver, stop_runs: StopRuns
+        self,
+        pool: SharedPool,
+        writer: Writer,
+        saver: TimedSaver,
+        stop_runs: StopRuns,
+        *,
+        lock_timeout_seconds: float = 5.0,
     ) -> None:
         self._writer = writer
         self._saver = saver
         self._stop_runs = stop_runs
         self._sql = named_statements("headrace.threads", "removal.sql")
         self._transaction = partial(
-            locking_transaction, pool, lock_timeout_seconds=_LOCK_TIMEOUT_SECONDS, pipelined=False
+            locking_transaction, pool, lock_timeout_seconds=lock_timeout_seconds, pipelined=False
         )
 
     async def delete(self, principal: Principal, thread_id: str) -> None:

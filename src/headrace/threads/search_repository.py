@@ -20,6 +20,7 @@ from headrace.threads.search_sql import (
     count,
     near_page,
     page,
+    planning,
     wanted,
 )
 
@@ -52,27 +53,36 @@ class ThreadSearchRepository:
 
         :param with_state: only those that have had a run.
         """
-        what = wanted(principal, which, with_state=with_state)
+        end = offset + limit
+        deep = order.by == "created_at" and end > NEAR
+        near = order.by == "created_at" and not deep
+        what = wanted(principal, which, with_state=with_state, deep=deep)
         bounds = {"limit": limit, "offset": offset}
-        look_near = order.by == "created_at" and offset + limit <= NEAR
-        scattered = what.scattered or what.busy
-        if scattered and look_near:
-            rows = await self._rows(near_page(what, order), what, bounds)
+        if near and (what.scattered or what.busy):
+            rows = await self._rows(near_page(what, order, end=end), what, bounds, order)
             if len(rows) == limit:
                 return rows
-        gathered = what.busy or (what.scattered and (look_near or order.by != "created_at"))
-        return await self._rows(page(what, order, gathered=gathered), what, bounds)
+        gathered = what.busy or (what.scattered and not deep)
+        return await self._rows(page(what, order, gathered=gathered), what, bounds, order, deep)
 
     async def count(self, principal: Principal, which: ThreadFilter) -> int:
-        what = wanted(principal, which, with_state=False)
-        (row,) = await self._fetch(count(what), what, {})
+        what = wanted(principal, which)
+        (row,) = await self._fetch(count(what), what, {}, planning(what, Order()))
         return int(row["count"])
 
-    async def _rows(self, statement: str, what: Wanted, more: Mapping[str, Any]) -> list[ThreadRow]:
-        return [row_from(row) for row in await self._fetch(statement, what, more)]
+    async def _rows(
+        self,
+        statement: str,
+        what: Wanted,
+        more: Mapping[str, Any],
+        order: Order,
+        deep: bool = False,
+    ) -> list[ThreadRow]:
+        told = planning(what, order, deep=deep)
+        return [row_from(row) for row in await self._fetch(statement, what, more, told)]
 
     async def _fetch(
-        self, statement: str, what: Wanted, more: Mapping[str, Any]
+        self, statement: str, what: Wanted, more: Mapping[str, Any], told: str
     ) -> Sequence[dict[str, Any]]:
         values = {**what.values, **more}
         if "metadata" in values:
@@ -83,8 +93,7 @@ class ThreadSearchRepository:
                 self._pool, lock_timeout_seconds=_LOCK_TIMEOUT_SECONDS
             ) as connection,
         ):
-            # Compiling a deep page takes longer than reading it.
-            await connection.execute("SELECT set_config('jit', 'off', true)")
+            await connection.execute(told.encode())
             async with connection.cursor(row_factory=dict_row) as cursor:
                 # Never prepared: one plan for all filters would be the wrong one for most.
                 await cursor.execute(statement.encode(), values, prepare=False)

@@ -3,7 +3,8 @@
 Newest first is an index. So is a status, through ``halted_status``, except that busy threads are
 found through their unfinished runs. Metadata has two ways: what many threads have is found among
 the newest soon; what few have is found through the GIN index, and sorted. Which of both a filter is
-no statistics tell well enough, so the newest are looked through first, up to a bound.
+no statistics tell well enough, so the newest are looked through first, up to a bound. Deep pages
+skip ids, in an index alone where one knows enough.
 """
 
 from collections.abc import Mapping
@@ -14,8 +15,13 @@ from headrace.auth.principal import Principal
 from headrace.db.tables import ThreadRow
 from headrace.threads.schemas import SortBy, ThreadFilter
 
-#: How many of the newest threads are looked through before an index on what is wanted.
-NEAR = 5000
+#: Pages that end further down are deep: nothing is looked through first.
+NEAR = 1000
+
+#: Of the newest threads so many are looked through for each one wanted, between two bounds. What is
+#: rarer than that is read and sorted as a whole in no longer time.
+_LOOKED_THROUGH = 50
+_AT_LEAST, _AT_MOST = 2000, 10_000
 
 COLUMNS = tuple(column.name for column in ThreadRow.__table__.columns)
 _ALL = ", ".join(f"threads.{name}" for name in COLUMNS)
@@ -67,15 +73,20 @@ class Wanted:
     busy: bool = False
     #: The planner does not see by itself that what is null is in the order of the rest.
     idle: bool = False
+    #: An index has them in order.
+    ordered: bool = True
 
     @property
     def where(self) -> str:
         return " AND ".join(self.conditions)
 
 
-def wanted(principal: Principal, which: ThreadFilter, *, with_state: bool) -> Wanted:
+def wanted(
+    principal: Principal, which: ThreadFilter, *, with_state: bool = False, deep: bool = False
+) -> Wanted:
     """
     :param with_state: only threads that have had a run.
+    :param deep: many ids are skipped, in an index that knows no status.
     """
     conditions = ["tenant = %(tenant)s", "NOT temporary"]
     values: dict[str, Any] = {"tenant": principal.tenant}
@@ -86,7 +97,8 @@ def wanted(principal: Principal, which: ThreadFilter, *, with_state: bool) -> Wa
         conditions.append("metadata @> %(metadata)s::jsonb")
         values["metadata"] = which.metadata
     if which.status == "idle":
-        conditions.append("halted_status IS NULL AND status = 'idle'")
+        conditions.append("halted_status IS NULL")
+        conditions.append("status = 'idle'" if not deep else f"thread_id NOT IN {_UNFINISHED}")
     elif which.status == "busy":
         conditions.append("halted_status IS NULL AND status = 'busy'")
     elif which.status is not None:
@@ -100,7 +112,23 @@ def wanted(principal: Principal, which: ThreadFilter, *, with_state: bool) -> Wa
         scattered=bool(which.metadata) and not which.ids,
         busy=which.status == "busy" and not which.ids,
         idle=which.status == "idle" and not which.ids,
+        ordered=not which.ids and not which.metadata and which.status != "busy",
     )
+
+
+def planning(what: Wanted, order: Order, *, deep: bool = False) -> str:
+    """What the planner is told before a page, for the transaction alone.
+
+    Compiling a deep page would take longer than reading it, and sorting a large part of the table
+    longer than skipping it in order. The unfinished runs of a long queue fit into one hash table.
+    """
+    settings = {"jit": "off"}
+    if deep:
+        settings["work_mem"] = "64MB"
+    if what.ordered and order.by == "created_at":
+        settings["enable_sort"] = "off"
+    calls = (f"set_config('{name}', '{value}', true)" for name, value in settings.items())
+    return f"SELECT {', '.join(calls)}"
 
 
 def count(what: Wanted) -> str:
@@ -108,12 +136,16 @@ def count(what: Wanted) -> str:
     return f"SELECT count(*) FROM threads WHERE {_found(what)}"  # noqa: S608 - of constants
 
 
-def near_page(what: Wanted, order: Order) -> str:
-    """The page, if it lies among the :data:`NEAR` newest threads (or oldest, upwards)."""
+def near_page(what: Wanted, order: Order, *, end: int) -> str:
+    """The page, if it lies among the newest threads (or oldest, upwards).
+
+    :param end: where the page ends.
+    """
+    looked_through = min(max(end * _LOOKED_THROUGH, _AT_LEAST), _AT_MOST)
     return f"""
         SELECT {_ALL} FROM (
           SELECT * FROM threads WHERE tenant = %(tenant)s AND NOT temporary
-          ORDER BY {order.clause} LIMIT {NEAR}
+          ORDER BY {order.clause} LIMIT {looked_through}
         ) AS threads
         WHERE {what.where}
         ORDER BY {order.clause} LIMIT %(limit)s OFFSET %(offset)s"""  # noqa: S608 - of constants

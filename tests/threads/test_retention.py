@@ -1,0 +1,214 @@
+"""Threads whose time is over: deleted or reduced, by any number of sweepers, never under a run."""
+
+import asyncio
+import json
+from collections import Counter
+from contextlib import asynccontextmanager
+
+import psycopg
+import pytest
+
+from headrace.errors import StartupRefusal
+from headrace.graphs.manifest import read_manifest
+from headrace.graphs.manifest_ttl import TtlEntry
+from headrace.threads.retention import RetentionSweeper
+from tests.support.graphs.graphs import agent, stepwise
+from tests.support.pair import open_states
+from tests.support.runs import insert_running_run, register_process
+
+HELLO = {"messages": [("user", "hi")]}
+
+
+@pytest.fixture
+def database(database_url):
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        yield connection
+
+
+class Sweeping:
+    """Two processes, their sweepers, and what those have counted."""
+
+    def __init__(self, states):
+        self.states = states
+        self.counted: Counter[str] = Counter()
+        self.graph = states[0].graphs
+
+    def sweeper(self, number=0, **entry):
+        state = self.states[number]
+        return RetentionSweeper(
+            state.pool,
+            state.thread_removal,
+            TtlEntry(**entry),
+            count=lambda action, count: self.counted.update({action: count}),
+        )
+
+    async def converse(self, graph_id, thread_id, turns=3):
+        for _ in range(turns):
+            await self.graph.get(graph_id).ainvoke(
+                HELLO, {"configurable": {"thread_id": thread_id}}
+            )
+
+    async def said(self, graph_id, thread_id):
+        state = await self.graph.get(graph_id).aget_state(
+            {"configurable": {"thread_id": thread_id}}
+        )
+        return len(state.values.get("messages", []))
+
+
+@asynccontextmanager
+async def sweeping(url):
+    async with open_states(url, {"agent": agent, "stepwise": stepwise}) as states:
+        yield Sweeping(states)
+
+
+def make(database, thread_id, *, minutes_ago=0.0, **columns):
+    """A thread that was last used so long ago."""
+    names = "".join(f", {name}" for name in columns)
+    database.execute(
+        f"INSERT INTO threads (thread_id, created_at, updated_at{names})"
+        " VALUES (%(id)s, now() - make_interval(secs => %(ago)s * 60),"
+        " now() - make_interval(secs => %(ago)s * 60)"
+        f"{''.join(f', %({name})s' for name in columns)})",
+        {"id": thread_id, "ago": minutes_ago, **columns},
+    )
+
+
+def ids(database, table="threads"):
+    return {row[0] for row in database.execute(f"SELECT thread_id FROM {table}")}
+
+
+def checkpoints(database, thread_id):
+    row = database.execute(
+        "SELECT count(*) FROM checkpoints WHERE thread_id = %s", (thread_id,)
+    ).fetchone()
+    return row[0]
+
+
+async def test_the_default_reaches_what_is_old_and_leaves_what_is_used(database, database_url):
+    make(database, "old", minutes_ago=20)
+    make(database, "own", minutes_ago=20, ttl_minutes=60.0, ttl_strategy="delete")
+    make(database, "new", minutes_ago=1)
+    make(database, "temporary", minutes_ago=20, temporary=True)
+    make(database, "used", minutes_ago=20)
+    database.execute("UPDATE threads SET updated_at = now() WHERE thread_id = 'used'")
+    make(database, "stranger", minutes_ago=20, tenant="other")
+    async with sweeping(database_url) as run:
+        await run.converse("agent", "old")
+        assert ids(database, "checkpoints") == {"old"}
+        swept = await run.sweeper(default_ttl=10).sweep()
+        assert (swept.looked_at, swept.deleted) == (4, 2)
+        assert ids(database) == {"own", "new", "temporary", "used"}
+        for table in ("checkpoints", "checkpoint_blobs", "checkpoint_writes"):
+            assert ids(database, table) == set()
+        assert run.counted == {"deleted": 2}
+        # Neither is looked at before its time.
+        assert (await run.sweeper(default_ttl=10).sweep()).looked_at == 0
+        database.execute("UPDATE threads SET updated_at = now() - interval '11 minutes'")
+        database.execute("UPDATE threads SET sweep_at = now() WHERE thread_id = 'used'")
+        await run.sweeper(default_ttl=10).sweep()
+        assert ids(database) == {"own", "new", "temporary"}
+
+
+async def test_a_thread_with_its_own_time_goes_by_that(database, database_url):
+    for thread_id, ago, ttl in (("over", 3, 2.0), ("not-yet", 1, 2.0)):
+        make(database, thread_id, minutes_ago=ago, ttl_minutes=ttl, ttl_strategy="delete")
+    database.execute("UPDATE threads SET sweep_at = now()")
+    async with sweeping(database_url) as run:
+        swept = await run.sweeper().sweep()
+    assert (swept.looked_at, swept.deleted) == (2, 1)
+    assert ids(database) == {"not-yet"}
+    row = database.execute("SELECT sweep_at = updated_at + interval '2 minutes' FROM threads")
+    assert row.fetchone() == (True,)
+
+
+async def test_a_thread_without_any_time_is_not_looked_at_again(database, database_url):
+    make(database, "kept", minutes_ago=99)
+    database.execute("UPDATE threads SET sweep_at = now()")
+    async with sweeping(database_url) as run:
+        assert (await run.sweeper().sweep()).looked_at == 1
+        assert (await run.sweeper().sweep()).looked_at == 0
+    assert ids(database) == {"kept"}
+
+
+async def test_a_busy_thread_is_left_to_its_run(database, database_url):
+    insert_running_run(database, register_process(database), "busy")
+    database.execute(
+        "UPDATE threads SET ttl_minutes = 1, ttl_strategy = 'delete', sweep_at = now(),"
+        " updated_at = now() - interval '1 hour'"
+    )
+    async with sweeping(database_url) as run:
+        swept = await run.sweeper().sweep()
+    assert (swept.looked_at, swept.deleted) == (1, 0)
+    assert database.execute("SELECT sweep_at > now() FROM threads").fetchone() == (True,)
+
+
+async def test_reduced_threads_go_on_and_stepwise_ones_stay_whole(database, database_url):
+    for thread_id in ("plain", "steps"):
+        make(database, thread_id, minutes_ago=20)
+    async with sweeping(database_url) as run:
+        await run.converse("agent", "plain")
+        await run.converse("stepwise", "steps")
+        before = {name: checkpoints(database, name) for name in ("plain", "steps")}
+        sweeper = run.sweeper(default_ttl=10, strategy="keep_latest")
+        swept = await sweeper.sweep()
+        assert (swept.reduced, swept.left, swept.deleted) == (1, 1, 0)
+        assert checkpoints(database, "plain") == 1 < before["plain"]
+        assert checkpoints(database, "steps") == before["steps"]
+        assert await run.said("agent", "plain") == await run.said("stepwise", "steps") == 6
+        await run.converse("agent", "plain", turns=1)
+        assert await run.said("agent", "plain") == 8
+        # Unused since, it is left alone when it is looked at again.
+        database.execute("UPDATE threads SET sweep_at = now() WHERE thread_id = 'plain'")
+        swept = await sweeper.sweep()
+        assert (swept.looked_at, swept.reduced) == (1, 0)
+        database.execute(
+            "UPDATE threads SET sweep_at = now(), updated_at = now() - interval '11 minutes',"
+            " pruned_at = now() - interval '12 minutes' WHERE thread_id = 'plain'"
+        )
+        assert (await sweeper.sweep()).reduced == 1
+        assert checkpoints(database, "plain") == 1
+    assert run.counted == {"reduced": 2, "left": 1}
+
+
+async def test_several_sweepers_share_the_work_and_keep_to_their_limit(database, database_url):
+    for number in range(130):
+        make(database, f"t{number}", minutes_ago=20)
+    async with sweeping(database_url) as run:
+        both = [run.sweeper(number, default_ttl=10, sweep_limit=60) for number in (0, 1)]
+        swept = await asyncio.gather(*(one.sweep() for one in both))
+        assert all(one.looked_at <= 60 for one in swept)
+        assert sum(one.deleted for one in swept) == 130 - len(ids(database))
+        while ids(database):
+            await asyncio.gather(*(one.sweep() for one in both))
+    assert run.counted == {"deleted": 130}
+
+
+async def test_what_somebody_works_on_is_passed_over(database, database_url):
+    for thread_id in ("held", "free"):
+        make(database, thread_id, minutes_ago=20, ttl_minutes=1.0, ttl_strategy="delete")
+    database.execute("UPDATE threads SET sweep_at = now()")
+    async with sweeping(database_url) as run:
+        with psycopg.connect(database_url) as other:
+            other.execute("SELECT 1 FROM threads WHERE thread_id = 'held' FOR NO KEY UPDATE")
+            assert (await run.sweeper().sweep()).deleted == 1
+            assert ids(database) == {"held"}
+        assert (await run.sweeper().sweep()).deleted == 1
+
+
+def manifest(folder, ttl):
+    path = folder / "langgraph.json"
+    path.write_text(
+        json.dumps({"graphs": {"agent": "./graph.py:agent"}, "checkpointer": {"ttl": ttl}})
+    )
+    return path
+
+
+def test_a_manifest_says_how_long(tmp_path):
+    read = read_manifest(manifest(tmp_path, {"default_ttl": 7, "strategy": "keep_latest"}))
+    assert read.checkpointer is not None
+    assert read.checkpointer.ttl == TtlEntry(
+        default_ttl=7, strategy="keep_latest", sweep_interval_minutes=5, sweep_limit=1000
+    )
+    for wrong in ({"default_ttl": 0}, {"strategy": "x"}, {"sweep_limit": 0}):
+        with pytest.raises(StartupRefusal, match=r"HR104.*checkpointer\.ttl"):
+            read_manifest(manifest(tmp_path, wrong))
