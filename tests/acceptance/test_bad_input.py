@@ -41,11 +41,6 @@ def thread_id(http) -> str:
         ("/runs/wait", b'{"assistant_id": "agent", "config": 3}', "config"),
         ("/runs/wait", b'{"assistant_id": "agent", "config": {"configurable": 3}}', "configurable"),
         ("/runs/wait", b'{"assistant_id": "agent", "multitask_strategy": "x"}', "multitask"),
-        (
-            "/runs/wait",
-            b'{"assistant_id":"agent","config":{"configurable":{"a":1}},"context":{"b":1}}',
-            "both",
-        ),
         ("/runs/stream", b'{"assistant_id": "agent\\u0000"}', "NUL"),
         ("/runs/stream", b"[" * 200 + b"]" * 200, "nested"),
         ("/chat", b"{}", "message"),
@@ -63,6 +58,15 @@ def test_a_bad_body_is_422_and_names_what_to_change(http, path, body, says):
     assert response.status_code == 422, response.text
     assert says in response.json()["detail"]
     assert set(response.json()) == {"detail", "code"}
+
+
+@pytest.mark.parametrize("path", ["/runs/wait", "/runs/stream", "/runs", "/assistants"])
+def test_a_configuration_under_two_names_is_400(http, path):
+    graph = {"graph_id": "agent", "assistant_id": None if path == "/assistants" else "agent"}
+    body = {**graph, "config": {"configurable": {"a": 1}}, "context": {"b": 1}}
+    response = http.post(path, json=body)
+    assert (response.status_code, response.json()["code"]) == (400, "bad_request")
+    assert "Send context alone" in response.json()["detail"]
 
 
 def test_a_body_that_is_not_called_json_is_told_so(http):

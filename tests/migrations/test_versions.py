@@ -150,7 +150,7 @@ def test_check_fails_on_drift(database_url):
         "ALTER TABLE runs ALTER COLUMN attempt DROP NOT NULL",
         "DROP INDEX runs_pending_idx",
         "ALTER TABLE runs DROP CONSTRAINT runs_thread_id_fkey",
-        "DROP TABLE assistants",
+        "DROP TABLE assistants CASCADE",
     ],
 )
 def test_a_change_by_hand_is_drift(change, database_url):
