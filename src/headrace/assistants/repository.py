@@ -184,7 +184,8 @@ async def _locked(
 
 
 async def _save(session: Session, row: AssistantRow) -> None:
-    row.updated_at = func.now()
+    # Later than what whoever had the lock before has set: two states never share it.
+    row.updated_at = func.clock_timestamp()
     await session.flush()
     await session.refresh(row)
 
