@@ -1,13 +1,17 @@
 """Every sentence that refuses a manifest, or warns of it, as it is printed."""
 
+import asyncio
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from headrace.errors import StartupRefusal
+from headrace.graphs import check
 from headrace.graphs.manifest import read_manifest
+from headrace.settings import Settings
 
 GOLDEN = Path(__file__).parent / "golden" / "refusals.txt"
 GRAPHS = {"agent": "./hr_g.py:graph"}
@@ -53,6 +57,15 @@ def read(tmp_path, monkeypatch):
     return read
 
 
+#: Manifest and the file that it names, by what is wrong with what is in there.
+PROJECTS: dict[str, tuple[dict[str, Any], str]] = {
+    "no app": ({"http": {"app": "./hr_g.py:thing"}}, "thing = object()"),
+    "the class of an app": ({"http": {"app": "./hr_g.py:FastAPI"}}, "from fastapi import FastAPI"),
+    "an app that is not there": ({"http": {"app": "./hr_g.py:ap"}}, "app = 1"),
+    "an app that raises": ({"http": {"app": "./hr_g.py:app"}}, "\nraise RuntimeError('no key')"),
+}
+
+
 def golden() -> dict[str, str]:
     """Sentence by what is wrong."""
     lines = GOLDEN.read_text(encoding="utf-8").splitlines()
@@ -76,3 +89,15 @@ def test_what_is_passed_over_is_told_in_a_line_each(read):
 def test_a_manifest_that_says_nothing_odd_is_not_warned_of(read):
     manifest = read(dependencies=["."], env={}, http={"disable_mcp": True}, auth=None, store=None)
     assert manifest.notices == ()
+
+
+@pytest.mark.parametrize("wrong", PROJECTS)
+def test_what_cannot_be_served_is_refused_before_anything_is_started(read, monkeypatch, wrong):
+    content, text = PROJECTS[wrong]
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    Path("hr_g.py").write_text(text)
+    read(**content)
+    with pytest.raises(StartupRefusal) as caught:
+        asyncio.run(check.check(Settings(config=Path("langgraph.json"))))
+    sys.modules.pop("hr_g", None)
+    assert str(caught.value) == golden()[wrong]

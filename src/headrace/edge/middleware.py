@@ -8,6 +8,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from headrace.edge.live import finish, make_place
+from headrace.edge.prefix import path_below_prefix
 from headrace.graphs.http_entry import HeaderRules
 from headrace.ids import uuid7
 
@@ -76,8 +77,7 @@ class Middleware:
         state = scope.get("state", {}).get("headrace")
         if state is not None:
             state.metrics.observe_http(scope["method"], route, status, seconds)
-        path = scope["path"].removeprefix(scope.get("root_path", ""))
-        log = _log.debug if path in _QUIET else _log.info
+        log = _log.debug if path_below_prefix(scope) in _QUIET else _log.info
         log(
             "request_answered",
             method=scope["method"],

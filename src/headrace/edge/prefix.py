@@ -11,6 +11,12 @@ AT_ROOT = frozenset({"/livez", "/readyz", "/startupz", "/health", "/metrics", "/
 _OWN_LOCATIONS = ("/threads/", "/runs/")
 
 
+def path_below_prefix(scope: Scope) -> str:
+    """The path of a request as routes know it."""
+    path: str = scope["path"]
+    return path.removeprefix(scope.get("root_path", ""))
+
+
 class MountPrefix:
     """Pure ASGI: takes the prefix off requests, and puts it before the locations of answers.
 

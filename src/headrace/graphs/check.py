@@ -1,4 +1,4 @@
-"""Loads the graphs as a server would, without a server and its database; a process of its own.
+"""Loads graphs and ``http.app`` as a server would, without one and its database, in a process.
 
 ``headrace dev`` runs it (``python -m headrace.graphs.check``) beside the start of Postgres, so that
 a graph that cannot be served is refused at once, and again before it reloads.
@@ -11,6 +11,8 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.store.memory import InMemoryStore
 
 from headrace.errors import StartupRefusal
+from headrace.graphs.custom_app import load_custom_app
+from headrace.graphs.manifest import find_manifest
 from headrace.graphs.registry import GraphRegistry
 from headrace.graphs.sources import sources_from
 from headrace.settings import Settings
@@ -18,6 +20,9 @@ from headrace.settings import Settings
 
 async def check(settings: Settings) -> None:
     """:raises StartupRefusal: as the server would."""
+    manifest = find_manifest(settings)
+    if manifest is not None:
+        load_custom_app(manifest)
     registry = await GraphRegistry.open(
         sources_from(settings), checkpointer=InMemorySaver(), store=InMemoryStore()
     )

@@ -17,6 +17,7 @@ from typing import Any
 
 from headrace.errors import StartupRefusal
 from headrace.graphs.manifest import GraphEntry, missing
+from headrace.graphs.object_path import attribute_of, module_of, names_a_file
 
 #: What LangGraph's ``compile()`` calls what ``from_conn_string()`` returns.
 _CONTEXT_MANAGERS = ("_AsyncGeneratorContextManager", "_GeneratorContextManager")
@@ -32,24 +33,32 @@ def add_import_folders(folders: Iterable[Path]) -> None:
 def load(graph_id: str, entry: GraphEntry, folder: Path) -> Any:
     """The object that ``entry`` names; file paths are relative to ``folder``.
 
+    :raises StartupRefusal: HR101, HR102, HR105, as :func:`load_object`.
+    """
+    return load_object(entry.path, folder, where=entry.described_as(graph_id))
+
+
+def load_object(path: str, folder: Path, *, where: str) -> Any:
+    """The object at ``path``; one that names a file is relative to ``folder``.
+
+    :param where: how refusals name it.
     :raises StartupRefusal: HR101 nothing is there, HR102 it was compiled with a checkpointer that
         is none, HR105 its import raised.
     """
-    where = entry.described_as(graph_id)
+    name, attribute = module_of(path), attribute_of(path)
     try:
-        if entry.is_file:
-            module = _import_file((folder / entry.module).resolve(), shown=entry.module)
+        if names_a_file(path):
+            module = _import_file((folder / name).resolve(), shown=name)
         else:
-            module = _import_dotted(entry.module)
+            module = _import_dotted(name)
     except _NoSuchModule as nothing:
-        raise missing(graph_id, entry, str(nothing)) from None
+        raise missing(where, str(nothing)) from None
     except Exception as error:
         raise _import_refusal(where, error) from error
     try:
-        return getattr(module, entry.attribute)
+        return getattr(module, attribute)
     except AttributeError:
-        what = f"{entry.module} has no '{entry.attribute}'{_instead(module)}"
-        raise missing(graph_id, entry, what) from None
+        raise missing(where, f"{name} has no '{attribute}'{_instead(module)}") from None
 
 
 class _NoSuchModule(Exception):

@@ -189,16 +189,19 @@ def refuse_missing_files(manifest: Manifest) -> None:
 
     :raises StartupRefusal: HR101.
     """
-    for graph_id, entry in manifest.graphs.items():
-        if entry.is_file and not (manifest.folder / entry.module).is_file():
-            raise missing(graph_id, entry, f"there is no file {entry.module}")
+    places = {entry.described_as(name): entry.path for name, entry in manifest.graphs.items()}
+    if manifest.http is not None and manifest.http.app is not None:
+        places[f"http.app ({manifest.http.app})"] = manifest.http.app
+    for where, path in places.items():
+        if names_a_file(path) and not (manifest.folder / module_of(path)).is_file():
+            raise missing(where, f"there is no file {module_of(path)}")
 
 
-def missing(graph_id: str, entry: GraphEntry, what: str) -> StartupRefusal:
+def missing(where: str, what: str) -> StartupRefusal:
     """HR101."""
     return StartupRefusal(
         "HR101",
-        where=entry.described_as(graph_id),
+        where=where,
         what=what,
         remedy="Correct the path in langgraph.json; it is relative to that file.",
     )

@@ -4,7 +4,9 @@ from importlib.metadata import version
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
+from starlette.applications import Starlette
 from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from headrace.assistants import endpoints as assistants
@@ -12,14 +14,17 @@ from headrace.chat import endpoints as chat
 from headrace.edge.cors import cors_policy
 from headrace.edge.middleware import Middleware
 from headrace.edge.prefix import MountPrefix
+from headrace.graphs.custom_app import load_custom_app
 from headrace.graphs.http_entry import HttpEntry
 from headrace.graphs.manifest import find_manifest
 from headrace.health import endpoints as health
 from headrace.observability.logging import configure_logging
 from headrace.runs import endpoints as runs
 from headrace.server import meta
+from headrace.server.custom_app import has_cors, with_api
+from headrace.server.description import DescribedApi
 from headrace.server.error_handlers import add_error_handlers
-from headrace.server.lifespan import lifespan
+from headrace.server.lifespan import Lifespan, lifespan
 from headrace.server.rooms import ALL_ROOMS, rooms_of
 from headrace.settings import Settings
 from headrace.store_items import endpoints as store_items
@@ -51,40 +56,70 @@ def build_router(rooms: frozenset[str] = ALL_ROOMS) -> APIRouter:
 def create_app(settings: Settings | None = None) -> ASGIApp:
     """What ``headrace serve`` runs; opens nothing before its lifespan.
 
-    :raises StartupRefusal: the manifest cannot be read, or asks for what headrace cannot do.
+    :raises StartupRefusal: the manifest cannot be read, asks for what headrace cannot do, or names
+        an app that cannot be served.
     """
     chosen = settings or Settings()
     configure_logging(chosen.observability)
+    ours = lifespan(settings=chosen)
     if not chosen.server.api:
-        return Middleware(_build_api(chosen, HttpEntry()), plain_inside=True)
+        return Middleware(_build_health(ours), plain_inside=True)
     manifest = find_manifest(chosen)
     http = (manifest.http if manifest is not None else None) or HttpEntry()
-    return _dressed(_build_api(chosen, http), chosen, http)
+    api = _build_api(chosen, http, ours)
+    app: Starlette | None = load_custom_app(manifest) if manifest is not None else None
+    if app is None:
+        return _dressed(api, chosen, http, plain_inside=True)
+    api.beside = app
+    own_cors = has_cors(app) and http.cors is None
+    joined = with_api(app, api, http, ours, _public_paths(api))
+    # Middleware of the app's may change bodies.
+    return _dressed(joined, chosen, http, plain_inside=False, cors=not own_cors)
 
 
-def _build_api(settings: Settings, http: HttpEntry) -> FastAPI:
+def _build_health(ours: Lifespan) -> FastAPI:
+    """Of a worker: its health says nothing that a description or a key is needed for."""
+    app = FastAPI(title="headrace", version=version("headrace"), lifespan=ours, openapi_url=None)
+    app.include_router(health.router)
+    add_error_handlers(app)
+    return app
+
+
+def _build_api(settings: Settings, http: HttpEntry, ours: Lifespan) -> DescribedApi:
     rooms = rooms_of(http)
-    described = settings.server.api and "meta" in rooms
-    # A worker's health says nothing that a description or a key is needed for.
-    closed = bool(settings.accepted_api_keys) or not described
-    app = FastAPI(
+    closed = bool(settings.accepted_api_keys) or "meta" not in rooms
+    app = DescribedApi(
         title="headrace",
         version=version("headrace"),
         summary="LangGraph agents over HTTP",
-        lifespan=lifespan(settings=settings),
+        lifespan=ours,
         openapi_url=None if closed else "/openapi.json",
     )
-    app.include_router(build_router(rooms) if settings.server.api else health.router)
-    if closed and described:
+    app.include_router(build_router(rooms))
+    if closed and "meta" in rooms:
         app.include_router(meta.schema_router)
     add_error_handlers(app)
     return app
 
 
-def _dressed(app: ASGIApp, settings: Settings, http: HttpEntry) -> ASGIApp:
+def _public_paths(api: FastAPI) -> frozenset[str]:
+    """What asks nobody for a key."""
+    routers = (health.probes_router, health.metrics_router, meta.router, meta.info_router)
+    paths = {route.path for router in routers for route in router.routes if hasattr(route, "path")}
+    if api.openapi_url is not None:
+        paths |= {route.path for route in api.router.routes if type(route) is Route}
+    return frozenset(paths)
+
+
+def _dressed(
+    app: ASGIApp, settings: Settings, http: HttpEntry, *, plain_inside: bool, cors: bool = True
+) -> ASGIApp:
     """Around the whole app, so that its error pages are dressed as well."""
     if http.mount_prefix is not None:
         app = MountPrefix(app, http.mount_prefix)
-    policy: dict[str, Any] = cors_policy(http.cors, keys_needed=bool(settings.accepted_api_keys))
-    app = CORSMiddleware(app, **policy)
-    return Middleware(app, plain_inside=True, logged_headers=http.logging_headers)
+    if cors:
+        policy: dict[str, Any] = cors_policy(
+            http.cors, keys_needed=bool(settings.accepted_api_keys)
+        )
+        app = CORSMiddleware(app, **policy)
+    return Middleware(app, plain_inside=plain_inside, logged_headers=http.logging_headers)

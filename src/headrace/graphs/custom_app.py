@@ -1,0 +1,51 @@
+"""``http.app`` of ``langgraph.json``: an app of the user's, imported and looked at."""
+
+from typing import Any
+
+import structlog
+
+from headrace.errors import StartupRefusal
+from headrace.graphs.loader import add_import_folders, load_object
+from headrace.graphs.manifest import Manifest, apply_environment
+
+_log = structlog.stdlib.get_logger("headrace.graphs")
+
+#: What every Starlette app has, FastAPI's included, and is needed to serve it.
+_PARTS = ("router", "user_middleware", "exception_handlers")
+
+
+def load_custom_app(manifest: Manifest) -> Any:
+    """The app; None when the manifest names none.
+
+    :raises StartupRefusal: HR101 nothing is there, HR105 its import raised, HR107 it is no app.
+    """
+    path = manifest.http.app if manifest.http is not None else None
+    if path is None:
+        return None
+    apply_environment(manifest)
+    add_import_folders(manifest.import_folders())
+    where = custom_app_place(path)
+    try:
+        found = load_object(path, manifest.folder, where=where)
+    except StartupRefusal as refusal:
+        if refusal.__cause__ is not None:
+            _log.error("custom_app_failed", path=path, exc_info=refusal.__cause__)
+        raise
+    if isinstance(found, type) or not all(hasattr(found, part) for part in _PARTS):
+        kind = f"the class {found.__name__}" if isinstance(found, type) else _a(type(found))
+        raise StartupRefusal(
+            "HR107",
+            where=where,
+            what=f"it is {kind}, not a Starlette or FastAPI app",
+            remedy="Name the app itself, like ./webapp.py:app.",
+        )
+    return found
+
+
+def custom_app_place(path: str) -> str:
+    """How refusals name it."""
+    return f"http.app ({path})"
+
+
+def _a(kind: type) -> str:
+    return f"{'an' if kind.__name__[0] in 'aeiouAEIOU' else 'a'} {kind.__name__}"

@@ -1,0 +1,136 @@
+"""An app of the user's and the API as one: ``http.app`` of the manifest.
+
+The app stays what it is: it is told of the API by a middleware within its own ones, so that these
+wrap both, while its exception handlers and its router see only what the API does not have.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import structlog
+from fastapi import FastAPI
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import HTTPConnection
+from starlette.routing import Match
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from headrace.auth.api_keys import HEADER
+from headrace.edge.prefix import path_below_prefix
+from headrace.edge.routing import error_response
+from headrace.errors import StartupRefusal, Unauthenticated
+from headrace.graphs.custom_app import custom_app_place
+from headrace.graphs.http_entry import HttpEntry
+from headrace.server.lifespan import Lifespan
+
+_log = structlog.stdlib.get_logger("headrace.server")
+
+#: Policy of a close, as WebSockets have it.
+_POLICY_VIOLATION = 1008
+
+
+def with_api(
+    app: Starlette, api: FastAPI, http: HttpEntry, lifespan: Lifespan, public: frozenset[str]
+) -> Starlette:
+    """``app`` itself, which now serves ``api`` too.
+
+    :param public: paths of the API that ask nobody for a key.
+    """
+
+    def needs_key(scope: Scope) -> bool:
+        if serves(api, scope):
+            return http.middleware_order == "auth_first" and path_below_prefix(scope) not in public
+        return http.enable_custom_route_auth
+
+    # Those of an earlier call are replaced: a module is imported once.
+    ours: tuple[Any, ...] = (Fork, KeyGuard)
+    own = [one for one in app.user_middleware if one.cls not in ours]
+    guard = Middleware(KeyGuard, needs_key=needs_key)
+    fork = Middleware(Fork, api=api)
+    first = http.middleware_order == "auth_first"
+    app.user_middleware[:] = [guard, *own, fork] if first else [*own, guard, fork]
+    # Built by now where this is not the first time.
+    app.middleware_stack = None
+    theirs = app.router.lifespan_context
+    if isinstance(theirs, BothLifespans):
+        theirs = theirs.theirs
+    app.router.lifespan_context = BothLifespans(lifespan, theirs, custom_app_place(str(http.app)))
+    return app
+
+
+def has_cors(app: Starlette) -> bool:
+    """Whether the app answers pages of other origins by itself."""
+    kinds = [one.cls for one in app.user_middleware]
+    return any(isinstance(kind, type) and issubclass(kind, CORSMiddleware) for kind in kinds)
+
+
+def serves(api: FastAPI, scope: Scope) -> bool:
+    """Whether the API has such a path, with whichever method."""
+    return any(route.matches(scope)[0] is not Match.NONE for route in api.router.routes)
+
+
+class Fork:
+    """Innermost of the app's middleware: what the API has goes there, all else on."""
+
+    def __init__(self, app: ASGIApp, api: FastAPI) -> None:
+        self._app = app
+        self._api = api
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        here = scope["type"] == "http" and serves(self._api, scope)
+        await (self._api if here else self._app)(scope, receive, send)
+
+
+class KeyGuard:
+    """Asks for a key where ``needs_key`` says so; the API's own routes ask by themselves later."""
+
+    def __init__(self, app: ASGIApp, needs_key: Callable[[Scope], bool]) -> None:
+        self._app = app
+        self._needs_key = needs_key
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] in ("http", "websocket") and self._needs_key(scope):
+            request = HTTPConnection(scope)
+            try:
+                request.state.headrace.api_keys.check(request.headers.get(HEADER))
+            except Unauthenticated as error:
+                if scope["type"] == "http":
+                    await error_response(error)(scope, receive, send)
+                else:
+                    await send({"type": "websocket.close", "code": _POLICY_VIOLATION})
+                return
+        await self._app(scope, receive, send)
+
+
+class BothLifespans:
+    """headrace's, and the app's own within it: that starts later and ends earlier."""
+
+    def __init__(self, ours: Lifespan, theirs: Any, where: str) -> None:
+        self._ours = ours
+        self.theirs = theirs
+        self._where = where
+
+    @asynccontextmanager
+    async def __call__(self, app: Any) -> AsyncIterator[dict[str, Any]]:
+        """:raises StartupRefusal: either does not start."""
+        async with self._ours(app) as state, AsyncExitStack() as stack:
+            try:
+                own = await stack.enter_async_context(self.theirs(app))
+            except StartupRefusal:
+                raise
+            except Exception as error:
+                _log.error("custom_app_failed", path=self._where, exc_info=error)
+                raise _does_not_start(self._where, error) from error
+            yield {**(own or {}), **state}
+
+
+def _does_not_start(where: str, error: Exception) -> StartupRefusal:
+    line = str(error).strip().partition("\n")[0].rstrip(".")
+    return StartupRefusal(
+        "HR107",
+        where=where,
+        what=f"its lifespan raised {type(error).__name__}: {line}",
+        remedy="Mend that; the log has the traceback.",
+    )

@@ -1,0 +1,155 @@
+"""``http.app``: an app of the user's and the API as one."""
+
+import sys
+
+import pytest
+
+from headrace.errors import StartupRefusal
+from tests.support.apps import GRAPHS, app_client, settings_for, write_manifest
+
+KEY = "a-key-of-the-tests-1"
+APP = f"{GRAPHS / 'webapp.py'}:app"
+OF_STARLETTE = """
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import PlainTextResponse
+from starlette.routing import Mount, Route
+
+def count(request):
+    "Counts."
+    return PlainTextResponse(str(request.path_params["number"] + 1))
+
+def everything(scope): ...
+
+app = Starlette(
+    routes=[Route("/count/{number:int}", count)],
+    middleware=[Middleware(CORSMiddleware, allow_origins=["https://theirs.example"])],
+)
+"""
+
+
+@pytest.fixture
+def settings(database_url, tmp_path, monkeypatch):
+    before = set(sys.modules)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+
+    def settings(http=None, **more):
+        manifest = write_manifest(tmp_path, http={"app": APP, **(http or {})})
+        return settings_for(database_url, manifest, **more)
+
+    yield settings
+    for name in set(sys.modules) - before:
+        if name.startswith(("hr_", "webapp")):
+            del sys.modules[name]
+
+
+async def test_both_are_served_and_the_apis_routes_are_the_apis(settings):
+    async with app_client(settings()) as client:
+        answer = await client.get("/hello")
+        assert answer.json() == {"cache": {"warm": True}, "journal": ["theirs up"]}
+        assert (await client.get("/ok")).json()["ok"] is True
+        assert (await client.put("/threads")).status_code == 405
+        assert (await client.post("/ask/4")).json() == {"doubled": 8}
+        thread = (await client.post("/threads", json={})).json()["thread_id"]
+        assert (await client.get(f"/threads/{thread}")).json()["thread_id"] == thread
+        body = {"assistant_id": "ctx", "input": {}, "stream_mode": "values"}
+        answer = await client.post("/runs/stream", json=body)
+        assert "event: end" in answer.text
+        assert "/join" not in answer.headers["location"]
+        assert (await client.get("/info")).json()["flags"]["threads"] is True
+
+
+async def test_their_middleware_wraps_both_and_their_handlers_see_only_theirs(settings):
+    async with app_client(settings()) as client:
+        for path in ("/hello", "/ok", "/threads/1", "/teapot", "/nothing"):
+            assert (await client.get(path)).headers["x-theirs"] == "seen", path
+        stopped = await client.post("/threads", json={}, headers={"x-stop": "1"})
+        assert stopped.json() == {"detail": "stopped by their middleware"}
+        assert (await client.get("/teapot")).json() == {"short": "and stout"}
+        assert (await client.get("/nothing")).json() == {"theirs": True}
+        missing = await client.get("/threads/01a20f90-ead2-7dda-8dd9-155da35890a5")
+        assert (missing.status_code, missing.json()["code"]) == (404, "thread_not_found")
+        local = {"Origin": "http://localhost:3000"}
+        broken = await client.get("/breaks", headers=local)
+        assert broken.status_code == 500
+        assert broken.headers["access-control-allow-origin"] == local["Origin"]
+        assert broken.headers["x-request-id"]
+
+
+async def test_theirs_starts_after_ours_and_ends_before(settings):
+    async with app_client(settings()) as client:
+        await client.get("/hello")
+    journal = sys.modules["webapp"].JOURNAL
+    assert journal == ["theirs up", "theirs down"]
+
+
+async def test_their_routes_need_no_key_unless_the_manifest_says_so(settings):
+    async with app_client(settings(api_keys=KEY)) as client:
+        assert (await client.get("/hello")).status_code == 200
+        assert (await client.post("/threads", json={})).status_code == 401
+        # Middleware first: theirs saw the request that the API refused.
+        assert (await client.post("/threads", json={})).headers["x-theirs"] == "seen"
+    async with app_client(settings({"enable_custom_route_auth": True}, api_keys=KEY)) as client:
+        answer = await client.get("/hello")
+        assert (answer.status_code, answer.headers["x-theirs"]) == (401, "seen")
+        assert (await client.get("/hello", headers={"x-api-key": KEY})).status_code == 200
+        assert (await client.get("/ok")).status_code == 200
+
+
+async def test_with_auth_first_their_middleware_sees_no_stranger(settings):
+    http = {"middleware_order": "auth_first", "enable_custom_route_auth": True}
+    async with app_client(settings(http, api_keys=KEY)) as client:
+        for path in ("/hello", "/threads/1", "/openapi.json"):
+            answer = await client.get(path)
+            assert (answer.status_code, "x-theirs" in answer.headers) == (401, False), path
+            known = await client.get(path, headers={"x-api-key": KEY})
+            assert (known.status_code == 401, known.headers["x-theirs"]) == (False, "seen"), path
+        for path in ("/ok", "/info", "/livez", "/metrics"):
+            assert (await client.get(path)).headers["x-theirs"] == "seen", path
+
+
+async def test_the_description_has_both(settings):
+    async with app_client(settings({"mount_prefix": "/api"})) as client:
+        told = (await client.get("/api/openapi.json")).json()
+        assert (await client.get("/api/hello")).status_code == 200
+        assert (await client.get("/hello")).status_code == 404
+    assert told["paths"]["/hello"]["get"]["description"] == "A greeting."
+    assert "post" in told["paths"]["/threads"]
+    assert "put" not in told["paths"]["/threads"]
+    painted = told["paths"]["/paint"]["get"]["responses"]["200"]["content"]["application/json"]
+    assert painted["schema"] == {"$ref": "#/components/schemas/App_Thread"}
+    assert "colour" in told["components"]["schemas"]["App_Thread"]["properties"]
+    assert "thread_id" in told["components"]["schemas"]["Thread"]["properties"]
+
+
+async def test_an_app_of_starlettes(settings, tmp_path):
+    (tmp_path / "hr_web.py").write_text(OF_STARLETTE)
+    async with app_client(settings({"app": "./hr_web.py:app"})) as client:
+        assert (await client.get("/count/4")).text == "5"
+        told = (await client.get("/openapi.json")).json()["paths"]["/count/{number}"]
+        assert told["get"]["summary"] == "Counts."
+        # An app that answers pages of other origins itself does so for the API too.
+        answer = await client.get("/ok", headers={"Origin": "https://theirs.example"})
+        assert answer.headers["access-control-allow-origin"] == "https://theirs.example"
+        answer = await client.get("/ok", headers={"Origin": "http://localhost:3000"})
+        assert "access-control-allow-origin" not in answer.headers
+
+
+async def test_a_lifespan_that_raises_is_a_refusal_and_ours_is_closed(settings, tmp_path):
+    (tmp_path / "hr_web.py").write_text(
+        "from contextlib import asynccontextmanager\n"
+        "from fastapi import FastAPI\n"
+        "@asynccontextmanager\n"
+        "async def lifespan(app):\n"
+        "    raise RuntimeError('no cache')\n"
+        "    yield\n"
+        "app = FastAPI(lifespan=lifespan)\n"
+    )
+    with pytest.raises(StartupRefusal) as caught:
+        async with app_client(settings({"app": "./hr_web.py:app"})):
+            pass
+    assert str(caught.value) == (
+        "HR107 http.app (./hr_web.py:app): its lifespan raised RuntimeError: no cache. Mend that;"
+        " the log has the traceback. (docs/errors.md#hr107)"
+    )
