@@ -16,7 +16,8 @@ given. Services raise these, ``headrace.edge`` renders them once as ``{"detail",
     │   │   ├── ThreadNotFound         404
     │   │   ├── RunNotFound            404
     │   │   ├── AssistantNotFound      404
-    │   │   └── GraphNotFound          404
+    │   │   ├── GraphNotFound          404
+    │   │   └── CheckpointNotFound     404
     │   ├── Conflict                   409
     │   │   ├── ThreadExists           409
     │   │   ├── ThreadBusy             409
@@ -27,6 +28,7 @@ given. Services raise these, ``headrace.edge`` renders them once as ``{"detail",
     │       ├── DatabaseUnavailable    503
     │       ├── PoolExhausted          503
     │       ├── RunStillStopping       503
+    │       ├── UpdateTooSlow          503
     │       └── Draining               503
     ├── StartupRefusal                      the process will not start: code, what, where, remedy
     ├── LeaseLost                           this process no longer owns the run it works on
@@ -134,6 +136,12 @@ class GraphNotFound(NotFound):
     code = "graph_not_found"
 
 
+class CheckpointNotFound(NotFound):
+    """Checkpoint not found."""
+
+    code = "checkpoint_not_found"
+
+
 class Conflict(RequestError):
     """The request conflicts with the present state."""
 
@@ -197,6 +205,12 @@ class RunStillStopping(Unavailable):
     """The run was asked to stop and has not yet; try again."""
 
     code = "run_still_stopping"
+
+
+class UpdateTooSlow(Unavailable):
+    """The change of a thread's state took too long; nothing has changed."""
+
+    code = "update_too_slow"
 
 
 class Draining(Unavailable):

@@ -10,12 +10,11 @@ from typing import Any, cast
 from uuid import UUID
 
 from langchain_core.runnables import RunnableConfig
-from langgraph.types import Command as GraphCommand
-from langgraph.types import Send
 
 from headrace.auth.principal import ANONYMOUS, Principal
 from headrace.db.tables import AssistantRow
 from headrace.errors import BadRequest, InvalidRequest
+from headrace.graphs.commands import graph_command
 from headrace.runs.schemas import Command, RunCreate
 
 _CHECKPOINT_KEYS = ("checkpoint_id", "checkpoint_ns", "checkpoint_map")
@@ -134,15 +133,5 @@ def graph_input(kwargs: dict[str, Any]) -> Any:
     """The input of one execution; a command wins over an input that came with it."""
     command = Command.model_validate(kwargs["command"] or {})
     if kwargs["command"]:
-        return GraphCommand(resume=command.resume, update=command.update, goto=_goto(command.goto))
+        return graph_command(resume=command.resume, update=command.update, goto=command.goto)
     return kwargs["input"]
-
-
-def _goto(value: Any) -> Any:
-    if value is None:
-        return ()
-    if isinstance(value, list):
-        return [_goto(item) for item in value]
-    if isinstance(value, dict):
-        return Send(str(value.get("node")), value.get("input"))
-    return value

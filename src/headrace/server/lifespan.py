@@ -62,6 +62,7 @@ from headrace.threads.service import ThreadService
 from headrace.threads.state import StateReader
 from headrace.threads.state_repository import StateRepository
 from headrace.threads.state_service import StateService
+from headrace.threads.updates import StateUpdates
 from headrace.worker.channels import Channels
 from headrace.worker.control import Control
 from headrace.worker.depth import QueueDepth
@@ -167,7 +168,8 @@ async def serving(
         states = StateReader(registry, saver)
         keys = IdempotencyService(sessions, settings.idempotency, count=metrics.count_keyed_request)
         tasks.start(keys.sweep_forever(), name="idempotency-sweeper", supervised=True)
-        threads = ThreadService(ThreadRepository(sessions), states, keys)
+        updates = StateUpdates(pool, writer, saver, registry)
+        threads = ThreadService(ThreadRepository(sessions), states, keys, updates.create)
         following = Following(
             watcher,
             local=worker.execution_of,
@@ -236,7 +238,7 @@ async def serving(
             thread_listing=listing,
             thread_removal=removal,
             delete_threads_of=deleting_threads(listing, removal),
-            states=StateService(threads, states, StateRepository(pool)),
+            states=StateService(threads, states, StateRepository(pool), updates),
             runs=runs,
             chat=ChatService(runs, chat_graph(registry.ids(), settings.chat_graph)),
             health=health,

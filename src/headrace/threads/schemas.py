@@ -7,6 +7,8 @@ from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from headrace.threads.update_schemas import MAX_SUPERSTEPS, Superstep
+
 MAX_THREAD_ID_LENGTH = 255
 
 
@@ -60,6 +62,7 @@ class ThreadCreate(BaseModel):
     metadata: dict[str, Any] | None = None
     if_exists: Literal["raise", "do_nothing"] | None = None
     ttl: ThreadTTL | None = None
+    supersteps: list[Superstep] | None = Field(None, max_length=MAX_SUPERSTEPS)
 
 
 class ThreadPatch(BaseModel):

@@ -1,5 +1,6 @@
 """Rules of threads."""
 
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -15,14 +16,22 @@ from headrace.threads.state import EMPTY, StateReader
 
 T = TypeVar("T")
 
+#: Creates a thread with the states that its supersteps make; False when the id is taken.
+CreateWithStates = Callable[[Principal, str, ThreadCreate], Awaitable[bool]]
+
 
 class ThreadService:
     def __init__(
-        self, repository: ThreadRepository, states: StateReader, keys: IdempotencyService
+        self,
+        repository: ThreadRepository,
+        states: StateReader,
+        keys: IdempotencyService,
+        create_with_states: CreateWithStates,
     ) -> None:
         self._repository = repository
         self._states = states
         self._keys = keys
+        self._create_with_states = create_with_states
 
     async def create_once(
         self, principal: Principal, body: ThreadCreate, key: RequestKey
@@ -46,9 +55,13 @@ class ThreadService:
         :raises ThreadExists: the id is taken.
         """
         thread_id = str(body.thread_id or uuid7())
-        row = await self._repository.create_if_absent(
-            principal, thread_id, body.metadata or {}, body.ttl
-        )
+        row = None
+        if not body.supersteps:
+            row = await self._repository.create_if_absent(
+                principal, thread_id, body.metadata or {}, body.ttl
+            )
+        elif await self._create_with_states(principal, thread_id, body):
+            row = await self._repository.get(principal, thread_id)
         if row is None and body.if_exists == "do_nothing":
             row = await self._repository.get(principal, thread_id)
         if row is None:

@@ -191,7 +191,7 @@ def _task(task: PregelTask) -> dict[str, Any]:
         "path": list(task.path),
         "error": _error(task.error),
         "interrupts": [interrupt_json(interrupt) for interrupt in task.interrupts],
-        "checkpoint": _visible(state) if isinstance(state, Mapping) else None,
+        "checkpoint": visible(state) if isinstance(state, Mapping) else None,
         "state": to_thread_state(state) if isinstance(state, StateSnapshot) else None,
         "result": task.result,
     }
@@ -203,7 +203,7 @@ def _error(error: Any) -> str | None:
 
 
 def _checkpoints(config: RunnableConfig | None, parent: RunnableConfig | None) -> dict[str, Any]:
-    checkpoint, parent_checkpoint = _visible(config), _visible(parent)
+    checkpoint, parent_checkpoint = visible(config), visible(parent)
     return {
         "checkpoint": checkpoint,
         "parent_checkpoint": parent_checkpoint,
@@ -212,7 +212,8 @@ def _checkpoints(config: RunnableConfig | None, parent: RunnableConfig | None) -
     }
 
 
-def _visible(config: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def visible(config: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Of a checkpoint's configuration what clients get to see."""
     if not config:
         return None
     configurable = config.get("configurable", {})

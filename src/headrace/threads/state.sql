@@ -23,3 +23,31 @@ CROSS JOIN LATERAL (
   FROM checkpoint_writes WHERE checkpoint_writes.thread_id = threads.thread_id
 ) AS writes
 WHERE threads.thread_id = %(thread_id)s AND threads.tenant = %(tenant)s
+
+-- name: lock_thread
+-- As the row is once the lock is had. From here on no run starts on the thread: starts, claims and
+-- queueing pass over locked ones and come back.
+SELECT metadata ->> 'graph_id', config,
+  coalesce(running_run_id, CASE WHEN ready_at <= clock_timestamp() THEN ready_run_id END)
+FROM threads
+WHERE thread_id = %(thread_id)s AND tenant = %(tenant)s
+FOR NO KEY UPDATE
+
+-- name: bound_transaction
+-- A process that is stopped in the middle does not keep the thread.
+SELECT set_config('idle_in_transaction_session_timeout', %(idle)s, true)
+
+-- name: create_thread
+INSERT INTO threads (
+  thread_id, tenant, owner, metadata, ttl_minutes, ttl_strategy, sweep_at)
+VALUES (%(thread_id)s, %(tenant)s, %(owner)s, %(metadata)s, %(ttl_minutes)s, %(ttl_strategy)s,
+  now() + make_interval(secs => %(ttl_minutes)s::float8 * 60))
+ON CONFLICT DO NOTHING
+RETURNING thread_id
+
+-- name: state_changed
+-- It stands where its new state stands; a run that waits for its time goes on waiting.
+UPDATE threads
+SET status = CASE WHEN ready_run_id IS NULL THEN %(status)s ELSE 'busy' END,
+  error = NULL, interrupts = %(interrupts)s, updated_at = now(), state_updated_at = now()
+WHERE thread_id = %(thread_id)s

@@ -19,7 +19,9 @@ from headrace.threads.state_schemas import (
     HistoryQuery,
     ShownState,
     StateQuery,
+    StateUpdate,
     ThreadStorage,
+    UpdatedState,
     selected,
 )
 from headrace.threads.state_service import StateService
@@ -70,6 +72,21 @@ async def post_thread_state_at(
 ) -> Response:
     """The same for a checkpoint of a subgraph too; the latest one when none is named."""
     return await _answer(states, principal, thread_id, query)
+
+
+@router.post("/threads/{thread_id}/state", response_model=UpdatedState)
+async def update_thread_state(
+    thread_id: AnyThreadId, principal: CurrentPrincipal, states: States, body: StateUpdate
+) -> Response:
+    """Change the thread's state as if a node had answered these values."""
+    checkpoint = await states.update(principal, thread_id, body)
+    return json_response(
+        {
+            "checkpoint": checkpoint,
+            "configurable": checkpoint,
+            "checkpoint_id": checkpoint["checkpoint_id"],
+        }
+    )
 
 
 @router.get("/threads/{thread_id}/history", response_model=list[ShownState])

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from headrace.threads.schemas import storable_id
+from headrace.threads.update_schemas import NodeValues
 
 #: Whole fields of a state; ``values.<key>`` besides.
 StateField = Literal[
@@ -55,6 +56,21 @@ class StateQuery(BaseModel):
     checkpoint: CheckpointRef
     subgraphs: bool = False
     select: Select | None = None
+
+
+class StateUpdate(NodeValues):
+    """What to change, from where."""
+
+    checkpoint: CheckpointRef | None = None
+    checkpoint_id: CheckpointId | None = None
+
+
+class UpdatedState(BaseModel):
+    """The checkpoint that a change has made, under each name that clients look for."""
+
+    checkpoint: dict[str, Any]
+    configurable: dict[str, Any]
+    checkpoint_id: str
 
 
 def _checkpoint_id(value: Any) -> Any:

@@ -1,4 +1,6 @@
-"""What clients ask of a thread's states: the present one, earlier ones, what they take up."""
+"""What clients ask of a thread's states: to read, to change, what they take up."""
+
+from typing import Any
 
 from headrace.auth.principal import Principal
 from headrace.errors import InvalidRequest
@@ -6,16 +8,28 @@ from headrace.threads.schemas import ThreadState
 from headrace.threads.service import ThreadService, found
 from headrace.threads.state import StateReader
 from headrace.threads.state_repository import StateRepository
-from headrace.threads.state_schemas import CheckpointRef, HistoryQuery, ThreadStorage
+from headrace.threads.state_schemas import (
+    CheckpointRef,
+    HistoryQuery,
+    StateUpdate,
+    ThreadStorage,
+)
+from headrace.threads.update_schemas import StateChange
+from headrace.threads.updates import StateUpdates
 
 
 class StateService:
     def __init__(
-        self, threads: ThreadService, states: StateReader, repository: StateRepository
+        self,
+        threads: ThreadService,
+        states: StateReader,
+        repository: StateRepository,
+        updates: StateUpdates,
     ) -> None:
         self._threads = threads
         self._states = states
         self._repository = repository
+        self._updates = updates
 
     async def read(
         self,
@@ -47,6 +61,22 @@ class StateService:
         row = await self._threads.get(principal, thread_id)
         of_thread(query.checkpoint, row.thread_id)
         return await self._states.history(row.thread_id, row.metadata_.get("graph_id"), query)
+
+    async def update(
+        self, principal: Principal, thread_id: str, body: StateUpdate
+    ) -> dict[str, Any]:
+        """Change the state; returns the new checkpoint.
+
+        :raises RequestError: as :meth:`StateUpdates.update`; nothing has changed.
+        """
+        checkpoint = of_thread(body.checkpoint, thread_id)
+        if body.checkpoint_id is not None:
+            named = checkpoint or CheckpointRef()
+            checkpoint = named.model_copy(
+                update={"checkpoint_id": named.checkpoint_id or body.checkpoint_id}
+            )
+        change = StateChange(values=body.values, as_node=body.as_node)
+        return await self._updates.update(principal, thread_id, change, checkpoint)
 
     async def storage(self, principal: Principal, thread_id: str) -> ThreadStorage:
         """:raises ThreadNotFound: there is no such thread for the caller."""

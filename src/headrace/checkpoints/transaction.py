@@ -1,0 +1,30 @@
+"""A saver inside one transaction of somebody else's: all it writes is committed with that, or not.
+
+For what changes a thread besides its runs: no run of the thread may write meanwhile, which the
+transaction's lock on the thread's row sees to. There is no fence: a transaction that is lost in the
+middle leaves nothing.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from langgraph.checkpoint.serde.base import SerializerProtocol
+from psycopg import AsyncCursor
+from psycopg.rows import DictRow, dict_row
+
+from headrace.checkpoints.upstream import PooledSaver
+from headrace.db.pool import Connection, SharedPool
+
+
+class TransactionSaver(PooledSaver):
+    """Upstream's saver on the connection of a transaction that is open; it sees its own writes."""
+
+    def __init__(self, pool: SharedPool, connection: Connection, serde: SerializerProtocol) -> None:
+        super().__init__(pool, acquire_timeout_seconds=0)
+        self.serde = serde
+        self._connection = connection
+
+    @asynccontextmanager
+    async def _cursor(self, *, pipeline: bool = False) -> AsyncIterator[AsyncCursor[DictRow]]:
+        async with self._connection.cursor(binary=True, row_factory=dict_row) as cursor:
+            yield cursor

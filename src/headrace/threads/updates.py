@@ -1,0 +1,234 @@
+"""Changes of a thread's state besides its runs.
+
+A change takes the thread as a run does, by the lock on its row, and keeps that lock until it is
+committed: what the graph makes of it, and the row. No run starts in the middle, and a process that
+dies in the middle leaves neither half a change nor a thread that stays busy. The graph's own code,
+its reducers and edges, runs under the lock, so its time is bounded; below what a start waits for.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
+from typing import Any, cast
+from uuid import UUID
+
+import psycopg
+import structlog
+from langchain_core.runnables import RunnableConfig
+from langgraph.errors import EmptyInputError, InvalidUpdateError
+from langgraph.types import StateUpdate
+from psycopg.errors import LockNotAvailable
+from psycopg.types.json import Jsonb
+
+from headrace.auth.principal import Principal
+from headrace.checkpoints.saver import TimedSaver
+from headrace.checkpoints.transaction import TransactionSaver
+from headrace.checkpoints.writer import Writer
+from headrace.db.faults import DATABASE_ERRORS
+from headrace.db.pool import Connection, SharedPool
+from headrace.db.statements import named_statements
+from headrace.db.transactions import locking_transaction
+from headrace.errors import (
+    BadRequest,
+    CheckpointNotFound,
+    HeadraceError,
+    InvalidRequest,
+    ThreadBusy,
+    UpdateTooSlow,
+)
+from headrace.events.encoding import storable
+from headrace.graphs.commands import graph_command
+from headrace.graphs.registry import GraphRegistry
+from headrace.threads.schemas import ThreadCreate
+from headrace.threads.service import found
+from headrace.threads.state import config_of, interrupts_by_task, visible
+from headrace.threads.state_schemas import CheckpointRef
+from headrace.threads.update_schemas import StateChange
+
+_log = structlog.stdlib.get_logger("headrace.threads")
+
+_LOCK_TIMEOUT_SECONDS = 5.0
+#: A start waits five seconds for a thread that somebody works on.
+_UPDATE_SECONDS = 4.0
+#: For a thread that nobody else knows of yet.
+_CREATE_SECONDS = 30.0
+
+_NO_GRAPH = (
+    "has no graph: it has had no run. Run one on it, or set 'graph_id' in its metadata, then try"
+    " again."
+)
+
+
+class StateUpdates:
+    """One per process."""
+
+    def __init__(
+        self, pool: SharedPool, writer: Writer, saver: TimedSaver, registry: GraphRegistry
+    ) -> None:
+        self._pool = pool
+        self._writer = writer
+        self._saver = saver
+        self._registry = registry
+        self._sql = named_statements("headrace.threads", "state.sql")
+        self._transaction = partial(
+            locking_transaction, pool, lock_timeout_seconds=_LOCK_TIMEOUT_SECONDS, pipelined=False
+        )
+
+    async def update(
+        self,
+        principal: Principal,
+        thread_id: str,
+        change: StateChange,
+        checkpoint: CheckpointRef | None,
+    ) -> dict[str, Any]:
+        """Change the state at a checkpoint, or the latest one; returns the new checkpoint.
+
+        :raises ThreadNotFound, CheckpointNotFound, AssistantNotFound: there is no such thing.
+        :raises ThreadBusy: a run has the thread.
+        :raises BadRequest: the thread has no graph, or the graph no such node.
+        :raises InvalidRequest: the graph does not take these values.
+        :raises UpdateTooSlow: nothing has changed.
+        """
+        await self._writer.settled(thread_id)
+        values = {"thread_id": thread_id, "tenant": principal.tenant}
+        try:
+            async with self._bounded(_UPDATE_SECONDS) as connection:
+                cursor = await connection.execute(self._sql["lock_thread"], values)
+                graph_id, config, run_id = found(thread_id, await cursor.fetchone())
+                if run_id is not None:
+                    raise _busy(thread_id, run_id)
+                if graph_id is None:
+                    raise BadRequest(f"Thread {thread_id} {_NO_GRAPH}")
+                where = config_of(thread_id, checkpoint)
+                return await self._apply(
+                    connection, graph_id, where, [[_of(change)]], config.get("configurable") or {}
+                )
+        except LockNotAvailable as error:
+            raise ThreadBusy(
+                f"Thread {thread_id} is being worked on; try again in a moment."
+            ) from error
+
+    async def create(
+        self,
+        principal: Principal,
+        thread_id: str,
+        body: ThreadCreate,
+    ) -> bool:
+        """A new thread with the states that its supersteps make; False when the id is taken.
+
+        :raises BadRequest: no graph is named in the metadata, or it has no such node.
+        :raises AssistantNotFound: there is no such graph.
+        :raises InvalidRequest: the graph does not take these values.
+        :raises UpdateTooSlow: there is no new thread.
+        """
+        metadata = body.metadata or {}
+        graph_id = metadata.get("graph_id")
+        if not isinstance(graph_id, str):
+            raise BadRequest(
+                "supersteps need a graph: name it in the thread's metadata as 'graph_id'."
+            )
+        supersteps = [[_of(one) for one in step.updates] for step in body.supersteps or ()]
+        values = {
+            "thread_id": thread_id,
+            "tenant": principal.tenant,
+            "owner": principal.identity,
+            "metadata": Jsonb(metadata),
+            "ttl_minutes": None if body.ttl is None else body.ttl.ttl,
+            "ttl_strategy": None if body.ttl is None else body.ttl.strategy,
+        }
+        try:
+            async with self._bounded(_CREATE_SECONDS) as connection:
+                cursor = await connection.execute(self._sql["create_thread"], values)
+                if await cursor.fetchone() is None:
+                    return False
+                await self._apply(connection, graph_id, config_of(thread_id), supersteps, {})
+        except LockNotAvailable:
+            # Somebody makes a thread with this id at the same time.
+            return False
+        return True
+
+    @asynccontextmanager
+    async def _bounded(self, seconds: float) -> AsyncIterator[Connection]:
+        async with self._transaction() as connection:
+            idle = {"idle": f"{int(seconds * 1000)}ms"}
+            await connection.execute(self._sql["bound_transaction"], idle)
+            try:
+                async with asyncio.timeout(seconds) as bound:
+                    yield connection
+            except TimeoutError as error:
+                if not bound.expired():
+                    raise
+                raise UpdateTooSlow(
+                    f"The graph took longer than {seconds:g} s over this; nothing has changed."
+                    " Send less at once, or try again."
+                ) from error
+
+    async def _apply(
+        self,
+        connection: Connection,
+        graph_id: str,
+        config: RunnableConfig,
+        supersteps: Sequence[Sequence[StateUpdate]],
+        configurable: dict[str, Any],
+    ) -> dict[str, Any]:
+        """Let the graph make the new state, and the thread's row say where it stands now."""
+        saver = TransactionSaver(self._pool, connection, self._saver.serde)
+        where = config["configurable"]
+        if where.get("checkpoint_id") and await saver.aget_tuple(config) is None:
+            raise CheckpointNotFound(
+                f"Thread {where['thread_id']} has no checkpoint {where['checkpoint_id']}; its"
+                " history lists those it has."
+            )
+        made_for = cast("RunnableConfig", {"configurable": {**configurable, **where}})
+        async with self._registry.for_run(graph_id, made_for) as graph:
+            graph = graph.copy(update={"checkpointer": saver})
+            with _refusals(graph_id, where["thread_id"]):
+                made = await graph.abulk_update_state(
+                    {**config, "metadata": {"graph_id": graph_id}}, supersteps
+                )
+                snapshot = await graph.aget_state(config_of(where["thread_id"]))
+        await connection.execute(
+            self._sql["state_changed"],
+            {
+                "thread_id": where["thread_id"],
+                "status": "interrupted" if snapshot.next else "idle",
+                "interrupts": Jsonb(storable(interrupts_by_task(snapshot))),
+            },
+        )
+        checkpoint = visible(made)
+        _log.info("state_changed", graph_id=graph_id, **(checkpoint or {}))
+        return checkpoint or {}
+
+
+@contextmanager
+def _refusals(graph_id: str, thread_id: str) -> Iterator[None]:
+    """What LangGraph or the graph's own code raises over values that came from a client."""
+    try:
+        yield
+    except (HeadraceError, psycopg.Error):
+        raise
+    except DATABASE_ERRORS:
+        raise
+    except (InvalidUpdateError, EmptyInputError) as error:
+        raise BadRequest(str(error)) from error
+    except Exception as error:
+        _log.info("state_refused", graph_id=graph_id, thread_id=thread_id, exc_info=True)
+        raise InvalidRequest(
+            f"Graph '{graph_id}' does not take these values: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _of(change: StateChange) -> StateUpdate:
+    command = change.command
+    if command is None:
+        return StateUpdate(cast("dict[str, Any] | None", change.values), change.as_node)
+    values = graph_command(resume=command.resume, update=command.update, goto=command.goto)
+    return StateUpdate(cast("dict[str, Any]", values), change.as_node)
+
+
+def _busy(thread_id: str, run_id: UUID) -> ThreadBusy:
+    return ThreadBusy(
+        f"Thread {thread_id} has a run in flight ({run_id}); wait for its end, or cancel it, then"
+        " change the state."
+    )
