@@ -148,7 +148,8 @@ async def test_a_page_and_its_values_are_two_queries(database_url):
             registry = await GraphRegistry.open(
                 sources_from_objects({"agent": agent}), checkpointer=saver, store=InMemoryStore()
             )
-            service = ThreadService(None, StateReader(registry, saver), None)  # type: ignore[arg-type]
+            states = StateReader(registry, saver)
+            service = ThreadService(None, states, None, None)  # type: ignore[arg-type]
             listing = ThreadListing(ThreadSearchRepository(pool, timeout_seconds=5), service.values)
             with psycopg.connect(database_url, autocommit=True) as database:
                 for number in range(50):
