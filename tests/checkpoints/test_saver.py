@@ -1,13 +1,17 @@
 """The saver on the shared pool: really pooled, timed, and the same rows as upstream's."""
 
 import asyncio
-from contextlib import asynccontextmanager
+import operator
+from collections.abc import Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from time import perf_counter
+from typing import Annotated, Any, TypedDict
 
 import pytest
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import empty_checkpoint
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
+from langgraph.graph import END, START, StateGraph
 
 from tests.support.database import open_pool
 from tests.support.engine import ENGINES, open_saver
@@ -112,3 +116,72 @@ async def test_a_thread_made_for_the_run_is_not_read_before_something_is_written
             await writes.committed()
     assert found is not None
     assert found.checkpoint["id"] == checkpoint["id"]
+
+
+class Log(TypedDict):
+    log: Annotated[list[str], operator.add]
+
+
+def two_steps(saver: AsyncPostgresSaver, edge: Callable[[], Awaitable[None]]) -> Any:
+    """A graph that awaits ``edge`` when its first node is done, on its way to the second."""
+
+    async def way(_: Log) -> str:
+        await edge()
+        return "second"
+
+    graph = StateGraph(Log)
+    graph.add_node("first", lambda _: {"log": ["first"]})
+    graph.add_node("second", lambda _: {"log": ["second"]})
+    graph.add_edge(START, "first")
+    graph.add_conditional_edges("first", way, ["second"])
+    graph.add_edge("second", END)
+    return graph.compile(checkpointer=saver)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+async def test_a_run_cancelled_between_a_nodes_values_and_its_edge_goes_on_with_the_next(
+    database_url, engine
+):
+    """LangGraph hands over half of what such a task writes, and takes it for done with that."""
+    at_the_edge, opened = asyncio.Event(), asyncio.Event()
+
+    async def edge() -> None:
+        at_the_edge.set()
+        await opened.wait()
+
+    async with saver_on(database_url, engine=engine) as saver:
+        graph = two_steps(saver, edge)
+
+        async def follow() -> None:
+            # As runs do: while somebody streams from within, LangGraph stores what was cancelled.
+            async for _ in graph.astream({"log": []}, config("t"), stream_mode=["custom"]):
+                pass
+
+        run = asyncio.ensure_future(follow())
+        await at_the_edge.wait()
+        run.cancel()
+        with suppress(asyncio.CancelledError):
+            await run
+        left = await graph.aget_state(config("t"))
+        opened.set()
+        values = await graph.ainvoke(None, config("t"))
+    assert (left.next, left.values) == (("first",), {"log": []})
+    assert values == {"log": ["first", "second"]}
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+async def test_so_does_a_run_that_failed_there(database_url, engine):
+    failures = [ValueError("which way?")]
+
+    async def edge() -> None:
+        if failures:
+            raise failures.pop()
+
+    async with saver_on(database_url, engine=engine) as saver:
+        graph = two_steps(saver, edge)
+        with pytest.raises(ValueError, match="which way"):
+            await graph.ainvoke({"log": []}, config("t"))
+        left = await graph.aget_state(config("t"))
+        values = await graph.ainvoke(None, config("t"))
+    assert "which way" in left.tasks[0].error
+    assert values == {"log": ["first", "second"]}

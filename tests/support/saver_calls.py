@@ -10,6 +10,9 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from psycopg import AsyncConnection
 from pydantic import BaseModel
 
+from headrace.checkpoints.rows import lasting
+from headrace.checkpoints.upstream import PooledSaver
+
 Config = dict[str, Any]
 
 
@@ -64,9 +67,11 @@ class PutWrites:
     path: str
 
     async def of(self, saver: BaseCheckpointSaver[Any]) -> Any:
+        # Ours stores nothing that a failed task has written by then, and upstream's does.
+        writes = self.writes if isinstance(saver, PooledSaver) else lasting(self.writes)
         await saver.aput_writes(
             self.place.config(),  # type: ignore[arg-type]
-            list(self.writes),
+            list(writes),
             self.task,
             self.path,
         )

@@ -16,11 +16,12 @@ from langgraph.checkpoint.base import (
     get_serializable_checkpoint_metadata,
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
+from langgraph.checkpoint.serde.types import ERROR, INTERRUPT, RESUME
 
 from headrace.checkpoints.fence import RunToken
 from headrace.checkpoints.operations import Kind, Numbers, Operation, Outcomes
 from headrace.checkpoints.run_writes import RunWrites
-from headrace.checkpoints.upstream import DeltaSnapshot
+from headrace.checkpoints.upstream import ERROR_SOURCE, DeltaSnapshot
 from headrace.db.arrays import Boolean, Bytea, Column, Integer, Jsonb, Text
 from headrace.db.jsonb import dump_jsonb
 from headrace.db.pool import Connection
@@ -31,6 +32,9 @@ Row = tuple[Any, ...]
 
 #: Rows by primary key, the columns after it as value; the key of a write says nothing of the mode.
 Rows = dict[tuple[Any, ...], Row]
+
+#: What these channels hold says what became of a task, and nothing that it made.
+_OF_THE_TASK = frozenset((ERROR, ERROR_SOURCE, INTERRUPT, RESUME))
 
 _INLINE = (str, int, float, bool)
 
@@ -95,6 +99,18 @@ def checkpoint_rows(
         dump_jsonb(get_serializable_checkpoint_metadata(config, metadata)),
     )
     return WriteRows(thread_id, run, blobs=blobs, checkpoint=row)
+
+
+def lasting(writes: Sequence[tuple[str, Any]]) -> Sequence[tuple[str, Any]]:
+    """What of a task's writes is to be stored: where it failed or was cancelled, only that it did.
+
+    LangGraph hands over what such a task had written by then as well, and takes a task for done
+    once anything of it is stored: taken up again, a run that was stopped between a node's values
+    and its edge would end there, as a success.
+    """
+    if all(channel != ERROR for channel, _ in writes):
+        return writes
+    return [write for write in writes if write[0] in _OF_THE_TASK]
 
 
 def task_rows(

@@ -23,7 +23,7 @@ from headrace.checkpoints.copies import copy_thread
 from headrace.checkpoints.deletions import delete_for_runs, repeated
 from headrace.checkpoints.fence import RunToken
 from headrace.checkpoints.reader import Reader
-from headrace.checkpoints.rows import WriteRows, checkpoint_rows, task_rows
+from headrace.checkpoints.rows import WriteRows, checkpoint_rows, lasting, task_rows
 from headrace.checkpoints.run_writes import RunWrites, current_run
 from headrace.checkpoints.timing import Observe, timed
 from headrace.checkpoints.upstream import ERROR_SOURCE, PooledSaver
@@ -75,7 +75,16 @@ class TimedSaver(PooledSaver):
 
     aget_tuple = timed("get_tuple")(PooledSaver.aget_tuple)
     aput = timed("put")(PooledSaver.aput)
-    aput_writes = timed("put_writes")(PooledSaver.aput_writes)
+
+    @timed("put_writes")
+    async def aput_writes(
+        self,
+        config: RunnableConfig,
+        writes: Sequence[tuple[str, Any]],
+        task_id: str,
+        task_path: str = "",
+    ) -> None:
+        await super().aput_writes(config, lasting(writes), task_id, task_path)
 
     @timed("delete_thread")
     async def adelete_thread(self, thread_id: str) -> None:
@@ -208,7 +217,7 @@ class Saver(TimedSaver):
     ) -> None:
         # LangGraph starts an error handler only once what it handles is durable.
         handled = any(channel == ERROR_SOURCE for channel, _ in writes)
-        rows = task_rows(self.serde, current_run(), config, writes, task_id, task_path)
+        rows = task_rows(self.serde, current_run(), config, lasting(writes), task_id, task_path)
         if rows is not None:
             await self._write(rows, waits=handled)
 
