@@ -58,7 +58,7 @@ test-cold: $(VENV)/dev.stamp  ## A fresh clone and the wheel, installed anew fro
 chaos: $(VENV)/dev.stamp  ## Faults at random under load, and a checker; CHAOS_ARGS="--seconds 300 --seed 7" (docs/chaos.md)
 	@$(BIN)/python -m tests.chaos $(CHAOS_ARGS)
 
-chaos-short: $(VENV)/dev.stamp  ## A minute of it, with the proofs that the checker can fail; part of test
+chaos-short: $(VENV)/dev.stamp  ## Each fault once, and the proofs that the checker can fail; part of test
 	$(BIN)/python -m pytest -s $(PYTEST_ARGS) tests/chaos
 
 # The settings go through the environment, where `make load LOAD_USERS=50` puts them.

@@ -20,6 +20,7 @@ def main() -> int:
     parser.add_argument("--undisturbed", type=int, default=10_000)
     parser.add_argument("--faults", nargs="*", default=[])
     parser.add_argument("--kinds", nargs="*", default=[])
+    parser.add_argument("--lease", type=float, default=3.0, help="10 is the default of headrace")
     parser.add_argument("--asynchronous", action="store_true")
     parser.add_argument("--without", default="")
     parser.add_argument("--keep", type=Path, default=Path(".chaos"))
@@ -34,6 +35,8 @@ def main() -> int:
         undisturbed=given.undisturbed,
         faults=tuple(given.faults),
         kinds=tuple(given.kinds),
+        lease_seconds=given.lease,
+        settle_seconds=45.0 + 2 * given.lease,
         synchronous=not given.asynchronous,
         without=given.without,
     )

@@ -7,14 +7,11 @@ the table does.
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from tests.chaos.history import TERMINAL, Entry, Event, History, Run, by_thread
+from tests.chaos.history import GONE, TERMINAL, Entry, Event, History, Run, by_thread
+from tests.chaos.memory import MAX_GROWTH_BYTES, judged
 from tests.chaos.streams import gaps_and_duplicates
 
 Rule = Callable[[History], Iterator[str]]
-
-#: What a process may grow under a steady load: its caches fill, its allocator keeps some.
-_GROWTH_FACTOR = 1.15
-_GROWTH_BYTES = 24 * 1024 * 1024
 
 
 def one_terminal_status(history: History) -> Iterator[str]:
@@ -24,19 +21,45 @@ def one_terminal_status(history: History) -> Iterator[str]:
         if run.status not in TERMINAL:
             yield f"run {run.run_id} is {run.status} for good"
     for asked in history.asked:
-        for run_id in asked.run_ids - rows.keys():
-            yield f"accepted run {run_id} ({asked.kind}) has no row"
+        if GONE not in asked.may:
+            for run_id in asked.run_ids - rows.keys():
+                yield f"accepted run {run_id} ({asked.kind}) has no row"
         for status in set(asked.told):
-            own = [rows[run_id].status for run_id in asked.run_ids & rows.keys()]
+            own = [rows[run_id].status if run_id in rows else GONE for run_id in asked.run_ids]
             if own and status not in own:
                 yield f"{asked.kind} {sorted(asked.run_ids)} was told {status}, the row says {own}"
 
 
 def runs_go_on(history: History) -> Iterator[str]:
-    """The graph never fails: a run that ends otherwise than well was given up."""
+    """The graph never fails: a run that nobody stops and that ends otherwise than well was given
+    up."""
+    may = {asked.name: asked.may for asked in history.asked}
     for run in history.final.runs:
-        if run.status in TERMINAL - {"success"}:
+        allowed = may.get(run.name, ["success"])
+        if run.status in TERMINAL and run.status != "success" and run.status not in allowed:
             yield f"run {run.run_id} ended as {run.status} after {run.failures} failures"
+
+
+def as_asked(history: History) -> Iterator[str]:
+    """Who is stopped, stops; who is undone leaves nothing; who is refused has no run; who is for
+    later does not begin before."""
+    rows = _grouped(history.final.runs)
+    for asked in history.asked:
+        runs = rows.get(asked.name, [])
+        log = history.final.logs.get(asked.thread_id, [])
+        if asked.refused and not asked.accepted and runs:
+            yield f"{asked.kind} {asked.name} was refused and has {len(runs)} runs"
+        if asked.accepted and "success" not in asked.may:
+            yield from (
+                f"run {run.run_id} ({asked.kind}) ended as {run.status}, was to be {asked.may}"
+                for run in runs
+                if run.status not in asked.may
+            )
+        own = [entry for entry in log if entry.turn == asked.turn]
+        if GONE in asked.may and not runs and own:
+            yield f"run of {asked.kind} {asked.name} was undone and has left {len(own)} steps"
+        if any(entry.at < asked.not_before for entry in own):
+            yield f"{asked.kind} {asked.name} began before its time"
 
 
 def no_thread_busy_without_a_run(history: History) -> Iterator[str]:
@@ -114,6 +137,10 @@ def no_write_after_the_lease(history: History) -> Iterator[str]:
             yield f"run {one.run_id} was over when attempt {one.attempt} wrote {one.id}"
         if one.written_at > first.get((one.run_id, one.attempt + 1), one.written_at):
             yield f"attempt {one.attempt} of {one.run_id} wrote {one.id} after the next one had"
+    there = {run.run_id for run in history.final.runs}
+    for one in history.final.checkpoints:
+        if one.run_id not in there:
+            yield f"{one.id} is of run {one.run_id}, which was undone"
 
 
 def _overlaps(thread_id: str, writers: Sequence[tuple[str, int]]) -> Iterator[str]:
@@ -187,20 +214,16 @@ def pool_connections(history: History) -> Iterator[str]:
 
 
 def memory(history: History) -> Iterator[str]:
-    """Flat: the last quarter against the second one, the first being warm-up."""
-    for process, sizes in history.final.memory.items():
-        quarter = len(sizes) // 4
-        if quarter < 1:
-            continue
-        before = sorted(sizes[quarter : 2 * quarter])[quarter // 2]
-        after = sorted(sizes[-quarter:])[quarter // 2]
-        if after > before * _GROWTH_FACTOR and after - before > _GROWTH_BYTES:
-            yield f"process {process} grew from {before >> 20} to {after >> 20} MiB"
+    """Flat: the slope after the warm-up, over the time that is left (memory.py)."""
+    for process, grown in judged(history.final.memory).items():
+        if grown > MAX_GROWTH_BYTES:
+            yield f"process {process} grows by {grown / (1 << 20):.1f} MiB after its warm-up"
 
 
 RULES: dict[str, Rule] = {
     "one terminal status": one_terminal_status,
     "runs go on": runs_go_on,
+    "stopped, undone, refused, later: as asked": as_asked,
     "no thread busy without a run": no_thread_busy_without_a_run,
     "no acknowledged turn missing or twice": acknowledged_turns,
     "one chain, attempts do not overlap": histories_are_chains,

@@ -6,6 +6,7 @@ The seed fixes which faults come, in which order and on whom; not what the machi
 import asyncio
 import os
 import signal
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
@@ -14,19 +15,30 @@ from random import Random
 import psycopg
 
 from tests.chaos.load import Load
-from tests.chaos.pods import LEASE_SECONDS, Pod
+from tests.chaos.pods import Pod
 from tests.chaos.postgres import Pair
 
 
 class Faults:
-    def __init__(self, random: Random, pods: Sequence[Pod], pair: Pair, load: Load) -> None:
+    def __init__(
+        self,
+        random: Random,
+        pods: Sequence[Pod],
+        pair: Pair,
+        load: Load,
+        *,
+        lease_seconds: float,
+    ) -> None:
         self._random = random
         self._pods = pods
         self._pair = pair
         self._load = load
+        self._lease_seconds = lease_seconds
         self.injected: Counter[str] = Counter()
         #: Deploys that did not end with status 0, say.
         self.unexpected: list[str] = []
+        #: When a primary died for good: seconds since the epoch.
+        self.promoted_at: list[float] = []
         self.kinds: dict[str, Callable[[], Awaitable[None]]] = {
             "kill -9 of a process": self._kill_process,
             "SIGSTOP past the lease, SIGCONT": self._pause_process,
@@ -43,12 +55,12 @@ class Faults:
         }
 
     async def inject(self, kinds: Sequence[str], *, seconds: float) -> None:
-        """One after another until the time is over; the last one is finished."""
+        """Each kind once, and on until the time is over; the last one is finished."""
         deadline = asyncio.get_running_loop().time() + seconds
-        for kind in self._deal(kinds):
-            await asyncio.sleep(self._random.uniform(0.2, 1.5))
-            if asyncio.get_running_loop().time() > deadline:
+        for number, kind in enumerate(self._deal(kinds)):
+            if number >= len(kinds) and asyncio.get_running_loop().time() > deadline:
                 return
+            await asyncio.sleep(self._random.uniform(0.2, 1.0))
             self.injected[kind] += 1
             await self.kinds[kind]()
 
@@ -72,7 +84,7 @@ class Faults:
         if pid := self._process():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGSTOP)
-                await asyncio.sleep(LEASE_SECONDS + self._random.uniform(1.0, 2.0))
+                await asyncio.sleep(self._lease_seconds + self._random.uniform(1.0, 2.0))
                 os.kill(pid, signal.SIGCONT)
 
     async def _deploy(self) -> None:
@@ -87,7 +99,7 @@ class Faults:
     async def _stall(self) -> None:
         proxy = self._pod().proxy
         proxy.stall()
-        await asyncio.sleep(LEASE_SECONDS + self._random.uniform(1.5, 2.5))
+        await asyncio.sleep(self._lease_seconds + self._random.uniform(1.5, 2.5))
         proxy.flow()
 
     async def _half_open(self) -> None:
@@ -103,6 +115,7 @@ class Faults:
         await asyncio.to_thread(self._pair.restart, self._random.uniform(0.1, 1.5))
 
     async def _promote(self) -> None:
+        self.promoted_at.append(time.time())
         await asyncio.to_thread(self._pair.fail_over)
         for pod in self._pods:
             pod.proxy.retarget(self._pair.url)

@@ -1,6 +1,7 @@
 """What is judged: what the clients were told, and what the database holds when all is quiet."""
 
 import json
+import time
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
@@ -8,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 TERMINAL = frozenset({"success", "error", "timeout", "interrupted"})
+#: What a run that was rolled back has instead of a status.
+GONE = "gone"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +69,28 @@ class Asked:
     stream_ended: bool = False
     #: The same run read again when it was over, by the id after which: -1 is all of it.
     replays: dict[int, list[Event]] = field(default_factory=dict)
+    #: How often its stream was joined at another pod.
+    joins: int = 0
+    #: How its run may end.
+    may: list[str] = field(default_factory=lambda: ["success"])
+    #: It was told that the thread is busy, and so that there is no run.
+    refused: bool = False
+    #: No step before that (``after_seconds``).
+    not_before: float = 0.0
+    #: When it was told anything that must not be lost: seconds since the epoch.
+    heard_at: list[float] = field(default_factory=list)
 
     @property
     def accepted(self) -> bool:
         return bool(self.run_ids)
+
+    def accept(self, run_id: str) -> None:
+        self.run_ids.add(run_id)
+        self.heard_at.append(time.time())
+
+    def hear(self, status: str) -> None:
+        self.told.append(status)
+        self.heard_at.append(time.time())
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,14 +135,18 @@ class Final:
     logs: dict[str, list[Entry]] = field(default_factory=dict)
     #: By server process: connections of its pool that nobody will give back.
     leaked: dict[str, int] = field(default_factory=dict)
-    #: By server process that lived throughout a steady load: its memory at even intervals.
-    memory: dict[str, list[int]] = field(default_factory=dict)
+    #: By server process, for as long as it lived: resident bytes, with the second of the sample.
+    memory: dict[str, list[tuple[float, int]]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
 class History:
     asked: list[Asked] = field(default_factory=list)
     final: Final = field(default_factory=Final)
+    #: When a primary died for good and its standby took over: seconds since the epoch.
+    promoted_at: list[float] = field(default_factory=list)
+    #: The standby got what was committed some time after the clients.
+    asynchronous: bool = False
 
     def save(self, path: Path) -> None:
         """For whoever looks into a violation."""

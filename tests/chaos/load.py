@@ -1,49 +1,31 @@
-"""Clients of each kind, that keep what they were told, whatever becomes of the servers."""
+"""Conversations of each kind, turn after turn, whatever becomes of the servers."""
 
 import asyncio
-import json
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
 from random import Random
 from typing import Any
 from uuid import uuid4
 
-import httpx
-
 from headrace.lifecycle import Tasks
-from tests.chaos.history import TERMINAL, Asked, Event
-from tests.chaos.wire import events, note_acceptance, note_event, note_result
+from tests.chaos.clients import Clients, now
+from tests.chaos.history import GONE, Asked
 
-#: A stream or wait says something each second (pods.QUICK): silence means a dead end.
-_TIMEOUT = httpx.Timeout(4.0, connect=2.0)
 _TURNS_PER_THREAD = 6
-_RUN = "/threads/{thread_id}/runs/{run_id}"
-#: What a kind of client needs of the server; one that is not there yet is passed over.
-NEEDS = {
-    "wait": "/threads/{thread_id}/runs/wait",
-    "stream": "/threads/{thread_id}/runs/stream",
-    "resumable": _RUN + "/stream",
-    "background": _RUN + "/join",
-    "interrupt": "/threads/{thread_id}/runs/wait",
-    "idempotent": _RUN + "/join",
-}
+#: A run that is to be stopped takes so long if nobody stops it.
+_LONG_STEPS, _LONG_STEP_SECONDS = 60, 0.25
+#: Who has asked for the stop by then is owed it: half of the run is still to come.
+_IN_TIME_SECONDS = _LONG_STEPS * _LONG_STEP_SECONDS / 2
 
 
 class Load:
-    def __init__(self, urls: Sequence[str], random: Random, *, routes: Collection[str]) -> None:
-        self._urls = urls
+    def __init__(self, urls: Sequence[str], random: Random) -> None:
         self._random = random
-        self._routes = routes
         self._tasks = Tasks()
-        self._exchanges: set[asyncio.Task[None]] = set()
-        self._client = httpx.AsyncClient(
-            timeout=_TIMEOUT, limits=httpx.Limits(max_keepalive_connections=0)
-        )
+        self._clients = Clients(urls, random, self._tasks)
         self._stopping = asyncio.Event()
         self._follow_until = float("inf")
         self.asked: list[Asked] = []
-        #: Answers that no client could make sense of.
-        self.unexpected: list[str] = []
         self._kinds: dict[str, Callable[[str], Awaitable[bool]]] = {
             "wait": self._wait,
             "stream": self._stream,
@@ -51,11 +33,18 @@ class Load:
             "background": self._background,
             "interrupt": self._interrupt,
             "idempotent": self._idempotent,
+            "cancel": self._cancel,
+            "strategy": self._strategy,
+            "later": self._later,
         }
 
     @property
     def kinds(self) -> list[str]:
-        return [kind for kind in self._kinds if NEEDS[kind] in self._routes]
+        return list(self._kinds)
+
+    @property
+    def unexpected(self) -> list[str]:
+        return self._clients.unexpected
 
     def start(self, kinds: Collection[str], *, clients: int) -> None:
         """``clients`` of each kind, turn after turn, until stopped."""
@@ -68,17 +57,13 @@ class Load:
         self._stopping.set()
         self._follow_until = asyncio.get_running_loop().time() + follow_seconds
         with suppress(TimeoutError):
-            async with asyncio.timeout(follow_seconds + 20):
+            async with asyncio.timeout(follow_seconds + 2):
                 await self._tasks.join()
         await self._tasks.stop()
-        await self._client.aclose()
+        await self._clients.close()
 
     def kill_clients(self, share: float) -> int:
-        """Some of those that wait for something right now are gone, without a word."""
-        chosen = [one for one in self._exchanges if self._random.random() < share]
-        for exchange in chosen:
-            exchange.cancel()
-        return len(chosen)
+        return self._clients.kill(share)
 
     async def undisturbed(self, count: int, *, clients: int) -> None:
         """Plain streams, one after another at each client, while nothing goes wrong."""
@@ -87,7 +72,7 @@ class Load:
         async def read() -> None:
             for _ in numbers:
                 asked = self._new("undisturbed", str(uuid4()), steps=1)
-                await self._post_stream(asked, seconds=0.0)
+                await self._clients.stream(asked, self._streamed(asked, seconds=0.0))
 
         await asyncio.gather(*(read() for _ in range(clients)))
 
@@ -104,33 +89,39 @@ class Load:
 
     async def _wait(self, thread_id: str) -> bool:
         asked = self._new("wait", thread_id)
-        await self._post_wait(asked, self._body(asked))
+        await self._clients.wait(asked, self._body(asked))
         return await self._follow(asked)
 
     async def _stream(self, thread_id: str) -> bool:
         asked = self._new("stream", thread_id)
-        await self._post_stream(asked)
+        await self._clients.stream(asked, self._streamed(asked))
         return await self._follow(asked)
 
     async def _resumable(self, thread_id: str) -> bool:
-        """Cut at some index or left alone; joined again elsewhere until it says that it is over."""
+        """Cut after each event or left alone; joined again elsewhere until it says that it is over,
+        and then read again after each index."""
         asked = self._new("resumable", thread_id)
-        cut = self._random.random() < 0.8
-        await self._post_stream(asked, stop_after=1 if cut else None, stream_resumable=True)
+        stop_after = 1 if self._random.random() < 0.8 else None
+        body = self._streamed(asked) | {"stream_resumable": True}
+        await self._clients.stream(asked, body, stop_after=stop_after)
         while asked.accepted and not asked.stream_ended and self._time_left():
             got = len(asked.events)
-            await self._exchange(asked, self._join_stream(asked, stop_after=1 if cut else None))
+            await self._clients.join_stream(asked, stop_after=stop_after)
             if len(asked.events) == got:
                 await asyncio.sleep(0.1)
         if asked.stream_ended:
-            await self._read_again(asked)
+            for after in [-1, *(event.id for event in asked.events if event.id is not None)]:
+                await self._clients.read_again(asked, after)
+                while after not in asked.replays and self._time_left():
+                    await asyncio.sleep(0.05)
+                    await self._clients.read_again(asked, after)
         return await self._follow(asked)
 
     async def _background(self, thread_id: str) -> bool:
         """Several at once on one thread: they queue."""
         all_asked = [self._new("background", thread_id) for _ in range(self._random.randint(1, 3))]
         for asked in all_asked:
-            await self._post_background(asked, {})
+            await self._clients.post(asked, self._body(asked))
         return all([await self._follow(asked) for asked in all_asked])
 
     async def _interrupt(self, thread_id: str) -> bool:
@@ -138,28 +129,74 @@ class Load:
         asked.steps = [0, 1]
         body = self._body(asked)
         body["input"] |= {"asks": 2, "steps": 4}
-        await self._post_wait(asked, body)
+        await self._clients.wait(asked, body)
         if not await self._follow(asked):
             return False
         resumed = self._new("resume", thread_id, turn=asked.turn)
         resumed.steps = [2, 3]
         body = self._body(resumed) | {"command": {"resume": "yes"}}
         del body["input"]
-        await self._post_wait(resumed, body)
+        await self._clients.wait(resumed, body)
         return await self._follow(resumed)
 
     async def _idempotent(self, thread_id: str) -> bool:
         """Asked for with one key several times, of several pods, mostly without an answer."""
         asked = self._new("idempotent", thread_id)
-        headers = {"Idempotency-Key": asked.name}
+        body = self._body(asked, seconds=0.1)
         for _ in range(self._random.randint(1, 3)):
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._random.uniform(0.0, 0.05)):
-                    await self._post_background(asked, headers)
-        while not asked.accepted and self._time_left():
-            await self._post_background(asked, headers)
+                    await self._clients.post(asked, body, key=asked.name)
+        await self._post_until_accepted(asked, body)
+        await self._clients.post(asked, body, key=asked.name)
+        return await self._follow(asked)
+
+    async def _cancel(self, thread_id: str) -> bool:
+        """A long run that is stopped or undone; asked for until somebody has heard it."""
+        asked = self._new("cancel", thread_id, steps=_LONG_STEPS)
+        action, outcome = self._random.choice((("interrupt", "interrupted"), ("rollback", GONE)))
+        begun = now()
+        await self._post_until_accepted(asked, self._body(asked, seconds=_LONG_STEP_SECONDS))
+        if not asked.accepted:
+            return False
+        await asyncio.sleep(self._random.uniform(0.0, 1.0))
+        asked.may = [outcome, "success"]
+        while not await self._clients.cancel(asked, action, wait=self._random.random() < 0.5):
+            if not self._time_left():
+                return False
             await asyncio.sleep(0.05)
-        await self._post_background(asked, headers)
+        if now() - begun < _IN_TIME_SECONDS:
+            asked.may = [outcome]
+        await self._follow(asked)
+        return bool(asked.told)
+
+    async def _strategy(self, thread_id: str) -> bool:
+        """A second run on the thread of a long one, that makes way for it or does not."""
+        strategy = self._random.choice(("interrupt", "rollback", "reject"))
+        first = self._new("first", thread_id, steps=8 if strategy == "reject" else _LONG_STEPS)
+        begun = now()
+        await self._post_until_accepted(first, self._body(first, seconds=_LONG_STEP_SECONDS))
+        if not first.accepted:
+            return False
+        await asyncio.sleep(self._random.uniform(0.0, 1.0))
+        second = self._new(strategy, thread_id)
+        body = self._body(second, seconds=0.1) | {"multitask_strategy": strategy}
+        if strategy == "reject":
+            await self._clients.post(second, body)
+            return await self._follow(first) and (second.refused or await self._follow(second))
+        outcome = "interrupted" if strategy == "interrupt" else GONE
+        first.may = [outcome, "success"]
+        await self._post_until_accepted(second, body)
+        if second.accepted and now() - begun < _IN_TIME_SECONDS:
+            first.may = [outcome]
+        await self._follow(first)
+        return await self._follow(second)
+
+    async def _later(self, thread_id: str) -> bool:
+        asked = self._new("later", thread_id)
+        seconds = self._random.randint(1, 3)
+        asked.not_before = now() + seconds
+        await self._clients.post(asked, self._body(asked) | {"after_seconds": seconds})
         return await self._follow(asked)
 
     def _new(
@@ -183,131 +220,29 @@ class Load:
                 "asks": -1,
             },
             "metadata": {"chaos": asked.name},
+            "config": {"recursion_limit": 2 * _LONG_STEPS},
             "if_not_exists": "create",
         }
 
-    async def _post_wait(self, asked: Asked, body: dict[str, Any]) -> None:
-        async def exchange() -> None:
-            url = f"{self._url()}/threads/{asked.thread_id}/runs/wait"
-            async with self._client.stream("POST", url, json=body) as response:
-                if note_acceptance(asked, response):
-                    note_result(asked, await response.aread())
+    def _streamed(self, asked: Asked, *, seconds: float | None = None) -> dict[str, Any]:
+        return self._body(asked, seconds=seconds) | {"stream_mode": ["custom"]}
 
-        await self._exchange(asked, exchange())
-
-    async def _post_stream(
-        self,
-        asked: Asked,
-        *,
-        stop_after: int | None = None,
-        seconds: float | None = None,
-        **options: Any,
-    ) -> None:
-        body = self._body(asked, seconds=seconds) | {"stream_mode": ["custom"]} | options
-
-        async def exchange() -> None:
-            url = f"{self._url()}/threads/{asked.thread_id}/runs/stream"
-            async with self._client.stream("POST", url, json=body) as response:
-                if note_acceptance(asked, response):
-                    await _read(asked, response, stop_after)
-
-        await self._exchange(asked, exchange())
-
-    async def _join_stream(self, asked: Asked, *, stop_after: int | None) -> None:
-        headers = {"Last-Event-ID": str(last_id(asked.events))}
-        async with self._client.stream(
-            "GET", f"{self._url()}{_path(asked)}/stream", headers=headers
-        ) as response:
-            if response.is_success:
-                await _read(asked, response, stop_after)
-            else:
-                asked.errors.append(str(response.status_code))
-
-    async def _read_again(self, asked: Asked) -> None:
-        """From each index, of whoever answers; an answer that is cut is none."""
-        numbers = [event.id for event in asked.events if event.id is not None]
-        for after in [-1, *numbers]:
-            with suppress(httpx.HTTPError):
-                async with self._client.stream(
-                    "GET",
-                    f"{self._url()}{_path(asked)}/stream",
-                    headers={"Last-Event-ID": str(after)},
-                ) as response:
-                    if not response.is_success:
-                        continue
-                    got = [event async for event in events(response)]
-                    if got and got[-1].name in ("end", "error"):
-                        asked.replays[after] = got
-
-    async def _post_background(self, asked: Asked, headers: dict[str, str]) -> None:
-        async def exchange() -> None:
-            response = await self._client.post(
-                f"{self._url()}/threads/{asked.thread_id}/runs",
-                json=self._body(asked, seconds=0.1),
-                headers=headers,
-            )
-            if note_acceptance(asked, response):
-                asked.run_ids.add(response.json()["run_id"])
-
-        await self._exchange(asked, exchange())
+    async def _post_until_accepted(self, asked: Asked, body: dict[str, Any]) -> None:
+        """With a key, so that one run comes of it."""
+        while not asked.accepted and self._time_left():
+            await self._clients.post(asked, body, key=asked.name)
+            if not asked.accepted:
+                await asyncio.sleep(0.05)
 
     async def _follow(self, asked: Asked) -> bool:
         """Ask whoever answers how an accepted run has ended, until somebody says it."""
         while asked.accepted and not asked.told and self._time_left():
-            await self._exchange(asked, self._join(asked))
+            if asked.may == ["success"]:
+                await self._clients.join(asked)
+            else:
+                await self._clients.ask_status(asked)
             await asyncio.sleep(0.05)
-        return bool(asked.told) and asked.told[-1] == "success"
-
-    async def _join(self, asked: Asked) -> None:
-        if NEEDS["background"] in self._routes:
-            response = await self._client.get(f"{self._url()}{_path(asked)}/join")
-            if response.is_success:
-                note_result(asked, response.content)
-                return
-        else:
-            response = await self._client.get(f"{self._url()}{_path(asked)}")
-            if response.is_success:
-                if (status := response.json()["status"]) in TERMINAL:
-                    asked.told.append(status)
-                return
-        asked.errors.append(f"join: {response.status_code}")
-
-    async def _exchange(self, asked: Asked, exchange: Coroutine[Any, Any, None]) -> None:
-        """One request, whose client may be killed."""
-        task = self._tasks.start(exchange, name="exchange")
-        self._exchanges.add(task)
-        try:
-            await asyncio.wait({task})
-        finally:
-            self._exchanges.discard(task)
-            task.cancel()
-        if task.cancelled():
-            asked.errors.append("killed")
-        elif (error := task.exception()) is not None:
-            asked.errors.append(repr(error))
-            if not isinstance(error, httpx.HTTPError | json.JSONDecodeError):
-                self.unexpected.append(f"{asked.kind} {asked.name}: {error!r}")
-
-    def _url(self) -> str:
-        return self._random.choice(self._urls)
+        return bool(asked.told) and asked.told[-1] in asked.may
 
     def _time_left(self) -> bool:
         return asyncio.get_running_loop().time() < self._follow_until
-
-
-def last_id(got: Sequence[Event]) -> int:
-    return max((event.id for event in got if event.id is not None), default=-1)
-
-
-def _path(asked: Asked) -> str:
-    return _RUN.format(thread_id=asked.thread_id, run_id=next(iter(asked.run_ids)))
-
-
-async def _read(asked: Asked, response: httpx.Response, stop_after: int | None) -> None:
-    async for event in events(response):
-        if note_event(asked, event):
-            return
-        if stop_after is not None:
-            stop_after -= 1
-            if stop_after == 0:
-                return

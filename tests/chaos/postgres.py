@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import subprocess
+import threading
 import time
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from tests.support.database import database_settings
 from tests.support.processes import free_port, wait_until
 
 _STANDBY = "standby"
+#: Alembic keeps what it works on in its module.
+_UPGRADING = threading.Lock()
 
 
 class Server:
@@ -73,10 +76,12 @@ class Server:
 
 
 class Pair:
-    """A primary and its standby; ``synchronous``: a commit is acknowledged when both have it."""
+    """A primary and its standby, or alone; ``synchronous``: a commit is acknowledged when both have
+    it."""
 
-    def __init__(self, folder: Path, *, synchronous: bool = True) -> None:
+    def __init__(self, folder: Path, *, synchronous: bool = True, alone: bool = False) -> None:
         self._folder = folder
+        self._alone = alone
         self._synchronous = synchronous
         self._number = 0
         self.primary = self._new()
@@ -88,8 +93,10 @@ class Pair:
 
     def start(self) -> None:
         self.primary.start()
-        upgrade(database_settings(self.primary.url))
-        self.attach_standby()
+        with _UPGRADING:
+            upgrade(database_settings(self.primary.url))
+        if not self._alone:
+            self.attach_standby()
 
     def stop(self) -> None:
         # The standby first: its primary would wait for it.

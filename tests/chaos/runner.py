@@ -3,33 +3,31 @@
 import asyncio
 import json
 import tempfile
+import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
-
-import httpx
-import psycopg
 
 from headrace.lifecycle import Tasks
 from tests.chaos.checker import violations
 from tests.chaos.faults import Faults
-from tests.chaos.history import Asked, Checkpoint, Entry, Final, History, Run, Thread
-from tests.chaos.load import NEEDS, Load
-from tests.chaos.pods import Pod
+from tests.chaos.final import final_state, settled
+from tests.chaos.history import History
+from tests.chaos.load import Load
+from tests.chaos.memory import watch
+from tests.chaos.pods import Pod, lease_settings
 from tests.chaos.postgres import Pair
 from tests.support.proxy import Proxy
-
-#: Of a row, to be read only once nothing changes any more.
-_WRITTEN_AT = "extract(epoch FROM pg_xact_commit_timestamp(xmin))::float8"
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    seconds: float
     seed: int
+    #: Each fault comes once, and more until this is over.
+    seconds: float = 0.0
     pods: int = 2
     processes: int = 2
     #: Clients of each kind.
@@ -42,7 +40,11 @@ class Plan:
     undisturbed_clients: int = 32
     #: Accepted runs have so long to end once nothing goes wrong any more.
     settle_seconds: float = 45.0
+    #: Short, so that a minute holds many leases.
+    lease_seconds: float = 3.0
     synchronous: bool = True
+    #: Without a standby: for faults that need none.
+    alone: bool = False
     #: What is taken out of the server (sabotage.py).
     without: str = ""
 
@@ -53,8 +55,8 @@ class Outcome:
     history: History
     injected: Counter[str]
     unexpected: list[str]
-    #: Kinds of clients for which the server has no route yet.
-    passed_over: list[str] = field(default_factory=list)
+    #: How long each part took.
+    seconds: dict[str, float]
     violations: dict[str, list[str]] = field(default_factory=dict)
 
     @property
@@ -62,41 +64,91 @@ class Outcome:
         return sum(len(sentences) for sentences in self.violations.values())
 
 
+class Site:
+    """Servers that are ready to be asked."""
+
+    def __init__(self, plan: Plan, pair: Pair, pods: list[Pod]) -> None:
+        self.plan = plan
+        self.pair = pair
+        self.pods = pods
+        self._seconds: dict[str, float] = {}
+        self._since = time.monotonic()
+
+    def passed(self, part: str) -> None:
+        """A part ends here, and the next one begins."""
+        now = time.monotonic()
+        self._seconds[part] = now - self._since
+        self._since = now
+
+    async def judge(self, plan: Plan, keep: Path | None = None) -> Outcome:
+        """Load, faults, silence, and what the checker says; the servers stay."""
+        random = Random(plan.seed)
+        load = Load([pod.url for pod in self.pods], random)
+        history = History(asynchronous=not plan.synchronous)
+        tasks = Tasks()
+        tasks.start(watch(self.pods, history.final.memory), name="watch memory")
+        await load.undisturbed(plan.undisturbed, clients=plan.undisturbed_clients)
+        self.passed("undisturbed streams")
+        faults = Faults(random, self.pods, self.pair, load, lease_seconds=plan.lease_seconds)
+        load.start(plan.kinds or load.kinds, clients=plan.clients)
+        try:
+            await faults.inject(plan.faults or tuple(faults.kinds), seconds=plan.seconds)
+            self.passed("faults")
+            await load.stop(follow_seconds=plan.settle_seconds)
+            await settled(self.pair.url, plan.settle_seconds)
+        except BaseException:
+            if keep is not None:
+                _keep_logs(self.pods, keep)
+            raise
+        finally:
+            await tasks.stop()
+        self.passed("the last runs")
+        history.asked, history.promoted_at = load.asked, faults.promoted_at
+        await self._read(history)
+        unexpected = faults.unexpected + load.unexpected
+        outcome = Outcome(plan, history, faults.injected, unexpected, self._seconds)
+        outcome.violations = violations(history)
+        self.passed("the checker")
+        if keep is not None and (outcome.found or unexpected):
+            _keep(outcome, self.pods, keep)
+        return outcome
+
+    async def _read(self, history: History) -> None:
+        memory = history.final.memory
+        history.final = await final_state(self.pair.url, self.pods[0].url, history.asked)
+        history.final.memory = memory
+        # What is on loan comes back soon; what never does is lost.
+        for _ in range(50):
+            leaked: dict[str, int] = {}
+            for pod in self.pods:
+                leaked |= await asyncio.to_thread(pod.leaked, self.plan.processes)
+            history.final.leaked = leaked
+            if not any(leaked.values()):
+                break
+            await asyncio.sleep(0.2)
+
+
 async def run_chaos(plan: Plan, *, keep: Path | None = None) -> Outcome:
     """
     :param keep: where the history and the servers' logs go if a rule was violated.
     """
-    random = Random(plan.seed)
-    async with _cluster(plan) as (pair, pods):
-        urls = [pod.url for pod in pods]
-        load = Load(urls, random, routes=await _routes(urls[0]))
-        kinds = plan.kinds or tuple(load.kinds)
-        memory = await _steadily(load, pods, plan)
-        faults = Faults(random, pods, pair, load)
-        load.start(kinds, clients=plan.clients)
-        try:
-            await faults.inject(plan.faults or tuple(faults.kinds), seconds=plan.seconds)
-        except BaseException:
-            if keep is not None:
-                _keep_logs(pods, keep)
-            raise
-        await load.stop(follow_seconds=plan.settle_seconds)
-        await _settled(pair.url, plan.settle_seconds)
-        final = await _final(pair.url, urls, load.asked)
-        final.memory = memory
-        final.leaked = await _leaked(pods)
-        history = History(load.asked, final)
-        unexpected = faults.unexpected + load.unexpected
-        outcome = Outcome(plan, history, faults.injected, unexpected)
-        outcome.violations = violations(history)
-        outcome.passed_over = sorted(NEEDS.keys() - set(load.kinds))
-        if keep is not None and outcome.found:
-            _keep(outcome, pods, keep)
-    return outcome
+    async with site(plan) as ready:
+        return await ready.judge(plan, keep)
+
+
+async def prove(rule: str, plan: Plan, *, tries: int = 4) -> Outcome:
+    """Until the checker finds something against the rule: a fault has to meet a run at the right
+    moment to do harm, so it may come several times, on servers that stay."""
+    async with site(plan) as ready:
+        for seed in range(plan.seed, plan.seed + tries):
+            outcome = await ready.judge(replace(plan, seed=seed))
+            if outcome.violations[rule]:
+                break
+        return outcome
 
 
 @asynccontextmanager
-async def _cluster(plan: Plan) -> AsyncIterator[tuple[Pair, list[Pod]]]:
+async def site(plan: Plan) -> AsyncIterator[Site]:
     async with AsyncExitStack() as stack:
         folder = Path(
             stack.enter_context(
@@ -105,104 +157,32 @@ async def _cluster(plan: Plan) -> AsyncIterator[tuple[Pair, list[Pod]]]:
         )
         # Postgres gives up root, and has to get in.
         await asyncio.to_thread(folder.chmod, 0o755)
-        pair = Pair(folder, synchronous=plan.synchronous)
-        stack.callback(pair.stop)
-        await asyncio.to_thread(pair.start)
+        pair = Pair(folder, synchronous=plan.synchronous, alone=plan.alone)
         pods: list[Pod] = []
-        environment = {"HEADRACE_PROCESSES": str(plan.processes), "CHAOS_WITHOUT": plan.without}
+        ready = Site(plan, pair, pods)
+        stack.push_async_callback(asyncio.to_thread, pair.stop)
+        await asyncio.to_thread(pair.start)
+        environment = {
+            "HEADRACE_PROCESSES": str(plan.processes),
+            "CHAOS_WITHOUT": plan.without,
+            **lease_settings(plan.lease_seconds),
+        }
         for number in range(plan.pods):
             proxy = Proxy(pair.url)
             await proxy.start()
             stack.push_async_callback(proxy.stop)
             name = f"pod{number}"
             pod = Pod(name, folder / name, proxy, **environment)
-            stack.push_async_callback(asyncio.to_thread, pod.close)
             pod.start()
             pods.append(pod)
-        for pod in pods:
-            await asyncio.to_thread(pod.wait_ready, plan.processes)
-        yield pair, pods
+        stack.push_async_callback(_close, pods)
+        await asyncio.gather(*(asyncio.to_thread(pod.wait_ready, plan.processes) for pod in pods))
+        ready.passed("the start")
+        yield ready
 
 
-async def _routes(url: str) -> set[str]:
-    async with httpx.AsyncClient(base_url=url, timeout=10) as client:
-        return set((await client.get("/openapi.json")).json()["paths"])
-
-
-async def _steadily(load: Load, pods: list[Pod], plan: Plan) -> dict[str, list[int]]:
-    """Streams without faults; the memory of the processes meanwhile."""
-    memory: dict[str, list[int]] = {}
-
-    async def measure() -> None:
-        while True:
-            for pod in pods:
-                for process, size in pod.memory().items():
-                    memory.setdefault(process, []).append(size)
-            await asyncio.sleep(0.5)
-
-    tasks = Tasks()
-    tasks.start(measure(), name="measure")
-    await load.undisturbed(plan.undisturbed, clients=plan.undisturbed_clients)
-    await tasks.stop()
-    return memory
-
-
-async def _settled(url: str, seconds: float) -> None:
-    """Return once no run is active, or the time is over: then the checker says so."""
-    with suppress(TimeoutError):
-        async with (
-            asyncio.timeout(seconds),
-            await psycopg.AsyncConnection.connect(url, autocommit=True) as database,
-        ):
-            while True:
-                cursor = await database.execute("SELECT count(*) FROM runs WHERE ended_at IS NULL")
-                if await cursor.fetchone() == (0,):
-                    return
-                await asyncio.sleep(0.1)
-
-
-async def _final(url: str, urls: list[str], asked: Iterable[Asked]) -> Final:
-    final = Final()
-    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as database:
-        cursor = await database.execute(
-            "SELECT run_id::text, thread_id, coalesce(metadata->>'chaos', ''), status, attempt,"
-            f" failures, {_WRITTEN_AT} FROM runs"
-        )
-        final.runs = [Run(*row) for row in await cursor.fetchall()]
-        cursor = await database.execute(
-            "SELECT thread_id, status, running_run_id::text FROM threads"
-        )
-        final.threads = [Thread(*row) for row in await cursor.fetchall()]
-        cursor = await database.execute(
-            "SELECT thread_id, checkpoint_id, parent_checkpoint_id, metadata->>'run_id',"
-            f" (metadata->>'run_attempt')::int, {_WRITTEN_AT}"
-            " FROM checkpoints WHERE checkpoint_ns = ''"
-        )
-        final.checkpoints = [Checkpoint(*row) for row in await cursor.fetchall()]
-    there = {thread.thread_id for thread in final.threads}
-    wanted = iter({one.thread_id for one in asked if one.kind != "undisturbed"} & there)
-
-    async def read() -> None:
-        async with httpx.AsyncClient(base_url=urls[0], timeout=30) as client:
-            for thread_id in wanted:
-                state = (await client.get(f"/threads/{thread_id}/state")).raise_for_status()
-                final.logs[thread_id] = Entry.read(state.json()["values"]) or []
-
-    await asyncio.gather(*(read() for _ in range(4)))
-    return final
-
-
-async def _leaked(pods: list[Pod]) -> dict[str, int]:
-    """What is on loan comes back soon; what never does is lost."""
-    leaked: dict[str, int] = {}
-    for _ in range(50):
-        leaked = {}
-        for pod in pods:
-            leaked |= await asyncio.to_thread(pod.leaked)
-        if not any(leaked.values()):
-            break
-        await asyncio.sleep(0.2)
-    return leaked
+async def _close(pods: list[Pod]) -> None:
+    await asyncio.gather(*(asyncio.to_thread(pod.close) for pod in pods))
 
 
 def _keep(outcome: Outcome, pods: list[Pod], keep: Path) -> None:

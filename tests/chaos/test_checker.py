@@ -55,6 +55,11 @@ def stored() -> list[Event]:
     ]
 
 
+def memory_over_a_minute(*, until: float) -> list[tuple[float, int]]:
+    """Resident bytes that grow by a MiB a second until then."""
+    return [(float(at), int(100 + min(at, until)) << 20) for at in range(60)]
+
+
 def sound() -> History:
     """A run of two attempts that a client followed to its end and read again."""
     history = History()
@@ -63,7 +68,10 @@ def sound() -> History:
     asked.replays = {-1: stored(), 4: stored()[4:]}
     asked.shown = [[entry(0), entry(1, attempt=2)]]
     history.asked = [asked]
-    history.final.runs = [Run(RUN, THREAD, "name", "success", 2, 1, written_at=3)]
+    history.final.runs = [
+        Run(RUN, THREAD, "name", "success", 2, 1, written_at=3),
+        Run(OTHER, THREAD, "other", "success", 1, 0),
+    ]
     history.final.threads = [Thread(THREAD, "idle", None)]
     history.final.checkpoints = [
         checkpoint(1),
@@ -75,7 +83,7 @@ def sound() -> History:
         THREAD: [entry(0), entry(1, attempt=2), entry(0, run_id=OTHER, turn="next")]
     }
     history.final.leaked = {"pod/1": 0}
-    history.final.memory = {"pod/1": [50 << 20, 100 << 20, 101 << 20, 102 << 20]}
+    history.final.memory = {"pod/1": memory_over_a_minute(until=20)}
     return history
 
 
@@ -116,7 +124,22 @@ def events_as(*events: Event) -> Change:
     return change
 
 
+def asked_as(**changes: object) -> Change:
+    def change(history: History) -> None:
+        for name, value in changes.items():
+            setattr(history.asked[0], name, value)
+
+    return change
+
+
+def undone(history: History) -> None:
+    """As :func:`sound`, but the run was rolled back, by its row alone."""
+    asked_as(may=["gone"], told=["gone"], shown=[])(history)
+    history.final.runs.pop(0)
+
+
 TERMINAL = "one terminal status"
+AS_ASKED = "stopped, undone, refused, later: as asked"
 GO_ON = "runs go on"
 BUSY = "no thread busy without a run"
 TURNS = "no acknowledged turn missing or twice"
@@ -133,7 +156,7 @@ ONCE = "idempotent retries: one run"
         ([TERMINAL, BUSY], run_as(status="running")),
         ([TERMINAL, BUSY], run_as(status="pending")),
         ([TERMINAL, GO_ON], run_as(status="error")),
-        ([TERMINAL], lambda history: history.final.runs.clear()),
+        ([TERMINAL, LEASE], lambda history: history.final.runs.clear()),
         ([TERMINAL], lambda history: history.asked[0].told.append("error")),
         ([BUSY], thread_as(status="busy")),
         ([BUSY], thread_as(status="busy", running_run_id=RUN)),
@@ -171,9 +194,19 @@ ONCE = "idempotent retries: one run"
         ([STREAMS], lambda history: history.asked[0].replays[4].pop(1)),
         ([STREAMS], lambda history: history.asked[0].replays[4].insert(0, token(4, 1, 0))),
         ([ONCE], lambda history: history.final.runs.append(replace(history.final.runs[0]))),
-        ([TERMINAL, ONCE], lambda history: history.asked[0].run_ids.add(OTHER)),
+        ([TERMINAL, ONCE], lambda history: history.asked[0].run_ids.add("a third")),
         (["pool connections leaked"], lambda history: history.final.leaked.update(other=1)),
-        (["memory flat"], lambda history: history.final.memory["pod/1"].append(150 << 20)),
+        (
+            ["memory flat"],
+            lambda history: history.final.memory.update(one=memory_over_a_minute(until=60)),
+        ),
+        # Cancelled or made to give way, and went on all the same; undone, and left something.
+        ([AS_ASKED], asked_as(may=["interrupted"], told=[])),
+        ([AS_ASKED], asked_as(may=["gone"], told=[])),
+        ([TERMINAL], asked_as(may=["success", "gone"], told=["gone"])),
+        ([AS_ASKED, LEASE], undone),
+        ([AS_ASKED], asked_as(refused=True, run_ids=set(), told=[])),
+        ([AS_ASKED], asked_as(not_before=1.0)),
     ],
 )
 def test_every_way_to_be_wrong_is_found(rules, change):

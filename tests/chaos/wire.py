@@ -32,7 +32,7 @@ def note_acceptance(asked: Asked, response: httpx.Response) -> bool:
         asked.errors.append(str(response.status_code))
         return False
     if found := _RUN.search(response.headers.get("content-location", "")):
-        asked.run_ids.add(found[1])
+        asked.accept(found[1])
     return True
 
 
@@ -40,9 +40,9 @@ def note_event(asked: Asked, event: Event) -> bool:
     """Keep an event; true when it is the last."""
     asked.events.append(event)
     if event.name == "end":
-        asked.told.append(event.data["status"])
+        asked.hear(event.data["status"])
     elif event.name == "error":
-        asked.told.append("error")
+        asked.hear("error")
         asked.errors.append(str(event.data))
     else:
         return False
@@ -54,8 +54,8 @@ def note_result(asked: Asked, body: bytes) -> None:
     """What a wait or join answered: values, or how it failed."""
     values = json.loads(body)
     if isinstance(values, dict) and "__error__" in values:
-        asked.told.append("error")
+        asked.hear("error")
         asked.errors.append(str(values["__error__"]))
         return
-    asked.told.append("success")
+    asked.hear("success")
     asked.shown.append(Entry.read(values) or [])

@@ -1,0 +1,61 @@
+"""What the database holds when all is quiet."""
+
+import asyncio
+from collections.abc import Iterable
+from contextlib import suppress
+
+import httpx
+import psycopg
+
+from tests.chaos.history import Asked, Checkpoint, Entry, Final, Run, Thread
+
+#: Of a row, to be read only once nothing changes any more.
+_WRITTEN_AT = "extract(epoch FROM pg_xact_commit_timestamp(xmin))::float8"
+
+
+async def settled(url: str, seconds: float) -> None:
+    """Return once no run is active, or the time is over: then the checker says so."""
+    with suppress(TimeoutError):
+        async with (
+            asyncio.timeout(seconds),
+            await psycopg.AsyncConnection.connect(url, autocommit=True) as database,
+        ):
+            while True:
+                cursor = await database.execute("SELECT count(*) FROM runs WHERE ended_at IS NULL")
+                if await cursor.fetchone() == (0,):
+                    return
+                await asyncio.sleep(0.1)
+
+
+async def final_state(database_url: str, url: str, asked: Iterable[Asked]) -> Final:
+    """
+    :param url: of a pod, which is asked for the states of the threads.
+    """
+    final = Final()
+    async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as database:
+        cursor = await database.execute(
+            "SELECT run_id::text, thread_id, coalesce(metadata->>'chaos', ''), status, attempt,"
+            f" failures, {_WRITTEN_AT} FROM runs"
+        )
+        final.runs = [Run(*row) for row in await cursor.fetchall()]
+        cursor = await database.execute(
+            "SELECT thread_id, status, running_run_id::text FROM threads"
+        )
+        final.threads = [Thread(*row) for row in await cursor.fetchall()]
+        cursor = await database.execute(
+            "SELECT thread_id, checkpoint_id, parent_checkpoint_id, metadata->>'run_id',"
+            f" (metadata->>'run_attempt')::int, {_WRITTEN_AT}"
+            " FROM checkpoints WHERE checkpoint_ns = ''"
+        )
+        final.checkpoints = [Checkpoint(*row) for row in await cursor.fetchall()]
+    there = {thread.thread_id for thread in final.threads}
+    wanted = iter({one.thread_id for one in asked if one.kind != "undisturbed"} & there)
+
+    async def read() -> None:
+        async with httpx.AsyncClient(base_url=url, timeout=30) as client:
+            for thread_id in wanted:
+                state = (await client.get(f"/threads/{thread_id}/state")).raise_for_status()
+                final.logs[thread_id] = Entry.read(state.json()["values"]) or []
+
+    await asyncio.gather(*(read() for _ in range(4)))
+    return final
