@@ -204,6 +204,29 @@ async def test_a_released_run_without_a_checkpoint_starts_from_its_input(databas
             await eventually(lambda: status(database, asked) == ("success", 2, 0))
 
 
+async def test_a_run_taken_up_again_is_followed_here_once_the_place_of_its_events_is_known(
+    database_url, database
+):
+    """Whoever reads on from an id before that would be told nothing of the attempts before."""
+    async with open_worker(database_url, enabled=False) as api:
+        asked = slow(seconds=5)
+        await api.start(asked)
+        database.execute("UPDATE runs SET attempt = 1")
+        database.execute(
+            "INSERT INTO run_events (run_id, event_id, attempt, event, data)"
+            " SELECT run_id, 41, 1, 'custom', '1' FROM runs"
+        )
+    with psycopg.connect(database_url) as holder:
+        holder.execute("LOCK TABLE run_events IN ACCESS EXCLUSIVE MODE")
+        async with open_worker(database_url) as worker:
+            await eventually(lambda: waiting_for_locks(database) == (1,))
+            assert status(database, asked) == ("running", 2, 0)
+            assert worker.execution_of(asked.run_id) is None
+            holder.rollback()
+            await eventually(lambda: worker.execution_of(asked.run_id) is not None)
+            await worker.finish(0)
+
+
 @pytest.mark.parametrize("strategy", ["interrupt", "rollback"])
 async def test_a_new_run_replaces_one_that_another_process_executes(
     database_url, database, strategy

@@ -30,6 +30,7 @@ class Channel:
     """What a run tells, from the first event of an attempt to its end or departure.
 
     :param kept: the ring is filled although nobody follows yet.
+    :param placed: no earlier attempt can have told anything.
     :param store: without it nothing is stored.
     """
 
@@ -55,6 +56,7 @@ class Channel:
         "_storing",
         "awaited",
         "kept",
+        "placed",
         "resumable",
         "watched",
     )
@@ -65,6 +67,7 @@ class Channel:
         *,
         resumable: bool = False,
         kept: bool = False,
+        placed: bool = True,
         store: Store | None = None,
         read_stored: ReadStored | None = None,
         on_stored: Callable[[int], None] = lambda count: None,
@@ -76,6 +79,9 @@ class Channel:
         #: A process that does not execute the run wants its events.
         self.watched = False
         self.kept = kept
+        #: It is known which events come before its own. Nobody reads from an id on here before:
+        #: what earlier attempts have stored after that id would be passed over.
+        self.placed = placed
         #: Somebody elsewhere is known to wait for the end.
         self.awaited = False
         self._settings = settings
@@ -110,6 +116,7 @@ class Channel:
     def continue_after(self, event_id: int) -> None:
         """An earlier attempt has stored events up to this one."""
         self._last_id = self._stored_id = max(self._last_id, event_id)
+        self.placed = True
 
     def subscribe(self, after: int | None = None) -> ChannelReader:
         """Follow from what the ring holds; from an event id on when the run is resumable."""

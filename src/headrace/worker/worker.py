@@ -95,8 +95,10 @@ class Worker:
         return self._executions.values()
 
     def execution_of(self, run_id: UUID) -> Execution | None:
-        """The run, if this process executes it."""
-        return self._executions.get(run_id)
+        """The run, if this process executes it, and knows the place of its events; until then it is
+        followed as if it were elsewhere."""
+        execution = self._executions.get(run_id)
+        return execution if execution is not None and execution.channel.placed else None
 
     @property
     def _free(self) -> int:
