@@ -66,6 +66,11 @@ class Pod(LiveServer):
             ]
         return []
 
+    def wait_ready(self, processes: int = 2) -> None:
+        # Long, for a machine that is busy with pods that start.
+        wait_until(lambda: len(self.serving()) >= processes, seconds=90)
+        wait_until(lambda: self.status("/readyz") == 200, seconds=90)
+
     def redeploy(self) -> int:
         """TERM, the end, and a new start; what the exit status was is the caller's to judge.
 
