@@ -19,15 +19,25 @@ KILL = "kill -9 of a process"
 PROOFS = {
     "fence": (
         "no write after the lease is lost",
-        Plan(seed=1, kinds=("wait", "background"), clients=12, faults=(PAUSE,)),
+        Plan(
+            seed=1, kinds=("wait", "background"), clients=12, faults=(PAUSE,), pods=1, processes=2
+        ),
     ),
     "rescuer": (
         "one terminal status",
-        Plan(seed=1, kinds=("background",), clients=6, faults=(KILL,), settle_seconds=4),
+        Plan(
+            seed=1,
+            kinds=("background",),
+            clients=6,
+            faults=(KILL,),
+            settle_seconds=4,
+            pods=1,
+            processes=2,
+        ),
     ),
     "store-before-send": (
         "resumable streams: no gap, no duplicate",
-        Plan(seed=1, kinds=("resumable",), clients=12, faults=(STALL,)),
+        Plan(seed=1, kinds=("resumable",), clients=12, faults=(STALL,), processes=1),
     ),
 }
 
@@ -58,7 +68,7 @@ def proofs() -> dict[str, Outcome]:
 
 
 def without(plan: Plan, part: str) -> Plan:
-    return replace(plan, without=part, undisturbed=0, processes=1, lease_seconds=2, alone=True)
+    return replace(plan, without=part, undisturbed=0, lease_seconds=2, alone=True)
 
 
 @pytest.mark.parametrize("part", PROOFS)
