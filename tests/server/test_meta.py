@@ -59,14 +59,14 @@ async def flags_of(app: FastAPI, path: str = "/info") -> set[str]:
 
 async def test_flags_are_those_of_the_app_that_answers():
     some = FastAPI()
-    for room in (meta, threads):
-        some.include_router(room.router)
+    for router in (meta.info_router, threads.router):
+        some.include_router(router)
     assert await flags_of(some) == {"threads"}
     below = FastAPI()
     below.include_router(build_router(), prefix="/api")
     assert await flags_of(below, "/api/info") == {"assistants", "threads", "runs", "store"}
     outer, inner = FastAPI(), APIRouter()
-    inner.include_router(meta.router)
+    inner.include_router(meta.info_router)
     inner.include_router(assistants.router)
     outer.include_router(inner)
     assert await flags_of(outer) == {"assistants"}
