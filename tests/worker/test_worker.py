@@ -24,6 +24,7 @@ from headrace.worker.channels import Channels
 from headrace.worker.control import Control
 from headrace.worker.executor import Executor
 from headrace.worker.heartbeat import Heartbeat
+from headrace.worker.temporary import TemporaryThreads
 from headrace.worker.worker import Worker
 from tests.support.database import open_pool
 from tests.support.engine import open_saver, open_writer
@@ -72,6 +73,7 @@ async def open_worker(url, **changes):
             channels,
             settings,
             metrics,
+            TemporaryThreads(queue, later_seconds=1),
             on_ended=lambda execution, end: worker.ended(execution, end),
         )
         worker = Worker(

@@ -233,9 +233,18 @@ class Queue:
                 await delete_for_runs(cursor, [str(token.run_id)], thread_id=thread_id)
             await connection.execute(self._sql["refresh_locked_threads"])
 
-    async def delete_temporary_thread(self, thread_id: str) -> None:
+    async def delete_temporary_threads(
+        self, thread_ids: Sequence[str], *, watched: bool = True
+    ) -> None:
+        """Delete threads that were made for runs which are over, with all that is theirs.
+
+        :param watched: also those of whose runs another process reads events.
+        """
+        values = {"thread_ids": sorted(thread_ids), "watched": watched}
         async with self._transaction() as connection:
-            await connection.execute(self._sql["delete_temporary_thread"], {"thread_id": thread_id})
+            await connection.execute(self._sql["delete_temporary_threads"], values)
+            for name in ("checkpoints", "blobs", "writes"):
+                await connection.execute(self._sql[f"delete_{name}_of_locked"])
 
     async def abandoned_temporary_threads(self, *, older_than_seconds: float) -> list[str]:
         rows = await self._rows("abandoned_temporary_threads", {"seconds": older_than_seconds})

@@ -393,8 +393,29 @@ LEFT JOIN runs ON runs.run_id = given.run_id AND runs.attempt = given.attempt
 LEFT JOIN threads ON threads.thread_id = runs.thread_id
 ORDER BY given.number
 
--- name: delete_temporary_thread
-DELETE FROM threads WHERE thread_id = %(thread_id)s AND temporary AND status <> 'busy'
+-- name: delete_temporary_threads
+-- Of stateless runs that are over, but where another run has the thread; and, unless ``watched``, but
+-- for those whose events somebody in another process reads just now. Remembers them.
+WITH gone AS (
+  DELETE FROM threads
+  WHERE thread_id = ANY (%(thread_ids)s::text[]) AND temporary AND status <> 'busy'
+    AND (%(watched)s OR NOT EXISTS (
+      SELECT 1 FROM runs WHERE runs.thread_id = threads.thread_id AND watched_until > now()))
+  RETURNING thread_id
+)
+SELECT set_config('headrace.locked', coalesce((SELECT json_agg(thread_id)::text FROM gone), '[]'), true)
+
+-- name: delete_checkpoints_of_locked
+DELETE FROM checkpoints
+WHERE thread_id IN (SELECT json_array_elements_text(current_setting('headrace.locked')::json))
+
+-- name: delete_blobs_of_locked
+DELETE FROM checkpoint_blobs
+WHERE thread_id IN (SELECT json_array_elements_text(current_setting('headrace.locked')::json))
+
+-- name: delete_writes_of_locked
+DELETE FROM checkpoint_writes
+WHERE thread_id IN (SELECT json_array_elements_text(current_setting('headrace.locked')::json))
 
 -- name: abandoned_temporary_threads
 -- Left by processes that died between the end of a stateless run and its clean-up.

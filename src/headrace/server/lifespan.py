@@ -70,6 +70,7 @@ from headrace.worker.events import EventSweeper
 from headrace.worker.executor import Executor
 from headrace.worker.heartbeat import Heartbeat
 from headrace.worker.rescuer import Rescuer
+from headrace.worker.temporary import TemporaryThreads
 from headrace.worker.worker import Worker
 
 Lifespan = Callable[[Any], AbstractAsyncContextManager[dict[str, State]]]
@@ -272,6 +273,7 @@ async def _start_worker(
 ) -> Worker:
     """The lease first, then who executes under it, then who looks after others."""
     heartbeat = Heartbeat(connection_string(settings.database), settings.worker)
+    temporary = TemporaryThreads(queue, later_seconds=5 * settings.events.poll_seconds)
     executor = Executor(
         registry,
         queue,
@@ -279,6 +281,7 @@ async def _start_worker(
         channels,
         settings.worker,
         metrics,
+        temporary,
         on_ended=lambda execution, end: worker.ended(execution, end),
     )
     worker = Worker(
@@ -297,9 +300,9 @@ async def _start_worker(
     stack.push_async_callback(heartbeat.stop)
     stack.push_async_callback(worker.stop)
     worker.begin_rounds()
+    tasks.start(temporary.look_for_ever(), name="temporary-threads", supervised=True)
     rescuer = Rescuer(
         queue,
-        saver,
         heartbeat,
         settings.worker,
         metrics,

@@ -10,8 +10,6 @@ import structlog
 from langchain_core.runnables import RunnableConfig
 
 from headrace.checkpoints.saver import TimedSaver
-from headrace.db.faults import translated_faults
-from headrace.errors import Unavailable
 from headrace.events.encoding import storable
 from headrace.events.event import RUN_DELETED
 from headrace.events.modes import Translator
@@ -28,6 +26,7 @@ from headrace.worker.channels import Channels
 from headrace.worker.ending import Ending, end_of_stopped, error_json
 from headrace.worker.execution import Execution
 from headrace.worker.parts import graph_parts
+from headrace.worker.temporary import TemporaryThreads
 
 _log = structlog.stdlib.get_logger("headrace.worker")
 
@@ -57,6 +56,7 @@ class Executor:
         channels: Channels,
         settings: WorkerSettings,
         metrics: Metrics,
+        temporary: TemporaryThreads,
         *,
         on_ended: Callable[[Execution, EndedRun], None] = lambda execution, ended: None,
     ) -> None:
@@ -66,6 +66,7 @@ class Executor:
         self._saver = saver
         self._settings = settings
         self._metrics = metrics
+        self._temporary = temporary
         self._ending = Ending(queue, on_ended)
         self._graphs = Tasks()
 
@@ -88,9 +89,12 @@ class Executor:
             execution.leave()
             _log.info("run_released", graph_id=execution.request.graph_id)
             return
-        # Of a run from the queue, whoever waits for it elsewhere has not read its values yet.
-        if execution.request.temporary_thread and not execution.channel.kept:
-            await self._delete_temporary_thread(execution.thread_id)
+        if execution.request.temporary_thread:
+            if execution.channel.kept:
+                # Whoever waits for it elsewhere has not read its values yet.
+                self._temporary.delete_later(execution.thread_id)
+            else:
+                await self._temporary.delete(execution.thread_id)
         execution.finish(RunOutcome(status=end.status, values=_answer(result), error=end.error))
         self._metrics.observe_run(execution.request.graph_id, end.status, perf_counter() - started)
         _log.info(
@@ -186,15 +190,6 @@ class Executor:
             {"configurable": {"thread_id": execution.thread_id, "checkpoint_ns": ""}}
         )
         return latest is not None and latest.metadata.get("run_id") == str(execution.run_id)
-
-    async def _delete_temporary_thread(self, thread_id: str) -> None:
-        try:
-            with translated_faults():
-                await self._queue.delete_temporary_thread(thread_id)
-                await self._saver.adelete_thread(thread_id)
-        except Unavailable as fault:
-            # The rescuer finds it later.
-            _log.warning("temporary_thread_left", cause=fault.code)
 
 
 def _metadata_event(execution: Execution) -> dict[str, Any]:

@@ -7,8 +7,6 @@ from uuid import UUID
 
 import structlog
 
-from headrace.checkpoints.saver import TimedSaver
-from headrace.db.faults import translated_faults
 from headrace.errors import Unavailable
 from headrace.observability.metrics import Metrics
 from headrace.runs.queue import Queue
@@ -38,7 +36,6 @@ class Rescuer:
     def __init__(
         self,
         queue: Queue,
-        saver: TimedSaver,
         heartbeat: Heartbeat,
         settings: WorkerSettings,
         metrics: Metrics,
@@ -47,7 +44,6 @@ class Rescuer:
         tell: Callable[[UUID], None] = lambda run_id: None,
     ) -> None:
         self._queue = queue
-        self._saver = saver
         self._heartbeat = heartbeat
         self._settings = settings
         self._metrics = metrics
@@ -89,9 +85,7 @@ class Rescuer:
                 _log.warning("threads_mended", threads=mended)
                 self._wake()
             self._mended_at = monotonic()
-        for thread_id in await self._queue.abandoned_temporary_threads(
+        if abandoned := await self._queue.abandoned_temporary_threads(
             older_than_seconds=_ABANDONED_AFTER_SECONDS
         ):
-            with translated_faults():
-                await self._saver.adelete_thread(thread_id)
-            await self._queue.delete_temporary_thread(thread_id)
+            await self._queue.delete_temporary_threads(abandoned)

@@ -1,0 +1,87 @@
+"""Deletes the threads of stateless runs once those are over, many at once.
+
+Thousands of runs may end in the same moment; each with a transaction of its own would keep
+everybody else from the pool.
+"""
+
+import asyncio
+from collections import deque
+from itertools import islice
+from time import monotonic
+
+import psycopg
+import structlog
+
+from headrace.errors import Unavailable
+from headrace.lifecycle import Tasks
+from headrace.runs.queue import Queue
+
+_log = structlog.stdlib.get_logger("headrace.worker")
+
+_AT_ONCE = 200
+_LOOK_SECONDS = 1.0
+
+
+class TemporaryThreads:
+    """One per process. What it does not get done, the rescuer's sweep finds.
+
+    :param later_seconds: how long after its end a run is kept whose values somebody may be about to
+        read in another process.
+    """
+
+    def __init__(self, queue: Queue, *, later_seconds: float) -> None:
+        self._queue = queue
+        self._later_seconds = later_seconds
+        self._waiting: dict[str, asyncio.Future[None]] = {}
+        self._later: deque[tuple[float, str]] = deque()
+        self._tasks = Tasks()
+        self._deleting = False
+
+    async def delete(self, thread_id: str) -> None:
+        """Return once it is deleted, or left to the sweep."""
+        deleted = asyncio.get_running_loop().create_future()
+        self._waiting[thread_id] = deleted
+        if not self._deleting:
+            self._deleting = True
+            self._tasks.start(self._delete_waiting(), name="temporary-threads")
+        await deleted
+
+    def delete_later(self, thread_id: str) -> None:
+        """Once whoever waits elsewhere has read what the run has left."""
+        self._later.append((monotonic() + self._later_seconds, thread_id))
+
+    async def look_for_ever(self) -> None:
+        """See to those that were to be deleted later."""
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            while due := self._due():
+                await self._delete(due, watched=False)
+
+    def _due(self) -> list[str]:
+        due: list[str] = []
+        while self._later and len(due) < _AT_ONCE and self._later[0][0] <= monotonic():
+            due.append(self._later.popleft()[1])
+        return due
+
+    async def _delete_waiting(self) -> None:
+        try:
+            while self._waiting:
+                batch = dict(islice(self._waiting.items(), _AT_ONCE))
+                for thread_id in batch:
+                    del self._waiting[thread_id]
+                try:
+                    await self._delete(list(batch), watched=True)
+                finally:
+                    for deleted in batch.values():
+                        if not deleted.done():
+                            deleted.set_result(None)
+        finally:
+            self._deleting = False
+
+    async def _delete(self, thread_ids: list[str], *, watched: bool) -> None:
+        try:
+            await self._queue.delete_temporary_threads(thread_ids, watched=watched)
+        except (Unavailable, psycopg.Error) as fault:
+            _log.warning(
+                "temporary_threads_left", threads=len(thread_ids), cause=type(fault).__name__
+            )
