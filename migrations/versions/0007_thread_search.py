@@ -1,9 +1,9 @@
 """Lists of threads by newest, metadata and status; how long threads are kept.
 
-Nothing here changes what the release before does. What follows the status without being the status
-is written by a trigger, because an index on a column that every run changes would cost each start
-and end of a run its HOT update; its function is called only where a thread becomes or ceases to be
-``error`` or ``interrupted``.
+Nothing here changes what the release before does. What lists are read by besides is written by a
+trigger, whichever release writes the row. The status itself is in no index: one on a column that
+every run changes would cost each start and end of a run its HOT update. The function is called only
+where a thread becomes or ceases to be ``error`` or ``interrupted``, or its metadata changes.
 """
 
 from alembic import op
@@ -16,26 +16,72 @@ down_revision = "0006"
 
 _BATCH = 5000
 
-_FILL = """
+
+def _listed(name: str, row: str) -> str:
+    """What a column for lists holds. Longer texts than an index takes are left to the metadata."""
+    if name == "halted_status":
+        return f"CASE WHEN {row}status IN ('error', 'interrupted') THEN {row}status END"
+    found = f"{row}metadata ->> '{name}'"
+    return (
+        f"CASE WHEN jsonb_typeof({row}metadata -> '{name}') = 'string'"
+        f" AND length({found}) <= 255 THEN {found} END"
+    )
+
+
+_LISTED = ("halted_status", "graph_id", "assistant_id")
+
+_DIFFERS = " OR ".join(
+    f"{{row}}{name} IS DISTINCT FROM {_listed(name, '{row}')}" for name in _LISTED
+)
+
+_FILL = f"""
 WITH batch AS MATERIALIZED (
   SELECT thread_id FROM threads
-  WHERE thread_id > :after AND status IN ('error', 'interrupted')
+  WHERE thread_id > :after
   ORDER BY thread_id
   LIMIT :batch
 ), filled AS (
-  UPDATE threads SET halted_status = status
+  UPDATE threads SET {", ".join(f"{name} = {_listed(name, '')}" for name in _LISTED)}
   FROM batch
-  WHERE threads.thread_id = batch.thread_id AND status IN ('error', 'interrupted')
-    AND halted_status IS DISTINCT FROM status
+  WHERE threads.thread_id = batch.thread_id AND ({_DIFFERS.format(row="")})
 )
 SELECT max(thread_id) FROM batch
 """
+
+_FUNCTION = f"""
+CREATE OR REPLACE FUNCTION threads_set_listed() RETURNS trigger
+LANGUAGE plpgsql AS $$
+BEGIN
+  {" ".join(f"NEW.{name} := {_listed(name, 'NEW.')};" for name in _LISTED)}
+  RETURN NEW;
+END $$"""
+
+# Conditions are short: Postgres reads them anew in every statement.
+_TRIGGERS = (
+    (
+        "threads_listed_insert",
+        "INSERT",
+        "NOT NEW.temporary AND (NEW.metadata <> '{}' OR NEW.status <> 'idle')",
+    ),
+    (
+        "threads_listed_status",
+        "UPDATE OF status",
+        f"NEW.halted_status IS DISTINCT FROM {_listed('halted_status', 'NEW.')}",
+    ),
+    (
+        "threads_listed_metadata",
+        "UPDATE OF metadata",
+        "NOT NEW.temporary AND NEW.metadata IS DISTINCT FROM OLD.metadata",
+    ),
+)
 
 
 def upgrade() -> None:
     op.execute("""
         ALTER TABLE threads
         ADD COLUMN IF NOT EXISTS halted_status text,
+        ADD COLUMN IF NOT EXISTS graph_id text,
+        ADD COLUMN IF NOT EXISTS assistant_id text,
         ADD COLUMN IF NOT EXISTS ttl_minutes double precision,
         ADD COLUMN IF NOT EXISTS ttl_strategy text,
         ADD COLUMN IF NOT EXISTS sweep_at timestamptz,
@@ -48,23 +94,19 @@ def upgrade() -> None:
     op.execute("""
         COMMENT ON COLUMN threads.halted_status
         IS 'status, where that is error or interrupted; written by a trigger'""")
+    for name in ("graph_id", "assistant_id"):
+        op.execute(f"""
+            COMMENT ON COLUMN threads.{name}
+            IS 'that of metadata, for lists; written by a trigger'""")
     op.execute("""
         COMMENT ON COLUMN threads.sweep_at
         IS 'when to look whether its time to live is over; runs do not change it'""")
-    op.execute("""
-        CREATE OR REPLACE FUNCTION threads_set_halted_status() RETURNS trigger
-        LANGUAGE plpgsql AS $$
-        BEGIN
-          NEW.halted_status := CASE WHEN NEW.status IN ('error', 'interrupted') THEN NEW.status END;
-          RETURN NEW;
-        END $$""")
-    op.execute("DROP TRIGGER IF EXISTS threads_halted_status ON threads")
-    op.execute("""
-        CREATE TRIGGER threads_halted_status BEFORE INSERT OR UPDATE OF status ON threads
-        FOR EACH ROW
-        WHEN (NEW.halted_status IS DISTINCT FROM
-          CASE WHEN NEW.status IN ('error', 'interrupted') THEN NEW.status END)
-        EXECUTE FUNCTION threads_set_halted_status()""")
+    op.execute(_FUNCTION)
+    for name, moment, condition in _TRIGGERS:
+        op.execute(f"DROP TRIGGER IF EXISTS {name} ON threads")
+        op.execute(f"""
+            CREATE TRIGGER {name} BEFORE {moment} ON threads
+            FOR EACH ROW WHEN ({condition}) EXECUTE FUNCTION threads_set_listed()""")
     with op.get_context().autocommit_block():
         op.execute("ALTER TABLE threads VALIDATE CONSTRAINT threads_ttl_strategy_check")
         connection, after = op.get_bind(), ""
@@ -72,7 +114,8 @@ def upgrade() -> None:
             after = connection.scalar(text(_FILL), {"after": after, "batch": _BATCH})
     create_index_concurrently(
         "threads_newest_idx",
-        "ON threads (tenant, created_at DESC, thread_id) WHERE NOT temporary",
+        "ON threads (tenant, created_at DESC, thread_id) INCLUDE (graph_id, assistant_id)"
+        " WHERE NOT temporary",
     )
     create_index_concurrently(
         "threads_halted_status_idx",

@@ -17,15 +17,13 @@ from headrace.settings import Settings
 GRAPHS = Path(__file__).parent / "graphs"
 
 
-def write_manifest(folder: Path, *, described: str | None = None, **content: Any) -> Path:
-    """A manifest with the graphs of the tests, and what else it is to say.
-
-    :param described: what it says of the graph ``with_runtime``.
-    """
+def write_manifest(folder: Path, **content: Any) -> Path:
+    """A manifest with the graphs of the tests, and what else it is to say."""
     path = folder / "langgraph.json"
-    names = ("ctx", "made", "with_runtime", "workflow", "picky", "stuck")
-    graphs: dict[str, Any] = {name: f"{GRAPHS / 'forms.py'}:{name}" for name in names}
-    graphs["with_runtime"] = {"path": graphs["with_runtime"], "description": described}
+    graphs = {
+        name: f"{GRAPHS / 'forms.py'}:{name}"
+        for name in ("ctx", "made", "with_runtime", "workflow")
+    }
     path.write_text(json.dumps({"graphs": graphs, **content}))
     return path
 

@@ -60,7 +60,12 @@ def plan(connection, which, *, offset=0, near=False, gathered=False, by="created
         ({"status": "busy"}, {"gathered": True}, "runs"),
         ({"metadata": {"graph_id": "agent"}}, {"near": True}, "Scan using threads_newest_idx"),
         ({"metadata": {"user": "user-5"}}, {"gathered": True}, "Scan on threads_metadata_idx"),
-        ({"metadata": {"graph_id": "agent"}}, {"offset": 9000}, "threads_newest_idx"),
+        ({"metadata": {"team": 5}}, {"offset": 9000}, "threads_metadata_idx"),
+        (
+            {"metadata": {"graph_id": "agent"}},
+            {"offset": 9000},
+            "Index Only Scan using threads_newest_idx",
+        ),
     ],
 )
 def test_no_list_reads_all_threads(filled, which, options, node):
@@ -70,6 +75,26 @@ def test_no_list_reads_all_threads(filled, which, options, node):
     assert "Seq Scan on threads" not in told or which == {"status": "busy"}, told
     # Eleven rows may be sorted, more are read in order.
     assert "top-N" not in told or options.get("gathered"), told
+
+
+@pytest.mark.parametrize("held", ["agent", "x" * 255, "x" * 256, "", 5, None, ["agent"]])
+async def test_deep_pages_and_counts_find_what_shallow_ones_do(database_url, held):
+    with psycopg.connect(database_url, autocommit=True) as database:
+        database.execute(
+            "INSERT INTO threads (thread_id, metadata)"
+            " SELECT n::text, CASE WHEN n > 3 THEN %s ELSE '{}' END"
+            " FROM generate_series(1, 6) AS n",
+            (psycopg.types.json.Jsonb({"graph_id": held, "team": 1}),),
+        )
+        database.execute("UPDATE threads SET metadata = '{}' WHERE thread_id = '6'")
+    async with open_pool(database_url) as pool:
+        repository = ThreadSearchRepository(pool, timeout_seconds=5)
+        for metadata in ({"graph_id": held}, {"graph_id": held, "team": 1}):
+            which = ThreadFilter(metadata=metadata)
+            shallow = await repository.page(ANONYMOUS, which, Order(), limit=10, offset=0)
+            deep = await repository.page(ANONYMOUS, which, Order(), limit=1001, offset=0)
+            assert {row.thread_id for row in shallow} == {row.thread_id for row in deep}
+            assert len(deep) == await repository.count(ANONYMOUS, which) == 2
 
 
 async def test_starts_and_ends_of_runs_touch_no_index_of_threads(database_url):

@@ -121,6 +121,7 @@ class ThreadRow(_Owned, _Dated, Base):
             "tenant",
             text("created_at DESC"),
             "thread_id",
+            postgresql_include=["graph_id", "assistant_id"],
             postgresql_where=text("NOT temporary"),
         ),
         Index(
@@ -164,6 +165,12 @@ class ThreadRow(_Owned, _Dated, Base):
     state_updated_at: Mapped[datetime | None]
     halted_status: Mapped[str | None] = mapped_column(
         comment="status, where that is error or interrupted; written by a trigger"
+    )
+    graph_id: Mapped[str | None] = mapped_column(
+        comment="that of metadata, for lists; written by a trigger"
+    )
+    assistant_id: Mapped[str | None] = mapped_column(
+        comment="that of metadata, for lists; written by a trigger"
     )
     ttl_minutes: Mapped[float | None]
     ttl_strategy: Mapped[str | None]

@@ -66,8 +66,8 @@ class ThreadSearchRepository:
         return await self._rows(page(what, order, gathered=gathered), what, bounds, order, deep)
 
     async def count(self, principal: Principal, which: ThreadFilter) -> int:
-        what = wanted(principal, which)
-        (row,) = await self._fetch(count(what), what, {}, planning(what, Order()))
+        what = wanted(principal, which, deep=True)
+        (row,) = await self._fetch(count(what), what, {}, planning(what, Order(), deep=True))
         return int(row["count"])
 
     async def _rows(

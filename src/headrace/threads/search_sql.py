@@ -26,6 +26,10 @@ _AT_LEAST, _AT_MOST = 2000, 10_000
 COLUMNS = tuple(column.name for column in ThreadRow.__table__.columns)
 _ALL = ", ".join(f"threads.{name}" for name in COLUMNS)
 
+#: Keys of metadata that the index of the newest has beside its own: what front ends filter on.
+_INCLUDED = {"graph_id", "assistant_id"}
+_LONGEST_LISTED = 255
+
 _UNFINISHED = """(
   SELECT thread_id FROM runs WHERE status = 'running'
   UNION
@@ -93,7 +97,11 @@ def wanted(
     if which.ids:
         conditions.append("thread_id = ANY (%(ids)s::text[])")
         values["ids"] = which.ids
-    if which.metadata:
+    included = deep and not which.ids and set(which.metadata or ()) <= _INCLUDED
+    if which.metadata and included and all(map(_is_listed, which.metadata.values())):
+        conditions += [f"{name} = %({name})s" for name in which.metadata]
+        values |= which.metadata
+    elif which.metadata:
         conditions.append("metadata @> %(metadata)s::jsonb")
         values["metadata"] = which.metadata
     if which.status == "idle":
@@ -109,11 +117,16 @@ def wanted(
     return Wanted(
         tuple(conditions),
         values,
-        scattered=bool(which.metadata) and not which.ids,
+        scattered="metadata" in values and not which.ids,
         busy=which.status == "busy" and not which.ids,
         idle=which.status == "idle" and not which.ids,
-        ordered=not which.ids and not which.metadata and which.status != "busy",
+        ordered=not which.ids and "metadata" not in values and which.status != "busy",
     )
+
+
+def _is_listed(value: Any) -> bool:
+    """Whether the column of that name holds it wherever metadata does (migration 0007)."""
+    return isinstance(value, str) and len(value) <= _LONGEST_LISTED
 
 
 def planning(what: Wanted, order: Order, *, deep: bool = False) -> str:
