@@ -40,7 +40,7 @@ def test_threads_of_before_are_listed_too(database_url):
         database.execute("UPDATE threads SET status = 'busy' WHERE thread_id = 'error1'")
         database.execute("UPDATE threads SET status = 'error' WHERE thread_id = 'idle1'")
         database.execute(
-            "UPDATE threads SET metadata = metadata || '{\"graph_id\": \"h\"}'"
+            'UPDATE threads SET metadata = metadata || \'{"graph_id": "h"}\''
             " WHERE thread_id = 'busy1'"
         )
         assert listed(database) == [
