@@ -2,7 +2,8 @@
 
 Half of the pending runs wait behind one busy thread, the others on threads of their own; a
 transaction with an old snapshot is open all the while, so that no index entry of what was claimed
-can go.
+can go. First the others are claimed; then, again and again, the run of the busy thread ends and the
+next of those behind it is taken.
 """
 
 import argparse
@@ -10,6 +11,7 @@ import asyncio
 import json
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 from uuid import UUID
@@ -23,10 +25,12 @@ from headrace.db.pool import build_pool, probe
 from headrace.embedded.launcher import EmbeddedPostgres
 from headrace.ids import uuid7
 from headrace.runs.queue import Queue
+from headrace.runs.transitions import RunEnd
 from headrace.setting_groups import CheckpointerSettings, DatabaseSettings
 
 FLOOR_MILLISECONDS = 20.0
 _BATCH = 10
+_DONE = RunEnd("success", "idle")
 
 _FILL = """
 INSERT INTO threads (thread_id, status) SELECT 'thread-' || number, 'busy'
@@ -37,11 +41,12 @@ SELECT gen_random_uuid(), 'thread-' || number, gen_random_uuid(), 'agent', 'pend
 FROM generate_series(1, %(others)s) AS number;
 INSERT INTO runs (run_id, thread_id, assistant_id, graph_id, status, created_at)
 SELECT gen_random_uuid(), 'busy', gen_random_uuid(), 'agent', 'pending',
-  now() + number * interval '1 microsecond'
+  now() + (number - %(behind)s - 1) * interval '1 millisecond'
 FROM generate_series(1, %(behind)s) AS number;
 INSERT INTO runs (
-  run_id, thread_id, assistant_id, graph_id, status, attempt, process_id, started_at)
-VALUES (%(running)s, 'busy', gen_random_uuid(), 'agent', 'running', 1, %(process)s, now());
+  run_id, thread_id, assistant_id, graph_id, status, attempt, process_id, created_at, started_at)
+VALUES (%(running)s, 'busy', gen_random_uuid(), 'agent', 'running', 1, %(process)s,
+  now() - (%(behind)s + 2) * interval '1 millisecond', now());
 UPDATE threads SET running_run_id = %(running)s WHERE thread_id = 'busy';
 UPDATE threads SET ready_at = now() + random() * interval '1 second' - interval '1 hour',
   ready_run_id = runs.run_id, ready_graph_id = 'agent'
@@ -51,8 +56,17 @@ ANALYZE runs;
 """
 
 
-async def measure(url: str, *, pending: int, claims: int) -> list[float]:
-    """Seconds of each claim of ten runs; the database is migrated and otherwise empty."""
+@dataclass(frozen=True, slots=True)
+class Seconds:
+    """Of each claim of ten runs; of each claim, and each end, of a run of the busy thread."""
+
+    claims: list[float]
+    next_claims: list[float]
+    ends: list[float]
+
+
+async def measure(url: str, *, pending: int, claims: int, turns: int) -> Seconds:
+    """The database is migrated and otherwise empty."""
     running, process_id = uuid7(), uuid7()
     fill(url, pending=pending, running=running, process_id=process_id)
     settings = DatabaseSettings.model_validate({"url": url})
@@ -60,18 +74,40 @@ async def measure(url: str, *, pending: int, claims: int) -> list[float]:
     await pool.open(wait=True)
     writer = Writer(pool, CheckpointerSettings())
     queue = Queue(pool, writer)
-    seconds = []
+    seconds = Seconds([], [], [])
     try:
         for _ in range(claims):
             started = perf_counter()
             found = await queue.claim(process_id, ["agent"], _BATCH)
-            seconds.append(perf_counter() - started)
+            seconds.claims.append(perf_counter() - started)
             assert len(found) == _BATCH, "the queue ran dry: fewer claims, or more runs"
             assert "busy" not in {one.request.thread_id for one in found}
+        with psycopg.connect(url, autocommit=True) as database:
+            # What is left of the others would be taken first.
+            database.execute("UPDATE threads SET ready_at = NULL WHERE thread_id <> 'busy'")
+        await _take_turns(queue, process_id, running, turns, seconds)
     finally:
         await writer.stop()
         await pool.close()
     return seconds
+
+
+async def _take_turns(
+    queue: Queue, process_id: UUID, run_id: UUID, turns: int, seconds: Seconds
+) -> None:
+    """The run of the busy thread ends, the next of those behind it is taken."""
+    for _ in range(turns):
+        started = perf_counter()
+        ended = await queue.end_if_owned(
+            run_id=run_id, thread_id="busy", attempt=1, process_id=process_id, end=_DONE
+        )
+        seconds.ends.append(perf_counter() - started)
+        assert ended.more, "none is behind it: fewer turns, or more runs"
+        started = perf_counter()
+        (one,) = await queue.claim(process_id, ["agent"], _BATCH)
+        seconds.next_claims.append(perf_counter() - started)
+        assert one.request.thread_id == "busy"
+        run_id = one.request.run_id
 
 
 def fill(url: str, *, pending: int, running: UUID, process_id: UUID) -> None:
@@ -97,22 +133,31 @@ def percentile(seconds: list[float], share: float) -> float:
     return 1000 * ordered[min(len(ordered) - 1, int(len(ordered) * share))]
 
 
-def report(seconds: list[float], pending: int) -> dict[str, float]:
+Report = dict[str, dict[str, float]]
+
+
+def report(seconds: Seconds) -> Report:
     return {
-        "pending": pending,
-        "claims": len(seconds),
-        "p50_ms": round(percentile(seconds, 0.5), 2),
-        "p99_ms": round(percentile(seconds, 0.99), 2),
-        "max_ms": round(1000 * max(seconds), 2),
-        "floor_p99_ms": FLOOR_MILLISECONDS,
+        name: {
+            "count": len(some),
+            "p50_ms": round(percentile(some, 0.5), 2),
+            "p99_ms": round(percentile(some, 0.99), 2),
+            "max_ms": round(1000 * max(some), 2),
+        }
+        for name, some in (
+            ("claims of ten", seconds.claims),
+            ("claims of the next on a busy thread", seconds.next_claims),
+            ("ends on a busy thread", seconds.ends),
+        )
     }
 
 
-def under_an_old_snapshot(url: str, *, pending: int, claims: int) -> dict[str, float]:
+def under_an_old_snapshot(url: str, *, pending: int, claims: int, turns: int) -> Report:
     with psycopg.connect(url) as old:
         old.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         old.execute("SELECT count(*) FROM runs")
-        return report(asyncio.run(measure(url, pending=pending, claims=claims)), pending)
+        found = asyncio.run(measure(url, pending=pending, claims=claims, turns=turns))
+        return report(found)
 
 
 def _server_in(folder: Path) -> EmbeddedPostgres:
@@ -125,10 +170,12 @@ def main() -> None:
     parser.add_argument("--url", help="an empty database; default: an embedded server of its own")
     parser.add_argument("--pending", type=int, default=100_000)
     parser.add_argument("--claims", type=int, default=4_000)
+    parser.add_argument("--turns", type=int, default=4_000, help="runs of the busy thread")
     options = parser.parse_args()
+    sizes = {"pending": options.pending, "claims": options.claims, "turns": options.turns}
     if options.url:
         upgrade(DatabaseSettings.model_validate({"url": options.url}))
-        found = under_an_old_snapshot(options.url, pending=options.pending, claims=options.claims)
+        found = under_an_old_snapshot(options.url, **sizes)
     else:
         with (
             # Where a server that gives up root can still read it.
@@ -137,9 +184,10 @@ def main() -> None:
         ):
             url = server.dsn()
             upgrade(DatabaseSettings.model_validate({"url": url}))
-            found = under_an_old_snapshot(url, pending=options.pending, claims=options.claims)
-    sys.stdout.write(f"{json.dumps(found)}\n")
-    if found["p99_ms"] > FLOOR_MILLISECONDS:
+            found = under_an_old_snapshot(url, **sizes)
+    told = {**sizes, "floor_p99_ms": FLOOR_MILLISECONDS, **found}
+    sys.stdout.write(f"{json.dumps(told, indent=2)}\n")
+    if any(one["p99_ms"] > FLOOR_MILLISECONDS for one in found.values()):
         raise SystemExit(1)
 
 

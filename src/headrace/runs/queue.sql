@@ -55,7 +55,7 @@ SELECT set_config('headrace.locked', coalesce((
     ORDER BY threads.thread_id
     FOR NO KEY UPDATE OF threads SKIP LOCKED
   ) AS candidate
-  WHERE running_run_id IS NULL AND (ready_at IS NULL OR ready_at > now())
+  WHERE running_run_id IS NULL AND (ready_at IS NULL OR ready_at > clock_timestamp())
 ), '[]'), true)
 
 -- name: start_runs_on_locked_threads
@@ -97,7 +97,7 @@ FROM wanted JOIN taken USING (thread_id)
 -- name: started_runs
 -- What has become of each wanted start, in this try or in one whose answer was lost.
 SELECT threads.thread_id IS NOT NULL AS there,
-  threads.running_run_id IS NOT NULL OR coalesce(threads.ready_at <= now(), false) AS busy,
+  threads.running_run_id IS NOT NULL OR coalesce(threads.ready_at <= clock_timestamp(), false) AS busy,
   runs.attempt, runs.metadata, runs.created_at
 FROM unnest(%(run_ids)s::uuid[], %(thread_ids)s::text[], %(tenants)s::text[],
     %(process_ids)s::uuid[])
@@ -144,7 +144,9 @@ WITH queued AS (
   SELECT
     given.run_id, given.thread_id, given.assistant_id, given.graph_id, given.tenant, given.owner,
     'pending', given.multitask_strategy, threads.metadata || given.metadata, given.kwargs,
-    given.request_id, now() + make_interval(secs => given.after_milliseconds / 1000.0)
+    given.request_id,
+    -- Now, under the thread's lock: what is queued on it later is later.
+    clock_timestamp() + make_interval(secs => given.after_milliseconds / 1000.0)
   FROM unnest(%(run_ids)s::uuid[], %(thread_ids)s::text[], %(tenants)s::text[], %(owners)s::text[],
       %(assistant_ids)s::uuid[], %(graph_ids)s::text[], %(multitask_strategies)s::text[],
       %(metadata)s::jsonb[], %(kwargs)s::jsonb[], %(request_ids)s::text[],
@@ -341,7 +343,8 @@ SELECT set_config('headrace.locked', coalesce((
 -- name: end_runs_if_owned
 -- Guarded by owner and attempt: a process that lost a run changes nothing. Pending, as an end, is a
 -- release: anybody may claim the run again. The next run of a thread has come after the one that ends
--- here, but for transactions that overlapped: older entries of the index need not be looked through.
+-- here, but for clocks that were set: older entries of the index, which an old snapshot keeps, need not
+-- be looked through.
 WITH ended AS (
   UPDATE runs
   SET status = given.status, error = given.error, updated_at = now(),
@@ -373,7 +376,7 @@ LEFT JOIN LATERAL (
     SELECT runs.run_id, runs.graph_id, runs.created_at, greatest(now(), runs.created_at)
     FROM runs
     WHERE runs.thread_id = ended.thread_id AND runs.status = 'pending'
-      AND runs.created_at > ended.created_at - interval '1 minute'
+      AND runs.created_at > ended.created_at - interval '5 seconds'
     ORDER BY runs.created_at, runs.run_id
     LIMIT 1
   )
@@ -385,7 +388,7 @@ WHERE threads.thread_id = ended.thread_id
 -- name: statuses_of_attempts
 -- Tells ends that were committed, now or in a try whose answer was lost, from lost runs; whether more
 -- waits for the thread, and whether another process has ever watched the run.
-SELECT runs.status, coalesce(threads.ready_at <= now(), false) AS more,
+SELECT runs.status, coalesce(threads.ready_at <= clock_timestamp(), false) AS more,
   runs.watched_until IS NOT NULL AS watched
 FROM unnest(%(run_ids)s::uuid[], %(attempts)s::int[])
   WITH ORDINALITY AS given (run_id, attempt, number)
