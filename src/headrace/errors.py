@@ -156,7 +156,7 @@ class ThreadExists(Conflict):
 
 
 class ThreadBusy(Conflict):
-    """Thread is already running a task; wait for its run to end, then try again."""
+    """Thread is already running a task. Wait for it, or choose a different multitask strategy."""
 
     code = "thread_busy"
 

@@ -61,7 +61,7 @@ def template(postgres: EmbeddedPostgres) -> str:
 
 
 @contextmanager
-def _database(postgres: EmbeddedPostgres, template: str) -> Iterator[str]:
+def new_database(postgres: EmbeddedPostgres, template: str) -> Iterator[str]:
     name = f"t_{uuid4().hex[:12]}"
     with psycopg.connect(postgres.dsn(), autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
@@ -72,21 +72,21 @@ def _database(postgres: EmbeddedPostgres, template: str) -> Iterator[str]:
 @pytest.fixture
 def database_url(postgres: EmbeddedPostgres, template: str) -> Iterator[str]:
     """A migrated database of the test's own."""
-    with _database(postgres, template) as url:
+    with new_database(postgres, template) as url:
         yield url
 
 
 @pytest.fixture
 def second_database_url(postgres: EmbeddedPostgres, template: str) -> Iterator[str]:
     """Another one like ``database_url``."""
-    with _database(postgres, template) as url:
+    with new_database(postgres, template) as url:
         yield url
 
 
 @pytest.fixture
 def empty_database_url(postgres: EmbeddedPostgres) -> Iterator[str]:
     """A database of the test's own with nothing in it."""
-    with _database(postgres, "template0") as url:
+    with new_database(postgres, "template0") as url:
         yield url
 
 
@@ -113,7 +113,7 @@ def private_postgres() -> Iterator[PrivatePostgres]:
 @pytest.fixture(scope="module")
 def module_database(postgres: EmbeddedPostgres, template: str) -> Iterator[str]:
     """A migrated database of the module's own."""
-    with _database(postgres, template) as url:
+    with new_database(postgres, template) as url:
         yield url
 
 
@@ -132,7 +132,7 @@ def forms_server(
 ) -> Iterator[LiveServer]:
     """One server for all tests that share it; each makes what it needs under names of its own."""
     with (
-        _database(postgres, template) as url,
+        new_database(postgres, template) as url,
         live_server(tmp_path_factory.mktemp("forms"), url, config=FORMS) as server,
     ):
         yield server

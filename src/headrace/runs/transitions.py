@@ -275,7 +275,7 @@ def _queue_outcome(
         return ThreadBusy()
     if there:
         return ThreadLocked()
-    return ThreadNotFound(f"Thread with ID {request.thread_id} not found")
+    return _no_thread(request.thread_id)
 
 
 def _start_outcome(
@@ -292,7 +292,13 @@ def _start_outcome(
         return ThreadBusy()
     if there:
         return ThreadLocked()
-    return ThreadNotFound(f"Thread with ID {start.thread_id} not found")
+    return _no_thread(start.thread_id)
+
+
+def _no_thread(thread_id: str) -> ThreadNotFound:
+    return ThreadNotFound(
+        f'Thread with ID {thread_id} not found. Create it, or send if_not_exists: "create".'
+    )
 
 
 def _threads(starts: Sequence[Start]) -> dict[str, Column]:
