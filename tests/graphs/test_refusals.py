@@ -59,6 +59,10 @@ def read(tmp_path, monkeypatch):
 
 #: Manifest and the file that it names, by what is wrong with what is in there.
 PROJECTS: dict[str, tuple[dict[str, Any], str]] = {
+    "a factory that wants a thing": ({}, "def graph(config, runtime, thing): ..."),
+    "a factory that wants a model": ({}, "class Model: ...\ndef graph(model: Model): ..."),
+    "an async generator": ({}, "async def graph(config):\n    yield 1"),
+    "a generator": ({}, "def graph():\n    yield 1"),
     "no app": ({"http": {"app": "./hr_g.py:thing"}}, "thing = object()"),
     "the class of an app": ({"http": {"app": "./hr_g.py:FastAPI"}}, "from fastapi import FastAPI"),
     "an app that is not there": ({"http": {"app": "./hr_g.py:ap"}}, "app = 1"),

@@ -17,13 +17,15 @@ from headrace.settings import Settings
 GRAPHS = Path(__file__).parent / "graphs"
 
 
-def write_manifest(folder: Path, **content: Any) -> Path:
-    """A manifest with the graphs of the tests, and what else it is to say."""
+def write_manifest(folder: Path, *, described: str | None = None, **content: Any) -> Path:
+    """A manifest with the graphs of the tests, and what else it is to say.
+
+    :param described: what it says of the graph ``with_runtime``.
+    """
     path = folder / "langgraph.json"
-    graphs = {
-        name: f"{GRAPHS / 'forms.py'}:{name}"
-        for name in ("ctx", "made", "with_runtime", "workflow")
-    }
+    names = ("ctx", "made", "with_runtime", "workflow", "picky", "stuck")
+    graphs: dict[str, Any] = {name: f"{GRAPHS / 'forms.py'}:{name}" for name in names}
+    graphs["with_runtime"] = {"path": graphs["with_runtime"], "description": described}
     path.write_text(json.dumps({"graphs": graphs, **content}))
     return path
 

@@ -3,11 +3,11 @@
 All may read what the server itself owns; nobody but the owner's tenant writes.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, delete, func, select
+from sqlalchemy import Select, Update, delete, func, select, update
 from sqlalchemy.dialects.postgresql import Insert, insert
 
 from headrace.assistants.schemas import AssistantFilter, AssistantSearch, VersionSearch
@@ -132,25 +132,48 @@ class AssistantRepository:
             rows = await session.scalars(statement.limit(query.limit).offset(query.offset))
             return rows.all()
 
-    async def create_system(self, graph_ids: Iterable[str]) -> None:
-        """Give each graph its first assistant; several processes may do so at once."""
+    async def create_system(self, descriptions: Mapping[str, str | None]) -> None:
+        """Give each graph its first assistant, with what is said of the graph now.
+
+        Several processes may do so at once.
+        """
         rows = [
             {
                 "assistant_id": system_assistant_id(graph_id),
                 "graph_id": graph_id,
                 "name": graph_id,
+                "description": descriptions[graph_id],
                 "metadata": {"created_by": "system"},
                 "tenant": SYSTEM.tenant,
                 "owner": SYSTEM.identity,
             }
-            for graph_id in sorted(graph_ids)
+            for graph_id in sorted(descriptions)
         ]
         if not rows:
             return
         async with self._sessions.begin() as session:
             table = AssistantRow.__table__
             await session.execute(insert(table).on_conflict_do_nothing(), rows)  # type: ignore[arg-type] # a Table, typed as FromClause
+            for row in rows:
+                await session.execute(_describe(row["assistant_id"], row["description"]))
             await session.execute(_store_version(*[row["assistant_id"] for row in rows]))
+
+
+def _describe(assistant_id: object, text: object) -> Update:
+    """Say something else of an assistant, in a new version; where that is said, nothing."""
+    return (
+        update(AssistantRow)
+        .where(
+            AssistantRow.assistant_id == assistant_id,
+            AssistantRow.description.is_distinct_from(text),
+        )
+        .values(
+            description=text,
+            version=AssistantRow.version + 1,
+            updated_at=func.clock_timestamp(),
+        )
+        .execution_options(synchronize_session=False)
+    )
 
 
 def _readable(principal: Principal) -> Select[AssistantRow]:

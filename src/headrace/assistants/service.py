@@ -1,6 +1,6 @@
 """Rules of assistants: what a name or an id stands for, and who may change one."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -35,9 +35,12 @@ class AssistantService:
         self._repository = repository
         self._graph_ids = frozenset(graph_ids)
 
-    async def create_system(self) -> None:
-        """Make sure that each graph has its first assistant."""
-        await self._repository.create_system(self._graph_ids)
+    async def create_system(self, descriptions: Mapping[str, str | None]) -> None:
+        """Make sure that each graph has its first assistant.
+
+        :param descriptions: what the manifest says of each graph, and so of its assistant.
+        """
+        await self._repository.create_system(descriptions)
 
     async def create(self, principal: Principal, body: AssistantCreate) -> AssistantRow:
         """A new assistant, or with ``if_exists=do_nothing`` the one that is there.

@@ -22,6 +22,16 @@ def known_context(
     return context or None
 
 
+def as_context(schema: Any, context: dict[str, Any]) -> Any:
+    """``context`` as an object of ``schema``, where that is a dataclass or a model."""
+    known = _names(schema)
+    if known is None and not (isinstance(schema, type) and issubclass(schema, BaseModel)):
+        return context
+    if known is not None:
+        context = {key: value for key, value in context.items() if key in known}
+    return schema(**context)
+
+
 def _names(schema: Any) -> set[str] | None:
     """The keys that the schema takes; None when it takes any."""
     if not isinstance(schema, type):

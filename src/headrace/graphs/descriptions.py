@@ -73,7 +73,7 @@ class GraphDescriptions:
         if key not in self._remembered:
             wanted = cast("RunnableConfig", {**config, "configurable": {}})
             wanted["configurable"] = dict(config.get("configurable") or {})
-            async with self._registry.for_run(graph_id, wanted) as graph:
+            async with self._registry.for_run(graph_id, wanted, access="assistants.read") as graph:
                 self._remembered[key] = await describe(graph)
             while len(self._remembered) > _REMEMBERED:
                 self._remembered.popitem(last=False)

@@ -1,12 +1,12 @@
 """Graphs by name, each compiled once with the process's saver and store.
 
-A factory that takes the configuration is called for every run, and what it builds is closed after
-that run; every other graph is built when the registry opens.
+A factory that takes anything is called for every run, and for whatever else is asked of its graph,
+and what it opens is closed after that; every other graph is built when the registry opens.
 """
 
-import inspect
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from types import MappingProxyType
 from typing import Any, cast
 
 from langchain_core.runnables import RunnableConfig
@@ -14,8 +14,10 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph import StateGraph
 from langgraph.pregel import Pregel
 from langgraph.store.base import BaseStore
+from langgraph_sdk.runtime import AccessContext
 
 from headrace.errors import AssistantNotFound, HeadraceError, StartupRefusal
+from headrace.graphs.factories import Factory, factory_of
 from headrace.graphs.loader import own_checkpointer
 from headrace.graphs.sources import GraphSource
 
@@ -31,6 +33,7 @@ class GraphRegistry:
         self._checkpointer = checkpointer
         self._store = store
         self._sources: dict[str, GraphSource] = {}
+        self._factories: dict[str, Factory | None] = {}
         self._graphs: dict[str, Graph] = {}
         self._open_graphs = AsyncExitStack()
 
@@ -45,14 +48,16 @@ class GraphRegistry:
         """Build what can be built before the first run.
 
         :raises StartupRefusal: HR102 a graph brings a checkpointer or store of its own, HR103 it is
-            no graph, HR105 its factory raised.
+            no graph, HR105 its factory raised, HR108 it takes what nobody can give it.
         """
         registry = cls(checkpointer=checkpointer, store=store)
         try:
             for source in sources:
                 registry._sources[source.graph_id] = source
-                if not _wants_config(source.graph):
-                    graph = await registry._make(source, registry._open_graphs)
+                factory = factory_of(source.graph, source.where)
+                registry._factories[source.graph_id] = factory
+                if factory is None or not factory.is_per_run:
+                    graph = await registry._make_once(source, factory)
                     registry._graphs[source.graph_id] = graph
         except BaseException:
             await registry.close()
@@ -66,6 +71,10 @@ class GraphRegistry:
     def ids(self) -> list[str]:
         """In the manifest's order."""
         return list(self._sources)
+
+    def descriptions(self) -> dict[str, str | None]:
+        """What the manifest says of each graph."""
+        return {graph_id: source.description for graph_id, source in self._sources.items()}
 
     def get(self, graph_id: str) -> Graph:
         """The compiled graph.
@@ -81,17 +90,29 @@ class GraphRegistry:
         return self._graphs[graph_id]
 
     @asynccontextmanager
-    async def for_run(self, graph_id: str, config: RunnableConfig) -> AsyncIterator[Graph]:
+    async def for_run(
+        self,
+        graph_id: str,
+        config: RunnableConfig,
+        *,
+        access: AccessContext = "threads.read",
+        context: Mapping[str, Any] = MappingProxyType({}),
+    ) -> AsyncIterator[Graph]:
         """The graph as this configuration wants it, for as long as the context is open.
 
+        :param access: what it is wanted for; a factory may open less where nothing is executed.
+        :param context: of the run that is executed.
         :raises AssistantNotFound: no graph has this name.
         """
         source = self._known(graph_id)
         if graph_id in self._graphs:
             yield self._graphs[graph_id]
             return
+        factory = self._factories[graph_id]
+        assert factory is not None
         async with AsyncExitStack() as stack:
-            yield await self._make(source, stack, config)
+            made = await factory.enter(stack, config, access, self._store, context)
+            yield self._inject(source, made)
 
     def _known(self, graph_id: str) -> GraphSource:
         if graph_id not in self._sources:
@@ -100,16 +121,12 @@ class GraphRegistry:
             )
         return self._sources[graph_id]
 
-    async def _make(
-        self, source: GraphSource, stack: AsyncExitStack, *arguments: RunnableConfig
-    ) -> Graph:
+    async def _make_once(self, source: GraphSource, factory: Factory | None) -> Graph:
         made = source.graph
-        if _is_factory(made):
+        if factory is not None:
             try:
-                made = await _call(made, stack, *arguments)
+                made = await factory.enter(self._open_graphs, {}, "threads.read", self._store, {})
             except Exception as error:
-                if arguments:
-                    raise
                 raise _factory_refusal(source, error) from error
         return self._inject(source, made)
 
@@ -132,33 +149,6 @@ class GraphRegistry:
         except ValueError as error:
             raise _no_graph(source, f"it does not compile ({error})") from error
         return cast("Graph", compiled)
-
-
-def _is_factory(value: Any) -> bool:
-    return callable(value) and not isinstance(value, Pregel | StateGraph | type)
-
-
-def _wants_config(value: Any) -> bool:
-    if not _is_factory(value):
-        return False
-    try:
-        parameters = inspect.signature(value).parameters.values()
-    except (TypeError, ValueError):
-        return False
-    return any(
-        one.default is one.empty and one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
-        for one in parameters
-    )
-
-
-async def _call(factory: Callable[..., Any], stack: AsyncExitStack, *arguments: Any) -> Any:
-    """Call a factory: a function or coroutine function, or one that returns a context manager."""
-    made = factory(*arguments)
-    if inspect.isawaitable(made):
-        made = await made
-    if isinstance(made, AbstractAsyncContextManager) and not isinstance(made, Pregel):
-        made = await stack.enter_async_context(made)
-    return made
 
 
 def _refuse_own_parts(source: GraphSource, graph: Graph) -> None:

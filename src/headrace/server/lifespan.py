@@ -165,7 +165,7 @@ async def serving(
         await notifier.start()
         stack.push_async_callback(notifier.stop)
         assistants = AssistantService(AssistantRepository(sessions), registry.ids())
-        await assistants.create_system()
+        await assistants.create_system(registry.descriptions())
         states = StateReader(registry, saver)
         keys = IdempotencyService(sessions, settings.idempotency, count=metrics.count_keyed_request)
         tasks.start(keys.sweep_forever(), name="idempotency-sweeper", supervised=True)

@@ -99,18 +99,17 @@ class StateReader:
         """What the thread's graph makes of it; None when it is unknown here, or fails over it."""
         if graph_id is None or graph_id not in self._registry.ids():
             return None
-        async with self._registry.for_run(graph_id, config) as graph:
-            try:
+        try:
+            async with self._registry.for_run(graph_id, config) as graph:
                 return await ask(graph)
-            except HeadraceError:
-                raise
-            except DATABASE_ERRORS:
-                raise
-            except Exception:
-                # The graph's own reducers run here, over an input they may have failed on before.
-                _log.warning(
-                    "state_read_raw", thread_id=thread_id, graph_id=graph_id, exc_info=True
-                )
+        except HeadraceError:
+            raise
+        except DATABASE_ERRORS:
+            raise
+        except Exception:
+            # The graph's own reducers run here, over an input they may have failed on before; and
+            # a factory of the user's, without the configuration of any run.
+            _log.warning("state_read_raw", thread_id=thread_id, graph_id=graph_id, exc_info=True)
         return None
 
     async def values_of_run(self, thread_id: str, graph_id: str, run_id: UUID) -> Any:
@@ -122,10 +121,12 @@ class StateReader:
         ]
         if not found:
             return None
-        if graph_id not in self._registry.ids():
+        last = found[0].config
+        snapshot = await self._through_graph(
+            thread_id, graph_id, last, lambda graph: graph.aget_state(last)
+        )
+        if snapshot is None:
             return await raw_values(self._saver, found[0])
-        async with self._registry.for_run(graph_id, found[0].config) as graph:
-            snapshot = await graph.aget_state(found[0].config)
         if not snapshot.interrupts:
             return snapshot.values
         waiting = [interrupt_json(interrupt) for interrupt in snapshot.interrupts]

@@ -181,7 +181,7 @@ class StateUpdates:
                 " history lists those it has."
             )
         made_for = cast("RunnableConfig", {"configurable": {**configurable, **where}})
-        async with self._registry.for_run(graph_id, made_for) as graph:
+        async with self._registry.for_run(graph_id, made_for, access="threads.update") as graph:
             graph = graph.copy(update={"checkpointer": saver})
             with _refusals(graph_id, where["thread_id"]):
                 made = await graph.abulk_update_state(

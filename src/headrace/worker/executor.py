@@ -170,7 +170,9 @@ class Executor:
             given = None
             config["configurable"].pop("checkpoint_id", None)
         translator = Translator(frozenset(kwargs["stream_mode"]))
-        async with self._registry.for_run(request.graph_id, config) as graph:
+        async with self._registry.for_run(
+            request.graph_id, config, access="threads.create_run", context=kwargs["context"]
+        ) as graph:
             async for namespace, mode, chunk in graph_parts(graph, given, kwargs, config):
                 if not namespace:
                     _note(result, mode, chunk)

@@ -1,9 +1,12 @@
 """Graphs of every form that can be described: nested, with a context, made for each run."""
 
+import asyncio
 import operator
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import os
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
 from langchain_core.runnables import RunnableConfig
@@ -130,3 +133,34 @@ async def with_runtime(config: RunnableConfig, runtime: ServerRuntime[Strict]) -
 async def workflow(value: dict[str, int]) -> dict[str, int]:
     """The functional form: no builder, no nodes."""
     return {"doubled": 2 * value["number"]}
+
+
+def picky(config: RunnableConfig) -> StateGraph[Any, Any, Any, Any]:
+    """Cannot be made without a run's configuration."""
+    name = config["configurable"]["node"]
+
+    async def node(state: Seen) -> Seen:
+        return {"made_for": name}
+
+    return one_node(Seen, name, node)
+
+
+@contextmanager
+def stuck(config: RunnableConfig) -> Iterator[StateGraph[Any, Any, Any, Any]]:
+    """Its node never ends; what was opened for it is told in a file."""
+    journal = Path(config["configurable"].get("journal", os.devnull))
+
+    async def node(state: Seen) -> Seen:
+        _tell(journal, "running ")
+        await asyncio.Event().wait()
+        return {}
+
+    try:
+        yield one_node(Seen, "node", node)
+    finally:
+        _tell(journal, "closed")
+
+
+def _tell(journal: Path, text: str) -> None:
+    with journal.open("a") as file:
+        file.write(text)
