@@ -23,7 +23,7 @@ def write_manifest(folder: Path, *, described: str | None = None, **content: Any
     :param described: what it says of the graph ``with_runtime``.
     """
     path = folder / "langgraph.json"
-    names = ("ctx", "made", "with_runtime", "workflow", "picky", "stuck")
+    names = ("ctx", "made", "with_runtime", "workflow", "picky", "stuck", "typed")
     graphs: dict[str, Any] = {name: f"{GRAPHS / 'forms.py'}:{name}" for name in names}
     graphs["with_runtime"] = {"path": graphs["with_runtime"], "description": described}
     path.write_text(json.dumps({"graphs": graphs, **content}))

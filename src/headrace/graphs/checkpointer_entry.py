@@ -19,7 +19,16 @@ def _dotted(value: Any) -> Any:
     return value
 
 
+def _nothing_for_false(value: Any) -> Any:
+    return () if value is False else value
+
+
 TypeName = Annotated[tuple[str, str], BeforeValidator(_dotted)]
+
+
+TypeNames = Annotated[
+    tuple[TypeName, ...] | Literal[True] | None, BeforeValidator(_nothing_for_false)
+]
 
 
 class SerdeEntry(BaseModel):
@@ -30,8 +39,8 @@ class SerdeEntry(BaseModel):
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
-    allowed_json_modules: tuple[TypeName, ...] | Literal[True] | None = None
-    allowed_msgpack_modules: tuple[TypeName, ...] | Literal[True] | None = None
+    allowed_json_modules: TypeNames = None
+    allowed_msgpack_modules: TypeNames = None
     pickle_fallback: bool = False
 
 
@@ -40,7 +49,9 @@ class CheckpointerEntry(BaseModel):
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
-    serde: SerdeEntry = Field(default_factory=SerdeEntry)
+    serde: Annotated[SerdeEntry, BeforeValidator(lambda value: value or {})] = Field(
+        default_factory=SerdeEntry
+    )
     ttl: TtlEntry | None = None
     #: Of a checkpointer of one's own, which there cannot be.
     path: str | None = None

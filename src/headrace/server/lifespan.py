@@ -135,7 +135,8 @@ async def serving(
             on_flush=metrics.observe_flush,
         )
         stack.push_async_callback(writer.stop)
-        saver = build_saver(settings, pool, writer, metrics)
+        kept = (manifest.checkpointer if manifest else None) or CheckpointerEntry()
+        saver = build_saver(settings, pool, writer, metrics, kept.serde)
         stack.push_async_callback(saver.stop)
         item_ttl = ((manifest.store if manifest else None) or StoreEntry()).ttl
         store = Store(pool, observe=metrics.observe_store, ttl=item_ttl.as_config())
@@ -185,7 +186,6 @@ async def serving(
             threads.values,
         )
         removal = ThreadRemoval(pool, writer, saver, runs.stop_all_of)
-        kept = (manifest.checkpointer if manifest else None) or CheckpointerEntry()
         retention = RetentionSweeper(
             pool, removal, kept.ttl or TtlEntry(), count=metrics.count_expired_threads
         )

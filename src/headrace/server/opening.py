@@ -6,11 +6,13 @@ from contextlib import AsyncExitStack
 import structlog
 
 from headrace.checkpoints.saver import Saver, TimedSaver
+from headrace.checkpoints.serializer import build_serializer
 from headrace.checkpoints.writer import Writer
 from headrace.db.conninfo import connection_string, describe
 from headrace.db.pool import CONNECTIONS_BESIDE_POOL, ServerFacts, SharedPool, build_pool, probe
 from headrace.db.schema import SchemaState, ensure_compatible
 from headrace.errors import StartupRefusal
+from headrace.graphs.checkpointer_entry import SerdeEntry
 from headrace.notices.notifier import Notifier, PollingNotifier, PostgresNotifier
 from headrace.observability.metrics import Metrics
 from headrace.setting_groups import DatabaseSettings
@@ -67,9 +69,28 @@ def _warn_about_budget(settings: Settings, facts: ServerFacts) -> None:
 
 
 def build_saver(
+    settings: Settings,
+    pool: SharedPool,
+    writer: Writer,
+    metrics: Metrics,
+    serde: SerdeEntry,
+) -> TimedSaver:
+    """The saver of the engine that ``checkpointer.engine`` names.
+
+    :param serde: what the manifest says of the types in checkpoints.
+    """
+    saver = _saver_of_engine(settings, pool, writer, metrics)
+    saver.serde = build_serializer(
+        json_types=serde.allowed_json_modules,
+        msgpack_types=serde.allowed_msgpack_modules,
+        pickle_fallback=serde.pickle_fallback,
+    )
+    return saver
+
+
+def _saver_of_engine(
     settings: Settings, pool: SharedPool, writer: Writer, metrics: Metrics
 ) -> TimedSaver:
-    """The saver of the engine that ``checkpointer.engine`` names."""
     timeout_seconds = settings.database.run_acquire_timeout_seconds
     if settings.checkpointer.engine == "upstream":
         return TimedSaver(

@@ -164,3 +164,33 @@ def stuck(config: RunnableConfig) -> Iterator[StateGraph[Any, Any, Any, Any]]:
 def _tell(journal: Path, text: str) -> None:
     with journal.open("a") as file:
         file.write(text)
+
+
+@dataclass
+class Thing:
+    number: int
+
+
+class Holding(TypedDict, total=False):
+    thing: Any
+    answer: str
+
+
+def make_typed() -> StateGraph[Any, Any, Any, Any]:
+    """Holds an object of a class of its own while it waits."""
+    builder = StateGraph(Holding)
+
+    async def put(state: Holding) -> Holding:
+        return {"thing": Thing(3)}
+
+    async def wait(state: Holding) -> Holding:
+        return {"answer": f"{interrupt('well?')} {type(state['thing']).__name__}"}
+
+    builder.add_node("put", put)
+    builder.add_node("wait", wait)
+    builder.add_edge(START, "put")
+    builder.add_edge("put", "wait")
+    return builder
+
+
+typed = make_typed()

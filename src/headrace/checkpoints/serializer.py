@@ -1,0 +1,32 @@
+"""How values of checkpoints are read back: which types are made again from what is stored.
+
+Whoever can write to the database says what is stored. A type that is not allowed is not made: its
+fields are handed out instead (GHSA-g48c-2wqr-h844).
+"""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+
+#: Module and name of types; True is every type, None LangGraph's own choice.
+Types = Sequence[tuple[str, str]] | Literal[True] | None
+
+
+def build_serializer(
+    *, json_types: Types = None, msgpack_types: Types = None, pickle_fallback: bool = False
+) -> JsonPlusSerializer:
+    """LangGraph's serializer, with what is allowed besides its own types.
+
+    :param json_types: of checkpoints that releases before 2025 have written.
+    :param msgpack_types: of all later ones.
+    :param pickle_fallback: what cannot be written otherwise is pickled, and so read back.
+    """
+    given: dict[str, Any] = {"pickle_fallback": pickle_fallback}
+    if json_types is True:
+        given["allowed_json_modules"] = True
+    elif json_types is not None:
+        given["allowed_json_modules"] = [(*module.split("."), name) for module, name in json_types]
+    if msgpack_types is not None:
+        given["allowed_msgpack_modules"] = msgpack_types or None
+    return JsonPlusSerializer(**given)
