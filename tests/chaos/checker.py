@@ -6,8 +6,10 @@ the table does.
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from tests.chaos.history import GONE, TERMINAL, Entry, Event, History, Run, by_thread
+from tests.chaos.losses import may_be_lost, met_a_promotion
 from tests.chaos.memory import MAX_GROWTH_BYTES, judged
 from tests.chaos.streams import gaps_and_duplicates
 
@@ -21,10 +23,12 @@ def one_terminal_status(history: History) -> Iterator[str]:
         if run.status not in TERMINAL:
             yield f"run {run.run_id} is {run.status} for good"
     for asked in history.asked:
-        if GONE not in asked.may:
+        if GONE not in asked.may and not may_be_lost(history, asked.accepted_at):
             for run_id in asked.run_ids - rows.keys():
                 yield f"accepted run {run_id} ({asked.kind}) has no row"
-        for status in set(asked.told):
+        for status, at in dict(zip(asked.told, asked.told_at, strict=True)).items():
+            if may_be_lost(history, at):
+                continue
             own = [rows[run_id].status if run_id in rows else GONE for run_id in asked.run_ids]
             if own and status not in own:
                 yield f"{asked.kind} {sorted(asked.run_ids)} was told {status}, the row says {own}"
@@ -45,6 +49,8 @@ def as_asked(history: History) -> Iterator[str]:
     later does not begin before."""
     rows = _grouped(history.final.runs)
     for asked in history.asked:
+        if met_a_promotion(history, asked):
+            continue  # that it was asked to stop
         runs = rows.get(asked.name, [])
         log = history.final.logs.get(asked.thread_id, [])
         if asked.refused and not asked.accepted and runs:
@@ -89,10 +95,10 @@ def acknowledged_turns(history: History) -> Iterator[str]:
         if asked.kind == "undisturbed":
             continue  # its stream is judged, and its state was not read
         log = history.final.logs.get(asked.thread_id, [])
-        for shown in asked.shown:
-            if log[: len(shown)] != shown:
+        for shown, at in zip(asked.shown, asked.shown_at, strict=True):
+            if log[: len(shown)] != shown and not may_be_lost(history, at):
                 yield f"thread {asked.thread_id} is not what {asked.kind} {asked.turn} was shown"
-        if "success" in asked.told:
+        if "success" in asked.told and not may_be_lost(history, asked.told_at[0]):
             there = {entry.step for entry in log if entry.turn == asked.turn}
             if missing := set(asked.steps) - there:
                 yield f"{asked.kind} {asked.turn} was told success, but lacks steps {missing}"
@@ -171,6 +177,8 @@ def resumable_streams(history: History) -> Iterator[str]:
     for asked in history.asked:
         if asked.kind != "resumable" or not asked.accepted:
             continue
+        if met_a_promotion(history, asked):
+            continue  # its last events
         for found in gaps_and_duplicates(asked):
             yield f"run {sorted(asked.run_ids)}: {found}"
 
@@ -194,6 +202,8 @@ def idempotency(history: History) -> Iterator[str]:
     rows: Mapping[str, list[Run]] = _grouped(history.final.runs)
     for asked in history.asked:
         runs = rows.get(asked.name, [])
+        if may_be_lost(history, asked.accepted_at):
+            continue  # the key with its run
         if len(runs) > 1:
             yield f"{asked.kind} {asked.name} made {len(runs)} runs"
         if len(asked.run_ids) > 1:
@@ -239,3 +249,9 @@ RULES: dict[str, Rule] = {
 def violations(history: History) -> dict[str, list[str]]:
     """By rule, in the order of the table."""
     return {name: list(rule(history)) for name, rule in RULES.items()}
+
+
+def lost(history: History) -> int:
+    """How much is missing that an asynchronous standby may lack: no violations, but counted."""
+    strictly = violations(replace(history, asynchronous=False))
+    return sum(map(len, strictly.values())) - sum(map(len, violations(history).values()))

@@ -77,8 +77,10 @@ class Asked:
     refused: bool = False
     #: No step before that (``after_seconds``).
     not_before: float = 0.0
-    #: When it was told anything that must not be lost: seconds since the epoch.
-    heard_at: list[float] = field(default_factory=list)
+    #: Seconds since the epoch: when it was told of its run, and each of ``told`` and ``shown``.
+    accepted_at: float | None = None
+    told_at: list[float] = field(default_factory=list)
+    shown_at: list[float] = field(default_factory=list)
 
     @property
     def accepted(self) -> bool:
@@ -86,11 +88,16 @@ class Asked:
 
     def accept(self, run_id: str) -> None:
         self.run_ids.add(run_id)
-        self.heard_at.append(time.time())
+        if self.accepted_at is None:
+            self.accepted_at = time.time()
 
     def hear(self, status: str) -> None:
         self.told.append(status)
-        self.heard_at.append(time.time())
+        self.told_at.append(time.time())
+
+    def see(self, log: list[Entry]) -> None:
+        self.shown.append(log)
+        self.shown_at.append(time.time())
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,6 +52,11 @@ class Load:
             for number in range(clients):
                 self._tasks.start(self._talk(kind), name=f"{kind}-{number}")
 
+    async def under_way(self, count: int) -> None:
+        """Return once so many runs were accepted that nobody was told the end of."""
+        while sum(one.accepted and not one.told for one in self.asked) < count:
+            await asyncio.sleep(0.02)
+
     async def stop(self, *, follow_seconds: float) -> None:
         """Ask for nothing new; what was asked for is followed to its end, for so long."""
         self._stopping.set()
@@ -101,7 +106,7 @@ class Load:
         """Cut after each event or left alone; joined again elsewhere until it says that it is over,
         and then read again after each index."""
         asked = self._new("resumable", thread_id)
-        stop_after = 1 if self._random.random() < 0.8 else None
+        stop_after = 1 if self._random.random() < 0.6 else None
         body = self._streamed(asked) | {"stream_resumable": True}
         await self._clients.stream(asked, body, stop_after=stop_after)
         while asked.accepted and not asked.stream_ended and self._time_left():

@@ -68,7 +68,7 @@ class Pod(LiveServer):
 
     def wait_ready(self, processes: int = 2) -> None:
         # Long, for a machine that is busy with pods that start.
-        wait_until(lambda: len(self.serving()) >= processes, seconds=90)
+        wait_until(lambda: len(self.serving()) >= processes, seconds=150)
         wait_until(lambda: self.status("/readyz") == 200, seconds=90)
 
     def redeploy(self) -> int:

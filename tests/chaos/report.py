@@ -3,6 +3,7 @@
 from collections import Counter
 from itertools import pairwise
 
+from tests.chaos.checker import lost
 from tests.chaos.history import Entry, History
 from tests.chaos.memory import MAX_GROWTH_BYTES, judged
 from tests.chaos.runner import Outcome
@@ -37,6 +38,7 @@ def table(outcome: Outcome) -> str:
         f" (longest pause {_longest_pause(history.final.logs):.1f} s)",
         *_streams(history),
         *_memory(history),
+        *([f"lost with a primary: {lost(history)} things"] if history.asynchronous else []),
         "seconds: " + ", ".join(f"{part} {took:.0f}" for part, took in outcome.seconds.items()),
         "",
         f"{'violations':<42}{outcome.found:>8}",

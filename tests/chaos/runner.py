@@ -22,6 +22,9 @@ from tests.chaos.pods import Pod, lease_settings
 from tests.chaos.postgres import Pair
 from tests.support.proxy import Proxy
 
+#: Faults begin when half of the clients have a run that is under way; that comes soon.
+_BUSY_WITHIN_SECONDS = 30.0
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -90,8 +93,11 @@ class Site:
         await load.undisturbed(plan.undisturbed, clients=plan.undisturbed_clients)
         self.passed("undisturbed streams")
         faults = Faults(random, self.pods, self.pair, load, lease_seconds=plan.lease_seconds)
-        load.start(plan.kinds or load.kinds, clients=plan.clients)
+        kinds = plan.kinds or load.kinds
+        load.start(kinds, clients=plan.clients)
         try:
+            async with asyncio.timeout(_BUSY_WITHIN_SECONDS):
+                await load.under_way(len(kinds) * plan.clients // 2)
             await faults.inject(plan.faults or tuple(faults.kinds), seconds=plan.seconds)
             self.passed("faults")
             await load.stop(follow_seconds=plan.settle_seconds)

@@ -9,7 +9,7 @@ import pytest
 from tests.chaos.report import table
 from tests.chaos.runner import Outcome, Plan, prove, run_chaos
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.alone, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.acceptance, pytest.mark.alone, pytest.mark.timeout(300)]
 
 STALL = "database stalled past the lease"
 PAUSE = "SIGSTOP past the lease, SIGCONT"
@@ -19,25 +19,15 @@ KILL = "kill -9 of a process"
 PROOFS = {
     "fence": (
         "no write after the lease is lost",
-        Plan(
-            seed=1, kinds=("wait", "background"), clients=12, faults=(PAUSE,), pods=1, processes=2
-        ),
+        Plan(seed=1, kinds=("wait", "background"), clients=12, faults=(PAUSE,)),
     ),
     "rescuer": (
         "one terminal status",
-        Plan(
-            seed=1,
-            kinds=("background",),
-            clients=6,
-            faults=(KILL,),
-            settle_seconds=4,
-            pods=1,
-            processes=2,
-        ),
+        Plan(seed=1, kinds=("background",), clients=12, faults=(KILL,), settle_seconds=4),
     ),
     "store-before-send": (
         "resumable streams: no gap, no duplicate",
-        Plan(seed=1, kinds=("resumable",), clients=12, faults=(STALL,), processes=1),
+        Plan(seed=1, kinds=("resumable",), clients=24, faults=(STALL,)),
     ),
 }
 
@@ -68,7 +58,7 @@ def proofs() -> dict[str, Outcome]:
 
 
 def without(plan: Plan, part: str) -> Plan:
-    return replace(plan, without=part, undisturbed=0, lease_seconds=2, alone=True)
+    return replace(plan, without=part, undisturbed=0, processes=1, lease_seconds=2, alone=True)
 
 
 @pytest.mark.parametrize("part", PROOFS)

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.chaos.checker import RULES, violations
+from tests.chaos.checker import RULES, lost, violations
 from tests.chaos.history import Asked, Checkpoint, Entry, Event, History, Run, Thread
 
 THREAD, RUN, OTHER = "thread", "run", "other"
@@ -67,6 +67,7 @@ def sound() -> History:
     asked.events, asked.stream_ended = stored(), True
     asked.replays = {-1: stored(), 4: stored()[4:]}
     asked.shown = [[entry(0), entry(1, attempt=2)]]
+    asked.accepted_at, asked.told_at, asked.shown_at = 100.0, [110.0], [110.0]
     history.asked = [asked]
     history.final.runs = [
         Run(RUN, THREAD, "name", "success", 2, 1, written_at=3),
@@ -134,7 +135,7 @@ def asked_as(**changes: object) -> Change:
 
 def undone(history: History) -> None:
     """As :func:`sound`, but the run was rolled back, by its row alone."""
-    asked_as(may=["gone"], told=["gone"], shown=[])(history)
+    asked_as(may=["gone"], told=["gone"], shown=[], shown_at=[])(history)
     history.final.runs.pop(0)
 
 
@@ -157,13 +158,13 @@ ONCE = "idempotent retries: one run"
         ([TERMINAL, BUSY], run_as(status="pending")),
         ([TERMINAL, GO_ON], run_as(status="error")),
         ([TERMINAL, LEASE], lambda history: history.final.runs.clear()),
-        ([TERMINAL], lambda history: history.asked[0].told.append("error")),
+        ([TERMINAL], lambda history: history.asked[0].hear("error")),
         ([BUSY], thread_as(status="busy")),
         ([BUSY], thread_as(status="busy", running_run_id=RUN)),
         ([TURNS, CHAIN], lambda history: history.final.logs[THREAD].pop(0)),
         ([TURNS], lambda history: history.final.logs[THREAD].__delitem__(slice(1, None))),
         ([TURNS, CHAIN], lambda history: history.final.logs[THREAD].append(entry(0))),
-        ([TURNS], lambda history: history.asked[0].shown.append([entry(0), entry(1)])),
+        ([TURNS], lambda history: history.asked[0].see([entry(0), entry(1)])),
         ([TURNS], lambda history: history.asked[0].steps.append(2)),
         # A step that a process without its lease wrote beside its successor's.
         (
@@ -201,11 +202,11 @@ ONCE = "idempotent retries: one run"
             lambda history: history.final.memory.update(one=memory_over_a_minute(until=60)),
         ),
         # Cancelled or made to give way, and went on all the same; undone, and left something.
-        ([AS_ASKED], asked_as(may=["interrupted"], told=[])),
-        ([AS_ASKED], asked_as(may=["gone"], told=[])),
+        ([AS_ASKED], asked_as(may=["interrupted"], told=[], told_at=[])),
+        ([AS_ASKED], asked_as(may=["gone"], told=[], told_at=[])),
         ([TERMINAL], asked_as(may=["success", "gone"], told=["gone"])),
         ([AS_ASKED, LEASE], undone),
-        ([AS_ASKED], asked_as(refused=True, run_ids=set(), told=[])),
+        ([AS_ASKED], asked_as(refused=True, run_ids=set(), told=[], told_at=[])),
         ([AS_ASKED], asked_as(not_before=1.0)),
     ],
 )
@@ -235,7 +236,8 @@ def test_a_stream_that_was_given_up_may_lack_its_end():
 
 def test_an_undisturbed_stream_is_complete():
     history = sound()
-    asked = Asked("plain", "undisturbed", "another", "plain", [0], {RUN}, ["success"])
+    asked = Asked("plain", "undisturbed", "another", "plain", [0], {RUN})
+    asked.hear("success")
     asked.events = [token(0, 0, 0), token(0, 0, 1), END]
     asked.stream_ended = True
     history.asked.append(asked)
@@ -244,3 +246,35 @@ def test_an_undisturbed_stream_is_complete():
     assert broken_rules(history) == [PLAIN]
     asked.stream_ended = False
     assert broken_rules(history) == [PLAIN]
+
+
+@pytest.mark.parametrize(("told_at", "rules"), [(50.0, [TERMINAL, TURNS]), (99.5, []), (100.3, [])])
+def test_an_asynchronous_standby_may_lack_the_last_moment_and_nothing_before(told_at, rules):
+    """The primary died at second 100."""
+    history = sound()
+    history.asynchronous, history.promoted_at = True, [100.0]
+    asked = history.asked[0]
+    asked.kind, asked.accepted_at, asked.told_at, asked.shown_at = (
+        "wait",
+        told_at,
+        [told_at],
+        [told_at],
+    )
+    history.final.runs.pop(0)
+    history.final.logs[THREAD] = history.final.logs[THREAD][2:]
+    history.final.checkpoints = history.final.checkpoints[3:]
+    history.final.checkpoints[0] = replace(history.final.checkpoints[0], parent_id=None)
+    assert sorted(broken_rules(history)) == sorted(rules)
+    assert bool(lost(history)) == (not rules)
+
+
+def test_a_stream_that_meets_such_a_promotion_may_have_lost_its_last_events():
+    history = sound()
+    history.asked[0].events.pop(3)
+    assert broken_rules(history) == [STREAMS]
+    history.promoted_at = [105.0]
+    assert broken_rules(history) == [STREAMS]
+    history.asynchronous = True
+    assert broken_rules(history) == []
+    history.promoted_at = [150.0]
+    assert broken_rules(history) == [STREAMS]

@@ -58,4 +58,4 @@ def note_result(asked: Asked, body: bytes) -> None:
         asked.errors.append(str(values["__error__"]))
         return
     asked.hear("success")
-    asked.shown.append(Entry.read(values) or [])
+    asked.see(Entry.read(values) or [])
