@@ -29,6 +29,7 @@ given. Services raise these, ``headrace.edge`` renders them once as ``{"detail",
     │       ├── PoolExhausted          503
     │       ├── RunStillStopping       503
     │       ├── UpdateTooSlow          503
+    │       ├── TooManyStreams         503
     │       └── Draining               503
     ├── StartupRefusal                      the process will not start: code, what, where, remedy
     ├── LeaseLost                           this process no longer owns the run it works on
@@ -211,6 +212,12 @@ class UpdateTooSlow(Unavailable):
     """The change of a thread's state took too long; nothing has changed."""
 
     code = "update_too_slow"
+
+
+class TooManyStreams(Unavailable):
+    """This process streams as many threads as events.max_thread_streams allows; try again."""
+
+    code = "too_many_streams"
 
 
 class Draining(Unavailable):

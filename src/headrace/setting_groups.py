@@ -183,6 +183,9 @@ class EventSettings(Group):
     watch_seconds: float = Field(
         30.0, ge=3, description="How long a run's events are stored after a watcher's last sign."
     )
+    max_thread_streams: int = Field(
+        1000, ge=1, description="Streams of whole threads in one process; more get 503."
+    )
     notices: Literal["auto", "off"] = Field(
         "auto",
         description="`auto`: LISTEN and NOTIFY where the connection is direct; `off`: polling.",

@@ -20,6 +20,7 @@ FIGURES = Figures(
     queue=QueueStatus(pending=4, oldest_ready_seconds=1.5),
     runs_running=6,
     runs_watched=2,
+    threads_watched=3,
     notices_connected=True,
     loop_lag_seconds=0.25,
     rss_bytes=7000,

@@ -172,6 +172,9 @@ class ThreadRow(_Owned, _Dated, Base):
     assistant_id: Mapped[str | None] = mapped_column(
         comment="that of metadata, for lists; written by a trigger"
     )
+    watched_until: Mapped[datetime | None] = mapped_column(
+        comment="until then somebody wants the events of all its runs stored"
+    )
     ttl_minutes: Mapped[float | None]
     ttl_strategy: Mapped[str | None]
     sweep_at: Mapped[datetime | None] = mapped_column(

@@ -31,6 +31,7 @@ _WRITER_GAUGES: tuple[tuple[str, str, Callable[[WriterStatus], float]], ...] = (
 _PROCESS_GAUGES: tuple[tuple[str, str, Callable[[Figures], float]], ...] = (
     ("runs_running", "Runs being executed.", lambda figures: figures.runs_running),
     ("runs_watched", "Followers of runs executed elsewhere.", lambda figures: figures.runs_watched),
+    ("threads_watched", "Streams of whole threads.", lambda figures: figures.threads_watched),
     (
         "notices_connected",
         "1 where notices of other processes arrive, 0 where only polling finds changes.",

@@ -75,6 +75,7 @@ class Pulse:
         queue_figures: Callable[[], QueueFigures | None] = lambda: None,
         runs_running: Callable[[], int] | None = None,
         runs_watched: Callable[[], int] = lambda: 0,
+        threads_watched: Callable[[], int] = lambda: 0,
         notices_connected: Callable[[], bool] = lambda: False,
     ) -> None:
         self._board = board
@@ -84,6 +85,7 @@ class Pulse:
         self._queue_figures = queue_figures
         self._runs_running = runs_running
         self._runs_watched = runs_watched
+        self._threads_watched = threads_watched
         self._notices_connected = notices_connected
         self._lags: deque[float] = deque(maxlen=_LAG_BEATS)
         self._tasks = Tasks(metrics.record_fault)
@@ -108,6 +110,7 @@ class Pulse:
             queue=None if queue is None else QueueStatus.model_validate(queue),
             runs_running=self._runs_running() if self._runs_running is not None else 0,
             runs_watched=self._runs_watched(),
+            threads_watched=self._threads_watched(),
             notices_connected=self._notices_connected(),
             loop_lag_seconds=round(max(self._lags, default=0.0), 4),
             rss_bytes=resident_bytes(),

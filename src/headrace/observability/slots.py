@@ -66,6 +66,7 @@ class Figures(BaseModel):
     runs_running: int = 0
     #: Followers of runs that other processes execute.
     runs_watched: int = 0
+    threads_watched: int = 0
     #: Whether notices arrive; otherwise polling alone finds what changes elsewhere.
     notices_connected: bool = False
     loop_lag_seconds: float = 0.0

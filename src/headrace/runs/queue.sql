@@ -60,7 +60,7 @@ SELECT set_config('headrace.locked', coalesce((
 
 -- name: start_runs_on_locked_threads
 -- Of several runs for one thread the first gets it. The thread's metadata goes into the run's; the
--- graph is what thread lists filter on.
+-- graph is what thread lists filter on. Who watches the thread watches the run from its first event.
 WITH wanted AS (
   SELECT DISTINCT ON (given.thread_id) given.*
   FROM unnest(%(run_ids)s::uuid[], %(thread_ids)s::text[], %(tenants)s::text[], %(owners)s::text[],
@@ -84,21 +84,22 @@ WITH wanted AS (
       config = wanted.thread_config
   FROM wanted
   WHERE threads.thread_id = wanted.thread_id
-  RETURNING threads.thread_id, threads.metadata
+  RETURNING threads.thread_id, threads.metadata, threads.watched_until
 )
 INSERT INTO runs (
   run_id, thread_id, assistant_id, graph_id, tenant, owner, status, attempt, process_id,
-  multitask_strategy, metadata, kwargs, request_id, started_at)
+  multitask_strategy, metadata, kwargs, request_id, watched_until, started_at)
 SELECT
   run_id, thread_id, assistant_id, graph_id, tenant, owner, 'running', 1, process_id,
-  multitask_strategy, taken.metadata || wanted.metadata, kwargs, request_id, now()
+  multitask_strategy, taken.metadata || wanted.metadata, kwargs, request_id, watched_until, now()
 FROM wanted JOIN taken USING (thread_id)
 
 -- name: started_runs
 -- What has become of each wanted start, in this try or in one whose answer was lost.
 SELECT threads.thread_id IS NOT NULL AS there,
   threads.running_run_id IS NOT NULL OR coalesce(threads.ready_at <= clock_timestamp(), false) AS busy,
-  runs.attempt, runs.metadata, runs.created_at
+  runs.attempt, runs.metadata, runs.created_at,
+  coalesce(runs.watched_until > now(), false) AS watched
 FROM unnest(%(run_ids)s::uuid[], %(thread_ids)s::text[], %(tenants)s::text[],
     %(process_ids)s::uuid[])
   WITH ORDINALITY AS given (run_id, thread_id, tenant, process_id, number)
@@ -229,7 +230,7 @@ SELECT set_config('headrace.locked', coalesce((
 WITH claimed AS (
   UPDATE runs
   SET status = 'running', attempt = attempt + 1, process_id = %(process_id)s, started_at = now(),
-      updated_at = now()
+      updated_at = now(), watched_until = greatest(runs.watched_until, threads.watched_until)
   FROM threads
   WHERE threads.thread_id IN (
       SELECT json_array_elements_text(current_setting('headrace.locked')::json))

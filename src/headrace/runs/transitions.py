@@ -285,9 +285,10 @@ def _start_outcome(
     attempt: int | None,
     metadata: dict[str, Any],
     created_at: datetime,
+    watched: bool,
 ) -> StartedRun | Exception:
     if attempt is not None:
-        return StartedRun(attempt=attempt, metadata=metadata, created_at=created_at)
+        return StartedRun(attempt, metadata, created_at, watched=watched)
     if busy:
         return ThreadBusy()
     if there:

@@ -20,6 +20,7 @@ from headrace.graphs.manifest import find_manifest
 from headrace.health import endpoints as health
 from headrace.observability.logging import configure_logging
 from headrace.runs import endpoints as runs
+from headrace.runs import thread_endpoints as thread_streams
 from headrace.server import meta
 from headrace.server.custom_app import has_cors, with_api
 from headrace.server.description import DescribedApi
@@ -33,7 +34,7 @@ from headrace.threads import state_endpoints as states
 
 _ROUTERS = {
     "assistants": (assistants.router,),
-    "threads": (threads.router, states.router),
+    "threads": (threads.router, states.router, thread_streams.router),
     "runs": (runs.router,),
     "store": (store_items.router,),
     "chat": (chat.router,),

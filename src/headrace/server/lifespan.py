@@ -44,6 +44,8 @@ from headrace.runs.following import Followable, Following
 from headrace.runs.queue import Queue
 from headrace.runs.repository import RunRepository
 from headrace.runs.service import RunService
+from headrace.runs.thread_stream import ThreadStreams
+from headrace.runs.thread_watcher import ThreadWatcher
 from headrace.runs.watcher import Watcher
 from headrace.server.drain import Drain
 from headrace.server.opening import build_notifier, build_saver, open_pool
@@ -161,6 +163,8 @@ async def serving(
         control.start(tasks)
         watcher = Watcher(pool, notifier, settings.events, tasks)
         watcher.start()
+        thread_watcher = ThreadWatcher(pool, notifier, settings.events, tasks)
+        thread_watcher.start()
         sweeper = EventSweeper(log, settings.events)
         tasks.start(sweeper.sweep_forever(), name="event-sweeper", supervised=True)
         await notifier.start()
@@ -200,6 +204,7 @@ async def serving(
             queue_figures=lambda: depth.figures,
             runs_running=lambda: worker.running,
             runs_watched=lambda: watcher.watching,
+            threads_watched=lambda: thread_watcher.watching,
             notices_connected=lambda: notifier.connected,
         )
         await pulse.start()
@@ -220,7 +225,21 @@ async def serving(
             schema_problem=lambda: schema_probe.problem,
             schema_revision=lambda: schema_probe.revision,
         )
-        drain = Drain(settings.server, board=board, executor=worker, release=following.release)
+        state_service = StateService(threads, states, StateRepository(pool), updates)
+        thread_streams = ThreadStreams(
+            thread_watcher,
+            following,
+            state_service,
+            settings.events,
+            heartbeat_seconds=settings.server.heartbeat_seconds,
+            on_cut=metrics.count_cut_client,
+        )
+
+        def release() -> None:
+            following.release()
+            thread_watcher.release()
+
+        drain = Drain(settings.server, board=board, executor=worker, release=release)
         http = (manifest.http if manifest else None) or HttpEntry()
         board.set_state("serving")
         yield State(
@@ -239,7 +258,8 @@ async def serving(
             thread_listing=listing,
             thread_removal=removal,
             delete_threads_of=deleting_threads(listing, removal),
-            states=StateService(threads, states, StateRepository(pool), updates),
+            states=state_service,
+            thread_streams=thread_streams,
             runs=runs,
             chat=ChatService(runs, chat_graph(registry.ids(), settings.chat_graph)),
             health=health,

@@ -15,6 +15,7 @@ from headrace.graphs.registry import GraphRegistry
 from headrace.health.service import HealthService
 from headrace.observability.metrics import Metrics
 from headrace.runs.service import RunService
+from headrace.runs.thread_stream import ThreadStreams
 from headrace.server.drain import Drain
 from headrace.settings import Settings
 from headrace.store_items.service import StoreService
@@ -48,6 +49,7 @@ class State:
     thread_removal: ThreadRemoval
     delete_threads_of: DeleteThreads
     states: StateService
+    thread_streams: ThreadStreams
     runs: RunService
     chat: ChatService
     health: HealthService

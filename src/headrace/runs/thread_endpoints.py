@@ -1,0 +1,53 @@
+"""A thread's runs as one stream over HTTP."""
+
+from typing import Annotated, cast
+
+from fastapi import Depends, Header, Query, Request, Response
+
+from headrace.auth.dependencies import CurrentPrincipal
+from headrace.edge.live import LiveResponse
+from headrace.edge.routing import new_router
+from headrace.edge.state import state_of
+from headrace.edge.words import words_in
+from headrace.errors import InvalidRequest
+from headrace.events.sse import CONTENT_TYPE
+from headrace.runs.answers import SSE
+from headrace.runs.thread_stream import THREAD_STREAM_MODES, ThreadStreams, last_seen
+from headrace.threads.schemas import AnyThreadId
+
+router = new_router(tag="threads")
+
+
+async def _service(request: Request) -> ThreadStreams:
+    return cast("ThreadStreams", state_of(request).thread_streams)
+
+
+Streams = Annotated[ThreadStreams, Depends(_service)]
+Words = Annotated[list[str] | None, Query()]
+
+
+@router.get("/threads/{thread_id}/stream", responses=SSE, response_class=Response)
+async def join_thread_stream(
+    thread_id: AnyThreadId,
+    principal: CurrentPrincipal,
+    streams: Streams,
+    stream_mode: Words = None,
+    stream_modes: Words = None,
+    last_event_id: Annotated[str | None, Query()] = None,
+    last_event_id_header: Annotated[str | None, Header(alias="Last-Event-ID")] = None,
+) -> Response:
+    """The events of all runs of a thread, those to come or with an id those after it; -1: all that
+    are kept. It has no end."""
+    modes = words_in(stream_mode, "stream_mode") + words_in(stream_modes, "stream_modes")
+    if unknown := [mode for mode in modes if mode not in THREAD_STREAM_MODES]:
+        raise InvalidRequest(
+            f"Invalid stream mode: {unknown[0]}; there are {', '.join(THREAD_STREAM_MODES)}"
+        )
+    seen = last_seen(last_event_id_header or last_event_id)
+    stream = await streams.open(principal, thread_id, modes, seen)
+    return LiveResponse(
+        stream.frames(),
+        media_type=CONTENT_TYPE,
+        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+        on_disconnect=stream.close,
+    )
