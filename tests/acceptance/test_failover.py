@@ -60,6 +60,7 @@ def test_a_promoted_standby_is_found_and_has_every_turn(tmp_path, pair):
         pair.fail_over()
         took = ready_after(server, began)
         wait_until(lambda: renewed(pair.primary.url) == 2, seconds=15)
+        wait_until(lambda: listening(pair.primary.url) == 2, seconds=15)
         assert len(say(server, thread_id).json()["messages"]) == 4
         assert server.serving() == pids
         print(f"ready {took:.1f} s after the primary died, promotion included")
@@ -79,6 +80,7 @@ def test_a_server_that_is_demoted_in_place_makes_the_pod_unready(tmp_path, priva
         took = ready_after(server, began)
         # Its lease may have run out meanwhile; without one a process refuses runs, with 503.
         wait_until(lambda: renewed(private_postgres.url) == 2, seconds=15)
+        wait_until(lambda: listening(private_postgres.url) == 2, seconds=15)
         assert len(say(server, thread_id).json()["messages"]) == 2
         assert server.serving() == pids
         print(f"ready {took:.1f} s after the promotion")
@@ -90,6 +92,17 @@ def renewed(url: str) -> int:
         row = connection.execute(
             "SELECT count(*) FROM processes WHERE NOT lost"
             " AND heartbeat_at > now() - make_interval(secs => 3)"
+        ).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def listening(url: str) -> int:
+    """Processes that hear notices there again."""
+    with psycopg.connect(url) as connection:
+        row = connection.execute(
+            "SELECT count(*) FROM pg_stat_activity"
+            " WHERE query = 'LISTEN headrace' AND state = 'idle'"
         ).fetchone()
     assert row is not None
     return int(row[0])

@@ -104,12 +104,27 @@ def check_ends(server: LiveServer, streams: list[Stream], cut: set[str]) -> None
     assert busy == [(len(cut),)]
 
 
+async def refused_chat(server: LiveServer) -> httpx.Response:
+    """The first answer that is no reply, once the server is told to stop."""
+    limits = httpx.Limits(max_keepalive_connections=0)
+    async with httpx.AsyncClient(base_url=server.url, timeout=20, limits=limits) as client:
+        while (await client.get("/readyz")).status_code == 200:
+            await asyncio.sleep(0.02)
+        while (answer := await client.post("/chat", json={"message": "hi"})).status_code == 200:
+            pass
+        return answer
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
 async def test_a_signal_to_the_master(tmp_path, database_url, number):
     environment: dict[str, Any] = {"HEADRACE_SERVER__GRACE_SECONDS": str(GRACE_SECONDS)}
     with live_server(tmp_path, database_url, **environment) as server:
+        refused = Tasks().start(refused_chat(server), name="chat")
         streams, prober, told_at = await signalled(server, number)
         assert server.wait_exit(10) == 0
+        answer = await refused
+        assert (answer.status_code, answer.json()["code"]) == (503, "draining")
+        assert int(answer.headers["retry-after"]) >= 1
         seconds = time.monotonic() - told_at
         print(f"{number.name}: exit 0 after {seconds:.1f} s, grace {GRACE_SECONDS:.0f} s")
         assert seconds < GRACE_SECONDS + 3
