@@ -59,6 +59,9 @@ async def test_pages_are_newest_first_and_tell_whether_there_are_more(client, ht
 async def test_threads_are_found_by_id_and_sorted_as_asked(client):
     tag, made = await tagged(client, 4)
     assert ids(await client.threads.search(ids=[made[1], made[3], UNKNOWN])) == [made[1], made[3]]
+    assert await client.threads.search(ids=[made[1]], metadata={"tag": "other"}) == []
+    nothing = await client.http.post("/threads/search", json={"ids": []})
+    assert nothing == [], "none are named"
     await client.threads.update(made[2], metadata={"later": {"a": 1}})
 
     async def found(by, order):
@@ -201,6 +204,14 @@ async def test_a_time_to_live_is_shown_when_asked_for(client, http):
     assert (shown["strategy"], shown["ttl_minutes"]) == ("keep_latest", 0.5)
     without = await client.threads.create()
     assert "ttl" not in await client.threads.get(without["thread_id"], include=["ttl"])
+
+
+async def test_a_thread_whose_time_is_over_is_gone(client):
+    thread_id = (await client.threads.create(ttl=0.001))["thread_id"]
+    await client.runs.wait(thread_id, "agent", input=HELLO)
+    async with asyncio.timeout(20):
+        while await client.threads.search(ids=[thread_id]):
+            await asyncio.sleep(0.1)
 
 
 async def test_a_copy_has_the_whole_history_and_goes_its_own_way(client):

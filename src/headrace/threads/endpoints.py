@@ -14,6 +14,7 @@ from headrace.threads.removal import ThreadRemoval
 from headrace.threads.schemas import (
     AnyThreadId,
     Pruned,
+    SelectedThread,
     Thread,
     ThreadCreate,
     ThreadFilter,
@@ -60,7 +61,7 @@ async def create_thread(
     return json_response(thread_json(row, await threads.values(row)))
 
 
-@router.post("/threads/search", response_model=list[Thread])
+@router.post("/threads/search", response_model=list[SelectedThread])
 async def search_threads(
     principal: CurrentPrincipal,
     listing: Listing,

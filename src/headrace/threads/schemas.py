@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from typing_extensions import TypedDict
 
 from headrace.threads.update_schemas import MAX_SUPERSTEPS, Superstep
 
@@ -162,8 +163,23 @@ class Thread(BaseModel):
     values: Any = None
     error: Any = None
     interrupts: dict[str, Any] | None = None
-    extracted: dict[str, Any] | None = None
     ttl: ThreadTTLInfo | None = None
+
+
+class SelectedThread(TypedDict, total=False):
+    """The fields of a thread that a search asked for; all unless it did."""
+
+    thread_id: str
+    created_at: datetime
+    updated_at: datetime
+    state_updated_at: datetime
+    metadata: dict[str, Any]
+    status: ThreadStatus
+    config: dict[str, Any]
+    values: Any
+    error: Any
+    interrupts: dict[str, Any]
+    extracted: dict[str, Any]
 
 
 class ThreadState(BaseModel):

@@ -94,10 +94,10 @@ def wanted(
     """
     conditions = ["tenant = %(tenant)s", "NOT temporary"]
     values: dict[str, Any] = {"tenant": principal.tenant}
-    if which.ids:
+    if which.ids is not None:
         conditions.append("thread_id = ANY (%(ids)s::text[])")
         values["ids"] = which.ids
-    included = deep and not which.ids and set(which.metadata or ()) <= _INCLUDED
+    included = deep and which.ids is None and set(which.metadata or ()) <= _INCLUDED
     if which.metadata and included and all(map(_is_listed, which.metadata.values())):
         conditions += [f"{name} = %({name})s" for name in which.metadata]
         values |= which.metadata
@@ -117,10 +117,10 @@ def wanted(
     return Wanted(
         tuple(conditions),
         values,
-        scattered="metadata" in values and not which.ids,
-        busy=which.status == "busy" and not which.ids,
-        idle=which.status == "idle" and not which.ids,
-        ordered=not which.ids and "metadata" not in values and which.status != "busy",
+        scattered="metadata" in values and which.ids is None,
+        busy=which.status == "busy" and which.ids is None,
+        idle=which.status == "idle" and which.ids is None,
+        ordered=which.ids is None and "metadata" not in values and which.status != "busy",
     )
 
 
@@ -171,7 +171,8 @@ def page(what: Wanted, order: Order, *, gathered: bool) -> str:
     """
     found = f"SELECT thread_id, {order.key} AS key FROM threads WHERE {_found(what)}"  # noqa: S608
     if gathered:
-        found = f"WITH found AS MATERIALIZED ({found}) SELECT thread_id, key FROM found"  # noqa: S608
+        # Not pulled up: what orders the page must not choose how it is found.
+        found = f"SELECT thread_id, key FROM ({found} OFFSET 0) AS found"  # noqa: S608
         ordering = order.clause.replace(order.key, "key") if order.by != "thread_id" else ""
         ordering = ordering or order.clause
     elif what.idle and not what.scattered and order.by == "created_at":
