@@ -1,8 +1,10 @@
 """What ``headrace serve`` looks at before it becomes a server."""
 
+import json
+
 import pytest
 
-from headrace.cli.serve import refuse_open_door
+from headrace.cli.serve import refuse_missing_graphs, refuse_open_door
 from headrace.errors import StartupRefusal
 from headrace.settings import Settings, unknown_variables
 
@@ -27,3 +29,16 @@ def test_a_variable_that_no_setting_reads_is_found(monkeypatch):
     monkeypatch.setenv("HEADRACE_DATABASE__POOL_MAXIMUM", "3")
     monkeypatch.setenv("HEADRACE_API_KEYS", KEY)
     assert unknown_variables() == ["HEADRACE_DATABASE__POOL_MAXIMUM"]
+
+
+def test_a_manifest_is_looked_at_and_what_it_does_not_do_is_said(tmp_path, capsys):
+    config = tmp_path / "langgraph.json"
+    graphs, http = {"agent": "./graph.py:graph"}, {"app": "./web.py:app"}
+    config.write_text(json.dumps({"graphs": graphs, "http": http, "webhooks": {}}))
+    (tmp_path / "graph.py").touch()
+    with pytest.raises(StartupRefusal, match=r"HR101 http\.app .*there is no file \./web\.py"):
+        refuse_missing_graphs(Settings(config=config))
+    (tmp_path / "web.py").touch()
+    refuse_missing_graphs(Settings(config=config))
+    said = "warning: langgraph.json: webhooks is ignored: headrace sends no webhooks yet\n"
+    assert capsys.readouterr().err == said

@@ -1,11 +1,15 @@
 """``http.app``: an app of the user's and the API as one."""
 
 import sys
+from types import SimpleNamespace
 
 import pytest
 
+from headrace.auth.api_keys import ApiKeys
 from headrace.errors import StartupRefusal
+from headrace.server.custom_app import KeyGuard
 from tests.support.apps import GRAPHS, app_client, settings_for, write_manifest
+from tests.support.live import LiveServer
 
 KEY = "a-key-of-the-tests-1"
 APP = f"{GRAPHS / 'webapp.py'}:app"
@@ -97,6 +101,32 @@ async def test_their_routes_need_no_key_unless_the_manifest_says_so(settings):
         assert (await client.get("/ok")).status_code == 200
 
 
+async def test_a_socket_asks_for_a_key_where_its_routes_do():
+    guarded = KeyGuard(reached, needs_key=lambda scope: scope["path"] == "/socket")
+    keys = SimpleNamespace(headrace=SimpleNamespace(api_keys=ApiKeys([KEY])))
+    for path, headers, first in (
+        ("/socket", [], "websocket.close"),
+        ("/socket", [(b"x-api-key", KEY.encode())], "websocket.accept"),
+        ("/other", [], "websocket.accept"),
+    ):
+        scope = {"type": "websocket", "path": path, "headers": headers, "state": vars(keys)}
+        sent: list[str] = []
+
+        async def send(message, sent=sent):
+            sent.append(message["type"])
+
+        await guarded(scope, receive_nothing, send)
+        assert sent == [first], (path, headers)
+
+
+async def receive_nothing():
+    raise AssertionError("nobody asks")
+
+
+async def reached(scope, receive, send):
+    await send({"type": "websocket.accept"})
+
+
 async def test_with_auth_first_their_middleware_sees_no_stranger(settings):
     http = {"middleware_order": "auth_first", "enable_custom_route_auth": True}
     async with app_client(settings(http, api_keys=KEY)) as client:
@@ -153,3 +183,16 @@ async def test_a_lifespan_that_raises_is_a_refusal_and_ours_is_closed(settings, 
         "HR107 http.app (./hr_web.py:app): its lifespan raised RuntimeError: no cache. Mend that;"
         " the log has the traceback. (docs/errors.md#hr107)"
     )
+
+
+def test_a_server_that_cannot_serve_it_ends_with_one_sentence(database_url, tmp_path):
+    (tmp_path / "hr_web.py").write_text("app = 1")
+    manifest = write_manifest(tmp_path, http={"app": "./hr_web.py:app"})
+    server = LiveServer(tmp_path / "server", database_url, HEADRACE_CONFIG=str(manifest))
+    server.start()
+    try:
+        assert server.wait_exit(60) != 0
+    finally:
+        server.close()
+    assert server.log().count("HR107 http.app (./hr_web.py:app): it is an int, not") == 1
+    assert "Traceback" not in server.log()

@@ -43,6 +43,9 @@ async def test_a_page_of_this_machine_may_use_a_server_without_keys_and_no_other
         assert answer.status_code == 200
         assert answer.headers["access-control-allow-origin"] == local
         assert "last-event-id" in answer.headers["access-control-allow-headers"]
+        private = {**preflight(local), "Access-Control-Request-Private-Network": "true"}
+        answer = await client.options("/threads", headers=private)
+        assert answer.headers["access-control-allow-private-network"] == "true"
         answer = await client.get("/ok", headers={"Origin": local})
         assert answer.headers["access-control-allow-origin"] == local
         assert exposed(answer) >= EXPOSED | {"x-request-id"}
@@ -178,6 +181,14 @@ async def test_a_run_sees_the_headers_that_are_included_and_keeps_them(settings)
         )
         stored = (await client.get(answer.headers["content-location"])).json()["kwargs"]
         assert stored["config"]["configurable"]["x-org"] == "acme"
+
+        # One that waits in the queue is claimed with what is stored.
+        later = {"assistant_id": "ctx", "input": {}, "after_seconds": 0.1}
+        run = await client.post(f"/threads/{thread}/runs", json=later, headers=given)
+        joined = await client.get(f"{run.headers['content-location']}/join")
+        assert joined.json()["saw_configurable"]["x-org"] == "acme"
+        answer = await client.post("/runs/wait", json={"assistant_id": "ctx", "input": {}})
+        assert "x-org" not in answer.json()["saw_configurable"]
 
 
 async def test_by_default_a_run_sees_no_header(settings):

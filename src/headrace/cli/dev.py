@@ -28,7 +28,7 @@ from headrace.db.conninfo import connection_string
 from headrace.db.migrate import upgrade
 from headrace.db.pool import probe
 from headrace.embedded.launcher import EmbeddedPostgres
-from headrace.graphs.manifest import BUILT_IN, find_manifest
+from headrace.graphs.manifest import BUILT_IN, Manifest, find_manifest
 from headrace.settings import Settings, set_environment
 
 Target = Annotated[
@@ -101,9 +101,15 @@ def _run(
             revision=revision,
             graphs=list(manifest.graphs) if manifest else [BUILT_IN],
             built_in=manifest is None,
+            prefix=_prefix(manifest),
         )
         typer.echo(screen)
     return server.wait_end()
+
+
+def _prefix(manifest: Manifest | None) -> str:
+    http = manifest.http if manifest is not None else None
+    return (http.mount_prefix if http is not None else None) or ""
 
 
 def _may_fail(settings: Settings) -> bool:

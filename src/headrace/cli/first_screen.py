@@ -21,17 +21,19 @@ def first_screen(
     revision: str,
     graphs: Sequence[str],
     built_in: bool,
+    prefix: str = "",
 ) -> str:
     """One line of facts and three lines to paste.
 
     :param embedded: where the embedded Postgres keeps its data; None for another Postgres.
     :param built_in: whether the graphs are headrace's own.
+    :param prefix: what stands before every path.
     """
     major = facts.version.partition(".")[0]
     place = f"(embedded) {embedded}" if embedded else _database(settings)
     pool = settings.database.pool_max
     wanted = settings.processes * (pool + CONNECTIONS_BESIDE_POOL)
-    url = f"http://{_host(settings)}:{settings.port}"
+    url = f"http://{_host(settings)}:{settings.port}{prefix}"
     line = " · ".join(
         [
             f"postgres {major} {place}",

@@ -39,4 +39,6 @@ def cors_policy(entry: CorsEntry | None, *, keys_needed: bool) -> dict[str, Any]
             *(name for name in given.expose_headers if name.lower() not in known),
         ),
         "max_age": given.max_age,
+        # Some browsers ask before a page of the web reaches a server on this machine.
+        "allow_private_network": True,
     }
