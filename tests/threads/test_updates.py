@@ -7,6 +7,7 @@ from uuid import uuid4
 import httpx
 import psycopg
 import pytest
+from langgraph.graph import END, START, StateGraph
 from langgraph_sdk import get_client, get_sync_client
 from langgraph_sdk.errors import (
     BadRequestError,
@@ -14,6 +15,13 @@ from langgraph_sdk.errors import (
     NotFoundError,
     UnprocessableEntityError,
 )
+
+from headrace.auth.principal import ANONYMOUS
+from headrace.runs.schemas import RunCreate
+from headrace.threads.schemas import ThreadCreate
+from headrace.threads.state_schemas import StateUpdate
+from tests.support.graphs.forms import Steps
+from tests.support.pair import open_states
 
 pytestmark = pytest.mark.acceptance
 
@@ -306,6 +314,48 @@ async def test_no_run_begins_in_the_middle_of_a_change(client, forms_server):
         assert not isinstance(outcomes[1], BaseException)
     done_steps = (await client.threads.get_state(thread_id))["values"]["done"]
     assert sorted(done_steps) == sorted(expected)
+
+
+async def test_a_graph_that_is_made_for_each_run_is_made_as_the_last_run_wanted_it(client):
+    config = {"configurable": {"node": "own"}}
+    thread_id = await run_on_a_thread(client, "made", input={"topic": "x"}, config=config)
+    history = await client.threads.get_history(thread_id)
+    assert [state["next"] for state in history] == [[], ["own"], ["__start__"]]
+    await client.threads.update_state(thread_id, {"made_for": "nobody"}, as_node="own")
+    assert (await client.threads.get_state(thread_id))["values"]["made_for"] == "nobody"
+
+
+async def test_a_change_that_is_lost_in_the_middle_leaves_nothing(database_url):
+    asked, answer = asyncio.Event(), asyncio.Event()
+
+    async def route(state: dict[str, Any]) -> str:
+        if "by hand" in state["done"]:
+            asked.set()
+            await answer.wait()
+        return END
+
+    builder: StateGraph[Any, Any, Any, Any] = StateGraph(Steps)
+    builder.add_node("first", lambda state: {"done": ["first"]})
+    builder.add_edge(START, "first")
+    builder.add_conditional_edges("first", route, [END])
+    async with open_states(database_url, {"pair": builder}) as (here, there):
+        created = ThreadCreate(metadata={"graph_id": "pair"})
+        thread_id = (await here.threads.create(ANONYMOUS, created)).thread_id
+        change = StateUpdate(values={"done": ["by hand"]}, as_node="first")
+        changing = asyncio.ensure_future(here.states.update(ANONYMOUS, thread_id, change))
+        await asked.wait()
+        body = RunCreate.model_validate({"assistant_id": "pair", "input": {}})
+        starting = asyncio.ensure_future(
+            there.runs.start(ANONYMOUS, thread_id, body, request_id="")
+        )
+        done, _ = await asyncio.wait({changing, starting}, timeout=0.3)
+        assert not done
+        changing.cancel()
+        outcome = await (await starting).outcome(20)
+        assert outcome is not None
+        assert (outcome.status, outcome.values) == ("success", {"done": ["first"]})
+        state = await here.states.read(ANONYMOUS, thread_id)
+        assert state.values == {"done": ["first"]}
 
 
 def test_the_synchronous_client_does_the_same(forms_server):

@@ -84,7 +84,11 @@ class ThreadService:
         """The thread's present values; None before its first run."""
         if row.state_updated_at is None:
             return None
-        state = await self._states.read(row.thread_id, row.metadata_.get("graph_id"))
+        state = await self._states.read(
+            row.thread_id,
+            row.metadata_.get("graph_id"),
+            configurable=row.config.get("configurable"),
+        )
         return None if state is EMPTY else state.values
 
 

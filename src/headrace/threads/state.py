@@ -51,14 +51,19 @@ class StateReader:
         *,
         subgraphs: bool = False,
         checkpoint: CheckpointRef | None = None,
+        configurable: Mapping[str, Any] | None = None,
     ) -> ThreadState:
-        """The latest state, or the one at ``checkpoint``; :data:`EMPTY` when there is none."""
+        """The latest state, or the one at ``checkpoint``; :data:`EMPTY` when there is none.
+
+        :param configurable: of the thread's last run, for graphs that are made from it.
+        """
         config = config_of(thread_id, checkpoint)
 
         async def ask(graph: Graph) -> ThreadState:
             return to_thread_state(await graph.aget_state(config, subgraphs=subgraphs))
 
-        state = await self._through_graph(thread_id, graph_id, config, ask)
+        made_for = _made_for(config, configurable)
+        state = await self._through_graph(thread_id, graph_id, made_for, ask)
         if state is None:
             found = await self._saver.aget_tuple(config)
             state = EMPTY if found is None else await self._raw(found)
@@ -70,7 +75,12 @@ class StateReader:
         return state
 
     async def history(
-        self, thread_id: str, graph_id: str | None, query: HistoryQuery
+        self,
+        thread_id: str,
+        graph_id: str | None,
+        query: HistoryQuery,
+        *,
+        configurable: Mapping[str, Any] | None = None,
     ) -> list[ThreadState]:
         """The thread's states, newest first: one query, unless channels are stored stepwise."""
         config = config_of(thread_id, query.checkpoint)
@@ -83,7 +93,8 @@ class StateReader:
         async def ask(graph: Graph) -> list[ThreadState]:
             return [to_thread_state(one) async for one in graph.aget_state_history(config, **which)]
 
-        states = await self._through_graph(thread_id, graph_id, config, ask)
+        made_for = _made_for(config, configurable)
+        states = await self._through_graph(thread_id, graph_id, made_for, ask)
         if states is None:
             found = [one async for one in self._saver.alist(config, **which)]
             states = [await self._raw(one) for one in found]
@@ -154,6 +165,10 @@ def config_of(thread_id: str, checkpoint: CheckpointRef | None = None) -> Runnab
         if checkpoint_id := checkpoint.checkpoint_id or (by_ns.get(ns) if ns else None):
             configurable["checkpoint_id"] = checkpoint_id
     return {"configurable": configurable}
+
+
+def _made_for(config: RunnableConfig, configurable: Mapping[str, Any] | None) -> RunnableConfig:
+    return {"configurable": {**(configurable or {}), **config["configurable"]}}
 
 
 def to_thread_state(snapshot: StateSnapshot) -> ThreadState:

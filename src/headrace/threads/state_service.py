@@ -49,6 +49,7 @@ class StateService:
             row.metadata_.get("graph_id"),
             subgraphs=subgraphs,
             checkpoint=of_thread(checkpoint, row.thread_id),
+            configurable=row.config.get("configurable"),
         )
 
     async def history(
@@ -60,7 +61,12 @@ class StateService:
         """
         row = await self._threads.get(principal, thread_id)
         of_thread(query.checkpoint, row.thread_id)
-        return await self._states.history(row.thread_id, row.metadata_.get("graph_id"), query)
+        return await self._states.history(
+            row.thread_id,
+            row.metadata_.get("graph_id"),
+            query,
+            configurable=row.config.get("configurable"),
+        )
 
     async def update(
         self, principal: Principal, thread_id: str, body: StateUpdate
