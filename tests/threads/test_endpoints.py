@@ -231,6 +231,18 @@ async def test_a_copy_has_the_whole_history_and_goes_its_own_way(client):
         await client.threads.copy(UNKNOWN)
 
 
+async def test_a_copy_with_a_key_is_made_once(client, http):
+    source = await client.threads.create()
+    await client.runs.wait(source["thread_id"], "agent", input=HELLO)
+    path, headers = f"/threads/{source['thread_id']}/copy", {"Idempotency-Key": uuid4().hex}
+    copies = await asyncio.gather(*(http.post(path, headers=headers) for _ in range(4)))
+    assert len({copy.json()["thread_id"] for copy in copies}) == 1
+    other = await http.post(path)
+    assert other.json()["thread_id"] != copies[0].json()["thread_id"]
+    unknown = f"/threads/{UNKNOWN}/copy"
+    assert (await http.post(unknown, headers={"Idempotency-Key": "k"})).status_code == 409
+
+
 async def test_a_copy_of_what_waits_for_an_answer_waits_too(client):
     source = await client.threads.create()
     await client.runs.wait(source["thread_id"], "hitl", input={"topic": "x"})

@@ -1,5 +1,6 @@
 """Threads over HTTP: made, read, found, changed, copied and deleted."""
 
+from functools import partial
 from typing import Annotated, Any, cast
 
 from fastapi import Body, Depends, Header, Query, Request, Response
@@ -139,9 +140,17 @@ async def delete_thread(
 
 @router.post("/threads/{thread_id}/copy", response_model=Thread)
 async def copy_thread(
-    thread_id: AnyThreadId, principal: CurrentPrincipal, removal: Removal
+    thread_id: AnyThreadId,
+    principal: CurrentPrincipal,
+    threads: Threads,
+    removal: Removal,
+    key: IdempotencyKey,
 ) -> Response:
     """A new thread that goes on from where this one stands, with its whole history."""
-    copy: dict[str, Any] = thread_json(await removal.copy(principal, thread_id), None)
+    if key is None:
+        row = await removal.copy(principal, thread_id)
+    else:
+        row = await threads.make_once(principal, key, partial(removal.copy, principal, thread_id))
+    copy: dict[str, Any] = thread_json(row, None)
     del copy["values"]
     return json_response(copy)

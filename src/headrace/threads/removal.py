@@ -103,14 +103,18 @@ class ThreadRemoval:
         await connection.execute(self._sql["delete_thread"], values)
         return True
 
-    async def copy(self, principal: Principal, thread_id: str) -> ThreadRow:
+    async def copy(
+        self, principal: Principal, thread_id: str, target: str | None = None
+    ) -> ThreadRow:
         """A new thread with all checkpoints of another.
+
+        :param target: its id; default: a new UUIDv4.
 
         :raises Conflict: there is no such thread for the caller.
         """
         values = {
             "source": thread_id,
-            "target": str(uuid4()),
+            "target": target or str(uuid4()),
             "tenant": principal.tenant,
             "owner": principal.identity,
         }

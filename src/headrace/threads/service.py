@@ -68,6 +68,20 @@ class ThreadService:
             raise ThreadExists(f"Thread with ID {thread_id} already exists")
         return row
 
+    async def make_once(
+        self, principal: Principal, key: RequestKey, make: Callable[[str], Awaitable[ThreadRow]]
+    ) -> ThreadRow:
+        """What ``make`` makes of the id it is given; a retry gets what the first try has made."""
+        reserved = await self._keys.reserve(principal, key)
+        thread_id = str(reserved.resource_id)
+        if reserved.made:
+            return await self.get(principal, thread_id)
+        async with self._keys.making(principal, key):
+            row = await self._repository.get(principal, thread_id) if reserved.resumed else None
+            row = row or await make(thread_id)
+        await self._keys.confirm(principal, key, thread_id)
+        return row
+
     async def get(self, principal: Principal, thread_id: str) -> ThreadRow:
         """
         :raises ThreadNotFound: there is none that the caller may see.
