@@ -10,6 +10,7 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from headrace.checkpoints.serializer import build_serializer
 from headrace.graphs.checkpointer_entry import CheckpointerEntry
 from tests.support.apps import app_client, settings_for, write_manifest
+from tests.support.exposition import Exposition
 
 
 @dataclass
@@ -102,4 +103,7 @@ async def test_a_run_that_is_resumed_finds_the_types_that_the_manifest_lists(
         assert waiting.json()["__interrupt__"]
         body = {"assistant_id": "typed", "command": {"resume": "yes"}}
         answer = await client.post(f"/threads/{thread}/runs/wait", json=body)
-    assert answer.json()["answer"] == f"yes {seen}"
+        assert answer.json()["answer"] == f"yes {seen}"
+        exposed = (await client.get("/metrics")).text
+    blocked = Exposition(exposed).value("headrace_checkpoint_types_blocked_total")
+    assert (blocked > 0) is (seen == "dict")

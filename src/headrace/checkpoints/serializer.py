@@ -4,9 +4,10 @@ Whoever can write to the database says what is stored. A type that is not allowe
 fields are handed out instead (GHSA-g48c-2wqr-h844).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
+from langgraph.checkpoint.serde.event_hooks import SerdeEvent, register_serde_event_listener
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 #: Module and name of types; True is every type, None LangGraph's own choice.
@@ -30,3 +31,16 @@ def build_serializer(
     if msgpack_types is not None:
         given["allowed_msgpack_modules"] = msgpack_types or None
     return JsonPlusSerializer(**given)
+
+
+def watch_blocked_types(count: Callable[[], None]) -> Callable[[], None]:
+    """Call ``count`` for each value whose type is not made again; what is returned ends that.
+
+    LangGraph raises nothing there: the run goes on with plain fields.
+    """
+
+    def listen(event: SerdeEvent) -> None:
+        if event["kind"] in ("msgpack_blocked", "msgpack_method_blocked"):
+            count()
+
+    return register_serde_event_listener(listen)

@@ -140,6 +140,11 @@ class Metrics:
             "Threads whose time to live was over, by what was done.",
             ("action",),
         )
+        self._blocked_types = counter(
+            "headrace_checkpoint_types_blocked_total",
+            "Values read from checkpoints whose type langgraph.json does not list.",
+            (),
+        )
         self._checkout_seconds = histogram(
             "headrace_pool_checkout_seconds",
             "Seconds that requests waited for a pool connection, in vain or not.",
@@ -226,6 +231,10 @@ class Metrics:
     def count_expired_threads(self, action: str, count: int) -> None:
         """Fits ``RetentionSweeper(count=...)``."""
         self._expired_threads.labels(action).inc(count)
+
+    def count_blocked_type(self) -> None:
+        """Fits ``watch_blocked_types(count)``."""
+        self._blocked_types.inc()
 
     def observe_checkout(self, seconds: float, timed_out: bool) -> None:
         """Fits ``SharedPool(on_checkout=...)``."""

@@ -17,6 +17,7 @@ from headrace.auth.api_keys import ApiKeys
 from headrace.chat.service import ChatService, chat_graph
 from headrace.checkpoints.expiry import StoreSweeper
 from headrace.checkpoints.saver import TimedSaver
+from headrace.checkpoints.serializer import watch_blocked_types
 from headrace.checkpoints.store import Store
 from headrace.checkpoints.writer import Writer
 from headrace.db.conninfo import connection_string
@@ -138,6 +139,7 @@ async def serving(
         )
         stack.push_async_callback(writer.stop)
         kept = (manifest.checkpointer if manifest else None) or CheckpointerEntry()
+        stack.callback(watch_blocked_types(metrics.count_blocked_type))
         saver = build_saver(settings, pool, writer, metrics, kept.serde)
         stack.push_async_callback(saver.stop)
         item_ttl = ((manifest.store if manifest else None) or StoreEntry()).ttl
