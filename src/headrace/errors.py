@@ -168,6 +168,12 @@ class AssistantExists(Conflict):
     code = "assistant_exists"
 
 
+class AssistantChanged(Conflict):
+    """The assistant is changed again and again while the run is to start; send it once more."""
+
+    code = "assistant_changed"
+
+
 class RunForgotten(Conflict):
     """The run of this Idempotency-Key has ended and is gone; send a new key for a new run."""
 

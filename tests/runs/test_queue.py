@@ -1,13 +1,14 @@
 """The run queue: one run per thread, guarded ends, what becomes of lost processes' runs."""
 
 import asyncio
+from dataclasses import replace
 from uuid import UUID
 
 import psycopg
 import pytest
 
 from headrace.auth.principal import Principal
-from headrace.errors import LeaseLost, ThreadBusy, ThreadNotFound
+from headrace.errors import AssistantChanged, LeaseLost, ThreadBusy, ThreadNotFound
 from headrace.ids import uuid7
 from headrace.runs.queue import Queue
 from headrace.runs.transitions import RunEnd, queue_statements
@@ -211,3 +212,64 @@ async def test_a_server_default_of_repeatable_read_changes_nothing(database_url)
 def test_every_statement_has_a_name_and_a_user():
     names = set(queue_statements())
     assert len(names) > 10
+
+
+@pytest.fixture
+def assistant(database):
+    """The id of an assistant, and when it was last changed."""
+    return database.execute(
+        "INSERT INTO assistants (assistant_id, graph_id, name) VALUES (%s, 'agent', 'A')"
+        " RETURNING assistant_id, updated_at",
+        (uuid7(),),
+    ).fetchone()
+
+
+def of_assistant(assistant, **changes):
+    assistant_id, updated_at = assistant
+    return replace(request(), assistant_id=assistant_id, assistant_updated_at=updated_at, **changes)
+
+
+def change(database, assistant):
+    database.execute(
+        "UPDATE assistants SET updated_at = now() WHERE assistant_id = %s", (assistant[0],)
+    )
+
+
+async def test_a_run_starts_or_waits_from_what_its_assistant_is(queue, database, assistant):
+    await queue.start_if_thread_free(of_assistant(assistant), register(database))
+    await queue.enqueue(of_assistant(assistant))
+    assert runs_by_status(database) == {"running": 1, "pending": 1}
+
+
+@pytest.mark.parametrize("gone", [False, True], ids=["changed", "deleted"])
+async def test_a_run_never_starts_from_what_its_assistant_was(queue, database, assistant, gone):
+    owner = register(database)
+    await queue.start_if_thread_free(of_assistant(assistant), owner)
+    if gone:
+        database.execute("DELETE FROM assistants WHERE assistant_id = %s", (assistant[0],))
+    else:
+        change(database, assistant)
+    with pytest.raises(AssistantChanged):
+        await queue.start_if_thread_free(of_assistant(assistant, thread_id="other"), owner)
+    for strategy in ("enqueue", "interrupt", "rollback"):
+        with pytest.raises(AssistantChanged):
+            await queue.enqueue(of_assistant(assistant, multitask_strategy=strategy))
+    # Nor does a run make way for one that does not come.
+    assert runs_by_status(database) == {"running": 1}
+    assert database.execute(
+        "SELECT count(*) FROM runs WHERE cancel_action IS NOT NULL"
+    ).fetchone() == (0,)
+
+
+def runs_by_status(database):
+    return dict(database.execute("SELECT status, count(*) FROM runs GROUP BY status").fetchall())
+
+
+async def test_a_thread_is_fresh_until_something_is_stored_for_it(queue, database):
+    owner = register(database)
+    first = request()
+    assert (await queue.start_if_thread_free(first, owner)).fresh_thread
+    database.execute(
+        "INSERT INTO checkpoints (thread_id, checkpoint_id, checkpoint) VALUES ('used', '1', '{}')"
+    )
+    assert not (await queue.start_if_thread_free(request("used"), owner)).fresh_thread

@@ -20,6 +20,7 @@ def run_request(
     thread_id: str = "t", *, create: bool = True, principal: Principal = ANONYMOUS
 ) -> RunRequest:
     return RunRequest(
+        assistant_updated_at=None,
         run_id=uuid7(),
         thread_id=thread_id,
         assistant_id=UUID(int=1),

@@ -1,5 +1,6 @@
 """Rules of assistants: what a name or an id stands for, and who may change one."""
 
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
@@ -27,6 +28,9 @@ from headrace.ids import system_assistant_id, uuid7
 #: What an assistant is called whose maker gave it no name; the SDK documents it.
 _UNNAMED = "Untitled"
 
+#: Assistants that runs were made from lately.
+_RECENT = 256
+
 
 class AssistantService:
     """``graph_ids`` are the graphs this server has; an assistant of another one cannot run here."""
@@ -34,6 +38,7 @@ class AssistantService:
     def __init__(self, repository: AssistantRepository, graph_ids: Sequence[str]) -> None:
         self._repository = repository
         self._graph_ids = frozenset(graph_ids)
+        self._recent: OrderedDict[tuple[str, str], AssistantRow] = OrderedDict()
 
     async def create_system(self, descriptions: Mapping[str, str | None]) -> None:
         """Make sure that each graph has its first assistant.
@@ -79,6 +84,25 @@ class AssistantService:
         row = await self._repository.get(principal, assistant_id)
         if row is None:
             raise _not_found(assistant_id)
+        return row
+
+    async def get_for_run(
+        self, principal: Principal, reference: str, *, anew: bool = False
+    ) -> AssistantRow:
+        """As :meth:`get_runnable`, but perhaps as it was a while ago.
+
+        A run that is made from it starts only if it is still the same, by its ``updated_at``: the
+        transaction of the start says so without a query of its own.
+
+        :param anew: it was not.
+        """
+        key = (principal.tenant, reference)
+        row = None if anew else self._recent.get(key)
+        if row is None:
+            row = await self.get_runnable(principal, reference)
+            self._recent[key] = row
+            if len(self._recent) > _RECENT:
+                self._recent.popitem(last=False)
         return row
 
     async def get_runnable(self, principal: Principal, reference: str) -> AssistantRow:

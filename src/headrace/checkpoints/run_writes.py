@@ -21,7 +21,7 @@ class RunWrites:
 
     :param token: the run's fence; None for a graph that runs outside of headrace's runs.
     :param waits_each: durability ``sync``: every call returns after its own commit.
-    :param fresh_thread: a thread that was made for this run; nothing is stored for it yet.
+    :param fresh_thread: a thread of which nothing is stored yet.
     :param hurry: called with a thread whose queued writes are awaited now.
     """
 

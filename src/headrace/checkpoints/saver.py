@@ -62,7 +62,7 @@ class TimedSaver(PooledSaver):
 
         :param token: the fence its writes stand behind; this engine has none.
         :param durability: LangGraph's; with ``sync`` every call still waits for its own commit.
-        :param fresh_thread: a thread that was made for this run, and need not be read first.
+        :param fresh_thread: a thread of which nothing is stored yet: it need not be read first.
         """
         writes = self._writer.begin(
             token, waits_each=durability == "sync", fresh_thread=fresh_thread

@@ -20,6 +20,10 @@ _PLACE = "headrace_live"
 _MADE_BY_FRAMEWORK = "fastapi"
 
 
+class LastChunk(bytes):
+    """A chunk that its generator knows to be the last: the body ends with it, in one write."""
+
+
 class LiveResponse(Response):
     """Streams ``chunks``; calls ``on_disconnect`` when the client leaves before their end.
 
@@ -79,7 +83,10 @@ class LiveBody:
     async def _send(self, send: Send) -> None:
         try:
             async for chunk in self._chunks:
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                more = not isinstance(chunk, LastChunk)
+                await send({"type": "http.response.body", "body": chunk, "more_body": more})
+                if not more:
+                    return
         except Released:
             return
         finally:

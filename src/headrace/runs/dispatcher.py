@@ -36,6 +36,9 @@ class RunRequest:
     #: The caller's part of the configuration, shown on the thread.
     thread_config: dict[str, Any]
     request_id: str
+    #: The state of the assistant that the run was made from; it does not start from an older one.
+    #: None: whatever its state is by now.
+    assistant_updated_at: datetime | None
     create_thread: bool
     temporary_thread: bool
     #: Whether this process may execute it at once; otherwise it waits in the queue.
@@ -60,6 +63,8 @@ class StartedRun:
     cancel_action: StopAction | None = None
     #: A process that does not execute it waits for its events already.
     watched: bool = False
+    #: Nothing is stored for its thread yet.
+    fresh_thread: bool = False
 
 
 @dataclass(frozen=True, slots=True)

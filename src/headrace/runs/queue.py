@@ -274,6 +274,7 @@ def _claimed(
     request_id: str | None,
 ) -> ClaimedRun:
     request = RunRequest(
+        assistant_updated_at=None,
         run_id=run_id,
         thread_id=thread_id,
         assistant_id=assistant_id,

@@ -59,21 +59,25 @@ SELECT set_config('headrace.locked', coalesce((
 ), '[]'), true)
 
 -- name: start_runs_on_locked_threads
--- Of several runs for one thread the first gets it. The thread's metadata goes into the run's; the
+-- Of several runs for one thread the first gets it. None starts from what its assistant was once: who
+-- made it has read the assistant long before, perhaps. The thread's metadata goes into the run's; the
 -- graph is what thread lists filter on. Who watches the thread watches the run from its first event.
 WITH wanted AS (
   SELECT DISTINCT ON (given.thread_id) given.*
   FROM unnest(%(run_ids)s::uuid[], %(thread_ids)s::text[], %(tenants)s::text[], %(owners)s::text[],
       %(assistant_ids)s::uuid[], %(graph_ids)s::text[], %(process_ids)s::uuid[],
       %(multitask_strategies)s::text[], %(metadata)s::jsonb[], %(kwargs)s::jsonb[],
-      %(thread_configs)s::jsonb[], %(request_ids)s::text[])
+      %(thread_configs)s::jsonb[], %(request_ids)s::text[], %(assistants_updated_at)s::text[])
     WITH ORDINALITY AS given (run_id, thread_id, tenant, owner, assistant_id, graph_id, process_id,
-      multitask_strategy, metadata, kwargs, thread_config, request_id, number)
+      multitask_strategy, metadata, kwargs, thread_config, request_id, assistant_updated_at, number)
   JOIN threads ON threads.thread_id = given.thread_id AND threads.tenant = given.tenant
   WHERE given.thread_id IN (
     SELECT json_array_elements_text(current_setting('headrace.locked')::json))
     AND (NOT %(keyed)s OR given.run_id::text NOT IN (
       SELECT json_array_elements_text(current_setting('headrace.spent')::json)))
+    AND (given.assistant_updated_at IS NULL OR EXISTS (
+      SELECT FROM assistants WHERE assistants.assistant_id = given.assistant_id
+        AND assistants.updated_at = given.assistant_updated_at::timestamptz))
   ORDER BY given.thread_id, given.number
 ), taken AS (
   UPDATE threads
@@ -98,11 +102,16 @@ FROM wanted JOIN taken USING (thread_id)
 -- What has become of each wanted start, in this try or in one whose answer was lost.
 SELECT threads.thread_id IS NOT NULL AS there,
   threads.running_run_id IS NOT NULL OR coalesce(threads.ready_at <= clock_timestamp(), false) AS busy,
+  given.assistant_updated_at IS NOT NULL AND NOT EXISTS (
+    SELECT FROM assistants WHERE assistants.assistant_id = given.assistant_id
+      AND assistants.updated_at = given.assistant_updated_at::timestamptz) AS changed,
   runs.attempt, runs.metadata, runs.created_at,
-  coalesce(runs.watched_until > now(), false) AS watched
+  coalesce(runs.watched_until > now(), false) AS watched,
+  NOT EXISTS (SELECT FROM checkpoints WHERE checkpoints.thread_id = given.thread_id) AS fresh
 FROM unnest(%(run_ids)s::uuid[], %(thread_ids)s::text[], %(tenants)s::text[],
-    %(process_ids)s::uuid[])
-  WITH ORDINALITY AS given (run_id, thread_id, tenant, process_id, number)
+    %(process_ids)s::uuid[], %(assistant_ids)s::uuid[], %(assistants_updated_at)s::text[])
+  WITH ORDINALITY AS given (run_id, thread_id, tenant, process_id, assistant_id,
+    assistant_updated_at, number)
 LEFT JOIN threads ON threads.thread_id = given.thread_id AND threads.tenant = given.tenant
 LEFT JOIN runs ON runs.run_id = given.run_id AND runs.process_id = given.process_id
 ORDER BY given.number
@@ -123,7 +132,7 @@ SELECT set_config('headrace.locked', coalesce((
 
 -- name: remember_unfinished_runs_of_thread
 -- For interrupt and rollback: what stands before a new run on a locked thread. Nothing when that run
--- is queued already, by a try whose answer was lost.
+-- is queued already, by a try whose answer was lost, or will not be, from an assistant's old state.
 SELECT set_config('headrace.cancelled', coalesce((
   SELECT json_agg(run_id)::text
   FROM (
@@ -134,6 +143,9 @@ SELECT set_config('headrace.cancelled', coalesce((
   WHERE %(thread_id)s IN (
       SELECT json_array_elements_text(current_setting('headrace.locked')::json))
     AND NOT EXISTS (SELECT 1 FROM runs WHERE runs.run_id = %(run_id)s)
+    AND (%(assistant_updated_at)s::timestamptz IS NULL OR EXISTS (
+      SELECT FROM assistants WHERE assistants.assistant_id = %(assistant_id)s
+        AND assistants.updated_at = %(assistant_updated_at)s))
 ), '[]'), true)
 
 -- name: queue_runs_on_locked_threads
@@ -151,15 +163,18 @@ WITH queued AS (
   FROM unnest(%(run_ids)s::uuid[], %(thread_ids)s::text[], %(tenants)s::text[], %(owners)s::text[],
       %(assistant_ids)s::uuid[], %(graph_ids)s::text[], %(multitask_strategies)s::text[],
       %(metadata)s::jsonb[], %(kwargs)s::jsonb[], %(request_ids)s::text[],
-      %(after_milliseconds)s::bigint[])
+      %(after_milliseconds)s::bigint[], %(assistants_updated_at)s::text[])
     AS given (run_id, thread_id, tenant, owner, assistant_id, graph_id, multitask_strategy,
-      metadata, kwargs, request_id, after_milliseconds)
+      metadata, kwargs, request_id, after_milliseconds, assistant_updated_at)
   JOIN threads ON threads.thread_id = given.thread_id AND threads.tenant = given.tenant
   WHERE given.thread_id IN (
       SELECT json_array_elements_text(current_setting('headrace.locked')::json))
     AND (given.multitask_strategy <> 'reject' OR threads.status <> 'busy')
     AND (NOT %(keyed)s OR given.run_id::text NOT IN (
       SELECT json_array_elements_text(current_setting('headrace.spent')::json)))
+    AND (given.assistant_updated_at IS NULL OR EXISTS (
+      SELECT FROM assistants WHERE assistants.assistant_id = given.assistant_id
+        AND assistants.updated_at = given.assistant_updated_at::timestamptz))
   ON CONFLICT (run_id) DO NOTHING
   RETURNING thread_id, graph_id, assistant_id
 )
@@ -176,9 +191,13 @@ WHERE threads.thread_id = queued.thread_id
 -- name: queued_runs
 -- What has become of each that was to be queued, and the run before it that is asked to stop.
 SELECT threads.thread_id IS NOT NULL AS there, threads.status = 'busy' AS busy,
+  given.assistant_updated_at IS NOT NULL AND NOT EXISTS (
+    SELECT FROM assistants WHERE assistants.assistant_id = given.assistant_id
+      AND assistants.updated_at = given.assistant_updated_at::timestamptz) AS changed,
   runs.metadata, runs.created_at, replaced.run_id, replaced.cancel_action
-FROM unnest(%(run_ids)s::uuid[], %(thread_ids)s::text[], %(tenants)s::text[])
-  WITH ORDINALITY AS given (run_id, thread_id, tenant, number)
+FROM unnest(%(run_ids)s::uuid[], %(thread_ids)s::text[], %(tenants)s::text[],
+    %(assistant_ids)s::uuid[], %(assistants_updated_at)s::text[])
+  WITH ORDINALITY AS given (run_id, thread_id, tenant, assistant_id, assistant_updated_at, number)
 LEFT JOIN threads ON threads.thread_id = given.thread_id AND threads.tenant = given.tenant
 LEFT JOIN runs ON runs.run_id = given.run_id
 LEFT JOIN runs AS replaced

@@ -3,13 +3,20 @@
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from types import MappingProxyType
 from uuid import UUID, uuid5
 
 from headrace.assistants.service import AssistantService
 from headrace.auth.principal import Principal
-from headrace.db.tables import RunRow
-from headrace.errors import InvalidRequest, RunForgotten, RunNotFound, RunStillStopping
+from headrace.db.tables import AssistantRow, RunRow
+from headrace.errors import (
+    AssistantChanged,
+    InvalidRequest,
+    RunForgotten,
+    RunNotFound,
+    RunStillStopping,
+)
 from headrace.events.reader import Released
 from headrace.idempotency.schemas import RequestKey
 from headrace.idempotency.service import IdempotencyService
@@ -28,6 +35,8 @@ from headrace.runs.schemas import RunCreate, RunsCancel
 from headrace.threads.service import ThreadService, is_uuid
 
 _CANCEL_BATCH = 200
+#: The first with what this process remembers of the assistant.
+_ASSISTANT_TRIES = 5
 #: Long enough for a graph that listens; what does not is taken away from it.
 _STOP_SECONDS = 2.0
 _CANCELLED = "The run was cancelled."
@@ -72,11 +81,18 @@ class RunService:
         :param headers: of the request, what the graph is to see in ``configurable``.
         :raises InvalidRequest, NotFound, Conflict, Unavailable: nothing was started.
         """
+        making = partial(
+            self._make,
+            principal,
+            thread_id,
+            body,
+            request_id=request_id,
+            any_thread_id=any_thread_id,
+            background=background,
+            headers=headers,
+        )
         if key is None:
-            request = await self._request(
-                principal, thread_id, body, uuid7(), request_id, any_thread_id, background, headers
-            )
-            return await self._dispatch(request)
+            return await making(uuid7())
         reserved = await self._keys.reserve(principal, key)
         run_id = reserved.resource_id
         if reserved.made:
@@ -86,20 +102,45 @@ class RunService:
             if row is not None:
                 run = self._follow(row, created=True)
             else:
-                request = await self._request(
-                    principal,
-                    thread_id,
-                    body,
-                    run_id,
-                    request_id,
-                    any_thread_id,
-                    background,
-                    headers,
-                )
-                return await self._dispatch(replace(request, key=key))
+                return await making(run_id, key=key)
         # Made by a release that did not do that in one transaction.
         await self._keys.confirm(principal, key, run.thread_id)
         return run
+
+    async def _make(
+        self,
+        principal: Principal,
+        thread_id: str | None,
+        body: RunCreate,
+        run_id: UUID,
+        *,
+        request_id: str,
+        any_thread_id: bool,
+        background: bool,
+        headers: Mapping[str, str],
+        key: RequestKey | None = None,
+    ) -> FollowedRun:
+        for tries_left in reversed(range(_ASSISTANT_TRIES)):
+            assistant = await self._assistants.get_for_run(
+                principal, body.assistant_id, anew=tries_left < _ASSISTANT_TRIES - 1
+            )
+            request = await self._request(
+                principal,
+                thread_id,
+                body,
+                assistant,
+                run_id=run_id,
+                request_id=request_id,
+                any_thread_id=any_thread_id,
+                background=background,
+                headers=headers,
+            )
+            try:
+                return await self._dispatch(replace(request, key=key) if key else request)
+            except AssistantChanged:
+                if not tries_left:
+                    raise
+        raise AssertionError("unreachable")
 
     async def _made(self, principal: Principal, run_id: UUID) -> FollowedRun:
         row = await self._repository.find(principal, run_id)
@@ -112,13 +153,14 @@ class RunService:
         principal: Principal,
         thread_id: str | None,
         body: RunCreate,
+        assistant: AssistantRow,
+        *,
         run_id: UUID,
         request_id: str,
         any_thread_id: bool,
         background: bool,
         headers: Mapping[str, str],
     ) -> RunRequest:
-        assistant = await self._assistants.get_runnable(principal, body.assistant_id)
         stateless = thread_id is None
         temporary = stateless and body.on_completion != "keep"
         create = stateless or body.if_not_exists == "create"
@@ -139,6 +181,7 @@ class RunService:
             # A later try of the same request must meet the same thread.
             thread_id=thread_id or str(uuid5(run_id, "thread")),
             assistant_id=assistant.assistant_id,
+            assistant_updated_at=assistant.updated_at,
             graph_id=assistant.graph_id,
             principal=principal,
             multitask_strategy=body.multitask_strategy or "enqueue",

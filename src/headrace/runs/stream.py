@@ -5,6 +5,7 @@ from time import monotonic
 
 import structlog
 
+from headrace.edge.live import LastChunk
 from headrace.events.encoding import encode_json
 from headrace.events.event import Event
 from headrace.events.reader import Cut, Reader, Released
@@ -69,7 +70,7 @@ async def result_body(run: FollowedRun, *, heartbeat_seconds: float) -> AsyncGen
     """
     while (outcome := await run.outcome(heartbeat_seconds)) is None:
         yield WAIT_HEARTBEAT
-    yield encode_json(result_of(outcome))
+    yield LastChunk(encode_json(result_of(outcome)))
 
 
 async def stopped_body(
@@ -78,7 +79,7 @@ async def stopped_body(
     """``{}`` once the run's row says that it has ended, or is gone."""
     while await run.outcome(heartbeat_seconds) is None:
         yield WAIT_HEARTBEAT
-    yield b"{}"
+    yield LastChunk(b"{}")
 
 
 def result_of(outcome: RunOutcome) -> object:

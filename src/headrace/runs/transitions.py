@@ -20,7 +20,14 @@ from headrace.db.arrays import BigInteger, Boolean, Column, Integer, Jsonb, Text
 from headrace.db.jsonb import dump_jsonb
 from headrace.db.pool import Connection
 from headrace.db.statements import named_statements
-from headrace.errors import HeadraceError, LeaseLost, RunForgotten, ThreadBusy, ThreadNotFound
+from headrace.errors import (
+    AssistantChanged,
+    HeadraceError,
+    LeaseLost,
+    RunForgotten,
+    ThreadBusy,
+    ThreadNotFound,
+)
 from headrace.runs.dispatcher import QueuedRun, RunRequest, StartedRun, StopAction
 from headrace.runs.keys import Keys
 
@@ -236,7 +243,12 @@ class _EnqueueKind(Kind):
         if request.multitask_strategy in ("interrupt", "rollback"):
             await connection.execute(
                 self._sql["remember_unfinished_runs_of_thread"],
-                {"thread_id": request.thread_id, "run_id": request.run_id},
+                {
+                    "thread_id": request.thread_id,
+                    "run_id": request.run_id,
+                    "assistant_id": request.assistant_id,
+                    "assistant_updated_at": request.assistant_updated_at,
+                },
             )
             cancelled = await connection.execute(
                 self._sql["cancel_remembered_runs"],
@@ -261,6 +273,7 @@ def _queue_outcome(
     ended: tuple[UUID, ...],
     there: bool,
     busy: bool,
+    changed: bool,
     metadata: dict[str, Any] | None,
     created_at: datetime,
     replaced: UUID | None,
@@ -271,6 +284,8 @@ def _queue_outcome(
         return QueuedRun(
             request.run_id, request.thread_id, metadata, created_at, replaced, action, ended
         )
+    if changed:
+        return AssistantChanged()
     if busy and request.multitask_strategy == "reject":
         return ThreadBusy()
     if there:
@@ -282,13 +297,17 @@ def _start_outcome(
     start: Start,
     there: bool,
     busy: bool,
+    changed: bool,
     attempt: int | None,
     metadata: dict[str, Any],
     created_at: datetime,
     watched: bool,
+    fresh: bool,
 ) -> StartedRun | Exception:
     if attempt is not None:
-        return StartedRun(attempt, metadata, created_at, watched=watched)
+        return StartedRun(attempt, metadata, created_at, watched=watched, fresh_thread=fresh)
+    if changed:
+        return AssistantChanged()
     if busy:
         return ThreadBusy()
     if there:
@@ -326,6 +345,7 @@ def _runs(starts: Sequence[Start]) -> dict[str, Column]:
     return {
         "run_ids": Uuid([item.run_id for item in requests]),
         "assistant_ids": Uuid([item.assistant_id for item in requests]),
+        "assistants_updated_at": Text([_time(item.assistant_updated_at) for item in requests]),
         "graph_ids": Text([item.graph_id.encode() for item in requests]),
         "multitask_strategies": Text([item.multitask_strategy.encode() for item in requests]),
         "metadata": Jsonb([item.metadata for item in starts]),
@@ -333,6 +353,10 @@ def _runs(starts: Sequence[Start]) -> dict[str, Column]:
         "thread_configs": Jsonb([item.thread_config for item in starts]),
         "request_ids": Text([item.request_id.encode() or None for item in requests]),
     }
+
+
+def _time(value: datetime | None) -> bytes | None:
+    return None if value is None else value.isoformat().encode()
 
 
 def _optional_jsonb(value: Mapping[str, Any] | None) -> bytes | None:

@@ -151,11 +151,10 @@ class Executor:
             request_id=request.request_id,
             recursion_limit=self._settings.recursion_limit,
         )
-        made_for_it = request.temporary_thread and execution.started.attempt == 1
         with self._saver.run(
             execution.token,
             durability=kwargs["durability"],
-            fresh_thread=request.thread_id if made_for_it else None,
+            fresh_thread=request.thread_id if execution.started.fresh_thread else None,
         ) as writes:
             execution.writes = writes
             await self._follow(execution, result, config)
