@@ -6,7 +6,6 @@ The seed fixes which faults come, in which order and on whom; not what the machi
 import asyncio
 import os
 import signal
-import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
@@ -37,8 +36,8 @@ class Faults:
         self.injected: Counter[str] = Counter()
         #: Deploys that did not end with status 0, say.
         self.unexpected: list[str] = []
-        #: When a primary died for good: seconds since the epoch.
-        self.promoted_at: list[float] = []
+        #: When a standby was parted from its primary, and when that died: seconds since the epoch.
+        self.promotions: list[tuple[float, float]] = []
         self.kinds: dict[str, Callable[[], Awaitable[None]]] = {
             "kill -9 of a process": self._kill_process,
             "SIGSTOP past the lease, SIGCONT": self._pause_process,
@@ -115,8 +114,7 @@ class Faults:
         await asyncio.to_thread(self._pair.restart, self._random.uniform(0.1, 1.5))
 
     async def _promote(self) -> None:
-        self.promoted_at.append(time.time())
-        await asyncio.to_thread(self._pair.fail_over)
+        self.promotions.append(await asyncio.to_thread(self._pair.fail_over))
         for pod in self._pods:
             pod.proxy.retarget(self._pair.url)
             pod.proxy.cut()

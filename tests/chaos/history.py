@@ -150,8 +150,8 @@ class Final:
 class History:
     asked: list[Asked] = field(default_factory=list)
     final: Final = field(default_factory=Final)
-    #: When a primary died for good and its standby took over: seconds since the epoch.
-    promoted_at: list[float] = field(default_factory=list)
+    #: Since when a standby got nothing any more, and when its primary died (since the epoch).
+    promotions: list[tuple[float, float]] = field(default_factory=list)
     #: The standby got what was committed some time after the clients.
     asynchronous: bool = False
 

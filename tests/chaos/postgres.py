@@ -19,6 +19,8 @@ from tests.support.database import database_settings
 from tests.support.processes import free_port, wait_until
 
 _STANDBY = "standby"
+#: So far behind is an asynchronous standby that takes over.
+_LAG_SECONDS = 0.5
 #: Alembic keeps what it works on in its module.
 _UPGRADING = threading.Lock()
 
@@ -124,16 +126,27 @@ class Pair:
         # What it committed before the standby was back is not safe yet, whatever it says.
         wait_until(lambda: self._streams("streaming"), seconds=30)
 
-    def fail_over(self) -> None:
-        """The primary dies for good; the standby takes over. ``url`` is another one then."""
+    def fail_over(self) -> tuple[float, float]:
+        """The primary dies for good; the standby takes over. ``url`` is another one then.
+
+        :return: since when the standby got nothing any more, and when the primary died: seconds
+            since the epoch. An asynchronous one is cut off before, so that it lacks something.
+        """
         assert self.standby is not None
         lost, self.primary, self.standby = self.primary, self.standby, None
+        parted_at = time.time()
+        if not self._synchronous:
+            self.primary.execute("ALTER SYSTEM SET primary_conninfo = ''")
+            self.primary.value("SELECT pg_reload_conf()")
+            time.sleep(_LAG_SECONDS)
         lost.crash()
+        died_at = time.time()
         lost.destroy()
         if self._synchronous:
             # It came along with the backup; nobody would confirm.
             self.primary.stand_alone()
         assert self.primary.value("SELECT pg_promote(true, 30)") is True
+        return parted_at, died_at
 
     def _new(self) -> Server:
         self._number += 1

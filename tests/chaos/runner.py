@@ -109,7 +109,7 @@ class Site:
         finally:
             await tasks.stop()
         self.passed("the last runs")
-        history.asked, history.promoted_at = load.asked, faults.promoted_at
+        history.asked, history.promotions = load.asked, faults.promotions
         await self._read(history)
         unexpected = faults.unexpected + load.unexpected
         outcome = Outcome(plan, history, faults.injected, unexpected, self._seconds)

@@ -250,9 +250,9 @@ def test_an_undisturbed_stream_is_complete():
 
 @pytest.mark.parametrize(("told_at", "rules"), [(50.0, [TERMINAL, TURNS]), (99.5, []), (100.3, [])])
 def test_an_asynchronous_standby_may_lack_the_last_moment_and_nothing_before(told_at, rules):
-    """The primary died at second 100."""
+    """It got nothing any more from second 99 on, and its primary died at 100."""
     history = sound()
-    history.asynchronous, history.promoted_at = True, [100.0]
+    history.asynchronous, history.promotions = True, [(99.0, 100.0)]
     asked = history.asked[0]
     asked.kind, asked.accepted_at, asked.told_at, asked.shown_at = (
         "wait",
@@ -272,9 +272,9 @@ def test_a_stream_that_meets_such_a_promotion_may_have_lost_its_last_events():
     history = sound()
     history.asked[0].events.pop(3)
     assert broken_rules(history) == [STREAMS]
-    history.promoted_at = [105.0]
+    history.promotions = [(104.0, 105.0)]
     assert broken_rules(history) == [STREAMS]
     history.asynchronous = True
     assert broken_rules(history) == []
-    history.promoted_at = [150.0]
+    history.promotions = [(149.0, 150.0)]
     assert broken_rules(history) == [STREAMS]
