@@ -184,7 +184,7 @@ class Load:
         if not first.accepted:
             return False
         await asyncio.sleep(self._random.uniform(0.0, 1.0))
-        second = self._new(strategy, thread_id)
+        second = self._new(f"by {strategy}", thread_id)
         body = self._body(second, seconds=0.1) | {"multitask_strategy": strategy}
         if strategy == "reject":
             await self._clients.post(second, body)
