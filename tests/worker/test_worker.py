@@ -197,6 +197,26 @@ def waiting_for_locks(database):
     ).fetchone()
 
 
+async def test_a_run_whose_end_a_promoted_standby_lacks_is_taken_up_again(database_url, database):
+    """Its row says that it is running here, and here nobody knows it."""
+    async with open_worker(database_url, heartbeat_seconds=0.2) as worker:
+        asked = slow(seconds=0)
+        execution = await worker.start(asked)
+        await execution.outcome(10)
+        with database.transaction():
+            database.execute("UPDATE runs SET status = 'running', ended_at = NULL")
+            database.execute(
+                "UPDATE threads SET status = 'busy', running_run_id = %s", (asked.run_id,)
+            )
+        # As the promotion did to all connections.
+        database.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND query ILIKE '%processes%'"
+            " AND pid <> pg_backend_pid()"
+        )
+        await eventually(lambda: status(database, asked) == ("success", 2, 0))
+
+
 async def test_a_released_run_without_a_checkpoint_starts_from_its_input(database_url, database):
     async with open_worker(database_url, enabled=False) as api:
         asked = slow(seconds=0)

@@ -55,6 +55,7 @@ class Claims:
         self._on_full = on_full
         self._look = asyncio.Event()
         self._in_doubt = False
+        self._connections = 0
         self._ended = False
         #: Places that a claim under way may fill.
         self.reserved = 0
@@ -78,7 +79,7 @@ class Claims:
             self._look.clear()
             more = False
             try:
-                if self._in_doubt:
+                if self._may_have_forgotten():
                     await self._release_unknown()
                 if self._free():
                     more = await self._tasks.start(self._take(), name="claim")
@@ -90,6 +91,18 @@ class Claims:
                         await self._look.wait()
         # Until it is stopped with the others: one that ends by itself is reported as a fault.
         await asyncio.Event().wait()
+
+    def _may_have_forgotten(self) -> bool:
+        """Whether the rows may say that this process has runs of which it knows nothing.
+
+        So they do after a start or claim in doubt, and where an asynchronous standby took over that
+        lacks the last ends: nobody else takes those runs while this process lives.
+        """
+        connections = self._heartbeat.connections
+        if connections != self._connections:
+            self._in_doubt = self._in_doubt or self._connections > 0
+            self._connections = connections
+        return self._in_doubt
 
     async def _take(self) -> bool:
         """Take what there is and there is room for; whether more may be there."""

@@ -42,6 +42,8 @@ class Heartbeat:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._connection: psycopg.Connection[Any] | None = None
+        #: How often it was connected: each time again, it may be to a standby that took over.
+        self.connections = 0
         self._process_id: UUID | None = None
         self._deadline = 0.0
         self._unbroken_since = 0.0
@@ -135,6 +137,7 @@ class Heartbeat:
                 connect_timeout=max(2, int(self._settings.lease_seconds / 2)),
                 tcp_user_timeout=lease_milliseconds // 2,
             )
+            self.connections += 1
         return self._connection
 
     def _disconnect(self) -> None:
