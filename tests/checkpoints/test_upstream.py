@@ -14,7 +14,6 @@ from langgraph.graph import message
 from langgraph.pregel import _loop, _messages, _runner
 from langgraph.store.base import GetOp, PutOp, SearchOp, batch
 from langgraph.store.postgres.aio import AsyncPostgresStore
-from langgraph_sdk import runtime
 
 from headrace.checkpoints import upstream
 from headrace.checkpoints.upstream import (
@@ -45,8 +44,6 @@ PRIVATE: dict[str, Any] = {
     "_aqueue": AsyncPostgresStore,
     "_task": AsyncPostgresStore,
     "_ensure_task": AsyncPostgresStore,
-    "_ExecutionRuntime": runtime,
-    "_ReadRuntime": runtime,
 }
 
 

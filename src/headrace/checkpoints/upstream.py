@@ -14,10 +14,9 @@ from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph.checkpoint.postgres.base import SELECT_SQL
 from langgraph.checkpoint.serde.types import _DeltaSnapshot
 from langgraph.graph.message import _messages_delta_reducer
-from langgraph.store.base import BaseStore, Op
+from langgraph.store.base import Op
 from langgraph.store.base.batch import _dedupe_ops
 from langgraph.store.postgres.aio import AsyncPostgresStore
-from langgraph_sdk.runtime import AccessContext, _ExecutionRuntime, _ReadRuntime
 from psycopg import AsyncCursor
 from psycopg.rows import DictRow, dict_row
 
@@ -35,9 +34,6 @@ DeltaSnapshot: type = _DeltaSnapshot
 #: LangGraph gives an id to every message written to a ``DeltaChannel`` that has this reducer, in
 #: whatever form it comes.
 GIVES_IDS: Callable[..., Any] = _messages_delta_reducer
-
-#: The two forms of a ``ServerRuntime``, which LangGraph itself brings with langgraph-sdk.
-SERVER_RUNTIMES: tuple[type, ...] = (_ExecutionRuntime, _ReadRuntime)
 
 #: Checkpoints before this version keep their pending sends with their parent.
 _SENDS_ARE_A_CHANNEL = 4
@@ -97,13 +93,6 @@ class PooledSaver(AsyncPostgresSaver):
             {"configurable": {**key, "checkpoint_id": parent_id}} if parent_id else None,
             self._load_writes(row["pending_writes"]),
         )
-
-
-def server_runtime(access: AccessContext, *, store: BaseStore, context: Any) -> Any:
-    """What a graph factory is told of the server; ``context`` only where a run is executed."""
-    if access == "threads.create_run":
-        return _ExecutionRuntime(access_context=access, store=store, context=context)
-    return _ReadRuntime(access_context=access, store=store)
 
 
 def without_snapshot(value: Any) -> Any:

@@ -26,11 +26,13 @@ from langgraph.pregel import Pregel
 from langgraph.store.base import BaseStore
 from langgraph_sdk.runtime import AccessContext, ServerRuntime
 
-from headrace.checkpoints.upstream import SERVER_RUNTIMES, server_runtime
 from headrace.errors import StartupRefusal
 from headrace.graphs.context import as_context
 
 Part = Literal["config", "runtime"]
+
+#: The two kinds of a ``ServerRuntime``, of which only one has a context: what the alias stands for.
+_EXECUTED, _READ = (get_origin(kind) for kind in get_args(ServerRuntime.__value__))
 
 #: In the order in which parameters get them that say nothing else.
 _PARTS: tuple[Part, ...] = ("config", "runtime")
@@ -68,7 +70,8 @@ class Factory:
         if "runtime" in self.parameters.values():
             executed = access == "threads.create_run"
             given = as_context(self.context_schema, dict(context)) if executed else None
-            parts["runtime"] = server_runtime(access, store=store, context=given)
+            told = {"access_context": access, "store": store}
+            parts["runtime"] = _EXECUTED(**told, context=given) if executed else _READ(**told)
         named = {name: parts[part] for name, part in self.parameters.items()}
         made = self.make(*[named.pop(name) for name in self.positional], **named)
         if inspect.isawaitable(made):
@@ -122,7 +125,7 @@ def _part_of(one: inspect.Parameter, hint: Any, taken: tuple[Part, ...]) -> Part
         return None
     if _means(hint, RunnableConfig):
         return "config"
-    if any(_means(hint, kind) for kind in (ServerRuntime, *SERVER_RUNTIMES)):
+    if any(_means(hint, kind) for kind in (ServerRuntime, _EXECUTED, _READ)):
         return "runtime"
     for part in _PARTS:
         if one.name == part:
@@ -145,7 +148,7 @@ def _means(hint: Any, kind: Any) -> bool:
 
 def _context_schema(hints: Any) -> Any:
     for hint in hints:
-        if get_origin(hint) in (ServerRuntime, *SERVER_RUNTIMES):
+        if get_origin(hint) in (ServerRuntime, _EXECUTED, _READ):
             return next(iter(get_args(hint)), None)
     return None
 
