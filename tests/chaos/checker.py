@@ -23,7 +23,9 @@ def one_terminal_status(history: History) -> Iterator[str]:
         if run.status not in TERMINAL:
             yield f"run {run.run_id} is {run.status} for good"
     for asked in history.asked:
-        if GONE not in asked.may and not may_be_lost(history, asked.accepted_at):
+        if may_be_lost(history, asked.accepted_at):
+            continue
+        if GONE not in asked.may:
             for run_id in asked.run_ids - rows.keys():
                 yield f"accepted run {run_id} ({asked.kind}) has no row"
         for status, at in dict(zip(asked.told, asked.told_at, strict=True)).items():
@@ -202,8 +204,8 @@ def idempotency(history: History) -> Iterator[str]:
     rows: Mapping[str, list[Run]] = _grouped(history.final.runs)
     for asked in history.asked:
         runs = rows.get(asked.name, [])
-        if may_be_lost(history, asked.accepted_at):
-            continue  # the key with its run
+        if met_a_promotion(history, asked):
+            continue  # the key of its run
         if len(runs) > 1:
             yield f"{asked.kind} {asked.name} made {len(runs)} runs"
         if len(asked.run_ids) > 1:

@@ -77,7 +77,8 @@ class Asked:
     refused: bool = False
     #: No step before that (``after_seconds``).
     not_before: float = 0.0
-    #: Seconds since the epoch: when it was told of its run, and each of ``told`` and ``shown``.
+    #: Since the epoch: when it asked, was told of its run, and of each in ``told`` and ``shown``.
+    asked_at: float = field(default_factory=time.time)
     accepted_at: float | None = None
     told_at: list[float] = field(default_factory=list)
     shown_at: list[float] = field(default_factory=list)

@@ -19,11 +19,11 @@ def may_be_lost(history: History, at: float | None) -> bool:
 
 
 def met_a_promotion(history: History, asked: Asked) -> bool:
-    """Whether its run was under way at one: what it was told on the way may be lost."""
-    if not history.asynchronous or asked.accepted_at is None:
+    """Whether it waited for something at one: what it was told on the way may be lost."""
+    if not history.asynchronous:
         return False
     ended = asked.told_at[-1] if asked.told_at else float("inf")
     return any(
-        asked.accepted_at <= died + _HEARD_WITHIN_SECONDS and parted <= ended
+        asked.asked_at <= died + _HEARD_WITHIN_SECONDS and parted <= ended
         for parted, died in history.promotions
     )

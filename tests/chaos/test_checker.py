@@ -67,7 +67,8 @@ def sound() -> History:
     asked.events, asked.stream_ended = stored(), True
     asked.replays = {-1: stored(), 4: stored()[4:]}
     asked.shown = [[entry(0), entry(1, attempt=2)]]
-    asked.accepted_at, asked.told_at, asked.shown_at = 100.0, [110.0], [110.0]
+    asked.asked_at, asked.accepted_at = 99.0, 100.0
+    asked.told_at, asked.shown_at = [110.0], [110.0]
     history.asked = [asked]
     history.final.runs = [
         Run(RUN, THREAD, "name", "success", 2, 1, written_at=3),
