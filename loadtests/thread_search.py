@@ -2,23 +2,27 @@
 
 Each case is asked over HTTP, one request at a time, of one server process on a database of its own;
 what it takes is printed beside the bound it has, and the exit code is 1 when one is missed. Cases
-without a bound say what they cost.
+without a bound say what they cost. Beside it stands the processor time of a request in server and
+Postgres, which says what a busy machine would take if it were not.
 """
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection
+from math import nan
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import psycopg
 
+from loadtests.bench.gauge import cpu_seconds, postmaster_of
 from loadtests.bench.server import bench_database
 from loadtests.lone_wait import free_port, post, server_environment, serving
 
@@ -114,8 +118,25 @@ def fill(url: str, threads: int) -> None:
         database.execute("ANALYZE runs")
 
 
+class Processors:
+    """Whose time a request takes: that of the server, a child of this process, and of Postgres."""
+
+    def __init__(self, url: str) -> None:
+        with psycopg.connect(url) as database:
+            self._postgres = postmaster_of(database.info.backend_pid)
+        children = Path(f"/proc/self/task/{os.getpid()}/children")
+        pids = map(int, children.read_text().split()) if children.exists() else ()
+        self._servers = [pid for pid in pids if pid != self._postgres]
+
+    def read(self) -> tuple[float, float]:
+        """Milliseconds so far; not a number where they are not known."""
+        server = sum(cpu_seconds(pid) or 0.0 for pid in self._servers) if self._servers else nan
+        postgres = cpu_seconds(self._postgres)
+        return server * 1000, nan if postgres is None else postgres * 1000
+
+
 @contextmanager
-def listed(threads: int, given_url: str | None) -> Iterator[HTTPConnection]:
+def listed(threads: int, given_url: str | None) -> Iterator[tuple[HTTPConnection, Processors]]:
     """A server on a database with so many threads, the newest twelve of which have values."""
     with ExitStack() as stack:
         database = stack.enter_context(bench_database(given_url))
@@ -131,18 +152,32 @@ def listed(threads: int, given_url: str | None) -> Iterator[HTTPConnection]:
             thread_id = post(server, "/threads", {})["thread_id"]
             body = {"assistant_id": "trivial", "input": {"messages": []}}
             post(server, f"/threads/{thread_id}/runs/wait", body)
-        yield server
+        yield server, Processors(database.url)
 
 
-def measure(server: HTTPConnection, case: Case, requests: int) -> list[float]:
-    """Milliseconds of each request, sorted."""
-    took = []
-    for number in range(requests + 3):
+@dataclass(frozen=True)
+class Taken:
+    """Milliseconds: of each request, sorted; and of a request on the processors."""
+
+    each: list[float]
+    server: float
+    postgres: float
+
+    def percentile(self, share: float) -> float:
+        return self.each[int(len(self.each) * share)]
+
+
+def measure(server: HTTPConnection, case: Case, requests: int, processors: Processors) -> Taken:
+    for _ in range(3):
+        post(server, case.path, case.body)
+    took, before = [], processors.read()
+    for _ in range(requests):
         started = time.perf_counter()
         post(server, case.path, case.body)
-        if number >= 3:
-            took.append((time.perf_counter() - started) * 1000)
-    return sorted(took)
+        took.append((time.perf_counter() - started) * 1000)
+    after = processors.read()
+    each = [(late - early) / requests for late, early in zip(after, before, strict=True)]
+    return Taken(sorted(took), *each)
 
 
 def main() -> None:
@@ -152,17 +187,19 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=60)
     options = parser.parse_args()
     missed = []
-    with listed(options.threads, options.url) as server:
-        sys.stdout.write(f"{'':44}{'p50 ms':>9}{'p95 ms':>9}{'bound':>8}\n")
+    with listed(options.threads, options.url) as (server, processors):
+        sys.stdout.write(f"{'':46}{'processor ms':>16}\n{'':46}{'server':>8}{'Postgres':>9}")
+        sys.stdout.write(f"{'p50 ms':>9}{'p95 ms':>9}{'bound':>8}\n")
         for case in cases(options.threads):
-            took = measure(server, case, options.requests)
-            p50, p95 = (took[int(len(took) * share)] for share in (0.5, 0.95))
+            took = measure(server, case, options.requests, processors)
+            p50, p95 = took.percentile(0.5), took.percentile(0.95)
             verdict = ""
             if case.bound is not None:
                 verdict = f"{case.bound:8.0f}" + (" MISSED" if p95 > case.bound else "")
                 if p95 > case.bound:
                     missed.append(case.name)
-            sys.stdout.write(f"{case.name:44}{p50:9.1f}{p95:9.1f}{verdict}\n")
+            sys.stdout.write(f"{case.name:46}{took.server:8.1f}{took.postgres:9.1f}")
+            sys.stdout.write(f"{p50:9.1f}{p95:9.1f}{verdict}\n")
             sys.stdout.flush()
     if missed:
         sys.stdout.write(f"{json.dumps({'missed': missed})}\n")

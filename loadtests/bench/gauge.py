@@ -52,7 +52,7 @@ class Gauge:
         self._connection = await AsyncConnection.connect(self._database.admin_url, autocommit=True)
         host, _ = self._database.address
         if host.startswith("/") or host in {"127.0.0.1", "::1", "localhost"}:
-            self._postmaster = _postmaster_of(int(await self._ask("SELECT pg_backend_pid()")))
+            self._postmaster = postmaster_of(int(await self._ask("SELECT pg_backend_pid()")))
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -70,7 +70,7 @@ class Gauge:
 
     async def read(self) -> Reading:
         position = await self._ask("SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')")
-        return Reading(_cpu_seconds(self._postmaster), int(position))
+        return Reading(cpu_seconds(self._postmaster), int(position))
 
     async def transactions(self) -> int:
         """Committed in the database so far; waits until no backend is left that has not told."""
@@ -92,7 +92,7 @@ class Gauge:
         return value
 
 
-def _postmaster_of(backend: int) -> int | None:
+def postmaster_of(backend: int) -> int | None:
     """The parent of a backend, if both are Postgres on this machine."""
     found = _stat(backend)
     if found is None or not _is_postgres(backend):
@@ -108,7 +108,8 @@ def _is_postgres(pid: int) -> bool:
         return False
 
 
-def _cpu_seconds(postmaster: int | None) -> float | None:
+def cpu_seconds(postmaster: int | None) -> float | None:
+    """Of a process and its children, those that have ended too; None for none."""
     if postmaster is None:
         return None
     seconds = 0.0
