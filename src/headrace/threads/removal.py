@@ -7,7 +7,7 @@ later one writes nothing for a run that is gone (checkpoints/fence.py).
 
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 from uuid import uuid4
 
 import structlog
@@ -31,6 +31,10 @@ from headrace.threads.service import found
 
 #: Stops the runs of a thread, and waits for that a moment.
 StopRuns = Callable[[Principal, str], Awaitable[None]]
+
+#: What has become of a thread that was to be reduced: ``left`` is one whose state is stored step by
+#: step, ``disturbed`` one on which a run began meanwhile.
+Reduction = Literal["reduced", "left", "disturbed"]
 
 #: How often another process may take the thread between a look and the lock.
 _TAKES = 10
@@ -150,20 +154,20 @@ class ThreadRemoval:
             values = {"thread_id": thread_id, "tenant": principal.tenant}
             if await self._one(connection, "is_at_rest", values) is None:
                 return False
-        return await self.keep_latest(thread_id)
+        return await self.keep_latest(thread_id) == "reduced"
 
-    async def keep_latest(self, thread_id: str) -> bool:
+    async def keep_latest(self, thread_id: str) -> Reduction:
         """Delete all but the latest checkpoints of a thread, where that harms nothing."""
         try:
             with translated_faults(passing=(SerializationFailure, DeadlockDetected)):
                 await self._saver.aprune([thread_id], strategy="keep_latest")
         except NotImplementedError:
-            return False
+            return "left"
         except (SerializationFailure, DeadlockDetected):
             # A run has begun to write meanwhile.
             _log.info("thread_not_reduced", thread_id=thread_id)
-            return False
-        return True
+            return "disturbed"
+        return "reduced"
 
     async def _one(
         self, connection: Connection, name: str, values: dict[str, Any]

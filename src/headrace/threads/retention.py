@@ -91,10 +91,7 @@ class RetentionSweeper:
             swept.looked_at += len(verdicts)
             swept.deleted += self._counted("deleted", _with(verdicts, "delete"))
             for thread_id in _with(verdicts, "reduce"):
-                if await self._removal.keep_latest(thread_id):
-                    swept.reduced += self._counted("reduced", [thread_id])
-                else:
-                    swept.left += self._counted("left", [thread_id])
+                await self._reduce(thread_id, swept)
             if len(verdicts) < wanted:
                 break
         return swept
@@ -144,6 +141,20 @@ class RetentionSweeper:
                 ):
                     await connection.execute(self._sql[name], {"thread_ids": expired})
         return verdicts
+
+    async def _reduce(self, thread_id: str, swept: Swept) -> None:
+        """What fails here is tried again when its thread is looked at next."""
+        done = await self._removal.keep_latest(thread_id)
+        if done == "disturbed":
+            return
+        await self._rows(
+            "mark_reduced", {"thread_id": thread_id, "ttl_minutes": self._entry.default_ttl}
+        )
+        self._count(done, 1)
+        if done == "reduced":
+            swept.reduced += 1
+        else:
+            swept.left += 1
 
     def _counted(self, action: str, thread_ids: list[str]) -> int:
         if thread_ids:

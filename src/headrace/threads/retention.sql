@@ -43,7 +43,7 @@ SELECT set_config('headrace.locked', coalesce((
 
 -- name: judge_locked
 -- What is to become of each: a thread that was used since is looked at again when its time is over,
--- a busy one soon; one that is to be reduced, again after a day or its time if that is longer.
+-- a busy one soon. One that is to be reduced is this sweeper's for ten minutes.
 WITH locked AS MATERIALIZED (
   SELECT thread_id, status, pruned_at,
     coalesce(ttl_strategy, %(strategy)s) AS strategy,
@@ -65,13 +65,20 @@ WITH locked AS MATERIALIZED (
   SET sweep_at = CASE verdict
       WHEN 'busy' THEN now() + least(ttl, interval '5 minutes')
       WHEN 'later' THEN used_at + ttl
-      WHEN 'reduce' THEN now() + greatest(ttl, interval '1 day')
-      WHEN 'reduced' THEN now() + greatest(ttl, interval '1 day') END,
-    pruned_at = CASE verdict WHEN 'reduce' THEN now() ELSE threads.pruned_at END
+      WHEN 'reduce' THEN now() + interval '10 minutes'
+      WHEN 'reduced' THEN now() + greatest(ttl, interval '1 day') END
   FROM judged
   WHERE threads.thread_id = judged.thread_id AND verdict <> 'delete'
 )
 SELECT thread_id, verdict FROM judged
+
+-- name: mark_reduced
+-- Looked at again after a day, or its time if that is longer: then it is reduced if it was used.
+UPDATE threads
+SET pruned_at = now(), sweep_at = now() + greatest(
+  make_interval(secs => coalesce(ttl_minutes, %(ttl_minutes)s::float8) * 60), interval '1 day')
+WHERE thread_id = %(thread_id)s
+RETURNING thread_id
 
 -- name: delete_events
 DELETE FROM run_events
