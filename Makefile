@@ -13,7 +13,7 @@ LOAD_URL ?= http://127.0.0.1:8123
 IMAGE_BASE := .tools/python-stand-in.tar
 
 .DEFAULT_GOAL := help
-.PHONY: help run check lint types imports test test-together test-alone test-deploy test-images test-cold chaos chaos-short load bench format lock docs manifests ci-tools clean python
+.PHONY: help run check lint types imports test test-together test-alone test-deploy test-images test-cold chaos chaos-short fuzz load bench format lock docs manifests ci-tools clean python
 
 ##@ Use
 
@@ -60,6 +60,10 @@ chaos: $(VENV)/dev.stamp  ## Faults at random under load, and a checker; CHAOS_A
 
 chaos-short: $(VENV)/dev.stamp  ## Each fault once, and the proofs that the checker can fail; part of test
 	$(BIN)/python -m pytest -s $(PYTEST_ARGS) tests/chaos
+
+# As with load: `make fuzz FUZZ_SECONDS=600`.
+fuzz: $(VENV)/dev.stamp  ## Ask all that the OpenAPI allows and does not, FUZZ_SECONDS (120) long
+	FUZZ_SECONDS=$${FUZZ_SECONDS:-120} $(BIN)/python -m pytest -s $(PYTEST_ARGS) tests/clients/test_openapi.py
 
 # The settings go through the environment, where `make load LOAD_USERS=50` puts them.
 load: $(LOAD)/load.stamp  ## Load LOAD_URL with LOAD_PROFILE=chat, LOAD_USERS, LOAD_SECONDS (loadtests/README.md)

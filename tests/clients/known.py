@@ -77,9 +77,6 @@ KNOWN: list[Known] = [
     Known("different", "Accepted and ignored", "events|error.*", "feedback_keys"),
     Known("better", "repeated, as a JSON array, or with commas", "events", "stream_mode="),
     Known(
-        "different", "A run that is executed is stopped first", "events", "thread deleted meanwhile"
-    ),
-    Known(
         "better", "what it waits for beside the last values", r"\$\.log\[\]", "command goto.update"
     ),
     Known(
@@ -91,6 +88,18 @@ KNOWN: list[Known] = [
     Known("better", "`checkpoint_id: null` is as none", "status", "checkpoint with null id"),
     Known("different", "also for a run that waited in the queue", r".*\.langgraph_request_id"),
     Known("different", "also with the empty `checkpoint_ns`", r"events\.metadata\.checkpoint_ns"),
+    Known(
+        "better",
+        "`stream_mode` and `stream_modes`",
+        "event.*",
+        "^thread_stream.*(lifecycle|state_u)",
+    ),
+    Known(
+        "better",
+        "`Last-Event-ID` is one of them",
+        "status|header content-type",
+        "Last-Event-ID: -1",
+    ),
     # Assistants and `/info`
     Known("better", "A graph's name is its first assistant", "status", "GET /assistants/agent"),
     Known("better", "By a graph's name too, where it is 422", "status", "/hitl/schemas"),
@@ -109,6 +118,7 @@ KNOWN: list[Known] = [
         "The ids, `run_attempt` and what the caller gave",
         r"\$(\[\]|\.tasks\[\]\.state)?\.metadata\.(thread_id|checkpoint_\w+|langgraph_\w+)",
     ),
+    Known("better", "`checkpoint` always with its", r"\$\.checkpoint\.checkpoint_ns", "state"),
     Known("better", "`select` (ignored there)", r"\$\.\w+", "state.select=values"),
     Known("better", "`select`. `before` may be an id", r"\$\[\]\.\w+", "history select"),
     Known("better", "`before` may be an id", "status|header content-type", "history before"),

@@ -1,6 +1,5 @@
 """Every recorded exchange in scope, sent again: the same answer, or a listed reason."""
 
-import re
 from collections import Counter
 from pathlib import Path
 
@@ -13,18 +12,9 @@ from tests.clients.staging import STAGES, Stage, shortened, without_others
 from tests.support.live import live_server
 from tests.support.sources import ROOT
 
-#: Made in these days: exchanges of it wait until the server describes it.
-_AWAITED = re.compile(r"POST .*/state$|/threads/[^/]+/stream")
-
 pytestmark = pytest.mark.acceptance
 
 CONFIG = Path(__file__).with_name("langgraph.json")
-
-
-def waits(chapter: str, one: Exchange) -> bool:
-    return chapter in ("state", "thread_stream_modes") or bool(
-        _AWAITED.search(f"{one['method']} {one['path']}")
-    )
 
 
 async def played(replay: Replay, chapter: str, place: int, one: Exchange) -> list[Difference]:
@@ -48,12 +38,8 @@ async def test_each_answer_is_the_recorded_one_or_differs_as_listed(module_datab
     with live_server(tmp_path, module_database, config=CONFIG) as server:
         async with httpx.AsyncClient(base_url=server.url, timeout=30) as client:
             replay = Replay(client)
-            described = (await client.get("/openapi.json")).json()["paths"]
-            awaited = "post" not in described["/threads/{thread_id}/state"]
             for chapter, exchanges in chapters().items():
                 for place, one in enumerate(exchanges):
-                    if awaited and waits(chapter, one):
-                        continue
                     exchange = f"{chapter}: {one['title']}"
                     for difference in await played(replay, chapter, place, one):
                         known = [
@@ -65,8 +51,7 @@ async def test_each_answer_is_the_recorded_one_or_differs_as_listed(module_datab
                         if not known:
                             unlisted.append(f"{exchange}\n    {difference}")
     assert "\n".join(unlisted) == ""
-    idle = [entry for number, entry in enumerate(KNOWN) if not used[number]]
-    assert awaited or idle == []
+    assert [entry for number, entry in enumerate(KNOWN) if not used[number]] == []
 
 
 @pytest.mark.parametrize("entry", KNOWN, ids=lambda entry: entry.says[:40])

@@ -55,7 +55,11 @@ async def health_report(health: Health) -> JSONResponse:
     return JSONResponse(report, status_code=503 if report["reasons"] else 200)
 
 
-@metrics_router.get("/metrics")
+@metrics_router.get(
+    "/metrics",
+    responses={200: {"content": {"text/plain": {}, "application/json": {}}}},
+    response_class=Response,
+)
 async def metrics(health: Health, format: Format = "prometheus") -> Response:
     """Prometheus text exposition of all processes of the pod; some of it as JSON if asked so."""
     if format == "json":

@@ -1,6 +1,6 @@
 """Stopping and deleting runs over HTTP."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Query, Request, Response
 
@@ -14,11 +14,20 @@ from headrace.threads.schemas import AnyThreadId
 
 router = new_router(tag="runs")
 
+_STOPPED: dict[str, Any] = {
+    "description": "It has stopped (`wait`)",
+    "content": {"application/json": {}},
+}
+
 #: Longer than a graph that is cancelled may take to clean up.
 _STOP_SECONDS = 10.0
 
 
-@router.post("/threads/{thread_id}/runs/{run_id}/cancel", response_class=Response)
+@router.post(
+    "/threads/{thread_id}/runs/{run_id}/cancel",
+    responses={200: _STOPPED, 202: {"description": "It was asked to stop"}},
+    response_class=Response,
+)
 async def cancel_run(
     thread_id: AnyThreadId,
     run_id: str,

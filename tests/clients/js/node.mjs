@@ -59,6 +59,9 @@ const before = { configurable: { checkpoint_id: states[1].checkpoint.checkpoint_
 facts.before = (await threads.getHistory(id, { limit: 20, before })).length;
 facts.state = contents((await threads.getState(id)).values).length;
 facts.stateAt = contents((await threads.getState(id, states[1].checkpoint)).values).length;
+const update = { values: { messages: [{ type: "human", content: "edited" }] }, asNode: "speak" };
+await threads.updateState(id, update);
+facts.updated = contents((await threads.getState(id)).values).at(-1);
 await threads.update(id, { metadata: { more: 1 } });
 facts.metadata = (await threads.get(id)).metadata.more;
 facts.found = (await threads.search({ metadata: { by: "js", more: 1 } })).length;
