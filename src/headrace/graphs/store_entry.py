@@ -1,9 +1,12 @@
 """``store`` of ``langgraph.json``: how long items live. Its ``index`` is not read yet."""
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from langgraph.store.base import TTLConfig
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+if TYPE_CHECKING:
+    # Its import would take a fifth of the start of every command, all of which read the manifest.
+    from langgraph.store.base import TTLConfig
 
 #: A century, in minutes: more does not fit beside a date.
 _LONGEST_MINUTES = 100 * 366 * 24 * 60
@@ -26,7 +29,7 @@ class StoreTTL(BaseModel):
         float, Field(gt=0, le=_LONGEST_MINUTES), BeforeValidator(_sweeping)
     ] = _SWEEP_MINUTES
 
-    def as_config(self) -> TTLConfig:
+    def as_config(self) -> "TTLConfig":
         """As stores take it. What has expired is not to be seen before it is swept."""
         return {
             "default_ttl": self.default_ttl,
