@@ -1,0 +1,119 @@
+"""What everything else stands on: metrics and tasks, the pool, saver and store, the graphs."""
+
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+from headrace.checkpoints.expiry import StoreSweeper
+from headrace.checkpoints.saver import TimedSaver
+from headrace.checkpoints.serializer import watch_blocked_types
+from headrace.checkpoints.store import Store
+from headrace.checkpoints.writer import Writer
+from headrace.db.engine import Sessions, build_engine
+from headrace.db.pool import SharedPool
+from headrace.db.schema import SchemaState
+from headrace.graphs.checkpointer_entry import CheckpointerEntry
+from headrace.graphs.http_entry import HttpEntry
+from headrace.graphs.manifest import Manifest
+from headrace.graphs.registry import GraphRegistry
+from headrace.graphs.sources import GraphSource
+from headrace.graphs.store_entry import StoreEntry
+from headrace.lifecycle import Tasks
+from headrace.observability.metrics import Metrics
+from headrace.observability.slots import StatusBoard
+from headrace.server.opening import build_saver, open_pool
+from headrace.server.watchdog import Watchdog
+from headrace.settings import Settings, multiprocess_dir
+
+
+@dataclass(frozen=True, slots=True)
+class Entries:
+    """What ``langgraph.json`` says besides its graphs; the defaults where there is none."""
+
+    checkpointer: CheckpointerEntry
+    http: HttpEntry
+    store: StoreEntry
+
+    @classmethod
+    def of(cls, manifest: Manifest | None) -> "Entries":
+        return cls(
+            checkpointer=(manifest.checkpointer if manifest else None) or CheckpointerEntry(),
+            http=(manifest.http if manifest else None) or HttpEntry(),
+            store=(manifest.store if manifest else None) or StoreEntry(),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Foundation:
+    settings: Settings
+    entries: Entries
+    board: StatusBoard
+    metrics: Metrics
+    tasks: Tasks
+    pool: SharedPool
+    #: As it was when the pool opened.
+    schema: SchemaState
+    sessions: Sessions
+    writer: Writer
+    saver: TimedSaver
+    store: Store
+    registry: GraphRegistry
+
+
+async def open_foundation(
+    settings: Settings, sources: list[GraphSource], entries: Entries, stack: AsyncExitStack
+) -> Foundation:
+    """:raises StartupRefusal: with what to change."""
+    board = StatusBoard(settings.runtime_dir, stale_seconds=settings.server.slot_stale_seconds)
+    board.publish()
+    stack.callback(board.remove)
+    metrics = Metrics(board, multiprocess_dir=multiprocess_dir())
+    tasks = Tasks(metrics.record_fault)
+    stack.push_async_callback(tasks.stop)
+    watchdog = Watchdog(metrics, stall_seconds=settings.server.stall_log_seconds)
+    await watchdog.start()
+    stack.push_async_callback(watchdog.stop)
+
+    pool, schema = await open_pool(settings, metrics, stack)
+    engine = build_engine(pool)
+    stack.push_async_callback(engine.dispose)
+    writer = Writer(
+        pool,
+        settings.checkpointer,
+        acquire_timeout_seconds=settings.database.run_acquire_timeout_seconds,
+        on_flush=metrics.observe_flush,
+    )
+    stack.push_async_callback(writer.stop)
+    stack.callback(watch_blocked_types(metrics.count_blocked_type))
+    saver = build_saver(settings, pool, writer, metrics, entries.checkpointer.serde)
+    stack.push_async_callback(saver.stop)
+    store = _open_store(pool, metrics, tasks, entries.store, stack)
+    registry = await GraphRegistry.open(sources, checkpointer=saver, store=store)
+    stack.push_async_callback(registry.close)
+    return Foundation(
+        settings=settings,
+        entries=entries,
+        board=board,
+        metrics=metrics,
+        tasks=tasks,
+        pool=pool,
+        schema=schema,
+        sessions=Sessions(engine, timeout_seconds=settings.database.transaction_timeout_seconds),
+        writer=writer,
+        saver=saver,
+        store=store,
+        registry=registry,
+    )
+
+
+def _open_store(
+    pool: SharedPool, metrics: Metrics, tasks: Tasks, entry: StoreEntry, stack: AsyncExitStack
+) -> Store:
+    store = Store(pool, observe=metrics.observe_store, ttl=entry.ttl.as_config())
+    stack.push_async_callback(store.close)
+    sweeper = StoreSweeper(
+        pool,
+        interval_seconds=entry.ttl.sweep_interval_minutes * 60,
+        count=metrics.count_expired_items,
+    )
+    tasks.start(sweeper.sweep_forever(), name="store-sweeper", supervised=True)
+    return store

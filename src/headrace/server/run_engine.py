@@ -1,0 +1,115 @@
+"""The run engine of a process: the lease, who executes under it, who looks after others, and what
+tells all of them that something has changed.
+"""
+
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+from headrace.db.conninfo import connection_string
+from headrace.events.log import EventLog
+from headrace.notices.notifier import Notifier
+from headrace.runs.following import Followable
+from headrace.runs.queue import Queue
+from headrace.runs.thread_watcher import ThreadWatcher
+from headrace.runs.watcher import Watcher
+from headrace.server.foundation import Foundation
+from headrace.server.opening import build_notifier
+from headrace.worker.channels import Channels
+from headrace.worker.control import Control
+from headrace.worker.depth import QueueDepth
+from headrace.worker.events import EventSweeper
+from headrace.worker.executor import Executor
+from headrace.worker.heartbeat import Heartbeat
+from headrace.worker.rescuer import Rescuer
+from headrace.worker.temporary import TemporaryThreads
+from headrace.worker.worker import Worker
+
+
+@dataclass(frozen=True, slots=True)
+class RunEngine:
+    worker: Worker
+    watcher: Watcher
+    thread_watcher: ThreadWatcher
+    notifier: Notifier
+    depth: QueueDepth
+
+    def stop_soon(self, foundation: Foundation, run: Followable, reason: str) -> None:
+        """Ask it to stop, wherever it is executed, without waiting for that."""
+        foundation.tasks.start(
+            self.worker.cancel(run.tenant, [run.run_id], "interrupt", reason),
+            name=f"cancel-{run.run_id}",
+        )
+
+
+async def start_run_engine(foundation: Foundation, stack: AsyncExitStack) -> RunEngine:
+    """From here on runs are claimed, and those of lost processes rescued."""
+    pool, settings, tasks = foundation.pool, foundation.settings, foundation.tasks
+    queue = Queue(pool, foundation.writer)
+    notifier = build_notifier(settings, pool, foundation.metrics)
+    log = EventLog(pool, foundation.writer, settings.events)
+    channels = Channels(settings.events, log, notifier, foundation.metrics)
+    control = Control(pool, settings.events, notifier.listeners, lambda: worker.executions())
+    worker = await _start_worker(foundation, queue, channels, notifier, control, stack)
+    control.start(tasks)
+    watcher = Watcher(pool, notifier, settings.events, tasks)
+    watcher.start()
+    thread_watcher = ThreadWatcher(pool, notifier, settings.events, tasks)
+    thread_watcher.start()
+    sweeper = EventSweeper(log, settings.events)
+    tasks.start(sweeper.sweep_forever(), name="event-sweeper", supervised=True)
+    depth = QueueDepth(queue, foundation.board)
+    tasks.start(depth.look_forever(), name="queue-depth", supervised=True)
+    await notifier.start()
+    stack.push_async_callback(notifier.stop)
+    return RunEngine(worker, watcher, thread_watcher, notifier, depth)
+
+
+async def _start_worker(
+    foundation: Foundation,
+    queue: Queue,
+    channels: Channels,
+    notifier: Notifier,
+    control: Control,
+    stack: AsyncExitStack,
+) -> Worker:
+    """The lease first, then who executes under it, then who looks after others."""
+    settings, metrics, tasks = foundation.settings, foundation.metrics, foundation.tasks
+    heartbeat = Heartbeat(connection_string(settings.database), settings.worker)
+    temporary = TemporaryThreads(queue, later_seconds=5 * settings.events.poll_seconds)
+    executor = Executor(
+        foundation.registry,
+        queue,
+        foundation.saver,
+        channels,
+        settings.worker,
+        metrics,
+        temporary,
+        on_ended=lambda execution, end: worker.ended(execution, end),
+    )
+    worker = Worker(
+        executor,
+        queue,
+        heartbeat,
+        channels,
+        notifier,
+        settings.worker,
+        metrics,
+        graph_ids=foundation.registry.ids(),
+        on_begun=control.begun,
+    )
+    notifier.listeners.add(on_queue=worker.wake, on_any=worker.wake)
+    await heartbeat.start(on_lost=worker.drop_all)
+    stack.push_async_callback(heartbeat.stop)
+    stack.push_async_callback(worker.stop)
+    worker.begin_rounds()
+    tasks.start(temporary.look_for_ever(), name="temporary-threads", supervised=True)
+    rescuer = Rescuer(
+        queue,
+        heartbeat,
+        settings.worker,
+        metrics,
+        wake=worker.queue_changed,
+        tell=notifier.run_changed,
+    )
+    tasks.start(rescuer.sweep_forever(), name="rescuer", supervised=True)
+    return worker

@@ -1,0 +1,100 @@
+"""The services of a process: what endpoints call, joined to the foundation and the run engine."""
+
+from dataclasses import dataclass
+from functools import partial
+
+from headrace.assistants.graph_service import GraphService
+from headrace.assistants.repository import AssistantRepository
+from headrace.assistants.service import AssistantService
+from headrace.chat.service import ChatService, chat_graph
+from headrace.graphs.descriptions import GraphDescriptions
+from headrace.graphs.manifest_ttl import TtlEntry
+from headrace.idempotency.service import IdempotencyService
+from headrace.runs.following import Following
+from headrace.runs.repository import RunRepository
+from headrace.runs.service import RunService
+from headrace.runs.thread_stream import ThreadStreams
+from headrace.server.foundation import Foundation
+from headrace.server.run_engine import RunEngine
+from headrace.store_items.service import StoreService
+from headrace.threads.listing import ThreadListing
+from headrace.threads.removal import ThreadRemoval
+from headrace.threads.repository import ThreadRepository
+from headrace.threads.retention import RetentionSweeper
+from headrace.threads.search_repository import ThreadSearchRepository
+from headrace.threads.service import ThreadService
+from headrace.threads.state import StateReader
+from headrace.threads.state_repository import StateRepository
+from headrace.threads.state_service import StateService
+from headrace.threads.updates import StateUpdates
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    assistants: AssistantService
+    assistant_graphs: GraphService
+    threads: ThreadService
+    thread_listing: ThreadListing
+    thread_removal: ThreadRemoval
+    states: StateService
+    thread_streams: ThreadStreams
+    store_items: StoreService
+    following: Following
+    runs: RunService
+    chat: ChatService
+
+
+async def build_services(foundation: Foundation, engine: RunEngine) -> Services:
+    """Each graph has its first assistant on return."""
+    pool, registry, sessions = foundation.pool, foundation.registry, foundation.sessions
+    settings, metrics = foundation.settings, foundation.metrics
+    assistants = AssistantService(AssistantRepository(sessions), registry.ids())
+    await assistants.create_system(registry.descriptions())
+    keys = IdempotencyService(sessions, settings.idempotency, count=metrics.count_keyed_request)
+    foundation.tasks.start(keys.sweep_forever(), name="idempotency-sweeper", supervised=True)
+    states = StateReader(registry, foundation.saver)
+    updates = StateUpdates(pool, foundation.writer, foundation.saver, registry)
+    threads = ThreadService(ThreadRepository(sessions), states, keys, updates.create)
+    state_service = StateService(threads, states, StateRepository(pool), updates)
+    following = Following(
+        engine.watcher,
+        local=engine.worker.execution_of,
+        read_values=states.values_of_run,
+        ask_to_stop=partial(engine.stop_soon, foundation),
+    )
+    runs = RunService(RunRepository(sessions), assistants, threads, engine.worker, following, keys)
+    search = ThreadSearchRepository(
+        pool, timeout_seconds=settings.database.transaction_timeout_seconds
+    )
+    return Services(
+        assistants=assistants,
+        assistant_graphs=GraphService(assistants, GraphDescriptions(registry)),
+        threads=threads,
+        thread_listing=ThreadListing(search, threads.values),
+        thread_removal=_build_removal(foundation, runs),
+        states=state_service,
+        thread_streams=ThreadStreams(
+            engine.thread_watcher,
+            following,
+            state_service,
+            settings.events,
+            heartbeat_seconds=settings.server.heartbeat_seconds,
+            on_cut=metrics.count_cut_client,
+        ),
+        store_items=StoreService(foundation.store, settings.store),
+        following=following,
+        runs=runs,
+        chat=ChatService(runs, chat_graph(registry.ids(), settings.chat_graph)),
+    )
+
+
+def _build_removal(foundation: Foundation, runs: RunService) -> ThreadRemoval:
+    removal = ThreadRemoval(foundation.pool, foundation.writer, foundation.saver, runs.stop_all_of)
+    retention = RetentionSweeper(
+        foundation.pool,
+        removal,
+        foundation.entries.checkpointer.ttl or TtlEntry(),
+        count=foundation.metrics.count_expired_threads,
+    )
+    foundation.tasks.start(retention.sweep_forever(), name="retention-sweeper", supervised=True)
+    return removal

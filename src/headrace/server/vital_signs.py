@@ -1,0 +1,51 @@
+"""What says how a process is: its figures on the board, its probes, and who reads both."""
+
+from contextlib import AsyncExitStack
+from importlib.metadata import version
+
+from headrace.db.schema import read_state
+from headrace.health.checks import DatabaseProbe, SchemaProbe, pool_check
+from headrace.health.service import HealthService
+from headrace.observability.pulse import Pulse
+from headrace.server.foundation import Foundation
+from headrace.server.run_engine import RunEngine
+
+_SCHEMA_TIMEOUT_SECONDS = 4.0
+
+
+async def start_health(
+    foundation: Foundation, engine: RunEngine, stack: AsyncExitStack
+) -> HealthService:
+    """Figures are published and the database is asked from here on."""
+    pool, metrics = foundation.pool, foundation.metrics
+    pulse = Pulse(
+        foundation.board,
+        metrics,
+        pool_figures=pool.figures,
+        writer_figures=foundation.writer.figures,
+        queue_figures=lambda: engine.depth.figures,
+        runs_running=lambda: engine.worker.running,
+        runs_watched=lambda: engine.watcher.watching,
+        threads_watched=lambda: engine.thread_watcher.watching,
+        notices_connected=lambda: engine.notifier.connected,
+    )
+    await pulse.start()
+    stack.push_async_callback(pulse.stop)
+    database = DatabaseProbe(pool_check(pool), on_fault=metrics.record_fault)
+    await database.start()
+    stack.push_async_callback(database.stop)
+    schema = SchemaProbe(
+        lambda: read_state(pool, timeout_seconds=_SCHEMA_TIMEOUT_SECONDS),
+        foundation.schema,
+        on_fault=metrics.record_fault,
+    )
+    await schema.start()
+    stack.push_async_callback(schema.stop)
+    return HealthService(
+        version=version("headrace"),
+        board=foundation.board,
+        metrics=metrics,
+        database=database,
+        schema_problem=lambda: schema.problem,
+        schema_revision=lambda: schema.revision,
+    )
