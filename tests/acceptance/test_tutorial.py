@@ -153,7 +153,7 @@ def test_the_tutorials_server_on_headrace_under_two_processes(tmp_path, database
         for turn in range(1, 4):
             assert ask(server, f"turn {turn}") == f"echo: turn {turn} ({2 * turn - 1} messages)"
         values = httpx.get(f"{server.url}/threads/1/state", timeout=10)
-        assert values.status_code == 404, "asked past headrace, so it is no thread of the API yet"
+        assert values.status_code == 422, "asked past headrace, so it is no thread of the API yet"
         thread_id = httpx.post(f"{server.url}/threads", json={}).json()["thread_id"]
         run = httpx.post(
             f"{server.url}/threads/{thread_id}/runs/wait",

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from headrace import settings
-from headrace.health.endpoints import router
+from headrace.health.endpoints import metrics_router, probes_router
 from headrace.setting_groups import ServerSettings
 from headrace.settings import Settings
 from tests.deploy.chart import Document, Rendered, names_used, render
@@ -86,7 +86,8 @@ def test_probes_ask_what_the_server_answers(helm4: Path) -> None:
         for probe in ("startup", "liveness", "readiness")
     }
     assert asked == {"startup": "/startupz", "liveness": "/livez", "readiness": "/readyz"}
-    answered = {getattr(route, "path", None) for route in router.routes}
+    routes = [*probes_router.routes, *metrics_router.routes]
+    answered = {getattr(route, "path", None) for route in routes}
     assert {*asked.values(), "/metrics"} <= answered
     assert container["ports"] == [{"name": "http", "containerPort": 8123}]
 
