@@ -8,6 +8,7 @@ import pytest
 from headrace.auth.principal import ANONYMOUS
 from headrace.runs.queue import Queue
 from headrace.runs.schemas import RunCreate
+from headrace.runs.transitions import queue_statements
 from headrace.worker.temporary import TemporaryThreads
 from tests.runs.test_following import Talker
 from tests.support.database import open_pool
@@ -107,3 +108,28 @@ async def test_the_thread_of_a_background_run_goes_soon_after_it(database_url, d
         assert outcome is not None
         assert outcome.values == {"said": 0}
         await eventually(lambda: left(database) == [])
+
+
+async def test_what_lost_processes_have_left_is_found(threads, database):
+    owner = register_process(database)
+    insert_running_run(database, owner, "busy")
+    names = [f"old{number}" for number in range(250)]
+    with database.transaction():
+        insert(database, "busy", "young", "kept", *names)
+    database.execute("UPDATE threads SET temporary = false WHERE thread_id = 'kept'")
+    database.execute(
+        "UPDATE threads SET updated_at = now() - interval '10 minutes' WHERE thread_id <> 'young'"
+    )
+    await threads.delete_abandoned()
+    assert left(database) == ["busy", "kept", "young"]
+
+
+def test_looking_for_them_reads_no_other_thread(database):
+    database.execute(
+        "INSERT INTO threads (thread_id) SELECT 'kept' || i FROM generate_series(1, 5000) AS i"
+    )
+    insert(database, "temporary")
+    database.execute("ANALYZE threads")
+    statement = queue_statements()["abandoned_temporary_threads"].decode()
+    plan = database.execute(f"EXPLAIN {statement}", {"seconds": 300.0}).fetchall()
+    assert any("threads_temporary_idx" in line for (line,) in plan), plan

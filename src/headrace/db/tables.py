@@ -141,6 +141,7 @@ class ThreadRow(_Owned, _Dated, Base):
             postgresql_with={"gin_pending_list_limit": 256},
             postgresql_where=text("NOT temporary"),
         ),
+        Index("threads_temporary_idx", "thread_id", postgresql_where=text("temporary")),
         Index("threads_sweep_at_idx", "sweep_at", postgresql_where=text("sweep_at IS NOT NULL")),
         # Not on running_run_id: what starts and ends in place touches no index.
         Index("threads_ready_at_idx", "ready_at", postgresql_where=text("ready_at IS NOT NULL")),

@@ -20,9 +20,6 @@ _ERROR = {
     "message": "Server processes were lost with this run as often as worker.max_failures allows.",
 }
 
-#: A temporary thread is deleted right after its run; one this old was forgotten.
-_ABANDONED_AFTER_SECONDS = 300.0
-
 _MEND_SECONDS = 60.0
 
 
@@ -85,7 +82,3 @@ class Rescuer:
                 _log.warning("threads_mended", threads=mended)
                 self._wake()
             self._mended_at = monotonic()
-        if abandoned := await self._queue.abandoned_temporary_threads(
-            older_than_seconds=_ABANDONED_AFTER_SECONDS
-        ):
-            await self._queue.delete_temporary_threads(abandoned)

@@ -21,9 +21,13 @@ _log = structlog.stdlib.get_logger("headrace.worker")
 _AT_ONCE = 200
 _LOOK_SECONDS = 1.0
 
+#: One this long after its run was forgotten, by a process that died then.
+_ABANDONED_AFTER_SECONDS = 300.0
+_LOOK_FOR_ABANDONED_SECONDS = 60.0
+
 
 class TemporaryThreads:
-    """One per process. What it does not get done, the rescuer's sweep finds.
+    """One per process. What one does not get done, any of them finds later.
 
     :param later_seconds: how long after its end a run is kept whose values somebody may be about to
         read in another process.
@@ -38,7 +42,7 @@ class TemporaryThreads:
         self._deleting = False
 
     async def delete(self, thread_id: str) -> None:
-        """Return once it is deleted, or left to the sweep."""
+        """Return once it is deleted, or left for later."""
         deleted = asyncio.get_running_loop().create_future()
         self._waiting[thread_id] = deleted
         if not self._deleting:
@@ -51,11 +55,25 @@ class TemporaryThreads:
         self._later.append((monotonic() + self._later_seconds, thread_id))
 
     async def look_for_ever(self) -> None:
-        """See to those that were to be deleted later."""
+        """See to those that were to be deleted later, and to those that were forgotten."""
+        looked_at = monotonic()
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
             while due := self._due():
                 await self._delete(due, watched=False)
+            if monotonic() - looked_at > _LOOK_FOR_ABANDONED_SECONDS:
+                await self.delete_abandoned()
+                looked_at = monotonic()
+
+    async def delete_abandoned(self) -> None:
+        """Delete what processes have left that died between a run's end and this."""
+        try:
+            while abandoned := await self._queue.abandoned_temporary_threads(
+                older_than_seconds=_ABANDONED_AFTER_SECONDS
+            ):
+                await self._queue.delete_temporary_threads(abandoned)
+        except (Unavailable, psycopg.Error) as fault:
+            _log.warning("abandoned_threads_left", cause=type(fault).__name__)
 
     def _due(self) -> list[str]:
         due: list[str] = []

@@ -1,0 +1,14 @@
+"""Threads of stateless runs by themselves.
+
+Those that a lost process has left are looked for each minute, and there may be a million others.
+Runs change neither column: starts and ends stay HOT updates.
+"""
+
+from headrace.db.ddl import create_index_concurrently
+
+revision = "0010"
+down_revision = "0009"
+
+
+def upgrade() -> None:
+    create_index_concurrently("threads_temporary_idx", "ON threads (thread_id) WHERE temporary")
