@@ -108,9 +108,7 @@ KNOWN: list[Known] = [
     Known(
         "different", "All are made at one moment", r"\$\[\]\.(assistant_id|graph_id)", "^assistants"
     ),
-    Known(
-        "different", "`flags` and `host` tell what headrace has", r"\$\.(flags|host)\..*", "/info"
-    ),
+    Known("better", "`flags` and `host` tell what headrace has", r"\$\.(flags|host)\..*", "/info"),
     # Threads
     Known("better", "`keep_latest` leaves alone", "status", "threads/prune"),
     Known(

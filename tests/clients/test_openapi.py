@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from tests.support.live import live_server
+from tests.support.sources import ROOT
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(900)]
 
@@ -94,3 +95,40 @@ def test_every_operation_tells_what_it_answers(server):
     assert {"/threads", "/runs/wait", "/store/items", "/assistants"} <= refusing
     # FastAPI's own form of a refusal is left where no room of ours answers.
     assert framework == ["/metrics"]
+
+
+def rows() -> set[str]:
+    """The operations of docs/compatibility.md, as ``GET /threads/{}``."""
+    told = set()
+    for line in (ROOT / "docs" / "compatibility.md").read_text().splitlines():
+        methods: list[str] = []
+        also: list[str] = []
+        before = ""
+        for words in re.findall(r"`([^`]+)`", line.split("|")[1] if line[:1] == "|" else ""):
+            *named, path = words.split()
+            if path.isupper():  # `GET`, `POST /path`
+                also.append(path)
+                continue
+            methods = [*also, *named] or methods
+            also = []
+            for full in written_out(path, before):
+                told |= {f"{method} {full}" for method in methods}
+            before = written_out(path, before)[0]
+    return told
+
+
+def written_out(path: str, before: str) -> list[str]:
+    """What a row's path may stand for: itself, and in place of the last step of the one before."""
+    path = re.sub(r"\{[^}]*\}", "{}", path.replace("...", "/threads/{}", 1))
+    return [path, before.rsplit("/", 1)[0] + path]
+
+
+def test_every_operation_has_its_row_in_the_documentation(server):
+    described = httpx.get(f"{server.url}/openapi.json", timeout=30).json()["paths"]
+    operations = {
+        f"{method.upper()} {re.sub(r'{[^}]*}', '{}', path)}"
+        for path, methods in described.items()
+        for method in methods
+        if not re.match(r"/(chat|health|livez|readyz|startupz)", path)  # headrace's own
+    }
+    assert operations - rows() == set()
