@@ -14,7 +14,7 @@ from headrace.checkpoints.flush import Flusher
 from headrace.checkpoints.operations import Operation
 from headrace.db.loan import Loan
 from headrace.errors import DatabaseUnavailable
-from headrace.lifecycle import Tasks
+from headrace.lifecycle import Signal, Tasks
 from headrace.setting_groups import CheckpointerSettings
 
 _log = structlog.stdlib.get_logger("headrace.writer")
@@ -48,7 +48,7 @@ class Lane:
         self._on_settled = on_settled
         self._apart = apart
         self._queue: deque[Operation] = deque()
-        self._hurry = asyncio.Event()
+        self._hurry = Signal()
         self._flushing = False
         self._abandoned = False
 
@@ -114,11 +114,7 @@ class Lane:
     async def _linger(self) -> None:
         """Wait for company as long as nobody waits for what is here."""
         if not self._hurry.is_set() and self._settings.linger_seconds:
-            try:
-                async with asyncio.timeout(self._settings.linger_seconds):
-                    await self._hurry.wait()
-            except TimeoutError:
-                pass
+            await self._hurry.wait(self._settings.linger_seconds)
 
     def _next_batch(self) -> list[Operation]:
         """As much as one flush may carry; at least one."""

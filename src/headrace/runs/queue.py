@@ -37,15 +37,8 @@ from headrace.runs.dispatcher import (
     StopAction,
 )
 from headrace.runs.queue_taking import Taking
-from headrace.runs.transitions import (
-    End,
-    EndedRun,
-    Enqueue,
-    RunEnd,
-    Start,
-    ThreadLocked,
-    queue_statements,
-)
+from headrace.runs.starting import Enqueue, Start, ThreadLocked
+from headrace.runs.transitions import End, EndedRun, RunEnd, queue_statements
 
 _LOCKED_PAUSE_SECONDS = 0.02
 

@@ -2,14 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
-from functools import partial
 from types import MappingProxyType
-from uuid import UUID, uuid5
+from uuid import UUID
 
 from headrace.assistants.service import AssistantService
 from headrace.auth.principal import Principal
-from headrace.db.tables import AssistantRow, RunRow
+from headrace.db.tables import RunRow
 from headrace.errors import (
     AssistantChanged,
     InvalidRequest,
@@ -21,7 +19,6 @@ from headrace.events.reader import Released
 from headrace.idempotency.schemas import RequestKey
 from headrace.idempotency.service import IdempotencyService
 from headrace.ids import uuid7
-from headrace.runs.config import run_kwargs, wanted_checkpoint
 from headrace.runs.dispatcher import (
     CancelAction,
     Dispatcher,
@@ -31,8 +28,9 @@ from headrace.runs.dispatcher import (
 )
 from headrace.runs.following import Followable, Following
 from headrace.runs.repository import RunRepository
+from headrace.runs.requesting import Asked, Requests
 from headrace.runs.schemas import RunCreate, RunsCancel
-from headrace.threads.service import ThreadService, is_uuid
+from headrace.threads.service import ThreadService
 
 _CANCEL_BATCH = 200
 #: The first with what this process remembers of the assistant.
@@ -60,6 +58,7 @@ class RunService:
         self._dispatcher = dispatcher
         self._following = following
         self._keys = keys
+        self._requests = Requests(repository, threads)
 
     async def start(
         self,
@@ -81,18 +80,17 @@ class RunService:
         :param headers: of the request, what the graph is to see in ``configurable``.
         :raises InvalidRequest, NotFound, Conflict, Unavailable: nothing was started.
         """
-        making = partial(
-            self._make,
-            principal,
-            thread_id,
-            body,
+        asked = Asked(
+            principal=principal,
+            thread_id=thread_id,
+            body=body,
             request_id=request_id,
             any_thread_id=any_thread_id,
             background=background,
             headers=headers,
         )
         if key is None:
-            return await making(uuid7())
+            return await self._make(asked, uuid7(), key=None)
         reserved = await self._keys.reserve(principal, key)
         run_id = reserved.resource_id
         if reserved.made:
@@ -102,41 +100,22 @@ class RunService:
             if row is not None:
                 run = self._follow(row, created=True)
             else:
-                return await making(run_id, key=key)
+                return await self._make(asked, run_id, key=key)
         # Made by a release that did not do that in one transaction.
         await self._keys.confirm(principal, key, run.thread_id)
         return run
 
-    async def _make(
-        self,
-        principal: Principal,
-        thread_id: str | None,
-        body: RunCreate,
-        run_id: UUID,
-        *,
-        request_id: str,
-        any_thread_id: bool,
-        background: bool,
-        headers: Mapping[str, str],
-        key: RequestKey | None = None,
-    ) -> FollowedRun:
+    async def _make(self, asked: Asked, run_id: UUID, *, key: RequestKey | None) -> FollowedRun:
+        """Once more where the assistant is not any more what this process took it for."""
         for tries_left in reversed(range(_ASSISTANT_TRIES)):
             assistant = await self._assistants.get_for_run(
-                principal, body.assistant_id, anew=tries_left < _ASSISTANT_TRIES - 1
+                asked.principal,
+                asked.body.assistant_id,
+                anew=tries_left < _ASSISTANT_TRIES - 1,
             )
-            request = await self._request(
-                principal,
-                thread_id,
-                body,
-                assistant,
-                run_id=run_id,
-                request_id=request_id,
-                any_thread_id=any_thread_id,
-                background=background,
-                headers=headers,
-            )
+            request = await self._requests.complete(asked, assistant, run_id, key)
             try:
-                return await self._dispatch(replace(request, key=key) if key else request)
+                return await self._dispatch(request)
             except AssistantChanged:
                 if not tries_left:
                     raise
@@ -147,64 +126,6 @@ class RunService:
         if row is None:
             raise RunForgotten
         return self._follow(row, created=True)
-
-    async def _request(
-        self,
-        principal: Principal,
-        thread_id: str | None,
-        body: RunCreate,
-        assistant: AssistantRow,
-        *,
-        run_id: UUID,
-        request_id: str,
-        any_thread_id: bool,
-        background: bool,
-        headers: Mapping[str, str],
-    ) -> RunRequest:
-        stateless = thread_id is None
-        temporary = stateless and body.on_completion != "keep"
-        create = stateless or body.if_not_exists == "create"
-        if thread_id is not None and create and not any_thread_id and not is_uuid(thread_id):
-            # An adopted thread may have such an id; a new one gets none through the API.
-            await self._threads.get(principal, thread_id)
-            create = False
-        kwargs = run_kwargs(
-            assistant,
-            body,
-            temporary=temporary,
-            at_head=await self._at_head(principal, thread_id, body),
-            headers=headers,
-        )
-        own_config = (body.config or {}).get("configurable") or {}
-        return RunRequest(
-            run_id=run_id,
-            # A later try of the same request must meet the same thread.
-            thread_id=thread_id or str(uuid5(run_id, "thread")),
-            assistant_id=assistant.assistant_id,
-            assistant_updated_at=assistant.updated_at,
-            graph_id=assistant.graph_id,
-            principal=principal,
-            multitask_strategy=body.multitask_strategy or "enqueue",
-            kwargs=kwargs,
-            metadata={
-                **assistant.metadata_,
-                **(body.metadata or {}),
-                "graph_id": assistant.graph_id,
-                "assistant_id": str(assistant.assistant_id),
-            },
-            thread_config={"configurable": own_config},
-            request_id=request_id,
-            create_thread=create,
-            temporary_thread=temporary,
-            keep_events=background,
-            after_seconds=body.after_seconds or 0.0,
-        )
-
-    async def _at_head(self, principal: Principal, thread_id: str | None, body: RunCreate) -> bool:
-        wanted = wanted_checkpoint(body)
-        if wanted is None or thread_id is None:
-            return False
-        return wanted == await self._repository.head_checkpoint(principal, thread_id)
 
     async def _dispatch(self, request: RunRequest) -> FollowedRun:
         run = await self._dispatcher.start(request)

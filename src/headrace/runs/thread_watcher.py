@@ -139,7 +139,7 @@ class ThreadWatcher:
         )
         self._watches: set[ThreadWatch] = set()
         self._beginning = 0
-        self._wake = asyncio.Event()
+        self._wake = Signal()
         self.released = False
         notifier.listeners.add(on_run=lambda run_id: self._heard(), on_any=self._heard)
 
@@ -223,11 +223,7 @@ class ThreadWatcher:
 
     async def _look_for_ever(self) -> None:
         while True:
-            try:
-                async with asyncio.timeout(self._settings.poll_seconds):
-                    await self._wake.wait()
-            except TimeoutError:
-                pass
+            await self._wake.wait(self._settings.poll_seconds)
             self._wake.clear()
             watches = list(self._watches)
             if not watches:

@@ -151,7 +151,7 @@ class Watcher:
         #: Whose owners will tell their end.
         self._announced: set[UUID] = set()
         self._pause_seconds = settings.poll_seconds
-        self._wake = asyncio.Event()
+        self._wake = Signal()
         notifier.listeners.add(on_run=self._heard, on_any=self._wake.set)
 
     @property
@@ -184,11 +184,7 @@ class Watcher:
 
     async def _look_for_ever(self) -> None:
         while True:
-            try:
-                async with asyncio.timeout(self._pause_seconds):
-                    await self._wake.wait()
-            except TimeoutError:
-                pass
+            await self._wake.wait(self._pause_seconds)
             self._wake.clear()
             self._pause_seconds = self._settings.poll_seconds
             watches = [one for some in self._watches.values() for one in some if one.hungry]

@@ -14,7 +14,7 @@ from headrace.db.faults import translated_faults
 from headrace.db.pool import SharedPool
 from headrace.db.statements import named_statements
 from headrace.errors import Unavailable
-from headrace.lifecycle import Tasks
+from headrace.lifecycle import Signal, Tasks
 from headrace.notices.notifier import Listeners
 from headrace.setting_groups import EventSettings
 from headrace.worker.execution import Execution
@@ -39,7 +39,7 @@ class Control:
         self._poll_seconds = settings.poll_seconds
         self._executions = executions
         self._sql = named_statements("headrace.runs", "watcher.sql")["requests"]
-        self._wake = asyncio.Event()
+        self._wake = Signal()
         #: Runs of which a notice came that were not, or not yet, executed here; the latest last.
         self._heard_of: dict[UUID, None] = {}
         listeners.add(on_run=self._heard, on_any=self._wake.set)
@@ -63,11 +63,7 @@ class Control:
 
     async def _look_for_ever(self) -> None:
         while True:
-            try:
-                async with asyncio.timeout(self._poll_seconds):
-                    await self._wake.wait()
-            except TimeoutError:
-                pass
+            await self._wake.wait(self._poll_seconds)
             self._wake.clear()
             executions = {one.run_id: one for one in self._executions()}
             if not executions:
