@@ -44,18 +44,9 @@ class AssistantVersion(BaseModel):
         return cls(**_content(row))
 
 
-class Assistant(BaseModel):
-    """A graph with a configuration."""
+class Assistant(AssistantVersion):
+    """A graph with a configuration, as its latest version says."""
 
-    assistant_id: UUID
-    graph_id: str
-    config: dict[str, Any]
-    context: dict[str, Any]
-    metadata: dict[str, Any]
-    name: str
-    description: str | None
-    version: int
-    created_at: datetime
     updated_at: datetime
 
     @classmethod
