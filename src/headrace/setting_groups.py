@@ -256,7 +256,22 @@ class CheckpointerSettings(Group):
 
 
 class StoreSettings(Group):
-    """What the API takes as a store item."""
+    """The store that graphs and the API share: what it takes, and how long it is waited for."""
+
+    operation_timeout_seconds: float = Field(
+        10.0,
+        gt=0,
+        description="Reads and writes of the store without an answer for this long are repeated.",
+    )
+    retry_seconds: float = Field(
+        30.0,
+        ge=0,
+        description="How long a node's reads and writes of the store are repeated while the"
+        " database is away.",
+    )
+    request_timeout_seconds: float = Field(
+        10.0, gt=0, description="How long a request to the API waits for the store; then 503."
+    )
 
     max_namespace_depth: int = Field(20, ge=1, le=1000, description="Labels of a namespace.")
     max_path_bytes: int = Field(

@@ -7,7 +7,10 @@ import pytest
 
 from headrace.checkpoints.expiry import StoreSweeper
 from headrace.checkpoints.store import Store
+from headrace.errors import DatabaseUnavailable
+from tests.db.conditions import kill_backends
 from tests.support.database import open_pool
+from tests.support.proxy import proxied
 from tests.support.waiting import eventually
 
 ADA = ("memories", "ada")
@@ -130,3 +133,71 @@ async def test_what_has_expired_is_not_seen_and_swept_by_one_of_several(store, p
     async with pool.connection() as connection:
         left = await connection.execute("SELECT key FROM store ORDER BY key")
         assert await left.fetchall() == [("lives",), ("stays",)]
+
+
+async def test_what_meets_a_dead_connection_is_repeated(store, database_url):
+    """Reads and writes of many callers go on while every connection is ended, again and again."""
+    rounds = 0
+    ended = asyncio.Event()
+
+    async def use(number: int) -> int:
+        turns = 0
+        while not ended.is_set():
+            await store.aput(ADA, f"k{number}", {"turn": turns})
+            item = await store.aget(ADA, f"k{number}")
+            assert item is not None
+            assert item.value == {"turn": turns}
+            assert await store.asearch(ADA, filter={"turn": turns}, limit=1)
+            assert ADA in await store.alist_namespaces()
+            turns += 1
+            nonlocal rounds
+            rounds += 1
+        return turns
+
+    callers = [asyncio.ensure_future(use(number)) for number in range(8)]
+    killed = 0
+    for _ in range(6):
+        wanted = rounds + 8
+        await eventually(lambda: rounds > wanted or any(one.done() for one in callers))  # noqa: B023
+        killed += await asyncio.to_thread(kill_backends, database_url)
+    ended.set()
+    turns = await asyncio.gather(*callers)
+    assert killed > 6
+    assert min(turns) > 0
+    items = {item.key: item.value for item in await store.asearch(ADA, limit=100)}
+    assert items == {f"k{number}": {"turn": count - 1} for number, count in enumerate(turns)}
+
+
+async def test_a_silent_server_is_not_waited_for(database_url):
+    async with (
+        proxied(database_url) as proxy,
+        open_pool(proxy.url, pool_min=1, pool_max=1) as pool,
+    ):
+        store = Store(pool, observe=lambda operation, seconds: None, operation_timeout_seconds=0.2)
+        await store.aput(ADA, "k", {"data": "tea"})
+        proxy.half_open()
+        async with asyncio.timeout(10):
+            item = await store.aget(ADA, "k")
+        assert item is not None
+        assert item.value == {"data": "tea"}
+        await store.close()
+
+
+async def test_a_server_that_stays_away_is_told_in_our_own_words(database_url):
+    async with (
+        proxied(database_url) as proxy,
+        open_pool(proxy.url, pool_min=1, pool_max=1) as pool,
+    ):
+        store = Store(
+            pool,
+            observe=lambda operation, seconds: None,
+            acquire_timeout_seconds=0.2,
+            operation_timeout_seconds=0.2,
+            retry_seconds=0.5,
+        )
+        proxy.stall()
+        proxy.cut()
+        with pytest.raises(DatabaseUnavailable):
+            await store.aput(ADA, "k", {"data": "tea"})
+        proxy.flow()
+        await store.close()

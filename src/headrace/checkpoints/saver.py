@@ -23,12 +23,16 @@ from headrace.checkpoints.copies import copy_thread
 from headrace.checkpoints.deletions import delete_for_runs, repeated
 from headrace.checkpoints.fence import RunToken
 from headrace.checkpoints.reader import Reader
+from headrace.checkpoints.repetition import repeat
 from headrace.checkpoints.rows import WriteRows, checkpoint_rows, lasting, task_rows
 from headrace.checkpoints.run_writes import RunWrites, current_run
 from headrace.checkpoints.timing import Observe, timed
 from headrace.checkpoints.upstream import ERROR_SOURCE, PooledSaver
 from headrace.checkpoints.writer import Writer
 from headrace.db.pool import SharedPool
+
+#: How long a read of one checkpoint is repeated while the database is away.
+_READ_SECONDS = 10.0
 
 
 class TimedSaver(PooledSaver):
@@ -122,7 +126,12 @@ class TimedSaver(PooledSaver):
         self, *, config: RunnableConfig, channels: Sequence[str]
     ) -> Mapping[str, DeltaChannelHistory]:
         await self._writer.settled(str(config["configurable"]["thread_id"]))
-        return await super().aget_delta_channel_history(config=config, channels=channels)
+        upstreams = super().aget_delta_channel_history
+        return await repeat(
+            lambda: upstreams(config=config, channels=channels),
+            seconds=_READ_SECONDS,
+            operation="get_delta_channel_history",
+        )
 
     async def alist(
         self,
@@ -181,11 +190,18 @@ class Saver(TimedSaver):
             return None
         await self._writer.settled(thread_id)
         if get_checkpoint_id(config):
-            return await PooledSaver.aget_tuple(self, config)
+            return await self._upstreams_tuple(config)
         row = await self._reader.latest(thread_id, configurable.get("checkpoint_ns", ""))
         if row is None:
             return None
-        return self._tuple_from(row) or await PooledSaver.aget_tuple(self, config)
+        return self._tuple_from(row) or await self._upstreams_tuple(config)
+
+    async def _upstreams_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        return await repeat(
+            lambda: PooledSaver.aget_tuple(self, config),
+            seconds=_READ_SECONDS,
+            operation="get_tuple",
+        )
 
     @timed("put")
     async def aput(

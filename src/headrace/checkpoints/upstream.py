@@ -5,7 +5,7 @@ A test fails by that name when upstream moves one.
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, cast
 
 from langgraph._internal._constants import ERROR_SOURCE_NODE
@@ -14,13 +14,13 @@ from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph.checkpoint.postgres.base import SELECT_SQL
 from langgraph.checkpoint.serde.types import _DeltaSnapshot
 from langgraph.graph.message import _messages_delta_reducer
-from langgraph.store.base import Op
+from langgraph.store.base import Op, TTLConfig
 from langgraph.store.base.batch import _dedupe_ops
 from langgraph.store.postgres.aio import AsyncPostgresStore
 from psycopg import AsyncCursor
 from psycopg.rows import DictRow, dict_row
 
-from headrace.db.pool import SharedPool
+from headrace.db.pool import Connection, SharedPool, shut
 
 #: A checkpoint with its blobs and pending writes, up to its WHERE.
 SELECT_CHECKPOINT = SELECT_SQL
@@ -53,22 +53,11 @@ class PooledSaver(AsyncPostgresSaver):
 
     @asynccontextmanager
     async def _cursor(self, *, pipeline: bool = False) -> AsyncIterator[AsyncCursor[DictRow]]:
-        async with self._pool.connection(self._acquire_timeout_seconds) as connection:
-            if not pipeline:
-                async with connection.cursor(binary=True, row_factory=dict_row) as cursor:
-                    yield cursor
-            elif self.supports_pipeline:
-                async with (
-                    connection.pipeline(),
-                    connection.cursor(binary=True, row_factory=dict_row) as cursor,
-                ):
-                    yield cursor
-            else:
-                async with (
-                    connection.transaction(),
-                    connection.cursor(binary=True, row_factory=dict_row) as cursor,
-                ):
-                    yield cursor
+        async with (
+            self._pool.connection(self._acquire_timeout_seconds) as connection,
+            _upstream_cursor(connection, pipeline, self.supports_pipeline) as cursor,
+        ):
+            yield cursor
 
     def _tuple_from(self, row: DictRow) -> CheckpointTuple | None:
         """What ``aget_tuple`` makes of a row, without its hop through a thread.
@@ -95,15 +84,58 @@ class PooledSaver(AsyncPostgresSaver):
         )
 
 
+@asynccontextmanager
+async def _upstream_cursor(
+    connection: Connection, pipeline: bool, supports_pipeline: bool
+) -> AsyncIterator[AsyncCursor[DictRow]]:
+    """A cursor as upstream opens it: plain, or in a pipeline, which libpq before 14 has not."""
+    async with AsyncExitStack() as stack:
+        if pipeline:
+            await stack.enter_async_context(
+                connection.pipeline() if supports_pipeline else connection.transaction()
+            )
+        yield await stack.enter_async_context(connection.cursor(binary=True, row_factory=dict_row))
+
+
 def without_snapshot(value: Any) -> Any:
     """``value`` itself, where savers hand it out wrapped as the whole value of a DeltaChannel."""
     return value.value if isinstance(value, _DeltaSnapshot) else value
 
 
 class TakenStore(AsyncPostgresStore):
-    """Upstream's store, what it is asked for taken by a task of ours in place of its own."""
+    """Upstream's store, what it is asked for taken by a task of ours in place of its own.
 
-    __slots__ = ()
+    :param operation_timeout_seconds: a connection that gives no answer for so long is cut, and what
+        ran on it fails with ``psycopg.OperationalError``.
+    """
+
+    __slots__ = ("_acquire_timeout_seconds", "_operation_timeout_seconds", "_pool")
+
+    def __init__(
+        self,
+        pool: SharedPool,
+        *,
+        acquire_timeout_seconds: float,
+        operation_timeout_seconds: float,
+        ttl: TTLConfig,
+    ) -> None:
+        self._pool = pool
+        self._acquire_timeout_seconds = acquire_timeout_seconds
+        self._operation_timeout_seconds = operation_timeout_seconds
+        super().__init__(pool, ttl=ttl)
+
+    @asynccontextmanager
+    async def _cursor(self, *, pipeline: bool = False) -> AsyncIterator[AsyncCursor[DictRow]]:
+        async with self._pool.connection(self._acquire_timeout_seconds) as connection:
+            # Left to itself, psycopg waits for a server that does not answer for ever.
+            silent = asyncio.get_running_loop().call_later(
+                self._operation_timeout_seconds, shut, connection
+            )
+            try:
+                async with _upstream_cursor(connection, pipeline, self.supports_pipeline) as cursor:
+                    yield cursor
+            finally:
+                silent.cancel()
 
     def _ensure_task(self) -> None:
         # Called before each operation, and by upstream's own ``__init__``.

@@ -25,6 +25,29 @@ DATABASE_ERRORS: tuple[type[Exception], ...] = (
 _POOL_ERRORS = (psycopg_pool.PoolTimeout, psycopg_pool.TooManyRequests)
 
 
+#: SQLSTATE classes after which the same work may well succeed: connection, a lost prepared
+#: statement, rollback (serialization, deadlock), resources, operator intervention, system.
+_PASSING_CLASSES = frozenset({"08", "26", "40", "53", "57", "58"})
+#: A server that was demoted since the connection was made, and limits on idle and on long
+#: transactions, which say nothing about the rows.
+_PASSING_STATES = frozenset({"25006", "25P03", "25P04"})
+
+_RETRY_DELAYS_SECONDS = (0.0, 0.05, 0.1, 0.2, 0.5, 1.0)
+
+
+def passes(error: Exception) -> bool:
+    """Whether the same work may succeed on another connection, or a moment later."""
+    if isinstance(error, psycopg.Error) and error.sqlstate is not None:
+        return error.sqlstate in _PASSING_STATES or error.sqlstate[:2] in _PASSING_CLASSES
+    # Without an SQLSTATE it comes from the client: a connection, the pool, or a bound on time.
+    return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError | TimeoutError)
+
+
+def retry_delay_seconds(tries: int) -> float:
+    """How long to wait before the next try, after so many that were repeated already."""
+    return _RETRY_DELAYS_SECONDS[min(tries, len(_RETRY_DELAYS_SECONDS) - 1)]
+
+
 @contextmanager
 def translated_faults(*, passing: tuple[type[Exception], ...] = ()) -> Iterator[None]:
     """Raise :class:`PoolExhausted` or :class:`DatabaseUnavailable` for what a retry may cure.
@@ -37,7 +60,7 @@ def translated_faults(*, passing: tuple[type[Exception], ...] = ()) -> Iterator[
         raise
     except (psycopg.errors.DataError, sqlalchemy.exc.DataError) as error:
         raise InvalidRequest(
-            f"The database cannot store this value: {_first_line(error)}"
+            f"The database cannot store this value: {first_line(error)}"
         ) from error
     except DATABASE_ERRORS as error:
         # Those of the pool are OperationalErrors too, which SQLAlchemy wraps.
@@ -67,13 +90,14 @@ def refused_migrations() -> Iterator[None]:
             raise StartupRefusal(
                 "HR316",
                 where="database schema",
-                what=f"this role may not change it ({_first_line(error)})",
+                what=f"this role may not change it ({first_line(error)})",
                 remedy="Set MIGRATION_DATABASE_URL to a role that owns the tables and may create"
                 " more.",
             ) from error
         raise
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """The first line of what the driver says; the name of the class where it says nothing."""
     cause = getattr(error, "orig", None) or error
-    return str(cause).strip().splitlines()[0]
+    return (str(cause).strip().splitlines() or [type(cause).__name__])[0]
