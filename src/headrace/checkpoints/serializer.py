@@ -6,6 +6,7 @@ fields are handed out instead (GHSA-g48c-2wqr-h844).
 
 import copy
 import dataclasses
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -34,12 +35,14 @@ Types = Sequence[tuple[str, str]] | Literal[True] | None
 
 
 _INTEGER = ("builtins", "int")
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class ExactSerializer(JsonPlusSerializer):
-    """LangGraph's serializer, which takes integers beyond 64 bits besides.
+    """LangGraph's serializer, which takes two things besides: integers beyond 64 bits, stored as
+    the call ``int("digits")``, and keys with half a surrogate pair, which becomes U+FFFD.
 
-    They are stored as the call ``int("digits")``, which LangGraph's own can read.
+    LangGraph's own can read both.
     """
 
     def dumps_typed(self, obj: Any) -> tuple[str, bytes]:
@@ -57,7 +60,19 @@ class ExactSerializer(JsonPlusSerializer):
 
 def _packed(obj: Any) -> bytes:
     options = PACK_OPTIONS | ormsgpack.OPT_PASSTHROUGH_BIG_INT
-    return ormsgpack.packb(obj, default=_pack, option=options)
+    return ormsgpack.packb(_whole(obj), default=_pack, option=options)
+
+
+def _whole(obj: Any) -> Any:
+    """The same with text that UTF-8 can carry."""
+    kind = type(obj)
+    if kind is str:
+        return _LONE_SURROGATE.sub("\N{REPLACEMENT CHARACTER}", obj)
+    if kind is dict:
+        return {_whole(key): _whole(value) for key, value in obj.items()}
+    if kind is list or kind is tuple:
+        return kind(_whole(item) for item in obj)
+    return obj
 
 
 def _pack(obj: Any) -> Any:

@@ -85,9 +85,9 @@ def refused_migrations() -> Iterator[None]:
 def words_of(error: BaseException) -> str | None:
     """What a caller may hear of a driver's error: Postgres's own sentence, without the statement
     and its parameters. None for any other error."""
-    original = (
-        getattr(error, "orig", None) if isinstance(error, sqlalchemy.exc.DBAPIError) else error
-    )
+    original: BaseException | None = error
+    if isinstance(error, sqlalchemy.exc.DBAPIError):
+        original = error.orig
     if isinstance(original, psycopg.Error):
         said = original.diag.message_primary or _first_line(original)
     elif original is not error and isinstance(original, BaseException):
@@ -97,7 +97,7 @@ def words_of(error: BaseException) -> str | None:
     return f"The database refused it: {said}."
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     cause = getattr(error, "orig", None) or error
     lines = str(cause).strip().splitlines()
     return lines[0] if lines else type(cause).__name__

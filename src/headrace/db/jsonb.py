@@ -1,7 +1,7 @@
 """JSON for jsonb columns, at orjson's speed: whatever Postgres can hold of a value, and back.
 
 Integers beyond 64 bits stay exact. What JSON or Postgres has no form for has the one that answers
-give it (docs/values.md): NUL is U+FFFD, NaN is null, and no value fails the statement it is part of.
+give it (docs/values.md): NUL is U+FFFD, NaN is null. No value fails the statement it is part of.
 """
 
 import json

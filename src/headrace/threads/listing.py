@@ -105,7 +105,9 @@ class ThreadListing:
         """None for a thread that cannot be read at all: the others on its page can."""
         try:
             return await self._read_values(row)
-        except (Unavailable, *DATABASE_ERRORS):
+        except Unavailable:
+            raise
+        except DATABASE_ERRORS:
             raise
         except Exception:
             _log.exception("thread_unreadable", thread_id=row.thread_id)

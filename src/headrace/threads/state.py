@@ -114,7 +114,9 @@ class StateReader:
         try:
             async with self._registry.for_run(graph_id, config) as graph:
                 return await ask(graph)
-        except (Unavailable, *DATABASE_ERRORS):
+        except Unavailable:
+            raise
+        except DATABASE_ERRORS:
             raise
         except Exception:
             # The graph's own reducers run here, over an input they may have failed on before; a
