@@ -11,6 +11,7 @@ import dataclasses
 import re
 from collections import UserList, deque
 from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
+from contextlib import suppress
 from datetime import date, datetime, time, timedelta
 from enum import Enum
 from itertools import islice
@@ -29,7 +30,7 @@ _OPTIONS = (
 #: Levels of lists and objects. orjson writes 254; parsers of clients stop at about a thousand.
 MAX_DEPTH = 400
 #: Values of one text that are written here, without orjson: about one second.
-MAX_ITEMS = 250_000
+MAX_ITEMS = 100_000
 #: Characters of what ``str()`` gives.
 MAX_WORDS = 100_000
 #: Levels whose parts orjson is given one by one: one odd value must not make a large state slow.
@@ -41,27 +42,29 @@ _MAX_NUMBER_BITS = 1023
 #: Above these Python refuses to write digits.
 _MAX_DIGIT_BITS = 14_000
 
-TOO_DEEP = f"... (nested more than {MAX_DEPTH} levels deep)"
+TOO_DEEP = "... (nested too deeply)"
 TOO_MANY = "... (too many values)"
 CYCLE = "... (contains itself)"
 _MASK = "**********"
 
 #: A NUL that no backslash escapes.
 _NUL = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")
-_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+_UNWRITABLE = re.compile("[\0\ud800-\udfff]")
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
-def json_text(value: Any) -> bytes:
+def json_text(value: Any, *, max_depth: int = MAX_DEPTH) -> bytes:
     """``value`` as JSON on one line; never raises.
+
+    :param max_depth: levels of lists and objects; what is deeper is cut off.
 
     Neither NUL, which Postgres cannot store, nor half a surrogate pair, which UTF-8 cannot carry,
     is in it: both become U+FFFD. NaN and the infinities become null.
     """
     try:
         text = orjson.dumps(value, default=_nearer, option=_OPTIONS)
-    except BaseException:  # whatever user code raises, SystemExit included
-        text = _Text().of(value)
+    except TypeError:  # also for whatever user code raises in between
+        text = _Text(max_depth).of(value)
     return _NUL.sub(rb"\1\\ufffd", text) if b"\\u0000" in text else text
 
 
@@ -121,10 +124,8 @@ def _some(values: Iterable[Any]) -> list[Any]:
 def _words(value: Any) -> str:
     """Its ``str()``, its ``repr()``, or the name of its class; never raises."""
     for words in (str, repr):
-        try:
+        with suppress(BaseException):
             return _cut(words(value))
-        except BaseException:  # noqa: S112 - user code; the next one may do
-            continue
     # Not by attribute: a metaclass may have its own idea of it.
     return f"<{type.__dict__['__name__'].__get__(type(value))}>"
 
@@ -136,17 +137,14 @@ def _cut(text: str) -> str:
 
 def _step(value: Any) -> Any:
     """What :func:`_nearer` makes of it, or its fields, or its words; never raises."""
-    try:
-        if isinstance(value, Enum):
-            return value.value
-        return _nearer(value)
-    except BaseException:
-        return _fields(value)
+    with suppress(BaseException):
+        return value.value if isinstance(value, Enum) else _nearer(value)
+    return _fields(value)
 
 
 def _fields(value: Any) -> Any:
     """What a model or dataclass holds whose own way to tell it has failed; else its words."""
-    try:
+    with suppress(BaseException):
         if isinstance(value, BaseModel):
             known = type(value).model_fields
             held = {**value.__dict__, **(value.__pydantic_extra__ or {})}
@@ -157,8 +155,6 @@ def _fields(value: Any) -> Any:
             }
         if _is_dataclass(value):
             return {name: _attribute(value, name) for name in _field_names(value)}
-    except BaseException:
-        return _words(value)
     return _words(value)
 
 
@@ -173,16 +169,16 @@ def _field_names(value: Any) -> list[str]:
 
 
 def _attribute(value: Any, name: str) -> Any:
-    try:
+    with suppress(BaseException):
         return getattr(value, name)
-    except BaseException:
-        return None
+    return None
 
 
 class _Text:
     """Writes one value, its parts from a stack of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_depth: int) -> None:
+        self._max_depth = max_depth
         self._written: list[bytes] = []
         self._left = MAX_ITEMS
         #: What is open: the parts to come, what closes it, and the ids it put on the path.
@@ -213,7 +209,7 @@ class _Text:
             text = _scalar(value) if self._left >= 0 else _quoted(TOO_MANY)
             if text is None and id(value) in self._path:
                 text = _quoted(CYCLE)
-            if text is None and len(self._open) >= MAX_DEPTH:
+            if text is None and len(self._open) >= self._max_depth:
                 text = _quoted(TOO_DEEP)
             if text is None and 0 < len(self._open) <= _TRIED_LEVELS:
                 text = _tried(value)
@@ -252,11 +248,10 @@ class _Text:
 
 
 def _tried(value: Any) -> bytes | None:
-    """What orjson makes of it; None where it refuses."""
-    try:
+    """What orjson makes of it; None where it refuses, or user code raises: SystemExit included."""
+    with suppress(BaseException):
         return orjson.dumps(value, default=_nearer, option=_OPTIONS)
-    except BaseException:
-        return None
+    return None
 
 
 def _scalar(value: Any) -> bytes | None:
@@ -289,17 +284,22 @@ def _quoted(text: str) -> bytes:
     try:
         return orjson.dumps(plain)
     except TypeError:
-        return orjson.dumps(_LONE_SURROGATE.sub(_REPLACEMENT, plain))
+        return orjson.dumps(_UNWRITABLE.sub(_REPLACEMENT, plain))
 
 
 def _names(keys: list[Any]) -> list[str]:
-    """A name of its own for each key. Keys that are text keep theirs; one of another type whose
-    name is taken has that of its type behind it."""
-    taken = dict.fromkeys((key for key in keys if type(key) is str), 1)
-    return [key if type(key) is str else _free(_name(key), key, taken) for key in keys]
+    """A name of its own for each key. Keys that are text keep theirs; another one whose name is
+    taken has that of its type behind it."""
+    taken = dict.fromkeys((key for key in keys if _is_name(key)), 1)
+    return [key if _is_name(key) else _free(_name(key), key, taken) for key in keys]
+
+
+def _is_name(key: Any) -> bool:
+    return type(key) is str and _UNWRITABLE.search(key) is None
 
 
 def _free(name: str, key: Any, taken: dict[str, int]) -> str:
+    name = _UNWRITABLE.sub(_REPLACEMENT, name)
     if name not in taken:
         taken[name] = 1
         return name

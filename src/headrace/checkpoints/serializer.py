@@ -8,9 +8,12 @@ import copy
 import dataclasses
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import Any, Literal
 
 import ormsgpack
+import structlog
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.event_hooks import SerdeEvent, register_serde_event_listener
@@ -34,61 +37,82 @@ from headrace.checkpoints.upstream import (
 Types = Sequence[tuple[str, str]] | Literal[True] | None
 
 
+_log = structlog.stdlib.get_logger("headrace.checkpoints")
+
 _INTEGER = ("builtins", "int")
+_OPTIONS = (PACK_OPTIONS & ~ormsgpack.OPT_REPLACE_SURROGATES) | ormsgpack.OPT_PASSTHROUGH_BIG_INT
+#: What of a dataclass LangGraph prefers to its fields.
+_NO_FIELDS = ("model_dump", "get_secret_value", "dict", "_asdict", "_value_")
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class ExactSerializer(JsonPlusSerializer):
-    """LangGraph's serializer, which takes two things besides: integers beyond 64 bits, stored as
-    the call ``int("digits")``, and keys with half a surrogate pair, which becomes U+FFFD.
+    """LangGraph's serializer, and what it writes it can read. Two things are different.
 
-    LangGraph's own can read both.
+    Integers beyond 64 bits, which that refuses, are stored as the call ``int("digits")``. Half a
+    surrogate pair becomes U+FFFD, as it does in answers, and not a question mark; in a key too,
+    where that refuses it.
     """
 
     def dumps_typed(self, obj: Any) -> tuple[str, bytes]:
         """
         :raises TypeError: as LangGraph's.
         """
-        try:
+        if obj is None or isinstance(obj, bytes | bytearray):
             return super().dumps_typed(obj)
-        except TypeError as error:
-            try:
-                return "msgpack", _packed(obj)
-            except Exception:
-                raise error from None
+        for packer in (_AS_IT_IS, _MENDING):
+            with suppress(TypeError):
+                return "msgpack", packer.packed(obj)
+        return super().dumps_typed(obj)
 
 
-def _packed(obj: Any) -> bytes:
-    options = PACK_OPTIONS | ormsgpack.OPT_PASSTHROUGH_BIG_INT
-    return ormsgpack.packb(_whole(obj), default=_pack, option=options)
+class _Packer:
+    """
+    :param mends: half surrogate pairs are replaced; else they are refused.
+    """
+
+    def __init__(self, *, mends: bool) -> None:
+        self._mends = mends
+
+    def packed(self, obj: Any) -> bytes:
+        """
+        :raises TypeError: msgpack or LangGraph has no form for it.
+        """
+        content = _mended(obj) if self._mends else obj
+        return ormsgpack.packb(content, default=self._form, option=_OPTIONS)
+
+    def _form(self, obj: Any) -> Any:
+        """What LangGraph's own would make of it; what these hold is packed here too."""
+        if isinstance(obj, int):
+            return self._made(EXT_CONSTRUCTOR_SINGLE_ARG, (*_INTEGER, str(obj)))
+        if isinstance(obj, DeltaSnapshot):
+            return self._made(EXT_DELTA_SNAPSHOT, without_snapshot(obj))
+        kind = type(obj)
+        if isinstance(obj, BaseModel):
+            content = (kind.__module__, kind.__name__, obj.model_dump(), "model_validate_json")
+            return self._made(EXT_PYDANTIC_V2, content)
+        if dataclasses.is_dataclass(obj) and not any(map(partial(hasattr, obj), _NO_FIELDS)):
+            fields = {field.name: getattr(obj, field.name) for field in dataclasses.fields(obj)}
+            return self._made(EXT_CONSTRUCTOR_KW_ARGS, (kind.__module__, kind.__name__, fields))
+        return pack_other(obj)
+
+    def _made(self, code: int, content: Any) -> Any:
+        return ormsgpack.Ext(code, self.packed(content))
 
 
-def _whole(obj: Any) -> Any:
+_AS_IT_IS, _MENDING = _Packer(mends=False), _Packer(mends=True)
+
+
+def _mended(obj: Any) -> Any:
     """The same with text that UTF-8 can carry."""
     kind = type(obj)
     if kind is str:
         return _LONE_SURROGATE.sub("\N{REPLACEMENT CHARACTER}", obj)
     if kind is dict:
-        return {_whole(key): _whole(value) for key, value in obj.items()}
+        return {_mended(key): _mended(value) for key, value in obj.items()}
     if kind is list or kind is tuple:
-        return kind(_whole(item) for item in obj)
+        return kind(_mended(item) for item in obj)
     return obj
-
-
-def _pack(obj: Any) -> Any:
-    """What LangGraph's own would make of it, where an integer may be in it."""
-    module, name = type(obj).__module__, type(obj).__name__
-    if isinstance(obj, int):
-        return ormsgpack.Ext(EXT_CONSTRUCTOR_SINGLE_ARG, _packed((*_INTEGER, str(obj))))
-    if isinstance(obj, DeltaSnapshot):
-        return ormsgpack.Ext(EXT_DELTA_SNAPSHOT, _packed(without_snapshot(obj)))
-    if isinstance(obj, BaseModel):
-        content = (module, name, obj.model_dump(), "model_validate_json")
-        return ormsgpack.Ext(EXT_PYDANTIC_V2, _packed(content))
-    if dataclasses.is_dataclass(obj) and not isinstance(obj, type):
-        fields = {field.name: getattr(obj, field.name) for field in dataclasses.fields(obj)}
-        return ormsgpack.Ext(EXT_CONSTRUCTOR_KW_ARGS, _packed((module, name, fields)))
-    return pack_other(obj)
 
 
 class _Lenient:
@@ -105,6 +129,7 @@ class _Lenient:
             return self._inner.loads_typed(data)
         except BaseException as error:  # constructors of the user's run here
             kind, content = data
+            _log.warning("value_unreadable", kind=kind, exc_info=True)
             return f"... (unreadable: {len(content)} bytes of {kind}, {type(error).__name__})"
 
 

@@ -22,6 +22,8 @@ PLAIN = (str, int, float, bool)
 
 #: From here on jsonb prints a float as digits without a point, which read back are an integer.
 _FIRST_WITHOUT_POINT = 1e16
+#: Levels of lists and objects, a little less than what :func:`load_jsonb` can read.
+_MAX_DEPTH = 900
 #: What :func:`dump_jsonb` writes as a number.
 _MAX_BITS = 1023
 
@@ -37,7 +39,7 @@ def is_exact(value: str | float) -> bool:
 
 def dump_jsonb(value: Any) -> bytes:
     """``value`` as JSON text that Postgres takes."""
-    return json_text(value)
+    return json_text(value, max_depth=_MAX_DEPTH)
 
 
 def load_jsonb(text: str | bytes) -> Any:
