@@ -139,6 +139,20 @@ async def test_a_damaged_value_is_one_threads_trouble(client, values_database, k
     assert thread["values"] == state["values"] == values[bad]
 
 
+async def test_a_damaged_checkpoint_is_one_threads_trouble(client, values_database):
+    good, bad = [await new_thread(client) for _ in range(2)]
+    for thread_id in (good, bad):
+        await wait(client, thread_id, "left", input={"case": "tuple_key"})
+    async with await psycopg.AsyncConnection.connect(values_database) as connection:
+        await connection.execute(
+            "UPDATE checkpoints SET checkpoint = '5' WHERE thread_id = %s", (bad,)
+        )
+    found = await client.post("/threads/search", json={"ids": [good, bad]})
+    values = {one["thread_id"]: one["values"] for one in found.json()}
+    assert values[good]["value"] == {"(1, 2)": "x"}
+    assert values[bad] is None
+
+
 @pytest.mark.parametrize(
     "path",
     ["/assistants/%00", "/threads/%00", "/store/items?namespace=a&key=%00", "/runs/%00/join"],

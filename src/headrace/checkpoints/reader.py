@@ -14,7 +14,6 @@ from psycopg.rows import DictRow, dict_row
 
 from headrace.checkpoints.upstream import SELECT_CHECKPOINT
 from headrace.db.arrays import Text
-from headrace.db.faults import DATABASE_ERRORS
 from headrace.db.loan import Loan
 from headrace.db.pool import Connection, RecoveryError, SharedPool
 from headrace.lifecycle import Tasks
@@ -108,11 +107,6 @@ class Reader:
         try:
             rows = await self._read(list(batch), loan)
         except Exception as error:
-            if len(batch) > 1 and not isinstance(error, DATABASE_ERRORS):
-                # A row that cannot be taken in is its reader's trouble alone.
-                for head, waiting in batch.items():
-                    await self._answer({head: waiting}, loan)
-                return
             _log.warning("read_failed", reads=len(batch), exc_info=error)
             for waiting in batch.values():
                 waiting.set_exception(error)

@@ -136,7 +136,7 @@ class _Lenient:
 def lenient(saver: BaseCheckpointSaver[Any]) -> BaseCheckpointSaver[Any]:
     """The same saver, for who only shows what it reads.
 
-    A value that cannot be read, because it is damaged or its type is gone, is text that says so.
+    A value that cannot be read is text that says so.
     """
     reader = copy.copy(saver)
     reader.serde = _Lenient(saver.serde)
