@@ -1,6 +1,6 @@
 """Assistants on the wire."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Literal
 from uuid import UUID
 
@@ -51,7 +51,7 @@ class Assistant(AssistantVersion):
 
     @classmethod
     def from_row(cls, row: AssistantRow) -> "Assistant":
-        return cls(**_content(row), updated_at=row.updated_at)
+        return cls(**_content(row), updated_at=row.updated_at.astimezone(UTC))
 
 
 class SelectedAssistant(TypedDict, total=False):
@@ -79,7 +79,8 @@ def _content(row: AssistantRow | AssistantVersionRow) -> dict[str, Any]:
         "name": row.name,
         "description": row.description,
         "version": row.version,
-        "created_at": row.created_at,
+        # Postgres says them in the time zone of the session.
+        "created_at": row.created_at.astimezone(UTC),
     }
 
 

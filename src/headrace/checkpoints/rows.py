@@ -23,7 +23,7 @@ from headrace.checkpoints.operations import Kind, Numbers, Operation, Outcomes
 from headrace.checkpoints.run_writes import RunWrites
 from headrace.checkpoints.upstream import ERROR_SOURCE, DeltaSnapshot
 from headrace.db.arrays import Boolean, Bytea, Column, Integer, Jsonb, Text
-from headrace.db.jsonb import dump_jsonb
+from headrace.db.jsonb import PLAIN, dump_jsonb, is_exact
 from headrace.db.pool import Connection
 from headrace.db.statements import named_statements
 from headrace.errors import LeaseLost
@@ -35,8 +35,6 @@ Rows = dict[tuple[Any, ...], Row]
 
 #: What these channels hold says what became of a task, and nothing that it made.
 _OF_THE_TASK = frozenset((ERROR, ERROR_SOURCE, INTERRUPT, RESUME))
-
-_INLINE = (str, int, float, bool)
 
 
 class WriteRows(Operation):
@@ -72,7 +70,9 @@ def checkpoint_rows(
 ) -> WriteRows:
     """A checkpoint and the blobs of the channels that changed; plain values stand in its JSON.
 
-    :raises TypeError: a value that neither the serializer nor JSON has a form for.
+    A plain value that would come back from there as another one goes into a blob too.
+
+    :raises TypeError: a value that the serializer has no form for.
     """
     configurable = config["configurable"]
     thread_id = str(configurable["thread_id"])
@@ -80,7 +80,7 @@ def checkpoint_rows(
     inline: dict[str, Any] = {}
     blobs: list[Row] = []
     for channel, value in checkpoint["channel_values"].items():
-        if value is None or isinstance(value, _INLINE):
+        if value is None or (isinstance(value, PLAIN) and is_exact(value)):
             inline[channel] = value
             continue
         if isinstance(value, DeltaSnapshot):

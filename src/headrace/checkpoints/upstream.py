@@ -6,12 +6,20 @@ A test fails by that name when upstream moves one.
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from typing import Any, cast
 
+from langchain_core.runnables import RunnableConfig
 from langgraph._internal._constants import ERROR_SOURCE_NODE
-from langgraph.checkpoint.base import Checkpoint, CheckpointTuple
+from langgraph.checkpoint.base import (
+    ChannelVersions,
+    Checkpoint,
+    CheckpointMetadata,
+    CheckpointTuple,
+)
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph.checkpoint.postgres.base import SELECT_SQL
+from langgraph.checkpoint.serde.jsonplus import _msgpack_default, _option
 from langgraph.checkpoint.serde.types import _DeltaSnapshot
 from langgraph.graph.message import _messages_delta_reducer
 from langgraph.store.base import Op, TTLConfig
@@ -20,6 +28,7 @@ from langgraph.store.postgres.aio import AsyncPostgresStore
 from psycopg import AsyncCursor
 from psycopg.rows import DictRow, dict_row
 
+from headrace.db.jsonb import PLAIN, is_exact
 from headrace.db.pool import Connection, SharedPool, shut
 
 #: A checkpoint with its blobs and pending writes, up to its WHERE.
@@ -31,12 +40,23 @@ ERROR_SOURCE = ERROR_SOURCE_NODE
 #: What a DeltaChannel puts into a checkpoint now and then: its whole value.
 DeltaSnapshot: type = _DeltaSnapshot
 
+#: How LangGraph's serializer packs what msgpack has no form for, and its options.
+pack_other: Callable[[Any], Any] = _msgpack_default
+PACK_OPTIONS: int = _option
+
 #: LangGraph gives an id to every message written to a ``DeltaChannel`` that has this reducer, in
 #: whatever form it comes.
 GIVES_IDS: Callable[..., Any] = _messages_delta_reducer
 
 #: Checkpoints before this version keep their pending sends with their parent.
 _SENDS_ARE_A_CHANNEL = 4
+
+
+@dataclass(frozen=True, slots=True)
+class _Blob:
+    """A plain value that is to be stored as others are."""
+
+    value: Any
 
 
 class PooledSaver(AsyncPostgresSaver):
@@ -58,6 +78,30 @@ class PooledSaver(AsyncPostgresSaver):
             _upstream_cursor(connection, pipeline, self.supports_pipeline) as cursor,
         ):
             yield cursor
+
+    async def aput(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> RunnableConfig:
+        """As upstream's, except that plain values which jsonb would change go into blobs."""
+        values = {
+            name: _Blob(value) if isinstance(value, PLAIN) and not is_exact(value) else value
+            for name, value in checkpoint["channel_values"].items()
+        }
+        kept = cast("Checkpoint", {**checkpoint, "channel_values": values})
+        return await super().aput(config, kept, metadata, new_versions)
+
+    def _dump_blobs(
+        self, thread_id: str, checkpoint_ns: str, values: dict[str, Any], versions: ChannelVersions
+    ) -> list[tuple[str, str, str, str, str, bytes | None]]:
+        plain = {
+            name: value.value if isinstance(value, _Blob) else value
+            for name, value in values.items()
+        }
+        return super()._dump_blobs(thread_id, checkpoint_ns, plain, versions)
 
     def _tuple_from(self, row: DictRow) -> CheckpointTuple | None:
         """What ``aget_tuple`` makes of a row, without its hop through a thread.

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import psycopg
 import psycopg_pool
 import sqlalchemy.exc
+import structlog
 
 from headrace.errors import DatabaseUnavailable, InvalidRequest, PoolExhausted, StartupRefusal
 
@@ -21,6 +22,14 @@ DATABASE_ERRORS: tuple[type[Exception], ...] = (
     TimeoutError,
 )
 
+
+_log = structlog.stdlib.get_logger("headrace.db")
+
+#: A driver's own words quote the statement and its parameters: they are for the log.
+_NOT_STORABLE = (
+    "The database cannot store a value of this request: a text holds a character that Postgres has"
+    " no room for, or a number is out of range."
+)
 
 _POOL_ERRORS = (psycopg_pool.PoolTimeout, psycopg_pool.TooManyRequests)
 
@@ -59,9 +68,8 @@ def translated_faults(*, passing: tuple[type[Exception], ...] = ()) -> Iterator[
     except passing:
         raise
     except (psycopg.errors.DataError, sqlalchemy.exc.DataError) as error:
-        raise InvalidRequest(
-            f"The database cannot store this value: {first_line(error)}"
-        ) from error
+        _log.info("value_refused", exc_info=True)
+        raise InvalidRequest(_NOT_STORABLE) from error
     except DATABASE_ERRORS as error:
         # Those of the pool are OperationalErrors too, which SQLAlchemy wraps.
         if isinstance(getattr(error, "orig", error), _POOL_ERRORS):
@@ -97,7 +105,23 @@ def refused_migrations() -> Iterator[None]:
         raise
 
 
-def first_line(error: Exception) -> str:
+def words_of(error: BaseException) -> str | None:
+    """What a caller may hear of a driver's error: Postgres's own sentence, without the statement
+    and its parameters. None for any other error."""
+    original: BaseException | None = error
+    if isinstance(error, sqlalchemy.exc.DBAPIError):
+        original = error.orig
+    if isinstance(original, psycopg.Error):
+        said = original.diag.message_primary or first_line(original)
+    elif original is not error and isinstance(original, BaseException):
+        said = first_line(original)
+    else:
+        return None
+    return f"The database refused it: {said}."
+
+
+def first_line(error: BaseException) -> str:
     """The first line of what the driver says; the name of the class where it says nothing."""
     cause = getattr(error, "orig", None) or error
-    return (str(cause).strip().splitlines() or [type(cause).__name__])[0]
+    lines = str(cause).strip().splitlines()
+    return lines[0] if lines else type(cause).__name__

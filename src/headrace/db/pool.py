@@ -18,12 +18,12 @@ from typing import Any, TypeVar
 
 import psycopg
 from psycopg import AsyncConnection
-from psycopg.types.json import set_json_loads
+from psycopg.types.json import set_json_dumps, set_json_loads
 from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 
 from headrace.db.arrays import register_columns
 from headrace.db.conninfo import connection_string, describe
-from headrace.db.jsonb import load_jsonb
+from headrace.db.jsonb import dump_jsonb, load_jsonb
 from headrace.errors import StartupRefusal
 from headrace.lifecycle import Tasks
 from headrace.setting_groups import DatabaseSettings
@@ -64,6 +64,7 @@ async def check_connection(connection: Connection) -> None:
 
 async def _configure(connection: Connection) -> None:
     register_columns(connection)
+    set_json_dumps(dump_jsonb, connection)
     set_json_loads(load_jsonb, connection)
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from headrace.events.encoding import encode_json
-from headrace.events.sse import data_of, frame
+from headrace.events.sse import data_of, frame, name_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +24,8 @@ class Event:
 
     @classmethod
     def of(cls, event_id: int, name: str, data: Any, *, resumable: bool) -> "Event":
-        """From what the graph gave. Its name may hold a node's name: one line, no NUL."""
-        plain = name.translate(_NOT_IN_NAMES).encode(errors="replace").decode()
-        return cls.stored(event_id, plain, encode_json(data), resumable=resumable)
+        """From what the graph gave."""
+        return cls.stored(event_id, name_of(name), encode_json(data), resumable=resumable)
 
     @property
     def data(self) -> bytes:
@@ -36,9 +35,6 @@ class Event:
     @property
     def size_bytes(self) -> int:
         return len(self.frame)
-
-
-_NOT_IN_NAMES = str.maketrans("\r\n\0", "   ")
 
 
 #: What clients of a run get that is deleted meanwhile; the words are the reference's.

@@ -4,9 +4,9 @@ In this process it is fed from memory, otherwise by the watcher; a run that is r
 claimed elsewhere is followed on. The end comes from the run's row.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 from uuid import UUID
 
 from headrace.events.channel import Channel
@@ -27,8 +27,15 @@ class Followable:
     resumable: bool
 
 
-#: The values a run has left in its thread: thread id, graph id, run id.
-ReadValues = Callable[[str, str, UUID], Awaitable[Any]]
+class ReadValues(Protocol):
+    async def __call__(self, thread_id: str, graph_id: str, run_id: UUID, *, output: bool) -> Any:
+        """The values a run has left in its thread; None when there are none.
+
+        :param output: what its graph's output schema names alone.
+        """
+        ...
+
+
 #: Ask a run elsewhere to stop; returns at once.
 AskToStop = Callable[[Followable, str], None]
 
@@ -137,9 +144,11 @@ class Followed:
         """:raises Released: it goes on, but this process lets go of whoever waits."""
         if self._local is not None:
             try:
-                return await self._local.outcome(timeout_seconds)
+                outcome = await self._local.outcome(timeout_seconds)
             except Moved:
                 self._local = None
+            else:
+                return outcome if outcome is None or self._created else await self._whole(outcome)
         if self._outcome is None:
             watch = Watch(self._run.run_id, announced=self._queued)
             self._following.watch(watch)
@@ -156,12 +165,25 @@ class Followed:
         else:
             self._following.ask_to_stop(self._run, reason)
 
+    async def _whole(self, outcome: RunOutcome) -> RunOutcome:
+        """With the whole state: its process knows what the output schema names alone."""
+        if outcome.error is not None and outcome.status != "interrupted":
+            return outcome
+        values = await self._read_values()
+        # None: its thread is gone with it.
+        return outcome if values is None else replace(outcome, values=values)
+
+    async def _read_values(self) -> Any:
+        run = self._run
+        return await self._following.read_values(
+            run.thread_id, run.graph_id, run.run_id, output=self._created
+        )
+
     async def _read_outcome(self, state: RunState) -> RunOutcome:
         if state is GONE:
             # Rolled back, or deleted with its thread.
             return RunOutcome(status="interrupted", values=None, error=None)
-        run = self._run
-        values = await self._following.read_values(run.thread_id, run.graph_id, run.run_id)
+        values = await self._read_values()
         return RunOutcome(status=state.status, values=values, error=state.error)
 
 

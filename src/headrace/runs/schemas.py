@@ -1,6 +1,6 @@
 """Runs on the wire."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, cast
 from uuid import UUID
 
@@ -125,6 +125,7 @@ class Run(BaseModel):
             status=cast("RunStatus", row.status),
             kwargs=row.kwargs,
             multitask_strategy=cast("MultitaskStrategy", row.multitask_strategy),
-            created_at=row.created_at,
-            updated_at=row.updated_at,
+            # Postgres says them in the time zone of the session.
+            created_at=row.created_at.astimezone(UTC),
+            updated_at=row.updated_at.astimezone(UTC),
         )

@@ -18,7 +18,7 @@ from headrace.errors import Draining, InvalidRequest
 from headrace.events.encoding import encode_json
 from headrace.events.event import Event
 from headrace.events.reader import Cut, Released
-from headrace.events.sse import HEARTBEAT, RELEASED
+from headrace.events.sse import HEARTBEAT, RELEASED, frame
 from headrace.runs.following import Followable, Following, FollowingReader
 from headrace.runs.thread_watcher import FoundRun, LastSeen, ThreadWatch, ThreadWatcher
 from headrace.setting_groups import EventSettings
@@ -160,7 +160,7 @@ class ThreadStream:
                 raise Released
             if "state_update" in self._modes and watch.state_updated_at != self._told_state:
                 self._told_state = watch.state_updated_at
-                yield _frame("state_update", encode_json(await self._read_state()))
+                yield frame("state_update", encode_json(await self._read_state()))
                 continue
             run = await watch.next(self._heartbeat_seconds)
             if run is None:
@@ -200,7 +200,7 @@ class ThreadStream:
             reader.close()
         if told and self._tells_runs:
             done = encode_json({"status": "run_done", "run_id": str(run.run_id)})
-            yield _frame("metadata", done, f"{run.run_id}:{_DONE}")
+            yield frame("metadata", done, f"{run.run_id}:{_DONE}")
 
     @property
     def _tells_runs(self) -> bool:
@@ -217,9 +217,4 @@ class ThreadStream:
 
 def _event_frame(run_id: UUID, event: Event) -> bytes:
     # An error, which ends a run, has no id: whoever has seen it is told again how the run ended.
-    return _frame(event.name, event.data, f"{run_id}:{event.event_id}" if event.event_id else None)
-
-
-def _frame(name: str, data: bytes, event_id: str | None = None) -> bytes:
-    line = b"" if event_id is None else b"id: %b\r\n" % event_id.encode()
-    return b"event: %b\r\ndata: %b\r\n%b\r\n" % (name.encode(), data, line)
+    return frame(event.name, event.data, f"{run_id}:{event.event_id}" if event.event_id else None)

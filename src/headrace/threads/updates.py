@@ -25,7 +25,7 @@ from headrace.auth.principal import Principal
 from headrace.checkpoints.saver import TimedSaver
 from headrace.checkpoints.transaction import TransactionSaver
 from headrace.checkpoints.writer import Writer
-from headrace.db.faults import DATABASE_ERRORS
+from headrace.db.faults import DATABASE_ERRORS, words_of
 from headrace.db.pool import Connection, SharedPool
 from headrace.db.statements import named_statements
 from headrace.db.transactions import locking_transaction
@@ -215,7 +215,8 @@ def _refusals(graph_id: str, thread_id: str) -> Iterator[None]:
     except Exception as error:
         _log.info("state_refused", graph_id=graph_id, thread_id=thread_id, exc_info=True)
         raise InvalidRequest(
-            f"Graph '{graph_id}' does not take these values: {type(error).__name__}: {error}"
+            f"Graph '{graph_id}' does not take these values: {type(error).__name__}:"
+            f" {words_of(error) or error}"
         ) from error
 
 

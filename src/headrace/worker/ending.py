@@ -6,6 +6,7 @@ from collections.abc import Callable
 import psycopg
 import structlog
 
+from headrace.db.faults import words_of
 from headrace.errors import LeaseLost, Unavailable
 from headrace.events.encoding import storable
 from headrace.events.event import RUN_DELETED
@@ -117,7 +118,8 @@ _ROLLED_BACK = RunEnd(
 
 def error_json(error: BaseException) -> dict[str, str]:
     """An exception as clients see it, of what the row can hold, or the run would never end."""
-    stored: dict[str, str] = storable({"error": type(error).__name__, "message": str(error)})
+    message = words_of(error) or str(error)
+    stored: dict[str, str] = storable({"error": type(error).__name__, "message": message})
     return stored
 
 

@@ -202,12 +202,15 @@ def _note(result: GraphResult, mode: str, chunk: Any) -> None:
         result.values = chunk
     elif mode == "updates" and isinstance(chunk, dict) and "__interrupt__" in chunk:
         result.interrupted = True
-        result.raised += chunk["__interrupt__"]
+        # Each task tells its own; the parts of a subgraph may be told again with the whole.
+        known = {interrupt.id for interrupt in result.raised}
+        result.raised += [one for one in chunk["__interrupt__"] if one.id not in known]
 
 
 def _answer(result: GraphResult) -> Any:
-    """The last values, and what the graph waits for even where another node ended after asking."""
+    """The last values, and all that the graph waits for: LangGraph tells values with one of several
+    interrupts, or with none where another node ended after asking."""
     values = result.values
-    if result.raised and isinstance(values, dict) and "__interrupt__" not in values:
-        return {**values, "__interrupt__": result.raised}
-    return values
+    if not result.raised:
+        return values
+    return {**(values if isinstance(values, dict) else {}), "__interrupt__": result.raised}
