@@ -133,6 +133,11 @@ class WorkerSettings(Group):
         60.0, gt=0, description="An event loop silent this long no longer renews its lease."
     )
     recursion_limit: int = Field(25, ge=1, description="Default recursion_limit of a run.")
+    max_error_bytes: int = Field(
+        32 * 1024,
+        ge=256,
+        description="What is kept of an error's message: in the run, its thread, its checkpoint.",
+    )
 
     @model_validator(mode="after")
     def _ratio(self) -> Self:
@@ -278,4 +283,9 @@ class ObservabilitySettings(Group):
     )
     log_format: Literal["auto", "json", "console"] = Field(
         "auto", description="`auto`: console on a terminal, else JSON lines."
+    )
+    max_log_text_bytes: int = Field(
+        32 * 1024,
+        ge=1024,
+        description="A text of a log line, such as a traceback, loses its middle above this.",
     )

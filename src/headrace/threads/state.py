@@ -9,7 +9,9 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple
 from langgraph.types import Interrupt, PregelTask, StateSnapshot
 
+from headrace.containment import is_cancellation
 from headrace.db.faults import DATABASE_ERRORS
+from headrace.error_text import error_repr
 from headrace.errors import HeadraceError
 from headrace.graphs.registry import Graph, GraphRegistry
 from headrace.threads.raw import raw_values, visible_metadata
@@ -117,7 +119,9 @@ class StateReader:
             raise
         except DATABASE_ERRORS:
             raise
-        except Exception:
+        except BaseException as error:
+            if is_cancellation(error):
+                raise
             # The graph's own reducers run here, over an input they may have failed on before; and
             # a factory of the user's, without the configuration of any run.
             _log.warning("state_read_raw", thread_id=thread_id, graph_id=graph_id, exc_info=True)
@@ -215,7 +219,7 @@ def _task(task: PregelTask) -> dict[str, Any]:
 
 def _error(error: Any) -> str | None:
     # Read back from a checkpoint it is text already.
-    return error if error is None or isinstance(error, str) else repr(error)
+    return error if error is None or isinstance(error, str) else error_repr(error)
 
 
 def _checkpoints(config: RunnableConfig | None, parent: RunnableConfig | None) -> dict[str, Any]:
