@@ -38,8 +38,7 @@ class SaysOdd(Exception):
 
 
 class Meta(type):
-    @property
-    def __name__(cls):
+    def __getattribute__(cls, name):
         raise RuntimeError
 
 
@@ -81,13 +80,16 @@ def test_a_cut_text_keeps_its_beginning_and_its_end():
 def test_a_group_names_its_leaves():
     inner = ExceptionGroup("unhandled errors in a TaskGroup", [ConnectionRefusedError(111, "no")])
     outer = ExceptionGroup("unhandled errors in a TaskGroup", [inner, Mute(), KeyError("k")])
-    assert error_message(outer) == "ConnectionRefusedError: [Errno 111] no; Mute: <Mute>; KeyError: 'k'"
+    assert (
+        error_message(outer)
+        == "ConnectionRefusedError: [Errno 111] no; Mute: <Mute>; KeyError: 'k'"
+    )
     own = BaseExceptionGroup("payment", [UserExit(SystemExit(3))])
     assert error_message(own) == "payment: SystemExit: 3"
 
 
 def test_a_group_of_thousands_in_depth_ends():
-    group = ExceptionGroup("deep", [ValueError("x")])
+    group: Exception = ValueError("x")
     for _ in range(100):
         # As a tree it has more leaves than there is time.
         group = ExceptionGroup("deep", [group, group])

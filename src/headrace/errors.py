@@ -260,8 +260,8 @@ class StartupRefusal(HeadraceError):
 class UserExit(BaseException):
     """User code raised SystemExit, KeyboardInterrupt or GeneratorExit in a task of its own.
 
-    asyncio lets the first two out of the event loop, and the process ends. At the edge of the task they
-    become this. It is no ``Exception``: code that handles every ``Exception`` does not handle this,
+    asyncio lets the first two out of the event loop, and the process ends. At the edge of the task
+    they become this. It is no ``Exception``: code that handles every ``Exception`` does not handle this,
     as it would not handle the original.
     """
 

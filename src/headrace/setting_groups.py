@@ -121,6 +121,17 @@ class WorkerSettings(Group):
     max_failures: int = Field(
         3, ge=1, description="A run that processes were lost with so often ends as `error`."
     )
+    apart_seconds: float = Field(
+        10.0,
+        ge=0,
+        description="A run that processes were lost with has a process to itself for so long, or"
+        " for twice as long as it lived then, if that is more.",
+    )
+    apart_patience_seconds: float = Field(
+        30.0,
+        gt=0,
+        description="How long such a run waits for an idle process before one takes no others.",
+    )
     run_timeout_seconds: float = Field(
         3600.0, gt=0, description="A run longer than this ends as `timeout`."
     )

@@ -58,6 +58,20 @@ class ClaimedRun:
 
     request: RunRequest
     started: StartedRun
+    #: How long it had been executed when a process was lost with it.
+    lived_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Suspects:
+    """Runs that processes were lost with, and that wait to be executed apart from others."""
+
+    waiting_seconds: float
+    #: Processes that execute one apart from others.
+    executing: int
+    processes: int
+    #: Of those, the ones that are older than the process that asked.
+    older: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +149,27 @@ class Queue:
             self._looked_at_all = monotonic()
         if rows and (self._last_ready is None or rows[-1][-1] > self._last_ready):
             self._last_ready = rows[-1][-1]
+        return [_claimed(*row[:-1]) for row in rows]
+
+    async def suspects(
+        self, process_id: UUID, graph_ids: Sequence[str], *, apart_seconds: float
+    ) -> Suspects | None:
+        """Those that :meth:`claim_suspect` could take; None when there are none."""
+        values = {
+            "process_id": process_id,
+            "graph_ids": list(graph_ids),
+            "apart_seconds": apart_seconds,
+        }
+        rows = await self._rows("look_for_suspects", values)
+        return Suspects(*rows[0]) if rows else None
+
+    async def claim_suspect(self, process_id: UUID, graph_ids: Sequence[str]) -> list[ClaimedRun]:
+        """Take the run that has waited longest of those that processes were lost with, if any."""
+        values = {"process_id": process_id, "graph_ids": list(graph_ids)}
+        async with self._transaction() as connection:
+            await connection.execute(self._sql["lock_thread_of_suspect"], values)
+            found = await connection.execute(self._sql["claim_runs_of_locked_threads"], values)
+            rows = await found.fetchall()
         return [_claimed(*row[:-1]) for row in rows]
 
     async def cancel(
@@ -265,6 +300,7 @@ def _claimed(
     cancel_action: StopAction | None,
     watched: bool,
     request_id: str | None,
+    lived_seconds: float | None,
 ) -> ClaimedRun:
     request = RunRequest(
         assistant_updated_at=None,
@@ -281,4 +317,5 @@ def _claimed(
         create_thread=False,
         temporary_thread=bool(kwargs.get("temporary")),
     )
-    return ClaimedRun(request, StartedRun(attempt, metadata, created_at, cancel_action, watched))
+    started = StartedRun(attempt, metadata, created_at, cancel_action, watched)
+    return ClaimedRun(request, started, lived_seconds)

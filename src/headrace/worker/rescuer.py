@@ -62,7 +62,9 @@ class Rescuer:
         """One round."""
         taking = self._queue.taking
         for run in await taking.take_runs_of_lost_processes(
-            _ERROR, max_failures=self._settings.max_failures
+            _ERROR,
+            max_failures=self._settings.max_failures,
+            apart_seconds=self._settings.apart_seconds,
         ):
             self._metrics.count_rescue(run.status)
             _log.warning(

@@ -58,9 +58,7 @@ async def _left_alone() -> None:
 
 async def _from_a_thread() -> None:
     loop = asyncio.get_running_loop()
-    context_free = threading.Thread(
-        target=lambda: asyncio.run_coroutine_threadsafe(_aexit(), loop)
-    )
+    context_free = threading.Thread(target=lambda: asyncio.run_coroutine_threadsafe(_aexit(), loop))
     context_free.start()
     context_free.join()
     await asyncio.sleep(0.05)
@@ -107,6 +105,7 @@ WAYS: dict[str, Any] = {
     # Out of reach of the task; whoever runs the loop has to bear them.
     "callback": _callback,
     "from_a_thread": _from_a_thread,
+    "sleeps": lambda: asyncio.sleep(3),
     "kills": lambda: os._exit(3),
     "kills_4": lambda: os._exit(4),
 }
