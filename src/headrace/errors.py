@@ -261,8 +261,8 @@ class UserExit(BaseException):
     """User code raised SystemExit, KeyboardInterrupt or GeneratorExit in a task of its own.
 
     asyncio lets the first two out of the event loop, and the process ends. At the edge of the task
-    they become this. It is no ``Exception``: code that handles every ``Exception`` does not handle this,
-    as it would not handle the original.
+    they become this. It is no ``Exception``: code that handles every ``Exception`` does not handle
+    this, as it would not handle the original.
     """
 
     def __init__(self, original: BaseException) -> None:

@@ -143,6 +143,12 @@ class WorkerSettings(Group):
     loop_stall_limit_seconds: float = Field(
         60.0, gt=0, description="An event loop silent this long no longer renews its lease."
     )
+    unserved_timeout_seconds: float = Field(
+        0.0,
+        ge=0,
+        description="A run that waits this long for a graph that no process executes ends as"
+        " `error`; 0: it waits for ever.",
+    )
     recursion_limit: int = Field(25, ge=1, description="Default recursion_limit of a run.")
     max_error_bytes: int = Field(
         32 * 1024,

@@ -22,7 +22,7 @@ from sqlalchemy import (
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 #: Ended for good; tied to ``ended_at`` by a CHECK.
@@ -304,6 +304,9 @@ class ProcessRow(Base):
     started_at: Mapped[datetime] = mapped_column(server_default=func.now())
     heartbeat_at: Mapped[datetime] = mapped_column(server_default=func.now())
     lost: Mapped[bool] = mapped_column(server_default=text("false"))
+    graph_ids: Mapped[list[str] | None] = mapped_column(
+        ARRAY(Text), comment="which graphs it executes; NULL where its release does not say"
+    )
 
 
 class SchemaCompatRow(Base):

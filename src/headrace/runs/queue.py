@@ -50,6 +50,10 @@ _LOOK_AT_ALL_SECONDS = 5.0
 _SINCE_EVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 _COUNTED_PENDING = 10_000
+#: Within this time a process that restarts serves its graphs again.
+_UNSERVED_AFTER_SECONDS = 15.0
+#: So many graphs that nobody serves are told by name: callers' assistants may name any number.
+_TOLD_GRAPHS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +79,19 @@ class Suspects:
 
 
 @dataclass(frozen=True, slots=True)
+class UnservedGraph:
+    """A graph of which runs wait and that no process executes."""
+
+    graph_id: str
+    pending: int
+    oldest_ready_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class QueueFigures:
     pending: int
     oldest_ready_seconds: float
+    unserved: Sequence[UnservedGraph] = ()
 
 
 class Queue:
@@ -203,7 +217,21 @@ class Queue:
     async def figures(self) -> QueueFigures:
         """How much waits, and for how long."""
         ((pending, oldest),) = await self._rows("queue_figures", {"bound": _COUNTED_PENDING})
-        return QueueFigures(pending=pending, oldest_ready_seconds=oldest or 0.0)
+        unserved = []
+        if oldest is not None and oldest > _UNSERVED_AFTER_SECONDS:
+            unserved = await self._rows(
+                "unserved_graphs",
+                {
+                    "seconds": _UNSERVED_AFTER_SECONDS,
+                    "bound": _COUNTED_PENDING,
+                    "graphs": _TOLD_GRAPHS,
+                },
+            )
+        return QueueFigures(
+            pending=pending,
+            oldest_ready_seconds=oldest or 0.0,
+            unserved=[UnservedGraph(*row) for row in unserved],
+        )
 
     async def end_if_owned(
         self,

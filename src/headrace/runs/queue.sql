@@ -495,8 +495,8 @@ ORDER BY thread_id
 LIMIT 100
 
 -- name: register_process
-INSERT INTO processes (process_id, hostname, pid, version, lease_seconds)
-VALUES (%(process_id)s, %(hostname)s, %(pid)s, %(version)s, %(lease_seconds)s)
+INSERT INTO processes (process_id, hostname, pid, version, lease_seconds, graph_ids)
+VALUES (%(process_id)s, %(hostname)s, %(pid)s, %(version)s, %(lease_seconds)s, %(graph_ids)s)
 
 -- name: renew_process_if_not_lost
 UPDATE processes SET heartbeat_at = clock_timestamp()
@@ -637,6 +637,65 @@ SELECT
     SELECT FROM runs WHERE status = 'pending' LIMIT %(bound)s) AS pending),
   (SELECT extract(epoch FROM now() - ready_at)::float8 FROM threads
     WHERE ready_at IS NOT NULL AND ready_at <= now() ORDER BY ready_at LIMIT 1)
+
+-- name: unserved_graphs
+-- Graphs of which runs wait and that no process executes; among those that have waited longest. While
+-- a process of a release before this lives, nobody knows what it executes.
+WITH waiting AS MATERIALIZED (
+  SELECT ready_graph_id, ready_at FROM threads
+  WHERE ready_at <= now() - make_interval(secs => %(seconds)s) AND running_run_id IS NULL
+  ORDER BY ready_at
+  LIMIT %(bound)s
+), graphs AS (
+  SELECT ready_graph_id AS graph_id, count(*) AS pending, min(ready_at) AS ready_at
+  FROM waiting GROUP BY ready_graph_id
+)
+SELECT graph_id, pending, extract(epoch FROM now() - ready_at)::float8
+FROM graphs
+WHERE NOT EXISTS (
+  SELECT FROM processes
+  WHERE NOT lost AND (graph_ids IS NULL OR graphs.graph_id = ANY (graph_ids)))
+ORDER BY pending DESC, graph_id
+LIMIT %(graphs)s
+
+-- name: lock_threads_of_unserved
+SELECT set_config('headrace.locked', coalesce((
+  SELECT json_agg(thread_id)::text
+  FROM (
+    SELECT threads.thread_id
+    FROM threads
+    WHERE ready_at <= now() - make_interval(secs => %(seconds)s) AND running_run_id IS NULL
+      AND NOT EXISTS (
+        SELECT FROM processes
+        WHERE NOT lost AND (graph_ids IS NULL OR threads.ready_graph_id = ANY (graph_ids)))
+    ORDER BY ready_at
+    LIMIT 500
+    FOR NO KEY UPDATE OF threads SKIP LOCKED
+  ) AS candidate
+), '[]'), true)
+
+-- name: end_unserved_runs
+-- And those that wait behind them for as long, and for the same graph.
+WITH ended AS (
+  UPDATE runs
+  SET status = 'error', ended_at = now(), updated_at = now(),
+      error = jsonb_build_object('error', 'GraphNotServed', 'message',
+        'No process executes graph "' || runs.graph_id || '", and the run has waited longer than'
+        || ' worker.unserved_timeout_seconds allows.')
+  FROM threads
+  WHERE threads.thread_id IN (
+      SELECT json_array_elements_text(current_setting('headrace.locked')::json))
+    AND runs.thread_id = threads.thread_id AND runs.status = 'pending'
+    AND runs.graph_id = threads.ready_graph_id
+    AND runs.created_at <= now() - make_interval(secs => %(seconds)s)
+  RETURNING runs.run_id, runs.thread_id, runs.graph_id, runs.status, runs.failures, runs.error
+), told AS (
+  UPDATE threads
+  SET error = (SELECT error FROM ended WHERE ended.thread_id = threads.thread_id LIMIT 1),
+      interrupts = NULL, updated_at = now(), state_updated_at = now()
+  WHERE thread_id IN (SELECT thread_id FROM ended)
+)
+SELECT run_id, thread_id, graph_id, status, failures FROM ended
 
 -- name: forget_lost_processes
 -- Kept a day for whoever looks into what happened.

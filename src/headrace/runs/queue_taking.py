@@ -97,6 +97,16 @@ class Taking:
         else:
             _log.warning("flush_of_lost_process_ended", process_id=str(process_id))
 
+    async def end_unserved_runs(self, seconds: float) -> list[TakenRun]:
+        """End, as errors, runs that have waited so long for a graph that no process executes."""
+        values = {"seconds": seconds}
+        async with self._transaction() as connection:
+            await connection.execute(self._sql["lock_threads_of_unserved"], values)
+            cursor = await connection.execute(self._sql["end_unserved_runs"], values)
+            await connection.execute(self._sql["refresh_locked_threads"])
+            rows = await cursor.fetchall()
+        return [TakenRun(*row) for row in rows]
+
     async def mend_threads(self) -> int:
         """Make claimable what waits and is not; returns how many threads were looked at."""
         with translated_faults():

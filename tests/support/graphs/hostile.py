@@ -105,7 +105,7 @@ WAYS: dict[str, Any] = {
     # Out of reach of the task; whoever runs the loop has to bear them.
     "callback": _callback,
     "from_a_thread": _from_a_thread,
-    "sleeps": lambda: asyncio.sleep(3),
+    "sleeps": lambda: asyncio.sleep(2),
     "kills": lambda: os._exit(3),
     "kills_4": lambda: os._exit(4),
 }
