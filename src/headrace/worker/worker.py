@@ -7,7 +7,7 @@ from uuid import UUID
 
 import structlog
 
-from headrace.errors import Draining, ThreadBusy, Unavailable
+from headrace.errors import Draining, RequestError, ThreadBusy, Unavailable
 from headrace.lifecycle import Tasks
 from headrace.notices.notifier import Notifier
 from headrace.observability.metrics import Metrics
@@ -142,7 +142,8 @@ class Worker:
             raise
         except BaseException as error:
             self._starting.discard(request.run_id)
-            if isinstance(error, Unavailable):
+            if isinstance(error, Unavailable) or not isinstance(error, RequestError):
+                # A fault of our own too: it may have come after the commit.
                 self._claims.doubt()
             if not isinstance(error, ThreadBusy) or request.multitask_strategy == "reject":
                 raise
@@ -272,7 +273,11 @@ class Worker:
             earlier.ask_to_stop(Stop.LEASE_LOST, _LEASE_LOST)
             await earlier.until_finished()
             await asyncio.sleep(0)
-            self._begin(claimed.request, process_id, claimed.started, claimed=True)
+            try:
+                self._begin(claimed.request, process_id, claimed.started, claimed=True)
+            except Exception:
+                self._claims.doubt()
+                raise
 
         self._tasks.start(afterwards(), name=f"after-{claimed.request.run_id}")
 
