@@ -6,6 +6,7 @@ return twenty megabytes of it. Nothing here raises, whatever they do.
 
 import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import islice
 
 from headrace.errors import UserExit
@@ -103,10 +104,10 @@ def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]
 
 def _text(say: Callable[[], object]) -> str | None:
     """What it says as a plain string; None when it raises or says none."""
-    try:
+    said = None
+    with suppress(BaseException):
+        # User code: SystemExit and the like must not get out either.
         said = say()
-    except BaseException:  # user code: SystemExit and the like must not get out either
-        return None
     # A subclass of str may have methods of its own.
     return str.__str__(said) if isinstance(said, str) else None
 

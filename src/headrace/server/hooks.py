@@ -71,7 +71,8 @@ def child_exit(server: Any, worker: Any) -> None:
             mark_process_dead(worker.pid, path=str(metrics))  # type: ignore[no-untyped-call]
     except OSError as error:
         server.log.warning("leftovers of process %s not removed: %s", worker.pid, error)
-    if worker.start_failed and not getattr(server, "headrace_halts", False):
+    # Only a process class of headrace's has the first, and only a halting master the second.
+    if getattr(worker, "start_failed", False) and not getattr(server, "headrace_halts", False):
         server.headrace_halts = True
         raise HaltServer(  # type: ignore[no-untyped-call]
             "Worker failed to boot.", _BOOT_ERROR
