@@ -34,6 +34,7 @@ given. Services raise these, ``headrace.edge`` renders them once as ``{"detail",
     ├── StartupRefusal                      the process will not start: code, what, where, remedy
     ├── LeaseLost                           this process no longer owns the run it works on
     └── PoolerDetected                      a direct connection was needed, a pooler answered
+    UserExit                                a BaseException: user code wanted to end the process
 """
 
 import inspect
@@ -254,3 +255,19 @@ class StartupRefusal(HeadraceError):
         self.what = what
         self.remedy = remedy
         super().__init__(f"{code} {where}: {what}. {remedy} (docs/errors.md#{code.lower()})")
+
+
+class UserExit(BaseException):
+    """User code raised SystemExit, KeyboardInterrupt or GeneratorExit in a task of its own.
+
+    asyncio lets the first two out of the event loop, and the process ends. At the edge of the task
+    they become this. It is no ``Exception``: code that handles every ``Exception`` does not handle
+    this, as it would not handle the original.
+    """
+
+    def __init__(self, original: BaseException) -> None:
+        super().__init__(original)
+        self.original = original
+
+    def __str__(self) -> str:
+        return f"{type(self.original).__name__}: {self.original}"

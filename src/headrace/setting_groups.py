@@ -121,6 +121,17 @@ class WorkerSettings(Group):
     max_failures: int = Field(
         3, ge=1, description="A run that processes were lost with so often ends as `error`."
     )
+    apart_seconds: float = Field(
+        10.0,
+        ge=0,
+        description="A run that processes were lost with has a process to itself for so long, or"
+        " for twice as long as it lived then, if that is more.",
+    )
+    apart_patience_seconds: float = Field(
+        30.0,
+        gt=0,
+        description="How long such a run waits for an idle process before one takes no others.",
+    )
     run_timeout_seconds: float = Field(
         3600.0, gt=0, description="A run longer than this ends as `timeout`."
     )
@@ -132,7 +143,18 @@ class WorkerSettings(Group):
     loop_stall_limit_seconds: float = Field(
         60.0, gt=0, description="An event loop silent this long no longer renews its lease."
     )
+    unserved_timeout_seconds: float = Field(
+        0.0,
+        ge=0,
+        description="A run that waits this long for a graph that no process executes ends as"
+        " `error`; 0: it waits for ever.",
+    )
     recursion_limit: int = Field(25, ge=1, description="Default recursion_limit of a run.")
+    max_error_bytes: int = Field(
+        32 * 1024,
+        ge=256,
+        description="What is kept of an error's message: in the run, its thread, its checkpoint.",
+    )
 
     @model_validator(mode="after")
     def _ratio(self) -> Self:
@@ -293,4 +315,9 @@ class ObservabilitySettings(Group):
     )
     log_format: Literal["auto", "json", "console"] = Field(
         "auto", description="`auto`: console on a terminal, else JSON lines."
+    )
+    max_log_text_bytes: int = Field(
+        32 * 1024,
+        ge=1024,
+        description="A text of a log line, such as a traceback, loses its middle above this.",
     )

@@ -26,6 +26,7 @@ from headrace.db.arrays import Boolean, Bytea, Column, Integer, Jsonb, Text
 from headrace.db.jsonb import PLAIN, dump_jsonb, is_exact
 from headrace.db.pool import Connection
 from headrace.db.statements import named_statements
+from headrace.error_text import MAX_BYTES, error_repr
 from headrace.errors import LeaseLost
 
 Row = tuple[Any, ...]
@@ -101,16 +102,27 @@ def checkpoint_rows(
     return WriteRows(thread_id, run, blobs=blobs, checkpoint=row)
 
 
-def lasting(writes: Sequence[tuple[str, Any]]) -> Sequence[tuple[str, Any]]:
+def lasting(
+    writes: Sequence[tuple[str, Any]], max_error_bytes: int = MAX_BYTES
+) -> Sequence[tuple[str, Any]]:
     """What of a task's writes is to be stored: where it failed or was cancelled, only that it did.
 
     LangGraph hands over what such a task had written by then as well, and takes a task for done
     once anything of it is stored: taken up again, a run that was stopped between a node's values
     and its edge would end there, as a success.
+
+    The serializer stores an exception as its ``repr()``, which user code may have made long or
+    impossible: it becomes text here, with the middle cut out above ``max_error_bytes``.
     """
     if all(channel != ERROR for channel, _ in writes):
         return writes
-    return [write for write in writes if write[0] in _OF_THE_TASK]
+    return [
+        (channel, error_repr(value, max_bytes=max_error_bytes))
+        if isinstance(value, BaseException)
+        else (channel, value)
+        for channel, value in writes
+        if channel in _OF_THE_TASK
+    ]
 
 
 def task_rows(

@@ -119,7 +119,12 @@ class Store(TakenStore):
         positions, ops = deduplicated([op for _, op in wanted])
         try:
             results = await self.abatch(ops)
-        except Exception as error:
+        except asyncio.CancelledError:
+            for waiting, _ in wanted:
+                waiting.cancel()
+            raise
+        except BaseException as error:
+            # Whatever the user's embeddings raise: nobody is left waiting.
             if len(wanted) > 1 and isinstance(error, _REFUSALS):
                 for asked in wanted:
                     await self._answer([asked])

@@ -22,7 +22,7 @@ from sqlalchemy import (
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 #: Ended for good; tied to ``ended_at`` by a CHECK.
@@ -188,8 +188,9 @@ class RunRow(_Owned, _Dated, Base):
     """One execution of an assistant on a thread.
 
     ``attempt`` rises at every start and never falls: with ``run_id`` it is the fencing token.
-    ``failures`` counts how often a run was taken from a lost process. A run that waits for its time
-    is pending with a ``created_at`` to come.
+    ``failures`` counts how often a process was lost with a run that was or may have been to blame,
+    ``lived_seconds`` how long it had been executed then. A run that waits for its time is pending
+    with a ``created_at`` to come.
     """
 
     __tablename__ = "runs"
@@ -220,6 +221,11 @@ class RunRow(_Owned, _Dated, Base):
             postgresql_where=text("status = 'pending'"),
         ),
         Index("runs_process_id_idx", "process_id", postgresql_where=text("status = 'running'")),
+        Index(
+            "runs_suspected_idx",
+            "run_id",
+            postgresql_where=text("failures > 0 AND status IN ('pending', 'running')"),
+        ),
     )
 
     run_id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -229,6 +235,7 @@ class RunRow(_Owned, _Dated, Base):
     status: Mapped[str] = mapped_column(server_default=text("'pending'"))
     attempt: Mapped[int] = mapped_column(Integer, server_default=text("0"))
     failures: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    lived_seconds: Mapped[float | None]
     process_id: Mapped[UUID | None]
     multitask_strategy: Mapped[str] = mapped_column(server_default=text("'enqueue'"))
     metadata_: Mapped[dict[str, Any]] = mapped_column(
@@ -297,6 +304,9 @@ class ProcessRow(Base):
     started_at: Mapped[datetime] = mapped_column(server_default=func.now())
     heartbeat_at: Mapped[datetime] = mapped_column(server_default=func.now())
     lost: Mapped[bool] = mapped_column(server_default=text("false"))
+    graph_ids: Mapped[list[str] | None] = mapped_column(
+        ARRAY(Text), comment="which graphs it executes; NULL where its release does not say"
+    )
 
 
 class SchemaCompatRow(Base):

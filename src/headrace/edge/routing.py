@@ -15,6 +15,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from headrace.auth.api_keys import HEADER
+from headrace.containment import contain, is_cancellation
 from headrace.db.faults import translated_faults
 from headrace.edge.requests import JSONRequest
 from headrace.errors import InvalidRequest, RequestError, Unauthenticated
@@ -66,6 +67,8 @@ class HeadraceRoute(APIRoute):
             state = getattr(request.state, "headrace", None)
             if state is not None:
                 strict.max_body_bytes = state.settings.server.max_body_bytes
+            # Graphs, factories and handlers of the user's run in some requests.
+            contain()
             try:
                 if state is not None and not self.public:
                     # Before the body is read: a stranger is not worth that.
@@ -82,7 +85,9 @@ class HeadraceRoute(APIRoute):
                 if isinstance(error.__cause__, RequestError):
                     return error_response(error.__cause__)
                 raise
-            except Exception:
+            except BaseException as error:
+                if is_cancellation(error):
+                    raise
                 _log.exception("request_failed", path=request.url.path, method=request.method)
                 return error_response(RequestError("Internal server error; the log has the cause."))
 

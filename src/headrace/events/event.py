@@ -41,6 +41,16 @@ class Event:
 RUN_DELETED = {"error": "HTTPException", "message": "404: Run not found"}
 
 
+def gap_event(run_id: object) -> Event:
+    """Events before this one are missing: nobody stored them."""
+    return Event.of(0, "metadata", {"run_id": str(run_id), "missed": True}, resumable=False)
+
+
+def last_values_event(values: Any) -> Event:
+    """What the run has left, for who has missed events; whatever modes it asked for."""
+    return Event.of(0, "values", values, resumable=False)
+
+
 def end_event(run_id: object, status: str, error: dict[str, Any] | None) -> Event:
     """What closes a stream, as the run's row says; it has no id: after it nothing is to resume."""
     if status in ("error", "timeout") or error == RUN_DELETED:

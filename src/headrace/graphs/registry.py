@@ -16,6 +16,7 @@ from langgraph.pregel import Pregel
 from langgraph.store.base import BaseStore
 from langgraph_sdk.runtime import AccessContext
 
+from headrace.error_text import error_message, error_name
 from headrace.errors import AssistantNotFound, HeadraceError, StartupRefusal
 from headrace.graphs.factories import Factory, factory_of
 from headrace.graphs.loader import own_checkpointer
@@ -126,7 +127,7 @@ class GraphRegistry:
         if factory is not None:
             try:
                 made = await factory.enter(self._open_graphs, {}, "threads.read", self._store, {})
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 raise _factory_refusal(source, error) from error
         return self._inject(source, made)
 
@@ -173,10 +174,10 @@ def _no_graph(source: GraphSource, what: str) -> StartupRefusal:
     )
 
 
-def _factory_refusal(source: GraphSource, error: Exception) -> StartupRefusal:
+def _factory_refusal(source: GraphSource, error: BaseException) -> StartupRefusal:
     return StartupRefusal(
         "HR105",
         where=source.where,
-        what=f"calling it raised {type(error).__name__}: {error}".rstrip("."),
+        what=f"calling it raised {error_name(error)}: {error_message(error)}".rstrip("."),
         remedy="Mend that; a factory without parameters is called once, at start.",
     )

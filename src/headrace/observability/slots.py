@@ -45,6 +45,16 @@ class WriterStatus(BaseModel):
     waiting: int
 
 
+class UnservedStatus(BaseModel):
+    """A graph of which runs wait and that no process executes."""
+
+    model_config = ConfigDict(frozen=True, from_attributes=True)
+
+    graph_id: str
+    pending: int
+    oldest_ready_seconds: float
+
+
 class QueueStatus(BaseModel):
     """The queue of all processes, as one process of a pod has seen it last."""
 
@@ -52,6 +62,8 @@ class QueueStatus(BaseModel):
 
     pending: int
     oldest_ready_seconds: float
+    #: Graphs of which runs wait and that no process executes; only so many of them.
+    unserved: tuple[UnservedStatus, ...] = ()
 
 
 class Figures(BaseModel):

@@ -2,6 +2,9 @@
 
 In this process it is fed from memory, otherwise by the watcher; a run that is released, rescued or
 claimed elsewhere is followed on. The end comes from the run's row.
+
+What a run that is not resumable tells is stored only while somebody watches it, and a process that
+was paused watches nothing. A reader that has missed something is told so before the end.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,7 +13,7 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from headrace.events.channel import Channel
-from headrace.events.event import Event, end_event
+from headrace.events.event import Event, end_event, gap_event, last_values_event
 from headrace.events.reader import ChannelReader, Moved, Reader, Released
 from headrace.runs.dispatcher import LocalRun, RunOutcome
 from headrace.runs.watcher import GONE, IfEnded, RunState, Watch, Watcher
@@ -193,7 +196,17 @@ class FollowingReader:
     Ids rise across attempts, so the last one seen is where reading goes on, wherever that is.
     """
 
-    __slots__ = ("_channel", "_ended", "_following", "_position", "_reader", "_run", "_watch")
+    __slots__ = (
+        "_channel",
+        "_ended",
+        "_following",
+        "_follows",
+        "_gap",
+        "_position",
+        "_reader",
+        "_run",
+        "_watch",
+    )
 
     def __init__(
         self,
@@ -208,6 +221,10 @@ class FollowingReader:
         self._run = run
         self._position = max(after or 0, 0)
         self._ended = False
+        #: Whether it is to get all that comes after its position.
+        self._follows = created
+        #: Whether it has missed something of that.
+        self._gap = False
         self._channel: Channel | None = None
         self._reader: ChannelReader | None = None
         self._watch: Watch | None = None
@@ -230,6 +247,7 @@ class FollowingReader:
                 events = await self._reader.read(timeout_seconds)
             except Moved:
                 self._leave_channel()
+                self._follows = True
                 self._watch_from(self._position, "tell")
             else:
                 self._note(events or ())
@@ -248,7 +266,7 @@ class FollowingReader:
         if not await self._following.changed(watch, timeout_seconds):
             return ()
         if watch.waiting:
-            events = watch.take()
+            events = self._with_gap(watch.take())
             self._note(events)
             # Notices that came while they waited were passed over.
             self._following.watcher.look()
@@ -257,7 +275,30 @@ class FollowingReader:
         if self._ended or watch.late or state is None or state is GONE:
             return None
         self._ended = True
-        return [end_event(self._run.run_id, state.status, state.error)]
+        end = end_event(self._run.run_id, state.status, state.error)
+        return [*await self._before_end(state), end]
+
+    def _with_gap(self, events: list[Event]) -> list[Event]:
+        """The events, behind word of what is missing before the first of them."""
+        first = events[0].event_id
+        next_attempt = ((self._position >> 32) + 1) << 32
+        expected = (self._position + 1, next_attempt + 1)
+        if self._run.resumable or not self._follows or first in expected:
+            return events
+        self._gap = True
+        return [gap_event(self._run.run_id), *events]
+
+    async def _before_end(self, state: RunState) -> list[Event]:
+        """Where something is missing: word of that, and what the run has left."""
+        run = self._run
+        missing = not run.resumable and self._follows and not state.watched
+        if not missing and not self._gap:
+            return []
+        values = await self._following.read_values(
+            run.thread_id, run.graph_id, run.run_id, output=True
+        )
+        told = [gap_event(run.run_id)] if missing else []
+        return told if values is None else [*told, last_values_event(values)]
 
     def _watch_from(self, after: int | None, if_ended: IfEnded) -> None:
         self._watch = Watch(
@@ -271,6 +312,7 @@ class FollowingReader:
 
     def _note(self, events: Sequence[Event]) -> None:
         for event in events:
+            self._follows = True
             self._position = max(self._position, event.event_id)
             # Only the end has that name, and that of a run that was deleted is stored.
             self._ended |= event.name == "error"

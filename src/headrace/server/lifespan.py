@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from typing import Any
 
 from headrace.auth.api_keys import ApiKeys
+from headrace.containment import containing_tasks
 from headrace.graphs.manifest import Manifest, find_manifest
 from headrace.graphs.sources import GraphSource, sources_from, sources_from_objects
 from headrace.health.checks import DatabaseQuestion
@@ -65,6 +66,7 @@ async def serving(
     :raises StartupRefusal: with what to change.
     """
     async with AsyncExitStack() as stack:
+        stack.enter_context(containing_tasks())
         foundation = await open_foundation(settings, sources, Entries.of(manifest), stack)
         engine = await start_run_engine(foundation, stack)
         services = await build_services(foundation, engine)

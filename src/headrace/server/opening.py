@@ -98,12 +98,14 @@ def _saver_of_engine(
             writer,
             observe=metrics.observe_checkpoint,
             acquire_timeout_seconds=timeout_seconds,
+            max_error_bytes=settings.worker.max_error_bytes,
         )
     return Saver(
         pool,
         writer,
         observe=metrics.observe_checkpoint,
         acquire_timeout_seconds=timeout_seconds,
+        max_error_bytes=settings.worker.max_error_bytes,
         read_batch=settings.checkpointer.read_batch,
         read_timeout_seconds=settings.checkpointer.flush_timeout_seconds,
     )

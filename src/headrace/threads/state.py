@@ -10,7 +10,9 @@ from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple
 from langgraph.types import Interrupt, PregelTask, StateSnapshot
 
 from headrace.checkpoints.serializer import lenient
+from headrace.containment import is_cancellation
 from headrace.db.faults import DATABASE_ERRORS
+from headrace.error_text import error_repr
 from headrace.errors import Unavailable
 from headrace.graphs.registry import Graph, GraphRegistry
 from headrace.threads.raw import raw_values, visible_metadata
@@ -118,7 +120,9 @@ class StateReader:
             raise
         except DATABASE_ERRORS:
             raise
-        except Exception:
+        except BaseException as error:
+            if is_cancellation(error):
+                raise
             # The graph's own reducers run here, over an input they may have failed on before; a
             # factory of the user's, without the configuration of any run; and what is stored may
             # not be readable any more. One thread's trouble must not be that of a page of threads.
@@ -237,7 +241,7 @@ def _task(task: PregelTask) -> dict[str, Any]:
 
 def _error(error: Any) -> str | None:
     # Read back from a checkpoint it is text already.
-    return error if error is None or isinstance(error, str) else repr(error)
+    return error if error is None or isinstance(error, str) else error_repr(error)
 
 
 def _checkpoints(config: RunnableConfig | None, parent: RunnableConfig | None) -> dict[str, Any]:

@@ -25,10 +25,12 @@ from headrace.auth.principal import Principal
 from headrace.checkpoints.saver import TimedSaver
 from headrace.checkpoints.transaction import TransactionSaver
 from headrace.checkpoints.writer import Writer
+from headrace.containment import is_cancellation
 from headrace.db.faults import DATABASE_ERRORS, words_of
 from headrace.db.pool import Connection, SharedPool
 from headrace.db.statements import named_statements
 from headrace.db.transactions import locking_transaction
+from headrace.error_text import error_message, error_name
 from headrace.errors import (
     BadRequest,
     CheckpointNotFound,
@@ -53,6 +55,9 @@ _LOCK_TIMEOUT_SECONDS = 5.0
 _UPDATE_SECONDS = 4.0
 #: For a thread that nobody else knows of yet.
 _CREATE_SECONDS = 30.0
+
+#: What a refusal tells of the words of the graph's own exception.
+_MAX_ERROR_BYTES = 2000
 
 _NO_GRAPH = (
     "has no graph: it has had no run. Run one on it, or set 'graph_id' in its metadata, then try"
@@ -211,12 +216,14 @@ def _refusals(graph_id: str, thread_id: str) -> Iterator[None]:
     except DATABASE_ERRORS:
         raise
     except (InvalidUpdateError, EmptyInputError) as error:
-        raise BadRequest(str(error)) from error
-    except Exception as error:
+        raise BadRequest(error_message(error, max_bytes=_MAX_ERROR_BYTES)) from error
+    except BaseException as error:
+        if is_cancellation(error):
+            raise
         _log.info("state_refused", graph_id=graph_id, thread_id=thread_id, exc_info=True)
         raise InvalidRequest(
-            f"Graph '{graph_id}' does not take these values: {type(error).__name__}:"
-            f" {words_of(error) or error}"
+            f"Graph '{graph_id}' does not take these values: {error_name(error)}:"
+            f" {words_of(error) or error_message(error, max_bytes=_MAX_ERROR_BYTES)}"
         ) from error
 
 

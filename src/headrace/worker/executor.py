@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
@@ -10,6 +11,8 @@ import structlog
 from langchain_core.runnables import RunnableConfig
 
 from headrace.checkpoints.saver import TimedSaver
+from headrace.containment import contain
+from headrace.errors import UserExit
 from headrace.events.encoding import storable
 from headrace.events.event import RUN_DELETED
 from headrace.events.modes import Translator
@@ -23,7 +26,7 @@ from headrace.runs.transitions import RELEASED, EndedRun, RunEnd
 from headrace.setting_groups import WorkerSettings
 from headrace.threads.state import interrupts_by_task
 from headrace.worker.channels import Channels
-from headrace.worker.ending import Ending, end_of_stopped, error_json
+from headrace.worker.ending import Ending, end_of_stopped
 from headrace.worker.execution import Execution
 from headrace.worker.parts import graph_parts
 from headrace.worker.temporary import TemporaryThreads
@@ -67,20 +70,22 @@ class Executor:
         self._settings = settings
         self._metrics = metrics
         self._temporary = temporary
-        self._ending = Ending(queue, on_ended)
+        self._ending = Ending(queue, on_ended, max_error_bytes=settings.max_error_bytes)
         self._graphs = Tasks()
 
     async def execute(self, execution: Execution) -> None:
-        """Run to the end, whatever it is; never raises for what the graph does."""
+        """Run to the end, whatever it is; never raises for what the graph does.
+
+        Whatever fails here, the run's row gets a terminal status, its thread is freed, and whoever
+        follows it is told: a run that is left behind would be `running` for ever, for this process
+        renews its lease.
+        """
+        contain()
         started = perf_counter()
         result = GraphResult()
-        end = await self._drive(execution, result)
-        if end.error == RUN_DELETED:
-            # Its row will be gone when those elsewhere look; what is stored for them is not, yet.
-            execution.channel.publish("error", RUN_DELETED)
-        # What is to be stored is stored before the end, or never: the fence sees to that.
-        await execution.channel.settle()
-        written = await self._ending.write(execution, end)
+        end = await self._end_of_drive(execution, result)
+        await self._settle_events(execution, end)
+        written = await self._ending.write_surely(execution, end)
         if written is None:
             execution.leave()
             return
@@ -89,13 +94,10 @@ class Executor:
             execution.leave()
             _log.info("run_released", graph_id=execution.request.graph_id)
             return
-        if execution.request.temporary_thread:
-            if execution.channel.kept:
-                # Whoever waits for it elsewhere has not read its values yet.
-                self._temporary.delete_later(execution.thread_id)
-            else:
-                await self._temporary.delete(execution.thread_id)
-        execution.finish(RunOutcome(status=end.status, values=_answer(result), error=end.error))
+        try:
+            await self._delete_temporary(execution)
+        finally:
+            execution.finish(RunOutcome(status=end.status, values=_values(result), error=end.error))
         self._metrics.observe_run(execution.request.graph_id, end.status, perf_counter() - started)
         _log.info(
             "run_ended",
@@ -104,6 +106,42 @@ class Executor:
             seconds=round(perf_counter() - started, 4),
             error=end.error["error"] if end.error else None,
         )
+
+    async def _end_of_drive(self, execution: Execution, result: GraphResult) -> RunEnd:
+        try:
+            return await self._drive(execution, result)
+        except GeneratorExit:
+            raise
+        except BaseException as fault:
+            # Cancelled by user code that cancels all tasks of the loop, else a fault of our own.
+            _log.exception("run_not_driven")
+            return self._ending.failed(fault)
+
+    async def _settle_events(self, execution: Execution, end: RunEnd) -> None:
+        """What is to be stored is stored before the end, or never: the fence sees to that."""
+        try:
+            if end.error == RUN_DELETED:
+                # Its row will be gone when those elsewhere look; what is stored for them is not,
+                # yet.
+                execution.channel.publish("error", RUN_DELETED)
+            await execution.channel.settle()
+        except GeneratorExit:
+            raise
+        except BaseException:
+            _log.exception("events_not_settled")
+
+    async def _delete_temporary(self, execution: Execution) -> None:
+        if not execution.request.temporary_thread:
+            return
+        if execution.channel.kept:
+            # Whoever waits for it elsewhere has not read its values yet.
+            self._temporary.delete_later(execution.thread_id)
+            return
+        try:
+            await self._temporary.delete(execution.thread_id)
+        except Exception:
+            # It is found later, among those that were forgotten.
+            _log.exception("temporary_thread_left")
 
     async def _drive(self, execution: Execution, result: GraphResult) -> RunEnd:
         """Run the graph until it is through, stopped, or out of time."""
@@ -133,8 +171,11 @@ class Executor:
         if error is None:
             thread_status = "interrupted" if result.interrupted else "idle"
             return RunEnd("success", thread_status, interrupts=result.interrupts)
-        _log.warning("run_failed", exc_info=error)
-        return RunEnd("error", "error", error_json(error))
+        with suppress(BaseException):
+            # A log that the user has configured may fail over it in any way.
+            original = error.original if isinstance(error, UserExit) else error
+            _log.warning("run_failed", exc_info=original)
+        return self._ending.failed(error)
 
     async def _stream(self, execution: Execution, result: GraphResult) -> None:
         request, kwargs = execution.request, execution.request.kwargs
@@ -205,6 +246,15 @@ def _note(result: GraphResult, mode: str, chunk: Any) -> None:
         # Each task tells its own; the parts of a subgraph may be told again with the whole.
         known = {interrupt.id for interrupt in result.raised}
         result.raised += [one for one in chunk["__interrupt__"] if one.id not in known]
+
+
+def _values(result: GraphResult) -> Any:
+    try:
+        return _answer(result)
+    except BaseException:
+        # A dict of the user's own kind, perhaps.
+        _log.exception("values_not_read")
+        return None
 
 
 def _answer(result: GraphResult) -> Any:

@@ -11,7 +11,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from typing import Any
 from uuid import UUID
@@ -31,10 +31,16 @@ _TICK_SECONDS = 0.25
 
 
 class Heartbeat:
-    """One process's lease; a new process id after each loss."""
+    """One process's lease; a new process id after each loss.
 
-    def __init__(self, conninfo: str, settings: WorkerSettings) -> None:
+    :param graph_ids: what it executes, for others to know; None when that is not known.
+    """
+
+    def __init__(
+        self, conninfo: str, settings: WorkerSettings, *, graph_ids: Sequence[str] | None = None
+    ) -> None:
         self._conninfo = conninfo
+        self._graph_ids = None if graph_ids is None else list(graph_ids)
         self._settings = settings
         self._on_lost: Callable[[], None] | None = None
         self._sql = queue_statements()
@@ -157,6 +163,7 @@ class Heartbeat:
                 "pid": os.getpid(),
                 "version": version("headrace"),
                 "lease_seconds": self._settings.lease_seconds,
+                "graph_ids": self._graph_ids,
             },
         )
         self._deadline = sent + self._settings.lease_seconds
