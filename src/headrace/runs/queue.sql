@@ -383,7 +383,11 @@ WITH ended AS (
 UPDATE threads
 SET status = CASE WHEN first.run_id IS NULL THEN ended.thread_status ELSE 'busy' END,
     running_run_id = NULL,
-    error = CASE WHEN ended.status = 'pending' THEN threads.error ELSE ended.error END,
+    error = CASE
+      WHEN ended.status = 'pending' THEN threads.error
+      -- The run was refused, and the thread waits as before.
+      WHEN ended.status = 'error' AND ended.thread_status <> 'error' THEN NULL
+      ELSE ended.error END,
     interrupts = CASE WHEN ended.status = 'pending' THEN threads.interrupts ELSE ended.interrupts END,
     ready_at = first.ready_at, ready_run_id = first.run_id, ready_graph_id = first.graph_id,
     updated_at = now(), state_updated_at = now()

@@ -39,7 +39,9 @@ from headrace.errors import (
 )
 from headrace.events.encoding import storable
 from headrace.graphs.commands import graph_command
-from headrace.graphs.registry import GraphRegistry
+from headrace.graphs.context import as_context, known_context, missing_names
+from headrace.graphs.registry import Graph, GraphRegistry
+from headrace.graphs.wiring import runtime_for_update
 from headrace.threads.schemas import ThreadCreate
 from headrace.threads.service import found
 from headrace.threads.state import config_of, interrupts_by_task, visible
@@ -185,7 +187,7 @@ class StateUpdates:
             graph = graph.copy(update={"checkpointer": saver})
             with _refusals(graph_id, where["thread_id"]):
                 made = await graph.abulk_update_state(
-                    {**config, "metadata": {"graph_id": graph_id}}, supersteps
+                    _config_of_update(graph, config, graph_id, configurable), supersteps
                 )
                 snapshot = await graph.aget_state(config_of(where["thread_id"]))
         await connection.execute(
@@ -199,6 +201,19 @@ class StateUpdates:
         checkpoint = visible(made)
         _log.info("state_changed", graph_id=graph_id, **(checkpoint or {}))
         return checkpoint or {}
+
+
+def _config_of_update(
+    graph: Graph, config: RunnableConfig, graph_id: str, configurable: dict[str, Any]
+) -> RunnableConfig:
+    """With what a run has besides: an edge behind the node may take store and context."""
+    given, context = known_context(graph, configurable), None
+    if given is not None and not missing_names(graph.context_schema, given):
+        # A run is refused for what is missing; who changes a state has nowhere to say it.
+        context = as_context(graph.context_schema, given)
+    runtime = runtime_for_update(graph.store, context)
+    wired = {"configurable": {**config["configurable"], **runtime}}
+    return cast("RunnableConfig", {**config, **wired, "metadata": {"graph_id": graph_id}})
 
 
 @contextmanager
