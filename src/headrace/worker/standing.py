@@ -1,6 +1,4 @@
-"""Where a run leaves its thread that did not come to its graph's end: the thread's row says the same
-as its state.
-"""
+"""Where a run leaves its thread whose graph did not come to its end: as the thread's state says."""
 
 from dataclasses import replace
 from typing import Any
