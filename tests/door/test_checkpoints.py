@@ -145,9 +145,7 @@ async def test_two_that_differ_are_refused(door: Door):
     assert (await door.wait(thread_id, "none", input={}, **alike)).json()["log"] == ["tell"] * 2
 
 
-async def test_one_that_goes_before_the_runs_turn_comes_fails_it(
-    door: Door, module_database: str
-):
+async def test_one_that_goes_before_the_runs_turn_comes_fails_it(door: Door, module_database: str):
     thread_id = await started(door)
     first = (await door.state(thread_id))["checkpoint_id"]
     await door.wait(thread_id, "none", input={"x": "second"})

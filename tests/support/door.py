@@ -24,6 +24,7 @@ NAMES = (
     "one",
     "two",
     "asks_and_fails",
+    "slow_and_asking",
     "branch_by_store",
     "branch_by_runtime",
 )

@@ -63,7 +63,7 @@ def named_checkpoint(body: RunCreate, thread_id: str | None) -> NamedCheckpoint 
 
 
 def _places(body: RunCreate) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    yield "", {"checkpoint_id": body.checkpoint_id}
+    yield "", {"checkpoint_id": body.checkpoint_id, "thread_id": body.thread_id}
     yield "checkpoint.", body.checkpoint or {}
     yield "config.configurable.", (body.config or {}).get("configurable") or {}
 

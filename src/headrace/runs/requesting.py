@@ -52,6 +52,11 @@ class Requests:
     ) -> RunRequest:
         """:raises InvalidRequest, BadRequest, ThreadNotFound, CheckpointNotFound: it cannot be."""
         body = asked.body
+        if body.on_disconnect == "cancel" and asked.background:
+            raise InvalidRequest(
+                "on_disconnect: cancel is for runs that somebody waits for or streams; to stop this"
+                " one with its reader, join its stream with cancel_on_disconnect"
+            )
         if body.on_completion == "delete" and asked.thread_id is not None:
             raise InvalidRequest(
                 "on_completion: delete is for runs without a thread, which get one of their own;"

@@ -93,6 +93,8 @@ class RunCreate(BaseModel):
     on_completion: Literal["delete", "keep"] | None = None
     after_seconds: float | None = Field(None, ge=0, le=MAX_AFTER_SECONDS)
     strict_resume: bool | None = None
+    #: Only as what the path says anyway.
+    thread_id: Any = None
     webhook: Absent = None
     feedback_keys: Absent = None
     langsmith_tracer: Absent = None

@@ -9,6 +9,7 @@ from headrace.auth.dependencies import CurrentPrincipal
 from headrace.edge.responses import json_response
 from headrace.edge.routing import new_router
 from headrace.edge.state import state_of
+from headrace.errors import InvalidRequest
 from headrace.idempotency.requests import IdempotencyKey
 from headrace.threads.listing import ThreadListing
 from headrace.threads.paths import PathThreadId
@@ -111,9 +112,11 @@ async def get_thread(
     include: Annotated[list[str] | None, Query()] = None,
 ) -> Response:
     """One thread with its present values; with ``include=ttl`` its time to live, if it has one."""
+    wanted = {word for words in include or [] for word in words.split(",") if word}
+    if unknown := wanted - {"ttl"}:
+        raise InvalidRequest(f"include: '{min(unknown)}' is none of ttl")
     row = await threads.get(principal, thread_id)
     thread = thread_json(row, await threads.values(row))
-    wanted = {word for words in include or [] for word in words.split(",")}
     if "ttl" in wanted and (ttl := ttl_json(row)) is not None:
         thread["ttl"] = ttl
     return json_response(thread)

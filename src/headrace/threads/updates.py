@@ -186,8 +186,9 @@ class StateUpdates:
         async with self._registry.for_run(graph_id, made_for, access="threads.update") as graph:
             graph = graph.copy(update={"checkpointer": saver})
             with _refusals(graph_id, where["thread_id"]):
+                graph = graph.with_config(configurable=_wiring(graph, configurable))
                 made = await graph.abulk_update_state(
-                    _config_of_update(graph, config, graph_id, configurable), supersteps
+                    {**config, "metadata": {"graph_id": graph_id}}, supersteps
                 )
                 snapshot = await graph.aget_state(config_of(where["thread_id"]))
         await connection.execute(
@@ -203,17 +204,13 @@ class StateUpdates:
         return checkpoint or {}
 
 
-def _config_of_update(
-    graph: Graph, config: RunnableConfig, graph_id: str, configurable: dict[str, Any]
-) -> RunnableConfig:
-    """With what a run has besides: an edge behind the node may take store and context."""
+def _wiring(graph: Graph, configurable: dict[str, Any]) -> dict[str, Any]:
+    """What a run has besides: an edge behind the changed node may take store and context."""
     given, context = known_context(graph, configurable), None
     if given is not None and not missing_names(graph.context_schema, given):
         # A run is refused for what is missing; who changes a state has nowhere to say it.
         context = as_context(graph.context_schema, given)
-    runtime = runtime_for_update(graph.store, context)
-    wired = {"configurable": {**config["configurable"], **runtime}}
-    return cast("RunnableConfig", {**config, **wired, "metadata": {"graph_id": graph_id}})
+    return runtime_for_update(graph.store, context)
 
 
 @contextmanager

@@ -131,6 +131,13 @@ asks_and_fails.add_edge(START, "ask")
 asks_and_fails.add_edge(START, "fails")
 
 
+slow_and_asking = StateGraph(State)
+slow_and_asking.add_node("ask", asks("q"))
+slow_and_asking.add_node("wait", wait)
+slow_and_asking.add_edge(START, "ask")
+slow_and_asking.add_edge(START, "wait")
+
+
 async def by_store(
     state: State, config: RunnableConfig, *, store: BaseStore
 ) -> Literal["left", "right"]:
