@@ -173,11 +173,13 @@ async def busy(door: Door, tmp_path):
 
 
 async def all_ended(door: Door, thread_id: str) -> bool:
-    return (await door.get(thread_id))["status"] != "busy"
+    status: str = (await door.get(thread_id))["status"]
+    return status != "busy"
 
 
 async def has_written(door: Door, thread_id: str, said: str) -> bool:
-    return said in (await door.state(thread_id))["values"]["log"]
+    log: list[str] = (await door.state(thread_id))["values"]["log"]
+    return said in log
 
 
 TURNS = [f"{node}:{turn}" for turn in ("0", "1", "2", "3") for node in ("before", "wait")]

@@ -1,12 +1,19 @@
 """The context of a run: the schema's own defaults, and a refusal where something is missing."""
 
+from typing import Any
+
 import pytest
 
 from tests.support.door import Door
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-NOTHING = ({}, {"context": {}}, {"context": None}, {"config": {"configurable": {}}})
+NOTHING: tuple[dict[str, Any], ...] = (
+    {},
+    {"context": {}},
+    {"context": None},
+    {"config": {"configurable": {}}},
+)
 DEFAULTS = {
     "plain": "Plain(model='default', tags=['tag'], nested=Nested(deep=7))",
     "outer": "Plain(model='default', tags=['tag'], nested=Nested(deep=7))",

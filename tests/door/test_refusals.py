@@ -145,8 +145,8 @@ async def test_what_this_kind_of_run_has_not_is_refused(door: Door, fields, path
 
 async def test_the_store_has_no_semantic_index_and_says_so(door: Door):
     item = {"namespace": [str(uuid4())], "key": "k", "value": {"a": 1}}
-    for index in (["a"], True):
-        refused = await door.http.put("/store/items", json={**item, "index": index})
+    for refused_index in (["a"], True):
+        refused = await door.http.put("/store/items", json={**item, "index": refused_index})
         assert (refused.status_code, "index" in refused.json()["detail"]) == (422, True)
     for index in (False, None, []):
         assert (await door.http.put("/store/items", json={**item, "index": index})).is_success

@@ -28,7 +28,7 @@ from headrace.worker.channels import Channels
 from headrace.worker.ending import Ending, end_of_stopped, error_json
 from headrace.worker.execution import Execution
 from headrace.worker.parts import graph_parts
-from headrace.worker.standing import standing
+from headrace.worker.standing import Standing
 from headrace.worker.temporary import TemporaryThreads
 
 _log = structlog.stdlib.get_logger("headrace.worker")
@@ -46,6 +46,7 @@ class GraphResult:
     #: As the graph told them, for whoever waits.
     raised: list[Any] = field(default_factory=list)
     interrupts: dict[str, Any] | None = None
+    standing: Standing = field(default_factory=Standing)
 
 
 class Executor:
@@ -78,8 +79,7 @@ class Executor:
         started = perf_counter()
         result = GraphResult()
         end = await self._drive(execution, result)
-        if end.thread_status in ("error", "interrupted") and end.status != "success":
-            end = await standing(self._registry, execution.request, self._config(execution), end)
+        end = result.standing.end(end)
         if end.error == RUN_DELETED:
             # Its row will be gone when those elsewhere look; what is stored for them is not, yet.
             execution.channel.publish("error", RUN_DELETED)
@@ -180,9 +180,12 @@ class Executor:
         elif asked := checkpoints_in(config):
             await self._refuse_without(asked)
         translator = Translator(frozenset(kwargs["stream_mode"]))
-        async with self._registry.for_run(
-            request.graph_id, config, access="threads.create_run", context=kwargs["context"]
-        ) as graph:
+        async with (
+            self._registry.for_run(
+                request.graph_id, config, access="threads.create_run", context=kwargs["context"]
+            ) as graph,
+            result.standing.noted(graph, request.thread_id),
+        ):
             refuse_unknown_nodes(graph.nodes, kwargs)
             async for namespace, mode, chunk in graph_parts(graph, given, kwargs, config):
                 if not namespace:
