@@ -148,8 +148,9 @@ async def test_the_store_has_no_semantic_index_and_says_so(door: Door):
     for refused_index in (["a"], True):
         refused = await door.http.put("/store/items", json={**item, "index": refused_index})
         assert (refused.status_code, "index" in refused.json()["detail"]) == (422, True)
-    for index in (False, None, []):
-        assert (await door.http.put("/store/items", json={**item, "index": index})).is_success
+    unset: list[dict[str, Any]] = [{}, {"index": False}, {"index": None}, {"index": []}]
+    for said in unset:
+        assert (await door.http.put("/store/items", json={**item, **said})).is_success
     search = {"namespace_prefix": item["namespace"]}
     refused = await door.post("/store/items/search", {**search, "query": "what"})
     assert (refused.status_code, "query" in refused.json()["detail"]) == (422, True)
