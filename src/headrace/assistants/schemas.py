@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict
 
 from headrace.db.tables import AssistantRow, AssistantVersionRow
+from headrace.graphs.configuration import AssistantConfig
 
 #: What Postgres's ``integer`` holds.
 _MAX_INTEGER = 2**31 - 1
@@ -95,7 +96,7 @@ class AssistantCreate(_Body):
 
     graph_id: str
     assistant_id: UUID | None = None
-    config: dict[str, Any] | None = None
+    config: AssistantConfig | None = None
     context: dict[str, Any] | None = None
     metadata: dict[str, Any] | None = None
     name: str | None = None
@@ -107,7 +108,7 @@ class AssistantUpdate(_Body):
     """What is not given stays; ``metadata`` is merged; ``description: null`` removes it."""
 
     graph_id: str | None = None
-    config: dict[str, Any] | None = None
+    config: AssistantConfig | None = None
     context: dict[str, Any] | None = None
     metadata: dict[str, Any] | None = None
     name: str | None = None

@@ -4,7 +4,7 @@ A factory that takes anything is called for every run, and for whatever else is 
 and what it opens is closed after that; every other graph is built when the registry opens.
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from types import MappingProxyType
 from typing import Any, cast
@@ -89,6 +89,20 @@ class GraphRegistry:
                 " the API."
             )
         return self._graphs[graph_id]
+
+    def context_schema(self, graph_id: str) -> Any:
+        """What the graph's context is to be, as far as that is known before a run; else None."""
+        self._known(graph_id)
+        if graph_id in self._graphs:
+            return self._graphs[graph_id].context_schema
+        factory = self._factories[graph_id]
+        return None if factory is None else factory.context_schema
+
+    def nodes(self, graph_id: str) -> Collection[str] | None:
+        """The graph's nodes; None when it is built for each run."""
+        self._known(graph_id)
+        graph = self._graphs.get(graph_id)
+        return None if graph is None else graph.nodes
 
     @asynccontextmanager
     async def for_run(

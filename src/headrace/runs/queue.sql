@@ -215,7 +215,8 @@ SET ready_at = CASE
     status = CASE
       WHEN first.run_id IS NOT NULL THEN 'busy'
       WHEN threads.status <> 'busy' THEN threads.status
-      WHEN threads.interrupts <> '{}' THEN 'interrupted'
+      WHEN threads.interrupts <> '{}'
+        AND coalesce(threads.error ->> 'error', 'UserInterrupt') = 'UserInterrupt' THEN 'interrupted'
       WHEN threads.error IS NOT NULL THEN 'error'
       ELSE 'idle' END
 FROM json_array_elements_text(current_setting('headrace.locked')::json) AS locked (thread_id)
@@ -430,8 +431,14 @@ WITH ended AS (
 UPDATE threads
 SET status = CASE WHEN first.run_id IS NULL THEN ended.thread_status ELSE 'busy' END,
     running_run_id = NULL,
-    error = CASE WHEN ended.status = 'pending' THEN threads.error ELSE ended.error END,
-    interrupts = CASE WHEN ended.status = 'pending' THEN threads.interrupts ELSE ended.interrupts END,
+    error = CASE
+      WHEN ended.status = 'pending' THEN threads.error
+      -- The run was refused, and the thread waits as before.
+      WHEN ended.status = 'error' AND ended.thread_status <> 'error' THEN NULL
+      ELSE ended.error END,
+    -- Of a run that broke off before its thread's state was looked at nothing is known.
+    interrupts = CASE WHEN ended.status = 'success' THEN ended.interrupts
+      ELSE coalesce(ended.interrupts, threads.interrupts) END,
     ready_at = first.ready_at, ready_run_id = first.run_id, ready_graph_id = first.graph_id,
     updated_at = now(), state_updated_at = now()
 FROM ended

@@ -1,5 +1,6 @@
 """Threads in the database; every call is bounded by the caller's tenant."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -22,6 +23,14 @@ class ThreadRepository:
         )
         async with self._sessions.begin() as session:
             return (await session.scalars(statement)).one_or_none()
+
+    async def those_there(self, principal: Principal, thread_ids: Sequence[str]) -> Sequence[str]:
+        """Of these ids those that threads have."""
+        statement = select(ThreadRow.thread_id).where(
+            ThreadRow.tenant == principal.tenant, ThreadRow.thread_id.in_(thread_ids)
+        )
+        async with self._sessions.begin() as session:
+            return (await session.scalars(statement)).all()
 
     async def create_if_absent(
         self,

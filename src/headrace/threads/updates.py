@@ -41,7 +41,9 @@ from headrace.errors import (
 )
 from headrace.events.encoding import storable
 from headrace.graphs.commands import graph_command
-from headrace.graphs.registry import GraphRegistry
+from headrace.graphs.context import as_context, known_context, missing_names
+from headrace.graphs.registry import Graph, GraphRegistry
+from headrace.graphs.wiring import runtime_for_update
 from headrace.threads.schemas import ThreadCreate
 from headrace.threads.service import found
 from headrace.threads.state import config_of, interrupts_by_task, visible
@@ -189,6 +191,7 @@ class StateUpdates:
         async with self._registry.for_run(graph_id, made_for, access="threads.update") as graph:
             graph = graph.copy(update={"checkpointer": saver})
             with _refusals(graph_id, where["thread_id"]):
+                graph = graph.with_config(configurable=_wiring(graph, configurable))
                 made = await graph.abulk_update_state(
                     {**config, "metadata": {"graph_id": graph_id}}, supersteps
                 )
@@ -204,6 +207,15 @@ class StateUpdates:
         checkpoint = visible(made)
         _log.info("state_changed", graph_id=graph_id, **(checkpoint or {}))
         return checkpoint or {}
+
+
+def _wiring(graph: Graph, configurable: dict[str, Any]) -> dict[str, Any]:
+    """What a run has besides: an edge behind the changed node may take store and context."""
+    given, context = known_context(graph, configurable), None
+    if given is not None and not missing_names(graph.context_schema, given):
+        # A run is refused for what is missing; who changes a state has nowhere to say it.
+        context = as_context(graph.context_schema, given)
+    return runtime_for_update(graph.store, context)
 
 
 @contextmanager

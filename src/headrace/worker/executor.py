@@ -1,7 +1,7 @@
 """Executes ONE run from start to finish: the graph, its events, its terminal row, in that order."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from time import perf_counter
@@ -12,14 +12,15 @@ from langchain_core.runnables import RunnableConfig
 
 from headrace.checkpoints.saver import TimedSaver
 from headrace.containment import contain
-from headrace.errors import UserExit
+from headrace.errors import CheckpointNotFound, UserExit
 from headrace.events.encoding import storable
 from headrace.events.event import RUN_DELETED
 from headrace.events.modes import Translator
+from headrace.graphs.nodes import refuse_unknown_nodes
 from headrace.graphs.registry import GraphRegistry
 from headrace.lifecycle import Tasks
 from headrace.observability.metrics import Metrics
-from headrace.runs.config import graph_config, graph_input
+from headrace.runs.config import checkpoints_in, graph_config, graph_input
 from headrace.runs.dispatcher import RunOutcome
 from headrace.runs.queue import Queue
 from headrace.runs.transitions import RELEASED, EndedRun, RunEnd
@@ -29,6 +30,7 @@ from headrace.worker.channels import Channels
 from headrace.worker.ending import Ending, end_of_stopped
 from headrace.worker.execution import Execution
 from headrace.worker.parts import graph_parts
+from headrace.worker.standing import Standing
 from headrace.worker.temporary import TemporaryThreads
 
 _log = structlog.stdlib.get_logger("headrace.worker")
@@ -46,6 +48,7 @@ class GraphResult:
     #: As the graph told them, for whoever waits.
     raised: list[Any] = field(default_factory=list)
     interrupts: dict[str, Any] | None = None
+    standing: Standing = field(default_factory=Standing)
 
 
 class Executor:
@@ -109,7 +112,7 @@ class Executor:
 
     async def _end_of_drive(self, execution: Execution, result: GraphResult) -> RunEnd:
         try:
-            return await self._drive(execution, result)
+            return result.standing.end(await self._drive(execution, result))
         except GeneratorExit:
             raise
         except BaseException as fault:
@@ -181,8 +184,19 @@ class Executor:
         request, kwargs = execution.request, execution.request.kwargs
         await self._channels.continue_attempt(execution.channel, execution.token)
         execution.channel.publish("metadata", _metadata_event(execution))
-        config = graph_config(
-            kwargs,
+        config = self._config(execution)
+        with self._saver.run(
+            execution.token,
+            durability=kwargs["durability"],
+            fresh_thread=request.thread_id if execution.started.fresh_thread else None,
+        ) as writes:
+            execution.writes = writes
+            await self._follow(execution, result, config)
+
+    def _config(self, execution: Execution) -> RunnableConfig:
+        request = execution.request
+        return graph_config(
+            request.kwargs,
             run_id=request.run_id,
             thread_id=request.thread_id,
             assistant_id=request.assistant_id,
@@ -192,13 +206,6 @@ class Executor:
             request_id=request.request_id,
             recursion_limit=self._settings.recursion_limit,
         )
-        with self._saver.run(
-            execution.token,
-            durability=kwargs["durability"],
-            fresh_thread=request.thread_id if execution.started.fresh_thread else None,
-        ) as writes:
-            execution.writes = writes
-            await self._follow(execution, result, config)
 
     async def _follow(
         self, execution: Execution, result: GraphResult, config: RunnableConfig
@@ -208,11 +215,17 @@ class Executor:
         if execution.started.attempt > 1 and await self._has_checkpoint(execution):
             # It goes on from there.
             given = None
-            config["configurable"].pop("checkpoint_id", None)
+            _leave_checkpoint(config)
+        elif asked := checkpoints_in(config):
+            await self._refuse_without(asked)
         translator = Translator(frozenset(kwargs["stream_mode"]))
-        async with self._registry.for_run(
-            request.graph_id, config, access="threads.create_run", context=kwargs["context"]
-        ) as graph:
+        async with (
+            self._registry.for_run(
+                request.graph_id, config, access="threads.create_run", context=kwargs["context"]
+            ) as graph,
+            result.standing.noted(graph, request.thread_id),
+        ):
+            refuse_unknown_nodes(graph.nodes, kwargs)
             async for namespace, mode, chunk in graph_parts(graph, given, kwargs, config):
                 if not namespace:
                     _note(result, mode, chunk)
@@ -222,9 +235,19 @@ class Executor:
                     await execution.channel.room()
             if result.interrupted:
                 # The next run on the thread must not resume from an older checkpoint.
-                config["configurable"].pop("checkpoint_id", None)
+                _leave_checkpoint(config)
                 snapshot = await graph.aget_state(config)
                 result.interrupts = storable(interrupts_by_task(snapshot))
+
+    async def _refuse_without(self, checkpoints: Sequence[RunnableConfig]) -> None:
+        """LangGraph would start from nothing, and the thread would stand there."""
+        for config in checkpoints:
+            if await self._saver.aget_tuple(config) is None:
+                where = config["configurable"]
+                raise CheckpointNotFound(
+                    f"Thread {where['thread_id']} has no checkpoint {where['checkpoint_id']} any"
+                    " more; its history lists those it has."
+                )
 
     async def _has_checkpoint(self, execution: Execution) -> bool:
         """Whether the thread stands where an earlier attempt of this run has left it."""
@@ -232,6 +255,13 @@ class Executor:
             {"configurable": {"thread_id": execution.thread_id, "checkpoint_ns": ""}}
         )
         return latest is not None and latest.metadata.get("run_id") == str(execution.run_id)
+
+
+def _leave_checkpoint(config: RunnableConfig) -> None:
+    """The thread's latest one is what counts."""
+    config["configurable"].pop("checkpoint_id", None)
+    config["configurable"].pop("checkpoint_map", None)
+    config["configurable"]["checkpoint_ns"] = ""
 
 
 def _metadata_event(execution: Execution) -> dict[str, Any]:
