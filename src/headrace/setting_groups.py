@@ -2,7 +2,7 @@
 
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 
 class Group(BaseModel):
@@ -52,6 +52,20 @@ class DatabaseSettings(Group):
         "auto", description="`auto`: on when the connection is direct, off behind a pooler."
     )
     application_name: str = Field("headrace", description="Shown in pg_stat_activity.")
+    schema_name: str = Field(
+        "",
+        alias="schema",  # pydantic has a method of that name
+        pattern=r"^([A-Za-z_][A-Za-z0-9_-]{0,62})?$",
+        description="Schema of headrace's tables and LangGraph's; `headrace db upgrade` creates it."
+        " Empty: the first of the role's `search_path`.",
+    )
+
+    @field_validator("schema_name")
+    @classmethod
+    def _own_schema(cls, value: str) -> str:
+        if value.lower().startswith("pg_") or value.lower() == "information_schema":
+            raise ValueError(f"{value} is one of Postgres's own schemas; choose another name")
+        return value
 
     @model_validator(mode="after")
     def _pool_bounds(self) -> Self:

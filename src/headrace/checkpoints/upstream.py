@@ -18,9 +18,10 @@ from langgraph.store.base import Op
 from langgraph.store.base.batch import _dedupe_ops
 from langgraph.store.postgres.aio import AsyncPostgresStore
 from psycopg import AsyncCursor
-from psycopg.rows import DictRow, dict_row
+from psycopg.rows import DictRow
 
-from headrace.db.pool import SharedPool
+from headrace.db.pool import Connection, SharedPool
+from headrace.db.statements import langgraph_cursor
 
 #: A checkpoint with its blobs and pending writes, up to its WHERE.
 SELECT_CHECKPOINT = SELECT_SQL
@@ -39,6 +40,22 @@ GIVES_IDS: Callable[..., Any] = _messages_delta_reducer
 _SENDS_ARE_A_CHANNEL = 4
 
 
+@asynccontextmanager
+async def _cursor_on(
+    connection: Connection, *, pipeline: bool, supports_pipeline: bool
+) -> AsyncIterator[AsyncCursor[DictRow]]:
+    """What upstream's two ``_cursor`` give for a connection that nobody else has."""
+    if not pipeline:
+        async with langgraph_cursor(connection) as cursor:
+            yield cursor
+    elif supports_pipeline:
+        async with connection.pipeline(), langgraph_cursor(connection) as cursor:
+            yield cursor
+    else:
+        async with connection.transaction(), langgraph_cursor(connection) as cursor:
+            yield cursor
+
+
 class PooledSaver(AsyncPostgresSaver):
     """Upstream's saver without the lock that makes a pool of ten work as one (N3).
 
@@ -53,22 +70,13 @@ class PooledSaver(AsyncPostgresSaver):
 
     @asynccontextmanager
     async def _cursor(self, *, pipeline: bool = False) -> AsyncIterator[AsyncCursor[DictRow]]:
-        async with self._pool.connection(self._acquire_timeout_seconds) as connection:
-            if not pipeline:
-                async with connection.cursor(binary=True, row_factory=dict_row) as cursor:
-                    yield cursor
-            elif self.supports_pipeline:
-                async with (
-                    connection.pipeline(),
-                    connection.cursor(binary=True, row_factory=dict_row) as cursor,
-                ):
-                    yield cursor
-            else:
-                async with (
-                    connection.transaction(),
-                    connection.cursor(binary=True, row_factory=dict_row) as cursor,
-                ):
-                    yield cursor
+        async with (
+            self._pool.connection(self._acquire_timeout_seconds) as connection,
+            _cursor_on(
+                connection, pipeline=pipeline, supports_pipeline=self.supports_pipeline
+            ) as cursor,
+        ):
+            yield cursor
 
     def _tuple_from(self, row: DictRow) -> CheckpointTuple | None:
         """What ``aget_tuple`` makes of a row, without its hop through a thread.
@@ -109,6 +117,17 @@ class TakenStore(AsyncPostgresStore):
         # Called before each operation, and by upstream's own ``__init__``.
         if self._task is None or self._task.done():
             self._task = self.taking()
+
+    @asynccontextmanager
+    async def _cursor(self, *, pipeline: bool = False) -> AsyncIterator[AsyncCursor[DictRow]]:
+        # Upstream's single way to the database, as for the saver: its statements name no schema.
+        async with (
+            cast("SharedPool", self.conn).connection() as connection,
+            _cursor_on(
+                connection, pipeline=pipeline, supports_pipeline=self.supports_pipeline
+            ) as cursor,
+        ):
+            yield cursor
 
     def taking(self) -> asyncio.Task[None]:
         """Start the task that takes from :meth:`asked` for ever."""

@@ -36,7 +36,13 @@ def build_engine(pool: SharedPool) -> AsyncEngine:
             raise
         return connection
 
-    engine = create_async_engine("postgresql+psycopg://", poolclass=NullPool, async_creator=take)
+    options = {"schema_translate_map": {None: pool.schema}} if pool.schema else {}
+    engine = create_async_engine(
+        "postgresql+psycopg://",
+        poolclass=NullPool,
+        async_creator=take,
+        execution_options=options,
+    )
 
     @event.listens_for(engine.sync_engine, "close")
     def give_back_dead(connection: AdaptedConnection, _: Any) -> None:

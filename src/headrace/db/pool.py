@@ -24,6 +24,7 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 from headrace.db.arrays import register_columns
 from headrace.db.conninfo import connection_string, describe
 from headrace.db.jsonb import load_jsonb
+from headrace.db.statements import use_schema
 from headrace.errors import StartupRefusal
 from headrace.lifecycle import Tasks
 from headrace.setting_groups import DatabaseSettings
@@ -99,11 +100,14 @@ class SharedPool(AsyncConnectionPool[Connection]):
         *args: Any,
         on_checkout: Callable[[float, bool], None] | None = None,
         behind_pooler: bool = False,
+        schema: str = "",
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         #: Another program stands between, and gives each transaction another session.
         self.behind_pooler = behind_pooler
+        #: Where headrace's tables are; empty: where the role's search_path leads.
+        self.schema = schema
         self._transfers = Tasks()
         self._on_checkout = on_checkout
         self._held = 0
@@ -258,6 +262,11 @@ def build_pool(
 ) -> SharedPool:
     """The pool, not yet open: nothing connects before ``open()``."""
     direct = not facts.behind_pooler
+
+    async def configure(connection: Connection) -> None:
+        await _configure(connection)
+        use_schema(connection, settings.schema_name)
+
     prepared = settings.prepared_statements == "on" or (
         settings.prepared_statements == "auto" and direct
     )
@@ -270,7 +279,7 @@ def build_pool(
         max_idle=settings.max_idle_seconds,
         max_lifetime=settings.max_lifetime_seconds,
         reconnect_timeout=_RECONNECT_TIMEOUT_SECONDS,
-        configure=_configure,
+        configure=configure,
         reset=_reset,
         close_returns=True,
         open=False,
@@ -281,4 +290,5 @@ def build_pool(
         },
         on_checkout=on_checkout,
         behind_pooler=facts.behind_pooler,
+        schema=settings.schema_name,
     )

@@ -11,12 +11,14 @@ from uuid import UUID
 from sqlalchemy import (
     BigInteger,
     CheckConstraint,
+    Column,
     DateTime,
     ForeignKey,
     Index,
     Integer,
     LargeBinary,
     MetaData,
+    Table,
     Text,
     Uuid,
     func,
@@ -297,6 +299,16 @@ class ProcessRow(Base):
     started_at: Mapped[datetime] = mapped_column(server_default=func.now())
     heartbeat_at: Mapped[datetime] = mapped_column(server_default=func.now())
     lost: Mapped[bool] = mapped_column(server_default=text("false"))
+
+
+#: LangGraph's, for what SQLAlchemy asks of it; not one of the tables that are compared.
+CHECKPOINTS = Table(
+    "checkpoints",
+    MetaData(),
+    Column("thread_id", Text),
+    Column("checkpoint_ns", Text),
+    Column("checkpoint_id", Text),
+)
 
 
 class SchemaCompatRow(Base):

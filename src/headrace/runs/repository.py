@@ -11,7 +11,7 @@ from sqlalchemy import delete, func, select, text
 
 from headrace.auth.principal import Principal
 from headrace.db.engine import Sessions
-from headrace.db.tables import TERMINAL, RunEventRow, RunRow
+from headrace.db.tables import CHECKPOINTS, TERMINAL, RunEventRow, RunRow, ThreadRow
 
 
 class RunRepository:
@@ -76,15 +76,17 @@ class RunRepository:
 
     async def head_checkpoint(self, principal: Principal, thread_id: str) -> str | None:
         """The id of the last checkpoint of a thread that the caller may see."""
-        statement = text(
-            "SELECT max(checkpoint_id) FROM checkpoints JOIN threads USING (thread_id)"
-            " WHERE thread_id = :thread_id AND checkpoint_ns = '' AND tenant = :tenant"
+        statement = (
+            select(func.max(CHECKPOINTS.c.checkpoint_id))
+            .join(ThreadRow, ThreadRow.thread_id == CHECKPOINTS.c.thread_id)
+            .where(
+                CHECKPOINTS.c.thread_id == thread_id,
+                CHECKPOINTS.c.checkpoint_ns == "",
+                ThreadRow.tenant == principal.tenant,
+            )
         )
         async with self._sessions.begin() as session:
-            found = await session.execute(
-                statement, {"thread_id": thread_id, "tenant": principal.tenant}
-            )
-            return cast("str | None", found.scalar_one())
+            return cast("str | None", await session.scalar(statement))
 
     async def search(
         self,

@@ -19,6 +19,7 @@ from uuid import UUID
 import psycopg
 import structlog
 
+from headrace.db.statements import use_schema
 from headrace.errors import DatabaseUnavailable
 from headrace.ids import uuid7
 from headrace.lifecycle import Tasks
@@ -33,8 +34,9 @@ _TICK_SECONDS = 0.25
 class Heartbeat:
     """One process's lease; a new process id after each loss."""
 
-    def __init__(self, conninfo: str, settings: WorkerSettings) -> None:
+    def __init__(self, conninfo: str, settings: WorkerSettings, *, schema: str = "") -> None:
         self._conninfo = conninfo
+        self._schema = schema
         self._settings = settings
         self._on_lost: Callable[[], None] | None = None
         self._sql = queue_statements()
@@ -137,6 +139,7 @@ class Heartbeat:
                 connect_timeout=max(2, int(self._settings.lease_seconds / 2)),
                 tcp_user_timeout=lease_milliseconds // 2,
             )
+            use_schema(self._connection, self._schema)
             self.connections += 1
         return self._connection
 

@@ -1,0 +1,34 @@
+"""The names that a revision takes in the database, so that a migration knows them before it begins.
+
+Each revision file says in its ``laid`` what it makes; a test compares that with what it does.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+#: Columns by name, with the type as ``format_type`` tells it.
+Columns = Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Laid:
+    """What a revision makes under names that were free before it.
+
+    :ivar tables: each with the columns by which it is known as ours, or LangGraph's, however far an
+        earlier upgrade or upstream's ``setup()`` got.
+    :ivar indexes: each with its table; those of primary keys too, which have names like all others.
+    :ivar functions: of triggers, each with its table.
+    :ivar adopts: these are LangGraph's, and may be there at any version of its ``setup()``.
+    :ivar repeatable: the revision goes on where its last attempt has left some of this.
+    """
+
+    tables: Mapping[str, Columns] = field(default_factory=dict)
+    indexes: Mapping[str, str] = field(default_factory=dict)
+    functions: Mapping[str, str] = field(default_factory=dict)
+    adopts: bool = False
+    repeatable: bool = False
+
+    @property
+    def names(self) -> list[str]:
+        """All of them."""
+        return [*self.tables, *self.indexes, *self.functions]
