@@ -52,7 +52,7 @@ laid = Laid(
         "checkpoint_blobs_thread_id_idx": "checkpoint_blobs",
         "checkpoint_writes_thread_id_idx": "checkpoint_writes",
     },
-    adopts=True,
+    repeatable=True,
 )
 
 

@@ -25,7 +25,7 @@ laid = Laid(
         "store_prefix_idx": "store",
         "idx_store_expires_at": "store",
     },
-    adopts=True,
+    repeatable=True,
 )
 
 

@@ -80,8 +80,8 @@ def upgrade() -> None:
         ),
         sa.Column("lost", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.PrimaryKeyConstraint("process_id", name=op.f("processes_pkey")),
-        postgresql_with={"fillfactor": 50},
     )
+    op.execute("ALTER TABLE processes SET (fillfactor = 50)")
     op.create_table(
         "threads",
         sa.Column("thread_id", sa.Text(), nullable=False),

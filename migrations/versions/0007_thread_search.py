@@ -22,7 +22,7 @@ laid = Laid(
         "threads_metadata_idx": "threads",
         "threads_sweep_at_idx": "threads",
     },
-    functions={"threads_set_listed": "threads"},
+    functions={"threads_set_listed": "halted_status"},
     repeatable=True,
 )
 

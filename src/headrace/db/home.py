@@ -33,10 +33,8 @@ FROM pg_type t
 WHERE typnamespace = %(schema)s::regnamespace AND typname = ANY (%(tables)s) AND typrelid = 0
   AND NOT EXISTS (SELECT FROM pg_type AS element WHERE element.typarray = t.oid)
 UNION ALL
-SELECT proname, 'function',
-  (SELECT min(relname) FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid
-    WHERE tgfoid = p.oid), NULL
-FROM pg_proc p
+SELECT proname, 'function', prosrc, NULL
+FROM pg_proc
 WHERE pronamespace = %(schema)s::regnamespace AND proname = ANY (%(functions)s) AND pronargs = 0
 ORDER BY 1, 2
 """
@@ -107,6 +105,19 @@ def make_home(connection: _Connection, schema: str) -> None:
         )
 
 
+def left_elsewhere(connection: _Connection, schema: str) -> str | None:
+    """Another schema, on this role's ``search_path``, that has headrace's or LangGraph's tables."""
+    row = connection.execute(
+        "SELECT relnamespace::regnamespace::name FROM pg_class c"
+        " WHERE oid IN (to_regclass('headrace_alembic_version'), to_regclass('checkpoints'))"
+        " AND relnamespace <> (SELECT oid FROM pg_namespace WHERE nspname = %s)"
+        " AND EXISTS (SELECT FROM pg_attribute WHERE attrelid = c.oid AND NOT attisdropped"
+        "  AND attname IN ('version_num', 'checkpoint_ns')) LIMIT 1",
+        (schema,),
+    ).fetchone()
+    return str(row[0]) if row else None
+
+
 def no_access(schema: str, user: str) -> StartupRefusal:
     """HR318 of a role that only serves."""
     return StartupRefusal(
@@ -120,8 +131,7 @@ def no_access(schema: str, user: str) -> StartupRefusal:
 def refuse_taken_names(connection: _Connection, schema: str, pending: Sequence[Laid]) -> None:
     """Look whether what the ``pending`` revisions are going to make is free to be made.
 
-    Allowed are LangGraph's tables, which are adopted, and what the first of the pending revisions
-    made before it failed.
+    Allowed is what a repeatable revision has made before, or LangGraph in its place.
 
     :raises StartupRefusal: HR317 with what is in the way; nothing was changed.
     """
@@ -150,21 +160,22 @@ def _taken(
 ) -> Iterator[tuple[str, str, bool]]:
     """What is in the way: name, kind, and whether it looks like ours."""
     tables: dict[str, Columns] = {}
-    owner: dict[str, str] = {}
-    # What a revision may find: LangGraph's, or what its own last attempt has left.
+    indexes: dict[str, str] = {}
+    functions: dict[str, str] = {}
     allowed: set[str] = set()
-    for number, laid in enumerate(pending):
+    for laid in pending:
         tables |= laid.tables
-        owner |= {**laid.indexes, **laid.functions}
-        if laid.adopts or (laid.repeatable and number == 0):
-            allowed |= set(laid.names)
+        indexes |= laid.indexes
+        functions |= laid.functions
+        if laid.repeatable:
+            allowed |= {*laid.tables, *laid.indexes, *laid.functions}
     rows = connection.execute(
         _FOUND,
         {
             "schema": sql.Identifier(schema).as_string(connection),
-            "relations": [name for laid in pending for name in (*laid.tables, *laid.indexes)],
+            "relations": [*tables, *indexes],
             "tables": list(tables),
-            "functions": [name for laid in pending for name in laid.functions],
+            "functions": list(functions),
         },
     ).fetchall()
     ours = {
@@ -175,9 +186,11 @@ def _taken(
     for name, kind, of, _ in rows:
         if kind == "table":
             is_ours = name in ours
+        elif kind == "index":
+            # Its table was there before these revisions, or has just been judged.
+            is_ours = of == indexes.get(name) and (of in ours or of not in tables)
         else:
-            # Of a table that was there before these revisions, or of one just judged.
-            is_ours = of is not None and of == owner.get(name) and (of in ours or of not in tables)
+            is_ours = kind == "function" and functions[name] in of
         if not (is_ours and name in allowed):
             yield name, kind, is_ours
 

@@ -17,18 +17,12 @@ class Laid:
     :ivar tables: each with the columns by which it is known as ours, or LangGraph's, however far an
         earlier upgrade or upstream's ``setup()`` got.
     :ivar indexes: each with its table; those of primary keys too, which have names like all others.
-    :ivar functions: of triggers, each with its table.
-    :ivar adopts: these are LangGraph's, and may be there at any version of its ``setup()``.
-    :ivar repeatable: the revision goes on where its last attempt has left some of this.
+    :ivar functions: without arguments, each with a word that its source has.
+    :ivar repeatable: the revision goes on where an earlier attempt has left some of this, or
+        LangGraph's ``setup()`` at any of its versions.
     """
 
     tables: Mapping[str, Columns] = field(default_factory=dict)
     indexes: Mapping[str, str] = field(default_factory=dict)
     functions: Mapping[str, str] = field(default_factory=dict)
-    adopts: bool = False
     repeatable: bool = False
-
-    @property
-    def names(self) -> list[str]:
-        """All of them."""
-        return [*self.tables, *self.indexes, *self.functions]

@@ -22,7 +22,7 @@ from sqlalchemy.pool import NullPool
 
 from headrace.db.conninfo import connection_string
 from headrace.db.faults import refused_migrations
-from headrace.db.home import find_home, make_home, refuse_taken_names
+from headrace.db.home import find_home, left_elsewhere, make_home, refuse_taken_names
 from headrace.db.laid import Laid
 from headrace.db.pool import unreachable
 from headrace.db.schema import (
@@ -42,6 +42,9 @@ _LOCK_KEY = int.from_bytes(b"headrace", "big")
 _LOCK_WAIT_SECONDS = 300.0
 _LOCK_POLL_SECONDS = 0.2
 _LOCK_TIMEOUT = "5s"
+
+#: Up to which revision: tests stop earlier.
+HEAD = "head"
 
 _ADOPT_BATCH = 1000
 
@@ -103,15 +106,23 @@ def upgrade(settings: DatabaseSettings) -> str:
         with _migrating(settings) as connection:
             config = _config(connection)
             _refuse_taken_names(settings, ScriptDirectory.from_config(config), found)
-            command.upgrade(config, "head")
+            command.upgrade(config, HEAD)
     return known_revisions()[-1]
+
+
+def elsewhere(settings: DatabaseSettings) -> str | None:
+    """Another schema with tables of headrace or LangGraph, where one of its own is set."""
+    if not settings.schema_name:
+        return None
+    with _connect(settings) as connection:
+        return left_elsewhere(connection, settings.schema_name)
 
 
 def _refuse_taken_names(
     settings: DatabaseSettings, scripts: ScriptDirectory, found: SchemaState
 ) -> None:
     """Before the first change: nothing is left half done because of a name."""
-    newest_first = scripts.iterate_revisions("head", found.current or "base")
+    newest_first = scripts.iterate_revisions(HEAD, found.current or "base")
     pending = [getattr(script.module, "laid", Laid()) for script in newest_first][::-1]
     with _connect(settings) as connection:
         refuse_taken_names(connection, find_home(connection, settings.schema_name), pending)
@@ -170,12 +181,12 @@ def _migrating(settings: DatabaseSettings) -> Iterator[Any]:
         connection = _connect(settings)
         try:
             _refuse_pooler(connection)
+            connection.execute(f"SET lock_timeout = '{_LOCK_TIMEOUT}'")
+            _go_home(connection, settings.schema_name)
+            connection.autocommit = False
         except BaseException:
             connection.close()
             raise
-        connection.execute(f"SET lock_timeout = '{_LOCK_TIMEOUT}'")
-        _go_home(connection, settings.schema_name)
-        connection.autocommit = False
         return connection
 
     engine = create_engine("postgresql+psycopg://", creator=connect, poolclass=NullPool)

@@ -11,8 +11,10 @@ from typing import Any
 
 import psycopg
 from psycopg import AsyncConnection
+from psycopg.errors import InsufficientPrivilege
 
 from headrace.db.conninfo import connection_string
+from headrace.db.home import no_access
 from headrace.db.pool import SharedPool, unreachable
 from headrace.db.statements import schema_of, statement, use_schema
 from headrace.errors import StartupRefusal
@@ -96,9 +98,14 @@ async def _read_state(connection: AsyncConnection[Any]) -> SchemaState:
     current = min_revision = None
     schema = schema_of(connection)
     prefix = f'"{schema}".' if schema else ""
-    cursor = await connection.execute(
-        _THERE, {"version": f"{prefix}headrace_alembic_version", "compat": f"{prefix}schema_compat"}
-    )
+    names = {
+        "version": f"{prefix}headrace_alembic_version",
+        "compat": f"{prefix}schema_compat",
+    }
+    try:
+        cursor = await connection.execute(_THERE, names)
+    except InsufficientPrivilege:
+        raise no_access(schema, connection.info.user) from None
     versioned, compat = await cursor.fetchone() or (False, False)
     if versioned:
         cursor = await connection.execute(_VERSION)
