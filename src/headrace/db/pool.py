@@ -110,7 +110,7 @@ class SharedPool(AsyncConnectionPool[Connection]):
         self.schema = schema
         self._transfers = Tasks()
         self._on_checkout = on_checkout
-        self._held = 0
+        self._held: set[Connection] = set()
 
     async def getconn(self, timeout: float | None = None, *, checked: bool = True) -> Connection:
         """Take a connection.
@@ -132,13 +132,16 @@ class SharedPool(AsyncConnectionPool[Connection]):
             if self._on_checkout is not None:
                 self._on_checkout(perf_counter() - started, True)
             raise
-        self._held += 1
+        self._held.add(connection)
         if self._on_checkout is not None:
             self._on_checkout(perf_counter() - started, False)
         return connection
 
     async def putconn(self, conn: Connection) -> None:
-        self._held -= 1
+        if conn not in self._held:
+            # Given back before: psycopg below 3.3 does that itself when a dead one is closed.
+            return
+        self._held.discard(conn)
         await asyncio.shield(self._transfers.start(super().putconn(conn), name="pool-putconn"))
 
     async def close(self, timeout: float = 5.0) -> None:
@@ -156,7 +159,7 @@ class SharedPool(AsyncConnectionPool[Connection]):
         return PoolFigures(
             size=stats["pool_size"],
             available=stats["pool_available"],
-            in_use=self._held,
+            in_use=len(self._held),
             waiting=stats["requests_waiting"],
             max_size=self.max_size,
         )
