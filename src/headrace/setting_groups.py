@@ -1,8 +1,12 @@
 """The groups of settings and their fields, typed and with defaults; nothing is read here."""
 
+import re
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+
+#: What is put into SQL between quotes as it is.
+_SCHEMA_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,62}")
 
 
 class Group(BaseModel):
@@ -52,6 +56,23 @@ class DatabaseSettings(Group):
         "auto", description="`auto`: on when the connection is direct, off behind a pooler."
     )
     application_name: str = Field("headrace", description="Shown in pg_stat_activity.")
+    schema_name: str = Field(
+        "",
+        alias="schema",  # pydantic has a method of that name
+        description="Schema of headrace's tables and LangGraph's; `headrace db upgrade` creates it."
+        " Empty: the first of the role's `search_path`.",
+    )
+
+    @field_validator("schema_name")
+    @classmethod
+    def _own_schema(cls, value: str) -> str:
+        if value and not _SCHEMA_NAME.fullmatch(value):
+            raise ValueError(
+                "a schema has up to 63 letters, digits, _ and -, and begins with a letter or _"
+            )
+        if value.lower().startswith("pg_") or value.lower() == "information_schema":
+            raise ValueError(f"schema {value} is Postgres's own; choose another name")
+        return value
 
     @model_validator(mode="after")
     def _pool_bounds(self) -> Self:

@@ -161,6 +161,9 @@ def unknown_variables() -> list[str]:
     for name, field in Settings.model_fields.items():
         group = field.annotation
         if isinstance(group, type) and issubclass(group, Group):
-            known |= {f"HEADRACE_{name}__{key}".upper() for key in group.model_fields}
+            known |= {
+                f"HEADRACE_{name}__{field.alias or key}".upper()
+                for key, field in group.model_fields.items()
+            }
     known |= {"HEADRACE_REQUIRE_TOOLS"}
     return sorted(name for name in os.environ if name.startswith("HEADRACE_") and name not in known)

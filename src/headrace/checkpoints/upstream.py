@@ -5,7 +5,7 @@ A test fails by that name when upstream moves one.
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -26,10 +26,11 @@ from langgraph.store.base import Op, TTLConfig
 from langgraph.store.base.batch import _dedupe_ops
 from langgraph.store.postgres.aio import AsyncPostgresStore
 from psycopg import AsyncCursor
-from psycopg.rows import DictRow, dict_row
+from psycopg.rows import DictRow
 
 from headrace.db.jsonb import PLAIN, is_exact
 from headrace.db.pool import Connection, SharedPool, shut
+from headrace.db.statements import langgraph_cursor
 
 #: A checkpoint with its blobs and pending writes, up to its WHERE.
 SELECT_CHECKPOINT = SELECT_SQL
@@ -59,6 +60,22 @@ class _Blob:
     value: Any
 
 
+@asynccontextmanager
+async def _cursor_on(
+    connection: Connection, *, pipeline: bool, supports_pipeline: bool
+) -> AsyncIterator[AsyncCursor[DictRow]]:
+    """What upstream's two ``_cursor`` give for a connection that nobody else has."""
+    if not pipeline:
+        async with langgraph_cursor(connection) as cursor:
+            yield cursor
+    elif supports_pipeline:
+        async with connection.pipeline(), langgraph_cursor(connection) as cursor:
+            yield cursor
+    else:
+        async with connection.transaction(), langgraph_cursor(connection) as cursor:
+            yield cursor
+
+
 class PooledSaver(AsyncPostgresSaver):
     """Upstream's saver without the lock that makes a pool of ten work as one (N3).
 
@@ -75,7 +92,9 @@ class PooledSaver(AsyncPostgresSaver):
     async def _cursor(self, *, pipeline: bool = False) -> AsyncIterator[AsyncCursor[DictRow]]:
         async with (
             self._pool.connection(self._acquire_timeout_seconds) as connection,
-            _upstream_cursor(connection, pipeline, self.supports_pipeline) as cursor,
+            _cursor_on(
+                connection, pipeline=pipeline, supports_pipeline=self.supports_pipeline
+            ) as cursor,
         ):
             yield cursor
 
@@ -128,19 +147,6 @@ class PooledSaver(AsyncPostgresSaver):
         )
 
 
-@asynccontextmanager
-async def _upstream_cursor(
-    connection: Connection, pipeline: bool, supports_pipeline: bool
-) -> AsyncIterator[AsyncCursor[DictRow]]:
-    """A cursor as upstream opens it: plain, or in a pipeline, which libpq before 14 has not."""
-    async with AsyncExitStack() as stack:
-        if pipeline:
-            await stack.enter_async_context(
-                connection.pipeline() if supports_pipeline else connection.transaction()
-            )
-        yield await stack.enter_async_context(connection.cursor(binary=True, row_factory=dict_row))
-
-
 def without_snapshot(value: Any) -> Any:
     """``value`` itself, where savers hand it out wrapped as the whole value of a DeltaChannel."""
     return value.value if isinstance(value, _DeltaSnapshot) else value
@@ -176,7 +182,9 @@ class TakenStore(AsyncPostgresStore):
                 self._operation_timeout_seconds, shut, connection
             )
             try:
-                async with _upstream_cursor(connection, pipeline, self.supports_pipeline) as cursor:
+                async with _cursor_on(
+                    connection, pipeline=pipeline, supports_pipeline=self.supports_pipeline
+                ) as cursor:
                     yield cursor
             finally:
                 silent.cancel()

@@ -81,7 +81,8 @@ def translated_faults(*, passing: tuple[type[Exception], ...] = ()) -> Iterator[
 def refused_migrations() -> Iterator[None]:
     """Turn what an operator can cure into a sentence; a migration may be repeated after it.
 
-    :raises StartupRefusal: HR315 a table was in use for too long, HR316 the role may not do it.
+    :raises StartupRefusal: HR315 a table was in use for too long, HR316 the role may not do it,
+        HR319 whatever else Postgres refuses.
     """
     try:
         yield
@@ -102,7 +103,13 @@ def refused_migrations() -> Iterator[None]:
                 remedy="Set MIGRATION_DATABASE_URL to a role that owns the tables and may create"
                 " more.",
             ) from error
-        raise
+        raise StartupRefusal(
+            "HR319",
+            where="database schema",
+            what=f"Postgres refused a step of the migration ({first_line(error)})",
+            remedy="Correct that and run `headrace db upgrade` again: it goes on where this one"
+            " stopped.",
+        ) from error
 
 
 def words_of(error: BaseException) -> str | None:

@@ -24,6 +24,7 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 from headrace.db.arrays import register_columns
 from headrace.db.conninfo import connection_string, describe
 from headrace.db.jsonb import dump_jsonb, load_jsonb
+from headrace.db.statements import use_schema
 from headrace.errors import StartupRefusal
 from headrace.lifecycle import Tasks
 from headrace.setting_groups import DatabaseSettings
@@ -100,14 +101,17 @@ class SharedPool(AsyncConnectionPool[Connection]):
         *args: Any,
         on_checkout: Callable[[float, bool], None] | None = None,
         behind_pooler: bool = False,
+        schema: str = "",
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         #: Another program stands between, and gives each transaction another session.
         self.behind_pooler = behind_pooler
+        #: Where headrace's tables are; empty: where the role's search_path leads.
+        self.schema = schema
         self._transfers = Tasks()
         self._on_checkout = on_checkout
-        self._held = 0
+        self._held: set[Connection] = set()
 
     async def getconn(self, timeout: float | None = None, *, checked: bool = True) -> Connection:
         """Take a connection.
@@ -129,13 +133,16 @@ class SharedPool(AsyncConnectionPool[Connection]):
             if self._on_checkout is not None:
                 self._on_checkout(perf_counter() - started, True)
             raise
-        self._held += 1
+        self._held.add(connection)
         if self._on_checkout is not None:
             self._on_checkout(perf_counter() - started, False)
         return connection
 
     async def putconn(self, conn: Connection) -> None:
-        self._held -= 1
+        if conn not in self._held:
+            # Given back before: psycopg below 3.3 does that itself when a dead one is closed.
+            return
+        self._held.discard(conn)
         await asyncio.shield(self._transfers.start(super().putconn(conn), name="pool-putconn"))
 
     async def close(self, timeout: float = 5.0) -> None:
@@ -153,7 +160,7 @@ class SharedPool(AsyncConnectionPool[Connection]):
         return PoolFigures(
             size=stats["pool_size"],
             available=stats["pool_available"],
-            in_use=self._held,
+            in_use=len(self._held),
             waiting=stats["requests_waiting"],
             max_size=self.max_size,
         )
@@ -259,6 +266,11 @@ def build_pool(
 ) -> SharedPool:
     """The pool, not yet open: nothing connects before ``open()``."""
     direct = not facts.behind_pooler
+
+    async def configure(connection: Connection) -> None:
+        await _configure(connection)
+        use_schema(connection, settings.schema_name)
+
     prepared = settings.prepared_statements == "on" or (
         settings.prepared_statements == "auto" and direct
     )
@@ -271,7 +283,7 @@ def build_pool(
         max_idle=settings.max_idle_seconds,
         max_lifetime=settings.max_lifetime_seconds,
         reconnect_timeout=_RECONNECT_TIMEOUT_SECONDS,
-        configure=_configure,
+        configure=configure,
         reset=_reset,
         close_returns=True,
         open=False,
@@ -282,4 +294,5 @@ def build_pool(
         },
         on_checkout=on_checkout,
         behind_pooler=facts.behind_pooler,
+        schema=settings.schema_name,
     )

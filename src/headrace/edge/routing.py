@@ -4,6 +4,7 @@ Because the route does it, the endpoints behave the same in the server and in a 
 app, whose exception handlers stay untouched.
 """
 
+import inspect
 from collections.abc import Callable, Coroutine
 from typing import Any, ClassVar
 
@@ -114,9 +115,15 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
 }
 
 
+#: A body without a content type is read as JSON. FastAPI did that unasked before 0.132.
+_LENIENT: dict[str, Any] = (
+    {"strict_content_type": False}
+    if "strict_content_type" in inspect.signature(APIRouter).parameters
+    else {}
+)
+
+
 def new_router(*, tag: str, public: bool = False) -> APIRouter:
     """A router for one room's endpoints."""
     route_class = PublicRoute if public else HeadraceRoute
-    return APIRouter(
-        route_class=route_class, tags=[tag], strict_content_type=False, responses=_REFUSALS
-    )
+    return APIRouter(route_class=route_class, tags=[tag], responses=_REFUSALS, **_LENIENT)

@@ -3,6 +3,7 @@
 import logging
 from typing import Any
 
+from gunicorn import config
 from gunicorn.glogging import Logger
 
 from headrace.observability.logging import adopt_logger, configure_logging
@@ -10,6 +11,11 @@ from headrace.settings import Settings
 
 #: Created by each server process after the fork.
 APPLICATION = "headrace.server.app:create_app()"
+
+#: Not needed, and a file in a home directory that a container may not have. gunicorn 25 brought it.
+_WITHOUT_CONTROL_SOCKET = (
+    ("--no-control-socket",) if hasattr(config, "ControlSocketDisable") else ()
+)
 
 #: A file of this name marks a runtime directory that goes when the master does.
 TEMPORARY = ".temporary"
@@ -33,8 +39,7 @@ def arguments(settings: Settings, *, application: str | None = None) -> list[str
         f"--graceful-timeout={server.graceful_timeout_seconds}",
         f"--keep-alive={server.keepalive_seconds}",
         f"--forwarded-allow-ips={server.forwarded_allow_ips}",
-        # Not needed, and a file in a home directory that a container may not have.
-        "--no-control-socket",
+        *_WITHOUT_CONTROL_SOCKET,
         application or APPLICATION,
     ]
 

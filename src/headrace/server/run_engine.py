@@ -78,6 +78,7 @@ async def _start_worker(
         connection_string(settings.database),
         settings.worker,
         graph_ids=foundation.registry.ids() if settings.worker.enabled else (),
+        schema=settings.database.schema_name,
     )
     temporary = TemporaryThreads(queue, later_seconds=5 * settings.events.poll_seconds)
     executor = Executor(

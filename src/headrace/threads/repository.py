@@ -45,7 +45,7 @@ class ThreadRepository:
             .values(
                 {
                     "thread_id": thread_id,
-                    "metadata": metadata,
+                    "metadata_": metadata,
                     "tenant": principal.tenant,
                     "owner": principal.identity,
                     **_ttl_columns(ttl),

@@ -19,6 +19,7 @@ from uuid import UUID
 import psycopg
 import structlog
 
+from headrace.db.statements import use_schema
 from headrace.errors import DatabaseUnavailable
 from headrace.ids import uuid7
 from headrace.lifecycle import Tasks
@@ -34,12 +35,19 @@ class Heartbeat:
     """One process's lease; a new process id after each loss.
 
     :param graph_ids: what it executes, for others to know; None when that is not known.
+    :param schema: where the tables are; empty: in the path of the role.
     """
 
     def __init__(
-        self, conninfo: str, settings: WorkerSettings, *, graph_ids: Sequence[str] | None = None
+        self,
+        conninfo: str,
+        settings: WorkerSettings,
+        *,
+        graph_ids: Sequence[str] | None = None,
+        schema: str = "",
     ) -> None:
         self._conninfo = conninfo
+        self._schema = schema
         self._graph_ids = None if graph_ids is None else list(graph_ids)
         self._settings = settings
         self._on_lost: Callable[[], None] | None = None
@@ -143,6 +151,7 @@ class Heartbeat:
                 connect_timeout=max(2, int(self._settings.lease_seconds / 2)),
                 tcp_user_timeout=lease_milliseconds // 2,
             )
+            use_schema(self._connection, self._schema)
             self.connections += 1
         return self._connection
 
