@@ -9,6 +9,7 @@ import asyncio
 import re
 from collections.abc import Iterator
 from contextlib import asynccontextmanager
+from typing import Any
 from uuid import uuid4
 
 import psycopg
@@ -37,7 +38,7 @@ QUOTED = f'"{SCHEMA}"'
 
 
 @pytest.fixture
-def shared_database_url(empty_database_url) -> str:
+def shared_database_url(empty_database_url: str) -> str:
     """A database of an application that has all of the names, and headrace in a schema beside."""
     with psycopg.connect(empty_database_url, autocommit=True) as connection:
         for name in TABLES:
@@ -84,7 +85,7 @@ async def use_everything(sdk: LangGraphClient, http) -> None:
     """Every room, so that every statement is sent."""
     thread = await sdk.threads.create(metadata={"case": "own"})
     id_ = thread["thread_id"]
-    said = {"messages": [{"role": "user", "content": "hi"}]}
+    said: dict[str, Any] = {"messages": [{"role": "user", "content": "hi"}]}
     first = await sdk.runs.wait(id_, "agent", input=said)
     assert isinstance(first, dict)
     assert first["messages"][0]["content"] == "hi"
@@ -95,8 +96,8 @@ async def use_everything(sdk: LangGraphClient, http) -> None:
         )
     ]
     assert events[-1] in ("values", "end")
-    state_ = await sdk.threads.get_state(id_)
-    assert len(state_["values"]["messages"]) >= 2
+    values: Any = (await sdk.threads.get_state(id_))["values"]
+    assert len(values["messages"]) >= 2
     assert len(await sdk.threads.get_history(id_)) > 2
     await sdk.threads.update_state(id_, {"messages": [{"role": "user", "content": "by hand"}]})
     assert [one["thread_id"] for one in await sdk.threads.search(metadata={"case": "own"})] == [id_]
