@@ -13,13 +13,14 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import empty_checkpoint
 from psycopg.conninfo import conninfo_to_dict
 from pydantic import SecretStr
-from sqlalchemy import text
+from sqlalchemy import select, text
 
 from headrace.checkpoints.saver import TimedSaver
 from headrace.db.engine import Sessions, build_engine
 from headrace.db.migrate import drift, upgrade
 from headrace.db.pool import probe
 from headrace.db.schema import ensure_compatible, known_revisions, state
+from headrace.db.tables import ThreadRow
 from headrace.embedded.account import Account
 from headrace.errors import StartupRefusal
 from tests.db.conditions import until_at_rest
@@ -143,3 +144,22 @@ def test_migrations_go_around_the_pooler_by_their_own_url(through_pgbouncer, emp
     settings = database_settings(through_pgbouncer, migration_url=SecretStr(empty_database_url))
     assert upgrade(settings) == HEAD
     assert state(database_settings(through_pgbouncer)).current == HEAD
+
+
+async def test_a_schema_of_its_own_works_behind_a_pooler(through_pgbouncer, empty_database_url):
+    """No session carries it: each is somebody else's a moment later."""
+    with psycopg.connect(empty_database_url, autocommit=True) as connection:
+        for name in ("threads", "checkpoints", "checkpoint_blobs", "checkpoint_writes"):
+            connection.execute(f"CREATE TABLE {name} (theirs text)".encode())
+    settings = database_settings(empty_database_url, schema="agents")
+    await asyncio.to_thread(upgrade, settings)
+    async with open_pool(through_pgbouncer, schema="agents", pool_min=4, pool_max=4) as pool:
+        assert (await ensure_compatible(pool)).current == HEAD
+        sessions = Sessions(build_engine(pool), timeout_seconds=10)
+        async with open_saver(pool) as saver:
+            counts = await asyncio.gather(*[converse(saver, f"{number}") for number in range(4)])
+        assert counts == [12] * 4
+        async with sessions.begin() as session:
+            assert (await session.scalars(select(ThreadRow))).all() == []
+            assert await session.scalar(text("SELECT count(theirs) FROM threads")) == 0
+            assert await session.scalar(text("SHOW search_path")) == '"$user", public'
