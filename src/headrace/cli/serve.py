@@ -106,11 +106,12 @@ def _is_loopback(host: str) -> bool:
 def refuse_missing_graphs(settings: Settings) -> None:
     """Also say, a line each, what of the manifest does not do what it may be there for.
 
-    :raises StartupRefusal: HR104, HR109, HR111 for the manifest, HR101 for a file it names.
+    :raises StartupRefusal: HR104, HR109, HR111 for the manifest, HR101 for what it names.
     """
     manifest = find_manifest(settings)
     if manifest is not None:
         refuse_missing_files(manifest)
+        manifest.import_folders()
         for notice in manifest.notices:
             typer.echo(f"warning: langgraph.json: {notice}", err=True)
 
