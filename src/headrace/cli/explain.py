@@ -17,8 +17,8 @@ def explain(code: Code = None) -> None:
     """Print what a refusal like HR102 means, and what cures it."""
     found = entries()
     if code is None:
-        for name, text in found.items():
-            typer.echo(f"{name}  {_first_sentence(text)}")
+        for name, entry in found.items():
+            typer.echo(f"{name}  {_first_sentence(entry)}")
         return
     text = found.get(code.strip().upper())
     if text is None:

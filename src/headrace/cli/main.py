@@ -13,6 +13,7 @@ from headrace.cli.dev import dev
 from headrace.cli.dockerfile import dockerfile
 from headrace.cli.explain import explain
 from headrace.cli.init import init
+from headrace.cli.options import settings_refusal
 from headrace.cli.serve import serve
 from headrace.cli.settings_table import settings
 from headrace.cli.worker import worker
@@ -62,26 +63,6 @@ def main() -> None:
         _refuse(settings_refusal(error))
     except StartupRefusal as refusal:
         _refuse(refusal)
-
-
-def settings_refusal(error: ValidationError | SettingsError) -> StartupRefusal:
-    """HR001, naming the variables; never their values, which may be secrets."""
-    where, what = "settings", str(error)
-    if isinstance(error, ValidationError):
-        found = error.errors(include_url=False, include_context=False, include_input=False)
-        named = [_variable(item["loc"]) for item in found]
-        where = ", ".join(dict.fromkeys(named))
-        what = "; ".join(dict.fromkeys(item["msg"].removeprefix("Value error, ") for item in found))
-    return StartupRefusal(
-        "HR001",
-        where=where,
-        what=what,
-        remedy="Correct it; `headrace settings` lists every setting.",
-    )
-
-
-def _variable(location: tuple[int | str, ...]) -> str:
-    return "__".join(["HEADRACE", *map(str, location)]).upper().replace("__", "_", 1)
 
 
 def _refuse(refusal: StartupRefusal) -> None:

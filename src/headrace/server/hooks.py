@@ -14,15 +14,15 @@ from prometheus_client.multiprocess import mark_process_dead
 
 import headrace.server.app  # noqa: F401 - for its side effect on memory and start, see above
 from headrace.observability.slots import remove_slot, slots_directory
-from headrace.server.gunicorn import TEMPORARY
+from headrace.server.gunicorn import SHARED, TEMPORARY
 from headrace.settings import multiprocess_dir, runtime_dir
 
 
 def on_starting(server: Any) -> None:
     """A fresh master has no processes yet: what stands on the board is of an earlier one."""
     directory = runtime_dir()
-    # A master that replaces a living one (USR2) finds that one's processes there.
-    if directory is None or server.master_pid != 0:
+    # A master that replaces a living one (USR2, headrace dev) finds that one's processes there.
+    if directory is None or server.master_pid != 0 or (directory / SHARED).exists():
         return
     try:
         for path in slots_directory(directory).glob("*"):

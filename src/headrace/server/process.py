@@ -140,7 +140,8 @@ class ServerProcess(UvicornWorker):
         gunicorn starts this one again.
         """
         others_serve = any(
-            slot.state == "serving" and slot.pid != os.getpid() for slot in self._slots()
+            slot.state == "serving" and slot.pid != os.getpid() and slot.master == self.ppid
+            for slot in self._slots()
         )
         speaks = others_serve or self._is_first_to_fail()
         if speaks and self._refusal is not None:
@@ -178,7 +179,14 @@ def _announce(directory: Path) -> None:
     now = time.time()
     with contextlib.suppress(OSError):
         write_slot(
-            directory, Slot(pid=os.getpid(), state="starting", started_at=now, written_at=now)
+            directory,
+            Slot(
+                pid=os.getpid(),
+                master=os.getppid(),
+                state="starting",
+                started_at=now,
+                written_at=now,
+            ),
         )
 
 
