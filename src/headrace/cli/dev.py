@@ -45,12 +45,18 @@ Target = Annotated[
 ]
 
 
+LogJson = Annotated[
+    bool, typer.Option("--log-json", help="Log JSON lines, all of them, as `headrace serve` does.")
+]
+
+
 def dev(
     target: Target = None,
     host: Host = None,
     port: Port = None,
     processes: Processes = None,
     config: Config = None,
+    log_json: LogJson = False,
 ) -> None:
     """Serve the graphs of this folder with everything they need; Ctrl-C stops all of it."""
     with ExitStack() as stack:
@@ -61,6 +67,8 @@ def dev(
         project = Project(Path.cwd(), host=host, port=port, processes=processes, config=config)
         if project.settings.config is None and (found := target_in(Path.cwd())) is not None:
             project.serve_manifest(manifest_for(found, workspace.folder))
+        if log_json or project.settings.observability.log_format == "auto":
+            project.fix(HEADRACE_OBSERVABILITY__LOG_FORMAT="json" if log_json else "short")
         warn_about_unknown_variables()
         workspace.stop_leftover_server()
         refuse_open_door(project.settings)

@@ -71,13 +71,19 @@ class DevServer:
         if not self._signals.received and not self._serving.running:
             return self._serving.exit_code
         while not self._signals.received:
-            self._leaving = [one for one in self._leaving if one.look()]
+            self._look_at_leaving()
             self._look_at_files()
             self._look_at_server()
             self._look_at_attempt()
             time.sleep(_POLL_SECONDS)
         self._stop()
         return 0
+
+    def _look_at_leaving(self) -> None:
+        left = [one for one in self._leaving if one.look()]
+        if len(left) < len(self._leaving):
+            self._leaving = left
+            self._name_groups()
 
     def _look_at_files(self) -> None:
         if changed := self._files.changed():

@@ -1,4 +1,4 @@
-"""Logs: JSON lines, or a console form on a terminal; one format for our own and others' loggers.
+"""Logs: JSON lines, or a form for people on a terminal; one format for our own and others' loggers.
 
 Nothing is configured at import: whoever starts a process calls ``configure_logging``. Passwords in
 URLs and fields that are named like secrets are masked last, tracebacks included.
@@ -14,7 +14,9 @@ import orjson
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from headrace.observability.short_lines import ShortRenderer, is_told, shorten_exception
 from headrace.setting_groups import ObservabilitySettings
+from headrace.settings import colors_welcome
 
 #: Loggers that bring handlers of their own; theirs are dropped, so that lines come once, our way.
 _ADOPTED = ("uvicorn", "uvicorn.error", "gunicorn", "gunicorn.error", "alembic", "psycopg.pool")
@@ -44,7 +46,12 @@ def configure_logging(settings: ObservabilitySettings, *, stream: TextIO | None 
         settings.log_format == "auto" and target.isatty()
     )
     handler = logging.StreamHandler(target)
-    handler.setFormatter(_formatter(console=console, colors=console and target.isatty()))
+    colors = target.isatty() and colors_welcome()
+    if settings.log_format == "short":
+        handler.addFilter(is_told)
+        handler.setFormatter(_short_formatter(colors=colors))
+    else:
+        handler.setFormatter(_formatter(console=console, colors=console and colors))
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(settings.log_level.upper())
@@ -145,6 +152,18 @@ def _formatter(*, console: bool, colors: bool) -> logging.Formatter:
             structlog.processors.format_exc_info,
             mask_secrets,
             renderer,
+        ],
+    )
+
+
+def _short_formatter(*, colors: bool) -> logging.Formatter:
+    return structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=_shared_processors(),
+        processors=[
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            shorten_exception,
+            mask_secrets,
+            ShortRenderer(colors=colors),
         ],
     )
 
