@@ -9,11 +9,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import psycopg
 from psycopg import AsyncConnection
 
 from headrace.db.conninfo import connection_string
-from headrace.db.pool import SharedPool, unreachable
+from headrace.db.pool import SharedPool, ask_once
 from headrace.errors import StartupRefusal
 from headrace.setting_groups import DatabaseSettings
 
@@ -57,19 +56,11 @@ class SchemaState:
 def state(settings: DatabaseSettings, *, migrations: bool = False) -> SchemaState:
     """The schema's state, over a connection of its own; for commands, outside of any event loop.
 
-    :raises StartupRefusal: HR301 when the database cannot be reached.
+    :raises StartupRefusal: HR301 when the database cannot be reached, or does not answer in time.
     """
-    return asyncio.run(_read_directly(connection_string(settings, migrations=migrations)))
-
-
-async def _read_directly(conninfo: str) -> SchemaState:
-    try:
-        async with await AsyncConnection.connect(
-            conninfo, autocommit=True, prepare_threshold=None
-        ) as connection:
-            return await _read_state(connection)
-    except psycopg.OperationalError as error:
-        raise unreachable(conninfo, error) from None
+    conninfo = connection_string(settings, migrations=migrations)
+    seconds = settings.open_timeout_seconds
+    return asyncio.run(ask_once(conninfo, _read_state, timeout_seconds=seconds))
 
 
 async def read_state(pool: SharedPool, *, timeout_seconds: float | None = None) -> SchemaState:

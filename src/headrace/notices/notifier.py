@@ -192,7 +192,8 @@ class PostgresNotifier:
                 async with await psycopg.AsyncConnection.connect(
                     self._conninfo, autocommit=True, prepare_threshold=None
                 ) as connection:
-                    await connection.execute(f"LISTEN {_CHANNEL}")
+                    async with asyncio.timeout(_ANSWER_SECONDS):
+                        await connection.execute(f"LISTEN {_CHANNEL}")
                     self._connected, failures = True, 0
                     _log.info("notices_connected")
                     self.listeners.missed()

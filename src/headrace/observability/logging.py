@@ -14,7 +14,7 @@ import orjson
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from headrace.observability.short_lines import ShortRenderer, is_told, shorten_exception
+from headrace.observability.short_lines import ShortFilter, ShortRenderer, shorten_exception
 from headrace.setting_groups import ObservabilitySettings
 from headrace.settings import colors_welcome
 
@@ -22,6 +22,11 @@ from headrace.settings import colors_welcome
 _ADOPTED = ("uvicorn", "uvicorn.error", "gunicorn", "gunicorn.error", "alembic", "psycopg.pool")
 #: The HTTP middleware writes the access log.
 _SILENCED = ("uvicorn.access", "gunicorn.access")
+
+_POOLS_NOISE = re.compile(
+    r"error connecting in|reconnection attempt in|discarding (closed|broken)|rolling back returned"
+    r"|error rolling back|closing returned|error resetting"
+)
 
 _WORD = re.compile(r"\S+")
 _URL_USER = re.compile(r"(?i)(https?)?://[^:/?#\s@]*:")
@@ -48,7 +53,7 @@ def configure_logging(settings: ObservabilitySettings, *, stream: TextIO | None 
     handler = logging.StreamHandler(target)
     colors = target.isatty() and colors_welcome()
     if settings.log_format == "short":
-        handler.addFilter(is_told)
+        handler.addFilter(ShortFilter())
         handler.setFormatter(_short_formatter(colors=colors))
     else:
         handler.setFormatter(_formatter(console=console, colors=console and colors))
@@ -57,6 +62,9 @@ def configure_logging(settings: ObservabilitySettings, *, stream: TextIO | None 
     root.setLevel(settings.log_level.upper())
     for name in _ADOPTED:
         adopt_logger(name)
+    pool_log = logging.getLogger("psycopg.pool")
+    if _is_told_of_pool not in pool_log.filters:
+        pool_log.addFilter(_is_told_of_pool)
     for name in _SILENCED:
         silenced = logging.getLogger(name)
         silenced.handlers = []
@@ -82,6 +90,11 @@ def configure_library_logging() -> None:
             logger_factory=structlog.stdlib.LoggerFactory(),
             cache_logger_on_first_use=True,
         )
+
+
+def _is_told_of_pool(record: logging.LogRecord) -> bool:
+    """Not what `database_lost` says once: the pool says it for each connection and each attempt."""
+    return not (record.levelno <= logging.WARNING and _POOLS_NOISE.match(str(record.msg)))
 
 
 def adopt_logger(name: str) -> None:

@@ -22,7 +22,7 @@ _UUID = re.compile(r"\b[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{4}([0-9a
 #: Libraries whose information is about the server, not about graphs.
 _MACHINERY = ("gunicorn", "uvicorn", "alembic", "headrace", "psycopg", "asyncio")
 #: Information of headrace's that is told all the same.
-_TOLD = frozenset({"request_answered", "run_ended", "database_found", "schema_fit_again"})
+_TOLD = frozenset({"request_answered", "database_found", "schema_fit_again"})
 #: gunicorn's words for a process that has itself said why it does not start.
 _SAID_BEFORE = re.compile(r"Worker \(pid:\d+\) exited with code [13]\.$|Reason: Worker failed")
 
@@ -39,15 +39,24 @@ _RED, _GREEN, _YELLOW, _CYAN = "\x1b[31m", "\x1b[32m", "\x1b[33m", "\x1b[36m"
 _LEVEL_COLORS = {"warning": _YELLOW, "error": _RED, "critical": _RED}
 
 
-def is_told(record: logging.LogRecord) -> bool:
-    """A filter for the log's handler."""
-    event = record.msg.get("event") if isinstance(record.msg, Mapping) else None
-    if record.levelno <= logging.INFO and record.name.startswith(_MACHINERY):
-        if event == "run_ended":
+class ShortFilter(logging.Filter):
+    """Which records are told; for the log's handler."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._failed: deque[str] = deque(maxlen=_FAILED_KEPT)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        event = record.msg if isinstance(record.msg, Mapping) else {}
+        name = event.get("event")
+        if name == "run_failed":
+            self._failed.append(str(event.get("run_id")))
+        if name == "run_ended":
             # That of a run which succeeded is in the line of its request.
-            return record.msg["status"] != "success"  # type: ignore[index]
-        return event in _TOLD
-    return not (record.name == "gunicorn.error" and _SAID_BEFORE.match(record.getMessage()))
+            return event["status"] != "success" and str(event.get("run_id")) not in self._failed
+        if record.levelno <= logging.INFO and record.name.startswith(_MACHINERY):
+            return name in _TOLD
+        return not (record.name == "gunicorn.error" and _SAID_BEFORE.match(record.getMessage()))
 
 
 def shorten_exception(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
@@ -66,14 +75,12 @@ class ShortRenderer:
 
     def __init__(self, *, colors: bool) -> None:
         self._colors = colors
-        self._failed: deque[str] = deque(maxlen=_FAILED_KEPT)
 
     def __call__(self, _logger: WrappedLogger, _method: str, event: EventDict) -> str:
         name = event.get("event")
         if name == "request_answered":
             words = self._request(event)
         elif name == "run_failed":
-            self._failed.append(str(event.get("run_id")))
             words = self._paint(f"{_run(event)} failed", _RED)
         elif name == "run_ended":
             words = self._run_ended(event)
@@ -101,8 +108,7 @@ class ShortRenderer:
 
     def _run_ended(self, event: EventDict) -> str:
         status = str(event.get("status"))
-        again = str(event.get("run_id")) in self._failed
-        error = "" if again or not event.get("error") else f": {event['error']}"
+        error = f": {event['error']}" if event.get("error") else ""
         color = _RED if status in ("error", "timeout") else _YELLOW
         took = _milliseconds(float(event.get("seconds") or 0))
         return f"{self._paint(f'{_run(event)} {status}', color)} {took}{error}"

@@ -74,7 +74,11 @@ async def _start_worker(
 ) -> Worker:
     """The lease first, then who executes under it, then who looks after others."""
     settings, metrics, tasks = foundation.settings, foundation.metrics, foundation.tasks
-    heartbeat = Heartbeat(connection_string(settings.database), settings.worker)
+    heartbeat = Heartbeat(
+        connection_string(settings.database),
+        settings.worker,
+        open_timeout_seconds=settings.database.open_timeout_seconds,
+    )
     temporary = TemporaryThreads(queue, later_seconds=5 * settings.events.poll_seconds)
     executor = Executor(
         foundation.registry,
