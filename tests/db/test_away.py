@@ -18,10 +18,12 @@ SECRET = "geheim-4711"
 
 async def answer_of(pool) -> Exception:
     """What a request is answered with that needs a connection."""
-    with pytest.raises((DatabaseUnavailable, PoolExhausted)) as caught, translated_faults():
-        connection = await pool.getconn()
-        await pool.putconn(connection)
-    return caught.value
+    try:
+        with translated_faults():
+            async with pool.connection():
+                raise AssertionError("there was one")
+    except (DatabaseUnavailable, PoolExhausted) as answer:
+        return answer
 
 
 async def test_a_pool_that_is_used_up_is_exhausted(database_url):

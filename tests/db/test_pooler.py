@@ -210,8 +210,8 @@ async def test_nor_does_the_schema_check_on_the_pool(migrated_through_pgbouncer)
             for _ in range(3):
                 holder = stack.enter_context(psycopg.connect(migrated_through_pgbouncer))
                 holder.execute("SELECT 1")
+            await pool.open(wait=True, timeout=1.0)
             with pytest.raises(StartupRefusal, match="HR301"), refused_start(settings, pool):
-                await pool.open(wait=True, timeout=1.0)
                 await ensure_compatible(pool)
     finally:
         await pool.close()
