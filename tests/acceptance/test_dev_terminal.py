@@ -99,7 +99,7 @@ class Terminal:
     def shown(self) -> str:
         return self._screen.decode(errors="replace").replace("\r\n", "\n")
 
-    def until(self, text: str, *, seconds: float = 20) -> None:
+    def until(self, text: str, *, seconds: float = 60) -> None:
         try:
             wait_until(lambda: text in self.shown, seconds=seconds)
         except AssertionError:
@@ -147,7 +147,7 @@ def test_a_session_looks_as_it_was_written_down(folder: Path) -> None:
         assert httpx.post(f"{terminal.url}/runs", json=body, timeout=30).status_code == 200
         wait_until(lambda: runs(folder) == 1)
         terminal.process.send_signal(signal.SIGINT)
-        terminal.until("to end\n", seconds=3)
+        terminal.until("to end\n", seconds=10)
         terminal.process.send_signal(signal.SIGINT)
         assert terminal.process.wait(10) == 0
     assert "\x1b" not in terminal.shown

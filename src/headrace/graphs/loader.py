@@ -185,14 +185,7 @@ def _instead(module: ModuleType) -> str:
         for name, value in vars(module).items()
         if not name.startswith("_")
         and not isinstance(value, type)
-        and (_has(value, "compile") or _has(value, "astream"))
+        # Asked of the type: somebody's proxy looks for what it stands for.
+        and (hasattr(type(value), "compile") or hasattr(type(value), "astream"))
     ]
     return f" (it has {', '.join(sorted(names))})" if names else ""
-
-
-def _has(value: Any, name: str) -> bool:
-    try:
-        return hasattr(value, name)
-    except Exception:
-        # Somebody's proxy, which looks for what it stands for.
-        return False

@@ -117,10 +117,9 @@ def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]
 
 
 def _message(error: BaseException) -> str:
-    try:
-        # That of a SyntaxError repeats file and line.
-        said = str(error.msg) if isinstance(error, SyntaxError) else str(error)
-    except Exception:
-        # A class of the user's may raise here too.
-        return ""
+    if isinstance(error, SyntaxError):
+        # Its text repeats file and line.
+        return str(error.msg)
+    # Unlike str(), this bears a class of the user's whose __str__ raises.
+    said = "".join(traceback.format_exception_only(error)).rstrip("\n").partition(": ")[2]
     return said if len(said) <= _MOST_CHARACTERS else f"{said[:_MOST_CHARACTERS]}..."
