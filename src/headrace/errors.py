@@ -40,6 +40,9 @@ given. Services raise these, ``headrace.edge`` renders them once as ``{"detail",
 import inspect
 from typing import ClassVar
 
+#: Where the pages are that an installed headrace does not have.
+DOCUMENTATION = "https://github.com/headrace/headrace/blob/main/docs"
+
 
 class HeadraceError(Exception):
     """Something headrace noticed went wrong."""
@@ -245,8 +248,8 @@ class StartupRefusal(HeadraceError):
     """headrace will not start like this.
 
     ``code`` is stable (``HR102``); ``where`` names the file, setting or address; ``what`` says what
-    is wrong there; ``remedy`` what to change. Printed as one sentence with the anchor of its entry
-    in ``docs/errors.md``.
+    is wrong there; ``remedy`` what to change. Printed as one sentence that ends with the command
+    which prints its entry of ``docs/errors.md``.
     """
 
     def __init__(self, code: str, *, where: str, what: str, remedy: str) -> None:
@@ -254,7 +257,7 @@ class StartupRefusal(HeadraceError):
         self.where = where
         self.what = what
         self.remedy = remedy
-        super().__init__(f"{code} {where}: {what}. {remedy} (docs/errors.md#{code.lower()})")
+        super().__init__(f"{code} {where}: {what}. {remedy} (headrace explain {code})")
 
 
 class UserExit(BaseException):

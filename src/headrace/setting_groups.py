@@ -334,8 +334,10 @@ class ObservabilitySettings(Group):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least level logged."
     )
-    log_format: Literal["auto", "json", "console"] = Field(
-        "auto", description="`auto`: console on a terminal, else JSON lines."
+    log_format: Literal["auto", "json", "console", "short"] = Field(
+        "auto",
+        description="`auto`: console on a terminal, else JSON lines, and short in `headrace dev`;"
+        " `short`: one line a request, the errors of runs, and warnings.",
     )
     max_log_text_bytes: int = Field(
         32 * 1024,

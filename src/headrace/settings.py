@@ -143,6 +143,17 @@ def set_environment(variables: Mapping[str, str]) -> None:
     os.environ.update(variables)
 
 
+def restore_environment(variables: Mapping[str, str]) -> None:
+    """Make this process's environment what ``environment`` has copied before."""
+    os.environ.clear()
+    os.environ.update(variables)
+
+
+def colors_welcome() -> bool:
+    """Whether a terminal may get colours: `NO_COLOR`, or one that has none, says no."""
+    return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
 def multiprocess_dir() -> Path | None:
     """Directory of prometheus-client's multiprocess files, or None in a single process."""
     value = os.environ.get("PROMETHEUS_MULTIPROC_DIR")

@@ -1,5 +1,6 @@
 """Database trouble in headrace's own words, so that no room above needs a driver's exceptions."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,6 +10,7 @@ import sqlalchemy.exc
 import structlog
 
 from headrace.errors import DatabaseUnavailable, InvalidRequest, PoolExhausted, StartupRefusal
+from headrace.observability.logging import mask_text
 
 #: What a driver or a pool raises for faults of the database, as opposed to faults of the caller.
 DATABASE_ERRORS: tuple[type[Exception], ...] = (
@@ -32,6 +34,31 @@ _NOT_STORABLE = (
 )
 
 _POOL_ERRORS = (psycopg_pool.PoolTimeout, psycopg_pool.TooManyRequests)
+
+#: What libpq puts before its reason, on a line for each address that it tried.
+_ATTEMPT = re.compile(r'^.*connection to server (?:at|on socket) "[^"]*".*? failed: ')
+#: Its guesses, below the reason.
+_GUESSES = ("Is the server running", "This probably means", "before or while processing")
+_QUOTED = re.compile(r'\s*"[^"]*"')
+
+
+class DatabaseAway(psycopg_pool.PoolTimeout):
+    """A pool had no connection to give because the database does not answer; says why."""
+
+
+def driver_word(error: BaseException) -> str:
+    """The driver's own reason in one line, without host and address; never a password.
+
+    Its hint ("Is the server running ...") asks what the reader asks already.
+    """
+    said = [line.strip() for line in str(getattr(error, "orig", None) or error).splitlines()]
+    lines = [line for line in said if line and not line.startswith(_GUESSES)]
+    return mask_text(_ATTEMPT.sub("", lines[-1])) if lines else type(error).__name__
+
+
+def public_word(word: str) -> str:
+    """The same for those who may be strangers: without the names of users and databases."""
+    return _QUOTED.sub("", word)
 
 
 #: SQLSTATE classes after which the same work may well succeed: connection, a lost prepared
@@ -72,7 +99,8 @@ def translated_faults(*, passing: tuple[type[Exception], ...] = ()) -> Iterator[
         raise InvalidRequest(_NOT_STORABLE) from error
     except DATABASE_ERRORS as error:
         # Those of the pool are OperationalErrors too, which SQLAlchemy wraps.
-        if isinstance(getattr(error, "orig", error), _POOL_ERRORS):
+        cause = getattr(error, "orig", error)
+        if isinstance(cause, _POOL_ERRORS) and not isinstance(cause, DatabaseAway):
             raise PoolExhausted from error
         raise DatabaseUnavailable from error
 

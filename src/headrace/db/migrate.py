@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import psycopg
+import structlog
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
@@ -24,7 +25,8 @@ from headrace.db.conninfo import connection_string
 from headrace.db.faults import refused_migrations
 from headrace.db.home import find_home, left_elsewhere, make_home, refuse_taken_names
 from headrace.db.laid import Laid
-from headrace.db.pool import unreachable
+from headrace.db.limit import cut_after
+from headrace.db.pool import silent_server, unreachable
 from headrace.db.schema import (
     SchemaState,
     behind,
@@ -36,6 +38,8 @@ from headrace.db.schema import (
 from headrace.db.statements import statement, use_schema
 from headrace.errors import StartupRefusal
 from headrace.setting_groups import DatabaseSettings
+
+_log = structlog.stdlib.get_logger("headrace.migrate")
 
 #: Session advisory lock of whoever migrates: "headrace" in ASCII.
 _LOCK_KEY = int.from_bytes(b"headrace", "big")
@@ -164,12 +168,26 @@ def adopt(settings: DatabaseSettings) -> Adoption:
 
 
 def _connect(settings: DatabaseSettings) -> psycopg.Connection[Any]:
+    """A connection that has answered once.
+
+    :raises StartupRefusal: HR301 it cannot be had, or has not answered in time, as a pooler does
+        that has no connection to the server.
+    """
     conninfo = connection_string(settings, migrations=True)
+    seconds = settings.open_timeout_seconds
     try:
         connection = psycopg.connect(conninfo, autocommit=True, prepare_threshold=None)
     except psycopg.OperationalError as error:
         raise unreachable(conninfo, error) from None
     use_schema(connection, settings.schema_name)
+    try:
+        with cut_after(connection, seconds) as limit:
+            connection.execute("SELECT 1")
+    except psycopg.OperationalError as error:
+        connection.close()
+        if limit.passed:
+            raise silent_server(conninfo, seconds) from None
+        raise unreachable(conninfo, error) from None
     return connection
 
 
@@ -214,7 +232,11 @@ def _exclusive(settings: DatabaseSettings) -> Iterator[None]:
     with _connect(settings) as connection:
         _refuse_pooler(connection)
         deadline = time.monotonic() + _LOCK_WAIT_SECONDS
+        told = False
         while not _try_lock(connection):
+            if not told:
+                _log.warning("migration_awaited", up_to_seconds=_LOCK_WAIT_SECONDS)
+                told = True
             if time.monotonic() > deadline:
                 raise StartupRefusal(
                     "HR314",

@@ -9,13 +9,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import psycopg
 from psycopg import AsyncConnection
 from psycopg.errors import InsufficientPrivilege
 
 from headrace.db.conninfo import connection_string
 from headrace.db.home import no_access
-from headrace.db.pool import SharedPool, unreachable
+from headrace.db.pool import Connection, SharedPool, ask_once
 from headrace.db.statements import schema_of, statement, use_schema
 from headrace.errors import StartupRefusal
 from headrace.setting_groups import DatabaseSettings
@@ -71,21 +70,15 @@ class SchemaState:
 def state(settings: DatabaseSettings, *, migrations: bool = False) -> SchemaState:
     """The schema's state, over a connection of its own; for commands, outside of any event loop.
 
-    :raises StartupRefusal: HR301 when the database cannot be reached.
+    :raises StartupRefusal: HR301 when the database cannot be reached, or does not answer in time.
     """
     conninfo = connection_string(settings, migrations=migrations)
-    return asyncio.run(_read_directly(conninfo, settings.schema_name))
 
+    async def read(connection: Connection) -> SchemaState:
+        use_schema(connection, settings.schema_name)
+        return await _read_state(connection)
 
-async def _read_directly(conninfo: str, schema: str) -> SchemaState:
-    try:
-        async with await AsyncConnection.connect(
-            conninfo, autocommit=True, prepare_threshold=None
-        ) as connection:
-            use_schema(connection, schema)
-            return await _read_state(connection)
-    except psycopg.OperationalError as error:
-        raise unreachable(conninfo, error) from None
+    return asyncio.run(ask_once(conninfo, read, timeout_seconds=settings.open_timeout_seconds))
 
 
 async def read_state(pool: SharedPool, *, timeout_seconds: float | None = None) -> SchemaState:

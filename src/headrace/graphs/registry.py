@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from types import MappingProxyType
 from typing import Any, cast
 
+import structlog
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph import StateGraph
@@ -16,11 +17,13 @@ from langgraph.pregel import Pregel
 from langgraph.store.base import BaseStore
 from langgraph_sdk.runtime import AccessContext
 
-from headrace.error_text import error_message, error_name
 from headrace.errors import AssistantNotFound, HeadraceError, StartupRefusal
 from headrace.graphs.factories import Factory, factory_of
-from headrace.graphs.loader import own_checkpointer
+from headrace.graphs.loader import own_checkpointer, own_store
 from headrace.graphs.sources import GraphSource
+from headrace.observability.user_code import described, fault_place
+
+_log = structlog.stdlib.get_logger("headrace.graphs")
 
 Graph = Pregel[Any, Any, Any, Any]
 
@@ -141,7 +144,8 @@ class GraphRegistry:
         if factory is not None:
             try:
                 made = await factory.enter(self._open_graphs, {}, "threads.read", self._store, {})
-            except (Exception, SystemExit) as error:
+            except (Exception, SystemExit, KeyboardInterrupt) as error:
+                _log.error("graph_import_failed", graph_id=source.graph_id, exc_info=error)
                 raise _factory_refusal(source, error) from error
         return self._inject(source, made)
 
@@ -161,8 +165,8 @@ class GraphRegistry:
             compiled = builder.compile(
                 checkpointer=self._checkpointer, store=self._store, name=source.graph_id
             )
-        except ValueError as error:
-            raise _no_graph(source, f"it does not compile ({error})") from error
+        except Exception as error:
+            raise _does_not_compile(source, error) from error
         return cast("Graph", compiled)
 
 
@@ -175,8 +179,7 @@ def _refuse_own_parts(source: GraphSource, graph: Graph) -> None:
         # Releases of LangGraph that do not check it at compile().
         raise own_checkpointer(source.where, is_context_manager=True)
     if graph.store is not None:
-        what = f"a store ({type(graph.store).__name__})"
-        raise own_checkpointer(source.where, is_context_manager=False, what=what)
+        raise own_store(source.where, type(graph.store).__name__)
 
 
 def _no_graph(source: GraphSource, what: str) -> StartupRefusal:
@@ -188,10 +191,22 @@ def _no_graph(source: GraphSource, what: str) -> StartupRefusal:
     )
 
 
+def _does_not_compile(source: GraphSource, error: Exception) -> StartupRefusal:
+    return StartupRefusal(
+        "HR103",
+        where=source.where,
+        what=f"it does not compile ({described(error).removeprefix('ValueError: ').rstrip('.')})",
+        remedy="Correct its nodes and edges: each edge joins nodes that were added, START and END.",
+    )
+
+
 def _factory_refusal(source: GraphSource, error: BaseException) -> StartupRefusal:
+    place = fault_place(error)
+    at = f" ({place})" if place else ""
     return StartupRefusal(
         "HR105",
         where=source.where,
-        what=f"calling it raised {error_name(error)}: {error_message(error)}".rstrip("."),
-        remedy="Mend that; a factory without parameters is called once, at start.",
+        what=f"calling it raised {described(error).rstrip('.')}{at}",
+        remedy="Mend that line; a factory without parameters is called once, at start. The"
+        " traceback stands above.",
     )

@@ -196,7 +196,8 @@ class PostgresNotifier:
                 async with await psycopg.AsyncConnection.connect(
                     self._conninfo, autocommit=True, prepare_threshold=None
                 ) as connection:
-                    await connection.execute(f'LISTEN "{self._channel}"')
+                    async with asyncio.timeout(_ANSWER_SECONDS):
+                        await connection.execute(f'LISTEN "{self._channel}"')
                     self._connected, failures = True, 0
                     _log.info("notices_connected")
                     self.listeners.missed()

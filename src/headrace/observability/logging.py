@@ -1,4 +1,4 @@
-"""Logs: JSON lines, or a console form on a terminal; one format for our own and others' loggers.
+"""Logs: JSON lines, or a form for people on a terminal; one format for our own and others' loggers.
 
 Nothing is configured at import: whoever starts a process calls ``configure_logging``. Passwords in
 URLs and fields that are named like secrets are masked last, tracebacks included.
@@ -16,12 +16,19 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from headrace.error_text import clipped, value_text
+from headrace.observability.short_lines import ShortFilter, ShortRenderer, shorten_exception
 from headrace.setting_groups import ObservabilitySettings
+from headrace.settings import colors_welcome
 
 #: Loggers that bring handlers of their own; theirs are dropped, so that lines come once, our way.
 _ADOPTED = ("uvicorn", "uvicorn.error", "gunicorn", "gunicorn.error", "alembic", "psycopg.pool")
 #: The HTTP middleware writes the access log.
 _SILENCED = ("uvicorn.access", "gunicorn.access")
+
+_POOLS_NOISE = re.compile(
+    r"error connecting in|reconnection attempt in|discarding (closed|broken)|rolling back returned"
+    r"|error rolling back|closing returned|error resetting"
+)
 
 _WORD = re.compile(r"\S+")
 _URL_USER = re.compile(r"(?i)(https?)?://[^:/?#\s@]*:")
@@ -46,18 +53,26 @@ def configure_logging(settings: ObservabilitySettings, *, stream: TextIO | None 
         settings.log_format == "auto" and target.isatty()
     )
     handler = logging.StreamHandler(target)
-    handler.setFormatter(
-        _formatter(
-            console=console,
-            colors=console and target.isatty(),
-            max_text_bytes=settings.max_log_text_bytes,
+    colors = target.isatty() and colors_welcome()
+    if settings.log_format == "short":
+        handler.addFilter(ShortFilter())
+        handler.setFormatter(_short_formatter(colors=colors))
+    else:
+        handler.setFormatter(
+            _formatter(
+                console=console,
+                colors=console and colors,
+                max_text_bytes=settings.max_log_text_bytes,
+            )
         )
-    )
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(settings.log_level.upper())
     for name in _ADOPTED:
         adopt_logger(name)
+    pool_log = logging.getLogger("psycopg.pool")
+    if _is_told_of_pool not in pool_log.filters:
+        pool_log.addFilter(_is_told_of_pool)
     for name in _SILENCED:
         silenced = logging.getLogger(name)
         silenced.handlers = []
@@ -83,6 +98,11 @@ def configure_library_logging() -> None:
             logger_factory=structlog.stdlib.LoggerFactory(),
             cache_logger_on_first_use=True,
         )
+
+
+def _is_told_of_pool(record: logging.LogRecord) -> bool:
+    """Not what `database_lost` says once: the pool says it for each connection and each attempt."""
+    return not (record.levelno <= logging.WARNING and _POOLS_NOISE.match(str(record.msg)))
 
 
 def adopt_logger(name: str) -> None:
@@ -172,6 +192,18 @@ class _Clip:
             if isinstance(value, str) and len(value) > self._max_bytes:
                 event[key] = clipped(value, self._max_bytes)
         return event
+
+
+def _short_formatter(*, colors: bool) -> logging.Formatter:
+    return structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=_shared_processors(),
+        processors=[
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            shorten_exception,
+            mask_secrets,
+            ShortRenderer(colors=colors),
+        ],
+    )
 
 
 def _shared_processors() -> list[Processor]:

@@ -20,17 +20,24 @@ _WITHOUT_CONTROL_SOCKET = (
 #: A file of this name marks a runtime directory that goes when the master does.
 TEMPORARY = ".temporary"
 
+#: A file of this name marks one that several masters share: none of them clears the board.
+SHARED = ".shared"
 
-def arguments(settings: Settings, *, application: str | None = None) -> list[str]:
+
+def arguments(
+    settings: Settings, *, application: str | None = None, listener: int | None = None
+) -> list[str]:
     """gunicorn's arguments, without the program's name.
 
     :param application: what to serve, like ``module:app``; default: headrace's own server.
+    :param listener: descriptor of a bound socket; default: one is made.
     """
     server = settings.server
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    bind = f"{host}:{settings.port}" if listener is None else f"fd://{listener}"
     return [
         f"--config=python:{__package__}.hooks",
-        f"--bind={host}:{settings.port}",
+        f"--bind={bind}",
         f"--workers={settings.processes}",
         f"--worker-class={__package__}.process.ServerProcess",
         f"--logger-class={__name__}.ServerLogger",

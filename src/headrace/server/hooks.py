@@ -15,7 +15,7 @@ from prometheus_client.multiprocess import mark_process_dead
 
 import headrace.server.app  # noqa: F401 - for its side effect on memory and start, see above
 from headrace.observability.slots import remove_slot, slots_directory
-from headrace.server.gunicorn import TEMPORARY
+from headrace.server.gunicorn import SHARED, TEMPORARY
 from headrace.settings import multiprocess_dir, runtime_dir
 
 #: No exit code is this one.
@@ -33,8 +33,8 @@ def on_starting(server: Any) -> None:
     """
     server.WORKER_BOOT_ERROR = server.APP_LOAD_ERROR = _NEVER
     directory = runtime_dir()
-    # A master that replaces a living one (USR2) finds that one's processes there.
-    if directory is None or server.master_pid != 0:
+    # A master that replaces a living one (USR2, headrace dev) finds that one's processes there.
+    if directory is None or server.master_pid != 0 or (directory / SHARED).exists():
         return
     try:
         for path in slots_directory(directory).glob("*"):

@@ -17,6 +17,7 @@ from headrace.health.service import HealthService
 from headrace.observability.logging import configure_library_logging
 from headrace.server.drain import Drain
 from headrace.server.foundation import Entries, Foundation, open_foundation
+from headrace.server.opening import refused_start
 from headrace.server.rooms import rooms_of
 from headrace.server.run_engine import RunEngine, start_run_engine
 from headrace.server.services import Services, build_services
@@ -69,7 +70,8 @@ async def serving(
         stack.enter_context(containing_tasks())
         foundation = await open_foundation(settings, sources, Entries.of(manifest), stack)
         engine = await start_run_engine(foundation, stack)
-        services = await build_services(foundation, engine)
+        with refused_start(settings.database, foundation.pool):
+            services = await build_services(foundation, engine)
         health = await start_health(foundation, engine, stack)
 
         def release() -> None:

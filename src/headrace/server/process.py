@@ -22,6 +22,7 @@ from uvicorn_worker import UvicornWorker
 
 from headrace.containment import run_until_done
 from headrace.errors import StartupRefusal
+from headrace.graphs.loader import import_refusal
 from headrace.lifecycle import Tasks
 from headrace.observability.logging import adopt_logger
 from headrace.observability.slots import Slot, read_slots, slots_directory, write_slot
@@ -97,9 +98,16 @@ class ServerProcess(UvicornWorker):
         except StartupRefusal as refusal:
             self._refuse(refusal)
             sys.exit(self._start_failed())
+        except BaseException as error:
+            # An app of the user's (`serve --app`) may do anything while it is imported.
+            _log.error("app_import_failed", exc_info=error)
+            self._refuse(import_refusal(f"app {self.app.app_uri}", error))
+            sys.exit(self._start_failed())
 
     async def _serve(self) -> None:
         self.config.app = self.wsgi
+        # Not gunicorn's wrappers, which uvloop closes twice: "Error while closing socket".
+        sockets = [getattr(one, "sock", one) for one in self.sockets]
         server = Server(
             self.config,
             shutdown_seconds=self.cfg.graceful_timeout - _EARLIER_THAN_KILL_SECONDS,
@@ -109,7 +117,7 @@ class ServerProcess(UvicornWorker):
         tasks = Tasks()
         tasks.start(self._live(server), name="process-live")
         try:
-            await server.serve(sockets=self.sockets)
+            await server.serve(sockets=sockets)
         except SystemExit:
             sys.exit(self._start_failed())
         finally:
@@ -158,7 +166,8 @@ class ServerProcess(UvicornWorker):
         """
         self._has_failed = True
         others_serve = any(
-            slot.state == "serving" and slot.pid != os.getpid() for slot in self._slots()
+            slot.state == "serving" and slot.pid != os.getpid() and slot.master == self.ppid
+            for slot in self._slots()
         )
         speaks = others_serve or self._is_first_to_fail()
         if speaks and self._refusal is not None:
@@ -198,7 +207,14 @@ def _announce(directory: Path) -> None:
     now = time.time()
     with contextlib.suppress(OSError):
         write_slot(
-            directory, Slot(pid=os.getpid(), state="starting", started_at=now, written_at=now)
+            directory,
+            Slot(
+                pid=os.getpid(),
+                master=os.getppid(),
+                state="starting",
+                started_at=now,
+                written_at=now,
+            ),
         )
 
 

@@ -79,6 +79,7 @@ async def _start_worker(
         settings.worker,
         graph_ids=foundation.registry.ids() if settings.worker.enabled else (),
         schema=settings.database.schema_name,
+        open_timeout_seconds=settings.database.open_timeout_seconds,
     )
     temporary = TemporaryThreads(queue, later_seconds=5 * settings.events.poll_seconds)
     executor = Executor(
