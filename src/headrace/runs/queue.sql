@@ -566,6 +566,10 @@ SELECT set_config('headrace.locked', coalesce((
   ) AS candidate
 ), '[]'), true)
 
+-- name: remember_apart_seconds
+-- How long a suspect has a process to itself at least, for the judgement of the same transaction.
+SELECT set_config('headrace.apart_seconds', %(apart_seconds)s::float8::text, true)
+
 -- name: take_lost_runs
 -- Each goes on elsewhere, unless it was to be interrupted, or processes have been lost with it too
 -- often. A rollback is finished by whoever claims it.
@@ -575,7 +579,8 @@ WITH lost AS MATERIALIZED (
   SELECT runs.run_id, runs.cancel_action, runs.failures, lived.seconds AS lived_seconds,
     count(*) OVER () AS beside,
     runs.failures > 0 AND lived.seconds
-      <= greatest(%(apart_seconds)s::float8, 2 * coalesce(runs.lived_seconds, 0)) AS apart
+      <= greatest(coalesce(nullif(current_setting('headrace.apart_seconds', true), '')::float8, 10),
+        2 * coalesce(runs.lived_seconds, 0)) AS apart
   FROM threads JOIN runs ON runs.run_id = threads.running_run_id
   LEFT JOIN processes ON processes.process_id = runs.process_id
   CROSS JOIN LATERAL (SELECT greatest(0, extract(epoch FROM

@@ -82,6 +82,7 @@ class Taking:
             await connection.execute(self._sql["lock_process"], values)
             await connection.execute(self._sql["mark_process_lost_if_expired"], values)
             await connection.execute(self._sql["lock_threads_of_lost_runs"], values)
+            await connection.execute(self._sql["remember_apart_seconds"], values)
             cursor = await connection.execute(self._sql["take_lost_runs"], values)
             await connection.execute(self._sql["refresh_locked_threads"])
             rows = await cursor.fetchall()
