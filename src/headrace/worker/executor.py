@@ -19,7 +19,7 @@ from headrace.observability.metrics import Metrics
 from headrace.runs.config import graph_config, graph_input
 from headrace.runs.dispatcher import RunOutcome
 from headrace.runs.queue import Queue
-from headrace.runs.transitions import RELEASED, EndedRun, RunEnd
+from headrace.runs.transitions import RELEASED, EndedRun, RunEnd, StopAsked
 from headrace.setting_groups import WorkerSettings
 from headrace.threads.state import interrupts_by_task
 from headrace.worker.channels import Channels
@@ -74,13 +74,7 @@ class Executor:
         """Run to the end, whatever it is; never raises for what the graph does."""
         started = perf_counter()
         result = GraphResult()
-        end = await self._drive(execution, result)
-        if end.error == RUN_DELETED:
-            # Its row will be gone when those elsewhere look; what is stored for them is not, yet.
-            execution.channel.publish("error", RUN_DELETED)
-        # What is to be stored is stored before the end, or never: the fence sees to that.
-        await execution.channel.settle()
-        written = await self._ending.write(execution, end)
+        written = await self._end(execution, await self._drive(execution, result))
         if written is None:
             execution.leave()
             return
@@ -104,6 +98,19 @@ class Executor:
             seconds=round(perf_counter() - started, 4),
             error=end.error["error"] if end.error else None,
         )
+
+    async def _end(self, execution: Execution, end: RunEnd) -> RunEnd | None:
+        """Tell and commit its end; None when it is not this process's to end."""
+        while True:
+            if end.error == RUN_DELETED:
+                # Its row will be gone when those elsewhere look; what is stored for them is not.
+                execution.channel.publish("error", RUN_DELETED)
+            # What is to be stored is stored before the end, or never: the fence sees to that.
+            await execution.channel.settle()
+            try:
+                return await self._ending.write(execution, end)
+            except StopAsked:
+                end = end_of_stopped(execution)
 
     async def _drive(self, execution: Execution, result: GraphResult) -> RunEnd:
         """Run the graph until it is through, stopped, or out of time."""

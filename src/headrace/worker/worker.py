@@ -137,7 +137,7 @@ class Worker:
             self._starting.discard(request.run_id)
             if isinstance(error, Unavailable):
                 self._claims.doubt()
-            if not isinstance(error, ThreadBusy) or request.multitask_strategy == "reject":
+            if not isinstance(error, ThreadBusy):
                 raise
         else:
             # Not before: a run that nobody holds is one that was committed unawares.
