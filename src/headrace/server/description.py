@@ -7,6 +7,9 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.applications import Starlette
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from headrace.edge.head import as_get, without_body
 
 _PARAMETER = re.compile(r"{(\w+)(?::\w+)?}")
 
@@ -15,6 +18,13 @@ class DescribedApi(FastAPI):
     """The API; ``beside`` is what is served with it."""
 
     beside: Starlette | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await super().__call__(scope, receive, send)
+            return
+        with as_get(scope):
+            await super().__call__(scope, receive, without_body(send))
 
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:

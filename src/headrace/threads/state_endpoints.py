@@ -94,7 +94,7 @@ async def get_thread_history(
     thread_id: AnyThreadId,
     principal: CurrentPrincipal,
     states: States,
-    limit: Annotated[int, Query(ge=1, le=MAX_HISTORY)] = 1,
+    limit: Annotated[int, Query(ge=0, le=MAX_HISTORY)] = 1,
     before: Annotated[CheckpointId | None, Query()] = None,
     select: Words = None,
 ) -> Response:
