@@ -3,6 +3,7 @@
 import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
 
 import httpx
 import pytest
@@ -54,12 +55,14 @@ def ask_b(state):
 
 
 def parts(state):
-    return {"messages": [AIMessage([{"type": "text", "text": "Two "}, {"type": "text", "text": "parts"}])]}
+    said = [{"type": "text", "text": "Two "}, {"type": "text", "text": "parts"}]
+    return {"messages": [AIMessage(said)]}
 
 
 def tool_last(state):
     calls = [{"name": "t", "args": {}, "id": "c1"}]
-    return {"messages": [AIMessage("", tool_calls=calls), ToolMessage("from the tool", tool_call_id="c1")]}
+    said = ToolMessage("from the tool", tool_call_id="c1")
+    return {"messages": [AIMessage("", tool_calls=calls), said]}
 
 
 def call_last(state):
@@ -87,7 +90,8 @@ def line(schema, *nodes, context=None):
     builder = StateGraph(schema, context_schema=context)
     for one in nodes:
         builder.add_node(one.__name__, one)
-    for before, after in zip((START, *(one.__name__ for one in nodes)), (*(one.__name__ for one in nodes), END)):
+    names = [one.__name__ for one in nodes]
+    for before, after in zip((START, *names), (*names, END)):
         builder.add_edge(before, after)
     return builder
 
@@ -145,7 +149,7 @@ async def server(module_database, tmp_path_factory):
         yield client_of
 
 
-def events(text: str) -> list[tuple[str, object]]:
+def events(text: str) -> list[tuple[str, Any]]:
     found = []
     for block in text.split("\r\n\r\n"):
         fields = dict(line.split(": ", 1) for line in block.split("\r\n") if ": " in line)

@@ -8,6 +8,7 @@ from uuid import UUID
 import psycopg
 import pytest
 
+from headrace.runs.dispatcher import StopAction
 from headrace.runs.queue import Queue
 from headrace.runs.transitions import RunEnd, StopAsked
 from tests.support.apps import app_client, settings_for
@@ -182,18 +183,22 @@ async def test_a_run_that_is_to_stop_cannot_end_otherwise(database_url):
         queue = Queue(pool, writer)
         with psycopg.connect(database_url, autocommit=True) as database:
             owner = register_process(database)
-        for action, kept in (("interrupt", True), ("delete", True), ("rollback", False)):
+        kept_by: dict[StopAction, bool] = {"interrupt": True, "delete": True, "rollback": False}
+        for action, kept in kept_by.items():
             asked = run_request(f"t-{action}")
             started = await queue.start_if_thread_free(asked, owner)
             await queue.cancel(asked.principal.tenant, [asked.run_id], action, "stop")
 
             async def end(
-                run_end: RunEnd, run_id: UUID = asked.run_id, thread: str = asked.thread_id
+                run_end: RunEnd,
+                run_id: UUID = asked.run_id,
+                thread: str = asked.thread_id,
+                attempt: int = started.attempt,
             ) -> None:
                 await queue.end_if_owned(
                     run_id=run_id,
                     thread_id=thread,
-                    attempt=started.attempt,
+                    attempt=attempt,
                     process_id=owner,
                     end=run_end,
                 )

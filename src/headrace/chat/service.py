@@ -1,6 +1,6 @@
 """A message in, a reply out: a thread and a run underneath, like every other."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import structlog
@@ -19,22 +19,12 @@ from headrace.threads.service import ThreadService
 
 _log = structlog.stdlib.get_logger("headrace.chat")
 
-#: The built-in graph's name, preferred when a manifest has one like it.
-PREFERRED_GRAPH = "chat"
-
 
 class RunFailed(RequestError):
     """The run failed."""
 
     status = 500
     code = "run_failed"
-
-
-def chat_graph(graph_ids: Sequence[str], wanted: str) -> str:
-    """The graph behind /chat: the setting, else ``chat``, else the first of the manifest."""
-    if wanted:
-        return wanted
-    return PREFERRED_GRAPH if PREFERRED_GRAPH in graph_ids else graph_ids[0]
 
 
 class ChatService:

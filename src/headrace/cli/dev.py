@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from headrace.chat.choice import chat_graph
 from headrace.cli.dev_server import DevServer
 from headrace.cli.first_screen import first_screen
 from headrace.cli.graph_check import GraphCheck
@@ -94,14 +95,17 @@ def _run(
     server = stack.enter_context(DevServer(settings, workspace, signals))
     if server.wait_ready():
         manifest = find_manifest(settings)
+        graphs = list(manifest.graphs) if manifest else [BUILT_IN]
+        prefix = _prefix(manifest)
         screen = first_screen(
             settings,
             facts,
             embedded=embedded,
             revision=revision,
-            graphs=list(manifest.graphs) if manifest else [BUILT_IN],
+            graphs=graphs,
             built_in=manifest is None,
-            prefix=_prefix(manifest),
+            input_schema=server.input_schema(prefix, chat_graph(graphs, settings.chat_graph)),
+            prefix=prefix,
         )
         typer.echo(screen)
     return server.wait_end()

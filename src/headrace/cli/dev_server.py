@@ -9,10 +9,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
+from urllib.parse import quote
 
 import typer
 
+from headrace.auth.api_keys import HEADER
 from headrace.cli.signals import StopSignals
 from headrace.cli.watch import Reloader
 from headrace.cli.workspace import Workspace
@@ -101,6 +103,22 @@ class DevServer:
             if response.status == http.HTTPStatus.OK:
                 return sum(one["state"] == "serving" for one in report["processes"])
         return 0
+
+    def input_schema(self, prefix: str, graph_id: str) -> dict[str, Any] | None:
+        """What the graph takes, as the server tells it; None where it does not."""
+        keys = self._settings.accepted_api_keys
+        headers = {HEADER: keys[0]} if keys else {}
+        path = f"{prefix}/assistants/{quote(graph_id, safe='')}/schemas"
+        with contextlib.suppress(OSError, http.client.HTTPException, ValueError):
+            connection = http.client.HTTPConnection(
+                self._host, self._settings.port, timeout=_REQUEST_TIMEOUT_SECONDS
+            )
+            with contextlib.closing(connection):
+                connection.request("GET", path, headers=headers)
+                told = json.loads(connection.getresponse().read())
+            schema = told.get("input_schema")
+            return schema if isinstance(schema, dict) else None
+        return None
 
     def _reload(self) -> None:
         """New processes with the code as it is now; the old ones finish what they do."""

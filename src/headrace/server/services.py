@@ -6,7 +6,8 @@ from functools import partial
 from headrace.assistants.graph_service import GraphService
 from headrace.assistants.repository import AssistantRepository
 from headrace.assistants.service import AssistantService
-from headrace.chat.service import ChatService, chat_graph
+from headrace.chat.choice import chat_graph
+from headrace.chat.service import ChatService
 from headrace.graphs.descriptions import GraphDescriptions
 from headrace.graphs.manifest_ttl import TtlEntry
 from headrace.idempotency.service import IdempotencyService
