@@ -71,8 +71,8 @@ async def chat_stream(
 ) -> Response:
     """Say something and get the reply as it comes.
 
-    `messages` events hold its pieces. `interrupts` tells what the graph waits for. The last event is
-    `end` or `error`.
+    `messages` events hold its pieces. `interrupts` tells what the graph waits for. `end` or
+    `error` comes last.
     """
     run = await service.start(
         principal,

@@ -1,8 +1,7 @@
 """HEAD: what GET answers, without its body."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -12,8 +11,8 @@ _MARK = "headrace_head"
 
 
 @contextmanager
-def as_get(scope: Scope) -> Any:
-    """Let the routes answer a HEAD request as they answer GET; the scope says HEAD again after it."""
+def as_get(scope: Scope) -> Iterator[None]:
+    """Let the routes answer HEAD as they answer GET; after it the scope says HEAD again."""
     scope["method"], scope[_MARK] = "GET", True
     try:
         yield

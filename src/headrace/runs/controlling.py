@@ -42,7 +42,11 @@ async def cancel_run(
     wait: Annotated[bool, Query()] = False,
     action: Annotated[CancelAction, Query()] = "interrupt",
 ) -> Response:
-    """Stop a run. 202: it was asked to; with ``wait``, 200 and ``{}`` once it has."""
+    """Stop a run.
+
+    202: it was asked to stop, and is shown as `interrupted` from now on. With `wait` the answer is
+    200 and `{}` once it has stopped.
+    """
     run = await runs.cancel(principal, thread_id, run_id_from(run_id), action)
     if wait:
         return stopping_response(run, request)
@@ -58,7 +62,7 @@ async def cancel_runs(
     runs: Runs,
     action: Annotated[CancelAction, Query()] = "interrupt",
 ) -> Response:
-    """Stop several runs: those named, or all of a status."""
+    """Stop several runs: those that are named, or all of a status."""
     await runs.cancel_many(principal, body, action)
     return Response(status_code=204)
 

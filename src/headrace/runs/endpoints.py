@@ -37,7 +37,7 @@ async def list_runs(
     limit: Annotated[int, Query(ge=0, le=1000)] = 10,
     offset: Annotated[int, Query(ge=0, le=2**31 - 1)] = 0,
 ) -> Response:
-    """Runs of a thread, newest first."""
+    """List the runs of a thread, newest first."""
     fields = words_of(select, "select", get_args(RunField))
     rows = await runs.search(principal, thread_id, status=status, limit=limit, offset=offset)
     shown = [Run.from_row(row).__dict__ for row in rows]
@@ -50,7 +50,7 @@ async def list_runs(
 async def get_run(
     thread_id: AnyThreadId, run_id: str, principal: CurrentPrincipal, runs: Runs
 ) -> Response:
-    """One run."""
+    """Read a run."""
     row = await runs.get(principal, thread_id, run_id_from(run_id))
     return json_response(Run.from_row(row).__dict__)
 
@@ -66,7 +66,7 @@ async def join_run(
     request: Request,
     cancel_on_disconnect: Annotated[bool, Query()] = False,
 ) -> Response:
-    """The last values of a run, once it has ended."""
+    """Wait for the end of a run and answer with the last values."""
     run = await runs.follow(principal, thread_id, run_id_from(run_id))
     return waiting_response(run, request, on_disconnect=_policy(cancel_on_disconnect))
 
@@ -79,7 +79,7 @@ async def join_run_by_id(
     request: Request,
     cancel_on_disconnect: Annotated[bool, Query()] = False,
 ) -> Response:
-    """The same without knowing its thread."""
+    """Wait for the end of a run whose thread is not known."""
     run = await runs.follow(principal, None, run_id_from(run_id))
     return waiting_response(run, request, on_disconnect=_policy(cancel_on_disconnect))
 
@@ -98,7 +98,11 @@ async def join_stream(
     last_event_id: LastEventId = None,
     last_event_id_header: LastEventIdHeader = None,
 ) -> Response:
-    """The events of a run: those to come, or with an id those after it; -1 is before the first."""
+    """Stream the events of a run.
+
+    Those to come; with an id those after it; with -1, or an id that no run here has sent, all from
+    the first.
+    """
     after = _event_id(last_event_id_header or last_event_id)
     modes = words_of(stream_mode, "stream_mode", STREAM_MODES)
     run = await runs.follow(principal, thread_id, run_id_from(run_id))
@@ -118,7 +122,7 @@ async def join_stream_by_id(
     last_event_id: LastEventId = None,
     last_event_id_header: LastEventIdHeader = None,
 ) -> Response:
-    """The same without knowing its thread."""
+    """Stream the events of a run whose thread is not known."""
     after = _event_id(last_event_id_header or last_event_id)
     modes = words_of(stream_mode, "stream_mode", STREAM_MODES)
     run = await runs.follow(principal, None, run_id_from(run_id))

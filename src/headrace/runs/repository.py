@@ -111,7 +111,7 @@ class RunRepository:
         limit: int,
         offset: int,
     ) -> Sequence[RunRow]:
-        """Newest first, and as callers see them: what is asked to stop counts as what it will be."""
+        """Newest first; one that is asked to stop counts as what it will be."""
         statement = select(RunRow).where(
             RunRow.tenant == principal.tenant, RunRow.thread_id == thread_id, ~_UNDONE
         )

@@ -160,7 +160,7 @@ class RunService:
         return self._following.follow(followable, created=created)
 
     async def get(self, principal: Principal, thread_id: str | None, run_id: UUID) -> RunRow:
-        """:raises RunNotFound: there is none that the caller may see, or it is being rolled back."""
+        """:raises RunNotFound: the caller may see none, or it is being rolled back."""
         row = await self._row(principal, thread_id, run_id)
         if shown_status(row) is None:
             raise RunNotFound(f"Run with ID {run_id} not found")

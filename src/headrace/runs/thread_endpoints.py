@@ -38,8 +38,10 @@ async def join_thread_stream(
     last_event_id: Annotated[str | None, Query()] = None,
     last_event_id_header: Annotated[str | None, Header(alias="Last-Event-ID")] = None,
 ) -> Response:
-    """The events of all runs of a thread, those to come or with an id those after it; -1: all that
-    are kept. It has no end."""
+    """Stream the events of all runs of a thread.
+
+    Those to come; with an id those after it; with -1 all that are kept. The stream has no end.
+    """
     modes = words_in(stream_mode, "stream_mode") + words_in(stream_modes, "stream_modes")
     if unknown := [mode for mode in modes if mode not in THREAD_STREAM_MODES]:
         raise InvalidRequest(

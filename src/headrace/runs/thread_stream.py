@@ -36,9 +36,7 @@ THREAD_STREAM_MODES = get_args(ThreadStreamMode)
 _DONE = "done"
 
 #: An id of the stream: the run and the number of its event, or that the run was done.
-_SEEN = re.compile(
-    f"([0-9a-fA-F]{{8}}(?:-[0-9a-fA-F]{{4}}){{3}}-[0-9a-fA-F]{{12}}):([0-9]{{1,12}}|{_DONE})"
-)
+_SEEN = re.compile(r"([0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}):([0-9]{1,12}|done)")
 #: Ids of runs tell when they were made.
 _RUN_ID_VERSION = 7
 
