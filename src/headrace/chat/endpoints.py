@@ -71,7 +71,7 @@ async def chat_stream(
 ) -> Response:
     """Say something and get the reply as it comes.
 
-    `messages` events hold its pieces. `interrupts` tells what the graph waits for. `end` or
+    `messages` events hold the pieces. `interrupts` tells what the graph waits for. `end` or
     `error` comes last.
     """
     run = await service.start(

@@ -124,9 +124,9 @@ class ChatService:
         """The fields of the graph's input; none where its schema does not tell."""
         try:
             schemas = await self._descriptions.schemas(self._graph_id, {})
-        except Exception as error:
+        except Exception:
             # A graph that is made for each run need not be made without a configuration.
-            _log.info("chat_graph_not_described", graph_id=self._graph_id, cause=repr(error))
+            _log.info("chat_graph_not_described", graph_id=self._graph_id, exc_info=True)
             return ()
         properties = (schemas.get("input_schema") or {}).get("properties")
         return tuple(properties or ())
