@@ -12,10 +12,12 @@ from typing import Annotated
 
 import typer
 
+from headrace.chat.choice import chat_graph
 from headrace.cli.attempt import tell_if_slow
 from headrace.cli.dev_server import DevServer
 from headrace.cli.first_screen import first_screen
 from headrace.cli.graph_check import GraphCheck
+from headrace.cli.graph_input import input_schema
 from headrace.cli.options import Config, Host, Port, Processes
 from headrace.cli.project import Project
 from headrace.cli.serve import (
@@ -109,14 +111,19 @@ def _run(
     server = stack.enter_context(DevServer(project, workspace, signals, listener))
     if server.wait_ready():
         manifest = project.manifest
+        graphs = list(manifest.graphs) if manifest else [BUILT_IN]
+        prefix = _prefix(manifest)
         screen = first_screen(
             project.settings,
             facts,
             embedded=embedded,
             revision=revision,
-            graphs=list(manifest.graphs) if manifest else [BUILT_IN],
+            graphs=graphs,
             built_in=manifest is None,
-            prefix=_prefix(manifest),
+            input_schema=input_schema(
+                project.settings, prefix, chat_graph(graphs, project.settings.chat_graph)
+            ),
+            prefix=prefix,
         )
         typer.echo(screen)
     return server.wait_end()

@@ -54,11 +54,23 @@ def validation_message(error: RequestValidationError, content_type: str | None) 
     return "; ".join(lines)
 
 
+def described_by(endpoint: Callable[..., Any]) -> tuple[str, str]:
+    """Summary and description, in Markdown."""
+    first, _, rest = inspect.cleandoc(endpoint.__doc__ or "").replace("``", "`").partition("\n\n")
+    return " ".join(first.split()).rstrip("."), rest.strip()
+
+
 class HeadraceRoute(APIRoute):
     """Asks for the key, parses strictly, answers faults in one form, logs what nobody foresaw."""
 
     #: Whether it answers without a key.
     public: ClassVar[bool] = False
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **more: Any) -> None:
+        """The first paragraph of the endpoint's docstring is its summary."""
+        if not more.get("summary"):
+            more["summary"], more["description"] = described_by(endpoint)
+        super().__init__(path, endpoint, **more)
 
     def get_route_handler(self) -> Handler:
         inner = super().get_route_handler()

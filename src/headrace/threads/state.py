@@ -86,6 +86,9 @@ class StateReader:
         configurable: Mapping[str, Any] | None = None,
     ) -> list[ThreadState]:
         """The thread's states, newest first: one query, unless channels are stored stepwise."""
+        if not query.limit:
+            # The saver would read all of them.
+            return []
         config = config_of(thread_id, query.checkpoint)
         which: dict[str, Any] = {"limit": query.limit}
         if query.before is not None:
