@@ -5,7 +5,6 @@ Starts them in order and stops them in the reverse one. Everything it keeps is i
 
 import asyncio
 import socket
-import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
@@ -13,10 +12,9 @@ from typing import Annotated
 import typer
 
 from headrace.chat.choice import chat_graph
-from headrace.cli.attempt import tell_if_slow
 from headrace.cli.dev_server import DevServer
+from headrace.cli.first_check import FirstCheck
 from headrace.cli.first_screen import first_screen
-from headrace.cli.graph_check import GraphCheck
 from headrace.cli.graph_input import input_schema
 from headrace.cli.options import Config, Host, Port, Processes
 from headrace.cli.project import Project
@@ -36,8 +34,6 @@ from headrace.db.pool import probe
 from headrace.embedded.launcher import EmbeddedPostgres
 from headrace.graphs.manifest import BUILT_IN, Manifest
 from headrace.server.gunicorn import SHARED
-
-_POLL_SECONDS = 0.05
 
 Target = Annotated[
     str | None,
@@ -76,7 +72,7 @@ def dev(
         refuse_open_door(project.settings)
         listener = stack.enter_context(bound_socket(project.settings))
         refuse_missing_graphs(project.settings)
-        check = stack.enter_context(GraphCheck()) if _may_fail(project) else None
+        check = stack.enter_context(FirstCheck()) if _may_fail(project) else None
         code = _run(project, workspace, signals, stack, check, listener)
     if code:
         raise typer.Exit(code)
@@ -87,7 +83,7 @@ def _run(
     workspace: Workspace,
     signals: StopSignals,
     stack: ExitStack,
-    check: GraphCheck | None,
+    check: FirstCheck | None,
     listener: socket.socket,
 ) -> int:
     """Start all of it, wait for the end; the exit code. ``stack`` stops what was started."""
@@ -102,8 +98,7 @@ def _run(
     revision = upgrade(database)
     if signals.received:
         return 0
-    if check is not None and (problem := _problem(check, signals)) is not None:
-        typer.echo(problem, err=True)
+    if check is not None and not check.passed(signals):
         return 1
     runtime = prepare_runtime_directory(project.settings, default=workspace.runtime)
     (runtime / SHARED).touch()
@@ -127,13 +122,6 @@ def _run(
         )
         typer.echo(screen)
     return server.wait_end()
-
-
-def _problem(check: GraphCheck, signals: StopSignals) -> str | None:
-    while not check.ended and not signals.received:
-        tell_if_slow(check)
-        time.sleep(_POLL_SECONDS)
-    return None if signals.received else check.problem()
 
 
 def _prefix(manifest: Manifest | None) -> str:

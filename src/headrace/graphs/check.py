@@ -26,6 +26,9 @@ from headrace.graphs.sources import sources_from
 from headrace.observability.user_code import is_installed, short_traceback, shown_path
 from headrace.settings import Settings
 
+#: The user's code raised: its frames say more than the sentence does.
+_RAISED = ("HR105", "HR107")
+
 #: Code that takes longer to import is told of.
 SLOW_SECONDS = 10.0
 
@@ -89,7 +92,7 @@ def _main(report: Report) -> None:
     try:
         asyncio.run(check(Settings()))
     except StartupRefusal as refusal:
-        cause = refusal.__cause__
+        cause = refusal.__cause__ if refusal.code in _RAISED else None
         report.say(
             refusal=str(refusal), traceback=short_traceback(cause) if cause is not None else ""
         )
