@@ -50,6 +50,9 @@ class TimedSaver(PooledSaver):
         self.observe = observe
         self._writer = writer
 
+    async def setup(self) -> None:
+        """Does nothing: ``headrace db upgrade`` lays the tables, and a server changes no schema."""
+
     @contextmanager
     def run(
         self,

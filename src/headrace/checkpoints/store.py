@@ -59,6 +59,9 @@ class Store(TakenStore):
         self._puts = _Batches(self._answer, self._tasks, limit=1)
         super().__init__(pool, ttl=ttl or _NO_DEFAULT_TTL)
 
+    async def setup(self) -> None:
+        """Does nothing: ``headrace db upgrade`` lays the tables, and a server changes no schema."""
+
     @timed("batch")
     async def abatch(self, ops: Iterable[Op]) -> list[Result]:
         return await super().abatch([_with_whole_minutes(op) for op in ops])
