@@ -65,8 +65,9 @@ class Settings(BaseSettings):
     )
     auth: Literal["auto", "none"] = Field(
         "auto",
-        description="`auto`: without keys only a loopback address is served; `none`: any address"
-        " without keys, because something in front asks for them.",
+        description="`auto`: without keys only a loopback address is served, and callers of this"
+        " machine alone are answered; `none`: any address and any caller, because something in"
+        " front asks for keys.",
     )
     runtime_dir: Path | None = Field(
         None, description="Status slots and metric files of the pod; set by `headrace serve`."
@@ -85,6 +86,11 @@ class Settings(BaseSettings):
         """The keys, one by one; none when callers need no key."""
         given = self.api_keys.get_secret_value() if self.api_keys else ""
         return tuple(key for part in given.split(",") if (key := part.strip()))
+
+    @property
+    def local_only(self) -> bool:
+        """Whether callers of this machine alone are answered: nothing else keeps others out."""
+        return self.auth == "auto" and not self.accepted_api_keys
 
     @model_validator(mode="after")
     def _keys_that_keep_something_out(self) -> Self:

@@ -16,7 +16,7 @@ from headrace.runs.schemas import Run, RunField, RunStatus
 from headrace.runs.service import run_id_from
 from headrace.threads.schemas import AnyThreadId
 
-reading_router = new_router(tag="runs")
+reading_router = new_router(tag="runs", followed=True)
 
 Words = Annotated[list[str] | None, Query()]
 LastEventId = Annotated[str | None, Query()]

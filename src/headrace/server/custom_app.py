@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from headrace.auth.api_keys import HEADER
 from headrace.edge.prefix import path_below_prefix
 from headrace.edge.routing import error_response
-from headrace.errors import StartupRefusal, Unauthenticated
+from headrace.errors import StartupRefusal, StrangerRefused, Unauthenticated
 from headrace.graphs.custom_app import custom_app_place
 from headrace.graphs.http_entry import HttpEntry
 from headrace.server.lifespan import Lifespan
@@ -94,8 +94,8 @@ class KeyGuard:
         if scope["type"] in ("http", "websocket") and self._needs_key(scope):
             request = HTTPConnection(scope)
             try:
-                request.state.headrace.api_keys.check(request.headers.get(HEADER))
-            except Unauthenticated as error:
+                request.state.headrace.api_keys.check(request.headers.get(HEADER), scope)
+            except (Unauthenticated, StrangerRefused) as error:
                 if scope["type"] == "http":
                     await error_response(error)(scope, receive, send)
                 else:
