@@ -6,6 +6,7 @@ route of headrace's that the user's hides may be meant: it is told.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from re import Pattern
 from typing import Any, Literal
 
@@ -35,9 +36,9 @@ class Place:
     #: Everything below its path is its own.
     mount: bool = False
 
-    def pattern(self) -> Pattern[str]:
-        whole = f"{self.path.rstrip('/')}/{{path:path}}" if self.mount else self.path
-        return compile_path(whole)[0]
+    @property
+    def whole_path(self) -> str:
+        return f"{self.path.rstrip('/')}/{{path:path}}" if self.mount else self.path
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,15 +98,15 @@ def look_for_collisions(routes: Sequence[BaseRoute]) -> None:
             continue  # what takes all the rest is meant to be asked last
         _log.warning(
             "route_hidden",
-            route=_named(one.second),
+            route=named(one.second),
             request=one.request,
-            answered_by=f"{'headrace' if one.first.ours else 'the app'} ({_named(one.first)})",
+            answered_by=f"{'headrace' if one.first.ours else 'the app'} ({named(one.first)})",
             remedy="include_router(headrace.router, prefix=...) leaves room for both",
         )
 
 
 def _refusal(gone: Sequence[Collision]) -> StartupRefusal:
-    names = list(dict.fromkeys(_named(one.second) for one in gone))
+    names = list(dict.fromkeys(named(one.second) for one in gone))
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     few = len(names) == 1
     return StartupRefusal(
@@ -113,12 +114,14 @@ def _refusal(gone: Sequence[Collision]) -> StartupRefusal:
         where=f"{'route' if few else 'routes'} {', '.join(names[:_SHOWN])}{more}",
         what=f"{'it is' if few else 'they are'} never reached: headrace.router, which was included"
         " before, answers there",
-        remedy='Give headrace a place of its own, include_router(headrace.router, prefix="/agents"),'
+        remedy="Give headrace a place of its own,"
+        ' include_router(headrace.router, prefix="/agents"),'
         " or include it after your routes, so that yours answer.",
     )
 
 
-def _named(place: Place) -> str:
+def named(place: Place) -> str:
+    """The route as people write it."""
     if place.mount:
         return f"mount {place.path or '/'}"
     methods = sorted((place.methods or frozenset()) - {"HEAD"}) or sorted(place.methods or ())
@@ -134,25 +137,31 @@ def _share_method(first: Place, second: Place) -> bool:
 
 
 def _hidden(first: Place, second: Place) -> Collision | None:
-    taken, wanted = first.pattern(), second.pattern()
-    general = _sample(second)
+    taken, wanted = _pattern(first.whole_path), _pattern(second.whole_path)
+    general = _sample(second.whole_path)
     if general is not None and taken.match(general):
         return Collision(first, second, second.path, "all")
-    example = _both(first, second)
+    example = _both(first.whole_path, second.whole_path)
     if example is not None and taken.match(example) and wanted.match(example):
         return Collision(first, second, example, "some")
     return None
 
 
-def _sample(place: Place) -> str | None:
-    """A request for the place with nothing special in it."""
-    parts = [_of_segment(segment) for segment in _segments(place)]
+@cache
+def _pattern(path: str) -> Pattern[str]:
+    return compile_path(path)[0]
+
+
+@cache
+def _sample(path: str) -> str | None:
+    """A request for the path with nothing special in it."""
+    parts = [_of_segment(segment) for segment in path.split("/")]
     return None if None in parts else "/".join(str(part) for part in parts)
 
 
-def _both(first: Place, second: Place) -> str | None:
-    """A request that may be for both: segment by segment one that both take."""
-    one, other = _segments(first), _segments(second)
+def _both(first: str, second: str) -> str | None:
+    """A request that may be for both paths: segment by segment one that both take."""
+    one, other = first.split("/"), second.split("/")
     example: list[str] = []
     for number in range(max(len(one), len(other))):
         a, b = _at(one, number), _at(other, number)
@@ -165,11 +174,6 @@ def _both(first: Place, second: Place) -> str | None:
     return "/".join(example)
 
 
-def _segments(place: Place) -> list[str]:
-    path = f"{place.path.rstrip('/')}/{{path:path}}" if place.mount else place.path
-    return path.split("/")
-
-
 def _at(segments: list[str], number: int) -> str | None:
     """The segment; a last one that takes everything goes on for ever."""
     if number < len(segments):
@@ -177,11 +181,12 @@ def _at(segments: list[str], number: int) -> str | None:
     return segments[-1] if segments[-1].endswith(":path}") else None
 
 
+@cache
 def _of_segment(*segments: str) -> str | None:
     """A text that each of the segments takes."""
     literal = [segment for segment in segments if "{" not in segment]
     filled = [_filled(segment, sample) for segment in segments for sample in _SAMPLES]
-    patterns = [compile_path(f"/{segment}")[0] for segment in segments]
+    patterns = [_pattern(f"/{segment}") for segment in segments]
     for candidate in [*literal, *filled]:
         if all(pattern.match(f"/{candidate}") for pattern in patterns):
             return candidate
