@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -45,6 +45,24 @@ class Settings(BaseSettings):
         frozen=True,
     )
 
+    def __init__(self, **values: Any) -> None:
+        """
+        :param values: what is given here counts more than the environment; a group as a mapping.
+        :raises TypeError: no setting has this name.
+        """
+        # pydantic-settings has parameters of its own, which begin with an underscore.
+        given = [name for name in values if not name.startswith("_")]
+        if unknown := [name for name in given if name not in type(self).model_fields]:
+            raise TypeError(
+                f"headrace.Settings has no {unknown[0]!r}; docs/configuration.md lists all settings"
+            )
+        super().__init__(**values)
+
+    app: str = Field(
+        "",
+        description="`module:app` of your own to serve, in place of headrace's server; as"
+        " `--app` of `headrace serve` and `headrace dev`.",
+    )
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8123, ge=0, le=65535, description="Port to listen on.")
     processes: int = Field(2, ge=1, description="Server processes.")
@@ -161,6 +179,11 @@ def runtime_dir() -> Path | None:
     return Path(value) if value else None
 
 
+def database_url_for_tests() -> str | None:
+    """``HEADRACE_TEST_DATABASE_URL``: the Postgres of :mod:`headrace.testing`, if not its own."""
+    return os.environ.get("HEADRACE_TEST_DATABASE_URL") or None
+
+
 def unknown_variables() -> list[str]:
     """``HEADRACE_*`` variables that no setting reads: most often a typing error."""
     known = {f"HEADRACE_{name.upper()}" for name in Settings.model_fields}
@@ -168,5 +191,5 @@ def unknown_variables() -> list[str]:
         group = field.annotation
         if isinstance(group, type) and issubclass(group, Group):
             known |= {f"HEADRACE_{name}__{key}".upper() for key in group.model_fields}
-    known |= {"HEADRACE_REQUIRE_TOOLS"}
+    known |= {"HEADRACE_REQUIRE_TOOLS", "HEADRACE_TEST_DATABASE_URL"}
     return sorted(name for name in os.environ if name.startswith("HEADRACE_") and name not in known)

@@ -1,6 +1,7 @@
 """Where an app puts headrace's router, and where answers then say that runs are."""
 
 import re
+from collections.abc import Callable
 
 import httpx
 import pytest
@@ -57,9 +58,8 @@ def with_root(app, root_path: str, *, full: bool):
 
 
 #: The app, what callers see before each path, and whether its server knows of ``/r``, which a
-#: proxy in front takes off: servers put it before the path again (uvicorn), or do not (FastAPI's own
-#: ``root_path``).
-PLACES = {
+#: proxy in front takes off: uvicorn puts it before the path again, FastAPI does not.
+PLACES: dict[str, tuple[Callable[..., FastAPI], tuple[str, ...], str, str]] = {
     "at the root": (included, ("",), "", ""),
     "a prefix": (included, ("/x",), "/x", ""),
     "a prefix of several": (included, ("/x/y/x",), "/x/y/x", ""),

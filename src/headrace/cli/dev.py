@@ -13,7 +13,7 @@ import typer
 from headrace.cli.dev_server import DevServer
 from headrace.cli.first_screen import first_screen
 from headrace.cli.graph_check import GraphCheck
-from headrace.cli.options import Config, Host, Port, Processes, read_dotenv, settings_with
+from headrace.cli.options import App, Config, Host, Port, Processes, read_dotenv, settings_with
 from headrace.cli.serve import (
     prepare_runtime_directory,
     refuse_missing_graphs,
@@ -45,13 +45,19 @@ def dev(
     port: Port = None,
     processes: Processes = None,
     config: Config = None,
+    app: App = None,
 ) -> None:
-    """Serve the graphs of this folder with everything they need; Ctrl-C stops all of it."""
+    """Serve the graphs of this folder, or an app, with all they need; Ctrl-C stops all of it."""
+    if app:
+        if target is not None:
+            raise typer.BadParameter("serve a graph or an app (--app), not both")
+        set_environment({"HEADRACE_APP": app})
     with ExitStack() as stack:
         signals = stack.enter_context(StopSignals())
         workspace = stack.enter_context(Workspace(Path.cwd() / ".headrace"))
         read_dotenv(Path.cwd())
-        if target is None and config is None and Settings().config is None:
+        own_app = bool(Settings().app)
+        if target is None and config is None and Settings().config is None and not own_app:
             target = target_in(Path.cwd())
         if target is not None:
             config = manifest_for(target, workspace.folder)
@@ -60,7 +66,8 @@ def dev(
         workspace.stop_leftover_server()
         refuse_open_door(settings)
         refuse_taken_address(settings)
-        refuse_missing_graphs(settings)
+        if not own_app:
+            refuse_missing_graphs(settings)
         check = stack.enter_context(GraphCheck()) if _may_fail(settings) else None
         code = _run(settings, workspace, signals, stack, check)
     if code:
@@ -102,6 +109,7 @@ def _run(
             graphs=list(manifest.graphs) if manifest else [BUILT_IN],
             built_in=manifest is None,
             prefix=_prefix(manifest),
+            app=settings.app,
         )
         typer.echo(screen)
     return server.wait_end()
@@ -114,7 +122,7 @@ def _prefix(manifest: Manifest | None) -> str:
 
 def _may_fail(settings: Settings) -> bool:
     """Whether there is anything of the user's to check: the built-in graph alone always loads."""
-    return bool(settings.model) or find_manifest(settings) is not None
+    return bool(settings.app or settings.model) or find_manifest(settings) is not None
 
 
 def _with_embedded_postgres(workspace: Workspace, stack: ExitStack) -> Settings:

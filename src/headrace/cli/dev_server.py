@@ -16,6 +16,7 @@ import typer
 from headrace.cli.signals import StopSignals
 from headrace.cli.watch import Reloader
 from headrace.cli.workspace import Workspace
+from headrace.observability.slots import read_slots
 from headrace.server.gunicorn import arguments
 from headrace.settings import Settings
 
@@ -90,6 +91,9 @@ class DevServer:
 
     def _serving(self) -> int:
         """How many processes serve; 0 while nobody answers, or the pod is not ready."""
+        if self._settings.app and self._settings.runtime_dir is not None:
+            # It may have headrace's probes somewhere else, or not at all.
+            return sum(slot.state == "serving" for slot in read_slots(self._settings.runtime_dir))
         with contextlib.suppress(OSError, http.client.HTTPException):
             connection = http.client.HTTPConnection(
                 self._host, self._settings.port, timeout=_REQUEST_TIMEOUT_SECONDS

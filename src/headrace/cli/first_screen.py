@@ -22,11 +22,13 @@ def first_screen(
     graphs: Sequence[str],
     built_in: bool,
     prefix: str = "",
+    app: str = "",
 ) -> str:
-    """One line of facts and three lines to paste.
+    """One line of facts and three lines to paste; of an app of the user's the facts alone.
 
     :param embedded: where the embedded Postgres keeps its data; None for another Postgres.
     :param built_in: whether the graphs are headrace's own.
+    :param app: the app that is served in place of headrace's own.
     :param prefix: what stands before every path.
     """
     major = facts.version.partition(".")[0]
@@ -38,16 +40,23 @@ def first_screen(
         [
             f"postgres {major} {place}",
             f"schema {revision} ok",
-            f"graphs: {', '.join(graphs)}{' (built in)' if built_in else ''}",
+            f"app {app}" if app else f"graphs: {', '.join(graphs)}{_mark(built_in)}",
             f"{settings.processes} processes x pool {pool} = {wanted}"
             f" of {facts.max_connections} connections",
             url,
-            "try:",
+            *([] if app else ["try:"]),
         ]
     )
+    if app:
+        # Where it has the API, and whether, is its own affair.
+        return line
     # The key itself is not shown: screens are shared.
     key = " -H 'x-api-key: YOUR-KEY'" if settings.accepted_api_keys else ""
     return "\n".join([line, *(_curl(url, key, *message) for message in _MESSAGES)])
+
+
+def _mark(built_in: bool) -> str:
+    return " (built in)" if built_in else ""
 
 
 def _curl(url: str, key: str, message: str, thread: str) -> str:

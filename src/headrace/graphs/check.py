@@ -11,7 +11,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.store.memory import InMemoryStore
 
 from headrace.errors import StartupRefusal
-from headrace.graphs.custom_app import load_custom_app
+from headrace.graphs.custom_app import load_custom_app, load_served_app
 from headrace.graphs.manifest import find_manifest
 from headrace.graphs.registry import GraphRegistry
 from headrace.graphs.sources import sources_from
@@ -34,6 +34,9 @@ class MemoryStore(InMemoryStore):
 
 async def check(settings: Settings) -> None:
     """:raises StartupRefusal: as the server would."""
+    if settings.app:
+        load_served_app(settings.app)
+        return
     manifest = find_manifest(settings)
     if manifest is not None:
         load_custom_app(manifest)

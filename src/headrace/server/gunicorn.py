@@ -18,9 +18,11 @@ TEMPORARY = ".temporary"
 def arguments(settings: Settings, *, application: str | None = None) -> list[str]:
     """gunicorn's arguments, without the program's name.
 
-    :param application: what to serve, like ``module:app``; default: headrace's own server.
+    :param application: what to serve, like ``module:app``; default: that of the settings, else
+        headrace's own server. A worker alone serves its own.
     """
     server = settings.server
+    own = settings.app if server.api else ""
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     return [
         f"--config=python:{__package__}.hooks",
@@ -35,7 +37,7 @@ def arguments(settings: Settings, *, application: str | None = None) -> list[str
         f"--forwarded-allow-ips={server.forwarded_allow_ips}",
         # Not needed, and a file in a home directory that a container may not have.
         "--no-control-socket",
-        application or APPLICATION,
+        application or own or APPLICATION,
     ]
 
 

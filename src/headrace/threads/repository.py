@@ -3,7 +3,7 @@
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import cast, func, select, update
+from sqlalchemy import cast, func, select, text, update
 from sqlalchemy.dialects.postgresql import JSONB, insert
 
 from headrace.auth.principal import Principal
@@ -22,6 +22,15 @@ class ThreadRepository:
         )
         async with self._sessions.begin() as session:
             return (await session.scalars(statement)).one_or_none()
+
+    async def has_only_checkpoints(self, thread_id: str) -> bool:
+        """Whether a graph has run under this id, and nobody has a thread of it."""
+        statement = text(
+            "SELECT EXISTS (SELECT FROM checkpoints WHERE thread_id = :id AND checkpoint_ns = '')"
+            " AND NOT EXISTS (SELECT FROM threads WHERE thread_id = :id)"
+        )
+        async with self._sessions.begin() as session:
+            return bool(await session.scalar(statement, {"id": thread_id}))
 
     async def create_if_absent(
         self,
