@@ -136,7 +136,8 @@ def _with_embedded_postgres(workspace: Workspace, stack: ExitStack) -> Settings:
         typer.echo(note)
     if postgres.adopted:
         typer.echo("it ran already: an earlier headrace dev was killed")
-    set_environment({"HEADRACE_DATABASE__URL": postgres.dsn()})
+    # An app of the user's finds its database by the usual name.
+    set_environment({"HEADRACE_DATABASE__URL": postgres.dsn(), "DATABASE_URL": postgres.dsn()})
     return Settings()
 
 
