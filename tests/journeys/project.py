@@ -1,15 +1,14 @@
 """A stranger's project in a folder of its own, and the pages that its changes are copied from."""
 
+import http.client
 import os
 import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
-
-import httpx
 
 from tests.support.processes import free_port, wait_until
 from tests.support.sources import page
@@ -53,7 +52,7 @@ class Project:
             capture_output=True,
             text=True,
             check=False,
-            timeout=110,
+            timeout=200,
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
@@ -74,7 +73,7 @@ class Project:
                 start_new_session=True,
             )
         try:
-            wait_until(lambda: server.poll() is not None or answers(url + ready), seconds=60)
+            wait_until(lambda: server.poll() is not None or answers(port, ready), seconds=90)
             assert server.poll() is None, log.read_text()
             yield url
             server.send_signal(signal.SIGINT)
@@ -85,8 +84,11 @@ class Project:
                 server.wait(40)
 
 
-def answers(url: str) -> bool:
-    try:
-        return httpx.get(url, timeout=5).status_code == 200
-    except httpx.HTTPError:
-        return False
+def answers(port: int, path: str) -> bool:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    with closing(connection):
+        try:
+            connection.request("GET", path)
+            return connection.getresponse().status == http.HTTPStatus.OK
+        except (OSError, http.client.HTTPException):
+            return False

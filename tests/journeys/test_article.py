@@ -5,7 +5,7 @@ import pytest
 
 from tests.journeys.project import Project
 
-pytestmark = pytest.mark.acceptance
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(300)]
 
 MOVES = [
     ("import os\n", "import headrace\nimport os\n"),
