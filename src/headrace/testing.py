@@ -61,6 +61,18 @@ class Server:
             finally:
                 connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
 
+    def freeze(self, database: str) -> None:
+        """Nobody is connected to it any more, or will be: it can be copied at any time.
+
+        An engine that laid tables may keep a connection in its pool.
+        """
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute(f'ALTER DATABASE "{database}" ALLOW_CONNECTIONS false')
+            connection.execute(
+                "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = %s",
+                (database,),
+            )
+
 
 @pytest.fixture(scope="session")
 def headrace_postgres() -> Iterator[Server]:
@@ -97,8 +109,10 @@ def headrace_template(
     with headrace_postgres.new_database("template0") as name:
         url = headrace_postgres.url_of(name)
         headrace_prepare(url)
-        # All else, the schema for one, as the environment says.
-        upgrade(Settings().database.model_copy(update={"url": SecretStr(url)}))
+        # All else, the schema for one, as the environment says; never its databases.
+        here = {"url": SecretStr(url), "migration_url": None}
+        upgrade(Settings().database.model_copy(update=here))
+        headrace_postgres.freeze(name)
         yield name
 
 

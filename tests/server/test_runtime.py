@@ -135,6 +135,16 @@ def test_the_public_names_are_few():
         getattr(headrace, "grph")  # noqa: B009 - type checkers refuse the plain form
 
 
+def test_a_template_can_be_copied_while_somebody_holds_a_connection_to_it(postgres):
+    server = Server(postgres.dsn())
+    with server.new_database("template0") as template:
+        held = psycopg.connect(server.url_of(template))
+        server.freeze(template)
+        with server.new_database(template) as copy, psycopg.connect(server.url_of(copy)) as used:
+            assert used.execute("SELECT 1").fetchone() == (1,)
+        held.close()
+
+
 @pytest.mark.parametrize(
     ("url", "other"),
     [
