@@ -57,6 +57,9 @@ class TimedSaver(PooledSaver):
         self._writer = writer
         self._max_error_bytes = max_error_bytes
 
+    async def setup(self) -> None:
+        """Does nothing: ``headrace db upgrade`` lays the tables, and a server changes no schema."""
+
     @contextmanager
     def run(
         self,

@@ -16,7 +16,7 @@ from headrace.cli.dev_server import DevServer
 from headrace.cli.first_check import FirstCheck
 from headrace.cli.first_screen import first_screen
 from headrace.cli.graph_input import input_schema
-from headrace.cli.options import Config, Host, Port, Processes
+from headrace.cli.options import App, Config, Host, Port, Processes
 from headrace.cli.project import Project
 from headrace.cli.serve import (
     bound_socket,
@@ -55,15 +55,25 @@ def dev(
     processes: Processes = None,
     config: Config = None,
     log_json: LogJson = False,
+    app: App = None,
 ) -> None:
-    """Serve the graphs of this folder with everything they need; Ctrl-C stops all of it."""
+    """Serve the graphs of this folder, or an app, with all they need; Ctrl-C stops all of it."""
+    if app and target is not None:
+        raise typer.BadParameter("serve a graph or an app (--app), not both")
     with ExitStack() as stack:
         signals = stack.enter_context(StopSignals())
         workspace = stack.enter_context(Workspace(Path.cwd() / ".headrace"))
         if target is not None:
             config = manifest_for(target, workspace.folder)
-        project = Project(Path.cwd(), host=host, port=port, processes=processes, config=config)
-        if project.settings.config is None and (found := target_in(Path.cwd())) is not None:
+        project = Project(
+            Path.cwd(), host=host, port=port, processes=processes, config=config, app=app
+        )
+        own_app = bool(project.settings.app)
+        if (
+            not own_app
+            and project.settings.config is None
+            and (found := target_in(Path.cwd())) is not None
+        ):
             project.serve_manifest(manifest_for(found, workspace.folder))
         if log_json or project.settings.observability.log_format == "auto":
             project.fix(HEADRACE_OBSERVABILITY__LOG_FORMAT="json" if log_json else "short")
@@ -71,7 +81,8 @@ def dev(
         workspace.stop_leftover_server()
         refuse_open_door(project.settings)
         listener = stack.enter_context(bound_socket(project.settings))
-        refuse_missing_graphs(project.settings)
+        if not own_app:
+            refuse_missing_graphs(project.settings)
         check = stack.enter_context(FirstCheck()) if _may_fail(project) else None
         code = _run(project, workspace, signals, stack, check, listener)
     if code:
@@ -90,7 +101,9 @@ def _run(
     embedded = None
     if project.settings.database.url is None:
         embedded = _relative(workspace.data)
-        project.fix(HEADRACE_DATABASE__URL=_embedded_postgres(workspace, stack))
+        url = _embedded_postgres(workspace, stack)
+        # An app of the user's finds its database by the usual name.
+        project.fix(HEADRACE_DATABASE__URL=url, DATABASE_URL=url)
     if signals.received:
         return 0
     database = project.settings.database
@@ -119,6 +132,7 @@ def _run(
                 project.settings, prefix, chat_graph(graphs, project.settings.chat_graph)
             ),
             prefix=prefix,
+            app=project.settings.app,
         )
         typer.echo(screen)
     return server.wait_end()
@@ -131,7 +145,8 @@ def _prefix(manifest: Manifest | None) -> str:
 
 def _may_fail(project: Project) -> bool:
     """Whether there is anything of the user's to check: the built-in graph alone always loads."""
-    return bool(project.settings.model) or project.manifest is not None
+    settings = project.settings
+    return bool(settings.app or settings.model) or project.manifest is not None
 
 
 def _embedded_postgres(workspace: Workspace, stack: ExitStack) -> str:

@@ -20,12 +20,14 @@ def first_screen(
     built_in: bool,
     input_schema: Mapping[str, Any] | None = None,
     prefix: str = "",
+    app: str = "",
 ) -> str:
     """One line of facts, and lines to paste that work for the graph at hand.
 
     :param embedded: where the embedded Postgres keeps its data; None for another Postgres.
     :param built_in: whether the graphs are headrace's own.
     :param input_schema: of the graph behind /chat; None where it cannot be told.
+    :param app: the app that is served in place of headrace's own; of it the facts alone are shown.
     :param prefix: what stands before every path.
     """
     major = facts.version.partition(".")[0]
@@ -37,13 +39,18 @@ def first_screen(
         [
             f"postgres {major} {place}",
             f"schema {revision} ok",
-            f"graphs: {', '.join(graphs)}{' (built in)' if built_in else ''}",
+            f"app {app}"
+            if app
+            else f"graphs: {', '.join(graphs)}{' (built in)' if built_in else ''}",
             f"{settings.processes} processes x pool {pool} = {wanted}"
             f" of {facts.max_connections} connections",
             url,
-            "try:",
+            *([] if app else ["try:"]),
         ]
     )
+    if app:
+        # Where it has the API, and whether, is its own affair.
+        return line
     # The key itself is not shown: screens are shared.
     key = " -H 'x-api-key: YOUR-KEY'" if settings.accepted_api_keys else ""
     if built_in:

@@ -8,11 +8,12 @@ from typing import Annotated, cast
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import JSONResponse, Response
 
+from headrace.edge.routing import OwnRoute
 from headrace.health.service import HealthService
 from headrace.observability.metrics import METRICS_MEDIA_TYPE
 
-probes_router = APIRouter(tags=["health"])
-metrics_router = APIRouter(tags=["health"])
+probes_router = APIRouter(route_class=OwnRoute, tags=["health"])
+metrics_router = APIRouter(route_class=OwnRoute, tags=["health"])
 
 
 async def _health(request: Request) -> HealthService:

@@ -17,7 +17,7 @@ from headrace.runs.schemas import Run, RunField, RunStatus
 from headrace.runs.service import run_id_from
 from headrace.threads.paths import PathThreadId
 
-reading_router = new_router(tag="runs")
+reading_router = new_router(tag="runs", followed=True)
 
 Words = Annotated[list[str] | None, Query()]
 #: Ids count a run's events; each attempt begins 2^32 further. Other servers' ids are times.

@@ -25,7 +25,7 @@ from headrace.server import meta
 from headrace.server.custom_app import has_cors, with_api
 from headrace.server.description import DescribedApi
 from headrace.server.error_handlers import add_error_handlers
-from headrace.server.lifespan import Lifespan, lifespan
+from headrace.server.lifespan import Lifespan
 from headrace.server.pages import page_routers, paths_of
 from headrace.server.rooms import ALL_ROOMS, rooms_of
 from headrace.settings import Settings
@@ -63,7 +63,7 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
     """
     chosen = settings or Settings()
     configure_logging(chosen.observability)
-    ours = lifespan(settings=chosen)
+    ours = Lifespan(settings=chosen, of_server=True)
     if not chosen.server.api:
         return Middleware(_build_health(ours), plain_inside=True)
     manifest = find_manifest(chosen)
