@@ -88,6 +88,38 @@ class ServerSettings(Group):
     """HTTP limits and the order of shutdown."""
 
     max_body_bytes: int = Field(8 * 1024 * 1024, ge=1024, description="Larger bodies get 413.")
+    max_request_line_bytes: int = Field(
+        16 * 1024, ge=1024, description="Requests with a longer URL get 414."
+    )
+    max_headers: int = Field(
+        100, ge=16, description="Requests with more headers, or more trailers, get 431."
+    )
+    max_header_bytes: int = Field(
+        32 * 1024, ge=1024, description="Requests with more bytes of headers get 431."
+    )
+    max_connections: int = Field(
+        4000,
+        ge=1,
+        description="Connections of one process, fewer where the limit of open files is lower."
+        " Beyond it the one that has been without a request longest is closed; where there is none,"
+        " the new one gets 503.",
+    )
+    header_timeout_seconds: float = Field(
+        15.0,
+        gt=0,
+        description="A new connection, or a request that has begun, without its whole head after"
+        " this long is closed (408).",
+    )
+    body_timeout_seconds: float = Field(
+        30.0,
+        gt=0,
+        description="A body that does not move for so long is given up (408).",
+    )
+    unread_timeout_seconds: float = Field(
+        60.0,
+        gt=0,
+        description="A connection whose client reads nothing of its answer for so long is closed.",
+    )
     keepalive_seconds: int = Field(
         75, ge=1, description="Idle keep-alive; keep it above the load balancer's."
     )
@@ -325,6 +357,23 @@ class StoreSettings(Group):
     )
     max_value_bytes: int = Field(
         4 * 1024 * 1024, ge=2, description="Bytes of an item's value as JSON."
+    )
+
+
+class MetricsSettings(Group):
+    """Where metrics and health are answered, beside the port that everybody asks."""
+
+    port: int = Field(
+        0,
+        ge=0,
+        le=65535,
+        description="Port of health and metrics alone, for probes and scrapers: a thread of its own"
+        " answers there while the event loop is full or blocked. `/metrics` is then 404 on the"
+        " other port. 0: none. For `headrace serve` and `headrace worker`.",
+    )
+    host: str = Field("", description="Address of that port; empty: `HEADRACE_HOST`.")
+    cache_seconds: float = Field(
+        1.0, ge=0, description="Metrics are written anew no more often than this."
     )
 
 

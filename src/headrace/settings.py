@@ -19,6 +19,7 @@ from headrace.setting_groups import (
     EventSettings,
     Group,
     IdempotencySettings,
+    MetricsSettings,
     ObservabilitySettings,
     ServerSettings,
     StoreSettings,
@@ -97,6 +98,7 @@ class Settings(BaseSettings):
     idempotency: IdempotencySettings = Field(default_factory=IdempotencySettings)
     checkpointer: CheckpointerSettings = Field(default_factory=CheckpointerSettings)
     store: StoreSettings = Field(default_factory=StoreSettings)
+    metrics: MetricsSettings = Field(default_factory=MetricsSettings)
     observability: ObservabilitySettings = Field(default_factory=ObservabilitySettings)
 
     @property
@@ -120,6 +122,15 @@ class Settings(BaseSettings):
             )
         if keys and self.auth == "none":
             raise ValueError("auth is none, but there are api_keys; unset one of them")
+        return self
+
+    @model_validator(mode="after")
+    def _two_ports(self) -> Self:
+        if self.metrics.port and self.metrics.port == self.port:
+            raise ValueError(
+                f"port and metrics.port are both {self.port}; health and metrics need one of their"
+                " own, or 0"
+            )
         return self
 
     @model_validator(mode="after")

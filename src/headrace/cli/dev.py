@@ -78,6 +78,12 @@ def dev(
         if log_json or project.settings.observability.log_format == "auto":
             project.fix(HEADRACE_OBSERVABILITY__LOG_FORMAT="json" if log_json else "short")
         warn_about_unknown_variables()
+        if project.settings.metrics.port:
+            typer.echo(
+                "warning: headrace dev answers health and metrics on its one port;"
+                " HEADRACE_METRICS__PORT is for headrace serve and headrace worker",
+                err=True,
+            )
         workspace.stop_leftover_server()
         refuse_open_door(project.settings)
         listener = stack.enter_context(bound_socket(project.settings))

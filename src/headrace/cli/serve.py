@@ -133,10 +133,15 @@ def refuse_taken_address(settings: Settings) -> None:
     :raises StartupRefusal: HR201 when somebody listens there, HR203 when nobody can.
     """
     bound_socket(settings).close()
+    if settings.metrics.port:
+        there = {"host": settings.metrics.host or settings.host, "port": settings.metrics.port}
+        bound_socket(settings.model_copy(update=there), group="METRICS__").close()
 
 
-def bound_socket(settings: Settings) -> socket.socket:
+def bound_socket(settings: Settings, *, group: str = "") -> socket.socket:
     """A socket on the address of the settings, which does not listen yet.
+
+    :param group: what stands in the names of the variables that set the address.
 
     :raises StartupRefusal: HR201 when somebody listens there, HR203 when nobody can.
     """
@@ -158,13 +163,14 @@ def bound_socket(settings: Settings) -> socket.socket:
                 "HR201",
                 where=where,
                 what="something else listens on this port already",
-                remedy="Stop it, or choose another port with --port or HEADRACE_PORT.",
+                remedy="Stop it, or choose another port with"
+                f" {'--port or ' if not group else ''}HEADRACE_{group}PORT.",
             ) from None
         raise StartupRefusal(
             "HR203",
             where=where,
             what=f"this address cannot be listened on ({error.strerror})",
-            remedy="Correct HEADRACE_HOST and HEADRACE_PORT.",
+            remedy=f"Correct HEADRACE_{group}HOST and HEADRACE_{group}PORT.",
         ) from None
     return bound
 

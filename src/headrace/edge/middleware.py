@@ -20,6 +20,8 @@ _PLAIN_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 #: Label of requests that no route matched, so that scanners cannot make new series.
 UNMATCHED = "__unmatched__"
 
+_METHOD_NOT_ALLOWED = 405
+
 _RUN_PATH = re.compile(r"/runs/([0-9a-f-]{36})$")
 
 #: Asked for every few seconds by machines; logged at debug.
@@ -78,6 +80,9 @@ class Middleware:
 
     def _record(self, scope: Scope, status: int, seconds: float, run_id: str | None) -> None:
         route = getattr(scope.get("route"), "path", UNMATCHED)
+        if status == _METHOD_NOT_ALLOWED:
+            # Starlette names the route of a path, though it has not this method.
+            route = UNMATCHED
         state = scope.get("state", {}).get("headrace")
         if state is not None:
             state.metrics.observe_http(scope["method"], route, status, seconds)

@@ -66,7 +66,10 @@ async def health_report(health: Health) -> JSONResponse:
 @metrics_router.get(
     "/metrics",
     summary="Show the metrics of all processes of the pod",
-    responses={200: {"content": {"text/plain": {}, "application/json": {}}}},
+    responses={
+        200: {"content": {"text/plain": {}, "application/json": {}}},
+        404: {"description": "Metrics have a port of their own (`HEADRACE_METRICS__PORT`)."},
+    },
     response_class=Response,
 )
 async def metrics(health: Health, format: Format = "prometheus") -> Response:
@@ -74,9 +77,16 @@ async def metrics(health: Health, format: Format = "prometheus") -> Response:
 
     Some of them as JSON with `format=json`.
     """
+    if health.metrics_elsewhere:
+        refusal = {
+            "detail": "Metrics have a port of their own here (setting metrics.port).",
+            "code": "not_found",
+        }
+        return JSONResponse(refusal, status_code=404)
+    written = await health.metrics()
     if format == "json":
-        return JSONResponse(health.metrics_report())
-    return Response(health.metrics(), media_type=METRICS_MEDIA_TYPE)
+        return JSONResponse(written.report)
+    return Response(written.text, media_type=METRICS_MEDIA_TYPE)
 
 
 router = APIRouter()

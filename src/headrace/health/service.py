@@ -1,11 +1,12 @@
 """Is this pod ready, and how is each of its processes? Answered from memory and slots only."""
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
 from headrace.health.checks import DatabaseProbe
+from headrace.observability.exposition import Written
 from headrace.observability.metrics import Metrics
-from headrace.observability.report import report
 from headrace.observability.slots import Slot, StatusBoard
 
 
@@ -32,6 +33,8 @@ class HealthService:
         self._database = database
         self._schema_problem = schema_problem
         self._schema_revision = schema_revision
+        #: Whether metrics have a port of their own, as the server says.
+        self.metrics_elsewhere = False
 
     @property
     def pid(self) -> int:
@@ -55,11 +58,20 @@ class HealthService:
             speaks = slot.pid == self.pid or not serving
             if slot.state != "serving" and speaks:
                 reasons.append(f"process {slot.pid} is {slot.state}")
+        if self._board.is_stale(self._board.own):
+            # Asked from another thread: what this loop knows of the database is old.
+            return reasons
         if problem := self._database.problem:
             reasons.append(problem)
         if problem := self._schema_problem():
             reasons.append(problem)
         return reasons
+
+    def silent(self) -> list[int]:
+        """Which processes of the pod have been silent for too long; empty while any is not."""
+        slots = self._board.read_all()
+        silent = [slot.pid for slot in slots if self._board.is_stale(slot)]
+        return silent if len(silent) == len(slots) else []
 
     def report(self) -> dict[str, Any]:
         """Everything /health tells: verdict, version, schema, and each process of the pod."""
@@ -84,12 +96,10 @@ class HealthService:
         queues = [one.queue for one in figures if one.queue is not None]
         return [graph.model_dump() for queue in queues[:1] for graph in queue.unserved]
 
-    def metrics(self) -> bytes:
-        return self._metrics.render()
-
-    def metrics_report(self) -> dict[str, Any]:
-        """Some of the metrics, as LangGraph's server gives them in JSON."""
-        return report(self._metrics.families())
+    async def metrics(self) -> Written:
+        """What is to be told of the metrics; written elsewhere, while this loop goes on."""
+        # Whoever leaves must not take it away from the others.
+        return await asyncio.shield(asyncio.wrap_future(self._metrics.exposition.latest()))
 
     def _describe(self, slot: Slot) -> dict[str, Any]:
         figures = slot.figures.model_dump() if slot.figures is not None else {}

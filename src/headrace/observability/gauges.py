@@ -37,6 +37,7 @@ _PROCESS_GAUGES: tuple[tuple[str, str, Callable[[Figures], float]], ...] = (
         "1 where notices of other processes arrive, 0 where only polling finds changes.",
         lambda figures: int(figures.notices_connected),
     ),
+    ("connections_open", "Open connections of clients.", lambda figures: figures.connections),
     ("resident_memory_bytes", "Resident memory.", lambda figures: figures.rss_bytes),
     ("open_fds", "Open file descriptors.", lambda figures: figures.open_fds),
 )

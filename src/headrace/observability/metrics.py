@@ -5,23 +5,18 @@ processes; live gauges come from the status slots (``gauges.py``). Labels come f
 never a path, an id, or a user.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
 import structlog
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Histogram,
-    Metric,
-    generate_latest,
-    values,
-)
+from prometheus_client import CollectorRegistry, Counter, Histogram, Metric, values
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from headrace.observability.exposition import Exposition, written
 from headrace.observability.gauges import SlotCollector
 from headrace.observability.latency import LatencyWindow
+from headrace.observability.metric_files import reading
 from headrace.observability.slots import StatusBoard
 
 _log = structlog.stdlib.get_logger("headrace.metrics")
@@ -58,7 +53,17 @@ class FlushFigures(Protocol):
 class Metrics:
     """The metrics of one process; ``render`` answers for all processes of the pod."""
 
-    def __init__(self, board: StatusBoard, *, multiprocess_dir: Path | None = None) -> None:
+    def __init__(
+        self,
+        board: StatusBoard,
+        *,
+        multiprocess_dir: Path | None = None,
+        cache_seconds: float = 1.0,
+    ) -> None:
+        #: What ``/metrics`` answers.
+        self.exposition = Exposition(self.families, cache_seconds=cache_seconds)
+        #: Open connections of this process; the server says, which is there before and after this.
+        self.connections_open: Callable[[], int] = _none
         self.checkpoint_latency = LatencyWindow()
         self.flush_latency = LatencyWindow()
         self.store_latency = LatencyWindow()
@@ -165,6 +170,11 @@ class Metrics:
         self._cut_clients = counter(
             "headrace_slow_clients_cut_total", "Streams cut because nobody read them in time.", ()
         )
+        self._cut_connections = counter(
+            "headrace_connections_cut_total",
+            "Connections that the server refused or closed before their time, by reason.",
+            ("reason",),
+        )
         self._notices = counter(
             "headrace_notices_total", "Notices between processes, by direction.", ("direction",)
         )
@@ -257,6 +267,10 @@ class Metrics:
         """A stream whose client was too slow."""
         self._cut_clients.inc()
 
+    def count_cut_connection(self, reason: str) -> None:
+        """Fits ``Connections.count_with``."""
+        self._cut_connections.labels(reason).inc()
+
     def count_notice(self, direction: str) -> None:
         """``sent`` or ``received``."""
         self._notices.labels(direction).inc()
@@ -274,20 +288,18 @@ class Metrics:
         _log.error("background_task_failed", task=task, exc_info=error)
 
     def render(self) -> bytes:
-        """The text exposition of all processes of the pod."""
-        return generate_latest(self._of_all_processes())
+        """The text exposition of all processes of the pod, as of now. Takes its time: no loop's."""
+        return written(self.families())
 
-    def families(self) -> Iterable[Metric]:
+    def families(self) -> list[Metric]:
         """The same, not yet written."""
-        return self._of_all_processes().collect()
-
-    def _of_all_processes(self) -> CollectorRegistry:
         if self._directory is None:
-            return self._registry
+            return list(self._registry.collect())
         registry = CollectorRegistry()
         MultiProcessCollector(registry, path=str(self._directory))  # type: ignore[no-untyped-call]
         registry.register(self._gauges)
-        return registry
+        with reading(self._directory):
+            return list(registry.collect())
 
     def _bounded(self, label: str, value: str) -> str:
         seen = self._label_values.setdefault(label, set())
@@ -297,6 +309,10 @@ class Metrics:
             return _OTHER
         seen.add(value)
         return value
+
+
+def _none() -> int:
+    return 0
 
 
 def _declarers(

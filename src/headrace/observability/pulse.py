@@ -112,6 +112,7 @@ class Pulse:
             runs_watched=self._runs_watched(),
             threads_watched=self._threads_watched(),
             notices_connected=self._notices_connected(),
+            connections=self._metrics.connections_open(),
             loop_lag_seconds=round(max(self._lags, default=0.0), 4),
             rss_bytes=resident_bytes(),
             open_fds=open_files(),

@@ -81,6 +81,7 @@ class Figures(BaseModel):
     threads_watched: int = 0
     #: Whether notices arrive; otherwise polling alone finds what changes elsewhere.
     notices_connected: bool = False
+    connections: int = 0
     loop_lag_seconds: float = 0.0
     rss_bytes: int = 0
     open_fds: int = 0

@@ -69,7 +69,12 @@ async def open_foundation(
     board = StatusBoard(settings.runtime_dir, stale_seconds=settings.server.slot_stale_seconds)
     board.publish()
     stack.callback(board.remove)
-    metrics = Metrics(board, multiprocess_dir=multiprocess_dir())
+    metrics = Metrics(
+        board,
+        multiprocess_dir=multiprocess_dir(),
+        cache_seconds=settings.metrics.cache_seconds,
+    )
+    stack.callback(metrics.exposition.close)
     tasks = Tasks(metrics.record_fault)
     stack.push_async_callback(tasks.stop)
     watchdog = Watchdog(metrics, stall_seconds=settings.server.stall_log_seconds)

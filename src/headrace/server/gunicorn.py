@@ -35,11 +35,13 @@ def arguments(
     """
     server = settings.server
     own = settings.app if server.api else ""
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    bind = f"{host}:{settings.port}" if listener is None else f"fd://{listener}"
+    binds = [_bind(settings.host, settings.port) if listener is None else f"fd://{listener}"]
+    if settings.metrics.port and listener is None:
+        # Each process takes this one out for its thread that answers there.
+        binds.append(_bind(settings.metrics.host or settings.host, settings.metrics.port))
     return [
         f"--config=python:{__package__}.hooks",
-        f"--bind={bind}",
+        *(f"--bind={bind}" for bind in binds),
         f"--workers={settings.processes}",
         f"--worker-class={__package__}.process.ServerProcess",
         f"--logger-class={__name__}.ServerLogger",
@@ -51,6 +53,10 @@ def arguments(
         *_WITHOUT_CONTROL_SOCKET,
         application or own or APPLICATION,
     ]
+
+
+def _bind(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 class ServerLogger(Logger):

@@ -14,6 +14,7 @@ from gunicorn.errors import HaltServer
 from prometheus_client.multiprocess import mark_process_dead
 
 import headrace.server.app  # noqa: F401 - for its side effect on memory and start, see above
+from headrace.observability.metric_files import fold_files_of_dead
 from headrace.observability.slots import remove_slot, slots_directory
 from headrace.server.gunicorn import SHARED, TEMPORARY
 from headrace.settings import multiprocess_dir, runtime_dir
@@ -69,7 +70,8 @@ def child_exit(server: Any, worker: Any) -> None:
             remove_slot(directory, worker.pid)
         if metrics := multiprocess_dir():
             mark_process_dead(worker.pid, path=str(metrics))  # type: ignore[no-untyped-call]
-    except OSError as error:
+            fold_files_of_dead(metrics)
+    except Exception as error:
         server.log.warning("leftovers of process %s not removed: %s", worker.pid, error)
     # Only a process class of headrace's has the first, and only a halting master the second.
     if getattr(worker, "start_failed", False) and not getattr(server, "headrace_halts", False):

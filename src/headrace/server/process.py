@@ -10,6 +10,7 @@ import contextlib
 import faulthandler
 import mmap
 import os
+import socket
 import sys
 import threading
 import time
@@ -26,8 +27,10 @@ from headrace.graphs.loader import import_refusal
 from headrace.lifecycle import Tasks
 from headrace.observability.logging import adopt_logger
 from headrace.observability.slots import Slot, read_slots, slots_directory, write_slot
+from headrace.server.connections import connections_of
+from headrace.server.health_port import HealthPort
 from headrace.server.uvicorn import Server
-from headrace.settings import runtime_dir
+from headrace.settings import Settings, runtime_dir
 
 _log = structlog.stdlib.get_logger("headrace.process")
 
@@ -41,6 +44,7 @@ _THREADS_SECONDS = 1.0
 #: Between the failed start of a process and the next, while others serve.
 _RESPAWN_DELAY_SECONDS = 1.0
 _FAILED = 1
+_IP = (socket.AF_INET, socket.AF_INET6)
 #: Within this time a failed process has stopped its master.
 _MARK_SECONDS = 10.0
 
@@ -108,13 +112,19 @@ class ServerProcess(UvicornWorker):
         self.config.app = self.wsgi
         # Not gunicorn's wrappers, which uvloop closes twice: "Error while closing socket".
         sockets = [getattr(one, "sock", one) for one in self.sockets]
+        settings = Settings()
+        health_port = _health_port(settings, sockets)
+        connections = connections_of(settings)
         server = Server(
             self.config,
             shutdown_seconds=self.cfg.graceful_timeout - _EARLIER_THAN_KILL_SECONDS,
             on_shutdown=self._must_end_by,
             on_refusal=self._refuse,
+            connections=connections,
+            health_port=health_port,
         )
         tasks = Tasks()
+        tasks.start(connections.look_after(), name="connections")
         tasks.start(self._live(server), name="process-live")
         try:
             await server.serve(sockets=sockets)
@@ -200,6 +210,19 @@ class ServerProcess(UvicornWorker):
         except OSError:
             return True
         return True
+
+
+def _health_port(settings: Settings, sockets: list[socket.socket]) -> HealthPort | None:
+    """Let the port of health and metrics answer on one of ``sockets``, which is taken out."""
+    if not settings.metrics.port:
+        return None
+    for one in sockets:
+        if one.family in _IP and one.getsockname()[1] == settings.metrics.port:
+            sockets.remove(one)
+            port = HealthPort(one)
+            port.start()
+            return port
+    return None
 
 
 def _announce(directory: Path) -> None:

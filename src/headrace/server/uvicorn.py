@@ -16,7 +16,12 @@ import uvicorn
 from uvicorn.lifespan.on import LifespanOn
 
 from headrace.errors import StartupRefusal
+from headrace.health.service import HealthService
+from headrace.observability.metrics import Metrics
+from headrace.server.connections import Connections
 from headrace.server.drain import Drain
+from headrace.server.health_port import HealthPort
+from headrace.server.protocol import BoundedProtocol
 
 _log = structlog.stdlib.get_logger("headrace.server")
 
@@ -59,8 +64,12 @@ class Server(uvicorn.Server):
         shutdown_seconds: float,
         on_shutdown: Callable[[float], None],
         on_refusal: Callable[[StartupRefusal], None],
+        connections: Connections,
+        health_port: HealthPort | None = None,
     ) -> None:
         super().__init__(config)
+        self._connections = connections
+        self._health_port = health_port
         self._shutdown_seconds = shutdown_seconds
         self._on_shutdown = on_shutdown
         self._told_at: float | None = None
@@ -68,6 +77,9 @@ class Server(uvicorn.Server):
         config.load()
         config.lifespan_class = partial(  # only called
             Lifespan, on_refusal=on_refusal
+        )
+        config.http_protocol_class = partial(  # type: ignore[assignment]  # only called
+            BoundedProtocol, bounds=connections
         )
 
     @contextlib.contextmanager
@@ -100,6 +112,13 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: Any = None) -> None:
         await super().startup(sockets)
+        state = self._state()
+        if isinstance(metrics := getattr(state, "metrics", None), Metrics):
+            metrics.connections_open = lambda: self._connections.open
+            self._connections.count_with(metrics.count_cut_connection)
+        health = getattr(state, "health", None)
+        if self._health_port is not None and isinstance(health, HealthService):
+            self._health_port.serve(health)
         drain = self._drain()
         if drain is not None:
             needed = drain.bound_seconds + drain.closing_seconds
@@ -148,11 +167,15 @@ class Server(uvicorn.Server):
         if any(server.is_serving() for server in self.servers):
             for server in self.servers:
                 server.close()
+            if self._health_port is not None:
+                self._health_port.stop()
             await asyncio.sleep(_FRESH_CONNECTION_SECONDS)
         for connection in list(self.server_state.connections):
             connection.shutdown()
 
     def _drain(self) -> Drain | None:
+        return getattr(self._state(), "drain", None)
+
+    def _state(self) -> object:
         lifespan = getattr(self, "lifespan", None)
-        state = lifespan.state.get("headrace") if lifespan is not None else None
-        return getattr(state, "drain", None)
+        return lifespan.state.get("headrace") if lifespan is not None else None

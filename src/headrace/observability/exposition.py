@@ -1,0 +1,91 @@
+"""What ``/metrics`` answers, written in a thread of its own: once for all who ask within a second.
+
+Reading the files of all processes takes interpreter time that grows with series and processes. The
+event loop has none to spare for that, and anybody may ask, without a key, as often as they like.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from threading import Lock
+from time import monotonic
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Metric, generate_latest
+from prometheus_client.registry import Collector
+
+from headrace.observability.report import report
+
+#: Writing them takes at most this part of a thread's time.
+_LARGEST_SHARE = 0.1
+#: However long it takes.
+_MOST_SECONDS = 10.0
+
+
+def written(families: Sequence[Metric]) -> bytes:
+    """As Prometheus reads it."""
+    registry = CollectorRegistry()
+    registry.register(_Found(families))
+    return generate_latest(registry)
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """All figures at one moment."""
+
+    text: bytes
+    #: Some of them, as LangGraph's server gives them in JSON.
+    report: dict[str, Any]
+
+
+class Exposition:
+    """Writes down what ``collect`` finds. May be asked from several threads."""
+
+    def __init__(
+        self, collect: Callable[[], Iterable[Metric]], *, cache_seconds: float = 1.0
+    ) -> None:
+        self._collect = collect
+        self._cache_seconds = cache_seconds
+        self._lock = Lock()
+        # Not the loop's own threads: nodes of graphs may hold all of those.
+        self._executor: ThreadPoolExecutor | None = None
+        self._latest: Future[Written] | None = None
+        self._fresh_until = 0.0
+
+    def latest(self) -> Future[Written]:
+        """What was written within the last ``cache_seconds``, or is being written now."""
+        with self._lock:
+            latest = self._latest
+            if latest is None or (latest.done() and monotonic() >= self._fresh_until):
+                if self._executor is None:
+                    self._executor = ThreadPoolExecutor(1, thread_name_prefix="headrace-metrics")
+                latest = self._latest = self._executor.submit(self._write)
+            return latest
+
+    def close(self) -> None:
+        """Let the thread go; whoever waits still gets an answer."""
+        with self._lock:
+            executor, self._executor, self._latest = self._executor, None, None
+        if executor is not None:
+            executor.shutdown(wait=False)
+
+    def _write(self) -> Written:
+        began = monotonic()
+        try:
+            families = list(self._collect())
+            return Written(written(families), report(families))
+        finally:
+            took = monotonic() - began
+            pause = min(took / _LARGEST_SHARE, _MOST_SECONDS) if self._cache_seconds else 0.0
+            self._fresh_until = monotonic() + max(self._cache_seconds, pause)
+
+
+class _Found(Collector):
+    def __init__(self, families: Sequence[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterable[Metric]:
+        return self._families
+
+    def describe(self) -> Iterable[Metric]:
+        return []

@@ -1,0 +1,375 @@
+"""uvicorn's HTTP protocol with bounds: what a request's head may weigh, how long its rest may take.
+
+httptools takes a head of any size and hands out trailers as if they were headers; uvicorn waits for
+the rest of a request for ever. Nobody needs a key for either. Here each connection counts what it
+receives, refuses with the one form that refusals have, and is looked at once a second.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from headrace.events.encoding import encode_json
+from headrace.server.connections import Connections
+
+#: Requests that one connection may send ahead of their answers.
+_MAX_PIPELINED = 16
+#: A body below this many bytes a second may last no longer than the time without progress.
+_LEAST_BYTES_A_SECOND = 500
+#: Framing of a chunked body that one byte of it may cost, beside what all may cost.
+_FRAMING_A_BYTE = 16
+#: A connection that is cut reads on for so long: else its client might lose the answer.
+_LINGER_SECONDS = 2.0
+#: And so many bytes.
+_LINGER_BYTES = 1024 * 1024
+#: A body that has not moved for so long makes room where there is none.
+_STALLED_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    status: int
+    code: str
+    detail: str
+    #: As the metric counts it.
+    reason: str
+
+
+class _Awaited(Enum):
+    """What a connection waits for, as far as that is the client's turn."""
+
+    NOTHING = auto()
+    HEAD = auto()
+    BODY = auto()
+
+
+class _Refused(Exception):
+    """Raised in the parser's callbacks: it stops there."""
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """One connection."""
+
+    def __init__(self, *args: Any, bounds: Connections, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._bounds = bounds
+        self._limits = bounds.limits
+        self._refusal: _Refusal | None = None
+        #: Nothing more is read, though answers under way are finished.
+        self._deaf = False
+        #: The last answer is sent.
+        self._leaving = False
+        self._discarded = 0
+        #: A request's head is awaited or incomplete.
+        self._in_head = True
+        self._messages = 0
+        #: Bytes since the last message's end that came before the present chunk; its own bytes.
+        self._received = 0
+        self._chunk = 0
+        self._body = 0
+        self._upgrade: bytes | None = None
+        self._stalled = False
+        # What the looks have seen.
+        self._mark = (_Awaited.NOTHING, 0, 0)
+        self._quiet_seconds = 0.0
+        self._body_seconds = 0.0
+        self._unsent = 0
+        self._unread_seconds = 0.0
+
+    def connection_made(  # type: ignore[override]
+        self, transport: asyncio.Transport
+    ) -> None:
+        super().connection_made(transport)
+        if not self._bounds.admit(self, self.connections):
+            self._refuse(
+                _Refusal(
+                    503,
+                    "too_many_connections",
+                    f"This process has {self._bounds.max_connections} connections, all of them at"
+                    " work (setting server.max_connections); try again.",
+                    "refused",
+                )
+            )
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._bounds.forget(self)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._deaf or self._leaving:
+            self._discarded += len(data)
+            if self._discarded > _LINGER_BYTES:
+                self.drop()
+            return
+        self._unset_keepalive_if_required()
+        self._chunk = len(data)
+        before = self._messages
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._upgraded()
+            return
+        except httptools.HttpParserError:
+            self._refuse(self._refusal or _bad("The request is not valid HTTP."))
+            return
+        if self._messages == before:
+            self._received += self._chunk
+            self._check_progress()
+        # After one that ended in this chunk, what is left of the chunk is not counted.
+        self._chunk = 0
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._body = 0
+
+    def on_headers_complete(self) -> None:
+        if len(self.pipeline) >= _MAX_PIPELINED:
+            self._stop(_bad(f"More than {_MAX_PIPELINED} requests wait for an answer."))
+        self._check_head()
+        # The base class asks again later, when the list below is the trailers'.
+        self._upgrade = super()._get_upgrade() if self.parser.should_upgrade() else None
+        self._in_head = False
+        self._bounds.begin_work(self)
+        super().on_headers_complete()
+        # Trailers are counted, and told nobody: their sender did not mean them as headers.
+        self.headers = []
+
+    def on_body(self, body: bytes) -> None:
+        self._body += len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self._in_head = True
+        self._messages += 1
+        self._received = 0
+        if self._stalled:
+            self._stalled = False
+            self._bounds.begin_work(self)
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.cycle.response_complete:
+            if self._deaf:
+                self.transport.close()
+            self._bounds.begin_wait(self)
+
+    def handle_websocket_upgrade(self) -> None:
+        self._bounds.forget(self)
+        super().handle_websocket_upgrade()
+
+    def drop(self) -> None:
+        self.transport.abort()
+
+    def look(self, seconds: float) -> None:
+        if self._leaving:
+            self._quiet_seconds += seconds
+            if self._quiet_seconds > _LINGER_SECONDS:
+                self.drop()
+        elif self._is_unread(seconds):
+            self._bounds.record_cut("unread")
+            self.drop()
+        else:
+            self._look_for_progress(seconds)
+
+    def _get_upgrade(self) -> bytes | None:
+        return self._upgrade
+
+    def _upgraded(self) -> None:
+        """To a WebSocket; or to what nobody here speaks, and then the connection ends soon."""
+        if self._should_upgrade():
+            self.handle_websocket_upgrade()
+            return
+        self._deaf = True
+        if self.cycle.response_complete:
+            self.transport.close()
+        else:
+            self.cycle.keep_alive = False
+
+    def _check_head(self) -> None:
+        """Once it is complete."""
+        limits = self._limits
+        if len(self.url) > limits.max_request_line_bytes:
+            self._stop(self._line_too_long())
+        if len(self.headers) > limits.max_headers:
+            self._stop(self._too_many_headers())
+        # The sum only where it may be too much.
+        if self._received + self._chunk > limits.max_header_bytes and (
+            sum(len(name) + len(value) + 4 for name, value in self.headers)
+            > limits.max_header_bytes
+        ):
+            self._stop(self._headers_too_large())
+
+    def _check_progress(self) -> None:
+        """Once a chunk has ended in the midst of a request."""
+        limits = self._limits
+        if self._received <= limits.max_request_line_bytes:
+            return
+        if self._in_head:
+            # Nothing has begun before: empty lines.
+            url, headers = (self.url, self.headers) if self.scope is not None else (b"", [])
+            if len(url) > limits.max_request_line_bytes:
+                self._refuse(self._line_too_long())
+            elif len(headers) > limits.max_headers:
+                self._refuse(self._too_many_headers())
+            elif self._received > limits.max_header_bytes + limits.max_request_line_bytes:
+                self._refuse(self._headers_too_large())
+        elif len(self.headers) > limits.max_headers:
+            self._refuse(self._too_many_headers())
+        else:
+            framing = self._received - self._body
+            allowed = 2 * limits.max_header_bytes + limits.max_request_line_bytes
+            if framing > allowed + _FRAMING_A_BYTE * self._body:
+                self._refuse(_bad("The body has more framing than content: extensions, trailers."))
+
+    def _line_too_long(self) -> _Refusal:
+        return _Refusal(
+            414,
+            "request_line_too_long",
+            f"The request's URL is longer than {self._limits.max_request_line_bytes} bytes"
+            " (setting server.max_request_line_bytes).",
+            "too_large",
+        )
+
+    def _too_many_headers(self) -> _Refusal:
+        return _Refusal(
+            431,
+            "too_many_headers",
+            f"The request has more than {self._limits.max_headers} headers or trailers"
+            " (setting server.max_headers).",
+            "too_large",
+        )
+
+    def _headers_too_large(self) -> _Refusal:
+        return _Refusal(
+            431,
+            "headers_too_large",
+            f"The request's headers are larger than {self._limits.max_header_bytes} bytes"
+            " (setting server.max_header_bytes).",
+            "too_large",
+        )
+
+    def _stop(self, refusal: _Refusal) -> None:
+        """Refuse from within a callback of the parser."""
+        self._refusal = refusal
+        raise _Refused
+
+    def _refuse(self, refusal: _Refusal) -> None:
+        """Answer, unless an answer is under way: then the connection ends with that."""
+        if self._deaf or self._leaving or self.transport.is_closing():
+            return
+        self._bounds.record_cut(refusal.reason)
+        cycle = self.cycle
+        if cycle is None or cycle.response_complete:
+            if self._in_head:
+                self._answer(refusal)
+            else:
+                # The rest of a body: it is answered already.
+                self._leave()
+        elif self._in_head:
+            self._deaf = True
+        elif self.pipeline or cycle.response_started:
+            self.drop()
+        else:
+            # Whoever reads this body learns that no more of it comes, and answers nobody.
+            cycle.disconnected = True
+            cycle.message_event.set()
+            self._answer(refusal)
+
+    def _answer(self, refusal: _Refusal) -> None:
+        body = encode_json({"detail": refusal.detail, "code": refusal.code})
+        dated = b"".join(b"%s: %s\r\n" % pair for pair in self.server_state.default_headers)
+        retry = b"retry-after: 1\r\n" if refusal.status == 503 else b""
+        self.transport.write(
+            STATUS_LINE[refusal.status]
+            + dated
+            + b"content-type: application/json\r\n"
+            + b"content-length: %d\r\n" % len(body)
+            + retry
+            + b"connection: close\r\n\r\n"
+            + body
+        )
+        self._leave()
+
+    def _leave(self) -> None:
+        """Send nothing more, and read on for a moment: a reset would take the answer away."""
+        self._leaving = True
+        self._quiet_seconds = 0.0
+        self._unset_keepalive_if_required()
+        self._bounds.begin_leave(self)
+        self.flow.resume_reading()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+
+    def _is_unread(self, seconds: float) -> bool:
+        """Whether the client has read nothing for too long of what is written for it."""
+        before, self._unsent = self._unsent, self.transport.get_write_buffer_size()
+        waits = self.flow.write_paused or self.cycle is None or self.cycle.response_complete
+        if not self._unsent or not waits or self._unsent != before:
+            self._unread_seconds = 0.0
+        else:
+            self._unread_seconds += seconds
+        return self._unread_seconds > self._limits.unread_timeout_seconds
+
+    def _look_for_progress(self, seconds: float) -> None:
+        """End a request whose rest does not come."""
+        mark = self._progress()
+        what = mark[0]
+        if mark[:2] != self._mark[:2]:
+            self._body_seconds = 0.0
+        if mark != self._mark:
+            self._mark, self._quiet_seconds = mark, 0.0
+        elif what is not _Awaited.NOTHING:
+            self._quiet_seconds += seconds
+        if what is _Awaited.HEAD:
+            if self._quiet_seconds > self._limits.header_timeout_seconds:
+                self._end_head()
+        elif what is _Awaited.BODY:
+            self._body_seconds += seconds
+            bound = self._limits.body_timeout_seconds
+            too_slow = self._body_seconds > bound + self._body / _LEAST_BYTES_A_SECOND
+            if self._quiet_seconds > bound or too_slow:
+                self._refuse(_late("body", bound, "body_timeout"))
+            elif self._quiet_seconds > _STALLED_SECONDS and not self._stalled:
+                self._stalled = True
+                self._bounds.begin_wait(self)
+
+    def _progress(self) -> tuple["_Awaited", int, int]:
+        """What is awaited of the client, and what changes when it comes."""
+        answered = self.cycle is None or self.cycle.response_complete
+        if self._in_head:
+            # Between requests uvicorn's keep-alive counts.
+            begun = self.cycle is None or self._received > 0
+            what = _Awaited.HEAD if answered and begun else _Awaited.NOTHING
+            return (what, self._messages, 0)
+        if answered:
+            # The rest of a body that nobody wants: its bytes do not count.
+            return (_Awaited.BODY, self._messages, -1)
+        # Nobody reads it yet, so the client is not to blame.
+        what = _Awaited.NOTHING if self.flow.read_paused else _Awaited.BODY
+        return (what, self._messages, self._body)
+
+    def _end_head(self) -> None:
+        if self._received:
+            self._refuse(_late("head", self._limits.header_timeout_seconds, "header_timeout"))
+        else:
+            self._bounds.record_cut("header_timeout")
+            self.transport.close()
+
+
+def _bad(detail: str) -> _Refusal:
+    return _Refusal(400, "bad_request", detail, "invalid")
+
+
+def _late(part: str, seconds: float, reason: str) -> _Refusal:
+    return _Refusal(
+        408,
+        "request_timeout",
+        f"The request's {part} did not come within {seconds:g} s"
+        f" (setting server.{reason}_seconds).",
+        reason,
+    )
