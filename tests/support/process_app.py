@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
@@ -104,7 +105,9 @@ async def lifespan(_app: FastAPI) -> AsyncIterator[dict[str, State]]:
         raise StartupRefusal("HR999", where="the test", what="asked to refuse", remedy="Ask less.")
     settings = Settings()
     board = StatusBoard(settings.runtime_dir, stale_seconds=settings.server.slot_stale_seconds)
-    metrics = Metrics(board, multiprocess_dir=multiprocess_dir())
+    metrics = Metrics(
+        board, multiprocess_dir=multiprocess_dir(), cache_seconds=settings.metrics.cache_seconds
+    )
     executor = StreamExecutor()
     pulse = Pulse(board, metrics, runs_running=lambda: executor.running)
     probe = DatabaseProbe(_database, on_fault=metrics.record_fault)
@@ -143,6 +146,14 @@ def create_app() -> FastAPI:
     async def block_the_loop(seconds: float) -> int:
         time.sleep(seconds)  # noqa: ASYNC251 - that is the point
         return os.getpid()
+
+    @app.post("/body")
+    async def body(request: Request) -> dict[str, Any]:
+        return {"bytes": len(await request.body()), "headers": sorted(request.headers)}
+
+    @app.get("/large")
+    async def large(megabytes: int) -> Response:
+        return Response(b"x" * (megabytes * 1024 * 1024))
 
     @app.get("/thread")
     async def leave_a_thread(seconds: float) -> int:

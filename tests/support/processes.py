@@ -3,13 +3,14 @@
 import asyncio
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -21,9 +22,16 @@ APPLICATION = "tests.support.process_app:create_app()"
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    return free_ports(1)[0]
+
+
+def free_ports(count: int) -> list[int]:
+    """Different ones."""
+    with ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [int(probe.getsockname()[1]) for probe in probes]
 
 
 def wait_until(condition: Callable[[], object], *, seconds: float = 10.0) -> None:
@@ -41,8 +49,9 @@ class ServerUnderTest:
 
     def __init__(self, folder: Path, **environment: str) -> None:
         self.folder = folder
-        self.port = free_port()
+        self.port, self.health_port = free_ports(2)
         self.url = f"http://127.0.0.1:{self.port}"
+        self.health_url = f"http://127.0.0.1:{self.health_port}"
         self.runtime_dir = folder / "runtime"
         self.journal_file = folder / "journal"
         self.log_file = folder / "log"
@@ -58,6 +67,15 @@ class ServerUnderTest:
         kept = {name: value for name, value in os.environ.items() if "HEADRACE" not in name}
         self._environment = {**kept, **own, **environment}
         self.master: subprocess.Popen[bytes] | None = None
+
+    def open_health_port(self) -> None:
+        """Let it answer health and metrics on ``health_port``; before ``start``."""
+        self._environment["HEADRACE_METRICS__PORT"] = str(self.health_port)
+
+    def limit_open_files(self, count: int) -> None:
+        """Of processes that the master has not started yet."""
+        assert self.master is not None
+        resource.prlimit(self.master.pid, resource.RLIMIT_NOFILE, (count, count))
 
     def start(self) -> None:
         command = [sys.executable, "-m", "gunicorn", *self._arguments()]
@@ -76,12 +94,20 @@ class ServerUnderTest:
             os.environ.update(before)
 
     def wait_ready(self, processes: int = 2) -> None:
-        wait_until(lambda: self.journal().count("up") >= processes, seconds=20)
+        wait_until(lambda: self.journal().count("up") >= processes, seconds=60)
         wait_until(lambda: self.get("/readyz").status_code == 200)
 
     def get(self, path: str) -> httpx.Response:
         """A request on a connection of its own."""
         return httpx.get(self.url + path, timeout=5.0)
+
+    def get_slowly(self, path: str) -> httpx.Response:
+        """One whose answer takes its time."""
+        return httpx.get(self.url + path, timeout=60.0)
+
+    def health(self, path: str) -> httpx.Response:
+        """The same on the port of health and metrics."""
+        return httpx.get(self.health_url + path, timeout=5.0)
 
     def journal(self) -> list[str]:
         """What happened, without pids."""
@@ -121,9 +147,19 @@ class ServerUnderTest:
 
 
 @contextmanager
-def server(folder: Path, **environment: str) -> Iterator[ServerUnderTest]:
+def server(
+    folder: Path,
+    *,
+    with_health_port: bool = False,
+    open_files: int | None = None,
+    **environment: str,
+) -> Iterator[ServerUnderTest]:
     under_test = ServerUnderTest(folder, **environment)
+    if with_health_port:
+        under_test.open_health_port()
     under_test.start()
+    if open_files is not None:
+        under_test.limit_open_files(open_files)
     try:
         yield under_test
     finally:

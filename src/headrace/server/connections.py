@@ -25,10 +25,15 @@ _log = structlog.stdlib.get_logger("headrace.connections")
 _LOOK_SECONDS = 1.0
 #: Why connections were cut is told this often at most, whatever happens.
 _TELL_SECONDS = 10.0
-#: Refused connections that may linger until their clients have read why.
+#: Refused connections that may linger until their clients have read why; part of the descriptors
+#: that are kept back.
 _MAX_LEAVING = 64
-#: Descriptors for everything that is no connection of a client: files, pipes, the listener.
-_OWN_DESCRIPTORS = 64
+_LEAVING_PART = 4
+#: Descriptors for everything that is no connection of a client: files, pipes, listeners, and those
+#: who ask on the port of health and metrics.
+_OWN_DESCRIPTORS = 128
+#: A burst of new connections is accepted before the first of them can be refused.
+_BURST = 2048
 
 
 class Connection(Protocol):
@@ -73,9 +78,12 @@ class Limits:
 class Connections:
     """All connections of one listener in one process; used on one event loop."""
 
-    def __init__(self, limits: Limits, *, max_connections: int) -> None:
+    def __init__(
+        self, limits: Limits, *, max_connections: int, max_leaving: int = _MAX_LEAVING
+    ) -> None:
         self.limits = limits
         self.max_connections = max_connections
+        self._max_leaving = max_leaving
         self._looked_after: dict[Connection, None] = {}
         #: WebSockets too, which end by their own rules.
         self._all: Collection[object] = ()
@@ -120,7 +128,7 @@ class Connections:
         """It has had its last answer and goes once the client has read that."""
         self._waiting.pop(connection, None)
         self._leaving[connection] = None
-        if len(self._leaving) > _MAX_LEAVING:
+        if len(self._leaving) > self._max_leaving:
             next(iter(self._leaving)).drop()
 
     def forget(self, connection: Connection) -> None:
@@ -177,8 +185,9 @@ def connections_of(settings: Settings) -> Connections:
     """
     server = settings.server
     others = settings.database.pool_max + settings.worker.max_concurrent_runs + _OWN_DESCRIPTORS
-    soft = _raised_limit(server.max_connections + others)
-    bound = max(1, min(server.max_connections, soft - min(others, soft // 4)))
+    soft = _raised_limit(server.max_connections + others + _BURST)
+    kept = min(others, soft // 3)
+    bound = max(1, min(server.max_connections, soft - kept))
     if bound < server.max_connections:
         _log.warning(
             "connections_bounded",
@@ -186,7 +195,11 @@ def connections_of(settings: Settings) -> Connections:
             setting=server.max_connections,
             open_files_limit=soft,
         )
-    return Connections(Limits.of(server), max_connections=bound)
+    return Connections(
+        Limits.of(server),
+        max_connections=bound,
+        max_leaving=min(_MAX_LEAVING, kept // _LEAVING_PART),
+    )
 
 
 def _raised_limit(wanted: int) -> int:

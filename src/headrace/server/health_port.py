@@ -34,7 +34,7 @@ _LIMITS = Limits(
     body_timeout_seconds=5.0,
     unread_timeout_seconds=10.0,
 )
-_MAX_CONNECTIONS = 128
+MAX_CONNECTIONS = 24
 _KEEPALIVE_SECONDS = 20
 #: What is being answered at the end has so long.
 _CLOSING_SECONDS = 1.0
@@ -49,6 +49,19 @@ class HealthPort:
     def __init__(self, listener: socket.socket) -> None:
         self._listener = listener
         self._health: HealthService | None = None
+        self._config = uvicorn.Config(
+            self._app,
+            interface="asgi3",
+            proxy_headers=False,
+            loop="uvloop",
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            timeout_keep_alive=_KEEPALIVE_SECONDS,
+        )
+        self._config.load()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping: asyncio.Event | None = None
         self._thread = threading.Thread(target=self._run, name="headrace-health", daemon=True)
@@ -70,28 +83,18 @@ class HealthPort:
 
     def _run(self) -> None:
         try:
-            asyncio.run(self._answer())
+            # uvloop, as on the other port: it bears a burst beyond the limit of descriptors.
+            with asyncio.Runner(loop_factory=self._config.get_loop_factory()) as runner:
+                runner.run(self._answer())
         except Exception:
             _log.exception("health_port_failed")
 
     async def _answer(self) -> None:
         self._stopping, self._loop = asyncio.Event(), asyncio.get_running_loop()
-        config = uvicorn.Config(
-            self._app,
-            interface="asgi3",
-            proxy_headers=False,
-            http="httptools",
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            timeout_keep_alive=_KEEPALIVE_SECONDS,
-        )
-        config.load()
         state = ServerState()
-        bounds = Connections(_LIMITS, max_connections=_MAX_CONNECTIONS)
+        bounds = Connections(_LIMITS, max_connections=MAX_CONNECTIONS)
         protocol = partial(
-            BoundedProtocol, bounds=bounds, config=config, server_state=state, app_state={}
+            BoundedProtocol, bounds=bounds, config=self._config, server_state=state, app_state={}
         )
         server = await self._loop.create_server(
             partial(protocol, _loop=self._loop), sock=self._listener

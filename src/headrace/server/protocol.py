@@ -66,6 +66,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._discarded = 0
         #: A request's head is awaited or incomplete.
         self._in_head = True
+        #: Of the next message there is more than empty lines.
+        self._begun = False
         self._messages = 0
         #: Bytes since the last message's end that came before the present chunk; its own bytes.
         self._received = 0
@@ -116,14 +118,16 @@ class BoundedProtocol(HttpToolsProtocol):
         except httptools.HttpParserError:
             self._refuse(self._refusal or _bad("The request is not valid HTTP."))
             return
+        # After one that ended in this chunk, what is left of the chunk is not counted.
         if self._messages == before:
             self._received += self._chunk
-            self._check_progress()
-        # After one that ended in this chunk, what is left of the chunk is not counted.
         self._chunk = 0
+        if self._begun or self._received:
+            self._check_progress()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self._begun = True
         self._body = 0
 
     def on_headers_complete(self) -> None:
@@ -132,9 +136,9 @@ class BoundedProtocol(HttpToolsProtocol):
         self._check_head()
         # The base class asks again later, when the list below is the trailers'.
         self._upgrade = super()._get_upgrade() if self.parser.should_upgrade() else None
+        super().on_headers_complete()
         self._in_head = False
         self._bounds.begin_work(self)
-        super().on_headers_complete()
         # Trailers are counted, and told nobody: their sender did not mean them as headers.
         self.headers = []
 
@@ -144,7 +148,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
-        self._in_head = True
+        self._in_head, self._begun = True, False
         self._messages += 1
         self._received = 0
         if self._stalled:
@@ -207,14 +211,10 @@ class BoundedProtocol(HttpToolsProtocol):
     def _check_progress(self) -> None:
         """Once a chunk has ended in the midst of a request."""
         limits = self._limits
-        if self._received <= limits.max_request_line_bytes:
-            return
         if self._in_head:
-            # Nothing has begun before: empty lines.
-            url, headers = (self.url, self.headers) if self.scope is not None else (b"", [])
-            if len(url) > limits.max_request_line_bytes:
+            if self._begun and len(self.url) > limits.max_request_line_bytes:
                 self._refuse(self._line_too_long())
-            elif len(headers) > limits.max_headers:
+            elif self._begun and len(self.headers) > limits.max_headers:
                 self._refuse(self._too_many_headers())
             elif self._received > limits.max_header_bytes + limits.max_request_line_bytes:
                 self._refuse(self._headers_too_large())
@@ -343,7 +343,7 @@ class BoundedProtocol(HttpToolsProtocol):
         answered = self.cycle is None or self.cycle.response_complete
         if self._in_head:
             # Between requests uvicorn's keep-alive counts.
-            begun = self.cycle is None or self._received > 0
+            begun = self.cycle is None or self._begun or self._received > 0
             what = _Awaited.HEAD if answered and begun else _Awaited.NOTHING
             return (what, self._messages, 0)
         if answered:
@@ -354,7 +354,7 @@ class BoundedProtocol(HttpToolsProtocol):
         return (what, self._messages, self._body)
 
     def _end_head(self) -> None:
-        if self._received:
+        if self._begun or self._received:
             self._refuse(_late("head", self._limits.header_timeout_seconds, "header_timeout"))
         else:
             self._bounds.record_cut("header_timeout")
