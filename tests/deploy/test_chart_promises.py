@@ -1,5 +1,6 @@
 """What the chart and the server have agreed upon, and what an operator relies on."""
 
+import json
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -89,7 +90,30 @@ def test_probes_ask_what_the_server_answers(helm4: Path) -> None:
     routes = [*probes_router.routes, *metrics_router.routes]
     answered = {getattr(route, "path", None) for route in routes}
     assert {*asked.values(), "/metrics"} <= answered
+    assert container["ports"] == [
+        {"name": "http", "containerPort": 8123},
+        {"name": "metrics", "containerPort": 9123},
+    ]
+    ports = {container[f"{probe}Probe"]["httpGet"]["port"] for probe in asked}
+    assert ports == {"metrics"}
+
+
+def test_the_port_of_health_and_metrics_leads_nowhere_outside(helm4: Path) -> None:
+    rendered = render(helm4, FULL)
+    (port,) = rendered.one("Service")["spec"]["ports"]
+    assert port["targetPort"] == "http"
+    assert "metrics" not in json.dumps(rendered.one("Ingress")["spec"])
+    (endpoint,) = rendered.one("ServiceMonitor")["spec"]["endpoints"]
+    # A port of the pods, which Prometheus finds behind the Service though that does not show it.
+    assert endpoint["targetPort"] == "metrics"
+    assert "port" not in endpoint
+
+
+def test_without_it_the_probes_ask_the_port_of_the_api(helm4: Path) -> None:
+    (container,) = render(helm4, SECRET, metrics__port=0).pod("Deployment")["containers"]
     assert container["ports"] == [{"name": "http", "containerPort": 8123}]
+    assert container["livenessProbe"]["httpGet"]["port"] == "http"
+    assert "HEADRACE_METRICS__PORT" not in {one["name"] for one in container["env"]}
 
 
 def test_gunicorn_replaces_a_silent_process_before_the_kubelet_ends_the_pod(helm4: Path) -> None:

@@ -38,7 +38,7 @@
 {{- end -}}
 
 {{- define "headrace.checkExtraEnv" -}}
-{{- $own := list "HEADRACE_API_KEYS" "HEADRACE_AUTH" -}}
+{{- $own := list "HEADRACE_API_KEYS" "HEADRACE_AUTH" "HEADRACE_METRICS__PORT" -}}
 {{- range concat (fromYamlArray (include "headrace.serverEnv" .)) (fromYamlArray (include "headrace.migrationEnv" .)) -}}
 {{- $own = append $own .name -}}
 {{- end -}}

@@ -111,6 +111,10 @@ migration-database-url: {{ . | b64enc }}
   value: "0.0.0.0"
 - name: HEADRACE_PORT
   value: "8123"
+{{- with .Values.metrics.port }}
+- name: HEADRACE_METRICS__PORT
+  value: {{ . | int | quote }}
+{{- end }}
 - name: HEADRACE_PROCESSES
   value: {{ .Values.processes | int | quote }}
 - name: HEADRACE_RUNTIME_DIR
