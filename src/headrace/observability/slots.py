@@ -45,6 +45,15 @@ class WriterStatus(BaseModel):
     waiting: int
 
 
+class AnswersStatus(BaseModel):
+    """The memory that answers with large states take, and those that wait for some."""
+
+    model_config = ConfigDict(frozen=True, from_attributes=True)
+
+    bytes: int
+    waiting: int
+
+
 class QueueStatus(BaseModel):
     """The queue of all processes, as one process of a pod has seen it last."""
 
@@ -61,6 +70,7 @@ class Figures(BaseModel):
 
     pool: PoolStatus | None = None
     writer: WriterStatus | None = None
+    answers: AnswersStatus | None = None
     #: In the slot of the process that looks for its pod.
     queue: QueueStatus | None = None
     runs_running: int = 0

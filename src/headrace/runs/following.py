@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from headrace.checkpoints.answer_memory import AnswerMemory, Reading
 from headrace.events.channel import Channel
 from headrace.events.event import Event, end_event
 from headrace.events.reader import ChannelReader, Moved, Reader, Released
 from headrace.runs.dispatcher import LocalRun, RunOutcome
 from headrace.runs.watcher import GONE, IfEnded, RunState, Watch, Watcher
+from headrace.setting_groups import AnswerSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +30,7 @@ class Followable:
 
 
 #: The values a run has left in its thread: thread id, graph id, run id.
-ReadValues = Callable[[str, str, UUID], Awaitable[Any]]
+ReadValues = Callable[[str, str, UUID, Reading], Awaitable[Any]]
 #: Ask a run elsewhere to stop; returns at once.
 AskToStop = Callable[[Followable, str], None]
 
@@ -43,7 +45,9 @@ class Following:
         local: Callable[[UUID], LocalRun | None],
         read_values: ReadValues,
         ask_to_stop: AskToStop,
+        memory: AnswerMemory | None = None,
     ) -> None:
+        self.memory = memory or AnswerMemory(AnswerSettings())
         self.watcher = watcher
         self.local = local
         self.read_values = read_values
@@ -98,7 +102,7 @@ class Following:
 class Followed:
     """Implements :class:`headrace.runs.dispatcher.FollowedRun`."""
 
-    __slots__ = ("_created", "_following", "_local", "_outcome", "_queued", "_run")
+    __slots__ = ("_created", "_following", "_local", "_outcome", "_queued", "_run", "_state")
 
     def __init__(
         self,
@@ -115,6 +119,7 @@ class Followed:
         self._created = created
         self._queued = queued
         self._outcome: RunOutcome | None = None
+        self._state: RunState | None = None
 
     @property
     def run_id(self) -> UUID:
@@ -141,14 +146,31 @@ class Followed:
             except Moved:
                 self._local = None
         if self._outcome is None:
+            state = await self._end(timeout_seconds)
+            if state is not None:
+                self._outcome = await self._read_outcome(state)
+        return self._outcome
+
+    async def ended(self, timeout_seconds: float) -> bool:
+        """:raises Released: as :meth:`outcome`."""
+        if self._local is not None:
+            try:
+                return await self._local.outcome(timeout_seconds) is not None
+            except Moved:
+                self._local = None
+        return self._outcome is not None or await self._end(timeout_seconds) is not None
+
+    async def _end(self, timeout_seconds: float) -> RunState | None:
+        """What its row says once it has ended; it may be asked again."""
+        if self._state is None:
             watch = Watch(self._run.run_id, announced=self._queued)
             self._following.watch(watch)
             try:
                 if await self._following.changed(watch, timeout_seconds) and watch.state:
-                    self._outcome = await self._read_outcome(watch.state)
+                    self._state = watch.state
             finally:
                 self._following.unwatch(watch)
-        return self._outcome
+        return self._state
 
     def cancel(self, reason: str) -> None:
         if self._local is not None:
@@ -159,10 +181,10 @@ class Followed:
     async def _read_outcome(self, state: RunState) -> RunOutcome:
         if state is GONE:
             # Rolled back, or deleted with its thread.
-            return RunOutcome(status="interrupted", values=None, error=None)
-        run = self._run
-        values = await self._following.read_values(run.thread_id, run.graph_id, run.run_id)
-        return RunOutcome(status=state.status, values=values, error=state.error)
+            return RunOutcome(status="interrupted", values=None, error=None, forgotten=True)
+        run, reading = self._run, self._following.memory.reading()
+        values = await self._following.read_values(run.thread_id, run.graph_id, run.run_id, reading)
+        return RunOutcome(status=state.status, values=values, error=state.error, reading=reading)
 
 
 class FollowingReader:

@@ -237,7 +237,7 @@ class RunService:
         row = await self.get(principal, thread_id, run_id)
         if row.status not in _ENDED:
             await self._dispatcher.cancel(principal.tenant, [run_id], "delete", _DELETED)
-            if await self._follow(row, created=True).outcome(timeout_seconds) is None:
+            if not await self._follow(row, created=True).ended(timeout_seconds):
                 raise RunStillStopping
         await self._repository.delete_if_ended(principal, run_id)
 
@@ -252,7 +252,7 @@ class RunService:
             principal, thread_id, status="running", limit=1, offset=0
         ):
             with suppress(Released):
-                await self._follow(row, created=True).outcome(_STOP_SECONDS)
+                await self._follow(row, created=True).ended(_STOP_SECONDS)
 
 
 def run_id_from(value: str) -> UUID:

@@ -3,6 +3,7 @@
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
+from headrace.checkpoints.answer_memory import AnswerMemory
 from headrace.checkpoints.expiry import StoreSweeper
 from headrace.checkpoints.saver import TimedSaver
 from headrace.checkpoints.serializer import watch_blocked_types
@@ -56,6 +57,7 @@ class Foundation:
     writer: Writer
     saver: TimedSaver
     store: Store
+    answer_memory: AnswerMemory
     registry: GraphRegistry
 
 
@@ -101,6 +103,7 @@ async def open_foundation(
         writer=writer,
         saver=saver,
         store=store,
+        answer_memory=AnswerMemory(settings.answers, count=metrics.count_bounded_answer),
         registry=registry,
     )
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, cast
 from fastapi import Body, Depends, Header, Query, Request, Response
 
 from headrace.auth.dependencies import CurrentPrincipal
-from headrace.edge.responses import json_response
+from headrace.edge.responses import held_response, json_response, page_response
 from headrace.edge.routing import new_router
 from headrace.edge.state import state_of
 from headrace.idempotency.requests import IdempotencyKey
@@ -59,7 +59,8 @@ async def create_thread(
         row = await threads.create(principal, wanted)
     else:
         row = await threads.create_once(principal, wanted, key)
-    return json_response(thread_json(row, await threads.values(row)))
+    reading = threads.reading()
+    return held_response(await threads.shown(row, reading), reading)
 
 
 @router.post("/threads/search", response_model=list[SelectedThread])
@@ -68,12 +69,15 @@ async def search_threads(
     listing: Listing,
     body: Annotated[ThreadSearch | None, Body()] = None,
 ) -> Response:
-    """Threads, the newest first. ``X-Pagination-Next`` is there while there are more."""
+    """Threads, the newest first. ``X-Pagination-Next`` is there while there are more.
+
+    Where their values are large, a page may have fewer than `limit`: go on from that header.
+    """
     page = await listing.search(principal, body or ThreadSearch())
     headers = {"X-Pagination-Total": str(page.total)}
     if page.next_offset is not None:
         headers["X-Pagination-Next"] = str(page.next_offset)
-    return json_response(page.threads, headers=headers)
+    return page_response(page.items, page.reading, headers=headers)
 
 
 @router.post("/threads/count", response_model=int)
@@ -103,11 +107,12 @@ async def get_thread(
 ) -> Response:
     """One thread with its present values; with ``include=ttl`` its time to live, if it has one."""
     row = await threads.get(principal, thread_id)
-    thread = thread_json(row, await threads.values(row))
+    reading = threads.reading()
+    thread = await threads.shown(row, reading)
     wanted = {word for words in include or [] for word in words.split(",")}
     if "ttl" in wanted and (ttl := ttl_json(row)) is not None:
         thread["ttl"] = ttl
-    return json_response(thread)
+    return held_response(thread, reading)
 
 
 @router.patch(
@@ -126,7 +131,8 @@ async def update_thread(
     row = await threads.update(principal, thread_id, body)
     if "return=minimal" in prefer:
         return Response(status_code=204)
-    return json_response(thread_json(row, await threads.values(row)))
+    reading = threads.reading()
+    return held_response(await threads.shown(row, reading), reading)
 
 
 @router.delete("/threads/{thread_id}", status_code=204, response_class=Response)

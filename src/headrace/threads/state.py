@@ -9,9 +9,12 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple
 from langgraph.types import Interrupt, PregelTask, StateSnapshot
 
+from headrace.checkpoints.answer_memory import AnswerMemory, Reading
 from headrace.db.faults import DATABASE_ERRORS
 from headrace.errors import HeadraceError
 from headrace.graphs.registry import Graph, GraphRegistry
+from headrace.setting_groups import AnswerSettings
+from headrace.threads.history import History
 from headrace.threads.raw import raw_values, visible_metadata
 from headrace.threads.schemas import ThreadState
 from headrace.threads.state_schemas import CheckpointRef, HistoryQuery
@@ -38,11 +41,20 @@ EMPTY = ThreadState(
 
 
 class StateReader:
-    """Reads states; a thread whose graph is unknown here shows its raw channel values."""
+    """Reads states; a thread whose graph is unknown here shows its raw channel values.
 
-    def __init__(self, registry: GraphRegistry, saver: BaseCheckpointSaver[Any]) -> None:
+    What is read takes its memory from the answer's :class:`Reading`, which the caller releases.
+    """
+
+    def __init__(
+        self,
+        registry: GraphRegistry,
+        saver: BaseCheckpointSaver[Any],
+        memory: AnswerMemory | None = None,
+    ) -> None:
         self._registry = registry
         self._saver = saver
+        self.memory = memory or AnswerMemory(AnswerSettings())
 
     async def read(
         self,
@@ -52,21 +64,25 @@ class StateReader:
         subgraphs: bool = False,
         checkpoint: CheckpointRef | None = None,
         configurable: Mapping[str, Any] | None = None,
+        reading: Reading | None = None,
     ) -> ThreadState:
         """The latest state, or the one at ``checkpoint``; :data:`EMPTY` when there is none.
 
         :param configurable: of the thread's last run, for graphs that are made from it.
+        :raises AnswerTooLarge, AnswersFull: as :meth:`Reading.admit`.
         """
+        reading = reading or self.memory.reading()
         config = config_of(thread_id, checkpoint)
 
         async def ask(graph: Graph) -> ThreadState:
             return to_thread_state(await graph.aget_state(config, subgraphs=subgraphs))
 
         made_for = _made_for(config, configurable)
-        state = await self._through_graph(thread_id, graph_id, made_for, ask)
-        if state is None:
-            found = await self._saver.aget_tuple(config)
-            state = EMPTY if found is None else await self._raw(found)
+        with reading.current():
+            state = await self._through_graph(thread_id, graph_id, made_for, ask)
+            if state is None:
+                found = await self._saver.aget_tuple(config)
+                state = EMPTY if found is None else await self._raw(found)
         if state is EMPTY and checkpoint is not None and checkpoint.checkpoint_id is not None:
             asked = {"checkpoint_id": checkpoint.checkpoint_id, "thread_id": thread_id}
             return EMPTY.model_copy(
@@ -81,24 +97,35 @@ class StateReader:
         query: HistoryQuery,
         *,
         configurable: Mapping[str, Any] | None = None,
-    ) -> list[ThreadState]:
-        """The thread's states, newest first: one query, unless channels are stored stepwise."""
-        config = config_of(thread_id, query.checkpoint)
-        which: dict[str, Any] = {"limit": query.limit}
-        if query.before is not None:
-            which["before"] = {"configurable": {"checkpoint_id": query.before}}
-        if query.metadata:
-            which["filter"] = query.metadata
+        reading: Reading | None = None,
+    ) -> History:
+        """The thread's states, newest first: one query where they are small.
 
-        async def ask(graph: Graph) -> list[ThreadState]:
-            return [to_thread_state(one) async for one in graph.aget_state_history(config, **which)]
+        :raises AnswerTooLarge, AnswersFull: the first of them is too large, or is so now.
+        """
+        reading = reading or self.memory.reading()
+        config = config_of(thread_id, query.checkpoint)
+        which: dict[str, Any] = {"filter": query.metadata} if query.metadata else {}
+
+        async def ask(graph: Graph, limit: int, before: str | None) -> list[ThreadState]:
+            page = {"limit": limit, "before": _before(before), **which}
+            return [to_thread_state(one) async for one in graph.aget_state_history(config, **page)]
 
         made_for = _made_for(config, configurable)
-        states = await self._through_graph(thread_id, graph_id, made_for, ask)
-        if states is None:
-            found = [one async for one in self._saver.alist(config, **which)]
-            states = [await self._raw(one) for one in found]
-        return states
+
+        async def read(limit: int, before: str | None) -> list[ThreadState]:
+            with reading.current():
+                states = await self._through_graph(
+                    thread_id, graph_id, made_for, lambda graph: ask(graph, limit, before)
+                )
+                if states is None:
+                    page = {"limit": limit, "before": _before(before), **which}
+                    found = [one async for one in self._saver.alist(config, **page)]
+                    states = [await self._raw(one) for one in found]
+            return states
+
+        first = await read(query.limit, query.before)
+        return await History.planned(first, query.before, reading, read)
 
     async def _through_graph(
         self,
@@ -123,21 +150,31 @@ class StateReader:
             _log.warning("state_read_raw", thread_id=thread_id, graph_id=graph_id, exc_info=True)
         return None
 
-    async def values_of_run(self, thread_id: str, graph_id: str, run_id: UUID) -> Any:
-        """What a run has left: the values of its last checkpoint; None when it made none."""
+    async def values_of_run(
+        self, thread_id: str, graph_id: str, run_id: UUID, reading: Reading
+    ) -> Any:
+        """What a run has left: the values of its last checkpoint; None when it made none.
+
+        :raises AnswerTooLarge, AnswersFull: as :meth:`Reading.admit`.
+        """
         config: RunnableConfig = {"configurable": {"thread_id": thread_id, "checkpoint_ns": ""}}
-        found = [
-            item
-            async for item in self._saver.alist(config, filter={"run_id": str(run_id)}, limit=1)
-        ]
-        if not found:
-            return None
-        last = found[0].config
-        snapshot = await self._through_graph(
-            thread_id, graph_id, last, lambda graph: graph.aget_state(last)
-        )
-        if snapshot is None:
-            return await raw_values(self._saver, found[0])
+        with reading.current():
+            found = [
+                item.config
+                async for item in self._saver.alist(config, filter={"run_id": str(run_id)}, limit=1)
+            ]
+            for checkpoint_id, _ in reading.rest:
+                at = {**config["configurable"], "checkpoint_id": checkpoint_id}
+                found.append({"configurable": at})
+            if not found:
+                return None
+            last = found[0]
+            snapshot = await self._through_graph(
+                thread_id, graph_id, last, lambda graph: graph.aget_state(last)
+            )
+            if snapshot is None:
+                raw = await self._saver.aget_tuple(last)
+                return None if raw is None else await raw_values(self._saver, raw)
         if not snapshot.interrupts:
             return snapshot.values
         waiting = [interrupt_json(interrupt) for interrupt in snapshot.interrupts]
@@ -152,6 +189,10 @@ class StateReader:
                 **_checkpoints(found.config, found.parent_config),
             }
         )
+
+
+def _before(checkpoint_id: str | None) -> RunnableConfig | None:
+    return None if checkpoint_id is None else {"configurable": {"checkpoint_id": checkpoint_id}}
 
 
 def config_of(thread_id: str, checkpoint: CheckpointRef | None = None) -> RunnableConfig:

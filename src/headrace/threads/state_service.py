@@ -1,9 +1,12 @@
 """What clients ask of a thread's states: to read, to change, what they take up."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from headrace.auth.principal import Principal
+from headrace.checkpoints.answer_memory import Reading
 from headrace.errors import InvalidRequest
+from headrace.threads.history import History
 from headrace.threads.schemas import ThreadState
 from headrace.threads.service import ThreadService, found
 from headrace.threads.state import StateReader
@@ -13,6 +16,7 @@ from headrace.threads.state_schemas import (
     HistoryQuery,
     StateUpdate,
     ThreadStorage,
+    channels_for,
 )
 from headrace.threads.update_schemas import StateChange
 from headrace.threads.updates import StateUpdates
@@ -38,6 +42,7 @@ class StateService:
         *,
         checkpoint: CheckpointRef | None = None,
         subgraphs: bool = False,
+        reading: Reading | None = None,
     ) -> ThreadState:
         """The state at a checkpoint; of one that is not there an empty one.
 
@@ -50,11 +55,20 @@ class StateService:
             subgraphs=subgraphs,
             checkpoint=of_thread(checkpoint, row.thread_id),
             configurable=row.config.get("configurable"),
+            reading=reading,
         )
 
+    def reading(self, select: Sequence[str] | None = None) -> Reading:
+        """Of an answer with these fields of states; the caller releases it."""
+        return self._states.memory.reading(channels=channels_for(select))
+
     async def history(
-        self, principal: Principal, thread_id: str, query: HistoryQuery
-    ) -> list[ThreadState]:
+        self,
+        principal: Principal,
+        thread_id: str,
+        query: HistoryQuery,
+        reading: Reading | None = None,
+    ) -> History:
         """States, newest first; none of a thread that has had no run.
 
         :raises ThreadNotFound: there is no such thread for the caller.
@@ -66,6 +80,7 @@ class StateService:
             row.metadata_.get("graph_id"),
             query,
             configurable=row.config.get("configurable"),
+            reading=reading,
         )
 
     async def update(

@@ -6,8 +6,11 @@ from typing import Any
 from headrace.db.tables import ThreadRow
 
 
-def thread_json(row: ThreadRow, values: Any) -> dict[str, Any]:
-    """``error`` and ``interrupts`` appear once it has had a run."""
+def thread_json(row: ThreadRow, values: Any, *, values_omitted: str = "") -> dict[str, Any]:
+    """``error`` and ``interrupts`` appear once it has had a run.
+
+    :param values_omitted: why there are no values although there are some.
+    """
     thread: dict[str, Any] = {
         "thread_id": row.thread_id,
         "created_at": row.created_at,
@@ -18,6 +21,8 @@ def thread_json(row: ThreadRow, values: Any) -> dict[str, Any]:
         "config": row.config,
         "values": values,
     }
+    if values_omitted:
+        thread["values_omitted"] = values_omitted
     if row.state_updated_at is not None:
         thread["error"] = row.error
         thread["interrupts"] = row.interrupts or {}
