@@ -256,7 +256,7 @@ class CheckpointerSettings(Group):
 
 
 class AnswerSettings(Group):
-    """What answers may read from checkpoints, each of them and all of a process (docs/limits.md)."""
+    """What answers may read from checkpoints, each and all of a process (docs/limits.md)."""
 
     max_bytes: int = Field(
         32 * 1024 * 1024,

@@ -20,7 +20,7 @@ from headrace.lifecycle import Tasks
 
 _log = structlog.stdlib.get_logger("headrace.reader")
 
-#: A thread and a checkpoint namespace, in UTF-8, and the JSON array of the channels whose values are
+#: A thread and a checkpoint namespace, in UTF-8, and a JSON array of the channels whose values are
 #: wanted; None: all.
 Head = tuple[bytes, bytes, bytes | None]
 

@@ -46,8 +46,8 @@ _UNFIT_SERVER_SECONDS = 0.25
 #: A connection that takes longer to roll back, or to answer the check, is given up.
 EXAMINE_SECONDS = 2.0
 
-#: A connection that has carried this much at once is replaced: libpq keeps its buffers as large as the
-#: largest message was, for as long as the connection lives.
+#: A connection that has carried this much at once is replaced: libpq keeps its buffers as large as
+#: the largest message was, for as long as the connection lives.
 WORN_BYTES = 8 * 1024 * 1024
 
 #: Connections a process needs besides its pool: the lease heartbeat, and the one that listens.

@@ -263,7 +263,7 @@ class Metrics:
         self._keyed_requests.labels(outcome).inc()
 
     def count_bounded_answer(self, outcome: str) -> None:
-        """``shortened``, ``too_large``, ``no_room`` or ``cut``. Fits ``AnswerMemory(count=...)``."""
+        """``shortened``, ``too_large``, ``no_room``, ``cut``. Fits ``AnswerMemory(count=...)``."""
         self._bounded_answers.labels(outcome).inc()
 
     def count_loop_stall(self) -> None:

@@ -101,8 +101,8 @@ async def get_thread_history(
 ) -> Response:
     """The thread's states, newest first.
 
-    Where they are large, a page may have fewer than `limit`. `X-Pagination-Next` is there then: send
-    it as `before` to go on.
+    Where they are large, a page may have fewer than `limit`. `X-Pagination-Next` is there then:
+    send it as `before` to go on.
     """
     query = _valid(
         HistoryQuery, {"limit": limit, "before": before, "select": words_in(select, "select")}
