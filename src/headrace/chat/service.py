@@ -7,7 +7,7 @@ from langchain_core.messages import BaseMessage
 
 from headrace.auth.principal import ANONYMOUS, Principal
 from headrace.chat.schemas import ChatReply, ChatRequest
-from headrace.errors import InvalidRequest, RequestError
+from headrace.errors import InvalidRequest, RequestError, RunForgotten
 from headrace.idempotency.schemas import RequestKey
 from headrace.ids import uuid7
 from headrace.runs.dispatcher import FollowedRun, RunOutcome
@@ -70,7 +70,12 @@ class ChatService:
         )
 
     def reply(self, run: FollowedRun, outcome: RunOutcome) -> ChatReply:
-        """:raises RunFailed: with the graph's own error."""
+        """
+        :raises RunFailed: with the graph's own error.
+        :raises RunForgotten: an earlier try has made it, and it is gone.
+        """
+        if outcome.forgotten:
+            raise RunForgotten
         if outcome.error is not None:
             raise RunFailed(f"{outcome.error['error']}: {outcome.error['message']}")
         messages = self._messages(outcome.values)

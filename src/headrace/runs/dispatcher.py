@@ -120,6 +120,11 @@ class FollowedRun(Protocol):
     @property
     def thread_id(self) -> str: ...
 
+    @property
+    def repeated(self) -> bool:
+        """Whether an earlier try of the same request has made it."""
+        ...
+
     def subscribe(self, after: int | None = None) -> Reader:
         """Follow its events.
 

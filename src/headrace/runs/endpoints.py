@@ -64,7 +64,7 @@ async def join_run(
 ) -> Response:
     """The last values of a run, once it has ended."""
     run = await runs.follow(principal, thread_id, run_id_from(run_id))
-    return waiting_response(run, request, on_disconnect=_policy(cancel_on_disconnect))
+    return await waiting_response(run, request, on_disconnect=_policy(cancel_on_disconnect))
 
 
 @reading_router.get("/runs/{run_id}/join", responses=JSON, response_class=Response)
@@ -77,7 +77,7 @@ async def join_run_by_id(
 ) -> Response:
     """The same without knowing its thread."""
     run = await runs.follow(principal, None, run_id_from(run_id))
-    return waiting_response(run, request, on_disconnect=_policy(cancel_on_disconnect))
+    return await waiting_response(run, request, on_disconnect=_policy(cancel_on_disconnect))
 
 
 @reading_router.get(

@@ -27,12 +27,20 @@ class Followable:
     graph_id: str
     tenant: str
     resumable: bool
+    #: It has a thread of its own, which goes soon after it.
+    temporary: bool = False
+    #: It was made by an earlier try of the request.
+    repeated: bool = False
 
 
 #: The values a run has left in its thread: thread id, graph id, run id.
 ReadValues = Callable[[str, str, UUID, Reading], Awaitable[Any]]
 #: Ask a run elsewhere to stop; returns at once.
 AskToStop = Callable[[Followable, str], None]
+
+
+#: A row is looked at sooner than that.
+_LOOK_SECONDS = 10.0
 
 
 class Following:
@@ -129,6 +137,10 @@ class Followed:
     def thread_id(self) -> str:
         return self._run.thread_id
 
+    @property
+    def repeated(self) -> bool:
+        return self._run.repeated
+
     def subscribe(self, after: int | None = None) -> Reader:
         return FollowingReader(
             self._following, self._run, self._local, after=after, created=self._created
@@ -181,10 +193,24 @@ class Followed:
     async def _read_outcome(self, state: RunState) -> RunOutcome:
         if state is GONE:
             # Rolled back, or deleted with its thread.
-            return RunOutcome(status="interrupted", values=None, error=None, forgotten=True)
+            return self._gone
         run, reading = self._run, self._following.memory.reading()
         values = await self._following.read_values(run.thread_id, run.graph_id, run.run_id, reading)
+        if values is None and state.status == "success" and await self._is_gone():
+            return self._gone
         return RunOutcome(status=state.status, values=values, error=state.error, reading=reading)
+
+
+    @property
+    def _gone(self) -> RunOutcome:
+        # One on a lasting thread has been rolled back, or deleted by somebody.
+        forgotten = self._run.temporary or self._run.repeated
+        return RunOutcome(status="interrupted", values=None, error=None, forgotten=forgotten)
+
+    async def _is_gone(self) -> bool:
+        """Whether it went after its row was read."""
+        self._state = None
+        return await self._end(_LOOK_SECONDS) is GONE
 
 
 class FollowingReader:

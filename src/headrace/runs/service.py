@@ -125,7 +125,7 @@ class RunService:
         row = await self._repository.find(principal, run_id)
         if row is None:
             raise RunForgotten
-        return self._follow(row, created=True)
+        return self._follow(row, created=True, repeated=True)
 
     async def _dispatch(self, request: RunRequest) -> FollowedRun:
         run = await self._dispatcher.start(request)
@@ -135,6 +135,7 @@ class RunService:
             graph_id=request.graph_id,
             tenant=request.principal.tenant,
             resumable=bool(request.kwargs["resumable"]),
+            temporary=request.temporary_thread,
         )
         if isinstance(run, QueuedRun):
             return self._following.follow(followable, created=True, queued=True)
@@ -149,13 +150,17 @@ class RunService:
         """
         return self._follow(await self.get(principal, thread_id, run_id))
 
-    def _follow(self, row: RunRow, *, created: bool = False) -> FollowedRun:
+    def _follow(
+        self, row: RunRow, *, created: bool = False, repeated: bool = False
+    ) -> FollowedRun:
         followable = Followable(
             run_id=row.run_id,
             thread_id=row.thread_id,
             graph_id=row.graph_id,
             tenant=row.tenant,
             resumable=bool(row.kwargs.get("resumable")),
+            temporary=bool(row.kwargs.get("temporary")),
+            repeated=repeated,
         )
         return self._following.follow(followable, created=created)
 

@@ -175,6 +175,9 @@ class StateReader:
             if snapshot is None:
                 raw = await self._saver.aget_tuple(last)
                 return None if raw is None else await raw_values(self._saver, raw)
+        if snapshot.created_at is None:
+            # Deleted in between.
+            return None
         if not snapshot.interrupts:
             return snapshot.values
         waiting = [interrupt_json(interrupt) for interrupt in snapshot.interrupts]

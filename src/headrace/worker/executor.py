@@ -90,8 +90,9 @@ class Executor:
             _log.info("run_released", graph_id=execution.request.graph_id)
             return
         if execution.request.temporary_thread:
-            if execution.channel.kept:
-                # Whoever waits for it elsewhere has not read its values yet.
+            if execution.channel.kept or execution.request.key is not None:
+                # Whoever waits for it elsewhere has not read its values yet; nor have those that
+                # sent the request again.
                 self._temporary.delete_later(execution.thread_id)
             else:
                 await self._temporary.delete(execution.thread_id)
