@@ -158,10 +158,22 @@ class Reading:
         :raises AnswersFull: there is no memory for it now.
         :raises StateIsLarge: only small ones are wanted.
         """
+        self.refuse_too_large(size_bytes)
+        await self.take(size_bytes)
+        self.bytes += size_bytes
+
+    def refuse_too_large(self, size_bytes: int) -> None:
+        """:raises AnswerTooLarge: a state of this size is larger than any answer may be."""
         if size_bytes > (limit := self.memory.settings.max_state_bytes):
             self.memory.count("too_large")
             _log.warning("answer_refused", reason="too_large", bytes=size_bytes)
             raise AnswerTooLarge(too_large(size_bytes, limit))
+
+    async def take(self, size_bytes: int) -> None:
+        """Return once there is memory for states that come to so many bytes.
+
+        :raises AnswersFull, StateIsLarge: as :meth:`admit`.
+        """
         if size_bytes > FREE_BYTES:
             if self.only_small:
                 raise StateIsLarge(size_bytes)
@@ -170,7 +182,6 @@ class Reading:
             wanted = min(size_bytes * _COPIES, room)
             await self.memory.take(wanted)
             self.held += wanted
-        self.bytes += size_bytes
 
     async def keep(self, size_bytes: int) -> None:
         """Hold as much in all, once there is so much.

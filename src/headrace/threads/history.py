@@ -50,7 +50,8 @@ class History:
         fitting, more = _fitting(reading, bool(first))
         groups = _groups(fitting)
         if groups:
-            await reading.admit(max(sum(size for _, size in group) for group in groups))
+            reading.refuse_too_large(groups[0][0][1])
+            await reading.take(max(sum(size for _, size in group) for group in groups))
         next_before = None
         if more:
             next_before = fitting[-1][0] if fitting else before
