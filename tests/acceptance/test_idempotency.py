@@ -122,9 +122,7 @@ async def test_hundreds_that_wait_with_one_key_get_the_values_or_are_told_that_t
 ):
     headers = keyed()
     limits = httpx.Limits(max_connections=600, max_keepalive_connections=0)
-    async with httpx.AsyncClient(
-        base_url=module_server.url, timeout=60, limits=limits
-    ) as http:
+    async with httpx.AsyncClient(base_url=module_server.url, timeout=60, limits=limits) as http:
         posts = (http.post("/runs/wait", json=BODY, headers=headers) for _ in range(600))
         answers = await asyncio.gather(*posts)
     for answer in answers:

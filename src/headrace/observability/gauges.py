@@ -73,7 +73,7 @@ class SlotCollector(Collector):
         writers = [item.writer for item in figures if item.writer is not None]
         for name, text, of_writer in _WRITER_GAUGES:
             yield from _sum_min_max(name, text, [of_writer(writer) for writer in writers])
-        answers = [item.answers for item in figures if item.answers is not None]
+        answers = [item.answers for item in figures]
         for name, text, of_answers in _ANSWER_GAUGES:
             yield from _sum_min_max(name, text, [of_answers(one) for one in answers])
         for name, text, of_process in _PROCESS_GAUGES:

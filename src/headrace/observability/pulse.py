@@ -121,12 +121,12 @@ class Pulse:
         """This process now."""
         pool = self._pool_figures() if self._pool_figures is not None else None
         writer = self._writer_figures() if self._writer_figures is not None else None
-        answers = self._answer_figures() if self._answer_figures is not None else None
+        answers = self._answer_figures() if self._answer_figures is not None else AnswersStatus()
         queue = self._queue_figures()
         return Figures(
             pool=None if pool is None else PoolStatus.model_validate(pool),
             writer=None if writer is None else WriterStatus.model_validate(writer),
-            answers=None if answers is None else AnswersStatus.model_validate(answers),
+            answers=AnswersStatus.model_validate(answers),
             queue=None if queue is None else QueueStatus.model_validate(queue),
             runs_running=self._runs_running() if self._runs_running is not None else 0,
             runs_watched=self._runs_watched(),

@@ -50,8 +50,8 @@ class AnswersStatus(BaseModel):
 
     model_config = ConfigDict(frozen=True, from_attributes=True)
 
-    bytes: int
-    waiting: int
+    bytes: int = 0
+    waiting: int = 0
 
 
 class QueueStatus(BaseModel):
@@ -70,7 +70,7 @@ class Figures(BaseModel):
 
     pool: PoolStatus | None = None
     writer: WriterStatus | None = None
-    answers: AnswersStatus | None = None
+    answers: AnswersStatus = AnswersStatus()
     #: In the slot of the process that looks for its pod.
     queue: QueueStatus | None = None
     runs_running: int = 0

@@ -200,7 +200,6 @@ class Followed:
             return self._gone
         return RunOutcome(status=state.status, values=values, error=state.error, reading=reading)
 
-
     @property
     def _gone(self) -> RunOutcome:
         # One on a lasting thread has been rolled back, or deleted by somebody.

@@ -150,9 +150,7 @@ class RunService:
         """
         return self._follow(await self.get(principal, thread_id, run_id))
 
-    def _follow(
-        self, row: RunRow, *, created: bool = False, repeated: bool = False
-    ) -> FollowedRun:
+    def _follow(self, row: RunRow, *, created: bool = False, repeated: bool = False) -> FollowedRun:
         followable = Followable(
             run_id=row.run_id,
             thread_id=row.thread_id,
