@@ -2,6 +2,7 @@
 
 import json
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
@@ -68,9 +69,10 @@ async def grown(client, runs, graph="graph", **thread):
 
 
 async def pages(client, thread_id, limit, **query):
-    before, found = None, []
+    before: str | None = None
+    found: list[list[Any]] = []
     while True:
-        params = {"limit": limit - sum(map(len, found)), **query}
+        params = {"limit": limit - sum(len(page) for page in found), **query}
         if before:
             params["before"] = before
         answer = await client.get(f"/threads/{thread_id}/history", params=params)
@@ -138,7 +140,9 @@ async def test_a_page_of_threads_ends_early_and_one_thread_never_takes_it_away(
         made = [await grown(client, runs) for runs in (3, 1, 6, 2, 0, 3)]
 
         async def search(**body):
-            found, offset, sizes = [], 0, []
+            found: list[Any] = []
+            offset: int | None = 0
+            sizes: list[int] = []
             while offset is not None:
                 answer = await client.post(
                     "/threads/search",

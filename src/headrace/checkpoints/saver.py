@@ -196,7 +196,7 @@ class TimedSaver(PooledSaver):
         """The small ones at the page's beginning, or those that were admitted."""
         ids = [checkpoint_id for checkpoint_id, _ in reading.admitted]
         if len(ids) != 1:
-            where, parameters = self._search_where(config, filter, before)
+            where, parameters = self.conditions(config, filter, before)
             for item in await self._bounded.page(where, parameters, limit, reading):
                 yield item
             ids = [checkpoint_id for checkpoint_id, _ in reading.rest] if ids else []

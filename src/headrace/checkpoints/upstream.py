@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
+from langchain_core.runnables import RunnableConfig
 from langgraph._internal._constants import ERROR_SOURCE_NODE
 from langgraph.checkpoint.base import Checkpoint, CheckpointTuple
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
@@ -69,6 +70,15 @@ class PooledSaver(AsyncPostgresSaver):
                     connection.cursor(binary=True, row_factory=dict_row) as cursor,
                 ):
                     yield cursor
+
+    def conditions(
+        self,
+        config: RunnableConfig,
+        filter: dict[str, Any] | None,
+        before: RunnableConfig | None,
+    ) -> tuple[str, list[Any]]:
+        """The WHERE clause of ``alist``, and its parameters."""
+        return self._search_where(config, filter, before)
 
     def _tuple_from(self, row: DictRow) -> CheckpointTuple | None:
         """What ``aget_tuple`` makes of a row, without its hop through a thread.
