@@ -36,10 +36,14 @@ given. Services raise these, ``headrace.edge`` renders them once as ``{"detail",
     ├── StartupRefusal                      the process will not start: code, what, where, remedy
     ├── LeaseLost                           this process no longer owns the run it works on
     └── PoolerDetected                      a direct connection was needed, a pooler answered
+    UserExit                                a BaseException: user code wanted to end the process
 """
 
 import inspect
 from typing import ClassVar
+
+#: Where the pages are that an installed headrace does not have.
+DOCUMENTATION = "https://github.com/headrace/headrace/blob/main/docs"
 
 
 class HeadraceError(Exception):
@@ -259,8 +263,8 @@ class StartupRefusal(HeadraceError):
     """headrace will not start like this.
 
     ``code`` is stable (``HR102``); ``where`` names the file, setting or address; ``what`` says what
-    is wrong there; ``remedy`` what to change. Printed as one sentence with the anchor of its entry
-    in ``docs/errors.md``.
+    is wrong there; ``remedy`` what to change. Printed as one sentence that ends with the command
+    which prints its entry of ``docs/errors.md``.
     """
 
     def __init__(self, code: str, *, where: str, what: str, remedy: str) -> None:
@@ -268,4 +272,20 @@ class StartupRefusal(HeadraceError):
         self.where = where
         self.what = what
         self.remedy = remedy
-        super().__init__(f"{code} {where}: {what}. {remedy} (docs/errors.md#{code.lower()})")
+        super().__init__(f"{code} {where}: {what}. {remedy} (headrace explain {code})")
+
+
+class UserExit(BaseException):
+    """User code raised SystemExit, KeyboardInterrupt or GeneratorExit in a task of its own.
+
+    asyncio lets the first two out of the event loop, and the process ends. At the edge of the task
+    they become this. It is no ``Exception``: code that handles every ``Exception`` does not handle
+    this, as it would not handle the original.
+    """
+
+    def __init__(self, original: BaseException) -> None:
+        super().__init__(original)
+        self.original = original
+
+    def __str__(self) -> str:
+        return f"{type(self.original).__name__}: {self.original}"

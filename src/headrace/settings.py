@@ -145,6 +145,17 @@ def set_environment(variables: Mapping[str, str]) -> None:
     os.environ.update(variables)
 
 
+def restore_environment(variables: Mapping[str, str]) -> None:
+    """Make this process's environment what ``environment`` has copied before."""
+    os.environ.clear()
+    os.environ.update(variables)
+
+
+def colors_welcome() -> bool:
+    """Whether a terminal may get colours: `NO_COLOR`, or one that has none, says no."""
+    return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
 def multiprocess_dir() -> Path | None:
     """Directory of prometheus-client's multiprocess files, or None in a single process."""
     value = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
@@ -163,6 +174,9 @@ def unknown_variables() -> list[str]:
     for name, field in Settings.model_fields.items():
         group = field.annotation
         if isinstance(group, type) and issubclass(group, Group):
-            known |= {f"HEADRACE_{name}__{key}".upper() for key in group.model_fields}
+            known |= {
+                f"HEADRACE_{name}__{field.alias or key}".upper()
+                for key, field in group.model_fields.items()
+            }
     known |= {"HEADRACE_REQUIRE_TOOLS"}
     return sorted(name for name in os.environ if name.startswith("HEADRACE_") and name not in known)

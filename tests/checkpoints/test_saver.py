@@ -1,6 +1,7 @@
 """The saver on the shared pool: really pooled, timed, and the same rows as upstream's."""
 
 import asyncio
+import math
 import operator
 from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -13,8 +14,12 @@ from langgraph.checkpoint.base import empty_checkpoint
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph.graph import END, START, StateGraph
 
+from headrace.checkpoints.serializer import build_serializer
+from tests.db.conditions import kill_backends
+from tests.support.chains import CHANNEL, config_of, put
 from tests.support.database import open_pool
 from tests.support.engine import ENGINES, open_saver
+from tests.support.waiting import eventually
 
 POOL_SIZE = 4
 
@@ -185,3 +190,44 @@ async def test_so_does_a_run_that_failed_there(database_url, engine):
         values = await graph.ainvoke(None, config("t"))
     assert "which way" in left.tasks[0].error
     assert values == {"log": ["first", "second"]}
+
+
+async def test_a_read_of_one_checkpoint_is_repeated_on_another_connection(database_url):
+    """A run that starts from a checkpoint reads it so; so does whoever asks for an old state."""
+    async with saver_on(database_url) as saver:
+        await put(saver, "t", 1, "tea")
+        reads = 0
+        ended = asyncio.Event()
+
+        async def read() -> None:
+            nonlocal reads
+            while not ended.is_set():
+                found = await saver.aget_tuple(config_of("t", 1))
+                assert found is not None
+                assert found.checkpoint["channel_values"] == {"messages": "tea"}
+                reads += 1
+
+        readers = [asyncio.ensure_future(read()) for _ in range(POOL_SIZE)]
+        for _ in range(8):
+            wanted = reads + 8
+            await eventually(lambda: reads > wanted or any(one.done() for one in readers))  # noqa: B023
+            await asyncio.to_thread(kill_backends, database_url)
+        ended.set()
+        await asyncio.gather(*readers)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(
+    "value",
+    [math.nan, math.inf, "a\0b", "plain", 1e20, 1e16, 0.1, -5e-324, 2**70, 2**2000, True, None],
+    ids=lambda value: repr(value)[:20],
+)
+async def test_plain_values_come_back_as_they_were(database_url, engine, value):
+    """Though Postgres's JSON has no form for some of them, and prints others as integers."""
+    async with open_pool(database_url) as pool, open_saver(pool, engine=engine) as saver:
+        saver.serde = build_serializer()
+        await put(saver, "t", 1, value)
+        found = await saver.aget_tuple(config_of("t"))
+    assert found is not None
+    read = found.checkpoint["channel_values"][CHANNEL]
+    assert (type(read), repr(read)) == (type(value), repr(value))

@@ -1,13 +1,18 @@
 """The store: timed, batched, and nobody waits for or fails with a stranger."""
 
 import asyncio
+import math
 
 import psycopg
 import pytest
+from langgraph.store.base import InvalidNamespaceError
 
 from headrace.checkpoints.expiry import StoreSweeper
 from headrace.checkpoints.store import Store
+from headrace.errors import DatabaseUnavailable
+from tests.db.conditions import kill_backends
 from tests.support.database import open_pool
+from tests.support.proxy import proxied
 from tests.support.waiting import eventually
 
 ADA = ("memories", "ada")
@@ -37,11 +42,11 @@ async def test_it_is_timed_and_its_task_ends(pool):
     assert seen == ["batch", "batch"]
 
 
-async def test_a_value_that_postgres_refuses_fails_alone(store):
+async def test_a_key_that_postgres_refuses_fails_alone(store):
     """Upstream fails everything that was asked in the same turn of the loop."""
-    values = {f"k{number}": {"data": "tea"} for number in range(20)} | {"bad": {"data": "a\0b"}}
+    keys = [*(f"k{number}" for number in range(20)), "bad\0"]
     results = await asyncio.gather(
-        *[store.aput(ADA, key, value) for key, value in values.items()], return_exceptions=True
+        *[store.aput(ADA, key, {"data": "tea"}) for key in keys], return_exceptions=True
     )
     assert isinstance(results[-1], psycopg.DataError)
     assert results[:-1] == [None] * 20
@@ -101,17 +106,37 @@ async def test_what_upstream_refuses_fails_alone_too(store):
     results = await asyncio.gather(
         store.asearch(ADA, filter={"data": {"$like": "x"}}),
         store.aput(ADA, "k" * 30_000 + str(list(range(9_000))), {}),
-        store.aput(ADA, "set", {"data": {1}}),
+        store.aput((), "no-namespace", {"data": 1}),
         store.aput(ADA, "good", {"data": "tea"}),
         return_exceptions=True,
     )
     assert [type(result) for result in results] == [
         ValueError,
         psycopg.errors.ProgramLimitExceeded,
-        TypeError,
+        InvalidNamespaceError,
         type(None),
     ]
     assert [item.key for item in await store.asearch(ADA)] == ["good"]
+
+
+@pytest.mark.parametrize(
+    ("value", "stored"),
+    [
+        ("a\0b", "a\N{REPLACEMENT CHARACTER}b"),
+        ("a\ud800b", "a\N{REPLACEMENT CHARACTER}b"),
+        (r"\u0000", r"\u0000"),
+        ([math.nan, math.inf], [None, None]),
+        (2**70, 2**70),
+        ({1}, [1]),
+        ({(1, 2): 3}, {"(1, 2)": 3}),
+    ],
+    ids=repr,
+)
+async def test_every_value_has_a_form(store, value, stored):
+    await store.aput(ADA, "k", {"data": value})
+    item = await store.aget(ADA, "k")
+    assert item is not None
+    assert item.value == {"data": stored}
 
 
 async def test_what_has_expired_is_not_seen_and_swept_by_one_of_several(store, pool):
@@ -130,3 +155,71 @@ async def test_what_has_expired_is_not_seen_and_swept_by_one_of_several(store, p
     async with pool.connection() as connection:
         left = await connection.execute("SELECT key FROM store ORDER BY key")
         assert await left.fetchall() == [("lives",), ("stays",)]
+
+
+async def test_what_meets_a_dead_connection_is_repeated(store, database_url):
+    """Reads and writes of many callers go on while every connection is ended, again and again."""
+    rounds = 0
+    ended = asyncio.Event()
+
+    async def use(number: int) -> int:
+        turns = 0
+        while not ended.is_set():
+            await store.aput(ADA, f"k{number}", {"turn": turns})
+            item = await store.aget(ADA, f"k{number}")
+            assert item is not None
+            assert item.value == {"turn": turns}
+            assert await store.asearch(ADA, filter={"turn": turns}, limit=1)
+            assert ADA in await store.alist_namespaces()
+            turns += 1
+            nonlocal rounds
+            rounds += 1
+        return turns
+
+    callers = [asyncio.ensure_future(use(number)) for number in range(8)]
+    killed = 0
+    for _ in range(6):
+        wanted = rounds + 8
+        await eventually(lambda: rounds > wanted or any(one.done() for one in callers))  # noqa: B023
+        killed += await asyncio.to_thread(kill_backends, database_url)
+    ended.set()
+    turns = await asyncio.gather(*callers)
+    assert killed > 6
+    assert min(turns) > 0
+    items = {item.key: item.value for item in await store.asearch(ADA, limit=100)}
+    assert items == {f"k{number}": {"turn": count - 1} for number, count in enumerate(turns)}
+
+
+async def test_a_silent_server_is_not_waited_for(database_url):
+    async with (
+        proxied(database_url) as proxy,
+        open_pool(proxy.url, pool_min=1, pool_max=1) as pool,
+    ):
+        store = Store(pool, observe=lambda operation, seconds: None, operation_timeout_seconds=0.2)
+        await store.aput(ADA, "k", {"data": "tea"})
+        proxy.half_open()
+        async with asyncio.timeout(10):
+            item = await store.aget(ADA, "k")
+        assert item is not None
+        assert item.value == {"data": "tea"}
+        await store.close()
+
+
+async def test_a_server_that_stays_away_is_told_in_our_own_words(database_url):
+    async with (
+        proxied(database_url) as proxy,
+        open_pool(proxy.url, pool_min=1, pool_max=1) as pool,
+    ):
+        store = Store(
+            pool,
+            observe=lambda operation, seconds: None,
+            acquire_timeout_seconds=0.2,
+            operation_timeout_seconds=0.2,
+            retry_seconds=0.5,
+        )
+        proxy.stall()
+        proxy.cut()
+        with pytest.raises(DatabaseUnavailable):
+            await store.aput(ADA, "k", {"data": "tea"})
+        proxy.flow()
+        await store.close()

@@ -1,7 +1,9 @@
 """@langchain/langgraph-sdk, unmodified: its client under Node, and ``useStream`` in Chromium.
 
 The page comes from another origin than the server, so CORS and the headers it exposes are in all of
-it. What is installed stands in js/package-lock.json; `make test` installs it where npm is.
+it. Two releases are tested: the one that people get by default, and 2.0.0, which was published
+before it without the tag ``latest``. js/package-lock.json names what is installed; `make test`
+installs it where npm is.
 """
 
 import json
@@ -12,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.live import live_server
-from tests.support.sources import ROOT
+from tests.support.sources import ROOT, page
 from tests.support.tools import require_tool
 
 SOURCES = Path(__file__).with_name("js")
@@ -29,9 +31,13 @@ def server(module_database, tmp_path_factory):
         yield running
 
 
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory):
-    """A folder with the programs and the packages they need in one file each."""
+#: The packages under which js/package.json installs the client.
+RELEASES = {"latest": "@langchain/langgraph-sdk", "2.0.0": "langgraph-sdk-2"}
+
+
+@pytest.fixture(scope="module", params=RELEASES)
+def bundle(request, tmp_path_factory):
+    """A folder with the programs and the packages they need in one file each, for each release."""
     require_tool("node", remedy="make ci-tools")
     esbuild = require_tool(
         str(MODULES / ".bin" / "esbuild"),
@@ -42,6 +48,7 @@ def bundle(tmp_path_factory):
         esbuild,
         "--bundle",
         "--log-level=error",
+        f"--alias:@langchain/langgraph-sdk={RELEASES[request.param]}",
         '--define:process.env.NODE_ENV="production"',
     ]
     environment = {**os.environ, "NODE_PATH": str(MODULES)}
@@ -52,8 +59,9 @@ def bundle(tmp_path_factory):
         str(SOURCES / "page.jsx"),
     ]
     node = [
-        *[esbuild, "--bundle", "--log-level=error", "--platform=node", "--format=esm"],
-        *[f"--outfile={folder / 'node.mjs'}", str(SOURCES / "node.mjs")],
+        *common,
+        *["--platform=node", "--format=esm", f"--outfile={folder / 'node.mjs'}"],
+        str(SOURCES / "node.mjs"),
     ]
     for command in (page, node):
         subprocess.run(command, check=True, env=environment, timeout=60)
@@ -74,7 +82,7 @@ def run_node(*arguments: object) -> str:
 
 
 def test_the_client_under_node(server, bundle):
-    facts = json.loads(run_node(bundle / "node.mjs", server.url))
+    facts = json.loads(run_node(bundle / "node.mjs", server.url, str(bundle)))
     status, text = facts.pop("missing")
     assert (status, json.loads(text.partition(": ")[2])["code"]) == (404, "thread_not_found")
     assert facts == {
@@ -112,6 +120,13 @@ def test_the_client_under_node(server, bundle):
         "namespaces": [["js", "notes"]],
         "gone": None,
     }
+
+
+def test_the_page_names_the_releases_that_are_tested():
+    installed = json.loads((SOURCES / "package.json").read_text())["dependencies"]
+    versions = [installed[package].rpartition("@")[2] for package in RELEASES.values()]
+    row = "`@langchain/langgraph-sdk` {} (what npm installs) and {}"
+    assert row.format(*versions) in page("compatibility.md")
 
 
 @pytest.fixture(scope="module")

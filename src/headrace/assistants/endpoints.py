@@ -32,12 +32,12 @@ async def _service(request: Request) -> AssistantService:
 Assistants = Annotated[AssistantService, Depends(_service)]
 
 
-@own_router.post("/assistants")
+@own_router.post("/assistants", response_model=Assistant)
 async def create_assistant(
     body: AssistantCreate, principal: CurrentPrincipal, assistants: Assistants
-) -> Assistant:
+) -> Response:
     """Give a graph a configuration of one's own."""
-    return Assistant.from_row(await assistants.create(principal, body))
+    return json_response(Assistant.from_row(await assistants.create(principal, body)))
 
 
 @own_router.post("/assistants/search", response_model=list[SelectedAssistant])
@@ -69,20 +69,20 @@ async def count_assistants(
     return await assistants.count(principal, query or AssistantFilter())
 
 
-@own_router.get("/assistants/{assistant_id}")
+@own_router.get("/assistants/{assistant_id}", response_model=Assistant)
 async def get_assistant(
     assistant_id: str, principal: CurrentPrincipal, assistants: Assistants
-) -> Assistant:
+) -> Response:
     """One assistant, by its id or by its graph's name."""
-    return Assistant.from_row(await assistants.get(principal, assistant_id))
+    return json_response(Assistant.from_row(await assistants.get(principal, assistant_id)))
 
 
-@own_router.patch("/assistants/{assistant_id}")
+@own_router.patch("/assistants/{assistant_id}", response_model=Assistant)
 async def update_assistant(
     assistant_id: str, body: AssistantUpdate, principal: CurrentPrincipal, assistants: Assistants
-) -> Assistant:
+) -> Response:
     """Make a new version of it, which runs use from now on."""
-    return Assistant.from_row(await assistants.update(principal, assistant_id, body))
+    return json_response(Assistant.from_row(await assistants.update(principal, assistant_id, body)))
 
 
 @own_router.delete("/assistants/{assistant_id}", status_code=204)
@@ -98,24 +98,25 @@ async def delete_assistant(
     await assistants.delete(principal, assistant_id, delete_threads=also)
 
 
-@own_router.post("/assistants/{assistant_id}/versions")
+@own_router.post("/assistants/{assistant_id}/versions", response_model=list[AssistantVersion])
 async def list_assistant_versions(
     assistant_id: str,
     principal: CurrentPrincipal,
     assistants: Assistants,
     query: Annotated[VersionSearch | None, Body()] = None,
-) -> list[AssistantVersion]:
+) -> Response:
     """Its versions, newest first."""
     rows = await assistants.versions(principal, assistant_id, query or VersionSearch())
-    return [AssistantVersion.from_version_row(row) for row in rows]
+    return json_response([AssistantVersion.from_version_row(row) for row in rows])
 
 
-@own_router.post("/assistants/{assistant_id}/latest")
+@own_router.post("/assistants/{assistant_id}/latest", response_model=Assistant)
 async def set_latest_assistant_version(
     assistant_id: str, body: LatestVersion, principal: CurrentPrincipal, assistants: Assistants
-) -> Assistant:
+) -> Response:
     """Let runs use this version from now on."""
-    return Assistant.from_row(await assistants.set_latest(principal, assistant_id, body.version))
+    row = await assistants.set_latest(principal, assistant_id, body.version)
+    return json_response(Assistant.from_row(row))
 
 
 router = APIRouter()

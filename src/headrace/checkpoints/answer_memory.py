@@ -194,6 +194,13 @@ class Reading:
             await self.memory.take(more)
             self.held += more
 
+    def begin_again(self) -> None:
+        """What was read is of no use, and what is read in its place counts instead of it."""
+        if not self.admitted:
+            self.release()
+            self.bytes = 0
+            self.rest = []
+
     def release(self) -> None:
         """Its answer has left."""
         held, self.held = self.held, 0

@@ -20,6 +20,7 @@ from psycopg.errors import InvalidSqlStatementName
 
 from headrace.checkpoints.fence import Guard, RunToken
 from headrace.checkpoints.operations import Kind, Numbers, Operation, Outcomes
+from headrace.db.faults import first_line, passes, retry_delay_seconds
 from headrace.db.loan import Loan
 from headrace.db.pool import WORN_BYTES, Connection
 from headrace.errors import DatabaseUnavailable
@@ -28,15 +29,7 @@ from headrace.setting_groups import CheckpointerSettings
 
 _log = structlog.stdlib.get_logger("headrace.writer")
 
-#: SQLSTATE classes after which the same batch may well succeed: connection, a lost prepared
-#: statement, rollback (serialization, deadlock), resources, operator intervention, system.
-_PASSING_CLASSES = frozenset({"08", "26", "40", "53", "57", "58"})
-#: A server that was demoted since the connection was made, and limits on idle and on long
-#: transactions, which say nothing about the rows.
-_PASSING_STATES = frozenset({"25006", "25P03", "25P04"})
 _LOCK_NOT_AVAILABLE = "55P03"
-
-_RETRY_DELAYS_SECONDS = (0.0, 0.05, 0.1, 0.2, 0.5, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,9 +109,9 @@ class Flusher:
                     for operation in batch:
                         operation.settle(_unavailable(error))
                     return None
-                delay = _RETRY_DELAYS_SECONDS[min(tries, len(_RETRY_DELAYS_SECONDS) - 1)]
+                delay = retry_delay_seconds(tries)
                 tries += 1
-                _log.warning("flush_retried", operations=len(batch), error=_first_line(error))
+                _log.warning("flush_retried", operations=len(batch), error=first_line(error))
                 await asyncio.sleep(delay)
             else:
                 for operation, outcome in zip(batch, outcomes, strict=True):
@@ -219,22 +212,14 @@ def _endings(batch: Sequence[Operation]) -> dict[RunToken, str]:
 
 def _verdict(error: Exception) -> BaseException | None:
     """What is wrong with the batch itself; None when the same batch may succeed."""
-    if isinstance(error, psycopg.Error) and error.sqlstate is not None:
-        if error.sqlstate in _PASSING_STATES or error.sqlstate[:2] in _PASSING_CLASSES:
-            return None
-        if error.sqlstate == _LOCK_NOT_AVAILABLE:
-            return _unavailable(error)
-        return error
-    # Without an SQLSTATE it comes from the client: a connection, the pool, or a bound on time.
-    passing = (psycopg.OperationalError, psycopg.InterfaceError, TimeoutError)
-    return None if isinstance(error, passing) else error
+    if passes(error):
+        return None
+    if isinstance(error, psycopg.Error) and error.sqlstate == _LOCK_NOT_AVAILABLE:
+        return _unavailable(error)
+    return error
 
 
 def _unavailable(error: Exception) -> DatabaseUnavailable:
     unavailable = DatabaseUnavailable()
     unavailable.__cause__ = error
     return unavailable
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -16,6 +16,7 @@ from headrace.checkpoints.upstream import SELECT_CHECKPOINT
 from headrace.db.arrays import Jsonb, Text
 from headrace.db.loan import Loan
 from headrace.db.pool import WORN_BYTES, Connection, RecoveryError, SharedPool
+from headrace.db.statements import Statement, statement
 from headrace.lifecycle import Tasks
 
 _log = structlog.stdlib.get_logger("headrace.reader")
@@ -24,7 +25,7 @@ _log = structlog.stdlib.get_logger("headrace.reader")
 #: wanted; None: all.
 Head = tuple[bytes, bytes, bytes | None]
 
-LATEST = f"""
+LATEST = statement(f"""
 SELECT wanted.number, pg_is_in_recovery() AS in_recovery, latest.*
 FROM unnest(%(thread_ids)s::text[], %(namespaces)s::text[])
   WITH ORDINALITY AS wanted (thread_id, ns, number)
@@ -34,7 +35,7 @@ LEFT JOIN LATERAL (
   ORDER BY checkpoint_id DESC
   LIMIT 1
 ) AS latest ON true
-"""  # noqa: S608 - upstream's constant
+""")  # noqa: S608 - upstream's constant
 
 #: Queries under way at once; more would only be smaller.
 _QUERIES = 2
@@ -49,7 +50,7 @@ _TRIES = 3
 class Reader:
     """One per process and statement; needs a running event loop.
 
-    :param statement: reads the latest checkpoints of ``thread_ids`` and ``namespaces``.
+    :param latest: reads the latest checkpoints of ``thread_ids`` and ``namespaces``.
     """
 
     def __init__(
@@ -59,9 +60,9 @@ class Reader:
         acquire_timeout_seconds: float,
         timeout_seconds: float,
         max_batch: int,
-        statement: str = LATEST,
+        latest: Statement = LATEST,
     ) -> None:
-        self._statement = statement.encode()
+        self._latest = latest
         self._pool = pool
         self._timeout_seconds = timeout_seconds
         self._acquire_timeout_seconds = acquire_timeout_seconds
@@ -128,7 +129,7 @@ class Reader:
         for tries_left in reversed(range(_TRIES)):
             try:
                 rows = await loan.use(
-                    lambda connection: _latest(connection, self._statement, heads),
+                    lambda connection: _latest(connection, self._latest, heads),
                     seconds=self._timeout_seconds,
                 )
             except (psycopg.OperationalError, psycopg.InterfaceError, TimeoutError):
@@ -151,11 +152,11 @@ def size_of(row: DictRow | None) -> int:
 
 
 async def _latest(
-    connection: Connection, statement: bytes, heads: Sequence[Head]
+    connection: Connection, latest: Statement, heads: Sequence[Head]
 ) -> list[DictRow | None]:
     async with connection.cursor(binary=True, row_factory=dict_row) as cursor:
         await cursor.execute(
-            statement,
+            latest,
             {
                 "thread_ids": Text([thread_id for thread_id, _, _ in heads]),
                 "namespaces": Text([ns for _, ns, _ in heads]),

@@ -20,17 +20,20 @@ from langgraph.checkpoint.base import (
 )
 
 from headrace.checkpoints.answer_memory import Reading, current_reading
-from headrace.checkpoints.bounded import LATEST_SMALL, BoundedReads, channels_of
+from headrace.checkpoints.bounded import BoundedReads, channels_of
+from headrace.checkpoints.bounded_sql import LATEST_SMALL
 from headrace.checkpoints.copies import copy_thread
 from headrace.checkpoints.deletions import delete_for_runs, repeated
 from headrace.checkpoints.fence import RunToken
 from headrace.checkpoints.reader import Reader
+from headrace.checkpoints.repetition import READ_SECONDS, repeat
 from headrace.checkpoints.rows import WriteRows, checkpoint_rows, lasting, task_rows
 from headrace.checkpoints.run_writes import RunWrites, current_run
 from headrace.checkpoints.timing import Observe, timed
 from headrace.checkpoints.upstream import ERROR_SOURCE, PooledSaver
 from headrace.checkpoints.writer import Writer
 from headrace.db.pool import SharedPool
+from headrace.error_text import MAX_BYTES
 
 
 class TimedSaver(PooledSaver):
@@ -47,11 +50,13 @@ class TimedSaver(PooledSaver):
         *,
         observe: Observe,
         acquire_timeout_seconds: float = 30.0,
+        max_error_bytes: int = MAX_BYTES,
     ) -> None:
         super().__init__(pool, acquire_timeout_seconds=acquire_timeout_seconds)
         self.observe = observe
         self._writer = writer
-        self._bounded = BoundedReads(pool, self, acquire_timeout_seconds=acquire_timeout_seconds)
+        self._bounded = BoundedReads(pool, acquire_timeout_seconds=acquire_timeout_seconds)
+        self._max_error_bytes = max_error_bytes
 
     @contextmanager
     def run(
@@ -87,7 +92,7 @@ class TimedSaver(PooledSaver):
     async def _one(
         self, thread_id: str, ns: str, checkpoint_id: str | None, reading: Reading
     ) -> CheckpointTuple | None:
-        found = await self._bounded.one(thread_id, ns, checkpoint_id, reading)
+        found = await self._bounded.one(self, thread_id, ns, checkpoint_id, reading)
         if not isinstance(found, tuple) or isinstance(found, CheckpointTuple):
             return found
         return await self._large(thread_id, ns, *found, reading)
@@ -102,7 +107,7 @@ class TimedSaver(PooledSaver):
     async def _whole(
         self, thread_id: str, ns: str, checkpoint_id: str, reading: Reading
     ) -> CheckpointTuple | None:
-        found = await self._bounded.whole(thread_id, ns, checkpoint_id, reading)
+        found = await self._bounded.whole(self, thread_id, ns, checkpoint_id, reading)
         if found is not None:
             return found
         where = {"thread_id": thread_id, "checkpoint_ns": ns, "checkpoint_id": checkpoint_id}
@@ -118,7 +123,8 @@ class TimedSaver(PooledSaver):
         task_id: str,
         task_path: str = "",
     ) -> None:
-        await super().aput_writes(config, lasting(writes), task_id, task_path)
+        kept = lasting(writes, self._max_error_bytes)
+        await super().aput_writes(config, kept, task_id, task_path)
 
     @timed("delete_thread")
     async def adelete_thread(self, thread_id: str) -> None:
@@ -156,7 +162,12 @@ class TimedSaver(PooledSaver):
         self, *, config: RunnableConfig, channels: Sequence[str]
     ) -> Mapping[str, DeltaChannelHistory]:
         await self._writer.settled(str(config["configurable"]["thread_id"]))
-        return await super().aget_delta_channel_history(config=config, channels=channels)
+        upstreams = super().aget_delta_channel_history
+        return await repeat(
+            lambda: upstreams(config=config, channels=channels),
+            seconds=READ_SECONDS,
+            operation="get_delta_channel_history",
+        )
 
     async def alist(
         self,
@@ -197,7 +208,7 @@ class TimedSaver(PooledSaver):
         ids = [checkpoint_id for checkpoint_id, _ in reading.admitted]
         if len(ids) != 1:
             where, parameters = self.conditions(config, filter, before)
-            for item in await self._bounded.page(where, parameters, limit, reading):
+            for item in await self._bounded.page(self, where, parameters, limit, reading):
                 yield item
             ids = [checkpoint_id for checkpoint_id, _ in reading.rest] if ids else []
         thread_id, ns = _place(config)
@@ -216,11 +227,16 @@ class Saver(TimedSaver):
         *,
         observe: Observe,
         acquire_timeout_seconds: float = 30.0,
+        max_error_bytes: int = MAX_BYTES,
         read_batch: int = 64,
         read_timeout_seconds: float = 10.0,
     ) -> None:
         super().__init__(
-            pool, writer, observe=observe, acquire_timeout_seconds=acquire_timeout_seconds
+            pool,
+            writer,
+            observe=observe,
+            acquire_timeout_seconds=acquire_timeout_seconds,
+            max_error_bytes=max_error_bytes,
         )
         self._reader = Reader(
             pool,
@@ -233,7 +249,7 @@ class Saver(TimedSaver):
             acquire_timeout_seconds=acquire_timeout_seconds,
             timeout_seconds=read_timeout_seconds,
             max_batch=read_batch,
-            statement=LATEST_SMALL,
+            latest=LATEST_SMALL,
         )
 
     async def stop(self) -> None:
@@ -252,11 +268,18 @@ class Saver(TimedSaver):
         if reading is not None:
             return await self._answering(config, reading)
         if get_checkpoint_id(config):
-            return await PooledSaver.aget_tuple(self, config)
+            return await self._upstreams_tuple(config)
         row = await self._reader.latest(thread_id, configurable.get("checkpoint_ns", ""))
         if row is None:
             return None
-        return self._tuple_from(row) or await PooledSaver.aget_tuple(self, config)
+        return self._tuple_from(row) or await self._upstreams_tuple(config)
+
+    async def _upstreams_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        return await repeat(
+            lambda: PooledSaver.aget_tuple(self, config),
+            seconds=READ_SECONDS,
+            operation="get_tuple",
+        )
 
     async def _answering(self, config: RunnableConfig, reading: Reading) -> CheckpointTuple | None:
         thread_id, ns = _place(config)
@@ -299,7 +322,8 @@ class Saver(TimedSaver):
     ) -> None:
         # LangGraph starts an error handler only once what it handles is durable.
         handled = any(channel == ERROR_SOURCE for channel, _ in writes)
-        rows = task_rows(self.serde, current_run(), config, lasting(writes), task_id, task_path)
+        kept = lasting(writes, self._max_error_bytes)
+        rows = task_rows(self.serde, current_run(), config, kept, task_id, task_path)
         if rows is not None:
             await self._write(rows, waits=handled)
 

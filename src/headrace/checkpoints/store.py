@@ -4,6 +4,9 @@ Upstream has one batch under way per process: while it runs, everybody waits, it
 round trip after the other, and one value that Postgres refuses fails all its neighbours. Here reads
 are shared out over a few connections, writes stay one batch after the other, so that the last put
 wins, and what is refused is refused alone.
+
+A batch that meets a dead connection, a silent server or no server is repeated, puts included: a put
+that was committed before its answer was lost writes its item a second time.
 """
 
 import asyncio
@@ -16,6 +19,7 @@ import psycopg
 import structlog
 from langgraph.store.base import Op, PutOp, Result, TTLConfig
 
+from headrace.checkpoints.repetition import repeat
 from headrace.checkpoints.timing import Observe, timed
 from headrace.checkpoints.upstream import TakenStore, deduplicated
 from headrace.db.pool import SharedPool
@@ -48,20 +52,47 @@ _NO_DEFAULT_TTL: TTLConfig = {"omit_expired": True}
 
 
 class Store(TakenStore):
-    """One per process; needs a running event loop."""
+    """One per process; needs a running event loop.
 
-    __slots__ = ("_puts", "_reads", "_tasks", "observe")
+    :param operation_timeout_seconds: a batch without an answer for this long is repeated.
+    :param retry_seconds: how long a batch is repeated while the database is away.
+    """
 
-    def __init__(self, pool: SharedPool, *, observe: Observe, ttl: TTLConfig | None = None) -> None:
+    __slots__ = ("_puts", "_reads", "_retry_seconds", "_tasks", "observe")
+
+    def __init__(
+        self,
+        pool: SharedPool,
+        *,
+        observe: Observe,
+        ttl: TTLConfig | None = None,
+        acquire_timeout_seconds: float = 30.0,
+        operation_timeout_seconds: float = 10.0,
+        retry_seconds: float = 30.0,
+    ) -> None:
         self.observe = observe
+        self._retry_seconds = retry_seconds
         self._tasks = Tasks()
         self._reads = _Batches(self._answer, self._tasks, limit=_READ_BATCHES)
         self._puts = _Batches(self._answer, self._tasks, limit=1)
-        super().__init__(pool, ttl=ttl or _NO_DEFAULT_TTL)
+        super().__init__(
+            pool,
+            acquire_timeout_seconds=acquire_timeout_seconds,
+            operation_timeout_seconds=operation_timeout_seconds,
+            ttl=ttl or _NO_DEFAULT_TTL,
+        )
 
     @timed("batch")
     async def abatch(self, ops: Iterable[Op]) -> list[Result]:
-        return await super().abatch([_with_whole_minutes(op) for op in ops])
+        """Do ``ops`` together, again while the database is away.
+
+        :raises DatabaseUnavailable: it stayed away for longer than ``retry_seconds``.
+        """
+        whole = [_with_whole_minutes(op) for op in ops]
+        upstreams = super().abatch
+        return await repeat(
+            lambda: upstreams(whole), seconds=self._retry_seconds, operation="store_batch"
+        )
 
     async def close(self) -> None:
         """Answer what was asked, then end."""
@@ -88,7 +119,12 @@ class Store(TakenStore):
         positions, ops = deduplicated([op for _, op in wanted])
         try:
             results = await self.abatch(ops)
-        except Exception as error:
+        except asyncio.CancelledError:
+            for waiting, _ in wanted:
+                waiting.cancel()
+            raise
+        except BaseException as error:
+            # Whatever the user's embeddings raise: nobody is left waiting.
             if len(wanted) > 1 and isinstance(error, _REFUSALS):
                 for asked in wanted:
                     await self._answer([asked])

@@ -106,11 +106,12 @@ def _is_loopback(host: str) -> bool:
 def refuse_missing_graphs(settings: Settings) -> None:
     """Also say, a line each, what of the manifest does not do what it may be there for.
 
-    :raises StartupRefusal: HR104, HR109, HR111 for the manifest, HR101 for a file it names.
+    :raises StartupRefusal: HR104, HR109, HR111 for the manifest, HR101 for what it names.
     """
     manifest = find_manifest(settings)
     if manifest is not None:
         refuse_missing_files(manifest)
+        manifest.import_folders()
         for notice in manifest.notices:
             typer.echo(f"warning: langgraph.json: {notice}", err=True)
 
@@ -138,14 +139,26 @@ def refuse_taken_address(settings: Settings) -> None:
 
     :raises StartupRefusal: HR201 when somebody listens there, HR203 when nobody can.
     """
+    bound_socket(settings).close()
+
+
+def bound_socket(settings: Settings) -> socket.socket:
+    """A socket on the address of the settings, which does not listen yet.
+
+    :raises StartupRefusal: HR201 when somebody listens there, HR203 when nobody can.
+    """
     where = f"{settings.host}:{settings.port}"
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        with socket.socket(family, kind, protocol) as attempt:
-            attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            attempt.bind(address)
+        bound = socket.socket(family, kind, protocol)
+        try:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            bound.bind(address)
+        except BaseException:
+            bound.close()
+            raise
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise StartupRefusal(
@@ -160,11 +173,15 @@ def refuse_taken_address(settings: Settings) -> None:
             what=f"this address cannot be listened on ({error.strerror})",
             remedy="Correct HEADRACE_HOST and HEADRACE_PORT.",
         ) from None
+    return bound
 
 
-def prepare_runtime_directory(settings: Settings) -> Path:
-    """An empty directory for status slots and metric files, named in the environment."""
-    directory = settings.runtime_dir
+def prepare_runtime_directory(settings: Settings, *, default: Path | None = None) -> Path:
+    """An empty directory for status slots and metric files, named in the environment.
+
+    :param default: where the settings name none; without it a new one in the temporary folder.
+    """
+    directory = settings.runtime_dir or default
     if directory is None:
         directory = Path(tempfile.mkdtemp(prefix="headrace-"))
         (directory / TEMPORARY).touch()

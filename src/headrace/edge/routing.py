@@ -4,6 +4,7 @@ Because the route does it, the endpoints behave the same in the server and in a 
 app, whose exception handlers stay untouched.
 """
 
+import inspect
 from collections.abc import Callable, Coroutine
 from typing import Any, ClassVar
 
@@ -15,6 +16,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from headrace.auth.api_keys import HEADER
+from headrace.containment import contain, is_cancellation
 from headrace.db.faults import translated_faults
 from headrace.edge.requests import JSONRequest
 from headrace.errors import InvalidRequest, RequestError, Unauthenticated
@@ -66,6 +68,8 @@ class HeadraceRoute(APIRoute):
             state = getattr(request.state, "headrace", None)
             if state is not None:
                 strict.max_body_bytes = state.settings.server.max_body_bytes
+            # Graphs, factories and handlers of the user's run in some requests.
+            contain()
             try:
                 if state is not None and not self.public:
                     # Before the body is read: a stranger is not worth that.
@@ -82,7 +86,9 @@ class HeadraceRoute(APIRoute):
                 if isinstance(error.__cause__, RequestError):
                     return error_response(error.__cause__)
                 raise
-            except Exception:
+            except BaseException as error:
+                if is_cancellation(error):
+                    raise
                 _log.exception("request_failed", path=request.url.path, method=request.method)
                 return error_response(RequestError("Internal server error; the log has the cause."))
 
@@ -109,9 +115,15 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
 }
 
 
+#: A body without a content type is read as JSON. FastAPI did that unasked before 0.132.
+_LENIENT: dict[str, Any] = (
+    {"strict_content_type": False}
+    if "strict_content_type" in inspect.signature(APIRouter).parameters
+    else {}
+)
+
+
 def new_router(*, tag: str, public: bool = False) -> APIRouter:
     """A router for one room's endpoints."""
     route_class = PublicRoute if public else HeadraceRoute
-    return APIRouter(
-        route_class=route_class, tags=[tag], strict_content_type=False, responses=_REFUSALS
-    )
+    return APIRouter(route_class=route_class, tags=[tag], responses=_REFUSALS, **_LENIENT)

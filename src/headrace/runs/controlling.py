@@ -10,7 +10,7 @@ from headrace.runs.answers import Runs, stopping_response
 from headrace.runs.dispatcher import CancelAction
 from headrace.runs.schemas import RunsCancel
 from headrace.runs.service import run_id_from
-from headrace.threads.schemas import AnyThreadId
+from headrace.threads.paths import PathThreadId
 
 router = new_router(tag="runs")
 
@@ -29,7 +29,7 @@ _STOP_SECONDS = 10.0
     response_class=Response,
 )
 async def cancel_run(
-    thread_id: AnyThreadId,
+    thread_id: PathThreadId,
     run_id: str,
     principal: CurrentPrincipal,
     runs: Runs,
@@ -56,7 +56,7 @@ async def cancel_runs(
 
 @router.delete("/threads/{thread_id}/runs/{run_id}", status_code=204, response_class=Response)
 async def delete_run(
-    thread_id: AnyThreadId, run_id: str, principal: CurrentPrincipal, runs: Runs
+    thread_id: PathThreadId, run_id: str, principal: CurrentPrincipal, runs: Runs
 ) -> Response:
     """Delete a run; one that has not ended is stopped first."""
     await runs.delete(principal, thread_id, run_id_from(run_id), timeout_seconds=_STOP_SECONDS)

@@ -16,7 +16,7 @@ from headrace.runs.answers import JSON, SSE, Runs, run_path, streaming_response,
 from headrace.runs.dispatcher import FollowedRun
 from headrace.runs.schemas import Run, RunCreate
 from headrace.runs.service import RunService
-from headrace.threads.schemas import AnyThreadId
+from headrace.threads.paths import PathThreadId
 
 router = new_router(tag="runs")
 
@@ -25,7 +25,7 @@ _MAX_BATCH = 100
 
 @router.post("/threads/{thread_id}/runs/wait", responses=JSON, response_class=Response)
 async def wait_run(
-    thread_id: AnyThreadId,
+    thread_id: PathThreadId,
     body: RunCreate,
     principal: CurrentPrincipal,
     runs: Runs,
@@ -48,7 +48,7 @@ async def wait_stateless_run(
 
 @router.post("/threads/{thread_id}/runs/stream", responses=SSE, response_class=Response)
 async def stream_run(
-    thread_id: AnyThreadId,
+    thread_id: PathThreadId,
     body: RunCreate,
     principal: CurrentPrincipal,
     runs: Runs,
@@ -71,7 +71,7 @@ async def stream_stateless_run(
 
 @router.post("/threads/{thread_id}/runs", response_model=Run)
 async def create_run(
-    thread_id: AnyThreadId,
+    thread_id: PathThreadId,
     body: RunCreate,
     principal: CurrentPrincipal,
     runs: Runs,

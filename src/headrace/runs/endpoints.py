@@ -14,7 +14,7 @@ from headrace.runs import controlling, creating
 from headrace.runs.answers import JSON, SSE, Runs, streaming_response, waiting_response
 from headrace.runs.schemas import Run, RunField, RunStatus
 from headrace.runs.service import run_id_from
-from headrace.threads.schemas import AnyThreadId
+from headrace.threads.paths import PathThreadId
 
 reading_router = new_router(tag="runs")
 
@@ -25,7 +25,7 @@ LastEventIdHeader = Annotated[str | None, Header(alias="Last-Event-ID")]
 
 @reading_router.get("/threads/{thread_id}/runs", response_model=list[Run])
 async def list_runs(
-    thread_id: AnyThreadId,
+    thread_id: PathThreadId,
     principal: CurrentPrincipal,
     runs: Runs,
     status: Annotated[RunStatus | None, Query()] = None,
@@ -44,7 +44,7 @@ async def list_runs(
 
 @reading_router.get("/threads/{thread_id}/runs/{run_id}", response_model=Run)
 async def get_run(
-    thread_id: AnyThreadId, run_id: str, principal: CurrentPrincipal, runs: Runs
+    thread_id: PathThreadId, run_id: str, principal: CurrentPrincipal, runs: Runs
 ) -> Response:
     """One run."""
     row = await runs.get(principal, thread_id, run_id_from(run_id))
@@ -55,7 +55,7 @@ async def get_run(
     "/threads/{thread_id}/runs/{run_id}/join", responses=JSON, response_class=Response
 )
 async def join_run(
-    thread_id: AnyThreadId,
+    thread_id: PathThreadId,
     run_id: str,
     principal: CurrentPrincipal,
     runs: Runs,
@@ -84,7 +84,7 @@ async def join_run_by_id(
     "/threads/{thread_id}/runs/{run_id}/stream", responses=SSE, response_class=Response
 )
 async def join_stream(
-    thread_id: AnyThreadId,
+    thread_id: PathThreadId,
     run_id: str,
     principal: CurrentPrincipal,
     runs: Runs,

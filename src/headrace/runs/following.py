@@ -2,16 +2,20 @@
 
 In this process it is fed from memory, otherwise by the watcher; a run that is released, rescued or
 claimed elsewhere is followed on. The end comes from the run's row.
+
+What a run that is not resumable tells is stored only while somebody watches it, and a process that
+was paused watches nothing. A reader that has missed something is told so before the end.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 from uuid import UUID
 
 from headrace.checkpoints.answer_memory import AnswerMemory, Reading
+from headrace.errors import AnswersFull, AnswerTooLarge
 from headrace.events.channel import Channel
-from headrace.events.event import Event, end_event
+from headrace.events.event import Event, end_event, gap_event, last_values_event
 from headrace.events.reader import ChannelReader, Moved, Reader, Released
 from headrace.runs.dispatcher import LocalRun, RunOutcome
 from headrace.runs.watcher import GONE, IfEnded, RunState, Watch, Watcher
@@ -33,8 +37,18 @@ class Followable:
     repeated: bool = False
 
 
-#: The values a run has left in its thread: thread id, graph id, run id.
-ReadValues = Callable[[str, str, UUID, Reading], Awaitable[Any]]
+class ReadValues(Protocol):
+    async def __call__(
+        self, thread_id: str, graph_id: str, run_id: UUID, reading: Reading, *, output: bool
+    ) -> Any:
+        """The values a run has left in its thread; None when there are none.
+
+        :param output: what its graph's output schema names alone.
+        :raises AnswerTooLarge, AnswersFull: as :meth:`Reading.admit`.
+        """
+        ...
+
+
 #: Ask a run elsewhere to stop; returns at once.
 AskToStop = Callable[[Followable, str], None]
 
@@ -154,9 +168,11 @@ class Followed:
         """:raises Released: it goes on, but this process lets go of whoever waits."""
         if self._local is not None:
             try:
-                return await self._local.outcome(timeout_seconds)
+                outcome = await self._local.outcome(timeout_seconds)
             except Moved:
                 self._local = None
+            else:
+                return outcome if outcome is None or self._created else await self._whole(outcome)
         if self._outcome is None:
             state = await self._end(timeout_seconds)
             if state is not None:
@@ -190,12 +206,27 @@ class Followed:
         else:
             self._following.ask_to_stop(self._run, reason)
 
+    async def _whole(self, outcome: RunOutcome) -> RunOutcome:
+        """With the whole state: its process knows what the output schema names alone."""
+        if outcome.error is not None and outcome.status != "interrupted":
+            return outcome
+        reading = self._following.memory.reading()
+        values = await self._read_values(reading)
+        # None: its thread is gone with it.
+        return outcome if values is None else replace(outcome, values=values, reading=reading)
+
+    async def _read_values(self, reading: Reading) -> Any:
+        run = self._run
+        return await self._following.read_values(
+            run.thread_id, run.graph_id, run.run_id, reading, output=self._created
+        )
+
     async def _read_outcome(self, state: RunState) -> RunOutcome:
         if state is GONE:
             # Rolled back, or deleted with its thread.
             return self._gone
-        run, reading = self._run, self._following.memory.reading()
-        values = await self._following.read_values(run.thread_id, run.graph_id, run.run_id, reading)
+        reading = self._following.memory.reading()
+        values = await self._read_values(reading)
         if values is None and state.status == "success" and await self._is_gone():
             return self._gone
         return RunOutcome(status=state.status, values=values, error=state.error, reading=reading)
@@ -218,7 +249,17 @@ class FollowingReader:
     Ids rise across attempts, so the last one seen is where reading goes on, wherever that is.
     """
 
-    __slots__ = ("_channel", "_ended", "_following", "_position", "_reader", "_run", "_watch")
+    __slots__ = (
+        "_channel",
+        "_ended",
+        "_following",
+        "_follows",
+        "_gap",
+        "_position",
+        "_reader",
+        "_run",
+        "_watch",
+    )
 
     def __init__(
         self,
@@ -233,6 +274,10 @@ class FollowingReader:
         self._run = run
         self._position = max(after or 0, 0)
         self._ended = False
+        #: Whether it is to get all that comes after its position.
+        self._follows = created
+        #: Whether it has missed something of that.
+        self._gap = False
         self._channel: Channel | None = None
         self._reader: ChannelReader | None = None
         self._watch: Watch | None = None
@@ -255,6 +300,7 @@ class FollowingReader:
                 events = await self._reader.read(timeout_seconds)
             except Moved:
                 self._leave_channel()
+                self._follows = True
                 self._watch_from(self._position, "tell")
             else:
                 self._note(events or ())
@@ -273,7 +319,7 @@ class FollowingReader:
         if not await self._following.changed(watch, timeout_seconds):
             return ()
         if watch.waiting:
-            events = watch.take()
+            events = self._with_gap(watch.take())
             self._note(events)
             # Notices that came while they waited were passed over.
             self._following.watcher.look()
@@ -281,8 +327,42 @@ class FollowingReader:
         state = watch.state
         if self._ended or watch.late or state is None or state is GONE:
             return None
+        try:
+            before_end = await self._before_end(state)
+        except AnswersFull:
+            # It is read again.
+            return ()
         self._ended = True
-        return [end_event(self._run.run_id, state.status, state.error)]
+        return [*before_end, end_event(self._run.run_id, state.status, state.error)]
+
+    def _with_gap(self, events: list[Event]) -> list[Event]:
+        """The events, behind word of what is missing before the first of them."""
+        first = events[0].event_id
+        next_attempt = ((self._position >> 32) + 1) << 32
+        expected = (self._position + 1, next_attempt + 1)
+        if self._run.resumable or not self._follows or first in expected:
+            return events
+        self._gap = True
+        return [gap_event(self._run.run_id), *events]
+
+    async def _before_end(self, state: RunState) -> list[Event]:
+        """Where something is missing: word of that, and what the run has left.
+
+        :raises AnswersFull: there is no memory for that now.
+        """
+        run = self._run
+        missing = not run.resumable and self._follows and not state.watched
+        if not missing and not self._gap:
+            return []
+        told = [gap_event(run.run_id)] if missing else []
+        try:
+            with self._following.memory.reading() as reading:
+                values = await self._following.read_values(
+                    run.thread_id, run.graph_id, run.run_id, reading, output=True
+                )
+                return told if values is None else [*told, last_values_event(values)]
+        except AnswerTooLarge:
+            return told
 
     def _watch_from(self, after: int | None, if_ended: IfEnded) -> None:
         self._watch = Watch(
@@ -296,6 +376,7 @@ class FollowingReader:
 
     def _note(self, events: Sequence[Event]) -> None:
         for event in events:
+            self._follows = True
             self._position = max(self._position, event.event_id)
             # Only the end has that name, and that of a run that was deleted is stored.
             self._ended |= event.name == "error"

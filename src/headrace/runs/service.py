@@ -18,7 +18,7 @@ from headrace.errors import (
 from headrace.events.reader import Released
 from headrace.idempotency.schemas import RequestKey
 from headrace.idempotency.service import IdempotencyService
-from headrace.ids import uuid7
+from headrace.ids import canonical_uuid, uuid7
 from headrace.runs.dispatcher import (
     CancelAction,
     Dispatcher,
@@ -51,6 +51,7 @@ class RunService:
         dispatcher: Dispatcher,
         following: Following,
         keys: IdempotencyService,
+        requests: Requests,
     ) -> None:
         self._repository = repository
         self._assistants = assistants
@@ -58,7 +59,7 @@ class RunService:
         self._dispatcher = dispatcher
         self._following = following
         self._keys = keys
-        self._requests = Requests(repository, threads)
+        self._requests = requests
 
     async def start(
         self,
@@ -80,6 +81,8 @@ class RunService:
         :param headers: of the request, what the graph is to see in ``configurable``.
         :raises InvalidRequest, NotFound, Conflict, Unavailable: nothing was started.
         """
+        if thread_id is not None:
+            thread_id = await self._threads.stored_id(principal, thread_id)
         asked = Asked(
             principal=principal,
             thread_id=thread_id,
@@ -213,11 +216,14 @@ class RunService:
 
         :raises RunNotFound: there is none that has not ended.
         """
+        thread_id = which.thread_id
+        if thread_id is not None:
+            thread_id = await self._threads.stored_id(principal, thread_id)
         statuses = ("pending", "running") if which.status in (None, "all") else (which.status,)
         found = 0
         while run_ids := await self._repository.unfinished(
             principal,
-            thread_id=which.thread_id,
+            thread_id=thread_id,
             run_ids=which.run_ids,
             statuses=[status for status in statuses if status is not None],
             limit=_CANCEL_BATCH,
@@ -260,7 +266,7 @@ class RunService:
 
 def run_id_from(value: str) -> UUID:
     """:raises InvalidRequest: not a UUID."""
-    try:
-        return UUID(value)
-    except ValueError:
-        raise InvalidRequest("Invalid run ID: must be a UUID") from None
+    canonical = canonical_uuid(value)
+    if canonical is None:
+        raise InvalidRequest("Invalid run ID: must be a UUID")
+    return UUID(canonical)

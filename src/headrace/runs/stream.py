@@ -69,7 +69,10 @@ def _of_modes(events: Sequence[Event], modes: Collection[str]) -> Sequence[Event
     return [
         event
         for event in events
-        if event.name in _ALWAYS or event.name.split("|", 1)[0].split("/", 1)[0] in wanted
+        # Without an id: the end, and word of what is missing.
+        if event.name in _ALWAYS
+        or not event.event_id
+        or event.name.split("|", 1)[0].split("/", 1)[0] in wanted
     ]
 
 

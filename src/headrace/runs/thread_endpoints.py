@@ -13,7 +13,7 @@ from headrace.errors import InvalidRequest
 from headrace.events.sse import CONTENT_TYPE
 from headrace.runs.answers import SSE
 from headrace.runs.thread_stream import THREAD_STREAM_MODES, ThreadStreams, last_seen
-from headrace.threads.schemas import AnyThreadId
+from headrace.threads.paths import PathThreadId
 
 router = new_router(tag="threads")
 
@@ -28,7 +28,7 @@ Words = Annotated[list[str] | None, Query()]
 
 @router.get("/threads/{thread_id}/stream", responses=SSE, response_class=Response)
 async def join_thread_stream(
-    thread_id: AnyThreadId,
+    thread_id: PathThreadId,
     principal: CurrentPrincipal,
     streams: Streams,
     stream_mode: Words = None,

@@ -20,7 +20,7 @@ from headrace.events.encoding import encode_json
 from headrace.events.event import Event
 from headrace.events.pieces import sliced
 from headrace.events.reader import Cut, Released
-from headrace.events.sse import HEARTBEAT, RELEASED
+from headrace.events.sse import HEARTBEAT, RELEASED, frame
 from headrace.runs.following import Followable, Following, FollowingReader
 from headrace.runs.thread_watcher import FoundRun, LastSeen, ThreadWatch, ThreadWatcher
 from headrace.setting_groups import EventSettings
@@ -188,7 +188,7 @@ class ThreadStream:
                 yield HEARTBEAT
                 return
             self._told_state = told
-            for piece in sliced(_frame("state_update", state)):
+            for piece in sliced(frame("state_update", state)):
                 yield piece
 
     async def _run(self, run: FoundRun) -> AsyncGenerator[bytes, None]:
@@ -221,7 +221,7 @@ class ThreadStream:
             reader.close()
         if told and self._tells_runs:
             done = encode_json({"status": "run_done", "run_id": str(run.run_id)})
-            yield _frame("metadata", done, f"{run.run_id}:{_DONE}")
+            yield frame("metadata", done, f"{run.run_id}:{_DONE}")
 
     @property
     def _tells_runs(self) -> bool:
@@ -238,9 +238,4 @@ class ThreadStream:
 
 def _event_frame(run_id: UUID, event: Event) -> bytes:
     # An error, which ends a run, has no id: whoever has seen it is told again how the run ended.
-    return _frame(event.name, event.data, f"{run_id}:{event.event_id}" if event.event_id else None)
-
-
-def _frame(name: str, data: bytes, event_id: str | None = None) -> bytes:
-    line = b"" if event_id is None else b"id: %b\r\n" % event_id.encode()
-    return b"event: %b\r\ndata: %b\r\n%b\r\n" % (name.encode(), data, line)
+    return frame(event.name, event.data, f"{run_id}:{event.event_id}" if event.event_id else None)

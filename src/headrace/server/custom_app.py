@@ -23,6 +23,7 @@ from headrace.edge.routing import error_response
 from headrace.errors import StartupRefusal, Unauthenticated
 from headrace.graphs.custom_app import custom_app_place
 from headrace.graphs.http_entry import HttpEntry
+from headrace.observability.user_code import described, fault_place
 from headrace.server.lifespan import Lifespan
 
 _log = structlog.stdlib.get_logger("headrace.server")
@@ -120,17 +121,18 @@ class BothLifespans:
                 own = await stack.enter_async_context(self.theirs(app))
             except StartupRefusal:
                 raise
-            except Exception as error:
+            except (Exception, SystemExit, KeyboardInterrupt) as error:
                 _log.error("custom_app_failed", path=self._where, exc_info=error)
                 raise _does_not_start(self._where, error) from error
             yield {**(own or {}), **state}
 
 
-def _does_not_start(where: str, error: Exception) -> StartupRefusal:
-    line = str(error).strip().partition("\n")[0].rstrip(".")
+def _does_not_start(where: str, error: BaseException) -> StartupRefusal:
+    place = fault_place(error)
+    at = f" ({place})" if place else ""
     return StartupRefusal(
         "HR107",
         where=where,
-        what=f"its lifespan raised {type(error).__name__}: {line}",
-        remedy="Mend that; the log has the traceback.",
+        what=f"its lifespan raised {described(error).rstrip('.')}{at}",
+        remedy="Mend that line; the traceback stands above.",
     )

@@ -88,7 +88,7 @@ async def open_foundation(
     stack.callback(watch_blocked_types(metrics.count_blocked_type))
     saver = build_saver(settings, pool, writer, metrics, entries.checkpointer.serde)
     stack.push_async_callback(saver.stop)
-    store = _open_store(pool, metrics, tasks, entries.store, stack)
+    store = _open_store(settings, pool, metrics, tasks, entries.store, stack)
     registry = await GraphRegistry.open(sources, checkpointer=saver, store=store)
     stack.push_async_callback(registry.close)
     return Foundation(
@@ -109,9 +109,21 @@ async def open_foundation(
 
 
 def _open_store(
-    pool: SharedPool, metrics: Metrics, tasks: Tasks, entry: StoreEntry, stack: AsyncExitStack
+    settings: Settings,
+    pool: SharedPool,
+    metrics: Metrics,
+    tasks: Tasks,
+    entry: StoreEntry,
+    stack: AsyncExitStack,
 ) -> Store:
-    store = Store(pool, observe=metrics.observe_store, ttl=entry.ttl.as_config())
+    store = Store(
+        pool,
+        observe=metrics.observe_store,
+        ttl=entry.ttl.as_config(),
+        acquire_timeout_seconds=settings.database.run_acquire_timeout_seconds,
+        operation_timeout_seconds=settings.store.operation_timeout_seconds,
+        retry_seconds=settings.store.retry_seconds,
+    )
     stack.push_async_callback(store.close)
     sweeper = StoreSweeper(
         pool,

@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from typing import Any
 
 from headrace.auth.api_keys import ApiKeys
+from headrace.containment import containing_tasks
 from headrace.graphs.manifest import Manifest, find_manifest
 from headrace.graphs.sources import GraphSource, sources_from, sources_from_objects
 from headrace.health.checks import DatabaseQuestion
@@ -16,6 +17,7 @@ from headrace.health.service import HealthService
 from headrace.observability.logging import configure_library_logging
 from headrace.server.drain import Drain
 from headrace.server.foundation import Entries, Foundation, open_foundation
+from headrace.server.opening import refused_start
 from headrace.server.rooms import rooms_of
 from headrace.server.run_engine import RunEngine, start_run_engine
 from headrace.server.services import Services, build_services
@@ -65,9 +67,11 @@ async def serving(
     :raises StartupRefusal: with what to change.
     """
     async with AsyncExitStack() as stack:
+        stack.enter_context(containing_tasks())
         foundation = await open_foundation(settings, sources, Entries.of(manifest), stack)
         engine = await start_run_engine(foundation, stack)
-        services = await build_services(foundation, engine)
+        with refused_start(settings.database, foundation.pool):
+            services = await build_services(foundation, engine)
         health = await start_health(foundation, engine, stack)
 
         def release() -> None:

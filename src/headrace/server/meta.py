@@ -8,6 +8,7 @@ from starlette.routing import NoMatchFound
 
 from headrace.edge.routing import new_router
 from headrace.edge.state import state_of
+from headrace.graphs.wiring import HAS_STRICT_RESUME
 
 router = new_router(tag="system", public=True)
 #: Not there where the manifest disables ``meta``.
@@ -48,6 +49,7 @@ async def info(request: Request) -> dict[str, Any]:
         "flags": {
             **{feature: _serves(request.app, name) for feature, name in _FEATURES.items()},
             **dict.fromkeys(_ABSENT, False),
+            "strict_resume": HAS_STRICT_RESUME,
         },
         "host": {
             "kind": "self-hosted",

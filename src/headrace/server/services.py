@@ -12,6 +12,7 @@ from headrace.graphs.manifest_ttl import TtlEntry
 from headrace.idempotency.service import IdempotencyService
 from headrace.runs.following import Following
 from headrace.runs.repository import RunRepository
+from headrace.runs.requesting import Requests
 from headrace.runs.service import RunService
 from headrace.runs.thread_stream import ThreadStreams
 from headrace.server.foundation import Foundation
@@ -64,7 +65,9 @@ async def build_services(foundation: Foundation, engine: RunEngine) -> Services:
         ask_to_stop=partial(engine.stop_soon, foundation),
         memory=memory,
     )
-    runs = RunService(RunRepository(sessions), assistants, threads, engine.worker, following, keys)
+    repository = RunRepository(sessions)
+    requests = Requests(repository, threads, registry, foundation.writer)
+    runs = RunService(repository, assistants, threads, engine.worker, following, keys, requests)
     search = ThreadSearchRepository(
         pool, timeout_seconds=settings.database.transaction_timeout_seconds
     )

@@ -5,6 +5,7 @@ there. So the store as a whole belongs to the default tenant. Others are refused
 was theirs here would not be theirs inside of a graph.
 """
 
+import asyncio
 from collections.abc import Sequence
 
 from langgraph.store.base import NOT_PROVIDED, Item, SearchItem
@@ -24,11 +25,16 @@ class StoreNotShared(Forbidden):
 
 
 class StoreService:
-    """Each call raises :class:`InvalidRequest` for what the limits or the store do not take."""
+    """Each call raises :class:`InvalidRequest` for what the limits or the store do not take.
+
+    Each raises TimeoutError when the store has not answered within ``request_timeout_seconds``: it
+    repeats for longer, for the sake of graphs.
+    """
 
     def __init__(self, store: Store, settings: StoreSettings) -> None:
         self._store = store
         self._limits = Limits(settings)
+        self._timeout_seconds = settings.request_timeout_seconds
 
     async def put(self, principal: Principal, body: ItemPut) -> None:
         """Write an item, over the one that is there.
@@ -41,45 +47,50 @@ class StoreService:
         ttl = body.ttl if "ttl" in body.model_fields_set else NOT_PROVIDED
         # True is as nothing: the fields that the store's index names.
         index = None if body.index is True else body.index
-        await self._store.aput(namespace, body.key, body.value, index, ttl=ttl)
+        async with asyncio.timeout(self._timeout_seconds):
+            await self._store.aput(namespace, body.key, body.value, index, ttl=ttl)
 
     async def get(
         self, principal: Principal, namespace: Sequence[str], key: str, *, refresh_ttl: bool | None
     ) -> Item | None:
         _admit(principal)
         path = self._limits.path(namespace, key)
-        return await self._store.aget(path, key, refresh_ttl=refresh_ttl)
+        async with asyncio.timeout(self._timeout_seconds):
+            return await self._store.aget(path, key, refresh_ttl=refresh_ttl)
 
     async def delete(self, principal: Principal, body: ItemDelete) -> None:
         """Delete an item; no matter whether it is there."""
         _admit(principal)
-        await self._store.adelete(self._limits.path(body.namespace, body.key), body.key)
+        async with asyncio.timeout(self._timeout_seconds):
+            await self._store.adelete(self._limits.path(body.namespace, body.key), body.key)
 
     async def search(self, principal: Principal, query: ItemSearch) -> list[SearchItem]:
         """A page of the items below a namespace, latest change first."""
         _admit(principal)
         self._limits.filter(query.filter)
-        return await self._store.asearch(
-            self._limits.labels(query.namespace_prefix),
-            query=query.query,
-            filter=query.filter,
-            limit=query.limit,
-            offset=query.offset,
-            refresh_ttl=query.refresh_ttl,
-        )
+        async with asyncio.timeout(self._timeout_seconds):
+            return await self._store.asearch(
+                self._limits.labels(query.namespace_prefix),
+                query=query.query,
+                filter=query.filter,
+                limit=query.limit,
+                offset=query.offset,
+                refresh_ttl=query.refresh_ttl,
+            )
 
     async def namespaces(
         self, principal: Principal, query: NamespaceSearch
     ) -> list[tuple[str, ...]]:
         """A page of the namespaces that hold something, in their order."""
         _admit(principal)
-        return await self._store.alist_namespaces(
-            prefix=self._limits.labels(query.prefix or ()) or None,
-            suffix=self._limits.labels(query.suffix or ()) or None,
-            max_depth=query.max_depth,
-            limit=query.limit,
-            offset=query.offset,
-        )
+        async with asyncio.timeout(self._timeout_seconds):
+            return await self._store.alist_namespaces(
+                prefix=self._limits.labels(query.prefix or ()) or None,
+                suffix=self._limits.labels(query.suffix or ()) or None,
+                max_depth=query.max_depth,
+                limit=query.limit,
+                offset=query.offset,
+            )
 
 
 def _admit(principal: Principal) -> None:

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
+import structlog
 
 from headrace.auth.principal import Principal
 from headrace.checkpoints.answer_memory import AnswerMemory, Reading, StateIsLarge
+from headrace.db.faults import DATABASE_ERRORS
 from headrace.db.tables import ThreadRow
-from headrace.errors import AnswersFull, AnswerTooLarge, InvalidRequest
+from headrace.errors import AnswersFull, AnswerTooLarge, InvalidRequest, Unavailable
 from headrace.events.encoding import encode_json, storable
 from headrace.setting_groups import AnswerSettings
 from headrace.threads.contained import at_path, contains
@@ -19,6 +21,8 @@ from headrace.threads.schemas import ThreadFilter, ThreadSearch
 from headrace.threads.search_repository import ThreadSearchRepository
 from headrace.threads.search_sql import Order
 from headrace.threads.wire import thread_json
+
+_log = structlog.stdlib.get_logger("headrace.threads")
 
 #: Threads whose values a filter on values may look into.
 MAX_DECODED = 1000
@@ -131,9 +135,9 @@ class ThreadListing:
 
     async def _read_small(self, row: ThreadRow, channels: set[str] | None) -> "_ValuesOfThread":
         reading = self._memory.reading(channels=channels, only_small=True)
-        read = _ValuesOfThread(row, reading, self._read_values)
+        read = _ValuesOfThread(row, reading, self._values)
         try:
-            read.small = await self._read_values(row, reading)
+            read.small = await self._values(row, reading)
         except StateIsLarge as large:
             read.size_bytes = large.size_bytes
             read.reading = self._memory.reading(channels=channels)
@@ -141,6 +145,18 @@ class ThreadListing:
         except AnswerTooLarge as refusal:
             read.omitted = refusal.message
         return read
+
+    async def _values(self, row: ThreadRow, reading: Reading) -> Any:
+        """None for a thread that cannot be read at all: the others on its page can."""
+        try:
+            return await self._read_values(row, reading)
+        except (Unavailable, AnswerTooLarge, StateIsLarge):
+            raise
+        except DATABASE_ERRORS:
+            raise
+        except Exception:
+            _log.exception("thread_unreadable", thread_id=row.thread_id)
+            return None
 
     async def _shown(
         self, rows: Sequence[ThreadRow], body: ThreadSearch, reading: Reading

@@ -1,5 +1,6 @@
 """Threads in the database; every call is bounded by the caller's tenant."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -23,6 +24,14 @@ class ThreadRepository:
         async with self._sessions.begin() as session:
             return (await session.scalars(statement)).one_or_none()
 
+    async def those_there(self, principal: Principal, thread_ids: Sequence[str]) -> Sequence[str]:
+        """Of these ids those that threads have."""
+        statement = select(ThreadRow.thread_id).where(
+            ThreadRow.tenant == principal.tenant, ThreadRow.thread_id.in_(thread_ids)
+        )
+        async with self._sessions.begin() as session:
+            return (await session.scalars(statement)).all()
+
     async def create_if_absent(
         self,
         principal: Principal,
@@ -36,7 +45,7 @@ class ThreadRepository:
             .values(
                 {
                     "thread_id": thread_id,
-                    "metadata": metadata,
+                    "metadata_": metadata,
                     "tenant": principal.tenant,
                     "owner": principal.identity,
                     **_ttl_columns(ttl),

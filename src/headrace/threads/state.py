@@ -9,9 +9,12 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple
 from langgraph.types import Interrupt, PregelTask, StateSnapshot
 
-from headrace.checkpoints.answer_memory import AnswerMemory, Reading
+from headrace.checkpoints.answer_memory import AnswerMemory, Reading, StateIsLarge
+from headrace.checkpoints.serializer import lenient
+from headrace.containment import is_cancellation
 from headrace.db.faults import DATABASE_ERRORS
-from headrace.errors import HeadraceError
+from headrace.error_text import error_repr
+from headrace.errors import AnswerTooLarge, Unavailable
 from headrace.graphs.registry import Graph, GraphRegistry
 from headrace.setting_groups import AnswerSettings
 from headrace.threads.history import History
@@ -81,7 +84,8 @@ class StateReader:
         with reading.current():
             state = await self._through_graph(thread_id, graph_id, made_for, ask)
             if state is None:
-                found = await self._saver.aget_tuple(config)
+                reading.begin_again()
+                found = await lenient(self._saver).aget_tuple(config)
                 state = EMPTY if found is None else await self._raw(found)
         if state is EMPTY and checkpoint is not None and checkpoint.checkpoint_id is not None:
             asked = {"checkpoint_id": checkpoint.checkpoint_id, "thread_id": thread_id}
@@ -119,8 +123,9 @@ class StateReader:
                     thread_id, graph_id, made_for, lambda graph: ask(graph, limit, before)
                 )
                 if states is None:
+                    reading.begin_again()
                     page = {"limit": limit, "before": _before(before), **which}
-                    found = [one async for one in self._saver.alist(config, **page)]
+                    found = [one async for one in lenient(self._saver).alist(config, **page)]
                     states = [await self._raw(one) for one in found]
             return states
 
@@ -140,53 +145,61 @@ class StateReader:
         try:
             async with self._registry.for_run(graph_id, config) as graph:
                 return await ask(graph)
-        except HeadraceError:
+        except (Unavailable, AnswerTooLarge, StateIsLarge):
             raise
         except DATABASE_ERRORS:
             raise
-        except Exception:
-            # The graph's own reducers run here, over an input they may have failed on before; and
-            # a factory of the user's, without the configuration of any run.
+        except BaseException as error:
+            if is_cancellation(error):
+                raise
+            # The graph's own reducers run here, over an input they may have failed on before; a
+            # factory of the user's, without the configuration of any run; and what is stored may
+            # not be readable any more. One thread's trouble must not be that of a page of threads.
             _log.warning("state_read_raw", thread_id=thread_id, graph_id=graph_id, exc_info=True)
         return None
 
     async def values_of_run(
-        self, thread_id: str, graph_id: str, run_id: UUID, reading: Reading
+        self, thread_id: str, graph_id: str, run_id: UUID, reading: Reading, *, output: bool
     ) -> Any:
         """What a run has left: the values of its last checkpoint; None when it made none.
 
+        :param output: only what the graph's output schema names.
         :raises AnswerTooLarge, AnswersFull: as :meth:`Reading.admit`.
         """
-        config: RunnableConfig = {"configurable": {"thread_id": thread_id, "checkpoint_ns": ""}}
+        at: dict[str, Any] = {"thread_id": thread_id, "checkpoint_ns": ""}
         with reading.current():
-            found = [
-                item.config
-                async for item in self._saver.alist(config, filter={"run_id": str(run_id)}, limit=1)
-            ]
+            saver = lenient(self._saver)
+            which: dict[str, Any] = {"filter": {"run_id": str(run_id)}, "limit": 1}
+            found = [item.config async for item in saver.alist({"configurable": at}, **which)]
             for checkpoint_id, _ in reading.rest:
-                at = {**config["configurable"], "checkpoint_id": checkpoint_id}
-                found.append({"configurable": at})
+                found.append({"configurable": {**at, "checkpoint_id": checkpoint_id}})
             if not found:
                 return None
             last = found[0]
-            snapshot = await self._through_graph(
-                thread_id, graph_id, last, lambda graph: graph.aget_state(last)
-            )
+
+            async def ask(graph: Graph) -> StateSnapshot:
+                snapshot = await graph.aget_state(last)
+                values = _output(graph, snapshot.values) if output else snapshot.values
+                return snapshot._replace(values=values)
+
+            snapshot = await self._through_graph(thread_id, graph_id, last, ask)
             if snapshot is None:
-                raw = await self._saver.aget_tuple(last)
-                return None if raw is None else await raw_values(self._saver, raw)
+                reading.begin_again()
+                raw = await saver.aget_tuple(last)
+                return None if raw is None else await raw_values(saver, raw)
         if snapshot.created_at is None:
             # Deleted in between.
             return None
-        if not snapshot.interrupts:
-            return snapshot.values
-        waiting = [interrupt_json(interrupt) for interrupt in snapshot.interrupts]
-        return {**snapshot.values, "__interrupt__": waiting}
+        values, interrupts = snapshot.values, snapshot.interrupts
+        if not interrupts:
+            return values
+        waiting = [interrupt_json(interrupt) for interrupt in interrupts]
+        return {**(values if isinstance(values, dict) else {}), "__interrupt__": waiting}
 
     async def _raw(self, found: CheckpointTuple) -> ThreadState:
         return EMPTY.model_copy(
             update={
-                "values": await raw_values(self._saver, found),
+                "values": await raw_values(lenient(self._saver), found),
                 "metadata": visible_metadata(found.metadata),
                 "created_at": found.checkpoint["ts"],
                 **_checkpoints(found.config, found.parent_config),
@@ -213,6 +226,14 @@ def config_of(thread_id: str, checkpoint: CheckpointRef | None = None) -> Runnab
 
 def _made_for(config: RunnableConfig, configurable: Mapping[str, Any] | None) -> RunnableConfig:
     return {"configurable": {**(configurable or {}), **config["configurable"]}}
+
+
+def _output(graph: Graph, values: Any) -> Any:
+    """Of a state's values those that the graph's output schema names."""
+    names = graph.output_channels
+    if isinstance(names, str) or not isinstance(values, Mapping):
+        return values
+    return {name: values[name] for name in names if name in values}
 
 
 def to_thread_state(snapshot: StateSnapshot) -> ThreadState:
@@ -259,7 +280,7 @@ def _task(task: PregelTask) -> dict[str, Any]:
 
 def _error(error: Any) -> str | None:
     # Read back from a checkpoint it is text already.
-    return error if error is None or isinstance(error, str) else repr(error)
+    return error if error is None or isinstance(error, str) else error_repr(error)
 
 
 def _checkpoints(config: RunnableConfig | None, parent: RunnableConfig | None) -> dict[str, Any]:

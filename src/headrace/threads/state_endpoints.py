@@ -12,7 +12,8 @@ from headrace.edge.routing import new_router
 from headrace.edge.state import state_of
 from headrace.edge.words import words_in
 from headrace.errors import InvalidRequest
-from headrace.threads.schemas import AnyThreadId, ThreadState
+from headrace.threads.paths import PathThreadId
+from headrace.threads.schemas import ThreadState
 from headrace.threads.state_schemas import (
     MAX_HISTORY,
     CheckpointId,
@@ -42,7 +43,7 @@ Words = Annotated[list[str] | None, Query()]
 
 @router.get("/threads/{thread_id}/state", response_model=ShownState)
 async def get_thread_state(
-    thread_id: AnyThreadId,
+    thread_id: PathThreadId,
     principal: CurrentPrincipal,
     states: States,
     subgraphs: Annotated[bool, Query()] = False,
@@ -55,7 +56,7 @@ async def get_thread_state(
 
 @router.get("/threads/{thread_id}/state/{checkpoint_id}", response_model=ShownState)
 async def get_thread_state_at(
-    thread_id: AnyThreadId,
+    thread_id: PathThreadId,
     checkpoint_id: Annotated[CheckpointId, Path()],
     principal: CurrentPrincipal,
     states: States,
@@ -69,7 +70,7 @@ async def get_thread_state_at(
 
 @router.post("/threads/{thread_id}/state/checkpoint", response_model=ShownState)
 async def post_thread_state_at(
-    thread_id: AnyThreadId, principal: CurrentPrincipal, states: States, query: StateQuery
+    thread_id: PathThreadId, principal: CurrentPrincipal, states: States, query: StateQuery
 ) -> Response:
     """The same for a checkpoint of a subgraph too; the latest one when none is named."""
     return await _answer(states, principal, thread_id, query)
@@ -77,7 +78,7 @@ async def post_thread_state_at(
 
 @router.post("/threads/{thread_id}/state", response_model=UpdatedState)
 async def update_thread_state(
-    thread_id: AnyThreadId, principal: CurrentPrincipal, states: States, body: StateUpdate
+    thread_id: PathThreadId, principal: CurrentPrincipal, states: States, body: StateUpdate
 ) -> Response:
     """Change the thread's state as if a node had answered these values."""
     checkpoint = await states.update(principal, thread_id, body)
@@ -92,7 +93,7 @@ async def update_thread_state(
 
 @router.get("/threads/{thread_id}/history", response_model=list[ShownState])
 async def get_thread_history(
-    thread_id: AnyThreadId,
+    thread_id: PathThreadId,
     principal: CurrentPrincipal,
     states: States,
     limit: Annotated[int, Query(ge=1, le=MAX_HISTORY)] = 1,
@@ -112,7 +113,7 @@ async def get_thread_history(
 
 @router.post("/threads/{thread_id}/history", response_model=list[ShownState])
 async def post_thread_history(
-    thread_id: AnyThreadId,
+    thread_id: PathThreadId,
     principal: CurrentPrincipal,
     states: States,
     query: HistoryQuery | None = None,
@@ -123,7 +124,7 @@ async def post_thread_history(
 
 @router.get("/threads/{thread_id}/storage", response_model=ThreadStorage)
 async def get_thread_storage(
-    thread_id: AnyThreadId, principal: CurrentPrincipal, states: States
+    thread_id: PathThreadId, principal: CurrentPrincipal, states: States
 ) -> ThreadStorage:
     """How many bytes the thread's checkpoints take up, by channel."""
     return await states.storage(principal, thread_id)

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from headrace.ids import canonical_uuid
 from headrace.threads.schemas import storable_id
 from headrace.threads.update_schemas import NodeValues
 
@@ -37,7 +38,18 @@ def _selectable(words: list[str]) -> list[str]:
 
 
 Select = Annotated[list[str], AfterValidator(_selectable)]
-CheckpointId = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(storable_id)]
+
+
+def _canonical(value: str) -> str:
+    return canonical_uuid(value) or value
+
+
+CheckpointId = Annotated[
+    str,
+    Field(min_length=1, max_length=255),
+    AfterValidator(storable_id),
+    AfterValidator(_canonical),
+]
 
 
 class CheckpointRef(BaseModel):
@@ -48,7 +60,7 @@ class CheckpointRef(BaseModel):
     thread_id: str | None = None
     checkpoint_ns: str | None = None
     checkpoint_id: CheckpointId | None = None
-    checkpoint_map: dict[str, str] | None = None
+    checkpoint_map: dict[str, CheckpointId] | None = None
 
 
 class StateQuery(BaseModel):

@@ -6,8 +6,9 @@ from collections.abc import Callable
 import psycopg
 import structlog
 
+from headrace.db.faults import words_of
+from headrace.error_text import MAX_BYTES, error_message, error_name
 from headrace.errors import LeaseLost, Unavailable
-from headrace.events.encoding import storable
 from headrace.events.event import RUN_DELETED
 from headrace.runs.queue import Queue
 from headrace.runs.transitions import RELEASED, EndedRun, RunEnd
@@ -19,11 +20,50 @@ _END_RETRY_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0)
 
 
 class Ending:
-    """Commits ends; ``on_ended`` is told what a committed one means for others."""
+    """Commits ends; ``on_ended`` is told what a committed one means for others.
 
-    def __init__(self, queue: Queue, on_ended: Callable[[Execution, EndedRun], None]) -> None:
+    :param max_error_bytes: what is kept of an exception's words.
+    """
+
+    def __init__(
+        self,
+        queue: Queue,
+        on_ended: Callable[[Execution, EndedRun], None],
+        *,
+        max_error_bytes: int = MAX_BYTES,
+    ) -> None:
         self._queue = queue
         self._on_ended = on_ended
+        self._max_error_bytes = max_error_bytes
+
+    async def write_surely(self, execution: Execution, end: RunEnd) -> RunEnd | None:
+        """Commit it, or else that the run failed; None when it is not this process's now.
+
+        What cannot be stored, and faults of our own, must not leave a run that never ends.
+        """
+        delays = iter(_END_RETRY_SECONDS)
+        cancelled = False
+        while execution.stop is not Stop.LEASE_LOST:
+            try:
+                return await self.write(execution, end)
+            except asyncio.CancelledError as fault:
+                if cancelled:
+                    raise
+                # By somebody who cancels all tasks of the loop; the loop's end cancels again.
+                cancelled, end = True, self.failed(fault)
+            except GeneratorExit:
+                raise
+            except BaseException as fault:
+                delay = next(delays, _END_RETRY_SECONDS[-1])
+                _log.error("run_end_failed", retry_in_seconds=delay, exc_info=fault)
+                end = self.failed(fault)
+                await asyncio.sleep(delay)
+        _log.error("lease_lost")
+        return None
+
+    def failed(self, error: BaseException) -> RunEnd:
+        """The end of a run that raised this."""
+        return RunEnd("error", "error", error_json(error, self._max_error_bytes))
 
     async def write(self, execution: Execution, end: RunEnd) -> RunEnd | None:
         """Commit how it ended, in the way that fits; None when it is not this process's now."""
@@ -61,7 +101,7 @@ class Ending:
                 await asyncio.sleep(delay)
             else:
                 # What waits behind it may be claimed now, and whoever follows it hears of it.
-                self._on_ended(execution, EndedRun(more=True, watched=True))
+                self._tell(execution, EndedRun(more=True, watched=True))
                 return _ROLLED_BACK
         _log.error("lease_lost")
         return None
@@ -79,7 +119,7 @@ class Ending:
                 if isinstance(writes.failure, LeaseLost):
                     break
                 _log.error("run_writes_failed", exc_info=writes.failure)
-                end, writes = RunEnd("error", "error", error_json(writes.failure)), None
+                end, writes = self.failed(writes.failure), None
             try:
                 ended = await self._queue.end_if_owned(
                     run_id=execution.run_id,
@@ -99,10 +139,17 @@ class Ending:
                 if writes is None or writes.failure is None:
                     raise
             else:
-                self._on_ended(execution, ended)
+                self._tell(execution, ended)
                 return end
         _log.error("lease_lost")
         return None
+
+    def _tell(self, execution: Execution, ended: EndedRun) -> None:
+        try:
+            self._on_ended(execution, ended)
+        except Exception:
+            # The row says it; those who were to hear of it look by themselves, later.
+            _log.exception("run_end_not_told")
 
 
 _INTERRUPTED = RunEnd(
@@ -115,10 +162,10 @@ _ROLLED_BACK = RunEnd(
 )
 
 
-def error_json(error: BaseException) -> dict[str, str]:
+def error_json(error: BaseException, max_bytes: int = MAX_BYTES) -> dict[str, str]:
     """An exception as clients see it, of what the row can hold, or the run would never end."""
-    stored: dict[str, str] = storable({"error": type(error).__name__, "message": str(error)})
-    return stored
+    message = words_of(error) or error_message(error, max_bytes=max_bytes)
+    return {"error": error_name(error), "message": message}
 
 
 def end_of_stopped(execution: Execution) -> RunEnd:

@@ -1,8 +1,10 @@
-// The JavaScript client's methods, against the server whose URL is the argument; prints one JSON.
+// The JavaScript client's methods, against the server whose URL is the first argument; prints one JSON.
+// The second argument marks what this run makes.
 import { Client } from "@langchain/langgraph-sdk";
 
 const client = new Client({ apiUrl: process.argv[2], callerOptions: { maxRetries: 0 } });
 const input = { messages: [{ type: "human", content: "hi" }] };
+const mark = process.argv[3];
 const facts = {};
 const contents = (values) => values.messages.map((message) => message.content);
 const all = async (stream) => {
@@ -14,17 +16,17 @@ const all = async (stream) => {
 const { assistants, threads, runs, store } = client;
 const [first] = await assistants.search({ graphId: "talker" });
 facts.graph = first.graph_id;
-const own = await assistants.create({ graphId: "talker", name: "mine", metadata: { by: "js" } });
+const own = await assistants.create({ graphId: "talker", name: "mine", metadata: { by: mark } });
 await assistants.update(own.assistant_id, { name: "still mine" });
 facts.assistant = (await assistants.get(own.assistant_id)).name;
 facts.versions = (await assistants.getVersions(own.assistant_id)).length;
 facts.version = (await assistants.setLatest(own.assistant_id, 1)).name;
 facts.nodes = (await assistants.getGraph(own.assistant_id)).nodes.map((node) => node.id);
 facts.schemas = Object.keys(await assistants.getSchemas(own.assistant_id)).sort();
-facts.assistants = await assistants.count({ metadata: { by: "js" } });
+facts.assistants = await assistants.count({ metadata: { by: mark } });
 await assistants.delete(own.assistant_id);
 
-const thread = await threads.create({ metadata: { by: "js" } });
+const thread = await threads.create({ metadata: { by: mark } });
 const id = thread.thread_id;
 facts.wait = contents(await runs.wait(id, "talker", { input }));
 let created;
@@ -64,8 +66,8 @@ await threads.updateState(id, update);
 facts.updated = contents((await threads.getState(id)).values).at(-1);
 await threads.update(id, { metadata: { more: 1 } });
 facts.metadata = (await threads.get(id)).metadata.more;
-facts.found = (await threads.search({ metadata: { by: "js", more: 1 } })).length;
-facts.threads = await threads.count({ metadata: { by: "js" } });
+facts.found = (await threads.search({ metadata: { by: mark, more: 1 } })).length;
+facts.threads = await threads.count({ metadata: { by: mark } });
 facts.copied = contents((await threads.getState((await threads.copy(id)).thread_id)).values).length;
 await threads.delete(id);
 facts.missing = await threads.get(id).catch((error) => [error.status, error.message]);
