@@ -7,6 +7,7 @@ given. Services raise these, ``headrace.edge`` renders them once as ``{"detail",
     ├── RequestError                   500  an error that one request is answered with
     │   ├── BadRequest                 400
     │   ├── Forbidden                  403
+    │   │   ├── StrangerRefused        403
     │   │   └── SystemAssistant        403
     │   ├── InvalidRequest             422
     │   │   ├── MalformedJSON          422
@@ -84,6 +85,19 @@ class SystemAssistant(Forbidden):
     """Each graph's first assistant is the server's; create one of your own to change or delete."""
 
     code = "system_assistant"
+
+
+class StrangerRefused(Forbidden):
+    """This server has no API keys, so it answers callers of its own machine alone.
+
+    Set HEADRACE_API_KEYS, and send one as x-api-key; or HEADRACE_AUTH=none, where something in
+    front asks who calls.
+    """
+
+    code = "stranger_refused"
+
+    def __init__(self) -> None:
+        super().__init__(" ".join((type(self).__doc__ or "").split()))
 
 
 class InvalidRequest(RequestError):

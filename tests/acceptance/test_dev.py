@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.processes import free_port, wait_until
 
-pytestmark = pytest.mark.acceptance
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(300)]
 
 ANSWER = 'f"You said: {state'
 GOES_ON = "what was there before goes on"

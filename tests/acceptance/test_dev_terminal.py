@@ -17,7 +17,7 @@ import pytest
 from headrace.observability.slots import read_slots
 from tests.support.processes import free_port, wait_until
 
-pytestmark = pytest.mark.acceptance
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(300)]
 
 GOLDEN = Path(__file__).parent / "golden" / "dev_session.txt"
 

@@ -4,13 +4,14 @@ from langgraph._internal import _constants
 from langgraph.graph import START, StateGraph
 from langgraph.store.memory import InMemoryStore
 
-from headrace.graphs.wiring import HAS_STRICT_RESUME, STRICT_RESUME, runtime_for_update
+from headrace.graphs.wiring import HAS_STRICT_RESUME, RUNTIME, STRICT_RESUME, runtime_for_update
 from tests.support.graphs.door import State, by_store
 
 
-def test_strict_resume_has_the_name_that_langgraph_reads():
+def test_the_keys_are_those_that_langgraph_reads():
     assert HAS_STRICT_RESUME
     assert _constants.CONFIG_KEY_STRICT_RESUME == STRICT_RESUME
+    assert _constants.CONFIG_KEY_RUNTIME == RUNTIME
 
 
 async def test_an_edge_finds_the_store_where_langgraph_looks_for_it():

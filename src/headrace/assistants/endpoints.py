@@ -36,7 +36,7 @@ Assistants = Annotated[AssistantService, Depends(_service)]
 async def create_assistant(
     body: AssistantCreate, principal: CurrentPrincipal, assistants: Assistants
 ) -> Response:
-    """Give a graph a configuration of one's own."""
+    """Create an assistant: a graph with a configuration."""
     return json_response(Assistant.from_row(await assistants.create(principal, body)))
 
 
@@ -46,7 +46,10 @@ async def search_assistants(
     assistants: Assistants,
     query: Annotated[AssistantSearch | None, Body()] = None,
 ) -> Response:
-    """Assistants, newest first. ``X-Pagination-Next`` is there when another page is."""
+    """List assistants, newest first.
+
+    The header `X-Pagination-Next` is there while there are more.
+    """
     query = query or AssistantSearch()
     rows, more = await assistants.search(principal, query)
     seen = query.offset + len(rows)
@@ -65,7 +68,7 @@ async def count_assistants(
     assistants: Assistants,
     query: Annotated[AssistantFilter | None, Body()] = None,
 ) -> int:
-    """How many assistants there are."""
+    """Count the assistants that a filter leaves."""
     return await assistants.count(principal, query or AssistantFilter())
 
 
@@ -73,7 +76,7 @@ async def count_assistants(
 async def get_assistant(
     assistant_id: str, principal: CurrentPrincipal, assistants: Assistants
 ) -> Response:
-    """One assistant, by its id or by its graph's name."""
+    """Read an assistant, by an id or by the name of a graph."""
     return json_response(Assistant.from_row(await assistants.get(principal, assistant_id)))
 
 
@@ -81,7 +84,7 @@ async def get_assistant(
 async def update_assistant(
     assistant_id: str, body: AssistantUpdate, principal: CurrentPrincipal, assistants: Assistants
 ) -> Response:
-    """Make a new version of it, which runs use from now on."""
+    """Make a new version of an assistant, which runs use from now on."""
     return json_response(Assistant.from_row(await assistants.update(principal, assistant_id, body)))
 
 
@@ -93,7 +96,7 @@ async def delete_assistant(
     request: Request,
     delete_threads: Annotated[bool, Query()] = False,
 ) -> None:
-    """Delete an assistant with its versions, and its threads if that is asked for."""
+    """Delete an assistant with all versions, and the threads if that is asked for."""
     also = state_of(request).delete_threads_of if delete_threads else None
     await assistants.delete(principal, assistant_id, delete_threads=also)
 
@@ -105,7 +108,7 @@ async def list_assistant_versions(
     assistants: Assistants,
     query: Annotated[VersionSearch | None, Body()] = None,
 ) -> Response:
-    """Its versions, newest first."""
+    """List the versions of an assistant, newest first."""
     rows = await assistants.versions(principal, assistant_id, query or VersionSearch())
     return json_response([AssistantVersion.from_version_row(row) for row in rows])
 
@@ -114,7 +117,7 @@ async def list_assistant_versions(
 async def set_latest_assistant_version(
     assistant_id: str, body: LatestVersion, principal: CurrentPrincipal, assistants: Assistants
 ) -> Response:
-    """Let runs use this version from now on."""
+    """Choose the version of an assistant that runs use from now on."""
     row = await assistants.set_latest(principal, assistant_id, body.version)
     return json_response(Assistant.from_row(row))
 

@@ -58,6 +58,9 @@ class TimedSaver(PooledSaver):
         self._bounded = BoundedReads(pool, acquire_timeout_seconds=acquire_timeout_seconds)
         self._max_error_bytes = max_error_bytes
 
+    async def setup(self) -> None:
+        """Does nothing: ``headrace db upgrade`` lays the tables, and a server changes no schema."""
+
     @contextmanager
     def run(
         self,

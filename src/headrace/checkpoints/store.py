@@ -82,6 +82,9 @@ class Store(TakenStore):
             ttl=ttl or _NO_DEFAULT_TTL,
         )
 
+    async def setup(self) -> None:
+        """Does nothing: ``headrace db upgrade`` lays the tables, and a server changes no schema."""
+
     @timed("batch")
     async def abatch(self, ops: Iterable[Op]) -> list[Result]:
         """Do ``ops`` together, again while the database is away.

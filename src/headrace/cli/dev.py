@@ -5,18 +5,18 @@ Starts them in order and stops them in the reverse one. Everything it keeps is i
 
 import asyncio
 import socket
-import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from headrace.cli.attempt import tell_if_slow
+from headrace.chat.choice import chat_graph
 from headrace.cli.dev_server import DevServer
+from headrace.cli.first_check import FirstCheck
 from headrace.cli.first_screen import first_screen
-from headrace.cli.graph_check import GraphCheck
-from headrace.cli.options import Config, Host, Port, Processes
+from headrace.cli.graph_input import input_schema
+from headrace.cli.options import App, Config, Host, Port, Processes
 from headrace.cli.project import Project
 from headrace.cli.serve import (
     bound_socket,
@@ -34,8 +34,6 @@ from headrace.db.pool import probe
 from headrace.embedded.launcher import EmbeddedPostgres
 from headrace.graphs.manifest import BUILT_IN, Manifest
 from headrace.server.gunicorn import SHARED
-
-_POLL_SECONDS = 0.05
 
 Target = Annotated[
     str | None,
@@ -57,15 +55,25 @@ def dev(
     processes: Processes = None,
     config: Config = None,
     log_json: LogJson = False,
+    app: App = None,
 ) -> None:
-    """Serve the graphs of this folder with everything they need; Ctrl-C stops all of it."""
+    """Serve the graphs of this folder, or an app, with all they need; Ctrl-C stops all of it."""
+    if app and target is not None:
+        raise typer.BadParameter("serve a graph or an app (--app), not both")
     with ExitStack() as stack:
         signals = stack.enter_context(StopSignals())
         workspace = stack.enter_context(Workspace(Path.cwd() / ".headrace"))
         if target is not None:
             config = manifest_for(target, workspace.folder)
-        project = Project(Path.cwd(), host=host, port=port, processes=processes, config=config)
-        if project.settings.config is None and (found := target_in(Path.cwd())) is not None:
+        project = Project(
+            Path.cwd(), host=host, port=port, processes=processes, config=config, app=app
+        )
+        own_app = bool(project.settings.app)
+        if (
+            not own_app
+            and project.settings.config is None
+            and (found := target_in(Path.cwd())) is not None
+        ):
             project.serve_manifest(manifest_for(found, workspace.folder))
         if log_json or project.settings.observability.log_format == "auto":
             project.fix(HEADRACE_OBSERVABILITY__LOG_FORMAT="json" if log_json else "short")
@@ -73,8 +81,9 @@ def dev(
         workspace.stop_leftover_server()
         refuse_open_door(project.settings)
         listener = stack.enter_context(bound_socket(project.settings))
-        refuse_missing_graphs(project.settings)
-        check = stack.enter_context(GraphCheck()) if _may_fail(project) else None
+        if not own_app:
+            refuse_missing_graphs(project.settings)
+        check = stack.enter_context(FirstCheck()) if _may_fail(project) else None
         code = _run(project, workspace, signals, stack, check, listener)
     if code:
         raise typer.Exit(code)
@@ -85,14 +94,16 @@ def _run(
     workspace: Workspace,
     signals: StopSignals,
     stack: ExitStack,
-    check: GraphCheck | None,
+    check: FirstCheck | None,
     listener: socket.socket,
 ) -> int:
     """Start all of it, wait for the end; the exit code. ``stack`` stops what was started."""
     embedded = None
     if project.settings.database.url is None:
         embedded = _relative(workspace.data)
-        project.fix(HEADRACE_DATABASE__URL=_embedded_postgres(workspace, stack))
+        url = _embedded_postgres(workspace, stack)
+        # An app of the user's finds its database by the usual name.
+        project.fix(HEADRACE_DATABASE__URL=url, DATABASE_URL=url)
     if signals.received:
         return 0
     database = project.settings.database
@@ -100,8 +111,7 @@ def _run(
     revision = upgrade(database)
     if signals.received:
         return 0
-    if check is not None and (problem := _problem(check, signals)) is not None:
-        typer.echo(problem, err=True)
+    if check is not None and not check.passed(signals):
         return 1
     runtime = prepare_runtime_directory(project.settings, default=workspace.runtime)
     (runtime / SHARED).touch()
@@ -109,24 +119,23 @@ def _run(
     server = stack.enter_context(DevServer(project, workspace, signals, listener))
     if server.wait_ready():
         manifest = project.manifest
+        graphs = list(manifest.graphs) if manifest else [BUILT_IN]
+        prefix = _prefix(manifest)
         screen = first_screen(
             project.settings,
             facts,
             embedded=embedded,
             revision=revision,
-            graphs=list(manifest.graphs) if manifest else [BUILT_IN],
+            graphs=graphs,
             built_in=manifest is None,
-            prefix=_prefix(manifest),
+            input_schema=input_schema(
+                project.settings, prefix, chat_graph(graphs, project.settings.chat_graph)
+            ),
+            prefix=prefix,
+            app=project.settings.app,
         )
         typer.echo(screen)
     return server.wait_end()
-
-
-def _problem(check: GraphCheck, signals: StopSignals) -> str | None:
-    while not check.ended and not signals.received:
-        tell_if_slow(check)
-        time.sleep(_POLL_SECONDS)
-    return None if signals.received else check.problem()
 
 
 def _prefix(manifest: Manifest | None) -> str:
@@ -136,7 +145,8 @@ def _prefix(manifest: Manifest | None) -> str:
 
 def _may_fail(project: Project) -> bool:
     """Whether there is anything of the user's to check: the built-in graph alone always loads."""
-    return bool(project.settings.model) or project.manifest is not None
+    settings = project.settings
+    return bool(settings.app or settings.model) or project.manifest is not None
 
 
 def _embedded_postgres(workspace: Workspace, stack: ExitStack) -> str:

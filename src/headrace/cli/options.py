@@ -15,6 +15,13 @@ from headrace.settings import Settings, environment, set_environment
 Host = Annotated[str | None, typer.Option(help="Address to listen on (HEADRACE_HOST).")]
 Port = Annotated[int | None, typer.Option(help="Port to listen on (HEADRACE_PORT).")]
 Processes = Annotated[int | None, typer.Option(help="Server processes (HEADRACE_PROCESSES).")]
+App = Annotated[
+    str | None,
+    typer.Option(
+        help="module:app of your own that uses headrace.lifespan, instead of headrace's server"
+        " (HEADRACE_APP)."
+    ),
+]
 Config = Annotated[Path | None, typer.Option(help="Path of langgraph.json (HEADRACE_CONFIG).")]
 
 

@@ -29,9 +29,10 @@ class Project:
         port: int | None,
         processes: int | None,
         config: Path | None,
+        app: str | None,
     ) -> None:
         self.folder = folder
-        given = {"HOST": host, "PORT": port, "PROCESSES": processes, "CONFIG": config}
+        given = {"HOST": host, "PORT": port, "PROCESSES": processes, "CONFIG": config, "APP": app}
         self._fixed = {
             f"HEADRACE_{name}": str(value) for name, value in given.items() if value is not None
         }

@@ -15,20 +15,12 @@ from typing import Annotated
 
 import typer
 
-from headrace.cli.options import Config, Host, Port, Processes, settings_with
+from headrace.cli.options import App, Config, Host, Port, Processes, settings_with
 from headrace.db import schema
 from headrace.errors import StartupRefusal
 from headrace.graphs.manifest import find_manifest, refuse_missing_files
 from headrace.server.gunicorn import TEMPORARY, arguments
 from headrace.settings import Settings, set_environment, unknown_variables
-
-App = Annotated[
-    str | None,
-    typer.Option(
-        help="module:app of your own that uses headrace.lifespan, instead of headrace's server."
-    ),
-]
-
 
 NoWorker = Annotated[
     bool,
@@ -50,11 +42,12 @@ def serve(
     """Serve the graphs of langgraph.json from the database of DATABASE_URL."""
     if no_worker:
         set_environment({"HEADRACE_WORKER__ENABLED": "false"})
-    settings = settings_with(host=host, port=port, processes=processes, config=config)
-    become_server(settings, app=app)
+    if app:
+        set_environment({"HEADRACE_APP": app})
+    become_server(settings_with(host=host, port=port, processes=processes, config=config))
 
 
-def become_server(settings: Settings, *, app: str | None = None) -> None:
+def become_server(settings: Settings) -> None:
     """Refuse what can be refused at once; then this process is gunicorn.
 
     :raises StartupRefusal: with what to change.
@@ -62,11 +55,11 @@ def become_server(settings: Settings, *, app: str | None = None) -> None:
     warn_about_unknown_variables()
     refuse_open_door(settings)
     refuse_taken_address(settings)
-    if app is None:
+    if not settings.app or not settings.server.api:
         refuse_missing_graphs(settings)
     refuse_unfit_schema(settings)
     prepare_runtime_directory(settings)
-    command = [sys.executable, "-m", "gunicorn", *arguments(settings, application=app)]
+    command = [sys.executable, "-m", "gunicorn", *arguments(settings)]
     sys.stdout.flush()
     os.execv(sys.executable, command)  # noqa: S606 - our own arguments, no shell
 

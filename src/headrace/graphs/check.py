@@ -19,24 +19,44 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.store.memory import InMemoryStore
 
 from headrace.errors import StartupRefusal
-from headrace.graphs.custom_app import load_custom_app
+from headrace.graphs.custom_app import load_custom_app, load_served_app
 from headrace.graphs.manifest import find_manifest
 from headrace.graphs.registry import GraphRegistry
 from headrace.graphs.sources import sources_from
 from headrace.observability.user_code import is_installed, short_traceback, shown_path
 from headrace.settings import Settings
 
+#: The user's code raised: its frames say more than the sentence does.
+_RAISED = ("HR105", "HR107")
+
 #: Code that takes longer to import is told of.
 SLOW_SECONDS = 10.0
 
 
+class MemorySaver(InMemorySaver):
+    """Stands in for the server's saver, which has ``setup`` for factories that call it."""
+
+    async def setup(self) -> None:
+        """Does nothing."""
+
+
+class MemoryStore(InMemoryStore):
+    """Stands in for the server's store."""
+
+    async def setup(self) -> None:
+        """Does nothing."""
+
+
 async def check(settings: Settings) -> None:
     """:raises StartupRefusal: as the server would."""
+    if settings.app:
+        load_served_app(settings.app)
+        return
     manifest = find_manifest(settings)
     if manifest is not None:
         load_custom_app(manifest)
     registry = await GraphRegistry.open(
-        sources_from(settings), checkpointer=InMemorySaver(), store=InMemoryStore()
+        sources_from(settings), checkpointer=MemorySaver(), store=MemoryStore()
     )
     await registry.close()
 
@@ -89,7 +109,7 @@ def _main(report: Report) -> None:
     try:
         asyncio.run(check(Settings()))
     except StartupRefusal as refusal:
-        cause = refusal.__cause__
+        cause = refusal.__cause__ if refusal.code in _RAISED else None
         report.say(
             refusal=str(refusal), traceback=short_traceback(cause) if cause is not None else ""
         )

@@ -24,7 +24,7 @@ def checked_config(config: dict[str, Any]) -> dict[str, Any]:
         raise ValueError("callbacks: they are objects of Python, which no client can send")
     for key in ("metadata", "configurable"):
         if not isinstance(given.get(key, {}), dict):
-            raise ValueError(f"{key}: send an object")
+            raise ValueError(f"{key} must be an object")
     tags = given.get("tags", [])
     if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
         raise ValueError("tags: send a list of texts")

@@ -1,7 +1,8 @@
 """Graphs by name, each compiled once with the process's saver and store.
 
-A factory that takes anything is called for every run, and for whatever else is asked of its graph,
-and what it opens is closed after that; every other graph is built when the registry opens.
+A factory that takes the configuration or the runtime is called for every run, and for whatever else
+is asked of its graph, and what it opens is closed after that; every other graph is built when the
+registry opens.
 """
 
 from collections.abc import AsyncIterator, Collection, Mapping
@@ -129,7 +130,7 @@ class GraphRegistry:
         factory = self._factories[graph_id]
         assert factory is not None
         async with AsyncExitStack() as stack:
-            made = await factory.enter(stack, config, access, self._store, context)
+            made = await self._call(factory, stack, config, access, context)
             yield self._inject(source, made)
 
     def _known(self, graph_id: str) -> GraphSource:
@@ -143,22 +144,46 @@ class GraphRegistry:
         made = source.graph
         if factory is not None:
             try:
-                made = await factory.enter(self._open_graphs, {}, "threads.read", self._store, {})
+                made = await self._call(factory, self._open_graphs, {}, "threads.read", {})
             except (Exception, SystemExit, KeyboardInterrupt) as error:
                 _log.error("graph_import_failed", graph_id=source.graph_id, exc_info=error)
                 raise _factory_refusal(source, error) from error
         return self._inject(source, made)
+
+    async def _call(
+        self,
+        factory: Factory,
+        stack: AsyncExitStack,
+        config: RunnableConfig,
+        access: AccessContext,
+        context: Mapping[str, Any],
+    ) -> Any:
+        return await factory.enter(stack, config, access, self._checkpointer, self._store, context)
 
     def _inject(self, source: GraphSource, made: Any) -> Graph:
         if isinstance(made, StateGraph):
             return self._compile(source, made)
         if not isinstance(made, Pregel):
             raise _no_graph(source, f"it is a {type(made).__name__}, not a graph")
-        _refuse_own_parts(source, made)
+        self._refuse_own_parts(source, made)
         update = {"checkpointer": self._checkpointer, "store": self._store}
         if made.name == _DEFAULT_NAME:
             update["name"] = source.graph_id
         return made.copy(update=update)
+
+    def _refuse_own_parts(self, source: GraphSource, graph: Graph) -> None:
+        """What a factory was given by headrace is no part of its own."""
+        checkpointer, store = graph.checkpointer, graph.store
+        if checkpointer is self._checkpointer:
+            checkpointer = None
+        if isinstance(checkpointer, BaseCheckpointSaver):
+            what = f"a checkpointer ({type(checkpointer).__name__})"
+            raise own_checkpointer(source.where, is_context_manager=False, what=what)
+        if checkpointer is not None and not isinstance(checkpointer, bool):
+            # Releases of LangGraph that do not check it at compile().
+            raise own_checkpointer(source.where, is_context_manager=True)
+        if store is not None and store is not self._store:
+            raise own_store(source.where, type(store).__name__)
 
     def _compile(self, source: GraphSource, builder: StateGraph[Any, Any, Any, Any]) -> Graph:
         try:
@@ -168,18 +193,6 @@ class GraphRegistry:
         except Exception as error:
             raise _does_not_compile(source, error) from error
         return cast("Graph", compiled)
-
-
-def _refuse_own_parts(source: GraphSource, graph: Graph) -> None:
-    checkpointer = graph.checkpointer
-    if isinstance(checkpointer, BaseCheckpointSaver):
-        what = f"a checkpointer ({type(checkpointer).__name__})"
-        raise own_checkpointer(source.where, is_context_manager=False, what=what)
-    if checkpointer is not None and not isinstance(checkpointer, bool):
-        # Releases of LangGraph that do not check it at compile().
-        raise own_checkpointer(source.where, is_context_manager=True)
-    if graph.store is not None:
-        raise own_store(source.where, type(graph.store).__name__)
 
 
 def _no_graph(source: GraphSource, what: str) -> StartupRefusal:
@@ -207,6 +220,6 @@ def _factory_refusal(source: GraphSource, error: BaseException) -> StartupRefusa
         "HR105",
         where=source.where,
         what=f"calling it raised {described(error).rstrip('.')}{at}",
-        remedy="Mend that line; a factory without parameters is called once, at start. The"
-        " traceback stands above.",
+        remedy="Mend that line; a factory that takes no config and no runtime is called once, at"
+        " start. The traceback stands above.",
     )

@@ -139,6 +139,8 @@ class PostgresNotifier:
         self._pool = pool
         self._channel = f"{_CHANNEL}:{pool.schema}" if pool.schema else _CHANNEL
         self._channel = self._channel[:_CHANNEL_LENGTH]
+        quoted = f'"{self._channel}"' if pool.schema else self._channel
+        self._listening = f"LISTEN {quoted}".encode()
         self._count = count
         self._tasks = Tasks(on_fault)
         self.listeners = Listeners()
@@ -197,7 +199,7 @@ class PostgresNotifier:
                     self._conninfo, autocommit=True, prepare_threshold=None
                 ) as connection:
                     async with asyncio.timeout(_ANSWER_SECONDS):
-                        await connection.execute(f'LISTEN "{self._channel}"')
+                        await connection.execute(self._listening)
                     self._connected, failures = True, 0
                     _log.info("notices_connected")
                     self.listeners.missed()

@@ -4,8 +4,9 @@ from collections.abc import Callable, Collection
 from typing import Annotated, Any, cast
 from urllib.parse import quote
 
-from fastapi import Depends, Request
+from fastapi import Depends, Request, Response
 
+from headrace.edge.head import headers_alone
 from headrace.edge.live import LiveResponse
 from headrace.edge.state import state_of
 from headrace.errors import RunForgotten
@@ -34,11 +35,14 @@ Runs = Annotated[RunService, Depends(_service)]
 
 async def waiting_response(
     run: FollowedRun, request: Request, *, on_disconnect: str | None = None
-) -> LiveResponse:
+) -> Response:
     """The run's values, once it has ended.
 
     :raises RunForgotten: an earlier try of the request has made it, and it is gone.
     """
+    headers = locations(run, "join")
+    if head := headers_alone(request, media_type="application/json", headers=headers):
+        return head
     if run.repeated:
         # It may have ended long ago: its status is not sent before that is known.
         outcome = await run.outcome(_heartbeat_seconds(request))
@@ -47,7 +51,7 @@ async def waiting_response(
     return LiveResponse(
         result_body(run, heartbeat_seconds=_heartbeat_seconds(request)),
         media_type="application/json",
-        headers=locations(run, "join"),
+        headers=headers,
         on_disconnect=disconnect_policy(run, on_disconnect),
     )
 
@@ -69,7 +73,14 @@ def streaming_response(
     on_disconnect: str | None = None,
     after: int | None = None,
     modes: Collection[str] = (),
-) -> LiveResponse:
+) -> Response:
+    headers = {
+        **locations(run, "stream"),
+        "Cache-Control": "no-store",
+        "X-Accel-Buffering": "no",
+    }
+    if head := headers_alone(request, media_type=CONTENT_TYPE, headers=headers):
+        return head
     return LiveResponse(
         event_frames(
             run,
@@ -79,11 +90,7 @@ def streaming_response(
             on_cut=state_of(request).metrics.count_cut_client,
         ),
         media_type=CONTENT_TYPE,
-        headers={
-            **locations(run, "stream"),
-            "Cache-Control": "no-store",
-            "X-Accel-Buffering": "no",
-        },
+        headers=headers,
         on_disconnect=disconnect_policy(run, on_disconnect),
     )
 

@@ -32,7 +32,7 @@ async def wait_run(
     key: IdempotencyKey,
     request: Request,
 ) -> Response:
-    """Run on a thread and answer with its last values."""
+    """Run on a thread and answer with the last values."""
     run = await _start(runs, principal, thread_id, body, key, request)
     return await waiting_response(run, request, on_disconnect=body.on_disconnect)
 
@@ -41,7 +41,7 @@ async def wait_run(
 async def wait_stateless_run(
     body: RunCreate, principal: CurrentPrincipal, runs: Runs, key: IdempotencyKey, request: Request
 ) -> Response:
-    """Run without a thread and answer with its last values."""
+    """Run without a thread and answer with the last values."""
     run = await _start(runs, principal, None, body, key, request)
     return await waiting_response(run, request, on_disconnect=body.on_disconnect)
 
@@ -55,7 +55,7 @@ async def stream_run(
     key: IdempotencyKey,
     request: Request,
 ) -> Response:
-    """Run on a thread and stream its events."""
+    """Run on a thread and stream the events."""
     run = await _start(runs, principal, thread_id, body, key, request)
     return streaming_response(run, request, on_disconnect=body.on_disconnect)
 
@@ -64,7 +64,7 @@ async def stream_run(
 async def stream_stateless_run(
     body: RunCreate, principal: CurrentPrincipal, runs: Runs, key: IdempotencyKey, request: Request
 ) -> Response:
-    """Run without a thread and stream its events."""
+    """Run without a thread and stream the events."""
     run = await _start(runs, principal, None, body, key, request)
     return streaming_response(run, request, on_disconnect=body.on_disconnect)
 
@@ -100,7 +100,7 @@ async def create_runs(
     key: IdempotencyKey,
     request: Request,
 ) -> Response:
-    """Run several without threads, in the background."""
+    """Run several inputs without threads, in the background."""
     made: list[dict[str, Any]] = []
     for number, body in enumerate(bodies):
         own = key.part(number) if key is not None else None

@@ -249,6 +249,7 @@ class Queue:
 
         :param run: what the run has written so far; its end is committed with it or after it.
         :raises LeaseLost: the run is not this process's any more, or ended otherwise.
+        :raises StopAsked: it was asked to stop, and must end as that.
         :raises BaseException: what one of the run's writes failed with; nothing has ended then.
         """
         if run is not None:
@@ -288,6 +289,17 @@ class Queue:
             async with connection.cursor(row_factory=dict_row) as cursor:
                 await delete_for_runs(cursor, [str(token.run_id)], thread_id=thread_id)
             await connection.execute(self._sql["refresh_locked_threads"])
+
+    async def keep_rolled_back(self, token: RunToken) -> None:
+        """The run cannot be rolled back: it is interrupted instead, and shown as that."""
+        values = {
+            "run_id": token.run_id,
+            "attempt": token.attempt,
+            "process_id": token.process_id,
+        }
+        with translated_faults():
+            async with self._pool.connection() as connection:
+                await connection.execute(self._sql["keep_run_that_was_to_be_rolled_back"], values)
 
     async def delete_temporary_threads(
         self, thread_ids: Sequence[str], *, watched: bool = True

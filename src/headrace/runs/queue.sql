@@ -169,7 +169,15 @@ WITH queued AS (
   JOIN threads ON threads.thread_id = given.thread_id AND threads.tenant = given.tenant
   WHERE given.thread_id IN (
       SELECT json_array_elements_text(current_setting('headrace.locked')::json))
-    AND (given.multitask_strategy <> 'reject' OR threads.status <> 'busy')
+    -- A run that is asked to stop makes way: it is no reason to refuse the next one.
+    AND (given.multitask_strategy <> 'reject' OR threads.status <> 'busy'
+      OR NOT EXISTS (
+        SELECT FROM runs AS running
+        WHERE running.run_id = threads.running_run_id AND running.cancel_action IS NULL)
+      AND NOT EXISTS (
+        SELECT FROM runs AS waiting
+        WHERE waiting.thread_id = threads.thread_id AND waiting.status = 'pending'
+          AND waiting.cancel_action IS NULL))
     AND (NOT %(keyed)s OR given.run_id::text NOT IN (
       SELECT json_array_elements_text(current_setting('headrace.spent')::json)))
     AND (given.assistant_updated_at IS NULL OR EXISTS (
@@ -393,6 +401,11 @@ FROM removed
 WHERE threads.thread_id = removed.thread_id
 RETURNING threads.thread_id
 
+-- name: keep_run_that_was_to_be_rolled_back
+UPDATE runs SET cancel_action = 'interrupt', updated_at = now()
+WHERE run_id = %(run_id)s AND attempt = %(attempt)s AND process_id = %(process_id)s
+  AND status = 'running'
+
 -- name: lock_threads_of_runs
 -- Remembers the threads that these runs have.
 SELECT set_config('headrace.locked', coalesce((
@@ -412,7 +425,8 @@ SELECT set_config('headrace.locked', coalesce((
 -- Guarded by owner and attempt: a process that lost a run changes nothing. Pending, as an end, is a
 -- release: anybody may claim the run again. The next run of a thread has come after the one that ends
 -- here, but for clocks that were set: older entries of the index, which an old snapshot keeps, need not
--- be looked through.
+-- be looked through. A run that was asked to stop ends as that and as nothing else: callers are told so
+-- from the moment on in which it is asked.
 WITH ended AS (
   UPDATE runs
   SET status = given.status, error = given.error, updated_at = now(),
@@ -425,6 +439,8 @@ WITH ended AS (
   WHERE runs.run_id = given.run_id AND runs.attempt = given.attempt
     AND runs.process_id = given.process_id AND runs.status = 'running'
     AND runs.thread_id IN (SELECT json_array_elements_text(current_setting('headrace.locked')::json))
+    AND (runs.cancel_action IS NULL OR given.status = 'pending'
+      OR given.status = 'interrupted' AND runs.cancel_action <> 'rollback')
   RETURNING runs.thread_id, runs.run_id, runs.graph_id, runs.created_at, given.status,
     given.thread_status, given.error, given.interrupts
 )
@@ -461,9 +477,9 @@ WHERE threads.thread_id = ended.thread_id
 
 -- name: statuses_of_attempts
 -- Tells ends that were committed, now or in a try whose answer was lost, from lost runs; whether more
--- waits for the thread, and whether another process has ever watched the run.
+-- waits for the thread, whether another process has ever watched the run, and what it was asked to end as.
 SELECT runs.status, coalesce(threads.ready_at <= clock_timestamp(), false) AS more,
-  runs.watched_until IS NOT NULL AS watched
+  runs.watched_until IS NOT NULL AS watched, runs.cancel_action
 FROM unnest(%(run_ids)s::uuid[], %(attempts)s::int[])
   WITH ORDINALITY AS given (run_id, attempt, number)
 LEFT JOIN runs ON runs.run_id = given.run_id AND runs.attempt = given.attempt

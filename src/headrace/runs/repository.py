@@ -7,11 +7,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from sqlalchemy import delete, func, select, text
+from sqlalchemy import and_, delete, func, or_, select, text
 
 from headrace.auth.principal import Principal
 from headrace.db.engine import Sessions
 from headrace.db.tables import TERMINAL, RunEventRow, RunRow
+
+_UNFINISHED = RunRow.status.in_(("pending", "running"))
+#: It was asked to stop, and is shown as what it will be.
+_STOPPING = and_(_UNFINISHED, RunRow.cancel_action.is_not(None))
+#: It was asked to leave no trace, and is not shown any more.
+_UNDONE = and_(_UNFINISHED, func.coalesce(RunRow.cancel_action, "") == "rollback")
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +145,16 @@ class RunRepository:
             missing, at_head = (await session.execute(_FIND_CHECKPOINTS, values)).one()
         return FoundCheckpoints(missing=missing, at_head=at_head)
 
+    async def executed(self, principal: Principal, thread_id: str) -> RunRow | None:
+        """The run that a process executes on the thread, whether it was asked to stop or not."""
+        statement = select(RunRow).where(
+            RunRow.tenant == principal.tenant,
+            RunRow.thread_id == thread_id,
+            RunRow.status == "running",
+        )
+        async with self._sessions.begin() as session:
+            return (await session.scalars(statement)).one_or_none()
+
     async def search(
         self,
         principal: Principal,
@@ -148,12 +164,14 @@ class RunRepository:
         limit: int,
         offset: int,
     ) -> Sequence[RunRow]:
-        """Newest first."""
+        """Newest first; one that is asked to stop counts as what it will be."""
         statement = select(RunRow).where(
-            RunRow.tenant == principal.tenant, RunRow.thread_id == thread_id
+            RunRow.tenant == principal.tenant, RunRow.thread_id == thread_id, ~_UNDONE
         )
-        if status is not None:
-            statement = statement.where(RunRow.status == status)
+        if status == "interrupted":
+            statement = statement.where(or_(RunRow.status == status, _STOPPING))
+        elif status is not None:
+            statement = statement.where(RunRow.status == status, ~_STOPPING)
         statement = statement.order_by(RunRow.run_id.desc()).limit(limit).offset(offset)
         async with self._sessions.begin() as session:
             return (await session.scalars(statement)).all()

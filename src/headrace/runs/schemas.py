@@ -150,6 +150,16 @@ RunField = Literal[
 ]
 
 
+def shown_status(row: RunRow) -> RunStatus | None:
+    """The status that callers see; None of a run that is being rolled back.
+
+    A run that was asked to stop ends as ``interrupted``, however long its graph takes to stop.
+    """
+    if row.ended_at is not None or row.cancel_action is None:
+        return cast("RunStatus", row.status)
+    return None if row.cancel_action == "rollback" else "interrupted"
+
+
 class Run(BaseModel):
     """One execution of an assistant on a thread."""
 
@@ -167,12 +177,13 @@ class Run(BaseModel):
 
     @classmethod
     def from_row(cls, row: RunRow) -> "Run":
+        """As callers see it: a run that was asked to stop is ``interrupted`` from then on."""
         return cls(
             run_id=row.run_id,
             thread_id=row.thread_id,
             assistant_id=row.assistant_id,
             metadata=row.metadata_,
-            status=cast("RunStatus", row.status),
+            status=shown_status(row) or "interrupted",
             kwargs=row.kwargs,
             multitask_strategy=cast("MultitaskStrategy", row.multitask_strategy),
             # Postgres says them in the time zone of the session.

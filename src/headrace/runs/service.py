@@ -29,7 +29,7 @@ from headrace.runs.dispatcher import (
 from headrace.runs.following import Followable, Following
 from headrace.runs.repository import RunRepository
 from headrace.runs.requesting import Asked, Requests
-from headrace.runs.schemas import RunCreate, RunsCancel
+from headrace.runs.schemas import RunCreate, RunsCancel, shown_status
 from headrace.threads.service import ThreadService
 
 _CANCEL_BATCH = 200
@@ -151,7 +151,7 @@ class RunService:
 
         :raises RunNotFound: there is none that the caller may see.
         """
-        return self._follow(await self.get(principal, thread_id, run_id))
+        return self._follow(await self._row(principal, thread_id, run_id))
 
     def _follow(self, row: RunRow, *, created: bool = False, repeated: bool = False) -> FollowedRun:
         followable = Followable(
@@ -166,7 +166,13 @@ class RunService:
         return self._following.follow(followable, created=created)
 
     async def get(self, principal: Principal, thread_id: str | None, run_id: UUID) -> RunRow:
-        """:raises RunNotFound: there is none that the caller may see."""
+        """:raises RunNotFound: the caller may see none, or it is being rolled back."""
+        row = await self._row(principal, thread_id, run_id)
+        if shown_status(row) is None:
+            raise RunNotFound(f"Run with ID {run_id} not found")
+        return row
+
+    async def _row(self, principal: Principal, thread_id: str | None, run_id: UUID) -> RunRow:
         if thread_id is None:
             row = await self._repository.find(principal, run_id)
         else:
@@ -243,7 +249,7 @@ class RunService:
         :raises RunNotFound: there is none.
         :raises RunStillStopping: it does not stop in time.
         """
-        row = await self.get(principal, thread_id, run_id)
+        row = await self._row(principal, thread_id, run_id)
         if row.status not in _ENDED:
             await self._dispatcher.cancel(principal.tenant, [run_id], "delete", _DELETED)
             if not await self._follow(row, created=True).ended(timeout_seconds):
@@ -257,9 +263,8 @@ class RunService:
         )
         if asked:
             await self._dispatcher.cancel(principal.tenant, asked, "delete", _DELETED)
-        for row in await self._repository.search(
-            principal, thread_id, status="running", limit=1, offset=0
-        ):
+        row = await self._repository.executed(principal, thread_id)
+        if row is not None:
             with suppress(Released):
                 await self._follow(row, created=True).ended(_STOP_SECONDS)
 

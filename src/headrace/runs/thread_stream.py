@@ -5,6 +5,7 @@ memory and the rest in the database. One that does not read for so long that sto
 ceased is cut, and may read on from the last id it has seen.
 """
 
+import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
 from contextlib import aclosing
 from time import monotonic
@@ -22,7 +23,7 @@ from headrace.events.pieces import sliced
 from headrace.events.reader import Cut, Released
 from headrace.events.sse import HEARTBEAT, RELEASED, frame
 from headrace.runs.following import Followable, Following, FollowingReader
-from headrace.runs.thread_watcher import FoundRun, LastSeen, ThreadWatch, ThreadWatcher
+from headrace.runs.thread_watcher import FoundRun, LastSeen, ThreadWatch, ThreadWatcher, is_dated
 from headrace.setting_groups import EventSettings
 from headrace.threads.service import found
 from headrace.threads.state_service import StateService
@@ -35,6 +36,11 @@ ThreadStreamMode = Literal["run_modes", "lifecycle", "state_update"]
 THREAD_STREAM_MODES = get_args(ThreadStreamMode)
 
 _DONE = "done"
+
+#: An id of the stream: the run and the number of its event, or that the run was done.
+_SEEN = re.compile(r"([0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}):([0-9]{1,12}|done)")
+#: Ids of runs tell when they were made.
+_RUN_ID_VERSION = 7
 
 #: The thread's present state, as clients see states.
 ReadState = Callable[[Reading], Awaitable[Any]]
@@ -49,13 +55,13 @@ def last_seen(given: str | None) -> LastSeen | Literal["nothing"] | None:
         return None
     if given == "-1":
         return "nothing"
-    run_id, _, event_id = given.partition(":")
-    try:
-        return LastSeen(UUID(run_id), None if event_id == _DONE else int(event_id))
-    except ValueError:
+    form = _SEEN.fullmatch(given)
+    if form is None or (run_id := UUID(form[1])).version != _RUN_ID_VERSION or not is_dated(run_id):
         raise InvalidRequest(
-            "Last-Event-ID: -1, or an id that this thread's stream has sent"
-        ) from None
+            "Last-Event-ID: send -1, for all that is kept, or an id that this thread's stream has"
+            " sent, like <run id>:<number>."
+        )
+    return LastSeen(run_id, None if form[2] == _DONE else int(form[2]))
 
 
 class ThreadStreams:

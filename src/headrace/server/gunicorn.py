@@ -29,10 +29,12 @@ def arguments(
 ) -> list[str]:
     """gunicorn's arguments, without the program's name.
 
-    :param application: what to serve, like ``module:app``; default: headrace's own server.
+    :param application: what to serve, like ``module:app``; default: that of the settings, else
+        headrace's own server. A worker alone serves its own.
     :param listener: descriptor of a bound socket; default: one is made.
     """
     server = settings.server
+    own = settings.app if server.api else ""
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     bind = f"{host}:{settings.port}" if listener is None else f"fd://{listener}"
     return [
@@ -47,7 +49,7 @@ def arguments(
         f"--keep-alive={server.keepalive_seconds}",
         f"--forwarded-allow-ips={server.forwarded_allow_ips}",
         *_WITHOUT_CONTROL_SOCKET,
-        application or APPLICATION,
+        application or own or APPLICATION,
     ]
 
 

@@ -32,7 +32,10 @@ _ABSENT = ("langsmith", "langsmith_tracing_replicas", "langsmith_tracing_session
 
 @router.get("/ok")
 async def ok(request: Request, check_db: Annotated[bool, Query()] = False) -> dict[str, Any]:
-    """This process answers; with ``check_db`` the database does too, or it is 503."""
+    """Tell that this process answers.
+
+    With `check_db` the database must answer too, or it is 503.
+    """
     services: dict[str, str] = {}
     if check_db:
         await state_of(request).ask_database()
@@ -42,7 +45,7 @@ async def ok(request: Request, check_db: Annotated[bool, Query()] = False) -> di
 
 @info_router.get("/info")
 async def info(request: Request) -> dict[str, Any]:
-    """Versions, and flags that say what this server has."""
+    """Tell versions, and flags that say what this server has."""
     return {
         "version": version("headrace"),
         "langgraph_py_version": version("langgraph"),

@@ -6,7 +6,8 @@ from functools import partial
 from headrace.assistants.graph_service import GraphService
 from headrace.assistants.repository import AssistantRepository
 from headrace.assistants.service import AssistantService
-from headrace.chat.service import ChatService, chat_graph
+from headrace.chat.choice import chat_graph
+from headrace.chat.service import ChatService
 from headrace.graphs.descriptions import GraphDescriptions
 from headrace.graphs.manifest_ttl import TtlEntry
 from headrace.idempotency.service import IdempotencyService
@@ -71,9 +72,11 @@ async def build_services(foundation: Foundation, engine: RunEngine) -> Services:
     search = ThreadSearchRepository(
         pool, timeout_seconds=settings.database.transaction_timeout_seconds
     )
+    descriptions = GraphDescriptions(registry)
+    chat_graph_id = chat_graph(registry.ids(), settings.chat_graph)
     return Services(
         assistants=assistants,
-        assistant_graphs=GraphService(assistants, GraphDescriptions(registry)),
+        assistant_graphs=GraphService(assistants, descriptions),
         threads=threads,
         thread_listing=ThreadListing(search, threads.values, memory),
         thread_removal=_build_removal(foundation, runs),
@@ -89,7 +92,7 @@ async def build_services(foundation: Foundation, engine: RunEngine) -> Services:
         store_items=StoreService(foundation.store, settings.store),
         following=following,
         runs=runs,
-        chat=ChatService(runs, chat_graph(registry.ids(), settings.chat_graph)),
+        chat=ChatService(runs, threads, descriptions, chat_graph_id),
     )
 
 

@@ -59,7 +59,7 @@ class ItemSearch(_Body):
 
     namespace_prefix: list[str] = []
     filter: dict[str, Any] | None = None
-    limit: int = Field(10, ge=1, le=1000)
+    limit: int = Field(10, ge=0, le=1000)
     offset: int = Field(0, ge=0, le=_MAX_INTEGER)
     query: Annotated[str | None, AfterValidator(_no_query)] = None
     refresh_ttl: bool | None = None
@@ -71,7 +71,7 @@ class NamespaceSearch(_Body):
     prefix: list[str] | None = None
     suffix: list[str] | None = None
     max_depth: int | None = Field(None, ge=1, le=1000)
-    limit: int = Field(100, ge=1, le=1000)
+    limit: int = Field(100, ge=0, le=1000)
     offset: int = Field(0, ge=0, le=_MAX_INTEGER)
 
 

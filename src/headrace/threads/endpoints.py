@@ -71,9 +71,10 @@ async def search_threads(
     threads: Threads,
     body: Annotated[ThreadSearch | None, Body()] = None,
 ) -> Response:
-    """Threads, the newest first. ``X-Pagination-Next`` is there while there are more.
+    """List threads, newest first.
 
-    Where their values are large, a page may have fewer than `limit`: go on from that header.
+    The header `X-Pagination-Next` is there while there are more. Where values are large, a page may
+    have fewer than `limit`: go on from that header.
     """
     wanted = body or ThreadSearch()
     if wanted.ids:
@@ -92,7 +93,7 @@ async def count_threads(
     threads: Threads,
     body: Annotated[ThreadFilter | None, Body()] = None,
 ) -> Response:
-    """How many threads there are of those."""
+    """Count the threads that a filter leaves."""
     wanted = body or ThreadFilter()
     if wanted.ids:
         wanted.ids = await threads.stored_ids(principal, wanted.ids)
@@ -103,7 +104,7 @@ async def count_threads(
 async def prune_threads(
     principal: CurrentPrincipal, removal: Removal, threads: Threads, body: ThreadsPrune
 ) -> Response:
-    """Delete threads, or all of them but where they stand."""
+    """Delete threads, or all of their checkpoints but the latest."""
     body.thread_ids = await threads.stored_ids(principal, body.thread_ids)
     return json_response({"pruned_count": await removal.prune(principal, body)})
 
@@ -115,7 +116,10 @@ async def get_thread(
     threads: Threads,
     include: Annotated[list[str] | None, Query()] = None,
 ) -> Response:
-    """One thread with its present values; with ``include=ttl`` its time to live, if it has one."""
+    """Read a thread with the present values.
+
+    With `include=ttl` the time to live is shown, if there is one.
+    """
     wanted = {word for words in include or [] for word in words.split(",") if word}
     if unknown := wanted - {"ttl"}:
         raise InvalidRequest(f"include: '{min(unknown)}' is none of ttl")
@@ -139,7 +143,7 @@ async def update_thread(
     body: ThreadPatch,
     prefer: Annotated[str, Header()] = "",
 ) -> Response:
-    """Merge metadata into the thread's, or give it a time to live."""
+    """Merge metadata into that of a thread, or give the thread a time to live."""
     row = await threads.update(principal, thread_id, body)
     if "return=minimal" in prefer:
         return Response(status_code=204)
@@ -151,7 +155,7 @@ async def update_thread(
 async def delete_thread(
     thread_id: PathThreadId, principal: CurrentPrincipal, removal: Removal
 ) -> Response:
-    """Delete a thread with all that is its; a run it has is stopped."""
+    """Delete a thread with all that belongs to it; a run on it is stopped."""
     await removal.delete(principal, thread_id)
     return Response(status_code=204)
 
@@ -164,7 +168,7 @@ async def copy_thread(
     removal: Removal,
     key: IdempotencyKey,
 ) -> Response:
-    """A new thread that goes on from where this one stands, with its whole history."""
+    """Copy a thread with the whole history; the copy goes on from where it stands."""
     if key is None:
         row = await removal.copy(principal, thread_id)
     else:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import cast, func, select, update
+from sqlalchemy import cast, func, select, text, update
 from sqlalchemy.dialects.postgresql import JSONB, insert
 
 from headrace.auth.principal import Principal
@@ -31,6 +31,15 @@ class ThreadRepository:
         )
         async with self._sessions.begin() as session:
             return (await session.scalars(statement)).all()
+
+    async def has_only_checkpoints(self, thread_id: str) -> bool:
+        """Whether a graph has run under this id, and nobody has a thread of it."""
+        statement = text(
+            "SELECT EXISTS (SELECT FROM checkpoints WHERE thread_id = :id AND checkpoint_ns = '')"
+            " AND NOT EXISTS (SELECT FROM threads WHERE thread_id = :id)"
+        )
+        async with self._sessions.begin() as session:
+            return bool(await session.scalar(statement, {"id": thread_id}))
 
     async def create_if_absent(
         self,

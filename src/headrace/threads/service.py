@@ -6,7 +6,13 @@ from typing import Any, TypeVar
 from headrace.auth.principal import Principal
 from headrace.checkpoints.answer_memory import Reading
 from headrace.db.tables import ThreadRow
-from headrace.errors import AnswerTooLarge, InvalidRequest, ThreadExists, ThreadNotFound
+from headrace.errors import (
+    AnswerTooLarge,
+    InvalidRequest,
+    RequestError,
+    ThreadExists,
+    ThreadNotFound,
+)
 from headrace.idempotency.schemas import RequestKey
 from headrace.idempotency.service import IdempotencyService
 from headrace.ids import canonical_uuid, uuid7
@@ -104,7 +110,10 @@ class ThreadService:
         :raises ThreadNotFound: there is none that the caller may see.
         :raises InvalidRequest: nor can there be: it is no UUID.
         """
-        return found(thread_id, await self._repository.get(principal, thread_id))
+        row = await self._repository.get(principal, thread_id)
+        if row is None and await self._repository.has_only_checkpoints(thread_id):
+            raise _not_adopted(thread_id)
+        return found(thread_id, row)
 
     async def update(self, principal: Principal, thread_id: str, body: ThreadPatch) -> ThreadRow:
         """:raises ThreadNotFound, InvalidRequest: as :meth:`get`."""
@@ -152,6 +161,15 @@ def found(thread_id: str, row: T | None) -> T:
     if not is_uuid(thread_id):
         raise InvalidRequest("Invalid thread ID: must be a UUID")
     raise ThreadNotFound(f"Thread with ID {thread_id} not found")
+
+
+def _not_adopted(thread_id: str) -> RequestError:
+    """As :func:`found` refuses, with what to do about it."""
+    kind = ThreadNotFound if is_uuid(thread_id) else InvalidRequest
+    return kind(
+        f"Thread with ID {thread_id} not found: a graph has written checkpoints of this id past the"
+        " API. `headrace db adopt` makes threads of such."
+    )
 
 
 def is_uuid(value: str) -> bool:

@@ -129,7 +129,8 @@ class StateReader:
                     states = [await self._raw(one) for one in found]
             return states
 
-        first = await read(query.limit, query.before)
+        # With a limit of 0 the saver would read all of them.
+        first = await read(query.limit, query.before) if query.limit else []
         return await History.planned(first, query.before, reading, read)
 
     async def _through_graph(

@@ -49,7 +49,7 @@ async def get_thread_state(
     subgraphs: Annotated[bool, Query()] = False,
     select: Words = None,
 ) -> Response:
-    """The thread at its latest checkpoint."""
+    """Read the state of a thread at the latest checkpoint."""
     query = _state_query(CheckpointRef(), subgraphs, select)
     return await _answer(states, principal, thread_id, query)
 
@@ -63,7 +63,10 @@ async def get_thread_state_at(
     subgraphs: Annotated[bool, Query()] = False,
     select: Words = None,
 ) -> Response:
-    """The thread at one of its checkpoints; without values when there is no such one."""
+    """Read the state of a thread at one checkpoint.
+
+    Without values where there is no such checkpoint.
+    """
     query = _state_query(CheckpointRef(checkpoint_id=checkpoint_id), subgraphs, select)
     return await _answer(states, principal, thread_id, query)
 
@@ -72,7 +75,10 @@ async def get_thread_state_at(
 async def post_thread_state_at(
     thread_id: PathThreadId, principal: CurrentPrincipal, states: States, query: StateQuery
 ) -> Response:
-    """The same for a checkpoint of a subgraph too; the latest one when none is named."""
+    """Read the state of a thread at a checkpoint, also one of a subgraph.
+
+    Where none is named it is the latest one.
+    """
     return await _answer(states, principal, thread_id, query)
 
 
@@ -80,7 +86,7 @@ async def post_thread_state_at(
 async def update_thread_state(
     thread_id: PathThreadId, principal: CurrentPrincipal, states: States, body: StateUpdate
 ) -> Response:
-    """Change the thread's state as if a node had answered these values."""
+    """Change the state of a thread as if a node had answered these values."""
     checkpoint = await states.update(principal, thread_id, body)
     return json_response(
         {
@@ -96,11 +102,11 @@ async def get_thread_history(
     thread_id: PathThreadId,
     principal: CurrentPrincipal,
     states: States,
-    limit: Annotated[int, Query(ge=1, le=MAX_HISTORY)] = 1,
+    limit: Annotated[int, Query(ge=0, le=MAX_HISTORY)] = 1,
     before: Annotated[CheckpointId | None, Query()] = None,
     select: Words = None,
 ) -> Response:
-    """The thread's states, newest first.
+    """List the states of a thread, newest first.
 
     Where they are large, a page may have fewer than `limit`. `X-Pagination-Next` is there then:
     send it as `before` to go on.
@@ -118,7 +124,7 @@ async def post_thread_history(
     states: States,
     query: HistoryQuery | None = None,
 ) -> Response:
-    """The same, filtered by metadata, or of a subgraph."""
+    """List the states of a thread, filtered by metadata, or those of a subgraph."""
     return await _history(states, principal, thread_id, query or HistoryQuery())
 
 
@@ -126,7 +132,7 @@ async def post_thread_history(
 async def get_thread_storage(
     thread_id: PathThreadId, principal: CurrentPrincipal, states: States
 ) -> ThreadStorage:
-    """How many bytes the thread's checkpoints take up, by channel."""
+    """Measure how many bytes the checkpoints of a thread take up, by channel."""
     return await states.storage(principal, thread_id)
 
 

@@ -106,7 +106,7 @@ class HistoryQuery(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    limit: int = Field(1, ge=1, le=MAX_HISTORY)
+    limit: int = Field(1, ge=0, le=MAX_HISTORY)
     before: Annotated[CheckpointId, BeforeValidator(_checkpoint_id)] | None = None
     metadata: dict[str, Any] | None = None
     checkpoint: CheckpointRef | None = None

@@ -11,7 +11,7 @@ from headrace.error_text import MAX_BYTES, error_message, error_name
 from headrace.errors import LeaseLost, Unavailable
 from headrace.events.event import RUN_DELETED
 from headrace.runs.queue import Queue
-from headrace.runs.transitions import RELEASED, EndedRun, RunEnd
+from headrace.runs.transitions import RELEASED, EndedRun, RunEnd, StopAsked
 from headrace.worker.execution import Execution, Stop
 
 _log = structlog.stdlib.get_logger("headrace.worker")
@@ -40,12 +40,16 @@ class Ending:
         """Commit it, or else that the run failed; None when it is not this process's now.
 
         What cannot be stored, and faults of our own, must not leave a run that never ends.
+
+        :raises StopAsked: it was asked to stop before it could end like this.
         """
         delays = iter(_END_RETRY_SECONDS)
         cancelled = False
         while execution.stop is not Stop.LEASE_LOST:
             try:
                 return await self.write(execution, end)
+            except StopAsked:
+                raise
             except asyncio.CancelledError as fault:
                 if cancelled:
                     raise
@@ -66,7 +70,10 @@ class Ending:
         return RunEnd("error", "error", error_json(error, self._max_error_bytes))
 
     async def write(self, execution: Execution, end: RunEnd) -> RunEnd | None:
-        """Commit how it ended, in the way that fits; None when it is not this process's now."""
+        """Commit how it ended, in the way that fits; None when it is not this process's now.
+
+        :raises StopAsked: it was asked to stop a moment ago, and ``execution`` says so now.
+        """
         writes = execution.writes
         if end is not RELEASED and execution.stop is not Stop.ROLLBACK:
             return await self._write_end(execution, end)
@@ -94,7 +101,7 @@ class Ending:
                 break
             except NotImplementedError as error:
                 _log.warning("rollback_refused", reason=str(error))
-                return await self._write_end(execution, _INTERRUPTED)
+                return await self._keep(execution)
             except (Unavailable, psycopg.Error) as fault:
                 delay = next(delays, _END_RETRY_SECONDS[-1])
                 _log.warning("run_end_delayed", retry_in_seconds=delay, cause=type(fault).__name__)
@@ -106,10 +113,28 @@ class Ending:
         _log.error("lease_lost")
         return None
 
+    async def _keep(self, execution: Execution) -> RunEnd | None:
+        """A run that cannot be rolled back ends as one that was cancelled."""
+        delays = iter(_END_RETRY_SECONDS)
+        while execution.stop is not Stop.LEASE_LOST:
+            try:
+                await self._queue.keep_rolled_back(execution.token)
+                return await self._write_end(execution, _INTERRUPTED)
+            except StopAsked:
+                # Somebody has asked for the rollback again.
+                continue
+            except Unavailable as fault:
+                delay = next(delays, _END_RETRY_SECONDS[-1])
+                _log.warning("run_end_delayed", retry_in_seconds=delay, cause=fault.code)
+                await asyncio.sleep(delay)
+        _log.error("lease_lost")
+        return None
+
     async def _write_end(self, execution: Execution, end: RunEnd) -> RunEnd | None:
         """Commit the end, with what the run has written or after it; None when it is not ours now.
 
-        A run whose writes failed ends as ``error``, whatever its graph made of it. Repeated while
+        A run whose writes failed ends as ``error``, whatever its graph made of it; one that was
+        asked to stop ends as that. Repeated while
         the database is away: the thread must not stay busy after a run that is over.
         """
         delays = iter(_END_RETRY_SECONDS)
@@ -119,7 +144,9 @@ class Ending:
                 if isinstance(writes.failure, LeaseLost):
                     break
                 _log.error("run_writes_failed", exc_info=writes.failure)
-                end, writes = self.failed(writes.failure), None
+                if end.status != "interrupted":
+                    end = self.failed(writes.failure)
+                writes = None
             try:
                 ended = await self._queue.end_if_owned(
                     run_id=execution.run_id,
@@ -131,6 +158,9 @@ class Ending:
                 )
             except LeaseLost:
                 break
+            except StopAsked as asked:
+                execution.stop_as_asked(asked.action)
+                raise
             except Unavailable as fault:
                 delay = next(delays, _END_RETRY_SECONDS[-1])
                 _log.warning("run_end_delayed", retry_in_seconds=delay, cause=fault.code)

@@ -23,7 +23,7 @@ from headrace.observability.metrics import Metrics
 from headrace.runs.config import checkpoints_in, graph_config, graph_input
 from headrace.runs.dispatcher import RunOutcome
 from headrace.runs.queue import Queue
-from headrace.runs.transitions import RELEASED, EndedRun, RunEnd
+from headrace.runs.transitions import RELEASED, EndedRun, RunEnd, StopAsked
 from headrace.setting_groups import WorkerSettings
 from headrace.threads.state import interrupts_by_task
 from headrace.worker.channels import Channels
@@ -86,9 +86,7 @@ class Executor:
         contain()
         started = perf_counter()
         result = GraphResult()
-        end = await self._end_of_drive(execution, result)
-        await self._settle_events(execution, end)
-        written = await self._ending.write_surely(execution, end)
+        written = await self._end(execution, await self._end_of_drive(execution, result))
         if written is None:
             execution.leave()
             return
@@ -146,6 +144,15 @@ class Executor:
         except Exception:
             # It is found later, among those that were forgotten.
             _log.exception("temporary_thread_left")
+
+    async def _end(self, execution: Execution, end: RunEnd) -> RunEnd | None:
+        """Tell and commit its end; None when it is not this process's to end."""
+        while True:
+            await self._settle_events(execution, end)
+            try:
+                return await self._ending.write_surely(execution, end)
+            except StopAsked:
+                end = end_of_stopped(execution)
 
     async def _drive(self, execution: Execution, result: GraphResult) -> RunEnd:
         """Run the graph until it is through, stopped, or out of time."""

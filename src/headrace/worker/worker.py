@@ -145,7 +145,7 @@ class Worker:
             if isinstance(error, Unavailable) or not isinstance(error, RequestError):
                 # A fault of our own too: it may have come after the commit.
                 self._claims.doubt()
-            if not isinstance(error, ThreadBusy) or request.multitask_strategy == "reject":
+            if not isinstance(error, ThreadBusy):
                 raise
         else:
             # Not before: a run that nobody holds is one that was committed unawares.
