@@ -26,6 +26,7 @@ from headrace.errors import StartupRefusal
 from headrace.graphs.loader import import_refusal
 from headrace.lifecycle import Tasks
 from headrace.observability.logging import adopt_logger
+from headrace.observability.process import return_large_blocks
 from headrace.observability.slots import Slot, read_slots, slots_directory, write_slot
 from headrace.server.connections import connections_of
 from headrace.server.health_port import HealthPort
@@ -80,6 +81,7 @@ class ServerProcess(UvicornWorker):
 
     def init_process(self) -> None:
         faulthandler.enable()
+        return_large_blocks()
         if directory := runtime_dir():
             _announce(directory)
         try:
