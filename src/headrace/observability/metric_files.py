@@ -7,6 +7,7 @@ that nothing is counted twice or left out in between.
 
 import fcntl
 import os
+import struct
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,8 +43,12 @@ def fold_files_of_dead(directory: Path) -> None:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return
-        for kind in _KINDS:
-            _fold(directory, kind)
+        try:
+            for kind in _KINDS:
+                _fold(directory, kind)
+        except (RuntimeError, ValueError, struct.error) as error:
+            # What prometheus-client raises over a damaged file, that of a killed process perhaps.
+            raise OSError(f"a file of metrics is damaged: {error}") from error
 
 
 @contextmanager

@@ -71,7 +71,7 @@ def child_exit(server: Any, worker: Any) -> None:
         if metrics := multiprocess_dir():
             mark_process_dead(worker.pid, path=str(metrics))  # type: ignore[no-untyped-call]
             fold_files_of_dead(metrics)
-    except Exception as error:
+    except OSError as error:
         server.log.warning("leftovers of process %s not removed: %s", worker.pid, error)
     # Only a process class of headrace's has the first, and only a halting master the second.
     if getattr(worker, "start_failed", False) and not getattr(server, "headrace_halts", False):
