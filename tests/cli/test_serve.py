@@ -1,10 +1,11 @@
 """What ``headrace serve`` looks at before it becomes a server."""
 
 import json
+import socket
 
 import pytest
 
-from headrace.cli.serve import refuse_missing_graphs, refuse_open_door
+from headrace.cli.serve import refuse_missing_graphs, refuse_open_door, refuse_taken_address
 from headrace.errors import StartupRefusal
 from headrace.settings import Settings, unknown_variables
 
@@ -42,3 +43,19 @@ def test_a_manifest_is_looked_at_and_what_it_does_not_do_is_said(tmp_path, capsy
     refuse_missing_graphs(Settings(config=config))
     said = "warning: langgraph.json: webhooks is ignored: headrace sends no webhooks yet\n"
     assert capsys.readouterr().err == said
+
+
+def test_a_taken_port_of_health_and_metrics_is_refused():
+    with socket.create_server(("127.0.0.1", 0)) as taken, socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+        free.close()
+        metrics = {"port": taken.getsockname()[1]}
+        with pytest.raises(StartupRefusal, match="HEADRACE_METRICS__PORT") as caught:
+            refuse_taken_address(Settings(port=port, metrics=metrics))
+        assert caught.value.code == "HR201"
+
+
+def test_one_port_is_not_two():
+    with pytest.raises(ValueError, match=r"port and metrics\.port are both 8123"):
+        Settings(port=8123, metrics={"port": 8123})

@@ -142,6 +142,10 @@ COMPLETE = {
     "url": (b"GET /" + b"a" * 17_000 + b" HTTP/1.1\r\n\r\n", 414),
     "headers": (b"GET /pid HTTP/1.1\r\n" + b"a: b\r\n" * 101 + b"\r\n", 431),
     "header bytes": (b"GET /pid HTTP/1.1\r\na: " + b"b" * 40_000 + b"\r\n\r\n", 431),
+    "trailers": (
+        _HEAD + b"transfer-encoding: chunked\r\n\r\n0\r\n" + b"a: b\r\n" * 101 + b"\r\n",
+        431,
+    ),
     "no HTTP": (b"\x16\x03\x01 hello\r\n\r\n", 400),
     "no path": (b"CONNECT here:80 HTTP/1.1\r\n\r\n", 400),
     "two lengths": (_HEAD + b"content-length: 1\r\ncontent-length: 2\r\n\r\nx", 400),

@@ -147,7 +147,11 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
+        if len(self.headers) > self._limits.max_headers:
+            self._stop(self._too_many_headers())
         super().on_message_complete()
+        # An idle connection holds none of them.
+        self.headers = []
         self._in_head, self._begun = True, False
         self._messages += 1
         self._received = 0
@@ -185,11 +189,12 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _upgraded(self) -> None:
         """To a WebSocket; or to what nobody here speaks, and then the connection ends soon."""
-        if self._should_upgrade():
+        answered = self.cycle is None or self.cycle.response_complete
+        if self._should_upgrade() and answered:
             self.handle_websocket_upgrade()
             return
         self._deaf = True
-        if self.cycle.response_complete:
+        if answered:
             self.transport.close()
         else:
             self.cycle.keep_alive = False
@@ -263,6 +268,9 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._deaf or self._leaving or self.transport.is_closing():
             return
         self._bounds.record_cut(refusal.reason)
+        if self.headers:
+            # Of this message: no answer under way reads them, and the connection lives on a while.
+            self.headers.clear()
         cycle = self.cycle
         if cycle is None or cycle.response_complete:
             if self._in_head:
