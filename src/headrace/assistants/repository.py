@@ -3,7 +3,7 @@
 All may read what the server itself owns; nobody but the owner's tenant writes.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 from uuid import UUID
 
@@ -13,11 +13,16 @@ from sqlalchemy.dialects.postgresql import Insert, insert
 from headrace.assistants.schemas import AssistantFilter, AssistantSearch, VersionSearch
 from headrace.auth.principal import SYSTEM, SYSTEM_TENANT, Principal
 from headrace.db.engine import Session, Sessions
+from headrace.db.row_sizes import RowPage, page_of, within
 from headrace.db.tables import AssistantRow, AssistantVersionRow
 from headrace.ids import system_assistant_id
 
 #: What a version says of its assistant.
 _CONTENT = ("graph_id", "name", "description", "config", "context", "metadata_")
+
+
+#: What a caller has sent.
+_LARGE = ("config", "context", "metadata")
 
 
 class AssistantRepository:
@@ -97,16 +102,22 @@ class AssistantRepository:
             return found.first() is not None
 
     async def search(
-        self, principal: Principal, query: AssistantSearch, *, limit: int
-    ) -> Sequence[AssistantRow]:
-        """At most ``limit`` rows from ``query.offset`` on; newest first unless the query says."""
+        self, principal: Principal, query: AssistantSearch, *, limit: int, max_bytes: int
+    ) -> RowPage[AssistantRow]:
+        """At most ``limit`` rows from ``query.offset`` on; newest first unless the query says.
+
+        What ``query.select`` does not name of what may be large is not read, and is ``{}``.
+        """
         column = getattr(AssistantRow, query.sort_by or "created_at")
         ordered = column.asc() if query.sort_order == "asc" else column.desc()
         statement = _filtered(_readable(principal), query)
-        statement = statement.order_by(ordered, AssistantRow.assistant_id)
+        statement = statement.order_by(ordered, AssistantRow.assistant_id).offset(query.offset)
+        without = set(_LARGE).difference(query.select) if query.select else set[str]()
+        page = within(
+            statement, AssistantRow, _LARGE, limit=limit, max_bytes=max_bytes, without=without
+        )
         async with self._sessions.begin() as session:
-            rows = await session.scalars(statement.limit(limit).offset(query.offset))
-            return rows.all()
+            return page_of((await session.execute(page)).all(), without)
 
     async def count(self, principal: Principal, query: AssistantFilter) -> int:
         found = _filtered(_readable(principal), query).subquery()
@@ -114,8 +125,8 @@ class AssistantRepository:
             return await session.scalar(select(func.count()).select_from(found)) or 0
 
     async def versions(
-        self, principal: Principal, assistant_id: UUID, query: VersionSearch
-    ) -> Sequence[AssistantVersionRow]:
+        self, principal: Principal, assistant_id: UUID, query: VersionSearch, *, max_bytes: int
+    ) -> RowPage[AssistantVersionRow]:
         """Newest first."""
         statement = (
             select(AssistantVersionRow)
@@ -128,9 +139,12 @@ class AssistantRepository:
         )
         if query.metadata:
             statement = statement.where(AssistantVersionRow.metadata_.contains(query.metadata))
+        statement = statement.offset(query.offset)
+        page = within(
+            statement, AssistantVersionRow, _LARGE, limit=query.limit, max_bytes=max_bytes
+        )
         async with self._sessions.begin() as session:
-            rows = await session.scalars(statement.limit(query.limit).offset(query.offset))
-            return rows.all()
+            return page_of((await session.execute(page)).all())
 
     async def create_system(self, descriptions: Mapping[str, str | None]) -> None:
         """Give each graph its first assistant, with what is said of the graph now.

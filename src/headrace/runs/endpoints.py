@@ -6,7 +6,7 @@ from typing import Annotated, Any, get_args
 from fastapi import APIRouter, Header, Query, Request, Response
 
 from headrace.auth.dependencies import CurrentPrincipal
-from headrace.edge.responses import json_response
+from headrace.edge.responses import held_response, json_response
 from headrace.edge.routing import new_router
 from headrace.edge.words import words_in
 from headrace.errors import InvalidRequest
@@ -39,11 +39,20 @@ async def list_runs(
 ) -> Response:
     """List the runs of a thread, newest first."""
     fields = words_of(select, "select", get_args(RunField))
-    rows = await runs.search(principal, thread_id, status=status, limit=limit, offset=offset)
+    reading = runs.reading()
+    rows = await runs.search(
+        principal,
+        thread_id,
+        status=status,
+        limit=limit,
+        offset=offset,
+        reading=reading,
+        without={"kwargs", "metadata"}.difference(fields) if fields else (),
+    )
     shown = [Run.from_row(row).__dict__ for row in rows]
     if fields:
         shown = [{field: run[field] for field in fields} for run in shown]
-    return json_response(shown)
+    return held_response(shown, reading)
 
 
 @reading_router.get("/threads/{thread_id}/runs/{run_id}", response_model=Run)

@@ -3,7 +3,7 @@
 Who runs what is the queue's to write; here runs that have ended are deleted.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -11,6 +11,7 @@ from sqlalchemy import and_, delete, func, or_, select, text
 
 from headrace.auth.principal import Principal
 from headrace.db.engine import Sessions
+from headrace.db.row_sizes import RowPage, page_of, within
 from headrace.db.tables import TERMINAL, RunEventRow, RunRow
 
 _UNFINISHED = RunRow.status.in_(("pending", "running"))
@@ -18,6 +19,10 @@ _UNFINISHED = RunRow.status.in_(("pending", "running"))
 _STOPPING = and_(_UNFINISHED, RunRow.cancel_action.is_not(None))
 #: It was asked to leave no trace, and is not shown any more.
 _UNDONE = and_(_UNFINISHED, func.coalesce(RunRow.cancel_action, "") == "rollback")
+
+
+#: What a caller has sent.
+_LARGE = ("kwargs", "metadata")
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,8 +168,13 @@ class RunRepository:
         status: str | None,
         limit: int,
         offset: int,
-    ) -> Sequence[RunRow]:
-        """Newest first; one that is asked to stop counts as what it will be."""
+        max_bytes: int,
+        without: Collection[str] = (),
+    ) -> RowPage[RunRow]:
+        """Newest first; one that is asked to stop counts as what it will be.
+
+        :param without: of ``kwargs`` and ``metadata`` what is not read, and is ``{}``.
+        """
         statement = select(RunRow).where(
             RunRow.tenant == principal.tenant, RunRow.thread_id == thread_id, ~_UNDONE
         )
@@ -172,6 +182,7 @@ class RunRepository:
             statement = statement.where(or_(RunRow.status == status, _STOPPING))
         elif status is not None:
             statement = statement.where(RunRow.status == status, ~_STOPPING)
-        statement = statement.order_by(RunRow.run_id.desc()).limit(limit).offset(offset)
+        statement = statement.order_by(RunRow.run_id.desc()).offset(offset)
+        page = within(statement, RunRow, _LARGE, limit=limit, max_bytes=max_bytes, without=without)
         async with self._sessions.begin() as session:
-            return (await session.scalars(statement)).all()
+            return page_of((await session.execute(page)).all(), without)

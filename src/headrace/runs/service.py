@@ -1,12 +1,15 @@
 """Rules of runs: what may be started, on which thread, with which configuration."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from types import MappingProxyType
 from uuid import UUID
 
 from headrace.assistants.service import AssistantService
 from headrace.auth.principal import Principal
+from headrace.checkpoints.answer_memory import Reading
+from headrace.checkpoints.row_pages import whole_page
+from headrace.db.row_sizes import RowPage
 from headrace.db.tables import RunRow
 from headrace.errors import (
     AssistantChanged,
@@ -37,6 +40,10 @@ _CANCEL_BATCH = 200
 _ASSISTANT_TRIES = 5
 #: Long enough for a graph that listens; what does not is taken away from it.
 _STOP_SECONDS = 2.0
+#: Instead of a list that is too large.
+_ASK_FOR_LESS = (
+    "Ask for fewer with limit and offset, or with select for fields other than kwargs and metadata."
+)
 _CANCELLED = "The run was cancelled."
 _DELETED = "The run is deleted."
 _ENDED = ("success", "error", "timeout", "interrupted")
@@ -189,15 +196,34 @@ class RunService:
         status: str | None,
         limit: int,
         offset: int,
+        reading: Reading,
+        without: Collection[str] = (),
     ) -> Sequence[RunRow]:
         """Runs of a thread, newest first.
 
+        :param without: of ``kwargs`` and ``metadata`` what is not read, and is ``{}``.
         :raises ThreadNotFound: there is no such thread for the caller.
+        :raises AnswerTooLarge, AnswersFull: they hold too much, or do so now.
         """
         await self._threads.get(principal, thread_id)
-        return await self._repository.search(
-            principal, thread_id, status=status, limit=limit, offset=offset
-        )
+
+        async def read(max_bytes: int) -> RowPage[RunRow]:
+            return await self._repository.search(
+                principal,
+                thread_id,
+                status=status,
+                limit=limit,
+                offset=offset,
+                max_bytes=max_bytes,
+                without=without,
+            )
+
+        page = await whole_page(reading, read, what="runs", instead=_ASK_FOR_LESS)
+        return page.rows
+
+    def reading(self) -> Reading:
+        """Of an answer with runs; the caller releases it."""
+        return self._following.memory.reading()
 
     async def cancel(
         self, principal: Principal, thread_id: str, run_id: UUID, action: CancelAction
