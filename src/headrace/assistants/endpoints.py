@@ -18,6 +18,7 @@ from headrace.assistants.schemas import (
 )
 from headrace.assistants.service import AssistantService
 from headrace.auth.dependencies import CurrentPrincipal
+from headrace.checkpoints.row_pages import next_page
 from headrace.edge.responses import held_response, json_response
 from headrace.edge.routing import new_router
 from headrace.edge.state import state_of
@@ -110,11 +111,16 @@ async def list_assistant_versions(
     assistants: Assistants,
     query: Annotated[VersionSearch | None, Body()] = None,
 ) -> Response:
-    """List the versions of an assistant, newest first."""
+    """List the versions of an assistant, newest first.
+
+    Where they are large, a page may have fewer than `limit`. `X-Pagination-Next` is there then:
+    send it as `offset` to go on.
+    """
     reading = assistants.reading()
     wanted = query or VersionSearch()
-    rows = await assistants.versions(principal, assistant_id, wanted, reading)
-    return held_response([AssistantVersion.from_version_row(row) for row in rows], reading)
+    page = await assistants.versions(principal, assistant_id, wanted, reading)
+    shown = [AssistantVersion.from_version_row(row) for row in page.rows]
+    return held_response(shown, reading, headers=next_page(page, wanted.offset))
 
 
 @own_router.post("/assistants/{assistant_id}/latest", response_model=Assistant)

@@ -16,7 +16,7 @@ from headrace.assistants.schemas import (
 )
 from headrace.auth.principal import SYSTEM_TENANT, Principal
 from headrace.checkpoints.answer_memory import AnswerMemory, Reading
-from headrace.checkpoints.row_pages import rows_within, whole_page
+from headrace.checkpoints.row_pages import rows_within
 from headrace.db.row_sizes import RowPage
 from headrace.db.tables import AssistantRow, AssistantVersionRow
 from headrace.errors import (
@@ -31,9 +31,6 @@ from headrace.setting_groups import AnswerSettings
 
 #: What an assistant is called whose maker gave it no name; the SDK documents it.
 _UNNAMED = "Untitled"
-
-#: Instead of a list that is too large.
-_ASK_FOR_FEWER = "Ask for fewer with limit and offset."
 
 #: Assistants that runs were made from lately.
 _RECENT = 256
@@ -210,11 +207,11 @@ class AssistantService:
 
     async def versions(
         self, principal: Principal, reference: str, query: VersionSearch, reading: Reading
-    ) -> Sequence[AssistantVersionRow]:
+    ) -> RowPage[AssistantVersionRow]:
         """One page of them, newest first.
 
         :raises AssistantNotFound: there is no such assistant that the caller may see.
-        :raises AnswerTooLarge, AnswersFull: they hold too much, or do so now.
+        :raises AnswersFull: as :func:`rows_within`.
         """
         row = await self.get(principal, reference)
 
@@ -223,8 +220,7 @@ class AssistantService:
                 principal, row.assistant_id, query, max_bytes=max_bytes
             )
 
-        page = await whole_page(reading, read, what="versions", instead=_ASK_FOR_FEWER)
-        return page.rows
+        return await rows_within(reading, read)
 
     def reading(self) -> Reading:
         """Of an answer with assistants; the caller releases it."""

@@ -1,7 +1,4 @@
-"""Lists of rows under the bounds of answers: small pages at once, larger ones once there is room.
-
-What a list without a way to go on may not hold is refused; others end early.
-"""
+"""Lists of rows under the bounds of answers: small pages at once, larger ones with memory."""
 
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -34,19 +31,9 @@ async def rows_within(
     return page
 
 
-async def whole_page(
-    reading: Reading, read: Callable[[int], Awaitable[RowPage[Row]]], *, what: str, instead: str
-) -> RowPage[Row]:
-    """As :func:`rows_within`, of a list that says nothing of how to go on.
-
-    :param what: is listed.
-    :param instead: what to ask.
-    :raises AnswerTooLarge: it has not all rows that were asked for.
-    """
-    page = await rows_within(reading, read)
-    if page.is_short:
-        raise list_too_large(page.found, page.bytes, reading, what=what, instead=instead)
-    return page
+def next_page(page: RowPage[Row], offset: int) -> dict[str, str]:
+    """The header that says where to go on, of a page that bytes have ended."""
+    return {"X-Pagination-Next": str(offset + len(page.rows))} if page.is_short else {}
 
 
 def list_too_large(

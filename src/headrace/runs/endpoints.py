@@ -6,6 +6,7 @@ from typing import Annotated, Any, get_args
 from fastapi import APIRouter, Header, Query, Request, Response
 
 from headrace.auth.dependencies import CurrentPrincipal
+from headrace.checkpoints.row_pages import next_page
 from headrace.edge.responses import held_response, json_response
 from headrace.edge.routing import new_router
 from headrace.edge.words import words_in
@@ -37,10 +38,14 @@ async def list_runs(
     limit: Annotated[int, Query(ge=0, le=1000)] = 10,
     offset: Annotated[int, Query(ge=0, le=2**31 - 1)] = 0,
 ) -> Response:
-    """List the runs of a thread, newest first."""
+    """List the runs of a thread, newest first.
+
+    Where they are large, a page may have fewer than `limit`. `X-Pagination-Next` is there then:
+    send it as `offset` to go on, or `select` fields without `kwargs` and `metadata`.
+    """
     fields = words_of(select, "select", get_args(RunField))
     reading = runs.reading()
-    rows = await runs.search(
+    page = await runs.search(
         principal,
         thread_id,
         status=status,
@@ -49,10 +54,10 @@ async def list_runs(
         reading=reading,
         without={"kwargs", "metadata"}.difference(fields) if fields else (),
     )
-    shown = [Run.from_row(row).__dict__ for row in rows]
+    shown = [Run.from_row(row).__dict__ for row in page.rows]
     if fields:
         shown = [{field: run[field] for field in fields} for run in shown]
-    return held_response(shown, reading)
+    return held_response(shown, reading, headers=next_page(page, offset))
 
 
 @reading_router.get("/threads/{thread_id}/runs/{run_id}", response_model=Run)

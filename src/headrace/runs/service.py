@@ -1,6 +1,6 @@
 """Rules of runs: what may be started, on which thread, with which configuration."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from types import MappingProxyType
 from uuid import UUID
@@ -8,7 +8,7 @@ from uuid import UUID
 from headrace.assistants.service import AssistantService
 from headrace.auth.principal import Principal
 from headrace.checkpoints.answer_memory import Reading
-from headrace.checkpoints.row_pages import whole_page
+from headrace.checkpoints.row_pages import rows_within
 from headrace.db.row_sizes import RowPage
 from headrace.db.tables import RunRow
 from headrace.errors import (
@@ -40,10 +40,6 @@ _CANCEL_BATCH = 200
 _ASSISTANT_TRIES = 5
 #: Long enough for a graph that listens; what does not is taken away from it.
 _STOP_SECONDS = 2.0
-#: Instead of a list that is too large.
-_ASK_FOR_LESS = (
-    "Ask for fewer with limit and offset, or with select for fields other than kwargs and metadata."
-)
 _CANCELLED = "The run was cancelled."
 _DELETED = "The run is deleted."
 _ENDED = ("success", "error", "timeout", "interrupted")
@@ -198,12 +194,12 @@ class RunService:
         offset: int,
         reading: Reading,
         without: Collection[str] = (),
-    ) -> Sequence[RunRow]:
+    ) -> RowPage[RunRow]:
         """Runs of a thread, newest first.
 
         :param without: of ``kwargs`` and ``metadata`` what is not read, and is ``{}``.
         :raises ThreadNotFound: there is no such thread for the caller.
-        :raises AnswerTooLarge, AnswersFull: they hold too much, or do so now.
+        :raises AnswersFull: as :func:`rows_within`.
         """
         await self._threads.get(principal, thread_id)
 
@@ -218,8 +214,7 @@ class RunService:
                 without=without,
             )
 
-        page = await whole_page(reading, read, what="runs", instead=_ASK_FOR_LESS)
-        return page.rows
+        return await rows_within(reading, read)
 
     def reading(self) -> Reading:
         """Of an answer with runs; the caller releases it."""
