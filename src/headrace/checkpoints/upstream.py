@@ -30,7 +30,7 @@ from psycopg.rows import DictRow
 
 from headrace.db.jsonb import PLAIN, is_exact
 from headrace.db.pool import Connection, SharedPool, shut
-from headrace.db.row_sizes import share, size_of
+from headrace.db.row_sizes import size_of
 from headrace.db.statements import langgraph_cursor, statement
 
 #: A checkpoint with its blobs and pending writes, up to its WHERE.
@@ -207,7 +207,7 @@ class TakenStore(AsyncPostgresStore):
         [(query, parameters)], _ = self._prepare_batch_search_queries(
             [(0, op._replace(refresh_ttl=False))]
         )
-        size = size_of(("value",), "page", share_bytes=share(max_bytes, op.limit))
+        size = size_of(("value",), "page", share=str(max_bytes // max(op.limit, 1)))
         sizes = f"SELECT count(*) AS found, sum({size}) AS bytes FROM ({query}) AS page"  # noqa: S608 - upstream's statement
         async with self._cursor() as cursor:
             await cursor.execute(statement(sizes), parameters)

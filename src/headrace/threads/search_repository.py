@@ -9,7 +9,7 @@ from psycopg.types.json import Jsonb
 
 from headrace.auth.principal import Principal
 from headrace.db.pool import SharedPool
-from headrace.db.row_sizes import RowPage, text_within
+from headrace.db.row_sizes import RowPage, within
 from headrace.db.statements import Statement
 from headrace.db.tables import ThreadRow
 from headrace.db.transactions import locking_transaction
@@ -63,7 +63,8 @@ class ThreadSearchRepository:
         deep = order.by == "created_at" and end > NEAR
         near = order.by == "created_at" and not deep
         what = wanted(principal, which, with_state=with_state, deep=deep)
-        bounds = {"limit": limit, "offset": offset, "max_bytes": max_bytes}
+        bounds = {"limit": limit, "offset": offset, "most": max_bytes}
+        bounds["share"] = max_bytes // max(limit, 1)
         if near and (what.scattered or what.busy):
             found = await self._page(near_page(what, order, end=end), what, bounds, order)
             if found.found == limit:
@@ -85,8 +86,12 @@ class ThreadSearchRepository:
         deep: bool = False,
     ) -> RowPage[ThreadRow]:
         told = planning(what, order, deep=deep)
-        bounded = text_within(
-            statement, COLUMNS, _LARGE, limit=bounds["limit"], max_bytes=bounds["max_bytes"]
+        bounded = within(
+            statement,
+            COLUMNS,
+            _LARGE,
+            most="%(most)s::bigint",
+            share="%(share)s::bigint",
         )
         rows = await self._fetch(bounded, what, bounds, told)
         if not rows:
