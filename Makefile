@@ -9,11 +9,12 @@ PYTEST_ARGS ?=
 CHAOS_ARGS ?=
 LOAD := .tools/load
 CLIENTS := .tools/clients
+FLOORS := .tools/floors
 LOAD_URL ?= http://127.0.0.1:8123
 IMAGE_BASE := .tools/python-stand-in.tar
 
 .DEFAULT_GOAL := help
-.PHONY: help run check lint types imports test test-together test-alone test-deploy test-images test-cold chaos chaos-short fuzz load bench format lock docs manifests ci-tools clean python
+.PHONY: help run check lint types imports test test-together test-alone test-deploy test-images test-cold chaos chaos-short fuzz load bench format lock docs manifests ci-tools clean python test-floors test-floors-short
 
 ##@ Use
 
@@ -65,6 +66,20 @@ chaos-short: $(VENV)/dev.stamp  ## Each fault once, and the proofs that the chec
 fuzz: $(VENV)/dev.stamp  ## Ask all that the OpenAPI allows and does not, FUZZ_SECONDS (120) long
 	FUZZ_SECONDS=$${FUZZ_SECONDS:-120} $(BIN)/python -m pytest -s $(PYTEST_ARGS) tests/clients/test_openapi.py
 
+# What an application that pins its own dependencies may bring: locks say what headrace is run with,
+# pyproject.toml what it can be installed beside. The newest are in the locks.
+test-floors: $(FLOORS)/floors.stamp  ## The core of the suite at the oldest dependencies that pyproject.toml allows
+	$(FLOORS)/bin/python -m pytest -m "not alone and not acceptance" $(PYTEST_ARGS) $(FLOOR_TESTS)
+
+test-floors-short: FLOOR_TESTS = $(FEW_FLOOR_TESTS)
+test-floors-short: test-floors  ## A few of each room, within a minute
+
+FLOOR_TESTS = $(addprefix tests/,assistants auth checkpoints db edge events graphs health idempotency \
+	migrations notices runs server store_items threads worker)
+FEW_FLOOR_TESTS = tests/assistants tests/server/test_custom_app.py tests/threads/test_updates.py \
+	tests/runs/test_queue.py tests/worker/test_worker.py tests/checkpoints/test_moving.py \
+	tests/checkpoints/test_copies.py tests/db/test_engine.py tests/db/test_own_schema.py
+
 # The settings go through the environment, where `make load LOAD_USERS=50` puts them.
 load: $(LOAD)/load.stamp  ## Load LOAD_URL with LOAD_PROFILE=chat, LOAD_USERS, LOAD_SECONDS (loadtests/README.md)
 	@$(LOAD)/bin/locust --config loadtests/locust.conf --host $(LOAD_URL)
@@ -91,6 +106,8 @@ lock: $(VENV)/dev.stamp  ## Renew the lock files: hashes, every platform, no ind
 	$(LOCK) pyproject.toml --extra embedded --extra models -o requirements-run.lock
 	$(LOCK) pyproject.toml --extra dev -o requirements-dev.lock
 	$(LOCK) --group load -o requirements-load.lock
+	$(LOCK) pyproject.toml --extra embedded --group floors --resolution lowest-direct \
+		-o requirements-floors.lock
 	$(LOCK) tests/deploy/requirements.in -o tests/deploy/requirements.lock
 	cd tests/clients/js && npm install --package-lock-only --ignore-scripts --no-audit --no-fund \
 		--silent --omit-lockfile-registry-resolved
@@ -105,7 +122,7 @@ ci-tools:  ## System packages that some tests use (Debian); then HEADRACE_REQUIR
 		$$(command -v npm > /dev/null || echo nodejs npm) > /dev/null
 
 clean:  ## Forget the virtual environment and all caches; .headrace, your data, stays
-	rm -rf $(VENV) $(LOAD) $(CLIENTS) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(LOAD) $(CLIENTS) $(FLOORS) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 
 help:
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
@@ -139,6 +156,14 @@ $(LOAD)/load.stamp: requirements-load.lock | python
 	@$(PYTHON) -m venv $(LOAD)
 	@$(LOAD)/bin/python -m pip install --quiet --disable-pip-version-check \
 		--no-deps --require-hashes -r requirements-load.lock
+	@touch $@
+
+$(FLOORS)/floors.stamp: requirements-floors.lock | python
+	@echo "installing the oldest dependencies that headrace allows (once; half a minute)"
+	@$(PYTHON) -m venv $(FLOORS)
+	@$(FLOORS)/bin/python -m pip install --quiet --disable-pip-version-check \
+		--no-deps --require-hashes -r requirements-floors.lock
+	@$(FLOORS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
 # The JavaScript SDK and what plays it in a browser: from the lock, and no package's own programs run.

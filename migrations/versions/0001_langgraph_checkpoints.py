@@ -7,9 +7,53 @@ versions ends the same.
 from alembic import op
 
 from headrace.db.ddl import create_index_concurrently, record_versions
+from headrace.db.laid import Laid
 
 revision = "0001"
 down_revision = None
+
+laid = Laid(
+    tables={
+        "checkpoint_migrations": {"v": "integer"},
+        "checkpoints": {
+            "thread_id": "text",
+            "checkpoint_ns": "text",
+            "checkpoint_id": "text",
+            "parent_checkpoint_id": "text",
+            "type": "text",
+            "checkpoint": "jsonb",
+            "metadata": "jsonb",
+        },
+        "checkpoint_blobs": {
+            "thread_id": "text",
+            "checkpoint_ns": "text",
+            "channel": "text",
+            "version": "text",
+            "type": "text",
+            "blob": "bytea",
+        },
+        "checkpoint_writes": {
+            "thread_id": "text",
+            "checkpoint_ns": "text",
+            "checkpoint_id": "text",
+            "task_id": "text",
+            "idx": "integer",
+            "channel": "text",
+            "type": "text",
+            "blob": "bytea",
+        },
+    },
+    indexes={
+        "checkpoint_migrations_pkey": "checkpoint_migrations",
+        "checkpoints_pkey": "checkpoints",
+        "checkpoint_blobs_pkey": "checkpoint_blobs",
+        "checkpoint_writes_pkey": "checkpoint_writes",
+        "checkpoints_thread_id_idx": "checkpoints",
+        "checkpoint_blobs_thread_id_idx": "checkpoint_blobs",
+        "checkpoint_writes_thread_id_idx": "checkpoint_writes",
+    },
+    repeatable=True,
+)
 
 
 def upgrade() -> None:

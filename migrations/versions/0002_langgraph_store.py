@@ -3,9 +3,30 @@
 from alembic import op
 
 from headrace.db.ddl import create_index_concurrently, record_versions
+from headrace.db.laid import Laid
 
 revision = "0002"
 down_revision = "0001"
+
+laid = Laid(
+    tables={
+        "store_migrations": {"v": "integer"},
+        "store": {
+            "prefix": "text",
+            "key": "text",
+            "value": "jsonb",
+            "created_at": "timestamp with time zone",
+            "updated_at": "timestamp with time zone",
+        },
+    },
+    indexes={
+        "store_migrations_pkey": "store_migrations",
+        "store_pkey": "store",
+        "store_prefix_idx": "store",
+        "idx_store_expires_at": "store",
+    },
+    repeatable=True,
+)
 
 
 def upgrade() -> None:

@@ -4,8 +4,31 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
 
+from headrace.db.laid import Laid
+
 revision = "0003"
 down_revision = "0002"
+
+laid = Laid(
+    tables={
+        "assistants": {"assistant_id": "uuid", "graph_id": "text", "owner": "text"},
+        "processes": {"process_id": "uuid", "heartbeat_at": "timestamp with time zone"},
+        "threads": {"thread_id": "text", "running_run_id": "uuid", "interrupts": "jsonb"},
+        "runs": {"run_id": "uuid", "thread_id": "text", "kwargs": "jsonb", "process_id": "uuid"},
+    },
+    indexes={
+        "assistants_pkey": "assistants",
+        "assistants_graph_id_idx": "assistants",
+        "processes_pkey": "processes",
+        "threads_pkey": "threads",
+        "threads_tenant_created_at_idx": "threads",
+        "runs_pkey": "runs",
+        "runs_one_running_idx": "runs",
+        "runs_pending_idx": "runs",
+        "runs_process_id_idx": "runs",
+        "runs_thread_id_run_id_idx": "runs",
+    },
+)
 
 
 def upgrade() -> None:
@@ -57,8 +80,8 @@ def upgrade() -> None:
         ),
         sa.Column("lost", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.PrimaryKeyConstraint("process_id", name=op.f("processes_pkey")),
-        postgresql_with={"fillfactor": 50},
     )
+    op.execute("ALTER TABLE processes SET (fillfactor = 50)")
     op.create_table(
         "threads",
         sa.Column("thread_id", sa.Text(), nullable=False),

@@ -3,8 +3,15 @@
 import sqlalchemy as sa
 from alembic import op
 
+from headrace.db.laid import Laid
+
 revision = "0004"
 down_revision = "0003"
+
+laid = Laid(
+    tables={"schema_compat": {"only_row": "boolean", "min_revision": "text"}},
+    indexes={"schema_compat_pkey": "schema_compat"},
+)
 
 
 def upgrade() -> None:

@@ -8,9 +8,29 @@ import sqlalchemy as sa
 from alembic import op
 
 from headrace.db.ddl import create_index_concurrently
+from headrace.db.laid import Laid
 
 revision = "0005"
 down_revision = "0004"
+
+laid = Laid(
+    tables={
+        "run_events": {
+            "run_id": "uuid",
+            "event_id": "bigint",
+            "attempt": "integer",
+            "data": "bytea",
+        },
+        "idempotency_keys": {"tenant": "text", "route": "text", "key": "text", "run_id": "uuid"},
+    },
+    indexes={
+        "run_events_pkey": "run_events",
+        "idempotency_keys_pkey": "idempotency_keys",
+        "idempotency_keys_created_at_idx": "idempotency_keys",
+        "threads_ready_at_idx": "threads",
+    },
+    repeatable=True,
+)
 
 
 def upgrade() -> None:

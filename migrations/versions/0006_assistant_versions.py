@@ -4,8 +4,16 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
 
+from headrace.db.laid import Laid
+
 revision = "0006"
 down_revision = "0005"
+
+laid = Laid(
+    tables={"assistant_versions": {"assistant_id": "uuid", "version": "integer", "name": "text"}},
+    indexes={"assistant_versions_pkey": "assistant_versions"},
+    repeatable=True,
+)
 
 
 def upgrade() -> None:

@@ -10,9 +10,21 @@ from alembic import op
 from sqlalchemy import text
 
 from headrace.db.ddl import create_index_concurrently
+from headrace.db.laid import Laid
 
 revision = "0007"
 down_revision = "0006"
+
+laid = Laid(
+    indexes={
+        "threads_newest_idx": "threads",
+        "threads_halted_status_idx": "threads",
+        "threads_metadata_idx": "threads",
+        "threads_sweep_at_idx": "threads",
+    },
+    functions={"threads_set_listed": "halted_status"},
+    repeatable=True,
+)
 
 _BATCH = 5000
 

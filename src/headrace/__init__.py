@@ -23,10 +23,12 @@ if TYPE_CHECKING:
     from headrace.server.face import graph as graph
     from headrace.server.face import router as router
     from headrace.server.lifespan import lifespan as lifespan
+    from headrace.server.runtime import Runtime as Runtime
     from headrace.settings import Settings as Settings
 
 _HOMES = {
     "Middleware": "headrace.edge.middleware",
+    "Runtime": "headrace.server.runtime",
     "Settings": "headrace.settings",
     "__version__": "headrace.server.face",
     "graph": "headrace.server.face",
@@ -34,10 +36,15 @@ _HOMES = {
     "router": "headrace.server.face",
 }
 
-__all__ = ["Middleware", "Settings", "__version__", "graph", "lifespan", "router"]
+__all__ = ["Middleware", "Runtime", "Settings", "__version__", "graph", "lifespan", "router"]
 
+# Not seen by type checkers: a name that is not there is an error to them.
+if not TYPE_CHECKING:
 
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
-    raise AttributeError(f"module 'headrace' has no attribute {name!r}")
+    def __getattr__(name: str) -> Any:
+        if name in _HOMES:
+            return getattr(import_module(_HOMES[name]), name)
+        raise AttributeError(f"module 'headrace' has no attribute {name!r}")
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

@@ -7,6 +7,7 @@ given. Services raise these, ``headrace.edge`` renders them once as ``{"detail",
     ├── RequestError                   500  an error that one request is answered with
     │   ├── BadRequest                 400
     │   ├── Forbidden                  403
+    │   │   ├── StrangerRefused        403
     │   │   └── SystemAssistant        403
     │   ├── InvalidRequest             422
     │   │   ├── MalformedJSON          422
@@ -34,10 +35,14 @@ given. Services raise these, ``headrace.edge`` renders them once as ``{"detail",
     ├── StartupRefusal                      the process will not start: code, what, where, remedy
     ├── LeaseLost                           this process no longer owns the run it works on
     └── PoolerDetected                      a direct connection was needed, a pooler answered
+    UserExit                                a BaseException: user code wanted to end the process
 """
 
 import inspect
 from typing import ClassVar
+
+#: Where the pages are that an installed headrace does not have.
+DOCUMENTATION = "https://github.com/headrace/headrace/blob/main/docs"
 
 
 class HeadraceError(Exception):
@@ -78,6 +83,19 @@ class SystemAssistant(Forbidden):
     """Each graph's first assistant is the server's; create one of your own to change or delete."""
 
     code = "system_assistant"
+
+
+class StrangerRefused(Forbidden):
+    """This server has no API keys, so it answers callers of its own machine alone.
+
+    Set HEADRACE_API_KEYS, and send one as x-api-key; or HEADRACE_AUTH=none, where something in
+    front asks who calls.
+    """
+
+    code = "stranger_refused"
+
+    def __init__(self) -> None:
+        super().__init__(" ".join((type(self).__doc__ or "").split()))
 
 
 class InvalidRequest(RequestError):
@@ -244,8 +262,8 @@ class StartupRefusal(HeadraceError):
     """headrace will not start like this.
 
     ``code`` is stable (``HR102``); ``where`` names the file, setting or address; ``what`` says what
-    is wrong there; ``remedy`` what to change. Printed as one sentence with the anchor of its entry
-    in ``docs/errors.md``.
+    is wrong there; ``remedy`` what to change. Printed as one sentence that ends with the command
+    which prints its entry of ``docs/errors.md``.
     """
 
     def __init__(self, code: str, *, where: str, what: str, remedy: str) -> None:
@@ -253,4 +271,20 @@ class StartupRefusal(HeadraceError):
         self.where = where
         self.what = what
         self.remedy = remedy
-        super().__init__(f"{code} {where}: {what}. {remedy} (docs/errors.md#{code.lower()})")
+        super().__init__(f"{code} {where}: {what}. {remedy} (headrace explain {code})")
+
+
+class UserExit(BaseException):
+    """User code raised SystemExit, KeyboardInterrupt or GeneratorExit in a task of its own.
+
+    asyncio lets the first two out of the event loop, and the process ends. At the edge of the task
+    they become this. It is no ``Exception``: code that handles every ``Exception`` does not handle
+    this, as it would not handle the original.
+    """
+
+    def __init__(self, original: BaseException) -> None:
+        super().__init__(original)
+        self.original = original
+
+    def __str__(self) -> str:
+        return f"{type(self.original).__name__}: {self.original}"

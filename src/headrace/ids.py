@@ -1,6 +1,7 @@
 """Identifiers: UUIDv7 for what we create (RFC 9562, section 5.7), UUIDv5 for system assistants."""
 
 import os
+import re
 import time
 from uuid import UUID, uuid5
 
@@ -24,3 +25,20 @@ def uuid7() -> UUID:
 def system_assistant_id(graph_id: str) -> UUID:
     """The id of the assistant that every graph has from the start."""
     return uuid5(_ASSISTANT_NAMESPACE, graph_id)
+
+
+_UUID = re.compile(
+    r"(?:urn:uuid:)?(?P<brace>\{)?"
+    r"(?P<digits>[0-9a-f]{32}|[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12})"
+    r"(?(brace)\})",
+    re.IGNORECASE | re.ASCII,
+)
+
+
+def canonical_uuid(value: str) -> str | None:
+    """The one spelling of a UUID: lower case, with dashes; None when ``value`` is none.
+
+    Clients write capitals, braces, ``urn:uuid:`` or no dashes, and mean the same.
+    """
+    found = _UUID.fullmatch(value)
+    return None if found is None else str(UUID(hex=found["digits"]))

@@ -1,8 +1,12 @@
 """The groups of settings and their fields, typed and with defaults; nothing is read here."""
 
+import re
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+
+#: What is put into SQL between quotes as it is.
+_SCHEMA_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,62}")
 
 
 class Group(BaseModel):
@@ -52,6 +56,23 @@ class DatabaseSettings(Group):
         "auto", description="`auto`: on when the connection is direct, off behind a pooler."
     )
     application_name: str = Field("headrace", description="Shown in pg_stat_activity.")
+    schema_name: str = Field(
+        "",
+        alias="schema",  # pydantic has a method of that name
+        description="Schema of headrace's tables and LangGraph's; `headrace db upgrade` creates it."
+        " Empty: the first of the role's `search_path`.",
+    )
+
+    @field_validator("schema_name")
+    @classmethod
+    def _own_schema(cls, value: str) -> str:
+        if value and not _SCHEMA_NAME.fullmatch(value):
+            raise ValueError(
+                "a schema has up to 63 letters, digits, _ and -, and begins with a letter or _"
+            )
+        if value.lower().startswith("pg_") or value.lower() == "information_schema":
+            raise ValueError(f"schema {value} is Postgres's own; choose another name")
+        return value
 
     @model_validator(mode="after")
     def _pool_bounds(self) -> Self:
@@ -121,6 +142,17 @@ class WorkerSettings(Group):
     max_failures: int = Field(
         3, ge=1, description="A run that processes were lost with so often ends as `error`."
     )
+    apart_seconds: float = Field(
+        10.0,
+        ge=0,
+        description="A run that processes were lost with has a process to itself for so long, or"
+        " for twice as long as it lived then, if that is more.",
+    )
+    apart_patience_seconds: float = Field(
+        30.0,
+        gt=0,
+        description="How long such a run waits for an idle process before one takes no others.",
+    )
     run_timeout_seconds: float = Field(
         3600.0, gt=0, description="A run longer than this ends as `timeout`."
     )
@@ -132,7 +164,18 @@ class WorkerSettings(Group):
     loop_stall_limit_seconds: float = Field(
         60.0, gt=0, description="An event loop silent this long no longer renews its lease."
     )
+    unserved_timeout_seconds: float = Field(
+        0.0,
+        ge=0,
+        description="A run that waits this long for a graph that no process executes ends as"
+        " `error`; 0: it waits for ever.",
+    )
     recursion_limit: int = Field(25, ge=1, description="Default recursion_limit of a run.")
+    max_error_bytes: int = Field(
+        32 * 1024,
+        ge=256,
+        description="What is kept of an error's message: in the run, its thread, its checkpoint.",
+    )
 
     @model_validator(mode="after")
     def _ratio(self) -> Self:
@@ -291,6 +334,13 @@ class ObservabilitySettings(Group):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least level logged."
     )
-    log_format: Literal["auto", "json", "console"] = Field(
-        "auto", description="`auto`: console on a terminal, else JSON lines."
+    log_format: Literal["auto", "json", "console", "short"] = Field(
+        "auto",
+        description="`auto`: console on a terminal, else JSON lines, and short in `headrace dev`;"
+        " `short`: one line a request, the errors of runs, and warnings.",
+    )
+    max_log_text_bytes: int = Field(
+        32 * 1024,
+        ge=1024,
+        description="A text of a log line, such as a traceback, loses its middle above this.",
     )

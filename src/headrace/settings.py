@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -45,6 +45,24 @@ class Settings(BaseSettings):
         frozen=True,
     )
 
+    def __init__(self, **values: Any) -> None:
+        """
+        :param values: what is given here counts more than the environment; a group as a mapping.
+        :raises TypeError: no setting has this name.
+        """
+        # pydantic-settings has parameters of its own, which begin with an underscore.
+        given = [name for name in values if not name.startswith("_")]
+        if unknown := [name for name in given if name not in type(self).model_fields]:
+            raise TypeError(
+                f"headrace.Settings has no {unknown[0]!r}; docs/configuration.md lists all settings"
+            )
+        super().__init__(**values)
+
+    app: str = Field(
+        "",
+        description="`module:app` of your own to serve, in place of headrace's server; as"
+        " `--app` of `headrace serve` and `headrace dev`.",
+    )
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8123, ge=0, le=65535, description="Port to listen on.")
     processes: int = Field(2, ge=1, description="Server processes.")
@@ -65,8 +83,9 @@ class Settings(BaseSettings):
     )
     auth: Literal["auto", "none"] = Field(
         "auto",
-        description="`auto`: without keys only a loopback address is served; `none`: any address"
-        " without keys, because something in front asks for them.",
+        description="`auto`: without keys only a loopback address is served, and callers of this"
+        " machine alone are answered; `none`: any address and any caller, because something in"
+        " front asks for keys.",
     )
     runtime_dir: Path | None = Field(
         None, description="Status slots and metric files of the pod; set by `headrace serve`."
@@ -85,6 +104,11 @@ class Settings(BaseSettings):
         """The keys, one by one; none when callers need no key."""
         given = self.api_keys.get_secret_value() if self.api_keys else ""
         return tuple(key for part in given.split(",") if (key := part.strip()))
+
+    @property
+    def local_only(self) -> bool:
+        """Whether callers of this machine alone are answered: nothing else keeps others out."""
+        return self.auth == "auto" and not self.accepted_api_keys
 
     @model_validator(mode="after")
     def _keys_that_keep_something_out(self) -> Self:
@@ -143,6 +167,17 @@ def set_environment(variables: Mapping[str, str]) -> None:
     os.environ.update(variables)
 
 
+def restore_environment(variables: Mapping[str, str]) -> None:
+    """Make this process's environment what ``environment`` has copied before."""
+    os.environ.clear()
+    os.environ.update(variables)
+
+
+def colors_welcome() -> bool:
+    """Whether a terminal may get colours: `NO_COLOR`, or one that has none, says no."""
+    return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
 def multiprocess_dir() -> Path | None:
     """Directory of prometheus-client's multiprocess files, or None in a single process."""
     value = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
@@ -155,12 +190,20 @@ def runtime_dir() -> Path | None:
     return Path(value) if value else None
 
 
+def database_url_for_tests() -> str | None:
+    """``HEADRACE_TEST_DATABASE_URL``: the Postgres of :mod:`headrace.testing`, if not its own."""
+    return os.environ.get("HEADRACE_TEST_DATABASE_URL") or None
+
+
 def unknown_variables() -> list[str]:
     """``HEADRACE_*`` variables that no setting reads: most often a typing error."""
     known = {f"HEADRACE_{name.upper()}" for name in Settings.model_fields}
     for name, field in Settings.model_fields.items():
         group = field.annotation
         if isinstance(group, type) and issubclass(group, Group):
-            known |= {f"HEADRACE_{name}__{key}".upper() for key in group.model_fields}
-    known |= {"HEADRACE_REQUIRE_TOOLS"}
+            known |= {
+                f"HEADRACE_{name}__{field.alias or key}".upper()
+                for key, field in group.model_fields.items()
+            }
+    known |= {"HEADRACE_REQUIRE_TOOLS", "HEADRACE_TEST_DATABASE_URL"}
     return sorted(name for name in os.environ if name.startswith("HEADRACE_") and name not in known)

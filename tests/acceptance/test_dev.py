@@ -4,6 +4,8 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -11,9 +13,31 @@ import pytest
 
 from tests.support.processes import free_port, wait_until
 
-pytestmark = pytest.mark.acceptance
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(300)]
 
 ANSWER = 'f"You said: {state'
+GOES_ON = "what was there before goes on"
+
+#: What is saved, and what is said of it.
+MISTAKES = {
+    "a syntax error": ("x = 1\n\nbuilder = (\n", "'(' was never closed (graph.py line 3)"),
+    "sys.exit": ("import sys\nsys.exit(3)\n", "as sys.exit(3) does (graph.py line 2)"),
+    "os._exit": (
+        "import os\nos._exit(0)\n",
+        "HR105 graph.py: importing it ended the process (exit",
+    ),
+    "a signal": ("import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n", "(SIGSEGV)"),
+    "Ctrl-C": ("raise KeyboardInterrupt\n", "raised KeyboardInterrupt (graph.py line 1)"),
+    "a bad edge": (
+        "from langgraph.graph import START, MessagesState, StateGraph\n"
+        "builder = StateGraph(MessagesState)\nbuilder.add_edge(START, 'gone')\n",
+        "Correct its nodes and edges",
+    ),
+    "an error": (
+        "def f():\n    1 / 0\n\n\nf()\n",
+        "  graph.py line 2, in f\n    1 / 0\nZeroDivisionError: division by zero\nHR105 ",
+    ),
+}
 
 
 class Dev:
@@ -47,7 +71,7 @@ class Dev:
         assert self._process.wait(60) == 0, self.log
 
     def say(self, message: str) -> str:
-        response = httpx.post(f"{self.url}/chat", json={"message": message}, timeout=20)
+        response = httpx.post(f"{self.url}/chat", json={"message": message}, timeout=60)
         assert response.status_code == 200, response.text
         reply: str = response.json()["reply"]
         return reply
@@ -89,15 +113,74 @@ def test_a_save_is_put_in_place_and_a_mistake_is_not(folder):
         assert dev.say("hi") == "You said: hi"
 
         graph.write_text(first.replace(ANSWER, 'f"You wrote: {state'))
-        wait_until(lambda: dev.say("hi") == "You wrote: hi", seconds=20)
+        wait_until(lambda: dev.say("hi") == "You wrote: hi", seconds=60)
 
         graph.write_text("import nothing_of_this_name\n")
-        wait_until(lambda: "what was there before goes on" in dev.log, seconds=20)
+        wait_until(lambda: "what was there before goes on" in dev.log, seconds=60)
         assert "HR105 graph 'agent' (./graph.py:builder)" in dev.log
         assert dev.say("hi") == "You wrote: hi"
 
         graph.write_text(first)
-        wait_until(lambda: dev.say("hi") == "You said: hi", seconds=20)
+        wait_until(lambda: dev.say("hi") == "You said: hi", seconds=60)
+
+
+def test_no_sequence_of_saves_ends_the_server(folder):
+    graph, manifest = folder / "graph.py", folder / "langgraph.json"
+    good, settings = graph.read_text(), manifest.read_text()
+    with Dev(folder, "--processes=1") as dev:
+
+        def failed(change: Callable[[], object], says: str) -> None:
+            """After the change one more attempt has failed, and the old graph goes on."""
+            parts = dev.log.count(GOES_ON) + 1
+            change()
+            wait_until(lambda: dev.log.count(GOES_ON) == parts, seconds=60)
+            assert says in dev.log.split(GOES_ON)[parts - 1]
+            assert dev.say("hi") == "You said: hi"
+
+        for text, says in MISTAKES.values():
+            failed(partial(graph.write_text, text), says)
+        failed(
+            graph.unlink, "HR101 graph 'agent' (./graph.py:builder): there is no file ./graph.py"
+        )
+        failed(manifest.unlink, "HR104 manifest ")
+        failed(partial(manifest.write_text, '{"graphs": '), "HR104 manifest ")
+        failed(partial(manifest.write_text, settings), "there is no file ./graph.py")
+        failed(
+            partial((folder / ".env").write_text, "HEADRACE_EVENTS__RING_EVENTS=many\n"), "HR001 "
+        )
+        (folder / ".env").unlink()
+
+        # An import without an end is given up for what is saved next.
+        graph.write_text("while True: pass\n")
+        wait_until(lambda: "still importing, at graph.py line 1" in dev.log, seconds=60)
+
+        # As editors do: a new file takes the place of the old one.
+        draft = folder / "graph.py.new"
+        draft.write_text(good.replace(ANSWER, 'f"You wrote: {state'))
+        draft.rename(graph)
+        wait_until(lambda: dev.say("hi") == "You wrote: hi", seconds=60)
+
+
+def test_a_good_save_and_a_broken_one_right_after_it(folder):
+    graph = folder / "graph.py"
+    good = graph.read_text()
+    with Dev(folder, "--processes=1") as dev:
+        graph.write_text(good + "\n")
+        # The moment in which the new server is started: it imports what the check has not seen.
+        wait_until(lambda: len(servers(folder)) == 2, seconds=60)
+        graph.write_text("import nothing_of_this_name\n")
+        wait_until(lambda: GOES_ON in dev.log, seconds=60)
+        assert dev.say("hi") == "You said: hi"
+        (folder / ".env").write_text("GREETING=hello\n")
+        text = good.replace(ANSWER, "f\"{os.environ['GREETING']}: {state")
+        graph.write_text(f"import os\n{text}")
+        wait_until(lambda: dev.say("hi") == "hello: hi", seconds=60)
+        wait_until(lambda: len(servers(folder)) == 1, seconds=30)
+        assert dev.log.count("\nreloaded in ") == 1
+
+
+def servers(folder: Path) -> list[str]:
+    return (folder / ".headrace" / "server.lock").read_text().split()
 
 
 def test_a_graph_file_alone_and_the_folders_environment(folder):

@@ -1,6 +1,7 @@
 """The wheel in somebody's own environment: from ``pip install`` to the first reply."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -59,6 +60,18 @@ def test_the_lock_is_inside_as_constraints_that_pip_takes(wheel):
     assert len(pins) == sum(line[:1].isalnum() for line in lock.splitlines())
     assert all("==" in pin and not set(pin) & set("[\\") for pin in pins)
     assert "--hash" not in text
+
+
+def test_the_entries_of_refusals_are_inside(wheel):
+    text = zipfile.ZipFile(wheel).read("headrace/_docs/errors.md").decode()
+    assert text == (CHECKOUT / "docs" / "errors.md").read_text()
+
+
+def test_no_link_of_the_packages_page_is_relative(wheel):
+    name = next(one for one in zipfile.ZipFile(wheel).namelist() if one.endswith("/METADATA"))
+    targets = re.findall(r"\]\(([^)]+)\)", zipfile.ZipFile(wheel).read(name).decode())
+    assert len(targets) >= 12
+    assert all(target.startswith(("https://", "#")) for target in targets), targets
 
 
 def test_from_pip_install_to_the_first_reply(wheel, tmp_path):

@@ -1,6 +1,7 @@
 """The saver on the shared pool: really pooled, timed, and the same rows as upstream's."""
 
 import asyncio
+import math
 import operator
 from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -13,8 +14,9 @@ from langgraph.checkpoint.base import empty_checkpoint
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph.graph import END, START, StateGraph
 
+from headrace.checkpoints.serializer import build_serializer
 from tests.db.conditions import kill_backends
-from tests.support.chains import config_of, put
+from tests.support.chains import CHANNEL, config_of, put
 from tests.support.database import open_pool
 from tests.support.engine import ENGINES, open_saver
 from tests.support.waiting import eventually
@@ -212,3 +214,20 @@ async def test_a_read_of_one_checkpoint_is_repeated_on_another_connection(databa
             await asyncio.to_thread(kill_backends, database_url)
         ended.set()
         await asyncio.gather(*readers)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(
+    "value",
+    [math.nan, math.inf, "a\0b", "plain", 1e20, 1e16, 0.1, -5e-324, 2**70, 2**2000, True, None],
+    ids=lambda value: repr(value)[:20],
+)
+async def test_plain_values_come_back_as_they_were(database_url, engine, value):
+    """Though Postgres's JSON has no form for some of them, and prints others as integers."""
+    async with open_pool(database_url) as pool, open_saver(pool, engine=engine) as saver:
+        saver.serde = build_serializer()
+        await put(saver, "t", 1, value)
+        found = await saver.aget_tuple(config_of("t"))
+    assert found is not None
+    read = found.checkpoint["channel_values"][CHANNEL]
+    assert (type(read), repr(read)) == (type(value), repr(value))

@@ -4,8 +4,9 @@ import json
 from dataclasses import dataclass
 
 import pytest
-from langchain_core.messages import HumanMessage
+from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+from langgraph.types import Interrupt
 
 from headrace.checkpoints.serializer import build_serializer
 from headrace.graphs.checkpointer_entry import CheckpointerEntry
@@ -36,6 +37,47 @@ def test_with_a_list_only_its_types_and_langgraphs_own_are_made_again():
     assert through(serializer, Other(1)) == {"number": 1}
     message = HumanMessage("hi", id="1")
     assert through(serializer, [message]) == [message]
+
+
+@pytest.mark.parametrize("types", [None, [], True, [(HERE, "Thing")]], ids=str)
+@pytest.mark.parametrize(
+    "value",
+    [
+        2**70,
+        {"a": [-(2**70), 2**64, 1e20, True]},
+        Thing(2**70),
+        [AIMessage("", id="1", tool_calls=[{"name": "t", "args": {"n": 2**70}, "id": "1"}])],
+    ],
+    ids=["alone", "nested", "dataclass", "message"],
+)
+def test_integers_beyond_64_bits_stay_what_they_are(types, value):
+    serializer = build_serializer(msgpack_types=types)
+    read = serializer.loads_typed(serializer.dumps_typed(value))
+    assert read in (value, {"number": 2**70})
+
+
+def test_half_a_surrogate_pair_in_a_key_fails_no_run():
+    serializer = build_serializer()
+    read = serializer.loads_typed(serializer.dumps_typed({"a\ud800": ["\ud800", (1, 2)]}))
+    assert read == {"a\N{REPLACEMENT CHARACTER}": ["\N{REPLACEMENT CHARACTER}", [1, 2]]}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"a": [1, (2, 3), {4}], b"k": 1.5},
+        [HumanMessage("hi", id="1")],
+        Interrupt(value="x", id="i"),
+        Thing(1),
+        "text",
+        True,
+        None,
+        b"bytes",
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_all_else_is_stored_as_langgraphs_own_does(value):
+    assert build_serializer().dumps_typed(value) == JsonPlusSerializer().dumps_typed(value)
 
 
 def test_an_empty_list_is_the_strictest():

@@ -1,9 +1,11 @@
 """The store: timed, batched, and nobody waits for or fails with a stranger."""
 
 import asyncio
+import math
 
 import psycopg
 import pytest
+from langgraph.store.base import InvalidNamespaceError
 
 from headrace.checkpoints.expiry import StoreSweeper
 from headrace.checkpoints.store import Store
@@ -40,11 +42,11 @@ async def test_it_is_timed_and_its_task_ends(pool):
     assert seen == ["batch", "batch"]
 
 
-async def test_a_value_that_postgres_refuses_fails_alone(store):
+async def test_a_key_that_postgres_refuses_fails_alone(store):
     """Upstream fails everything that was asked in the same turn of the loop."""
-    values = {f"k{number}": {"data": "tea"} for number in range(20)} | {"bad": {"data": "a\0b"}}
+    keys = [*(f"k{number}" for number in range(20)), "bad\0"]
     results = await asyncio.gather(
-        *[store.aput(ADA, key, value) for key, value in values.items()], return_exceptions=True
+        *[store.aput(ADA, key, {"data": "tea"}) for key in keys], return_exceptions=True
     )
     assert isinstance(results[-1], psycopg.DataError)
     assert results[:-1] == [None] * 20
@@ -104,17 +106,37 @@ async def test_what_upstream_refuses_fails_alone_too(store):
     results = await asyncio.gather(
         store.asearch(ADA, filter={"data": {"$like": "x"}}),
         store.aput(ADA, "k" * 30_000 + str(list(range(9_000))), {}),
-        store.aput(ADA, "set", {"data": {1}}),
+        store.aput((), "no-namespace", {"data": 1}),
         store.aput(ADA, "good", {"data": "tea"}),
         return_exceptions=True,
     )
     assert [type(result) for result in results] == [
         ValueError,
         psycopg.errors.ProgramLimitExceeded,
-        TypeError,
+        InvalidNamespaceError,
         type(None),
     ]
     assert [item.key for item in await store.asearch(ADA)] == ["good"]
+
+
+@pytest.mark.parametrize(
+    ("value", "stored"),
+    [
+        ("a\0b", "a\N{REPLACEMENT CHARACTER}b"),
+        ("a\ud800b", "a\N{REPLACEMENT CHARACTER}b"),
+        (r"\u0000", r"\u0000"),
+        ([math.nan, math.inf], [None, None]),
+        (2**70, 2**70),
+        ({1}, [1]),
+        ({(1, 2): 3}, {"(1, 2)": 3}),
+    ],
+    ids=repr,
+)
+async def test_every_value_has_a_form(store, value, stored):
+    await store.aput(ADA, "k", {"data": value})
+    item = await store.aget(ADA, "k")
+    assert item is not None
+    assert item.value == {"data": stored}
 
 
 async def test_what_has_expired_is_not_seen_and_swept_by_one_of_several(store, pool):

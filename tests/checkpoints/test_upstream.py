@@ -9,6 +9,7 @@ from langgraph._internal import _constants
 from langgraph.checkpoint.base import CheckpointTuple
 from langgraph.checkpoint.postgres import base
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
+from langgraph.checkpoint.serde import jsonplus
 from langgraph.checkpoint.serde import types as serde_types
 from langgraph.graph import message
 from langgraph.pregel import _loop, _messages, _runner
@@ -35,6 +36,10 @@ PRIVATE: dict[str, Any] = {
     "ERROR_SOURCE_NODE": _constants,
     "SELECT_SQL": base,
     "_DeltaSnapshot": serde_types,
+    "_msgpack_default": jsonplus,
+    "_option": jsonplus,
+    "aput": AsyncPostgresSaver,
+    "_dump_blobs": AsyncPostgresSaver,
     "_dedupe_ops": batch,
     "_messages_delta_reducer": message,
     "_cursor": AsyncPostgresSaver,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from headrace.cli.dockerfile import dockerfile_for
 from headrace.cli.main import app
@@ -16,6 +16,8 @@ from tests.deploy.tools import hadolint
 from tests.support.sources import ROOT
 
 GOLDEN = Path(__file__).parent / "dockerfiles"
+
+OUR_IMAGE = f"headrace:{version('headrace')}"
 
 GRAPHS = {"graphs": {"agent": "./graph.py:builder"}}
 
@@ -51,6 +53,8 @@ PROJECTS: dict[str, tuple[dict[str, Any], list[str]]] = {
         },
         ["requirements.txt"],
     ),
+    "from_python": ({"dependencies": ["."]}, ["requirements.txt"]),
+    "from_python_wanted": ({"python_version": "3.13"}, []),
     "environment_inline": ({"dependencies": ["."], "env": {"LEVEL": "2"}}, []),
 }
 
@@ -68,14 +72,16 @@ def project(folder: Path, manifest: object, *files: str, name: str = "langgraph.
 def golden(name: str) -> str:
     """What is expected of this release."""
     text = (GOLDEN / f"{name}.Dockerfile").read_text()
-    return text.replace("headrace:VERSION", f"headrace:{version('headrace')}")
+    return text.replace("VERSION", version("headrace"))
 
 
 @pytest.fixture(params=PROJECTS)
 def written(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, str]:
     """The golden file's name, and what is written now."""
     manifest, files = PROJECTS[request.param]
-    return request.param, dockerfile_for(project(tmp_path, {**GRAPHS, **manifest}, *files))
+    image = None if request.param.startswith("from_python") else OUR_IMAGE
+    path = project(tmp_path, {**GRAPHS, **manifest}, *files)
+    return request.param, dockerfile_for(path, image=image)
 
 
 def test_a_manifest_gives_its_dockerfile(written: tuple[str, str]) -> None:
@@ -122,14 +128,57 @@ def test_what_cannot_be_built_is_refused(tmp_path: Path, manifest: object, says:
         dockerfile_for(project(tmp_path, manifest))
 
 
-def test_the_command_prints_or_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    project(tmp_path, GRAPHS)
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    project(tmp_path, {**GRAPHS, "env": "./prod.env"})
     monkeypatch.chdir(tmp_path)
-    printed = CliRunner().invoke(app, ["dockerfile"])
+    return tmp_path
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(app, ["dockerfile", *arguments])
+
+
+def test_the_command_prints_or_writes(folder: Path) -> None:
+    printed = run()
     assert printed.exit_code == 0
-    assert printed.stdout == golden("graph_alone")
-    CliRunner().invoke(app, ["dockerfile", "--output", "Dockerfile"])
-    assert (tmp_path / "Dockerfile").read_text() == printed.stdout
+    assert printed.stdout.startswith("# Made by `headrace dockerfile`.")
+    assert "by .dockerignore: .env, " in printed.stderr
+    assert not (folder / ".dockerignore").exists()
+    assert run("--output", "Dockerfile").exit_code == 0
+    assert (folder / "Dockerfile").read_text() == printed.stdout
+    assert "ARG HEADRACE_IMAGE=mine:1\n" in run("--image", "mine:1").stdout
+
+
+def test_conversations_and_secrets_are_kept_out(folder: Path) -> None:
+    run("--output", "Dockerfile")
+    ignored = (folder / ".dockerignore").read_text()
+    lines = ignored.splitlines()
+    assert {".env", ".git", ".headrace", "**/__pycache__", "prod.env"} < set(lines)
+    run("--output", "Dockerfile")
+    assert (folder / ".dockerignore").read_text() == ignored
+
+
+def test_a_dockerignore_of_ones_own_is_added_to(folder: Path) -> None:
+    (folder / ".dockerignore").write_text("# mine\n/.git/\n!venv\n*.csv")
+    run("--output", "Dockerfile")
+    lines = (folder / ".dockerignore").read_text().splitlines()
+    assert lines[:4] == ["# mine", "/.git/", "!venv", "*.csv"]
+    assert ".headrace" in lines[4:]
+    assert not {".git", "venv"} & set(lines[4:])
+
+
+def test_a_dockerfile_that_was_edited_is_not_written_over(folder: Path) -> None:
+    run("--output", "Dockerfile")
+    written = (folder / "Dockerfile").read_text()
+    (folder / "Dockerfile").write_text(f"{written}# mine\n")
+    refused = run("--output", "Dockerfile")
+    assert isinstance(refused.exception, StartupRefusal)
+    assert str(refused.exception).startswith(f"HR206 {folder / 'Dockerfile'}: ")
+    assert "--force" in str(refused.exception)
+    assert (folder / "Dockerfile").read_text().endswith("# mine\n")
+    assert run("--output", "Dockerfile", "--force").exit_code == 0
+    assert (folder / "Dockerfile").read_text() == written
 
 
 def test_a_manifest_of_another_name_is_found_in_the_image(tmp_path: Path) -> None:

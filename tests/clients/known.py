@@ -74,7 +74,13 @@ KNOWN: list[Known] = [
         "status|header .*",
         "unknown run",
     ),
-    Known("different", "Accepted and ignored", "events|error.*", "feedback_keys"),
+    Known(
+        "different",
+        "422 with a sentence: they would have no effect",
+        "status|header .*|events.*|error.*",
+        "feedback_keys",
+    ),
+    Known("better", "Honoured, and `flags` of `/info` say so", r"\$\..*|events", "strict_resume"),
     Known("better", "repeated, as a JSON array, or with commas", "events", "stream_mode="),
     Known(
         "better", "what it waits for beside the last values", r"\$\.log\[\]", "command goto.update"

@@ -3,10 +3,8 @@
 import enum
 import json
 import math
-from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID
 
 import psycopg
@@ -56,7 +54,8 @@ SCALARS = (
     | st.text()
     | st.text('0123456789:,[{}]" -\\', max_size=30)
 )
-KEYS = st.text() | st.integers() | st.booleans() | st.none() | st.floats()
+#: Other keys have forms of their own (docs/values.md).
+KEYS = st.text()
 VALUES = st.recursive(
     SCALARS,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=4),
@@ -66,22 +65,45 @@ VALUES = st.recursive(
 
 @settings(deadline=None, max_examples=150)
 @given(VALUES)
-@example({"a": math.nan})
-@example([math.inf, {"b": -math.inf}])
-@example({"nul": "\0"})
-@example({"half": "\ud800"})
-@example({1: "a", "1": "b", False: "c", None: "d", 1.5: "e"})
+@example({1: "a", False: "c", None: "d", 1.5: "e"})
 @example([10**30, -(10**30), 2**64, 123456789012345678, 0.1, 1e300, 5e-324])
 @example(12345678901234567890123)
 @example({"text": ": 123456789012345678901", "n": 1})
 def test_it_is_what_json_would_have_made_of_it(database, value):
+    """What that refuses, or Postgres after it, has a form here all the same."""
     theirs = through_postgres(database, json.dumps(value))
     ours = through_postgres(database, dump_jsonb(value))
-    assert (ours == _REFUSED) == (theirs == _REFUSED)
+    assert ours != _REFUSED
+    assert same(load_jsonb(ours), json.loads(ours))
+    assert same(load_jsonb(ours.encode()), json.loads(ours))
     if theirs != _REFUSED:
         assert same(json.loads(ours), json.loads(theirs))
-        assert same(load_jsonb(ours), json.loads(ours))
-        assert same(load_jsonb(ours.encode()), json.loads(ours))
+
+
+@pytest.mark.parametrize(
+    ("value", "stored"),
+    [
+        ({"a": math.nan, "b": [math.inf, -math.inf]}, {"a": None, "b": [None, None]}),
+        ({"nul\0": "\0"}, {"nul\N{REPLACEMENT CHARACTER}": "\N{REPLACEMENT CHARACTER}"}),
+        ({"half": "\ud800"}, {"half": "\N{REPLACEMENT CHARACTER}"}),
+        (r"\u0000 \\u0000", r"\u0000 \\u0000"),
+        ("\\\0\0", "\\\N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER}"),
+        ({1: "a", "1": "b"}, {"1 (int)": "a", "1": "b"}),
+        ([{1, 2}, b"bytes", 1j], [[1, 2], "Ynl0ZXM=", "1j"]),
+        (datetime(2026, 1, 2, tzinfo=UTC), "2026-01-02T00:00:00+00:00"),
+        ({(1, 2): 3}, {"(1, 2)": 3}),
+    ],
+    ids=repr,
+)
+def test_no_value_is_refused_by_postgres(database, value, stored):
+    assert load_jsonb(through_postgres(database, dump_jsonb(value))) == stored
+
+
+@pytest.mark.parametrize(
+    "text", [b"[" * 5000 + b"]" * 5000, b"1" * 5000, b"[" + b"9" * 9000 + b"]"]
+)
+def test_no_row_fails_the_read_that_it_is_part_of(text):
+    assert load_jsonb(text)
 
 
 @settings(deadline=None, max_examples=50)
@@ -91,57 +113,28 @@ def test_integers_come_back_exactly_wherever_they_stand(database, number, place)
     assert same(load_jsonb(printed), json.loads(printed))
 
 
-@pytest.mark.parametrize("depth", [200, 300, 900, 1500])
-def test_what_json_can_nest_comes_back(database, depth):
+@pytest.mark.parametrize("depth", [200, 300, 800])
+def test_what_is_nested_comes_back(database, depth):
     value: Any = 1
     for _ in range(depth):
         value = [value]
-    try:
-        text = json.dumps(value)
-    except RecursionError:
-        with pytest.raises((RecursionError, TypeError)):
-            dump_jsonb(value)
-        return
-    assert dump_jsonb(value).replace(b" ", b"") == text.replace(" ", "").encode()
-    printed = through_postgres(database, text)
-    with suppress(RecursionError):
-        assert load_jsonb(printed) == json.loads(printed)
+    printed = through_postgres(database, dump_jsonb(value))
+    assert printed == "[" * depth + "1" + "]" * depth
+    assert load_jsonb(printed)
 
 
 class Colour(enum.Enum):
     RED = "red"
 
 
-@dataclass
-class Point:
-    x: int
-
-
-class Pair(NamedTuple):
-    a: int
-    b: int
-
-
 class Word(str):
     """Text of the user's own type."""
-
-
-@pytest.mark.parametrize(
-    "value",
-    [{1, 2}, b"bytes", object(), Point(1), datetime.now(UTC), {(1, 2): 3}, 1j],
-    ids=lambda value: type(value).__name__,
-)
-def test_what_json_has_no_form_for_is_a_type_error(value):
-    with pytest.raises(TypeError):
-        json.dumps({"deep": [value]})
-    with pytest.raises(TypeError):
-        dump_jsonb({"deep": [value]})
 
 
 def test_uuids_and_enums_become_text_and_value_which_json_refuses():
     assert json.loads(dump_jsonb([UUID(int=7), Colour.RED])) == [str(UUID(int=7)), "red"]
 
 
-@pytest.mark.parametrize("value", [Pair(1, 2), (1, 2), Word("w")], ids=repr)
+@pytest.mark.parametrize("value", [(1, 2), Word("w")], ids=repr)
 def test_types_that_json_knows_by_their_base_are_what_they_are_to_json(value):
     assert json.loads(dump_jsonb({"v": value})) == json.loads(json.dumps({"v": value}))

@@ -1,27 +1,37 @@
 """Behind a real PgBouncer in transaction mode, where no session is one's own."""
 
 import asyncio
+import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import psycopg
 import pytest
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import empty_checkpoint
+from langgraph.graph import START, MessagesState, StateGraph
 from psycopg.conninfo import conninfo_to_dict
 from pydantic import SecretStr
-from sqlalchemy import text
+from sqlalchemy import select, text
 
 from headrace.checkpoints.saver import TimedSaver
 from headrace.db.engine import Sessions, build_engine
-from headrace.db.migrate import drift, upgrade
-from headrace.db.pool import probe
+from headrace.db.migrate import adopt, drift, upgrade
+from headrace.db.pool import build_pool, probe
 from headrace.db.schema import ensure_compatible, known_revisions, state
+from headrace.db.tables import ThreadRow
 from headrace.embedded.account import Account
 from headrace.errors import StartupRefusal
+from headrace.graphs.sources import sources_from_objects
+from headrace.server.lifespan import serving
+from headrace.server.opening import refused_start
+from headrace.setting_groups import WorkerSettings
+from headrace.settings import Settings
+from headrace.worker.heartbeat import Heartbeat
 from tests.db.conditions import until_at_rest
 from tests.support.database import database_settings, open_pool
 from tests.support.engine import ENGINES, open_saver
@@ -143,3 +153,93 @@ def test_migrations_go_around_the_pooler_by_their_own_url(through_pgbouncer, emp
     settings = database_settings(through_pgbouncer, migration_url=SecretStr(empty_database_url))
     assert upgrade(settings) == HEAD
     assert state(database_settings(through_pgbouncer)).current == HEAD
+
+
+async def test_a_schema_of_its_own_works_behind_a_pooler(through_pgbouncer, empty_database_url):
+    """No session carries it: each is somebody else's a moment later."""
+    with psycopg.connect(empty_database_url, autocommit=True) as connection:
+        for name in ("threads", "checkpoints", "checkpoint_blobs", "checkpoint_writes"):
+            connection.execute(f"CREATE TABLE {name} (theirs text)".encode())
+    settings = database_settings(empty_database_url, schema="agents")
+    await asyncio.to_thread(upgrade, settings)
+    async with open_pool(through_pgbouncer, schema="agents", pool_min=4, pool_max=4) as pool:
+        assert (await ensure_compatible(pool)).current == HEAD
+        sessions = Sessions(build_engine(pool), timeout_seconds=10)
+        async with open_saver(pool) as saver:
+            counts = await asyncio.gather(*[converse(saver, f"{number}") for number in range(4)])
+        assert counts == [12] * 4
+        async with sessions.begin() as session:
+            assert (await session.scalars(select(ThreadRow))).all() == []
+            assert await session.scalar(text("SELECT count(theirs) FROM threads")) == 0
+            assert await session.scalar(text("SHOW search_path")) == '"$user", public'
+
+
+@pytest.fixture
+def full_pgbouncer(migrated_through_pgbouncer: str) -> Iterator[str]:
+    """PgBouncer, all of whose connections to the server are in a transaction of somebody's."""
+    with ExitStack() as stack:
+        for _ in range(3):
+            holder = stack.enter_context(psycopg.connect(migrated_through_pgbouncer))
+            holder.execute("SELECT 1")
+        yield migrated_through_pgbouncer
+
+
+BOUND = {"open_timeout_seconds": 1.0}
+SILENT = r"HR301 database .* it did not answer within 1 s\. .*a pooler"
+
+
+def test_commands_do_not_wait_for_a_pooler_without_a_free_connection(full_pgbouncer):
+    settings = database_settings(full_pgbouncer, **BOUND)
+    for command in (state, upgrade, drift, adopt):
+        began = time.monotonic()
+        with pytest.raises(StartupRefusal, match=SILENT):
+            command(settings)
+        assert time.monotonic() - began < 5
+
+
+async def test_nor_does_a_start(full_pgbouncer, tmp_path):
+    with pytest.raises(StartupRefusal, match=SILENT):
+        await probe(full_pgbouncer, timeout_seconds=1.0)
+    settings = Settings(
+        database=database_settings(full_pgbouncer, acquire_timeout_seconds=1.0, **BOUND)
+    )
+    graph = StateGraph(MessagesState).add_node("a", lambda state: {}).add_edge(START, "a")
+    began = time.monotonic()
+    with pytest.raises(StartupRefusal, match=r"HR301 .*did not answer"):
+        async with serving(settings, sources_from_objects({"agent": graph})):
+            pass
+    assert time.monotonic() - began < 10
+
+
+async def test_nor_does_the_lease_of_a_process(full_pgbouncer):
+    """All before it went well: the last free connection is taken in this moment."""
+    heartbeat = Heartbeat(full_pgbouncer, WorkerSettings(), open_timeout_seconds=1.0)
+    began = time.monotonic()
+    with pytest.raises(StartupRefusal, match=SILENT):
+        await heartbeat.start(on_lost=lambda: None)
+    assert time.monotonic() - began < 5
+
+
+async def test_nor_does_the_schema_check_on_the_pool(migrated_through_pgbouncer):
+    settings = database_settings(
+        migrated_through_pgbouncer, acquire_timeout_seconds=1.0, pool_min=1, **BOUND
+    )
+    pool = build_pool(settings, await probe(migrated_through_pgbouncer))
+    try:
+        with ExitStack() as stack:
+            for _ in range(3):
+                holder = stack.enter_context(psycopg.connect(migrated_through_pgbouncer))
+                holder.execute("SELECT 1")
+            await pool.open(wait=True, timeout=1.0)
+            with pytest.raises(StartupRefusal, match="HR301"), refused_start(settings, pool):
+                await ensure_compatible(pool)
+    finally:
+        await pool.close()
+
+
+async def test_a_resolver_or_a_peer_that_says_nothing_is_not_waited_for():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        url = f"postgresql://postgres@127.0.0.1:{port}/app?connect_timeout=60"
+        with pytest.raises(StartupRefusal, match=r"HR301 .*did not answer within 1 s"):
+            await probe(url, timeout_seconds=1.0)

@@ -47,7 +47,7 @@ def headrace(containers: Containers) -> str:
 def titles(containers: Containers, headrace: str, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The example's image."""
     file = tmp_path_factory.mktemp("titles") / "Dockerfile"
-    file.write_text(dockerfile_for(EXAMPLE / "langgraph.json"))
+    file.write_text(dockerfile_for(EXAMPLE / "langgraph.json", image="headrace"))
     tag = "localhost/titles:test"
     tag = containers.built(tag, EXAMPLE, file=file, HEADRACE_IMAGE=headrace)
     print(containers.podman("images").stdout)
@@ -256,4 +256,6 @@ def copy_of_example(folder: Path, **keys: str) -> Path:
 
 
 def write_dockerfile(project: Path) -> None:
-    (project / "Dockerfile").write_text(dockerfile_for(project / "langgraph.json"))
+    (project / "Dockerfile").write_text(
+        dockerfile_for(project / "langgraph.json", image="headrace")
+    )

@@ -1,5 +1,7 @@
 """Bodies at the door."""
 
+import json
+
 import pytest
 
 from headrace.edge.requests import MAX_DEPTH, JSONRequest
@@ -49,6 +51,23 @@ async def test_an_escaped_backslash_before_u0000_is_no_nul():
 async def test_a_lone_surrogate_is_no_json():
     with pytest.raises(MalformedJSON):
         await request(rb'"\ud800"').json()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["1180591620717411303424", "-9223372036854775809", "18446744073709551616", "1e20", "1.5e300"],
+)
+async def test_numbers_are_what_they_say(text):
+    body = b'{"a": [1, {"n": %b}]}' % text.encode()
+    number = (await request(body).json())["a"][1]["n"]
+    expected = json.loads(text)
+    assert (type(number), number) == (type(expected), expected)
+
+
+@pytest.mark.parametrize("text", [b"1e400", b"1" * 400])
+async def test_numbers_that_no_double_holds_are_refused(text):
+    with pytest.raises(MalformedJSON):
+        await request(b'{"a": %b}' % text, limit=1000).json()
 
 
 async def test_depth_is_bounded():

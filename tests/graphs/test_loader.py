@@ -112,3 +112,36 @@ graph = builder.compile(checkpointer=AsyncPostgresSaver.from_conn_string("postgr
         "HR102 graph 'agent' (./hr_graph.py:graph): its checkpointer is an un-entered context"
         " manager (from_conn_string() returns one). Remove it: headrace injects the saver."
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (
+            "import sys\n\nsys.exit(7)\n",
+            "it ended the program, as sys.exit(7) does (hr_g.py line 3)",
+        ),
+        ("raise KeyboardInterrupt\n", "raised KeyboardInterrupt (hr_g.py line 1)"),
+        ("import asyncio\nraise asyncio.CancelledError\n", "CancelledError (hr_g.py line 2)"),
+        (
+            "import json\n\njson.loads('{')\n",
+            "double quotes: line 1 column 2 (char 1) (hr_g.py line 3)",
+        ),
+        ("x = 1\n\ngraph = (\n", "SyntaxError: '(' was never closed (hr_g.py line 3)"),
+        ("import hr_broken\n", "(hr_broken.py line 2)"),
+        (
+            "def __getattr__(name):\n    raise OSError('no disk')\n",
+            "OSError: no disk (hr_g.py line 2)",
+        ),
+    ],
+)
+def test_whatever_an_import_does_is_a_refusal_that_names_the_users_line(project, text, says):
+    files = {"hr_g.py": text, "hr_broken.py": "x = 1\ndef f(:\n"}
+    said = refusal(project, {"agent": "./hr_g.py:graph"}, files)
+    assert said.code == "HR105"
+    assert says in str(said)
+
+
+def test_a_dependency_that_is_no_folder_is_refused(project):
+    with pytest.raises(StartupRefusal, match=r"HR101 dependency './nope': there is no folder"):
+        project({"agent": "./hr_g.py:graph"}, {"hr_g.py": "graph = 1"}, dependencies=["./nope"])

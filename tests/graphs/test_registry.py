@@ -160,3 +160,28 @@ async def test_an_unknown_graph_is_answered_with_those_that_are_there():
 def test_no_graph_at_all_is_refused():
     with pytest.raises(StartupRefusal, match="HR104"):
         sources_from_objects({})
+
+
+async def test_the_advice_is_for_the_fault_at_hand():
+    lost = StateGraph(MessagesState).add_node("a", lambda state: {})
+    lost.add_edge(START, "a").add_edge("a", "nowhere")
+    said = str(await refusal(lost))
+    assert "it does not compile (" in said
+    assert "`nowhere`" in said
+    assert "Correct its nodes and edges" in said
+    whole = StateGraph(MessagesState).add_node("a", lambda state: {}).add_edge(START, "a")
+    said = str(await refusal(whole.compile(store=InMemoryStore())))
+    assert "a store (InMemoryStore) of its own. Remove it: headrace injects the store" in said
+    said = str(await refusal(whole.compile(checkpointer=InMemorySaver())))
+    assert "headrace injects the saver" in said
+
+
+@pytest.mark.parametrize("fault", [SystemExit(4), KeyboardInterrupt()])
+async def test_a_factory_that_ends_the_program_is_refused(fault):
+    def make():
+        raise fault
+
+    said = await refusal(make)
+    assert said.code == "HR105"
+    assert f"calling it raised {type(fault).__name__}" in str(said)
+    assert "test_registry.py line " in str(said)

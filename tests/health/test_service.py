@@ -120,9 +120,12 @@ async def test_a_schema_that_is_unfit_makes_the_pod_unready(pod: Pod) -> None:
     assert pod.health.unready_reasons() == []
 
 
+LOST = "the database does not answer: gone"
+
+
 async def test_a_database_that_is_gone_makes_the_pod_unready(pod: Pod) -> None:
     pod.database_gone = True
-    await eventually(lambda: pod.health.unready_reasons() == ["the database does not answer"])
+    await eventually(lambda: pod.health.unready_reasons() == [LOST])
     assert pod.health.report()["database"] == {"reachable": False}
     pod.database_gone = False
     await eventually(lambda: pod.health.unready_reasons() == [])

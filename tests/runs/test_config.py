@@ -9,6 +9,7 @@ from headrace.auth.principal import ANONYMOUS, Principal
 from headrace.db.tables import AssistantRow
 from headrace.errors import BadRequest
 from headrace.runs.config import graph_config, graph_input, run_kwargs
+from headrace.runs.named_checkpoint import named_checkpoint
 from headrace.runs.schemas import RunCreate
 
 RUN, ASSISTANT = UUID(int=1), UUID(int=2)
@@ -85,10 +86,36 @@ def test_an_assistants_wiring_keys_do_not_pass_either():
     assert stored["config"]["configurable"] == {"a": 1}
 
 
-def test_a_checkpoint_can_be_named_in_both_ways():
-    assert kwargs(checkpoint_id="c")["config"]["configurable"] == {"checkpoint_id": "c"}
-    named = kwargs(checkpoint={"checkpoint_id": "c", "checkpoint_ns": "", "thread_id": "other"})
-    assert named["config"]["configurable"] == {"checkpoint_id": "c", "checkpoint_ns": ""}
+CHECKPOINT = "1f0a0000-0000-6000-8000-000000000001"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"checkpoint_id": CHECKPOINT},
+        {"checkpoint": {"checkpoint_id": CHECKPOINT, "checkpoint_ns": "", "thread_id": "t"}},
+        {"config": {"configurable": {"checkpoint_id": CHECKPOINT.upper()}}},
+    ],
+)
+def test_a_checkpoint_can_be_named_in_three_ways(body):
+    named = named_checkpoint(RunCreate(assistant_id="a", **body), "t")
+    assert named is not None
+    assert (named.root, named.configurable) == (CHECKPOINT, {"checkpoint_id": CHECKPOINT})
+
+
+def test_a_checkpoint_of_a_subgraph_comes_with_those_above_it():
+    by_namespace = {"": CHECKPOINT, "inner:1": CHECKPOINT}
+    given = {"checkpoint_ns": "inner:1", "checkpoint_map": by_namespace}
+    named = named_checkpoint(RunCreate(assistant_id="a", checkpoint=given), "t")
+    assert named is not None
+    assert (named.root, named.ids, named.configurable) == (None, by_namespace, given)
+
+
+def test_only_the_request_says_which_checkpoint():
+    """A context may have a field of that name."""
+    stored = kwargs(context={"checkpoint_id": "mine"})
+    assert stored["config"]["configurable"] == {}
+    assert stored["context"] == {"checkpoint_id": "mine"}
 
 
 def test_a_command_wins_over_an_input():

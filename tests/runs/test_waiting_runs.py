@@ -306,7 +306,9 @@ async def test_a_rescued_run_goes_on_until_it_has_failed_too_often(queue, databa
             await queue.start_if_thread_free(asked, owner)
             await queue.enqueue(behind)
         else:
-            assert await claim(queue, owner) == [asked.run_id]
+            assert await claim(queue, owner) == []
+            (again,) = await queue.claim_suspect(owner, GRAPHS)
+            assert again.request.run_id == asked.run_id
         expire_process(database, owner)
         (taken,) = await queue.taking.take_runs_of_lost_processes(LOST, max_failures=3)
         assert (taken.run_id, taken.failures) == (asked.run_id, attempt)
@@ -413,7 +415,8 @@ async def test_everything_at_once_leaks_no_slot_and_loses_no_run(database_url, q
     async def work(number: int) -> None:
         for turn in range(15):
             owner = register(database) if turn % 5 == 0 else steady
-            for item in await queue.claim(owner, GRAPHS, 2):
+            taken = await queue.claim(owner, GRAPHS, 2)
+            for item in [*taken, *await queue.claim_suspect(owner, GRAPHS)]:
                 token = RunToken(item.request.run_id, item.started.attempt, owner)
                 if owner is not steady:
                     continue
@@ -428,7 +431,10 @@ async def test_everything_at_once_leaks_no_slot_and_loses_no_run(database_url, q
     await asyncio.gather(*[make(number) for number in range(6)], *[work(n) for n in range(3)])
     await queue.taking.take_runs_of_lost_processes(LOST, max_failures=50)
     assert sound(database)
-    while found := await queue.claim(steady, GRAPHS, 10):
+    while found := [
+        *await queue.claim(steady, GRAPHS, 10),
+        *await queue.claim_suspect(steady, GRAPHS),
+    ]:
         for item in found:
             await end(queue, item.request, steady, attempt=item.started.attempt)
     assert one(database, "SELECT count(*) FROM runs WHERE ended_at IS NULL") == (0,)

@@ -180,8 +180,8 @@ async def test_a_lifespan_that_raises_is_a_refusal_and_ours_is_closed(settings, 
         async with app_client(settings({"app": "./hr_web.py:app"})):
             pass
     assert str(caught.value) == (
-        "HR107 http.app (./hr_web.py:app): its lifespan raised RuntimeError: no cache. Mend that;"
-        " the log has the traceback. (docs/errors.md#hr107)"
+        "HR107 http.app (./hr_web.py:app): its lifespan raised RuntimeError: no cache"
+        " (hr_web.py line 5). Mend that line; the traceback stands above. (headrace explain HR107)"
     )
 
 

@@ -47,7 +47,7 @@ def test_info_tells_versions_and_what_is_there(forms_server):
     assert {"crons", "langsmith", "langsmith_tracing_replicas"} <= set(flags)
     for name, path in (("crons", "/runs/crons/search"), ("store", "/store/items/search")):
         status = httpx.post(forms_server.url + path, json={}).status_code
-        assert (status != 404) is flags[name]
+        assert (status not in (404, 501)) is flags[name]
 
 
 async def flags_of(app: FastAPI, path: str = "/info") -> set[str]:

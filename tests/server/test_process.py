@@ -135,7 +135,8 @@ def test_readiness_follows_the_database_and_liveness_does_not(tmp_path: Path) ->
 
         # The reasons of that answer: of the next one the other process may know nothing yet.
         wait_until(unready, seconds=4)
-        assert answers[-1].json()["reasons"] == ["the database does not answer"]
+        (reason,) = answers[-1].json()["reasons"]
+        assert reason.startswith("the database does not answer")
         assert running.get("/livez").status_code == 200
         assert running.get("/startupz").status_code == 200
         database.open()

@@ -44,18 +44,24 @@ def settings_for(database_url: str, manifest: Path, **more: Any) -> Settings:
 @asynccontextmanager
 async def app_client(settings: Settings, **headers: str) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a started app; what its start raises comes out here."""
-    app = create_app(settings)
+    async with started(create_app(settings)) as served:
+        transport = httpx.ASGITransport(served, raise_app_exceptions=False)
+        async with httpx.AsyncClient(
+            transport=transport, base_url="http://server", headers=headers, timeout=20
+        ) as client:
+            yield client
+
+
+@asynccontextmanager
+async def started(app: ASGIApp) -> AsyncIterator[ASGIApp]:
+    """The app with its lifespan run, as a server has it."""
     state: dict[str, Any] = {}
     async with _started(app, state):
 
         async def with_state(scope: Scope, receive: Receive, send: Send) -> None:
             await app({**scope, "state": dict(state)}, receive, send)
 
-        transport = httpx.ASGITransport(with_state, raise_app_exceptions=False)
-        async with httpx.AsyncClient(
-            transport=transport, base_url="http://server", headers=headers, timeout=20
-        ) as client:
-            yield client
+        yield with_state
 
 
 @asynccontextmanager

@@ -2,7 +2,14 @@
 
 from headrace.checkpoints.flush import FlushFigures
 from headrace.observability.metrics import Metrics
-from headrace.observability.slots import Figures, PoolStatus, QueueStatus, StatusBoard, WriterStatus
+from headrace.observability.slots import (
+    Figures,
+    PoolStatus,
+    QueueStatus,
+    StatusBoard,
+    UnservedStatus,
+    WriterStatus,
+)
 
 POOL = PoolStatus(size=3, available=1, in_use=2, waiting=4, max_size=5, leaked=0)
 WRITER = WriterStatus(operations=11, bytes=1200, waiting=1)
@@ -17,7 +24,11 @@ FLUSH = FlushFigures(
 FIGURES = Figures(
     pool=POOL,
     writer=WRITER,
-    queue=QueueStatus(pending=4, oldest_ready_seconds=1.5),
+    queue=QueueStatus(
+        pending=4,
+        oldest_ready_seconds=1.5,
+        unserved=(UnservedStatus(graph_id="gone", pending=2, oldest_ready_seconds=40.0),),
+    ),
     runs_running=6,
     runs_watched=2,
     threads_watched=3,
@@ -43,6 +54,7 @@ def observe_one_of_each(metrics: Metrics) -> None:
     metrics.observe_http("GET", "/threads/{thread_id}", 200, 0.02)
     metrics.count_claim()
     metrics.count_rescue("pending")
+    metrics.count_run_apart()
     metrics.count_lease_loss()
     metrics.count_drained("released")
     metrics.observe_run("agent", "success", 0.3)

@@ -2,7 +2,10 @@
 
 import psycopg
 import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import ProgrammingError
 
+from headrace.db.engine import build_engine
 from headrace.runs.queue import Queue
 from headrace.runs.transitions import RunEnd
 from headrace.worker.ending import error_json
@@ -28,3 +31,18 @@ async def test_a_run_ends_whatever_its_error_says(database_url, message):
             )
         row = database.execute("SELECT status, error->>'error' FROM threads").fetchone()
     assert row == ("error", "ValueError")
+
+
+async def test_no_caller_hears_a_statement_or_its_parameters(database_url):
+    """Whoever's database it is: what a driver says quotes both."""
+    async with open_pool(database_url) as pool:
+        engine = build_engine(pool)
+        async with engine.connect() as connection:
+            with pytest.raises(ProgrammingError) as of_alchemy:
+                await connection.execute(text("SELECT a FROM nowhere WHERE b = :b"), {"b": "hush"})
+        async with pool.connection() as connection:
+            with pytest.raises(psycopg.errors.UndefinedTable) as of_driver:
+                await connection.execute("SELECT a FROM nowhere WHERE b = 'hush'")
+    for raised in (of_alchemy.value, of_driver.value):
+        message = error_json(raised)["message"]
+        assert message == 'The database refused it: relation "nowhere" does not exist.'

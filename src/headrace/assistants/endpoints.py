@@ -32,12 +32,12 @@ async def _service(request: Request) -> AssistantService:
 Assistants = Annotated[AssistantService, Depends(_service)]
 
 
-@own_router.post("/assistants")
+@own_router.post("/assistants", response_model=Assistant)
 async def create_assistant(
     body: AssistantCreate, principal: CurrentPrincipal, assistants: Assistants
-) -> Assistant:
-    """Give a graph a configuration of one's own."""
-    return Assistant.from_row(await assistants.create(principal, body))
+) -> Response:
+    """Create an assistant: a graph with a configuration."""
+    return json_response(Assistant.from_row(await assistants.create(principal, body)))
 
 
 @own_router.post("/assistants/search", response_model=list[SelectedAssistant])
@@ -46,7 +46,10 @@ async def search_assistants(
     assistants: Assistants,
     query: Annotated[AssistantSearch | None, Body()] = None,
 ) -> Response:
-    """Assistants, newest first. ``X-Pagination-Next`` is there when another page is."""
+    """List assistants, newest first.
+
+    The header `X-Pagination-Next` is there while there are more.
+    """
     query = query or AssistantSearch()
     rows, more = await assistants.search(principal, query)
     seen = query.offset + len(rows)
@@ -65,24 +68,24 @@ async def count_assistants(
     assistants: Assistants,
     query: Annotated[AssistantFilter | None, Body()] = None,
 ) -> int:
-    """How many assistants there are."""
+    """Count the assistants that a filter leaves."""
     return await assistants.count(principal, query or AssistantFilter())
 
 
-@own_router.get("/assistants/{assistant_id}")
+@own_router.get("/assistants/{assistant_id}", response_model=Assistant)
 async def get_assistant(
     assistant_id: str, principal: CurrentPrincipal, assistants: Assistants
-) -> Assistant:
-    """One assistant, by its id or by its graph's name."""
-    return Assistant.from_row(await assistants.get(principal, assistant_id))
+) -> Response:
+    """Read an assistant, by an id or by the name of a graph."""
+    return json_response(Assistant.from_row(await assistants.get(principal, assistant_id)))
 
 
-@own_router.patch("/assistants/{assistant_id}")
+@own_router.patch("/assistants/{assistant_id}", response_model=Assistant)
 async def update_assistant(
     assistant_id: str, body: AssistantUpdate, principal: CurrentPrincipal, assistants: Assistants
-) -> Assistant:
-    """Make a new version of it, which runs use from now on."""
-    return Assistant.from_row(await assistants.update(principal, assistant_id, body))
+) -> Response:
+    """Make a new version of an assistant, which runs use from now on."""
+    return json_response(Assistant.from_row(await assistants.update(principal, assistant_id, body)))
 
 
 @own_router.delete("/assistants/{assistant_id}", status_code=204)
@@ -93,29 +96,30 @@ async def delete_assistant(
     request: Request,
     delete_threads: Annotated[bool, Query()] = False,
 ) -> None:
-    """Delete an assistant with its versions, and its threads if that is asked for."""
+    """Delete an assistant with all versions, and the threads if that is asked for."""
     also = state_of(request).delete_threads_of if delete_threads else None
     await assistants.delete(principal, assistant_id, delete_threads=also)
 
 
-@own_router.post("/assistants/{assistant_id}/versions")
+@own_router.post("/assistants/{assistant_id}/versions", response_model=list[AssistantVersion])
 async def list_assistant_versions(
     assistant_id: str,
     principal: CurrentPrincipal,
     assistants: Assistants,
     query: Annotated[VersionSearch | None, Body()] = None,
-) -> list[AssistantVersion]:
-    """Its versions, newest first."""
+) -> Response:
+    """List the versions of an assistant, newest first."""
     rows = await assistants.versions(principal, assistant_id, query or VersionSearch())
-    return [AssistantVersion.from_version_row(row) for row in rows]
+    return json_response([AssistantVersion.from_version_row(row) for row in rows])
 
 
-@own_router.post("/assistants/{assistant_id}/latest")
+@own_router.post("/assistants/{assistant_id}/latest", response_model=Assistant)
 async def set_latest_assistant_version(
     assistant_id: str, body: LatestVersion, principal: CurrentPrincipal, assistants: Assistants
-) -> Assistant:
-    """Let runs use this version from now on."""
-    return Assistant.from_row(await assistants.set_latest(principal, assistant_id, body.version))
+) -> Response:
+    """Choose the version of an assistant that runs use from now on."""
+    row = await assistants.set_latest(principal, assistant_id, body.version)
+    return json_response(Assistant.from_row(row))
 
 
 router = APIRouter()

@@ -47,7 +47,10 @@ XRay = Annotated[Annotated[int, Field(ge=0, le=100)] | bool, Query()]
 async def get_assistant_graph(
     assistant_id: str, principal: CurrentPrincipal, graphs: Graphs, xray: XRay = False
 ) -> Response:
-    """Its nodes and edges; with ``xray`` those of subgraphs too, to all depths or that many."""
+    """Draw the graph of an assistant: nodes and edges.
+
+    With `xray` those of subgraphs too, to all depths or that many.
+    """
     return json_response(await graphs.drawing(principal, assistant_id, xray=xray))
 
 
@@ -55,7 +58,7 @@ async def get_assistant_graph(
 async def get_assistant_schemas(
     assistant_id: str, principal: CurrentPrincipal, graphs: Graphs
 ) -> Response:
-    """What it takes, gives, and holds."""
+    """Describe what the graph of an assistant takes, gives and holds."""
     return json_response(await graphs.schemas(principal, assistant_id))
 
 
@@ -66,7 +69,10 @@ async def get_assistant_subgraphs(
     graphs: Graphs,
     recurse: Annotated[bool, Query()] = False,
 ) -> Response:
-    """The schemas of its subgraphs by namespace; with ``recurse`` those inside of them too."""
+    """Describe the subgraphs of an assistant by namespace.
+
+    With `recurse` those inside of subgraphs too.
+    """
     return json_response(await graphs.subgraphs(principal, assistant_id, recurse=recurse))
 
 
@@ -80,6 +86,9 @@ async def get_assistant_subgraph(
     graphs: Graphs,
     recurse: Annotated[bool, Query()] = False,
 ) -> Response:
-    """The same of the one with this namespace; ``a|b`` is ``b`` inside of ``a``."""
+    """Describe the subgraph of an assistant that has this namespace.
+
+    `a|b` is `b` inside of `a`.
+    """
     found = await graphs.subgraphs(principal, assistant_id, namespace=namespace, recurse=recurse)
     return json_response(found)

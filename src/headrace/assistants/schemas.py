@@ -1,6 +1,6 @@
 """Assistants on the wire."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Literal
 from uuid import UUID
 
@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict
 
 from headrace.db.tables import AssistantRow, AssistantVersionRow
+from headrace.graphs.configuration import AssistantConfig
 
 #: What Postgres's ``integer`` holds.
 _MAX_INTEGER = 2**31 - 1
@@ -51,7 +52,7 @@ class Assistant(AssistantVersion):
 
     @classmethod
     def from_row(cls, row: AssistantRow) -> "Assistant":
-        return cls(**_content(row), updated_at=row.updated_at)
+        return cls(**_content(row), updated_at=row.updated_at.astimezone(UTC))
 
 
 class SelectedAssistant(TypedDict, total=False):
@@ -79,7 +80,8 @@ def _content(row: AssistantRow | AssistantVersionRow) -> dict[str, Any]:
         "name": row.name,
         "description": row.description,
         "version": row.version,
-        "created_at": row.created_at,
+        # Postgres says them in the time zone of the session.
+        "created_at": row.created_at.astimezone(UTC),
     }
 
 
@@ -94,7 +96,7 @@ class AssistantCreate(_Body):
 
     graph_id: str
     assistant_id: UUID | None = None
-    config: dict[str, Any] | None = None
+    config: AssistantConfig | None = None
     context: dict[str, Any] | None = None
     metadata: dict[str, Any] | None = None
     name: str | None = None
@@ -106,7 +108,7 @@ class AssistantUpdate(_Body):
     """What is not given stays; ``metadata`` is merged; ``description: null`` removes it."""
 
     graph_id: str | None = None
-    config: dict[str, Any] | None = None
+    config: AssistantConfig | None = None
     context: dict[str, Any] | None = None
     metadata: dict[str, Any] | None = None
     name: str | None = None

@@ -23,7 +23,7 @@ from headrace.errors import (
     InvalidRequest,
     SystemAssistant,
 )
-from headrace.ids import system_assistant_id, uuid7
+from headrace.ids import canonical_uuid, system_assistant_id, uuid7
 
 #: What an assistant is called whose maker gave it no name; the SDK documents it.
 _UNNAMED = "Untitled"
@@ -206,13 +206,13 @@ class AssistantService:
     def _id(self, reference: str) -> UUID:
         if reference in self._graph_ids:
             return system_assistant_id(reference)
-        try:
-            return UUID(reference)
-        except ValueError:
+        canonical = canonical_uuid(reference)
+        if canonical is None:
             raise InvalidRequest(
                 f"Invalid assistant: '{reference}'. Must be an assistant's UUID or one of the"
                 f" graphs: {', '.join(sorted(self._graph_ids))}"
-            ) from None
+            )
+        return UUID(canonical)
 
     async def _own(self, principal: Principal, assistant_id: UUID) -> None:
         """Refuse what the caller may see but not change."""

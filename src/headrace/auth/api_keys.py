@@ -2,29 +2,38 @@
 
 import hashlib
 import hmac
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
-from headrace.errors import Unauthenticated
+from headrace.auth.strangers import is_stranger
+from headrace.errors import StrangerRefused, Unauthenticated
 
 #: What langgraph-sdk sends its ``api_key`` in.
 HEADER = "x-api-key"
 
 
 class ApiKeys:
-    """The keys that open this server; without any it is open to everyone.
+    """The keys that open this server; without any it is open to everyone, or to its own machine.
 
     Only digests are kept, and each is compared, in constant time: how long an answer takes tells
     nothing about a key.
+
+    :param local_only: without keys, callers of this machine alone are answered.
     """
 
-    def __init__(self, keys: Iterable[str]) -> None:
+    def __init__(self, keys: Iterable[str], *, local_only: bool = False) -> None:
         self._digests = [_digest(key) for key in keys]
+        self._local_only = local_only and not self._digests
 
-    def check(self, presented: str | None) -> None:
+    def check(self, presented: str | None, scope: Mapping[str, Any] | None = None) -> None:
         """
+        :param scope: of the request, for what a server without keys asks instead.
         :raises Unauthenticated: a key is needed and ``presented`` is none of them.
+        :raises StrangerRefused: there are no keys, and the caller may be on another machine.
         """
         if not self._digests:
+            if self._local_only and scope is not None and is_stranger(scope):
+                raise StrangerRefused
             return
         if presented is None:
             raise Unauthenticated(f"Send an API key in the header {HEADER}.")

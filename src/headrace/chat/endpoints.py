@@ -15,6 +15,7 @@ from headrace.errors import Draining
 from headrace.events.reader import Released
 from headrace.idempotency.requests import IdempotencyKey
 from headrace.runs.answers import locations, streaming_response
+from headrace.runs.stream import INTERRUPTS
 
 router = new_router(tag="chat")
 
@@ -38,7 +39,11 @@ async def chat(
     key: IdempotencyKey,
     request: Request,
 ) -> Response:
-    """Say something, get the reply."""
+    """Say something and get the reply.
+
+    Where `interrupts` is not empty, the graph waits: send the answer as `resume`. A new `message`
+    begins a new turn, and what was asked is dropped.
+    """
     run = await service.start(
         principal,
         body,
@@ -64,7 +69,11 @@ async def chat_stream(
     key: IdempotencyKey,
     request: Request,
 ) -> Response:
-    """Say something, get the reply as it comes: ``messages`` events, then ``end`` or ``error``."""
+    """Say something and get the reply as it comes.
+
+    `messages` events hold the pieces. `interrupts` tells what the graph waits for. `end` or
+    `error` comes last.
+    """
     run = await service.start(
         principal,
         body,
@@ -73,4 +82,4 @@ async def chat_stream(
         key=key,
         headers=configurable_headers(request),
     )
-    return streaming_response(run, request)
+    return streaming_response(run, request, modes=("metadata", "messages-tuple", INTERRUPTS))

@@ -4,8 +4,10 @@ from typing import Any
 
 from psycopg import AsyncCursor
 
+from headrace.db.statements import statement
+
 # One statement: it is atomic, and sees the source at one moment even while a run writes to it.
-_COPY = """
+_COPY = statement("""
 WITH copied_checkpoints AS (
     INSERT INTO checkpoints (
         thread_id, checkpoint_ns, checkpoint_id, parent_checkpoint_id, type, checkpoint, metadata
@@ -26,7 +28,7 @@ INSERT INTO checkpoint_writes (
 SELECT %(target)s, checkpoint_ns, checkpoint_id, task_id, task_path, idx, channel, type, blob
 FROM checkpoint_writes WHERE thread_id = %(source)s
 ON CONFLICT DO NOTHING
-"""
+""")
 
 
 async def copy_thread(cursor: AsyncCursor[Any], source_id: str, target_id: str) -> None:

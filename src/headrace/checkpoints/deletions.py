@@ -8,13 +8,15 @@ from typing import Any
 from psycopg import AsyncCursor
 from psycopg.errors import DeadlockDetected, SerializationFailure
 
+from headrace.db.statements import statement
+
 # Whoever else deletes them waits here. The ids are remembered, and nothing but them is deleted.
-_DOOMED = """
+_DOOMED = statement("""
 SELECT thread_id, checkpoint_ns, checkpoint_id FROM checkpoints
 WHERE metadata ->> 'run_id' = ANY(%s) AND (%s::text IS NULL OR thread_id = %s)
 ORDER BY thread_id, checkpoint_ns, checkpoint_id
 FOR UPDATE
-"""
+""")
 
 # All statements below get the doomed ones as three arrays, in this form.
 _THESE = (
@@ -23,7 +25,7 @@ _THESE = (
 
 # Children that stay, and whose state is stored as changes to that of an ancestor: LangGraph counts
 # those, and LangGraph.js marks the whole thread.
-_DEPENDENT = f"""
+_DEPENDENT = statement(f"""
 SELECT DISTINCT c.thread_id
 FROM {_THESE}
 JOIN checkpoints c
@@ -31,9 +33,9 @@ JOIN checkpoints c
 WHERE (c.metadata ? 'counters_since_delta_snapshot' OR c.metadata ? 'delta_writes_versioned')
   AND NOT coalesce(c.metadata ->> 'run_id' = ANY(%(runs)s), false)
 ORDER BY c.thread_id
-"""  # noqa: S608 - of constants
+""")  # noqa: S608 - of constants
 
-_DELETE_CHECKPOINTS = f"""
+_DELETE_CHECKPOINTS = statement(f"""
 WITH gone AS (
     DELETE FROM checkpoints c USING {_THESE}
     WHERE c.thread_id = doomed.t AND c.checkpoint_ns = doomed.ns AND c.checkpoint_id = doomed.id
@@ -41,22 +43,22 @@ WITH gone AS (
 )
 SELECT DISTINCT gone.thread_id, gone.checkpoint_ns, v.key, v.value
 FROM gone CROSS JOIN LATERAL jsonb_each_text(gone.versions) AS v
-"""  # noqa: S608 - of constants
+""")  # noqa: S608 - of constants
 
-_DELETE_WRITES = f"""
+_DELETE_WRITES = statement(f"""
 DELETE FROM checkpoint_writes w USING {_THESE}
 WHERE w.thread_id = doomed.t AND w.checkpoint_ns = doomed.ns AND w.checkpoint_id = doomed.id
-"""  # noqa: S608 - of constants
+""")  # noqa: S608 - of constants
 
 # As aprune leaves the oldest one that it keeps.
-_FORGET_PARENTS = f"""
+_FORGET_PARENTS = statement(f"""
 UPDATE checkpoints c SET parent_checkpoint_id = NULL FROM {_THESE}
 WHERE c.thread_id = doomed.t AND c.checkpoint_ns = doomed.ns
   AND c.parent_checkpoint_id = doomed.id
-"""  # noqa: S608 - of constants
+""")  # noqa: S608 - of constants
 
 # Blobs are shared by all checkpoints that have the same version of a channel.
-_DELETE_BLOBS = """
+_DELETE_BLOBS = statement("""
 WITH freed AS (
     SELECT * FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[])
         AS freed (thread_id, checkpoint_ns, channel, version)
@@ -71,7 +73,7 @@ WITH freed AS (
 DELETE FROM checkpoint_blobs b USING garbage g
 WHERE b.thread_id = g.thread_id AND b.checkpoint_ns = g.checkpoint_ns
   AND b.channel = g.channel AND b.version = g.version
-"""
+""")
 
 #: Two that delete at the same time may each be the other's obstacle; one of them goes through.
 _ATTEMPTS = 5

@@ -8,6 +8,7 @@ import structlog
 
 from headrace.db.faults import translated_faults
 from headrace.db.pool import SharedPool
+from headrace.db.statements import statement
 from headrace.errors import Unavailable
 
 _log = structlog.stdlib.get_logger("headrace.store")
@@ -17,7 +18,7 @@ _BATCH = 1000
 
 #: By the index on ``expires_at``. Several sweepers pass over each other's rows; one that was read
 #: meanwhile, and lives on, is seen as such once its lock is had.
-_DELETE_EXPIRED = """
+_DELETE_EXPIRED = statement("""
 DELETE FROM store
 USING (
   SELECT prefix, key FROM store
@@ -26,7 +27,7 @@ USING (
   LIMIT %(limit)s
   FOR UPDATE SKIP LOCKED
 ) AS expired
-WHERE store.prefix = expired.prefix AND store.key = expired.key"""
+WHERE store.prefix = expired.prefix AND store.key = expired.key""")
 
 
 class StoreSweeper:

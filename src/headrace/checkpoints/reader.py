@@ -16,6 +16,7 @@ from headrace.checkpoints.upstream import SELECT_CHECKPOINT
 from headrace.db.arrays import Text
 from headrace.db.loan import Loan
 from headrace.db.pool import Connection, RecoveryError, SharedPool
+from headrace.db.statements import statement
 from headrace.lifecycle import Tasks
 
 _log = structlog.stdlib.get_logger("headrace.reader")
@@ -23,7 +24,7 @@ _log = structlog.stdlib.get_logger("headrace.reader")
 #: A thread and a checkpoint namespace, in UTF-8.
 Head = tuple[bytes, bytes]
 
-_LATEST = f"""
+_LATEST = statement(f"""
 SELECT wanted.number, pg_is_in_recovery() AS in_recovery, latest.*
 FROM unnest(%(thread_ids)s::text[], %(namespaces)s::text[])
   WITH ORDINALITY AS wanted (thread_id, ns, number)
@@ -33,7 +34,7 @@ LEFT JOIN LATERAL (
   ORDER BY checkpoint_id DESC
   LIMIT 1
 ) AS latest ON true
-"""  # noqa: S608 - upstream's constant
+""")  # noqa: S608 - upstream's constant
 
 #: Queries under way at once; more would only be smaller.
 _QUERIES = 2
@@ -132,7 +133,7 @@ class Reader:
 async def _latest(connection: Connection, heads: Sequence[Head]) -> list[DictRow | None]:
     async with connection.cursor(binary=True, row_factory=dict_row) as cursor:
         await cursor.execute(
-            _LATEST.encode(),
+            _LATEST,
             {
                 "thread_ids": Text([thread_id for thread_id, _ in heads]),
                 "namespaces": Text([ns for _, ns in heads]),

@@ -23,9 +23,10 @@ from headrace.checkpoints.operations import Kind, Numbers, Operation, Outcomes
 from headrace.checkpoints.run_writes import RunWrites
 from headrace.checkpoints.upstream import ERROR_SOURCE, DeltaSnapshot
 from headrace.db.arrays import Boolean, Bytea, Column, Integer, Jsonb, Text
-from headrace.db.jsonb import dump_jsonb
+from headrace.db.jsonb import PLAIN, dump_jsonb, is_exact
 from headrace.db.pool import Connection
 from headrace.db.statements import named_statements
+from headrace.error_text import MAX_BYTES, error_repr
 from headrace.errors import LeaseLost
 
 Row = tuple[Any, ...]
@@ -35,8 +36,6 @@ Rows = dict[tuple[Any, ...], Row]
 
 #: What these channels hold says what became of a task, and nothing that it made.
 _OF_THE_TASK = frozenset((ERROR, ERROR_SOURCE, INTERRUPT, RESUME))
-
-_INLINE = (str, int, float, bool)
 
 
 class WriteRows(Operation):
@@ -72,7 +71,9 @@ def checkpoint_rows(
 ) -> WriteRows:
     """A checkpoint and the blobs of the channels that changed; plain values stand in its JSON.
 
-    :raises TypeError: a value that neither the serializer nor JSON has a form for.
+    A plain value that would come back from there as another one goes into a blob too.
+
+    :raises TypeError: a value that the serializer has no form for.
     """
     configurable = config["configurable"]
     thread_id = str(configurable["thread_id"])
@@ -80,7 +81,7 @@ def checkpoint_rows(
     inline: dict[str, Any] = {}
     blobs: list[Row] = []
     for channel, value in checkpoint["channel_values"].items():
-        if value is None or isinstance(value, _INLINE):
+        if value is None or (isinstance(value, PLAIN) and is_exact(value)):
             inline[channel] = value
             continue
         if isinstance(value, DeltaSnapshot):
@@ -101,16 +102,27 @@ def checkpoint_rows(
     return WriteRows(thread_id, run, blobs=blobs, checkpoint=row)
 
 
-def lasting(writes: Sequence[tuple[str, Any]]) -> Sequence[tuple[str, Any]]:
+def lasting(
+    writes: Sequence[tuple[str, Any]], max_error_bytes: int = MAX_BYTES
+) -> Sequence[tuple[str, Any]]:
     """What of a task's writes is to be stored: where it failed or was cancelled, only that it did.
 
     LangGraph hands over what such a task had written by then as well, and takes a task for done
     once anything of it is stored: taken up again, a run that was stopped between a node's values
     and its edge would end there, as a success.
+
+    The serializer stores an exception as its ``repr()``, which user code may have made long or
+    impossible: it becomes text here, with the middle cut out above ``max_error_bytes``.
     """
     if all(channel != ERROR for channel, _ in writes):
         return writes
-    return [write for write in writes if write[0] in _OF_THE_TASK]
+    return [
+        (channel, error_repr(value, max_bytes=max_error_bytes))
+        if isinstance(value, BaseException)
+        else (channel, value)
+        for channel, value in writes
+        if channel in _OF_THE_TASK
+    ]
 
 
 def task_rows(

@@ -30,6 +30,7 @@ from headrace.checkpoints.timing import Observe, timed
 from headrace.checkpoints.upstream import ERROR_SOURCE, PooledSaver
 from headrace.checkpoints.writer import Writer
 from headrace.db.pool import SharedPool
+from headrace.error_text import MAX_BYTES
 
 #: How long a read of one checkpoint is repeated while the database is away.
 _READ_SECONDS = 10.0
@@ -49,10 +50,15 @@ class TimedSaver(PooledSaver):
         *,
         observe: Observe,
         acquire_timeout_seconds: float = 30.0,
+        max_error_bytes: int = MAX_BYTES,
     ) -> None:
         super().__init__(pool, acquire_timeout_seconds=acquire_timeout_seconds)
         self.observe = observe
         self._writer = writer
+        self._max_error_bytes = max_error_bytes
+
+    async def setup(self) -> None:
+        """Does nothing: ``headrace db upgrade`` lays the tables, and a server changes no schema."""
 
     @contextmanager
     def run(
@@ -88,7 +94,8 @@ class TimedSaver(PooledSaver):
         task_id: str,
         task_path: str = "",
     ) -> None:
-        await super().aput_writes(config, lasting(writes), task_id, task_path)
+        kept = lasting(writes, self._max_error_bytes)
+        await super().aput_writes(config, kept, task_id, task_path)
 
     @timed("delete_thread")
     async def adelete_thread(self, thread_id: str) -> None:
@@ -165,11 +172,16 @@ class Saver(TimedSaver):
         *,
         observe: Observe,
         acquire_timeout_seconds: float = 30.0,
+        max_error_bytes: int = MAX_BYTES,
         read_batch: int = 64,
         read_timeout_seconds: float = 10.0,
     ) -> None:
         super().__init__(
-            pool, writer, observe=observe, acquire_timeout_seconds=acquire_timeout_seconds
+            pool,
+            writer,
+            observe=observe,
+            acquire_timeout_seconds=acquire_timeout_seconds,
+            max_error_bytes=max_error_bytes,
         )
         self._reader = Reader(
             pool,
@@ -233,7 +245,8 @@ class Saver(TimedSaver):
     ) -> None:
         # LangGraph starts an error handler only once what it handles is durable.
         handled = any(channel == ERROR_SOURCE for channel, _ in writes)
-        rows = task_rows(self.serde, current_run(), config, lasting(writes), task_id, task_path)
+        kept = lasting(writes, self._max_error_bytes)
+        rows = task_rows(self.serde, current_run(), config, kept, task_id, task_path)
         if rows is not None:
             await self._write(rows, waits=handled)
 

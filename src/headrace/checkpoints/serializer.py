@@ -4,14 +4,143 @@ Whoever can write to the database says what is stored. A type that is not allowe
 fields are handed out instead (GHSA-g48c-2wqr-h844).
 """
 
+import copy
+import dataclasses
+import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import Any, Literal
 
+import ormsgpack
+import structlog
+from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.event_hooks import SerdeEvent, register_serde_event_listener
-from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+from langgraph.checkpoint.serde.jsonplus import (
+    EXT_CONSTRUCTOR_KW_ARGS,
+    EXT_CONSTRUCTOR_SINGLE_ARG,
+    EXT_DELTA_SNAPSHOT,
+    EXT_PYDANTIC_V2,
+    JsonPlusSerializer,
+)
+from pydantic import BaseModel
+
+from headrace.checkpoints.upstream import (
+    PACK_OPTIONS,
+    DeltaSnapshot,
+    pack_other,
+    without_snapshot,
+)
 
 #: Module and name of types; True is every type, None LangGraph's own choice.
 Types = Sequence[tuple[str, str]] | Literal[True] | None
+
+
+_log = structlog.stdlib.get_logger("headrace.checkpoints")
+
+_INTEGER = ("builtins", "int")
+_OPTIONS = (PACK_OPTIONS & ~ormsgpack.OPT_REPLACE_SURROGATES) | ormsgpack.OPT_PASSTHROUGH_BIG_INT
+#: What of a dataclass LangGraph prefers to its fields.
+_NO_FIELDS = ("model_dump", "get_secret_value", "dict", "_asdict", "_value_")
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+class ExactSerializer(JsonPlusSerializer):
+    """LangGraph's serializer, and what it writes it can read. Two things are different.
+
+    Integers beyond 64 bits, which that refuses, are stored as the call ``int("digits")``. Half a
+    surrogate pair becomes U+FFFD, as it does in answers, and not a question mark; in a key too,
+    where that refuses it.
+    """
+
+    def dumps_typed(self, obj: Any) -> tuple[str, bytes]:
+        """
+        :raises TypeError: as LangGraph's.
+        """
+        if obj is None or isinstance(obj, bytes | bytearray):
+            return super().dumps_typed(obj)
+        for packer in (_AS_IT_IS, _MENDING):
+            with suppress(TypeError):
+                return "msgpack", packer.packed(obj)
+        return super().dumps_typed(obj)
+
+
+class _Packer:
+    """
+    :param mends: half surrogate pairs are replaced; else they are refused.
+    """
+
+    def __init__(self, *, mends: bool) -> None:
+        self._mends = mends
+
+    def packed(self, obj: Any) -> bytes:
+        """
+        :raises TypeError: msgpack or LangGraph has no form for it.
+        """
+        content = _mended(obj) if self._mends else obj
+        return ormsgpack.packb(content, default=self._form, option=_OPTIONS)
+
+    def _form(self, obj: Any) -> Any:
+        """What LangGraph's own would make of it; what these hold is packed here too."""
+        if isinstance(obj, int):
+            return self._made(EXT_CONSTRUCTOR_SINGLE_ARG, (*_INTEGER, str(obj)))
+        if isinstance(obj, DeltaSnapshot):
+            return self._made(EXT_DELTA_SNAPSHOT, without_snapshot(obj))
+        kind = type(obj)
+        if isinstance(obj, BaseModel):
+            content = (kind.__module__, kind.__name__, obj.model_dump(), "model_validate_json")
+            return self._made(EXT_PYDANTIC_V2, content)
+        if dataclasses.is_dataclass(obj) and not any(map(partial(hasattr, obj), _NO_FIELDS)):
+            fields = {field.name: getattr(obj, field.name) for field in dataclasses.fields(obj)}
+            return self._made(EXT_CONSTRUCTOR_KW_ARGS, (kind.__module__, kind.__name__, fields))
+        return pack_other(obj)
+
+    def _made(self, code: int, content: Any) -> Any:
+        return ormsgpack.Ext(code, self.packed(content))
+
+
+_AS_IT_IS, _MENDING = _Packer(mends=False), _Packer(mends=True)
+
+
+def _mended(obj: Any) -> Any:
+    """The same with text that UTF-8 can carry."""
+    kind = type(obj)
+    if kind is str:
+        return _LONE_SURROGATE.sub("\N{REPLACEMENT CHARACTER}", obj)
+    if kind is dict:
+        return {_mended(key): _mended(value) for key, value in obj.items()}
+    if kind is list or kind is tuple:
+        return kind(_mended(item) for item in obj)
+    return obj
+
+
+class _Lenient:
+    """Reads what it can, and tells in words of what it cannot."""
+
+    def __init__(self, inner: SerializerProtocol) -> None:
+        self._inner = inner
+
+    def dumps_typed(self, obj: Any) -> tuple[str, bytes]:
+        return self._inner.dumps_typed(obj)
+
+    def loads_typed(self, data: tuple[str, bytes]) -> Any:
+        try:
+            return self._inner.loads_typed(data)
+        except BaseException as error:  # constructors of the user's run here
+            kind, content = data
+            _log.warning("value_unreadable", kind=kind, exc_info=True)
+            return f"... (unreadable: {len(content)} bytes of {kind}, {type(error).__name__})"
+
+
+def lenient(saver: BaseCheckpointSaver[Any]) -> BaseCheckpointSaver[Any]:
+    """The same saver, for who only shows what it reads.
+
+    A value that cannot be read is text that says so.
+    """
+    reader = copy.copy(saver)
+    reader.serde = _Lenient(saver.serde)
+    return reader
 
 
 def build_serializer(
@@ -30,7 +159,7 @@ def build_serializer(
         given["allowed_json_modules"] = [(*module.split("."), name) for module, name in json_types]
     if msgpack_types is not None:
         given["allowed_msgpack_modules"] = msgpack_types or None
-    return JsonPlusSerializer(**given)
+    return ExactSerializer(**given).with_msgpack_allowlist([_INTEGER])
 
 
 def watch_blocked_types(count: Callable[[], None]) -> Callable[[], None]:

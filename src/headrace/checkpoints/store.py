@@ -82,6 +82,9 @@ class Store(TakenStore):
             ttl=ttl or _NO_DEFAULT_TTL,
         )
 
+    async def setup(self) -> None:
+        """Does nothing: ``headrace db upgrade`` lays the tables, and a server changes no schema."""
+
     @timed("batch")
     async def abatch(self, ops: Iterable[Op]) -> list[Result]:
         """Do ``ops`` together, again while the database is away.
@@ -119,7 +122,12 @@ class Store(TakenStore):
         positions, ops = deduplicated([op for _, op in wanted])
         try:
             results = await self.abatch(ops)
-        except Exception as error:
+        except asyncio.CancelledError:
+            for waiting, _ in wanted:
+                waiting.cancel()
+            raise
+        except BaseException as error:
+            # Whatever the user's embeddings raise: nobody is left waiting.
             if len(wanted) > 1 and isinstance(error, _REFUSALS):
                 for asked in wanted:
                     await self._answer([asked])

@@ -10,10 +10,11 @@ from contextlib import asynccontextmanager
 
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from psycopg import AsyncCursor
-from psycopg.rows import DictRow, dict_row
+from psycopg.rows import DictRow
 
 from headrace.checkpoints.upstream import PooledSaver
 from headrace.db.pool import Connection, SharedPool
+from headrace.db.statements import langgraph_cursor
 
 
 class TransactionSaver(PooledSaver):
@@ -26,5 +27,5 @@ class TransactionSaver(PooledSaver):
 
     @asynccontextmanager
     async def _cursor(self, *, pipeline: bool = False) -> AsyncIterator[AsyncCursor[DictRow]]:
-        async with self._connection.cursor(binary=True, row_factory=dict_row) as cursor:
+        async with langgraph_cursor(self._connection) as cursor:
             yield cursor

@@ -5,22 +5,32 @@ A test fails by that name when upstream moves one.
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any, cast
 
+from langchain_core.runnables import RunnableConfig
 from langgraph._internal._constants import ERROR_SOURCE_NODE
-from langgraph.checkpoint.base import Checkpoint, CheckpointTuple
+from langgraph.checkpoint.base import (
+    ChannelVersions,
+    Checkpoint,
+    CheckpointMetadata,
+    CheckpointTuple,
+)
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph.checkpoint.postgres.base import SELECT_SQL
+from langgraph.checkpoint.serde.jsonplus import _msgpack_default, _option
 from langgraph.checkpoint.serde.types import _DeltaSnapshot
 from langgraph.graph.message import _messages_delta_reducer
 from langgraph.store.base import Op, TTLConfig
 from langgraph.store.base.batch import _dedupe_ops
 from langgraph.store.postgres.aio import AsyncPostgresStore
 from psycopg import AsyncCursor
-from psycopg.rows import DictRow, dict_row
+from psycopg.rows import DictRow
 
+from headrace.db.jsonb import PLAIN, is_exact
 from headrace.db.pool import Connection, SharedPool, shut
+from headrace.db.statements import langgraph_cursor
 
 #: A checkpoint with its blobs and pending writes, up to its WHERE.
 SELECT_CHECKPOINT = SELECT_SQL
@@ -31,12 +41,39 @@ ERROR_SOURCE = ERROR_SOURCE_NODE
 #: What a DeltaChannel puts into a checkpoint now and then: its whole value.
 DeltaSnapshot: type = _DeltaSnapshot
 
+#: How LangGraph's serializer packs what msgpack has no form for, and its options.
+pack_other: Callable[[Any], Any] = _msgpack_default
+PACK_OPTIONS: int = _option
+
 #: LangGraph gives an id to every message written to a ``DeltaChannel`` that has this reducer, in
 #: whatever form it comes.
 GIVES_IDS: Callable[..., Any] = _messages_delta_reducer
 
 #: Checkpoints before this version keep their pending sends with their parent.
 _SENDS_ARE_A_CHANNEL = 4
+
+
+@dataclass(frozen=True, slots=True)
+class _Blob:
+    """A plain value that is to be stored as others are."""
+
+    value: Any
+
+
+@asynccontextmanager
+async def _cursor_on(
+    connection: Connection, *, pipeline: bool, supports_pipeline: bool
+) -> AsyncIterator[AsyncCursor[DictRow]]:
+    """What upstream's two ``_cursor`` give for a connection that nobody else has."""
+    if not pipeline:
+        async with langgraph_cursor(connection) as cursor:
+            yield cursor
+    elif supports_pipeline:
+        async with connection.pipeline(), langgraph_cursor(connection) as cursor:
+            yield cursor
+    else:
+        async with connection.transaction(), langgraph_cursor(connection) as cursor:
+            yield cursor
 
 
 class PooledSaver(AsyncPostgresSaver):
@@ -55,9 +92,35 @@ class PooledSaver(AsyncPostgresSaver):
     async def _cursor(self, *, pipeline: bool = False) -> AsyncIterator[AsyncCursor[DictRow]]:
         async with (
             self._pool.connection(self._acquire_timeout_seconds) as connection,
-            _upstream_cursor(connection, pipeline, self.supports_pipeline) as cursor,
+            _cursor_on(
+                connection, pipeline=pipeline, supports_pipeline=self.supports_pipeline
+            ) as cursor,
         ):
             yield cursor
+
+    async def aput(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> RunnableConfig:
+        """As upstream's, except that plain values which jsonb would change go into blobs."""
+        values = {
+            name: _Blob(value) if isinstance(value, PLAIN) and not is_exact(value) else value
+            for name, value in checkpoint["channel_values"].items()
+        }
+        kept = cast("Checkpoint", {**checkpoint, "channel_values": values})
+        return await super().aput(config, kept, metadata, new_versions)
+
+    def _dump_blobs(
+        self, thread_id: str, checkpoint_ns: str, values: dict[str, Any], versions: ChannelVersions
+    ) -> list[tuple[str, str, str, str, str, bytes | None]]:
+        plain = {
+            name: value.value if isinstance(value, _Blob) else value
+            for name, value in values.items()
+        }
+        return super()._dump_blobs(thread_id, checkpoint_ns, plain, versions)
 
     def _tuple_from(self, row: DictRow) -> CheckpointTuple | None:
         """What ``aget_tuple`` makes of a row, without its hop through a thread.
@@ -82,19 +145,6 @@ class PooledSaver(AsyncPostgresSaver):
             {"configurable": {**key, "checkpoint_id": parent_id}} if parent_id else None,
             self._load_writes(row["pending_writes"]),
         )
-
-
-@asynccontextmanager
-async def _upstream_cursor(
-    connection: Connection, pipeline: bool, supports_pipeline: bool
-) -> AsyncIterator[AsyncCursor[DictRow]]:
-    """A cursor as upstream opens it: plain, or in a pipeline, which libpq before 14 has not."""
-    async with AsyncExitStack() as stack:
-        if pipeline:
-            await stack.enter_async_context(
-                connection.pipeline() if supports_pipeline else connection.transaction()
-            )
-        yield await stack.enter_async_context(connection.cursor(binary=True, row_factory=dict_row))
 
 
 def without_snapshot(value: Any) -> Any:
@@ -132,7 +182,9 @@ class TakenStore(AsyncPostgresStore):
                 self._operation_timeout_seconds, shut, connection
             )
             try:
-                async with _upstream_cursor(connection, pipeline, self.supports_pipeline) as cursor:
+                async with _cursor_on(
+                    connection, pipeline=pipeline, supports_pipeline=self.supports_pipeline
+                ) as cursor:
                     yield cursor
             finally:
                 silent.cancel()

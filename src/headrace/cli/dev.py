@@ -4,21 +4,25 @@ Starts them in order and stops them in the reverse one. Everything it keeps is i
 """
 
 import asyncio
+import socket
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from headrace.chat.choice import chat_graph
 from headrace.cli.dev_server import DevServer
+from headrace.cli.first_check import FirstCheck
 from headrace.cli.first_screen import first_screen
-from headrace.cli.graph_check import GraphCheck
-from headrace.cli.options import Config, Host, Port, Processes, read_dotenv, settings_with
+from headrace.cli.graph_input import input_schema
+from headrace.cli.options import App, Config, Host, Port, Processes
+from headrace.cli.project import Project
 from headrace.cli.serve import (
+    bound_socket,
     prepare_runtime_directory,
     refuse_missing_graphs,
     refuse_open_door,
-    refuse_taken_address,
     warn_about_unknown_variables,
 )
 from headrace.cli.signals import StopSignals
@@ -28,8 +32,8 @@ from headrace.db.conninfo import connection_string
 from headrace.db.migrate import upgrade
 from headrace.db.pool import probe
 from headrace.embedded.launcher import EmbeddedPostgres
-from headrace.graphs.manifest import BUILT_IN, Manifest, find_manifest
-from headrace.settings import Settings, set_environment
+from headrace.graphs.manifest import BUILT_IN, Manifest
+from headrace.server.gunicorn import SHARED
 
 Target = Annotated[
     str | None,
@@ -39,69 +43,96 @@ Target = Annotated[
 ]
 
 
+LogJson = Annotated[
+    bool, typer.Option("--log-json", help="Log JSON lines, all of them, as `headrace serve` does.")
+]
+
+
 def dev(
     target: Target = None,
     host: Host = None,
     port: Port = None,
     processes: Processes = None,
     config: Config = None,
+    log_json: LogJson = False,
+    app: App = None,
 ) -> None:
-    """Serve the graphs of this folder with everything they need; Ctrl-C stops all of it."""
+    """Serve the graphs of this folder, or an app, with all they need; Ctrl-C stops all of it."""
+    if app and target is not None:
+        raise typer.BadParameter("serve a graph or an app (--app), not both")
     with ExitStack() as stack:
         signals = stack.enter_context(StopSignals())
         workspace = stack.enter_context(Workspace(Path.cwd() / ".headrace"))
-        read_dotenv(Path.cwd())
-        if target is None and config is None and Settings().config is None:
-            target = target_in(Path.cwd())
         if target is not None:
             config = manifest_for(target, workspace.folder)
-        settings = settings_with(host=host, port=port, processes=processes, config=config)
+        project = Project(
+            Path.cwd(), host=host, port=port, processes=processes, config=config, app=app
+        )
+        own_app = bool(project.settings.app)
+        if (
+            not own_app
+            and project.settings.config is None
+            and (found := target_in(Path.cwd())) is not None
+        ):
+            project.serve_manifest(manifest_for(found, workspace.folder))
+        if log_json or project.settings.observability.log_format == "auto":
+            project.fix(HEADRACE_OBSERVABILITY__LOG_FORMAT="json" if log_json else "short")
         warn_about_unknown_variables()
         workspace.stop_leftover_server()
-        refuse_open_door(settings)
-        refuse_taken_address(settings)
-        refuse_missing_graphs(settings)
-        check = stack.enter_context(GraphCheck()) if _may_fail(settings) else None
-        code = _run(settings, workspace, signals, stack, check)
+        refuse_open_door(project.settings)
+        listener = stack.enter_context(bound_socket(project.settings))
+        if not own_app:
+            refuse_missing_graphs(project.settings)
+        check = stack.enter_context(FirstCheck()) if _may_fail(project) else None
+        code = _run(project, workspace, signals, stack, check, listener)
     if code:
         raise typer.Exit(code)
 
 
 def _run(
-    settings: Settings,
+    project: Project,
     workspace: Workspace,
     signals: StopSignals,
     stack: ExitStack,
-    check: GraphCheck | None,
+    check: FirstCheck | None,
+    listener: socket.socket,
 ) -> int:
     """Start all of it, wait for the end; the exit code. ``stack`` stops what was started."""
     embedded = None
-    if settings.database.url is None:
+    if project.settings.database.url is None:
         embedded = _relative(workspace.data)
-        settings = _with_embedded_postgres(workspace, stack)
+        url = _embedded_postgres(workspace, stack)
+        # An app of the user's finds its database by the usual name.
+        project.fix(HEADRACE_DATABASE__URL=url, DATABASE_URL=url)
     if signals.received:
         return 0
-    facts = asyncio.run(probe(connection_string(settings.database)))
-    revision = upgrade(settings.database)
+    database = project.settings.database
+    facts = asyncio.run(probe(connection_string(database)))
+    revision = upgrade(database)
     if signals.received:
         return 0
-    if check is not None and not check.passed():
+    if check is not None and not check.passed(signals):
         return 1
-    set_environment({"HEADRACE_RUNTIME_DIR": str(settings.runtime_dir or workspace.runtime)})
-    settings = Settings()
-    prepare_runtime_directory(settings)
-    typer.echo(f"starting {settings.processes} server processes")
-    server = stack.enter_context(DevServer(settings, workspace, signals))
+    runtime = prepare_runtime_directory(project.settings, default=workspace.runtime)
+    (runtime / SHARED).touch()
+    project.fix_what_is_started()
+    server = stack.enter_context(DevServer(project, workspace, signals, listener))
     if server.wait_ready():
-        manifest = find_manifest(settings)
+        manifest = project.manifest
+        graphs = list(manifest.graphs) if manifest else [BUILT_IN]
+        prefix = _prefix(manifest)
         screen = first_screen(
-            settings,
+            project.settings,
             facts,
             embedded=embedded,
             revision=revision,
-            graphs=list(manifest.graphs) if manifest else [BUILT_IN],
+            graphs=graphs,
             built_in=manifest is None,
-            prefix=_prefix(manifest),
+            input_schema=input_schema(
+                project.settings, prefix, chat_graph(graphs, project.settings.chat_graph)
+            ),
+            prefix=prefix,
+            app=project.settings.app,
         )
         typer.echo(screen)
     return server.wait_end()
@@ -112,12 +143,14 @@ def _prefix(manifest: Manifest | None) -> str:
     return (http.mount_prefix if http is not None else None) or ""
 
 
-def _may_fail(settings: Settings) -> bool:
+def _may_fail(project: Project) -> bool:
     """Whether there is anything of the user's to check: the built-in graph alone always loads."""
-    return bool(settings.model) or find_manifest(settings) is not None
+    settings = project.settings
+    return bool(settings.app or settings.model) or project.manifest is not None
 
 
-def _with_embedded_postgres(workspace: Workspace, stack: ExitStack) -> Settings:
+def _embedded_postgres(workspace: Workspace, stack: ExitStack) -> str:
+    """Start it; its URL."""
     postgres = EmbeddedPostgres(workspace.data)
     place = _relative(workspace.data)
     how = "starting" if workspace.data.exists() else "creating"
@@ -128,8 +161,7 @@ def _with_embedded_postgres(workspace: Workspace, stack: ExitStack) -> Settings:
         typer.echo(note)
     if postgres.adopted:
         typer.echo("it ran already: an earlier headrace dev was killed")
-    set_environment({"HEADRACE_DATABASE__URL": postgres.dsn()})
-    return Settings()
+    return postgres.dsn()
 
 
 def _relative(path: Path) -> str:

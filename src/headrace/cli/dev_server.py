@@ -1,137 +1,162 @@
-"""The server that ``headrace dev`` starts: its process, its readiness, its end."""
+"""The server that ``headrace dev`` keeps up: its start, what is saved meanwhile, its end."""
 
-import contextlib
-import http.client
-import json
-import os
-import signal
-import subprocess
-import sys
+import socket
 import time
-from pathlib import Path
-from typing import Self
+from contextlib import ExitStack
+from typing import IO, Any, Self
 
 import typer
 
+from headrace.cli.attempt import Attempt, names_of
+from headrace.cli.generation import Generation
+from headrace.cli.project import Project
 from headrace.cli.signals import StopSignals
-from headrace.cli.watch import Reloader
+from headrace.cli.watch import SavedFiles
 from headrace.cli.workspace import Workspace
-from headrace.server.gunicorn import arguments
-from headrace.settings import Settings
 
 _POLL_SECONDS = 0.05
-_REQUEST_TIMEOUT_SECONDS = 5.0
-_STRAGGLER_SECONDS = 5.0
-
-#: After gunicorn's own limit its processes are killed.
-_KILL_MARGIN_SECONDS = 10.0
-
-_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - read, not bound
 
 
 class DevServer:
-    """What ``headrace serve`` becomes, as a child in a session of its own: no Ctrl-C reaches it."""
+    """One generation serves; a save brings the next, and the last ones end what they do."""
 
-    def __init__(self, settings: Settings, workspace: Workspace, signals: StopSignals) -> None:
-        self._settings = settings
+    def __init__(
+        self,
+        project: Project,
+        workspace: Workspace,
+        signals: StopSignals,
+        listener: socket.socket,
+    ) -> None:
+        self._project = project
         self._workspace = workspace
         self._signals = signals
-        self._host = _EVERYWHERE.get(settings.host, settings.host)
-        self._process: subprocess.Popen[bytes] | None = None
+        self._listener = listener
+        self._stack = ExitStack()
+        self._serving: Generation | None = None
+        self._leaving: list[Generation] = []
+        self._attempt: Attempt | None = None
 
     def __enter__(self) -> Self:
         self._signals.settle()
-        with self._workspace.lock_for_server() as lock:
-            self._process = subprocess.Popen(  # noqa: S603 - our own arguments, no shell
-                [sys.executable, "-m", "gunicorn", *arguments(self._settings)],
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,
-                pass_fds=[lock.fileno()],
-            )
-            lock.truncate(0)
-            lock.write(str(self._process.pid))
+        folders, files = self._project.watched()
+        self._files = SavedFiles(*folders, files=files)
+        self._lock: IO[Any] = self._stack.enter_context(self._workspace.lock_for_server())
+        self._serving = Generation(self._project.settings, self._listener, self._lock)
+        self._name_groups()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._running():
-            self._kill()
+        if self._attempt is not None:
+            self._attempt.stop()
+        for generation in self._generations():
+            if generation.running:
+                generation.kill()
+        self._stack.close()
 
     def wait_ready(self) -> bool:
-        """Wait until all processes serve; False when the server ends or is to be stopped before.
-
-        While others serve, one that cannot be started is waited for some seconds only.
-        """
-        give_up_at = float("inf")
-        while self._running() and not self._signals.received:
-            serving = self._serving()
-            if serving:
-                give_up_at = min(give_up_at, time.monotonic() + _STRAGGLER_SECONDS)
-            if serving >= self._settings.processes or time.monotonic() > give_up_at:
+        """Wait until all processes serve; False when the server ends or is to be stopped before."""
+        assert self._serving is not None
+        while self._serving.running and not self._signals.received:
+            if self._serving.ready:
                 return True
             time.sleep(_POLL_SECONDS)
         return False
 
     def wait_end(self) -> int:
-        """Wait until the server ends by itself, and return its exit code; or stop it when asked.
+        """Keep the server up until it is to be stopped, and put saved code in place; the exit code.
 
-        A server stopped on request counts as 0. Meanwhile saved code is put in place.
+        A server stopped on request counts as 0. One that ended before it ever served ends this too.
         """
-        reloader = Reloader(Path.cwd(), self._reload)
-        try:
-            while not self._signals.received:
-                if not self._running():
-                    return self._exit_code()
-                reloader.step()
-                time.sleep(_POLL_SECONDS)
-        finally:
-            reloader.stop()
+        assert self._serving is not None
+        if not self._signals.received and not self._serving.running:
+            return self._serving.exit_code
+        while not self._signals.received:
+            self._look_at_leaving()
+            self._look_at_files()
+            self._look_at_server()
+            self._look_at_attempt()
+            time.sleep(_POLL_SECONDS)
         self._stop()
         return 0
 
-    def _serving(self) -> int:
-        """How many processes serve; 0 while nobody answers, or the pod is not ready."""
-        with contextlib.suppress(OSError, http.client.HTTPException):
-            connection = http.client.HTTPConnection(
-                self._host, self._settings.port, timeout=_REQUEST_TIMEOUT_SECONDS
-            )
-            with contextlib.closing(connection):
-                connection.request("GET", "/health")
-                response = connection.getresponse()
-                report = json.loads(response.read())
-            if response.status == http.HTTPStatus.OK:
-                return sum(one["state"] == "serving" for one in report["processes"])
-        return 0
+    def _look_at_leaving(self) -> None:
+        left = [one for one in self._leaving if one.look()]
+        if len(left) < len(self._leaving):
+            self._leaving = left
+            self._name_groups()
 
-    def _reload(self) -> None:
-        """New processes with the code as it is now; the old ones finish what they do."""
-        assert self._process is not None
-        typer.echo("reloading")
-        with contextlib.suppress(ProcessLookupError):
-            self._process.send_signal(signal.SIGHUP)
+    def _look_at_files(self) -> None:
+        if changed := self._files.changed():
+            self._try(names_of(changed, self._project.folder))
+            folders, files = self._project.watched()
+            self._files.look_at(*folders, files=files)
+
+    def _look_at_server(self) -> None:
+        """One that has ended by itself is started again; should that fail, with the next save."""
+        if self._serving is not None and not self._serving.running:
+            typer.echo(f"the server has ended (exit code {self._serving.exit_code})", err=True)
+            self._serving = None
+            if self._attempt is None:
+                self._try(["started again"])
+
+    def _look_at_attempt(self) -> None:
+        if self._attempt is None:
+            return
+        before = self._attempt.pid
+        ready = self._attempt.step()
+        if ready is not None:
+            if self._serving is not None:
+                self._serving.stop()
+                self._leaving.append(self._serving)
+            self._serving, self._attempt = ready, None
+        elif self._attempt.failed:
+            self._attempt = None
+        elif self._attempt.pid == before:
+            return
+        self._name_groups()
+
+    def _try(self, names: list[str]) -> None:
+        if self._attempt is not None:
+            self._attempt.stop()
+        self._attempt = Attempt(names, self._project, self._listener, self._lock)
+
+    def _generations(self) -> list[Generation]:
+        return [*self._leaving, *([self._serving] if self._serving is not None else [])]
+
+    def _name_groups(self) -> None:
+        """For ``stop_leftover_server``, should this process be killed."""
+        pids = [one.pid for one in self._generations()]
+        if self._attempt is not None and self._attempt.pid is not None:
+            pids.append(self._attempt.pid)
+        self._lock.seek(0)
+        self._lock.truncate()
+        self._lock.write(" ".join(map(str, pids)))
+        self._lock.flush()
 
     def _stop(self) -> None:
-        assert self._process is not None
-        already = self._signals.received
-        typer.echo("\nstopping the server; Ctrl-C again kills it")
-        with contextlib.suppress(ProcessLookupError):
-            self._process.terminate()
-        limit = self._settings.server.graceful_timeout_seconds + _KILL_MARGIN_SECONDS
-        deadline = time.monotonic() + limit
-        while self._running():
-            if self._signals.received > already or time.monotonic() > deadline:
-                self._kill()
+        if self._attempt is not None:
+            self._attempt.stop()
+            self._attempt = None
+        asked = self._signals.received
+        typer.echo("\nstopping; Ctrl-C again stops now")
+        told = self._tell_what_is_waited_for()
+        for generation in self._generations():
+            generation.stop()
+        hurried = False
+        while running := [one for one in self._generations() if one.look()]:
+            told = told or self._tell_what_is_waited_for()
+            if self._signals.received > asked and not hurried:
+                hurried = True
+                for generation in running:
+                    generation.stop_now()
             time.sleep(_POLL_SECONDS)
 
-    def _kill(self) -> None:
-        assert self._process is not None
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-
-    def _running(self) -> bool:
-        return self._process is not None and self._process.poll() is None
-
-    def _exit_code(self) -> int:
-        assert self._process is not None
-        code = self._process.wait()
-        return code if code >= 0 else 128 - code
+    def _tell_what_is_waited_for(self) -> bool:
+        """Whether there are runs to wait for, which is said."""
+        runs = sum(one.runs for one in self._generations())
+        if not runs:
+            return False
+        seconds = self._project.settings.server.grace_seconds
+        what = f"{runs} run{'s' if runs > 1 else ''}"
+        typer.echo(f"waiting up to {seconds:.0f} s for {what} to end")
+        return True

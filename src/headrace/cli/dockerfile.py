@@ -1,7 +1,8 @@
 """``headrace dockerfile``: the Dockerfile of a project, from its ``langgraph.json``.
 
 Reads the manifest and looks which files there are; imports nothing of the project's and builds
-nothing. The image it describes starts from headrace's own (``deploy/docker/Dockerfile``).
+nothing. The image it describes starts from Python's own, into which headrace is installed; or from
+an image of headrace that the reader has (``deploy/docker/Dockerfile``).
 """
 
 import re
@@ -22,10 +23,14 @@ from headrace.graphs.manifest import (
 )
 from headrace.settings import Settings
 
-#: The Python of headrace's image when its tag names none.
+#: The least that headrace runs on, and what an image has where the manifest asks for none.
 _PYTHON = (3, 11)
+_USUAL_PYTHON = (3, 12)
 
 _STDOUT = Path("-")
+
+#: What has no place in an image: conversations, secrets, history, what is made anew.
+_IGNORED = (".env", ".env.*", ".git", ".headrace", ".venv", "venv", "**/__pycache__", "Dockerfile")
 
 
 class ImageManifest(Manifest):
@@ -55,26 +60,84 @@ def dockerfile(
     config: Annotated[
         Path | None, typer.Option(help="Path of langgraph.json (HEADRACE_CONFIG).")
     ] = None,
-    output: Annotated[Path, typer.Option(help="The file to write; - prints it.")] = _STDOUT,
+    output: Annotated[
+        Path, typer.Option(help="The file to write, with a .dockerignore; - prints it.")
+    ] = _STDOUT,
+    image: Annotated[
+        str | None,
+        typer.Option(help="An image of headrace to start from; default: Python's, with pip."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Write over a file that differs.")] = False,
 ) -> None:
-    """Print a Dockerfile for this project; its image starts from headrace's own."""
+    """Print a Dockerfile for this project, or write it and its .dockerignore."""
     path = config or Settings().config or Path(DEFAULT_NAME)
-    text = dockerfile_for(path)
+    text = dockerfile_for(path, image=image)
+    ignored = path.parent / ".dockerignore"
+    lines = ignore_lines(path, ignored.read_text("utf-8") if ignored.is_file() else "")
     if output == _STDOUT:
         typer.echo(text, nl=False)
-    else:
-        output.write_text(text, encoding="utf-8")
+        if lines:
+            names = ", ".join(lines)
+            typer.echo(f"keep these out of the image, by .dockerignore: {names}", err=True)
+        return
+    _write(output, text, force=force)
+    if lines:
+        _append(ignored, lines)
+        typer.echo(f"{ignored}: {', '.join(lines)}")
 
 
-def dockerfile_for(path: Path) -> str:
+def _write(file: Path, text: str, *, force: bool) -> None:
+    if file.exists() and not force:
+        if file.is_file() and file.read_bytes() == text.encode():
+            typer.echo(f"{file} is as it would be written")
+            return
+        raise StartupRefusal(
+            "HR206",
+            where=str(file.absolute()),
+            what="it is there already, and differs from what would be written",
+            remedy="Look at what `headrace dockerfile` prints, or write over it with --force.",
+        )
+    file.write_text(text, encoding="utf-8")
+    typer.echo(f"wrote {file}")
+
+
+def _append(file: Path, lines: list[str]) -> None:
+    """Add lines; what is there already stays as it is."""
+    before = file.read_text("utf-8") if file.is_file() else ""
+    if before and not before.endswith("\n"):
+        before += "\n"
+    title = "# Added by `headrace dockerfile`: secrets, conversations and what nobody needs there."
+    file.write_text("\n".join([*([before] if before else []), title, *lines, ""]), "utf-8")
+
+
+def ignore_lines(path: Path, present: str) -> list[str]:
+    """What ``.dockerignore`` lacks; a line of the user's that says the contrary is left alone.
+
+    :param present: the file as it is.
+    """
+    manifest = read_manifest_as(path, ImageManifest)
+    wanted = list(_IGNORED)
+    if isinstance(manifest.env, str):
+        wanted.append(_inside(manifest, manifest.env, what="env file"))
+    said = {_pattern(line) for line in present.splitlines()}
+    return [one for one in dict.fromkeys(wanted) if _pattern(one) not in said]
+
+
+def _pattern(line: str) -> str:
+    """The same for ``/.env``, ``.env/`` and ``!.env``, and for ``**/.env``."""
+    return line.strip().removeprefix("!").removeprefix("**/").strip("/")
+
+
+def dockerfile_for(path: Path, *, image: str | None = None) -> str:
     """The Dockerfile, to be built in the manifest's folder.
 
+    :param image: headrace's image to start from; default: Python's own.
     :raises StartupRefusal: HR101, HR104 the manifest; HR106 it asks for what no image can hold.
     """
     manifest = read_manifest_as(path, ImageManifest)
     refuse_missing_files(manifest)
     parts = [
-        _base(manifest),
+        _from_python(manifest) if image is None else _from_headrace(manifest, image),
         _packages_may_come(),
         *_own_lines(manifest),
         _code(),
@@ -86,16 +149,57 @@ def dockerfile_for(path: Path) -> str:
     return "\n".join(parts)
 
 
-def _base(manifest: ImageManifest) -> str:
-    python = manifest.python()
-    tag = version("headrace")
-    if python is not None and python != _PYTHON:
-        tag += f"-python{python[0]}.{python[1]}"
+_HEAD = """\
+# Made by `headrace dockerfile`. Build it in the folder of langgraph.json; .dockerignore keeps .git,
+# .venv, .headrace and .env out of the image.
+"""
+
+#: What headrace's own image has too (``deploy/docker/Dockerfile``).
+_RUNS = """\
+RUN groupadd --gid 10001 headrace \\
+    && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin headrace \\
+    && install --directory --mode=1777 /run/headrace
+ENV PATH=/opt/headrace/bin:$PATH \\
+    PYTHONDONTWRITEBYTECODE=1 \\
+    PYTHONUNBUFFERED=1 \\
+    HEADRACE_HOST=0.0.0.0 \\
+    HEADRACE_RUNTIME_DIR=/run/headrace
+EXPOSE 8123
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 CMD ["python", "-Ic", \\
+    "import http.client as h, os, sys; c = h.HTTPConnection('127.0.0.1', int(os.environ.get('HEADRACE_PORT', 8123)), timeout=4); c.request('GET', '/livez'); sys.exit(c.getresponse().status != 200)"]
+ENTRYPOINT ["headrace"]
+CMD ["serve"]
+"""  # noqa: E501 - lines of another language
+
+
+def _from_python(manifest: ImageManifest) -> str:
+    """Python's own image, which everybody can have, and headrace with the versions it was locked
+    with."""
+    major, minor = manifest.python() or _USUAL_PYTHON
+    own = f"headrace=={version('headrace')}"
+    install = "/opt/headrace/bin/pip install --no-cache-dir --disable-pip-version-check"
     lines = [
-        "# Made by `headrace dockerfile`. Build it in the folder of langgraph.json, and keep .git,",
-        "# .venv, .headrace and .env out of the image by naming them in .dockerignore.",
-        "",
-        f"ARG HEADRACE_IMAGE=headrace:{tag}",
+        _HEAD,
+        f"ARG PYTHON_IMAGE=python:{major}.{minor}-slim",
+        "# hadolint ignore=DL3006",
+        "FROM ${PYTHON_IMAGE}",
+        "# headrace in an environment of its own, with the versions that it was released with.",
+        "RUN python -m venv /opt/headrace \\",
+        f"    && {install} --no-deps {own} \\",
+        "    && cp /opt/headrace/lib/python*/site-packages/headrace/_constraints.txt"
+        " /opt/headrace/constraints.txt \\",
+        f"    && {install} --constraint /opt/headrace/constraints.txt {own}",
+        f"{_RUNS}WORKDIR /app",
+    ]
+    return "\n".join([*lines, ""])
+
+
+def _from_headrace(manifest: ImageManifest, image: str) -> str:
+    _refuse_unprintable(image)
+    python = manifest.python()
+    lines = [
+        _HEAD,
+        f"ARG HEADRACE_IMAGE={image}",
         "# hadolint ignore=DL3006",
         "FROM ${HEADRACE_IMAGE}",
         "USER 0:0",

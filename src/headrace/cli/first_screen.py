@@ -1,16 +1,13 @@
 """What ``headrace dev`` shows once the server is ready."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+from headrace.chat.choice import chat_graph
+from headrace.cli.examples import built_in_examples, examples
 from headrace.db.conninfo import connection_string, describe
 from headrace.db.pool import CONNECTIONS_BESIDE_POOL, ServerFacts
 from headrace.settings import Settings
-
-_MESSAGES = (
-    ("Remember that I like green tea.", "first"),
-    ("What did I just say?", "first"),
-    ("What do you remember?", "second"),
-)
 
 
 def first_screen(
@@ -21,12 +18,16 @@ def first_screen(
     revision: str,
     graphs: Sequence[str],
     built_in: bool,
+    input_schema: Mapping[str, Any] | None = None,
     prefix: str = "",
+    app: str = "",
 ) -> str:
-    """One line of facts and three lines to paste.
+    """One line of facts, and lines to paste that work for the graph at hand.
 
     :param embedded: where the embedded Postgres keeps its data; None for another Postgres.
     :param built_in: whether the graphs are headrace's own.
+    :param input_schema: of the graph behind /chat; None where it cannot be told.
+    :param app: the app that is served in place of headrace's own; of it the facts alone are shown.
     :param prefix: what stands before every path.
     """
     major = facts.version.partition(".")[0]
@@ -38,21 +39,25 @@ def first_screen(
         [
             f"postgres {major} {place}",
             f"schema {revision} ok",
-            f"graphs: {', '.join(graphs)}{' (built in)' if built_in else ''}",
+            f"app {app}"
+            if app
+            else f"graphs: {', '.join(graphs)}{' (built in)' if built_in else ''}",
             f"{settings.processes} processes x pool {pool} = {wanted}"
             f" of {facts.max_connections} connections",
             url,
-            "try:",
+            *([] if app else ["try:"]),
         ]
     )
+    if app:
+        # Where it has the API, and whether, is its own affair.
+        return line
     # The key itself is not shown: screens are shared.
     key = " -H 'x-api-key: YOUR-KEY'" if settings.accepted_api_keys else ""
-    return "\n".join([line, *(_curl(url, key, *message) for message in _MESSAGES)])
-
-
-def _curl(url: str, key: str, message: str, thread: str) -> str:
-    body = f'{{"message": "{message}", "thread_id": "{thread}", "user_id": "ada"}}'
-    return f"  curl -s {url}/chat{key} -H 'Content-Type: application/json' -d '{body}'"
+    if built_in:
+        lines = built_in_examples(url, key)
+    else:
+        lines = examples(url, key, chat_graph(graphs, settings.chat_graph), input_schema)
+    return "\n".join([line, *lines])
 
 
 def _database(settings: Settings) -> str:

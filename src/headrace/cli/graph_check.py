@@ -1,34 +1,120 @@
 """The check of the graphs, in a process of its own: user code, and LangGraph's slow import."""
 
+import contextlib
+import fcntl
+import json
+import os
+import signal
 import subprocess
 import sys
-from typing import Self
+import tempfile
+from typing import Any, Self
+
+from headrace.errors import StartupRefusal
+
+#: Of what the user's code has written before it ended its process.
+_LAST_LINES = 10
 
 
 class GraphCheck:
-    """Under way from the start; says itself, on stderr, what it does not like."""
+    """Under way from the start; whatever the user's code does, it ends in :meth:`problem`."""
 
     def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "headrace.graphs.check"],
+        self._reports, theirs = os.pipe()
+        # Read from time to time, never waited for.
+        fcntl.fcntl(self._reports, fcntl.F_SETFL, os.O_NONBLOCK)
+        self._output = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `stop`
+        self._process = subprocess.Popen(  # noqa: S603 - our own arguments, no shell
+            [sys.executable, "-m", "headrace.graphs.check", str(theirs)],
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
+            stdout=self._output,
+            stderr=self._output,
+            pass_fds=[theirs],
+            # No Ctrl-C reaches it: it is stopped by `stop`.
+            start_new_session=True,
         )
+        os.close(theirs)
+        self._unread = b""
+        self._file = ""
+        self._stands: str | None = None
+        self._verdict: dict[str, Any] | None = None
+        self._stopped = False
 
     @property
     def ended(self) -> bool:
-        return self._process.poll() is not None
+        self._read()
+        return self._verdict is not None or self._process.poll() is not None
 
-    def passed(self) -> bool:
-        """Wait for its end."""
-        return self._process.wait() == 0
+    def slow_at(self) -> str | None:
+        """The user's line that takes long, told once; None while there is nothing to tell."""
+        self._read()
+        stands, self._stands = self._stands, None
+        return stands
+
+    def problem(self) -> str | None:
+        """What is wrong, once it has :attr:`ended`: a traceback and one sentence; None if nothing.
+
+        A process that ended without a word was ended by the code that it imported.
+        """
+        self._read()
+        if self._verdict is None:
+            return "\n".join([*self._last_output(), str(self._ended_by_itself())])
+        if "passed" in self._verdict:
+            return None
+        return "\n".join(filter(None, [self._verdict["traceback"], self._verdict["refusal"]]))
 
     def stop(self) -> None:
-        self._process.kill()
+        """End it, and what it has started; may be called twice."""
+        if self._stopped:
+            return
+        self._stopped = True
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
+        os.close(self._reports)
+        self._output.close()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+    def _read(self) -> None:
+        if self._stopped:
+            return
+        with contextlib.suppress(BlockingIOError):
+            while read := os.read(self._reports, 65536):
+                self._unread += read
+        *lines, self._unread = self._unread.split(b"\n")
+        for line in lines:
+            self._take(json.loads(line))
+
+    def _take(self, report: dict[str, Any]) -> None:
+        if "file" in report:
+            self._file = report["file"]
+        elif "stands" in report:
+            self._stands = report["stands"] or self._file
+        else:
+            self._verdict = report
+
+    def _last_output(self) -> list[str]:
+        self._output.seek(0)
+        return self._output.read().decode(errors="replace").splitlines()[-_LAST_LINES:]
+
+    def _ended_by_itself(self) -> StartupRefusal:
+        code = self._process.wait()
+        how = f"exit code {code}, as os._exit() does" if code >= 0 else _signal_name(-code)
+        return StartupRefusal(
+            "HR105",
+            where=self._file or "langgraph.json",
+            what=f"importing it ended the process ({how})",
+            remedy="Take out what ends it.",
+        )
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

@@ -1,6 +1,8 @@
 """The ``headrace`` command: joins its subcommands, and turns refusals into one sentence."""
 
 import sys
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 from pydantic import ValidationError
@@ -9,14 +11,15 @@ from pydantic_settings import SettingsError
 from headrace.cli import db
 from headrace.cli.dev import dev
 from headrace.cli.dockerfile import dockerfile
+from headrace.cli.explain import explain
 from headrace.cli.init import init
+from headrace.cli.options import settings_refusal
 from headrace.cli.serve import serve
 from headrace.cli.settings_table import settings
 from headrace.cli.worker import worker
 from headrace.errors import StartupRefusal
 
 app = typer.Typer(
-    help="Serve LangGraph agents over HTTP from FastAPI and Postgres.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -27,7 +30,29 @@ app.command()(worker)
 app.command()(dockerfile)
 app.command()(init)
 app.command()(settings)
+app.command()(explain)
 app.add_typer(db.app, name="db")
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"headrace {version('headrace')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            callback=_show_version,
+            is_eager=True,
+            help="Print the version and exit.",
+        ),
+    ] = False,
+) -> None:
+    """Serve LangGraph agents over HTTP from FastAPI and Postgres."""
 
 
 def main() -> None:
@@ -38,26 +63,6 @@ def main() -> None:
         _refuse(settings_refusal(error))
     except StartupRefusal as refusal:
         _refuse(refusal)
-
-
-def settings_refusal(error: ValidationError | SettingsError) -> StartupRefusal:
-    """HR001, naming the variables; never their values, which may be secrets."""
-    where, what = "settings", str(error)
-    if isinstance(error, ValidationError):
-        found = error.errors(include_url=False, include_context=False, include_input=False)
-        named = [_variable(item["loc"]) for item in found]
-        where = ", ".join(dict.fromkeys(named))
-        what = "; ".join(dict.fromkeys(item["msg"].removeprefix("Value error, ") for item in found))
-    return StartupRefusal(
-        "HR001",
-        where=where,
-        what=what,
-        remedy="Correct it; docs/configuration.md lists every setting.",
-    )
-
-
-def _variable(location: tuple[int | str, ...]) -> str:
-    return "__".join(["HEADRACE", *map(str, location)]).upper().replace("__", "_", 1)
 
 
 def _refuse(refusal: StartupRefusal) -> None:

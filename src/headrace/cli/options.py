@@ -5,13 +5,23 @@ from typing import Annotated
 
 import typer
 from dotenv import dotenv_values
+from pydantic import ValidationError
+from pydantic_settings import SettingsError
 
-from headrace.graphs.manifest import apply_environment, find_manifest
+from headrace.errors import StartupRefusal
+from headrace.graphs.manifest import Manifest, apply_environment, find_manifest
 from headrace.settings import Settings, environment, set_environment
 
 Host = Annotated[str | None, typer.Option(help="Address to listen on (HEADRACE_HOST).")]
 Port = Annotated[int | None, typer.Option(help="Port to listen on (HEADRACE_PORT).")]
 Processes = Annotated[int | None, typer.Option(help="Server processes (HEADRACE_PROCESSES).")]
+App = Annotated[
+    str | None,
+    typer.Option(
+        help="module:app of your own that uses headrace.lifespan, instead of headrace's server"
+        " (HEADRACE_APP)."
+    ),
+]
 Config = Annotated[Path | None, typer.Option(help="Path of langgraph.json (HEADRACE_CONFIG).")]
 
 
@@ -35,8 +45,36 @@ def settings_with(
     set_environment(
         {f"HEADRACE_{name}": str(value) for name, value in given.items() if value is not None}
     )
+    return read_settings()[0]
+
+
+def read_settings() -> tuple[Settings, Manifest | None]:
+    """The settings of the environment, and the manifest, whose ``env`` the environment gets.
+
+    :raises StartupRefusal: HR104 when the manifest cannot be read.
+    """
     settings = Settings()
     if (manifest := find_manifest(settings)) is None:
-        return settings
+        return settings, None
     apply_environment(manifest)
-    return Settings()
+    return Settings(), manifest
+
+
+def settings_refusal(error: ValidationError | SettingsError) -> StartupRefusal:
+    """HR001, naming the variables; never their values, which may be secrets."""
+    where, what = "settings", str(error)
+    if isinstance(error, ValidationError):
+        found = error.errors(include_url=False, include_context=False, include_input=False)
+        named = [_variable(item["loc"]) for item in found]
+        where = ", ".join(dict.fromkeys(named))
+        what = "; ".join(dict.fromkeys(item["msg"].removeprefix("Value error, ") for item in found))
+    return StartupRefusal(
+        "HR001",
+        where=where,
+        what=what,
+        remedy="Correct it; `headrace settings` lists every setting.",
+    )
+
+
+def _variable(location: tuple[int | str, ...]) -> str:
+    return "__".join(["HEADRACE", *map(str, location)]).upper().replace("__", "_", 1)

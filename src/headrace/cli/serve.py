@@ -15,20 +15,12 @@ from typing import Annotated
 
 import typer
 
-from headrace.cli.options import Config, Host, Port, Processes, settings_with
+from headrace.cli.options import App, Config, Host, Port, Processes, settings_with
 from headrace.db import schema
 from headrace.errors import StartupRefusal
 from headrace.graphs.manifest import find_manifest, refuse_missing_files
 from headrace.server.gunicorn import TEMPORARY, arguments
 from headrace.settings import Settings, set_environment, unknown_variables
-
-App = Annotated[
-    str | None,
-    typer.Option(
-        help="module:app of your own that uses headrace.lifespan, instead of headrace's server."
-    ),
-]
-
 
 NoWorker = Annotated[
     bool,
@@ -50,11 +42,12 @@ def serve(
     """Serve the graphs of langgraph.json from the database of DATABASE_URL."""
     if no_worker:
         set_environment({"HEADRACE_WORKER__ENABLED": "false"})
-    settings = settings_with(host=host, port=port, processes=processes, config=config)
-    become_server(settings, app=app)
+    if app:
+        set_environment({"HEADRACE_APP": app})
+    become_server(settings_with(host=host, port=port, processes=processes, config=config))
 
 
-def become_server(settings: Settings, *, app: str | None = None) -> None:
+def become_server(settings: Settings) -> None:
     """Refuse what can be refused at once; then this process is gunicorn.
 
     :raises StartupRefusal: with what to change.
@@ -62,11 +55,11 @@ def become_server(settings: Settings, *, app: str | None = None) -> None:
     warn_about_unknown_variables()
     refuse_open_door(settings)
     refuse_taken_address(settings)
-    if app is None:
+    if not settings.app or not settings.server.api:
         refuse_missing_graphs(settings)
     refuse_unfit_schema(settings)
     prepare_runtime_directory(settings)
-    command = [sys.executable, "-m", "gunicorn", *arguments(settings, application=app)]
+    command = [sys.executable, "-m", "gunicorn", *arguments(settings)]
     sys.stdout.flush()
     os.execv(sys.executable, command)  # noqa: S606 - our own arguments, no shell
 
@@ -106,11 +99,12 @@ def _is_loopback(host: str) -> bool:
 def refuse_missing_graphs(settings: Settings) -> None:
     """Also say, a line each, what of the manifest does not do what it may be there for.
 
-    :raises StartupRefusal: HR104, HR109, HR111 for the manifest, HR101 for a file it names.
+    :raises StartupRefusal: HR104, HR109, HR111 for the manifest, HR101 for what it names.
     """
     manifest = find_manifest(settings)
     if manifest is not None:
         refuse_missing_files(manifest)
+        manifest.import_folders()
         for notice in manifest.notices:
             typer.echo(f"warning: langgraph.json: {notice}", err=True)
 
@@ -138,14 +132,26 @@ def refuse_taken_address(settings: Settings) -> None:
 
     :raises StartupRefusal: HR201 when somebody listens there, HR203 when nobody can.
     """
+    bound_socket(settings).close()
+
+
+def bound_socket(settings: Settings) -> socket.socket:
+    """A socket on the address of the settings, which does not listen yet.
+
+    :raises StartupRefusal: HR201 when somebody listens there, HR203 when nobody can.
+    """
     where = f"{settings.host}:{settings.port}"
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        with socket.socket(family, kind, protocol) as attempt:
-            attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            attempt.bind(address)
+        bound = socket.socket(family, kind, protocol)
+        try:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            bound.bind(address)
+        except BaseException:
+            bound.close()
+            raise
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise StartupRefusal(
@@ -160,11 +166,15 @@ def refuse_taken_address(settings: Settings) -> None:
             what=f"this address cannot be listened on ({error.strerror})",
             remedy="Correct HEADRACE_HOST and HEADRACE_PORT.",
         ) from None
+    return bound
 
 
-def prepare_runtime_directory(settings: Settings) -> Path:
-    """An empty directory for status slots and metric files, named in the environment."""
-    directory = settings.runtime_dir
+def prepare_runtime_directory(settings: Settings, *, default: Path | None = None) -> Path:
+    """An empty directory for status slots and metric files, named in the environment.
+
+    :param default: where the settings name none; without it a new one in the temporary folder.
+    """
+    directory = settings.runtime_dir or default
     if directory is None:
         directory = Path(tempfile.mkdtemp(prefix="headrace-"))
         (directory / TEMPORARY).touch()

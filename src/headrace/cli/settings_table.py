@@ -110,8 +110,8 @@ def present_values(found: Settings) -> str:
             lines.append(_assignment(f"HEADRACE_{name}", value))
         else:
             lines += [
-                _assignment(f"HEADRACE_{name}__{key}", getattr(value, key))
-                for key, _ in _fields(type(value))
+                _assignment(f"HEADRACE_{name}__{field.alias or key}", getattr(value, key))
+                for key, field in _fields(type(value))
             ]
     return "".join(lines)
 
@@ -133,7 +133,7 @@ def _group(field: FieldInfo) -> type[BaseModel] | None:
 
 
 def _section(title: str, about: str, prefix: str, fields: list[tuple[str, FieldInfo]]) -> str:
-    named = [(f"{prefix}{name.upper()}", field) for name, field in fields]
+    named = [(f"{prefix}{field.alias or name}".upper(), field) for name, field in fields]
     return "\n".join([f"## {title}", "", about, "", _table(named)])
 
 

@@ -1,31 +1,37 @@
-"""Notices that the user's code was saved, and puts new server processes in place.
+"""Notices that the user's code was saved.
 
-Looks at modification times: that works on every file system, and a project is small. What cannot be
-served is not put in place: the graphs are checked first, and the old processes go on.
+Looks at modification times: that works on every file system, and a project is small.
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from time import monotonic
-
-import typer
-
-from headrace.cli.graph_check import GraphCheck
 
 _LOOK_SECONDS = 0.5
 
 #: Not the user's own code.
 _FOREIGN = {"__pycache__", "node_modules", "site-packages"}
 
+#: What a file looks like: an editor that replaces it may keep the time, not the rest.
+_Look = tuple[int, int, int]
+
 
 class SavedFiles:
-    """Python files and manifests below a folder."""
+    """Python files and manifests below folders, and further files by name."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, *folders: Path, files: Iterable[Path] = ()) -> None:
+        self._folders = _outermost(folders)
+        self._files = list(files)
         self._seen = dict(self._look())
         self._looked_at = monotonic()
+
+    def look_at(self, *folders: Path, files: Iterable[Path]) -> None:
+        """Look at these from now on; what was seen of them before counts."""
+        chosen = _outermost(folders), list(files)
+        if chosen != (self._folders, self._files):
+            self._folders, self._files = chosen
+            self._seen = {path: self._seen.get(path, look) for path, look in self._look()}
 
     def changed(self) -> list[Path]:
         """What was saved, made or removed since the last call; looks twice a second at most."""
@@ -36,50 +42,34 @@ class SavedFiles:
         before, self._seen = self._seen, found
         return sorted({path for path, _ in before.items() ^ found.items()})
 
-    def _look(self) -> Iterator[tuple[Path, int]]:
-        for folder, folders, files in os.walk(self._folder):
-            inside = Path(folder)
-            folders[:] = [
-                name
-                for name in folders
-                if name not in _FOREIGN
-                and not name.startswith(".")
-                and not (inside / name / "pyvenv.cfg").exists()
-            ]
-            for name in files:
-                if name.endswith(".py") or name == "langgraph.json":
-                    try:
-                        yield inside / name, (inside / name).stat().st_mtime_ns
-                    except FileNotFoundError:
-                        continue  # an editor's temporary file
+    def _look(self) -> Iterator[tuple[Path, _Look]]:
+        for path in self._names():
+            try:
+                found = path.stat()
+            except OSError:
+                continue  # an editor's temporary file, a link that leads nowhere
+            yield path, (found.st_mtime_ns, found.st_size, found.st_ino)
+
+    def _names(self) -> Iterator[Path]:
+        yield from self._files
+        for top in self._folders:
+            for folder, folders, files in os.walk(top):
+                inside = Path(folder)
+                folders[:] = [
+                    name
+                    for name in folders
+                    if name not in _FOREIGN
+                    and not name.startswith(".")
+                    and not (inside / name / "pyvenv.cfg").exists()
+                ]
+                for name in files:
+                    if name.endswith(".py") or name == "langgraph.json":
+                        yield inside / name
 
 
-class Reloader:
-    """Calls ``reload`` after a save, once the graphs have passed their check."""
-
-    def __init__(self, folder: Path, reload: Callable[[], None]) -> None:
-        self._folder = folder
-        self._files = SavedFiles(folder)
-        self._reload = reload
-        self._check: GraphCheck | None = None
-
-    def step(self) -> None:
-        """Look, and return at once; to be called again and again."""
-        if changed := self._files.changed():
-            self.stop()
-            names = {str(path.relative_to(self._folder)) for path in changed}
-            typer.echo(f"saved: {', '.join(sorted(names))}")
-            self._check = GraphCheck()
-        elif self._check is not None and self._check.ended:
-            passed = self._check.passed()
-            self.stop()
-            if passed:
-                self._reload()
-            else:
-                typer.echo("what was there before goes on")
-
-    def stop(self) -> None:
-        """End a check that is under way."""
-        if self._check is not None:
-            self._check.stop()
-            self._check = None
+def _outermost(folders: Iterable[Path]) -> list[Path]:
+    """Without those that are inside another one."""
+    found = list(dict.fromkeys(folders))
+    return [
+        one for one in found if not any(one != top and one.is_relative_to(top) for top in found)
+    ]

@@ -57,9 +57,9 @@ class Workspace:
             self._held = None
 
     def lock_for_server(self) -> IO[Any]:
-        """The lock that the server inherits; it is held as long as any process of the server lives.
+        """The lock that servers inherit; it is held as long as any process of theirs lives.
 
-        The file names the server's process group, for ``stop_leftover_server``.
+        The file names the servers' process groups, for ``stop_leftover_server``.
         """
         lock = _try_lock(self.folder / "server.lock")
         if lock is None:
@@ -72,10 +72,13 @@ class Workspace:
         deadline = time.monotonic() + _LEFTOVER_STOP_SECONDS
         number: signal.Signals | None = signal.SIGTERM
         while (lock := _try_lock(path)) is None:
-            if number is not None and (group := path.read_text()).isdecimal():
-                typer.echo(f"stopping the server that a killed headrace dev left (pid {group})")
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(int(group), number)
+            groups = path.read_text().split()
+            if number is not None and groups:
+                pids = ", ".join(groups)
+                typer.echo(f"stopping the server that a killed headrace dev left (pid {pids})")
+                for group in groups:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.killpg(int(group), number)
                 number = None
             if time.monotonic() > deadline:
                 number = signal.SIGKILL

@@ -20,6 +20,7 @@ from sqlalchemy.pool import NullPool
 
 from headrace.db.faults import translated_faults
 from headrace.db.pool import Connection, SharedPool
+from headrace.db.statements import qualified
 
 Session = AsyncSession
 
@@ -36,7 +37,22 @@ def build_engine(pool: SharedPool) -> AsyncEngine:
             raise
         return connection
 
-    engine = create_async_engine("postgresql+psycopg://", poolclass=NullPool, async_creator=take)
+    options = {"schema_translate_map": {None: pool.schema}} if pool.schema else {}
+    engine = create_async_engine(
+        "postgresql+psycopg://",
+        poolclass=NullPool,
+        async_creator=take,
+        execution_options=options,
+    )
+
+    if pool.schema:
+
+        @event.listens_for(engine.sync_engine, "before_cursor_execute", retval=True)
+        def qualify(
+            _connection: Any, _cursor: Any, text: str, parameters: Any, *_: Any
+        ) -> tuple[str, Any]:
+            # The map above does not reach statements that are written as text.
+            return qualified(text.encode(), pool.schema).decode(), parameters
 
     @event.listens_for(engine.sync_engine, "close")
     def give_back_dead(connection: AdaptedConnection, _: Any) -> None:

@@ -1,13 +1,16 @@
 """Database trouble in headrace's own words, so that no room above needs a driver's exceptions."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import psycopg
 import psycopg_pool
 import sqlalchemy.exc
+import structlog
 
 from headrace.errors import DatabaseUnavailable, InvalidRequest, PoolExhausted, StartupRefusal
+from headrace.observability.logging import mask_text
 
 #: What a driver or a pool raises for faults of the database, as opposed to faults of the caller.
 DATABASE_ERRORS: tuple[type[Exception], ...] = (
@@ -22,7 +25,40 @@ DATABASE_ERRORS: tuple[type[Exception], ...] = (
 )
 
 
+_log = structlog.stdlib.get_logger("headrace.db")
+
+#: A driver's own words quote the statement and its parameters: they are for the log.
+_NOT_STORABLE = (
+    "The database cannot store a value of this request: a text holds a character that Postgres has"
+    " no room for, or a number is out of range."
+)
+
 _POOL_ERRORS = (psycopg_pool.PoolTimeout, psycopg_pool.TooManyRequests)
+
+#: What libpq puts before its reason, on a line for each address that it tried.
+_ATTEMPT = re.compile(r'^.*connection to server (?:at|on socket) "[^"]*".*? failed: ')
+#: Its guesses, below the reason.
+_GUESSES = ("Is the server running", "This probably means", "before or while processing")
+_QUOTED = re.compile(r'\s*"[^"]*"')
+
+
+class DatabaseAway(psycopg_pool.PoolTimeout):
+    """A pool had no connection to give because the database does not answer; says why."""
+
+
+def driver_word(error: BaseException) -> str:
+    """The driver's own reason in one line, without host and address; never a password.
+
+    Its hint ("Is the server running ...") asks what the reader asks already.
+    """
+    said = [line.strip() for line in str(getattr(error, "orig", None) or error).splitlines()]
+    lines = [line for line in said if line and not line.startswith(_GUESSES)]
+    return mask_text(_ATTEMPT.sub("", lines[-1])) if lines else type(error).__name__
+
+
+def public_word(word: str) -> str:
+    """The same for those who may be strangers: without the names of users and databases."""
+    return _QUOTED.sub("", word)
 
 
 #: SQLSTATE classes after which the same work may well succeed: connection, a lost prepared
@@ -59,12 +95,12 @@ def translated_faults(*, passing: tuple[type[Exception], ...] = ()) -> Iterator[
     except passing:
         raise
     except (psycopg.errors.DataError, sqlalchemy.exc.DataError) as error:
-        raise InvalidRequest(
-            f"The database cannot store this value: {first_line(error)}"
-        ) from error
+        _log.info("value_refused", exc_info=True)
+        raise InvalidRequest(_NOT_STORABLE) from error
     except DATABASE_ERRORS as error:
         # Those of the pool are OperationalErrors too, which SQLAlchemy wraps.
-        if isinstance(getattr(error, "orig", error), _POOL_ERRORS):
+        cause = getattr(error, "orig", error)
+        if isinstance(cause, _POOL_ERRORS) and not isinstance(cause, DatabaseAway):
             raise PoolExhausted from error
         raise DatabaseUnavailable from error
 
@@ -73,7 +109,8 @@ def translated_faults(*, passing: tuple[type[Exception], ...] = ()) -> Iterator[
 def refused_migrations() -> Iterator[None]:
     """Turn what an operator can cure into a sentence; a migration may be repeated after it.
 
-    :raises StartupRefusal: HR315 a table was in use for too long, HR316 the role may not do it.
+    :raises StartupRefusal: HR315 a table was in use for too long, HR316 the role may not do it,
+        HR319 whatever else Postgres refuses.
     """
     try:
         yield
@@ -94,10 +131,32 @@ def refused_migrations() -> Iterator[None]:
                 remedy="Set MIGRATION_DATABASE_URL to a role that owns the tables and may create"
                 " more.",
             ) from error
-        raise
+        raise StartupRefusal(
+            "HR319",
+            where="database schema",
+            what=f"Postgres refused a step of the migration ({first_line(error)})",
+            remedy="Correct that and run `headrace db upgrade` again: it goes on where this one"
+            " stopped.",
+        ) from error
 
 
-def first_line(error: Exception) -> str:
+def words_of(error: BaseException) -> str | None:
+    """What a caller may hear of a driver's error: Postgres's own sentence, without the statement
+    and its parameters. None for any other error."""
+    original: BaseException | None = error
+    if isinstance(error, sqlalchemy.exc.DBAPIError):
+        original = error.orig
+    if isinstance(original, psycopg.Error):
+        said = original.diag.message_primary or first_line(original)
+    elif original is not error and isinstance(original, BaseException):
+        said = first_line(original)
+    else:
+        return None
+    return f"The database refused it: {said}."
+
+
+def first_line(error: BaseException) -> str:
     """The first line of what the driver says; the name of the class where it says nothing."""
     cause = getattr(error, "orig", None) or error
-    return (str(cause).strip().splitlines() or [type(cause).__name__])[0]
+    lines = str(cause).strip().splitlines()
+    return lines[0] if lines else type(cause).__name__

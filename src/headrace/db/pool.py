@@ -18,12 +18,14 @@ from typing import Any, TypeVar
 
 import psycopg
 from psycopg import AsyncConnection
-from psycopg.types.json import set_json_loads
+from psycopg.types.json import set_json_dumps, set_json_loads
 from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 
 from headrace.db.arrays import register_columns
 from headrace.db.conninfo import connection_string, describe
-from headrace.db.jsonb import load_jsonb
+from headrace.db.faults import DatabaseAway, driver_word
+from headrace.db.jsonb import dump_jsonb, load_jsonb
+from headrace.db.statements import use_schema
 from headrace.errors import StartupRefusal
 from headrace.lifecycle import Tasks
 from headrace.setting_groups import DatabaseSettings
@@ -64,6 +66,7 @@ async def check_connection(connection: Connection) -> None:
 
 async def _configure(connection: Connection) -> None:
     register_columns(connection)
+    set_json_dumps(dump_jsonb, connection)
     set_json_loads(load_jsonb, connection)
 
 
@@ -99,14 +102,31 @@ class SharedPool(AsyncConnectionPool[Connection]):
         *args: Any,
         on_checkout: Callable[[float, bool], None] | None = None,
         behind_pooler: bool = False,
+        schema: str = "",
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         #: Another program stands between, and gives each transaction another session.
         self.behind_pooler = behind_pooler
+        #: Where headrace's tables are; empty: where the role's search_path leads.
+        self.schema = schema
         self._transfers = Tasks()
         self._on_checkout = on_checkout
-        self._held = 0
+        self._held: set[Connection] = set()
+        #: Why the last attempt to connect failed, or the last check; None after one that did not.
+        self._connect_fault: str | None = None
+        self._check_fault: str | None = None
+        #: When the attempts to connect began that are under way.
+        self._connecting: set[float] = set()
+
+    @property
+    def fault(self) -> str | None:
+        """Why the database cannot be reached, in the driver's words; None when it can."""
+        if self._connect_fault is None and self._connecting:
+            silent = monotonic() - min(self._connecting)
+            if silent > EXAMINE_SECONDS:
+                return f"no answer to a new connection for {silent:.0f} s"
+        return self._connect_fault or self._check_fault
 
     async def getconn(self, timeout: float | None = None, *, checked: bool = True) -> Connection:
         """Take a connection.
@@ -124,17 +144,22 @@ class SharedPool(AsyncConnectionPool[Connection]):
         except asyncio.CancelledError:
             taking.add_done_callback(self._give_back_unclaimed)
             raise
-        except (PoolTimeout, TooManyRequests):
+        except (PoolTimeout, TooManyRequests) as error:
             if self._on_checkout is not None:
                 self._on_checkout(perf_counter() - started, True)
+            if (fault := self.fault) is not None:
+                raise DatabaseAway(fault) from error
             raise
-        self._held += 1
+        self._held.add(connection)
         if self._on_checkout is not None:
             self._on_checkout(perf_counter() - started, False)
         return connection
 
     async def putconn(self, conn: Connection) -> None:
-        self._held -= 1
+        if conn not in self._held:
+            # Given back before: psycopg below 3.3 does that itself when a dead one is closed.
+            return
+        self._held.discard(conn)
         await asyncio.shield(self._transfers.start(super().putconn(conn), name="pool-putconn"))
 
     async def close(self, timeout: float = 5.0) -> None:
@@ -152,10 +177,24 @@ class SharedPool(AsyncConnectionPool[Connection]):
         return PoolFigures(
             size=stats["pool_size"],
             available=stats["pool_available"],
-            in_use=self._held,
+            in_use=len(self._held),
             waiting=stats["requests_waiting"],
             max_size=self.max_size,
         )
+
+    async def _connect(self, timeout: float | None = None) -> Connection:
+        """The stock one, whose failures are otherwise told to the log of psycopg_pool alone."""
+        began = monotonic()
+        self._connecting.add(began)
+        try:
+            connection = await super()._connect(timeout)
+        except Exception as error:
+            self._connect_fault = driver_word(error)
+            raise
+        finally:
+            self._connecting.discard(began)
+        self._connect_fault = self._check_fault = None
+        return connection
 
     async def _take(self, timeout: float, *, checked: bool) -> Connection:
         """A connection; when checked one that answers and accepts writes."""
@@ -171,7 +210,9 @@ class SharedPool(AsyncConnectionPool[Connection]):
             )
             try:
                 await check_connection(connection)
-            except psycopg.Error:
+            except psycopg.Error as error:
+                cut = asyncio.get_running_loop().time() >= silent.when()
+                self._check_fault = "it does not answer" if cut else driver_word(error)
                 # The pool replaces what comes back closed. Not close(): that gives it back itself.
                 connection.pgconn.finish()
                 await super().putconn(connection)
@@ -183,6 +224,7 @@ class SharedPool(AsyncConnectionPool[Connection]):
                 await super().putconn(connection)
                 raise
             else:
+                self._check_fault = None
                 return connection
             finally:
                 silent.cancel()
@@ -210,42 +252,89 @@ class ServerFacts:
     database: str
 
 
-async def probe(conninfo: str) -> ServerFacts:
+async def probe(conninfo: str, *, timeout_seconds: float = 15.0) -> ServerFacts:
     """Connect once and look; the connection is closed again.
 
     A pooler betrays itself: the backend pid it announced at connect is not the one that answers.
 
-    :raises StartupRefusal: HR301 when the server cannot be reached or refuses the login.
+    :raises StartupRefusal: HR301 when the server cannot be reached, refuses the login, or does not
+        answer in time.
     """
+
+    async def look(connection: Connection) -> ServerFacts:
+        cursor = await connection.execute(
+            "SELECT pg_backend_pid(), current_setting('server_version'),"
+            " current_setting('max_connections')::int, pg_is_in_recovery(), current_database()"
+        )
+        row = await cursor.fetchone()
+        assert row is not None
+        return ServerFacts(
+            version=row[1],
+            max_connections=row[2],
+            behind_pooler=row[0] != connection.info.backend_pid,
+            in_recovery=row[3],
+            database=row[4],
+        )
+
+    return await ask_once(conninfo, look, timeout_seconds=timeout_seconds)
+
+
+async def ask_once(
+    conninfo: str, ask: Callable[[Connection], Coroutine[Any, Any, T]], *, timeout_seconds: float
+) -> T:
+    """What ``ask`` finds over a connection of its own, which is closed again.
+
+    A pooler accepts a connection though it has none to the server, and lets the first statement
+    wait for minutes: such a connection is cut.
+
+    :raises StartupRefusal: HR301 when the server cannot be reached, refuses the login, or does not
+        answer in time.
+    """
+    loop = asyncio.get_running_loop()
+    ends_at = loop.time() + timeout_seconds
+    cut = False
+
+    def end(connection: Connection) -> None:
+        nonlocal cut
+        cut = True
+        shut(connection)
+
     try:
-        async with await AsyncConnection.connect(
-            conninfo, autocommit=True, prepare_threshold=None
-        ) as connection:
-            cursor = await connection.execute(
-                "SELECT pg_backend_pid(), current_setting('server_version'),"
-                " current_setting('max_connections')::int, pg_is_in_recovery(), current_database()"
+        async with asyncio.timeout_at(ends_at):
+            connection = await AsyncConnection.connect(
+                conninfo, autocommit=True, prepare_threshold=None
             )
-            row = await cursor.fetchone()
-            assert row is not None
-            return ServerFacts(
-                version=row[1],
-                max_connections=row[2],
-                behind_pooler=row[0] != connection.info.backend_pid,
-                in_recovery=row[3],
-                database=row[4],
-            )
+        silent = loop.call_at(ends_at, end, connection)
+        try:
+            return await ask(connection)
+        finally:
+            silent.cancel()
+            connection.pgconn.finish()
+    except TimeoutError:
+        raise silent_server(conninfo, timeout_seconds) from None
     except psycopg.OperationalError as error:
+        if cut:
+            raise silent_server(conninfo, timeout_seconds) from None
         raise unreachable(conninfo, error) from None
 
 
-def unreachable(conninfo: str, error: psycopg.OperationalError) -> StartupRefusal:
-    """HR301, with libpq's own last word; its hint asks what the remedy says."""
-    said = [line.strip() for line in str(error).strip().splitlines()]
-    reason = [line for line in said if not line.startswith("Is the server running")][-1]
+def silent_server(conninfo: str, seconds: float) -> StartupRefusal:
+    """HR301, where a connection may have been made but nothing came back."""
     return StartupRefusal(
         "HR301",
         where=f"database {describe(conninfo)}",
-        what=f"cannot connect ({reason})",
+        what=f"it did not answer within {seconds:.0f} s",
+        remedy="Look whether Postgres is overloaded or frozen; where a pooler stands between,"
+        " whether it has a free connection to the server.",
+    )
+
+
+def unreachable(conninfo: str, error: BaseException) -> StartupRefusal:
+    """HR301, with the driver's own last word."""
+    return StartupRefusal(
+        "HR301",
+        where=f"database {describe(conninfo)}",
+        what=f"cannot connect ({driver_word(error)})",
         remedy="Start Postgres or correct DATABASE_URL.",
     )
 
@@ -258,6 +347,11 @@ def build_pool(
 ) -> SharedPool:
     """The pool, not yet open: nothing connects before ``open()``."""
     direct = not facts.behind_pooler
+
+    async def configure(connection: Connection) -> None:
+        await _configure(connection)
+        use_schema(connection, settings.schema_name)
+
     prepared = settings.prepared_statements == "on" or (
         settings.prepared_statements == "auto" and direct
     )
@@ -270,7 +364,7 @@ def build_pool(
         max_idle=settings.max_idle_seconds,
         max_lifetime=settings.max_lifetime_seconds,
         reconnect_timeout=_RECONNECT_TIMEOUT_SECONDS,
-        configure=_configure,
+        configure=configure,
         reset=_reset,
         close_returns=True,
         open=False,
@@ -281,4 +375,5 @@ def build_pool(
         },
         on_checkout=on_checkout,
         behind_pooler=facts.behind_pooler,
+        schema=settings.schema_name,
     )

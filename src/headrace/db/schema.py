@@ -9,13 +9,26 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import psycopg
 from psycopg import AsyncConnection
+from psycopg.errors import InsufficientPrivilege
 
 from headrace.db.conninfo import connection_string
-from headrace.db.pool import SharedPool, unreachable
+from headrace.db.home import no_access
+from headrace.db.pool import Connection, SharedPool, ask_once
+from headrace.db.statements import schema_of, statement, use_schema
 from headrace.errors import StartupRefusal
 from headrace.setting_groups import DatabaseSettings
+
+#: Whether the two tables are there, and are ours: others may have taken their names.
+_THERE = """
+SELECT
+  EXISTS (SELECT FROM pg_attribute
+    WHERE attrelid = to_regclass(%(version)s) AND attname = 'version_num' AND NOT attisdropped),
+  EXISTS (SELECT FROM pg_attribute
+    WHERE attrelid = to_regclass(%(compat)s) AND attname = 'min_revision' AND NOT attisdropped)
+"""
+_VERSION = statement("SELECT version_num FROM headrace_alembic_version")
+_MIN_REVISION = statement("SELECT min_revision FROM schema_compat")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,19 +70,15 @@ class SchemaState:
 def state(settings: DatabaseSettings, *, migrations: bool = False) -> SchemaState:
     """The schema's state, over a connection of its own; for commands, outside of any event loop.
 
-    :raises StartupRefusal: HR301 when the database cannot be reached.
+    :raises StartupRefusal: HR301 when the database cannot be reached, or does not answer in time.
     """
-    return asyncio.run(_read_directly(connection_string(settings, migrations=migrations)))
+    conninfo = connection_string(settings, migrations=migrations)
 
+    async def read(connection: Connection) -> SchemaState:
+        use_schema(connection, settings.schema_name)
+        return await _read_state(connection)
 
-async def _read_directly(conninfo: str) -> SchemaState:
-    try:
-        async with await AsyncConnection.connect(
-            conninfo, autocommit=True, prepare_threshold=None
-        ) as connection:
-            return await _read_state(connection)
-    except psycopg.OperationalError as error:
-        raise unreachable(conninfo, error) from None
+    return asyncio.run(ask_once(conninfo, read, timeout_seconds=settings.open_timeout_seconds))
 
 
 async def read_state(pool: SharedPool, *, timeout_seconds: float | None = None) -> SchemaState:
@@ -80,17 +89,23 @@ async def read_state(pool: SharedPool, *, timeout_seconds: float | None = None) 
 
 async def _read_state(connection: AsyncConnection[Any]) -> SchemaState:
     current = min_revision = None
-    cursor = await connection.execute(
-        "SELECT to_regclass('headrace_alembic_version') IS NOT NULL,"
-        " to_regclass('schema_compat') IS NOT NULL"
-    )
+    schema = schema_of(connection)
+    prefix = f'"{schema}".' if schema else ""
+    names = {
+        "version": f"{prefix}headrace_alembic_version",
+        "compat": f"{prefix}schema_compat",
+    }
+    try:
+        cursor = await connection.execute(_THERE, names)
+    except InsufficientPrivilege:
+        raise no_access(schema, connection.info.user) from None
     versioned, compat = await cursor.fetchone() or (False, False)
     if versioned:
-        cursor = await connection.execute("SELECT version_num FROM headrace_alembic_version")
+        cursor = await connection.execute(_VERSION)
         row = await cursor.fetchone()
         current = row[0] if row else None
-    if compat:
-        cursor = await connection.execute("SELECT min_revision FROM schema_compat")
+    if compat and current is not None:
+        cursor = await connection.execute(_MIN_REVISION)
         row = await cursor.fetchone()
         min_revision = row[0] if row else None
     known = known_revisions()

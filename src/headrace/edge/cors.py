@@ -4,7 +4,10 @@ The default: where callers need a key, any page, for a page has none by itself. 
 none, pages of this machine alone: any other, merely looked at, could read every conversation.
 """
 
+import inspect
 from typing import Any
+
+from starlette.middleware.cors import CORSMiddleware
 
 from headrace.graphs.http_entry import CorsEntry
 
@@ -19,6 +22,14 @@ EXPOSED = (
 
 #: Pages of this machine, on whichever port.
 _LOOPBACK = r"https?://(localhost|[a-z0-9.-]+\.localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?"
+
+#: Some browsers ask before a page of the web reaches a server on this machine. Starlette knows what
+#: to answer since 0.51; before, such a browser refuses the page.
+_PRIVATE_NETWORK = (
+    {"allow_private_network": True}
+    if "allow_private_network" in inspect.signature(CORSMiddleware).parameters
+    else {}
+)
 
 
 def cors_policy(entry: CorsEntry | None, *, keys_needed: bool) -> dict[str, Any]:
@@ -39,6 +50,5 @@ def cors_policy(entry: CorsEntry | None, *, keys_needed: bool) -> dict[str, Any]
             *(name for name in given.expose_headers if name.lower() not in known),
         ),
         "max_age": given.max_age,
-        # Some browsers ask before a page of the web reaches a server on this machine.
-        "allow_private_network": True,
+        **_PRIVATE_NETWORK,
     }

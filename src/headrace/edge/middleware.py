@@ -20,6 +20,8 @@ _PLAIN_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 #: Label of requests that no route matched, so that scanners cannot make new series.
 UNMATCHED = "__unmatched__"
 
+_RUN_PATH = re.compile(r"/runs/([0-9a-f-]{36})$")
+
 #: Asked for every few seconds by machines; logged at debug.
 _QUIET = frozenset({"/livez", "/readyz", "/startupz", "/metrics", "/ok"})
 
@@ -50,14 +52,16 @@ class Middleware:
         given = Headers(scope=scope).get("x-request-id", "")
         request_id = given if _PLAIN_ID.fullmatch(given) else uuid7().hex
         scope.setdefault("state", {})["request_id"] = request_id
-        status = 500
+        status, run_id = 500, None
         started = perf_counter()
 
         async def send_with_id(message: Message) -> None:
-            nonlocal status
+            nonlocal status, run_id
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)["x-request-id"] = request_id
+                headers = MutableHeaders(scope=message)
+                headers["x-request-id"] = request_id
+                run_id = _run_of(headers.get("content-location"))
             await send(message)
 
         structlog.contextvars.clear_contextvars()
@@ -70,9 +74,9 @@ class Middleware:
                 else:
                     await self.app(scope, receive, send_with_id)
             finally:
-                self._record(scope, status, perf_counter() - started)
+                self._record(scope, status, perf_counter() - started, run_id)
 
-    def _record(self, scope: Scope, status: int, seconds: float) -> None:
+    def _record(self, scope: Scope, status: int, seconds: float, run_id: str | None) -> None:
         route = getattr(scope.get("route"), "path", UNMATCHED)
         state = scope.get("state", {}).get("headrace")
         if state is not None:
@@ -86,8 +90,15 @@ class Middleware:
             status=status,
             seconds=round(seconds, 4),
             **self._told(scope),
+            **({"run_id": run_id} if run_id is not None else {}),
         )
 
     def _told(self, scope: Scope) -> dict[str, dict[str, str]]:
         rules = self._logged_headers
         return {"headers": rules.chosen(scope["headers"])} if rules is not None else {}
+
+
+def _run_of(location: str | None) -> str | None:
+    """The run that an answer is about, as its ``Content-Location`` says."""
+    found = _RUN_PATH.search(location) if location is not None else None
+    return found[1] if found is not None else None

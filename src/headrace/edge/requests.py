@@ -1,5 +1,6 @@
 """Request bodies at the door: bounded, strict JSON, nothing that Postgres cannot store."""
 
+import json
 from typing import Any
 
 import orjson
@@ -7,8 +8,11 @@ from fastapi import Request
 
 from headrace.errors import InvalidRequest, MalformedJSON, PayloadTooLarge
 
-#: orjson writes at most 254 levels; this leaves room for what graphs wrap around a value.
+#: Checkpoints hold at most 255 levels; this leaves room for what graphs wrap around a value.
 MAX_DEPTH = 128
+
+#: A float that large may have been an integer beyond 64 bits, which orjson rounds.
+_MAY_BE_ROUNDED = 2.0**63
 
 
 class JSONRequest(Request):
@@ -42,9 +46,11 @@ class JSONRequest(Request):
             value = orjson.loads(body)
         except orjson.JSONDecodeError as error:
             raise MalformedJSON(f"Invalid JSON in request body: {error}") from None
-        if problem := _unstorable(value, has_nul=b"\\u0000" in body):
+        problem, is_rounded = _examined(value, has_nul=b"\\u0000" in body)
+        if problem is not None:
             raise InvalidRequest(problem)
-        return value
+        # Only to this depth, and after orjson has found it to be JSON: json takes more than that.
+        return json.loads(body) if is_rounded else value
 
     def _too_large(self) -> PayloadTooLarge:
         return PayloadTooLarge(
@@ -53,25 +59,27 @@ class JSONRequest(Request):
         )
 
 
-def _unstorable(value: Any, *, has_nul: bool) -> str | None:
-    """What is wrong with the value, or None."""
-    level, depth = [value], 0
+def _examined(value: Any, *, has_nul: bool) -> tuple[str | None, bool]:
+    """What is wrong with the value, or None; and whether an integer in it may be rounded."""
+    level, depth, is_rounded = [value], 0, False
     while level:
         depth += 1
         if depth > MAX_DEPTH:
-            return f"The request body is nested more than {MAX_DEPTH} levels deep."
+            return f"The request body is nested more than {MAX_DEPTH} levels deep.", False
         below: list[Any] = []
         for item in level:
             if isinstance(item, dict):
                 below.extend(item.values())
                 if has_nul and any("\0" in key for key in item):
-                    return _NUL
+                    return _NUL, False
             elif isinstance(item, list):
                 below.extend(item)
+            elif isinstance(item, float):
+                is_rounded |= abs(item) >= _MAY_BE_ROUNDED
             elif has_nul and isinstance(item, str) and "\0" in item:
-                return _NUL
+                return _NUL, False
         level = below
-    return None
+    return None, is_rounded
 
 
 _NUL = "The request body holds a NUL character (\\u0000), which Postgres cannot store; remove it."

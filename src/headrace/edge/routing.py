@@ -4,6 +4,7 @@ Because the route does it, the endpoints behave the same in the server and in a 
 app, whose exception handlers stay untouched.
 """
 
+import inspect
 from collections.abc import Callable, Coroutine
 from typing import Any, ClassVar
 
@@ -13,9 +14,13 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.routing import Match
+from starlette.types import Scope
 
 from headrace.auth.api_keys import HEADER
+from headrace.containment import contain, is_cancellation
 from headrace.db.faults import translated_faults
+from headrace.edge.prefix import at_place, own_path_of, repeated_place
 from headrace.edge.requests import JSONRequest
 from headrace.errors import InvalidRequest, RequestError, Unauthenticated
 from headrace.events.encoding import encode_json
@@ -52,11 +57,35 @@ def validation_message(error: RequestValidationError, content_type: str | None) 
     return "; ".join(lines)
 
 
-class HeadraceRoute(APIRoute):
-    """Asks for the key, parses strictly, answers faults in one form, logs what nobody foresaw."""
+def described_by(endpoint: Callable[..., Any]) -> tuple[str, str]:
+    """Summary and description, in Markdown."""
+    first, _, rest = inspect.cleandoc(endpoint.__doc__ or "").replace("``", "`").partition("\n\n")
+    return " ".join(first.split()).rstrip("."), rest.strip()
+
+
+class OwnRoute(APIRoute):
+    """A route of headrace's, wherever an app has included it."""
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        #: As headrace itself says it, without what an app has put before it.
+        self.own_path = own_path_of(endpoint, path)
+        super().__init__(path, endpoint, **options)
+
+
+class HeadraceRoute(OwnRoute):
+    """Asks for the key, parses strictly, answers faults in one form, logs what nobody foresaw.
+
+    Its ``Location`` headers have what stands before its path: a root path, a mount, a prefix.
+    """
 
     #: Whether it answers without a key.
     public: ClassVar[bool] = False
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **more: Any) -> None:
+        """The first paragraph of the endpoint's docstring is its summary."""
+        if not more.get("summary"):
+            more["summary"], more["description"] = described_by(endpoint)
+        super().__init__(path, endpoint, **more)
 
     def get_route_handler(self) -> Handler:
         inner = super().get_route_handler()
@@ -66,12 +95,15 @@ class HeadraceRoute(APIRoute):
             state = getattr(request.state, "headrace", None)
             if state is not None:
                 strict.max_body_bytes = state.settings.server.max_body_bytes
+            # Graphs, factories and handlers of the user's run in some requests.
+            contain()
             try:
                 if state is not None and not self.public:
                     # Before the body is read: a stranger is not worth that.
-                    state.api_keys.check(request.headers.get(HEADER))
+                    state.api_keys.check(request.headers.get(HEADER), request.scope)
                 with translated_faults():
-                    return await inner(strict)
+                    response = await inner(strict)
+                return at_place(response, request.scope, self.own_path)
             except RequestError as error:
                 return error_response(error)
             except RequestValidationError as error:
@@ -82,7 +114,9 @@ class HeadraceRoute(APIRoute):
                 if isinstance(error.__cause__, RequestError):
                     return error_response(error.__cause__)
                 raise
-            except Exception:
+            except BaseException as error:
+                if is_cancellation(error):
+                    raise
                 _log.exception("request_failed", path=request.url.path, method=request.method)
                 return error_response(RequestError("Internal server error; the log has the cause."))
 
@@ -93,6 +127,21 @@ class PublicRoute(HeadraceRoute):
     """Answers without a key too: what clients and probes ask before they have one."""
 
     public = True
+
+
+class FollowingRoute(HeadraceRoute):
+    """Also answers where a ``Location`` leads that a client has put behind its base URL.
+
+    The SDKs do so; what stands before the path is then there twice.
+    """
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        match, child_scope = super().matches(scope)
+        if match is Match.NONE and (once := repeated_place(scope, self.own_path)) is not None:
+            match, child_scope = super().matches({**scope, "path": once})
+            if match is not Match.NONE:
+                child_scope["path"] = once
+        return match, child_scope
 
 
 class Refusal(BaseModel):
@@ -109,9 +158,18 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
 }
 
 
-def new_router(*, tag: str, public: bool = False) -> APIRouter:
-    """A router for one room's endpoints."""
-    route_class = PublicRoute if public else HeadraceRoute
-    return APIRouter(
-        route_class=route_class, tags=[tag], strict_content_type=False, responses=_REFUSALS
-    )
+#: A body without a content type is read as JSON. FastAPI did that unasked before 0.132.
+_LENIENT: dict[str, Any] = (
+    {"strict_content_type": False}
+    if "strict_content_type" in inspect.signature(APIRouter).parameters
+    else {}
+)
+
+
+def new_router(*, tag: str, public: bool = False, followed: bool = False) -> APIRouter:
+    """A router for one room's endpoints.
+
+    :param followed: ``Location`` headers lead to them.
+    """
+    route_class = PublicRoute if public else FollowingRoute if followed else HeadraceRoute
+    return APIRouter(route_class=route_class, tags=[tag], responses=_REFUSALS, **_LENIENT)

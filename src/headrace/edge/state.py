@@ -1,8 +1,10 @@
 """How endpoints reach what the lifespan built."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import Request
+from starlette.requests import HTTPConnection
 
 from headrace.errors import RequestError
 
@@ -18,7 +20,18 @@ def state_of(request: Request) -> Any:
 
     :raises NotStarted: when the app runs without headrace's lifespan.
     """
-    state = getattr(request.state, "headrace", None)
+    return started(request)
+
+
+def started(source: HTTPConnection | Mapping[str, Any]) -> Any:
+    """The state of a request or WebSocket, or of what the lifespan yielded.
+
+    :raises NotStarted: it is not there.
+    """
+    if isinstance(source, HTTPConnection):
+        state = getattr(source.state, "headrace", None)
+    else:
+        state = source.get("headrace")
     if state is None:
         raise NotStarted
     return state

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from headrace.events.encoding import encode_json
-from headrace.events.sse import data_of, frame
+from headrace.events.sse import data_of, frame, name_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +24,8 @@ class Event:
 
     @classmethod
     def of(cls, event_id: int, name: str, data: Any, *, resumable: bool) -> "Event":
-        """From what the graph gave. Its name may hold a node's name: one line, no NUL."""
-        plain = name.translate(_NOT_IN_NAMES).encode(errors="replace").decode()
-        return cls.stored(event_id, plain, encode_json(data), resumable=resumable)
+        """From what the graph gave."""
+        return cls.stored(event_id, name_of(name), encode_json(data), resumable=resumable)
 
     @property
     def data(self) -> bytes:
@@ -38,11 +37,18 @@ class Event:
         return len(self.frame)
 
 
-_NOT_IN_NAMES = str.maketrans("\r\n\0", "   ")
-
-
 #: What clients of a run get that is deleted meanwhile; the words are the reference's.
 RUN_DELETED = {"error": "HTTPException", "message": "404: Run not found"}
+
+
+def gap_event(run_id: object) -> Event:
+    """Events before this one are missing: nobody stored them."""
+    return Event.of(0, "metadata", {"run_id": str(run_id), "missed": True}, resumable=False)
+
+
+def last_values_event(values: Any) -> Event:
+    """What the run has left, for who has missed events; whatever modes it asked for."""
+    return Event.of(0, "values", values, resumable=False)
 
 
 def end_event(run_id: object, status: str, error: dict[str, Any] | None) -> Event:

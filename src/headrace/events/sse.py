@@ -11,11 +11,36 @@ HEARTBEAT = b": heartbeat\r\n\r\n"
 RELEASED = b": the run goes on; connect again\r\nretry: 1000\r\n\r\n"
 
 
-def frame(name: str, data: bytes, event_id: int | None = None) -> bytes:
-    """One event, ready to send."""
+#: What some clients take for the end of a line, as JSON writes it where it must be escaped.
+_LINE_ENDS = (
+    (b"\xe2\x80\xa8", b"\\u2028"),
+    (b"\xe2\x80\xa9", b"\\u2029"),
+    (b"\xc2\x85", b"\\u0085"),
+)
+_NOT_IN_NAMES = dict.fromkeys(
+    map(ord, "\0\n\v\f\r\x1c\x1d\x1e\x85\N{LINE SEPARATOR}\N{PARAGRAPH SEPARATOR}"), " "
+)
+
+
+def name_of(name: str) -> str:
+    """An event's name on one line; it may hold the name of a node."""
+    return name.translate(_NOT_IN_NAMES).encode(errors="replace").decode()
+
+
+def frame(name: str, data: bytes, event_id: int | str | None = None) -> bytes:
+    """One event, ready to send.
+
+    :param data: JSON text. Nothing is left raw in it that a client could take for a line's end.
+    """
+    for raw, escaped in _LINE_ENDS:
+        data = data.replace(raw, escaped)
     if event_id is None:
         return b"event: %b\r\ndata: %b\r\n\r\n" % (name.encode(), data)
-    return b"event: %b\r\ndata: %b\r\nid: %d\r\n\r\n" % (name.encode(), data, event_id)
+    return b"event: %b\r\ndata: %b\r\nid: %b\r\n\r\n" % (
+        name.encode(),
+        data,
+        str(event_id).encode(),
+    )
 
 
 def data_of(frame: bytes) -> bytes:

@@ -1,12 +1,65 @@
-"""Commands as clients send them, in LangGraph's own form."""
+"""Commands as clients send them, and in LangGraph's own form."""
 
-from typing import Any
+from typing import Any, cast
 
 from langgraph.types import Command, Send
+from pydantic import BaseModel, ConfigDict, field_validator, model_validator
+
+
+class GraphCommand(BaseModel):
+    """``resume`` answers an interrupt, ``update`` changes the state, ``goto`` names what runs next.
+
+    ``update`` is an object, or a list of [key, value] pairs. ``goto`` is a node's name,
+    ``{"node", "input"}``, or a list of these. Unknown fields are ignored.
+    """
+
+    model_config = ConfigDict(extra="ignore")
+
+    resume: Any = None
+    update: dict[str, Any] | list[Any] | None = None
+    goto: str | dict[str, Any] | list[Any] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_graph(cls, value: Any) -> Any:
+        if isinstance(value, dict) and value.get("graph") is not None:
+            raise ValueError(
+                "graph: what a client runs has no parent graph to command; leave it out"
+            )
+        return value
+
+    @field_validator("update")
+    @classmethod
+    def _pairs(cls, value: Any) -> Any:
+        if isinstance(value, list) and not all(map(_is_pair, value)):
+            raise ValueError("send an object, or a list of [key, value] pairs")
+        return value
+
+    @field_validator("goto")
+    @classmethod
+    def _targets(cls, value: Any) -> Any:
+        for one in value if isinstance(value, list) else [] if value is None else [value]:
+            if not isinstance(one, str) and not _is_send(one):
+                raise ValueError(
+                    'name a node, send {"node": name, "input": value}, or a list of these'
+                )
+        return value
+
+    @model_validator(mode="after")
+    def _says_something(self) -> "GraphCommand":
+        if self.resume is None and not self.update and not self.goto:
+            raise ValueError(
+                "the command says nothing: send resume (LangGraph takes no null as an answer),"
+                " update or goto; leave command out to go on without one"
+            )
+        return self
 
 
 def graph_command(*, resume: Any = None, update: Any = None, goto: Any = None) -> Command[Any]:
     """What to do instead of starting from an input, or in place of values."""
+    if isinstance(update, list) and all(map(_is_pair, update)):
+        # LangGraph tells pairs from a value of the whole state by their being tuples.
+        update = [tuple(pair) for pair in update]
     return Command(resume=resume, update=update, goto=_goto(goto))
 
 
@@ -16,5 +69,13 @@ def _goto(value: Any) -> Any:
     if isinstance(value, list):
         return [_goto(item) for item in value]
     if isinstance(value, dict):
-        return Send(str(value.get("node")), value.get("input"))
+        return Send(cast("str", value["node"]), value.get("input"))
     return value
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, list | tuple) and len(value) == 2 and isinstance(value[0], str)
+
+
+def _is_send(value: Any) -> bool:
+    return isinstance(value, dict) and isinstance(value.get("node"), str)

@@ -1,5 +1,6 @@
 """``http.app`` of ``langgraph.json``: an app of the user's, imported and looked at."""
 
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -40,6 +41,30 @@ def load_custom_app(manifest: Manifest) -> Any:
             remedy="Name the app itself, like ./webapp.py:app.",
         )
     return found
+
+
+def load_served_app(path: str) -> Any:
+    """What ``--app module:app`` names, imported as a server process imports it.
+
+    :raises StartupRefusal: HR101 nothing is there, HR105 its import raised.
+    """
+    module, _, attribute = path.partition(":")
+    # gunicorn takes a call too, and the name `application` where none is given.
+    wanted = f"{module}:{(attribute or 'application').partition('(')[0]}"
+    where = f"--app {path}"
+    try:
+        return load_object(wanted, Path.cwd(), where=where)
+    except StartupRefusal as refusal:
+        if refusal.__cause__ is not None:
+            _log.error("custom_app_failed", path=path, exc_info=refusal.__cause__)
+        if refusal.code == "HR101":
+            raise StartupRefusal(
+                "HR101",
+                where=where,
+                what=refusal.what,
+                remedy="Write it as module:app, as Python imports it from this folder.",
+            ) from None
+        raise
 
 
 def custom_app_place(path: str) -> str:

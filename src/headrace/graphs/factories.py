@@ -1,10 +1,13 @@
 """Functions that make graphs: what each takes, and what it is called with.
 
-A factory may take the configuration and a ``ServerRuntime`` of langgraph-sdk, in any order: told
-apart by annotation, then by name (``config``, ``runtime``), then by position, configuration first.
+A factory may take the configuration, a ``ServerRuntime`` of langgraph-sdk, the checkpointer and the
+store, in any order: told apart by annotation, then by name, then by position, configuration first.
+One that takes neither configuration nor runtime is called once, at start.
 """
 
+import functools
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack
 from dataclasses import dataclass
@@ -20,7 +23,9 @@ from typing import (
     is_typeddict,
 )
 
+import structlog
 from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph import StateGraph
 from langgraph.pregel import Pregel
 from langgraph.store.base import BaseStore
@@ -29,16 +34,46 @@ from langgraph_sdk.runtime import AccessContext, ServerRuntime
 from headrace.errors import StartupRefusal
 from headrace.graphs.context import as_context
 
-Part = Literal["config", "runtime"]
+_log = structlog.stdlib.get_logger("headrace.graphs")
+
+Part = Literal["config", "runtime", "checkpointer", "store"]
 
 #: The two kinds of a ``ServerRuntime``, of which only one has a context: what the alias stands for.
 _EXECUTED, _READ = (get_origin(kind) for kind in get_args(ServerRuntime.__value__))
 
 #: In the order in which parameters get them that say nothing else.
-_PARTS: tuple[Part, ...] = ("config", "runtime")
+_BY_POSITION: tuple[Part, ...] = ("config", "runtime")
+
+#: What is there from the start to the end of the process.
+_LASTING: frozenset[Part] = frozenset({"checkpointer", "store"})
+
+_BY_NAME: dict[str, Part] = {
+    "config": "config",
+    "runtime": "runtime",
+    "checkpointer": "checkpointer",
+    "checkpoint_saver": "checkpointer",
+    "saver": "checkpointer",
+    "store": "store",
+}
+
+#: Names that mean something else than a configuration or a runtime, whatever their position.
+_MEANS_SOMETHING_ELSE = re.compile(
+    r"(.*_)?(model|models|llm|tools?|prompt|messages?|memory|state|input|app|request|user|user_id"
+    r"|thread_id|db|database|pool|conn|connection|session|engine|client|cache|logger|nodes?|agents?"
+    r"|graph|builder|name|url|dsn|api_key|key)"
+)
 
 #: Annotations that say nothing about which part is meant.
 _LOOSE = (inspect.Parameter.empty, Any, object, dict, Mapping)
+
+#: What an annotation says that cannot be resolved, by the last name in it.
+_BY_ENDING: tuple[tuple[str, Part], ...] = (
+    ("RunnableConfig", "config"),
+    ("ServerRuntime", "runtime"),
+    ("Saver", "checkpointer"),
+    ("Store", "store"),
+)
+_LOOSE_TEXT = re.compile(r"(typing\.)?(Any|object|dict|Dict|Mapping)\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,18 +90,19 @@ class Factory:
     @property
     def is_per_run(self) -> bool:
         """Whether what it makes depends on what is run."""
-        return bool(self.parameters)
+        return not _LASTING.issuperset(self.parameters.values())
 
     async def enter(
         self,
         stack: AsyncExitStack,
         config: RunnableConfig,
         access: AccessContext,
+        checkpointer: BaseCheckpointSaver[Any],
         store: BaseStore,
         context: Mapping[str, Any],
     ) -> Any:
         """What it makes; whatever that opens is closed with ``stack``."""
-        parts: dict[Part, Any] = {"config": config}
+        parts: dict[Part, Any] = {"config": config, "checkpointer": checkpointer, "store": store}
         if "runtime" in self.parameters.values():
             executed = access == "threads.create_run"
             given = as_context(self.context_schema, dict(context)) if executed else None
@@ -93,22 +129,18 @@ def factory_of(value: Any, where: str) -> Factory | None:
     """
     if not callable(value) or isinstance(value, Pregel | StateGraph | type):
         return None
-    if inspect.isasyncgenfunction(value) or inspect.isgeneratorfunction(value):
-        kind = "asynccontextmanager" if inspect.isasyncgenfunction(value) else "contextmanager"
-        raise StartupRefusal(
-            "HR103",
-            where=where,
-            what="it is a generator function, which makes no graph by itself",
-            remedy=f"Put @contextlib.{kind} above it.",
-        )
+    _refuse_generator(value, where)
     try:
         parameters = inspect.signature(value).parameters.values()
     except (TypeError, ValueError):
         return Factory(value, {}, (), None)
     hints = _hints(value)
+    bound = _bound_by_keyword(value)
     found: dict[str, Part] = {}
     for one in parameters:
-        part = _part_of(one, hints.get(one.name, one.annotation), tuple(found.values()))
+        if one.name in bound:
+            continue
+        part = _part_of(one, hints.get(one.name, one.annotation), where, tuple(found.values()))
         if part is not None:
             found[one.name] = part
         elif one.default is one.empty and one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD):
@@ -119,24 +151,48 @@ def factory_of(value: Any, where: str) -> Factory | None:
     return Factory(value, found, positional, _context_schema(hints.values()))
 
 
-def _part_of(one: inspect.Parameter, hint: Any, taken: tuple[Part, ...]) -> Part | None:
+def _part_of(one: inspect.Parameter, hint: Any, where: str, taken: tuple[Part, ...]) -> Part | None:
     """What to give the parameter, if anything."""
     if one.kind in (one.VAR_POSITIONAL, one.VAR_KEYWORD):
         return None
+    if (annotated := _annotated_part(hint)) is not None:
+        return annotated
+    named = _BY_NAME.get(one.name)
+    if named in _LASTING and not _says_nothing(hint):
+        # Annotated as something that is no store of LangGraph's: ours would not do.
+        return None
+    if named is not None:
+        return named
+    if one.default is not one.empty or not _says_nothing(hint):
+        return None
+    if _MEANS_SOMETHING_ELSE.fullmatch(one.name):
+        return None
+    part = next((part for part in _BY_POSITION if part not in taken), None)
+    if part is not None:
+        _log.warning("factory_parameter_guessed", graph=where, parameter=one.name, given=part)
+    return part
+
+
+def _annotated_part(hint: Any) -> Part | None:
+    if isinstance(hint, str):
+        names = re.findall(r"\w+", hint.partition("[")[0])
+        last = names[-1] if names else ""
+        return next((part for ending, part in _BY_ENDING if last.endswith(ending)), None)
     if _means(hint, RunnableConfig):
         return "config"
     if any(_means(hint, kind) for kind in (ServerRuntime, _EXECUTED, _READ)):
         return "runtime"
-    for part in _PARTS:
-        if one.name == part:
-            return part
-    if one.default is not one.empty or not _says_nothing(hint):
-        return None
-    return next((part for part in _PARTS if part not in taken), None)
+    if _means_kind_of(hint, BaseCheckpointSaver):
+        return "checkpointer"
+    if _means_kind_of(hint, BaseStore):
+        return "store"
+    return None
 
 
 def _says_nothing(hint: Any) -> bool:
-    return isinstance(hint, str) or (get_origin(hint) or hint) in _LOOSE or is_typeddict(hint)
+    if isinstance(hint, str):
+        return _LOOSE_TEXT.match(hint) is not None
+    return (get_origin(hint) or hint) in _LOOSE or is_typeddict(hint)
 
 
 def _means(hint: Any, kind: Any) -> bool:
@@ -144,6 +200,14 @@ def _means(hint: Any, kind: Any) -> bool:
     if origin in (Union, UnionType, Annotated):
         return any(_means(one, kind) for one in get_args(hint))
     return hint is kind or origin is kind
+
+
+def _means_kind_of(hint: Any, kind: type) -> bool:
+    origin = get_origin(hint)
+    if origin in (Union, UnionType, Annotated):
+        return any(_means_kind_of(one, kind) for one in get_args(hint))
+    found = origin or hint
+    return isinstance(found, type) and issubclass(found, kind)
 
 
 def _context_schema(hints: Any) -> Any:
@@ -155,13 +219,41 @@ def _context_schema(hints: Any) -> Any:
 
 def _hints(value: Any) -> dict[str, Any]:
     """Annotations, resolved; those of a module whose names cannot be resolved stay texts."""
-    target = value if inspect.isroutine(value) else type(value).__call__
-    target = inspect.unwrap(getattr(value, "func", target))
     try:
-        return get_type_hints(target, include_extras=True)
+        return get_type_hints(_function_of(value), include_extras=True)
     except (NameError, TypeError, AttributeError):
         # Names that only a type checker imports.
         return {}
+
+
+def _function_of(value: Any) -> Any:
+    """The function whose code runs when ``value`` is called."""
+    while isinstance(value, functools.partial):
+        value = value.func
+    return inspect.unwrap(value if inspect.isroutine(value) else type(value).__call__)
+
+
+def _bound_by_keyword(value: Any) -> frozenset[str]:
+    """What a partial has been given by name: the user's own, which stays."""
+    return frozenset(value.keywords) if isinstance(value, functools.partial) else frozenset()
+
+
+def _refuse_generator(value: Any, where: str) -> None:
+    """:raises StartupRefusal: HR103."""
+    called = value
+    while isinstance(called, functools.partial):
+        called = called.func
+    if not inspect.isroutine(called):
+        called = type(called).__call__
+    if not inspect.isasyncgenfunction(called) and not inspect.isgeneratorfunction(called):
+        return
+    kind = "asynccontextmanager" if inspect.isasyncgenfunction(called) else "contextmanager"
+    raise StartupRefusal(
+        "HR103",
+        where=where,
+        what="it is a generator function, which makes no graph by itself",
+        remedy=f"Put @contextlib.{kind} above it.",
+    )
 
 
 def _takes_something_else(where: str, name: str) -> StartupRefusal:
@@ -169,5 +261,7 @@ def _takes_something_else(where: str, name: str) -> StartupRefusal:
         "HR108",
         where=where,
         what=f"it has a parameter '{name}', for which there is nothing to give",
-        remedy="A factory takes config: RunnableConfig, runtime: ServerRuntime, both, or nothing.",
+        remedy="A factory takes config: RunnableConfig, runtime: ServerRuntime, checkpointer:"
+        " BaseCheckpointSaver and store: BaseStore, any of them or none; give other parameters"
+        " defaults, or bind them with functools.partial.",
     )

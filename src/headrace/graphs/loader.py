@@ -9,7 +9,6 @@ import hashlib
 import importlib
 import importlib.util
 import sys
-import traceback
 from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
@@ -18,6 +17,7 @@ from typing import Any
 from headrace.errors import StartupRefusal
 from headrace.graphs.manifest import GraphEntry, missing
 from headrace.graphs.object_path import attribute_of, module_of, names_a_file
+from headrace.observability.user_code import described, fault_place
 
 #: What LangGraph's ``compile()`` calls what ``from_conn_string()`` returns.
 _CONTEXT_MANAGERS = ("_AsyncGeneratorContextManager", "_GeneratorContextManager")
@@ -53,12 +53,16 @@ def load_object(path: str, folder: Path, *, where: str) -> Any:
             module = _import_dotted(name)
     except _NoSuchModule as nothing:
         raise missing(where, str(nothing)) from None
-    except Exception as error:
-        raise _import_refusal(where, error) from error
+    except BaseException as error:
+        # Whatever a module does while it is imported: sys.exit() and KeyboardInterrupt too.
+        raise import_refusal(where, error) from error
     try:
         return getattr(module, attribute)
     except AttributeError:
         raise missing(where, f"{name} has no '{attribute}'{_instead(module)}") from None
+    except BaseException as error:
+        # A module may have a __getattr__.
+        raise import_refusal(where, error) from error
 
 
 class _NoSuchModule(Exception):
@@ -125,20 +129,24 @@ def _import_under_own_name(file: Path) -> ModuleType:
     return module
 
 
-def _import_refusal(where: str, error: Exception) -> StartupRefusal:
-    said = str(error)
-    if isinstance(error, TypeError) and "checkpointer" in said:
+def import_refusal(where: str, error: BaseException) -> StartupRefusal:
+    """HR105; HR102 where what was raised is LangGraph's word about a checkpointer that is none."""
+    if isinstance(error, TypeError) and "checkpointer" in str(error):
         for name in _CONTEXT_MANAGERS:
-            if name in said:
+            if name in str(error):
                 return own_checkpointer(where, is_context_manager=True)
-    line = said.strip().splitlines()[0] if said.strip() else ""
-    place = _innermost_user_line(error)
-    return StartupRefusal(
-        "HR105",
-        where=where,
-        what=f"importing it raised {type(error).__name__}: {line.rstrip('.')}{place}",
-        remedy="Mend that, or install what is missing; the log has the traceback.",
-    )
+    place = fault_place(error)
+    at = f" ({place})" if place else ""
+    what = f"importing it raised {described(error).rstrip('.')}"
+    remedy = "Mend that line; the traceback stands above."
+    if isinstance(error, SystemExit):
+        what = f"importing it ended the program, as sys.exit({_exit_code(error)}) does"
+        remedy = 'Move that below `if __name__ == "__main__":`.'
+    elif isinstance(error, ModuleNotFoundError):
+        remedy = "Install the package or correct the name; the traceback stands above."
+    elif isinstance(error, SyntaxError):
+        remedy = "Mend that line."
+    return StartupRefusal("HR105", where=where, what=f"{what}{at}", remedy=remedy)
 
 
 def own_checkpointer(where: str, *, is_context_manager: bool, what: str = "") -> StartupRefusal:
@@ -149,18 +157,25 @@ def own_checkpointer(where: str, *, is_context_manager: bool, what: str = "") ->
         else f"it is compiled with {what} of its own"
     )
     return StartupRefusal(
-        "HR102", where=where, what=found, remedy="Remove it: headrace injects the saver."
+        "HR102",
+        where=where,
+        what=found,
+        remedy="Remove it: headrace injects the saver.",
     )
 
 
-def _innermost_user_line(error: BaseException) -> str:
-    """Where in the user's files it happened: the last frame outside of any installed package."""
-    for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        if "site-packages" not in frame.filename and __file__ != frame.filename:
-            if frame.filename.startswith("<"):
-                continue
-            return f" ({Path(frame.filename).name} line {frame.lineno})"
-    return ""
+def own_store(where: str, kind: str) -> StartupRefusal:
+    """HR102."""
+    return StartupRefusal(
+        "HR102",
+        where=where,
+        what=f"it is compiled with a store ({kind}) of its own",
+        remedy="Remove it: headrace injects the store, and nodes get it as runtime.store.",
+    )
+
+
+def _exit_code(error: SystemExit) -> str:
+    return "" if error.code is None else repr(error.code)
 
 
 def _instead(module: ModuleType) -> str:
@@ -169,7 +184,8 @@ def _instead(module: ModuleType) -> str:
         name
         for name, value in vars(module).items()
         if not name.startswith("_")
-        and (hasattr(value, "compile") or hasattr(value, "astream"))
         and not isinstance(value, type)
+        # Asked of the type: somebody's proxy looks for what it stands for.
+        and (hasattr(type(value), "compile") or hasattr(type(value), "astream"))
     ]
     return f" (it has {', '.join(sorted(names))})" if names else ""

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Self, TypeVar
 from dotenv import dotenv_values
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from headrace.errors import StartupRefusal
+from headrace.errors import DOCUMENTATION, StartupRefusal
 from headrace.graphs.checkpointer_entry import CheckpointerEntry
 from headrace.graphs.http_entry import HttpEntry
 from headrace.graphs.manifest_keys import REFUSED, notices_of, refused_key
@@ -83,10 +83,15 @@ class Manifest(BaseModel):
         """Folders whose modules the graphs may import: the manifest's and its local dependencies.
 
         Dependencies that are no folders are packages, which whoever installs them has installed.
+
+        :raises StartupRefusal: HR101 a dependency names a folder that is not there.
         """
-        named = [self.folder / name for name in self.dependencies if name.startswith((".", "/"))]
+        named = [name for name in self.dependencies if name.startswith((".", "/"))]
         found = [self.folder]
-        for folder in named:
+        for name in named:
+            folder = self.folder / name
+            if not folder.is_dir():
+                raise missing(f"dependency '{name}'", f"there is no folder {name}")
             found += [folder / "src", folder]
         return [folder.resolve() for folder in dict.fromkeys(found) if folder.is_dir()]
 
@@ -151,7 +156,9 @@ def read_manifest_as(path: Path, kind: type[AnyManifest]) -> AnyManifest:
         what = f"{place}: {what[0].lower()}{what[1:]}"
         if places[0] not in ("graphs", "dependencies", "env"):
             raise _refusal(
-                path, what, remedy="docs/langgraph-json.md tells what it may be."
+                path,
+                what,
+                remedy=f"{DOCUMENTATION}/langgraph-json.md tells what it may be.",
             ) from None
         raise _refusal(path, what) from None
     if manifest.checkpointer is not None and manifest.checkpointer.path is not None:
@@ -185,7 +192,7 @@ def apply_environment(manifest: Manifest) -> None:
 
 
 def refuse_missing_files(manifest: Manifest) -> None:
-    """Look for the files without importing them.
+    """Look for the files of graphs and of ``http.app`` without importing them.
 
     :raises StartupRefusal: HR101.
     """

@@ -1,14 +1,16 @@
 """Graphs by name, each compiled once with the process's saver and store.
 
-A factory that takes anything is called for every run, and for whatever else is asked of its graph,
-and what it opens is closed after that; every other graph is built when the registry opens.
+A factory that takes the configuration or the runtime is called for every run, and for whatever else
+is asked of its graph, and what it opens is closed after that; every other graph is built when the
+registry opens.
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from types import MappingProxyType
 from typing import Any, cast
 
+import structlog
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph import StateGraph
@@ -18,8 +20,11 @@ from langgraph_sdk.runtime import AccessContext
 
 from headrace.errors import AssistantNotFound, HeadraceError, StartupRefusal
 from headrace.graphs.factories import Factory, factory_of
-from headrace.graphs.loader import own_checkpointer
+from headrace.graphs.loader import own_checkpointer, own_store
 from headrace.graphs.sources import GraphSource
+from headrace.observability.user_code import described, fault_place
+
+_log = structlog.stdlib.get_logger("headrace.graphs")
 
 Graph = Pregel[Any, Any, Any, Any]
 
@@ -89,6 +94,20 @@ class GraphRegistry:
             )
         return self._graphs[graph_id]
 
+    def context_schema(self, graph_id: str) -> Any:
+        """What the graph's context is to be, as far as that is known before a run; else None."""
+        self._known(graph_id)
+        if graph_id in self._graphs:
+            return self._graphs[graph_id].context_schema
+        factory = self._factories[graph_id]
+        return None if factory is None else factory.context_schema
+
+    def nodes(self, graph_id: str) -> Collection[str] | None:
+        """The graph's nodes; None when it is built for each run."""
+        self._known(graph_id)
+        graph = self._graphs.get(graph_id)
+        return None if graph is None else graph.nodes
+
     @asynccontextmanager
     async def for_run(
         self,
@@ -111,7 +130,7 @@ class GraphRegistry:
         factory = self._factories[graph_id]
         assert factory is not None
         async with AsyncExitStack() as stack:
-            made = await factory.enter(stack, config, access, self._store, context)
+            made = await self._call(factory, stack, config, access, context)
             yield self._inject(source, made)
 
     def _known(self, graph_id: str) -> GraphSource:
@@ -125,43 +144,55 @@ class GraphRegistry:
         made = source.graph
         if factory is not None:
             try:
-                made = await factory.enter(self._open_graphs, {}, "threads.read", self._store, {})
-            except Exception as error:
+                made = await self._call(factory, self._open_graphs, {}, "threads.read", {})
+            except (Exception, SystemExit, KeyboardInterrupt) as error:
+                _log.error("graph_import_failed", graph_id=source.graph_id, exc_info=error)
                 raise _factory_refusal(source, error) from error
         return self._inject(source, made)
+
+    async def _call(
+        self,
+        factory: Factory,
+        stack: AsyncExitStack,
+        config: RunnableConfig,
+        access: AccessContext,
+        context: Mapping[str, Any],
+    ) -> Any:
+        return await factory.enter(stack, config, access, self._checkpointer, self._store, context)
 
     def _inject(self, source: GraphSource, made: Any) -> Graph:
         if isinstance(made, StateGraph):
             return self._compile(source, made)
         if not isinstance(made, Pregel):
             raise _no_graph(source, f"it is a {type(made).__name__}, not a graph")
-        _refuse_own_parts(source, made)
+        self._refuse_own_parts(source, made)
         update = {"checkpointer": self._checkpointer, "store": self._store}
         if made.name == _DEFAULT_NAME:
             update["name"] = source.graph_id
         return made.copy(update=update)
+
+    def _refuse_own_parts(self, source: GraphSource, graph: Graph) -> None:
+        """What a factory was given by headrace is no part of its own."""
+        checkpointer, store = graph.checkpointer, graph.store
+        if checkpointer is self._checkpointer:
+            checkpointer = None
+        if isinstance(checkpointer, BaseCheckpointSaver):
+            what = f"a checkpointer ({type(checkpointer).__name__})"
+            raise own_checkpointer(source.where, is_context_manager=False, what=what)
+        if checkpointer is not None and not isinstance(checkpointer, bool):
+            # Releases of LangGraph that do not check it at compile().
+            raise own_checkpointer(source.where, is_context_manager=True)
+        if store is not None and store is not self._store:
+            raise own_store(source.where, type(store).__name__)
 
     def _compile(self, source: GraphSource, builder: StateGraph[Any, Any, Any, Any]) -> Graph:
         try:
             compiled = builder.compile(
                 checkpointer=self._checkpointer, store=self._store, name=source.graph_id
             )
-        except ValueError as error:
-            raise _no_graph(source, f"it does not compile ({error})") from error
+        except Exception as error:
+            raise _does_not_compile(source, error) from error
         return cast("Graph", compiled)
-
-
-def _refuse_own_parts(source: GraphSource, graph: Graph) -> None:
-    checkpointer = graph.checkpointer
-    if isinstance(checkpointer, BaseCheckpointSaver):
-        what = f"a checkpointer ({type(checkpointer).__name__})"
-        raise own_checkpointer(source.where, is_context_manager=False, what=what)
-    if checkpointer is not None and not isinstance(checkpointer, bool):
-        # Releases of LangGraph that do not check it at compile().
-        raise own_checkpointer(source.where, is_context_manager=True)
-    if graph.store is not None:
-        what = f"a store ({type(graph.store).__name__})"
-        raise own_checkpointer(source.where, is_context_manager=False, what=what)
 
 
 def _no_graph(source: GraphSource, what: str) -> StartupRefusal:
@@ -173,10 +204,22 @@ def _no_graph(source: GraphSource, what: str) -> StartupRefusal:
     )
 
 
-def _factory_refusal(source: GraphSource, error: Exception) -> StartupRefusal:
+def _does_not_compile(source: GraphSource, error: Exception) -> StartupRefusal:
+    return StartupRefusal(
+        "HR103",
+        where=source.where,
+        what=f"it does not compile ({described(error).removeprefix('ValueError: ').rstrip('.')})",
+        remedy="Correct its nodes and edges: each edge joins nodes that were added, START and END.",
+    )
+
+
+def _factory_refusal(source: GraphSource, error: BaseException) -> StartupRefusal:
+    place = fault_place(error)
+    at = f" ({place})" if place else ""
     return StartupRefusal(
         "HR105",
         where=source.where,
-        what=f"calling it raised {type(error).__name__}: {error}".rstrip("."),
-        remedy="Mend that; a factory without parameters is called once, at start.",
+        what=f"calling it raised {described(error).rstrip('.')}{at}",
+        remedy="Mend that line; a factory that takes no config and no runtime is called once, at"
+        " start. The traceback stands above.",
     )

@@ -9,7 +9,7 @@ from time import monotonic
 
 import structlog
 
-from headrace.db.faults import translated_faults
+from headrace.db.faults import DatabaseAway, driver_word, public_word, translated_faults
 from headrace.db.pool import SharedPool
 from headrace.db.schema import SchemaState
 from headrace.errors import DatabaseUnavailable, HeadraceError, PoolExhausted, Unavailable
@@ -19,6 +19,9 @@ _log = structlog.stdlib.get_logger("headrace.health")
 
 #: A single failure may be one connection that died; two in a row are the database.
 _FAILURES_UNTIL_UNREACHABLE = 2
+
+#: While the database is away, another reason is told no sooner than this after the last.
+_TOLD_AGAIN_SECONDS = 10.0
 
 
 class DatabaseProbe:
@@ -42,6 +45,8 @@ class DatabaseProbe:
         # A frozen server can hold a check beyond its timeout: cancelling a query waits for it.
         self._silence_seconds = _FAILURES_UNTIL_UNREACHABLE * (interval_seconds + timeout_seconds)
         self._failures = 0
+        self._word = ""
+        self._told = ("", 0.0)
         self._ended_at = monotonic()
         self._tasks = Tasks(on_fault)
 
@@ -50,7 +55,10 @@ class DatabaseProbe:
         """Why the database cannot be used, or None."""
         failed = self._failures >= _FAILURES_UNTIL_UNREACHABLE
         silent = monotonic() - self._ended_at > self._silence_seconds
-        return "the database does not answer" if failed or silent else None
+        if not (failed or silent):
+            return None
+        word = public_word(self._word) if failed else ""
+        return f"the database does not answer: {word}" if word else "the database does not answer"
 
     async def start(self) -> None:
         self._ended_at = monotonic()
@@ -74,13 +82,28 @@ class DatabaseProbe:
             return
         except (HeadraceError, OSError) as error:
             self._failures += 1
-            if self._failures == _FAILURES_UNTIL_UNREACHABLE:
-                cause = error.__cause__ or error
-                _log.error("database_lost", error=str(cause), kind=type(cause).__name__)
+            self._word = _word_of(error)
+            if self._failures >= _FAILURES_UNTIL_UNREACHABLE:
+                self._tell()
         else:
             if self._failures >= _FAILURES_UNTIL_UNREACHABLE:
                 _log.info("database_found")
-            self._failures = 0
+            self._failures, self._told = 0, ("", 0.0)
+
+    def _tell(self) -> None:
+        """The driver's word once; again where it becomes another one, and not too often."""
+        word, at = self._told
+        if not at or (word != self._word and monotonic() - at > _TOLD_AGAIN_SECONDS):
+            _log.error("database_lost", error=self._word or "it does not answer")
+            self._told = (self._word, monotonic())
+
+
+def _word_of(error: BaseException) -> str:
+    """The driver's own, which is at the end of the chain; empty where there is none."""
+    if error.__cause__ is not None:
+        cause = error.__cause__
+        return driver_word(cause) if str(cause) else ""
+    return "" if isinstance(error, HeadraceError) else driver_word(error)
 
 
 class SchemaProbe:
@@ -193,7 +216,12 @@ def pool_check(pool: SharedPool, *, timeout_seconds: float = 0.9) -> Callable[[]
         except PoolExhausted as error:
             if _all_in_use(pool):
                 raise
-            raise DatabaseUnavailable from error
+            raise DatabaseUnavailable from error.__cause__
+        except DatabaseUnavailable:
+            if pool.fault is not None:
+                # What connecting says is nearer to the cause than how a check ended.
+                raise DatabaseUnavailable from DatabaseAway(pool.fault)
+            raise
 
     return check
 

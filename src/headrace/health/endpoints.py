@@ -8,11 +8,12 @@ from typing import Annotated, cast
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import JSONResponse, Response
 
+from headrace.edge.routing import OwnRoute
 from headrace.health.service import HealthService
 from headrace.observability.metrics import METRICS_MEDIA_TYPE
 
-probes_router = APIRouter(tags=["health"])
-metrics_router = APIRouter(tags=["health"])
+probes_router = APIRouter(route_class=OwnRoute, tags=["health"])
+metrics_router = APIRouter(route_class=OwnRoute, tags=["health"])
 
 
 async def _health(request: Request) -> HealthService:
@@ -24,44 +25,55 @@ Health = Annotated[HealthService, Depends(_health)]
 Format = Annotated[str, Query()]
 
 
-@probes_router.get("/livez")
+@probes_router.get("/livez", summary="Tell whether the event loop of this process runs")
 async def livez(health: Health) -> JSONResponse:
-    """This process's event loop runs. Restart the pod when this fails."""
+    """Tell whether the event loop of this process runs. Restart the pod when this fails."""
     return JSONResponse({"status": "alive", "pid": health.pid})
 
 
-@probes_router.get("/startupz")
+@probes_router.get("/startupz", summary="Tell whether the server has started")
 async def startupz(health: Health) -> JSONResponse:
-    """The lifespan is up: no process listens before it is."""
+    """Tell whether the server has started: no process listens before."""
     return JSONResponse({"status": "started", "pid": health.pid})
 
 
 @probes_router.get(
-    "/readyz", responses={503: {"description": "Send no more requests here for now."}}
+    "/readyz",
+    summary="Tell whether requests may come",
+    responses={503: {"description": "Send no more requests here for now."}},
 )
 async def readyz(health: Health) -> JSONResponse:
-    """All processes of the pod report, one of them serves, database and schema are usable."""
+    """Tell whether requests may come.
+
+    All processes of the pod report, one of them serves, database and schema are usable.
+    """
     if reasons := health.unready_reasons():
         return JSONResponse({"status": "unready", "reasons": reasons}, status_code=503)
     return JSONResponse({"status": "ready"})
 
 
 @probes_router.get(
-    "/health", responses={503: {"description": "As /readyz, with the same details."}}
+    "/health",
+    summary="Report the health of every process",
+    responses={503: {"description": "As /readyz, with the same details."}},
 )
 async def health_report(health: Health) -> JSONResponse:
-    """The verdict of /readyz with figures of every process; for people and dashboards."""
+    """Report the health of every process with figures, for people and dashboards."""
     report = health.report()
     return JSONResponse(report, status_code=503 if report["reasons"] else 200)
 
 
 @metrics_router.get(
     "/metrics",
+    summary="Show the metrics of all processes of the pod",
     responses={200: {"content": {"text/plain": {}, "application/json": {}}}},
     response_class=Response,
 )
 async def metrics(health: Health, format: Format = "prometheus") -> Response:
-    """Prometheus text exposition of all processes of the pod; some of it as JSON if asked so."""
+    """Show the metrics of all processes of the pod as Prometheus text.
+
+    Some of them as JSON with `format=json`.
+    """
     if format == "json":
         return JSONResponse(health.metrics_report())
     return Response(health.metrics(), media_type=METRICS_MEDIA_TYPE)

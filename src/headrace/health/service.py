@@ -74,8 +74,15 @@ class HealthService:
                 "ok": self._schema_problem() is None,
                 "revision": self._schema_revision(),
             },
+            "queue": {"unserved_graphs": self._unserved_graphs()},
             "processes": [self._describe(slot) for slot in self._board.read_all()],
         }
+
+    def _unserved_graphs(self) -> list[dict[str, Any]]:
+        """Graphs of which runs wait and that no process, of this pod or another, executes."""
+        figures = [slot.figures for slot in self._board.read_all() if slot.figures is not None]
+        queues = [one.queue for one in figures if one.queue is not None]
+        return [graph.model_dump() for queue in queues[:1] for graph in queue.unserved]
 
     def metrics(self) -> bytes:
         return self._metrics.render()

@@ -6,6 +6,7 @@ from fastapi import Depends, Request
 
 from headrace.errors import InvalidRequest
 from headrace.idempotency.schemas import HEADER, MAX_KEY_LENGTH, RequestKey
+from headrace.ids import canonical_uuid
 
 
 async def _request_key(request: Request) -> RequestKey | None:
@@ -14,7 +15,13 @@ async def _request_key(request: Request) -> RequestKey | None:
         return None
     if not 1 <= len(key) <= MAX_KEY_LENGTH:
         raise InvalidRequest(f"{HEADER}: 1 to {MAX_KEY_LENGTH} characters, please.")
-    return RequestKey.of(request.url.path, key, await request.body())
+    return RequestKey.of(_route(request), key, await request.body())
+
+
+def _route(request: Request) -> str:
+    """The path, with its thread's id as every spelling of it means the same."""
+    path, given = request.url.path, request.path_params.get("thread_id", "")
+    return path.replace(given, canonical_uuid(given) or given, 1) if given else path
 
 
 IdempotencyKey = Annotated[RequestKey | None, Depends(_request_key)]

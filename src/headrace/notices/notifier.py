@@ -22,6 +22,8 @@ from headrace.lifecycle import Tasks
 _log = structlog.stdlib.get_logger("headrace.notices")
 
 _CHANNEL = "headrace"
+#: Of another schema's processes nothing is heard. Postgres cuts longer names of channels.
+_CHANNEL_LENGTH = 63
 #: At most one NOTIFY per process in this time: the server serializes their commits.
 _PAUSE_SECONDS = 0.02
 #: NOTIFY takes 8000 bytes; a line has up to 39.
@@ -135,6 +137,10 @@ class PostgresNotifier:
     ) -> None:
         self._conninfo = conninfo
         self._pool = pool
+        self._channel = f"{_CHANNEL}:{pool.schema}" if pool.schema else _CHANNEL
+        self._channel = self._channel[:_CHANNEL_LENGTH]
+        quoted = f'"{self._channel}"' if pool.schema else self._channel
+        self._listening = f"LISTEN {quoted}".encode()
         self._count = count
         self._tasks = Tasks(on_fault)
         self.listeners = Listeners()
@@ -172,7 +178,7 @@ class PostgresNotifier:
                 with translated_faults():
                     async with self._pool.connection() as connection:
                         await connection.execute(
-                            "SELECT pg_notify(%s, %s)", (_CHANNEL, "\n".join(lines))
+                            "SELECT pg_notify(%s, %s)", (self._channel, "\n".join(lines))
                         )
             except Unavailable:
                 # Whoever should have heard it polls; what waits is told once there is a way.
@@ -192,7 +198,8 @@ class PostgresNotifier:
                 async with await psycopg.AsyncConnection.connect(
                     self._conninfo, autocommit=True, prepare_threshold=None
                 ) as connection:
-                    await connection.execute(f"LISTEN {_CHANNEL}")
+                    async with asyncio.timeout(_ANSWER_SECONDS):
+                        await connection.execute(self._listening)
                     self._connected, failures = True, 0
                     _log.info("notices_connected")
                     self.listeners.missed()

@@ -112,6 +112,14 @@ def _queue(figures: Sequence[Figures]) -> Iterator[GaugeMetricFamily]:
             "Seconds since the longest ready run of the queue could be claimed.",
             value=max(queue.oldest_ready_seconds for queue in seen),
         )
+        unserved = GaugeMetricFamily(
+            "headrace_runs_unserved",
+            "Runs that wait for a graph that no process executes, by graph; of 20 graphs.",
+            labels=("graph",),
+        )
+        for graph in max(seen, key=lambda queue: len(queue.unserved)).unserved:
+            unserved.add_metric((graph.graph_id,), graph.pending)
+        yield unserved
 
 
 def _collections(figures: Sequence[Figures]) -> Iterator[GaugeMetricFamily]:

@@ -1,9 +1,10 @@
-"""Logs: JSON lines, or a console form on a terminal; one format for our own and others' loggers.
+"""Logs: JSON lines, or a form for people on a terminal; one format for our own and others' loggers.
 
 Nothing is configured at import: whoever starts a process calls ``configure_logging``. Passwords in
 URLs and fields that are named like secrets are masked last, tracebacks included.
 """
 
+import json
 import logging
 import re
 import sys
@@ -14,12 +15,20 @@ import orjson
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from headrace.error_text import clipped, value_text
+from headrace.observability.short_lines import ShortFilter, ShortRenderer, shorten_exception
 from headrace.setting_groups import ObservabilitySettings
+from headrace.settings import colors_welcome
 
 #: Loggers that bring handlers of their own; theirs are dropped, so that lines come once, our way.
 _ADOPTED = ("uvicorn", "uvicorn.error", "gunicorn", "gunicorn.error", "alembic", "psycopg.pool")
 #: The HTTP middleware writes the access log.
 _SILENCED = ("uvicorn.access", "gunicorn.access")
+
+_POOLS_NOISE = re.compile(
+    r"error connecting in|reconnection attempt in|discarding (closed|broken)|rolling back returned"
+    r"|error rolling back|closing returned|error resetting"
+)
 
 _WORD = re.compile(r"\S+")
 _URL_USER = re.compile(r"(?i)(https?)?://[^:/?#\s@]*:")
@@ -44,12 +53,26 @@ def configure_logging(settings: ObservabilitySettings, *, stream: TextIO | None 
         settings.log_format == "auto" and target.isatty()
     )
     handler = logging.StreamHandler(target)
-    handler.setFormatter(_formatter(console=console, colors=console and target.isatty()))
+    colors = target.isatty() and colors_welcome()
+    if settings.log_format == "short":
+        handler.addFilter(ShortFilter())
+        handler.setFormatter(_short_formatter(colors=colors))
+    else:
+        handler.setFormatter(
+            _formatter(
+                console=console,
+                colors=console and colors,
+                max_text_bytes=settings.max_log_text_bytes,
+            )
+        )
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(settings.log_level.upper())
     for name in _ADOPTED:
         adopt_logger(name)
+    pool_log = logging.getLogger("psycopg.pool")
+    if _is_told_of_pool not in pool_log.filters:
+        pool_log.addFilter(_is_told_of_pool)
     for name in _SILENCED:
         silenced = logging.getLogger(name)
         silenced.handlers = []
@@ -75,6 +98,11 @@ def configure_library_logging() -> None:
             logger_factory=structlog.stdlib.LoggerFactory(),
             cache_logger_on_first_use=True,
         )
+
+
+def _is_told_of_pool(record: logging.LogRecord) -> bool:
+    """Not what `database_lost` says once: the pool says it for each connection and each attempt."""
+    return not (record.levelno <= logging.WARNING and _POOLS_NOISE.match(str(record.msg)))
 
 
 def adopt_logger(name: str) -> None:
@@ -126,10 +154,10 @@ def _masked(key: str, value: Any) -> Any:
         return [_masked("", item) for item in value]
     if isinstance(value, int | float | bool) or value is None:
         return value
-    return mask_text(str(value))
+    return mask_text(value_text(value))
 
 
-def _formatter(*, console: bool, colors: bool) -> logging.Formatter:
+def _formatter(*, console: bool, colors: bool, max_text_bytes: int) -> logging.Formatter:
     renderer: Processor
     if console:
         renderer = structlog.dev.ConsoleRenderer(
@@ -143,8 +171,37 @@ def _formatter(*, console: bool, colors: bool) -> logging.Formatter:
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
             # Before the mask, so that a password in a traceback is masked too.
             structlog.processors.format_exc_info,
+            # The mask reads every word of the text. What it would not know for a password, because
+            # it is cut there, lies in the middle and is cut out afterwards.
+            _Clip(2 * max_text_bytes),
             mask_secrets,
+            _Clip(max_text_bytes),
             renderer,
+        ],
+    )
+
+
+class _Clip:
+    """structlog processor: texts of bounded length, tracebacks among them."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+
+    def __call__(self, _logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+        for key, value in event.items():
+            if isinstance(value, str) and len(value) > self._max_bytes:
+                event[key] = clipped(value, self._max_bytes)
+        return event
+
+
+def _short_formatter(*, colors: bool) -> logging.Formatter:
+    return structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=_shared_processors(),
+        processors=[
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            shorten_exception,
+            mask_secrets,
+            ShortRenderer(colors=colors),
         ],
     )
 
@@ -165,6 +222,9 @@ def _configure_structlog() -> None:
         processors=[
             structlog.stdlib.filter_by_level,
             *_shared_processors(),
+            # Here, so that no other handler of the record meets the exception itself: the repr() of
+            # one from user code may raise, or be megabytes long.
+            structlog.processors.format_exc_info,
             structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
         ],
         wrapper_class=structlog.stdlib.BoundLogger,
@@ -174,4 +234,8 @@ def _configure_structlog() -> None:
 
 
 def _to_json(event: Any, **_options: Any) -> str:
-    return orjson.dumps(event, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+    try:
+        return orjson.dumps(event, default=value_text, option=orjson.OPT_NON_STR_KEYS).decode()
+    except TypeError:
+        # Half a surrogate pair, an integer of more than 64 bits: the line is worth more than they.
+        return json.dumps(event, default=value_text, skipkeys=True)

@@ -90,6 +90,11 @@ class Metrics:
             "headrace_run_seconds", "Seconds a run was executed for.", ("graph",), _RUN_BUCKETS
         )
         self._claims = counter("headrace_claims_total", "Runs taken out of the queue.", ())
+        self._apart_runs = counter(
+            "headrace_runs_apart_total",
+            "Runs that processes were lost with and that were given a process to themselves.",
+            (),
+        )
         self._rescues = counter(
             "headrace_rescues_total",
             "Runs taken from lost processes, by what they became: pending again, or ended.",
@@ -197,6 +202,9 @@ class Metrics:
 
     def count_claim(self) -> None:
         self._claims.inc()
+
+    def count_run_apart(self) -> None:
+        self._apart_runs.inc()
 
     def count_rescue(self, status: str) -> None:
         self._rescues.labels(status).inc()

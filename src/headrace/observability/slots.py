@@ -45,6 +45,16 @@ class WriterStatus(BaseModel):
     waiting: int
 
 
+class UnservedStatus(BaseModel):
+    """A graph of which runs wait and that no process executes."""
+
+    model_config = ConfigDict(frozen=True, from_attributes=True)
+
+    graph_id: str
+    pending: int
+    oldest_ready_seconds: float
+
+
 class QueueStatus(BaseModel):
     """The queue of all processes, as one process of a pod has seen it last."""
 
@@ -52,6 +62,8 @@ class QueueStatus(BaseModel):
 
     pending: int
     oldest_ready_seconds: float
+    #: Graphs of which runs wait and that no process executes; only so many of them.
+    unserved: tuple[UnservedStatus, ...] = ()
 
 
 class Figures(BaseModel):
@@ -84,6 +96,9 @@ class Slot(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     pid: int = Field(gt=0, lt=2**31)
+    #: The process that started it; processes of two masters stand on one board while one follows
+    #: the other.
+    master: int = 0
     state: State
     started_at: float
     written_at: float
@@ -128,6 +143,17 @@ def remove_slot(runtime_dir: Path, pid: int) -> None:
         (slots_directory(runtime_dir) / f"{pid}{suffix}").unlink(missing_ok=True)
 
 
+def remove_slots_of(runtime_dir: Path, master: int) -> None:
+    """Take the processes of a master that was killed off the board."""
+    for path in slots_directory(runtime_dir).glob("*.json"):
+        try:
+            slot = Slot.model_validate_json(path.read_bytes())
+        except (OSError, ValidationError):
+            continue
+        if slot.master == master:
+            remove_slot(runtime_dir, slot.pid)
+
+
 class StatusBoard:
     """This process's slot, and sight of the others'."""
 
@@ -136,7 +162,9 @@ class StatusBoard:
         self._stale_seconds = stale_seconds
         self._measure: Callable[[], Figures] | None = None
         now = time.time()
-        self._slot = Slot(pid=os.getpid(), state="starting", started_at=now, written_at=now)
+        self._slot = Slot(
+            pid=os.getpid(), master=os.getppid(), state="starting", started_at=now, written_at=now
+        )
 
     @property
     def own(self) -> Slot:

@@ -4,8 +4,9 @@ from collections.abc import Callable, Collection
 from typing import Annotated, Any, cast
 from urllib.parse import quote
 
-from fastapi import Depends, Request
+from fastapi import Depends, Request, Response
 
+from headrace.edge.head import headers_alone
 from headrace.edge.live import LiveResponse
 from headrace.edge.state import state_of
 from headrace.events.sse import CONTENT_TYPE
@@ -33,11 +34,14 @@ Runs = Annotated[RunService, Depends(_service)]
 
 def waiting_response(
     run: FollowedRun, request: Request, *, on_disconnect: str | None = None
-) -> LiveResponse:
+) -> Response:
+    headers = locations(run, "join")
+    if head := headers_alone(request, media_type="application/json", headers=headers):
+        return head
     return LiveResponse(
         result_body(run, heartbeat_seconds=_heartbeat_seconds(request)),
         media_type="application/json",
-        headers=locations(run, "join"),
+        headers=headers,
         on_disconnect=disconnect_policy(run, on_disconnect),
     )
 
@@ -59,7 +63,14 @@ def streaming_response(
     on_disconnect: str | None = None,
     after: int | None = None,
     modes: Collection[str] = (),
-) -> LiveResponse:
+) -> Response:
+    headers = {
+        **locations(run, "stream"),
+        "Cache-Control": "no-store",
+        "X-Accel-Buffering": "no",
+    }
+    if head := headers_alone(request, media_type=CONTENT_TYPE, headers=headers):
+        return head
     return LiveResponse(
         event_frames(
             run,
@@ -69,11 +80,7 @@ def streaming_response(
             on_cut=state_of(request).metrics.count_cut_client,
         ),
         media_type=CONTENT_TYPE,
-        headers={
-            **locations(run, "stream"),
-            "Cache-Control": "no-store",
-            "X-Accel-Buffering": "no",
-        },
+        headers=headers,
         on_disconnect=disconnect_policy(run, on_disconnect),
     )
 

@@ -15,18 +15,9 @@ from headrace.auth.principal import ANONYMOUS, Principal
 from headrace.db.tables import AssistantRow
 from headrace.errors import BadRequest, InvalidRequest
 from headrace.graphs.commands import graph_command
-from headrace.runs.schemas import Command, RunCreate
-
-_CHECKPOINT_KEYS = ("checkpoint_id", "checkpoint_ns", "checkpoint_map")
-
-
-def wanted_checkpoint(body: RunCreate) -> str | None:
-    """The checkpoint of the thread to start from, where the caller names one."""
-    given = body.checkpoint or {}
-    if given.get("checkpoint_ns"):
-        return None
-    checkpoint_id = body.checkpoint_id or given.get("checkpoint_id")
-    return checkpoint_id if isinstance(checkpoint_id, str) else None
+from headrace.graphs.configuration import CHECKPOINT_KEYS, checked_config
+from headrace.graphs.wiring import STRICT_RESUME
+from headrace.runs.schemas import RunCreate
 
 
 def run_kwargs(
@@ -34,42 +25,42 @@ def run_kwargs(
     body: RunCreate,
     *,
     temporary: bool,
-    at_head: bool = False,
+    checkpoint: Mapping[str, Any] = MappingProxyType({}),
     headers: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """What is stored with the run; enough to execute it.
 
     :param headers: of the request, what the graph is to see. They stand above the body: a proxy in
         front may have set them, whom no caller is to contradict.
-    :param at_head: the checkpoint that the body names is the thread's last one. Clients send that
-        with every message; for LangGraph it would be a step back in time.
+    :param checkpoint: where to start from, unless that is where the thread stands: for LangGraph
+        the latter would be a step back in time too.
 
     :raises BadRequest: both configurable and context.
     :raises InvalidRequest: malformed configuration.
     """
     own = body.config or {}
     configurable = own.get("configurable") or {}
-    if not isinstance(configurable, dict):
-        raise InvalidRequest("config.configurable must be an object.")
     if configurable and body.context:
         raise BadRequest(
             "Cannot specify both config.configurable and context. Send context alone: it takes the"
             " place of configurable since LangGraph 0.6."
         )
-    merged = {**assistant.config, **own}
+    merged = _merged(assistant, own)
     # Two names of one thing: graphs of either kind find in theirs what came under the other.
-    given = configurable or body.context or {}
+    given = body.context or {}
+    if configurable:
+        given = {key: value for key, value in configurable.items() if key not in CHECKPOINT_KEYS}
     inherited = assistant.config.get("configurable") or {}
     merged["configurable"] = {
-        # Double-underscored keys are LangGraph's own wiring; no caller may reach it.
-        **{key: value for key, value in (inherited | given).items() if not key.startswith("__")},
+        **{key: value for key, value in (inherited | given).items() if _may_be_given(key)},
         **headers,
-        **({} if at_head else _checkpoint(body)),
+        **checkpoint,
     }
     durability = body.durability or ("exit" if body.checkpoint_during is False else "async")
     return {
         "input": body.input,
         "command": body.command.model_dump(exclude_none=True) if body.command else None,
+        **({"strict_resume": True} if body.strict_resume else {}),
         "config": merged,
         "context": (assistant.context or {}) | given,
         "stream_mode": list(body.stream_mode),
@@ -82,15 +73,21 @@ def run_kwargs(
     }
 
 
-def _checkpoint(body: RunCreate) -> dict[str, Any]:
-    given = {
-        key: value
-        for key, value in (body.checkpoint or {}).items()
-        if key in _CHECKPOINT_KEYS and value is not None
-    }
-    if body.checkpoint_id:
-        given["checkpoint_id"] = body.checkpoint_id
-    return given
+def _merged(assistant: AssistantRow, own: dict[str, Any]) -> dict[str, Any]:
+    if not assistant.config:
+        return own.copy()
+    try:
+        return {**checked_config(assistant.config), **own}
+    except ValueError as error:
+        # Of an assistant from before its configuration was looked at.
+        raise InvalidRequest(
+            f"Assistant {assistant.assistant_id} has a configuration that no run can have: {error}"
+        ) from error
+
+
+def _may_be_given(key: str) -> bool:
+    """Double-underscored keys are LangGraph's own wiring; which checkpoint is said apart."""
+    return not key.startswith("__") and key not in CHECKPOINT_KEYS
 
 
 def graph_config(
@@ -119,6 +116,8 @@ def graph_config(
         "langgraph_auth_user_id": identity,
         "langgraph_request_id": request_id,
     }
+    if kwargs.get("strict_resume"):
+        configurable[STRICT_RESUME] = True
     config: dict[str, Any] = {
         "recursion_limit": recursion_limit,
         **stored,
@@ -129,9 +128,29 @@ def graph_config(
     return cast("RunnableConfig", config)
 
 
+def checkpoints_in(config: RunnableConfig) -> list[RunnableConfig]:
+    """Each checkpoint that a configuration names: the thread's own, and those of subgraphs."""
+    configurable = config["configurable"]
+    named = dict(configurable.get("checkpoint_map") or {})
+    if configurable.get("checkpoint_id"):
+        named[configurable.get("checkpoint_ns") or ""] = configurable["checkpoint_id"]
+    return [
+        {
+            "configurable": {
+                "thread_id": configurable["thread_id"],
+                "checkpoint_ns": namespace,
+                "checkpoint_id": checkpoint_id,
+            }
+        }
+        for namespace, checkpoint_id in named.items()
+    ]
+
+
 def graph_input(kwargs: dict[str, Any]) -> Any:
     """The input of one execution; a command wins over an input that came with it."""
-    command = Command.model_validate(kwargs["command"] or {})
-    if kwargs["command"]:
-        return graph_command(resume=command.resume, update=command.update, goto=command.goto)
+    command = kwargs["command"]
+    if command:
+        return graph_command(
+            resume=command.get("resume"), update=command.get("update"), goto=command.get("goto")
+        )
     return kwargs["input"]

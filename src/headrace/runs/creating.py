@@ -16,7 +16,7 @@ from headrace.runs.answers import JSON, SSE, Runs, run_path, streaming_response,
 from headrace.runs.dispatcher import FollowedRun
 from headrace.runs.schemas import Run, RunCreate
 from headrace.runs.service import RunService
-from headrace.threads.schemas import AnyThreadId
+from headrace.threads.paths import PathThreadId
 
 router = new_router(tag="runs")
 
@@ -25,14 +25,14 @@ _MAX_BATCH = 100
 
 @router.post("/threads/{thread_id}/runs/wait", responses=JSON, response_class=Response)
 async def wait_run(
-    thread_id: AnyThreadId,
+    thread_id: PathThreadId,
     body: RunCreate,
     principal: CurrentPrincipal,
     runs: Runs,
     key: IdempotencyKey,
     request: Request,
 ) -> Response:
-    """Run on a thread and answer with its last values."""
+    """Run on a thread and answer with the last values."""
     run = await _start(runs, principal, thread_id, body, key, request)
     return waiting_response(run, request, on_disconnect=body.on_disconnect)
 
@@ -41,21 +41,21 @@ async def wait_run(
 async def wait_stateless_run(
     body: RunCreate, principal: CurrentPrincipal, runs: Runs, key: IdempotencyKey, request: Request
 ) -> Response:
-    """Run without a thread and answer with its last values."""
+    """Run without a thread and answer with the last values."""
     run = await _start(runs, principal, None, body, key, request)
     return waiting_response(run, request, on_disconnect=body.on_disconnect)
 
 
 @router.post("/threads/{thread_id}/runs/stream", responses=SSE, response_class=Response)
 async def stream_run(
-    thread_id: AnyThreadId,
+    thread_id: PathThreadId,
     body: RunCreate,
     principal: CurrentPrincipal,
     runs: Runs,
     key: IdempotencyKey,
     request: Request,
 ) -> Response:
-    """Run on a thread and stream its events."""
+    """Run on a thread and stream the events."""
     run = await _start(runs, principal, thread_id, body, key, request)
     return streaming_response(run, request, on_disconnect=body.on_disconnect)
 
@@ -64,14 +64,14 @@ async def stream_run(
 async def stream_stateless_run(
     body: RunCreate, principal: CurrentPrincipal, runs: Runs, key: IdempotencyKey, request: Request
 ) -> Response:
-    """Run without a thread and stream its events."""
+    """Run without a thread and stream the events."""
     run = await _start(runs, principal, None, body, key, request)
     return streaming_response(run, request, on_disconnect=body.on_disconnect)
 
 
 @router.post("/threads/{thread_id}/runs", response_model=Run)
 async def create_run(
-    thread_id: AnyThreadId,
+    thread_id: PathThreadId,
     body: RunCreate,
     principal: CurrentPrincipal,
     runs: Runs,
@@ -100,7 +100,7 @@ async def create_runs(
     key: IdempotencyKey,
     request: Request,
 ) -> Response:
-    """Run several without threads, in the background."""
+    """Run several inputs without threads, in the background."""
     made: list[dict[str, Any]] = []
     for number, body in enumerate(bodies):
         own = key.part(number) if key is not None else None

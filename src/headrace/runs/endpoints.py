@@ -1,5 +1,6 @@
 """Runs over HTTP: all their routes, and here those that read and join."""
 
+import re
 from typing import Annotated, Any, get_args
 
 from fastapi import APIRouter, Header, Query, Request, Response
@@ -14,26 +15,29 @@ from headrace.runs import controlling, creating
 from headrace.runs.answers import JSON, SSE, Runs, streaming_response, waiting_response
 from headrace.runs.schemas import Run, RunField, RunStatus
 from headrace.runs.service import run_id_from
-from headrace.threads.schemas import AnyThreadId
+from headrace.threads.paths import PathThreadId
 
-reading_router = new_router(tag="runs")
+reading_router = new_router(tag="runs", followed=True)
 
 Words = Annotated[list[str] | None, Query()]
+#: Ids count a run's events; each attempt begins 2^32 further. Other servers' ids are times.
+_EVENT_ID = re.compile("[0-9]{1,12}")
+
 LastEventId = Annotated[str | None, Query()]
 LastEventIdHeader = Annotated[str | None, Header(alias="Last-Event-ID")]
 
 
 @reading_router.get("/threads/{thread_id}/runs", response_model=list[Run])
 async def list_runs(
-    thread_id: AnyThreadId,
+    thread_id: PathThreadId,
     principal: CurrentPrincipal,
     runs: Runs,
     status: Annotated[RunStatus | None, Query()] = None,
     select: Words = None,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 10,
+    limit: Annotated[int, Query(ge=0, le=1000)] = 10,
     offset: Annotated[int, Query(ge=0, le=2**31 - 1)] = 0,
 ) -> Response:
-    """Runs of a thread, newest first."""
+    """List the runs of a thread, newest first."""
     fields = words_of(select, "select", get_args(RunField))
     rows = await runs.search(principal, thread_id, status=status, limit=limit, offset=offset)
     shown = [Run.from_row(row).__dict__ for row in rows]
@@ -44,9 +48,9 @@ async def list_runs(
 
 @reading_router.get("/threads/{thread_id}/runs/{run_id}", response_model=Run)
 async def get_run(
-    thread_id: AnyThreadId, run_id: str, principal: CurrentPrincipal, runs: Runs
+    thread_id: PathThreadId, run_id: str, principal: CurrentPrincipal, runs: Runs
 ) -> Response:
-    """One run."""
+    """Read a run."""
     row = await runs.get(principal, thread_id, run_id_from(run_id))
     return json_response(Run.from_row(row).__dict__)
 
@@ -55,14 +59,14 @@ async def get_run(
     "/threads/{thread_id}/runs/{run_id}/join", responses=JSON, response_class=Response
 )
 async def join_run(
-    thread_id: AnyThreadId,
+    thread_id: PathThreadId,
     run_id: str,
     principal: CurrentPrincipal,
     runs: Runs,
     request: Request,
     cancel_on_disconnect: Annotated[bool, Query()] = False,
 ) -> Response:
-    """The last values of a run, once it has ended."""
+    """Wait for the end of a run and answer with the last values."""
     run = await runs.follow(principal, thread_id, run_id_from(run_id))
     return waiting_response(run, request, on_disconnect=_policy(cancel_on_disconnect))
 
@@ -75,7 +79,7 @@ async def join_run_by_id(
     request: Request,
     cancel_on_disconnect: Annotated[bool, Query()] = False,
 ) -> Response:
-    """The same without knowing its thread."""
+    """Wait for the end of a run whose thread is not known."""
     run = await runs.follow(principal, None, run_id_from(run_id))
     return waiting_response(run, request, on_disconnect=_policy(cancel_on_disconnect))
 
@@ -84,7 +88,7 @@ async def join_run_by_id(
     "/threads/{thread_id}/runs/{run_id}/stream", responses=SSE, response_class=Response
 )
 async def join_stream(
-    thread_id: AnyThreadId,
+    thread_id: PathThreadId,
     run_id: str,
     principal: CurrentPrincipal,
     runs: Runs,
@@ -94,7 +98,11 @@ async def join_stream(
     last_event_id: LastEventId = None,
     last_event_id_header: LastEventIdHeader = None,
 ) -> Response:
-    """The events of a run: those to come, or with an id those after it; -1 is before the first."""
+    """Stream the events of a run.
+
+    Those to come; with an id those after it; with -1, or an id that no run here has sent, all from
+    the first.
+    """
     after = _event_id(last_event_id_header or last_event_id)
     modes = words_of(stream_mode, "stream_mode", STREAM_MODES)
     run = await runs.follow(principal, thread_id, run_id_from(run_id))
@@ -114,7 +122,7 @@ async def join_stream_by_id(
     last_event_id: LastEventId = None,
     last_event_id_header: LastEventIdHeader = None,
 ) -> Response:
-    """The same without knowing its thread."""
+    """Stream the events of a run whose thread is not known."""
     after = _event_id(last_event_id_header or last_event_id)
     modes = words_of(stream_mode, "stream_mode", STREAM_MODES)
     run = await runs.follow(principal, None, run_id_from(run_id))
@@ -134,15 +142,13 @@ def words_of(given: list[str] | None, name: str, known: tuple[Any, ...]) -> list
 
 
 def _event_id(given: str | None) -> int | None:
+    """The id after which events are wanted; -1, from the start, for one that no run here has sent.
+
+    Clients keep ids of other servers: they get more than they have missed, and never less.
+    """
     if not given:
         return None
-    try:
-        number = int(given)
-    except ValueError:
-        number = -2
-    if not -1 <= number < 2**63:
-        raise InvalidRequest("Last-Event-ID: -1, or an id that this run's stream has sent")
-    return number
+    return int(given) if _EVENT_ID.fullmatch(given) else -1
 
 
 def _policy(cancel_on_disconnect: bool) -> str | None:

@@ -2,15 +2,18 @@
 
 In this process it is fed from memory, otherwise by the watcher; a run that is released, rescued or
 claimed elsewhere is followed on. The end comes from the run's row.
+
+What a run that is not resumable tells is stored only while somebody watches it, and a process that
+was paused watches nothing. A reader that has missed something is told so before the end.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 from uuid import UUID
 
 from headrace.events.channel import Channel
-from headrace.events.event import Event, end_event
+from headrace.events.event import Event, end_event, gap_event, last_values_event
 from headrace.events.reader import ChannelReader, Moved, Reader, Released
 from headrace.runs.dispatcher import LocalRun, RunOutcome
 from headrace.runs.watcher import GONE, IfEnded, RunState, Watch, Watcher
@@ -27,8 +30,15 @@ class Followable:
     resumable: bool
 
 
-#: The values a run has left in its thread: thread id, graph id, run id.
-ReadValues = Callable[[str, str, UUID], Awaitable[Any]]
+class ReadValues(Protocol):
+    async def __call__(self, thread_id: str, graph_id: str, run_id: UUID, *, output: bool) -> Any:
+        """The values a run has left in its thread; None when there are none.
+
+        :param output: what its graph's output schema names alone.
+        """
+        ...
+
+
 #: Ask a run elsewhere to stop; returns at once.
 AskToStop = Callable[[Followable, str], None]
 
@@ -137,9 +147,11 @@ class Followed:
         """:raises Released: it goes on, but this process lets go of whoever waits."""
         if self._local is not None:
             try:
-                return await self._local.outcome(timeout_seconds)
+                outcome = await self._local.outcome(timeout_seconds)
             except Moved:
                 self._local = None
+            else:
+                return outcome if outcome is None or self._created else await self._whole(outcome)
         if self._outcome is None:
             watch = Watch(self._run.run_id, announced=self._queued)
             self._following.watch(watch)
@@ -156,12 +168,25 @@ class Followed:
         else:
             self._following.ask_to_stop(self._run, reason)
 
+    async def _whole(self, outcome: RunOutcome) -> RunOutcome:
+        """With the whole state: its process knows what the output schema names alone."""
+        if outcome.error is not None and outcome.status != "interrupted":
+            return outcome
+        values = await self._read_values()
+        # None: its thread is gone with it.
+        return outcome if values is None else replace(outcome, values=values)
+
+    async def _read_values(self) -> Any:
+        run = self._run
+        return await self._following.read_values(
+            run.thread_id, run.graph_id, run.run_id, output=self._created
+        )
+
     async def _read_outcome(self, state: RunState) -> RunOutcome:
         if state is GONE:
             # Rolled back, or deleted with its thread.
             return RunOutcome(status="interrupted", values=None, error=None)
-        run = self._run
-        values = await self._following.read_values(run.thread_id, run.graph_id, run.run_id)
+        values = await self._read_values()
         return RunOutcome(status=state.status, values=values, error=state.error)
 
 
@@ -171,7 +196,17 @@ class FollowingReader:
     Ids rise across attempts, so the last one seen is where reading goes on, wherever that is.
     """
 
-    __slots__ = ("_channel", "_ended", "_following", "_position", "_reader", "_run", "_watch")
+    __slots__ = (
+        "_channel",
+        "_ended",
+        "_following",
+        "_follows",
+        "_gap",
+        "_position",
+        "_reader",
+        "_run",
+        "_watch",
+    )
 
     def __init__(
         self,
@@ -186,6 +221,10 @@ class FollowingReader:
         self._run = run
         self._position = max(after or 0, 0)
         self._ended = False
+        #: Whether it is to get all that comes after its position.
+        self._follows = created
+        #: Whether it has missed something of that.
+        self._gap = False
         self._channel: Channel | None = None
         self._reader: ChannelReader | None = None
         self._watch: Watch | None = None
@@ -208,6 +247,7 @@ class FollowingReader:
                 events = await self._reader.read(timeout_seconds)
             except Moved:
                 self._leave_channel()
+                self._follows = True
                 self._watch_from(self._position, "tell")
             else:
                 self._note(events or ())
@@ -226,7 +266,7 @@ class FollowingReader:
         if not await self._following.changed(watch, timeout_seconds):
             return ()
         if watch.waiting:
-            events = watch.take()
+            events = self._with_gap(watch.take())
             self._note(events)
             # Notices that came while they waited were passed over.
             self._following.watcher.look()
@@ -235,7 +275,30 @@ class FollowingReader:
         if self._ended or watch.late or state is None or state is GONE:
             return None
         self._ended = True
-        return [end_event(self._run.run_id, state.status, state.error)]
+        end = end_event(self._run.run_id, state.status, state.error)
+        return [*await self._before_end(state), end]
+
+    def _with_gap(self, events: list[Event]) -> list[Event]:
+        """The events, behind word of what is missing before the first of them."""
+        first = events[0].event_id
+        next_attempt = ((self._position >> 32) + 1) << 32
+        expected = (self._position + 1, next_attempt + 1)
+        if self._run.resumable or not self._follows or first in expected:
+            return events
+        self._gap = True
+        return [gap_event(self._run.run_id), *events]
+
+    async def _before_end(self, state: RunState) -> list[Event]:
+        """Where something is missing: word of that, and what the run has left."""
+        run = self._run
+        missing = not run.resumable and self._follows and not state.watched
+        if not missing and not self._gap:
+            return []
+        values = await self._following.read_values(
+            run.thread_id, run.graph_id, run.run_id, output=True
+        )
+        told = [gap_event(run.run_id)] if missing else []
+        return told if values is None else [*told, last_values_event(values)]
 
     def _watch_from(self, after: int | None, if_ended: IfEnded) -> None:
         self._watch = Watch(
@@ -249,6 +312,7 @@ class FollowingReader:
 
     def _note(self, events: Sequence[Event]) -> None:
         for event in events:
+            self._follows = True
             self._position = max(self._position, event.event_id)
             # Only the end has that name, and that of a run that was deleted is stored.
             self._ended |= event.name == "error"

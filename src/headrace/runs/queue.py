@@ -50,6 +50,10 @@ _LOOK_AT_ALL_SECONDS = 5.0
 _SINCE_EVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 _COUNTED_PENDING = 10_000
+#: Within this time a process that restarts serves its graphs again.
+_UNSERVED_AFTER_SECONDS = 15.0
+#: So many graphs that nobody serves are told by name: callers' assistants may name any number.
+_TOLD_GRAPHS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +62,36 @@ class ClaimedRun:
 
     request: RunRequest
     started: StartedRun
+    #: How long it had been executed when a process was lost with it.
+    lived_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Suspects:
+    """Runs that processes were lost with, and that wait to be executed apart from others."""
+
+    waiting_seconds: float
+    #: Processes that execute one apart from others.
+    executing: int
+    processes: int
+    #: Of those, the ones that are older than the process that asked.
+    older: int
+
+
+@dataclass(frozen=True, slots=True)
+class UnservedGraph:
+    """A graph of which runs wait and that no process executes."""
+
+    graph_id: str
+    pending: int
+    oldest_ready_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class QueueFigures:
     pending: int
     oldest_ready_seconds: float
+    unserved: Sequence[UnservedGraph] = ()
 
 
 class Queue:
@@ -137,6 +165,27 @@ class Queue:
             self._last_ready = rows[-1][-1]
         return [_claimed(*row[:-1]) for row in rows]
 
+    async def suspects(
+        self, process_id: UUID, graph_ids: Sequence[str], *, apart_seconds: float
+    ) -> Suspects | None:
+        """Those that :meth:`claim_suspect` could take; None when there are none."""
+        values = {
+            "process_id": process_id,
+            "graph_ids": list(graph_ids),
+            "apart_seconds": apart_seconds,
+        }
+        rows = await self._rows("look_for_suspects", values)
+        return Suspects(*rows[0]) if rows else None
+
+    async def claim_suspect(self, process_id: UUID, graph_ids: Sequence[str]) -> list[ClaimedRun]:
+        """Take the run that has waited longest of those that processes were lost with, if any."""
+        values = {"process_id": process_id, "graph_ids": list(graph_ids)}
+        async with self._transaction() as connection:
+            await connection.execute(self._sql["lock_thread_of_suspect"], values)
+            found = await connection.execute(self._sql["claim_runs_of_locked_threads"], values)
+            rows = await found.fetchall()
+        return [_claimed(*row[:-1]) for row in rows]
+
     async def cancel(
         self, tenant: str, run_ids: Sequence[UUID], action: StopAction, reason: str
     ) -> list[Cancellation]:
@@ -168,7 +217,21 @@ class Queue:
     async def figures(self) -> QueueFigures:
         """How much waits, and for how long."""
         ((pending, oldest),) = await self._rows("queue_figures", {"bound": _COUNTED_PENDING})
-        return QueueFigures(pending=pending, oldest_ready_seconds=oldest or 0.0)
+        unserved = []
+        if oldest is not None and oldest > _UNSERVED_AFTER_SECONDS:
+            unserved = await self._rows(
+                "unserved_graphs",
+                {
+                    "seconds": _UNSERVED_AFTER_SECONDS,
+                    "bound": _COUNTED_PENDING,
+                    "graphs": _TOLD_GRAPHS,
+                },
+            )
+        return QueueFigures(
+            pending=pending,
+            oldest_ready_seconds=oldest or 0.0,
+            unserved=[UnservedGraph(*row) for row in unserved],
+        )
 
     async def end_if_owned(
         self,
@@ -186,6 +249,7 @@ class Queue:
 
         :param run: what the run has written so far; its end is committed with it or after it.
         :raises LeaseLost: the run is not this process's any more, or ended otherwise.
+        :raises StopAsked: it was asked to stop, and must end as that.
         :raises BaseException: what one of the run's writes failed with; nothing has ended then.
         """
         if run is not None:
@@ -226,6 +290,17 @@ class Queue:
                 await delete_for_runs(cursor, [str(token.run_id)], thread_id=thread_id)
             await connection.execute(self._sql["refresh_locked_threads"])
 
+    async def keep_rolled_back(self, token: RunToken) -> None:
+        """The run cannot be rolled back: it is interrupted instead, and shown as that."""
+        values = {
+            "run_id": token.run_id,
+            "attempt": token.attempt,
+            "process_id": token.process_id,
+        }
+        with translated_faults():
+            async with self._pool.connection() as connection:
+                await connection.execute(self._sql["keep_run_that_was_to_be_rolled_back"], values)
+
     async def delete_temporary_threads(
         self, thread_ids: Sequence[str], *, watched: bool = True
     ) -> None:
@@ -265,6 +340,7 @@ def _claimed(
     cancel_action: StopAction | None,
     watched: bool,
     request_id: str | None,
+    lived_seconds: float | None,
 ) -> ClaimedRun:
     request = RunRequest(
         assistant_updated_at=None,
@@ -281,4 +357,5 @@ def _claimed(
         create_thread=False,
         temporary_thread=bool(kwargs.get("temporary")),
     )
-    return ClaimedRun(request, StartedRun(attempt, metadata, created_at, cancel_action, watched))
+    started = StartedRun(attempt, metadata, created_at, cancel_action, watched)
+    return ClaimedRun(request, started, lived_seconds)

@@ -169,7 +169,15 @@ WITH queued AS (
   JOIN threads ON threads.thread_id = given.thread_id AND threads.tenant = given.tenant
   WHERE given.thread_id IN (
       SELECT json_array_elements_text(current_setting('headrace.locked')::json))
-    AND (given.multitask_strategy <> 'reject' OR threads.status <> 'busy')
+    -- A run that is asked to stop makes way: it is no reason to refuse the next one.
+    AND (given.multitask_strategy <> 'reject' OR threads.status <> 'busy'
+      OR NOT EXISTS (
+        SELECT FROM runs AS running
+        WHERE running.run_id = threads.running_run_id AND running.cancel_action IS NULL)
+      AND NOT EXISTS (
+        SELECT FROM runs AS waiting
+        WHERE waiting.thread_id = threads.thread_id AND waiting.status = 'pending'
+          AND waiting.cancel_action IS NULL))
     AND (NOT %(keyed)s OR given.run_id::text NOT IN (
       SELECT json_array_elements_text(current_setting('headrace.spent')::json)))
     AND (given.assistant_updated_at IS NULL OR EXISTS (
@@ -215,7 +223,8 @@ SET ready_at = CASE
     status = CASE
       WHEN first.run_id IS NOT NULL THEN 'busy'
       WHEN threads.status <> 'busy' THEN threads.status
-      WHEN threads.interrupts <> '{}' THEN 'interrupted'
+      WHEN threads.interrupts <> '{}'
+        AND coalesce(threads.error ->> 'error', 'UserInterrupt') = 'UserInterrupt' THEN 'interrupted'
       WHEN threads.error IS NOT NULL THEN 'error'
       ELSE 'idle' END
 FROM json_array_elements_text(current_setting('headrace.locked')::json) AS locked (thread_id)
@@ -231,6 +240,7 @@ WHERE threads.thread_id = locked.thread_id AND threads.running_run_id IS NULL
 -- name: lock_ready_threads
 -- Remembers those that may be claimed, the longest ready first. Ready times rise, so what lies below
 -- the floor was claimed long since: under an old snapshot its index entries cannot be cleaned away.
+-- Passes over suspects (look_for_suspects), which are claimed apart.
 SELECT set_config('headrace.locked', coalesce((
   SELECT json_agg(thread_id)::text
   FROM (
@@ -239,8 +249,54 @@ SELECT set_config('headrace.locked', coalesce((
     WHERE ready_at >= %(floor)s::timestamptz AND ready_at <= now()
       AND running_run_id IS NULL
       AND ready_graph_id = ANY (%(graph_ids)s::text[])
+      AND NOT EXISTS (
+        SELECT FROM runs
+        WHERE runs.run_id = threads.ready_run_id AND runs.failures > 0
+          AND runs.cancel_action IS NULL)
     ORDER BY ready_at
     LIMIT %(limit)s
+    FOR NO KEY UPDATE OF threads SKIP LOCKED
+  ) AS candidate
+), '[]'), true)
+
+-- name: look_for_suspects
+-- Runs that processes were lost with and that wait: for how long the first of them has, how many
+-- processes execute one apart, how many processes there are, and how many are older than the asking one.
+-- A rollback executes nothing and needs no place apart.
+WITH suspects AS MATERIALIZED (
+  SELECT run_id, thread_id FROM runs
+  WHERE failures > 0 AND status = 'pending' AND cancel_action IS NULL
+  LIMIT 1000
+), first AS MATERIALIZED (
+  SELECT min(threads.ready_at) AS ready_at
+  FROM suspects JOIN threads ON threads.thread_id = suspects.thread_id
+  WHERE threads.ready_run_id = suspects.run_id AND threads.running_run_id IS NULL
+    AND threads.ready_at <= now() AND threads.ready_graph_id = ANY (%(graph_ids)s::text[])
+)
+SELECT extract(epoch FROM now() - ready_at)::float8,
+  (SELECT count(DISTINCT process_id) FROM runs
+    WHERE failures > 0 AND status = 'running' AND started_at > now() - make_interval(
+      secs => greatest(%(apart_seconds)s::float8, 2 * coalesce(lived_seconds, 0)))),
+  (SELECT count(*) FROM processes WHERE NOT lost),
+  (SELECT count(*) FROM processes WHERE NOT lost AND process_id < %(process_id)s)
+FROM first WHERE ready_at IS NOT NULL
+
+-- name: lock_thread_of_suspect
+-- Remembers the one of the longest ready suspect.
+WITH suspects AS MATERIALIZED (
+  SELECT run_id, thread_id FROM runs
+  WHERE failures > 0 AND status = 'pending' AND cancel_action IS NULL
+  LIMIT 1000
+)
+SELECT set_config('headrace.locked', coalesce((
+  SELECT json_agg(thread_id)::text
+  FROM (
+    SELECT threads.thread_id
+    FROM suspects JOIN threads ON threads.thread_id = suspects.thread_id
+    WHERE threads.ready_run_id = suspects.run_id AND threads.running_run_id IS NULL
+      AND threads.ready_at <= now() AND threads.ready_graph_id = ANY (%(graph_ids)s::text[])
+    ORDER BY threads.ready_at
+    LIMIT 1
     FOR NO KEY UPDATE OF threads SKIP LOCKED
   ) AS candidate
 ), '[]'), true)
@@ -264,7 +320,7 @@ WITH claimed AS (
 )
 SELECT run_id, thread_id, assistant_id, graph_id, tenant, owner, multitask_strategy, kwargs, metadata,
   attempt, created_at, cancel_action, coalesce(watched_until > now(), false) AS watched, request_id,
-  ready_at
+  lived_seconds, ready_at
 FROM claimed
 ORDER BY ready_at
 
@@ -345,6 +401,11 @@ FROM removed
 WHERE threads.thread_id = removed.thread_id
 RETURNING threads.thread_id
 
+-- name: keep_run_that_was_to_be_rolled_back
+UPDATE runs SET cancel_action = 'interrupt', updated_at = now()
+WHERE run_id = %(run_id)s AND attempt = %(attempt)s AND process_id = %(process_id)s
+  AND status = 'running'
+
 -- name: lock_threads_of_runs
 -- Remembers the threads that these runs have.
 SELECT set_config('headrace.locked', coalesce((
@@ -364,7 +425,8 @@ SELECT set_config('headrace.locked', coalesce((
 -- Guarded by owner and attempt: a process that lost a run changes nothing. Pending, as an end, is a
 -- release: anybody may claim the run again. The next run of a thread has come after the one that ends
 -- here, but for clocks that were set: older entries of the index, which an old snapshot keeps, need not
--- be looked through.
+-- be looked through. A run that was asked to stop ends as that and as nothing else: callers are told so
+-- from the moment on in which it is asked.
 WITH ended AS (
   UPDATE runs
   SET status = given.status, error = given.error, updated_at = now(),
@@ -377,14 +439,22 @@ WITH ended AS (
   WHERE runs.run_id = given.run_id AND runs.attempt = given.attempt
     AND runs.process_id = given.process_id AND runs.status = 'running'
     AND runs.thread_id IN (SELECT json_array_elements_text(current_setting('headrace.locked')::json))
+    AND (runs.cancel_action IS NULL OR given.status = 'pending'
+      OR given.status = 'interrupted' AND runs.cancel_action <> 'rollback')
   RETURNING runs.thread_id, runs.run_id, runs.graph_id, runs.created_at, given.status,
     given.thread_status, given.error, given.interrupts
 )
 UPDATE threads
 SET status = CASE WHEN first.run_id IS NULL THEN ended.thread_status ELSE 'busy' END,
     running_run_id = NULL,
-    error = CASE WHEN ended.status = 'pending' THEN threads.error ELSE ended.error END,
-    interrupts = CASE WHEN ended.status = 'pending' THEN threads.interrupts ELSE ended.interrupts END,
+    error = CASE
+      WHEN ended.status = 'pending' THEN threads.error
+      -- The run was refused, and the thread waits as before.
+      WHEN ended.status = 'error' AND ended.thread_status <> 'error' THEN NULL
+      ELSE ended.error END,
+    -- Of a run that broke off before its thread's state was looked at nothing is known.
+    interrupts = CASE WHEN ended.status = 'success' THEN ended.interrupts
+      ELSE coalesce(ended.interrupts, threads.interrupts) END,
     ready_at = first.ready_at, ready_run_id = first.run_id, ready_graph_id = first.graph_id,
     updated_at = now(), state_updated_at = now()
 FROM ended
@@ -407,9 +477,9 @@ WHERE threads.thread_id = ended.thread_id
 
 -- name: statuses_of_attempts
 -- Tells ends that were committed, now or in a try whose answer was lost, from lost runs; whether more
--- waits for the thread, and whether another process has ever watched the run.
+-- waits for the thread, whether another process has ever watched the run, and what it was asked to end as.
 SELECT runs.status, coalesce(threads.ready_at <= clock_timestamp(), false) AS more,
-  runs.watched_until IS NOT NULL AS watched
+  runs.watched_until IS NOT NULL AS watched, runs.cancel_action
 FROM unnest(%(run_ids)s::uuid[], %(attempts)s::int[])
   WITH ORDINALITY AS given (run_id, attempt, number)
 LEFT JOIN runs ON runs.run_id = given.run_id AND runs.attempt = given.attempt
@@ -448,8 +518,8 @@ ORDER BY thread_id
 LIMIT 100
 
 -- name: register_process
-INSERT INTO processes (process_id, hostname, pid, version, lease_seconds)
-VALUES (%(process_id)s, %(hostname)s, %(pid)s, %(version)s, %(lease_seconds)s)
+INSERT INTO processes (process_id, hostname, pid, version, lease_seconds, graph_ids)
+VALUES (%(process_id)s, %(hostname)s, %(pid)s, %(version)s, %(lease_seconds)s, %(graph_ids)s)
 
 -- name: renew_process_if_not_lost
 UPDATE processes SET heartbeat_at = clock_timestamp()
@@ -512,27 +582,51 @@ SELECT set_config('headrace.locked', coalesce((
   ) AS candidate
 ), '[]'), true)
 
+-- name: remember_apart_seconds
+-- How long a suspect has a process to itself at least, for the judgement of the same transaction.
+SELECT set_config('headrace.apart_seconds', %(apart_seconds)s::float8::text, true)
+
 -- name: take_lost_runs
 -- Each goes on elsewhere, unless it was to be interrupted, or processes have been lost with it too
 -- often. A rollback is finished by whoever claims it.
+-- Who is to blame: the only run of the process; else the suspects that it had to itself until shortly
+-- before; else nobody knows, and each becomes a suspect, but is counted no further than that.
 WITH lost AS MATERIALIZED (
-  SELECT runs.run_id, CASE
-    WHEN runs.cancel_action = 'rollback' THEN 'pending'
-    WHEN runs.cancel_action IN ('interrupt', 'delete') THEN 'interrupted'
-    WHEN runs.failures + 1 < %(max_failures)s THEN 'pending'
-    ELSE 'error' END AS becomes
+  SELECT runs.run_id, runs.cancel_action, runs.failures, lived.seconds AS lived_seconds,
+    count(*) OVER () AS beside,
+    runs.failures > 0 AND lived.seconds
+      <= greatest(coalesce(nullif(current_setting('headrace.apart_seconds', true), '')::float8, 10),
+        2 * coalesce(runs.lived_seconds, 0)) AS apart
   FROM threads JOIN runs ON runs.run_id = threads.running_run_id
+  LEFT JOIN processes ON processes.process_id = runs.process_id
+  CROSS JOIN LATERAL (SELECT greatest(0, extract(epoch FROM
+    coalesce(processes.heartbeat_at, now()) - runs.started_at))::float8 AS seconds) AS lived
   WHERE threads.thread_id IN (
       SELECT json_array_elements_text(current_setting('headrace.locked')::json))
     AND runs.status = 'running' AND runs.process_id = %(process_id)s
+), blamed AS MATERIALIZED (
+  SELECT run_id, cancel_action, lived_seconds, CASE
+    WHEN beside = 1 OR apart THEN failures + 1
+    WHEN bool_or(apart) OVER () THEN failures
+    ELSE greatest(failures, 1) END AS failures
+  FROM lost
+), judged AS MATERIALIZED (
+  SELECT run_id, lived_seconds, failures, CASE
+    WHEN cancel_action = 'rollback' THEN 'pending'
+    WHEN cancel_action IN ('interrupt', 'delete') THEN 'interrupted'
+    WHEN failures < %(max_failures)s THEN 'pending'
+    ELSE 'error' END AS becomes
+  FROM blamed
 ), taken AS (
   UPDATE runs
-  SET status = becomes, failures = failures + 1, updated_at = now(),
+  SET status = becomes, failures = judged.failures, updated_at = now(),
+      lived_seconds = CASE WHEN judged.failures > 0
+        THEN greatest(runs.lived_seconds, judged.lived_seconds) END,
       error = CASE WHEN becomes = 'error' THEN %(error)s::jsonb END,
       ended_at = CASE WHEN becomes <> 'pending' THEN now() END,
       process_id = CASE WHEN becomes <> 'pending' THEN process_id END
-  FROM lost
-  WHERE runs.run_id = lost.run_id
+  FROM judged
+  WHERE runs.run_id = judged.run_id
   RETURNING runs.run_id, runs.thread_id, runs.graph_id, runs.status, runs.error, runs.failures
 )
 UPDATE threads
@@ -571,6 +665,65 @@ SELECT
     SELECT FROM runs WHERE status = 'pending' LIMIT %(bound)s) AS pending),
   (SELECT extract(epoch FROM now() - ready_at)::float8 FROM threads
     WHERE ready_at IS NOT NULL AND ready_at <= now() ORDER BY ready_at LIMIT 1)
+
+-- name: unserved_graphs
+-- Graphs of which runs wait and that no process executes; among those that have waited longest. While
+-- a process of a release before this lives, nobody knows what it executes.
+WITH waiting AS MATERIALIZED (
+  SELECT ready_graph_id, ready_at FROM threads
+  WHERE ready_at <= now() - make_interval(secs => %(seconds)s) AND running_run_id IS NULL
+  ORDER BY ready_at
+  LIMIT %(bound)s
+), graphs AS (
+  SELECT ready_graph_id AS graph_id, count(*) AS pending, min(ready_at) AS ready_at
+  FROM waiting GROUP BY ready_graph_id
+)
+SELECT graph_id, pending, extract(epoch FROM now() - ready_at)::float8
+FROM graphs
+WHERE NOT EXISTS (
+  SELECT FROM processes
+  WHERE NOT lost AND (graph_ids IS NULL OR graphs.graph_id = ANY (graph_ids)))
+ORDER BY pending DESC, graph_id
+LIMIT %(graphs)s
+
+-- name: lock_threads_of_unserved
+SELECT set_config('headrace.locked', coalesce((
+  SELECT json_agg(thread_id)::text
+  FROM (
+    SELECT threads.thread_id
+    FROM threads
+    WHERE ready_at <= now() - make_interval(secs => %(seconds)s) AND running_run_id IS NULL
+      AND NOT EXISTS (
+        SELECT FROM processes
+        WHERE NOT lost AND (graph_ids IS NULL OR threads.ready_graph_id = ANY (graph_ids)))
+    ORDER BY ready_at
+    LIMIT 500
+    FOR NO KEY UPDATE OF threads SKIP LOCKED
+  ) AS candidate
+), '[]'), true)
+
+-- name: end_unserved_runs
+-- And those that wait behind them for as long, and for the same graph.
+WITH ended AS (
+  UPDATE runs
+  SET status = 'error', ended_at = now(), updated_at = now(),
+      error = jsonb_build_object('error', 'GraphNotServed', 'message',
+        'No process executes graph "' || runs.graph_id || '", and the run has waited longer than'
+        || ' worker.unserved_timeout_seconds allows.')
+  FROM threads
+  WHERE threads.thread_id IN (
+      SELECT json_array_elements_text(current_setting('headrace.locked')::json))
+    AND runs.thread_id = threads.thread_id AND runs.status = 'pending'
+    AND runs.graph_id = threads.ready_graph_id
+    AND runs.created_at <= now() - make_interval(secs => %(seconds)s)
+  RETURNING runs.run_id, runs.thread_id, runs.graph_id, runs.status, runs.failures, runs.error
+), told AS (
+  UPDATE threads
+  SET error = (SELECT error FROM ended WHERE ended.thread_id = threads.thread_id LIMIT 1),
+      interrupts = NULL, updated_at = now(), state_updated_at = now()
+  WHERE thread_id IN (SELECT thread_id FROM ended)
+)
+SELECT run_id, thread_id, graph_id, status, failures FROM ended
 
 -- name: forget_lost_processes
 -- Kept a day for whoever looks into what happened.

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 from uuid import UUID
 
 import structlog
@@ -40,24 +41,30 @@ class Taking:
         )
 
     async def take_runs_of_lost_processes(
-        self, error: Mapping[str, str], *, max_failures: int
+        self, error: Mapping[str, str], *, max_failures: int, apart_seconds: float = 10.0
     ) -> list[TakenRun]:
         """Mark expired processes lost and put their runs back into the queue.
 
         :param error: of a run that processes were lost with ``max_failures`` times.
+        :param apart_seconds: a suspect has had its process to itself for so long at least.
         """
         with translated_faults():
             async with self._pool.connection() as connection:
                 cursor = await connection.execute(self._sql["processes_to_take_from"])
                 processes = [row[0] for row in await cursor.fetchall()]
         taken: list[TakenRun] = []
+        judgement = {
+            "error": Jsonb(dict(error)),
+            "max_failures": max_failures,
+            "apart_seconds": apart_seconds,
+        }
         for process_id in processes:
             try:
-                taken += await self._take_runs_of(process_id, error, max_failures)
+                taken += await self._take_runs_of(process_id, judgement)
             except LockNotAvailable:
                 await self._end_flushes_of(process_id)
                 try:
-                    taken += await self._take_runs_of(process_id, error, max_failures)
+                    taken += await self._take_runs_of(process_id, judgement)
                 except LockNotAvailable:
                     # It lives after all, or another takes from it; the next round comes soon.
                     _log.warning("lost_process_passed_over", process_id=str(process_id))
@@ -65,23 +72,17 @@ class Taking:
             await connection.execute(self._sql["forget_lost_processes"])
         return taken
 
-    async def _take_runs_of(
-        self, process_id: UUID, error: Mapping[str, str], max_failures: int
-    ) -> list[TakenRun]:
+    async def _take_runs_of(self, process_id: UUID, judgement: Mapping[str, Any]) -> list[TakenRun]:
         """Its lock, then the judgement, then its runs.
 
         :raises LockNotAvailable: a flush of it, or another taker, has held the lock for too long.
         """
-        values = {
-            "process_id": process_id,
-            "key": process_key(process_id),
-            "error": Jsonb(dict(error)),
-            "max_failures": max_failures,
-        }
+        values = {**judgement, "process_id": process_id, "key": process_key(process_id)}
         async with self._transaction() as connection:
             await connection.execute(self._sql["lock_process"], values)
             await connection.execute(self._sql["mark_process_lost_if_expired"], values)
             await connection.execute(self._sql["lock_threads_of_lost_runs"], values)
+            await connection.execute(self._sql["remember_apart_seconds"], values)
             cursor = await connection.execute(self._sql["take_lost_runs"], values)
             await connection.execute(self._sql["refresh_locked_threads"])
             rows = await cursor.fetchall()
@@ -96,6 +97,16 @@ class Taking:
             _log.warning("flush_of_lost_process_left", process_id=str(process_id))
         else:
             _log.warning("flush_of_lost_process_ended", process_id=str(process_id))
+
+    async def end_unserved_runs(self, seconds: float) -> list[TakenRun]:
+        """End, as errors, runs that have waited so long for a graph that no process executes."""
+        values = {"seconds": seconds}
+        async with self._transaction() as connection:
+            await connection.execute(self._sql["lock_threads_of_unserved"], values)
+            cursor = await connection.execute(self._sql["end_unserved_runs"], values)
+            await connection.execute(self._sql["refresh_locked_threads"])
+            rows = await cursor.fetchall()
+        return [TakenRun(*row) for row in rows]
 
     async def mend_threads(self) -> int:
         """Make claimable what waits and is not; returns how many threads were looked at."""

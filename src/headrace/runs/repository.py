@@ -3,15 +3,71 @@
 Who runs what is the queue's to write; here runs that have ended are deleted.
 """
 
-from collections.abc import Sequence
-from typing import cast
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from uuid import UUID
 
-from sqlalchemy import delete, func, select, text
+from sqlalchemy import and_, delete, func, or_, select, text
 
 from headrace.auth.principal import Principal
 from headrace.db.engine import Sessions
 from headrace.db.tables import TERMINAL, RunEventRow, RunRow
+
+_UNFINISHED = RunRow.status.in_(("pending", "running"))
+#: It was asked to stop, and is shown as what it will be.
+_STOPPING = and_(_UNFINISHED, RunRow.cancel_action.is_not(None))
+#: It was asked to leave no trace, and is not shown any more.
+_UNDONE = and_(_UNFINISHED, func.coalesce(RunRow.cancel_action, "") == "rollback")
+
+
+@dataclass(frozen=True, slots=True)
+class FoundCheckpoints:
+    """
+    :ivar at_head: the thread's own is its last one, or was until the runs that it has now, or that
+        wait for it, have followed one another: whoever names it means where the thread stands.
+    """
+
+    missing: Sequence[str]
+    at_head: bool
+
+
+#: Runs that follow one another: each was made before the one before it had ended. Of a thread that
+#: none has and none waits for there are none. More than these are not looked at.
+_FIND_CHECKPOINTS = text(
+    """
+WITH recent AS (
+  SELECT run_id, status, created_at, coalesce(ended_at, 'infinity') AS ended_at
+  FROM runs
+  WHERE thread_id = :thread_id AND tenant = :tenant AND created_at <= clock_timestamp()
+  ORDER BY run_id DESC
+  LIMIT 100
+), following AS (
+  SELECT run_id::text FROM recent
+  WHERE EXISTS (SELECT FROM recent WHERE status IN ('pending', 'running'))
+    AND created_at >= (
+      SELECT max(first.created_at) FROM recent AS first
+      WHERE NOT EXISTS (
+        SELECT FROM recent AS before
+        WHERE (before.created_at, before.run_id) < (first.created_at, first.run_id)
+          AND before.ended_at >= first.created_at))
+)
+SELECT
+  ARRAY(
+    SELECT given.checkpoint_id
+    FROM unnest(CAST(:namespaces AS text[]), CAST(:checkpoint_ids AS text[]))
+      AS given (checkpoint_ns, checkpoint_id)
+    WHERE NOT EXISTS (
+      SELECT FROM checkpoints JOIN threads USING (thread_id)
+      WHERE checkpoints.thread_id = :thread_id AND tenant = :tenant
+        AND checkpoints.checkpoint_ns = given.checkpoint_ns
+        AND checkpoints.checkpoint_id = given.checkpoint_id)) AS missing,
+  NOT EXISTS (
+    SELECT FROM checkpoints
+    WHERE thread_id = :thread_id AND checkpoint_ns = '' AND checkpoint_id > CAST(:root AS text)
+      AND (metadata ->> 'run_id' IS NULL
+        OR metadata ->> 'run_id' NOT IN (SELECT run_id FROM following))) AS at_head
+"""
+)
 
 
 class RunRepository:
@@ -74,17 +130,30 @@ class RunRepository:
                 await session.execute(delete(RunEventRow).where(RunEventRow.run_id == run_id))
             return watched is not None
 
-    async def head_checkpoint(self, principal: Principal, thread_id: str) -> str | None:
-        """The id of the last checkpoint of a thread that the caller may see."""
-        statement = text(
-            "SELECT max(checkpoint_id) FROM checkpoints JOIN threads USING (thread_id)"
-            " WHERE thread_id = :thread_id AND checkpoint_ns = '' AND tenant = :tenant"
+    async def find_checkpoints(
+        self, principal: Principal, thread_id: str, ids: Mapping[str, str]
+    ) -> FoundCheckpoints:
+        """Which of these checkpoints, by namespace, a thread has that the caller may see."""
+        values = {
+            "thread_id": thread_id,
+            "tenant": principal.tenant,
+            "namespaces": list(ids),
+            "checkpoint_ids": list(ids.values()),
+            "root": ids.get(""),
+        }
+        async with self._sessions.begin() as session:
+            missing, at_head = (await session.execute(_FIND_CHECKPOINTS, values)).one()
+        return FoundCheckpoints(missing=missing, at_head=at_head)
+
+    async def executed(self, principal: Principal, thread_id: str) -> RunRow | None:
+        """The run that a process executes on the thread, whether it was asked to stop or not."""
+        statement = select(RunRow).where(
+            RunRow.tenant == principal.tenant,
+            RunRow.thread_id == thread_id,
+            RunRow.status == "running",
         )
         async with self._sessions.begin() as session:
-            found = await session.execute(
-                statement, {"thread_id": thread_id, "tenant": principal.tenant}
-            )
-            return cast("str | None", found.scalar_one())
+            return (await session.scalars(statement)).one_or_none()
 
     async def search(
         self,
@@ -95,12 +164,14 @@ class RunRepository:
         limit: int,
         offset: int,
     ) -> Sequence[RunRow]:
-        """Newest first."""
+        """Newest first; one that is asked to stop counts as what it will be."""
         statement = select(RunRow).where(
-            RunRow.tenant == principal.tenant, RunRow.thread_id == thread_id
+            RunRow.tenant == principal.tenant, RunRow.thread_id == thread_id, ~_UNDONE
         )
-        if status is not None:
-            statement = statement.where(RunRow.status == status)
+        if status == "interrupted":
+            statement = statement.where(or_(RunRow.status == status, _STOPPING))
+        elif status is not None:
+            statement = statement.where(RunRow.status == status, ~_STOPPING)
         statement = statement.order_by(RunRow.run_id.desc()).limit(limit).offset(offset)
         async with self._sessions.begin() as session:
             return (await session.scalars(statement)).all()

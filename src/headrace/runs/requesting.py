@@ -2,13 +2,20 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID, uuid5
 
 from headrace.auth.principal import Principal
+from headrace.checkpoints.writer import Writer
 from headrace.db.tables import AssistantRow
+from headrace.errors import CheckpointNotFound, InvalidRequest
+from headrace.graphs.context import missing_names
+from headrace.graphs.nodes import refuse_unknown_nodes
+from headrace.graphs.registry import GraphRegistry
 from headrace.idempotency.schemas import RequestKey
-from headrace.runs.config import run_kwargs, wanted_checkpoint
+from headrace.runs.config import run_kwargs
 from headrace.runs.dispatcher import RunRequest
+from headrace.runs.named_checkpoint import named_checkpoint
 from headrace.runs.repository import RunRepository
 from headrace.runs.schemas import RunCreate
 from headrace.threads.service import ThreadService, is_uuid
@@ -28,23 +35,42 @@ class Asked:
 
 
 class Requests:
-    def __init__(self, repository: RunRepository, threads: ThreadService) -> None:
+    def __init__(
+        self,
+        repository: RunRepository,
+        threads: ThreadService,
+        registry: GraphRegistry,
+        writer: Writer,
+    ) -> None:
         self._repository = repository
         self._threads = threads
+        self._registry = registry
+        self._writer = writer
 
     async def complete(
         self, asked: Asked, assistant: AssistantRow, run_id: UUID, key: RequestKey | None
     ) -> RunRequest:
-        """:raises InvalidRequest, BadRequest, ThreadNotFound: it cannot be."""
+        """:raises InvalidRequest, BadRequest, ThreadNotFound, CheckpointNotFound: it cannot be."""
         body = asked.body
+        if body.on_disconnect == "cancel" and asked.background:
+            raise InvalidRequest(
+                "on_disconnect: cancel is for runs that somebody waits for or streams; to stop this"
+                " one with its reader, join its stream with cancel_on_disconnect"
+            )
+        if body.on_completion == "delete" and asked.thread_id is not None:
+            raise InvalidRequest(
+                "on_completion: delete is for runs without a thread, which get one of their own;"
+                " this run's thread stays. Leave it out, or delete the thread."
+            )
         temporary = asked.thread_id is None and body.on_completion != "keep"
         kwargs = run_kwargs(
             assistant,
             body,
             temporary=temporary,
-            at_head=await self._at_head(asked),
+            checkpoint=await self._checkpoint(asked),
             headers=asked.headers,
         )
+        self._refuse_for_graph(assistant, kwargs)
         own_config = (body.config or {}).get("configurable") or {}
         return RunRequest(
             run_id=run_id,
@@ -86,9 +112,43 @@ class Requests:
         await self._threads.get(asked.principal, asked.thread_id)
         return False
 
-    async def _at_head(self, asked: Asked) -> bool:
-        """Whether the checkpoint that the caller names is the thread's last one."""
-        wanted = wanted_checkpoint(asked.body)
-        if wanted is None or asked.thread_id is None:
-            return False
-        return wanted == await self._repository.head_checkpoint(asked.principal, asked.thread_id)
+    def _refuse_for_graph(self, assistant: AssistantRow, kwargs: dict[str, Any]) -> None:
+        """What the graph cannot be run with, as far as that is known before it runs."""
+        graph_id = assistant.graph_id
+        missing = missing_names(self._registry.context_schema(graph_id), kwargs["context"])
+        if missing:
+            raise InvalidRequest(
+                f"context: graph '{graph_id}' needs {', '.join(missing)}; send that with the run,"
+                " or give it to the assistant"
+            )
+        nodes = self._registry.nodes(graph_id)
+        if nodes is not None:
+            refuse_unknown_nodes(nodes, kwargs)
+
+    async def _checkpoint(self, asked: Asked) -> Mapping[str, Any]:
+        """Where the run is to start from; empty for where its thread stands when its turn comes.
+
+        That is meant too by who names the thread's last checkpoint, as clients do with every
+        message: the last one they can have seen, while other runs have the thread or wait for it.
+
+        :raises ThreadNotFound, CheckpointNotFound: there is no such thing.
+        """
+        named = named_checkpoint(asked.body, asked.thread_id)
+        if named is None:
+            return {}
+        if asked.thread_id is None:
+            raise InvalidRequest(
+                "checkpoint: a run without a thread has none to start from; send it to"
+                " /threads/{thread_id}/runs, or leave the checkpoint out"
+            )
+        # What a client has been told of may be on its way into the database.
+        await self._writer.settled(asked.thread_id)
+        found = await self._repository.find_checkpoints(asked.principal, asked.thread_id, named.ids)
+        if found.missing:
+            if asked.body.if_not_exists != "create":
+                await self._threads.get(asked.principal, asked.thread_id)
+            raise CheckpointNotFound(
+                f"Thread {asked.thread_id} has no checkpoint {found.missing[0]}; its history lists"
+                " those it has."
+            )
+        return {} if named.root is not None and found.at_head else named.configurable

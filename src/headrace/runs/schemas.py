@@ -1,13 +1,24 @@
 """Runs on the wire."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, cast
 from uuid import UUID
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    model_validator,
+)
 
 from headrace.db.tables import RunRow
 from headrace.events.modes import StreamMode
+from headrace.graphs.commands import GraphCommand
+from headrace.graphs.configuration import RunConfig
+from headrace.graphs.wiring import HAS_STRICT_RESUME
 from headrace.threads.schemas import AnyThreadId
 
 #: A year.
@@ -31,26 +42,40 @@ def _values_only() -> list[StreamMode]:
 
 StreamModes = Annotated[list[StreamMode], BeforeValidator(_as_list)]
 
+#: What is refused, and why; empty values ask for nothing.
+_ABSENT = {
+    "webhook": "headrace sends no webhooks yet; join the run, or follow the thread's stream",
+    "feedback_keys": "headrace makes no feedback links of LangSmith; leave it out",
+    "langsmith_tracer": (
+        "headrace does not choose a LangSmith project per run; LANGSMITH_PROJECT does for the"
+        " server"
+    ),
+}
 
-class Command(BaseModel):
-    """What to do instead of starting from an input."""
 
-    model_config = ConfigDict(extra="ignore")
+def _absent(value: Any, info: ValidationInfo) -> None:
+    if value:
+        raise ValueError(_ABSENT[str(info.field_name)])
 
-    resume: Any = None
-    update: dict[str, Any] | list[Any] | None = None
-    goto: Any = None
+
+Absent = Annotated[Any, AfterValidator(_absent)]
+
+_DURABILITIES = {True: ("sync", "async"), False: ("exit",)}
 
 
 class RunCreate(BaseModel):
-    """What to run, on what, and how. Unknown fields are ignored: clients are newer than servers."""
+    """What to run, on what, and how.
+
+    Fields that nobody knows are ignored: clients are newer than servers. Those that mean something
+    on other servers and nothing here are refused.
+    """
 
     model_config = ConfigDict(extra="ignore")
 
     assistant_id: str = Field(min_length=1, max_length=255)
     input: Any = None
-    command: Command | None = None
-    config: dict[str, Any] | None = None
+    command: GraphCommand | None = None
+    config: RunConfig | None = None
     context: dict[str, Any] | None = None
     metadata: dict[str, Any] | None = None
     stream_mode: StreamModes = Field(default_factory=_values_only)
@@ -67,6 +92,31 @@ class RunCreate(BaseModel):
     on_disconnect: Literal["cancel", "continue"] | None = None
     on_completion: Literal["delete", "keep"] | None = None
     after_seconds: float | None = Field(None, ge=0, le=MAX_AFTER_SECONDS)
+    strict_resume: bool | None = None
+    #: Only as what the path says anyway.
+    thread_id: Any = None
+    webhook: Absent = None
+    feedback_keys: Absent = None
+    langsmith_tracer: Absent = None
+
+    @model_validator(mode="after")
+    def _one_durability(self) -> "RunCreate":
+        during = self.checkpoint_during
+        if during is not None and self.durability not in (None, *_DURABILITIES[during]):
+            raise ValueError(
+                f"checkpoint_during: {str(during).lower()} and durability: {self.durability}"
+                " contradict each other; send durability alone"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _resumable(self) -> "RunCreate":
+        if self.strict_resume and not HAS_STRICT_RESUME:
+            raise ValueError(
+                "strict_resume: the server's release of LangGraph does not have it, as flags of"
+                " /info says"
+            )
+        return self
 
 
 class RunsCancel(BaseModel):
@@ -100,6 +150,16 @@ RunField = Literal[
 ]
 
 
+def shown_status(row: RunRow) -> RunStatus | None:
+    """The status that callers see; None of a run that is being rolled back.
+
+    A run that was asked to stop ends as ``interrupted``, however long its graph takes to stop.
+    """
+    if row.ended_at is not None or row.cancel_action is None:
+        return cast("RunStatus", row.status)
+    return None if row.cancel_action == "rollback" else "interrupted"
+
+
 class Run(BaseModel):
     """One execution of an assistant on a thread."""
 
@@ -117,14 +177,16 @@ class Run(BaseModel):
 
     @classmethod
     def from_row(cls, row: RunRow) -> "Run":
+        """As callers see it: a run that was asked to stop is ``interrupted`` from then on."""
         return cls(
             run_id=row.run_id,
             thread_id=row.thread_id,
             assistant_id=row.assistant_id,
             metadata=row.metadata_,
-            status=cast("RunStatus", row.status),
+            status=shown_status(row) or "interrupted",
             kwargs=row.kwargs,
             multitask_strategy=cast("MultitaskStrategy", row.multitask_strategy),
-            created_at=row.created_at,
-            updated_at=row.updated_at,
+            # Postgres says them in the time zone of the session.
+            created_at=row.created_at.astimezone(UTC),
+            updated_at=row.updated_at.astimezone(UTC),
         )

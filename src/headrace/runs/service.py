@@ -18,7 +18,7 @@ from headrace.errors import (
 from headrace.events.reader import Released
 from headrace.idempotency.schemas import RequestKey
 from headrace.idempotency.service import IdempotencyService
-from headrace.ids import uuid7
+from headrace.ids import canonical_uuid, uuid7
 from headrace.runs.dispatcher import (
     CancelAction,
     Dispatcher,
@@ -29,7 +29,7 @@ from headrace.runs.dispatcher import (
 from headrace.runs.following import Followable, Following
 from headrace.runs.repository import RunRepository
 from headrace.runs.requesting import Asked, Requests
-from headrace.runs.schemas import RunCreate, RunsCancel
+from headrace.runs.schemas import RunCreate, RunsCancel, shown_status
 from headrace.threads.service import ThreadService
 
 _CANCEL_BATCH = 200
@@ -51,6 +51,7 @@ class RunService:
         dispatcher: Dispatcher,
         following: Following,
         keys: IdempotencyService,
+        requests: Requests,
     ) -> None:
         self._repository = repository
         self._assistants = assistants
@@ -58,7 +59,7 @@ class RunService:
         self._dispatcher = dispatcher
         self._following = following
         self._keys = keys
-        self._requests = Requests(repository, threads)
+        self._requests = requests
 
     async def start(
         self,
@@ -80,6 +81,8 @@ class RunService:
         :param headers: of the request, what the graph is to see in ``configurable``.
         :raises InvalidRequest, NotFound, Conflict, Unavailable: nothing was started.
         """
+        if thread_id is not None:
+            thread_id = await self._threads.stored_id(principal, thread_id)
         asked = Asked(
             principal=principal,
             thread_id=thread_id,
@@ -147,7 +150,7 @@ class RunService:
 
         :raises RunNotFound: there is none that the caller may see.
         """
-        return self._follow(await self.get(principal, thread_id, run_id))
+        return self._follow(await self._row(principal, thread_id, run_id))
 
     def _follow(self, row: RunRow, *, created: bool = False) -> FollowedRun:
         followable = Followable(
@@ -160,7 +163,13 @@ class RunService:
         return self._following.follow(followable, created=created)
 
     async def get(self, principal: Principal, thread_id: str | None, run_id: UUID) -> RunRow:
-        """:raises RunNotFound: there is none that the caller may see."""
+        """:raises RunNotFound: the caller may see none, or it is being rolled back."""
+        row = await self._row(principal, thread_id, run_id)
+        if shown_status(row) is None:
+            raise RunNotFound(f"Run with ID {run_id} not found")
+        return row
+
+    async def _row(self, principal: Principal, thread_id: str | None, run_id: UUID) -> RunRow:
         if thread_id is None:
             row = await self._repository.find(principal, run_id)
         else:
@@ -210,11 +219,14 @@ class RunService:
 
         :raises RunNotFound: there is none that has not ended.
         """
+        thread_id = which.thread_id
+        if thread_id is not None:
+            thread_id = await self._threads.stored_id(principal, thread_id)
         statuses = ("pending", "running") if which.status in (None, "all") else (which.status,)
         found = 0
         while run_ids := await self._repository.unfinished(
             principal,
-            thread_id=which.thread_id,
+            thread_id=thread_id,
             run_ids=which.run_ids,
             statuses=[status for status in statuses if status is not None],
             limit=_CANCEL_BATCH,
@@ -234,7 +246,7 @@ class RunService:
         :raises RunNotFound: there is none.
         :raises RunStillStopping: it does not stop in time.
         """
-        row = await self.get(principal, thread_id, run_id)
+        row = await self._row(principal, thread_id, run_id)
         if row.status not in _ENDED:
             await self._dispatcher.cancel(principal.tenant, [run_id], "delete", _DELETED)
             if await self._follow(row, created=True).outcome(timeout_seconds) is None:
@@ -248,16 +260,15 @@ class RunService:
         )
         if asked:
             await self._dispatcher.cancel(principal.tenant, asked, "delete", _DELETED)
-        for row in await self._repository.search(
-            principal, thread_id, status="running", limit=1, offset=0
-        ):
+        row = await self._repository.executed(principal, thread_id)
+        if row is not None:
             with suppress(Released):
                 await self._follow(row, created=True).outcome(_STOP_SECONDS)
 
 
 def run_id_from(value: str) -> UUID:
     """:raises InvalidRequest: not a UUID."""
-    try:
-        return UUID(value)
-    except ValueError:
-        raise InvalidRequest("Invalid run ID: must be a UUID") from None
+    canonical = canonical_uuid(value)
+    if canonical is None:
+        raise InvalidRequest("Invalid run ID: must be a UUID")
+    return UUID(canonical)

@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from time import monotonic
 
+import orjson
 import structlog
 
 from headrace.edge.live import LastChunk
@@ -16,6 +17,10 @@ _log = structlog.stdlib.get_logger("headrace.runs")
 
 #: Keeps proxies and load balancers from closing a quiet ``wait``; JSON readers skip white space.
 WAIT_HEARTBEAT = b"\n"
+
+#: A mode for those who want of updates only what the graph waits for: an event of that name.
+INTERRUPTS = "interrupts"
+_ONLY_INTERRUPTS = b'{"__interrupt__":'
 
 #: Told whatever modes a reader asks for: they close the stream.
 _ALWAYS = ("end", "error")
@@ -56,11 +61,20 @@ def _of_modes(events: Sequence[Event], modes: Collection[str]) -> Sequence[Event
         return events
     # The API names LangGraph's own message chunks ``messages`` on the wire.
     wanted = {"messages" if mode == "messages-tuple" else mode for mode in modes}
-    return [
-        event
-        for event in events
-        if event.name in _ALWAYS or event.name.split("|", 1)[0].split("/", 1)[0] in wanted
-    ]
+    told: list[Event] = []
+    for event in events:
+        kind = event.name.split("|", 1)[0].split("/", 1)[0]
+        # Without an id: the end, and word of what is missing.
+        if event.name in _ALWAYS or not event.event_id or kind in wanted:
+            told.append(event)
+        elif INTERRUPTS in modes and kind == "updates" and _interrupts(event):
+            raised = orjson.loads(event.data)["__interrupt__"]
+            told.append(Event.of(event.event_id, INTERRUPTS, raised, resumable=False))
+    return told
+
+
+def _interrupts(event: Event) -> bool:
+    return event.data.startswith(_ONLY_INTERRUPTS)
 
 
 async def result_body(run: FollowedRun, *, heartbeat_seconds: float) -> AsyncGenerator[bytes, None]:

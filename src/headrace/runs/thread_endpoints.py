@@ -5,6 +5,7 @@ from typing import Annotated, cast
 from fastapi import Depends, Header, Query, Request, Response
 
 from headrace.auth.dependencies import CurrentPrincipal
+from headrace.edge.head import headers_alone
 from headrace.edge.live import LiveResponse
 from headrace.edge.routing import new_router
 from headrace.edge.state import state_of
@@ -13,7 +14,7 @@ from headrace.errors import InvalidRequest
 from headrace.events.sse import CONTENT_TYPE
 from headrace.runs.answers import SSE
 from headrace.runs.thread_stream import THREAD_STREAM_MODES, ThreadStreams, last_seen
-from headrace.threads.schemas import AnyThreadId
+from headrace.threads.paths import PathThreadId
 
 router = new_router(tag="threads")
 
@@ -28,26 +29,33 @@ Words = Annotated[list[str] | None, Query()]
 
 @router.get("/threads/{thread_id}/stream", responses=SSE, response_class=Response)
 async def join_thread_stream(
-    thread_id: AnyThreadId,
+    thread_id: PathThreadId,
     principal: CurrentPrincipal,
     streams: Streams,
+    request: Request,
     stream_mode: Words = None,
     stream_modes: Words = None,
     last_event_id: Annotated[str | None, Query()] = None,
     last_event_id_header: Annotated[str | None, Header(alias="Last-Event-ID")] = None,
 ) -> Response:
-    """The events of all runs of a thread, those to come or with an id those after it; -1: all that
-    are kept. It has no end."""
+    """Stream the events of all runs of a thread.
+
+    Those to come; with an id those after it; with -1 all that are kept. The stream has no end.
+    """
     modes = words_in(stream_mode, "stream_mode") + words_in(stream_modes, "stream_modes")
     if unknown := [mode for mode in modes if mode not in THREAD_STREAM_MODES]:
         raise InvalidRequest(
             f"Invalid stream mode: {unknown[0]}; there are {', '.join(THREAD_STREAM_MODES)}"
         )
     seen = last_seen(last_event_id_header or last_event_id)
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    if head := headers_alone(request, media_type=CONTENT_TYPE, headers=headers):
+        await state_of(request).threads.get(principal, thread_id)
+        return head
     stream = await streams.open(principal, thread_id, modes, seen)
     return LiveResponse(
         stream.frames(),
         media_type=CONTENT_TYPE,
-        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+        headers=headers,
         on_disconnect=stream.close,
     )

@@ -5,6 +5,7 @@ memory and the rest in the database. One that does not read for so long that sto
 ceased is cut, and may read on from the last id it has seen.
 """
 
+import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
 from contextlib import aclosing
 from time import monotonic
@@ -18,9 +19,9 @@ from headrace.errors import Draining, InvalidRequest
 from headrace.events.encoding import encode_json
 from headrace.events.event import Event
 from headrace.events.reader import Cut, Released
-from headrace.events.sse import HEARTBEAT, RELEASED
+from headrace.events.sse import HEARTBEAT, RELEASED, frame
 from headrace.runs.following import Followable, Following, FollowingReader
-from headrace.runs.thread_watcher import FoundRun, LastSeen, ThreadWatch, ThreadWatcher
+from headrace.runs.thread_watcher import FoundRun, LastSeen, ThreadWatch, ThreadWatcher, is_dated
 from headrace.setting_groups import EventSettings
 from headrace.threads.service import found
 from headrace.threads.state_service import StateService
@@ -33,6 +34,11 @@ ThreadStreamMode = Literal["run_modes", "lifecycle", "state_update"]
 THREAD_STREAM_MODES = get_args(ThreadStreamMode)
 
 _DONE = "done"
+
+#: An id of the stream: the run and the number of its event, or that the run was done.
+_SEEN = re.compile(r"([0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}):([0-9]{1,12}|done)")
+#: Ids of runs tell when they were made.
+_RUN_ID_VERSION = 7
 
 #: The thread's present state, as clients see states.
 ReadState = Callable[[], Awaitable[Any]]
@@ -47,13 +53,13 @@ def last_seen(given: str | None) -> LastSeen | Literal["nothing"] | None:
         return None
     if given == "-1":
         return "nothing"
-    run_id, _, event_id = given.partition(":")
-    try:
-        return LastSeen(UUID(run_id), None if event_id == _DONE else int(event_id))
-    except ValueError:
+    form = _SEEN.fullmatch(given)
+    if form is None or (run_id := UUID(form[1])).version != _RUN_ID_VERSION or not is_dated(run_id):
         raise InvalidRequest(
-            "Last-Event-ID: -1, or an id that this thread's stream has sent"
-        ) from None
+            "Last-Event-ID: send -1, for all that is kept, or an id that this thread's stream has"
+            " sent, like <run id>:<number>."
+        )
+    return LastSeen(run_id, None if form[2] == _DONE else int(form[2]))
 
 
 class ThreadStreams:
@@ -160,7 +166,7 @@ class ThreadStream:
                 raise Released
             if "state_update" in self._modes and watch.state_updated_at != self._told_state:
                 self._told_state = watch.state_updated_at
-                yield _frame("state_update", encode_json(await self._read_state()))
+                yield frame("state_update", encode_json(await self._read_state()))
                 continue
             run = await watch.next(self._heartbeat_seconds)
             if run is None:
@@ -200,7 +206,7 @@ class ThreadStream:
             reader.close()
         if told and self._tells_runs:
             done = encode_json({"status": "run_done", "run_id": str(run.run_id)})
-            yield _frame("metadata", done, f"{run.run_id}:{_DONE}")
+            yield frame("metadata", done, f"{run.run_id}:{_DONE}")
 
     @property
     def _tells_runs(self) -> bool:
@@ -217,9 +223,4 @@ class ThreadStream:
 
 def _event_frame(run_id: UUID, event: Event) -> bytes:
     # An error, which ends a run, has no id: whoever has seen it is told again how the run ended.
-    return _frame(event.name, event.data, f"{run_id}:{event.event_id}" if event.event_id else None)
-
-
-def _frame(name: str, data: bytes, event_id: str | None = None) -> bytes:
-    line = b"" if event_id is None else b"id: %b\r\n" % event_id.encode()
-    return b"event: %b\r\ndata: %b\r\n%b\r\n" % (name.encode(), data, line)
+    return frame(event.name, event.data, f"{run_id}:{event.event_id}" if event.event_id else None)

@@ -284,5 +284,17 @@ def _asked(watches: Sequence[ThreadWatch]) -> dict[str, Any]:
 
 
 def made_at(run_id: UUID) -> datetime:
-    """When the id of a run was made, which says so itself."""
+    """When the id of a run was made, which says so itself.
+
+    :raises ValueError: it says a time that there is not; see :func:`is_dated`.
+    """
     return datetime.fromtimestamp(int.from_bytes(run_id.bytes[:6], "big") / 1000, UTC)
+
+
+def is_dated(run_id: UUID) -> bool:
+    """Whether the id tells a time."""
+    try:
+        made_at(run_id)
+    except (ValueError, OverflowError, OSError):
+        return False
+    return True

@@ -13,7 +13,8 @@ from headrace.db.arrays import Column, Integer, Jsonb, Text, Uuid
 from headrace.db.jsonb import dump_jsonb
 from headrace.db.pool import Connection
 from headrace.db.statements import named_statements
-from headrace.errors import LeaseLost
+from headrace.errors import HeadraceError, LeaseLost
+from headrace.runs.dispatcher import StopAction
 
 
 def queue_statements() -> Mapping[str, bytes]:
@@ -41,6 +42,14 @@ class EndedRun:
     more: bool
     #: A process that did not execute it wants to know.
     watched: bool
+
+
+class StopAsked(HeadraceError):
+    """The run is still this process's, and was asked to stop before this end was written."""
+
+    def __init__(self, action: StopAction) -> None:
+        super().__init__(action)
+        self.action = action
 
 
 class End(Operation):
@@ -74,6 +83,21 @@ class End(Operation):
     def ending(self) -> str:
         return self.end.status
 
+    def result_of_row(
+        self, status: str | None, more: bool, watched: bool, asked: StopAction | None
+    ) -> "EndedRun | Exception":
+        """What the row says of it now."""
+        if status == self.end.status:
+            return EndedRun(more, watched)
+        if status == "running" and asked is not None and not self._carries_out(asked):
+            return StopAsked(asked)
+        return LeaseLost()
+
+    def _carries_out(self, asked: StopAction) -> bool:
+        return self.end.status == "pending" or (
+            self.end.status == "interrupted" and asked != "rollback"
+        )
+
 
 class _EndKind(Kind):
     order = 2
@@ -100,10 +124,7 @@ class _EndKind(Kind):
 
         async def outcomes() -> list[Any]:
             rows = await found.fetchall()
-            return [
-                EndedRun(more, watched) if status == item.end.status else LeaseLost()
-                for item, (status, more, watched) in zip(operations, rows, strict=True)
-            ]
+            return [item.result_of_row(*row) for item, row in zip(operations, rows, strict=True)]
 
         return outcomes
 

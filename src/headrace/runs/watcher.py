@@ -42,6 +42,8 @@ class RunState:
 
     status: str
     error: dict[str, Any] | None = None
+    #: Its owner stored its events until it ended; always so while it runs.
+    watched: bool = True
 
     @property
     def ended(self) -> bool:
@@ -204,7 +206,10 @@ class Watcher:
         async with self._pool.connection() as connection:
             # The rows first: of a run that has ended then, all events are there now.
             cursor = await connection.execute(self._sql["states"], {"run_ids": Uuid(run_ids)})
-            states = {row[0]: (RunState(row[1], row[2]), row[3]) for row in await cursor.fetchall()}
+            states = {
+                row[0]: (RunState(row[1], row[2], row[3]), row[4])
+                for row in await cursor.fetchall()
+            }
             asking = [one for one in watches if one.wants_events]
             for one in asking:
                 if one.after is None:

@@ -1,7 +1,8 @@
 -- Runs as processes see them that do not execute them, and what they ask of those that do.
 
 -- name: states
-SELECT run_id, status, error,
+-- An ended run's events are all stored when its owner had been asked for them until the end.
+SELECT run_id, status, error, ended_at IS NULL OR coalesce(watched_until >= ended_at, false),
   (SELECT coalesce(max(event_id), 0) FROM run_events WHERE run_events.run_id = runs.run_id)
 FROM runs WHERE run_id = ANY (%(run_ids)s::uuid[])
 

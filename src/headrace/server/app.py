@@ -25,7 +25,8 @@ from headrace.server import meta
 from headrace.server.custom_app import has_cors, with_api
 from headrace.server.description import DescribedApi
 from headrace.server.error_handlers import add_error_handlers
-from headrace.server.lifespan import Lifespan, lifespan
+from headrace.server.lifespan import Lifespan
+from headrace.server.pages import page_routers, paths_of
 from headrace.server.rooms import ALL_ROOMS, rooms_of
 from headrace.settings import Settings
 from headrace.store_items import endpoints as store_items
@@ -62,13 +63,13 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
     """
     chosen = settings or Settings()
     configure_logging(chosen.observability)
-    ours = lifespan(settings=chosen)
+    ours = Lifespan(settings=chosen, of_server=True)
     if not chosen.server.api:
         return Middleware(_build_health(ours), plain_inside=True)
     manifest = find_manifest(chosen)
     http = (manifest.http if manifest is not None else None) or HttpEntry()
-    api = _build_api(chosen, http, ours)
     app: Starlette | None = load_custom_app(manifest) if manifest is not None else None
+    api = _build_api(chosen, http, ours, alone=app is None)
     if app is None:
         return _dressed(api, chosen, http, plain_inside=True)
     api.beside = app
@@ -86,7 +87,12 @@ def _build_health(ours: Lifespan) -> FastAPI:
     return app
 
 
-def _build_api(settings: Settings, http: HttpEntry, ours: Lifespan) -> DescribedApi:
+def _build_api(
+    settings: Settings, http: HttpEntry, ours: Lifespan, *, alone: bool = True
+) -> DescribedApi:
+    """
+    :param alone: no app of the user's is served beside it, whose ``/`` would be hidden.
+    """
     rooms = rooms_of(http)
     closed = bool(settings.accepted_api_keys) or "meta" not in rooms
     app = DescribedApi(
@@ -95,8 +101,13 @@ def _build_api(settings: Settings, http: HttpEntry, ours: Lifespan) -> Described
         summary="LangGraph agents over HTTP",
         lifespan=ours,
         openapi_url=None if closed else "/openapi.json",
+        docs_url=None,
+        redoc_url=None,
     )
+    app.needs_key = bool(settings.accepted_api_keys)
     app.include_router(build_router(rooms))
+    for router in page_routers(with_docs="meta" in rooms, with_root=alone):
+        app.include_router(router)
     if closed and "meta" in rooms:
         app.include_router(meta.schema_router)
     add_error_handlers(app)
@@ -107,6 +118,7 @@ def _public_paths(api: FastAPI) -> frozenset[str]:
     """What asks nobody for a key."""
     routers = (health.probes_router, health.metrics_router, meta.router, meta.info_router)
     paths = {route.path for router in routers for route in router.routes if hasattr(route, "path")}
+    paths |= paths_of(page_routers(with_docs=True, with_root=True))
     if api.openapi_url is not None:
         paths |= {route.path for route in api.router.routes if type(route) is Route}
     return frozenset(paths)

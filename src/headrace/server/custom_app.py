@@ -20,9 +20,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from headrace.auth.api_keys import HEADER
 from headrace.edge.prefix import path_below_prefix
 from headrace.edge.routing import error_response
-from headrace.errors import StartupRefusal, Unauthenticated
+from headrace.errors import StartupRefusal, StrangerRefused, Unauthenticated
 from headrace.graphs.custom_app import custom_app_place
 from headrace.graphs.http_entry import HttpEntry
+from headrace.observability.user_code import described, fault_place
+from headrace.server.collisions import collisions_in, named, places_of
 from headrace.server.lifespan import Lifespan
 
 _log = structlog.stdlib.get_logger("headrace.server")
@@ -44,6 +46,7 @@ def with_api(
             return http.middleware_order == "auth_first" and path_below_prefix(scope) not in public
         return http.enable_custom_route_auth
 
+    _tell_what_is_hidden(app, api, custom_app_place(str(http.app)))
     # Those of an earlier call are replaced: a module is imported once.
     ours: tuple[Any, ...] = (Fork, KeyGuard)
     own = [one for one in app.user_middleware if one.cls not in ours]
@@ -58,6 +61,22 @@ def with_api(
         theirs = theirs.theirs
     app.router.lifespan_context = BothLifespans(lifespan, theirs, custom_app_place(str(http.app)))
     return app
+
+
+def _tell_what_is_hidden(app: Starlette, api: FastAPI, where: str) -> None:
+    """As on LangGraph's own server the app's routes cannot replace the API's: say which of them do
+    not answer.
+    """
+    places = [*places_of(api.routes), *places_of(app.routes)]
+    for one in collisions_in(places, by_path=True):
+        if one.first.ours and one.hidden == "all" and not one.second.mount:
+            _log.warning(
+                "route_hidden",
+                route=named(one.second),
+                request=one.request,
+                answered_by=f"the API ({named(one.first)})",
+                remedy=f"give the route of {where} another path",
+            )
 
 
 def has_cors(app: Starlette) -> bool:
@@ -94,8 +113,8 @@ class KeyGuard:
         if scope["type"] in ("http", "websocket") and self._needs_key(scope):
             request = HTTPConnection(scope)
             try:
-                request.state.headrace.api_keys.check(request.headers.get(HEADER))
-            except Unauthenticated as error:
+                request.state.headrace.api_keys.check(request.headers.get(HEADER), scope)
+            except (Unauthenticated, StrangerRefused) as error:
                 if scope["type"] == "http":
                     await error_response(error)(scope, receive, send)
                 else:
@@ -120,17 +139,18 @@ class BothLifespans:
                 own = await stack.enter_async_context(self.theirs(app))
             except StartupRefusal:
                 raise
-            except Exception as error:
+            except (Exception, SystemExit, KeyboardInterrupt) as error:
                 _log.error("custom_app_failed", path=self._where, exc_info=error)
                 raise _does_not_start(self._where, error) from error
             yield {**(own or {}), **state}
 
 
-def _does_not_start(where: str, error: Exception) -> StartupRefusal:
-    line = str(error).strip().partition("\n")[0].rstrip(".")
+def _does_not_start(where: str, error: BaseException) -> StartupRefusal:
+    place = fault_place(error)
+    at = f" ({place})" if place else ""
     return StartupRefusal(
         "HR107",
         where=where,
-        what=f"its lifespan raised {type(error).__name__}: {line}",
-        remedy="Mend that; the log has the traceback.",
+        what=f"its lifespan raised {described(error).rstrip('.')}{at}",
+        remedy="Mend that line; the traceback stands above.",
     )

@@ -1,19 +1,71 @@
-"""Answers where no route was: 404 and 405 in the form of every other refusal."""
+"""Answers where no route was: what the caller asked for, and what there is instead."""
+
+from collections.abc import Sequence
 
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
+from starlette.types import Scope
 
+from headrace.edge.head import is_head
+from headrace.edge.prefix import path_below_prefix
 from headrace.edge.responses import json_response
+from headrace.server.absent import absent
+
+_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+#: Of what a caller sent, no answer repeats more.
+_SHOWN = 200
 
 
-async def _http_error(_: Request, error: Exception) -> Response:
+async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    code = str(error.detail).lower().replace(" ", "_")
-    response = json_response(
-        {"detail": error.detail, "code": code}, headers=dict(error.headers or {})
-    )
-    response.status_code = error.status_code
+    status, detail, headers = error.status_code, str(error.detail), dict(error.headers or {})
+    code = detail.lower().replace(" ", "_")
+    if status in (404, 405):
+        path = path_below_prefix(request.scope)
+        method = "HEAD" if is_head(request.scope) else request.method
+        if (sentence := absent(path)) is not None:
+            status, detail, code, headers = 501, sentence, "not_implemented", {}
+        elif status == 405:
+            allowed = _allowed(request.app, request.scope)
+            headers = {"Allow": ", ".join(allowed)}
+            detail = f"{method} {path[:_SHOWN]} is not possible; this path takes {_or(allowed)}."
+        else:
+            detail = _nothing_here(request.app, request.scope, method, path)
+    response = json_response({"detail": detail, "code": code}, headers=headers)
+    response.status_code = status
     return response
+
+
+def _nothing_here(app: FastAPI, scope: Scope, method: str, path: str) -> str:
+    detail = f"Not Found: there is no {path[:_SHOWN]}."
+    plain = "/" + "/".join(part for part in path.split("/") if part)
+    if plain != path and (allowed := _allowed(app, {**scope, "path": plain})):
+        shown = method if method in allowed else allowed[0]
+        return f"{detail} Without the extra slash it is there: {shown} {plain[:_SHOWN]}."
+    hint = " GET /openapi.json tells what there is." if app.openapi_url or _has_docs(app) else ""
+    return f"{detail}{hint}"
+
+
+def _has_docs(app: FastAPI) -> bool:
+    return bool(_allowed(app, {"type": "http", "path": "/openapi.json", "headers": []}))
+
+
+def _allowed(app: FastAPI, scope: Scope) -> list[str]:
+    """The methods that some route takes at the scope's path."""
+    found = [
+        method
+        for method in _METHODS
+        if any(
+            route.matches({**scope, "method": method})[0] is Match.FULL
+            for route in app.router.routes
+        )
+    ]
+    return [*found, "HEAD"] if "GET" in found else found
+
+
+def _or(words: Sequence[str]) -> str:
+    return " or ".join(words) or "no method"
 
 
 def add_error_handlers(app: FastAPI) -> None:

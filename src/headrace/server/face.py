@@ -1,29 +1,35 @@
 """The library face: what an app of your own takes from headrace besides the lifespan."""
 
 from importlib.metadata import version
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any
 
-from fastapi import Request
+from fastapi import APIRouter
 from langgraph.pregel import Pregel
+from starlette.requests import HTTPConnection
 
-from headrace.edge.state import state_of
 from headrace.server.app import build_router
-from headrace.server.state import State
+from headrace.server.runtime import Runtime
 
 __version__ = version("headrace")
 
+if TYPE_CHECKING:
+    #: The routes of the LangGraph API, ``/chat``, probes and metrics; for ``app.include_router``.
+    router: APIRouter
 
-def graph(request: Request, graph_id: str) -> Pregel[Any, Any, Any, Any]:
+
+def graph(connection: HTTPConnection, graph_id: str) -> Pregel[Any, Any, Any, Any]:
     """The compiled graph, with saver and store on the shared pool; never compile per request.
 
+    :param connection: a request or a WebSocket.
     :raises headrace.errors.AssistantNotFound: no graph has this name.
     """
-    state = cast("State", state_of(request))
-    return state.graphs.get(graph_id)
+    return Runtime.of(connection).graph(graph_id)
 
 
-def __getattr__(name: str) -> Any:
-    # A router is made when asked for: importing this module makes nothing.
-    if name == "router":
-        return build_router()
-    raise AttributeError(name)
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        # A router is made when asked for: importing this module makes nothing.
+        if name == "router":
+            return build_router()
+        raise AttributeError(name)

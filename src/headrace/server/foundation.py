@@ -3,6 +3,8 @@
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
+from sqlalchemy.ext.asyncio import AsyncEngine
+
 from headrace.checkpoints.expiry import StoreSweeper
 from headrace.checkpoints.saver import TimedSaver
 from headrace.checkpoints.serializer import watch_blocked_types
@@ -52,6 +54,7 @@ class Foundation:
     pool: SharedPool
     #: As it was when the pool opened.
     schema: SchemaState
+    engine: AsyncEngine
     sessions: Sessions
     writer: Writer
     saver: TimedSaver
@@ -97,6 +100,7 @@ async def open_foundation(
         tasks=tasks,
         pool=pool,
         schema=schema,
+        engine=engine,
         sessions=Sessions(engine, timeout_seconds=settings.database.transaction_timeout_seconds),
         writer=writer,
         saver=saver,

@@ -1,4 +1,4 @@
-"""What gunicorn calls in its master: clean up after server processes. Hook functions only.
+"""What gunicorn calls in its master: stop when none can start, clean up. Hook functions only.
 
 An exception here would end the master, so file system trouble is logged and passed over.
 
@@ -10,19 +10,31 @@ import gc
 import shutil
 from typing import Any
 
+from gunicorn.errors import HaltServer
 from prometheus_client.multiprocess import mark_process_dead
 
 import headrace.server.app  # noqa: F401 - for its side effect on memory and start, see above
 from headrace.observability.slots import remove_slot, slots_directory
-from headrace.server.gunicorn import TEMPORARY
+from headrace.server.gunicorn import SHARED, TEMPORARY
 from headrace.settings import multiprocess_dir, runtime_dir
+
+#: No exit code is this one.
+_NEVER = -1
+#: The master's own exit code when no process can start; gunicorn's word for it.
+_BOOT_ERROR = 3
 
 
 def on_starting(server: Any) -> None:
-    """A fresh master has no processes yet: what stands on the board is of an earlier one."""
+    """A fresh master has no processes yet: what stands on the board is of an earlier one.
+
+    gunicorn stops itself when a process exits with 3 or 4, its own codes for a failed start. Any
+    library that user code calls may exit with these while the process serves; so the master looks
+    at no exit code, and a process whose start has failed tells it another way (``child_exit``).
+    """
+    server.WORKER_BOOT_ERROR = server.APP_LOAD_ERROR = _NEVER
     directory = runtime_dir()
-    # A master that replaces a living one (USR2) finds that one's processes there.
-    if directory is None or server.master_pid != 0:
+    # A master that replaces a living one (USR2, headrace dev) finds that one's processes there.
+    if directory is None or server.master_pid != 0 or (directory / SHARED).exists():
         return
     try:
         for path in slots_directory(directory).glob("*"):
@@ -59,3 +71,9 @@ def child_exit(server: Any, worker: Any) -> None:
             mark_process_dead(worker.pid, path=str(metrics))  # type: ignore[no-untyped-call]
     except OSError as error:
         server.log.warning("leftovers of process %s not removed: %s", worker.pid, error)
+    # Only a process class of headrace's has the first, and only a halting master the second.
+    if getattr(worker, "start_failed", False) and not getattr(server, "headrace_halts", False):
+        server.headrace_halts = True
+        raise HaltServer(  # type: ignore[no-untyped-call]
+            "Worker failed to boot.", _BOOT_ERROR
+        )

@@ -4,27 +4,95 @@ Foundation, run engine, services, vital signs: the only places where objects are
 may refuse to start; what was opened until then is closed again.
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from types import TracebackType
 from typing import Any
 
+import structlog
+
 from headrace.auth.api_keys import ApiKeys
+from headrace.containment import containing_tasks
 from headrace.graphs.manifest import Manifest, find_manifest
 from headrace.graphs.sources import GraphSource, sources_from, sources_from_objects
 from headrace.health.checks import DatabaseQuestion
 from headrace.health.service import HealthService
 from headrace.observability.logging import configure_library_logging
+from headrace.server.collisions import look_for_collisions, places_of
 from headrace.server.drain import Drain
 from headrace.server.foundation import Entries, Foundation, open_foundation
+from headrace.server.opening import refused_start
 from headrace.server.rooms import rooms_of
 from headrace.server.run_engine import RunEngine, start_run_engine
+from headrace.server.runtime import Runtime
 from headrace.server.services import Services, build_services
 from headrace.server.state import State
 from headrace.server.vital_signs import start_health
 from headrace.settings import Settings
 from headrace.threads.of_assistant import deleting_threads
 
-Lifespan = Callable[[Any], AbstractAsyncContextManager[dict[str, State]]]
+_log = structlog.stdlib.get_logger("headrace.lifespan")
+
+
+class Lifespan:
+    """What an app or a script enters to have graphs and all they need; see :func:`lifespan`.
+
+    Called with an app it serves: runs are executed, requests answered. Entered by itself
+    (``async with``) it opens pool, saver, store and graphs, and takes no runs.
+    """
+
+    def __init__(
+        self,
+        graphs: Mapping[str, Any] | None = None,
+        *,
+        settings: Settings | None = None,
+        of_server: bool = False,
+    ) -> None:
+        self._graphs = graphs
+        self._settings = settings
+        #: headrace's own server, which looks at its address itself.
+        self._of_server = of_server
+        self._opened: AsyncExitStack | None = None
+
+    @asynccontextmanager
+    async def __call__(self, app: Any) -> AsyncIterator[dict[str, Any]]:
+        settings, sources, manifest = self._ready()
+        if not self._of_server:
+            _look_at(app, settings)
+        async with serving(settings, sources, manifest) as state:
+            yield {"headrace": state}
+
+    async def __aenter__(self) -> Runtime:
+        """
+        :raises StartupRefusal: with what to change.
+        :raises RuntimeError: it is entered already; make another one.
+        """
+        if self._opened is not None:
+            raise RuntimeError("this lifespan is entered already; call headrace.lifespan() again")
+        settings, sources, manifest = self._ready()
+        # A script is no server process: it has no place on their board.
+        alone = settings.model_copy(update={"runtime_dir": None})
+        async with AsyncExitStack() as stack:
+            foundation = await open_foundation(alone, sources, Entries.of(manifest), stack)
+            self._opened = stack.pop_all()
+        return Runtime(foundation.pool, foundation.engine, foundation.store, foundation.registry)
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        assert self._opened is not None
+        opened, self._opened = self._opened, None
+        await opened.__aexit__(kind, error, traceback)
+
+    def _ready(self) -> tuple[Settings, list[GraphSource], Manifest | None]:
+        settings = self._settings or Settings()
+        configure_library_logging()
+        if self._graphs is None:
+            return settings, sources_from(settings), find_manifest(settings)
+        return settings, sources_from_objects(self._graphs), None
 
 
 def lifespan(
@@ -42,18 +110,28 @@ def lifespan(
         async def mine(app):
             async with headrace.lifespan(graphs={"agent": builder})(app) as state:
                 yield {**state, "cache": await open_cache()}
+
+    Where there is no app, in a script or a job, it opens the graphs alone and takes no runs::
+
+        async with headrace.lifespan(graphs={"agent": builder}) as runtime:
+            await runtime.graph("agent").ainvoke(...)
     """
+    return Lifespan(graphs, settings=settings)
 
-    @asynccontextmanager
-    async def run(_: Any) -> AsyncIterator[dict[str, State]]:
-        chosen = settings or Settings()
-        configure_library_logging()
-        sources = sources_from(chosen) if graphs is None else sources_from_objects(graphs)
-        manifest = find_manifest(chosen) if graphs is None else None
-        async with serving(chosen, sources, manifest) as state:
-            yield {"headrace": state}
 
-    return run
+def _look_at(app: Any, settings: Settings) -> None:
+    """:raises StartupRefusal: HR112 a route of the user's is never reached."""
+    routes = getattr(app, "routes", None)
+    if not routes:
+        return
+    look_for_collisions(routes)
+    if settings.local_only and any(place.ours for place in places_of(routes)):
+        _log.warning(
+            "api_without_keys",
+            answered="callers of this machine alone",
+            remedy="set HEADRACE_API_KEYS, or HEADRACE_AUTH=none where something in front asks"
+            " who calls",
+        )
 
 
 @asynccontextmanager
@@ -65,9 +143,11 @@ async def serving(
     :raises StartupRefusal: with what to change.
     """
     async with AsyncExitStack() as stack:
+        stack.enter_context(containing_tasks())
         foundation = await open_foundation(settings, sources, Entries.of(manifest), stack)
         engine = await start_run_engine(foundation, stack)
-        services = await build_services(foundation, engine)
+        with refused_start(settings.database, foundation.pool):
+            services = await build_services(foundation, engine)
         health = await start_health(foundation, engine, stack)
 
         def release() -> None:
@@ -98,6 +178,7 @@ def _state(
         rooms=rooms_of(http),
         metrics=foundation.metrics,
         pool=foundation.pool,
+        engine=foundation.engine,
         saver=foundation.saver,
         store=foundation.store,
         store_items=services.store_items,
@@ -114,7 +195,7 @@ def _state(
         chat=services.chat,
         health=health,
         ask_database=DatabaseQuestion(foundation.pool, foundation.tasks).ask,
-        api_keys=ApiKeys(settings.accepted_api_keys),
+        api_keys=ApiKeys(settings.accepted_api_keys, local_only=settings.local_only),
         worker=engine.worker,
         drain=drain,
     )

@@ -8,6 +8,7 @@ from starlette.routing import NoMatchFound
 
 from headrace.edge.routing import new_router
 from headrace.edge.state import state_of
+from headrace.graphs.wiring import HAS_STRICT_RESUME
 
 router = new_router(tag="system", public=True)
 #: Not there where the manifest disables ``meta``.
@@ -31,7 +32,10 @@ _ABSENT = ("langsmith", "langsmith_tracing_replicas", "langsmith_tracing_session
 
 @router.get("/ok")
 async def ok(request: Request, check_db: Annotated[bool, Query()] = False) -> dict[str, Any]:
-    """This process answers; with ``check_db`` the database does too, or it is 503."""
+    """Tell that this process answers.
+
+    With `check_db` the database must answer too, or it is 503.
+    """
     services: dict[str, str] = {}
     if check_db:
         await state_of(request).ask_database()
@@ -41,13 +45,14 @@ async def ok(request: Request, check_db: Annotated[bool, Query()] = False) -> di
 
 @info_router.get("/info")
 async def info(request: Request) -> dict[str, Any]:
-    """Versions, and flags that say what this server has."""
+    """Tell versions, and flags that say what this server has."""
     return {
         "version": version("headrace"),
         "langgraph_py_version": version("langgraph"),
         "flags": {
             **{feature: _serves(request.app, name) for feature, name in _FEATURES.items()},
             **dict.fromkeys(_ABSENT, False),
+            "strict_resume": HAS_STRICT_RESUME,
         },
         "host": {
             "kind": "self-hosted",

@@ -1,7 +1,8 @@
 """What the lifespan opens first, as the settings say: the pool, the saver, the notifier."""
 
 import asyncio
-from contextlib import AsyncExitStack
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager
 
 import structlog
 
@@ -9,9 +10,17 @@ from headrace.checkpoints.saver import Saver, TimedSaver
 from headrace.checkpoints.serializer import build_serializer
 from headrace.checkpoints.writer import Writer
 from headrace.db.conninfo import connection_string, describe
-from headrace.db.pool import CONNECTIONS_BESIDE_POOL, ServerFacts, SharedPool, build_pool, probe
+from headrace.db.faults import DatabaseAway, driver_word, translated_faults
+from headrace.db.pool import (
+    CONNECTIONS_BESIDE_POOL,
+    ServerFacts,
+    SharedPool,
+    build_pool,
+    probe,
+    unreachable,
+)
 from headrace.db.schema import SchemaState, ensure_compatible
-from headrace.errors import StartupRefusal
+from headrace.errors import StartupRefusal, Unavailable
 from headrace.graphs.checkpointer_entry import SerdeEntry
 from headrace.notices.notifier import Notifier, PollingNotifier, PostgresNotifier
 from headrace.observability.metrics import Metrics
@@ -21,15 +30,21 @@ from headrace.settings import Settings
 _log = structlog.stdlib.get_logger("headrace.lifespan")
 
 
+#: The last attempt to reach the database has so long.
+_LEAST_SECONDS = 1.0
+
+
 async def open_pool(
     settings: Settings, metrics: Metrics, stack: AsyncExitStack
 ) -> tuple[SharedPool, SchemaState]:
+    """:raises StartupRefusal: HR301 the database, HR311, HR312 the schema."""
     database = settings.database
     facts = await _probe_patiently(database)
     pool = build_pool(database, facts, on_checkout=metrics.observe_checkout)
-    await pool.open(wait=True, timeout=database.open_timeout_seconds)
     stack.push_async_callback(pool.close)
-    schema = await ensure_compatible(pool)
+    with refused_start(database, pool):
+        await pool.open(wait=True, timeout=database.open_timeout_seconds)
+        schema = await ensure_compatible(pool)
     _log.info(
         "pool_opened",
         database=describe(connection_string(database)),
@@ -43,13 +58,29 @@ async def open_pool(
     return pool, schema
 
 
+@contextmanager
+def refused_start(database: DatabaseSettings, pool: SharedPool) -> Iterator[None]:
+    """Where a start needs the database: trouble with it is a sentence, not a traceback.
+
+    :raises StartupRefusal: HR301.
+    """
+    try:
+        with translated_faults():
+            yield
+    except Unavailable as problem:
+        cause = problem.__cause__ or problem
+        word = pool.fault or driver_word(cause)
+        raise unreachable(connection_string(database), DatabaseAway(word)) from cause
+
+
 async def _probe_patiently(database: DatabaseSettings) -> ServerFacts:
     """A database that is just restarting is waited for, within ``open_timeout_seconds``."""
     conninfo = connection_string(database)
     deadline = asyncio.get_running_loop().time() + database.open_timeout_seconds
     while True:
+        left = deadline - asyncio.get_running_loop().time()
         try:
-            return await probe(conninfo)
+            return await probe(conninfo, timeout_seconds=max(left, _LEAST_SECONDS))
         except StartupRefusal as refusal:
             if asyncio.get_running_loop().time() > deadline:
                 raise
@@ -98,12 +129,14 @@ def _saver_of_engine(
             writer,
             observe=metrics.observe_checkpoint,
             acquire_timeout_seconds=timeout_seconds,
+            max_error_bytes=settings.worker.max_error_bytes,
         )
     return Saver(
         pool,
         writer,
         observe=metrics.observe_checkpoint,
         acquire_timeout_seconds=timeout_seconds,
+        max_error_bytes=settings.worker.max_error_bytes,
         read_batch=settings.checkpointer.read_batch,
         read_timeout_seconds=settings.checkpointer.flush_timeout_seconds,
     )

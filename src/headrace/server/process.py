@@ -1,12 +1,14 @@
 """One server process: gunicorn's worker around headrace's uvicorn server.
 
 It tells the master that it lives from start-up to the last moment of a drain, logs the blocking
-frame before it is killed for silence, and never outlives its master.
+frame before it is killed for silence, and never outlives its master. Its exit code says nothing to
+the master: user code may end the process with any code, and a failed start is told another way.
 """
 
 import asyncio
 import contextlib
 import faulthandler
+import mmap
 import os
 import sys
 import threading
@@ -18,7 +20,9 @@ import structlog
 from gunicorn.arbiter import Arbiter
 from uvicorn_worker import UvicornWorker
 
+from headrace.containment import run_until_done
 from headrace.errors import StartupRefusal
+from headrace.graphs.loader import import_refusal
 from headrace.lifecycle import Tasks
 from headrace.observability.logging import adopt_logger
 from headrace.observability.slots import Slot, read_slots, slots_directory, write_slot
@@ -56,16 +60,37 @@ class ServerProcess(UvicornWorker):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        # Made in the master, before the fork: both see it.
+        self._told_master = mmap.mmap(-1, 1)
         # The base class hung gunicorn's handlers on it.
         adopt_logger("uvicorn.error")
         self._ends_at: float | None = None
         self._refusal: StartupRefusal | None = None
+        self._has_served = False
+        self._has_failed = False
+
+    @property
+    def start_failed(self) -> bool:
+        """Whether it has told its master to stop, because no process could start."""
+        return self._told_master[0] != 0
 
     def init_process(self) -> None:
         faulthandler.enable()
         if directory := runtime_dir():
             _announce(directory)
-        super().init_process()  # type: ignore[no-untyped-call]
+        try:
+            super().init_process()  # type: ignore[no-untyped-call]
+        except (Exception, SystemExit) as error:
+            clean = isinstance(error, SystemExit) and not error.code
+            if not self._has_served and not self._has_failed and not clean:
+                # User code that is imported, perhaps. Otherwise gunicorn's words follow.
+                self._start_failed()
+            raise
+
+    def run(self) -> None:
+        with asyncio.Runner(loop_factory=self.config.get_loop_factory()) as runner:
+            loop = runner.get_loop()
+            run_until_done(loop, self._serve())
 
     def load_wsgi(self) -> None:
         try:
@@ -73,9 +98,16 @@ class ServerProcess(UvicornWorker):
         except StartupRefusal as refusal:
             self._refuse(refusal)
             sys.exit(self._start_failed())
+        except BaseException as error:
+            # An app of the user's (`serve --app`) may do anything while it is imported.
+            _log.error("app_import_failed", exc_info=error)
+            self._refuse(import_refusal(f"app {self.app.app_uri}", error))
+            sys.exit(self._start_failed())
 
     async def _serve(self) -> None:
         self.config.app = self.wsgi
+        # Not gunicorn's wrappers, which uvloop closes twice: "Error while closing socket".
+        sockets = [getattr(one, "sock", one) for one in self.sockets]
         server = Server(
             self.config,
             shutdown_seconds=self.cfg.graceful_timeout - _EARLIER_THAN_KILL_SECONDS,
@@ -85,12 +117,13 @@ class ServerProcess(UvicornWorker):
         tasks = Tasks()
         tasks.start(self._live(server), name="process-live")
         try:
-            await server.serve(sockets=self.sockets)
+            await server.serve(sockets=sockets)
         except SystemExit:
             sys.exit(self._start_failed())
         finally:
             await tasks.stop()
             faulthandler.cancel_dump_traceback_later()
+        self._has_served = server.started
         if not server.started:
             sys.exit(self._start_failed())
         _leave_threads_behind()
@@ -131,8 +164,10 @@ class ServerProcess(UvicornWorker):
         on a second such exit code while it halts. Where other processes serve they go on, and
         gunicorn starts this one again.
         """
+        self._has_failed = True
         others_serve = any(
-            slot.state == "serving" and slot.pid != os.getpid() for slot in self._slots()
+            slot.state == "serving" and slot.pid != os.getpid() and slot.master == self.ppid
+            for slot in self._slots()
         )
         speaks = others_serve or self._is_first_to_fail()
         if speaks and self._refusal is not None:
@@ -144,6 +179,8 @@ class ServerProcess(UvicornWorker):
             _log.error("process_start_failed", next_try_seconds=_RESPAWN_DELAY_SECONDS)
             time.sleep(_RESPAWN_DELAY_SECONDS)
             return _FAILED
+        if speaks:
+            self._told_master[0] = 1
         return int(Arbiter.WORKER_BOOT_ERROR) if speaks else _FAILED
 
     def _slots(self) -> list[Slot]:
@@ -170,7 +207,14 @@ def _announce(directory: Path) -> None:
     now = time.time()
     with contextlib.suppress(OSError):
         write_slot(
-            directory, Slot(pid=os.getpid(), state="starting", started_at=now, written_at=now)
+            directory,
+            Slot(
+                pid=os.getpid(),
+                master=os.getppid(),
+                state="starting",
+                started_at=now,
+                written_at=now,
+            ),
         )
 
 

@@ -74,7 +74,13 @@ async def _start_worker(
 ) -> Worker:
     """The lease first, then who executes under it, then who looks after others."""
     settings, metrics, tasks = foundation.settings, foundation.metrics, foundation.tasks
-    heartbeat = Heartbeat(connection_string(settings.database), settings.worker)
+    heartbeat = Heartbeat(
+        connection_string(settings.database),
+        settings.worker,
+        graph_ids=foundation.registry.ids() if settings.worker.enabled else (),
+        schema=settings.database.schema_name,
+        open_timeout_seconds=settings.database.open_timeout_seconds,
+    )
     temporary = TemporaryThreads(queue, later_seconds=5 * settings.events.poll_seconds)
     executor = Executor(
         foundation.registry,

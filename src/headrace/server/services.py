@@ -6,12 +6,14 @@ from functools import partial
 from headrace.assistants.graph_service import GraphService
 from headrace.assistants.repository import AssistantRepository
 from headrace.assistants.service import AssistantService
-from headrace.chat.service import ChatService, chat_graph
+from headrace.chat.choice import chat_graph
+from headrace.chat.service import ChatService
 from headrace.graphs.descriptions import GraphDescriptions
 from headrace.graphs.manifest_ttl import TtlEntry
 from headrace.idempotency.service import IdempotencyService
 from headrace.runs.following import Following
 from headrace.runs.repository import RunRepository
+from headrace.runs.requesting import Requests
 from headrace.runs.service import RunService
 from headrace.runs.thread_stream import ThreadStreams
 from headrace.server.foundation import Foundation
@@ -62,13 +64,17 @@ async def build_services(foundation: Foundation, engine: RunEngine) -> Services:
         read_values=states.values_of_run,
         ask_to_stop=partial(engine.stop_soon, foundation),
     )
-    runs = RunService(RunRepository(sessions), assistants, threads, engine.worker, following, keys)
+    repository = RunRepository(sessions)
+    requests = Requests(repository, threads, registry, foundation.writer)
+    runs = RunService(repository, assistants, threads, engine.worker, following, keys, requests)
     search = ThreadSearchRepository(
         pool, timeout_seconds=settings.database.transaction_timeout_seconds
     )
+    descriptions = GraphDescriptions(registry)
+    chat_graph_id = chat_graph(registry.ids(), settings.chat_graph)
     return Services(
         assistants=assistants,
-        assistant_graphs=GraphService(assistants, GraphDescriptions(registry)),
+        assistant_graphs=GraphService(assistants, descriptions),
         threads=threads,
         thread_listing=ThreadListing(search, threads.values),
         thread_removal=_build_removal(foundation, runs),
@@ -84,7 +90,7 @@ async def build_services(foundation: Foundation, engine: RunEngine) -> Services:
         store_items=StoreService(foundation.store, settings.store),
         following=following,
         runs=runs,
-        chat=ChatService(runs, chat_graph(registry.ids(), settings.chat_graph)),
+        chat=ChatService(runs, threads, descriptions, chat_graph_id),
     )
 
 

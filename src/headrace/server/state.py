@@ -3,6 +3,8 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from sqlalchemy.ext.asyncio import AsyncEngine
+
 from headrace.assistants.graph_service import GraphService
 from headrace.assistants.service import AssistantService
 from headrace.auth.api_keys import ApiKeys
@@ -38,6 +40,7 @@ class State:
     rooms: frozenset[str]
     metrics: Metrics
     pool: SharedPool
+    engine: AsyncEngine
     saver: TimedSaver
     store: Store
     store_items: StoreService

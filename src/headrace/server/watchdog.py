@@ -7,9 +7,7 @@ well: then the frames come from ``server.process``, whose alarm needs no lock.
 """
 
 import asyncio
-import os
 import sys
-import sysconfig
 import threading
 import time
 from dataclasses import dataclass
@@ -20,14 +18,9 @@ import structlog
 
 from headrace.lifecycle import Tasks
 from headrace.observability.metrics import Metrics
+from headrace.observability.user_code import is_installed
 
 _log = structlog.stdlib.get_logger("headrace.watchdog")
-
-#: Installed code: where a call waits, but not who should not have made it.
-_INSTALLED = tuple(
-    {f"{sysconfig.get_path(name)}{os.sep}" for name in ("stdlib", "platstdlib", "purelib")}
-    | {f"{os.sep}site-packages{os.sep}"}
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +106,7 @@ class Watchdog:
 def blocked_at(frame: FrameType) -> Blocked:
     """Who blocks: the innermost frame of code that is not installed, else the innermost of all."""
     frames = _stack(frame)
-    own = next((one for one in frames if not _is_installed(one)), frame)
+    own = next((one for one in frames if not is_installed(one.f_code.co_filename)), frame)
     known = next((found for one in frames if (found := _metadata(one))), {})
     return Blocked(
         file=own.f_code.co_filename,
@@ -132,11 +125,6 @@ def _stack(frame: FrameType | None) -> list[FrameType]:
         frames.append(frame)
         frame = frame.f_back
     return frames
-
-
-def _is_installed(frame: FrameType) -> bool:
-    path = frame.f_code.co_filename
-    return path.startswith("<") or any(part in path for part in _INSTALLED)
 
 
 def _metadata(frame: FrameType) -> dict[str, Any]:

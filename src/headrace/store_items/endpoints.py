@@ -44,7 +44,10 @@ async def get_item(
     namespace: Annotated[list[str] | None, Query()] = None,
     refresh_ttl: bool | None = None,
 ) -> Response:
-    """One item, or null. The namespace's labels come with periods between them, or one by one."""
+    """Read an item; null where there is none.
+
+    The labels of the namespace come with periods between them, or one by one.
+    """
     labels = [label for part in namespace or () for label in part.split(".") if part]
     item = await items.get(principal, labels, key, refresh_ttl=refresh_ttl)
     return json_response(StoreItem.from_item(item) if item is not None else None)
@@ -52,7 +55,10 @@ async def get_item(
 
 @router.delete("/store/items", status_code=204)
 async def delete_item(body: ItemDelete, principal: CurrentPrincipal, items: StoreItems) -> None:
-    """Delete an item; 204 also where there is none."""
+    """Delete an item.
+
+    204 also where there is none.
+    """
     await items.delete(principal, body)
 
 
@@ -62,7 +68,7 @@ async def search_items(
     items: StoreItems,
     query: Annotated[ItemSearch | None, Body()] = None,
 ) -> Response:
-    """Items below a namespace, latest change first."""
+    """List the items below a namespace, latest change first."""
     found = await items.search(principal, query or ItemSearch())
     return json_response({"items": [FoundItem.from_item(item) for item in found]})
 
@@ -73,6 +79,6 @@ async def list_namespaces(
     items: StoreItems,
     query: Annotated[NamespaceSearch | None, Body()] = None,
 ) -> Response:
-    """Namespaces that hold something."""
+    """List the namespaces that hold something."""
     found = await items.namespaces(principal, query or NamespaceSearch())
     return json_response({"namespaces": found})

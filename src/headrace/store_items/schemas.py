@@ -1,10 +1,10 @@
 """Store items on the wire."""
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
 
 from langgraph.store.base import Item, SearchItem
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 #: What Postgres's ``integer`` holds.
 _MAX_INTEGER = 2**31 - 1
@@ -19,13 +19,31 @@ class _Body(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
 
+def _no_index(value: Any) -> Any:
+    if value:
+        raise ValueError(
+            "headrace has no semantic index yet; leave index out, or send false, which says the"
+            " same as here"
+        )
+    return value
+
+
+def _no_query(value: Any) -> Any:
+    if value:
+        raise ValueError(
+            "headrace has no semantic index yet and would answer what does not match; leave query"
+            " out, and narrow by namespace_prefix and filter"
+        )
+    return value
+
+
 class ItemPut(_Body):
     """``ttl`` in minutes, null for an item that is to stay; without it the manifest's default."""
 
     namespace: list[str]
     key: str
     value: dict[str, Any]
-    index: bool | list[str] | None = None
+    index: Annotated[bool | list[str] | None, AfterValidator(_no_index)] = None
     ttl: float | None = Field(None, gt=0, le=MAX_TTL_MINUTES)
 
 
@@ -41,9 +59,9 @@ class ItemSearch(_Body):
 
     namespace_prefix: list[str] = []
     filter: dict[str, Any] | None = None
-    limit: int = Field(10, ge=1, le=1000)
+    limit: int = Field(10, ge=0, le=1000)
     offset: int = Field(0, ge=0, le=_MAX_INTEGER)
-    query: str | None = None
+    query: Annotated[str | None, AfterValidator(_no_query)] = None
     refresh_ttl: bool | None = None
 
 
@@ -53,7 +71,7 @@ class NamespaceSearch(_Body):
     prefix: list[str] | None = None
     suffix: list[str] | None = None
     max_depth: int | None = Field(None, ge=1, le=1000)
-    limit: int = Field(100, ge=1, le=1000)
+    limit: int = Field(100, ge=0, le=1000)
     offset: int = Field(0, ge=0, le=_MAX_INTEGER)
 
 

@@ -9,11 +9,12 @@ from headrace.auth.dependencies import CurrentPrincipal
 from headrace.edge.responses import json_response
 from headrace.edge.routing import new_router
 from headrace.edge.state import state_of
+from headrace.errors import InvalidRequest
 from headrace.idempotency.requests import IdempotencyKey
 from headrace.threads.listing import ThreadListing
+from headrace.threads.paths import PathThreadId
 from headrace.threads.removal import ThreadRemoval
 from headrace.threads.schemas import (
-    AnyThreadId,
     Pruned,
     SelectedThread,
     Thread,
@@ -66,10 +67,17 @@ async def create_thread(
 async def search_threads(
     principal: CurrentPrincipal,
     listing: Listing,
+    threads: Threads,
     body: Annotated[ThreadSearch | None, Body()] = None,
 ) -> Response:
-    """Threads, the newest first. ``X-Pagination-Next`` is there while there are more."""
-    page = await listing.search(principal, body or ThreadSearch())
+    """List threads, newest first.
+
+    The header `X-Pagination-Next` is there while there are more.
+    """
+    wanted = body or ThreadSearch()
+    if wanted.ids:
+        wanted.ids = await threads.stored_ids(principal, wanted.ids)
+    page = await listing.search(principal, wanted)
     headers = {"X-Pagination-Total": str(page.total)}
     if page.next_offset is not None:
         headers["X-Pagination-Next"] = str(page.next_offset)
@@ -80,31 +88,41 @@ async def search_threads(
 async def count_threads(
     principal: CurrentPrincipal,
     listing: Listing,
+    threads: Threads,
     body: Annotated[ThreadFilter | None, Body()] = None,
 ) -> Response:
-    """How many threads there are of those."""
-    return json_response(await listing.count(principal, body or ThreadFilter()))
+    """Count the threads that a filter leaves."""
+    wanted = body or ThreadFilter()
+    if wanted.ids:
+        wanted.ids = await threads.stored_ids(principal, wanted.ids)
+    return json_response(await listing.count(principal, wanted))
 
 
 @router.post("/threads/prune", response_model=Pruned)
 async def prune_threads(
-    principal: CurrentPrincipal, removal: Removal, body: ThreadsPrune
+    principal: CurrentPrincipal, removal: Removal, threads: Threads, body: ThreadsPrune
 ) -> Response:
-    """Delete threads, or all of them but where they stand."""
+    """Delete threads, or all of their checkpoints but the latest."""
+    body.thread_ids = await threads.stored_ids(principal, body.thread_ids)
     return json_response({"pruned_count": await removal.prune(principal, body)})
 
 
 @router.get("/threads/{thread_id}", response_model=Thread)
 async def get_thread(
-    thread_id: AnyThreadId,
+    thread_id: PathThreadId,
     principal: CurrentPrincipal,
     threads: Threads,
     include: Annotated[list[str] | None, Query()] = None,
 ) -> Response:
-    """One thread with its present values; with ``include=ttl`` its time to live, if it has one."""
+    """Read a thread with the present values.
+
+    With `include=ttl` the time to live is shown, if there is one.
+    """
+    wanted = {word for words in include or [] for word in words.split(",") if word}
+    if unknown := wanted - {"ttl"}:
+        raise InvalidRequest(f"include: '{min(unknown)}' is none of ttl")
     row = await threads.get(principal, thread_id)
     thread = thread_json(row, await threads.values(row))
-    wanted = {word for words in include or [] for word in words.split(",")}
     if "ttl" in wanted and (ttl := ttl_json(row)) is not None:
         thread["ttl"] = ttl
     return json_response(thread)
@@ -116,13 +134,13 @@ async def get_thread(
     responses={204: {"description": "Changed, and asked for nothing (`Prefer: return=minimal`)"}},
 )
 async def update_thread(
-    thread_id: AnyThreadId,
+    thread_id: PathThreadId,
     principal: CurrentPrincipal,
     threads: Threads,
     body: ThreadPatch,
     prefer: Annotated[str, Header()] = "",
 ) -> Response:
-    """Merge metadata into the thread's, or give it a time to live."""
+    """Merge metadata into that of a thread, or give the thread a time to live."""
     row = await threads.update(principal, thread_id, body)
     if "return=minimal" in prefer:
         return Response(status_code=204)
@@ -131,22 +149,22 @@ async def update_thread(
 
 @router.delete("/threads/{thread_id}", status_code=204, response_class=Response)
 async def delete_thread(
-    thread_id: AnyThreadId, principal: CurrentPrincipal, removal: Removal
+    thread_id: PathThreadId, principal: CurrentPrincipal, removal: Removal
 ) -> Response:
-    """Delete a thread with all that is its; a run it has is stopped."""
+    """Delete a thread with all that belongs to it; a run on it is stopped."""
     await removal.delete(principal, thread_id)
     return Response(status_code=204)
 
 
 @router.post("/threads/{thread_id}/copy", response_model=Thread)
 async def copy_thread(
-    thread_id: AnyThreadId,
+    thread_id: PathThreadId,
     principal: CurrentPrincipal,
     threads: Threads,
     removal: Removal,
     key: IdempotencyKey,
 ) -> Response:
-    """A new thread that goes on from where this one stands, with its whole history."""
+    """Copy a thread with the whole history; the copy goes on from where it stands."""
     if key is None:
         row = await removal.copy(principal, thread_id)
     else:

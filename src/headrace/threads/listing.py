@@ -5,15 +5,20 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import structlog
+
 from headrace.auth.principal import Principal
+from headrace.db.faults import DATABASE_ERRORS
 from headrace.db.tables import ThreadRow
-from headrace.errors import InvalidRequest
+from headrace.errors import InvalidRequest, Unavailable
 from headrace.events.encoding import storable
 from headrace.threads.contained import at_path, contains
 from headrace.threads.schemas import ThreadFilter, ThreadSearch
 from headrace.threads.search_repository import ThreadSearchRepository
 from headrace.threads.search_sql import Order
 from headrace.threads.wire import thread_json
+
+_log = structlog.stdlib.get_logger("headrace.threads")
 
 #: Threads whose values a filter on values may look into.
 MAX_DECODED = 1000
@@ -92,9 +97,21 @@ class ThreadListing:
     async def _values_of(self, rows: Sequence[ThreadRow]) -> AsyncIterator[tuple[ThreadRow, Any]]:
         for first in range(0, len(rows), _AT_ONCE):
             some = rows[first : first + _AT_ONCE]
-            found = await asyncio.gather(*(self._read_values(row) for row in some))
+            found = await asyncio.gather(*(self._values(row) for row in some))
             for row, values in zip(some, found, strict=True):
                 yield row, values
+
+    async def _values(self, row: ThreadRow) -> Any:
+        """None for a thread that cannot be read at all: the others on its page can."""
+        try:
+            return await self._read_values(row)
+        except Unavailable:
+            raise
+        except DATABASE_ERRORS:
+            raise
+        except Exception:
+            _log.exception("thread_unreadable", thread_id=row.thread_id)
+            return None
 
     async def _shown(
         self, rows: Sequence[ThreadRow], body: ThreadSearch

@@ -49,7 +49,8 @@ INSERT INTO threads (
   ttl_strategy, sweep_at)
 SELECT %(target)s, tenant, %(owner)s, metadata,
   CASE WHEN status <> 'busy' THEN status
-    WHEN interrupts <> '{}' THEN 'interrupted'
+    WHEN interrupts <> '{}'
+      AND coalesce(error ->> 'error', 'UserInterrupt') = 'UserInterrupt' THEN 'interrupted'
     WHEN error IS NOT NULL THEN 'error'
     ELSE 'idle' END,
   error, interrupts,

@@ -1,9 +1,10 @@
 """Threads in the database; every call is bounded by the caller's tenant."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import cast, func, select, update
+from sqlalchemy import cast, func, select, text, update
 from sqlalchemy.dialects.postgresql import JSONB, insert
 
 from headrace.auth.principal import Principal
@@ -23,6 +24,23 @@ class ThreadRepository:
         async with self._sessions.begin() as session:
             return (await session.scalars(statement)).one_or_none()
 
+    async def those_there(self, principal: Principal, thread_ids: Sequence[str]) -> Sequence[str]:
+        """Of these ids those that threads have."""
+        statement = select(ThreadRow.thread_id).where(
+            ThreadRow.tenant == principal.tenant, ThreadRow.thread_id.in_(thread_ids)
+        )
+        async with self._sessions.begin() as session:
+            return (await session.scalars(statement)).all()
+
+    async def has_only_checkpoints(self, thread_id: str) -> bool:
+        """Whether a graph has run under this id, and nobody has a thread of it."""
+        statement = text(
+            "SELECT EXISTS (SELECT FROM checkpoints WHERE thread_id = :id AND checkpoint_ns = '')"
+            " AND NOT EXISTS (SELECT FROM threads WHERE thread_id = :id)"
+        )
+        async with self._sessions.begin() as session:
+            return bool(await session.scalar(statement, {"id": thread_id}))
+
     async def create_if_absent(
         self,
         principal: Principal,
@@ -36,7 +54,7 @@ class ThreadRepository:
             .values(
                 {
                     "thread_id": thread_id,
-                    "metadata": metadata,
+                    "metadata_": metadata,
                     "tenant": principal.tenant,
                     "owner": principal.identity,
                     **_ttl_columns(ttl),

@@ -8,6 +8,7 @@ from uuid import UUID
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from typing_extensions import TypedDict
 
+from headrace.ids import canonical_uuid
 from headrace.threads.update_schemas import MAX_SUPERSTEPS, Superstep
 
 MAX_THREAD_ID_LENGTH = 255
@@ -28,10 +29,10 @@ AnyThreadId = Annotated[
 
 def _uuid(value: Any) -> Any:
     if isinstance(value, str):
-        try:
-            return UUID(value)
-        except ValueError:
-            raise ValueError("Invalid thread ID: must be a UUID") from None
+        canonical = canonical_uuid(value)
+        if canonical is None:
+            raise ValueError("Invalid thread ID: must be a UUID")
+        return UUID(canonical)
     return value
 
 

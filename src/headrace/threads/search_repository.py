@@ -9,6 +9,7 @@ from psycopg.types.json import Jsonb
 
 from headrace.auth.principal import Principal
 from headrace.db.pool import SharedPool
+from headrace.db.statements import Statement
 from headrace.db.tables import ThreadRow
 from headrace.db.transactions import locking_transaction
 from headrace.threads.schemas import ThreadFilter
@@ -96,7 +97,7 @@ class ThreadSearchRepository:
             await connection.execute(told.encode())
             async with connection.cursor(row_factory=dict_row) as cursor:
                 # Never prepared: one plan for all filters would be the wrong one for most.
-                await cursor.execute(statement.encode(), values, prepare=False)
+                await cursor.execute(Statement(statement.encode()), values, prepare=False)
                 return await cursor.fetchall()
 
 

@@ -1,15 +1,14 @@
 """Rules of threads."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
-from uuid import UUID
 
 from headrace.auth.principal import Principal
 from headrace.db.tables import ThreadRow
-from headrace.errors import InvalidRequest, ThreadExists, ThreadNotFound
+from headrace.errors import InvalidRequest, RequestError, ThreadExists, ThreadNotFound
 from headrace.idempotency.schemas import RequestKey
 from headrace.idempotency.service import IdempotencyService
-from headrace.ids import uuid7
+from headrace.ids import canonical_uuid, uuid7
 from headrace.threads.repository import ThreadRepository
 from headrace.threads.schemas import ThreadCreate, ThreadPatch
 from headrace.threads.state import EMPTY, StateReader
@@ -82,12 +81,31 @@ class ThreadService:
         await self._keys.confirm(principal, key, thread_id)
         return row
 
+    async def stored_id(self, principal: Principal, given: str) -> str:
+        """The id under which the thread is stored that a client names in its own spelling.
+
+        Of a UUID that is the canonical one, unless a thread was adopted under just this spelling.
+        """
+        return (await self.stored_ids(principal, [given]))[0]
+
+    async def stored_ids(self, principal: Principal, given: Sequence[str]) -> list[str]:
+        """As :meth:`stored_id`, of several; only unusual spellings are looked for."""
+        canonical = {one: canonical_uuid(one) or one for one in given}
+        unusual = [one for one, usual in canonical.items() if one != usual]
+        if unusual:
+            there = await self._repository.those_there(principal, unusual)
+            canonical.update((one, one) for one in there)
+        return [canonical[one] for one in given]
+
     async def get(self, principal: Principal, thread_id: str) -> ThreadRow:
         """
         :raises ThreadNotFound: there is none that the caller may see.
         :raises InvalidRequest: nor can there be: it is no UUID.
         """
-        return found(thread_id, await self._repository.get(principal, thread_id))
+        row = await self._repository.get(principal, thread_id)
+        if row is None and await self._repository.has_only_checkpoints(thread_id):
+            raise _not_adopted(thread_id)
+        return found(thread_id, row)
 
     async def update(self, principal: Principal, thread_id: str, body: ThreadPatch) -> ThreadRow:
         """:raises ThreadNotFound, InvalidRequest: as :meth:`get`."""
@@ -119,9 +137,14 @@ def found(thread_id: str, row: T | None) -> T:
     raise ThreadNotFound(f"Thread with ID {thread_id} not found")
 
 
+def _not_adopted(thread_id: str) -> RequestError:
+    """As :func:`found` refuses, with what to do about it."""
+    kind = ThreadNotFound if is_uuid(thread_id) else InvalidRequest
+    return kind(
+        f"Thread with ID {thread_id} not found: a graph has written checkpoints of this id past the"
+        " API. `headrace db adopt` makes threads of such."
+    )
+
+
 def is_uuid(value: str) -> bool:
-    try:
-        UUID(value)
-    except ValueError:
-        return False
-    return True
+    return canonical_uuid(value) is not None

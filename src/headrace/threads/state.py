@@ -1,6 +1,6 @@
 """A thread's values and state, read from its checkpoints through the graph that wrote them."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -9,8 +9,11 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple
 from langgraph.types import Interrupt, PregelTask, StateSnapshot
 
+from headrace.checkpoints.serializer import lenient
+from headrace.containment import is_cancellation
 from headrace.db.faults import DATABASE_ERRORS
-from headrace.errors import HeadraceError
+from headrace.error_text import error_repr
+from headrace.errors import Unavailable
 from headrace.graphs.registry import Graph, GraphRegistry
 from headrace.threads.raw import raw_values, visible_metadata
 from headrace.threads.schemas import ThreadState
@@ -65,7 +68,7 @@ class StateReader:
         made_for = _made_for(config, configurable)
         state = await self._through_graph(thread_id, graph_id, made_for, ask)
         if state is None:
-            found = await self._saver.aget_tuple(config)
+            found = await lenient(self._saver).aget_tuple(config)
             state = EMPTY if found is None else await self._raw(found)
         if state is EMPTY and checkpoint is not None and checkpoint.checkpoint_id is not None:
             asked = {"checkpoint_id": checkpoint.checkpoint_id, "thread_id": thread_id}
@@ -83,6 +86,9 @@ class StateReader:
         configurable: Mapping[str, Any] | None = None,
     ) -> list[ThreadState]:
         """The thread's states, newest first: one query, unless channels are stored stepwise."""
+        if not query.limit:
+            # The saver would read all of them.
+            return []
         config = config_of(thread_id, query.checkpoint)
         which: dict[str, Any] = {"limit": query.limit}
         if query.before is not None:
@@ -96,7 +102,7 @@ class StateReader:
         made_for = _made_for(config, configurable)
         states = await self._through_graph(thread_id, graph_id, made_for, ask)
         if states is None:
-            found = [one async for one in self._saver.alist(config, **which)]
+            found = [one async for one in lenient(self._saver).alist(config, **which)]
             states = [await self._raw(one) for one in found]
         return states
 
@@ -113,40 +119,55 @@ class StateReader:
         try:
             async with self._registry.for_run(graph_id, config) as graph:
                 return await ask(graph)
-        except HeadraceError:
+        except Unavailable:
             raise
         except DATABASE_ERRORS:
             raise
-        except Exception:
-            # The graph's own reducers run here, over an input they may have failed on before; and
-            # a factory of the user's, without the configuration of any run.
+        except BaseException as error:
+            if is_cancellation(error):
+                raise
+            # The graph's own reducers run here, over an input they may have failed on before; a
+            # factory of the user's, without the configuration of any run; and what is stored may
+            # not be readable any more. One thread's trouble must not be that of a page of threads.
             _log.warning("state_read_raw", thread_id=thread_id, graph_id=graph_id, exc_info=True)
         return None
 
-    async def values_of_run(self, thread_id: str, graph_id: str, run_id: UUID) -> Any:
-        """What a run has left: the values of its last checkpoint; None when it made none."""
+    async def values_of_run(
+        self, thread_id: str, graph_id: str, run_id: UUID, *, output: bool
+    ) -> Any:
+        """What a run has left: the values of its last checkpoint; None when it made none.
+
+        :param output: only what the graph's output schema names.
+        """
         config: RunnableConfig = {"configurable": {"thread_id": thread_id, "checkpoint_ns": ""}}
         found = [
             item
-            async for item in self._saver.alist(config, filter={"run_id": str(run_id)}, limit=1)
+            async for item in lenient(self._saver).alist(
+                config, filter={"run_id": str(run_id)}, limit=1
+            )
         ]
         if not found:
             return None
         last = found[0].config
-        snapshot = await self._through_graph(
-            thread_id, graph_id, last, lambda graph: graph.aget_state(last)
-        )
-        if snapshot is None:
-            return await raw_values(self._saver, found[0])
-        if not snapshot.interrupts:
-            return snapshot.values
-        waiting = [interrupt_json(interrupt) for interrupt in snapshot.interrupts]
-        return {**snapshot.values, "__interrupt__": waiting}
+
+        async def ask(graph: Graph) -> tuple[Any, Sequence[Interrupt]]:
+            snapshot = await graph.aget_state(last)
+            values = _output(graph, snapshot.values) if output else snapshot.values
+            return values, snapshot.interrupts
+
+        read = await self._through_graph(thread_id, graph_id, last, ask)
+        if read is None:
+            return await raw_values(lenient(self._saver), found[0])
+        values, interrupts = read
+        if not interrupts:
+            return values
+        waiting = [interrupt_json(interrupt) for interrupt in interrupts]
+        return {**(values if isinstance(values, dict) else {}), "__interrupt__": waiting}
 
     async def _raw(self, found: CheckpointTuple) -> ThreadState:
         return EMPTY.model_copy(
             update={
-                "values": await raw_values(self._saver, found),
+                "values": await raw_values(lenient(self._saver), found),
                 "metadata": visible_metadata(found.metadata),
                 "created_at": found.checkpoint["ts"],
                 **_checkpoints(found.config, found.parent_config),
@@ -169,6 +190,14 @@ def config_of(thread_id: str, checkpoint: CheckpointRef | None = None) -> Runnab
 
 def _made_for(config: RunnableConfig, configurable: Mapping[str, Any] | None) -> RunnableConfig:
     return {"configurable": {**(configurable or {}), **config["configurable"]}}
+
+
+def _output(graph: Graph, values: Any) -> Any:
+    """Of a state's values those that the graph's output schema names."""
+    names = graph.output_channels
+    if isinstance(names, str) or not isinstance(values, Mapping):
+        return values
+    return {name: values[name] for name in names if name in values}
 
 
 def to_thread_state(snapshot: StateSnapshot) -> ThreadState:
@@ -215,7 +244,7 @@ def _task(task: PregelTask) -> dict[str, Any]:
 
 def _error(error: Any) -> str | None:
     # Read back from a checkpoint it is text already.
-    return error if error is None or isinstance(error, str) else repr(error)
+    return error if error is None or isinstance(error, str) else error_repr(error)
 
 
 def _checkpoints(config: RunnableConfig | None, parent: RunnableConfig | None) -> dict[str, Any]:

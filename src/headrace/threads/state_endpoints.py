@@ -11,7 +11,8 @@ from headrace.edge.routing import new_router
 from headrace.edge.state import state_of
 from headrace.edge.words import words_in
 from headrace.errors import InvalidRequest
-from headrace.threads.schemas import AnyThreadId, ThreadState
+from headrace.threads.paths import PathThreadId
+from headrace.threads.schemas import ThreadState
 from headrace.threads.state_schemas import (
     MAX_HISTORY,
     CheckpointId,
@@ -41,44 +42,50 @@ Words = Annotated[list[str] | None, Query()]
 
 @router.get("/threads/{thread_id}/state", response_model=ShownState)
 async def get_thread_state(
-    thread_id: AnyThreadId,
+    thread_id: PathThreadId,
     principal: CurrentPrincipal,
     states: States,
     subgraphs: Annotated[bool, Query()] = False,
     select: Words = None,
 ) -> Response:
-    """The thread at its latest checkpoint."""
+    """Read the state of a thread at the latest checkpoint."""
     query = _state_query(CheckpointRef(), subgraphs, select)
     return await _answer(states, principal, thread_id, query)
 
 
 @router.get("/threads/{thread_id}/state/{checkpoint_id}", response_model=ShownState)
 async def get_thread_state_at(
-    thread_id: AnyThreadId,
+    thread_id: PathThreadId,
     checkpoint_id: Annotated[CheckpointId, Path()],
     principal: CurrentPrincipal,
     states: States,
     subgraphs: Annotated[bool, Query()] = False,
     select: Words = None,
 ) -> Response:
-    """The thread at one of its checkpoints; without values when there is no such one."""
+    """Read the state of a thread at one checkpoint.
+
+    Without values where there is no such checkpoint.
+    """
     query = _state_query(CheckpointRef(checkpoint_id=checkpoint_id), subgraphs, select)
     return await _answer(states, principal, thread_id, query)
 
 
 @router.post("/threads/{thread_id}/state/checkpoint", response_model=ShownState)
 async def post_thread_state_at(
-    thread_id: AnyThreadId, principal: CurrentPrincipal, states: States, query: StateQuery
+    thread_id: PathThreadId, principal: CurrentPrincipal, states: States, query: StateQuery
 ) -> Response:
-    """The same for a checkpoint of a subgraph too; the latest one when none is named."""
+    """Read the state of a thread at a checkpoint, also one of a subgraph.
+
+    Where none is named it is the latest one.
+    """
     return await _answer(states, principal, thread_id, query)
 
 
 @router.post("/threads/{thread_id}/state", response_model=UpdatedState)
 async def update_thread_state(
-    thread_id: AnyThreadId, principal: CurrentPrincipal, states: States, body: StateUpdate
+    thread_id: PathThreadId, principal: CurrentPrincipal, states: States, body: StateUpdate
 ) -> Response:
-    """Change the thread's state as if a node had answered these values."""
+    """Change the state of a thread as if a node had answered these values."""
     checkpoint = await states.update(principal, thread_id, body)
     return json_response(
         {
@@ -91,14 +98,14 @@ async def update_thread_state(
 
 @router.get("/threads/{thread_id}/history", response_model=list[ShownState])
 async def get_thread_history(
-    thread_id: AnyThreadId,
+    thread_id: PathThreadId,
     principal: CurrentPrincipal,
     states: States,
-    limit: Annotated[int, Query(ge=1, le=MAX_HISTORY)] = 1,
+    limit: Annotated[int, Query(ge=0, le=MAX_HISTORY)] = 1,
     before: Annotated[CheckpointId | None, Query()] = None,
     select: Words = None,
 ) -> Response:
-    """The thread's states, newest first."""
+    """List the states of a thread, newest first."""
     query = _valid(
         HistoryQuery, {"limit": limit, "before": before, "select": words_in(select, "select")}
     )
@@ -107,20 +114,20 @@ async def get_thread_history(
 
 @router.post("/threads/{thread_id}/history", response_model=list[ShownState])
 async def post_thread_history(
-    thread_id: AnyThreadId,
+    thread_id: PathThreadId,
     principal: CurrentPrincipal,
     states: States,
     query: HistoryQuery | None = None,
 ) -> Response:
-    """The same, filtered by metadata, or of a subgraph."""
+    """List the states of a thread, filtered by metadata, or those of a subgraph."""
     return await _history(states, principal, thread_id, query or HistoryQuery())
 
 
 @router.get("/threads/{thread_id}/storage", response_model=ThreadStorage)
 async def get_thread_storage(
-    thread_id: AnyThreadId, principal: CurrentPrincipal, states: States
+    thread_id: PathThreadId, principal: CurrentPrincipal, states: States
 ) -> ThreadStorage:
-    """How many bytes the thread's checkpoints take up, by channel."""
+    """Measure how many bytes the checkpoints of a thread take up, by channel."""
     return await states.storage(principal, thread_id)
 
 

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from headrace.ids import canonical_uuid
 from headrace.threads.schemas import storable_id
 from headrace.threads.update_schemas import NodeValues
 
@@ -34,7 +35,18 @@ def _selectable(words: list[str]) -> list[str]:
 
 
 Select = Annotated[list[str], AfterValidator(_selectable)]
-CheckpointId = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(storable_id)]
+
+
+def _canonical(value: str) -> str:
+    return canonical_uuid(value) or value
+
+
+CheckpointId = Annotated[
+    str,
+    Field(min_length=1, max_length=255),
+    AfterValidator(storable_id),
+    AfterValidator(_canonical),
+]
 
 
 class CheckpointRef(BaseModel):
@@ -45,7 +57,7 @@ class CheckpointRef(BaseModel):
     thread_id: str | None = None
     checkpoint_ns: str | None = None
     checkpoint_id: CheckpointId | None = None
-    checkpoint_map: dict[str, str] | None = None
+    checkpoint_map: dict[str, CheckpointId] | None = None
 
 
 class StateQuery(BaseModel):
@@ -91,7 +103,7 @@ class HistoryQuery(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    limit: int = Field(1, ge=1, le=MAX_HISTORY)
+    limit: int = Field(1, ge=0, le=MAX_HISTORY)
     before: Annotated[CheckpointId, BeforeValidator(_checkpoint_id)] | None = None
     metadata: dict[str, Any] | None = None
     checkpoint: CheckpointRef | None = None

@@ -4,6 +4,7 @@ from typing import Any
 
 from headrace.auth.principal import Principal
 from headrace.errors import InvalidRequest
+from headrace.ids import canonical_uuid
 from headrace.threads.schemas import ThreadState
 from headrace.threads.service import ThreadService, found
 from headrace.threads.state import StateReader
@@ -78,9 +79,9 @@ class StateService:
         checkpoint = of_thread(body.checkpoint, thread_id)
         if body.checkpoint_id is not None:
             named = checkpoint or CheckpointRef()
-            checkpoint = named.model_copy(
-                update={"checkpoint_id": named.checkpoint_id or body.checkpoint_id}
-            )
+            if named.checkpoint_id not in (None, body.checkpoint_id):
+                raise InvalidRequest("checkpoint and checkpoint_id name two checkpoints; send one")
+            checkpoint = named.model_copy(update={"checkpoint_id": body.checkpoint_id})
         change = StateChange(values=body.values, as_node=body.as_node)
         return await self._updates.update(principal, thread_id, change, checkpoint)
 
@@ -95,9 +96,13 @@ def of_thread(checkpoint: CheckpointRef | None, thread_id: str) -> CheckpointRef
     :raises InvalidRequest: it is another thread's.
     """
     named = None if checkpoint is None else checkpoint.thread_id
-    if named not in (None, thread_id):
+    if named is not None and _canonical(named) != _canonical(thread_id):
         raise InvalidRequest(
             f"checkpoint.thread_id is {named}, but the path names thread {thread_id}; send the"
             " checkpoint of that thread, or leave thread_id out."
         )
     return checkpoint
+
+
+def _canonical(thread_id: str) -> str:
+    return canonical_uuid(thread_id) or thread_id

@@ -2,20 +2,12 @@
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from headrace.graphs.commands import GraphCommand
 
 #: More are better sent as several threads' worth of requests: they are one transaction.
 MAX_SUPERSTEPS = 1000
-
-
-class StateCommand(BaseModel):
-    """What a node may answer in place of values."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    resume: Any = None
-    update: dict[str, Any] | list[Any] | None = None
-    goto: Any = None
 
 
 class NodeValues(BaseModel):
@@ -30,7 +22,13 @@ class NodeValues(BaseModel):
 class StateChange(NodeValues):
     """One of those that are made side by side."""
 
-    command: StateCommand | None = None
+    command: GraphCommand | None = None
+
+    @model_validator(mode="after")
+    def _either(self) -> "StateChange":
+        if self.values and self.command is not None:
+            raise ValueError("send values or a command, not both: the command's update has values")
+        return self
 
 
 class Superstep(BaseModel):

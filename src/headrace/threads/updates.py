@@ -25,10 +25,12 @@ from headrace.auth.principal import Principal
 from headrace.checkpoints.saver import TimedSaver
 from headrace.checkpoints.transaction import TransactionSaver
 from headrace.checkpoints.writer import Writer
-from headrace.db.faults import DATABASE_ERRORS
+from headrace.containment import is_cancellation
+from headrace.db.faults import DATABASE_ERRORS, words_of
 from headrace.db.pool import Connection, SharedPool
 from headrace.db.statements import named_statements
 from headrace.db.transactions import locking_transaction
+from headrace.error_text import error_message, error_name
 from headrace.errors import (
     BadRequest,
     CheckpointNotFound,
@@ -39,7 +41,9 @@ from headrace.errors import (
 )
 from headrace.events.encoding import storable
 from headrace.graphs.commands import graph_command
-from headrace.graphs.registry import GraphRegistry
+from headrace.graphs.context import as_context, known_context, missing_names
+from headrace.graphs.registry import Graph, GraphRegistry
+from headrace.graphs.wiring import runtime_for_update
 from headrace.threads.schemas import ThreadCreate
 from headrace.threads.service import found
 from headrace.threads.state import config_of, interrupts_by_task, visible
@@ -53,6 +57,9 @@ _LOCK_TIMEOUT_SECONDS = 5.0
 _UPDATE_SECONDS = 4.0
 #: For a thread that nobody else knows of yet.
 _CREATE_SECONDS = 30.0
+
+#: What a refusal tells of the words of the graph's own exception.
+_MAX_ERROR_BYTES = 2000
 
 _NO_GRAPH = (
     "has no graph: it has had no run. Run one on it, or set 'graph_id' in its metadata, then try"
@@ -184,6 +191,7 @@ class StateUpdates:
         async with self._registry.for_run(graph_id, made_for, access="threads.update") as graph:
             graph = graph.copy(update={"checkpointer": saver})
             with _refusals(graph_id, where["thread_id"]):
+                graph = graph.with_config(configurable=_wiring(graph, configurable))
                 made = await graph.abulk_update_state(
                     {**config, "metadata": {"graph_id": graph_id}}, supersteps
                 )
@@ -201,6 +209,15 @@ class StateUpdates:
         return checkpoint or {}
 
 
+def _wiring(graph: Graph, configurable: dict[str, Any]) -> dict[str, Any]:
+    """What a run has besides: an edge behind the changed node may take store and context."""
+    given, context = known_context(graph, configurable), None
+    if given is not None and not missing_names(graph.context_schema, given):
+        # A run is refused for what is missing; who changes a state has nowhere to say it.
+        context = as_context(graph.context_schema, given)
+    return runtime_for_update(graph.store, context)
+
+
 @contextmanager
 def _refusals(graph_id: str, thread_id: str) -> Iterator[None]:
     """What LangGraph or the graph's own code raises over values that came from a client."""
@@ -211,11 +228,14 @@ def _refusals(graph_id: str, thread_id: str) -> Iterator[None]:
     except DATABASE_ERRORS:
         raise
     except (InvalidUpdateError, EmptyInputError) as error:
-        raise BadRequest(str(error)) from error
-    except Exception as error:
+        raise BadRequest(error_message(error, max_bytes=_MAX_ERROR_BYTES)) from error
+    except BaseException as error:
+        if is_cancellation(error):
+            raise
         _log.info("state_refused", graph_id=graph_id, thread_id=thread_id, exc_info=True)
         raise InvalidRequest(
-            f"Graph '{graph_id}' does not take these values: {type(error).__name__}: {error}"
+            f"Graph '{graph_id}' does not take these values: {error_name(error)}:"
+            f" {words_of(error) or error_message(error, max_bytes=_MAX_ERROR_BYTES)}"
         ) from error
 
 

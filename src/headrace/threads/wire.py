@@ -1,18 +1,21 @@
 """A thread as clients see it."""
 
-from datetime import timedelta
+from datetime import UTC, timedelta
 from typing import Any
 
 from headrace.db.tables import ThreadRow
 
 
 def thread_json(row: ThreadRow, values: Any) -> dict[str, Any]:
-    """``error`` and ``interrupts`` appear once it has had a run."""
+    """``error`` and ``interrupts`` appear once it has had a run.
+
+    Postgres says times in the zone of its session; clients get UTC.
+    """
     thread: dict[str, Any] = {
         "thread_id": row.thread_id,
-        "created_at": row.created_at,
-        "updated_at": row.updated_at,
-        "state_updated_at": row.state_updated_at or row.created_at,
+        "created_at": row.created_at.astimezone(UTC),
+        "updated_at": row.updated_at.astimezone(UTC),
+        "state_updated_at": (row.state_updated_at or row.created_at).astimezone(UTC),
         "metadata": row.metadata_,
         "status": row.status,
         "config": row.config,
@@ -31,5 +34,5 @@ def ttl_json(row: ThreadRow) -> dict[str, Any] | None:
     return {
         "strategy": row.ttl_strategy,
         "ttl_minutes": row.ttl_minutes,
-        "expires_at": row.updated_at + timedelta(minutes=row.ttl_minutes),
+        "expires_at": row.updated_at.astimezone(UTC) + timedelta(minutes=row.ttl_minutes),
     }

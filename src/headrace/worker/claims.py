@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from time import monotonic
 from uuid import UUID
 
 import structlog
@@ -12,6 +13,7 @@ from headrace.lifecycle import Tasks
 from headrace.observability.metrics import Metrics
 from headrace.runs.queue import ClaimedRun, Queue
 from headrace.runs.transitions import RELEASED
+from headrace.worker.apart import Apart
 from headrace.worker.heartbeat import Heartbeat
 
 _log = structlog.stdlib.get_logger("headrace.worker")
@@ -27,6 +29,7 @@ class Claims:
     :param tasks: where claims are held: one may commit, so whoever stops the process waits for it.
     :param free: places that nobody has.
     :param holds: whether this process executes a run, or is about to.
+    :param busy: whether this process executes or begins any run.
     :param begin: called with each run that was taken, and the owner's id.
     :param on_full: called when there is no more room for what may be left.
     """
@@ -39,7 +42,10 @@ class Claims:
         tasks: Tasks,
         *,
         graph_ids: Sequence[str],
+        apart: Apart,
+        apart_seconds: float,
         free: Callable[[], int],
+        busy: Callable[[], bool],
         holds: Callable[[UUID], bool],
         begin: Callable[[ClaimedRun, UUID], None],
         on_full: Callable[[], None],
@@ -49,7 +55,11 @@ class Claims:
         self._metrics = metrics
         self._tasks = tasks
         self._graph_ids = graph_ids
+        self._apart = apart
+        self._apart_seconds = apart_seconds
+        self._look_for_suspects_at = 0.0
         self._free = free
+        self._busy = busy
         self._holds = holds
         self._begin = begin
         self._on_full = on_full
@@ -81,8 +91,14 @@ class Claims:
             try:
                 if self._may_have_forgotten():
                     await self._release_unknown()
+                if await self._tasks.start(self._take_suspect(), name="claim-suspect"):
+                    continue
                 if self._free():
                     more = await self._tasks.start(self._take(), name="claim")
+                    if self._apart.others_first:
+                        # Theirs was the first round after a suspect; now the next may come.
+                        self._apart.others_first, self._look_for_suspects_at = False, 0.0
+                        more = True
             except Unavailable as fault:
                 _log.warning("claim_skipped", cause=fault.code)
             if not more:
@@ -104,6 +120,43 @@ class Claims:
             self._connections = connections
         return self._in_doubt
 
+    async def _take_suspect(self) -> bool:
+        """Take a run that processes were lost with, if one waits and may begin here."""
+        process_id, now = self._heartbeat.process_id, monotonic()
+        if process_id is None or now < self._look_for_suspects_at:
+            return False
+        self._look_for_suspects_at = now + _ROUND_SECONDS
+        suspects = await self._queue.suspects(
+            process_id, self._graph_ids, apart_seconds=self._apart_seconds
+        )
+        if self._ended or not self._apart.may_take(suspects, busy=self._busy()):
+            return False
+        # Nothing else begins meanwhile.
+        self.reserved = self._free()
+        try:
+            claimed = await self._queue.claim_suspect(process_id, self._graph_ids)
+        except Exception:
+            self._in_doubt = True
+            raise
+        finally:
+            self.reserved = 0
+        for one in claimed:
+            self._metrics.count_claim()
+            self._metrics.count_run_apart()
+            self._apart.begun(one)
+        self._begin_all(claimed, process_id)
+        return bool(claimed)
+
+    def _begin_all(self, claimed: Sequence[ClaimedRun], process_id: UUID) -> None:
+        for one in claimed:
+            try:
+                self._begin(one, process_id)
+            except Exception:
+                # Its row says that it is executed here: it is given back like others of these.
+                _log.exception("claimed_run_not_begun", run_id=str(one.request.run_id))
+                self._apart.ended(one.request.run_id)
+                self._in_doubt = True
+
     async def _take(self) -> bool:
         """Take what there is and there is room for; whether more may be there."""
         process_id, wanted = self._heartbeat.process_id, min(self._free(), _CLAIMED_AT_ONCE)
@@ -117,9 +170,9 @@ class Claims:
             raise
         finally:
             self.reserved = 0
-        for one in claimed:
+        for _ in claimed:
             self._metrics.count_claim()
-            self._begin(one, process_id)
+        self._begin_all(claimed, process_id)
         full = not self._free()
         if len(claimed) == wanted and full:
             self._on_full()

@@ -2,16 +2,20 @@
 
 import asyncio
 import os
+from collections.abc import Sequence
+from time import monotonic
 
 import structlog
 
 from headrace.errors import Unavailable
 from headrace.observability.slots import StatusBoard
-from headrace.runs.queue import Queue, QueueFigures
+from headrace.runs.queue import Queue, QueueFigures, UnservedGraph
 
 _log = structlog.stdlib.get_logger("headrace.queue")
 
 _LOOK_SECONDS = 10.0
+#: The same graph is logged again so much later.
+_LOG_AGAIN_SECONDS = 600.0
 
 
 class QueueDepth:
@@ -21,6 +25,8 @@ class QueueDepth:
         self._queue = queue
         self._board = board
         self.figures: QueueFigures | None = None
+        #: When each graph that nobody serves was logged.
+        self._logged: dict[str, float] = {}
 
     async def look_forever(self) -> None:
         while True:
@@ -34,3 +40,20 @@ class QueueDepth:
     async def look(self) -> None:
         leads = all(os.getpid() < slot.pid for slot in self._board.others())
         self.figures = await self._queue.figures() if leads else None
+        self._log_unserved(self.figures.unserved if self.figures is not None else ())
+
+    def _log_unserved(self, unserved: Sequence[UnservedGraph]) -> None:
+        now = monotonic()
+        due = now - _LOG_AGAIN_SECONDS
+        self._logged = {graph_id: at for graph_id, at in self._logged.items() if at > due}
+        for graph in unserved:
+            if graph.graph_id not in self._logged:
+                self._logged[graph.graph_id] = now
+                _log.error(
+                    "graph_not_served",
+                    graph_id=graph.graph_id,
+                    pending=graph.pending,
+                    oldest_ready_seconds=round(graph.oldest_ready_seconds, 1),
+                    remedy="Start a process whose langgraph.json names this graph, or cancel these"
+                    " runs.",
+                )

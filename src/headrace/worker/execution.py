@@ -132,10 +132,13 @@ class Execution:
         self._ended.set()
         # Whoever asked it to stop may wait for that elsewhere.
         self.channel.awaited = self.stop is not None
-        # Of a deletion its events have told already.
-        deleted = outcome.error == RUN_DELETED
-        end = None if deleted else end_event(self.run_id, outcome.status, outcome.error)
-        self.channel.close(end)
+        end = None
+        try:
+            # Of a deletion its events have told already.
+            if outcome.error != RUN_DELETED:
+                end = end_event(self.run_id, outcome.status, outcome.error)
+        finally:
+            self.channel.close(end)
 
     def leave(self) -> None:
         """It goes on, or is ended, elsewhere: whoever follows it here is to follow it there."""

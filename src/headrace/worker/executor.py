@@ -1,7 +1,8 @@
 """Executes ONE run from start to finish: the graph, its events, its terminal row, in that order."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
@@ -10,22 +11,26 @@ import structlog
 from langchain_core.runnables import RunnableConfig
 
 from headrace.checkpoints.saver import TimedSaver
+from headrace.containment import contain
+from headrace.errors import CheckpointNotFound, UserExit
 from headrace.events.encoding import storable
 from headrace.events.event import RUN_DELETED
 from headrace.events.modes import Translator
+from headrace.graphs.nodes import refuse_unknown_nodes
 from headrace.graphs.registry import GraphRegistry
 from headrace.lifecycle import Tasks
 from headrace.observability.metrics import Metrics
-from headrace.runs.config import graph_config, graph_input
+from headrace.runs.config import checkpoints_in, graph_config, graph_input
 from headrace.runs.dispatcher import RunOutcome
 from headrace.runs.queue import Queue
-from headrace.runs.transitions import RELEASED, EndedRun, RunEnd
+from headrace.runs.transitions import RELEASED, EndedRun, RunEnd, StopAsked
 from headrace.setting_groups import WorkerSettings
 from headrace.threads.state import interrupts_by_task
 from headrace.worker.channels import Channels
-from headrace.worker.ending import Ending, end_of_stopped, error_json
+from headrace.worker.ending import Ending, end_of_stopped
 from headrace.worker.execution import Execution
 from headrace.worker.parts import graph_parts
+from headrace.worker.standing import Standing
 from headrace.worker.temporary import TemporaryThreads
 
 _log = structlog.stdlib.get_logger("headrace.worker")
@@ -43,6 +48,7 @@ class GraphResult:
     #: As the graph told them, for whoever waits.
     raised: list[Any] = field(default_factory=list)
     interrupts: dict[str, Any] | None = None
+    standing: Standing = field(default_factory=Standing)
 
 
 class Executor:
@@ -67,20 +73,20 @@ class Executor:
         self._settings = settings
         self._metrics = metrics
         self._temporary = temporary
-        self._ending = Ending(queue, on_ended)
+        self._ending = Ending(queue, on_ended, max_error_bytes=settings.max_error_bytes)
         self._graphs = Tasks()
 
     async def execute(self, execution: Execution) -> None:
-        """Run to the end, whatever it is; never raises for what the graph does."""
+        """Run to the end, whatever it is; never raises for what the graph does.
+
+        Whatever fails here, the run's row gets a terminal status, its thread is freed, and whoever
+        follows it is told: a run that is left behind would be `running` for ever, for this process
+        renews its lease.
+        """
+        contain()
         started = perf_counter()
         result = GraphResult()
-        end = await self._drive(execution, result)
-        if end.error == RUN_DELETED:
-            # Its row will be gone when those elsewhere look; what is stored for them is not, yet.
-            execution.channel.publish("error", RUN_DELETED)
-        # What is to be stored is stored before the end, or never: the fence sees to that.
-        await execution.channel.settle()
-        written = await self._ending.write(execution, end)
+        written = await self._end(execution, await self._end_of_drive(execution, result))
         if written is None:
             execution.leave()
             return
@@ -89,13 +95,10 @@ class Executor:
             execution.leave()
             _log.info("run_released", graph_id=execution.request.graph_id)
             return
-        if execution.request.temporary_thread:
-            if execution.channel.kept:
-                # Whoever waits for it elsewhere has not read its values yet.
-                self._temporary.delete_later(execution.thread_id)
-            else:
-                await self._temporary.delete(execution.thread_id)
-        execution.finish(RunOutcome(status=end.status, values=_answer(result), error=end.error))
+        try:
+            await self._delete_temporary(execution)
+        finally:
+            execution.finish(RunOutcome(status=end.status, values=_values(result), error=end.error))
         self._metrics.observe_run(execution.request.graph_id, end.status, perf_counter() - started)
         _log.info(
             "run_ended",
@@ -104,6 +107,51 @@ class Executor:
             seconds=round(perf_counter() - started, 4),
             error=end.error["error"] if end.error else None,
         )
+
+    async def _end_of_drive(self, execution: Execution, result: GraphResult) -> RunEnd:
+        try:
+            return result.standing.end(await self._drive(execution, result))
+        except GeneratorExit:
+            raise
+        except BaseException as fault:
+            # Cancelled by user code that cancels all tasks of the loop, else a fault of our own.
+            _log.exception("run_not_driven")
+            return self._ending.failed(fault)
+
+    async def _settle_events(self, execution: Execution, end: RunEnd) -> None:
+        """What is to be stored is stored before the end, or never: the fence sees to that."""
+        try:
+            if end.error == RUN_DELETED:
+                # Its row will be gone when those elsewhere look; what is stored for them is not,
+                # yet.
+                execution.channel.publish("error", RUN_DELETED)
+            await execution.channel.settle()
+        except GeneratorExit:
+            raise
+        except BaseException:
+            _log.exception("events_not_settled")
+
+    async def _delete_temporary(self, execution: Execution) -> None:
+        if not execution.request.temporary_thread:
+            return
+        if execution.channel.kept:
+            # Whoever waits for it elsewhere has not read its values yet.
+            self._temporary.delete_later(execution.thread_id)
+            return
+        try:
+            await self._temporary.delete(execution.thread_id)
+        except Exception:
+            # It is found later, among those that were forgotten.
+            _log.exception("temporary_thread_left")
+
+    async def _end(self, execution: Execution, end: RunEnd) -> RunEnd | None:
+        """Tell and commit its end; None when it is not this process's to end."""
+        while True:
+            await self._settle_events(execution, end)
+            try:
+                return await self._ending.write_surely(execution, end)
+            except StopAsked:
+                end = end_of_stopped(execution)
 
     async def _drive(self, execution: Execution, result: GraphResult) -> RunEnd:
         """Run the graph until it is through, stopped, or out of time."""
@@ -133,15 +181,29 @@ class Executor:
         if error is None:
             thread_status = "interrupted" if result.interrupted else "idle"
             return RunEnd("success", thread_status, interrupts=result.interrupts)
-        _log.warning("run_failed", exc_info=error)
-        return RunEnd("error", "error", error_json(error))
+        with suppress(BaseException):
+            # A log that the user has configured may fail over it in any way.
+            original = error.original if isinstance(error, UserExit) else error
+            _log.warning("run_failed", exc_info=original)
+        return self._ending.failed(error)
 
     async def _stream(self, execution: Execution, result: GraphResult) -> None:
         request, kwargs = execution.request, execution.request.kwargs
         await self._channels.continue_attempt(execution.channel, execution.token)
         execution.channel.publish("metadata", _metadata_event(execution))
-        config = graph_config(
-            kwargs,
+        config = self._config(execution)
+        with self._saver.run(
+            execution.token,
+            durability=kwargs["durability"],
+            fresh_thread=request.thread_id if execution.started.fresh_thread else None,
+        ) as writes:
+            execution.writes = writes
+            await self._follow(execution, result, config)
+
+    def _config(self, execution: Execution) -> RunnableConfig:
+        request = execution.request
+        return graph_config(
+            request.kwargs,
             run_id=request.run_id,
             thread_id=request.thread_id,
             assistant_id=request.assistant_id,
@@ -151,13 +213,6 @@ class Executor:
             request_id=request.request_id,
             recursion_limit=self._settings.recursion_limit,
         )
-        with self._saver.run(
-            execution.token,
-            durability=kwargs["durability"],
-            fresh_thread=request.thread_id if execution.started.fresh_thread else None,
-        ) as writes:
-            execution.writes = writes
-            await self._follow(execution, result, config)
 
     async def _follow(
         self, execution: Execution, result: GraphResult, config: RunnableConfig
@@ -167,11 +222,17 @@ class Executor:
         if execution.started.attempt > 1 and await self._has_checkpoint(execution):
             # It goes on from there.
             given = None
-            config["configurable"].pop("checkpoint_id", None)
+            _leave_checkpoint(config)
+        elif asked := checkpoints_in(config):
+            await self._refuse_without(asked)
         translator = Translator(frozenset(kwargs["stream_mode"]))
-        async with self._registry.for_run(
-            request.graph_id, config, access="threads.create_run", context=kwargs["context"]
-        ) as graph:
+        async with (
+            self._registry.for_run(
+                request.graph_id, config, access="threads.create_run", context=kwargs["context"]
+            ) as graph,
+            result.standing.noted(graph, request.thread_id),
+        ):
+            refuse_unknown_nodes(graph.nodes, kwargs)
             async for namespace, mode, chunk in graph_parts(graph, given, kwargs, config):
                 if not namespace:
                     _note(result, mode, chunk)
@@ -181,9 +242,19 @@ class Executor:
                     await execution.channel.room()
             if result.interrupted:
                 # The next run on the thread must not resume from an older checkpoint.
-                config["configurable"].pop("checkpoint_id", None)
+                _leave_checkpoint(config)
                 snapshot = await graph.aget_state(config)
                 result.interrupts = storable(interrupts_by_task(snapshot))
+
+    async def _refuse_without(self, checkpoints: Sequence[RunnableConfig]) -> None:
+        """LangGraph would start from nothing, and the thread would stand there."""
+        for config in checkpoints:
+            if await self._saver.aget_tuple(config) is None:
+                where = config["configurable"]
+                raise CheckpointNotFound(
+                    f"Thread {where['thread_id']} has no checkpoint {where['checkpoint_id']} any"
+                    " more; its history lists those it has."
+                )
 
     async def _has_checkpoint(self, execution: Execution) -> bool:
         """Whether the thread stands where an earlier attempt of this run has left it."""
@@ -191,6 +262,13 @@ class Executor:
             {"configurable": {"thread_id": execution.thread_id, "checkpoint_ns": ""}}
         )
         return latest is not None and latest.metadata.get("run_id") == str(execution.run_id)
+
+
+def _leave_checkpoint(config: RunnableConfig) -> None:
+    """The thread's latest one is what counts."""
+    config["configurable"].pop("checkpoint_id", None)
+    config["configurable"].pop("checkpoint_map", None)
+    config["configurable"]["checkpoint_ns"] = ""
 
 
 def _metadata_event(execution: Execution) -> dict[str, Any]:
@@ -202,12 +280,24 @@ def _note(result: GraphResult, mode: str, chunk: Any) -> None:
         result.values = chunk
     elif mode == "updates" and isinstance(chunk, dict) and "__interrupt__" in chunk:
         result.interrupted = True
-        result.raised += chunk["__interrupt__"]
+        # Each task tells its own; the parts of a subgraph may be told again with the whole.
+        known = {interrupt.id for interrupt in result.raised}
+        result.raised += [one for one in chunk["__interrupt__"] if one.id not in known]
+
+
+def _values(result: GraphResult) -> Any:
+    try:
+        return _answer(result)
+    except BaseException:
+        # A dict of the user's own kind, perhaps.
+        _log.exception("values_not_read")
+        return None
 
 
 def _answer(result: GraphResult) -> Any:
-    """The last values, and what the graph waits for even where another node ended after asking."""
+    """The last values, and all that the graph waits for: LangGraph tells values with one of several
+    interrupts, or with none where another node ended after asking."""
     values = result.values
-    if result.raised and isinstance(values, dict) and "__interrupt__" not in values:
-        return {**values, "__interrupt__": result.raised}
-    return values
+    if not result.raised:
+        return values
+    return {**(values if isinstance(values, dict) else {}), "__interrupt__": result.raised}

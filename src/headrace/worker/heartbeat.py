@@ -11,7 +11,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from typing import Any
 from uuid import UUID
@@ -19,7 +19,9 @@ from uuid import UUID
 import psycopg
 import structlog
 
-from headrace.errors import DatabaseUnavailable
+from headrace.db.limit import cut_after
+from headrace.db.pool import silent_server, unreachable
+from headrace.db.statements import use_schema
 from headrace.ids import uuid7
 from headrace.lifecycle import Tasks
 from headrace.runs.transitions import queue_statements
@@ -30,12 +32,33 @@ _log = structlog.stdlib.get_logger("headrace.heartbeat")
 _TICK_SECONDS = 0.25
 
 
-class Heartbeat:
-    """One process's lease; a new process id after each loss."""
+class _Silent(psycopg.OperationalError):
+    """The server did not answer; it or a pooler still may."""
 
-    def __init__(self, conninfo: str, settings: WorkerSettings) -> None:
+
+class Heartbeat:
+    """One process's lease; a new process id after each loss.
+
+    :param graph_ids: what it executes, for others to know; None when that is not known.
+    :param schema: where the tables are; empty: in the path of the role.
+    :param open_timeout_seconds: how long the database may take to answer at start.
+    """
+
+    def __init__(
+        self,
+        conninfo: str,
+        settings: WorkerSettings,
+        *,
+        graph_ids: Sequence[str] | None = None,
+        schema: str = "",
+        open_timeout_seconds: float = 15.0,
+    ) -> None:
         self._conninfo = conninfo
+        self._schema = schema
+        self._graph_ids = None if graph_ids is None else list(graph_ids)
         self._settings = settings
+        #: At start the database has this long; from then on no longer than the lease allows.
+        self._answer_seconds = open_timeout_seconds
         self._on_lost: Callable[[], None] | None = None
         self._sql = queue_statements()
         self._tasks = Tasks()
@@ -68,14 +91,18 @@ class Heartbeat:
         """Register this process and begin to renew.
 
         :param on_lost: called in the event loop when all runs of the present id must stop.
-        :raises DatabaseUnavailable: the row could not be written.
+        :raises StartupRefusal: HR301 the row could not be written.
         """
         self._on_lost = on_lost
         self._loop_seen = time.monotonic()
+        seconds = self._answer_seconds
         try:
             await asyncio.to_thread(self._register)
+        except _Silent:
+            raise silent_server(self._conninfo, seconds) from None
         except psycopg.OperationalError as error:
-            raise DatabaseUnavailable from error
+            raise unreachable(self._conninfo, error) from None
+        self._answer_seconds = self._settings.lease_seconds / 2
         self._tasks.start(self._watch(), name="heartbeat-watch")
         self._thread = threading.Thread(
             target=self._renew_until_stopped, name="headrace-heartbeat", daemon=True
@@ -137,8 +164,23 @@ class Heartbeat:
                 connect_timeout=max(2, int(self._settings.lease_seconds / 2)),
                 tcp_user_timeout=lease_milliseconds // 2,
             )
+            use_schema(self._connection, self._schema)
             self.connections += 1
         return self._connection
+
+    def _execute(self, name: str, parameters: dict[str, Any]) -> psycopg.Cursor[Any]:
+        """Execute a statement of the queue; a server that does not answer is not waited for.
+
+        :raises _Silent: there was no answer in time.
+        """
+        connection = self._connect()
+        with cut_after(connection, self._answer_seconds) as limit:
+            try:
+                return connection.execute(self._sql[name], parameters)
+            except psycopg.OperationalError as error:
+                if limit.passed:
+                    raise _Silent(f"no answer within {self._answer_seconds:.1f} s") from error
+                raise
 
     def _disconnect(self) -> None:
         if self._connection is not None:
@@ -146,17 +188,18 @@ class Heartbeat:
             self._connection = None
 
     def _register(self) -> None:
-        connection = self._connect()
         process_id = uuid7()
+        self._connect()
         sent = time.monotonic()
-        connection.execute(
-            self._sql["register_process"],
+        self._execute(
+            "register_process",
             {
                 "process_id": process_id,
                 "hostname": socket.gethostname(),
                 "pid": os.getpid(),
                 "version": version("headrace"),
                 "lease_seconds": self._settings.lease_seconds,
+                "graph_ids": self._graph_ids,
             },
         )
         self._deadline = sent + self._settings.lease_seconds
@@ -165,11 +208,9 @@ class Heartbeat:
         _log.info("process_registered", process_id=str(process_id))
 
     def _renew(self, process_id: UUID) -> None:
-        connection = self._connect()
+        self._connect()
         sent = time.monotonic()
-        renewed = connection.execute(
-            self._sql["renew_process_if_not_lost"], {"process_id": process_id}
-        ).fetchone()
+        renewed = self._execute("renew_process_if_not_lost", {"process_id": process_id}).fetchone()
         if renewed is not None:
             self._deadline = sent + self._settings.lease_seconds
             return
@@ -182,7 +223,7 @@ class Heartbeat:
             self._disconnect()
             return
         try:
-            self._connect().execute(self._sql["remove_process"], {"process_id": self._process_id})
+            self._execute("remove_process", {"process_id": self._process_id})
         except psycopg.Error as error:
             _log.warning("process_not_removed", error=str(error).strip())
         self._process_id = None

@@ -25,6 +25,8 @@ async def graph_parts(
         "interrupt_before": kwargs["interrupt_before"],
         "interrupt_after": kwargs["interrupt_after"],
         "durability": kwargs["durability"],
+        # Not by itself: without it LangGraph streams the whole state, private keys included.
+        "output_keys": graph.output_channels,
     }
     subgraphs = kwargs["subgraphs"]
     if "events" not in kwargs["stream_mode"]:

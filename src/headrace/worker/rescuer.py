@@ -21,6 +21,7 @@ _ERROR = {
 }
 
 _MEND_SECONDS = 60.0
+_UNSERVED_SECONDS = 10.0
 
 
 class Rescuer:
@@ -47,6 +48,7 @@ class Rescuer:
         self._wake = wake
         self._tell = tell
         self._mended_at = monotonic()
+        self._ended_unserved_at = float("-inf")
 
     async def sweep_forever(self) -> None:
         while True:
@@ -62,7 +64,9 @@ class Rescuer:
         """One round."""
         taking = self._queue.taking
         for run in await taking.take_runs_of_lost_processes(
-            _ERROR, max_failures=self._settings.max_failures
+            _ERROR,
+            max_failures=self._settings.max_failures,
+            apart_seconds=self._settings.apart_seconds,
         ):
             self._metrics.count_rescue(run.status)
             _log.warning(
@@ -77,8 +81,24 @@ class Rescuer:
             else:
                 self._tell(run.run_id)
                 self._metrics.count_run(run.graph_id, run.status)
+        await self._end_unserved()
         if monotonic() - self._mended_at > _MEND_SECONDS:
             if mended := await taking.mend_threads():
                 _log.warning("threads_mended", threads=mended)
                 self._wake()
             self._mended_at = monotonic()
+
+    async def _end_unserved(self) -> None:
+        seconds = self._settings.unserved_timeout_seconds
+        if not seconds or monotonic() - self._ended_unserved_at < _UNSERVED_SECONDS:
+            return
+        self._ended_unserved_at = monotonic()
+        for run in await self._queue.taking.end_unserved_runs(seconds):
+            _log.warning(
+                "unserved_run_ended",
+                run_id=str(run.run_id),
+                thread_id=run.thread_id,
+                graph_id=run.graph_id,
+            )
+            self._tell(run.run_id)
+            self._metrics.count_run(run.graph_id, run.status)

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import structlog
 
-from headrace.errors import Draining, ThreadBusy, Unavailable
+from headrace.errors import Draining, RequestError, ThreadBusy, Unavailable
 from headrace.lifecycle import Tasks
 from headrace.notices.notifier import Notifier
 from headrace.observability.metrics import Metrics
@@ -21,6 +21,7 @@ from headrace.runs.dispatcher import (
 from headrace.runs.queue import ClaimedRun, Queue
 from headrace.runs.transitions import EndedRun
 from headrace.setting_groups import WorkerSettings
+from headrace.worker.apart import Apart
 from headrace.worker.channels import Channels
 from headrace.worker.claims import Claims
 from headrace.worker.execution import Execution, Stop
@@ -73,13 +74,17 @@ class Worker:
         self._draining = False
         #: The grace is over: what begins now, of a claim that was under way, is released at once.
         self._releasing = False
+        self._apart = Apart(settings, on_open=self.queue_changed)
         self._claims = Claims(
             queue,
             heartbeat,
             metrics,
             self._tasks,
             graph_ids=graph_ids,
+            apart=self._apart,
+            apart_seconds=settings.apart_seconds,
             free=lambda: self._free,
+            busy=lambda: bool(self.running or self._starting),
             holds=lambda run_id: run_id in self._executions or run_id in self._starting,
             begin=self._begin_claimed,
             on_full=notifier.queue_changed,
@@ -102,6 +107,8 @@ class Worker:
 
     @property
     def _free(self) -> int:
+        if self._apart.closed:
+            return 0
         taken = self.running + len(self._starting) + self._claims.reserved
         return max(0, self._settings.max_concurrent_runs - taken)
 
@@ -135,9 +142,10 @@ class Worker:
             raise
         except BaseException as error:
             self._starting.discard(request.run_id)
-            if isinstance(error, Unavailable):
+            if isinstance(error, Unavailable) or not isinstance(error, RequestError):
+                # A fault of our own too: it may have come after the commit.
                 self._claims.doubt()
-            if not isinstance(error, ThreadBusy) or request.multitask_strategy == "reject":
+            if not isinstance(error, ThreadBusy):
                 raise
         else:
             # Not before: a run that nobody holds is one that was committed unawares.
@@ -265,7 +273,11 @@ class Worker:
             earlier.ask_to_stop(Stop.LEASE_LOST, _LEASE_LOST)
             await earlier.until_finished()
             await asyncio.sleep(0)
-            self._begin(claimed.request, process_id, claimed.started, claimed=True)
+            try:
+                self._begin(claimed.request, process_id, claimed.started, claimed=True)
+            except Exception:
+                self._claims.doubt()
+                raise
 
         self._tasks.start(afterwards(), name=f"after-{claimed.request.run_id}")
 
@@ -296,6 +308,7 @@ class Worker:
         finally:
             if self._executions.get(execution.run_id) is execution:
                 del self._executions[execution.run_id]
+            self._apart.ended(execution.run_id)
             if self._draining:
                 released = execution.stop is Stop.RELEASED
                 self._metrics.count_drained("released" if released else "finished")

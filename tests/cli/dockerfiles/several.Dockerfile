@@ -1,5 +1,5 @@
-# Made by `headrace dockerfile`. Build it in the folder of langgraph.json, and keep .git,
-# .venv, .headrace and .env out of the image by naming them in .dockerignore.
+# Made by `headrace dockerfile`. Build it in the folder of langgraph.json; .dockerignore keeps .git,
+# .venv, .headrace and .env out of the image.
 
 ARG HEADRACE_IMAGE=headrace:VERSION
 # hadolint ignore=DL3006

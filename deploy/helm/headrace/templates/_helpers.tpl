@@ -122,6 +122,10 @@ migration-database-url: {{ . | b64enc }}
       key: {{ include "headrace.urlKey" . }}
 - name: HEADRACE_DATABASE__POOL_MIN
   value: {{ .Values.database.poolMin | int | quote }}
+{{- with .Values.database.schema }}
+- name: HEADRACE_DATABASE__SCHEMA
+  value: {{ . | quote }}
+{{- end }}
 - name: HEADRACE_DATABASE__POOL_MAX
   value: {{ .Values.database.poolMax | int | quote }}
 - name: HEADRACE_SERVER__DRAIN_DELAY_SECONDS
@@ -154,6 +158,10 @@ migration-database-url: {{ . | b64enc }}
     secretKeyRef:
       name: {{ include "headrace.migrationSecret" $ }}
       key: {{ . }}
+{{- end }}
+{{- with .Values.database.schema }}
+- name: HEADRACE_DATABASE__SCHEMA
+  value: {{ . | quote }}
 {{- end }}
 {{- end -}}
 

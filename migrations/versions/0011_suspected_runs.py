@@ -1,0 +1,25 @@
+"""Runs that processes were lost with are found without looking through the queue.
+
+``lived_seconds`` says how long an attempt had been executed when its process was lost;
+``graph_ids`` which graphs a process executes, NULL where its release does not say.
+"""
+
+from alembic import op
+
+from headrace.db.ddl import create_index_concurrently
+
+revision = "0011"
+down_revision = "0010"
+
+
+def upgrade() -> None:
+    op.execute("ALTER TABLE runs ADD COLUMN IF NOT EXISTS lived_seconds double precision")
+    op.execute("ALTER TABLE processes ADD COLUMN IF NOT EXISTS graph_ids text[]")
+    op.execute(
+        "COMMENT ON COLUMN processes.graph_ids IS"
+        " 'which graphs it executes; NULL where its release does not say'"
+    )
+    create_index_concurrently(
+        "runs_suspected_idx",
+        "ON runs (run_id) WHERE failures > 0 AND status IN ('pending', 'running')",
+    )

@@ -1,0 +1,57 @@
+"""What a run's values say to somebody who chats."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, cast
+
+from langchain_core.messages import (
+    AIMessage,
+    BaseMessage,
+    HumanMessage,
+    ToolMessage,
+    convert_to_messages,
+)
+
+from headrace.chat.schemas import ChatInterrupt
+
+
+def messages_of(values: Any) -> list[BaseMessage] | None:
+    """The conversation; None where the graph keeps none.
+
+    A graph without ``add_messages`` may keep its messages as dictionaries or pairs.
+    """
+    messages = values.get("messages") if isinstance(values, Mapping) else None
+    if not isinstance(messages, Sequence) or isinstance(messages, str | bytes):
+        return None
+    return [message for one in messages if (message := _message(one)) is not None]
+
+
+def _message(one: Any) -> BaseMessage | None:
+    try:
+        return convert_to_messages([one])[0]
+    except (ValueError, NotImplementedError, TypeError, KeyError):
+        # Not a message, though it stands among them.
+        return None
+
+
+def interrupts_of(values: Any) -> list[ChatInterrupt]:
+    """What the graph waits for; all of it where several nodes have asked."""
+    raised = values.get("__interrupt__") if isinstance(values, Mapping) else None
+    return [_interrupt(one) for one in cast("Iterable[Any]", raised or ())]
+
+
+def _interrupt(one: Any) -> ChatInterrupt:
+    if isinstance(one, Mapping):
+        return ChatInterrupt(id=one.get("id"), value=one.get("value"))
+    return ChatInterrupt(id=one.id, value=one.value)
+
+
+def reply_of(messages: Sequence[BaseMessage]) -> str | None:
+    """The text of the last message, if it is the graph's; of a tool's that ended the turn too."""
+    last = messages[-1] if messages else None
+    if last is None or isinstance(last, HumanMessage):
+        return None
+    if isinstance(last, AIMessage):
+        text = str(last.text)
+        # A call without a word is no reply.
+        return None if not text and last.tool_calls else text
+    return str(last.text) if isinstance(last, ToolMessage) else None

@@ -1,0 +1,52 @@
+"""The first check of the graphs, beside the start of Postgres: it speaks as soon as it knows."""
+
+import threading
+from types import TracebackType
+from typing import Self
+
+import typer
+
+from headrace.cli.attempt import tell_if_slow
+from headrace.cli.graph_check import GraphCheck
+from headrace.cli.signals import StopSignals
+
+_POLL_SECONDS = 0.05
+
+
+class FirstCheck:
+    """Under way while the context is open; a thread looks at it, and tells what is wrong."""
+
+    def __init__(self) -> None:
+        self._check = GraphCheck()
+        self._given_up = threading.Event()
+        self._refused = False
+        self._thread = threading.Thread(target=self._look, name="first-check", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._given_up.set()
+        self._thread.join()
+        self._check.stop()
+
+    def passed(self, signals: StopSignals) -> bool:
+        """Wait for its end, or for a request to stop."""
+        while self._thread.is_alive() and not signals.received:
+            self._thread.join(_POLL_SECONDS)
+        return not self._refused
+
+    def _look(self) -> None:
+        while not self._check.ended:
+            tell_if_slow(self._check)
+            if self._given_up.wait(_POLL_SECONDS):
+                return
+        if (problem := self._check.problem()) is not None:
+            self._refused = True
+            typer.echo(problem, err=True)

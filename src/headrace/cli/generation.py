@@ -1,0 +1,102 @@
+"""One server of ``headrace dev``: a gunicorn master and its processes, with the code as it is now.
+
+Generations follow each other on one listening socket and one status board: the next one is started
+beside the one that serves, which drains once the next one serves.
+"""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import IO, Any
+
+from headrace.observability.slots import Slot, read_slots, remove_slots_of
+from headrace.server.gunicorn import arguments
+from headrace.settings import Settings
+
+#: While others serve, a process that cannot be started is waited for no longer.
+_STRAGGLER_SECONDS = 5.0
+
+#: After gunicorn's own limit its processes are killed.
+_KILL_MARGIN_SECONDS = 10.0
+
+#: After the second Ctrl-C.
+_QUICK_SECONDS = 3.0
+
+
+class Generation:
+    """A child in a session of its own: no Ctrl-C reaches it."""
+
+    def __init__(self, settings: Settings, listener: socket.socket, lock: IO[Any]) -> None:
+        assert settings.runtime_dir is not None
+        self._runtime_dir: Path = settings.runtime_dir
+        self._processes = settings.processes
+        self._limit_seconds = settings.server.graceful_timeout_seconds + _KILL_MARGIN_SECONDS
+        self._give_up_at = float("inf")
+        self._kill_at = float("inf")
+        self._process = subprocess.Popen(  # noqa: S603 - our own arguments, no shell
+            [sys.executable, "-m", "gunicorn", *arguments(settings, listener=listener.fileno())],
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+            pass_fds=[lock.fileno(), listener.fileno()],
+        )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        return self._process.poll() is None
+
+    @property
+    def ready(self) -> bool:
+        """Whether all its processes serve; while others do, one that cannot is not waited for."""
+        serving = sum(slot.state == "serving" for slot in self._slots())
+        if serving:
+            self._give_up_at = min(self._give_up_at, time.monotonic() + _STRAGGLER_SECONDS)
+        return serving >= self._processes or time.monotonic() > self._give_up_at
+
+    @property
+    def runs(self) -> int:
+        """Runs that it executes, as its processes have said within the last second."""
+        return sum(slot.figures.runs_running for slot in self._slots() if slot.figures is not None)
+
+    @property
+    def exit_code(self) -> int:
+        code = self._process.wait()
+        return code if code >= 0 else 128 - code
+
+    def stop(self) -> None:
+        """Tell it to drain and end; it has as long as its settings say."""
+        self._signal(signal.SIGTERM)
+        self._kill_at = time.monotonic() + self._limit_seconds
+
+    def stop_now(self) -> None:
+        """Cut the drain: runs and streams end now, and are taken up again by the next start."""
+        self._signal(signal.SIGQUIT)
+        self._kill_at = time.monotonic() + _QUICK_SECONDS
+
+    def look(self) -> bool:
+        """Whether it still runs; kills it when its time is over."""
+        if self.running and time.monotonic() > self._kill_at:
+            self.kill()
+        return self.running
+
+    def kill(self) -> None:
+        """End it at once, and take its processes off the board."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self._process.wait()
+        remove_slots_of(self._runtime_dir, self.pid)
+
+    def _slots(self) -> list[Slot]:
+        return [slot for slot in read_slots(self._runtime_dir) if slot.master == self.pid]
+
+    def _signal(self, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(number)

@@ -1,0 +1,199 @@
+"""Where headrace's tables live: the schema of the setting, free of the names of others.
+
+All this happens before a migration, on a direct connection. Nothing is changed but that the schema
+is created.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import psycopg
+from psycopg import sql
+from psycopg.errors import DuplicateSchema, InsufficientPrivilege, UniqueViolation
+
+from headrace.db.laid import Columns, Laid
+from headrace.errors import StartupRefusal
+
+_Connection = psycopg.Connection[Any]
+
+#: Relations, types and functions without arguments that have one of the names.
+_FOUND = """
+SELECT c.relname, CASE c.relkind
+    WHEN 'r' THEN 'table' WHEN 'p' THEN 'table' WHEN 'i' THEN 'index' WHEN 'I' THEN 'index'
+    WHEN 'S' THEN 'sequence' WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialized view'
+    WHEN 'f' THEN 'foreign table' ELSE 'type' END,
+  (SELECT relname FROM pg_class WHERE oid = x.indrelid),
+  (SELECT jsonb_object_agg(attname, format_type(atttypid, NULL)) FROM pg_attribute
+    WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped)
+FROM pg_class c LEFT JOIN pg_index x ON x.indexrelid = c.oid
+WHERE c.relnamespace = %(schema)s::regnamespace AND c.relname = ANY (%(relations)s)
+UNION ALL
+SELECT typname, 'type', NULL, NULL
+FROM pg_type t
+WHERE typnamespace = %(schema)s::regnamespace AND typname = ANY (%(tables)s) AND typrelid = 0
+  AND NOT EXISTS (SELECT FROM pg_type AS element WHERE element.typarray = t.oid)
+UNION ALL
+SELECT proname, 'function', prosrc, NULL
+FROM pg_proc
+WHERE pronamespace = %(schema)s::regnamespace AND proname = ANY (%(functions)s) AND pronargs = 0
+ORDER BY 1, 2
+"""
+
+#: More names than this are counted, not told.
+_TOLD = 6
+
+#: In whose place a schema of headrace's own is looked for.
+_SETTING = "HEADRACE_DATABASE__SCHEMA"
+
+
+def find_home(connection: _Connection, schema: str) -> str:
+    """The schema that headrace's tables are in, or will be.
+
+    :param schema: that of the setting; empty: where the version table is, else the first of the
+        role's ``search_path``.
+    :raises StartupRefusal: HR318 when there is none.
+    """
+    if schema:
+        return schema
+    row = connection.execute(
+        "SELECT coalesce((SELECT relnamespace::regnamespace::name FROM pg_class"
+        " WHERE oid = to_regclass('headrace_alembic_version')), current_schema()),"
+        " current_setting('search_path'), current_user"
+    ).fetchone()
+    assert row is not None
+    if row[0] is None:
+        raise StartupRefusal(
+            "HR318",
+            where="database schema",
+            what=f"the search_path of role {row[2]} ({row[1] or 'empty'}) leads to no schema",
+            remedy=f"Set {_SETTING} to the schema that headrace is to have.",
+        )
+    return str(row[0])
+
+
+def make_home(connection: _Connection, schema: str) -> None:
+    """Create the schema of the setting unless it is there.
+
+    :raises StartupRefusal: HR318 when this role may not create it, or create tables in it.
+    """
+    found = connection.execute(
+        "SELECT has_schema_privilege(oid, 'USAGE') AND has_schema_privilege(oid, 'CREATE')"
+        " FROM pg_namespace WHERE nspname = %s",
+        (schema,),
+    ).fetchone()
+    user = connection.info.user
+    if found is None:
+        try:
+            connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)))
+        except (DuplicateSchema, UniqueViolation):
+            pass  # another migration was quicker
+        except InsufficientPrivilege:
+            raise StartupRefusal(
+                "HR318",
+                where=f"schema {schema}",
+                what=f"it is not there, and role {user} may not create it",
+                remedy=f'Have its owner run CREATE SCHEMA "{schema}" AUTHORIZATION "{user}",'
+                " or set MIGRATION_DATABASE_URL to a role that may.",
+            ) from None
+    elif not found[0]:
+        raise StartupRefusal(
+            "HR318",
+            where=f"schema {schema}",
+            what=f"role {user} may not create tables in it",
+            remedy=f'Have its owner run GRANT USAGE, CREATE ON SCHEMA "{schema}" TO "{user}",'
+            " or set MIGRATION_DATABASE_URL to a role that may.",
+        )
+
+
+def left_elsewhere(connection: _Connection, schema: str) -> str | None:
+    """Another schema, on this role's ``search_path``, that has headrace's or LangGraph's tables."""
+    row = connection.execute(
+        "SELECT relnamespace::regnamespace::name FROM pg_class c"
+        " WHERE oid IN (to_regclass('headrace_alembic_version'), to_regclass('checkpoints'))"
+        " AND relnamespace <> (SELECT oid FROM pg_namespace WHERE nspname = %s)"
+        " AND EXISTS (SELECT FROM pg_attribute WHERE attrelid = c.oid AND NOT attisdropped"
+        "  AND attname IN ('version_num', 'checkpoint_ns')) LIMIT 1",
+        (schema,),
+    ).fetchone()
+    return str(row[0]) if row else None
+
+
+def no_access(schema: str, user: str) -> StartupRefusal:
+    """HR318 of a role that only serves."""
+    return StartupRefusal(
+        "HR318",
+        where=f"schema {schema}",
+        what=f"role {user} may not use it",
+        remedy=f'Have its owner run GRANT USAGE ON SCHEMA "{schema}" TO "{user}".',
+    )
+
+
+def refuse_taken_names(connection: _Connection, schema: str, pending: Sequence[Laid]) -> None:
+    """Look whether what the ``pending`` revisions are going to make is free to be made.
+
+    Allowed is what a repeatable revision has made before, or LangGraph in its place.
+
+    :raises StartupRefusal: HR317 with what is in the way; nothing was changed.
+    """
+    found = list(_taken(connection, schema, pending))
+    if not found:
+        return
+    told = ", ".join(f"{kind} {name}" for name, kind, _ in found[:_TOLD])
+    more = f" and {len(found) - _TOLD} more" if len(found) > _TOLD else ""
+    if all(ours for _, _, ours in found):
+        what = f"it has headrace's {told}{more}, but not the headrace_alembic_version they had"
+        remedy = (
+            "Restore that table from the backup the others came from, or drop them,"
+            f" or set {_SETTING} to a schema for headrace alone."
+        )
+    else:
+        what = f"it has {told}{more} of another application, and headrace needs the names"
+        remedy = (
+            f"Set {_SETTING}=headrace (any name) to give headrace a schema of its own,"
+            " or rename them. Nothing was changed."
+        )
+    raise StartupRefusal("HR317", where=f"schema {schema}", what=what, remedy=remedy)
+
+
+def _taken(
+    connection: _Connection, schema: str, pending: Sequence[Laid]
+) -> Iterator[tuple[str, str, bool]]:
+    """What is in the way: name, kind, and whether it looks like ours."""
+    tables: dict[str, Columns] = {}
+    indexes: dict[str, str] = {}
+    functions: dict[str, str] = {}
+    allowed: set[str] = set()
+    for laid in pending:
+        tables |= laid.tables
+        indexes |= laid.indexes
+        functions |= laid.functions
+        if laid.repeatable:
+            allowed |= {*laid.tables, *laid.indexes, *laid.functions}
+    rows = connection.execute(
+        _FOUND,
+        {
+            "schema": sql.Identifier(schema).as_string(connection),
+            "relations": [*tables, *indexes],
+            "tables": list(tables),
+            "functions": list(functions),
+        },
+    ).fetchall()
+    ours = {
+        name
+        for name, kind, _, columns in rows
+        if kind == "table" and name in tables and _has(columns, tables[name])
+    }
+    for name, kind, of, _ in rows:
+        if kind == "table":
+            is_ours = name in ours
+        elif kind == "index":
+            # Its table was there before these revisions, or has just been judged.
+            is_ours = of == indexes.get(name) and (of in ours or of not in tables)
+        else:
+            is_ours = kind == "function" and functions[name] in of
+        if not (is_ours and name in allowed):
+            yield name, kind, is_ours
+
+
+def _has(columns: Mapping[str, str] | None, wanted: Columns) -> bool:
+    return columns is not None and wanted.items() <= columns.items()

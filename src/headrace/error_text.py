@@ -1,0 +1,117 @@
+"""What an exception says, as text that always exists, is bounded, and can be stored.
+
+Exceptions come from user code: their ``__str__`` and ``__repr__`` may raise, return no text, or
+return twenty megabytes of it. Nothing here raises, whatever they do.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from itertools import islice
+
+from headrace.errors import UserExit
+
+#: What is kept of a text by default, in bytes of UTF-8.
+MAX_BYTES = 32 * 1024
+_MAX_NAME_BYTES = 200
+#: So many leaves of an exception group are named; it may hold thousands.
+_MAX_LEAVES = 20
+#: asyncio's and anyio's own words, which tell nothing.
+_STOCK = ("unhandled errors in a TaskGroup", "unhandled errors in a nursery")
+#: What UTF-8 or Postgres cannot hold.
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+
+
+def error_name(error: BaseException) -> str:
+    """The name of its class."""
+    kind = type(_original(error))
+    # Not by attribute: a metaclass may have its own idea of it.
+    return clipped(type.__dict__["__name__"].__get__(kind), _MAX_NAME_BYTES)
+
+
+def error_message(error: BaseException, *, max_bytes: int = MAX_BYTES) -> str:
+    """Its own words; of an exception group those of its leaves.
+
+    Where ``str()`` fails it is the ``repr()``, and where that fails too the name of its class.
+    """
+    error = _original(error)
+    if not isinstance(error, BaseExceptionGroup):
+        return _own_words(error, max_bytes)
+    leaves = list(islice(_leaves(error), _MAX_LEAVES + 1))
+    parts = [_named(leaf, max_bytes) for leaf in leaves[:_MAX_LEAVES]]
+    if len(leaves) > _MAX_LEAVES:
+        parts.append("and more")
+    said = _text(lambda: error.message) or ""
+    own = [] if said.startswith(_STOCK) else [clipped(said, max_bytes)]
+    return clipped(": ".join([*own, "; ".join(parts)]), max_bytes)
+
+
+def error_repr(error: object, *, max_bytes: int = MAX_BYTES) -> str:
+    """Its ``repr()``, or the name of its class where that fails."""
+    if isinstance(error, BaseException):
+        error = _original(error)
+    said = _text(lambda: repr(error))
+    return _name_alone(error) if said is None else clipped(said, max_bytes)
+
+
+def value_text(value: object, *, max_bytes: int = MAX_BYTES) -> str:
+    """``str()`` of any value, or the name of its class where that fails."""
+    said = _text(lambda: str(value))
+    return _name_alone(value) if said is None else clipped(said, max_bytes)
+
+
+def clipped(text: str, max_bytes: int) -> str:
+    """The text without what cannot be stored; a long one without its middle, and saying so."""
+    length = len(text)
+    kept = text if length <= max_bytes else text[:max_bytes]
+    kept = _UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", kept)
+    encoded = kept.encode()
+    if length <= max_bytes and len(encoded) <= max_bytes:
+        return kept
+    end = _UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", text[-max_bytes:]).encode()
+    note = f" [... cut from {length} characters ...] "
+    half = max(0, max_bytes - len(note)) // 2
+    tail = end[len(end) - half :].decode(errors="ignore") if half else ""
+    return (encoded[:half].decode(errors="ignore") + note + tail)[:max_bytes]
+
+
+def _original(error: BaseException) -> BaseException:
+    return error.original if isinstance(error, UserExit) else error
+
+
+def _own_words(error: BaseException, max_bytes: int) -> str:
+    said = _text(lambda: str(error))
+    return error_repr(error, max_bytes=max_bytes) if said is None else clipped(said, max_bytes)
+
+
+def _named(error: BaseException, max_bytes: int) -> str:
+    name, words = error_name(error), _own_words(_original(error), max_bytes)
+    return f"{name}: {words}" if words else name
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    """In order; without recursion, for groups may be nested deeply."""
+    inside = BaseExceptionGroup.__dict__["exceptions"]
+    waiting: list[BaseException] = [group]
+    while waiting:
+        error = waiting.pop()
+        if isinstance(error, BaseExceptionGroup):
+            # Not by attribute: a subclass may have its own idea of it.
+            waiting.extend(reversed(inside.__get__(error)))
+        else:
+            yield error
+
+
+def _text(say: Callable[[], object]) -> str | None:
+    """What it says as a plain string; None when it raises or says none."""
+    said = None
+    with suppress(BaseException):
+        # User code: SystemExit and the like must not get out either.
+        said = say()
+    # A subclass of str may have methods of its own.
+    return str.__str__(said) if isinstance(said, str) else None
+
+
+def _name_alone(value: object) -> str:
+    kind = type.__dict__["__name__"].__get__(type(value))
+    return f"<{clipped(kind, _MAX_NAME_BYTES)}>"

@@ -1,0 +1,101 @@
+"""The configuration of runs and assistants as clients send it: LangChain's ``RunnableConfig``."""
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator
+
+from headrace.ids import canonical_uuid
+
+#: More steps than any run takes; what Postgres's ``integer`` holds.
+MAX_RECURSION_LIMIT = 2**31 - 1
+
+
+def checked_config(config: dict[str, Any]) -> dict[str, Any]:
+    """``config`` without keys that are null; keys that nobody knows stay.
+
+    :raises ValueError: a value that no run could be executed with, or that would have no effect.
+    """
+    given = {key: value for key, value in config.items() if value is not None}
+    if "recursion_limit" in given:
+        given["recursion_limit"] = _steps(given["recursion_limit"])
+    if "max_concurrency" in given and not _is_whole(given["max_concurrency"], least=0):
+        raise ValueError("max_concurrency: send a whole number; 0 is no limit")
+    if given.get("callbacks"):
+        raise ValueError("callbacks: they are objects of Python, which no client can send")
+    for key in ("metadata", "configurable"):
+        if not isinstance(given.get(key, {}), dict):
+            raise ValueError(f"{key} must be an object")
+    tags = given.get("tags", [])
+    if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
+        raise ValueError("tags: send a list of texts")
+    if not isinstance(given.get("run_name", ""), str):
+        raise ValueError("run_name: send a text")
+    if "run_id" in given:
+        raise ValueError("run_id: the server gives each run its id; leave it out")
+    return given
+
+
+def checked_assistant_config(config: dict[str, Any]) -> dict[str, Any]:
+    """As :func:`checked_config`; an assistant is of no thread.
+
+    :raises ValueError: as there, or it names a checkpoint.
+    """
+    given = checked_config(config)
+    for key in CHECKPOINT_KEYS:
+        if given.get("configurable", {}).get(key):
+            raise ValueError(
+                f"configurable.{key}: a checkpoint is one thread's, an assistant serves all; send"
+                " it with the run"
+            )
+    return given
+
+
+#: What names a checkpoint, in ``configurable`` or in ``checkpoint``.
+CHECKPOINT_KEYS = ("checkpoint_id", "checkpoint_ns", "checkpoint_map")
+
+RunConfig = Annotated[dict[str, Any], AfterValidator(checked_config)]
+AssistantConfig = Annotated[dict[str, Any], AfterValidator(checked_assistant_config)]
+
+
+def checked_checkpoint(given: dict[str, Any], where: str) -> dict[str, Any]:
+    """What of ``given`` names a checkpoint, each id as LangGraph writes it.
+
+    :raises ValueError: it is no checkpoint's name.
+    """
+    named: dict[str, Any] = {}
+    if checkpoint_id := given.get("checkpoint_id"):
+        named["checkpoint_id"] = _checkpoint_id(checkpoint_id, f"{where}checkpoint_id")
+    if (checkpoint_ns := given.get("checkpoint_ns")) is not None:
+        if not isinstance(checkpoint_ns, str):
+            raise ValueError(f"{where}checkpoint_ns: send a text")
+        named["checkpoint_ns"] = checkpoint_ns
+    if (by_namespace := given.get("checkpoint_map")) is not None:
+        if not isinstance(by_namespace, dict):
+            raise ValueError(f"{where}checkpoint_map: send an object")
+        named["checkpoint_map"] = {
+            ns: _checkpoint_id(one, f"{where}checkpoint_map.{ns}")
+            for ns, one in by_namespace.items()
+        }
+    return named
+
+
+def _checkpoint_id(value: Any, where: str) -> str:
+    found = canonical_uuid(value) if isinstance(value, str) else None
+    if found is None:
+        raise ValueError(
+            f"{where}: send the UUID of a checkpoint, as the thread's history lists them"
+        )
+    return found
+
+
+def _steps(value: Any) -> int:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if not _is_whole(value, least=1) or value > MAX_RECURSION_LIMIT:
+        raise ValueError(f"recursion_limit: send a whole number from 1 to {MAX_RECURSION_LIMIT}")
+    number: int = value
+    return number
+
+
+def _is_whole(value: Any, *, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least

@@ -1,0 +1,125 @@
+"""The user's own frames of a traceback: what a person wants to see of an error first.
+
+Installed packages, the standard library and headrace itself are not the user's.
+"""
+
+import os
+import sysconfig
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+
+from headrace.error_text import error_message
+
+#: Where installed code and headrace's own is; the folder of an editable headrace included.
+_INSTALLED = tuple(
+    {f"{sysconfig.get_path(name)}{os.sep}" for name in ("stdlib", "platstdlib", "purelib")}
+    | {f"{os.sep}site-packages{os.sep}", f"{Path(__file__).parents[1]}{os.sep}"}
+)
+
+#: Causes of causes are shown up to here.
+_MOST_LINKS = 4
+#: Leaves of an exception group that are shown.
+_MOST_LEAVES = 3
+#: A longer message is cut on the screen; the run's row has more of it.
+_MOST_CHARACTERS = 2000
+
+
+def is_installed(path: str) -> bool:
+    """Whether a frame of this file is no code of the user's."""
+    return path.startswith("<") or any(part in path for part in _INSTALLED)
+
+
+def fault_place(error: BaseException) -> str:
+    """``graph.py line 12``, where in the user's files it happened; empty when it was nowhere there.
+
+    For a ``SyntaxError`` that is the line that is wrong, not the one that imports the file.
+    """
+    wrong = error.filename if isinstance(error, SyntaxError) else None
+    if isinstance(error, SyntaxError) and wrong and not is_installed(wrong):
+        return f"{_short_path(wrong)} line {error.lineno}"
+    for frame in reversed(_frames(error)):
+        if not is_installed(frame.filename):
+            return f"{_short_path(frame.filename)} line {frame.lineno}"
+    return ""
+
+
+def described(error: BaseException) -> str:
+    """``ValueError: the first line``; also for an error whose ``__str__`` raises."""
+    name = type(error).__name__
+    line = _message(error).strip().partition("\n")[0].strip()
+    return f"{name}: {line}" if line else name
+
+
+def short_traceback(error: BaseException) -> str:
+    """The error, what led to it, and the user's frames of each; a line of source below a frame."""
+    return "\n".join(_lines(error))
+
+
+def shown_path(path: str) -> str:
+    """Relative to the working directory where it is inside."""
+    try:
+        return str(Path(path).relative_to(Path.cwd()))
+    except (ValueError, OSError):
+        return path
+
+
+def _short_path(path: str) -> str:
+    shown = shown_path(path)
+    return Path(shown).name if Path(shown).is_absolute() else shown
+
+
+def _lines(error: BaseException) -> Iterator[str]:
+    links = list(_chain(error))
+    for number, link in enumerate(reversed(links)):
+        if number:
+            yield "which led to:"
+        yield from _lines_of(link)
+
+
+def _lines_of(error: BaseException) -> Iterator[str]:
+    if isinstance(error, SyntaxError):
+        yield from (line.rstrip("\n") for line in traceback.format_exception_only(error))
+        return
+    frames = _frames(error)
+    chosen = [frame for frame in frames if not is_installed(frame.filename)]
+    if frames and frames[-1] not in chosen:
+        # Where a library gave up, below the user's line that called it.
+        chosen.append(frames[-1])
+    for frame in chosen:
+        yield f"  {shown_path(frame.filename)} line {frame.lineno}, in {frame.name}"
+        if frame.line:
+            yield f"    {frame.line.strip()}"
+    yield f"{type(error).__name__}: {_message(error)}".rstrip(": ")
+    if isinstance(error, BaseExceptionGroup):
+        for leaf in list(_leaves(error))[:_MOST_LEAVES]:
+            yield from (f"  | {line}" for line in _lines_of(leaf))
+
+
+def _frames(error: BaseException) -> list[traceback.FrameSummary]:
+    return list(traceback.extract_tb(error.__traceback__))
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """The error, its cause, the cause of that."""
+    found: BaseException | None = error
+    for _ in range(_MOST_LINKS):
+        if found is None:
+            return
+        yield found
+        found = found.__cause__ or (None if found.__suppress_context__ else found.__context__)
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    for one in group.exceptions:
+        if isinstance(one, BaseExceptionGroup):
+            yield from _leaves(one)
+        else:
+            yield one
+
+
+def _message(error: BaseException) -> str:
+    if isinstance(error, SyntaxError):
+        # Its text repeats file and line.
+        return str(error.msg)
+    return error_message(error, max_bytes=_MOST_CHARACTERS)

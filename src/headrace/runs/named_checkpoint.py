@@ -1,0 +1,84 @@
+"""The checkpoint that a caller names for a run, in whichever of the three places."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from headrace.errors import InvalidRequest
+from headrace.graphs.configuration import checked_checkpoint
+from headrace.ids import canonical_uuid
+from headrace.runs.schemas import RunCreate
+
+
+@dataclass(frozen=True, slots=True)
+class NamedCheckpoint:
+    """:ivar ids: checkpoints by namespace; that of the thread itself under the empty one."""
+
+    ids: Mapping[str, str]
+    #: For LangGraph's ``configurable``.
+    configurable: Mapping[str, Any]
+
+    @property
+    def root(self) -> str | None:
+        """The checkpoint of the thread itself, where no subgraph's is named."""
+        return self.ids.get("") if len(self.ids) == 1 else None
+
+
+def named_checkpoint(body: RunCreate, thread_id: str | None) -> NamedCheckpoint | None:
+    """What the body names; None when it names nothing.
+
+    :raises InvalidRequest: it names no checkpoint, two different ones, or another thread's.
+    """
+    named: dict[str, Any] = {}
+    for where, given in _places(body):
+        _refuse_other_thread(where, given.get("thread_id"), thread_id)
+        try:
+            found = checked_checkpoint(dict(given), where)
+        except ValueError as error:
+            raise InvalidRequest(str(error)) from None
+        for key, value in found.items():
+            if named.setdefault(key, value) != value:
+                raise InvalidRequest(f"{where}{key} names another checkpoint than the request does")
+    namespace, by_namespace = named.get("checkpoint_ns") or "", named.get("checkpoint_map") or {}
+    checkpoint_id = named.get("checkpoint_id")
+    if not namespace:
+        if checkpoint_id is None:
+            return None
+        # LangGraph asks the map for subgraphs alone.
+        return NamedCheckpoint({"": checkpoint_id}, {"checkpoint_id": checkpoint_id})
+    if checkpoint_id is None and not by_namespace:
+        return None
+    if "" not in by_namespace:
+        raise InvalidRequest(
+            f"checkpoint_ns names the subgraph {namespace}: send its checkpoint whole, with the"
+            " checkpoint_map that its state shows"
+        )
+    if checkpoint_id is not None and by_namespace.get(namespace, checkpoint_id) != checkpoint_id:
+        raise InvalidRequest("checkpoint_id and checkpoint_map name two checkpoints")
+    if checkpoint_id is not None:
+        by_namespace = {**by_namespace, namespace: checkpoint_id}
+    return NamedCheckpoint(
+        by_namespace, {"checkpoint_ns": namespace, "checkpoint_map": by_namespace}
+    )
+
+
+def _places(body: RunCreate) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    yield "", {"checkpoint_id": body.checkpoint_id, "thread_id": body.thread_id}
+    yield "checkpoint.", body.checkpoint or {}
+    yield "config.configurable.", (body.config or {}).get("configurable") or {}
+
+
+def _refuse_other_thread(where: str, named: Any, thread_id: str | None) -> None:
+    if not named or named == thread_id:
+        return
+    if thread_id is None:
+        raise InvalidRequest(
+            f"{where}thread_id: this run gets a thread of its own; send it to"
+            " /threads/{thread_id}/runs, or leave thread_id out"
+        )
+    own = canonical_uuid(thread_id) or thread_id
+    if not isinstance(named, str) or (canonical_uuid(named) or named) != own:
+        raise InvalidRequest(
+            f"{where}thread_id is {named}, but the path names thread {thread_id}; send the run to"
+            " that thread, or leave thread_id out"
+        )

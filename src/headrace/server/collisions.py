@@ -1,0 +1,212 @@
+"""Paths that an app of the user's and headrace's router both have: the first one included answers.
+
+A route of the user's that headrace's hides would be gone without a word: the app does not start. A
+route of headrace's that the user's hides may be meant: it is told.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from re import Pattern
+from typing import Any, Literal
+
+import structlog
+from fastapi import routing
+from starlette.routing import BaseRoute, Mount, Route, compile_path
+
+from headrace.edge.routing import OwnRoute
+from headrace.errors import StartupRefusal
+
+_log = structlog.stdlib.get_logger("headrace.server")
+
+#: What a parameter may stand for, the most general first: no literal of anybody's path.
+_SAMPLES = ("zq7x", "7", "7.5", "0199c0de-0000-7000-8000-000000000000", "zq7x/zq7x")
+
+_SHOWN = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A route as requests find it, with all that stands before its path."""
+
+    path: str
+    #: None: all of them.
+    methods: frozenset[str] | None
+    ours: bool
+    #: Everything below its path is its own.
+    mount: bool = False
+
+    @property
+    def whole_path(self) -> str:
+        return f"{self.path.rstrip('/')}/{{path:path}}" if self.mount else self.path
+
+
+@dataclass(frozen=True, slots=True)
+class Collision:
+    """A request that both would answer, of which the later one never sees it."""
+
+    first: Place
+    second: Place
+    #: What is asked for: the second's path where all of it is hidden, else an example.
+    request: str
+    hidden: Literal["all", "some"]
+
+
+def places_of(routes: Sequence[BaseRoute], before: str = "") -> Iterator[Place]:
+    """The HTTP routes in the order in which they are tried, those of mounted apps included."""
+    for route in _flat(routes):
+        original = getattr(route, "original_route", route)
+        path = before + (getattr(route, "path", None) or "")
+        if isinstance(original, Mount):
+            inner = getattr(original, "routes", None) or []
+            places = list(places_of(inner, path))
+            if not any(place.ours for place in places):
+                yield Place(path, None, ours=False, mount=True)
+            yield from places
+        elif isinstance(original, Route):
+            methods = getattr(route, "methods", None)
+            chosen = frozenset(methods) if methods else None
+            yield Place(path, chosen, ours=isinstance(original, OwnRoute))
+
+
+def collisions_in(places: Sequence[Place], *, by_path: bool = False) -> list[Collision]:
+    """What is hidden of one by the other, in the order of what hides.
+
+    :param by_path: a path that is found is taken, whatever the method.
+    """
+    found = []
+    for number, first in enumerate(places):
+        for second in places[number + 1 :]:
+            if first.ours is not second.ours and (by_path or _share_method(first, second)):
+                hidden = _hidden(first, second)
+                if hidden is not None:
+                    found.append(hidden)
+    return found
+
+
+def look_for_collisions(routes: Sequence[BaseRoute]) -> None:
+    """Look at the whole app, and tell what is hidden in it.
+
+    :raises StartupRefusal: HR112 a route of the user's is never reached.
+    """
+    found = collisions_in(list(places_of(routes)))
+    gone = [one for one in found if one.first.ours and one.hidden == "all" and not one.second.mount]
+    if gone:
+        raise _refusal(gone)
+    for one in found:
+        if one.second.mount or one.second.path.endswith(":path}"):
+            continue  # what takes all the rest is meant to be asked last
+        _log.warning(
+            "route_hidden",
+            route=named(one.second),
+            request=one.request,
+            answered_by=f"{'headrace' if one.first.ours else 'the app'} ({named(one.first)})",
+            remedy="include_router(headrace.router, prefix=...) leaves room for both",
+        )
+
+
+def _refusal(gone: Sequence[Collision]) -> StartupRefusal:
+    names = list(dict.fromkeys(named(one.second) for one in gone))
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    few = len(names) == 1
+    return StartupRefusal(
+        "HR112",
+        where=f"{'route' if few else 'routes'} {', '.join(names[:_SHOWN])}{more}",
+        what=f"{'it is' if few else 'they are'} never reached: headrace.router, which was included"
+        " before, answers there",
+        remedy="Give headrace a place of its own,"
+        ' include_router(headrace.router, prefix="/agents"),'
+        " or include it after your routes, so that yours answer.",
+    )
+
+
+def named(place: Place) -> str:
+    """The route as people write it."""
+    if place.mount:
+        return f"mount {place.path or '/'}"
+    methods = sorted((place.methods or frozenset()) - {"HEAD"}) or sorted(place.methods or ())
+    return f"{' '.join(methods)} {place.path}".strip()
+
+
+def _share_method(first: Place, second: Place) -> bool:
+    if first.methods is None or second.methods is None:
+        return True
+    shared = first.methods & second.methods
+    # HEAD comes with GET; nobody loses a route of his for it alone.
+    return bool(shared - {"HEAD"}) or shared == first.methods == second.methods
+
+
+def _hidden(first: Place, second: Place) -> Collision | None:
+    taken, wanted = _pattern(first.whole_path), _pattern(second.whole_path)
+    general = _sample(second.whole_path)
+    if general is not None and taken.match(general):
+        return Collision(first, second, second.path, "all")
+    example = _both(first.whole_path, second.whole_path)
+    if example is not None and taken.match(example) and wanted.match(example):
+        return Collision(first, second, example, "some")
+    return None
+
+
+@cache
+def _pattern(path: str) -> Pattern[str]:
+    return compile_path(path)[0]
+
+
+@cache
+def _sample(path: str) -> str | None:
+    """A request for the path with nothing special in it."""
+    parts = [_of_segment(segment) for segment in path.split("/")]
+    return None if None in parts else "/".join(str(part) for part in parts)
+
+
+def _both(first: str, second: str) -> str | None:
+    """A request that may be for both paths: segment by segment one that both take."""
+    one, other = first.split("/"), second.split("/")
+    example: list[str] = []
+    for number in range(max(len(one), len(other))):
+        a, b = _at(one, number), _at(other, number)
+        if a is None or b is None:
+            return None
+        part = _of_segment(a, b)
+        if part is None:
+            return None
+        example.append(part)
+    return "/".join(example)
+
+
+def _at(segments: list[str], number: int) -> str | None:
+    """The segment; a last one that takes everything goes on for ever."""
+    if number < len(segments):
+        return segments[number]
+    return segments[-1] if segments[-1].endswith(":path}") else None
+
+
+@cache
+def _of_segment(*segments: str) -> str | None:
+    """A text that each of the segments takes."""
+    literal = [segment for segment in segments if "{" not in segment]
+    filled = [_filled(segment, sample) for segment in segments for sample in _SAMPLES]
+    patterns = [_pattern(f"/{segment}") for segment in segments]
+    for candidate in [*literal, *filled]:
+        if all(pattern.match(f"/{candidate}") for pattern in patterns):
+            return candidate
+    return None
+
+
+def _filled(segment: str, sample: str) -> str:
+    text, rest = "", segment
+    while "{" in rest:
+        before, _, rest = rest.partition("{")
+        text += before + sample
+        rest = rest.partition("}")[2]
+    return text + rest
+
+
+def _flat(routes: Sequence[BaseRoute]) -> Iterator[Any]:
+    """Routes, those of included routers with their whole path.
+
+    Newer releases of FastAPI keep included routers as they are, and tell their routes by this
+    function; older ones copy the routes.
+    """
+    flatten = getattr(routing, "iter_route_contexts", None)
+    return iter(routes) if flatten is None else flatten(routes)

@@ -1,0 +1,45 @@
+"""What code of the user's gets of a process: the graphs, and the pool they stand on."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+from langgraph.pregel import Pregel
+from langgraph.store.base import BaseStore
+from psycopg import AsyncConnection
+from psycopg_pool import AsyncConnectionPool
+from sqlalchemy.ext.asyncio import AsyncEngine
+from starlette.requests import HTTPConnection
+
+from headrace.edge.state import started
+from headrace.graphs.registry import GraphRegistry
+from headrace.server.state import State
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """The graphs of a process, and what it shares with them; open as long as its lifespan is."""
+
+    #: Connections are in autocommit; give each back soon (``async with pool.connection()``).
+    pool: AsyncConnectionPool[AsyncConnection[Any]]
+    #: SQLAlchemy on the same pool, for sessions and models of your own.
+    engine: AsyncEngine
+    #: The store that nodes see.
+    store: BaseStore
+    _graphs: GraphRegistry
+
+    @classmethod
+    def of(cls, source: HTTPConnection | Mapping[str, Any]) -> "Runtime":
+        """The one of a request or WebSocket, or of what the lifespan yielded.
+
+        :raises headrace.errors.NotStarted: the app runs without headrace's lifespan.
+        """
+        state = cast("State", started(source))
+        return cls(state.pool, state.engine, state.store, state.graphs)
+
+    def graph(self, graph_id: str) -> Pregel[Any, Any, Any, Any]:
+        """The compiled graph, with saver and store on the shared pool.
+
+        :raises headrace.errors.AssistantNotFound: no graph has this name.
+        """
+        return self._graphs.get(graph_id)

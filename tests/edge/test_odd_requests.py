@@ -1,0 +1,246 @@
+"""Requests that no SDK sends: other methods, other paths, other headers, other numbers."""
+
+import json
+import re
+
+import pytest
+import pytest_asyncio
+
+from headrace.ids import uuid7
+from tests.support.apps import app_client, settings_for, write_manifest
+
+ECHO = {"assistant_id": "echo", "input": {"messages": [{"role": "user", "content": "hi"}]}}
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory):
+    return write_manifest(tmp_path_factory.mktemp("odd"))
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def client(module_database, manifest):
+    async with app_client(settings_for(module_database, manifest)) as opened:
+        yield opened
+
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def run(client):
+    """The path of a run whose events are kept."""
+    thread = (await client.post("/threads", json={})).json()["thread_id"]
+    body = {"assistant_id": "typed", "input": {}, "stream_resumable": True}
+    made = (await client.post(f"/threads/{thread}/runs", json=body)).json()
+    path = f"/threads/{thread}/runs/{made['run_id']}"
+    await client.get(f"{path}/join")
+    return path
+
+
+def names(text: str) -> list[str]:
+    return re.findall(r"^event: (\S+)", text, re.MULTILINE)
+
+
+OTHERS = ("1795404759126-0", "1795404759126", "abc", "1.5", "-2", "9" * 40, "x" * 3000, "١", "1_0")
+
+
+@pytest.mark.parametrize("given", OTHERS)
+async def test_an_id_of_another_server_replays_a_run_from_the_start(client, run, given):
+    whole = (await client.get(f"{run}/stream", headers={"Last-Event-ID": "-1"})).text
+    assert names(whole)[0] == "metadata"
+    assert names(whole)[-1] == "end"
+    by_query = await client.get(f"{run}/stream", params={"last_event_id": given})
+    assert (by_query.status_code, by_query.text) == (200, whole)
+    if given.isascii():
+        by_header = await client.get(f"{run}/stream", headers={"Last-Event-ID": given})
+        assert (by_header.status_code, by_header.text) == (200, whole)
+
+
+LATE = "ffffffff-ffff-ffff-ffff-ffffffffffff"
+NEVER = "ffffffff-ffff-7fff-bfff-ffffffffffff"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "abc",
+        "1795404759126-0",
+        "RUN:99999999999999999999",
+        "RUN:-5",
+        "RUN:x",
+        "RUN:",
+        "RUN",
+        f"{LATE}:1",
+        f"{NEVER}:1",
+        f"{NEVER}:done",
+        "00000000-0000-4000-8000-000000000000:1",
+        "{RUN}:1",
+    ],
+)
+async def test_a_threads_stream_refuses_an_id_that_it_cannot_have_sent(client, run, given):
+    _, _, thread, _, run_id = run.split("/")
+    given = given.replace("RUN", run_id)
+    for how in ({"params": {"last_event_id": given}}, {"headers": {"Last-Event-ID": given}}):
+        answer = await client.get(f"/threads/{thread}/stream", **how)
+        assert answer.status_code == 422
+        assert "Last-Event-ID" in answer.json()["detail"]
+
+
+def readable(client_paths: dict, run: str) -> list[str]:
+    """Each path that GET takes, filled in."""
+    _, _, thread, _, run_id = run.split("/")
+    filled = []
+    for path, operations in client_paths.items():
+        if "get" in operations:
+            filled.append(
+                path.replace("{thread_id}", thread)
+                .replace("{run_id}", run_id)
+                .replace("{assistant_id}", "typed")
+                .replace("{checkpoint_id}", str(uuid7()))
+                .replace("{namespace}", "none")
+            )
+    return filled
+
+
+async def test_head_answers_as_get_does_without_a_body(client, run):
+    paths = readable((await client.get("/openapi.json")).json()["paths"], run)
+    assert len(paths) > 15
+    for path in [*paths, "/docs", "/openapi.json", "/store/items?namespace=a&key=b"]:
+        head = await client.head(path)
+        assert head.content == b""
+        # A thread's stream has no end.
+        if path.endswith("/stream") and "/runs/" not in path:
+            assert head.status_code == 200
+            assert head.headers["content-type"].startswith("text/event-stream")
+            continue
+        got = await client.get(path)
+        assert head.status_code == got.status_code, path
+        for name in ("content-type", "location", "content-location", "cache-control"):
+            assert head.headers.get(name) == got.headers.get(name), (path, name)
+    missing = await client.head(f"/threads/{uuid7()}/stream")
+    assert missing.status_code == 404
+
+
+async def test_a_body_needs_no_content_type(client):
+    for content_type in (None, "application/json", "application/json; charset=utf-8"):
+        headers = {"content-type": content_type} if content_type else {}
+        answer = await client.post("/threads/search", content=b'{"limit": 1}', headers=headers)
+        assert answer.status_code == 200
+        assert len(answer.json()) <= 1
+    for content_type in ("text/plain", "application/x-www-form-urlencoded", "application/xml", "?"):
+        headers = {"content-type": content_type}
+        answer = await client.post("/threads/search", content=b"{}", headers=headers)
+        assert answer.status_code == 422
+        assert "Content-Type: application/json" in answer.json()["detail"]
+
+
+PAGES = (
+    ("GET", "{thread}/runs", 200),
+    ("GET", "{thread}/history", 200),
+    ("POST", "{thread}/history", 200),
+    ("POST", "/store/items/search", 200),
+    ("POST", "/store/namespaces", 200),
+    ("POST", "/threads/search", 422),
+    ("POST", "/assistants/search", 422),
+    ("POST", "/assistants/typed/versions", 422),
+)
+
+
+@pytest.mark.parametrize(("method", "path", "of_none"), PAGES)
+async def test_a_page_of_nothing_is_empty_or_refused(client, run, method, path, of_none):
+    path = path.replace("{thread}", run.partition("/runs")[0])
+
+    async def ask(limit: object):
+        if method == "GET":
+            return await client.get(path, params={"limit": limit})
+        return await client.post(path, json={"limit": limit, "namespace_prefix": ["a"]})
+
+    answer = await ask(0)
+    assert answer.status_code == of_none
+    if of_none == 200:
+        body = answer.json()
+        assert (body if isinstance(body, list) else next(iter(body.values()))) == []
+    else:
+        assert "limit" in answer.json()["detail"]
+    for limit in (-1, 10**6, 10**30, "x", 1.5):
+        refused = await ask(limit)
+        assert refused.status_code == 422, limit
+        assert "limit" in refused.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/threads/T/commands"),
+        ("GET", "/threads/T/commands"),
+        ("POST", "/threads/T/stream/events"),
+        ("POST", "/runs/crons"),
+        ("POST", "/runs/crons/"),
+        ("POST", "/runs/crons/search"),
+        ("POST", "/runs/crons/count"),
+        ("PATCH", "/runs/crons/x"),
+        ("DELETE", "/runs/crons/x"),
+        ("GET", "/runs/crons/x"),
+        ("POST", "/threads/T/runs/crons"),
+        ("POST", "/mcp"),
+        ("GET", "/mcp/"),
+        ("POST", "/a2a/x"),
+        ("GET", "/.well-known/agent-card.json"),
+        ("GET", "/ui/agent"),
+    ],
+)
+async def test_what_other_servers_have_is_named(client, run, method, path):
+    answer = await client.request(method, path.replace("/T/", f"/{run.split('/')[2]}/"))
+    assert answer.status_code == 501
+    told = answer.json()
+    assert told["code"] == "not_implemented"
+    assert "not in headrace" in told["detail"]
+    assert told["detail"].count(".") >= 2
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("GET", "/threads", {"POST"}),
+        ("HEAD", "/threads", {"POST"}),
+        ("PUT", "/threads/T", {"GET", "HEAD", "PATCH", "DELETE"}),
+        ("POST", "/threads/T/stream", {"GET", "HEAD"}),
+        ("PATCH", "/threads/T/state", {"GET", "HEAD", "POST"}),
+        ("GET", "/runs/wait", {"POST"}),
+        ("TRACE", "/runs", {"POST"}),
+        ("POST", "/store/items", {"PUT", "DELETE", "GET", "HEAD"}),
+        ("POST", "/ok", {"GET", "HEAD"}),
+        ("DELETE", "/chat", {"POST"}),
+    ],
+)
+async def test_a_wrong_method_is_told_the_right_ones(client, run, method, path, allowed):
+    answer = await client.request(method, path.replace("/T", f"/{run.split('/')[2]}"))
+    assert answer.status_code == 405
+    assert set(answer.headers["allow"].split(", ")) == allowed
+    if method != "HEAD":
+        assert answer.json()["code"] == "method_not_allowed"
+        assert all(one in answer.json()["detail"] for one in allowed)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "hint"),
+    [
+        ("GET", "/nope", "/openapi.json"),
+        ("POST", "/threads/T/nope", "/openapi.json"),
+        ("POST", "//threads", "POST /threads"),
+        ("POST", "/threads//T/runs/wait", "POST /threads/T/runs/wait"),
+        ("GET", "/" + "x" * 5000, "/openapi.json"),
+    ],
+)
+async def test_an_unknown_path_is_told_where_to_look(client, method, path, hint):
+    answer = await client.request(method, f"http://server{path}")
+    assert answer.status_code == 404
+    assert answer.json()["code"] == "not_found"
+    assert hint in answer.json()["detail"]
+    assert len(answer.content) < 600
+
+
+async def test_a_slash_at_the_end_is_taken_off(client):
+    answer = await client.post("/threads/search/", json={"limit": 1}, follow_redirects=True)
+    assert answer.status_code == 200
+    json.loads(answer.content)
