@@ -1,5 +1,6 @@
 """Plays one step on a server, and says how two outcomes of it differ."""
 
+import asyncio
 import json
 import re
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -15,8 +16,11 @@ from tests.clients.replay import Difference
 
 _UUID = re.compile(r"[0-9a-fA-F]{8}-?([0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(\+00:00|Z)")
-#: Of an answer that is a refusal only the status is compared: the words are ours.
 _PATIENCE_SECONDS = 30.0
+#: Between two looks at what will be there after a while.
+_AGAIN_SECONDS = 0.05
+#: After so many it is compared as it is.
+_LOOKS = 100
 #: Of streams that do not end by themselves so many events are read.
 _EVENTS = 200
 
@@ -28,14 +32,20 @@ class Step:
     :ivar call: a method of the SDK's client, as in ``threads.create``; or, for what the SDK cannot
         send, a method of HTTP and a path, as in ``HEAD /ok``.
     :ivar arguments: ``$name`` in a string stands for what an earlier step kept. For HTTP: ``json``,
-        ``content`` and ``headers``.
+        ``content`` and ``headers``. ``events``: how many of an endless stream are read.
     :ivar keep: names for parts of the answer, by their keys with periods between them.
+    :ivar after: the title of an earlier step that this one looks at: where that one differs in its
+        status, this one is played and not compared.
+    :ivar until: parts of the answer, by their keys, as they will be after a while: the call is made
+        again until then. A tuple: any of these.
     """
 
     title: str
     call: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
     keep: Mapping[str, str] = field(default_factory=dict)
+    after: str = ""
+    until: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -52,6 +62,16 @@ class Outcome:
     events: list[tuple[str, Any]] | None = None
     words: str = ""
 
+    def at(self, path: str) -> Any:
+        """A part of the answer, or None; of a stream, by the name of an event first."""
+        value: Any = self.value if self.events is None else dict(self.events)
+        for key in path.split("."):
+            if isinstance(value, list):
+                value = value[int(key)] if len(value) > int(key) else None
+            else:
+                value = value.get(key) if isinstance(value, dict) else None
+        return value
+
 
 class Side:
     """One server, and what was kept of its answers."""
@@ -67,15 +87,15 @@ class Side:
 
     async def play(self, step: Step) -> Outcome:
         arguments = self._filled(dict(step.arguments))
-        outcome = await self._outcome(self._filled(step.call), arguments)
+        call = self._filled(step.call)
+        outcome = await self._outcome(call, arguments)
+        for _ in range(_LOOKS):
+            if all(_is(outcome.at(path), wanted) for path, wanted in step.until.items()):
+                break
+            await asyncio.sleep(_AGAIN_SECONDS)
+            outcome = await self._outcome(call, arguments)
         for name, path in step.keep.items():
-            value: Any = outcome.value if outcome.events is None else dict(outcome.events)
-            for key in path.split("."):
-                if isinstance(value, list):
-                    value = value[int(key)] if len(value) > int(key) else None
-                else:
-                    value = value.get(key) if isinstance(value, dict) else None
-            self._kept[name] = str(value)
+            self._kept[name] = str(outcome.at(path))
         return outcome
 
     async def _outcome(self, call: str, arguments: dict[str, Any]) -> Outcome:
@@ -83,12 +103,15 @@ class Side:
             if " " in call:
                 return await self._ask(call, arguments)
             room, method = call.split(".")
+            events = arguments.pop("events", _EVENTS)
             answer = getattr(getattr(self._client, room), method)(
                 *arguments.pop("positional", ()), **arguments
             )
+            if not isinstance(answer, AsyncIterator):
+                answer = await answer
             if isinstance(answer, AsyncIterator):
-                return await _streamed(answer)
-            return Outcome(200, await answer)
+                return await _streamed(answer, events)
+            return Outcome(200, answer)
         except APIStatusError as error:
             return Outcome(error.status_code, words=str(error)[:200])
         except httpx.HTTPStatusError as error:
@@ -116,17 +139,24 @@ class Side:
         return value
 
 
-async def _streamed(parts: AsyncIterator[Any]) -> Outcome:
+def _is(value: Any, wanted: Any) -> bool:
+    return bool(value in wanted if isinstance(wanted, tuple) else value == wanted)
+
+
+async def _streamed(parts: AsyncIterator[Any], most: int) -> Outcome:
     events: list[tuple[str, Any]] = []
     async for part in parts:
         events.append((part.event, part.data))
-        if len(events) == _EVENTS:
+        if len(events) == most:
             break
     return Outcome(200, events=events)
 
 
 def differences(official: Outcome, ours: Outcome) -> Iterator[Difference]:
-    """Where ``ours`` is not ``official``; ids and times count as equal."""
+    """Where ``ours`` is not ``official``; ids and times count as equal.
+
+    Of refusals only the status is compared: the words are each server's own.
+    """
     if official.status != ours.status:
         yield Difference(
             "status",

@@ -55,14 +55,6 @@ def assistants_are_kept() -> list[Step]:
         *each("odd", "assistants.create", "metadata", [{}, {"a": None}, [], "x"], graph_id="ctx"),
         *each("odd", "assistants.create", "name", ["", "x" * 300, "ä"], graph_id="ctx"),
         *each("odd", "assistants.create", "description", ["", "x" * 300], graph_id="ctx"),
-        *each("odd", "assistants.update", "graph_id", ["agent", "nobody", ""], assistant_id=known),
-        *each(
-            "odd",
-            "assistants.update",
-            "config",
-            [{"configurable": {"b": 1}}, {"tags": ["a"]}, {}],
-            assistant_id=known,
-        ),
         *each(
             "odd",
             "assistants.update",
@@ -70,7 +62,10 @@ def assistants_are_kept() -> list[Step]:
             [{"more": 1}, {"mark": mark}, {}],
             assistant_id=known,
         ),
-        *each("odd", "assistants.update", "name", ["other", ""], assistant_id=known),
+        *each("odd", "assistants.update", "graph_id", ["nobody", ""], assistant_id=known),
+        *each("odd", "assistants.update", "name", ["other", "ä"], assistant_id=known),
+        *each("odd", "assistants.update", "description", ["", "other"], assistant_id=known),
+        Step("unknown", "assistants.update", {"assistant_id": NOBODY, "name": "x"}),
         *each("odd", "assistants.get_versions", "limit", [1, 0, -1, 1001, "x"], assistant_id=known),
         *each(
             "odd",
@@ -103,6 +98,8 @@ def assistants_are_kept() -> list[Step]:
             metadata={"mark": mark},
         ),
         *each("odd", "assistants.search", "graph_id", ["agent", "nobody"], metadata={"mark": mark}),
+        *each("odd", "assistants.count", "graph_id", ["ctx", "nobody"], metadata={"mark": mark}),
+        *each("odd", "assistants.count", "name", ["MINE", "x"], metadata={"mark": mark}),
         *each("odd", "assistants.count", "metadata", [{"mark": mark}, {"mark": "x"}]),
         *each(
             "odd", "assistants.get", "assistant_id", ["not-a-uuid", NOBODY, known.upper(), "agent"]
@@ -112,21 +109,63 @@ def assistants_are_kept() -> list[Step]:
             "assistants.get_graph",
             "xray",
             [True, False, 0, 1, 2, -1, "x"],
-            assistant_id=known,
+            assistant_id="nested",
         ),
         *each("odd", "assistants.get_graph", "assistant_id", ["nested", NOBODY, "x"]),
         *each("odd", "assistants.get_schemas", "assistant_id", [known, NOBODY, "x"]),
         *each(
-            "odd", "assistants.get_subgraphs", "namespace", ["child", "x", ""], assistant_id=known
+            "odd", "assistants.get_subgraphs", "namespace", ["child", "x"], assistant_id="nested"
         ),
-        *each("odd", "assistants.get_subgraphs", "recurse", [True, False], assistant_id=known),
+        *each("odd", "assistants.get_subgraphs", "recurse", [True, False], assistant_id="nested"),
+        *each("none", "assistants.get_subgraphs", "recurse", [True, False], assistant_id=known),
         Step("deleted", "assistants.delete", {"assistant_id": known}),
         *each("odd", "assistants.delete", "assistant_id", [known, NOBODY, "not-a-uuid"]),
     ]
 
 
+def assistants_are_changed() -> list[Step]:
+    """Each change on an assistant of its own."""
+    told: list[tuple[str, dict[str, Any]]] = [
+        ("config", {"config": {"configurable": {"a": 1}, "tags": ["t"]}}),
+        ("context", {"context": {"a": 1}}),
+        ("nothing", {}),
+    ]
+    changes: list[dict[str, Any]] = [
+        {"config": {"tags": ["z"]}},
+        {"config": {}},
+        {"context": {}},
+        {"context": {"c": 3}},
+        {"config": {"configurable": {"b": 2}}},
+        {"config": {"configurable": {}}},
+        {"config": {"tags": ["z"]}, "context": {"d": 1}},
+        {"config": {"configurable": {"b": 2}}, "context": {"d": 1}},
+        {"metadata": {"x": 1}},
+        {"graph_id": "agent"},
+    ]
+    steps = []
+    for had, given in told:
+        for number, change in enumerate(changes):
+            kept = f"{had}{number}"
+            what = f"{had}, {change!r}"
+            here = {"assistant_id": f"${kept}"}
+            steps += [
+                Step(
+                    "an assistant",
+                    "assistants.create",
+                    {"graph_id": "ctx", "metadata": {"m": 1}, **given},
+                    {kept: "assistant_id"},
+                ),
+                Step(f"update {what}"[:100], "assistants.update", {**here, **change}),
+                Step(f"versions {what}"[:100], "assistants.get_versions", here),
+                Step(f"back {what}"[:100], "assistants.set_latest", {**here, "version": 1}),
+            ]
+    return steps
+
+
 def items_are_stored() -> list[Step]:
     space = ["side", uuid4().hex]
+    one = [*space, "o"]
+    found: dict[str, Any] = {"positional": [one]}
     put: dict[str, Any] = {"positional": [space], "key": "k"}
     return [
         *each(
@@ -154,8 +193,10 @@ def items_are_stored() -> list[Step]:
         ],
         *each("ttl", "store.put_item", "ttl", [1, 0, -1, "x"], **put, value={"n": 1}),
         *each("index", "store.put_item", "index", [False, ["n"], []], **put, value={"n": 1}),
+        Step("an item", "store.put_item", {**found, "key": "k", "value": {"n": 1}}),
         *each("get", "store.get_item", "key", ["k", "nobody", ""], positional=[space]),
         *each("refresh", "store.get_item", "refresh_ttl", [True, False], **put),
+        *each("get of", "store.get_item", "positional", [[[]], [["nobody"]], [[""]]], key="k"),
         *each(
             "filter",
             "store.search_items",
@@ -165,20 +206,45 @@ def items_are_stored() -> list[Step]:
                 {"n": "1"},
                 {"n": {"$gt": 0}},
                 {"n": {"$eq": 1}},
+                {"n": {"$ne": 1}},
                 {"n": {"$x": 1}},
                 {},
                 {"n": None},
             ],
-            positional=[space],
+            positional=[one],
         ),
-        *each("limit", "store.search_items", "limit", [0, -1, 1, 1001, "x"], positional=[space]),
-        *each("offset", "store.search_items", "offset", [-1, 1, 100], positional=[space]),
+        Step("another item", "store.put_item", {**found, "key": "l", "value": {"n": 2}}),
+        Step("a third", "store.put_item", {**found, "key": "m", "value": {"n": 3}}),
+        Step("the first again", "store.put_item", {**found, "key": "k", "value": {"n": 4}}),
+        Step("order", "store.search_items", found),
+        *each("limit", "store.search_items", "limit", [0, -1, 10, 1001, "x"], positional=[one]),
+        *each("offset", "store.search_items", "offset", [-1, 3, 100], positional=[one]),
+        *each("query", "store.search_items", "query", ["words", ""], positional=[one]),
+        *each("of", "store.search_items", "positional", [[["nobody"]], [[*space[:1], "x"]]]),
         *each(
-            "namespaces", "store.list_namespaces", "prefix", [space, ["side", "*"], [], ["nobody"]]
+            "namespaces", "store.list_namespaces", "prefix", [one, ["side", "*", "o"], ["n" + space[1]]]
         ),
-        *each("namespaces", "store.list_namespaces", "max_depth", [1, 2, 0, -1], prefix=space),
-        *each("namespaces", "store.list_namespaces", "suffix", [space[1:], ["x"]], prefix=["side"]),
-        *each("delete", "store.delete_item", "key", ["k", "nobody"], positional=[space]),
+        *each("namespaces", "store.list_namespaces", "max_depth", [1, 2, 0, -1], prefix=one),
+        *each("namespaces", "store.list_namespaces", "suffix", [one[1:], ["x"]], prefix=one[:2]),
+        *each("namespaces", "store.list_namespaces", "limit", [0, 1, -1], prefix=one),
+        *each("namespaces", "store.list_namespaces", "offset", [1, -1], prefix=one),
+        *each("delete", "store.delete_item", "key", ["k", "k", "nobody", ""], positional=[one]),
+        *each("delete of", "store.delete_item", "positional", [[[]], [["nobody"]]], key="k"),
+        *each("rest", "store.get_item", "key", ["k", "l"], positional=[one]),
+    ]
+
+
+def jobs_are_scheduled() -> list[Step]:
+    daily: dict[str, Any] = {"assistant_id": "agent", "schedule": "0 5 * * *", "input": {}}
+    return [
+        Step("a thread", "threads.create", {}, {"thread": "thread_id"}),
+        Step("made", "crons.create", daily, {"cron": "cron_id"}),
+        Step("on a thread", "crons.create_for_thread", {"thread_id": "$thread", **daily}),
+        Step("found", "crons.search"),
+        Step("counted", "crons.count"),
+        Step("changed", "crons.update", {"cron_id": "$cron", "enabled": False}),
+        Step("deleted", "crons.delete", {"cron_id": "$cron"}),
+        Step("deleted again", "crons.delete", {"cron_id": NOBODY}),
     ]
 
 
@@ -200,7 +266,6 @@ def routes_are_asked_oddly() -> list[Step]:
                 "/assistants",
                 "/threads/",
                 "/threads/$thread/",
-                "//threads",
                 "/threads/$thread/nobody",
                 "/runs/crons",
                 "/store",

@@ -109,7 +109,12 @@ def runs_are_awaited_oddly() -> list[Step]:
             steps += [
                 Step("a thread", "threads.create", {}, {kept: "thread_id"}),
                 Step(f"wait: {name}={value!r}"[:100], "runs.wait", arguments),
-                Step(f"left by {name}={value!r}"[:100], "threads.get", {"thread_id": f"${kept}"}),
+                Step(
+                    f"left by {name}={value!r}"[:100],
+                    "threads.get",
+                    {"thread_id": f"${kept}"},
+                    after=f"wait: {name}={value!r}"[:100],
+                ),
             ]
     return steps
 
@@ -186,12 +191,73 @@ def runs_are_streamed() -> list[Step]:
             },
         ),
         Step(
-            "with feedback keys",
+            "with feedback_keys",
             "runs.stream",
             {"thread_id": None, "assistant_id": "agent", "input": HI, "feedback_keys": ["a"]},
         ),
     ]
     return steps
+
+
+def runs_are_made() -> list[Step]:
+    """In the background, and seen as they are made."""
+    odd: list[tuple[str, list[Any]]] = [
+        ("webhook", ["http://nobody.invalid/hook", "x", ""]),
+        ("stream_mode", ["x", ["values", "updates"]]),
+        ("stream_subgraphs", [True, "x"]),
+        ("stream_resumable", [True, "x"]),
+        ("on_disconnect", ["cancel", "continue"]),
+        ("on_completion", ["delete", "keep"]),
+        ("after_seconds", [0.1, 1e12]),
+        ("feedback_keys", [["a"], []]),
+        ("langsmith_tracing", [{"project_name": "x"}]),
+        ("config", [{"configurable": {"a": 1}, "tags": ["x"], "metadata": {"b": 2}}]),
+        ("context", [{"model_name": "x"}]),
+        ("metadata", [{"a": 1}]),
+        ("interrupt_before", [["reply"]]),
+        ("durability", ["exit"]),
+    ]
+    steps = []
+    for number, (name, values) in enumerate(odd):
+        for place, value in enumerate(values):
+            kept = f"r{number}x{place}"
+            here: dict[str, Any] = {"thread_id": f"${kept}"}
+            given = {"assistant_id": "agent", "input": HI, name: value}
+            title = f"background {name}={value!r}"[:100]
+            steps += [
+                Step("a thread", "threads.create", {}, {kept: "thread_id"}),
+                _with(name, title, here, given, {f"run{kept}": "run_id"}),
+                Step(
+                    f"joined {title}"[:100],
+                    "runs.join",
+                    {**here, "run_id": f"$run{kept}"},
+                    after=title,
+                ),
+                Step(
+                    f"ended {title}"[:100],
+                    "runs.get",
+                    {**here, "run_id": f"$run{kept}"},
+                    after=title,
+                ),
+                Step(f"state after {title}"[:100], "threads.get_state", here, after=title),
+            ]
+    return steps
+
+
+#: What ``runs.create`` has no parameter for.
+_NO_PARAMETERS = {"feedback_keys", "on_disconnect", "langsmith_tracing"}
+
+
+def _with(
+    name: str, title: str, here: dict[str, Any], given: dict[str, Any], keep: dict[str, str]
+) -> Step:
+    if name in _NO_PARAMETERS:
+        given = {
+            "langsmith_tracer" if key == "langsmith_tracing" else key: value
+            for key, value in given.items()
+        }
+        return Step(title, f"POST /threads/{here['thread_id']}/runs", {"json": given}, keep)
+    return Step(title, "runs.create", {**here, **given}, keep)
 
 
 def runs_are_managed() -> list[Step]:
@@ -235,7 +301,9 @@ def runs_are_managed() -> list[Step]:
         Step("delete", "runs.delete", {**here, "run_id": "$run"}),
         Step("delete again", "runs.delete", {**here, "run_id": "$run"}),
         *each("odd", "runs.cancel_many", "run_ids", [[], ["not-a-uuid"], [NOBODY]], **here),
+        Step("of no thread", "runs.cancel_many", {"run_ids": [NOBODY]}),
         *each("odd", "runs.cancel_many", "status", ["pending", "running", "all", "x"]),
+        Step("cancel nothing", "runs.cancel_many"),
         *each(
             "odd",
             "runs.create_batch",
@@ -253,80 +321,88 @@ def runs_are_managed() -> list[Step]:
     return steps
 
 
+#: The first node is at work.
+_AT_WORK = {"next": ["s0"], "values.secs": 1}
+#: Nothing has the thread any more.
+_THROUGH = {"status": ("idle", "interrupted", "error")}
+
+
+def _begun(kept: str) -> list[Step]:
+    """A run on a thread of its own whose first node is at work."""
+    here = {"thread_id": f"${kept}"}
+    slow = {"assistant_id": "slow", "input": {"secs": 1, "n": []}}
+    return [
+        Step("a thread", "threads.create", {}, {kept: "thread_id"}),
+        Step("in background", "runs.create", {**here, **slow}, {f"run{kept}": "run_id"}),
+        Step("it works", "threads.get_state", here, until=_AT_WORK),
+    ]
+
+
 def runs_meet_on_a_thread() -> list[Step]:
     steps = []
+    quick = {"assistant_id": "slow", "input": {"secs": 0.01, "n": []}}
     for strategy in ("reject", "enqueue", "interrupt", "rollback", None):
-        kept = f"thread_{strategy}"
-        here: dict[str, Any] = {"thread_id": f"${kept}", "assistant_id": "slow"}
+        kept = f"meet{strategy}"
+        here = {"thread_id": f"${kept}"}
         steps += [
-            Step("a thread", "threads.create", {}, {kept: "thread_id"}),
+            *_begun(kept),
             Step(
-                "first",
-                "runs.create",
-                {**here, "input": {"secs": 0.4, "n": []}},
-                {"first": "run_id"},
+                f"then {strategy}", "runs.wait", {**here, **quick, "multitask_strategy": strategy}
             ),
-            Step(
-                f"then {strategy}",
-                "runs.wait",
-                {**here, "input": {"secs": 0.01, "n": []}, "multitask_strategy": strategy},
-            ),
-            Step(
-                f"the first after {strategy}",
-                "runs.join",
-                {"thread_id": f"${kept}", "run_id": "$first"},
-            ),
-            Step(f"the thread after {strategy}", "threads.get", {"thread_id": f"${kept}"}),
-            Step(
-                f"runs after {strategy}",
-                "runs.list",
-                {"thread_id": f"${kept}", "select": ["status"]},
-            ),
-            Step(f"state after {strategy}", "threads.get_state", {"thread_id": f"${kept}"}),
+            Step(f"first after {strategy}", "runs.join", {**here, "run_id": f"$run{kept}"}),
+            Step(f"thread after {strategy}", "threads.get", here),
+            Step(f"runs after {strategy}", "runs.list", {**here, "select": ["status"]}),
+            Step(f"state after {strategy}", "threads.get_state", here),
         ]
+    return steps
+
+
+def runs_are_cancelled() -> list[Step]:
+    steps = []
+    quick = {"assistant_id": "slow", "input": {"secs": 0.01, "n": []}}
     for action in ("interrupt", "rollback"):
         for wait in (True, False):
-            kept = f"thread_{action}_{wait}"
+            kept = f"cancelled{action}{wait}"
+            which = f"{action}, {wait}"
+            here = {"thread_id": f"${kept}"}
+            run = {**here, "run_id": f"$run{kept}"}
             steps += [
-                Step("a thread", "threads.create", {}, {kept: "thread_id"}),
+                *_begun(kept),
+                Step(f"cancel {which}", "runs.cancel", {**run, "action": action, "wait": wait}),
+                Step(f"run after {which}", "runs.get", run),
+                Step(f"joined after {which}", "runs.join", run),
+                Step(f"listed after {which}", "runs.list", {**here, "select": ["status"]}),
+                Step(f"thread after {which}", "threads.get", here, until=_THROUGH),
+                Step(f"state after {which}", "threads.get_state", here),
                 Step(
-                    "run",
-                    "runs.create",
-                    {
-                        "thread_id": f"${kept}",
-                        "assistant_id": "slow",
-                        "input": {"secs": 2, "n": []},
-                    },
-                    {"run": "run_id"},
-                ),
-                Step(
-                    f"cancel, {action}, {wait}",
-                    "runs.cancel",
-                    {"thread_id": f"${kept}", "run_id": "$run", "action": action, "wait": wait},
-                ),
-                Step(
-                    f"run after {action}, {wait}",
-                    "runs.get",
-                    {"thread_id": f"${kept}", "run_id": "$run"},
-                ),
-                Step(
-                    f"joined after {action}, {wait}",
-                    "runs.join",
-                    {"thread_id": f"${kept}", "run_id": "$run"},
-                ),
-                Step(f"thread after {action}, {wait}", "threads.get", {"thread_id": f"${kept}"}),
-                Step(
-                    f"follower after {action}, {wait}",
+                    f"follower after {which}",
                     "runs.wait",
-                    {
-                        "thread_id": f"${kept}",
-                        "assistant_id": "slow",
-                        "input": {"secs": 0.01, "n": []},
-                        "multitask_strategy": "reject",
-                    },
+                    {**here, **quick, "multitask_strategy": "reject"},
                 ),
+                Step(f"cancelled again {which}", "runs.cancel", run),
             ]
-    return steps
+    for number, many in enumerate(({"run_ids": True}, {"run_ids": True, "action": "rollback"})):
+        kept = f"many{number}"
+        here = {"thread_id": f"${kept}"}
+        named: dict[str, Any] = {**here, **many, "run_ids": [f"$run{kept}", NOBODY]}
+        steps += [
+            *_begun(kept),
+            Step(f"cancel many {number}", "runs.cancel_many", named),
+            Step(f"thread after many {number}", "threads.get", here, until=_THROUGH),
+            Step(f"cancel many {number} again", "runs.cancel_many", named),
+        ]
+    kept, here = "deleted", {"thread_id": "$deleted"}
+    return [
+        *steps,
+        *_begun(kept),
+        Step("delete at work", "runs.delete", {**here, "run_id": "$rundeleted"}),
+        Step("deleted", "runs.get", {**here, "run_id": "$rundeleted"}),
+        *_begun("busy"),
+        Step("busy", "threads.get", {"thread_id": "$busy"}),
+        Step("change while busy", "threads.update_state", {"thread_id": "$busy", "values": {}}),
+        Step("delete while busy", "threads.delete", {"thread_id": "$busy"}),
+        Step("gone", "threads.get", {"thread_id": "$busy"}),
+    ]
 
 
 def a_person_is_asked() -> list[Step]:
