@@ -90,6 +90,8 @@ class Requests:
             kwargs=kwargs,
             metadata={
                 **assistant.metadata_,
+                # Its checkpoints say the same.
+                **(kwargs["config"].get("metadata") or {}),
                 **(body.metadata or {}),
                 "graph_id": assistant.graph_id,
                 "assistant_id": str(assistant.assistant_id),

@@ -222,7 +222,10 @@ def items_are_stored() -> list[Step]:
         *each("query", "store.search_items", "query", ["words", ""], positional=[one]),
         *each("of", "store.search_items", "positional", [[["nobody"]], [[*space[:1], "x"]]]),
         *each(
-            "namespaces", "store.list_namespaces", "prefix", [one, ["side", "*", "o"], ["n" + space[1]]]
+            "namespaces",
+            "store.list_namespaces",
+            "prefix",
+            [one, ["side", "*", "o"], ["n" + space[1]]],
         ),
         *each("namespaces", "store.list_namespaces", "max_depth", [1, 2, 0, -1], prefix=one),
         *each("namespaces", "store.list_namespaces", "suffix", [one[1:], ["x"]], prefix=one[:2]),

@@ -155,14 +155,21 @@ def runs_are_streamed() -> list[Step]:
         "slow": {"secs": 0.01, "n": []},
     }
     steps: list[Step] = []
-    for mode in modes:
+    for number, mode in enumerate(modes):
+        given = {"assistant_id": "chat", "input": HI, "stream_mode": mode}
         steps += [
-            Step(
-                f"mode {mode!r}",
-                "runs.stream",
-                {"thread_id": None, "assistant_id": "chat", "input": HI, "stream_mode": mode},
-            ),
+            Step("a thread", "threads.create", {}, {f"m{number}": "thread_id"}),
+            Step(f"mode {mode!r}", "runs.stream", {"thread_id": f"$m{number}", **given}),
         ]
+        if mode not in ("checkpoints", "debug"):
+            steps.append(Step(f"stateless {mode!r}", "runs.stream", {"thread_id": None, **given}))
+    steps.append(
+        Step(
+            "stateless checkpoints",
+            "runs.stream",
+            {"thread_id": None, "assistant_id": "chat", "input": HI, "stream_mode": "checkpoints"},
+        )
+    )
     for graph in graphs:
         for mode in ("values", "updates", "messages", "tasks", ["values", "custom"]):
             steps.append(
@@ -274,7 +281,7 @@ def runs_are_managed() -> list[Step]:
         *each("odd", "runs.list", "status", ["success", "error", "x", ""], **here),
         *each("odd", "runs.list", "select", [["run_id"], ["x"], [], ["run_id", "status"]], **here),
     ]
-    for run in ("$RUN", "not-a-uuid", NOBODY):
+    for run in ("not-a-uuid", NOBODY):
         steps += [
             Step(f"get {run}", "runs.get", {**here, "run_id": run}),
             Step(f"join {run}", "runs.join", {**here, "run_id": run}),

@@ -251,7 +251,16 @@ def _after_a_turn(name: str) -> list[Step]:
 
 
 def _changes() -> list[tuple[str, dict[str, Any]]]:
-    values: list[Any] = [None, {}, [], "x", 5, {"nobody": 1}, {"messages": "text"}, {"messages": [5]}]
+    values: list[Any] = [
+        None,
+        {},
+        [],
+        "x",
+        5,
+        {"nobody": 1},
+        {"messages": "text"},
+        {"messages": [5]},
+    ]
     values += [[HI, HI], [["messages", []]]]
     nodes = ["reply", "nobody", "", "__start__", "__end__"]
     ids = ["$head", "not-an-id", NOBODY, ""]
