@@ -17,6 +17,7 @@ from tests.clients.replay import Difference
 _UUID = re.compile(r"[0-9a-fA-F]{8}-?([0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(\+00:00|Z)")
 _PATIENCE_SECONDS = 30.0
+_BROKEN = 500
 #: Between two looks at what will be there after a while.
 _AGAIN_SECONDS = 0.05
 #: After so many it is compared as it is.
@@ -77,9 +78,13 @@ class Side:
     """One server, and what was kept of its answers."""
 
     def __init__(self, url: str) -> None:
-        self._http = httpx.AsyncClient(base_url=url, timeout=_PATIENCE_SECONDS)
-        self._client: LangGraphClient = get_client(url=url, timeout=_PATIENCE_SECONDS)
+        self._url = url
         self._kept: dict[str, str] = {}
+        self._open()
+
+    def _open(self) -> None:
+        self._http = httpx.AsyncClient(base_url=self._url, timeout=_PATIENCE_SECONDS)
+        self._client: LangGraphClient = get_client(url=self._url, timeout=_PATIENCE_SECONDS)
 
     async def close(self) -> None:
         await self._http.aclose()
@@ -94,6 +99,10 @@ class Side:
                 break
             await asyncio.sleep(_AGAIN_SECONDS)
             outcome = await self._outcome(call, arguments)
+        if outcome.status >= _BROKEN:
+            # The official server closes the connection behind it, perhaps under the next request.
+            await self.close()
+            self._open()
         for name, path in step.keep.items():
             self._kept[name] = str(outcome.at(path))
         return outcome

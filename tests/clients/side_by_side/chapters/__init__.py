@@ -31,6 +31,7 @@ CHAPTERS: dict[str, Callable[[], list[Step]]] = {
         rooms.assistants_are_changed,
         rooms.items_are_stored,
         rooms.jobs_are_scheduled,
+        rooms.other_protocols_are_spoken,
         rooms.routes_are_asked_oddly,
     )
 }

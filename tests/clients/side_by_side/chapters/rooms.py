@@ -248,6 +248,29 @@ def jobs_are_scheduled() -> list[Step]:
         Step("changed", "crons.update", {"cron_id": "$cron", "enabled": False}),
         Step("deleted", "crons.delete", {"cron_id": "$cron"}),
         Step("deleted again", "crons.delete", {"cron_id": NOBODY}),
+        Step("read", f"GET /runs/crons/{NOBODY}"),
+    ]
+
+
+def other_protocols_are_spoken() -> list[Step]:
+    run = {"assistant_id": "agent", "input": {"messages": []}}
+    listed = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
+    return [
+        Step("a thread", "threads.create", {}, {"thread": "thread_id"}),
+        Step(
+            "a command",
+            "POST /threads/$thread/commands",
+            {"json": {"id": 1, "method": "run.start", "params": run}},
+        ),
+        Step("no command", "POST /threads/$thread/commands", {"json": {}}),
+        Step("no channels", "POST /threads/$thread/stream/events", {"json": {}}),
+        Step(
+            "tools",
+            "POST /mcp/",
+            {"json": listed, "headers": {"accept": "application/json, text/event-stream"}},
+        ),
+        Step("an agent's card", "GET /.well-known/agent-card.json"),
+        Step("an agent", f"POST /a2a/{NOBODY}", {"json": {**listed, "method": "message/send"}}),
     ]
 
 

@@ -388,10 +388,10 @@ def runs_are_cancelled() -> list[Step]:
                 ),
                 Step(f"cancelled again {which}", "runs.cancel", run),
             ]
-    for number, many in enumerate(({"run_ids": True}, {"run_ids": True, "action": "rollback"})):
+    for number, action in enumerate(("interrupt", "rollback")):
         kept = f"many{number}"
         here = {"thread_id": f"${kept}"}
-        named: dict[str, Any] = {**here, **many, "run_ids": [f"$run{kept}", NOBODY]}
+        named: dict[str, Any] = {**here, "action": action, "run_ids": [f"$run{kept}", NOBODY]}
         steps += [
             *_begun(kept),
             Step(f"cancel many {number}", "runs.cancel_many", named),
