@@ -24,11 +24,19 @@ LISTED: list[Known] = [
     ),
     Known(
         "better",
-        "an unknown status, mode or order are 422",
+        "an unknown status, mode or strategy are 422",
         "status",
         r"(limit|offset|max_depth)=-?\d+$|^runs_are_managed: odd: status=|stream_mode='x'"
         r"|: follow 'x'",
         r"^200 -> 422 ((query\.)?(limit|offset|max_depth|status): |stream_mode: |Invalid stream)",
+    ),
+    Known(
+        "better",
+        "an unknown status, mode or strategy are 422",
+        "status",
+        r": (interrupt_before='reply'|multitask_strategy='x?'|if_not_exists='x'"
+        r"|on_completion='x'|after_seconds=-1)$",
+        "^200 -> 422",
     ),
     Known(
         "better",
@@ -56,13 +64,6 @@ LISTED: list[Known] = [
     ),
     # Runs
     Known("better", "Values that no run can have", "status", r": config=\{", _TAKEN),
-    Known(
-        "better",
-        "Values that no run can have",
-        "status",
-        r": config=\{'metadata': \[1\]\}",
-        r"^500 .* -> 422",
-    ),
     Known(
         "better",
         "404 `checkpoint_not_found`",
@@ -236,6 +237,13 @@ LISTED: list[Known] = [
         "status",
         "assistants_are_kept: odd: (namespace|recurse)=",
         "^422.* -> (200|404)",
+    ),
+    Known(
+        "better",
+        "also of states written with `typing.TypedDict`",
+        "status",
+        "^assistants_are_kept: odd: assistant_id='[0-9a-f-]{36}'",
+        "^500.* -> 200$",
     ),
     Known("better", "`0` is as false", "status", "odd: xray=0", "^422.* -> 200$"),
     # Store

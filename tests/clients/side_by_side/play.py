@@ -122,17 +122,18 @@ class Side:
                 return await _streamed(answer, events)
             return Outcome(200, answer)
         except APIStatusError as error:
-            return Outcome(error.status_code, words=str(error)[:200])
+            return Outcome(error.status_code, words=_line(str(error)))
         except httpx.HTTPStatusError as error:
-            return Outcome(error.response.status_code, words=str(error)[:200])
+            # It quotes the address alone.
+            return Outcome(error.response.status_code)
         except Exception as error:
-            return Outcome(0, words=f"{type(error).__name__}: {error}"[:200])
+            return Outcome(0, words=_line(f"{type(error).__name__}: {error}"))
 
     async def _ask(self, call: str, arguments: dict[str, Any]) -> Outcome:
         method, path = call.split(" ", 1)
         answer = await self._http.request(method, path, **arguments)
         if answer.is_error:
-            return Outcome(answer.status_code, words=answer.text[:200])
+            return Outcome(answer.status_code, words=_line(answer.text))
         try:
             return Outcome(answer.status_code, answer.json())
         except ValueError:
@@ -146,6 +147,10 @@ class Side:
         if isinstance(value, list | tuple):
             return type(value)(self._filled(item) for item in value)
         return value
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())[:200]
 
 
 def _is(value: Any, wanted: Any) -> bool:

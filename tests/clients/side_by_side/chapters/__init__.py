@@ -1,6 +1,7 @@
 """The steps: the SDK's methods with odd arguments, in chapters that stand alone.
 
-A chapter makes what it needs. Its steps are played in order on both servers, so a later one may
+A chapter makes what it needs, under names of its own: others are played at the same time, but for
+those in ``ALONE``. Its steps are played in order on both servers, so a later one may
 name what an earlier one made.
 """
 
@@ -35,3 +36,6 @@ CHAPTERS: dict[str, Callable[[], list[Step]]] = {
         rooms.routes_are_asked_oddly,
     )
 }
+
+#: Others' runs are not safe from them.
+ALONE = frozenset({runs.runs_are_managed.__name__})

@@ -225,7 +225,7 @@ def items_are_stored() -> list[Step]:
             "namespaces",
             "store.list_namespaces",
             "prefix",
-            [one, ["side", "*", "o"], ["n" + space[1]]],
+            [one, ["*", space[1], "o"], ["n" + space[1]]],
         ),
         *each("namespaces", "store.list_namespaces", "max_depth", [1, 2, 0, -1], prefix=one),
         *each("namespaces", "store.list_namespaces", "suffix", [one[1:], ["x"]], prefix=one[:2]),
