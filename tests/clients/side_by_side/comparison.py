@@ -10,7 +10,6 @@ from tests.clients.side_by_side.chapters import ALONE, CHAPTERS
 from tests.clients.side_by_side.listed import LISTED
 from tests.clients.side_by_side.play import Side, Step, differences
 
-
 #: Chapters that are played at once: the official server lets each run wait for its next look.
 _AT_ONCE = 4
 

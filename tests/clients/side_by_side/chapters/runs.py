@@ -329,7 +329,7 @@ def runs_are_managed() -> list[Step]:
 
 
 #: The first node is at work.
-_AT_WORK = {"next": ["s0"], "values.secs": 1}
+_AT_WORK = {"next": ["s0"], "values.secs": 3}
 #: Nothing has the thread any more.
 _THROUGH = {"status": ("idle", "interrupted", "error")}
 
@@ -337,7 +337,7 @@ _THROUGH = {"status": ("idle", "interrupted", "error")}
 def _begun(kept: str) -> list[Step]:
     """A run on a thread of its own whose first node is at work."""
     here = {"thread_id": f"${kept}"}
-    slow = {"assistant_id": "slow", "input": {"secs": 1, "n": []}}
+    slow = {"assistant_id": "slow", "input": {"secs": 3, "n": []}}
     return [
         Step("a thread", "threads.create", {}, {kept: "thread_id"}),
         Step("in background", "runs.create", {**here, **slow}, {f"run{kept}": "run_id"}),
