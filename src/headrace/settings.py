@@ -20,6 +20,7 @@ from headrace.setting_groups import (
     Group,
     IdempotencySettings,
     ObservabilitySettings,
+    RetentionSettings,
     ServerSettings,
     StoreSettings,
     WorkerSettings,
@@ -97,6 +98,7 @@ class Settings(BaseSettings):
     idempotency: IdempotencySettings = Field(default_factory=IdempotencySettings)
     checkpointer: CheckpointerSettings = Field(default_factory=CheckpointerSettings)
     store: StoreSettings = Field(default_factory=StoreSettings)
+    retention: RetentionSettings = Field(default_factory=RetentionSettings)
     observability: ObservabilitySettings = Field(default_factory=ObservabilitySettings)
 
     @property
