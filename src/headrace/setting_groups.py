@@ -301,6 +301,43 @@ class CheckpointerSettings(Group):
     )
 
 
+class AnswerSettings(Group):
+    """What answers may read from checkpoints, each and all of a process (docs/limits.md)."""
+
+    max_bytes: int = Field(
+        32 * 1024 * 1024,
+        ge=1024,
+        description="A page of states or threads ends where it would hold more bytes than this, and"
+        " says where the next one begins; one state or thread is always shown.",
+    )
+    max_state_bytes: int = Field(
+        128 * 1024 * 1024,
+        ge=1024,
+        description="A state of more bytes than this is not read: the answer is 413, or leaves the"
+        " values out.",
+    )
+    max_filtered_bytes: int = Field(
+        256 * 1024 * 1024,
+        ge=1024,
+        description="Bytes of values that one filter on values may look into; more gets 422.",
+    )
+    memory_bytes: int = Field(
+        256 * 1024 * 1024,
+        ge=1024 * 1024,
+        description="Memory that the answers of a process with large states may take at once; a"
+        " larger one waits until it is alone.",
+    )
+    wait_seconds: float = Field(
+        5.0, gt=0, description="How long an answer waits for that memory before 503."
+    )
+    send_seconds: float = Field(
+        60.0,
+        gt=0,
+        description="A client that takes longer over 4 MiB of a large answer is cut, so that it"
+        " keeps that memory from nobody.",
+    )
+
+
 class StoreSettings(Group):
     """The store that graphs and the API share: what it takes, and how long it is waited for."""
 

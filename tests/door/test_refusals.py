@@ -53,7 +53,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"config": {"configurable": [1]}}, "configurable"),
     ({"config": {"configurable": 0}}, "configurable"),
     ({"config": {"run_name": 5}}, "run_name"),
-    ({"config": {"run_id": str(uuid4())}}, "run_id"),
+    ({"config": {"run_id": "1f0a0000-0000-4000-8000-000000000002"}}, "run_id"),
 ]
 HONOURED: list[dict[str, Any]] = [
     {"webhook": None, "feedback_keys": None, "langsmith_tracer": None, "thread_id": None},

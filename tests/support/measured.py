@@ -71,5 +71,6 @@ def observe_one_of_each(metrics: Metrics) -> None:
     metrics.count_cut_client()
     metrics.count_notice("sent")
     metrics.count_keyed_request("made")
+    metrics.count_bounded_answer("shortened")
     metrics.count_loop_stall()
     metrics.record_fault("a-task", ValueError("asked to fail"))

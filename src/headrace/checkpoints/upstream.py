@@ -122,6 +122,15 @@ class PooledSaver(AsyncPostgresSaver):
         }
         return super()._dump_blobs(thread_id, checkpoint_ns, plain, versions)
 
+    def conditions(
+        self,
+        config: RunnableConfig,
+        filter: dict[str, Any] | None,
+        before: RunnableConfig | None,
+    ) -> tuple[str, list[Any]]:
+        """The WHERE clause of ``alist``, and its parameters."""
+        return self._search_where(config, filter, before)
+
     def _tuple_from(self, row: DictRow) -> CheckpointTuple | None:
         """What ``aget_tuple`` makes of a row, without its hop through a thread.
 

@@ -178,6 +178,11 @@ class Metrics:
             "Requests with an Idempotency-Key, by what became of them.",
             ("outcome",),
         )
+        self._bounded_answers = counter(
+            "headrace_bounded_answers_total",
+            "Answers that met a bound on what they may read, by what became of them.",
+            ("outcome",),
+        )
         self._loop_stalls = counter(
             "headrace_loop_stalls_total",
             "Times something blocked the event loop for longer than the watchdog bears.",
@@ -273,6 +278,10 @@ class Metrics:
     def count_keyed_request(self, outcome: str) -> None:
         """``made``, ``resumed``, ``repeated`` or ``refused``."""
         self._keyed_requests.labels(outcome).inc()
+
+    def count_bounded_answer(self, outcome: str) -> None:
+        """``shortened``, ``too_large``, ``no_room``, ``cut``. Fits ``AnswerMemory(count=...)``."""
+        self._bounded_answers.labels(outcome).inc()
 
     def count_loop_stall(self) -> None:
         self._loop_stalls.inc()

@@ -68,7 +68,7 @@ async def join_run(
 ) -> Response:
     """Wait for the end of a run and answer with the last values."""
     run = await runs.follow(principal, thread_id, run_id_from(run_id))
-    return waiting_response(run, request, on_disconnect=_policy(cancel_on_disconnect))
+    return await waiting_response(run, request, on_disconnect=_policy(cancel_on_disconnect))
 
 
 @reading_router.get("/runs/{run_id}/join", responses=JSON, response_class=Response)
@@ -81,7 +81,7 @@ async def join_run_by_id(
 ) -> Response:
     """Wait for the end of a run whose thread is not known."""
     run = await runs.follow(principal, None, run_id_from(run_id))
-    return waiting_response(run, request, on_disconnect=_policy(cancel_on_disconnect))
+    return await waiting_response(run, request, on_disconnect=_policy(cancel_on_disconnect))
 
 
 @reading_router.get(

@@ -128,7 +128,7 @@ class RunService:
         row = await self._repository.find(principal, run_id)
         if row is None:
             raise RunForgotten
-        return self._follow(row, created=True)
+        return self._follow(row, created=True, repeated=True)
 
     async def _dispatch(self, request: RunRequest) -> FollowedRun:
         run = await self._dispatcher.start(request)
@@ -138,6 +138,7 @@ class RunService:
             graph_id=request.graph_id,
             tenant=request.principal.tenant,
             resumable=bool(request.kwargs["resumable"]),
+            temporary=request.temporary_thread,
         )
         if isinstance(run, QueuedRun):
             return self._following.follow(followable, created=True, queued=True)
@@ -152,13 +153,15 @@ class RunService:
         """
         return self._follow(await self._row(principal, thread_id, run_id))
 
-    def _follow(self, row: RunRow, *, created: bool = False) -> FollowedRun:
+    def _follow(self, row: RunRow, *, created: bool = False, repeated: bool = False) -> FollowedRun:
         followable = Followable(
             run_id=row.run_id,
             thread_id=row.thread_id,
             graph_id=row.graph_id,
             tenant=row.tenant,
             resumable=bool(row.kwargs.get("resumable")),
+            temporary=bool(row.kwargs.get("temporary")),
+            repeated=repeated,
         )
         return self._following.follow(followable, created=created)
 
@@ -249,7 +252,7 @@ class RunService:
         row = await self._row(principal, thread_id, run_id)
         if row.status not in _ENDED:
             await self._dispatcher.cancel(principal.tenant, [run_id], "delete", _DELETED)
-            if await self._follow(row, created=True).outcome(timeout_seconds) is None:
+            if not await self._follow(row, created=True).ended(timeout_seconds):
                 raise RunStillStopping
         await self._repository.delete_if_ended(principal, run_id)
 
@@ -263,7 +266,7 @@ class RunService:
         row = await self._repository.executed(principal, thread_id)
         if row is not None:
             with suppress(Released):
-                await self._follow(row, created=True).outcome(_STOP_SECONDS)
+                await self._follow(row, created=True).ended(_STOP_SECONDS)
 
 
 def run_id_from(value: str) -> UUID:

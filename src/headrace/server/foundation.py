@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from headrace.checkpoints.answer_memory import AnswerMemory
 from headrace.checkpoints.expiry import StoreSweeper
 from headrace.checkpoints.saver import TimedSaver
 from headrace.checkpoints.serializer import watch_blocked_types
@@ -68,6 +69,7 @@ class Foundation:
     writer: Writer
     saver: TimedSaver
     store: Store
+    answer_memory: AnswerMemory
     registry: GraphRegistry
 
 
@@ -114,6 +116,7 @@ async def open_foundation(
         writer=writer,
         saver=saver,
         store=store,
+        answer_memory=AnswerMemory(settings.answers, count=metrics.count_bounded_answer),
         registry=registry,
     )
 

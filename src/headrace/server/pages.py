@@ -46,7 +46,7 @@ _DOCS_PAGE = """<!DOCTYPE html>
 const form = document.getElementById("key");
 async function show(key) {{
   const headers = key ? {{"{header}": key}} : {{}};
-  const answer = await fetch("{root}/openapi.json", {{headers}});
+  const answer = await fetch('{root}/openapi.json', {{headers}});
   if (answer.status === 401) {{
     form.hidden = false;
     if (key) document.getElementById("refused").textContent = "This key is not known here.";

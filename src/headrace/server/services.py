@@ -58,7 +58,8 @@ async def build_services(foundation: Foundation, engine: RunEngine) -> Services:
     await assistants.create_system(registry.descriptions())
     keys = IdempotencyService(sessions, settings.idempotency, count=metrics.count_keyed_request)
     foundation.tasks.start(keys.sweep_forever(), name="idempotency-sweeper", supervised=True)
-    states = StateReader(registry, foundation.saver)
+    memory = foundation.answer_memory
+    states = StateReader(registry, foundation.saver, memory)
     updates = StateUpdates(pool, foundation.writer, foundation.saver, registry)
     threads = ThreadService(ThreadRepository(sessions), states, keys, updates.create)
     state_service = StateService(threads, states, StateRepository(pool), updates)
@@ -67,6 +68,7 @@ async def build_services(foundation: Foundation, engine: RunEngine) -> Services:
         local=engine.worker.execution_of,
         read_values=states.values_of_run,
         ask_to_stop=partial(engine.stop_soon, foundation),
+        memory=memory,
     )
     repository = RunRepository(sessions)
     requests = Requests(repository, threads, registry, foundation.writer)
@@ -80,7 +82,7 @@ async def build_services(foundation: Foundation, engine: RunEngine) -> Services:
         assistants=assistants,
         assistant_graphs=GraphService(assistants, descriptions),
         threads=threads,
-        thread_listing=ThreadListing(search, threads.values),
+        thread_listing=ThreadListing(search, threads.values, memory),
         thread_removal=_build_removal(foundation, runs),
         states=state_service,
         thread_streams=ThreadStreams(

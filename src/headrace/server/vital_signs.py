@@ -23,6 +23,7 @@ async def start_health(
         metrics,
         pool_figures=pool.figures,
         writer_figures=foundation.writer.figures,
+        answer_figures=foundation.answer_memory.figures,
         queue_figures=lambda: engine.depth.figures,
         runs_running=lambda: engine.worker.running,
         runs_watched=lambda: engine.watcher.watching,
