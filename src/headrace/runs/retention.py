@@ -48,7 +48,7 @@ class RunSweeper:
         self._limit = limit
         self._count = count
         self._sql = named_statements("headrace.runs", "retention.sql")
-        #: The last run that was looked at. What is kept for now is looked at again after all others.
+        #: The last run that was looked at. What is kept for now is looked at again in the end.
         self._after = _BEFORE_ALL
 
     async def sweep_forever(self) -> None:

@@ -111,7 +111,7 @@ def _build_removal(foundation: Foundation, runs: RunService) -> ThreadRemoval:
     )
     retention = foundation.settings.retention
     _log.info(
-        "retention",
+        "retention_read",
         thread_minutes=ttl.default_ttl,
         thread_strategy=ttl.strategy,
         run_minutes=retention.run_minutes or None,
