@@ -187,7 +187,7 @@ class _Handler(BaseHTTPRequestHandler):
         return self.rfile.read(int(self.headers.get("content-length", 0)))
 
     def _answer(self, body: Any, status: int = 200) -> None:
-        # An empty OpenAPI, which is asked for as protobuf, knows no kind that it could find fault with.
+        # An empty OpenAPI, which is asked for as protobuf, finds fault with no kind.
         text = b"" if body is None else json.dumps(body).encode()
         self.send_response(status)
         self.send_header("content-type", "application/json")

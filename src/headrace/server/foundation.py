@@ -64,7 +64,7 @@ class Foundation:
     pool: SharedPool
     #: As it was when the pool opened.
     schema: SchemaState
-    engine: AsyncEngine
+    users_engine: AsyncEngine
     sessions: Sessions
     writer: Writer
     saver: TimedSaver
@@ -88,8 +88,9 @@ async def open_foundation(
     stack.push_async_callback(watchdog.stop)
 
     pool, schema = await open_pool(settings, metrics, stack)
-    engine = build_engine(pool)
-    stack.push_async_callback(engine.dispose)
+    engine, users_engine = build_engine(pool, pool.schema), build_engine(pool)
+    for one in (engine, users_engine):
+        stack.push_async_callback(one.dispose)
     writer = Writer(
         pool,
         settings.checkpointer,
@@ -111,7 +112,7 @@ async def open_foundation(
         tasks=tasks,
         pool=pool,
         schema=schema,
-        engine=engine,
+        users_engine=users_engine,
         sessions=Sessions(engine, timeout_seconds=settings.database.transaction_timeout_seconds),
         writer=writer,
         saver=saver,

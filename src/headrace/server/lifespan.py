@@ -77,7 +77,7 @@ class Lifespan:
                 alone, sources, Entries.of(manifest, settings.retention), stack
             )
             self._opened = stack.pop_all()
-        return Runtime(foundation.pool, foundation.engine, foundation.store, foundation.registry)
+        return Runtime(foundation.pool, foundation.users_engine, foundation.store, foundation.registry)
 
     async def __aexit__(
         self,
@@ -182,7 +182,7 @@ def _state(
         rooms=rooms_of(http),
         metrics=foundation.metrics,
         pool=foundation.pool,
-        engine=foundation.engine,
+        engine=foundation.users_engine,
         saver=foundation.saver,
         store=foundation.store,
         store_items=services.store_items,
