@@ -15,10 +15,10 @@ from uuid import uuid4
 import httpx
 import psycopg
 import pytest
+import sqlalchemy as sa
 from langgraph_sdk.client import LangGraphClient
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pydantic import SecretStr, ValidationError
-from sqlalchemy import Column, MetaData, Table, Text, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from headrace.db.migrate import adopt, drift, upgrade
@@ -197,12 +197,14 @@ async def test_no_statement_touches_the_applications_tables(engine, shared_datab
 async def test_models_of_users_mean_their_own_tables(shared_database_url):
     """Over headrace's engine too, whose own statements mean headrace's schema."""
     settings = settings_of(shared_database_url)
-    theirs = Table("threads", MetaData(), Column("theirs", Text))
-    async with lifespan(graphs={"agent": agent}, settings=settings) as runtime:
-        async with AsyncSession(runtime.engine) as session:
-            assert (await session.scalars(select(theirs.c.theirs))).all() == ["mine"]
-            said = text("SELECT theirs FROM threads JOIN runs USING (theirs)")
-            assert (await session.scalars(said)).all() == ["mine"]
+    mine = sa.Table("threads", sa.MetaData(), sa.Column("theirs", sa.Text))
+    async with (
+        lifespan(graphs={"agent": agent}, settings=settings) as runtime,
+        AsyncSession(runtime.engine) as session,
+    ):
+        assert (await session.scalars(sa.select(mine.c.theirs))).all() == ["mine"]
+        said = sa.text("SELECT theirs FROM threads JOIN runs USING (theirs)")
+        assert (await session.scalars(said)).all() == ["mine"]
 
 
 async def test_what_users_send_over_the_pool_means_their_own_tables(shared_database_url):

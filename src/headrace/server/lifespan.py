@@ -77,7 +77,9 @@ class Lifespan:
                 alone, sources, Entries.of(manifest, settings.retention), stack
             )
             self._opened = stack.pop_all()
-        return Runtime(foundation.pool, foundation.users_engine, foundation.store, foundation.registry)
+        return Runtime(
+            foundation.pool, foundation.users_engine, foundation.store, foundation.registry
+        )
 
     async def __aexit__(
         self,
