@@ -74,8 +74,10 @@ test-floors: $(FLOORS)/floors.stamp  ## The core of the suite at the oldest depe
 test-floors-short: FLOOR_TESTS = $(FEW_FLOOR_TESTS)
 test-floors-short: test-floors  ## A few of each room, within a minute
 
-# Starlette's test client of that time, beside the anyio of today.
-OLD_NAMES = -W "ignore:The anyio.abc.BlockingPortal alias is deprecated:DeprecationWarning"
+# Starlette's test client and uvicorn of that time, beside the anyio and the websockets of today.
+OLD_NAMES = -W "ignore:The anyio.abc.BlockingPortal alias is deprecated:DeprecationWarning" \
+	-W "ignore:websockets.legacy is deprecated:DeprecationWarning" \
+	-W "ignore:websockets.server.WebSocketServerProtocol is deprecated:DeprecationWarning"
 
 FLOOR_TESTS = $(addprefix tests/,assistants auth checkpoints db edge events graphs health idempotency \
 	migrations notices runs server store_items threads worker)
