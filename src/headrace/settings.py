@@ -21,6 +21,7 @@ from headrace.setting_groups import (
     Group,
     IdempotencySettings,
     ObservabilitySettings,
+    RetentionSettings,
     ServerSettings,
     StoreSettings,
     WorkerSettings,
@@ -99,6 +100,7 @@ class Settings(BaseSettings):
     checkpointer: CheckpointerSettings = Field(default_factory=CheckpointerSettings)
     answers: AnswerSettings = Field(default_factory=AnswerSettings)
     store: StoreSettings = Field(default_factory=StoreSettings)
+    retention: RetentionSettings = Field(default_factory=RetentionSettings)
     observability: ObservabilitySettings = Field(default_factory=ObservabilitySettings)
 
     @property
