@@ -133,7 +133,8 @@ async def test_head_leaves_its_connection_to_the_next_request(forms_server):
         connection.auto_open = 0
         statuses = []
         for request in requests:
-            connection.request(*request.split())
+            method, path = request.split()
+            connection.request(method, path)
             answer = connection.getresponse()
             answer.read()
             statuses.append(answer.status)
