@@ -209,5 +209,9 @@ def unknown_variables() -> list[str]:
                 f"HEADRACE_{name}__{field.alias or key}".upper()
                 for key, field in group.model_fields.items()
             }
-    known |= {"HEADRACE_REQUIRE_TOOLS", "HEADRACE_TEST_DATABASE_URL"}
+    known |= {
+        "HEADRACE_REQUIRE_TOOLS",
+        "HEADRACE_TEST_DATABASE_URL",
+        "HEADRACE_TEST_OFFICIAL",
+    }
     return sorted(name for name in os.environ if name.startswith("HEADRACE_") and name not in known)
