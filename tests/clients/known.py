@@ -83,7 +83,10 @@ KNOWN: list[Known] = [
     Known("better", "Honoured, and `flags` of `/info` say so", r"\$\..*|events", "strict_resume"),
     Known("better", "repeated, as a JSON array, or with commas", "events", "stream_mode="),
     Known(
-        "better", "what it waits for beside the last values", r"\$\.log\[\]", "command goto.update"
+        "better",
+        "all that the run waits for beside the last values",
+        r"\$\.log\[\]",
+        "command goto.update",
     ),
     Known(
         "different",

@@ -177,4 +177,4 @@ async def test_an_items_time_runs_out(client, forms_server, root):
 async def test_another_tenant_is_not_let_in():
     service = StoreService(None, StoreSettings())  # type: ignore[arg-type] # never asked
     with pytest.raises(Forbidden, match="default tenant"):
-        await service.search(Principal("eve", tenant="other"), ItemSearch())
+        await service.search(Principal("eve", tenant="other"), ItemSearch(), service.reading())

@@ -54,11 +54,11 @@ async def build_services(foundation: Foundation, engine: RunEngine) -> Services:
     """Each graph has its first assistant on return."""
     pool, registry, sessions = foundation.pool, foundation.registry, foundation.sessions
     settings, metrics = foundation.settings, foundation.metrics
-    assistants = AssistantService(AssistantRepository(sessions), registry.ids())
+    memory = foundation.answer_memory
+    assistants = AssistantService(AssistantRepository(sessions), registry.ids(), memory)
     await assistants.create_system(registry.descriptions())
     keys = IdempotencyService(sessions, settings.idempotency, count=metrics.count_keyed_request)
     foundation.tasks.start(keys.sweep_forever(), name="idempotency-sweeper", supervised=True)
-    memory = foundation.answer_memory
     states = StateReader(registry, foundation.saver, memory)
     updates = StateUpdates(pool, foundation.writer, foundation.saver, registry)
     threads = ThreadService(ThreadRepository(sessions), states, keys, updates.create)
@@ -93,7 +93,7 @@ async def build_services(foundation: Foundation, engine: RunEngine) -> Services:
             heartbeat_seconds=settings.server.heartbeat_seconds,
             on_cut=metrics.count_cut_client,
         ),
-        store_items=StoreService(foundation.store, settings.store),
+        store_items=StoreService(foundation.store, settings.store, memory),
         following=following,
         runs=runs,
         chat=ChatService(runs, threads, descriptions, chat_graph_id),
