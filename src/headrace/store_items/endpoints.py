@@ -48,7 +48,7 @@ async def get_item(
 
     The labels of the namespace come with periods between them, or one by one.
     """
-    labels = [label for part in namespace or () for label in part.split(".") if part]
+    labels = [label for part in namespace or () for label in part.split(".")]
     item = await items.get(principal, labels, key, refresh_ttl=refresh_ttl)
     return json_response(StoreItem.from_item(item) if item is not None else None)
 

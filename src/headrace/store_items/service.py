@@ -14,7 +14,7 @@ from headrace.auth.principal import DEFAULT_TENANT, Principal
 from headrace.checkpoints.answer_memory import AnswerMemory, Reading
 from headrace.checkpoints.row_pages import list_too_large
 from headrace.checkpoints.store import Store
-from headrace.errors import Forbidden
+from headrace.errors import BadRequest, Forbidden
 from headrace.setting_groups import AnswerSettings, StoreSettings
 from headrace.store_items.limits import Limits
 from headrace.store_items.schemas import ItemDelete, ItemPut, ItemSearch, NamespaceSearch
@@ -61,7 +61,13 @@ class StoreService:
     async def get(
         self, principal: Principal, namespace: Sequence[str], key: str, *, refresh_ttl: bool | None
     ) -> Item | None:
+        """The item, or None.
+
+        :raises BadRequest: there is no namespace.
+        """
         _admit(principal)
+        if not namespace:
+            raise BadRequest("Namespace cannot be empty.")
         path = self._limits.path(namespace, key)
         async with asyncio.timeout(self._timeout_seconds):
             return await self._store.aget(path, key, refresh_ttl=refresh_ttl)
