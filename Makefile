@@ -81,9 +81,9 @@ OLD_NAMES = -W "ignore:The anyio.abc.BlockingPortal alias is deprecated:Deprecat
 
 FLOOR_TESTS = $(addprefix tests/,assistants auth checkpoints db edge events graphs health idempotency \
 	migrations notices runs server store_items threads worker)
-FEW_FLOOR_TESTS = tests/assistants tests/server/test_custom_app.py tests/threads/test_updates.py \
+FEW_FLOOR_TESTS = tests/assistants/test_repository.py tests/server/test_custom_app.py tests/threads/test_updates.py \
 	tests/runs/test_queue.py tests/worker/test_worker.py tests/checkpoints/test_moving.py \
-	tests/checkpoints/test_copies.py tests/db/test_engine.py tests/db/test_own_schema.py
+	tests/db/test_engine.py tests/db/test_own_schema.py
 
 # The settings go through the environment, where `make load LOAD_USERS=50` puts them.
 load: $(LOAD)/load.stamp  ## Load LOAD_URL with LOAD_PROFILE=chat, LOAD_USERS, LOAD_SECONDS (loadtests/README.md)
