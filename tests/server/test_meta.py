@@ -43,6 +43,7 @@ def test_info_tells_versions_and_what_is_there(forms_server):
         "threads",
         "runs",
         "store",
+        "strict_resume",
     ]
     assert {"crons", "langsmith", "langsmith_tracing_replicas"} <= set(flags)
     for name, path in (("crons", "/runs/crons/search"), ("store", "/store/items/search")):

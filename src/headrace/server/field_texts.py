@@ -66,7 +66,6 @@ FIELDS: Mapping[str, str] = {
     "max_depth": "Cut namespaces that have more labels.",
     "metadata": "Anything that helps to find it again; as a filter: what it must hold.",
     "msg": "What is wrong with it.",
-    "strict_resume": "Refuse a resume that answers none of the pending interrupts.",
     "multitask_strategy": "What to do while another run has the thread.",
     "name": "A name for people; as a filter: a part of it, in any case.",
     "namespace": "Labels, from the outermost to the innermost.",
