@@ -53,7 +53,7 @@ async def build_services(foundation: Foundation, engine: RunEngine) -> Services:
     assistants = AssistantService(AssistantRepository(sessions), registry.ids())
     await assistants.create_system(registry.descriptions())
     keys = IdempotencyService(sessions, settings.idempotency, count=metrics.count_keyed_request)
-    foundation.tasks.start(keys.sweep_forever(), name="idempotency-sweeper", supervised=True)
+    foundation.tasks.keep(keys.sweep_forever, name="idempotency-sweeper", vital=False)
     states = StateReader(registry, foundation.saver)
     updates = StateUpdates(pool, foundation.writer, foundation.saver, registry)
     threads = ThreadService(ThreadRepository(sessions), states, keys, updates.create)
@@ -102,5 +102,5 @@ def _build_removal(foundation: Foundation, runs: RunService) -> ThreadRemoval:
         foundation.entries.checkpointer.ttl or TtlEntry(),
         count=foundation.metrics.count_expired_threads,
     )
-    foundation.tasks.start(retention.sweep_forever(), name="retention-sweeper", supervised=True)
+    foundation.tasks.keep(retention.sweep_forever, name="retention-sweeper", vital=False)
     return removal

@@ -27,6 +27,8 @@ _log = structlog.stdlib.get_logger("headrace.threads")
 #: Threads that one transaction locks, and may delete: a start of a run waits no longer for it.
 _BATCH = 50
 _LOCK_TIMEOUT_SECONDS = 2.0
+#: Threads of one round that may fail: more of them are the database's trouble, not theirs.
+_MOST_DISTURBED = 5
 _SINCE_EVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -81,7 +83,7 @@ class RetentionSweeper:
         :raises Unavailable: the database could not be reached; what was deleted stays deleted.
         """
         await self._plan()
-        swept = Swept()
+        swept, disturbed = Swept(), 0
         while swept.looked_at < self._entry.sweep_limit:
             wanted = min(_BATCH, self._entry.sweep_limit - swept.looked_at)
             try:
@@ -91,7 +93,14 @@ class RetentionSweeper:
             swept.looked_at += len(verdicts)
             swept.deleted += self._counted("deleted", _with(verdicts, "delete"))
             for thread_id in _with(verdicts, "reduce"):
-                await self._reduce(thread_id, swept)
+                try:
+                    await self._reduce(thread_id, swept)
+                except Exception as fault:
+                    # One that cannot be reduced, too large or unreadable, must not keep the others.
+                    _log.warning("thread_not_reduced", thread_id=thread_id, exc_info=fault)
+                    disturbed += 1
+                    if disturbed > _MOST_DISTURBED:
+                        raise
             if len(verdicts) < wanted:
                 break
         return swept

@@ -13,6 +13,7 @@ import psycopg
 import structlog
 
 from headrace.errors import Unavailable
+from headrace.isolation import for_each_sound
 from headrace.lifecycle import Tasks
 from headrace.runs.queue import Queue
 
@@ -71,9 +72,10 @@ class TemporaryThreads:
             while abandoned := await self._queue.abandoned_temporary_threads(
                 older_than_seconds=_ABANDONED_AFTER_SECONDS
             ):
-                await self._queue.delete_temporary_threads(abandoned)
-        except (Unavailable, psycopg.Error) as fault:
-            _log.warning("abandoned_threads_left", cause=type(fault).__name__)
+                if not await self._delete(abandoned, watched=True):
+                    break
+        except Exception as fault:
+            _log.warning("abandoned_threads_left", cause=type(fault).__name__, exc_info=fault)
 
     def _due(self) -> list[str]:
         due: list[str] = []
@@ -96,10 +98,23 @@ class TemporaryThreads:
         finally:
             self._deleting = False
 
-    async def _delete(self, thread_ids: list[str], *, watched: bool) -> None:
+    async def _delete(self, thread_ids: list[str], *, watched: bool) -> bool:
+        """Whether all of them are deleted; those that cannot be are left alone."""
         try:
-            await self._queue.delete_temporary_threads(thread_ids, watched=watched)
-        except (Unavailable, psycopg.Error) as fault:
-            _log.warning(
-                "temporary_threads_left", threads=len(thread_ids), cause=type(fault).__name__
+            failed = await for_each_sound(
+                thread_ids,
+                lambda some: self._queue.delete_temporary_threads(some, watched=watched),
+                passing=(Unavailable, psycopg.OperationalError),
             )
+        except Exception as fault:
+            # Whoever waits for this must not wait for ever.
+            _log.warning(
+                "temporary_threads_left",
+                threads=len(thread_ids),
+                cause=type(fault).__name__,
+                exc_info=None if isinstance(fault, Unavailable) else fault,
+            )
+            return False
+        for thread_id, error in failed:
+            _log.warning("temporary_threads_left", threads=1, thread_id=thread_id, exc_info=error)
+        return not failed
