@@ -345,8 +345,12 @@ class Queue:
             for name in ("checkpoints", "blobs", "writes"):
                 await connection.execute(self._sql[f"delete_{name}_of_locked"])
 
-    async def abandoned_temporary_threads(self, *, older_than_seconds: float) -> list[str]:
-        rows = await self._rows("abandoned_temporary_threads", {"seconds": older_than_seconds})
+    async def abandoned_temporary_threads(
+        self, *, older_than_seconds: float, after: str = ""
+    ) -> list[str]:
+        """A page of them, in the order of their ids."""
+        values = {"seconds": older_than_seconds, "after": after}
+        rows = await self._rows("abandoned_temporary_threads", values)
         return [row[0] for row in rows]
 
     async def _rows(self, statement: str, values: dict[str, Any]) -> list[Any]:

@@ -6,20 +6,22 @@ are looked at again later, and what is locked was judged under that lock.
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import psycopg
 import structlog
 from psycopg.errors import LockNotAvailable
 
 from headrace.db.faults import translated_faults
-from headrace.db.pool import SharedPool
+from headrace.db.pool import Connection, SharedPool
 from headrace.db.statements import named_statements
 from headrace.db.transactions import locking_transaction
 from headrace.errors import Unavailable
 from headrace.graphs.manifest_ttl import TtlEntry
+from headrace.isolation import for_each_sound
 from headrace.threads.removal import ThreadRemoval
 
 _log = structlog.stdlib.get_logger("headrace.threads")
@@ -141,6 +143,20 @@ class RetentionSweeper:
             cursor = await connection.execute(self._sql["judge_locked"], values)
             verdicts = [(row[0], row[1]) for row in await cursor.fetchall()]
             if expired := _with(verdicts, "delete"):
+                refused = await self._delete(connection, expired)
+                verdicts = [
+                    (one, "refused" if one in refused else verdict) for one, verdict in verdicts
+                ]
+        return verdicts
+
+    async def _delete(self, connection: Connection, thread_ids: list[str]) -> set[str]:
+        """Delete threads and all that is theirs; those that cannot be deleted, for now.
+
+        A table of the user's may refer to one of them, and must not keep all the others.
+        """
+
+        async def delete(some: Sequence[str]) -> None:
+            async with connection.transaction():
                 for name in (
                     "delete_events",
                     "delete_writes",
@@ -148,8 +164,15 @@ class RetentionSweeper:
                     "delete_checkpoints",
                     "delete_threads",
                 ):
-                    await connection.execute(self._sql[name], {"thread_ids": expired})
-        return verdicts
+                    await connection.execute(self._sql[name], {"thread_ids": list(some)})
+
+        failed = await for_each_sound(thread_ids, delete, passing=(psycopg.OperationalError,))
+        for thread_id, error in failed:
+            _log.warning("thread_not_deleted", thread_id=thread_id, exc_info=error)
+        refused = [thread_id for thread_id, _ in failed]
+        if refused:
+            await connection.execute(self._sql["postpone"], {"thread_ids": refused})
+        return set(refused)
 
     async def _reduce(self, thread_id: str, swept: Swept) -> None:
         """What fails here is tried again when its thread is looked at next."""

@@ -69,11 +69,12 @@ class TemporaryThreads:
     async def delete_abandoned(self) -> None:
         """Delete what processes have left that died between a run's end and this."""
         try:
+            after = ""
             while abandoned := await self._queue.abandoned_temporary_threads(
-                older_than_seconds=_ABANDONED_AFTER_SECONDS
+                older_than_seconds=_ABANDONED_AFTER_SECONDS, after=after
             ):
-                if not await self._delete(abandoned, watched=True):
-                    break
+                await self._delete(abandoned, watched=True)
+                after = abandoned[-1]
         except Exception as fault:
             _log.warning("abandoned_threads_left", cause=type(fault).__name__, exc_info=fault)
 
@@ -98,8 +99,8 @@ class TemporaryThreads:
         finally:
             self._deleting = False
 
-    async def _delete(self, thread_ids: list[str], *, watched: bool) -> bool:
-        """Whether all of them are deleted; those that cannot be are left alone."""
+    async def _delete(self, thread_ids: list[str], *, watched: bool) -> None:
+        """Delete them; those that cannot be deleted are left alone."""
         try:
             failed = await for_each_sound(
                 thread_ids,
@@ -114,7 +115,6 @@ class TemporaryThreads:
                 cause=type(fault).__name__,
                 exc_info=None if isinstance(fault, Unavailable) else fault,
             )
-            return False
+            return
         for thread_id, error in failed:
             _log.warning("temporary_threads_left", threads=1, thread_id=thread_id, exc_info=error)
-        return not failed
