@@ -244,3 +244,15 @@ async def test_a_slash_at_the_end_is_taken_off(client):
     answer = await client.post("/threads/search/", json={"limit": 1}, follow_redirects=True)
     assert answer.status_code == 200
     json.loads(answer.content)
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "evil.example/x?"])
+async def test_a_slash_at_the_end_leads_to_no_other_host(client, host):
+    asked = "/threads/a%20b/state/?subgraphs=true&x=%2F%2F"
+    answer = await client.get(asked, headers={"Host": host, "X-Forwarded-Host": host})
+    assert answer.status_code == 307
+    assert answer.headers["location"] == "/threads/a%20b/state?subgraphs=true&x=%2F%2F"
+    for path in ("//evil.example/", "//evil.example/threads/", "/%2Fevil.example/", "/\\evil/"):
+        answer = await client.get(f"http://server{path}", headers={"Host": host})
+        assert answer.status_code == 404
+        assert "location" not in answer.headers
