@@ -113,7 +113,7 @@ def _build_api(
         app.include_router(router)
     if closed and "meta" in rooms:
         app.include_router(meta.schema_router)
-    add_error_handlers(app)
+    add_error_handlers(app, public=_public_paths(app))
     return app
 
 
