@@ -116,6 +116,7 @@ class Flusher:
             except Exception as error:
                 # Before it was sent: some value has no form that Postgres takes. Its operation is
                 # found like a row that Postgres refuses.
+                _log.info("flush_cut", operations=len(batch), exc_info=True)
                 self._report(batch, "rejected")
                 await attempt.loan.examine()
                 return error

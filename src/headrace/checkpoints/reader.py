@@ -125,15 +125,16 @@ class Reader:
 
         try:
             failed = await for_each_sound(list(batch), answer, passing=_NOBODYS)
+            if failed:
+                _log.warning("read_failed", reads=len(failed), exc_info=failed[0][1])
         except Exception as error:
+            _log.warning("read_failed", reads=len(batch), exc_info=error)
             failed = [(head, error) for head in batch]
         for head, fault in failed:
             if not batch[head].done():
                 batch[head].set_exception(fault)
                 # Whoever asked may be gone.
                 batch[head].exception()
-        if failed:
-            _log.warning("read_failed", reads=len(failed), exc_info=failed[0][1])
 
     async def _read(self, heads: Sequence[Head], loan: Loan) -> list[DictRow | None]:
         for tries_left in reversed(range(_TRIES)):

@@ -90,6 +90,7 @@ class Watchdog:
                     self._report(seen)
                 except Exception as error:
                     # It looks into frames of user code, where anything may lie.
+                    _log.warning("stall_not_told", exc_info=True)
                     self._supervision.report("watchdog", error)
                 while self._seen == seen and not self._stopped.wait(self._tick_seconds):
                     pass

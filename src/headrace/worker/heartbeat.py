@@ -22,6 +22,7 @@ import structlog
 from headrace.db.limit import cut_after
 from headrace.db.pool import silent_server, unreachable
 from headrace.db.statements import use_schema
+from headrace.error_text import error_message
 from headrace.ids import uuid7
 from headrace.lifecycle import Supervision, Tasks
 from headrace.runs.transitions import queue_statements
@@ -156,6 +157,7 @@ class Heartbeat:
                 self._disconnect()
             except Exception as error:
                 # Such as no more file descriptors or threads: this thread must outlive that.
+                _log.warning("lease_not_renewed", error=error_message(error), exc_info=True)
                 self._supervision.report("heartbeat", error)
                 self._unbroken_since = time.monotonic() + self._settings.heartbeat_seconds
                 self._disconnect()
