@@ -25,12 +25,14 @@ given. Services raise these, ``headrace.edge`` renders them once as ``{"detail",
     │   │   ├── AssistantExists        409
     │   │   └── RunForgotten           409
     │   ├── PayloadTooLarge            413
+    │   │   └── AnswerTooLarge         413
     │   └── Unavailable                503  try again later, here or elsewhere
     │       ├── DatabaseUnavailable    503
     │       ├── PoolExhausted          503
     │       ├── RunStillStopping       503
     │       ├── UpdateTooSlow          503
     │       ├── TooManyStreams         503
+    │       ├── AnswersFull            503
     │       └── Draining               503
     ├── StartupRefusal                      the process will not start: code, what, where, remedy
     ├── LeaseLost                           this process no longer owns the run it works on
@@ -205,6 +207,12 @@ class PayloadTooLarge(RequestError):
     code = "payload_too_large"
 
 
+class AnswerTooLarge(PayloadTooLarge):
+    """The state is larger than an answer may be; ask for parts of it."""
+
+    code = "answer_too_large"
+
+
 class Unavailable(RequestError):
     """The server cannot take this request now; try again."""
 
@@ -242,6 +250,13 @@ class TooManyStreams(Unavailable):
     """This process streams as many threads as events.max_thread_streams allows; try again."""
 
     code = "too_many_streams"
+
+
+class AnswersFull(Unavailable):
+    """Answers with large states take all the memory that this process has for them; try again."""
+
+    code = "answers_full"
+    retry_after_seconds = 2
 
 
 class Draining(Unavailable):

@@ -14,12 +14,14 @@ from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from headrace.setting_groups import (
+    AnswerSettings,
     CheckpointerSettings,
     DatabaseSettings,
     EventSettings,
     Group,
     IdempotencySettings,
     ObservabilitySettings,
+    RetentionSettings,
     ServerSettings,
     StoreSettings,
     WorkerSettings,
@@ -96,7 +98,9 @@ class Settings(BaseSettings):
     events: EventSettings = Field(default_factory=EventSettings)
     idempotency: IdempotencySettings = Field(default_factory=IdempotencySettings)
     checkpointer: CheckpointerSettings = Field(default_factory=CheckpointerSettings)
+    answers: AnswerSettings = Field(default_factory=AnswerSettings)
     store: StoreSettings = Field(default_factory=StoreSettings)
+    retention: RetentionSettings = Field(default_factory=RetentionSettings)
     observability: ObservabilitySettings = Field(default_factory=ObservabilitySettings)
 
     @property

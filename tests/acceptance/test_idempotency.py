@@ -115,3 +115,19 @@ async def test_a_stateless_run_is_not_run_again(http):
 async def test_a_key_is_bounded(http):
     answer = await http.post("/threads", json={}, headers={"Idempotency-Key": "k" * 256})
     assert answer.status_code == 422
+
+
+async def test_hundreds_that_wait_with_one_key_get_the_values_or_are_told_that_they_are_gone(
+    module_server,
+):
+    headers = keyed()
+    limits = httpx.Limits(max_connections=600, max_keepalive_connections=0)
+    async with httpx.AsyncClient(base_url=module_server.url, timeout=60, limits=limits) as http:
+        posts = (http.post("/runs/wait", json=BODY, headers=headers) for _ in range(600))
+        answers = await asyncio.gather(*posts)
+    for answer in answers:
+        if answer.status_code == 200:
+            assert [one["content"] for one in answer.json()["messages"]] == ["hi", "message 1"]
+        elif answer.status_code != 503:  # which a busy machine may say, and clients repeat
+            assert (answer.status_code, answer.json()["code"]) == (409, "run_forgotten")
+    assert [answer.status_code for answer in answers].count(200) > 0

@@ -157,9 +157,7 @@ async def test_loops_that_somebody_cancels_come_back(database_url, talker):
     """As a graph does that cancels all tasks it can find, to clean up after itself."""
     async with open_states(database_url, {"talker": talker.graph}, count=1) as (here,):
         found = [one for one in asyncio.all_tasks() if one.get_name() in LOOPS]
-        assert {one.get_name() for one in found} == LOOPS - {"store-sweeper"} or {
-            one.get_name() for one in found
-        } == LOOPS
+        assert {one.get_name() for one in found} == LOOPS
         for one in found:
             one.cancel()
         await asyncio.wait(found)

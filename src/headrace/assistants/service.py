@@ -15,6 +15,9 @@ from headrace.assistants.schemas import (
     VersionSearch,
 )
 from headrace.auth.principal import SYSTEM_TENANT, Principal
+from headrace.checkpoints.answer_memory import AnswerMemory, Reading
+from headrace.checkpoints.row_pages import rows_within
+from headrace.db.row_sizes import RowPage
 from headrace.db.tables import AssistantRow, AssistantVersionRow
 from headrace.errors import (
     AssistantExists,
@@ -24,6 +27,7 @@ from headrace.errors import (
     SystemAssistant,
 )
 from headrace.ids import canonical_uuid, system_assistant_id, uuid7
+from headrace.setting_groups import AnswerSettings
 
 #: What an assistant is called whose maker gave it no name; the SDK documents it.
 _UNNAMED = "Untitled"
@@ -35,8 +39,14 @@ _RECENT = 256
 class AssistantService:
     """``graph_ids`` are the graphs this server has; an assistant of another one cannot run here."""
 
-    def __init__(self, repository: AssistantRepository, graph_ids: Sequence[str]) -> None:
+    def __init__(
+        self,
+        repository: AssistantRepository,
+        graph_ids: Sequence[str],
+        memory: AnswerMemory | None = None,
+    ) -> None:
         self._repository = repository
+        self._memory = memory or AnswerMemory(AnswerSettings())
         self._graph_ids = frozenset(graph_ids)
         self._recent: OrderedDict[tuple[str, str], AssistantRow] = OrderedDict()
 
@@ -178,24 +188,43 @@ class AssistantService:
             raise _not_found(assistant_id)
 
     async def search(
-        self, principal: Principal, query: AssistantSearch
+        self, principal: Principal, query: AssistantSearch, reading: Reading
     ) -> tuple[list[AssistantRow], bool]:
-        """One page, and whether there is another."""
-        rows = await self._repository.search(principal, query, limit=query.limit + 1)
-        return list(rows[: query.limit]), len(rows) > query.limit
+        """One page, and whether there is another.
+
+        :raises AnswersFull: as :func:`rows_within`.
+        """
+
+        async def read(max_bytes: int) -> RowPage[AssistantRow]:
+            limit = query.limit + 1
+            return await self._repository.search(principal, query, limit=limit, max_bytes=max_bytes)
+
+        page = await rows_within(reading, read)
+        return list(page.rows[: query.limit]), page.found > min(len(page.rows), query.limit)
 
     async def count(self, principal: Principal, query: AssistantFilter) -> int:
         return await self._repository.count(principal, query)
 
     async def versions(
-        self, principal: Principal, reference: str, query: VersionSearch
-    ) -> Sequence[AssistantVersionRow]:
+        self, principal: Principal, reference: str, query: VersionSearch, reading: Reading
+    ) -> RowPage[AssistantVersionRow]:
         """One page of them, newest first.
 
         :raises AssistantNotFound: there is no such assistant that the caller may see.
+        :raises AnswersFull: as :func:`rows_within`.
         """
         row = await self.get(principal, reference)
-        return await self._repository.versions(principal, row.assistant_id, query)
+
+        async def read(max_bytes: int) -> RowPage[AssistantVersionRow]:
+            return await self._repository.versions(
+                principal, row.assistant_id, query, max_bytes=max_bytes
+            )
+
+        return await rows_within(reading, read)
+
+    def reading(self) -> Reading:
+        """Of an answer with assistants; the caller releases it."""
+        return self._memory.reading()
 
     def _known_graph(self, graph_id: str) -> None:
         if graph_id not in self._graph_ids:

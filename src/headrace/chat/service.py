@@ -8,7 +8,7 @@ import structlog
 from headrace.auth.principal import ANONYMOUS, Principal
 from headrace.chat.replies import interrupts_of, messages_of, reply_of
 from headrace.chat.schemas import ChatReply, ChatRequest
-from headrace.errors import InvalidRequest, RequestError, ThreadNotFound
+from headrace.errors import InvalidRequest, RequestError, RunForgotten, ThreadNotFound
 from headrace.graphs.descriptions import GraphDescriptions
 from headrace.idempotency.schemas import RequestKey
 from headrace.ids import uuid7
@@ -82,7 +82,12 @@ class ChatService:
         )
 
     def reply(self, run: FollowedRun, outcome: RunOutcome) -> ChatReply:
-        """:raises RunFailed: with the graph's own error."""
+        """
+        :raises RunFailed: with the graph's own error.
+        :raises RunForgotten: an earlier try has made it, and it is gone.
+        """
+        if outcome.forgotten:
+            raise RunForgotten
         if outcome.error is not None:
             raise RunFailed(f"{outcome.error['error']}: {outcome.error['message']}")
         messages, interrupts = messages_of(outcome.values), interrupts_of(outcome.values)

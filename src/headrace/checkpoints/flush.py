@@ -22,7 +22,7 @@ from headrace.checkpoints.fence import Guard, RunToken
 from headrace.checkpoints.operations import Kind, Numbers, Operation, Outcomes
 from headrace.db.faults import first_line, passes, retry_delay_seconds
 from headrace.db.loan import Loan
-from headrace.db.pool import Connection
+from headrace.db.pool import WORN_BYTES, Connection
 from headrace.errors import DatabaseUnavailable
 from headrace.lifecycle import aside
 from headrace.setting_groups import CheckpointerSettings
@@ -143,6 +143,8 @@ class Flusher:
             pool_seconds=taken - started,
             database_seconds=perf_counter() - taken,
         )
+        if sum(operation.size_bytes for operation in attempt.batch) > WORN_BYTES:
+            await attempt.loan.wear_out()
         return outcomes
 
     async def _transact(self, batch: Sequence[Operation], connection: Connection) -> list[Any]:

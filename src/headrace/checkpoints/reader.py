@@ -13,19 +13,20 @@ import structlog
 from psycopg.rows import DictRow, dict_row
 
 from headrace.checkpoints.upstream import SELECT_CHECKPOINT
-from headrace.db.arrays import Text
+from headrace.db.arrays import Jsonb, Text
 from headrace.db.loan import Loan
-from headrace.db.pool import Connection, RecoveryError, SharedPool
-from headrace.db.statements import statement
+from headrace.db.pool import WORN_BYTES, Connection, RecoveryError, SharedPool
+from headrace.db.statements import Statement, statement
 from headrace.isolation import for_each_sound
 from headrace.lifecycle import Tasks
 
 _log = structlog.stdlib.get_logger("headrace.reader")
 
-#: A thread and a checkpoint namespace, in UTF-8.
-Head = tuple[bytes, bytes]
+#: A thread and a checkpoint namespace, in UTF-8, and a JSON array of the channels whose values are
+#: wanted; None: all.
+Head = tuple[bytes, bytes, bytes | None]
 
-_LATEST = statement(f"""
+LATEST = statement(f"""
 SELECT wanted.number, pg_is_in_recovery() AS in_recovery, latest.*
 FROM unnest(%(thread_ids)s::text[], %(namespaces)s::text[])
   WITH ORDINALITY AS wanted (thread_id, ns, number)
@@ -51,7 +52,10 @@ _TRIES = 3
 
 
 class Reader:
-    """One per process; needs a running event loop."""
+    """One per process and statement; needs a running event loop.
+
+    :param latest: reads the latest checkpoints of ``thread_ids`` and ``namespaces``.
+    """
 
     def __init__(
         self,
@@ -60,7 +64,9 @@ class Reader:
         acquire_timeout_seconds: float,
         timeout_seconds: float,
         max_batch: int,
+        latest: Statement = LATEST,
     ) -> None:
+        self._latest = latest
         self._pool = pool
         self._timeout_seconds = timeout_seconds
         self._acquire_timeout_seconds = acquire_timeout_seconds
@@ -69,7 +75,9 @@ class Reader:
         self._wanted: dict[Head, asyncio.Future[DictRow | None]] = {}
         self._queries = 0
 
-    async def latest(self, thread_id: str, ns: str) -> DictRow | None:
+    async def latest(
+        self, thread_id: str, ns: str, channels: bytes | None = None
+    ) -> DictRow | None:
         """The row of the thread's latest checkpoint, as upstream's SELECT names its columns.
 
         :raises psycopg.DataError: an id with NUL.
@@ -78,7 +86,7 @@ class Reader:
         :raises TimeoutError: it does not answer.
         """
         # What cannot be asked fails its caller alone, not whoever shares the query.
-        head = (thread_id.encode(), ns.encode())
+        head = (thread_id.encode(), ns.encode(), channels)
         if b"\0" in head[0] or b"\0" in head[1]:
             raise psycopg.DataError("PostgreSQL text fields cannot contain NUL (0x00) bytes")
         wanted = self._wanted.get(head)
@@ -139,8 +147,9 @@ class Reader:
     async def _read(self, heads: Sequence[Head], loan: Loan) -> list[DictRow | None]:
         for tries_left in reversed(range(_TRIES)):
             try:
-                return await loan.use(
-                    lambda connection: _latest(connection, heads), seconds=self._timeout_seconds
+                rows = await loan.use(
+                    lambda connection: _latest(connection, self._latest, heads),
+                    seconds=self._timeout_seconds,
                 )
             except _NOBODYS:
                 await loan.examine()
@@ -150,16 +159,31 @@ class Reader:
                 # What was read of the answer, or not, must not be met by the next question.
                 await loan.examine()
                 raise
+            else:
+                if sum(map(size_of, rows)) > WORN_BYTES:
+                    await loan.wear_out()
+                return rows
         raise AssertionError("unreachable")
 
 
-async def _latest(connection: Connection, heads: Sequence[Head]) -> list[DictRow | None]:
+def size_of(row: DictRow | None) -> int:
+    """The bytes of the values and writes that a row of upstream's SELECT carries."""
+    if row is None:
+        return 0
+    size = sum(len(blob) for _, _, blob in row["channel_values"] or () if blob)
+    return size + sum(len(write[3]) for write in row["pending_writes"] or ())
+
+
+async def _latest(
+    connection: Connection, latest: Statement, heads: Sequence[Head]
+) -> list[DictRow | None]:
     async with connection.cursor(binary=True, row_factory=dict_row) as cursor:
         await cursor.execute(
-            _LATEST,
+            latest,
             {
-                "thread_ids": Text([thread_id for thread_id, _ in heads]),
-                "namespaces": Text([ns for _, ns in heads]),
+                "thread_ids": Text([thread_id for thread_id, _, _ in heads]),
+                "namespaces": Text([ns for _, ns, _ in heads]),
+                "channels": Jsonb([channels for _, _, channels in heads]),
             },
             prepare=True,
         )

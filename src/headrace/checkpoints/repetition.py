@@ -16,6 +16,9 @@ from headrace.errors import DatabaseUnavailable
 
 _log = structlog.stdlib.get_logger("headrace.checkpoints")
 
+#: How long a read of checkpoints is repeated while the database is away.
+READ_SECONDS = 10.0
+
 T = TypeVar("T")
 
 

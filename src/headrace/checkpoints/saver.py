@@ -20,11 +20,14 @@ from langgraph.checkpoint.base import (
     get_checkpoint_id,
 )
 
+from headrace.checkpoints.answer_memory import Reading, current_reading
+from headrace.checkpoints.bounded import BoundedReads, channels_of
+from headrace.checkpoints.bounded_sql import LATEST_SMALL
 from headrace.checkpoints.copies import copy_thread
 from headrace.checkpoints.deletions import delete_for_runs, repeated
 from headrace.checkpoints.fence import RunToken
 from headrace.checkpoints.reader import Reader
-from headrace.checkpoints.repetition import repeat
+from headrace.checkpoints.repetition import READ_SECONDS, repeat
 from headrace.checkpoints.rows import WriteRows, checkpoint_rows, lasting, task_rows
 from headrace.checkpoints.run_writes import RunWrites, current_run
 from headrace.checkpoints.timing import Observe, timed
@@ -32,9 +35,6 @@ from headrace.checkpoints.upstream import ERROR_SOURCE, NULL_TASK, PooledSaver
 from headrace.checkpoints.writer import Writer
 from headrace.db.pool import SharedPool
 from headrace.error_text import MAX_BYTES
-
-#: How long a read of one checkpoint is repeated while the database is away.
-_READ_SECONDS = 10.0
 
 
 class TimedSaver(PooledSaver):
@@ -56,6 +56,7 @@ class TimedSaver(PooledSaver):
         super().__init__(pool, acquire_timeout_seconds=acquire_timeout_seconds)
         self.observe = observe
         self._writer = writer
+        self._bounded = BoundedReads(pool, acquire_timeout_seconds=acquire_timeout_seconds)
         self._max_error_bytes = max_error_bytes
 
     async def setup(self) -> None:
@@ -84,7 +85,37 @@ class TimedSaver(PooledSaver):
     async def stop(self) -> None:
         """Wait for what is under way; the writer is stopped by whoever built it."""
 
-    aget_tuple = timed("get_tuple")(PooledSaver.aget_tuple)
+    @timed("get_tuple")
+    async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        reading = current_reading()
+        if reading is None:
+            return await super().aget_tuple(config)
+        thread_id, ns = _place(config)
+        return await self._one(thread_id, ns, get_checkpoint_id(config), reading)
+
+    async def _one(
+        self, thread_id: str, ns: str, checkpoint_id: str | None, reading: Reading
+    ) -> CheckpointTuple | None:
+        found = await self._bounded.one(self, thread_id, ns, checkpoint_id, reading)
+        if not isinstance(found, tuple) or isinstance(found, CheckpointTuple):
+            return found
+        return await self._large(thread_id, ns, *found, reading)
+
+    async def _large(
+        self, thread_id: str, ns: str, checkpoint_id: str, size_bytes: int, reading: Reading
+    ) -> CheckpointTuple | None:
+        """A checkpoint that an answer reads alone."""
+        await reading.admit(size_bytes)
+        return await self._whole(thread_id, ns, checkpoint_id, reading)
+
+    async def _whole(
+        self, thread_id: str, ns: str, checkpoint_id: str, reading: Reading
+    ) -> CheckpointTuple | None:
+        found = await self._bounded.whole(self, thread_id, ns, checkpoint_id, reading)
+        if found is not None:
+            return found
+        where = {"thread_id": thread_id, "checkpoint_ns": ns, "checkpoint_id": checkpoint_id}
+        return await PooledSaver.aget_tuple(self, {"configurable": where})
 
     async def aput(
         self,
@@ -172,7 +203,7 @@ class TimedSaver(PooledSaver):
         upstreams = super().aget_delta_channel_history
         return await repeat(
             lambda: upstreams(config=config, channels=channels),
-            seconds=_READ_SECONDS,
+            seconds=READ_SECONDS,
             operation="get_delta_channel_history",
         )
 
@@ -189,13 +220,39 @@ class TimedSaver(PooledSaver):
         first = True
         if config is not None:
             await self._writer.settled(str(config["configurable"]["thread_id"]))
-        async for item in super().alist(config, filter=filter, before=before, limit=limit):
+        reading = current_reading()
+        async for item in (
+            super().alist(config, filter=filter, before=before, limit=limit)
+            if reading is None or config is None
+            else self._listed(reading, config, filter=filter, before=before, limit=limit)
+        ):
             if first:
                 self.observe("list", perf_counter() - started)
                 first = False
             yield item
         if first:
             self.observe("list", perf_counter() - started)
+
+    async def _listed(
+        self,
+        reading: Reading,
+        config: RunnableConfig,
+        *,
+        filter: dict[str, Any] | None,
+        before: RunnableConfig | None,
+        limit: int | None,
+    ) -> AsyncIterator[CheckpointTuple]:
+        """The small ones at the page's beginning, or those that were admitted."""
+        ids = [checkpoint_id for checkpoint_id, _ in reading.admitted]
+        if len(ids) != 1:
+            where, parameters = self.conditions(config, filter, before)
+            for item in await self._bounded.page(self, where, parameters, limit, reading):
+                yield item
+            ids = [checkpoint_id for checkpoint_id, _ in reading.rest] if ids else []
+        thread_id, ns = _place(config)
+        for checkpoint_id in ids:
+            if (found := await self._whole(thread_id, ns, checkpoint_id, reading)) is not None:
+                yield found
 
 
 class Saver(TimedSaver):
@@ -225,9 +282,17 @@ class Saver(TimedSaver):
             timeout_seconds=read_timeout_seconds,
             max_batch=read_batch,
         )
+        self._small_reader = Reader(
+            pool,
+            acquire_timeout_seconds=acquire_timeout_seconds,
+            timeout_seconds=read_timeout_seconds,
+            max_batch=read_batch,
+            latest=LATEST_SMALL,
+        )
 
     async def stop(self) -> None:
         await self._reader.stop()
+        await self._small_reader.stop()
 
     @timed("get_tuple")
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
@@ -237,6 +302,9 @@ class Saver(TimedSaver):
         if run is not None and run.knows_empty(thread_id):
             return None
         await self._writer.settled(thread_id)
+        reading = current_reading()
+        if reading is not None:
+            return await self._answering(config, reading)
         if get_checkpoint_id(config):
             return await self._upstreams_tuple(config)
         row = await self._reader.latest(thread_id, configurable.get("checkpoint_ns", ""))
@@ -247,9 +315,20 @@ class Saver(TimedSaver):
     async def _upstreams_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         return await repeat(
             lambda: PooledSaver.aget_tuple(self, config),
-            seconds=_READ_SECONDS,
+            seconds=READ_SECONDS,
             operation="get_tuple",
         )
+
+    async def _answering(self, config: RunnableConfig, reading: Reading) -> CheckpointTuple | None:
+        thread_id, ns = _place(config)
+        if get_checkpoint_id(config):
+            return await self._one(thread_id, ns, get_checkpoint_id(config), reading)
+        row = await self._small_reader.latest(thread_id, ns, channels_of(reading))
+        if row is None:
+            return None
+        if row["checkpoint"] is not None and (found := self._tuple_from(row)) is not None:
+            return found
+        return await self._large(thread_id, ns, row["checkpoint_id"], row["bytes"], reading)
 
     @timed("put")
     async def _put(
@@ -292,3 +371,8 @@ class Saver(TimedSaver):
         else:
             run.raise_if_failed()
             await self._writer.queue(rows)
+
+
+def _place(config: RunnableConfig) -> tuple[str, str]:
+    configurable = config["configurable"]
+    return str(configurable["thread_id"]), configurable.get("checkpoint_ns", "")

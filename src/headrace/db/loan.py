@@ -88,6 +88,12 @@ class Loan:
             self._connection.pgconn.finish()
             await self.give_back()
 
+    async def wear_out(self) -> None:
+        """Give the connection back to be replaced, after it has carried a lot at once."""
+        if self._connection is not None:
+            self._pool.wear_out(self._connection)
+            await self.give_back()
+
     async def give_back(self) -> None:
         """Return the connection to the pool, which replaces a dead one."""
         if self._connection is not None:

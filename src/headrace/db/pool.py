@@ -48,6 +48,10 @@ _UNFIT_SERVER_SECONDS = 0.25
 #: A connection that takes longer to roll back, or to answer the check, is given up.
 EXAMINE_SECONDS = 2.0
 
+#: A connection that has carried this much at once is replaced: libpq keeps its buffers as large as
+#: the largest message was, for as long as the connection lives.
+WORN_BYTES = 8 * 1024 * 1024
+
 #: Connections a process needs besides its pool: the lease heartbeat, and the one that listens.
 CONNECTIONS_BESIDE_POOL = 2
 
@@ -161,6 +165,11 @@ class SharedPool(AsyncConnectionPool[Connection]):
             return
         self._held.discard(conn)
         await asyncio.shield(self._transfers.start(super().putconn(conn), name="pool-putconn"))
+
+    def wear_out(self, connection: Connection) -> None:
+        """Let the pool replace ``connection`` when it comes back: it has carried a lot at once."""
+        # What the pool itself compares with max_lifetime.
+        connection._expire_at = 0.0
 
     async def close(self, timeout: float = 5.0) -> None:
         """Close all connections, those on their way between owner and pool included."""

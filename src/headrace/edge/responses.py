@@ -1,12 +1,168 @@
-"""JSON answers that hold values of graphs, which only headrace's encoder knows how to write."""
+"""JSON answers that hold values of graphs, which only headrace's encoder knows how to write.
 
-from collections.abc import Mapping
+Large ones leave piece by piece, and keep the memory they were read into until they have left.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Mapping
+from contextlib import aclosing
 from typing import Any
 
+import structlog
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
+from headrace.checkpoints.answer_memory import Reading
 from headrace.events.encoding import encode_json
+from headrace.events.pieces import PIECE_BYTES, json_pieces, sliced
+
+#: Of what a client has to take so much in ``answers.send_seconds``.
+_PACE_BYTES = 4 * 1024 * 1024
+
+_log = structlog.stdlib.get_logger("headrace.answers")
 
 
 def json_response(value: Any, *, headers: Mapping[str, str] | None = None) -> Response:
     return Response(encode_json(value), headers=dict(headers or {}), media_type="application/json")
+
+
+def held_response(
+    value: Any, reading: Reading, *, headers: Mapping[str, str] | None = None
+) -> Response:
+    """``value``, which was read with ``reading``; what it holds is released once it has left."""
+    if not reading.held:
+        return json_response(value, headers=headers)
+    return PiecesResponse(json_pieces(value), reading, headers=headers)
+
+
+def page_response(
+    items: list[bytes], reading: Reading, *, headers: Mapping[str, str] | None = None
+) -> Response:
+    """A JSON array of items that are JSON already."""
+    if not reading.held:
+        body = b"[" + b",".join(items) + b"]"
+        return Response(body, headers=dict(headers or {}), media_type="application/json")
+    return PiecesResponse(_joined(items), reading, headers=headers)
+
+
+async def list_response(
+    items: AsyncGenerator[Any, None], reading: Reading, *, headers: Mapping[str, str] | None = None
+) -> Response:
+    """A JSON array of what is still being read with ``reading``; at once where it is small."""
+    begun: list[bytes] = []
+    pieces = list_pieces(items, reading)
+    async for piece in pieces:
+        begun.append(piece)
+        if reading.held or sum(map(len, begun)) > PIECE_BYTES:
+            return PiecesResponse(_after(begun, pieces), reading, headers=headers)
+    return Response(b"".join(begun), headers=dict(headers or {}), media_type="application/json")
+
+
+async def list_pieces(
+    items: AsyncGenerator[Any, None], reading: Reading
+) -> AsyncGenerator[bytes, None]:
+    """The JSON array of ``items``; none is kept once the next one is asked for."""
+    separator = b"["
+    async with aclosing(items):
+        async for item in items:
+            yield separator
+            separator = b","
+            # Pieces take longer than the whole.
+            for piece in json_pieces(item) if reading.held else (encode_json(item),):
+                yield piece
+            del item
+    yield b"[]" if separator == b"[" else b"]"
+
+
+class PiecesResponse(Response):
+    """A body in pieces. A client that does not take them in time is cut."""
+
+    def __init__(
+        self,
+        pieces: AsyncIterable[bytes] | Iterable[bytes],
+        reading: Reading,
+        *,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(headers=dict(headers or {}), media_type="application/json")
+        # Response set the length of an empty body.
+        del self.headers["content-length"]
+        self._pieces = pieces
+        self._reading = reading
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        memory = self._reading.memory
+        try:
+            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            async with _Pace(memory.settings.send_seconds) as pace:
+                async for piece in gathered(self._pieces):
+                    await send({"type": "http.response.body", "body": piece, "more_body": True})
+                    pace.sent(len(piece))
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+        except TimeoutError:
+            # The body stays incomplete, which clients notice.
+            memory.count("cut")
+            _log.warning("slow_answer_cut", path=scope["path"])
+        finally:
+            self._reading.release()
+
+
+class _Pace:
+    """Raises TimeoutError where so many bytes take longer than so many seconds."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._timeout = asyncio.timeout(seconds)
+        self._sent = 0
+
+    async def __aenter__(self) -> "_Pace":
+        await self._timeout.__aenter__()
+        return self
+
+    async def __aexit__(self, *exc_info: Any) -> None:
+        await self._timeout.__aexit__(*exc_info)
+
+    def sent(self, size: int) -> None:
+        self._sent += size
+        if self._sent >= _PACE_BYTES:
+            self._sent = 0
+            self._timeout.reschedule(asyncio.get_running_loop().time() + self._seconds)
+
+
+async def gathered(
+    pieces: AsyncIterable[bytes] | Iterable[bytes],
+) -> AsyncGenerator[bytes, None]:
+    """The same bytes in pieces that are worth sending, and none that is large."""
+    gathering: list[bytes] = []
+    size = 0
+    async for piece in pieces if isinstance(pieces, AsyncIterable) else _once(pieces):
+        gathering.append(piece)
+        size += len(piece)
+        if size >= PIECE_BYTES:
+            for part in sliced(b"".join(gathering)):
+                yield part
+            gathering, size = [], 0
+    if gathering:
+        yield b"".join(gathering)
+
+
+async def _joined(items: list[bytes]) -> AsyncIterator[bytes]:
+    separator = b"["
+    for item in items:
+        yield separator
+        for part in sliced(item):
+            yield part
+        separator = b","
+    yield b"[]" if separator == b"[" else b"]"
+
+
+async def _once(pieces: Iterable[bytes]) -> AsyncIterator[bytes]:
+    for piece in pieces:
+        yield piece
+
+
+async def _after(begun: list[bytes], pieces: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+    while begun:
+        yield begun.pop(0)
+    async for piece in pieces:
+        yield piece

@@ -14,17 +14,19 @@ import structlog
 
 from headrace.auth.principal import Principal
 from headrace.db.engine import Sessions
+from headrace.db.tables import IdempotencyKeyRow
 from headrace.errors import HeadraceError, IdempotencyKeyReused, RequestError, Unavailable
 from headrace.idempotency.repository import IdempotencyRepository
 from headrace.idempotency.schemas import RequestKey, Reservation
 from headrace.ids import uuid7
+from headrace.lifecycle import Tasks
 from headrace.setting_groups import IdempotencySettings
 
 _log = structlog.stdlib.get_logger("headrace.idempotency")
 
 #: Longer than a start takes.
 _LEASE = timedelta(seconds=15)
-_PAUSES_SECONDS = (0.02, 0.05, 0.1, 0.25)
+_PAUSES_SECONDS = (0.02, 0.05, 0.1, 0.25, 0.5)
 
 
 class IdempotencyService:
@@ -36,6 +38,10 @@ class IdempotencyService:
         count: Callable[[str], None] = lambda outcome: None,
     ) -> None:
         self._count = count
+        self._tasks = Tasks()
+        #: Keys whose resources are being made here.
+        self._taken: set[tuple[str, str, str]] = set()
+        self._looks: dict[tuple[str, str, str], asyncio.Task[IdempotencyKeyRow | None]] = {}
         self._settings = settings
         self._repository = IdempotencyRepository(
             sessions, kept=timedelta(seconds=settings.keep_seconds), lease=_LEASE
@@ -49,12 +55,13 @@ class IdempotencyService:
         :raises IdempotencyKeyReused: the key came with another body before.
         """
         pauses = iter(_PAUSES_SECONDS)
+        place = _place(principal, key)
         while True:
-            resource_id = uuid7()
-            if await self._repository.take_if_absent(principal, key, resource_id):
-                self._count("made")
-                return Reservation(resource_id, made=False)
-            row = await self._repository.get(principal, key)
+            # Hundreds that come at once would wait for each other's lock on the row, and whoever
+            # makes the resource for all of them: where somebody here has taken it, they only look.
+            if place not in self._taken and (mine := await self._take(principal, key)):
+                return mine
+            row = await self._look(principal, key)
             if row is not None:
                 if row.body_sha256 != key.body_sha256:
                     self._count("refused")
@@ -67,6 +74,31 @@ class IdempotencyService:
                     self._count("resumed")
                     return Reservation(row.run_id, made=False, resumed=True)
             await asyncio.sleep(next(pauses, _PAUSES_SECONDS[-1]))
+
+    async def _take(self, principal: Principal, key: RequestKey) -> Reservation | None:
+        """The key stays taken here until its resource is made, or not."""
+        place, resource_id, taken = _place(principal, key), uuid7(), False
+        self._taken.add(place)
+        try:
+            taken = await self._repository.take_if_absent(principal, key, resource_id)
+        finally:
+            if not taken:
+                self._taken.discard(place)
+        if not taken:
+            return None
+        self._count("made")
+        return Reservation(resource_id, made=False)
+
+    async def _look(self, principal: Principal, key: RequestKey) -> IdempotencyKeyRow | None:
+        """The key's row; those that ask while it is being read get that one."""
+        place = _place(principal, key)
+        looking = self._looks.get(place)
+        if looking is None:
+            looking = self._looks[place] = self._tasks.start(
+                self._repository.get(principal, key), name="idempotency-look"
+            )
+            looking.add_done_callback(lambda _: self._looks.pop(place, None))
+        return await asyncio.shield(looking)
 
     @asynccontextmanager
     async def making(self, principal: Principal, key: RequestKey) -> AsyncIterator[None]:
@@ -83,10 +115,13 @@ class IdempotencyService:
                 # The next try waits until the lease is over.
                 _log.warning("idempotency_key_left", cause=fault.code)
             raise
+        finally:
+            self._taken.discard(_place(principal, key))
 
     async def confirm(self, principal: Principal, key: RequestKey, thread_id: str) -> None:
         """It is made; from now on retries find it."""
         await self._repository.confirm(principal, key, thread_id)
+        self._taken.discard(_place(principal, key))
 
     async def sweep(self) -> None:
         """One round."""
@@ -102,3 +137,7 @@ class IdempotencyService:
                 await self.sweep()
             except HeadraceError as fault:
                 _log.warning("idempotency_sweep_skipped", cause=str(fault))
+
+
+def _place(principal: Principal, key: RequestKey) -> tuple[str, str, str]:
+    return (principal.tenant, key.route, key.key)

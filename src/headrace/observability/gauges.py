@@ -10,7 +10,14 @@ from collections.abc import Callable, Iterator, Sequence
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from headrace.observability.slots import Figures, PoolStatus, Slot, StatusBoard, WriterStatus
+from headrace.observability.slots import (
+    AnswersStatus,
+    Figures,
+    PoolStatus,
+    Slot,
+    StatusBoard,
+    WriterStatus,
+)
 
 _PROCESS_STATES = ("starting", "serving", "draining", "stale")
 
@@ -27,6 +34,10 @@ _WRITER_GAUGES: tuple[tuple[str, str, Callable[[WriterStatus], float]], ...] = (
     ("writes_queued", "Writes queued or in flight.", lambda writer: writer.operations),
     ("writes_queued_bytes", "Bytes queued or in flight.", lambda writer: writer.bytes),
     ("writes_waiting", "Writes that wait for a place in the queue.", lambda writer: writer.waiting),
+)
+_ANSWER_GAUGES: tuple[tuple[str, str, Callable[[AnswersStatus], float]], ...] = (
+    ("answers_bytes", "Memory that answers with large states take.", lambda answers: answers.bytes),
+    ("answers_waiting", "Answers that wait for that memory.", lambda answers: answers.waiting),
 )
 _PROCESS_GAUGES: tuple[tuple[str, str, Callable[[Figures], float]], ...] = (
     ("runs_running", "Runs being executed.", lambda figures: figures.runs_running),
@@ -62,6 +73,9 @@ class SlotCollector(Collector):
         writers = [item.writer for item in figures if item.writer is not None]
         for name, text, of_writer in _WRITER_GAUGES:
             yield from _sum_min_max(name, text, [of_writer(writer) for writer in writers])
+        answers = [item.answers for item in figures]
+        for name, text, of_answers in _ANSWER_GAUGES:
+            yield from _sum_min_max(name, text, [of_answers(one) for one in answers])
         for name, text, of_process in _PROCESS_GAUGES:
             yield from _sum_min_max(name, text, [of_process(item) for item in figures])
         yield from _queue(figures)

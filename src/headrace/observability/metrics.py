@@ -145,6 +145,11 @@ class Metrics:
             "Threads whose time to live was over, by what was done.",
             ("action",),
         )
+        self._expired_runs = counter(
+            "headrace_runs_expired_total",
+            "Ended runs deleted because their time was over, or with the history of their thread.",
+            (),
+        )
         self._blocked_types = counter(
             "headrace_checkpoint_types_blocked_total",
             "Values read from checkpoints whose type langgraph.json does not list.",
@@ -171,6 +176,11 @@ class Metrics:
         self._keyed_requests = counter(
             "headrace_keyed_requests_total",
             "Requests with an Idempotency-Key, by what became of them.",
+            ("outcome",),
+        )
+        self._bounded_answers = counter(
+            "headrace_bounded_answers_total",
+            "Answers that met a bound on what they may read, by what became of them.",
             ("outcome",),
         )
         self._loop_stalls = counter(
@@ -240,6 +250,10 @@ class Metrics:
         """Fits ``RetentionSweeper(count=...)``."""
         self._expired_threads.labels(action).inc(count)
 
+    def count_expired_runs(self, count: int) -> None:
+        """Fits ``RunSweeper(count=...)`` and ``ThreadRemoval(count_runs=...)``."""
+        self._expired_runs.inc(count)
+
     def count_blocked_type(self) -> None:
         """Fits ``watch_blocked_types(count)``."""
         self._blocked_types.inc()
@@ -264,6 +278,10 @@ class Metrics:
     def count_keyed_request(self, outcome: str) -> None:
         """``made``, ``resumed``, ``repeated`` or ``refused``."""
         self._keyed_requests.labels(outcome).inc()
+
+    def count_bounded_answer(self, outcome: str) -> None:
+        """``shortened``, ``too_large``, ``no_room``, ``cut``. Fits ``AnswerMemory(count=...)``."""
+        self._bounded_answers.labels(outcome).inc()
 
     def count_loop_stall(self) -> None:
         self._loop_stalls.inc()

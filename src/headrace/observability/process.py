@@ -1,9 +1,15 @@
 """What the operating system and the interpreter say about this process."""
 
+import ctypes
 import gc
 import os
 import resource
 import sys
+from contextlib import suppress
+
+#: ``malloc.h`` of glibc; other allocators have no ``mallopt``, or take it for nothing.
+_M_MMAP_THRESHOLD = -3
+_RETURNED_FROM_BYTES = 1024 * 1024
 
 #: Linux; elsewhere the fallbacks below answer.
 _STATM = "/proc/self/statm"
@@ -17,6 +23,16 @@ def resident_bytes() -> int:
     except OSError:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak if sys.platform == "darwin" else peak * 1024
+
+
+def return_large_blocks() -> None:
+    """Let freed blocks of more than 1 MiB go back to the system at once, where glibc allocates.
+
+    Left to itself glibc raises that bound to 32 MiB as soon as such a block is freed, and a process
+    that has carried large states keeps hundreds of megabytes from then on.
+    """
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _RETURNED_FROM_BYTES)
 
 
 def open_files() -> int:

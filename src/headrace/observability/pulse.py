@@ -17,7 +17,14 @@ from headrace.observability.process import (
     open_files,
     resident_bytes,
 )
-from headrace.observability.slots import Figures, PoolStatus, QueueStatus, StatusBoard, WriterStatus
+from headrace.observability.slots import (
+    AnswersStatus,
+    Figures,
+    PoolStatus,
+    QueueStatus,
+    StatusBoard,
+    WriterStatus,
+)
 
 _BEAT_SECONDS = 0.1
 _BEATS_PER_SLOT = 10
@@ -53,6 +60,15 @@ class WriterFigures(Protocol):
     def waiting(self) -> int: ...
 
 
+class AnswerFigures(Protocol):
+    """What the pulse reads of the memory for answers."""
+
+    @property
+    def bytes(self) -> int: ...
+    @property
+    def waiting(self) -> int: ...
+
+
 class QueueFigures(Protocol):
     """What the pulse reads of the queue."""
 
@@ -73,6 +89,7 @@ class Pulse:
         supervision: Supervision | None = None,
         pool_figures: Callable[[], PoolFigures] | None = None,
         writer_figures: Callable[[], WriterFigures] | None = None,
+        answer_figures: Callable[[], AnswerFigures] | None = None,
         queue_figures: Callable[[], QueueFigures | None] = lambda: None,
         runs_running: Callable[[], int] | None = None,
         runs_watched: Callable[[], int] = lambda: 0,
@@ -83,6 +100,7 @@ class Pulse:
         self._metrics = metrics
         self._pool_figures = pool_figures
         self._writer_figures = writer_figures
+        self._answer_figures = answer_figures
         self._queue_figures = queue_figures
         self._runs_running = runs_running
         self._runs_watched = runs_watched
@@ -104,10 +122,12 @@ class Pulse:
         """This process now."""
         pool = self._pool_figures() if self._pool_figures is not None else None
         writer = self._writer_figures() if self._writer_figures is not None else None
+        answers = self._answer_figures() if self._answer_figures is not None else AnswersStatus()
         queue = self._queue_figures()
         return Figures(
             pool=None if pool is None else PoolStatus.model_validate(pool),
             writer=None if writer is None else WriterStatus.model_validate(writer),
+            answers=AnswersStatus.model_validate(answers),
             queue=None if queue is None else QueueStatus.model_validate(queue),
             runs_running=self._runs_running() if self._runs_running is not None else 0,
             runs_watched=self._runs_watched(),

@@ -45,6 +45,15 @@ class WriterStatus(BaseModel):
     waiting: int
 
 
+class AnswersStatus(BaseModel):
+    """The memory that answers with large states take, and those that wait for some."""
+
+    model_config = ConfigDict(frozen=True, from_attributes=True)
+
+    bytes: int = 0
+    waiting: int = 0
+
+
 class UnservedStatus(BaseModel):
     """A graph of which runs wait and that no process executes."""
 
@@ -73,6 +82,7 @@ class Figures(BaseModel):
 
     pool: PoolStatus | None = None
     writer: WriterStatus | None = None
+    answers: AnswersStatus = AnswersStatus()
     #: In the slot of the process that looks for its pod.
     queue: QueueStatus | None = None
     runs_running: int = 0

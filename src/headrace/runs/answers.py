@@ -9,6 +9,7 @@ from fastapi import Depends, Request, Response
 from headrace.edge.head import headers_alone
 from headrace.edge.live import LiveResponse
 from headrace.edge.state import state_of
+from headrace.errors import RunForgotten
 from headrace.events.sse import CONTENT_TYPE
 from headrace.runs.dispatcher import FollowedRun
 from headrace.runs.service import RunService
@@ -32,12 +33,21 @@ async def _service(request: Request) -> RunService:
 Runs = Annotated[RunService, Depends(_service)]
 
 
-def waiting_response(
+async def waiting_response(
     run: FollowedRun, request: Request, *, on_disconnect: str | None = None
 ) -> Response:
+    """The run's values, once it has ended.
+
+    :raises RunForgotten: an earlier try of the request has made it, and it is gone.
+    """
     headers = locations(run, "join")
     if head := headers_alone(request, media_type="application/json", headers=headers):
         return head
+    if run.repeated:
+        # It may have ended long ago: its status is not sent before that is known.
+        outcome = await run.outcome(_heartbeat_seconds(request))
+        if outcome is not None and outcome.forgotten:
+            raise RunForgotten
     return LiveResponse(
         result_body(run, heartbeat_seconds=_heartbeat_seconds(request)),
         media_type="application/json",

@@ -34,7 +34,7 @@ async def wait_run(
 ) -> Response:
     """Run on a thread and answer with the last values."""
     run = await _start(runs, principal, thread_id, body, key, request)
-    return waiting_response(run, request, on_disconnect=body.on_disconnect)
+    return await waiting_response(run, request, on_disconnect=body.on_disconnect)
 
 
 @router.post("/runs/wait", responses=JSON, response_class=Response)
@@ -43,7 +43,7 @@ async def wait_stateless_run(
 ) -> Response:
     """Run without a thread and answer with the last values."""
     run = await _start(runs, principal, None, body, key, request)
-    return waiting_response(run, request, on_disconnect=body.on_disconnect)
+    return await waiting_response(run, request, on_disconnect=body.on_disconnect)
 
 
 @router.post("/threads/{thread_id}/runs/stream", responses=SSE, response_class=Response)

@@ -4,12 +4,13 @@ The worker implements :class:`Dispatcher`; the lifespan joins both.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, Protocol
 from uuid import UUID
 
 from headrace.auth.principal import Principal
+from headrace.checkpoints.answer_memory import Reading
 from headrace.events.channel import Channel
 from headrace.events.reader import Reader
 from headrace.idempotency.schemas import RequestKey
@@ -97,11 +98,17 @@ class Cancellation:
 
 @dataclass(frozen=True, slots=True)
 class RunOutcome:
-    """How a run ended. ``values`` are the graph's last ones; ``error`` is set when it failed."""
+    """How a run ended. ``values`` are the graph's last ones; ``error`` is set when it failed.
+
+    ``reading`` holds the memory of values that were read back, ``forgotten`` says that there is no
+    row any more that could tell.
+    """
 
     status: str
     values: Any
     error: dict[str, str] | None
+    reading: Reading | None = field(default=None, compare=False)
+    forgotten: bool = False
 
 
 class FollowedRun(Protocol):
@@ -112,6 +119,11 @@ class FollowedRun(Protocol):
 
     @property
     def thread_id(self) -> str: ...
+
+    @property
+    def repeated(self) -> bool:
+        """Whether an earlier try of the same request has made it."""
+        ...
 
     def subscribe(self, after: int | None = None) -> Reader:
         """Follow its events.
@@ -126,6 +138,14 @@ class FollowedRun(Protocol):
 
     async def outcome(self, timeout_seconds: float) -> RunOutcome | None:
         """How it ended, once the row says so; None when it still runs after the timeout.
+
+        :raises Released: this process follows it no longer.
+        :raises AnswerTooLarge, AnswersFull: its values cannot be read, or not now.
+        """
+        ...
+
+    async def ended(self, timeout_seconds: float) -> bool:
+        """Whether it has ended, without its values.
 
         :raises Released: this process follows it no longer.
         """

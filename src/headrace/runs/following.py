@@ -12,11 +12,14 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 from uuid import UUID
 
+from headrace.checkpoints.answer_memory import AnswerMemory, Reading
+from headrace.errors import AnswersFull, AnswerTooLarge
 from headrace.events.channel import Channel
 from headrace.events.event import Event, end_event, gap_event, last_values_event
 from headrace.events.reader import ChannelReader, Moved, Reader, Released
 from headrace.runs.dispatcher import LocalRun, RunOutcome
 from headrace.runs.watcher import GONE, IfEnded, RunState, Watch, Watcher
+from headrace.setting_groups import AnswerSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,19 +31,30 @@ class Followable:
     graph_id: str
     tenant: str
     resumable: bool
+    #: It has a thread of its own, which goes soon after it.
+    temporary: bool = False
+    #: It was made by an earlier try of the request.
+    repeated: bool = False
 
 
 class ReadValues(Protocol):
-    async def __call__(self, thread_id: str, graph_id: str, run_id: UUID, *, output: bool) -> Any:
+    async def __call__(
+        self, thread_id: str, graph_id: str, run_id: UUID, reading: Reading, *, output: bool
+    ) -> Any:
         """The values a run has left in its thread; None when there are none.
 
         :param output: what its graph's output schema names alone.
+        :raises AnswerTooLarge, AnswersFull: as :meth:`Reading.admit`.
         """
         ...
 
 
 #: Ask a run elsewhere to stop; returns at once.
 AskToStop = Callable[[Followable, str], None]
+
+
+#: A row is looked at sooner than that.
+_LOOK_SECONDS = 10.0
 
 
 class Following:
@@ -53,7 +67,9 @@ class Following:
         local: Callable[[UUID], LocalRun | None],
         read_values: ReadValues,
         ask_to_stop: AskToStop,
+        memory: AnswerMemory | None = None,
     ) -> None:
+        self.memory = memory or AnswerMemory(AnswerSettings())
         self.watcher = watcher
         self.local = local
         self.read_values = read_values
@@ -110,7 +126,7 @@ class Following:
 class Followed:
     """Implements :class:`headrace.runs.dispatcher.FollowedRun`."""
 
-    __slots__ = ("_created", "_following", "_local", "_outcome", "_queued", "_run")
+    __slots__ = ("_created", "_following", "_local", "_outcome", "_queued", "_run", "_state")
 
     def __init__(
         self,
@@ -127,6 +143,7 @@ class Followed:
         self._created = created
         self._queued = queued
         self._outcome: RunOutcome | None = None
+        self._state: RunState | None = None
 
     @property
     def run_id(self) -> UUID:
@@ -135,6 +152,10 @@ class Followed:
     @property
     def thread_id(self) -> str:
         return self._run.thread_id
+
+    @property
+    def repeated(self) -> bool:
+        return self._run.repeated
 
     def subscribe(self, after: int | None = None) -> Reader:
         return FollowingReader(
@@ -155,14 +176,31 @@ class Followed:
             else:
                 return outcome if outcome is None or self._created else await self._whole(outcome)
         if self._outcome is None:
+            state = await self._end(timeout_seconds)
+            if state is not None:
+                self._outcome = await self._read_outcome(state)
+        return self._outcome
+
+    async def ended(self, timeout_seconds: float) -> bool:
+        """:raises Released: as :meth:`outcome`."""
+        if self._local is not None:
+            try:
+                return await self._local.outcome(timeout_seconds) is not None
+            except Moved:
+                self._local = None
+        return self._outcome is not None or await self._end(timeout_seconds) is not None
+
+    async def _end(self, timeout_seconds: float) -> RunState | None:
+        """What its row says once it has ended; it may be asked again."""
+        if self._state is None:
             watch = Watch(self._run.run_id, announced=self._queued)
             self._following.watch(watch)
             try:
                 if await self._following.changed(watch, timeout_seconds) and watch.state:
-                    self._outcome = await self._read_outcome(watch.state)
+                    self._state = watch.state
             finally:
                 self._following.unwatch(watch)
-        return self._outcome
+        return self._state
 
     def cancel(self, reason: str) -> None:
         if self._local is not None:
@@ -174,22 +212,37 @@ class Followed:
         """With the whole state: its process knows what the output schema names alone."""
         if outcome.error is not None and outcome.status != "interrupted":
             return outcome
-        values = await self._read_values()
+        reading = self._following.memory.reading()
+        values = await self._read_values(reading)
         # None: its thread is gone with it.
-        return outcome if values is None else replace(outcome, values=values)
+        return outcome if values is None else replace(outcome, values=values, reading=reading)
 
-    async def _read_values(self) -> Any:
+    async def _read_values(self, reading: Reading) -> Any:
         run = self._run
         return await self._following.read_values(
-            run.thread_id, run.graph_id, run.run_id, output=self._created
+            run.thread_id, run.graph_id, run.run_id, reading, output=self._created
         )
 
     async def _read_outcome(self, state: RunState) -> RunOutcome:
         if state is GONE:
             # Rolled back, or deleted with its thread.
-            return RunOutcome(status="interrupted", values=None, error=None)
-        values = await self._read_values()
-        return RunOutcome(status=state.status, values=values, error=state.error)
+            return self._gone
+        reading = self._following.memory.reading()
+        values = await self._read_values(reading)
+        if values is None and state.status == "success" and await self._is_gone():
+            return self._gone
+        return RunOutcome(status=state.status, values=values, error=state.error, reading=reading)
+
+    @property
+    def _gone(self) -> RunOutcome:
+        # One on a lasting thread has been rolled back, or deleted by somebody.
+        forgotten = self._run.temporary or self._run.repeated
+        return RunOutcome(status="interrupted", values=None, error=None, forgotten=forgotten)
+
+    async def _is_gone(self) -> bool:
+        """Whether it went after its row was read."""
+        self._state = None
+        return await self._end(_LOOK_SECONDS) is GONE
 
 
 class FollowingReader:
@@ -276,9 +329,13 @@ class FollowingReader:
         state = watch.state
         if self._ended or watch.late or state is None or state is GONE:
             return None
+        try:
+            before_end = await self._before_end(state)
+        except AnswersFull:
+            # It is read again.
+            return ()
         self._ended = True
-        end = end_event(self._run.run_id, state.status, state.error)
-        return [*await self._before_end(state), end]
+        return [*before_end, end_event(self._run.run_id, state.status, state.error)]
 
     def _with_gap(self, events: list[Event]) -> list[Event]:
         """The events, behind word of what is missing before the first of them."""
@@ -291,16 +348,23 @@ class FollowingReader:
         return [gap_event(self._run.run_id), *events]
 
     async def _before_end(self, state: RunState) -> list[Event]:
-        """Where something is missing: word of that, and what the run has left."""
+        """Where something is missing: word of that, and what the run has left.
+
+        :raises AnswersFull: there is no memory for that now.
+        """
         run = self._run
         missing = not run.resumable and self._follows and not state.watched
         if not missing and not self._gap:
             return []
-        values = await self._following.read_values(
-            run.thread_id, run.graph_id, run.run_id, output=True
-        )
         told = [gap_event(run.run_id)] if missing else []
-        return told if values is None else [*told, last_values_event(values)]
+        try:
+            with self._following.memory.reading() as reading:
+                values = await self._following.read_values(
+                    run.thread_id, run.graph_id, run.run_id, reading, output=True
+                )
+                return told if values is None else [*told, last_values_event(values)]
+        except AnswerTooLarge:
+            return told
 
     def _watch_from(self, after: int | None, if_ended: IfEnded) -> None:
         self._watch = Watch(

@@ -1,12 +1,15 @@
 """Rules of runs: what may be started, on which thread, with which configuration."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from types import MappingProxyType
 from uuid import UUID
 
 from headrace.assistants.service import AssistantService
 from headrace.auth.principal import Principal
+from headrace.checkpoints.answer_memory import Reading
+from headrace.checkpoints.row_pages import rows_within
+from headrace.db.row_sizes import RowPage
 from headrace.db.tables import RunRow
 from headrace.errors import (
     AssistantChanged,
@@ -128,7 +131,7 @@ class RunService:
         row = await self._repository.find(principal, run_id)
         if row is None:
             raise RunForgotten
-        return self._follow(row, created=True)
+        return self._follow(row, created=True, repeated=True)
 
     async def _dispatch(self, request: RunRequest) -> FollowedRun:
         run = await self._dispatcher.start(request)
@@ -138,6 +141,7 @@ class RunService:
             graph_id=request.graph_id,
             tenant=request.principal.tenant,
             resumable=bool(request.kwargs["resumable"]),
+            temporary=request.temporary_thread,
         )
         if isinstance(run, QueuedRun):
             return self._following.follow(followable, created=True, queued=True)
@@ -152,13 +156,15 @@ class RunService:
         """
         return self._follow(await self._row(principal, thread_id, run_id))
 
-    def _follow(self, row: RunRow, *, created: bool = False) -> FollowedRun:
+    def _follow(self, row: RunRow, *, created: bool = False, repeated: bool = False) -> FollowedRun:
         followable = Followable(
             run_id=row.run_id,
             thread_id=row.thread_id,
             graph_id=row.graph_id,
             tenant=row.tenant,
             resumable=bool(row.kwargs.get("resumable")),
+            temporary=bool(row.kwargs.get("temporary")),
+            repeated=repeated,
         )
         return self._following.follow(followable, created=created)
 
@@ -186,15 +192,33 @@ class RunService:
         status: str | None,
         limit: int,
         offset: int,
-    ) -> Sequence[RunRow]:
+        reading: Reading,
+        without: Collection[str] = (),
+    ) -> RowPage[RunRow]:
         """Runs of a thread, newest first.
 
+        :param without: of ``kwargs`` and ``metadata`` what is not read, and is ``{}``.
         :raises ThreadNotFound: there is no such thread for the caller.
+        :raises AnswersFull: as :func:`rows_within`.
         """
         await self._threads.get(principal, thread_id)
-        return await self._repository.search(
-            principal, thread_id, status=status, limit=limit, offset=offset
-        )
+
+        async def read(max_bytes: int) -> RowPage[RunRow]:
+            return await self._repository.search(
+                principal,
+                thread_id,
+                status=status,
+                limit=limit,
+                offset=offset,
+                max_bytes=max_bytes,
+                without=without,
+            )
+
+        return await rows_within(reading, read)
+
+    def reading(self) -> Reading:
+        """Of an answer with runs; the caller releases it."""
+        return self._following.memory.reading()
 
     async def cancel(
         self, principal: Principal, thread_id: str, run_id: UUID, action: CancelAction
@@ -249,7 +273,7 @@ class RunService:
         row = await self._row(principal, thread_id, run_id)
         if row.status not in _ENDED:
             await self._dispatcher.cancel(principal.tenant, [run_id], "delete", _DELETED)
-            if await self._follow(row, created=True).outcome(timeout_seconds) is None:
+            if not await self._follow(row, created=True).ended(timeout_seconds):
                 raise RunStillStopping
         await self._repository.delete_if_ended(principal, run_id)
 
@@ -263,7 +287,7 @@ class RunService:
         row = await self._repository.executed(principal, thread_id)
         if row is not None:
             with suppress(Released):
-                await self._follow(row, created=True).outcome(_STOP_SECONDS)
+                await self._follow(row, created=True).ended(_STOP_SECONDS)
 
 
 def run_id_from(value: str) -> UUID:

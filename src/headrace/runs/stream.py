@@ -7,8 +7,11 @@ import orjson
 import structlog
 
 from headrace.edge.live import LastChunk
+from headrace.edge.responses import gathered
+from headrace.errors import AnswersFull, AnswerTooLarge, RequestError
 from headrace.events.encoding import encode_json
 from headrace.events.event import Event
+from headrace.events.pieces import json_pieces, sliced
 from headrace.events.reader import Cut, Reader, Released
 from headrace.events.sse import HEARTBEAT, RELEASED
 from headrace.runs.dispatcher import FollowedRun, RunOutcome
@@ -17,6 +20,13 @@ _log = structlog.stdlib.get_logger("headrace.runs")
 
 #: Keeps proxies and load balancers from closing a quiet ``wait``; JSON readers skip white space.
 WAIT_HEARTBEAT = b"\n"
+
+_FORGOTTEN = (
+    "The run has ended and is gone, with its values: it was deleted, or was a run without a thread."
+)
+
+#: How often memory for the values is waited for.
+_TRIES = 6
 
 #: A mode for those who want of updates only what the graph waits for: an event of that name.
 INTERRUPTS = "interrupts"
@@ -82,22 +92,50 @@ async def result_body(run: FollowedRun, *, heartbeat_seconds: float) -> AsyncGen
 
     :raises Released: the body must not be completed; the client asks again elsewhere.
     """
-    while (outcome := await run.outcome(heartbeat_seconds)) is None:
+    tries = 0
+    while True:
+        try:
+            if (outcome := await run.outcome(heartbeat_seconds)) is not None:
+                break
+        except AnswersFull as refusal:
+            tries += 1
+            if tries == _TRIES:
+                yield LastChunk(encode_json(_not_told(refusal)))
+                return
+        except AnswerTooLarge as refusal:
+            yield LastChunk(encode_json(_not_told(refusal)))
+            return
         yield WAIT_HEARTBEAT
-    yield LastChunk(encode_json(result_of(outcome)))
+    reading = outcome.reading
+    if reading is not None and reading.held:
+        with reading:
+            async for piece in gathered(json_pieces(result_of(outcome))):
+                yield piece
+        return
+    *pieces, last = sliced(encode_json(result_of(outcome)))
+    for piece in pieces:
+        yield piece
+    yield LastChunk(last)
+
+
+def _not_told(refusal: RequestError) -> dict[str, object]:
+    """The answer of a run whose values cannot be told; its status was sent before."""
+    return {"__error__": {"error": type(refusal).__name__, "message": refusal.message}}
 
 
 async def stopped_body(
     run: FollowedRun, *, heartbeat_seconds: float
 ) -> AsyncGenerator[bytes, None]:
     """``{}`` once the run's row says that it has ended, or is gone."""
-    while await run.outcome(heartbeat_seconds) is None:
+    while not await run.ended(heartbeat_seconds):
         yield WAIT_HEARTBEAT
     yield LastChunk(b"{}")
 
 
 def result_of(outcome: RunOutcome) -> object:
     """What ``wait`` answers: values, or ``{"__error__"}`` when the run failed."""
+    if outcome.forgotten:
+        return {"__error__": {"error": "RunForgotten", "message": _FORGOTTEN}}
     if outcome.error is not None and outcome.status != "interrupted":
         return {"__error__": outcome.error}
     return outcome.values

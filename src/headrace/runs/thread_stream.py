@@ -15,9 +15,11 @@ from uuid import UUID
 import structlog
 
 from headrace.auth.principal import Principal
-from headrace.errors import Draining, InvalidRequest
+from headrace.checkpoints.answer_memory import Reading
+from headrace.errors import AnswersFull, AnswerTooLarge, Draining, InvalidRequest
 from headrace.events.encoding import encode_json
 from headrace.events.event import Event
+from headrace.events.pieces import sliced
 from headrace.events.reader import Cut, Released
 from headrace.events.sse import HEARTBEAT, RELEASED, frame
 from headrace.runs.following import Followable, Following, FollowingReader
@@ -41,7 +43,7 @@ _SEEN = re.compile(r"([0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}):([0-
 _RUN_ID_VERSION = 7
 
 #: The thread's present state, as clients see states.
-ReadState = Callable[[], Awaitable[Any]]
+ReadState = Callable[[Reading], Awaitable[Any]]
 
 
 def last_seen(given: str | None) -> LastSeen | Literal["nothing"] | None:
@@ -99,8 +101,8 @@ class ThreadStreams:
             raise Draining
         watch = found(thread_id, await self._watcher.add(thread_id, principal.tenant, seen))
 
-        async def read_state() -> Any:
-            return (await self._states.read(principal, thread_id)).__dict__
+        async def read_state(reading: Reading) -> Any:
+            return (await self._states.read(principal, thread_id, reading=reading)).__dict__
 
         return ThreadStream(
             self._following,
@@ -109,6 +111,7 @@ class ThreadStreams:
             heartbeat_seconds=self._heartbeat_seconds,
             patience_seconds=self._patience_seconds,
             read_state=read_state,
+            reading=self._states.reading,
             on_cut=self._on_cut,
             close=lambda: self._watcher.remove(watch),
             is_released=lambda: self._watcher.released,
@@ -127,6 +130,7 @@ class ThreadStream:
         heartbeat_seconds: float,
         patience_seconds: float,
         read_state: ReadState,
+        reading: Callable[[], Reading],
         on_cut: Callable[[], None],
         close: Callable[[], None],
         is_released: Callable[[], bool],
@@ -137,6 +141,7 @@ class ThreadStream:
         self._heartbeat_seconds = heartbeat_seconds
         self._patience_seconds = patience_seconds
         self._read_state = read_state
+        self._reading = reading
         self._on_cut = on_cut
         self.close = close
         self._is_released = is_released
@@ -165,8 +170,9 @@ class ThreadStream:
             if self._is_released():
                 raise Released
             if "state_update" in self._modes and watch.state_updated_at != self._told_state:
-                self._told_state = watch.state_updated_at
-                yield frame("state_update", encode_json(await self._read_state()))
+                async with aclosing(self._state()) as pieces:
+                    async for piece in pieces:
+                        yield piece
                 continue
             run = await watch.next(self._heartbeat_seconds)
             if run is None:
@@ -175,6 +181,21 @@ class ThreadStream:
             async with aclosing(self._run(run)) as chunks:
                 async for chunk in chunks:
                     yield chunk
+
+    async def _state(self) -> AsyncGenerator[bytes, None]:
+        """The thread's state; a heartbeat in its place where there is no memory for it yet."""
+        told, reading = self._watch.state_updated_at, self._reading()
+        with reading:
+            try:
+                state = encode_json(await self._read_state(reading))
+            except AnswerTooLarge as refusal:
+                state = encode_json({"values": None, "values_omitted": refusal.message})
+            except AnswersFull:
+                yield HEARTBEAT
+                return
+            self._told_state = told
+            for piece in sliced(frame("state_update", state)):
+                yield piece
 
     async def _run(self, run: FoundRun) -> AsyncGenerator[bytes, None]:
         reader = FollowingReader(

@@ -26,6 +26,7 @@ from headrace.errors import StartupRefusal
 from headrace.graphs.loader import import_refusal
 from headrace.lifecycle import Tasks
 from headrace.observability.logging import adopt_logger
+from headrace.observability.process import return_large_blocks
 from headrace.observability.slots import Slot, read_slots, slots_directory, write_slot
 from headrace.server.uvicorn import Server
 from headrace.settings import runtime_dir
@@ -77,6 +78,7 @@ class ServerProcess(UvicornWorker):
 
     def init_process(self) -> None:
         faulthandler.enable()
+        return_large_blocks()
         if directory := runtime_dir():
             _announce(directory)
         try:

@@ -24,6 +24,7 @@ async def start_health(
         supervision=foundation.supervision,
         pool_figures=pool.figures,
         writer_figures=foundation.writer.figures,
+        answer_figures=foundation.answer_memory.figures,
         queue_figures=lambda: engine.depth.figures,
         runs_running=lambda: engine.worker.running,
         runs_watched=lambda: engine.watcher.watching,

@@ -6,7 +6,7 @@ from typing import Annotated, Any, cast
 from fastapi import Body, Depends, Header, Query, Request, Response
 
 from headrace.auth.dependencies import CurrentPrincipal
-from headrace.edge.responses import json_response
+from headrace.edge.responses import held_response, json_response, page_response
 from headrace.edge.routing import new_router
 from headrace.edge.state import state_of
 from headrace.errors import InvalidRequest
@@ -60,7 +60,8 @@ async def create_thread(
         row = await threads.create(principal, wanted)
     else:
         row = await threads.create_once(principal, wanted, key)
-    return json_response(thread_json(row, await threads.values(row)))
+    reading = threads.reading()
+    return held_response(await threads.shown(row, reading), reading)
 
 
 @router.post("/threads/search", response_model=list[SelectedThread])
@@ -72,7 +73,8 @@ async def search_threads(
 ) -> Response:
     """List threads, newest first.
 
-    The header `X-Pagination-Next` is there while there are more.
+    The header `X-Pagination-Next` is there while there are more. Where values are large, a page may
+    have fewer than `limit`: go on from that header.
     """
     wanted = body or ThreadSearch()
     if wanted.ids:
@@ -81,7 +83,7 @@ async def search_threads(
     headers = {"X-Pagination-Total": str(page.total)}
     if page.next_offset is not None:
         headers["X-Pagination-Next"] = str(page.next_offset)
-    return json_response(page.threads, headers=headers)
+    return page_response(page.items, page.reading, headers=headers)
 
 
 @router.post("/threads/count", response_model=int)
@@ -122,10 +124,11 @@ async def get_thread(
     if unknown := wanted - {"ttl"}:
         raise InvalidRequest(f"include: '{min(unknown)}' is none of ttl")
     row = await threads.get(principal, thread_id)
-    thread = thread_json(row, await threads.values(row))
+    reading = threads.reading()
+    thread = await threads.shown(row, reading)
     if "ttl" in wanted and (ttl := ttl_json(row)) is not None:
         thread["ttl"] = ttl
-    return json_response(thread)
+    return held_response(thread, reading)
 
 
 @router.patch(
@@ -144,7 +147,8 @@ async def update_thread(
     row = await threads.update(principal, thread_id, body)
     if "return=minimal" in prefer:
         return Response(status_code=204)
-    return json_response(thread_json(row, await threads.values(row)))
+    reading = threads.reading()
+    return held_response(await threads.shown(row, reading), reading)
 
 
 @router.delete("/threads/{thread_id}", status_code=204, response_class=Response)

@@ -1,17 +1,23 @@
 """Lists of threads: pages, what is shown of each, and filters on values."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
 import structlog
 
 from headrace.auth.principal import Principal
+from headrace.checkpoints.answer_memory import AnswerMemory, Reading, StateIsLarge
+from headrace.checkpoints.row_pages import rows_within
 from headrace.db.faults import DATABASE_ERRORS
+from headrace.db.row_sizes import RowPage
 from headrace.db.tables import ThreadRow
-from headrace.errors import InvalidRequest, Unavailable
-from headrace.events.encoding import storable
+from headrace.errors import AnswersFull, AnswerTooLarge, InvalidRequest, Unavailable
+from headrace.events.encoding import encode_json, storable
+from headrace.setting_groups import AnswerSettings
 from headrace.threads.contained import at_path, contains
 from headrace.threads.schemas import ThreadFilter, ThreadSearch
 from headrace.threads.search_repository import ThreadSearchRepository
@@ -23,16 +29,30 @@ _log = structlog.stdlib.get_logger("headrace.threads")
 #: Threads whose values a filter on values may look into.
 MAX_DECODED = 1000
 
+#: What the rows of these may hold besides values.
+_MAX_ROWS_BYTES = 32 * 1024 * 1024
+
+#: ``values.messages[-1].content``
+_KEY_OF_VALUES = re.compile(r"values\.([^.\[\]]+)")
+
 #: Threads whose values are read at once: what one query of the saver takes.
 _AT_ONCE = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    threads: list[dict[str, Any]]
+    #: Threads as JSON.
+    items: list[bytes]
+    #: Holds the memory that they take.
+    reading: Reading
     #: With more pages the next one and one more: nothing is counted.
     total: int
     next_offset: int | None
+
+    @property
+    def threads(self) -> list[dict[str, Any]]:
+        """As clients see them."""
+        return [orjson.loads(item) for item in self.items]
 
 
 class ThreadListing:
@@ -44,30 +64,44 @@ class ThreadListing:
     def __init__(
         self,
         repository: ThreadSearchRepository,
-        read_values: Callable[[ThreadRow], Awaitable[Any]],
+        read_values: Callable[[ThreadRow, Reading], Awaitable[Any]],
+        memory: AnswerMemory | None = None,
     ) -> None:
         self._repository = repository
         self._read_values = read_values
+        self._memory = memory or AnswerMemory(AnswerSettings())
 
     async def search(self, principal: Principal, body: ThreadSearch) -> Page:
         """
         :raises InvalidRequest: a filter on values that the other filters leave too much to.
         """
         order = Order(body.sort_by or "created_at", body.sort_order != "asc")
+        reading = self._memory.reading()
         if body.values:
             rows = await self._with_values(principal, body, order, body.offset + body.limit + 1)
             rows = rows[body.offset :]
+            more = len(rows) > body.limit
         else:
-            rows = await self._repository.page(
-                principal, body, order, limit=body.limit + 1, offset=body.offset
-            )
-        more, rows = len(rows) > body.limit, rows[: body.limit]
-        end = body.offset + len(rows)
-        return Page(
-            [thread async for thread in self._shown(rows, body)],
-            end + 1 if more else end,
-            end if more else None,
-        )
+
+            async def read(max_bytes: int) -> RowPage[ThreadRow]:
+                return await self._repository.page(
+                    principal,
+                    body,
+                    order,
+                    limit=body.limit + 1,
+                    offset=body.offset,
+                    max_bytes=max_bytes,
+                )
+
+            found = await rows_within(reading, read)
+            rows, more = found.rows, found.found > min(len(found.rows), body.limit)
+        rows = rows[: body.limit]
+        shown = await self._shown(rows, body, reading)
+        if len(shown) < len(rows):
+            more = True
+            self._memory.count("shortened")
+        end = body.offset + len(shown)
+        return Page(shown, reading, end + 1 if more else end, end if more else None)
 
     async def count(self, principal: Principal, body: ThreadFilter) -> int:
         """:raises InvalidRequest: as :meth:`search`."""
@@ -77,35 +111,76 @@ class ThreadListing:
 
     async def _with_values(
         self, principal: Principal, body: ThreadFilter, order: Order, most: int | None
-    ) -> list[ThreadRow]:
-        rows = await self._repository.page(
-            principal, body, order, limit=MAX_DECODED + 1, offset=0, with_state=True
+    ) -> Sequence[ThreadRow]:
+        limit = self._memory.settings.max_filtered_bytes
+        page = await self._repository.page(
+            principal,
+            body,
+            order,
+            limit=MAX_DECODED + 1,
+            offset=0,
+            max_bytes=min(limit, _MAX_ROWS_BYTES),
+            with_state=True,
         )
+        if page.is_short:
+            raise InvalidRequest(
+                f"A filter on values looks into threads whose metadata is at most"
+                f" {min(limit, _MAX_ROWS_BYTES)} bytes, and the other filters leave more; narrow"
+                " them by ids, metadata or status."
+            )
+        rows = page.rows
         if len(rows) > MAX_DECODED:
             raise InvalidRequest(
                 f"A filter on values looks into at most {MAX_DECODED} threads, and the other"
                 " filters leave more; narrow them by ids, metadata or status."
             )
         found: list[ThreadRow] = []
-        async for row, values in self._values_of(rows):
-            if contains(storable(values), body.values):
-                found.append(row)
-                if most is not None and len(found) >= most:
-                    break
+        looked_into = 0
+        # What stands at other keys is not read.
+        channels = set(body.values or {})
+        async for row, read in self._values_of(rows, channels):
+            with read:
+                looked_into += read.reading.bytes
+                if looked_into > limit:
+                    raise InvalidRequest(
+                        f"A filter on values looks into at most {limit} bytes (setting"
+                        " answers.max_filtered_bytes), and the other filters leave more; narrow"
+                        " them by ids, metadata or status."
+                    )
+                if contains(storable(await read.values()), body.values):
+                    found.append(row)
+            if most is not None and len(found) >= most:
+                break
         return found
 
-    async def _values_of(self, rows: Sequence[ThreadRow]) -> AsyncIterator[tuple[ThreadRow, Any]]:
+    async def _values_of(
+        self, rows: Sequence[ThreadRow], channels: set[str] | None
+    ) -> AsyncIterator[tuple[ThreadRow, "_ValuesOfThread"]]:
+        """Small values are read together, large ones once it is their turn."""
         for first in range(0, len(rows), _AT_ONCE):
             some = rows[first : first + _AT_ONCE]
-            found = await asyncio.gather(*(self._values(row) for row in some))
-            for row, values in zip(some, found, strict=True):
-                yield row, values
+            found = await asyncio.gather(*(self._read_small(row, channels) for row in some))
+            for row, read in zip(some, found, strict=True):
+                yield row, read
 
-    async def _values(self, row: ThreadRow) -> Any:
+    async def _read_small(self, row: ThreadRow, channels: set[str] | None) -> "_ValuesOfThread":
+        reading = self._memory.reading(channels=channels, only_small=True)
+        read = _ValuesOfThread(row, reading, self._values)
+        try:
+            read.small = await self._values(row, reading)
+        except StateIsLarge as large:
+            read.size_bytes = large.size_bytes
+            read.reading = self._memory.reading(channels=channels)
+            read.reading.bytes = large.size_bytes
+        except AnswerTooLarge as refusal:
+            read.omitted = refusal.message
+        return read
+
+    async def _values(self, row: ThreadRow, reading: Reading) -> Any:
         """None for a thread that cannot be read at all: the others on its page can."""
         try:
-            return await self._read_values(row)
-        except Unavailable:
+            return await self._read_values(row, reading)
+        except (Unavailable, AnswerTooLarge, StateIsLarge):
             raise
         except DATABASE_ERRORS:
             raise
@@ -114,21 +189,94 @@ class ThreadListing:
             return None
 
     async def _shown(
-        self, rows: Sequence[ThreadRow], body: ThreadSearch
-    ) -> AsyncIterator[dict[str, Any]]:
+        self, rows: Sequence[ThreadRow], body: ThreadSearch, reading: Reading
+    ) -> list[bytes]:
+        """As many of them as a page has room for."""
         extract = body.extract or {}
         fields: set[str] = set(body.select or ())
-        wants_values = not fields or "values" in fields
-        wants_values |= any(path.startswith("values") for path in extract.values())
-        if wants_values:
-            async for row, values in self._values_of(rows):
-                yield _selected(thread_json(row, values), fields, extract)
-        else:
-            for row in rows:
-                yield _selected(thread_json(row, None), fields, extract)
+        channels = _channels_for(fields, extract)
+        shown: list[bytes] = []
+        if channels is not None and not channels:
+            return [encode_json(_selected(thread_json(row, None), fields, extract)) for row in rows]
+        total, max_bytes = 0, self._memory.settings.max_bytes
+        async for row, read in self._values_of(rows, channels):
+            with read:
+                if shown and total + read.size_bytes > max_bytes:
+                    return shown
+                try:
+                    values = await read.values(beside=reading.held)
+                except AnswersFull:
+                    if shown:
+                        return shown
+                    raise
+                thread = thread_json(row, values, values_omitted=read.omitted)
+                item = encode_json(_selected(thread, fields, extract))
+                del values, thread
+            total += len(item)
+            if shown and total > max_bytes:
+                return shown
+            try:
+                await reading.keep(total)
+            except AnswersFull:
+                if shown:
+                    return shown
+                raise
+            shown.append(item)
+        return shown
+
+
+class _ValuesOfThread:
+    """The values of one thread, read already where they are small."""
+
+    def __init__(
+        self,
+        row: ThreadRow,
+        reading: Reading,
+        read_values: Callable[[ThreadRow, Reading], Awaitable[Any]],
+    ) -> None:
+        self._row = row
+        self._read_values = read_values
+        self.reading = reading
+        self.small: Any = None
+        #: Of large values, which are still to be read.
+        self.size_bytes = 0
+        #: Why there are none.
+        self.omitted = ""
+
+    async def values(self, beside: int = 0) -> Any:
+        """
+        :param beside: memory that the answer holds besides.
+        :raises AnswersFull: they are large, and there is no memory for them.
+        """
+        if self.size_bytes:
+            self.reading.beside = beside
+            return await self._read_values(self._row, self.reading)
+        return self.small
+
+    def __enter__(self) -> None:
+        """What is read of it is released at the block's end."""
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.small = None
+        self.reading.release()
+
+
+def _channels_for(fields: set[str], extract: dict[str, str]) -> set[str] | None:
+    """The channels that these are read from; None: all."""
+    if not fields or "values" in fields:
+        return None
+    channels: set[str] = set()
+    for path in extract.values():
+        if path.startswith("values"):
+            key = _KEY_OF_VALUES.match(path)
+            if key is None:
+                return None
+            channels.add(key[1])
+    return channels
 
 
 def _selected(thread: dict[str, Any], fields: set[str], extract: dict[str, str]) -> dict[str, Any]:
+    fields = fields | {"values_omitted"} if fields else fields
     shown = {name: value for name, value in thread.items() if not fields or name in fields}
     if extract:
         roots = {path.split(".")[0].split("[")[0] for path in extract.values()}

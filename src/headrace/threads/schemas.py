@@ -162,6 +162,9 @@ class Thread(BaseModel):
     status: ThreadStatus
     config: dict[str, Any]
     values: Any = None
+    values_omitted: str | None = Field(
+        None, description="Why `values` is null: they are larger than an answer may be."
+    )
     error: Any = None
     interrupts: dict[str, Any] | None = None
     ttl: ThreadTTLInfo | None = None
@@ -178,6 +181,7 @@ class SelectedThread(TypedDict, total=False):
     status: ThreadStatus
     config: dict[str, Any]
     values: Any
+    values_omitted: str
     error: Any
     interrupts: dict[str, Any]
     extracted: dict[str, Any]

@@ -4,14 +4,22 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 from headrace.auth.principal import Principal
+from headrace.checkpoints.answer_memory import Reading
 from headrace.db.tables import ThreadRow
-from headrace.errors import InvalidRequest, RequestError, ThreadExists, ThreadNotFound
+from headrace.errors import (
+    AnswerTooLarge,
+    InvalidRequest,
+    RequestError,
+    ThreadExists,
+    ThreadNotFound,
+)
 from headrace.idempotency.schemas import RequestKey
 from headrace.idempotency.service import IdempotencyService
 from headrace.ids import canonical_uuid, uuid7
 from headrace.threads.repository import ThreadRepository
 from headrace.threads.schemas import ThreadCreate, ThreadPatch
 from headrace.threads.state import EMPTY, StateReader
+from headrace.threads.wire import thread_json
 
 T = TypeVar("T")
 
@@ -112,14 +120,32 @@ class ThreadService:
         row = await self._repository.update(principal, thread_id, body.metadata or {}, body.ttl)
         return found(thread_id, row)
 
-    async def values(self, row: ThreadRow) -> Any:
-        """The thread's present values; None before its first run."""
+    async def shown(self, row: ThreadRow, reading: Reading) -> dict[str, Any]:
+        """The thread with its present values, as clients see it.
+
+        :raises AnswersFull: there is no memory for the values now.
+        """
+        try:
+            return thread_json(row, await self.values(row, reading))
+        except AnswerTooLarge as refusal:
+            return thread_json(row, None, values_omitted=refusal.message)
+
+    def reading(self) -> Reading:
+        """Of an answer with one thread; the caller releases it."""
+        return self._states.memory.reading()
+
+    async def values(self, row: ThreadRow, reading: Reading | None = None) -> Any:
+        """The thread's present values; None before its first run.
+
+        :raises AnswerTooLarge, AnswersFull: as :meth:`Reading.admit`.
+        """
         if row.state_updated_at is None:
             return None
         state = await self._states.read(
             row.thread_id,
             row.metadata_.get("graph_id"),
             configurable=row.config.get("configurable"),
+            reading=reading,
         )
         return None if state is EMPTY else state.values
 

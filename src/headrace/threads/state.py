@@ -1,6 +1,6 @@
 """A thread's values and state, read from its checkpoints through the graph that wrote them."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -9,12 +9,15 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple
 from langgraph.types import Interrupt, PregelTask, StateSnapshot
 
+from headrace.checkpoints.answer_memory import AnswerMemory, Reading, StateIsLarge
 from headrace.checkpoints.serializer import lenient
 from headrace.containment import is_cancellation
 from headrace.db.faults import DATABASE_ERRORS
 from headrace.error_text import error_repr
-from headrace.errors import Unavailable
+from headrace.errors import AnswerTooLarge, Unavailable
 from headrace.graphs.registry import Graph, GraphRegistry
+from headrace.setting_groups import AnswerSettings
+from headrace.threads.history import History
 from headrace.threads.raw import raw_values, visible_metadata
 from headrace.threads.schemas import ThreadState
 from headrace.threads.state_schemas import CheckpointRef, HistoryQuery
@@ -41,11 +44,20 @@ EMPTY = ThreadState(
 
 
 class StateReader:
-    """Reads states; a thread whose graph is unknown here shows its raw channel values."""
+    """Reads states; a thread whose graph is unknown here shows its raw channel values.
 
-    def __init__(self, registry: GraphRegistry, saver: BaseCheckpointSaver[Any]) -> None:
+    What is read takes its memory from the answer's :class:`Reading`, which the caller releases.
+    """
+
+    def __init__(
+        self,
+        registry: GraphRegistry,
+        saver: BaseCheckpointSaver[Any],
+        memory: AnswerMemory | None = None,
+    ) -> None:
         self._registry = registry
         self._saver = saver
+        self.memory = memory or AnswerMemory(AnswerSettings())
 
     async def read(
         self,
@@ -55,21 +67,26 @@ class StateReader:
         subgraphs: bool = False,
         checkpoint: CheckpointRef | None = None,
         configurable: Mapping[str, Any] | None = None,
+        reading: Reading | None = None,
     ) -> ThreadState:
         """The latest state, or the one at ``checkpoint``; :data:`EMPTY` when there is none.
 
         :param configurable: of the thread's last run, for graphs that are made from it.
+        :raises AnswerTooLarge, AnswersFull: as :meth:`Reading.admit`.
         """
+        reading = reading or self.memory.reading()
         config = config_of(thread_id, checkpoint)
 
         async def ask(graph: Graph) -> ThreadState:
             return to_thread_state(await graph.aget_state(config, subgraphs=subgraphs))
 
         made_for = _made_for(config, configurable)
-        state = await self._through_graph(thread_id, graph_id, made_for, ask)
-        if state is None:
-            found = await lenient(self._saver).aget_tuple(config)
-            state = EMPTY if found is None else await self._raw(found)
+        with reading.current():
+            state = await self._through_graph(thread_id, graph_id, made_for, ask)
+            if state is None:
+                reading.begin_again()
+                found = await lenient(self._saver).aget_tuple(config)
+                state = EMPTY if found is None else await self._raw(found)
         if state is EMPTY and checkpoint is not None and checkpoint.checkpoint_id is not None:
             asked = {"checkpoint_id": checkpoint.checkpoint_id, "thread_id": thread_id}
             return EMPTY.model_copy(
@@ -84,27 +101,37 @@ class StateReader:
         query: HistoryQuery,
         *,
         configurable: Mapping[str, Any] | None = None,
-    ) -> list[ThreadState]:
-        """The thread's states, newest first: one query, unless channels are stored stepwise."""
-        if not query.limit:
-            # The saver would read all of them.
-            return []
-        config = config_of(thread_id, query.checkpoint)
-        which: dict[str, Any] = {"limit": query.limit}
-        if query.before is not None:
-            which["before"] = {"configurable": {"checkpoint_id": query.before}}
-        if query.metadata:
-            which["filter"] = query.metadata
+        reading: Reading | None = None,
+    ) -> History:
+        """The thread's states, newest first: one query where they are small.
 
-        async def ask(graph: Graph) -> list[ThreadState]:
-            return [to_thread_state(one) async for one in graph.aget_state_history(config, **which)]
+        :raises AnswerTooLarge, AnswersFull: the first of them is too large, or is so now.
+        """
+        reading = reading or self.memory.reading()
+        config = config_of(thread_id, query.checkpoint)
+        which: dict[str, Any] = {"filter": query.metadata} if query.metadata else {}
+
+        async def ask(graph: Graph, limit: int, before: str | None) -> list[ThreadState]:
+            page = {"limit": limit, "before": _before(before), **which}
+            return [to_thread_state(one) async for one in graph.aget_state_history(config, **page)]
 
         made_for = _made_for(config, configurable)
-        states = await self._through_graph(thread_id, graph_id, made_for, ask)
-        if states is None:
-            found = [one async for one in lenient(self._saver).alist(config, **which)]
-            states = [await self._raw(one) for one in found]
-        return states
+
+        async def read(limit: int, before: str | None) -> list[ThreadState]:
+            with reading.current():
+                states = await self._through_graph(
+                    thread_id, graph_id, made_for, lambda graph: ask(graph, limit, before)
+                )
+                if states is None:
+                    reading.begin_again()
+                    page = {"limit": limit, "before": _before(before), **which}
+                    found = [one async for one in lenient(self._saver).alist(config, **page)]
+                    states = [await self._raw(one) for one in found]
+            return states
+
+        # With a limit of 0 the saver would read all of them.
+        first = await read(query.limit, query.before) if query.limit else []
+        return await History.planned(first, query.before, reading, read)
 
     async def _through_graph(
         self,
@@ -119,7 +146,7 @@ class StateReader:
         try:
             async with self._registry.for_run(graph_id, config) as graph:
                 return await ask(graph)
-        except Unavailable:
+        except (Unavailable, AnswerTooLarge, StateIsLarge):
             raise
         except DATABASE_ERRORS:
             raise
@@ -133,32 +160,38 @@ class StateReader:
         return None
 
     async def values_of_run(
-        self, thread_id: str, graph_id: str, run_id: UUID, *, output: bool
+        self, thread_id: str, graph_id: str, run_id: UUID, reading: Reading, *, output: bool
     ) -> Any:
         """What a run has left: the values of its last checkpoint; None when it made none.
 
         :param output: only what the graph's output schema names.
+        :raises AnswerTooLarge, AnswersFull: as :meth:`Reading.admit`.
         """
-        config: RunnableConfig = {"configurable": {"thread_id": thread_id, "checkpoint_ns": ""}}
-        found = [
-            item
-            async for item in lenient(self._saver).alist(
-                config, filter={"run_id": str(run_id)}, limit=1
-            )
-        ]
-        if not found:
+        at: dict[str, Any] = {"thread_id": thread_id, "checkpoint_ns": ""}
+        with reading.current():
+            saver = lenient(self._saver)
+            which: dict[str, Any] = {"filter": {"run_id": str(run_id)}, "limit": 1}
+            found = [item.config async for item in saver.alist({"configurable": at}, **which)]
+            for checkpoint_id, _ in reading.rest:
+                found.append({"configurable": {**at, "checkpoint_id": checkpoint_id}})
+            if not found:
+                return None
+            last = found[0]
+
+            async def ask(graph: Graph) -> StateSnapshot:
+                snapshot = await graph.aget_state(last)
+                values = _output(graph, snapshot.values) if output else snapshot.values
+                return snapshot._replace(values=values)
+
+            snapshot = await self._through_graph(thread_id, graph_id, last, ask)
+            if snapshot is None:
+                reading.begin_again()
+                raw = await saver.aget_tuple(last)
+                return None if raw is None else await raw_values(saver, raw)
+        if snapshot.created_at is None:
+            # Deleted in between.
             return None
-        last = found[0].config
-
-        async def ask(graph: Graph) -> tuple[Any, Sequence[Interrupt]]:
-            snapshot = await graph.aget_state(last)
-            values = _output(graph, snapshot.values) if output else snapshot.values
-            return values, snapshot.interrupts
-
-        read = await self._through_graph(thread_id, graph_id, last, ask)
-        if read is None:
-            return await raw_values(lenient(self._saver), found[0])
-        values, interrupts = read
+        values, interrupts = snapshot.values, snapshot.interrupts
         if not interrupts:
             return values
         waiting = [interrupt_json(interrupt) for interrupt in interrupts]
@@ -173,6 +206,10 @@ class StateReader:
                 **_checkpoints(found.config, found.parent_config),
             }
         )
+
+
+def _before(checkpoint_id: str | None) -> RunnableConfig | None:
+    return None if checkpoint_id is None else {"configurable": {"checkpoint_id": checkpoint_id}}
 
 
 def config_of(thread_id: str, checkpoint: CheckpointRef | None = None) -> RunnableConfig:

@@ -1,12 +1,13 @@
 """States of threads over HTTP."""
 
+from collections.abc import AsyncGenerator
 from typing import Annotated, Any, TypeVar, cast
 
 from fastapi import Depends, Path, Query, Request, Response
 from pydantic import BaseModel, ValidationError
 
 from headrace.auth.dependencies import CurrentPrincipal
-from headrace.edge.responses import json_response
+from headrace.edge.responses import held_response, json_response, list_response
 from headrace.edge.routing import new_router
 from headrace.edge.state import state_of
 from headrace.edge.words import words_in
@@ -105,7 +106,11 @@ async def get_thread_history(
     before: Annotated[CheckpointId | None, Query()] = None,
     select: Words = None,
 ) -> Response:
-    """List the states of a thread, newest first."""
+    """List the states of a thread, newest first.
+
+    Where they are large, a page may have fewer than `limit`. `X-Pagination-Next` is there then:
+    send it as `before` to go on.
+    """
     query = _valid(
         HistoryQuery, {"limit": limit, "before": before, "select": words_in(select, "select")}
     )
@@ -134,17 +139,32 @@ async def get_thread_storage(
 async def _answer(
     states: StateService, principal: CurrentPrincipal, thread_id: str, query: StateQuery
 ) -> Response:
+    reading = states.reading(query.select)
     state = await states.read(
-        principal, thread_id, checkpoint=query.checkpoint, subgraphs=query.subgraphs
+        principal,
+        thread_id,
+        checkpoint=query.checkpoint,
+        subgraphs=query.subgraphs,
+        reading=reading,
     )
-    return json_response(_shown(state, query.select))
+    return held_response(_shown(state, query.select), reading)
 
 
 async def _history(
     states: StateService, principal: CurrentPrincipal, thread_id: str, query: HistoryQuery
 ) -> Response:
-    found = await states.history(principal, thread_id, query)
-    return json_response([_shown(state, query.select) for state in found])
+    reading = states.reading(query.select)
+    found = await states.history(principal, thread_id, query, reading)
+
+    async def shown() -> AsyncGenerator[dict[str, Any], None]:
+        async for state in found.states():
+            item = _shown(state, query.select)
+            del state
+            yield item
+            del item
+
+    headers = {} if found.next_before is None else {"X-Pagination-Next": found.next_before}
+    return await list_response(shown(), reading, headers=headers)
 
 
 def _shown(state: ThreadState, select: list[str] | None) -> dict[str, Any]:

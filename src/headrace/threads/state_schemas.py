@@ -1,5 +1,6 @@
 """States and histories on the wire."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
@@ -23,6 +24,8 @@ StateField = Literal[
 ]
 _FIELDS = get_args(StateField)
 _KEY = "values."
+#: What comes next follows from all channels.
+_OF_ALL_CHANNELS = frozenset({"values", "next", "tasks", "interrupts"})
 
 MAX_HISTORY = 1000
 
@@ -136,6 +139,13 @@ def selected(state: dict[str, Any], select: list[str] | None) -> dict[str, Any]:
         held = values if isinstance(values, dict) else {}
         shown["values"] = {key: held[key] for key in keys if key in held}
     return shown
+
+
+def channels_for(select: Sequence[str] | None) -> set[str] | None:
+    """The channels that these fields are read from; None: all of them."""
+    if not select or not _OF_ALL_CHANNELS.isdisjoint(select):
+        return None
+    return {word.removeprefix(_KEY) for word in select if word.startswith(_KEY)}
 
 
 class Measured(BaseModel):

@@ -1,10 +1,13 @@
 """What clients ask of a thread's states: to read, to change, what they take up."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from headrace.auth.principal import Principal
+from headrace.checkpoints.answer_memory import Reading
 from headrace.errors import InvalidRequest
 from headrace.ids import canonical_uuid
+from headrace.threads.history import History
 from headrace.threads.schemas import ThreadState
 from headrace.threads.service import ThreadService, found
 from headrace.threads.state import StateReader
@@ -14,6 +17,7 @@ from headrace.threads.state_schemas import (
     HistoryQuery,
     StateUpdate,
     ThreadStorage,
+    channels_for,
 )
 from headrace.threads.update_schemas import StateChange
 from headrace.threads.updates import StateUpdates
@@ -39,6 +43,7 @@ class StateService:
         *,
         checkpoint: CheckpointRef | None = None,
         subgraphs: bool = False,
+        reading: Reading | None = None,
     ) -> ThreadState:
         """The state at a checkpoint; of one that is not there an empty one.
 
@@ -51,11 +56,20 @@ class StateService:
             subgraphs=subgraphs,
             checkpoint=of_thread(checkpoint, row.thread_id),
             configurable=row.config.get("configurable"),
+            reading=reading,
         )
 
+    def reading(self, select: Sequence[str] | None = None) -> Reading:
+        """Of an answer with these fields of states; the caller releases it."""
+        return self._states.memory.reading(channels=channels_for(select))
+
     async def history(
-        self, principal: Principal, thread_id: str, query: HistoryQuery
-    ) -> list[ThreadState]:
+        self,
+        principal: Principal,
+        thread_id: str,
+        query: HistoryQuery,
+        reading: Reading | None = None,
+    ) -> History:
         """States, newest first; none of a thread that has had no run.
 
         :raises ThreadNotFound: there is no such thread for the caller.
@@ -67,6 +81,7 @@ class StateService:
             row.metadata_.get("graph_id"),
             query,
             configurable=row.config.get("configurable"),
+            reading=reading,
         )
 
     async def update(

@@ -6,10 +6,12 @@ from typing import Any
 from headrace.db.tables import ThreadRow
 
 
-def thread_json(row: ThreadRow, values: Any) -> dict[str, Any]:
+def thread_json(row: ThreadRow, values: Any, *, values_omitted: str = "") -> dict[str, Any]:
     """``error`` and ``interrupts`` appear once it has had a run.
 
     Postgres says times in the zone of its session; clients get UTC.
+
+    :param values_omitted: why there are no values although there are some.
     """
     thread: dict[str, Any] = {
         "thread_id": row.thread_id,
@@ -21,6 +23,8 @@ def thread_json(row: ThreadRow, values: Any) -> dict[str, Any]:
         "config": row.config,
         "values": values,
     }
+    if values_omitted:
+        thread["values_omitted"] = values_omitted
     if row.state_updated_at is not None:
         thread["error"] = row.error
         thread["interrupts"] = row.interrupts or {}

@@ -134,8 +134,9 @@ class Executor:
     async def _delete_temporary(self, execution: Execution) -> None:
         if not execution.request.temporary_thread:
             return
-        if execution.channel.kept:
-            # Whoever waits for it elsewhere has not read its values yet.
+        if execution.channel.kept or execution.request.key is not None:
+            # Whoever waits for it elsewhere has not read its values yet; nor have those that sent
+            # the request again.
             self._temporary.delete_later(execution.thread_id)
             return
         try:
@@ -248,6 +249,8 @@ class Executor:
                 # The next run on the thread must not resume from an older checkpoint.
                 _leave_checkpoint(config)
                 snapshot = await graph.aget_state(config)
+                # After the last node nothing waits.
+                result.interrupted = bool(snapshot.next)
                 result.interrupts = storable(interrupts_by_task(snapshot))
 
     async def _refuse_without(self, checkpoints: Sequence[RunnableConfig]) -> None:

@@ -1,0 +1,232 @@
+"""The memory that a process has for answers with large states, and the reads that take it.
+
+How many bytes a state holds is known before it is read (``bounded.py``). Whoever reads it for a
+client takes memory for it first, keeps it until the answer has left, and waits a bounded time where
+there is none. Runs read without a bound: a graph needs its state.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Self
+
+import structlog
+
+from headrace.errors import AnswersFull, AnswerTooLarge, HeadraceError
+from headrace.setting_groups import AnswerSettings
+
+_log = structlog.stdlib.get_logger("headrace.answers")
+
+#: Smaller states take no memory that is worth counting, and never wait.
+FREE_BYTES = 64 * 1024
+
+#: A state in memory is its bytes as they came, what they are decoded to, and a part of its JSON.
+_COPIES = 3
+
+_current: ContextVar["Reading | None"] = ContextVar("headrace_reading", default=None)
+
+
+class StateIsLarge(HeadraceError):
+    """The state is not among the small ones that were asked for."""
+
+    def __init__(self, size_bytes: int) -> None:
+        super().__init__()
+        self.size_bytes = size_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerFigures:
+    """Bytes that answers hold now, and answers that wait for some."""
+
+    bytes: int
+    waiting: int
+
+
+class AnswerMemory:
+    """One per process; first come, first served.
+
+    :param count: called with what became of an answer that met a bound: ``shortened``,
+        ``too_large``, ``no_room``, ``cut``.
+    """
+
+    def __init__(
+        self, settings: AnswerSettings, *, count: Callable[[str], None] = lambda outcome: None
+    ) -> None:
+        self.settings = settings
+        self.count = count
+        self._used = 0
+        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+
+    def figures(self) -> AnswerFigures:
+        return AnswerFigures(self._used, len(self._waiting))
+
+    def reading(
+        self, *, channels: Collection[str] | None = None, only_small: bool = False
+    ) -> "Reading":
+        """The reads of one answer; see :class:`Reading`."""
+        return Reading(self, channels=channels, only_small=only_small)
+
+    async def take(self, size_bytes: int) -> None:
+        """Return once there are so many bytes.
+
+        :raises AnswersFull: not in time.
+        """
+        if not self._waiting and self._fits(size_bytes):
+            self._used += size_bytes
+            return
+        granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        place = (size_bytes, granted)
+        self._waiting.append(place)
+        try:
+            async with asyncio.timeout(self.settings.wait_seconds):
+                await granted
+        except BaseException as failure:
+            if granted.done() and not granted.cancelled():
+                # In the same moment.
+                self._used -= size_bytes
+            with suppress(ValueError):
+                self._waiting.remove(place)
+            self._grant()
+            if not isinstance(failure, TimeoutError):
+                raise
+            self.count("no_room")
+            _log.warning("answer_refused", reason="no_room", bytes=size_bytes, used=self._used)
+            raise AnswersFull from None
+
+    def hold(self, size_bytes: int) -> None:
+        """Count bytes that are in memory already."""
+        self._used += size_bytes
+
+    def give(self, size_bytes: int) -> None:
+        self._used -= size_bytes
+        self._grant()
+
+    def _fits(self, size_bytes: int) -> bool:
+        # One that is larger than all of it has it alone.
+        return self._used + size_bytes <= self.settings.memory_bytes or not self._used
+
+    def _grant(self) -> None:
+        while self._waiting and self._fits(self._waiting[0][0]):
+            size_bytes, granted = self._waiting.popleft()
+            if not granted.done():
+                self._used += size_bytes
+                granted.set_result(None)
+
+
+class Reading:
+    """What one answer reads: sizes are admitted before values are read.
+
+    Its memory is given back by :meth:`release`, or once nobody has it any more.
+
+    :param channels: whose values are wanted; LangGraph's own are read besides. None: all.
+    :param only_small: refuse larger states with :class:`StateIsLarge`.
+    """
+
+    def __init__(
+        self, memory: AnswerMemory, *, channels: Collection[str] | None, only_small: bool
+    ) -> None:
+        self.memory = memory
+        self.channels = None if channels is None else sorted(channels)
+        self.only_small = only_small
+        #: Memory that it has taken.
+        self.held = 0
+        #: Memory that its answer holds besides: it cannot wait for that.
+        self.beside = 0
+        #: Bytes of the states that it has read.
+        self.bytes = 0
+        #: Checkpoints and their bytes that the last page did not read, in its order.
+        self.rest: list[tuple[str, int]] = []
+        #: Checkpoints and bytes that the next page consists of; they were admitted.
+        self.admitted: Sequence[tuple[str, int]] = ()
+
+    @contextmanager
+    def current(self) -> Iterator[None]:
+        """Within the block the saver reads for this answer."""
+        token = _current.set(self)
+        try:
+            yield
+        finally:
+            _current.reset(token)
+
+    async def admit(self, size_bytes: int) -> None:
+        """Return once a state of this size may be read.
+
+        :raises AnswerTooLarge: it is larger than any answer may be.
+        :raises AnswersFull: there is no memory for it now.
+        :raises StateIsLarge: only small ones are wanted.
+        """
+        self.refuse_too_large(size_bytes)
+        await self.take(size_bytes)
+        self.bytes += size_bytes
+
+    def refuse_too_large(self, size_bytes: int) -> None:
+        """:raises AnswerTooLarge: a state of this size is larger than any answer may be."""
+        if size_bytes > (limit := self.memory.settings.max_state_bytes):
+            self.memory.count("too_large")
+            _log.warning("answer_refused", reason="too_large", bytes=size_bytes)
+            raise AnswerTooLarge(too_large(size_bytes, limit))
+
+    async def take(self, size_bytes: int) -> None:
+        """Return once there is memory for states that come to so many bytes.
+
+        :raises AnswersFull, StateIsLarge: as :meth:`admit`.
+        """
+        if size_bytes > FREE_BYTES:
+            if self.only_small:
+                raise StateIsLarge(size_bytes)
+            # What it has itself it cannot wait for.
+            room = max(self.memory.settings.memory_bytes - self.held - self.beside, 0)
+            wanted = min(size_bytes * _COPIES, room)
+            await self.memory.take(wanted)
+            self.held += wanted
+
+    async def keep(self, size_bytes: int) -> None:
+        """Hold as much in all, once there is so much.
+
+        :raises AnswersFull: there is not.
+        """
+        more = size_bytes - self.held
+        if size_bytes > FREE_BYTES and more > 0:
+            more = min(more, max(self.memory.settings.memory_bytes - self.held, 0))
+            await self.memory.take(more)
+            self.held += more
+
+    def begin_again(self) -> None:
+        """What was read is of no use, and what is read in its place counts instead of it."""
+        if not self.admitted:
+            self.release()
+            self.bytes = 0
+            self.rest = []
+
+    def release(self) -> None:
+        """Its answer has left."""
+        held, self.held = self.held, 0
+        if held:
+            self.memory.give(held)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.release()
+
+    def __del__(self) -> None:
+        # Of an answer that was never sent.
+        self.release()
+
+
+def too_large(size_bytes: int, limit_bytes: int) -> str:
+    """What a caller is told who asked for a state of this size."""
+    return (
+        f"The state holds {size_bytes} bytes, and an answer reads at most {limit_bytes} (setting"
+        " answers.max_state_bytes). Ask for parts of it: GET /threads/{thread_id}/state"
+        "?select=values.<key>. GET /threads/{thread_id}/storage tells how large each key is."
+    )
+
+
+def current_reading() -> Reading | None:
+    """The answer that is read for; None for runs."""
+    return _current.get()

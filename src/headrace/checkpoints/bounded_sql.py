@@ -1,0 +1,149 @@
+"""The statements of ``bounded.py``: sizes of checkpoints, and the columns of those that are small.
+
+A channel is wanted, or not, by a JSON array of names; where that is null all are.
+"""
+
+from headrace.checkpoints.answer_memory import FREE_BYTES
+from headrace.db.statements import Statement, statement
+
+#: Up to this stored size what is compressed cannot be large either.
+_NEVER_LARGE = 4096
+
+# Of a checkpoint ``c``. What JSON comes to is not kept anywhere: only what is stored in more than
+# a few bytes is written out for it. Where a channel is stored step by step, its steps since it was
+# stored whole count, and the largest whole one.
+_SIZE = f"""
+  SELECT
+    CASE WHEN pg_column_size(c.checkpoint) + pg_column_size(c.metadata) <= {_NEVER_LARGE}
+      THEN pg_column_size(c.checkpoint) + pg_column_size(c.metadata)
+      ELSE octet_length(c.checkpoint::text) + octet_length(c.metadata::text) END
+    + coalesce((
+      SELECT sum(octet_length(bl.blob)) FROM jsonb_each_text(c.checkpoint -> 'channel_versions') v
+      JOIN checkpoint_blobs bl ON bl.thread_id = c.thread_id
+        AND bl.checkpoint_ns = c.checkpoint_ns AND bl.channel = v.key AND bl.version = v.value
+      WHERE %(wanted bl)s
+    ), 0)
+    + coalesce((
+      SELECT sum(octet_length(cw.blob)) FROM checkpoint_writes cw
+      WHERE cw.thread_id = c.thread_id AND cw.checkpoint_ns = c.checkpoint_ns
+        AND cw.checkpoint_id = c.checkpoint_id AND %(wanted cw)s
+    ), 0)
+    + CASE WHEN c.metadata ? 'counters_since_delta_snapshot' THEN coalesce((
+      SELECT sum(octet_length(cw.blob)) FROM (
+        SELECT checkpoint_id FROM checkpoints a
+        WHERE a.thread_id = c.thread_id AND a.checkpoint_ns = c.checkpoint_ns
+          AND a.checkpoint_id < c.checkpoint_id
+        ORDER BY a.checkpoint_id DESC
+        LIMIT (
+          SELECT max((counted.value ->> 1)::int) + 1
+          FROM jsonb_each(c.metadata -> 'counters_since_delta_snapshot') AS counted
+        )
+      ) AS a JOIN checkpoint_writes cw ON cw.thread_id = c.thread_id
+        AND cw.checkpoint_ns = c.checkpoint_ns AND cw.checkpoint_id = a.checkpoint_id
+        AND c.metadata -> 'counters_since_delta_snapshot' ? cw.channel AND %(wanted cw)s
+    ), 0) + coalesce((
+      SELECT max(octet_length(bl.blob)) FROM checkpoint_blobs bl
+      WHERE bl.thread_id = c.thread_id AND bl.checkpoint_ns = c.checkpoint_ns
+        AND c.metadata -> 'counters_since_delta_snapshot' ? bl.channel AND %(wanted bl)s
+    ), 0) ELSE 0 END AS bytes
+"""  # noqa: S608 - of constants
+
+# The columns of upstream's SELECT, as far as the checkpoint is small.
+_COLUMNS = """
+  c.thread_id, c.checkpoint_ns, c.checkpoint_id, c.parent_checkpoint_id, c.bytes,
+  CASE WHEN c.small THEN c.checkpoint END AS checkpoint,
+  CASE WHEN c.small THEN c.metadata END AS metadata,
+  CASE WHEN c.small THEN (
+    SELECT array_agg(array[bl.channel::bytea, bl.type::bytea, bl.blob])
+    FROM jsonb_each_text(c.checkpoint -> 'channel_versions') v
+    JOIN checkpoint_blobs bl ON bl.thread_id = c.thread_id
+      AND bl.checkpoint_ns = c.checkpoint_ns AND bl.channel = v.key AND bl.version = v.value
+    WHERE %(wanted bl)s
+  ) END AS channel_values,
+  CASE WHEN c.small THEN (
+    SELECT array_agg(array[
+      cw.task_id::bytea, cw.channel::bytea, cw.type::bytea, cw.blob,
+      convert_to(cw.task_path, 'UTF8'), cw.idx::text::bytea])
+    FROM checkpoint_writes cw
+    WHERE cw.thread_id = c.thread_id AND cw.checkpoint_ns = c.checkpoint_ns
+      AND cw.checkpoint_id = c.checkpoint_id AND %(wanted cw)s
+  ) END AS pending_writes
+"""
+
+# LangGraph's own channels start like that; so do those of graphs whose state is one value.
+_WANTED = "({0} IS NULL OR {0} ? {1}.channel OR {1}.channel ~ '^(__|branch:|start:)')"
+
+
+def _told(text: str, channels: str) -> str:
+    for table in ("bl", "cw"):
+        text = text.replace(f"%(wanted {table})s", _WANTED.format(channels, table))
+    return text
+
+
+#: As ``reader.LATEST``.
+LATEST_SMALL = statement(f"""
+SELECT wanted.number, pg_is_in_recovery() AS in_recovery, latest.*
+FROM unnest(%(thread_ids)s::text[], %(namespaces)s::text[], %(channels)s::jsonb[])
+  WITH ORDINALITY AS wanted (thread_id, ns, channels, number)
+LEFT JOIN LATERAL (
+  SELECT {_told(_COLUMNS, "wanted.channels")}
+  FROM (
+    SELECT c.*, size.bytes, size.bytes <= {FREE_BYTES} AS small
+    FROM (
+      SELECT * FROM checkpoints
+      WHERE checkpoints.thread_id = wanted.thread_id AND checkpoints.checkpoint_ns = wanted.ns
+      ORDER BY checkpoint_id DESC
+      LIMIT 1
+    ) AS c CROSS JOIN LATERAL ({_told(_SIZE, "wanted.channels")} OFFSET 0) AS size
+    OFFSET 0
+  ) AS c
+) AS latest ON true
+""")  # noqa: S608 - of constants
+
+_PAGE = f"""
+SELECT {_told(_COLUMNS, "asked.channels")}
+FROM (SELECT %s::jsonb AS channels, %s::bigint AS fits) AS asked
+CROSS JOIN LATERAL (
+  SELECT c.*, c.running <= asked.fits AS small
+  FROM (
+    SELECT c.*, size.bytes, sum(size.bytes) OVER (ORDER BY c.checkpoint_id DESC) AS running
+    FROM (
+      SELECT * FROM checkpoints {{where}} ORDER BY checkpoint_id DESC LIMIT %s
+    ) AS c CROSS JOIN LATERAL ({_told(_SIZE, "asked.channels")} OFFSET 0) AS size
+  ) AS c
+) AS c
+ORDER BY c.checkpoint_id DESC
+"""  # noqa: S608 - of constants
+
+WHERE_ID = "WHERE thread_id = %s AND checkpoint_ns = %s AND checkpoint_id = %s"
+WHERE_LATEST = "WHERE thread_id = %s AND checkpoint_ns = %s"
+
+CHECKPOINT = statement(f"""
+SELECT thread_id, checkpoint_ns, checkpoint_id, parent_checkpoint_id, checkpoint, metadata
+FROM checkpoints {WHERE_ID}
+""")  # noqa: S608 - of constants
+BLOBS = statement(f"""
+SELECT bl.channel::bytea, bl.type::bytea, bl.blob
+FROM checkpoints c CROSS JOIN (SELECT %s::jsonb AS channels) AS asked
+CROSS JOIN LATERAL jsonb_each_text(c.checkpoint -> 'channel_versions') v
+JOIN checkpoint_blobs bl ON bl.thread_id = c.thread_id
+  AND bl.checkpoint_ns = c.checkpoint_ns AND bl.channel = v.key AND bl.version = v.value
+WHERE c.thread_id = %s AND c.checkpoint_ns = %s AND c.checkpoint_id = %s
+  AND {_WANTED.format("asked.channels", "bl")}
+""")  # noqa: S608 - of constants
+WRITES = statement(f"""
+SELECT cw.task_id::bytea, cw.channel::bytea, cw.type::bytea, cw.blob,
+  convert_to(cw.task_path, 'UTF8'), cw.idx::text::bytea
+FROM checkpoint_writes cw CROSS JOIN (SELECT %s::jsonb AS channels) AS asked
+WHERE cw.thread_id = %s AND cw.checkpoint_ns = %s AND cw.checkpoint_id = %s
+  AND {_WANTED.format("asked.channels", "cw")}
+""")  # noqa: S608 - of constants
+
+
+def page(where: str) -> Statement:
+    """The first checkpoints that ``where`` finds, newest first; of these the small ones whole.
+
+    Its parameters are the channels, what the small ones may come to, those of ``where``, and how
+    many to look at.
+    """
+    return statement(_PAGE.format(where=where))
