@@ -131,7 +131,7 @@ def test_looking_for_them_reads_no_other_thread(database):
     insert(database, "temporary")
     database.execute("ANALYZE threads")
     statement = queue_statements()["abandoned_temporary_threads"].decode()
-    plan = database.execute(f"EXPLAIN {statement}", {"seconds": 300.0}).fetchall()
+    plan = database.execute(f"EXPLAIN {statement}", {"seconds": 300.0, "after": ""}).fetchall()
     assert any("threads_temporary_idx" in line for (line,) in plan), plan
 
 
