@@ -76,6 +76,17 @@ async def test_any_page_may_use_a_server_with_keys_and_read_its_refusals(setting
             assert "access-control-allow-credentials" not in answer.headers
 
 
+async def test_a_slash_at_the_end_is_taken_off_for_those_with_a_key(settings):
+    async with app_client(settings(api_keys=KEY)) as client:
+        for path in ("/threads/x/state/", "/threads/x/"):
+            answer = await client.get(path)
+            assert (answer.status_code, "location" in answer.headers) == (401, False)
+            answer = await client.get(path, headers={"X-Api-Key": KEY, "Host": "evil.example"})
+            assert (answer.status_code, answer.headers["location"]) == (307, path.rstrip("/"))
+        # Whoever may ask for the place itself may be sent there.
+        assert (await client.get("/ok/")).headers["location"] == "/ok"
+
+
 async def test_the_manifest_names_other_pages(settings):
     cors = {
         "allow_origins": [PAGE],

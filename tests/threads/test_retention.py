@@ -266,3 +266,18 @@ def test_a_manifest_says_how_long(tmp_path):
     for wrong in ({"default_ttl": 0}, {"strategy": "x"}, {"sweep_limit": 0}):
         with pytest.raises(StartupRefusal, match=r"HR104.*checkpointer\.ttl"):
             read_manifest(manifest(tmp_path, wrong))
+
+
+async def test_one_that_cannot_be_deleted_keeps_no_other(database_url, database):
+    """A table of the user's refers to it."""
+    async with sweeping(database_url) as world:
+        for number in range(10):
+            make(database, f"t{number}", minutes_ago=100 - number, ttl_minutes=1)
+        database.execute("UPDATE threads SET sweep_at = now() - interval '1 minute'")
+        database.execute("CREATE TABLE bills (thread_id text REFERENCES threads)")
+        database.execute("INSERT INTO bills VALUES ('t0')")
+        await world.sweeper(strategy="delete").sweep()
+        assert ids(database) == {"t0"}
+        assert world.counted["deleted"] == 9
+        # Behind the others, not again and again.
+        assert (await world.sweeper(strategy="delete").sweep()).looked_at == 0

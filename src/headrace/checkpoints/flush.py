@@ -113,6 +113,13 @@ class Flusher:
                 tries += 1
                 _log.warning("flush_retried", operations=len(batch), error=first_line(error))
                 await asyncio.sleep(delay)
+            except Exception as error:
+                # Before it was sent: some value has no form that Postgres takes. Its operation is
+                # found like a row that Postgres refuses.
+                _log.info("flush_cut", operations=len(batch), exc_info=True)
+                self._report(batch, "rejected")
+                await attempt.loan.examine()
+                return error
             else:
                 for operation, outcome in zip(batch, outcomes, strict=True):
                     operation.settle(outcome)

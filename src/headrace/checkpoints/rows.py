@@ -28,6 +28,7 @@ from headrace.db.pool import Connection
 from headrace.db.statements import named_statements
 from headrace.error_text import MAX_BYTES, error_repr
 from headrace.errors import LeaseLost
+from headrace.observability.masking import mask_text
 
 Row = tuple[Any, ...]
 
@@ -117,7 +118,7 @@ def lasting(
     if all(channel != ERROR for channel, _ in writes):
         return writes
     return [
-        (channel, error_repr(value, max_bytes=max_error_bytes))
+        (channel, mask_text(error_repr(value, max_bytes=max_error_bytes)))
         if isinstance(value, BaseException)
         else (channel, value)
         for channel, value in writes

@@ -6,6 +6,7 @@
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -30,7 +31,7 @@ from headrace.checkpoints.repetition import READ_SECONDS, repeat
 from headrace.checkpoints.rows import WriteRows, checkpoint_rows, lasting, task_rows
 from headrace.checkpoints.run_writes import RunWrites, current_run
 from headrace.checkpoints.timing import Observe, timed
-from headrace.checkpoints.upstream import ERROR_SOURCE, PooledSaver
+from headrace.checkpoints.upstream import ERROR_SOURCE, NULL_TASK, PooledSaver
 from headrace.checkpoints.writer import Writer
 from headrace.db.pool import SharedPool
 from headrace.error_text import MAX_BYTES
@@ -116,9 +117,18 @@ class TimedSaver(PooledSaver):
         where = {"thread_id": thread_id, "checkpoint_ns": ns, "checkpoint_id": checkpoint_id}
         return await PooledSaver.aget_tuple(self, {"configurable": where})
 
-    aput = timed("put")(PooledSaver.aput)
+    async def aput(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> RunnableConfig:
+        if (run := current_run()) is not None:
+            # What follows a command in a graph shows that it was applied.
+            await run.store_command()
+        return await self._put(config, checkpoint, metadata, new_versions)
 
-    @timed("put_writes")
     async def aput_writes(
         self,
         config: RunnableConfig,
@@ -127,7 +137,32 @@ class TimedSaver(PooledSaver):
         task_path: str = "",
     ) -> None:
         kept = lasting(writes, self._max_error_bytes)
-        await super().aput_writes(config, kept, task_id, task_path)
+        store = partial(self._put_writes, config, kept, task_id, task_path)
+        if (run := current_run()) is not None:
+            if task_id == NULL_TASK and run.holds(store):
+                return
+            await run.store_command()
+        await store()
+
+    @timed("put")
+    async def _put(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> RunnableConfig:
+        return await super().aput(config, checkpoint, metadata, new_versions)
+
+    @timed("put_writes")
+    async def _put_writes(
+        self,
+        config: RunnableConfig,
+        writes: Sequence[tuple[str, Any]],
+        task_id: str,
+        task_path: str,
+    ) -> None:
+        await super().aput_writes(config, writes, task_id, task_path)
 
     @timed("delete_thread")
     async def adelete_thread(self, thread_id: str) -> None:
@@ -296,7 +331,7 @@ class Saver(TimedSaver):
         return await self._large(thread_id, ns, row["checkpoint_id"], row["bytes"], reading)
 
     @timed("put")
-    async def aput(
+    async def _put(
         self,
         config: RunnableConfig,
         checkpoint: Checkpoint,
@@ -316,17 +351,16 @@ class Saver(TimedSaver):
         }
 
     @timed("put_writes")
-    async def aput_writes(
+    async def _put_writes(
         self,
         config: RunnableConfig,
         writes: Sequence[tuple[str, Any]],
         task_id: str,
-        task_path: str = "",
+        task_path: str,
     ) -> None:
         # LangGraph starts an error handler only once what it handles is durable.
         handled = any(channel == ERROR_SOURCE for channel, _ in writes)
-        kept = lasting(writes, self._max_error_bytes)
-        rows = task_rows(self.serde, current_run(), config, kept, task_id, task_path)
+        rows = task_rows(self.serde, current_run(), config, writes, task_id, task_path)
         if rows is not None:
             await self._write(rows, waits=handled)
 

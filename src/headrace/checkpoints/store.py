@@ -127,8 +127,9 @@ class Store(TakenStore):
         wanted = [asked for asked in batch if not asked[0].done()]
         if not wanted:
             return
-        positions, ops = deduplicated([op for _, op in wanted])
         try:
+            # In here: a key of the user's may have no hash, or fail to compare.
+            positions, ops = deduplicated([op for _, op in wanted])
             results = await self.abatch(ops)
         except asyncio.CancelledError:
             for waiting, _ in wanted:

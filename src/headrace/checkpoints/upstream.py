@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from langchain_core.runnables import RunnableConfig
-from langgraph._internal._constants import ERROR_SOURCE_NODE
+from langgraph._internal._constants import ERROR_SOURCE_NODE, NULL_TASK_ID
 from langgraph.checkpoint.base import (
     ChannelVersions,
     Checkpoint,
@@ -38,6 +38,9 @@ SELECT_CHECKPOINT = SELECT_SQL
 
 #: The channel to which LangGraph writes what an error handler is to handle.
 ERROR_SOURCE = ERROR_SOURCE_NODE
+
+#: The task under whose id LangGraph stores what a command does to a thread.
+NULL_TASK = NULL_TASK_ID
 
 #: What a DeltaChannel puts into a checkpoint now and then: its whole value.
 DeltaSnapshot: type = _DeltaSnapshot

@@ -27,7 +27,14 @@ Format = Annotated[str, Query()]
 
 @probes_router.get("/livez", summary="Tell whether the event loop of this process runs")
 async def livez(health: Health) -> JSONResponse:
-    """Tell whether the event loop of this process runs. Restart the pod when this fails."""
+    """Tell whether the event loop of this process runs. Restart the pod when this fails.
+
+    It fails, too, while a background task that the process needs cannot be kept up.
+    """
+    if problem := health.task_problem:
+        return JSONResponse(
+            {"status": "unfit", "pid": health.pid, "reasons": [problem]}, status_code=503
+        )
     return JSONResponse({"status": "alive", "pid": health.pid})
 
 

@@ -21,7 +21,7 @@ from headrace.graphs.manifest_ttl import TtlEntry
 from headrace.graphs.registry import GraphRegistry
 from headrace.graphs.sources import GraphSource
 from headrace.graphs.store_entry import StoreEntry, StoreTTL
-from headrace.lifecycle import Tasks
+from headrace.lifecycle import Supervision, Tasks
 from headrace.observability.metrics import Metrics
 from headrace.observability.slots import StatusBoard
 from headrace.server.opening import build_saver, open_pool
@@ -60,6 +60,7 @@ class Foundation:
     entries: Entries
     board: StatusBoard
     metrics: Metrics
+    supervision: Supervision
     tasks: Tasks
     pool: SharedPool
     #: As it was when the pool opened.
@@ -81,9 +82,12 @@ async def open_foundation(
     board.publish()
     stack.callback(board.remove)
     metrics = Metrics(board, multiprocess_dir=multiprocess_dir())
-    tasks = Tasks(metrics.record_fault)
+    supervision = Supervision(metrics.record_fault)
+    tasks = Tasks(supervision)
     stack.push_async_callback(tasks.stop)
-    watchdog = Watchdog(metrics, stall_seconds=settings.server.stall_log_seconds)
+    watchdog = Watchdog(
+        metrics, stall_seconds=settings.server.stall_log_seconds, supervision=supervision
+    )
     await watchdog.start()
     stack.push_async_callback(watchdog.stop)
 
@@ -109,6 +113,7 @@ async def open_foundation(
         entries=entries,
         board=board,
         metrics=metrics,
+        supervision=supervision,
         tasks=tasks,
         pool=pool,
         schema=schema,
@@ -144,5 +149,5 @@ def _open_store(
         interval_seconds=ttl.sweep_interval_minutes * 60,
         count=metrics.count_expired_items,
     )
-    tasks.start(sweeper.sweep_forever(), name="store-sweeper", supervised=True)
+    tasks.keep(sweeper.sweep_forever, name="store-sweeper", vital=False)
     return store

@@ -22,6 +22,7 @@ from headrace.db.pool import (
 from headrace.db.schema import SchemaState, ensure_compatible
 from headrace.errors import StartupRefusal, Unavailable
 from headrace.graphs.checkpointer_entry import SerdeEntry
+from headrace.lifecycle import Supervision
 from headrace.notices.notifier import Notifier, PollingNotifier, PostgresNotifier
 from headrace.observability.metrics import Metrics
 from headrace.setting_groups import DatabaseSettings
@@ -142,13 +143,15 @@ def _saver_of_engine(
     )
 
 
-def build_notifier(settings: Settings, pool: SharedPool, metrics: Metrics) -> Notifier:
+def build_notifier(
+    settings: Settings, pool: SharedPool, metrics: Metrics, supervision: Supervision
+) -> Notifier:
     """One that listens where the connection is direct: a pooler passes no notices on."""
     if settings.events.notices == "off" or pool.behind_pooler:
         return PollingNotifier()
     return PostgresNotifier(
         connection_string(settings.database),
         pool,
+        supervision=supervision,
         count=metrics.count_notice,
-        on_fault=metrics.record_fault,
     )

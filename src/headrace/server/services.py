@@ -58,7 +58,7 @@ async def build_services(foundation: Foundation, engine: RunEngine) -> Services:
     assistants = AssistantService(AssistantRepository(sessions), registry.ids(), memory)
     await assistants.create_system(registry.descriptions())
     keys = IdempotencyService(sessions, settings.idempotency, count=metrics.count_keyed_request)
-    foundation.tasks.start(keys.sweep_forever(), name="idempotency-sweeper", supervised=True)
+    foundation.tasks.keep(keys.sweep_forever, name="idempotency-sweeper", vital=False)
     states = StateReader(registry, foundation.saver, memory)
     updates = StateUpdates(pool, foundation.writer, foundation.saver, registry)
     threads = ThreadService(ThreadRepository(sessions), states, keys, updates.create)
@@ -118,7 +118,7 @@ def _build_removal(foundation: Foundation, runs: RunService) -> ThreadRemoval:
         store_minutes=foundation.entries.store_ttl.default_ttl,
     )
     threads = RetentionSweeper(pool, removal, ttl, count=metrics.count_expired_threads)
-    foundation.tasks.start(threads.sweep_forever(), name="retention-sweeper", supervised=True)
+    foundation.tasks.keep(threads.sweep_forever, name="retention-sweeper", vital=False)
     if retention.run_minutes:
         ended = RunSweeper(
             pool,
@@ -127,5 +127,5 @@ def _build_removal(foundation: Foundation, runs: RunService) -> ThreadRemoval:
             limit=ttl.sweep_limit,
             count=metrics.count_expired_runs,
         )
-        foundation.tasks.start(ended.sweep_forever(), name="run-sweeper", supervised=True)
+        foundation.tasks.keep(ended.sweep_forever, name="run-sweeper", vital=False)
     return removal

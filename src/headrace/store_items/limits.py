@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+import orjson
+
 from headrace.db.jsonb import dump_jsonb
 from headrace.errors import BadRequest, InvalidRequest
 from headrace.setting_groups import StoreSettings
@@ -79,6 +81,12 @@ class Limits:
 
     def filter(self, given: dict[str, Any] | None) -> None:
         """A filter that the store can work out."""
+        try:
+            orjson.dumps(given)
+        except TypeError:
+            raise InvalidRequest(
+                "filter: a number of more than 64 bits cannot be looked for"
+            ) from None
         for key, wanted in (given or {}).items():
             for operator in wanted if isinstance(wanted, dict) else ():
                 if operator not in _OPERATORS:

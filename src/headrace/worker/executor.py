@@ -200,6 +200,7 @@ class Executor:
         ) as writes:
             execution.writes = writes
             await self._follow(execution, result, config)
+            await writes.store_command()
 
     def _config(self, execution: Execution) -> RunnableConfig:
         request = execution.request
@@ -235,6 +236,9 @@ class Executor:
         ):
             refuse_unknown_nodes(graph.nodes, kwargs)
             async for namespace, mode, chunk in graph_parts(graph, given, kwargs, config):
+                if mode != "events" and execution.writes is not None:
+                    # The graph goes on: a command has been applied.
+                    await execution.writes.store_command()
                 if not namespace:
                     _note(result, mode, chunk)
                 if execution.channel.wanted:
