@@ -3,7 +3,8 @@
 All may read what the server itself owns; nobody but the owner's tenant writes.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID
 
@@ -21,8 +22,13 @@ _CONTENT = ("graph_id", "name", "description", "config", "context", "metadata_")
 
 
 class AssistantRepository:
-    def __init__(self, sessions: Sessions) -> None:
+    """
+    :param list_timeout_seconds: how long Postgres may work on one list or count.
+    """
+
+    def __init__(self, sessions: Sessions, *, list_timeout_seconds: float = 10.0) -> None:
         self._sessions = sessions
+        self._list_timeout = f"{int(list_timeout_seconds * 1000)}ms"
 
     async def get(self, principal: Principal, assistant_id: UUID) -> AssistantRow | None:
         statement = _readable(principal).where(AssistantRow.assistant_id == assistant_id)
@@ -104,13 +110,13 @@ class AssistantRepository:
         ordered = column.asc() if query.sort_order == "asc" else column.desc()
         statement = _filtered(_readable(principal), query)
         statement = statement.order_by(ordered, AssistantRow.assistant_id)
-        async with self._sessions.begin() as session:
+        async with self._listing() as session:
             rows = await session.scalars(statement.limit(limit).offset(query.offset))
             return rows.all()
 
     async def count(self, principal: Principal, query: AssistantFilter) -> int:
         found = _filtered(_readable(principal), query).subquery()
-        async with self._sessions.begin() as session:
+        async with self._listing() as session:
             return await session.scalar(select(func.count()).select_from(found)) or 0
 
     async def versions(
@@ -128,9 +134,19 @@ class AssistantRepository:
         )
         if query.metadata:
             statement = statement.where(AssistantVersionRow.metadata_.contains(query.metadata))
-        async with self._sessions.begin() as session:
+        async with self._listing() as session:
             rows = await session.scalars(statement.limit(query.limit).offset(query.offset))
             return rows.all()
+
+    @asynccontextmanager
+    async def _listing(self) -> AsyncIterator[Session]:
+        """A transaction in which Postgres itself ends what takes too long: a comparison of JSON
+        hears no cancel request, but between rows it looks at its clock."""
+        async with self._sessions.begin() as session:
+            await session.execute(
+                select(func.set_config("statement_timeout", self._list_timeout, True))
+            )
+            yield session
 
     async def create_system(self, descriptions: Mapping[str, str | None]) -> None:
         """Give each graph its first assistant, with what is said of the graph now.

@@ -10,6 +10,7 @@ from headrace.setting_groups import StoreSettings
 #: LangGraph keeps this root to itself.
 _RESERVED_ROOT = "langgraph"
 
+MAX_FILTER_KEYS = 20
 _OPERATORS = ("$eq", "$ne", "$gt", "$gte", "$lt", "$lte")
 
 
@@ -78,7 +79,9 @@ class Limits:
             )
 
     def filter(self, given: dict[str, Any] | None) -> None:
-        """A filter that the store can work out."""
+        """A filter that the store can work out: it reads each value once for each key."""
+        if len(given or {}) > MAX_FILTER_KEYS:
+            raise InvalidRequest(f"filter: at most {MAX_FILTER_KEYS} keys are taken")
         for key, wanted in (given or {}).items():
             for operator in wanted if isinstance(wanted, dict) else ():
                 if operator not in _OPERATORS:

@@ -13,7 +13,8 @@ from langgraph.store.base import NOT_PROVIDED, Item, SearchItem
 from headrace.auth.principal import DEFAULT_TENANT, Principal
 from headrace.checkpoints.store import Store
 from headrace.errors import Forbidden
-from headrace.setting_groups import StoreSettings
+from headrace.request_limits import RequestLimits
+from headrace.setting_groups import RequestSettings, StoreSettings
 from headrace.store_items.limits import Limits
 from headrace.store_items.schemas import ItemDelete, ItemPut, ItemSearch, NamespaceSearch
 
@@ -31,9 +32,12 @@ class StoreService:
     repeats for longer, for the sake of graphs.
     """
 
-    def __init__(self, store: Store, settings: StoreSettings) -> None:
+    def __init__(
+        self, store: Store, settings: StoreSettings, requests: RequestLimits | None = None
+    ) -> None:
         self._store = store
         self._limits = Limits(settings)
+        self._requests = requests or RequestLimits(RequestSettings())
         self._timeout_seconds = settings.request_timeout_seconds
 
     async def put(self, principal: Principal, body: ItemPut) -> None:
@@ -67,6 +71,7 @@ class StoreService:
     async def search(self, principal: Principal, query: ItemSearch) -> list[SearchItem]:
         """A page of the items below a namespace, latest change first."""
         _admit(principal)
+        self._requests.filter(query.filter, "filter")
         self._limits.filter(query.filter)
         async with asyncio.timeout(self._timeout_seconds):
             return await self._store.asearch(
