@@ -19,6 +19,7 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.types import ERROR, INTERRUPT, RESUME
 
 from headrace.checkpoints.fence import RunToken
+from headrace.checkpoints.metadata import stored_config
 from headrace.checkpoints.operations import Kind, Numbers, Operation, Outcomes
 from headrace.checkpoints.run_writes import RunWrites
 from headrace.checkpoints.upstream import ERROR_SOURCE, DeltaSnapshot
@@ -97,7 +98,7 @@ def checkpoint_rows(
         _text(checkpoint["id"]),
         None if parent is None else _text(parent),
         dump_jsonb({**checkpoint, "channel_values": inline}),
-        dump_jsonb(get_serializable_checkpoint_metadata(config, metadata)),
+        dump_jsonb(get_serializable_checkpoint_metadata(stored_config(config), metadata)),
     )
     return WriteRows(thread_id, run, blobs=blobs, checkpoint=row)
 

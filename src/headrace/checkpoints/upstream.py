@@ -28,6 +28,7 @@ from langgraph.store.postgres.aio import AsyncPostgresStore
 from psycopg import AsyncCursor
 from psycopg.rows import DictRow
 
+from headrace.checkpoints.metadata import stored_config
 from headrace.db.jsonb import PLAIN, is_exact
 from headrace.db.pool import Connection, SharedPool, shut
 from headrace.db.statements import langgraph_cursor
@@ -105,13 +106,14 @@ class PooledSaver(AsyncPostgresSaver):
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
-        """As upstream's, except that plain values which jsonb would change go into blobs."""
+        """As upstream's, except that plain values which jsonb would change go into blobs, and that
+        of the configuration less is stored."""
         values = {
             name: _Blob(value) if isinstance(value, PLAIN) and not is_exact(value) else value
             for name, value in checkpoint["channel_values"].items()
         }
         kept = cast("Checkpoint", {**checkpoint, "channel_values": values})
-        return await super().aput(config, kept, metadata, new_versions)
+        return await super().aput(stored_config(config), kept, metadata, new_versions)
 
     def _dump_blobs(
         self, thread_id: str, checkpoint_ns: str, values: dict[str, Any], versions: ChannelVersions
