@@ -156,7 +156,7 @@ class RequestSettings(Group):
         100, ge=1, description="Items of one list of a filter; more get 422."
     )
     max_comparisons: int = Field(
-        1_000_000,
+        500_000,
         ge=1000,
         description="Comparisons that one filter on values may take; more get 422.",
     )

@@ -92,13 +92,14 @@ def checkpoint_rows(
             version = _text(new_versions[channel])
             blobs.append((thread, ns, _text(channel), version, _text(kind), blob))
     parent = configurable.get("checkpoint_id")
+    kept = stored_config(config, ids_only=run is not None)
     row = (
         thread,
         ns,
         _text(checkpoint["id"]),
         None if parent is None else _text(parent),
         dump_jsonb({**checkpoint, "channel_values": inline}),
-        dump_jsonb(get_serializable_checkpoint_metadata(stored_config(config), metadata)),
+        dump_jsonb(get_serializable_checkpoint_metadata(kept, metadata)),
     )
     return WriteRows(thread_id, run, blobs=blobs, checkpoint=row)
 

@@ -8,10 +8,12 @@ middle leaves nothing.
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from psycopg import AsyncCursor
 from psycopg.rows import DictRow
 
+from headrace.checkpoints.metadata import stored_config
 from headrace.checkpoints.upstream import PooledSaver
 from headrace.db.pool import Connection, SharedPool
 from headrace.db.statements import langgraph_cursor
@@ -24,6 +26,9 @@ class TransactionSaver(PooledSaver):
         super().__init__(pool, acquire_timeout_seconds=0)
         self.serde = serde
         self._connection = connection
+
+    def _stored(self, config: RunnableConfig) -> RunnableConfig:
+        return stored_config(config, ids_only=True)
 
     @asynccontextmanager
     async def _cursor(self, *, pipeline: bool = False) -> AsyncIterator[AsyncCursor[DictRow]]:

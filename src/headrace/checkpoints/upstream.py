@@ -29,6 +29,7 @@ from psycopg import AsyncCursor
 from psycopg.rows import DictRow
 
 from headrace.checkpoints.metadata import stored_config
+from headrace.checkpoints.run_writes import current_run
 from headrace.db.jsonb import PLAIN, is_exact
 from headrace.db.pool import Connection, SharedPool, shut
 from headrace.db.statements import langgraph_cursor
@@ -113,7 +114,11 @@ class PooledSaver(AsyncPostgresSaver):
             for name, value in checkpoint["channel_values"].items()
         }
         kept = cast("Checkpoint", {**checkpoint, "channel_values": values})
-        return await super().aput(stored_config(config), kept, metadata, new_versions)
+        return await super().aput(self._stored(config), kept, metadata, new_versions)
+
+    def _stored(self, config: RunnableConfig) -> RunnableConfig:
+        """What is stored of the configuration."""
+        return stored_config(config, ids_only=current_run() is not None)
 
     def _dump_blobs(
         self, thread_id: str, checkpoint_ns: str, values: dict[str, Any], versions: ChannelVersions

@@ -27,7 +27,7 @@ class TooManyComparisons(Exception):
 class Comparisons:
     """How much work filters may take, all of a request together."""
 
-    def __init__(self, most: int = 1_000_000) -> None:
+    def __init__(self, most: int = 500_000) -> None:
         self.most = self._left = most
 
     def take(self, number: int = 1) -> None:
