@@ -1,12 +1,11 @@
 """What is too much for one request is refused at once, with a sentence, and the loop goes on."""
 
 import asyncio
-import json
 import time
 from contextlib import asynccontextmanager
 
-import pytest
 import psycopg
+import pytest
 
 from tests.support.door import Door
 

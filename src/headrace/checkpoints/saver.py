@@ -31,9 +31,11 @@ from headrace.checkpoints.rows import WriteRows, checkpoint_rows, lasting, task_
 from headrace.checkpoints.run_writes import RunWrites, current_run
 from headrace.checkpoints.timing import Observe, timed
 from headrace.checkpoints.upstream import ERROR_SOURCE, PooledSaver
+from headrace.checkpoints.write_size import MAX_CHECKPOINT_BYTES, WriteSize
 from headrace.checkpoints.writer import Writer
 from headrace.db.pool import SharedPool
 from headrace.error_text import MAX_BYTES
+from headrace.errors import CheckpointTooLarge
 
 
 class TimedSaver(PooledSaver):
@@ -51,8 +53,13 @@ class TimedSaver(PooledSaver):
         observe: Observe,
         acquire_timeout_seconds: float = 30.0,
         max_error_bytes: int = MAX_BYTES,
+        max_checkpoint_bytes: int = MAX_CHECKPOINT_BYTES,
     ) -> None:
-        super().__init__(pool, acquire_timeout_seconds=acquire_timeout_seconds)
+        super().__init__(
+            pool,
+            acquire_timeout_seconds=acquire_timeout_seconds,
+            max_checkpoint_bytes=max_checkpoint_bytes,
+        )
         self.observe = observe
         self._writer = writer
         self._bounded = BoundedReads(pool, acquire_timeout_seconds=acquire_timeout_seconds)
@@ -116,7 +123,19 @@ class TimedSaver(PooledSaver):
         where = {"thread_id": thread_id, "checkpoint_ns": ns, "checkpoint_id": checkpoint_id}
         return await PooledSaver.aget_tuple(self, {"configurable": where})
 
-    aput = timed("put")(PooledSaver.aput)
+    @timed("put")
+    async def aput(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> RunnableConfig:
+        run = current_run()
+        if run is not None:
+            run.raise_if_failed()
+        with _none_after(run):
+            return await super().aput(config, checkpoint, metadata, new_versions)
 
     @timed("put_writes")
     async def aput_writes(
@@ -127,7 +146,8 @@ class TimedSaver(PooledSaver):
         task_path: str = "",
     ) -> None:
         kept = lasting(writes, self._max_error_bytes)
-        await super().aput_writes(config, kept, task_id, task_path)
+        with _none_after(current_run()):
+            await super().aput_writes(config, kept, task_id, task_path)
 
     @timed("delete_thread")
     async def adelete_thread(self, thread_id: str) -> None:
@@ -231,6 +251,7 @@ class Saver(TimedSaver):
         observe: Observe,
         acquire_timeout_seconds: float = 30.0,
         max_error_bytes: int = MAX_BYTES,
+        max_checkpoint_bytes: int = MAX_CHECKPOINT_BYTES,
         read_batch: int = 64,
         read_timeout_seconds: float = 10.0,
     ) -> None:
@@ -240,6 +261,7 @@ class Saver(TimedSaver):
             observe=observe,
             acquire_timeout_seconds=acquire_timeout_seconds,
             max_error_bytes=max_error_bytes,
+            max_checkpoint_bytes=max_checkpoint_bytes,
         )
         self._reader = Reader(
             pool,
@@ -303,9 +325,18 @@ class Saver(TimedSaver):
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
-        await self._write(
-            checkpoint_rows(self.serde, current_run(), config, checkpoint, metadata, new_versions)
-        )
+        run = current_run()
+        with _none_after(run):
+            rows = checkpoint_rows(
+                self.serde,
+                run,
+                config,
+                checkpoint,
+                metadata,
+                new_versions,
+                WriteSize(self.max_checkpoint_bytes),
+            )
+        await self._write(rows)
         configurable = config["configurable"]
         return {
             "configurable": {
@@ -326,7 +357,17 @@ class Saver(TimedSaver):
         # LangGraph starts an error handler only once what it handles is durable.
         handled = any(channel == ERROR_SOURCE for channel, _ in writes)
         kept = lasting(writes, self._max_error_bytes)
-        rows = task_rows(self.serde, current_run(), config, kept, task_id, task_path)
+        run = current_run()
+        with _none_after(run):
+            rows = task_rows(
+                self.serde,
+                run,
+                config,
+                kept,
+                task_id,
+                task_path,
+                WriteSize(self.max_checkpoint_bytes),
+            )
         if rows is not None:
             await self._write(rows, waits=handled)
 
@@ -342,3 +383,17 @@ class Saver(TimedSaver):
 def _place(config: RunnableConfig) -> tuple[str, str]:
     configurable = config["configurable"]
     return str(configurable["thread_id"]), configurable.get("checkpoint_ns", "")
+
+
+@contextmanager
+def _none_after(run: RunWrites | None) -> Iterator[None]:
+    """What is too large ends its run: a checkpoint after it would name values that are not there.
+
+    LangGraph goes on for a moment with what comes after a write that has failed.
+    """
+    try:
+        yield
+    except CheckpointTooLarge as error:
+        if run is not None:
+            run.fail(error)
+        raise

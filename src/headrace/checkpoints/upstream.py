@@ -4,7 +4,7 @@ A test fails by that name when upstream moves one.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, cast
@@ -30,6 +30,7 @@ from psycopg.rows import DictRow
 
 from headrace.checkpoints.metadata import stored_config
 from headrace.checkpoints.run_writes import current_run
+from headrace.checkpoints.write_size import MAX_CHECKPOINT_BYTES, WriteSize
 from headrace.db.jsonb import PLAIN, is_exact
 from headrace.db.pool import Connection, SharedPool, shut
 from headrace.db.statements import langgraph_cursor
@@ -85,8 +86,15 @@ class PooledSaver(AsyncPostgresSaver):
     and semantics.
     """
 
-    def __init__(self, pool: SharedPool, *, acquire_timeout_seconds: float) -> None:
+    def __init__(
+        self,
+        pool: SharedPool,
+        *,
+        acquire_timeout_seconds: float,
+        max_checkpoint_bytes: int = MAX_CHECKPOINT_BYTES,
+    ) -> None:
         super().__init__(pool)
+        self.max_checkpoint_bytes = max_checkpoint_bytes
         self._pool = pool
         self._acquire_timeout_seconds = acquire_timeout_seconds
 
@@ -127,7 +135,28 @@ class PooledSaver(AsyncPostgresSaver):
             name: value.value if isinstance(value, _Blob) else value
             for name, value in values.items()
         }
-        return super()._dump_blobs(thread_id, checkpoint_ns, plain, versions)
+        blobs = super()._dump_blobs(thread_id, checkpoint_ns, plain, versions)
+        size = WriteSize(self.max_checkpoint_bytes)
+        for _, _, channel, _, _, blob in blobs:
+            size.add(channel, len(blob or b""))
+        return blobs
+
+    def _dump_writes(
+        self,
+        thread_id: str,
+        checkpoint_ns: str,
+        checkpoint_id: str,
+        task_id: str,
+        task_path: str,
+        writes: Sequence[tuple[str, Any]],
+    ) -> list[tuple[str, str, str, str, str, int, str, str, bytes]]:
+        rows = super()._dump_writes(
+            thread_id, checkpoint_ns, checkpoint_id, task_id, task_path, writes
+        )
+        size = WriteSize(self.max_checkpoint_bytes)
+        for row in rows:
+            size.add(row[6], len(row[8]))
+        return rows
 
     def conditions(
         self,
