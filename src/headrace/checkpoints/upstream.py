@@ -121,6 +121,10 @@ class PooledSaver(AsyncPostgresSaver):
             name: _Blob(value) if isinstance(value, PLAIN) and not is_exact(value) else value
             for name, value in checkpoint["channel_values"].items()
         }
+        size = WriteSize(self.max_checkpoint_bytes)
+        for name, value in values.items():
+            if isinstance(value, str):
+                size.add(name, len(value))
         kept = cast("Checkpoint", {**checkpoint, "channel_values": values})
         return await super().aput(self._stored(config), kept, metadata, new_versions)
 
