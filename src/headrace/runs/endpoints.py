@@ -23,8 +23,8 @@ reading_router = new_router(tag="runs", followed=True)
 #: Ids count a run's events; each attempt begins 2^32 further. Other servers' ids are times.
 _EVENT_ID = re.compile("[0-9]{1,12}")
 
-LastEventId = Annotated[str | None, Query(max_length=1000)]
-LastEventIdHeader = Annotated[str | None, Header(alias="Last-Event-ID", max_length=1000)]
+LastEventId = Annotated[str | None, Query(max_length=65_536)]
+LastEventIdHeader = Annotated[str | None, Header(alias="Last-Event-ID", max_length=65_536)]
 
 
 @reading_router.get("/threads/{thread_id}/runs", response_model=list[Run])

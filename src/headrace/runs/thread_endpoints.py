@@ -34,9 +34,9 @@ async def join_thread_stream(
     request: Request,
     stream_mode: Words = None,
     stream_modes: Words = None,
-    last_event_id: Annotated[str | None, Query(max_length=1000)] = None,
+    last_event_id: Annotated[str | None, Query(max_length=65_536)] = None,
     last_event_id_header: Annotated[
-        str | None, Header(alias="Last-Event-ID", max_length=1000)
+        str | None, Header(alias="Last-Event-ID", max_length=65_536)
     ] = None,
 ) -> Response:
     """Stream the events of all runs of a thread.
