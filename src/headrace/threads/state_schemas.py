@@ -5,7 +5,6 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from headrace.edge.words import MAX_WORDS
 from headrace.ids import canonical_uuid
 from headrace.threads.schemas import storable_id
 from headrace.threads.update_schemas import NodeValues
@@ -29,6 +28,7 @@ _KEY = "values."
 _OF_ALL_CHANNELS = frozenset({"values", "next", "tasks", "interrupts"})
 
 MAX_HISTORY = 1000
+_MAX_WORDS = 100
 
 
 def _selectable(words: list[str]) -> list[str]:
@@ -40,7 +40,7 @@ def _selectable(words: list[str]) -> list[str]:
 
 Select = Annotated[
     Annotated[
-        list[Annotated[str, Field(max_length=1000)]], Field(max_length=MAX_WORDS, fail_fast=True)
+        list[Annotated[str, Field(max_length=1000)]], Field(max_length=_MAX_WORDS, fail_fast=True)
     ],
     AfterValidator(_selectable),
 ]
