@@ -10,7 +10,7 @@ from headrace.setting_groups import RequestSettings
 MAX_DEPTH = 32
 #: Numbers, texts, lists and objects in metadata, whatever its bytes: a filter is compared with all.
 _MAX_METADATA_VALUES = 10_000
-_MAX_FILTER_BYTES = 64 * 1024
+_MAX_FILTER_BYTES = 256 * 1024
 
 
 class RequestLimits:

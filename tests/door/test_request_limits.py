@@ -135,7 +135,7 @@ for _ in range(40):
         ("/store/items/search", {"filter": {"a": {"$eq": NESTED["a"]}}}),
         ("/threads/search", {"metadata": {"a": DEEP}}),
         ("/threads/count", {"values": {"a": DEEP}}),
-        ("/assistants/count", {"metadata": {"a": "x" * 100_000}}),
+        ("/assistants/count", {"metadata": {"a": "x" * 300_000}}),
         ("/threads/count", {"metadata": {str(n): n for n in range(600)}}),
         ("/store/items/search", {"filter": {str(n): n for n in range(30)}}),
     ],
