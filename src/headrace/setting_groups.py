@@ -5,6 +5,9 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
+#: A century, in minutes: more does not fit beside a date.
+LONGEST_MINUTES = 100 * 366 * 24 * 60
+
 #: What is put into SQL between quotes as it is.
 _SCHEMA_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,62}")
 
@@ -416,6 +419,65 @@ class StoreSettings(Group):
     max_value_bytes: int = Field(
         4 * 1024 * 1024, ge=2, description="Bytes of an item's value as JSON."
     )
+
+
+class RetentionSettings(Group):
+    """How long threads, runs and store items are kept (docs/retention.md).
+
+    What is set here wins over `langgraph.json`; what is not goes by that file.
+    """
+
+    thread_minutes: float | None = Field(
+        None,
+        ge=0,
+        le=LONGEST_MINUTES,
+        description="Minutes a thread is kept after its last use, unless it has a `ttl` of its own;"
+        " 0: for ever. In place of `checkpointer.ttl.default_ttl`.",
+    )
+    thread_strategy: Literal["delete", "keep_latest"] | None = Field(
+        None,
+        description="What becomes of such a thread; `keep_latest` leaves its latest checkpoints and"
+        " its newest run. In place of `checkpointer.ttl.strategy`.",
+    )
+    run_minutes: float = Field(
+        0.0,
+        ge=0,
+        le=LONGEST_MINUTES,
+        description="Minutes a run is kept after its end, with its input, on a thread that is kept;"
+        " 0: as long as its thread.",
+    )
+    store_minutes: float | None = Field(
+        None,
+        ge=0,
+        le=LONGEST_MINUTES,
+        description="Minutes an item of the store is kept that was put without a `ttl`; 0: for"
+        " ever. In place of `store.ttl.default_ttl`.",
+    )
+    store_refresh_on_read: bool | None = Field(
+        None,
+        description="Whether reading an item begins its time anew. In place of"
+        " `store.ttl.refresh_on_read`.",
+    )
+    sweep_minutes: float | None = Field(
+        None,
+        gt=0,
+        le=LONGEST_MINUTES,
+        description="How often a process looks for threads, runs and items whose time is over. In"
+        " place of both `sweep_interval_minutes`, which are 5.",
+    )
+    sweep_limit: int | None = Field(
+        None,
+        ge=1,
+        description="Threads, and runs, that a process looks at each time. In place of"
+        " `checkpointer.ttl.sweep_limit`, which is 1000.",
+    )
+
+    @field_validator("run_minutes")
+    @classmethod
+    def _longer_than_a_repeated_write(cls, value: float) -> float:
+        if 0 < value < 1:
+            raise ValueError("a run is kept for a minute or longer; 0 keeps it with its thread")
+        return value
 
 
 class ObservabilitySettings(Group):

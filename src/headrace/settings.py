@@ -22,6 +22,7 @@ from headrace.setting_groups import (
     IdempotencySettings,
     ObservabilitySettings,
     RequestSettings,
+    RetentionSettings,
     ServerSettings,
     StoreSettings,
     WorkerSettings,
@@ -101,6 +102,7 @@ class Settings(BaseSettings):
     checkpointer: CheckpointerSettings = Field(default_factory=CheckpointerSettings)
     answers: AnswerSettings = Field(default_factory=AnswerSettings)
     store: StoreSettings = Field(default_factory=StoreSettings)
+    retention: RetentionSettings = Field(default_factory=RetentionSettings)
     observability: ObservabilitySettings = Field(default_factory=ObservabilitySettings)
 
     @property

@@ -27,8 +27,9 @@ def test_every_route_but_the_public_ones_asks_for_a_key(server, method, route):
     check_route(server.url, method, route, key=KEYS[1])
 
 
-def test_the_page_that_could_send_no_key_is_not_there(server):
-    assert httpx.get(f"{server.url}/docs").status_code == 404
+def test_the_page_of_the_api_asks_for_the_key_and_what_it_shows_needs_it(server):
+    assert httpx.get(f"{server.url}/docs").status_code == 200
+    assert httpx.get(f"{server.url}/openapi.json").status_code == 401
 
 
 @pytest.mark.parametrize("key", KEYS)

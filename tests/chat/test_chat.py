@@ -82,6 +82,10 @@ def nothing(state):
     return {}
 
 
+def fails(state):
+    raise ValueError("kaboom in node")
+
+
 def topic(state):
     return {"answer": state["topic"]}
 
@@ -112,6 +116,7 @@ nothing_graph = line(MessagesState, nothing)
 loose_graph = line(Loose, loose)
 tone_graph = line(MessagesState, tone, context=Context)
 topic_graph = line(Topic, topic)
+fails_graph = line(MessagesState, fails)
 """
 NAMES = {
     "hitl": "hitl",
@@ -123,6 +128,7 @@ NAMES = {
     "loose": "loose_graph",
     "tone": "tone_graph",
     "topic": "topic_graph",
+    "fails": "fails_graph",
 }
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -271,3 +277,12 @@ async def test_there_is_no_answer_to_a_thread_that_is_not_there(server):
     async with server("hitl") as client:
         body = {"resume": 1, "thread_id": "not-there"}
         assert (await client.post("/chat", json=body)).status_code == 404
+
+
+async def test_a_graph_that_fails_is_said_to_have_failed(server):
+    async with server("fails") as client:
+        response = await client.post("/chat", json={"message": "hi"})
+        assert response.status_code == 500
+        assert response.json() == {"detail": "ValueError: kaboom in node", "code": "run_failed"}
+        told = events((await client.post("/chat/stream", json={"message": "hi"})).text)
+        assert told[-1] == ("error", {"error": "ValueError", "message": "kaboom in node"})

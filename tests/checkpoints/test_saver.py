@@ -6,7 +6,7 @@ import operator
 from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from time import perf_counter
-from typing import Annotated, Any, TypedDict
+from typing import Annotated, Any, TypedDict, cast
 
 import pytest
 from langchain_core.runnables import RunnableConfig
@@ -16,7 +16,7 @@ from langgraph.graph import END, START, StateGraph
 
 from headrace.checkpoints.serializer import build_serializer
 from tests.db.conditions import kill_backends
-from tests.support.chains import CHANNEL, config_of, put
+from tests.support.chains import CHANNEL, checkpoint_of, config_of, put
 from tests.support.database import open_pool
 from tests.support.engine import ENGINES, open_saver
 from tests.support.waiting import eventually
@@ -231,3 +231,17 @@ async def test_plain_values_come_back_as_they_were(database_url, engine, value):
     assert found is not None
     read = found.checkpoint["channel_values"][CHANNEL]
     assert (type(read), repr(read)) == (type(value), repr(value))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+async def test_metadata_that_json_cannot_hold_is_stored_in_its_nearest_form(database_url, engine):
+    """Upstream refuses the row, and with it the run."""
+    odd = {"step": 1, "text": "a\0b \ud800", "number": math.nan, "large": math.inf}
+    async with open_pool(database_url) as pool, open_saver(pool, engine=engine) as saver:
+        await saver.aput(config_of("t"), checkpoint_of(1, ["v"]), cast("Any", odd), {CHANNEL: "1"})
+        found = await saver.aget_tuple(config_of("t"))
+    assert found is not None
+    told = cast("dict[str, Any]", found.metadata)
+    # LangGraph itself takes NUL out.
+    assert told["text"] == "ab \ufffd"
+    assert (told["number"], told["large"]) == (None, None)

@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import asynccontextmanager
+from typing import Any
 from uuid import uuid4
 
 import psycopg
@@ -20,17 +21,18 @@ from tests.support.waiting import eventually
 TABLES = ("checkpoints", "checkpoint_blobs", "checkpoint_writes")
 
 
-def rows(database: psycopg.Connection, thread_id: str) -> int:
-    return sum(
+def rows(database: psycopg.Connection[Any], thread_id: str) -> int:
+    found = (
         database.execute(
             f"SELECT count(*) FROM {table} WHERE thread_id = %s", (thread_id,)
-        ).fetchone()[0]
+        ).fetchone()
         for table in TABLES
     )
+    return sum(int(row[0]) for row in found if row is not None)
 
 
 @asynccontextmanager
-async def held_back(database: psycopg.Connection, url: str, thread_id: str):
+async def held_back(database: psycopg.Connection[Any], url: str, thread_id: str):
     """Whoever writes the first blob of this thread waits until the block ends."""
     async with await psycopg.AsyncConnection.connect(url) as other:
         await other.execute(
@@ -42,11 +44,11 @@ async def held_back(database: psycopg.Connection, url: str, thread_id: str):
         await other.rollback()
 
 
-def somebody_waits(database: psycopg.Connection) -> bool:
+def somebody_waits(database: psycopg.Connection[Any]) -> bool:
     found = database.execute(
         "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'transactionid'"
     ).fetchone()
-    return found[0] > 0
+    return found is not None and found[0] != 0
 
 
 @pytest.fixture
@@ -86,7 +88,7 @@ async def test_what_a_flush_without_an_answer_leaves_is_swept(database, database
         open_pool(database_url, pool_min=2, pool_max=4) as pool,
         open_writer(pool, lanes=1, flush_timeout_seconds=0.3, retry_seconds=0) as writer,
     ):
-        writer.strays.__init__(after_seconds=0)
+        writer.strays.after_seconds = 0
         saver = Saver(pool, writer, observe=lambda operation, seconds: None)
         token = insert_running_run(database, register_process(database), "lost")
         async with held_back(database, database_url, "lost"):

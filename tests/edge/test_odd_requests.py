@@ -2,6 +2,9 @@
 
 import json
 import re
+from contextlib import closing
+from http.client import HTTPConnection
+from urllib.parse import urlsplit
 
 import pytest
 import pytest_asyncio
@@ -119,6 +122,24 @@ async def test_head_answers_as_get_does_without_a_body(client, run):
             assert head.headers.get(name) == got.headers.get(name), (path, name)
     missing = await client.head(f"/threads/{uuid7()}/stream")
     assert missing.status_code == 404
+
+
+async def test_head_leaves_its_connection_to_the_next_request(forms_server):
+    requests = ["HEAD /info", "HEAD /ok", "HEAD /threads/none", "HEAD /nobody", "GET /ok"]
+    address = urlsplit(forms_server.url)
+    with closing(HTTPConnection(address.hostname, address.port)) as connection:
+        # Connected once: a second socket would hide that the first was closed.
+        connection.connect()
+        connection.auto_open = 0
+        statuses = []
+        for request in requests:
+            method, path = request.split()
+            connection.request(method, path)
+            answer = connection.getresponse()
+            answer.read()
+            statuses.append(answer.status)
+    assert statuses == [200, 200, 422, 404, 200]
+    assert "Exception in ASGI application" not in forms_server.log()
 
 
 async def test_a_body_needs_no_content_type(client):

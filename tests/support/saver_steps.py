@@ -8,6 +8,7 @@ from langgraph.checkpoint.serde.types import ERROR, INTERRUPT, RESUME, SCHEDULED
 from langgraph.checkpoint.serde.types import _DeltaSnapshot as DeltaSnapshot
 from langgraph.types import Interrupt, Send
 
+from headrace.db.jsonb import PLAIN, is_exact
 from tests.support.saver_calls import (
     Call,
     DeleteThread,
@@ -40,27 +41,29 @@ def mostly(draw: Any, usual: Any, rare: Any, times: int = 12) -> Any:
 
 _texts = mostly(
     st.sampled_from(["", "plain", "gr\u00fc\u00dfe", "\U0001f375", "\\u0000", '"', "\x7f"]),
-    st.text(max_size=6) | st.sampled_from(["n\0l", "\ud800"]),
+    st.text(st.characters(exclude_characters="\0"), max_size=6),
 )
-#: Kept in the checkpoint itself.
+#: Kept in the checkpoint itself. What JSON of Postgres would change is stored otherwise than
+#: upstream's on purpose; test_saver.py holds that.
 _primitives = mostly(
     st.one_of(
         st.none(),
         st.booleans(),
         st.integers(-3, 3),
-        st.sampled_from([0.0, -0.0, 1.0, 0.1, 1e300, 2**31, -(2**63)]),
+        st.sampled_from([0.0, -0.0, 1.0, 0.1, 2**31, -(2**63)]),
         _texts,
     ),
-    st.floats(allow_nan=True, allow_infinity=True)
-    | st.sampled_from([2**64, 10**40, -(10**25), float("nan"), float("inf"), float("-inf")]),
+    st.floats(-1e15, 1e15),
 )
+#: Kept in blobs, byte for byte as upstream's.
+_odd = st.floats(allow_nan=True, allow_infinity=True) | st.sampled_from(["n\0l", 1e300, 2**64 - 1])
 _messages = st.one_of(
     st.builds(HumanMessage, _texts, id=st.sampled_from("123")),
     st.builds(AIMessage, _texts, id=st.sampled_from("123")),
     st.builds(lambda id: RemoveMessage(id=id), st.sampled_from("123")),
 )
 _containers = st.recursive(
-    _primitives | _messages | st.binary(max_size=4),
+    _primitives | _odd | _messages | st.binary(max_size=4),
     lambda inner: (
         st.lists(inner, max_size=3)
         | st.tuples(inner, inner)
@@ -73,14 +76,14 @@ _values = st.one_of(
     _containers,
     st.lists(_messages, max_size=3),
     st.builds(DeltaSnapshot, st.lists(_messages, max_size=3)),
-)
+).filter(lambda value: not isinstance(value, PLAIN) or is_exact(value))
 _writes = st.one_of(
     st.tuples(st.sampled_from(CHANNELS), _containers | st.lists(_messages, max_size=2)),
     st.tuples(st.sampled_from(_SPECIAL), _containers),
     st.tuples(st.just(INTERRUPT), st.builds(lambda v: [Interrupt(value=v, id="i")], _texts)),
     st.tuples(st.just(TASKS), st.builds(lambda v: Send("node", v), _primitives)),
 )
-#: What Postgres' JSON takes, and some of what it does not.
+#: What Postgres' JSON takes.
 _json = st.recursive(
     _primitives,
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(_texts, inner, max_size=2),

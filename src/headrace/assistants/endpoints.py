@@ -19,7 +19,8 @@ from headrace.assistants.schemas import (
 )
 from headrace.assistants.service import AssistantService
 from headrace.auth.dependencies import CurrentPrincipal
-from headrace.edge.responses import json_response
+from headrace.checkpoints.row_pages import next_page
+from headrace.edge.responses import held_response, json_response
 from headrace.edge.routing import new_router
 from headrace.edge.state import state_of
 
@@ -49,10 +50,12 @@ async def search_assistants(
 ) -> Response:
     """List assistants, newest first.
 
-    The header `X-Pagination-Next` is there while there are more.
+    The header `X-Pagination-Next` is there while there are more. Where assistants are large, a page
+    may have fewer than `limit`: go on from that header.
     """
     query = query or AssistantSearch()
-    rows, more = await assistants.search(principal, query)
+    reading = assistants.reading()
+    rows, more = await assistants.search(principal, query, reading)
     seen = query.offset + len(rows)
     headers = {"X-Pagination-Total": str(seen + 1 if more else seen)}
     if more:
@@ -60,7 +63,7 @@ async def search_assistants(
     shown: list[dict[str, Any]] = [Assistant.from_row(row).__dict__ for row in rows]
     if query.select:
         shown = [{field: one[field] for field in query.select} for one in shown]
-    return json_response(shown, headers=headers)
+    return held_response(shown, reading, headers=headers)
 
 
 @own_router.post("/assistants/count")
@@ -112,9 +115,16 @@ async def list_assistant_versions(
     assistants: Assistants,
     query: Annotated[VersionSearch | None, Body()] = None,
 ) -> Response:
-    """List the versions of an assistant, newest first."""
-    rows = await assistants.versions(principal, assistant_id, query or VersionSearch())
-    return json_response([AssistantVersion.from_version_row(row) for row in rows])
+    """List the versions of an assistant, newest first.
+
+    Where they are large, a page may have fewer than `limit`. `X-Pagination-Next` is there then:
+    send it as `offset` to go on.
+    """
+    reading = assistants.reading()
+    wanted = query or VersionSearch()
+    page = await assistants.versions(principal, assistant_id, wanted, reading)
+    shown = [AssistantVersion.from_version_row(row) for row in page.rows]
+    return held_response(shown, reading, headers=next_page(page, wanted.offset))
 
 
 @own_router.post("/assistants/{assistant_id}/latest", response_model=Assistant)

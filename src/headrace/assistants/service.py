@@ -15,6 +15,9 @@ from headrace.assistants.schemas import (
     VersionSearch,
 )
 from headrace.auth.principal import SYSTEM_TENANT, Principal
+from headrace.checkpoints.answer_memory import AnswerMemory, Reading
+from headrace.checkpoints.row_pages import rows_within
+from headrace.db.row_sizes import RowPage
 from headrace.db.tables import AssistantRow, AssistantVersionRow
 from headrace.errors import (
     AssistantExists,
@@ -25,7 +28,7 @@ from headrace.errors import (
 )
 from headrace.ids import canonical_uuid, system_assistant_id, uuid7
 from headrace.request_limits import RequestLimits
-from headrace.setting_groups import RequestSettings
+from headrace.setting_groups import AnswerSettings, RequestSettings
 
 #: What an assistant is called whose maker gave it no name; the SDK documents it.
 _UNNAMED = "Untitled"
@@ -41,9 +44,11 @@ class AssistantService:
         self,
         repository: AssistantRepository,
         graph_ids: Sequence[str],
+        memory: AnswerMemory | None = None,
         limits: RequestLimits | None = None,
     ) -> None:
         self._repository = repository
+        self._memory = memory or AnswerMemory(AnswerSettings())
         self._graph_ids = frozenset(graph_ids)
         self._limits = limits or RequestLimits(RequestSettings())
         self._recent: OrderedDict[tuple[str, str], AssistantRow] = OrderedDict()
@@ -191,27 +196,47 @@ class AssistantService:
             raise _not_found(assistant_id)
 
     async def search(
-        self, principal: Principal, query: AssistantSearch
+        self, principal: Principal, query: AssistantSearch, reading: Reading
     ) -> tuple[list[AssistantRow], bool]:
-        """One page, and whether there is another."""
+        """One page, and whether there is another.
+
+        :raises AnswersFull: as :func:`rows_within`.
+        """
+
         self._limits.filter(query.metadata, "metadata")
-        rows = await self._repository.search(principal, query, limit=query.limit + 1)
-        return list(rows[: query.limit]), len(rows) > query.limit
+
+        async def read(max_bytes: int) -> RowPage[AssistantRow]:
+            limit = query.limit + 1
+            return await self._repository.search(principal, query, limit=limit, max_bytes=max_bytes)
+
+        page = await rows_within(reading, read)
+        return list(page.rows[: query.limit]), page.found > min(len(page.rows), query.limit)
 
     async def count(self, principal: Principal, query: AssistantFilter) -> int:
         self._limits.filter(query.metadata, "metadata")
         return await self._repository.count(principal, query)
 
     async def versions(
-        self, principal: Principal, reference: str, query: VersionSearch
-    ) -> Sequence[AssistantVersionRow]:
+        self, principal: Principal, reference: str, query: VersionSearch, reading: Reading
+    ) -> RowPage[AssistantVersionRow]:
         """One page of them, newest first.
 
         :raises AssistantNotFound: there is no such assistant that the caller may see.
+        :raises AnswersFull: as :func:`rows_within`.
         """
         self._limits.filter(query.metadata, "metadata")
         row = await self.get(principal, reference)
-        return await self._repository.versions(principal, row.assistant_id, query)
+
+        async def read(max_bytes: int) -> RowPage[AssistantVersionRow]:
+            return await self._repository.versions(
+                principal, row.assistant_id, query, max_bytes=max_bytes
+            )
+
+        return await rows_within(reading, read)
+
+    def reading(self) -> Reading:
+        """Of an answer with assistants; the caller releases it."""
+        return self._memory.reading()
 
     def _refuse_large(self, body: AssistantCreate | AssistantUpdate) -> None:
         self._limits.config(body.config)

@@ -17,7 +17,7 @@ from typing import Any
 
 import psycopg
 import structlog
-from langgraph.store.base import Op, PutOp, Result, TTLConfig
+from langgraph.store.base import Op, PutOp, Result, SearchOp, TTLConfig
 
 from headrace.checkpoints.repetition import repeat
 from headrace.checkpoints.timing import Observe, timed
@@ -95,6 +95,14 @@ class Store(TakenStore):
         upstreams = super().abatch
         return await repeat(
             lambda: upstreams(whole), seconds=self._retry_seconds, operation="store_batch"
+        )
+
+    async def size(self, op: SearchOp, *, max_bytes: int) -> tuple[int, int]:
+        """As :meth:`TakenStore.measured`; repeated like every read."""
+        return await repeat(
+            lambda: self.measured(op, max_bytes=max_bytes),
+            seconds=self._retry_seconds,
+            operation="store_size",
         )
 
     async def close(self) -> None:

@@ -40,14 +40,14 @@ class Strays:
     """Threads of runs that had a flush without an answer, by when they are to be looked at."""
 
     def __init__(self, *, after_seconds: float = _AFTER_SECONDS) -> None:
-        self._after_seconds = after_seconds
+        self.after_seconds = after_seconds
         self._due_at: dict[str, float] = {}
 
     def remember(self, thread_ids: Iterable[str]) -> None:
         """A flush for these was given up; it may still be carried out."""
         for thread_id in thread_ids:
             if thread_id in self._due_at or len(self._due_at) < _MAX_THREADS:
-                self._due_at[thread_id] = monotonic() + self._after_seconds
+                self._due_at[thread_id] = monotonic() + self.after_seconds
 
     def due(self) -> list[str]:
         now = monotonic()

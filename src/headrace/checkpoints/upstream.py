@@ -22,7 +22,7 @@ from langgraph.checkpoint.postgres.base import SELECT_SQL
 from langgraph.checkpoint.serde.jsonplus import _msgpack_default, _option
 from langgraph.checkpoint.serde.types import _DeltaSnapshot
 from langgraph.graph.message import _messages_delta_reducer
-from langgraph.store.base import Op, TTLConfig
+from langgraph.store.base import Op, SearchOp, TTLConfig
 from langgraph.store.base.batch import _dedupe_ops
 from langgraph.store.postgres.aio import AsyncPostgresStore
 from psycopg import AsyncCursor
@@ -33,7 +33,8 @@ from headrace.checkpoints.run_writes import current_run
 from headrace.checkpoints.write_size import MAX_CHECKPOINT_BYTES, WriteSize
 from headrace.db.jsonb import PLAIN, is_exact
 from headrace.db.pool import Connection, SharedPool, shut
-from headrace.db.statements import langgraph_cursor
+from headrace.db.row_sizes import size_of
+from headrace.db.statements import langgraph_cursor, statement
 
 #: A checkpoint with its blobs and pending writes, up to its WHERE.
 SELECT_CHECKPOINT = SELECT_SQL
@@ -237,6 +238,22 @@ class TakenStore(AsyncPostgresStore):
                     yield cursor
             finally:
                 silent.cancel()
+
+    async def measured(self, op: SearchOp, *, max_bytes: int) -> tuple[int, int]:
+        """How many items a search would find, and the bytes of their values.
+
+        :param max_bytes: those of a page that is worth measuring exactly.
+        """
+        [(query, parameters)], _ = self._prepare_batch_search_queries(
+            [(0, op._replace(refresh_ttl=False))]
+        )
+        size = size_of(("value",), "page", share=str(max_bytes // max(op.limit, 1)))
+        sizes = f"SELECT count(*) AS found, sum({size}) AS bytes FROM ({query}) AS page"  # noqa: S608 - upstream's statement
+        async with self._cursor() as cursor:
+            await cursor.execute(statement(sizes), parameters)
+            row = await cursor.fetchone()
+        assert row is not None
+        return row["found"], int(row["bytes"] or 0)
 
     def _ensure_task(self) -> None:
         # Called before each operation, and by upstream's own ``__init__``.

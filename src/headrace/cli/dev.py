@@ -7,7 +7,7 @@ import asyncio
 import socket
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -15,7 +15,6 @@ from headrace.chat.choice import chat_graph
 from headrace.cli.dev_server import DevServer
 from headrace.cli.first_check import FirstCheck
 from headrace.cli.first_screen import first_screen
-from headrace.cli.graph_input import input_schema
 from headrace.cli.options import App, Config, Host, Port, Processes
 from headrace.cli.project import Project
 from headrace.cli.serve import (
@@ -128,14 +127,20 @@ def _run(
             revision=revision,
             graphs=graphs,
             built_in=manifest is None,
-            input_schema=input_schema(
-                project.settings, prefix, chat_graph(graphs, project.settings.chat_graph)
-            ),
+            input_schema=_input_schema(check, graphs, project),
             prefix=prefix,
             app=project.settings.app,
         )
         typer.echo(screen)
     return server.wait_end()
+
+
+def _input_schema(
+    check: FirstCheck | None, graphs: list[str], project: Project
+) -> dict[str, Any] | None:
+    """What the graph behind /chat takes."""
+    wanted = chat_graph(graphs, project.settings.chat_graph)
+    return None if check is None else check.input_schema(wanted)
 
 
 def _prefix(manifest: Manifest | None) -> str:

@@ -2,7 +2,7 @@
 
 import threading
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import typer
 
@@ -41,6 +41,10 @@ class FirstCheck:
         while self._thread.is_alive() and not signals.received:
             self._thread.join(_POLL_SECONDS)
         return not self._refused
+
+    def input_schema(self, graph_id: str) -> dict[str, Any] | None:
+        """The JSON schema of what a graph takes, once it has passed; None where it is not known."""
+        return self._check.input_schema(graph_id)
 
     def _look(self) -> None:
         while not self._check.ended:

@@ -63,6 +63,11 @@ class GraphCheck:
             return None
         return "\n".join(filter(None, [self._verdict["traceback"], self._verdict["refusal"]]))
 
+    def input_schema(self, graph_id: str) -> dict[str, Any] | None:
+        """The JSON schema of what a graph takes, once all is well; None where it is not known."""
+        schema = ((self._verdict or {}).get("inputs") or {}).get(graph_id)
+        return schema if isinstance(schema, dict) else None
+
     def stop(self) -> None:
         """End it, and what it has started; may be called twice."""
         if self._stopped:

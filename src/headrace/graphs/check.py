@@ -4,7 +4,7 @@
 that a graph that cannot be served is refused at once, and again before it reloads. What the user's
 code does meanwhile, the end of the process included, harms nobody. It reports on the file
 descriptor ``FD``, a JSON object a line: ``{"file"}`` of the user's that is executed, ``{"stands"}``
-where that takes long, and last ``{"refusal", "traceback"}`` or ``{"passed"}``.
+where that takes long, and last ``{"refusal", "traceback"}`` or ``{"passed", "inputs"}``.
 """
 
 import asyncio
@@ -15,16 +15,20 @@ import threading
 from types import CodeType, FrameType
 from typing import Any
 
+import structlog
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.store.memory import InMemoryStore
 
 from headrace.errors import StartupRefusal
 from headrace.graphs.custom_app import load_custom_app, load_served_app
+from headrace.graphs.descriptions import GraphDescriptions
 from headrace.graphs.manifest import find_manifest
 from headrace.graphs.registry import GraphRegistry
 from headrace.graphs.sources import sources_from
 from headrace.observability.user_code import is_installed, short_traceback, shown_path
 from headrace.settings import Settings
+
+_log = structlog.stdlib.get_logger("headrace.graphs")
 
 #: The user's code raised: its frames say more than the sentence does.
 _RAISED = ("HR105", "HR107")
@@ -47,18 +51,32 @@ class MemoryStore(InMemoryStore):
         """Does nothing."""
 
 
-async def check(settings: Settings) -> None:
-    """:raises StartupRefusal: as the server would."""
+async def check(settings: Settings) -> dict[str, Any]:
+    """The JSON schemas of what the graphs take, by their names; of an app's graphs none is known.
+
+    :raises StartupRefusal: as the server would.
+    """
     if settings.app:
         load_served_app(settings.app)
-        return
+        return {}
     manifest = find_manifest(settings)
     if manifest is not None:
         load_custom_app(manifest)
     registry = await GraphRegistry.open(
         sources_from(settings), checkpointer=MemorySaver(), store=MemoryStore()
     )
+    inputs = {graph_id: await _input_schema(registry, graph_id) for graph_id in registry.ids()}
     await registry.close()
+    return inputs
+
+
+async def _input_schema(registry: GraphRegistry, graph_id: str) -> Any:
+    try:
+        return (await GraphDescriptions(registry).schemas(graph_id, {}))["input_schema"]
+    except Exception:
+        # A factory that wants the configuration of a run; the graph is served all the same.
+        _log.debug("input_schema_unknown", graph_id=graph_id, exc_info=True)
+        return None
 
 
 class Report:
@@ -107,14 +125,14 @@ def _main(report: Report) -> None:
     report.tell_if_slow()
     report.tell_files()
     try:
-        asyncio.run(check(Settings()))
+        inputs = asyncio.run(check(Settings()))
     except StartupRefusal as refusal:
         cause = refusal.__cause__ if refusal.code in _RAISED else None
         report.say(
             refusal=str(refusal), traceback=short_traceback(cause) if cause is not None else ""
         )
     else:
-        report.say(passed=True)
+        report.say(passed=True, inputs=inputs)
     # Threads that the user's code has left behind are not waited for.
     os._exit(0)
 

@@ -77,7 +77,7 @@ def configure_logging(settings: ObservabilitySettings, *, stream: TextIO | None 
         silenced = logging.getLogger(name)
         silenced.handlers = []
         silenced.propagate = False
-    _configure_structlog()
+    _configure_structlog(short=settings.log_format == "short")
 
 
 def configure_library_logging() -> None:
@@ -217,14 +217,14 @@ def _shared_processors() -> list[Processor]:
     ]
 
 
-def _configure_structlog() -> None:
+def _configure_structlog(*, short: bool) -> None:
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
             *_shared_processors(),
             # Here, so that no other handler of the record meets the exception itself: the repr() of
             # one from user code may raise, or be megabytes long.
-            structlog.processors.format_exc_info,
+            shorten_exception if short else structlog.processors.format_exc_info,
             structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
         ],
         wrapper_class=structlog.stdlib.BoundLogger,

@@ -6,7 +6,8 @@ from typing import Annotated, Any, get_args
 from fastapi import APIRouter, Header, Query, Request, Response
 
 from headrace.auth.dependencies import CurrentPrincipal
-from headrace.edge.responses import json_response
+from headrace.checkpoints.row_pages import next_page
+from headrace.edge.responses import held_response, json_response
 from headrace.edge.routing import new_router
 from headrace.edge.words import Words, words_in
 from headrace.errors import InvalidRequest
@@ -37,13 +38,26 @@ async def list_runs(
     limit: Annotated[int, Query(ge=0, le=1000)] = 10,
     offset: Annotated[int, Query(ge=0, le=2**31 - 1)] = 0,
 ) -> Response:
-    """List the runs of a thread, newest first."""
+    """List the runs of a thread, newest first.
+
+    Where they are large, a page may have fewer than `limit`. `X-Pagination-Next` is there then:
+    send it as `offset` to go on, or `select` fields without `kwargs` and `metadata`.
+    """
     fields = words_of(select, "select", get_args(RunField))
-    rows = await runs.search(principal, thread_id, status=status, limit=limit, offset=offset)
-    shown = [Run.from_row(row).__dict__ for row in rows]
+    reading = runs.reading()
+    page = await runs.search(
+        principal,
+        thread_id,
+        status=status,
+        limit=limit,
+        offset=offset,
+        reading=reading,
+        without={"kwargs", "metadata"}.difference(fields) if fields else (),
+    )
+    shown = [Run.from_row(row).__dict__ for row in page.rows]
     if fields:
         shown = [{field: run[field] for field in fields} for run in shown]
-    return json_response(shown)
+    return held_response(shown, reading, headers=next_page(page, offset))
 
 
 @reading_router.get("/threads/{thread_id}/runs/{run_id}", response_model=Run)

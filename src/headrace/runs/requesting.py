@@ -8,7 +8,7 @@ from uuid import UUID, uuid5
 from headrace.auth.principal import Principal
 from headrace.checkpoints.writer import Writer
 from headrace.db.tables import AssistantRow
-from headrace.errors import CheckpointNotFound, InvalidRequest
+from headrace.errors import BadRequest, CheckpointNotFound, InvalidRequest
 from headrace.graphs.context import missing_names
 from headrace.graphs.nodes import refuse_unknown_nodes
 from headrace.graphs.registry import GraphRegistry
@@ -68,6 +68,12 @@ class Requests:
                 "on_completion: delete is for runs without a thread, which get one of their own;"
                 " this run's thread stays. Leave it out, or delete the thread."
             )
+        command = body.command
+        if asked.thread_id is None and command is not None and command.resume is not None:
+            raise BadRequest(
+                "command.resume answers what a thread waits for, and this run has no thread; send"
+                " it to /threads/{thread_id}/runs"
+            )
         temporary = asked.thread_id is None and body.on_completion != "keep"
         kwargs = run_kwargs(
             assistant,
@@ -93,6 +99,8 @@ class Requests:
             kwargs=kwargs,
             metadata={
                 **assistant.metadata_,
+                # Its checkpoints say the same.
+                **(kwargs["config"].get("metadata") or {}),
                 **(body.metadata or {}),
                 "graph_id": assistant.graph_id,
                 "assistant_id": str(assistant.assistant_id),

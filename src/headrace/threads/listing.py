@@ -12,7 +12,9 @@ import structlog
 
 from headrace.auth.principal import Principal
 from headrace.checkpoints.answer_memory import AnswerMemory, Reading, StateIsLarge
+from headrace.checkpoints.row_pages import rows_within
 from headrace.db.faults import DATABASE_ERRORS
+from headrace.db.row_sizes import RowPage
 from headrace.db.tables import ThreadRow
 from headrace.errors import AnswersFull, AnswerTooLarge, InvalidRequest, Unavailable
 from headrace.events.encoding import encode_json
@@ -34,6 +36,9 @@ _log = structlog.stdlib.get_logger("headrace.threads")
 
 #: Threads whose values a filter on values may look into.
 MAX_DECODED = 1000
+
+#: What the rows of these may hold besides values.
+_MAX_ROWS_BYTES = 32 * 1024 * 1024
 
 #: ``values.messages[-1].content``
 _KEY_OF_VALUES = re.compile(r"values\.([^.\[\]]+)")
@@ -89,15 +94,26 @@ class ThreadListing:
         """
         self._refuse_large(body)
         order = Order(body.sort_by or "created_at", body.sort_order != "asc")
+        reading = self._memory.reading()
         if body.values:
             rows = await self._with_values(principal, body, order, body.offset + body.limit + 1)
             rows = rows[body.offset :]
+            more = len(rows) > body.limit
         else:
-            rows = await self._repository.page(
-                principal, body, order, limit=body.limit + 1, offset=body.offset
-            )
-        more, rows = len(rows) > body.limit, rows[: body.limit]
-        reading = self._memory.reading()
+
+            async def read(max_bytes: int) -> RowPage[ThreadRow]:
+                return await self._repository.page(
+                    principal,
+                    body,
+                    order,
+                    limit=body.limit + 1,
+                    offset=body.offset,
+                    max_bytes=max_bytes,
+                )
+
+            found = await rows_within(reading, read)
+            rows, more = found.rows, found.found > min(len(found.rows), body.limit)
+        rows = rows[: body.limit]
         shown = await self._shown(rows, body, reading)
         if len(shown) < len(rows):
             more = True
@@ -118,17 +134,31 @@ class ThreadListing:
 
     async def _with_values(
         self, principal: Principal, body: ThreadFilter, order: Order, most: int | None
-    ) -> list[ThreadRow]:
-        rows = await self._repository.page(
-            principal, body, order, limit=MAX_DECODED + 1, offset=0, with_state=True
+    ) -> Sequence[ThreadRow]:
+        limit = self._memory.settings.max_filtered_bytes
+        page = await self._repository.page(
+            principal,
+            body,
+            order,
+            limit=MAX_DECODED + 1,
+            offset=0,
+            max_bytes=min(limit, _MAX_ROWS_BYTES),
+            with_state=True,
         )
+        if page.is_short:
+            raise InvalidRequest(
+                f"A filter on values looks into threads whose metadata is at most"
+                f" {min(limit, _MAX_ROWS_BYTES)} bytes, and the other filters leave more; narrow"
+                " them by ids, metadata or status."
+            )
+        rows = page.rows
         if len(rows) > MAX_DECODED:
             raise InvalidRequest(
                 f"A filter on values looks into at most {MAX_DECODED} threads, and the other"
                 " filters leave more; narrow them by ids, metadata or status."
             )
         found: list[ThreadRow] = []
-        looked_into, limit = 0, self._memory.settings.max_filtered_bytes
+        looked_into = 0
         # What stands at other keys is not read.
         channels = set(body.values or {})
         comparisons = Comparisons(self._limits.settings.max_comparisons)

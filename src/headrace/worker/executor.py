@@ -245,6 +245,8 @@ class Executor:
                 # The next run on the thread must not resume from an older checkpoint.
                 _leave_checkpoint(config)
                 snapshot = await graph.aget_state(config)
+                # After the last node nothing waits.
+                result.interrupted = bool(snapshot.next)
                 result.interrupts = storable(interrupts_by_task(snapshot))
 
     async def _refuse_without(self, checkpoints: Sequence[RunnableConfig]) -> None:
