@@ -131,6 +131,53 @@ class ServerSettings(Group):
         return int(whole) + 1
 
 
+class RequestSettings(Group):
+    """What one request may hold (docs/limits.md)."""
+
+    max_body_values: int = Field(
+        500_000,
+        ge=1000,
+        description="Numbers, texts, lists and objects of one body; more get 422.",
+    )
+    max_metadata_bytes: int = Field(
+        64 * 1024,
+        ge=256,
+        description="Metadata of a run, thread or assistant as JSON; more gets 422.",
+    )
+    max_configuration_bytes: int = Field(
+        256 * 1024,
+        ge=256,
+        description="`config`, and `context`, of a run or assistant as JSON; more gets 422.",
+    )
+    max_filter_values: int = Field(
+        500,
+        ge=1,
+        description="Numbers, texts, lists and objects of one filter on metadata or values, or of"
+        " the store; more get 422.",
+    )
+    max_filter_array: int = Field(
+        100, ge=1, description="Items of one list of a filter; more get 422."
+    )
+    max_comparisons: int = Field(
+        500_000,
+        ge=1000,
+        description="Comparisons that one filter on values may take; more get 422.",
+    )
+    max_recursion_limit: int = Field(
+        10_000,
+        ge=1,
+        le=2**31 - 1,
+        description="The largest `recursion_limit` that a run or assistant may ask for; more gets"
+        " 422.",
+    )
+    list_timeout_seconds: float = Field(
+        10.0,
+        gt=0,
+        description="How long Postgres may work on one list or count of threads, assistants or"
+        " states that is filtered; then 503.",
+    )
+
+
 class WorkerSettings(Group):
     """Runs and the lease of the process that executes them."""
 
@@ -274,6 +321,12 @@ class CheckpointerSettings(Group):
     )
     large_value_bytes: int = Field(
         1024 * 1024, ge=1024, description="A write above this does not go the way of small ones."
+    )
+    max_checkpoint_bytes: int = Field(
+        128 * 1024 * 1024,
+        ge=1024 * 1024,
+        description="Bytes of one checkpoint's new values, or of what one task writes; a run with"
+        " more ends as `error`.",
     )
     max_queued_operations: int = Field(
         10_000, ge=1, description="Writes queued in a process; further ones wait."

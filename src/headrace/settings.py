@@ -21,6 +21,7 @@ from headrace.setting_groups import (
     Group,
     IdempotencySettings,
     ObservabilitySettings,
+    RequestSettings,
     RetentionSettings,
     ServerSettings,
     StoreSettings,
@@ -94,6 +95,7 @@ class Settings(BaseSettings):
     )
     database: DatabaseSettings = Field(default_factory=DatabaseSettings)
     server: ServerSettings = Field(default_factory=ServerSettings)
+    requests: RequestSettings = Field(default_factory=RequestSettings)
     worker: WorkerSettings = Field(default_factory=WorkerSettings)
     events: EventSettings = Field(default_factory=EventSettings)
     idempotency: IdempotencySettings = Field(default_factory=IdempotencySettings)

@@ -5,6 +5,7 @@ from typing import Annotated, Any, cast
 from fastapi import APIRouter, Body, Depends, Query, Request, Response
 
 from headrace.assistants import graph_endpoints
+from headrace.assistants.paths import PathAssistantId
 from headrace.assistants.schemas import (
     Assistant,
     AssistantCreate,
@@ -77,7 +78,7 @@ async def count_assistants(
 
 @own_router.get("/assistants/{assistant_id}", response_model=Assistant)
 async def get_assistant(
-    assistant_id: str, principal: CurrentPrincipal, assistants: Assistants
+    assistant_id: PathAssistantId, principal: CurrentPrincipal, assistants: Assistants
 ) -> Response:
     """Read an assistant, by an id or by the name of a graph."""
     return json_response(Assistant.from_row(await assistants.get(principal, assistant_id)))
@@ -85,7 +86,10 @@ async def get_assistant(
 
 @own_router.patch("/assistants/{assistant_id}", response_model=Assistant)
 async def update_assistant(
-    assistant_id: str, body: AssistantUpdate, principal: CurrentPrincipal, assistants: Assistants
+    assistant_id: PathAssistantId,
+    body: AssistantUpdate,
+    principal: CurrentPrincipal,
+    assistants: Assistants,
 ) -> Response:
     """Make a new version of an assistant, which runs use from now on."""
     return json_response(Assistant.from_row(await assistants.update(principal, assistant_id, body)))
@@ -93,7 +97,7 @@ async def update_assistant(
 
 @own_router.delete("/assistants/{assistant_id}", status_code=204)
 async def delete_assistant(
-    assistant_id: str,
+    assistant_id: PathAssistantId,
     principal: CurrentPrincipal,
     assistants: Assistants,
     request: Request,
@@ -106,7 +110,7 @@ async def delete_assistant(
 
 @own_router.post("/assistants/{assistant_id}/versions", response_model=list[AssistantVersion])
 async def list_assistant_versions(
-    assistant_id: str,
+    assistant_id: PathAssistantId,
     principal: CurrentPrincipal,
     assistants: Assistants,
     query: Annotated[VersionSearch | None, Body()] = None,
@@ -125,7 +129,10 @@ async def list_assistant_versions(
 
 @own_router.post("/assistants/{assistant_id}/latest", response_model=Assistant)
 async def set_latest_assistant_version(
-    assistant_id: str, body: LatestVersion, principal: CurrentPrincipal, assistants: Assistants
+    assistant_id: PathAssistantId,
+    body: LatestVersion,
+    principal: CurrentPrincipal,
+    assistants: Assistants,
 ) -> Response:
     """Choose the version of an assistant that runs use from now on."""
     row = await assistants.set_latest(principal, assistant_id, body.version)

@@ -4,7 +4,8 @@ All may read what the server itself owns; nobody but the owner's tenant writes.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID
 
@@ -28,8 +29,13 @@ _LARGE = ("config", "context", "metadata")
 
 
 class AssistantRepository:
-    def __init__(self, sessions: Sessions) -> None:
+    """
+    :param list_timeout_seconds: how long Postgres may work on one list or count.
+    """
+
+    def __init__(self, sessions: Sessions, *, list_timeout_seconds: float = 10.0) -> None:
         self._sessions = sessions
+        self._list_timeout = f"{int(list_timeout_seconds * 1000)}ms"
 
     async def get(self, principal: Principal, assistant_id: UUID) -> AssistantRow | None:
         statement = _readable(principal).where(AssistantRow.assistant_id == assistant_id)
@@ -116,7 +122,7 @@ class AssistantRepository:
         page = f"""
             SELECT * FROM assistants WHERE tenant IN (:tenant, :system){conditions}
             ORDER BY {order}, assistant_id LIMIT :limit OFFSET :offset"""  # noqa: S608 - of constants
-        async with self._sessions.begin() as session:
+        async with self._listing() as session:
             return await read_page(
                 session,
                 AssistantRow,
@@ -131,7 +137,7 @@ class AssistantRepository:
     async def count(self, principal: Principal, query: AssistantFilter) -> int:
         conditions, values = _conditions(query)
         count = f"SELECT count(*) FROM assistants WHERE tenant IN (:tenant, :system){conditions}"  # noqa: S608 - of constants
-        async with self._sessions.begin() as session:
+        async with self._listing() as session:
             return await session.scalar(text(count), {**_readers(principal), **values}) or 0
 
     async def versions(
@@ -146,7 +152,7 @@ class AssistantRepository:
             SELECT v.* FROM assistant_versions AS v JOIN assistants AS a USING (assistant_id)
             WHERE a.tenant IN (:tenant, :system) AND v.assistant_id = :assistant_id{conditions}
             ORDER BY v.version DESC LIMIT :limit OFFSET :offset"""  # noqa: S608 - of constants
-        async with self._sessions.begin() as session:
+        async with self._listing() as session:
             return await read_page(
                 session,
                 AssistantVersionRow,
@@ -156,6 +162,16 @@ class AssistantRepository:
                 limit=query.limit,
                 max_bytes=max_bytes,
             )
+
+    @asynccontextmanager
+    async def _listing(self) -> AsyncIterator[Session]:
+        """A transaction in which Postgres itself ends what takes too long: a comparison of JSON
+        hears no cancel request, but between rows it looks at its clock."""
+        async with self._sessions.begin() as session:
+            await session.execute(
+                select(func.set_config("statement_timeout", self._list_timeout, True))
+            )
+            yield session
 
     async def create_system(self, descriptions: Mapping[str, str | None]) -> None:
         """Give each graph its first assistant, with what is said of the graph now.

@@ -94,6 +94,14 @@ class RunWrites:
         if self.failure is not None:
             raise self.failure
 
+    def fail(self, failure: BaseException) -> None:
+        """Something of the run could not even be queued: nothing is written after it."""
+        if self.failure is None:
+            self.failure = failure
+        if self._idle is not None:
+            self._idle.set_result(None)
+            self._idle = None
+
     async def committed(self) -> None:
         """Return once everything queued so far is committed.
 

@@ -32,9 +32,11 @@ from headrace.checkpoints.rows import WriteRows, checkpoint_rows, lasting, task_
 from headrace.checkpoints.run_writes import RunWrites, current_run
 from headrace.checkpoints.timing import Observe, timed
 from headrace.checkpoints.upstream import ERROR_SOURCE, NULL_TASK, PooledSaver
+from headrace.checkpoints.write_size import MAX_CHECKPOINT_BYTES, WriteSize
 from headrace.checkpoints.writer import Writer
 from headrace.db.pool import SharedPool
 from headrace.error_text import MAX_BYTES
+from headrace.errors import CheckpointTooLarge
 
 
 class TimedSaver(PooledSaver):
@@ -52,8 +54,13 @@ class TimedSaver(PooledSaver):
         observe: Observe,
         acquire_timeout_seconds: float = 30.0,
         max_error_bytes: int = MAX_BYTES,
+        max_checkpoint_bytes: int = MAX_CHECKPOINT_BYTES,
     ) -> None:
-        super().__init__(pool, acquire_timeout_seconds=acquire_timeout_seconds)
+        super().__init__(
+            pool,
+            acquire_timeout_seconds=acquire_timeout_seconds,
+            max_checkpoint_bytes=max_checkpoint_bytes,
+        )
         self.observe = observe
         self._writer = writer
         self._bounded = BoundedReads(pool, acquire_timeout_seconds=acquire_timeout_seconds)
@@ -152,7 +159,11 @@ class TimedSaver(PooledSaver):
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
-        return await super().aput(config, checkpoint, metadata, new_versions)
+        run = current_run()
+        if run is not None:
+            run.raise_if_failed()
+        with _none_after(run):
+            return await super().aput(config, checkpoint, metadata, new_versions)
 
     @timed("put_writes")
     async def _put_writes(
@@ -162,7 +173,8 @@ class TimedSaver(PooledSaver):
         task_id: str,
         task_path: str,
     ) -> None:
-        await super().aput_writes(config, writes, task_id, task_path)
+        with _none_after(current_run()):
+            await super().aput_writes(config, writes, task_id, task_path)
 
     @timed("delete_thread")
     async def adelete_thread(self, thread_id: str) -> None:
@@ -266,6 +278,7 @@ class Saver(TimedSaver):
         observe: Observe,
         acquire_timeout_seconds: float = 30.0,
         max_error_bytes: int = MAX_BYTES,
+        max_checkpoint_bytes: int = MAX_CHECKPOINT_BYTES,
         read_batch: int = 64,
         read_timeout_seconds: float = 10.0,
     ) -> None:
@@ -275,6 +288,7 @@ class Saver(TimedSaver):
             observe=observe,
             acquire_timeout_seconds=acquire_timeout_seconds,
             max_error_bytes=max_error_bytes,
+            max_checkpoint_bytes=max_checkpoint_bytes,
         )
         self._reader = Reader(
             pool,
@@ -338,9 +352,18 @@ class Saver(TimedSaver):
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
-        await self._write(
-            checkpoint_rows(self.serde, current_run(), config, checkpoint, metadata, new_versions)
-        )
+        run = current_run()
+        with _none_after(run):
+            rows = checkpoint_rows(
+                self.serde,
+                run,
+                config,
+                checkpoint,
+                metadata,
+                new_versions,
+                WriteSize(self.max_checkpoint_bytes),
+            )
+        await self._write(rows)
         configurable = config["configurable"]
         return {
             "configurable": {
@@ -360,7 +383,17 @@ class Saver(TimedSaver):
     ) -> None:
         # LangGraph starts an error handler only once what it handles is durable.
         handled = any(channel == ERROR_SOURCE for channel, _ in writes)
-        rows = task_rows(self.serde, current_run(), config, writes, task_id, task_path)
+        run = current_run()
+        with _none_after(run):
+            rows = task_rows(
+                self.serde,
+                run,
+                config,
+                writes,
+                task_id,
+                task_path,
+                WriteSize(self.max_checkpoint_bytes),
+            )
         if rows is not None:
             await self._write(rows, waits=handled)
 
@@ -376,3 +409,17 @@ class Saver(TimedSaver):
 def _place(config: RunnableConfig) -> tuple[str, str]:
     configurable = config["configurable"]
     return str(configurable["thread_id"]), configurable.get("checkpoint_ns", "")
+
+
+@contextmanager
+def _none_after(run: RunWrites | None) -> Iterator[None]:
+    """What is too large ends its run: a checkpoint after it would name values that are not there.
+
+    LangGraph goes on for a moment with what comes after a write that has failed.
+    """
+    try:
+        yield
+    except CheckpointTooLarge as error:
+        if run is not None:
+            run.fail(error)
+        raise

@@ -4,7 +4,7 @@ A test fails by that name when upstream moves one.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, cast
@@ -28,6 +28,9 @@ from langgraph.store.postgres.aio import AsyncPostgresStore
 from psycopg import AsyncCursor
 from psycopg.rows import DictRow
 
+from headrace.checkpoints.metadata import stored_config
+from headrace.checkpoints.run_writes import current_run
+from headrace.checkpoints.write_size import MAX_CHECKPOINT_BYTES, WriteSize
 from headrace.db.jsonb import PLAIN, is_exact
 from headrace.db.pool import Connection, SharedPool, shut
 from headrace.db.row_sizes import size_of
@@ -87,8 +90,15 @@ class PooledSaver(AsyncPostgresSaver):
     and semantics.
     """
 
-    def __init__(self, pool: SharedPool, *, acquire_timeout_seconds: float) -> None:
+    def __init__(
+        self,
+        pool: SharedPool,
+        *,
+        acquire_timeout_seconds: float,
+        max_checkpoint_bytes: int = MAX_CHECKPOINT_BYTES,
+    ) -> None:
         super().__init__(pool)
+        self.max_checkpoint_bytes = max_checkpoint_bytes
         self._pool = pool
         self._acquire_timeout_seconds = acquire_timeout_seconds
 
@@ -109,13 +119,22 @@ class PooledSaver(AsyncPostgresSaver):
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
-        """As upstream's, except that plain values which jsonb would change go into blobs."""
+        """As upstream's, except that plain values which jsonb would change go into blobs, and that
+        of the configuration less is stored."""
         values = {
             name: _Blob(value) if isinstance(value, PLAIN) and not is_exact(value) else value
             for name, value in checkpoint["channel_values"].items()
         }
+        size = WriteSize(self.max_checkpoint_bytes)
+        for name, value in values.items():
+            if isinstance(value, str):
+                size.add(name, len(value))
         kept = cast("Checkpoint", {**checkpoint, "channel_values": values})
-        return await super().aput(config, kept, metadata, new_versions)
+        return await super().aput(self._stored(config), kept, metadata, new_versions)
+
+    def _stored(self, config: RunnableConfig) -> RunnableConfig:
+        """What is stored of the configuration."""
+        return stored_config(config, ids_only=current_run() is not None)
 
     def _dump_blobs(
         self, thread_id: str, checkpoint_ns: str, values: dict[str, Any], versions: ChannelVersions
@@ -124,7 +143,28 @@ class PooledSaver(AsyncPostgresSaver):
             name: value.value if isinstance(value, _Blob) else value
             for name, value in values.items()
         }
-        return super()._dump_blobs(thread_id, checkpoint_ns, plain, versions)
+        blobs = super()._dump_blobs(thread_id, checkpoint_ns, plain, versions)
+        size = WriteSize(self.max_checkpoint_bytes)
+        for _, _, channel, _, _, blob in blobs:
+            size.add(channel, len(blob or b""))
+        return blobs
+
+    def _dump_writes(
+        self,
+        thread_id: str,
+        checkpoint_ns: str,
+        checkpoint_id: str,
+        task_id: str,
+        task_path: str,
+        writes: Sequence[tuple[str, Any]],
+    ) -> list[tuple[str, str, str, str, str, int, str, str, bytes]]:
+        rows = super()._dump_writes(
+            thread_id, checkpoint_ns, checkpoint_id, task_id, task_path, writes
+        )
+        size = WriteSize(self.max_checkpoint_bytes)
+        for row in rows:
+            size.add(row[6], len(row[8]))
+        return rows
 
     def conditions(
         self,

@@ -22,7 +22,7 @@ async def _health(request: Request) -> HealthService:
 
 Health = Annotated[HealthService, Depends(_health)]
 #: ``json``; any other word means the text, as a scraper wants it.
-Format = Annotated[str, Query()]
+Format = Annotated[str, Query(max_length=100)]
 
 
 @probes_router.get("/livez", summary="Tell whether the event loop of this process runs")

@@ -9,23 +9,23 @@ from headrace.auth.dependencies import CurrentPrincipal
 from headrace.checkpoints.row_pages import next_page
 from headrace.edge.responses import held_response, json_response
 from headrace.edge.routing import new_router
-from headrace.edge.words import words_in
+from headrace.edge.words import Words, words_in
 from headrace.errors import InvalidRequest
 from headrace.events.modes import STREAM_MODES
 from headrace.runs import controlling, creating
 from headrace.runs.answers import JSON, SSE, Runs, streaming_response, waiting_response
+from headrace.runs.paths import PathRunId
 from headrace.runs.schemas import Run, RunField, RunStatus
 from headrace.runs.service import run_id_from
 from headrace.threads.paths import PathThreadId
 
 reading_router = new_router(tag="runs", followed=True)
 
-Words = Annotated[list[str] | None, Query()]
 #: Ids count a run's events; each attempt begins 2^32 further. Other servers' ids are times.
 _EVENT_ID = re.compile("[0-9]{1,12}")
 
-LastEventId = Annotated[str | None, Query()]
-LastEventIdHeader = Annotated[str | None, Header(alias="Last-Event-ID")]
+LastEventId = Annotated[str | None, Query(max_length=65_536)]
+LastEventIdHeader = Annotated[str | None, Header(alias="Last-Event-ID", max_length=65_536)]
 
 
 @reading_router.get("/threads/{thread_id}/runs", response_model=list[Run])
@@ -62,7 +62,7 @@ async def list_runs(
 
 @reading_router.get("/threads/{thread_id}/runs/{run_id}", response_model=Run)
 async def get_run(
-    thread_id: PathThreadId, run_id: str, principal: CurrentPrincipal, runs: Runs
+    thread_id: PathThreadId, run_id: PathRunId, principal: CurrentPrincipal, runs: Runs
 ) -> Response:
     """Read a run."""
     row = await runs.get(principal, thread_id, run_id_from(run_id))
@@ -74,7 +74,7 @@ async def get_run(
 )
 async def join_run(
     thread_id: PathThreadId,
-    run_id: str,
+    run_id: PathRunId,
     principal: CurrentPrincipal,
     runs: Runs,
     request: Request,
@@ -87,7 +87,7 @@ async def join_run(
 
 @reading_router.get("/runs/{run_id}/join", responses=JSON, response_class=Response)
 async def join_run_by_id(
-    run_id: str,
+    run_id: PathRunId,
     principal: CurrentPrincipal,
     runs: Runs,
     request: Request,
@@ -103,7 +103,7 @@ async def join_run_by_id(
 )
 async def join_stream(
     thread_id: PathThreadId,
-    run_id: str,
+    run_id: PathRunId,
     principal: CurrentPrincipal,
     runs: Runs,
     request: Request,
@@ -127,7 +127,7 @@ async def join_stream(
 
 @reading_router.get("/runs/{run_id}/stream", responses=SSE, response_class=Response)
 async def join_stream_by_id(
-    run_id: str,
+    run_id: PathRunId,
     principal: CurrentPrincipal,
     runs: Runs,
     request: Request,

@@ -10,6 +10,7 @@ from headrace.checkpoints.expiry import StoreSweeper
 from headrace.checkpoints.saver import TimedSaver
 from headrace.checkpoints.serializer import watch_blocked_types
 from headrace.checkpoints.store import Store
+from headrace.checkpoints.strays import StraySweeper
 from headrace.checkpoints.writer import Writer
 from headrace.db.engine import Sessions, build_engine
 from headrace.db.pool import SharedPool
@@ -102,6 +103,8 @@ async def open_foundation(
         on_flush=metrics.observe_flush,
     )
     stack.push_async_callback(writer.stop)
+    strays = StraySweeper(pool, writer.strays)
+    tasks.keep(strays.sweep_forever, name="stray-sweeper", vital=False)
     stack.callback(watch_blocked_types(metrics.count_blocked_type))
     saver = build_saver(settings, pool, writer, metrics, entries.checkpointer.serde)
     stack.push_async_callback(saver.stop)

@@ -131,6 +131,7 @@ def _saver_of_engine(
             observe=metrics.observe_checkpoint,
             acquire_timeout_seconds=timeout_seconds,
             max_error_bytes=settings.worker.max_error_bytes,
+            max_checkpoint_bytes=settings.checkpointer.max_checkpoint_bytes,
         )
     return Saver(
         pool,
@@ -138,6 +139,7 @@ def _saver_of_engine(
         observe=metrics.observe_checkpoint,
         acquire_timeout_seconds=timeout_seconds,
         max_error_bytes=settings.worker.max_error_bytes,
+        max_checkpoint_bytes=settings.checkpointer.max_checkpoint_bytes,
         read_batch=settings.checkpointer.read_batch,
         read_timeout_seconds=settings.checkpointer.flush_timeout_seconds,
     )

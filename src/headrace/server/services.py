@@ -12,6 +12,7 @@ from headrace.chat.choice import chat_graph
 from headrace.chat.service import ChatService
 from headrace.graphs.descriptions import GraphDescriptions
 from headrace.idempotency.service import IdempotencyService
+from headrace.request_limits import RequestLimits
 from headrace.runs.following import Following
 from headrace.runs.repository import RunRepository
 from headrace.runs.requesting import Requests
@@ -55,14 +56,20 @@ async def build_services(foundation: Foundation, engine: RunEngine) -> Services:
     pool, registry, sessions = foundation.pool, foundation.registry, foundation.sessions
     settings, metrics = foundation.settings, foundation.metrics
     memory = foundation.answer_memory
-    assistants = AssistantService(AssistantRepository(sessions), registry.ids(), memory)
+    limits = RequestLimits(settings.requests)
+    assistants = AssistantService(
+        AssistantRepository(sessions, list_timeout_seconds=settings.requests.list_timeout_seconds),
+        registry.ids(),
+        memory,
+        limits,
+    )
     await assistants.create_system(registry.descriptions())
     keys = IdempotencyService(sessions, settings.idempotency, count=metrics.count_keyed_request)
     foundation.tasks.keep(keys.sweep_forever, name="idempotency-sweeper", vital=False)
     states = StateReader(registry, foundation.saver, memory)
     updates = StateUpdates(pool, foundation.writer, foundation.saver, registry)
-    threads = ThreadService(ThreadRepository(sessions), states, keys, updates.create)
-    state_service = StateService(threads, states, StateRepository(pool), updates)
+    threads = ThreadService(ThreadRepository(sessions), states, keys, updates.create, limits)
+    state_service = StateService(threads, states, StateRepository(pool), updates, limits)
     following = Following(
         engine.watcher,
         local=engine.worker.execution_of,
@@ -71,10 +78,12 @@ async def build_services(foundation: Foundation, engine: RunEngine) -> Services:
         memory=memory,
     )
     repository = RunRepository(sessions)
-    requests = Requests(repository, threads, registry, foundation.writer)
+    requests = Requests(repository, threads, registry, foundation.writer, limits)
     runs = RunService(repository, assistants, threads, engine.worker, following, keys, requests)
     search = ThreadSearchRepository(
-        pool, timeout_seconds=settings.database.transaction_timeout_seconds
+        pool,
+        timeout_seconds=settings.database.transaction_timeout_seconds,
+        statement_timeout_seconds=settings.requests.list_timeout_seconds,
     )
     descriptions = GraphDescriptions(registry)
     chat_graph_id = chat_graph(registry.ids(), settings.chat_graph)
@@ -82,7 +91,7 @@ async def build_services(foundation: Foundation, engine: RunEngine) -> Services:
         assistants=assistants,
         assistant_graphs=GraphService(assistants, descriptions),
         threads=threads,
-        thread_listing=ThreadListing(search, threads.values, memory),
+        thread_listing=ThreadListing(search, threads.values, memory, limits),
         thread_removal=_build_removal(foundation, runs),
         states=state_service,
         thread_streams=ThreadStreams(
@@ -93,7 +102,7 @@ async def build_services(foundation: Foundation, engine: RunEngine) -> Services:
             heartbeat_seconds=settings.server.heartbeat_seconds,
             on_cut=metrics.count_cut_client,
         ),
-        store_items=StoreService(foundation.store, settings.store, memory),
+        store_items=StoreService(foundation.store, settings.store, memory, limits),
         following=following,
         runs=runs,
         chat=ChatService(runs, threads, descriptions, chat_graph_id),

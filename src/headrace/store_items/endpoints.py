@@ -14,6 +14,8 @@ from headrace.store_items.schemas import (
     ItemDelete,
     ItemPut,
     ItemSearch,
+    Key,
+    Labels,
     Namespaces,
     NamespaceSearch,
     StoreItem,
@@ -40,8 +42,8 @@ async def put_item(body: ItemPut, principal: CurrentPrincipal, items: StoreItems
 async def get_item(
     principal: CurrentPrincipal,
     items: StoreItems,
-    key: str,
-    namespace: Annotated[list[str] | None, Query()] = None,
+    key: Key,
+    namespace: Annotated[Labels | None, Query()] = None,
     refresh_ttl: bool | None = None,
 ) -> Response:
     """Read an item; null where there is none.

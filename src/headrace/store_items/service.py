@@ -15,7 +15,8 @@ from headrace.checkpoints.answer_memory import AnswerMemory, Reading
 from headrace.checkpoints.row_pages import list_too_large
 from headrace.checkpoints.store import Store
 from headrace.errors import BadRequest, Forbidden
-from headrace.setting_groups import AnswerSettings, StoreSettings
+from headrace.request_limits import RequestLimits
+from headrace.setting_groups import AnswerSettings, RequestSettings, StoreSettings
 from headrace.store_items.limits import Limits
 from headrace.store_items.schemas import ItemDelete, ItemPut, ItemSearch, NamespaceSearch
 
@@ -37,11 +38,16 @@ class StoreService:
     """
 
     def __init__(
-        self, store: Store, settings: StoreSettings, memory: AnswerMemory | None = None
+        self,
+        store: Store,
+        settings: StoreSettings,
+        memory: AnswerMemory | None = None,
+        requests: RequestLimits | None = None,
     ) -> None:
         self._store = store
         self._memory = memory or AnswerMemory(AnswerSettings())
         self._limits = Limits(settings)
+        self._requests = requests or RequestLimits(RequestSettings())
         self._timeout_seconds = settings.request_timeout_seconds
 
     async def put(self, principal: Principal, body: ItemPut) -> None:
@@ -90,6 +96,7 @@ class StoreService:
         :raises AnswerTooLarge, AnswersFull: they hold too much, or do so now.
         """
         _admit(principal)
+        self._requests.filter(query.filter, "filter")
         self._limits.filter(query.filter)
         labels = self._limits.labels(query.namespace_prefix)
         op = SearchOp(labels, query.filter, query.limit, query.offset)

@@ -38,10 +38,19 @@ _ATTRIBUTES = {"metadata": "metadata_"}
 class ThreadSearchRepository:
     """
     :param timeout_seconds: of one query, the wait for a connection included; 0: none.
+    :param statement_timeout_seconds: how long Postgres may work on it: it compares JSON without
+        hearing cancel requests, but looks at its clock between rows.
     """
 
-    def __init__(self, pool: SharedPool, *, timeout_seconds: float) -> None:
+    def __init__(
+        self,
+        pool: SharedPool,
+        *,
+        timeout_seconds: float,
+        statement_timeout_seconds: float = 10.0,
+    ) -> None:
         self._pool = pool
+        self._statement_timeout_seconds = statement_timeout_seconds
         self._timeout_seconds = timeout_seconds or None
 
     async def page(
@@ -74,7 +83,7 @@ class ThreadSearchRepository:
 
     async def count(self, principal: Principal, which: ThreadFilter) -> int:
         what = wanted(principal, which, deep=True)
-        (row,) = await self._fetch(count(what), what, {}, planning(what, Order(), deep=True))
+        (row,) = await self._fetch(count(what), what, {}, self._planning(what, Order(), deep=True))
         return int(row["count"])
 
     async def _page(
@@ -85,7 +94,7 @@ class ThreadSearchRepository:
         order: Order,
         deep: bool = False,
     ) -> RowPage[ThreadRow]:
-        told = planning(what, order, deep=deep)
+        told = self._planning(what, order, deep=deep)
         bounded = within(
             statement,
             COLUMNS,
@@ -98,6 +107,14 @@ class ThreadSearchRepository:
             return RowPage((), 0, 0)
         found = [row_from(row) for row in rows]
         return RowPage(found, int(rows[0]["found"]), int(rows[0]["all_bytes"]))
+
+    def _planning(self, what: Wanted, order: Order, *, deep: bool) -> str:
+        return planning(
+            what,
+            order,
+            deep=deep,
+            statement_timeout_ms=int(self._statement_timeout_seconds * 1000),
+        )
 
     async def _fetch(
         self, statement: str, what: Wanted, more: Mapping[str, Any], told: str

@@ -181,7 +181,12 @@ class StateUpdates:
         configurable: dict[str, Any],
     ) -> dict[str, Any]:
         """Let the graph make the new state, and the thread's row say where it stands now."""
-        saver = TransactionSaver(self._pool, connection, self._saver.serde)
+        saver = TransactionSaver(
+            self._pool,
+            connection,
+            self._saver.serde,
+            max_checkpoint_bytes=self._saver.max_checkpoint_bytes,
+        )
         where = config["configurable"]
         if where.get("checkpoint_id") and await saver.aget_tuple(config) is None:
             raise CheckpointNotFound(
