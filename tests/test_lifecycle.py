@@ -1,8 +1,10 @@
-"""Signals: what waits is woken once, in time or not."""
+"""Signals wake what waits once, in time or not; kept tasks start again."""
 
 import asyncio
 
-from headrace.lifecycle import Signal, Tasks
+import pytest
+
+from headrace.lifecycle import Restarts, Signal, Supervision, Tasks
 
 
 async def test_a_signal_that_is_set_wakes_all_who_wait_and_later_ones_at_once():
@@ -34,3 +36,82 @@ async def test_a_cleared_signal_is_waited_for_again():
     signal.set()
     signal.clear()
     assert not await signal.wait(0.001)
+
+
+QUICK = Restarts(first_pause_seconds=0.001, longest_pause_seconds=0.01, most=3, settled_seconds=30)
+
+
+@pytest.mark.parametrize("end", ["raises", "returns", "is cancelled"])
+async def test_a_kept_task_that_ends_is_told_of_and_started_again(end: str):
+    faults: list[tuple[str, BaseException | None]] = []
+    tasks = Tasks(Supervision(lambda name, error: faults.append((name, error)), restarts=QUICK))
+    began, lives = 0, asyncio.Event()
+
+    async def loop() -> None:
+        nonlocal began
+        began += 1
+        if began == 2:
+            lives.set()
+            await asyncio.Event().wait()
+        if end == "raises":
+            raise ZeroDivisionError
+        if end == "is cancelled":
+            # As a graph does that cancels whatever it finds.
+            next(one for one in asyncio.all_tasks() if one.get_name() == "loop").cancel()
+            await asyncio.Event().wait()
+
+    tasks.keep(loop, name="loop")
+    await asyncio.wait_for(lives.wait(), 5)
+    assert [name for name, _ in faults] == ["loop"]
+    assert isinstance(faults[0][1], ZeroDivisionError) == (end == "raises")
+    await tasks.stop()
+    assert (began, len(tasks)) == (2, 0)
+
+
+async def test_a_task_that_is_to_start_again_does_not_after_the_stop():
+    tasks = Tasks(Supervision(restarts=Restarts(first_pause_seconds=0.01)))
+    began = 0
+
+    async def loop() -> None:
+        nonlocal began
+        began += 1
+
+    tasks.keep(loop, name="loop")
+    await tasks.join()
+    await tasks.stop()
+    await asyncio.sleep(0.05)
+    assert began == 1
+
+
+@pytest.mark.parametrize("vital", [True, False])
+async def test_a_vital_task_that_ends_again_and_again_is_a_reason_to_replace_the_process(
+    vital: bool,
+):
+    supervision = Supervision(restarts=QUICK)
+    tasks = Tasks(supervision)
+    began, enough = 0, asyncio.Event()
+
+    async def loop() -> None:
+        nonlocal began
+        began += 1
+        if began > 5:
+            enough.set()
+        raise ZeroDivisionError
+
+    assert supervision.problem is None
+    tasks.keep(loop, name="loop", vital=vital)
+    await asyncio.wait_for(enough.wait(), 5)
+    assert supervision.problem == ("background tasks end again and again: loop" if vital else None)
+    await tasks.stop()
+
+
+def test_pauses_grow_to_the_longest_and_begin_anew_after_a_long_life():
+    restarts = Restarts(first_pause_seconds=0.1, longest_pause_seconds=1.0, settled_seconds=30)
+    supervision = Supervision(restarts=restarts)
+
+    def pause(lived_seconds: float) -> float:
+        return supervision.ended("loop", None, lived_seconds=lived_seconds, vital=True)
+
+    assert [pause(0.0) for _ in range(6)] == [0.1, 0.2, 0.4, 0.8, 1.0, 1.0]
+    assert pause(31.0) == 0.1
+    assert all(restarts.pause_seconds(ended) == 1.0 for ended in (100, 10_000))

@@ -7,9 +7,12 @@
 from alembic import op
 
 from headrace.db.ddl import create_index_concurrently
+from headrace.db.laid import Laid
 
 revision = "0011"
 down_revision = "0010"
+
+laid = Laid(indexes={"runs_suspected_idx": "runs"}, repeatable=True)
 
 
 def upgrade() -> None:

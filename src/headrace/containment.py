@@ -42,6 +42,12 @@ def is_cancellation(error: BaseException) -> bool:
     return isinstance(error, asyncio.CancelledError) and (task is None or task.cancelling() > 0)
 
 
+def is_cancelled() -> bool:
+    """Whether somebody has cancelled the calling task, whatever it was made of inside."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
 @contextmanager
 def containing_tasks() -> Iterator[None]:
     """Let the running loop contain the tasks of contexts that ask for it.

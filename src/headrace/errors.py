@@ -25,7 +25,8 @@ given. Services raise these, ``headrace.edge`` renders them once as ``{"detail",
     │   │   ├── AssistantExists        409
     │   │   └── RunForgotten           409
     │   ├── PayloadTooLarge            413
-    │   │   └── AnswerTooLarge         413
+    │   │   ├── AnswerTooLarge         413
+    │   │   └── CheckpointTooLarge     413
     │   └── Unavailable                503  try again later, here or elsewhere
     │       ├── DatabaseUnavailable    503
     │       ├── PoolExhausted          503
@@ -211,6 +212,12 @@ class AnswerTooLarge(PayloadTooLarge):
     """The state is larger than an answer may be; ask for parts of it."""
 
     code = "answer_too_large"
+
+
+class CheckpointTooLarge(PayloadTooLarge):
+    """A checkpoint would hold more than is written at once; keep less in the state."""
+
+    code = "checkpoint_too_large"
 
 
 class Unavailable(RequestError):

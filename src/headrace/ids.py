@@ -22,6 +22,13 @@ def uuid7() -> UUID:
     return UUID(int=value)
 
 
+def earliest_uuid7(unix_seconds: float) -> UUID:
+    """What every UUIDv7 made at that time or later is not less than."""
+    return UUID(
+        int=(max(0, int(unix_seconds * 1000)) & 0xFFFF_FFFF_FFFF) << 80 | 0x7 << 76 | 2 << 62
+    )
+
+
 def system_assistant_id(graph_id: str) -> UUID:
     """The id of the assistant that every graph has from the start."""
     return uuid5(_ASSISTANT_NAMESPACE, graph_id)

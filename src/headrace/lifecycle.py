@@ -1,10 +1,17 @@
-"""What lives long: the start/stop contract, and tasks that are named, held and supervised."""
+"""What lives long: the start/stop contract, and tasks that are named, held and kept up."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from functools import partial
+from time import monotonic
 from typing import Any, Protocol, TypeVar
 
+import structlog
+
 T = TypeVar("T")
+
+_log = structlog.stdlib.get_logger("headrace.tasks")
 
 
 class Service(Protocol):
@@ -46,32 +53,109 @@ async def aside(make: Callable[[], Coroutine[Any, Any, T]]) -> T:
         raise
 
 
+OnFault = Callable[[str, BaseException | None], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Restarts:
+    """How a task that has ended by itself is started again."""
+
+    first_pause_seconds: float = 0.1
+    longest_pause_seconds: float = 5.0
+    #: A vital task that has ended so often in a row cannot be kept up.
+    most: int = 8
+    #: The row begins anew with one that has run for so long.
+    settled_seconds: float = 30.0
+
+    def pause_seconds(self, ended: int) -> float:
+        """The pause after the end number ``ended`` of a row."""
+        return min(self.longest_pause_seconds, self.first_pause_seconds * 2.0 ** min(ended - 1, 30))
+
+
+class Supervision:
+    """Counts how often the kept tasks of a process have ended by themselves; one per process.
+
+    :param on_fault: told the name of each, and what it ended with.
+    """
+
+    def __init__(
+        self,
+        on_fault: OnFault = lambda name, error: None,
+        *,
+        restarts: Restarts = Restarts(),
+    ) -> None:
+        self._on_fault = on_fault
+        self._restarts = restarts
+        #: By name: how often in a row, and whether the process is of no use without the task.
+        self._ended: dict[str, int] = {}
+        self._lost: dict[str, float] = {}
+
+    @property
+    def problem(self) -> str | None:
+        """Why this process should be replaced: a vital task cannot be kept up. None otherwise."""
+        settled = (
+            monotonic() - self._restarts.settled_seconds - self._restarts.longest_pause_seconds
+        )
+        names = sorted(name for name, at in self._lost.items() if at > settled)
+        return f"background tasks end again and again: {', '.join(names)}" if names else None
+
+    def report(self, name: str, error: BaseException | None) -> None:
+        """Note a fault of something that goes on by itself; from any thread."""
+        self._on_fault(name, error)
+
+    def ended(
+        self, name: str, error: BaseException | None, *, lived_seconds: float, vital: bool
+    ) -> float:
+        """Note the end of a task that should not end; how long to pause before it starts again."""
+        count = self._ended.get(name, 0) + 1
+        if lived_seconds > self._restarts.settled_seconds:
+            count = 1
+        self._ended[name] = count
+        pause = self._restarts.pause_seconds(count)
+        self._on_fault(name, error)
+        if vital and count >= self._restarts.most:
+            self._lost[name] = monotonic()
+        _log.warning("background_task_restarts", task=name, ended=count, pause_seconds=pause)
+        return pause
+
+
 class Tasks:
     """Background tasks of one owner.
 
-    The event loop keeps only weak references to tasks; this keeps strong ones, gives each a name
-    and reports a supervised task that ends before it was asked to: a dead heartbeat must not go
-    unnoticed.
+    The event loop keeps only weak references to tasks; this keeps strong ones and gives each a
+    name. A kept task that ends before it was asked to is reported and started again: a dead
+    heartbeat must not go unnoticed, and nobody must wait for ever for a dead watcher.
     """
 
-    def __init__(self, on_fault: Callable[[str, BaseException | None], None] | None = None) -> None:
-        self._on_fault = on_fault
+    def __init__(self, supervision: Supervision | None = None) -> None:
+        self._supervision = supervision or Supervision()
         self._tasks: set[asyncio.Task[Any]] = set()
+        #: When kept tasks start again.
+        self._timers: dict[str, asyncio.TimerHandle] = {}
         self._stopping = False
 
     def __len__(self) -> int:
         return len(self._tasks)
 
-    def start(
-        self, coroutine: Coroutine[Any, Any, T], *, name: str, supervised: bool = False
-    ) -> asyncio.Task[T]:
+    def start(self, coroutine: Coroutine[Any, Any, T], *, name: str) -> asyncio.Task[T]:
         """Run ``coroutine`` as a task that is held until it ends."""
         task = asyncio.create_task(coroutine, name=name)  # noqa: TID251 - the one place
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        if supervised:
-            task.add_done_callback(self._report_fault)
         return task
+
+    def keep(
+        self, make: Callable[[], Coroutine[Any, Any, None]], *, name: str, vital: bool = True
+    ) -> None:
+        """Run what ``make`` returns until :meth:`stop`, and again whenever it ends before.
+
+        Whatever it ends with: an exception, a cancellation by somebody else, or nothing.
+
+        :param vital: the process is to be replaced when the task cannot be kept up.
+        """
+        self._timers.pop(name, None)
+        task = self.start(make(), name=name)
+        task.add_done_callback(partial(self._start_again, make, vital, monotonic()))
 
     async def join(self) -> None:
         """Wait until no task is left; new ones may be added meanwhile."""
@@ -81,14 +165,29 @@ class Tasks:
     async def stop(self) -> None:
         """Cancel what still runs and wait for it."""
         self._stopping = True
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
         for task in set(self._tasks):
             task.cancel()
         await self.join()
 
-    def _report_fault(self, task: asyncio.Task[Any]) -> None:
-        if self._stopping or self._on_fault is None or task.cancelled():
+    def _start_again(
+        self,
+        make: Callable[[], Coroutine[Any, Any, None]],
+        vital: bool,
+        began_at: float,
+        task: asyncio.Task[Any],
+    ) -> None:
+        error = None if task.cancelled() else task.exception()
+        if self._stopping:
             return
-        self._on_fault(task.get_name(), task.exception())
+        name = task.get_name()
+        pause = self._supervision.ended(
+            name, error, lived_seconds=monotonic() - began_at, vital=vital
+        )
+        again = partial(self.keep, make, name=name, vital=vital)
+        self._timers[name] = asyncio.get_running_loop().call_later(pause, again)
 
 
 class Signal:

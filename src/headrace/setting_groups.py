@@ -160,6 +160,53 @@ class ServerSettings(Group):
         return int(whole) + 1
 
 
+class RequestSettings(Group):
+    """What one request may hold (docs/limits.md)."""
+
+    max_body_values: int = Field(
+        500_000,
+        ge=1000,
+        description="Numbers, texts, lists and objects of one body; more get 422.",
+    )
+    max_metadata_bytes: int = Field(
+        64 * 1024,
+        ge=256,
+        description="Metadata of a run, thread or assistant as JSON; more gets 422.",
+    )
+    max_configuration_bytes: int = Field(
+        256 * 1024,
+        ge=256,
+        description="`config`, and `context`, of a run or assistant as JSON; more gets 422.",
+    )
+    max_filter_values: int = Field(
+        500,
+        ge=1,
+        description="Numbers, texts, lists and objects of one filter on metadata or values, or of"
+        " the store; more get 422.",
+    )
+    max_filter_array: int = Field(
+        100, ge=1, description="Items of one list of a filter; more get 422."
+    )
+    max_comparisons: int = Field(
+        500_000,
+        ge=1000,
+        description="Comparisons that one filter on values may take; more get 422.",
+    )
+    max_recursion_limit: int = Field(
+        10_000,
+        ge=1,
+        le=2**31 - 1,
+        description="The largest `recursion_limit` that a run or assistant may ask for; more gets"
+        " 422.",
+    )
+    list_timeout_seconds: float = Field(
+        10.0,
+        gt=0,
+        description="How long Postgres may work on one list or count of threads, assistants or"
+        " states that is filtered; then 503.",
+    )
+
+
 class WorkerSettings(Group):
     """Runs and the lease of the process that executes them."""
 
@@ -304,6 +351,12 @@ class CheckpointerSettings(Group):
     large_value_bytes: int = Field(
         1024 * 1024, ge=1024, description="A write above this does not go the way of small ones."
     )
+    max_checkpoint_bytes: int = Field(
+        128 * 1024 * 1024,
+        ge=1024 * 1024,
+        description="Bytes of one checkpoint's new values, or of what one task writes; a run with"
+        " more ends as `error`.",
+    )
     max_queued_operations: int = Field(
         10_000, ge=1, description="Writes queued in a process; further ones wait."
     )
@@ -364,36 +417,6 @@ class AnswerSettings(Group):
         gt=0,
         description="A client that takes longer over 4 MiB of a large answer is cut, so that it"
         " keeps that memory from nobody.",
-    )
-
-
-class StoreSettings(Group):
-    """The store that graphs and the API share: what it takes, and how long it is waited for."""
-
-    operation_timeout_seconds: float = Field(
-        10.0,
-        gt=0,
-        description="Reads and writes of the store without an answer for this long are repeated.",
-    )
-    retry_seconds: float = Field(
-        30.0,
-        ge=0,
-        description="How long a node's reads and writes of the store are repeated while the"
-        " database is away.",
-    )
-    request_timeout_seconds: float = Field(
-        10.0, gt=0, description="How long a request to the API waits for the store; then 503."
-    )
-
-    max_namespace_depth: int = Field(20, ge=1, le=1000, description="Labels of a namespace.")
-    max_path_bytes: int = Field(
-        2000,
-        ge=1,
-        le=2600,
-        description="Bytes of namespace and key together; Postgres's index takes no 2,700.",
-    )
-    max_value_bytes: int = Field(
-        4 * 1024 * 1024, ge=2, description="Bytes of an item's value as JSON."
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from headrace.retention_settings import RetentionSettings, StoreSettings
 from headrace.setting_groups import (
     AnswerSettings,
     CheckpointerSettings,
@@ -22,8 +23,8 @@ from headrace.setting_groups import (
     IdempotencySettings,
     MetricsSettings,
     ObservabilitySettings,
+    RequestSettings,
     ServerSettings,
-    StoreSettings,
     WorkerSettings,
 )
 
@@ -94,6 +95,7 @@ class Settings(BaseSettings):
     )
     database: DatabaseSettings = Field(default_factory=DatabaseSettings)
     server: ServerSettings = Field(default_factory=ServerSettings)
+    requests: RequestSettings = Field(default_factory=RequestSettings)
     worker: WorkerSettings = Field(default_factory=WorkerSettings)
     events: EventSettings = Field(default_factory=EventSettings)
     idempotency: IdempotencySettings = Field(default_factory=IdempotencySettings)
@@ -101,6 +103,7 @@ class Settings(BaseSettings):
     answers: AnswerSettings = Field(default_factory=AnswerSettings)
     store: StoreSettings = Field(default_factory=StoreSettings)
     metrics: MetricsSettings = Field(default_factory=MetricsSettings)
+    retention: RetentionSettings = Field(default_factory=RetentionSettings)
     observability: ObservabilitySettings = Field(default_factory=ObservabilitySettings)
 
     @property
@@ -218,5 +221,9 @@ def unknown_variables() -> list[str]:
                 f"HEADRACE_{name}__{field.alias or key}".upper()
                 for key, field in group.model_fields.items()
             }
-    known |= {"HEADRACE_REQUIRE_TOOLS", "HEADRACE_TEST_DATABASE_URL"}
+    known |= {
+        "HEADRACE_REQUIRE_TOOLS",
+        "HEADRACE_TEST_DATABASE_URL",
+        "HEADRACE_TEST_OFFICIAL",
+    }
     return sorted(name for name in os.environ if name.startswith("HEADRACE_") and name not in known)

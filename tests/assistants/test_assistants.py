@@ -122,6 +122,11 @@ async def test_config_and_context_stay_alike_over_updates(client):
     assert (await update(assistant_id, config=new["config"], context=new["context"]))[
         "version"
     ] == 4
+    new = await update(assistant_id, config={})
+    assert (new["config"], new["context"]) == (
+        {"configurable": {"y": 2}, "tags": ["u"]},
+        {"y": 2},
+    )
     new = await update(assistant_id, context={})
     assert (new["config"], new["context"]) == ({"tags": ["u"]}, {})
 

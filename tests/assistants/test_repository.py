@@ -35,8 +35,8 @@ async def service(pool):
 
 
 async def numbers(service, assistant_id, principal=ANONYMOUS):
-    rows = await service.versions(principal, str(assistant_id), ALL)
-    return [row.version for row in rows]
+    page = await service.versions(principal, str(assistant_id), ALL, service.reading())
+    return [row.version for row in page.rows]
 
 
 async def test_changes_at_once_are_a_version_each_and_lose_nothing(service):
@@ -79,7 +79,7 @@ async def test_a_foreign_assistant_is_not_there(service):
         service.update(EVE, reference, AssistantUpdate(name="mine")),
         service.set_latest(EVE, reference, 1),
         service.delete(EVE, reference),
-        service.versions(EVE, reference, ALL),
+        service.versions(EVE, reference, ALL, service.reading()),
     ):
         with pytest.raises(AssistantNotFound):
             await call

@@ -14,17 +14,20 @@ class Known:
     :ivar says: words of docs/compatibility.md, in a row that is headed ``kind``.
     :ivar where: of which differences; a pattern for the whole of ``Difference.where``.
     :ivar only: of which exchanges; a pattern somewhere in ``chapter: title``.
+    :ivar tells: of which answers; a pattern somewhere in ``recorded -> found``.
     """
 
     kind: Literal["better", "different", "same"]
     says: str
     where: str
     only: str = ""
+    tells: str = ""
 
     def covers(self, exchange: str, difference: Difference) -> bool:
         return (
             re.fullmatch(self.where, difference.where) is not None
             and re.search(self.only, exchange) is not None
+            and re.search(self.tells, f"{difference.recorded} -> {difference.found}") is not None
         )
 
 

@@ -251,6 +251,23 @@ async def test_every_method_of_the_async_clients(client):
     assert public - _called == _LATER
 
 
+async def test_a_break_after_the_last_node_leaves_nothing_to_wait_for(client):
+    for graph, given, status in (("agent", HI, "idle"), ("hitl", {"topic": "tea"}, "interrupted")):
+        thread = (await client.threads.create())["thread_id"]
+        await client.runs.wait(thread, graph, input=given, interrupt_after="*")
+        assert (await client.threads.get(thread))["status"] == status
+
+
+async def test_metadata_of_the_config_is_the_runs_too(client):
+    thread = (await client.threads.create())["thread_id"]
+    given = {"config": {"metadata": {"a": 1, "b": 1}}, "metadata": {"b": 2}}
+    run = await client.runs.create(thread, "agent", input=HI, **given)
+    await client.runs.join(thread, run["run_id"])
+    state = await client.threads.get_state(thread)
+    for metadata in (run["metadata"], state["metadata"]):
+        assert (metadata["a"], metadata["b"]) == (1, 2)
+
+
 def test_the_sync_client(clients_server):
     with get_sync_client(url=clients_server.url) as opened:
         client: Any = opened

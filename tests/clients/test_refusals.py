@@ -40,6 +40,7 @@ GONE, WRONG, TWICE, SENSELESS, FORBIDDEN = (
     errors.PermissionDeniedError,
 )
 HI: dict[str, Any] = {"messages": []}
+RESUME: Any = {"resume": "yes"}
 REFUSALS = [
     Refusal("thread", lambda c, t: c.threads.get(NOWHERE), GONE, NOWHERE),
     Refusal("its state", lambda c, t: c.threads.get_state(NOWHERE), GONE, "not found"),
@@ -79,6 +80,12 @@ REFUSALS = [
         streamed(None, "ctx", input={}, context={"a": 1}, config={"configurable": {"b": 1}}),
         SENSELESS,
         "Send context alone",
+    ),
+    Refusal(
+        "answer to nobody",
+        lambda c, t: c.runs.create(None, "hitl", command=RESUME),
+        SENSELESS,
+        "no thread",
     ),
     Refusal("limit", lambda c, t: c.threads.search(limit=5000), WRONG, "limit"),
     Refusal("no limit", lambda c, t: c.assistants.search(limit=0), WRONG, "limit"),

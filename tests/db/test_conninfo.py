@@ -61,6 +61,11 @@ def test_several_hosts_are_kept():
     assert describe(connection_string(database_settings(url))) == "db1,db2:5432,5433/chat"
 
 
+def test_an_at_in_names_is_no_fault_where_it_is_encoded():
+    found = parts("postgresql://a%40da:s%40t@db/ch%40t")
+    assert (found["user"], found["password"], found["dbname"]) == ("a@da", "s@t", "ch@t")
+
+
 def test_a_percent_encoded_password_arrives_decoded():
     assert parts("postgresql://ada:s%40%3A%2F%25@db/chat")["password"] == "s@:/%"
 
@@ -92,6 +97,15 @@ def test_a_missing_url_is_refused_with_what_to_set():
         "postgresql://ada:s3cret@db/chat?nonsense=1",
         "mysql://ada:s3cret@db/chat",
         "ada:s3cret@db/chat",
+        # libpq ends the password at the first of these.
+        "postgresql://ada:s3@cret@db/chat",
+        "postgresql://ada:s3@cr%65t@db/chat",
+        "postgresql://ada:s3/cret@db/chat",
+        "postgresql://ada:5/s3cret@db/chat",
+        "postgresql://ada:@s3cret@db/chat",
+        "postgresql://ada:@s3:cret@db/chat",
+        "postgresql://ada:x@s3,cret@db:5432,db2:5433/chat",
+        "postgresql://ada:x@y/s3cret@db/chat",
         "host=db password='s3cret",
         "host=db pasword=s3cret",
     ],

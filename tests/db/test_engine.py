@@ -206,11 +206,12 @@ async def add(sessions: Sessions, **values) -> None:
         session.add(ThreadRow(**values))
 
 
-@pytest.mark.parametrize("values", [{"metadata_": {"name": "a\0b"}}, {"owner": "a\0b"}])
-async def test_a_value_that_postgres_cannot_store_is_the_callers_fault(values, database_url):
+async def test_a_value_that_postgres_cannot_store_is_the_callers_fault(database_url):
+    """In JSON it becomes another (docs/values.md)."""
     async with sessions_on(database_url) as (sessions, _):
         with pytest.raises(InvalidRequest, match="cannot store"):
-            await add(sessions, thread_id="ada", **values)
+            await add(sessions, thread_id="ada", owner="a\0b")
+        await add(sessions, thread_id="ada", metadata_={"name": "a\0b"})
 
 
 async def test_a_broken_constraint_is_not_a_fault_of_the_database(database_url):

@@ -12,23 +12,29 @@ from contextlib import asynccontextmanager
 from typing import Any
 from uuid import uuid4
 
+import httpx
 import psycopg
 import pytest
+import sqlalchemy as sa
 from langgraph_sdk.client import LangGraphClient
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pydantic import SecretStr, ValidationError
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from headrace.db.migrate import adopt, drift, upgrade
 from headrace.db.schema import ensure_compatible, known_revisions, state
 from headrace.db.statements import TABLES, statement, use_schema
 from headrace.db.tables import Base
 from headrace.errors import StartupRefusal
+from headrace.ids import uuid7
+from headrace.server.lifespan import lifespan
 from headrace.setting_groups import DatabaseSettings
 from headrace.settings import Settings, unknown_variables
 from tests.migrations.catalog import UPSTREAMS_TABLES
 from tests.migrations.commands import run_headrace
 from tests.support.apps import app_client
 from tests.support.database import database_settings, open_pool
+from tests.support.graphs.graphs import agent
 from tests.support.live import GRAPHS
 from tests.support.sources import modules
 
@@ -81,6 +87,21 @@ async def sdk_on(settings: Settings):
         yield LangGraphClient(client), client
 
 
+#: A graph has run under this id, past the API.
+LONE = str(uuid4())
+
+
+async def sweep(http: httpx.AsyncClient) -> None:
+    """Until threads, runs and items whose time is over are gone."""
+    made = await http.post("/threads", json={"ttl": {"ttl": 0.0001, "strategy": "delete"}})
+    path = f"/threads/{made.json()['thread_id']}"
+    async with asyncio.timeout(20):
+        while (await http.get(path)).status_code == 200:
+            await asyncio.sleep(0.05)
+        while "headrace_store_items_expired_total 0.0" in (await http.get("/metrics")).text:
+            await asyncio.sleep(0.05)
+
+
 async def use_everything(sdk: LangGraphClient, http) -> None:
     """Every room, so that every statement is sent."""
     thread = await sdk.threads.create(metadata={"case": "own"})
@@ -106,6 +127,14 @@ async def use_everything(sdk: LangGraphClient, http) -> None:
     await sdk.threads.copy(id_)
     await sdk.threads.update(id_, metadata={"more": 1}, ttl=60)
     assert len(await sdk.runs.list(id_)) == 2
+    named: Any = (await sdk.threads.get_state(id_))["checkpoint"]
+    went_on: Any = await sdk.runs.wait(id_, "agent", input=said, checkpoint=named)
+    assert len(went_on["messages"]) == len(values["messages"]) + 3
+    missing = {**named, "checkpoint_id": str(uuid7())}
+    refused = await http.post(
+        f"/threads/{id_}/runs/wait", json={"assistant_id": "agent", "checkpoint": missing}
+    )
+    assert refused.status_code == 404, refused.text
     queued = await sdk.runs.create(id_, "agent", input=said, after_seconds=1000)
     await sdk.runs.cancel(id_, queued["run_id"])
     slow = await sdk.runs.create(id_, "slow", input=said)
@@ -134,12 +163,26 @@ async def use_everything(sdk: LangGraphClient, http) -> None:
     answers = [await http.post("/chat", json=asked, headers=keyed) for _ in range(2)]
     assert [answer.status_code for answer in answers] == [200, 200], answers[0].text
     assert (await http.get("/health")).json()["status"] == "ready"
+    lone = await http.get(f"/threads/{LONE}")
+    assert (lone.status_code, "headrace db adopt" in lone.json()["detail"]) == (404, True)
+    await sweep(http)
     await sdk.threads.delete(id_)
 
 
 @pytest.mark.parametrize("engine", ["group_commit", "upstream"])
 async def test_no_statement_touches_the_applications_tables(engine, shared_database_url, capfd):
-    settings = settings_of(shared_database_url, checkpointer={"engine": engine})
+    settings = settings_of(
+        shared_database_url,
+        checkpointer={"engine": engine},
+        retention={"run_minutes": 1, "thread_minutes": 1000, "sweep_minutes": 0.005},
+    )
+    lone = f"INSERT INTO checkpoints VALUES ('{LONE}', '', 'c', NULL, NULL, '{{}}') RETURNING 1"
+    assert own(shared_database_url, lone) == [(1,)]
+    expired = (
+        "INSERT INTO store (prefix, key, value, expires_at, ttl_minutes)"
+        " VALUES ('old', 'k', '{}', now() - interval '1 day', 1) RETURNING 1"
+    )
+    assert own(shared_database_url, expired) == [(1,)]
     async with sdk_on(settings) as (sdk, http):
         await use_everything(sdk, http)
         rows = await asyncio.to_thread(own, shared_database_url, "SELECT count(*) FROM processes")
@@ -149,6 +192,19 @@ async def test_no_statement_touches_the_applications_tables(engine, shared_datab
     assert "run_ended" in told
     for trouble in ("does not exist", "Undefined", '"level":"error"', "task_failed"):
         assert trouble not in told
+
+
+async def test_models_of_users_mean_their_own_tables(shared_database_url):
+    """Over headrace's engine too, whose own statements mean headrace's schema."""
+    settings = settings_of(shared_database_url)
+    mine = sa.Table("threads", sa.MetaData(), sa.Column("theirs", sa.Text))
+    async with (
+        lifespan(graphs={"agent": agent}, settings=settings) as runtime,
+        AsyncSession(runtime.engine) as session,
+    ):
+        assert (await session.scalars(sa.select(mine.c.theirs))).all() == ["mine"]
+        said = sa.text("SELECT theirs FROM threads JOIN runs USING (theirs)")
+        assert (await session.scalars(said)).all() == ["mine"]
 
 
 async def test_what_users_send_over_the_pool_means_their_own_tables(shared_database_url):
@@ -267,12 +323,23 @@ def test_only_tables_that_a_statement_opens_are_qualified():
 
 def test_no_text_of_sql_is_sent_without_the_schema():
     """What opens a table in a string is a statement, unless a module puts several together."""
-    # Put together here; made a statement by its repository, or at its end.
-    apart = {"src/headrace/threads/search_sql.py", "src/headrace/checkpoints/bounded_sql.py"}
+    # Put together here; made a statement by its repository, at its end, or by read_page.
+    apart = {
+        "src/headrace/threads/search_sql.py",
+        "src/headrace/checkpoints/bounded_sql.py",
+        "src/headrace/assistants/repository.py",
+        "src/headrace/runs/repository.py",
+    }
     found = []
     for name, tree in modules().items():
         nodes = list(ast.walk(tree))
-        made = [node for node in nodes if isinstance(node, ast.Call) and _named(node, "statement")]
+        made = [
+            node
+            for node in nodes
+            if isinstance(node, ast.Call)
+            # SQLAlchemy's engine makes one of every text.
+            and (_named(node, "statement") or _named(node, "text"))
+        ]
         said = [node for node in nodes if isinstance(node, ast.Expr)]  # docstrings
         passed = {id(part) for node in (*made, *said) for part in ast.walk(node)}
         found += [

@@ -9,9 +9,10 @@ import pytest
 
 from headrace import settings
 from headrace.health.endpoints import metrics_router, probes_router
-from headrace.setting_groups import ServerSettings
+from headrace.retention_settings import RetentionSettings
+from headrace.setting_groups import DatabaseSettings, ServerSettings
 from headrace.settings import Settings
-from tests.deploy.chart import Document, Rendered, names_used, render
+from tests.deploy.chart import Document, Refused, Rendered, names_used, render
 from tests.deploy.generate import PLAIN_VALUES
 from tests.deploy.tools import HERE
 
@@ -24,7 +25,9 @@ def known_settings() -> set[str]:
     names = set()
     for name, field in Settings.model_fields.items():
         groups = getattr(field.annotation, "model_fields", None)
-        names |= {f"HEADRACE_{name}__{key}".upper() for key in groups or ()}
+        names |= {
+            f"HEADRACE_{name}__{part.alias or key}".upper() for key, part in (groups or {}).items()
+        }
         if groups is None:
             names.add(f"HEADRACE_{name}".upper())
     return names
@@ -47,6 +50,16 @@ def test_the_server_takes_the_variables(helm4: Path, monkeypatch: pytest.MonkeyP
     found = Settings()
     assert (found.host, found.port, found.processes) == ("0.0.0.0", 8123, 4)
     assert (found.database.pool_min, found.database.pool_max) == (1, 20)
+    assert found.database.schema_name == "my-agents"
+    assert found.retention == RetentionSettings(
+        thread_minutes=43200,
+        thread_strategy="keep_latest",
+        run_minutes=10080,
+        store_minutes=0,
+        store_refresh_on_read=False,
+        sweep_minutes=2.5,
+        sweep_limit=100,
+    )
     assert found.server.graceful_timeout_seconds == 20 + 300 + 2 * 10 + 1
     assert not settings.unknown_variables()
 
@@ -138,9 +151,9 @@ def test_the_migration_needs_nothing_that_comes_after_it(helm4: Path, values: Pa
     rendered = render(helm4, values)
     before = {}
     for hook in hooks(rendered):
-        assert annotations(hook)["helm.sh/hook"] == "pre-install,pre-upgrade"
+        assert annotations(hook)["helm.sh/hook"].startswith("pre-install,pre-upgrade")
         deleted = annotations(hook)["helm.sh/hook-delete-policy"]
-        assert deleted == "before-hook-creation,hook-succeeded"
+        assert deleted.startswith("before-hook-creation,hook-succeeded")
         weight = int(annotations(hook)["helm.sh/hook-weight"])
         before[hook["kind"], hook["metadata"]["name"]] = weight
     later = {(d["kind"], d["metadata"]["name"]) for d in rendered.documents} - set(before)
@@ -159,6 +172,67 @@ def test_the_deployment_needs_no_hook(helm4: Path) -> None:
     gone = {(d["kind"], d["metadata"]["name"]) for d in hooks(rendered)}
     assert ("Secret", "my-headrace-migration") in gone
     assert not names_used(rendered.one("Deployment")) & gone
+
+
+def test_servers_and_migrations_mean_one_schema(helm4: Path) -> None:
+    for schema in ("", "my-agents"):
+        rendered = render(helm4, SECRET, database__schema=schema)
+        for kind in ("Deployment", "Job"):
+            said = rendered.environment(kind).get("HEADRACE_DATABASE__SCHEMA", {}).get("value", "")
+            assert said == schema == DatabaseSettings(schema=said).schema_name
+    for refused in ("a.b", 'a"b', "1st", "a" * 64):
+        with pytest.raises(Refused, match="schema"):
+            render(helm4, SECRET, database__schema=refused)
+
+
+def scraped(rendered: Rendered) -> dict[str, bool]:
+    """Who has a Prometheus ask the pods."""
+    pods = rendered.one("Deployment")["spec"]["template"]
+    return {
+        "monitor": bool(rendered.all("ServiceMonitor")),
+        "pods": annotations(pods).get("prometheus.io/scrape") == "true",
+        "service": annotations(rendered.one("Service")).get("prometheus.io/scrape") == "true",
+    }
+
+
+@pytest.mark.parametrize(
+    ("way", "values"),
+    [
+        ("pods", {}),
+        ("monitor", {"metrics__serviceMonitor__enabled": True}),
+        ("pods", {"podAnnotations": {"prometheus.io/scrape": "true", "prometheus.io/port": "9"}}),
+        (
+            "service",
+            {
+                "metrics__podAnnotations": False,
+                "service__annotations": {"prometheus.io/scrape": "true"},
+            },
+        ),
+        (None, {"podAnnotations": {"prometheus.io/scrape": "false"}}),
+    ],
+)
+def test_the_pods_are_scraped_once(helm4: Path, way: str | None, values: dict[str, Any]) -> None:
+    found = scraped(render(helm4, SECRET, **values))
+    assert [name for name, there in found.items() if there] == ([way] if way else [])
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {
+            "metrics__serviceMonitor__enabled": True,
+            "podAnnotations": {"prometheus.io/scrape": "true"},
+        },
+        {
+            "metrics__serviceMonitor__enabled": True,
+            "service__annotations": {"prometheus.io/scrape": "true"},
+        },
+        {"service__annotations": {"prometheus.io/scrape": "true"}},
+    ],
+)
+def test_what_would_scrape_twice_does_not_render(helm4: Path, values: dict[str, Any]) -> None:
+    with pytest.raises(Refused, match=r"metrics: .* would count twice"):
+        render(helm4, SECRET, **values)
 
 
 def test_migrations_go_past_the_pooler(helm4: Path) -> None:

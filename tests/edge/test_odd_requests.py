@@ -2,6 +2,9 @@
 
 import json
 import re
+from contextlib import closing
+from http.client import HTTPConnection
+from urllib.parse import urlsplit
 
 import pytest
 import pytest_asyncio
@@ -66,6 +69,8 @@ NEVER = "ffffffff-ffff-7fff-bfff-ffffffffffff"
         "abc",
         "1795404759126-0",
         "RUN:99999999999999999999",
+        "RUN:9223372036854775808",
+        "RUN:-9223372036854775809",
         "RUN:-5",
         "RUN:x",
         "RUN:",
@@ -84,6 +89,54 @@ async def test_a_threads_stream_refuses_an_id_that_it_cannot_have_sent(client, r
         answer = await client.get(f"/threads/{thread}/stream", **how)
         assert answer.status_code == 422
         assert "Last-Event-ID" in answer.json()["detail"]
+
+
+TOO_LARGE = ("9223372036854775807", "9223372036854775808", "9" * 20, "9" * 4000, "1e400", "-1e400")
+
+
+@pytest.mark.parametrize("number", TOO_LARGE, ids=lambda number: number[:22])
+async def test_a_number_that_no_column_holds_is_refused_or_has_no_meaning(client, run, number):
+    """Wherever a number goes into a statement, and whatever follows it still works."""
+    _, _, thread, _, run_id = run.split("/")
+    said = float(number) if "e" in number else int(number)
+    gets = {
+        f"/threads/{thread}/runs": ("limit", "offset"),
+        f"/threads/{thread}/history": ("limit", "before"),
+        f"/threads/{thread}/runs/{run_id}/stream": ("last_event_id",),
+        f"/threads/{thread}/stream": ("last_event_id",),
+        f"/threads/{thread}/state": ("checkpoint_id",),
+        f"/threads/{thread}/state/{number}": ("subgraphs",),
+        f"/assistants/typed/subgraphs/{number}": ("recurse",),
+        "/assistants/typed/graph": ("xray",),
+    }
+    for path, names in gets.items():
+        for name in names:
+            answer = await client.get(path, params={name: number})
+            assert answer.status_code in (200, 400, 404, 422), (path, name, answer.text)
+    posts = {
+        "/threads/search": ({"limit": said}, {"offset": said}, {"metadata": {"a": said}}),
+        "/threads/count": ({"values": {"a": said}},),
+        "/threads": ({"ttl": said}, {"ttl": {"ttl": said}}, {"metadata": {"a": said}}),
+        "/assistants/search": ({"limit": said}, {"offset": said}),
+        "/assistants/typed/versions": ({"limit": said}, {"offset": said}),
+        "/assistants/typed/latest": ({"version": said},),
+        "/store/items/search": ({"limit": said}, {"offset": said}, {"filter": {"a": said}}),
+        "/store/namespaces": ({"limit": said}, {"offset": said}, {"max_depth": said}),
+        f"/threads/{thread}/history": ({"limit": said}, {"before": number}),
+        f"/threads/{thread}/runs": (
+            {"assistant_id": "typed", "after_seconds": said},
+            {"assistant_id": "typed", "config": {"recursion_limit": said}},
+        ),
+    }
+    for path, bodies in posts.items():
+        for body in bodies:
+            text = json.dumps(body).replace("Infinity", number.lstrip("-"))
+            answer = await client.post(
+                path, content=text, headers={"Content-Type": "application/json"}
+            )
+            assert answer.status_code < 500, (path, body, answer.text)
+    assert (await client.get(f"{run}/join")).status_code == 200
+    assert (await client.get("/readyz")).status_code == 200
 
 
 def readable(client_paths: dict, run: str) -> list[str]:
@@ -119,6 +172,24 @@ async def test_head_answers_as_get_does_without_a_body(client, run):
             assert head.headers.get(name) == got.headers.get(name), (path, name)
     missing = await client.head(f"/threads/{uuid7()}/stream")
     assert missing.status_code == 404
+
+
+async def test_head_leaves_its_connection_to_the_next_request(forms_server):
+    requests = ["HEAD /info", "HEAD /ok", "HEAD /threads/none", "HEAD /nobody", "GET /ok"]
+    address = urlsplit(forms_server.url)
+    with closing(HTTPConnection(address.hostname, address.port)) as connection:
+        # Connected once: a second socket would hide that the first was closed.
+        connection.connect()
+        connection.auto_open = 0
+        statuses = []
+        for request in requests:
+            method, path = request.split()
+            connection.request(method, path)
+            answer = connection.getresponse()
+            answer.read()
+            statuses.append(answer.status)
+    assert statuses == [200, 200, 422, 404, 200]
+    assert "Exception in ASGI application" not in forms_server.log()
 
 
 async def test_a_body_needs_no_content_type(client):
@@ -244,3 +315,18 @@ async def test_a_slash_at_the_end_is_taken_off(client):
     answer = await client.post("/threads/search/", json={"limit": 1}, follow_redirects=True)
     assert answer.status_code == 200
     json.loads(answer.content)
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "evil.example/x?"])
+async def test_a_slash_at_the_end_leads_to_no_other_host(client, host):
+    asked = "/threads/a%20b/state/?subgraphs=true&x=%2F%2F"
+    # Without keys a stranger is sent nowhere.
+    answer = await client.get(asked, headers={"Host": host})
+    assert (answer.status_code, "location" in answer.headers) == (403, False)
+    answer = await client.get(asked, headers={"Host": "localhost"})
+    assert answer.status_code == 307
+    assert answer.headers["location"] == "/threads/a%20b/state?subgraphs=true&x=%2F%2F"
+    for path in ("//evil.example/", "//evil.example/threads/", "/%2Fevil.example/", "/\\evil/"):
+        answer = await client.get(f"http://server{path}", headers={"Host": host})
+        assert answer.status_code == 404
+        assert "location" not in answer.headers

@@ -1,5 +1,8 @@
 """Stored events: behind the fence, once each, read in pages, deleted in batches."""
 
+import asyncio
+import struct
+
 import psycopg
 import pytest
 
@@ -96,3 +99,19 @@ async def test_events_are_deleted_in_batches_once_they_are_old_enough(log, datab
 
 async def test_a_run_that_nobody_knows_is_not_watched(log):
     assert await log.is_watched(uuid7()) is False
+
+
+async def test_events_that_cannot_be_stored_fail_alone(log, database):
+    owner = register_process(database)
+    good, bad = (insert_running_run(database, owner, name) for name in ("good", "bad"))
+    told = await asyncio.gather(
+        log.store("good", good, events(1)),
+        log.store("bad", bad, events(2**63)),
+        log.store("good", good, events(2)),
+        return_exceptions=True,
+    )
+    assert told[0] is told[2] is None
+    assert isinstance(told[1], struct.error)
+    assert stored(database) == [1, 2]
+    await log.store("bad", bad, events(3))
+    assert stored(database) == [1, 2, 3]

@@ -1,5 +1,7 @@
 """The built-in graph: a conversation, a memory per user, and a real model's protocol."""
 
+from importlib.util import find_spec
+
 import pytest
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.store.memory import InMemoryStore
@@ -7,6 +9,10 @@ from langgraph.store.memory import InMemoryStore
 from headrace.errors import StartupRefusal
 from headrace.graphs.chat import build_chat
 from tests.support.openai_server import openai_server
+
+with_models = pytest.mark.skipif(
+    find_spec("langchain_openai") is None, reason="headrace[models] is not installed"
+)
 
 
 class Conversation:
@@ -78,6 +84,7 @@ async def test_it_streams_its_words(graph):
     assert len(tokens) > 10
 
 
+@with_models
 async def test_a_real_model_is_reached_by_its_own_protocol(monkeypatch):
     with openai_server() as server:
         monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
@@ -97,6 +104,7 @@ async def test_a_real_model_is_reached_by_its_own_protocol(monkeypatch):
     assert server.keys == ["Bearer sk-test"] * 2
 
 
+@with_models
 def test_no_key_is_refused_with_the_remedy(monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     with pytest.raises(StartupRefusal, match=r"HR110 HEADRACE_MODEL=openai:gpt-5: .*unset") as said:
@@ -104,6 +112,7 @@ def test_no_key_is_refused_with_the_remedy(monkeypatch):
     assert "OPENAI_API_KEY" in str(said.value)
 
 
+@with_models
 def test_a_provider_that_is_not_installed_or_does_not_exist():
     with pytest.raises(StartupRefusal, match=r"HR110 .*langchain-anthropic"):
         build_chat("anthropic:claude-x")

@@ -11,7 +11,7 @@ import pytest
 from headrace.db.migrate import upgrade
 from tests.migrations.commands import environment
 from tests.support.database import database_settings
-from tests.support.sources import page
+from tests.support.sources import ROOT, page
 
 _MODELS = """
 from sqlalchemy import Column, Integer, MetaData, Table
@@ -104,3 +104,13 @@ def test_autogenerate_sees_only_the_users_tables(schema, empty_database_url, tmp
     with psycopg.connect(empty_database_url) as connection:
         versions = connection.execute("SELECT count(*) FROM alembic_version").fetchone()
     assert versions == (1,)
+
+
+def test_the_snippet_stands_in_one_place():
+    assert snippet().count("include_name=include_name") == 1
+    pages = {
+        path.name for path in (ROOT / "docs").glob("*.md") if "target_metadata" in path.read_text()
+    }
+    assert pages == {"own-schema.md"}
+    assert "(own-schema.md#your-own-alembic)" in page("library.md")
+    assert "\n## Your own Alembic\n" in page("own-schema.md")

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from headrace.observability.logging import mask_secrets, mask_text
+from headrace.observability.masking import mask_secrets, mask_text
 from tests.support.sources import ROOT
 
 _PREAMBLE = """

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from headrace.db.pool import PoolFigures
+from headrace.lifecycle import Supervision
 from headrace.observability.metrics import Metrics
 from headrace.observability.pulse import Pulse
 from headrace.observability.slots import Figures, StatusBoard, read_slots
@@ -94,7 +95,8 @@ async def test_what_stops_measuring_is_reported(board: StatusBoard) -> None:
         measured.append(1)
         return 1 // (2 - len(measured))
 
-    pulse = Pulse(board, metrics, runs_running=fail_the_second_time)
+    supervision = Supervision(metrics.record_fault)
+    pulse = Pulse(board, metrics, supervision=supervision, runs_running=fail_the_second_time)
     await pulse.start()
     await eventually(lambda: b'faults_total{task="pulse"} 1.0' in metrics.render())
     await pulse.stop()

@@ -13,7 +13,7 @@ from headrace.errors import LeaseLost, RunForgotten, ThreadBusy
 from headrace.idempotency.schemas import RequestKey
 from headrace.ids import uuid7
 from headrace.runs.queue import Queue
-from headrace.runs.transitions import RELEASED
+from headrace.runs.transitions import RELEASED, RunEnd, StopAsked
 from tests.support.database import open_pool
 from tests.support.engine import open_writer
 from tests.support.runs import DONE, default_isolation, expire_process
@@ -60,14 +60,19 @@ def status(database, run_id):
     return found and found[0]
 
 
+STOPPED = RunEnd("interrupted", "interrupted", {"error": "UserInterrupt", "message": ""})
+
+
 async def end(queue, asked, owner, how=DONE, attempt=1):
-    return await queue.end_if_owned(
-        run_id=asked.run_id,
-        thread_id=asked.thread_id,
-        attempt=attempt,
-        process_id=owner,
-        end=how,
-    )
+    """As a worker does: a run that was asked to stop ends as that."""
+    run = {"run_id": asked.run_id, "thread_id": asked.thread_id, "attempt": attempt}
+    try:
+        return await queue.end_if_owned(**run, process_id=owner, end=how)
+    except StopAsked as stop:
+        if stop.action == "rollback":
+            token = RunToken(asked.run_id, attempt, owner)
+            return await queue.roll_back_if_owned(token, asked.thread_id)
+        return await queue.end_if_owned(**run, process_id=owner, end=STOPPED)
 
 
 async def claim(queue, owner, limit=10):

@@ -43,6 +43,7 @@ def test_info_tells_versions_and_what_is_there(forms_server):
         "threads",
         "runs",
         "store",
+        "strict_resume",
     ]
     assert {"crons", "langsmith", "langsmith_tracing_replicas"} <= set(flags)
     for name, path in (("crons", "/runs/crons/search"), ("store", "/store/items/search")):
@@ -61,15 +62,21 @@ async def test_flags_are_those_of_the_app_that_answers():
     some = FastAPI()
     for router in (meta.info_router, threads.router):
         some.include_router(router)
-    assert await flags_of(some) == {"threads"}
+    assert await flags_of(some) == {"threads", "strict_resume"}
     below = FastAPI()
     below.include_router(build_router(), prefix="/api")
-    assert await flags_of(below, "/api/info") == {"assistants", "threads", "runs", "store"}
+    assert await flags_of(below, "/api/info") == {
+        "assistants",
+        "threads",
+        "runs",
+        "store",
+        "strict_resume",
+    }
     outer, inner = FastAPI(), APIRouter()
     inner.include_router(meta.info_router)
     inner.include_router(assistants.router)
     outer.include_router(inner)
-    assert await flags_of(outer) == {"assistants"}
+    assert await flags_of(outer) == {"assistants", "strict_resume"}
 
 
 async def test_a_database_that_is_gone_is_503_and_asked_once_by_many(private_postgres):

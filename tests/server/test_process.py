@@ -175,3 +175,17 @@ class _Port:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def test_a_process_whose_task_cannot_be_kept_up_is_replaced(tmp_path: Path) -> None:
+    fault = tmp_path / "fault"
+    with server(tmp_path, APP_FAULT=str(fault)) as running:
+        running.wait_ready()
+        fault.touch()
+        wait_until(lambda: running.journal().count("up") == 3, seconds=20)
+        wait_until(lambda: running.journal().count("down") == 1)
+        wait_until(lambda: running.get("/readyz").status_code == 200)
+        log = running.log()
+    assert "database-probe" in log
+    assert "process_unfit" in log
+    assert len({*running.pids()}) == 3

@@ -9,7 +9,7 @@ from langgraph_sdk.errors import BadRequestError, UnprocessableEntityError
 from headrace.auth.principal import Principal
 from headrace.errors import Forbidden
 from headrace.ids import uuid7
-from headrace.setting_groups import StoreSettings
+from headrace.retention_settings import StoreSettings
 from headrace.store_items.schemas import ItemSearch
 from headrace.store_items.service import StoreService
 from tests.support.waiting import eventually
@@ -117,6 +117,13 @@ async def test_what_cannot_be_stored_is_refused_with_what_to_change(client, form
             await client.store.search_items([root], filter=wanted)
     with pytest.raises(UnprocessableEntityError, match="NUL"):
         await client.store.get_item([root], "a\0b")
+    await put([root, "u1"], "k", {})
+    for namespace in ([root, "", "u1"], [root, "u1", ""], [""]):
+        with pytest.raises(UnprocessableEntityError, match="non-empty string"):
+            await client.store.get_item(namespace, "k")
+    nowhere = httpx.get(f"{forms_server.url}/store/items", params={"key": "k"})
+    assert nowhere.status_code == 400
+    await client.store.delete_item([root, "u1"], "k")
     # The SDK keeps labels with periods to itself.
     refused = httpx.put(
         f"{forms_server.url}/store/items", json={"namespace": ["a.b"], "key": "k", "value": {}}
@@ -177,4 +184,4 @@ async def test_an_items_time_runs_out(client, forms_server, root):
 async def test_another_tenant_is_not_let_in():
     service = StoreService(None, StoreSettings())  # type: ignore[arg-type] # never asked
     with pytest.raises(Forbidden, match="default tenant"):
-        await service.search(Principal("eve", tenant="other"), ItemSearch())
+        await service.search(Principal("eve", tenant="other"), ItemSearch(), service.reading())

@@ -70,9 +70,9 @@ async def until(condition: Callable[[], Awaitable[bool]]) -> None:
 
 
 @asynccontextmanager
-async def open_door(database_url: str, folder: Path) -> AsyncIterator[Door]:
+async def open_door(database_url: str, folder: Path, **settings: Any) -> AsyncIterator[Door]:
     manifest = folder / "langgraph.json"
     graphs = {name: f"{GRAPHS / 'door.py'}:{name}" for name in NAMES}
     manifest.write_text(json.dumps({"graphs": graphs}))
-    async with app_client(settings_for(database_url, manifest)) as http:
+    async with app_client(settings_for(database_url, manifest, **settings)) as http:
         yield Door(http)

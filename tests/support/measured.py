@@ -66,6 +66,7 @@ def observe_one_of_each(metrics: Metrics) -> None:
     metrics.count_stored_events(3)
     metrics.count_expired_items(2)
     metrics.count_expired_threads("deleted", 2)
+    metrics.count_expired_runs(2)
     metrics.count_blocked_type()
     metrics.count_cut_client()
     metrics.count_cut_connection("refused")

@@ -22,7 +22,7 @@ from tests.support.processes import free_port
 
 #: Of the developer's shell, these would change what is tested.
 _STRIPPED_PREFIXES = ("HEADRACE_", "OPENAI_", "LANGSMITH_", "LANGCHAIN_", "LANGGRAPH_")
-_KEPT = ("HEADRACE_REQUIRE_TOOLS",)
+_KEPT = ("HEADRACE_REQUIRE_TOOLS", "HEADRACE_TEST_OFFICIAL")
 _STRIPPED = {*DATABASE_URL_VARIABLES, *MIGRATION_URL_VARIABLES, "PROMETHEUS_MULTIPROC_DIR"}
 
 

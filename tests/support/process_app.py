@@ -19,11 +19,15 @@ from headrace.errors import StartupRefusal
 from headrace.health.checks import DatabaseProbe
 from headrace.health.endpoints import router
 from headrace.health.service import HealthService
+from headrace.lifecycle import Restarts, Supervision
 from headrace.observability.metrics import Metrics
 from headrace.observability.pulse import Pulse
 from headrace.observability.slots import StatusBoard
 from headrace.server.drain import Drain
 from headrace.settings import Settings, multiprocess_dir
+
+#: Whether this process has met the fault.
+_met = False
 
 
 class StreamExecutor:
@@ -92,11 +96,25 @@ def journal(line: str) -> None:
 
 
 async def _database() -> None:
-    """The database is a port; without one it is always there."""
+    """The database is a port; without one it is always there.
+
+    A file is a fault that no restart cures; one process takes it away.
+    """
+    if fault := os.environ.get("APP_FAULT"):
+        await _meet(fault)
     port = os.environ.get("APP_DATABASE_PORT")
     if port:
         _, writer = await asyncio.open_connection("127.0.0.1", int(port))
         writer.close()
+
+
+async def _meet(fault: str) -> None:
+    global _met
+    if not _met and os.path.exists(fault):  # noqa: ASYNC240 - a local file
+        os.unlink(fault)
+        _met = True
+    if _met:
+        raise ZeroDivisionError
 
 
 @asynccontextmanager
@@ -110,9 +128,16 @@ async def lifespan(_app: FastAPI) -> AsyncIterator[dict[str, State]]:
     )
     executor = StreamExecutor()
     pulse = Pulse(board, metrics, runs_running=lambda: executor.running)
-    probe = DatabaseProbe(_database, on_fault=metrics.record_fault)
+    restarts = Restarts(first_pause_seconds=0.01, most=3)
+    supervision = Supervision(metrics.record_fault, restarts=restarts)
+    probe = DatabaseProbe(_database, supervision=supervision)
     health = HealthService(
-        version="0", board=board, metrics=metrics, database=probe, schema_problem=lambda: None
+        version="0",
+        board=board,
+        metrics=metrics,
+        database=probe,
+        schema_problem=lambda: None,
+        task_problem=lambda: supervision.problem,
     )
     await pulse.start()
     await probe.start()

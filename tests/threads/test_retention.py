@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections import Counter
 from contextlib import asynccontextmanager
+from uuid import UUID
 
 import psycopg
 import pytest
@@ -11,10 +12,14 @@ import pytest
 from headrace.errors import StartupRefusal
 from headrace.graphs.manifest import read_manifest
 from headrace.graphs.manifest_ttl import TtlEntry
+from headrace.graphs.store_entry import StoreTTL
+from headrace.retention_settings import RetentionSettings
+from headrace.server.foundation import Entries
 from headrace.threads.retention import RetentionSweeper
 from tests.support.graphs.graphs import agent, stepwise
 from tests.support.pair import open_states
 from tests.support.runs import insert_running_run, register_process
+from tests.support.waiting import eventually
 
 HELLO = {"messages": [("user", "hi")]}
 
@@ -170,6 +175,24 @@ async def test_reduced_threads_go_on_and_stepwise_ones_stay_whole(database, data
     assert run.counted == {"reduced": 2, "left": 1}
 
 
+async def test_reduced_threads_keep_their_newest_run_alone(database, database_url):
+    for thread_id in ("agent", "stepwise"):
+        make(database, thread_id, minutes_ago=20)
+        for number in range(3):
+            database.execute(
+                "INSERT INTO runs (run_id, thread_id, assistant_id, graph_id, status, ended_at)"
+                " VALUES (%s, %s, %s, 'agent', 'success', now())",
+                (UUID(int=number + 10 * (thread_id == "agent")), thread_id, UUID(int=1)),
+            )
+    async with sweeping(database_url) as run:
+        await run.converse("agent", "agent")
+        await run.converse("stepwise", "stepwise")
+        await run.sweeper(default_ttl=10, strategy="keep_latest").sweep()
+        kept = database.execute("SELECT run_id FROM runs ORDER BY run_id").fetchall()
+        assert kept == [(UUID(int=2),), (UUID(int=12),)]
+        assert await run.said("agent", "agent") == await run.said("stepwise", "stepwise") == 6
+
+
 async def test_several_sweepers_share_the_work_and_keep_to_their_limit(database, database_url):
     for number in range(130):
         make(database, f"t{number}", minutes_ago=20)
@@ -195,11 +218,42 @@ async def test_what_somebody_works_on_is_passed_over(database, database_url):
         assert (await run.sweeper().sweep()).deleted == 1
 
 
-def manifest(folder, ttl):
-    path = folder / "langgraph.json"
-    path.write_text(
-        json.dumps({"graphs": {"agent": "./graph.py:agent"}, "checkpointer": {"ttl": ttl}})
+async def test_the_environment_says_how_long_without_a_manifest(
+    database, database_url, monkeypatch
+):
+    make(database, "old", minutes_ago=20)
+    monkeypatch.setenv("HEADRACE_RETENTION__THREAD_MINUTES", "10")
+    monkeypatch.setenv("HEADRACE_RETENTION__SWEEP_MINUTES", "0.0005")
+    async with open_states(database_url, {"agent": agent}, count=1):
+        await eventually(lambda: ids(database) == set())
+
+
+def test_settings_win_over_the_manifest_word_by_word(tmp_path):
+    ttl = {"default_ttl": 7, "strategy": "keep_latest", "sweep_limit": 5}
+    path = manifest(tmp_path, ttl, store={"ttl": {"default_ttl": 3, "refresh_on_read": False}})
+    said = read_manifest(path)
+
+    def holds(read, **settings):
+        return Entries.of(read, RetentionSettings(**settings))
+
+    assert holds(said).thread_ttl == TtlEntry(**ttl)
+    assert holds(said, thread_minutes=9).thread_ttl == TtlEntry(**{**ttl, "default_ttl": 9})
+    assert holds(said, thread_strategy="delete").thread_ttl.strategy == "delete"
+    assert holds(said, sweep_minutes=1, sweep_limit=2).thread_ttl == TtlEntry(
+        default_ttl=7, strategy="keep_latest", sweep_interval_minutes=1, sweep_limit=2
     )
+    assert holds(said).store_ttl == StoreTTL(default_ttl=3, refresh_on_read=False)
+    told = holds(said, store_minutes=4, store_refresh_on_read=True, sweep_minutes=1).store_ttl
+    assert told == StoreTTL(default_ttl=4, refresh_on_read=True, sweep_interval_minutes=1)
+    for forever in (holds(said, thread_minutes=0, store_minutes=0), holds(None)):
+        assert (forever.thread_ttl.default_ttl, forever.store_ttl.default_ttl) == (None, None)
+    assert holds(None, thread_minutes=9, store_minutes=4).thread_ttl == TtlEntry(default_ttl=9)
+
+
+def manifest(folder, ttl, **more):
+    path = folder / "langgraph.json"
+    graphs = {"agent": "./graph.py:agent"}
+    path.write_text(json.dumps({"graphs": graphs, "checkpointer": {"ttl": ttl}, **more}))
     return path
 
 
@@ -212,3 +266,18 @@ def test_a_manifest_says_how_long(tmp_path):
     for wrong in ({"default_ttl": 0}, {"strategy": "x"}, {"sweep_limit": 0}):
         with pytest.raises(StartupRefusal, match=r"HR104.*checkpointer\.ttl"):
             read_manifest(manifest(tmp_path, wrong))
+
+
+async def test_one_that_cannot_be_deleted_keeps_no_other(database_url, database):
+    """A table of the user's refers to it."""
+    async with sweeping(database_url) as world:
+        for number in range(10):
+            make(database, f"t{number}", minutes_ago=100 - number, ttl_minutes=1)
+        database.execute("UPDATE threads SET sweep_at = now() - interval '1 minute'")
+        database.execute("CREATE TABLE bills (thread_id text REFERENCES threads)")
+        database.execute("INSERT INTO bills VALUES ('t0')")
+        await world.sweeper(strategy="delete").sweep()
+        assert ids(database) == {"t0"}
+        assert world.counted["deleted"] == 9
+        # Behind the others, not again and again.
+        assert (await world.sweeper(strategy="delete").sweep()).looked_at == 0

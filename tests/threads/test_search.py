@@ -1,5 +1,7 @@
 """How lists reach their pages: through which index, in how many queries, and at no run's cost."""
 
+from typing import Any
+
 import psycopg
 import pytest
 from langchain_core.runnables import RunnableConfig
@@ -89,12 +91,14 @@ async def test_deep_pages_and_counts_find_what_shallow_ones_do(database_url, hel
         database.execute("UPDATE threads SET metadata = '{}' WHERE thread_id = '6'")
     async with open_pool(database_url) as pool:
         repository = ThreadSearchRepository(pool, timeout_seconds=5)
+        most: Any = {"max_bytes": 1024 * 1024}
         for metadata in ({"graph_id": held}, {"graph_id": held, "team": 1}):
             which = ThreadFilter(metadata=metadata)
-            shallow = await repository.page(ANONYMOUS, which, Order(), limit=10, offset=0)
-            deep = await repository.page(ANONYMOUS, which, Order(), limit=1001, offset=0)
-            assert {row.thread_id for row in shallow} == {row.thread_id for row in deep}
-            assert len(deep) == await repository.count(ANONYMOUS, which) == 2
+            shallow = await repository.page(ANONYMOUS, which, Order(), limit=10, offset=0, **most)
+            deep = await repository.page(ANONYMOUS, which, Order(), limit=1001, offset=0, **most)
+            found = {row.thread_id for row in shallow.rows}
+            assert found == {row.thread_id for row in deep.rows}
+            assert deep.found == await repository.count(ANONYMOUS, which) == 2
 
 
 async def test_starts_and_ends_of_runs_touch_no_index_of_threads(database_url):

@@ -131,5 +131,21 @@ def test_looking_for_them_reads_no_other_thread(database):
     insert(database, "temporary")
     database.execute("ANALYZE threads")
     statement = queue_statements()["abandoned_temporary_threads"].decode()
-    plan = database.execute(f"EXPLAIN {statement}", {"seconds": 300.0}).fetchall()
+    plan = database.execute(f"EXPLAIN {statement}", {"seconds": 300.0, "after": ""}).fetchall()
     assert any("threads_temporary_idx" in line for (line,) in plan), plan
+
+
+async def test_one_that_cannot_be_deleted_keeps_nobody_waiting(threads, database):
+    """A table of the user's refers to it."""
+    names = [f"t{number}" for number in range(20)]
+    insert(database, *names)
+    database.execute("CREATE TABLE bills (thread_id text REFERENCES threads)")
+    database.execute("INSERT INTO bills VALUES ('t7')")
+    async with asyncio.timeout(10):
+        await asyncio.gather(*(threads.delete(name) for name in names))
+    assert left(database) == ["t7"]
+    insert(database, "t8")
+    database.execute("UPDATE threads SET updated_at = now() - interval '1 hour'")
+    async with asyncio.timeout(10):
+        await threads.delete_abandoned()
+    assert left(database) == ["t7"]

@@ -39,10 +39,12 @@ def changed(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Config and context after an update that gives either, both, or none.
 
-    A config without ``configurable`` leaves that, and the context, as they were.
+    An empty config asks for nothing. A config without ``configurable`` leaves that, and the
+    context, as they were. An empty context, or ``configurable``, removes both.
 
     :raises BadRequest: as :func:`mirrored`.
     """
+    config = config or None
     if config is None and context is None:
         return dict(old_config), old_context
     if config is None:

@@ -5,6 +5,7 @@ from typing import Annotated, Any, cast
 from fastapi import APIRouter, Body, Depends, Query, Request, Response
 
 from headrace.assistants import graph_endpoints
+from headrace.assistants.paths import PathAssistantId
 from headrace.assistants.schemas import (
     Assistant,
     AssistantCreate,
@@ -18,7 +19,8 @@ from headrace.assistants.schemas import (
 )
 from headrace.assistants.service import AssistantService
 from headrace.auth.dependencies import CurrentPrincipal
-from headrace.edge.responses import json_response
+from headrace.checkpoints.row_pages import next_page
+from headrace.edge.responses import held_response, json_response
 from headrace.edge.routing import new_router
 from headrace.edge.state import state_of
 
@@ -48,10 +50,12 @@ async def search_assistants(
 ) -> Response:
     """List assistants, newest first.
 
-    The header `X-Pagination-Next` is there while there are more.
+    The header `X-Pagination-Next` is there while there are more. Where assistants are large, a page
+    may have fewer than `limit`: go on from that header.
     """
     query = query or AssistantSearch()
-    rows, more = await assistants.search(principal, query)
+    reading = assistants.reading()
+    rows, more = await assistants.search(principal, query, reading)
     seen = query.offset + len(rows)
     headers = {"X-Pagination-Total": str(seen + 1 if more else seen)}
     if more:
@@ -59,7 +63,7 @@ async def search_assistants(
     shown: list[dict[str, Any]] = [Assistant.from_row(row).__dict__ for row in rows]
     if query.select:
         shown = [{field: one[field] for field in query.select} for one in shown]
-    return json_response(shown, headers=headers)
+    return held_response(shown, reading, headers=headers)
 
 
 @own_router.post("/assistants/count")
@@ -74,7 +78,7 @@ async def count_assistants(
 
 @own_router.get("/assistants/{assistant_id}", response_model=Assistant)
 async def get_assistant(
-    assistant_id: str, principal: CurrentPrincipal, assistants: Assistants
+    assistant_id: PathAssistantId, principal: CurrentPrincipal, assistants: Assistants
 ) -> Response:
     """Read an assistant, by an id or by the name of a graph."""
     return json_response(Assistant.from_row(await assistants.get(principal, assistant_id)))
@@ -82,7 +86,10 @@ async def get_assistant(
 
 @own_router.patch("/assistants/{assistant_id}", response_model=Assistant)
 async def update_assistant(
-    assistant_id: str, body: AssistantUpdate, principal: CurrentPrincipal, assistants: Assistants
+    assistant_id: PathAssistantId,
+    body: AssistantUpdate,
+    principal: CurrentPrincipal,
+    assistants: Assistants,
 ) -> Response:
     """Make a new version of an assistant, which runs use from now on."""
     return json_response(Assistant.from_row(await assistants.update(principal, assistant_id, body)))
@@ -90,7 +97,7 @@ async def update_assistant(
 
 @own_router.delete("/assistants/{assistant_id}", status_code=204)
 async def delete_assistant(
-    assistant_id: str,
+    assistant_id: PathAssistantId,
     principal: CurrentPrincipal,
     assistants: Assistants,
     request: Request,
@@ -103,19 +110,29 @@ async def delete_assistant(
 
 @own_router.post("/assistants/{assistant_id}/versions", response_model=list[AssistantVersion])
 async def list_assistant_versions(
-    assistant_id: str,
+    assistant_id: PathAssistantId,
     principal: CurrentPrincipal,
     assistants: Assistants,
     query: Annotated[VersionSearch | None, Body()] = None,
 ) -> Response:
-    """List the versions of an assistant, newest first."""
-    rows = await assistants.versions(principal, assistant_id, query or VersionSearch())
-    return json_response([AssistantVersion.from_version_row(row) for row in rows])
+    """List the versions of an assistant, newest first.
+
+    Where they are large, a page may have fewer than `limit`. `X-Pagination-Next` is there then:
+    send it as `offset` to go on.
+    """
+    reading = assistants.reading()
+    wanted = query or VersionSearch()
+    page = await assistants.versions(principal, assistant_id, wanted, reading)
+    shown = [AssistantVersion.from_version_row(row) for row in page.rows]
+    return held_response(shown, reading, headers=next_page(page, wanted.offset))
 
 
 @own_router.post("/assistants/{assistant_id}/latest", response_model=Assistant)
 async def set_latest_assistant_version(
-    assistant_id: str, body: LatestVersion, principal: CurrentPrincipal, assistants: Assistants
+    assistant_id: PathAssistantId,
+    body: LatestVersion,
+    principal: CurrentPrincipal,
+    assistants: Assistants,
 ) -> Response:
     """Choose the version of an assistant that runs use from now on."""
     row = await assistants.set_latest(principal, assistant_id, body.version)

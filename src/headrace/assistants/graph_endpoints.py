@@ -2,10 +2,11 @@
 
 from typing import Annotated, Any, cast
 
-from fastapi import Depends, Query, Request, Response
+from fastapi import Depends, Path, Query, Request, Response
 from pydantic import BaseModel, Field
 
 from headrace.assistants.graph_service import GraphService
+from headrace.assistants.paths import PathAssistantId
 from headrace.auth.dependencies import CurrentPrincipal
 from headrace.edge.responses import json_response
 from headrace.edge.routing import new_router
@@ -45,7 +46,7 @@ XRay = Annotated[Annotated[int, Field(ge=0, le=100)] | bool, Query()]
 
 @router.get("/assistants/{assistant_id}/graph", response_model=Drawing)
 async def get_assistant_graph(
-    assistant_id: str, principal: CurrentPrincipal, graphs: Graphs, xray: XRay = False
+    assistant_id: PathAssistantId, principal: CurrentPrincipal, graphs: Graphs, xray: XRay = False
 ) -> Response:
     """Draw the graph of an assistant: nodes and edges.
 
@@ -56,7 +57,7 @@ async def get_assistant_graph(
 
 @router.get("/assistants/{assistant_id}/schemas", response_model=GraphSchemas)
 async def get_assistant_schemas(
-    assistant_id: str, principal: CurrentPrincipal, graphs: Graphs
+    assistant_id: PathAssistantId, principal: CurrentPrincipal, graphs: Graphs
 ) -> Response:
     """Describe what the graph of an assistant takes, gives and holds."""
     return json_response(await graphs.schemas(principal, assistant_id))
@@ -64,7 +65,7 @@ async def get_assistant_schemas(
 
 @router.get("/assistants/{assistant_id}/subgraphs", response_model=dict[str, GraphSchemas])
 async def get_assistant_subgraphs(
-    assistant_id: str,
+    assistant_id: PathAssistantId,
     principal: CurrentPrincipal,
     graphs: Graphs,
     recurse: Annotated[bool, Query()] = False,
@@ -80,8 +81,8 @@ async def get_assistant_subgraphs(
     "/assistants/{assistant_id}/subgraphs/{namespace:path}", response_model=dict[str, GraphSchemas]
 )
 async def get_assistant_subgraph(
-    assistant_id: str,
-    namespace: str,
+    assistant_id: PathAssistantId,
+    namespace: Annotated[str, Path(max_length=10_000)],
     principal: CurrentPrincipal,
     graphs: Graphs,
     recurse: Annotated[bool, Query()] = False,

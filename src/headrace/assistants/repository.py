@@ -3,16 +3,20 @@
 All may read what the server itself owns; nobody but the owner's tenant writes.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, Update, delete, func, select, update
+from sqlalchemy import Select, Update, delete, func, select, text, update
 from sqlalchemy.dialects.postgresql import Insert, insert
 
 from headrace.assistants.schemas import AssistantFilter, AssistantSearch, VersionSearch
 from headrace.auth.principal import SYSTEM, SYSTEM_TENANT, Principal
 from headrace.db.engine import Session, Sessions
+from headrace.db.jsonb import dump_jsonb
+from headrace.db.row_sizes import RowPage, read_page
 from headrace.db.tables import AssistantRow, AssistantVersionRow
 from headrace.ids import system_assistant_id
 
@@ -20,9 +24,18 @@ from headrace.ids import system_assistant_id
 _CONTENT = ("graph_id", "name", "description", "config", "context", "metadata_")
 
 
+#: What a caller has sent.
+_LARGE = ("config", "context", "metadata")
+
+
 class AssistantRepository:
-    def __init__(self, sessions: Sessions) -> None:
+    """
+    :param list_timeout_seconds: how long Postgres may work on one list or count.
+    """
+
+    def __init__(self, sessions: Sessions, *, list_timeout_seconds: float = 10.0) -> None:
         self._sessions = sessions
+        self._list_timeout = f"{int(list_timeout_seconds * 1000)}ms"
 
     async def get(self, principal: Principal, assistant_id: UUID) -> AssistantRow | None:
         statement = _readable(principal).where(AssistantRow.assistant_id == assistant_id)
@@ -97,40 +110,68 @@ class AssistantRepository:
             return found.first() is not None
 
     async def search(
-        self, principal: Principal, query: AssistantSearch, *, limit: int
-    ) -> Sequence[AssistantRow]:
-        """At most ``limit`` rows from ``query.offset`` on; newest first unless the query says."""
-        column = getattr(AssistantRow, query.sort_by or "created_at")
-        ordered = column.asc() if query.sort_order == "asc" else column.desc()
-        statement = _filtered(_readable(principal), query)
-        statement = statement.order_by(ordered, AssistantRow.assistant_id)
-        async with self._sessions.begin() as session:
-            rows = await session.scalars(statement.limit(limit).offset(query.offset))
-            return rows.all()
+        self, principal: Principal, query: AssistantSearch, *, limit: int, max_bytes: int
+    ) -> RowPage[AssistantRow]:
+        """At most ``limit`` rows from ``query.offset`` on; newest first unless the query says.
+
+        What ``query.select`` does not name of what may be large is not read, and is ``{}``.
+        """
+        without = set(_LARGE).difference(query.select) if query.select else set[str]()
+        conditions, values = _conditions(query)
+        order = f"{query.sort_by or 'created_at'} {'ASC' if query.sort_order == 'asc' else 'DESC'}"
+        page = f"""
+            SELECT * FROM assistants WHERE tenant IN (:tenant, :system){conditions}
+            ORDER BY {order}, assistant_id LIMIT :limit OFFSET :offset"""  # noqa: S608 - of constants
+        async with self._listing() as session:
+            return await read_page(
+                session,
+                AssistantRow,
+                page,
+                _LARGE,
+                {**_readers(principal), **values, "offset": query.offset},
+                limit=limit,
+                max_bytes=max_bytes,
+                without=without,
+            )
 
     async def count(self, principal: Principal, query: AssistantFilter) -> int:
-        found = _filtered(_readable(principal), query).subquery()
-        async with self._sessions.begin() as session:
-            return await session.scalar(select(func.count()).select_from(found)) or 0
+        conditions, values = _conditions(query)
+        count = f"SELECT count(*) FROM assistants WHERE tenant IN (:tenant, :system){conditions}"  # noqa: S608 - of constants
+        async with self._listing() as session:
+            return await session.scalar(text(count), {**_readers(principal), **values}) or 0
 
     async def versions(
-        self, principal: Principal, assistant_id: UUID, query: VersionSearch
-    ) -> Sequence[AssistantVersionRow]:
+        self, principal: Principal, assistant_id: UUID, query: VersionSearch, *, max_bytes: int
+    ) -> RowPage[AssistantVersionRow]:
         """Newest first."""
-        statement = (
-            select(AssistantVersionRow)
-            .join(AssistantRow, AssistantRow.assistant_id == AssistantVersionRow.assistant_id)
-            .where(
-                AssistantRow.tenant.in_([principal.tenant, SYSTEM_TENANT]),
-                AssistantVersionRow.assistant_id == assistant_id,
-            )
-            .order_by(AssistantVersionRow.version.desc())
-        )
+        conditions, values = "", _readers(principal)
         if query.metadata:
-            statement = statement.where(AssistantVersionRow.metadata_.contains(query.metadata))
+            conditions = " AND v.metadata @> CAST(:metadata AS jsonb)"
+            values["metadata"] = dump_jsonb(query.metadata).decode()
+        page = f"""
+            SELECT v.* FROM assistant_versions AS v JOIN assistants AS a USING (assistant_id)
+            WHERE a.tenant IN (:tenant, :system) AND v.assistant_id = :assistant_id{conditions}
+            ORDER BY v.version DESC LIMIT :limit OFFSET :offset"""  # noqa: S608 - of constants
+        async with self._listing() as session:
+            return await read_page(
+                session,
+                AssistantVersionRow,
+                page,
+                _LARGE,
+                {**values, "assistant_id": assistant_id, "offset": query.offset},
+                limit=query.limit,
+                max_bytes=max_bytes,
+            )
+
+    @asynccontextmanager
+    async def _listing(self) -> AsyncIterator[Session]:
+        """A transaction in which Postgres itself ends what takes too long: a comparison of JSON
+        hears no cancel request, but between rows it looks at its clock."""
         async with self._sessions.begin() as session:
-            rows = await session.scalars(statement.limit(query.limit).offset(query.offset))
-            return rows.all()
+            await session.execute(
+                select(func.set_config("statement_timeout", self._list_timeout, True))
+            )
+            yield session
 
     async def create_system(self, descriptions: Mapping[str, str | None]) -> None:
         """Give each graph its first assistant, with what is said of the graph now.
@@ -180,14 +221,23 @@ def _readable(principal: Principal) -> Select[AssistantRow]:
     return select(AssistantRow).where(AssistantRow.tenant.in_([principal.tenant, SYSTEM_TENANT]))
 
 
-def _filtered(statement: Select[AssistantRow], query: AssistantFilter) -> Select[AssistantRow]:
+def _readers(principal: Principal) -> dict[str, Any]:
+    return {"tenant": principal.tenant, "system": SYSTEM_TENANT}
+
+
+def _conditions(query: AssistantFilter) -> tuple[str, dict[str, Any]]:
+    """What a filter says in SQL, and its values."""
+    conditions, values = "", dict[str, Any]()
     if query.graph_id is not None:
-        statement = statement.where(AssistantRow.graph_id == query.graph_id)
+        conditions += " AND graph_id = :graph_id"
+        values["graph_id"] = query.graph_id
     if query.name is not None:
-        statement = statement.where(AssistantRow.name.icontains(query.name, autoescape=True))
+        conditions += " AND lower(name) LIKE '%' || lower(:name) || '%' ESCAPE '/'"
+        values["name"] = re.sub("([%_/])", r"/\1", query.name)
     if query.metadata:
-        statement = statement.where(AssistantRow.metadata_.contains(query.metadata))
-    return statement
+        conditions += " AND metadata @> CAST(:metadata AS jsonb)"
+        values["metadata"] = dump_jsonb(query.metadata).decode()
+    return conditions, values
 
 
 async def _locked(

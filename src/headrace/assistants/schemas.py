@@ -1,7 +1,7 @@
 """Assistants on the wire."""
 
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -85,6 +85,9 @@ def _content(row: AssistantRow | AssistantVersionRow) -> dict[str, Any]:
     }
 
 
+Name = Annotated[str, Field(max_length=1000)]
+
+
 class _Body(BaseModel):
     """Fields of later API versions are ignored."""
 
@@ -94,33 +97,33 @@ class _Body(BaseModel):
 class AssistantCreate(_Body):
     """``config.configurable`` and ``context`` are two names of one thing; send either."""
 
-    graph_id: str
+    graph_id: Name
     assistant_id: UUID | None = None
     config: AssistantConfig | None = None
     context: dict[str, Any] | None = None
     metadata: dict[str, Any] | None = None
-    name: str | None = None
-    description: str | None = None
+    name: Name | None = None
+    description: Annotated[str, Field(max_length=100_000)] | None = None
     if_exists: Literal["raise", "do_nothing"] | None = None
 
 
 class AssistantUpdate(_Body):
     """What is not given stays; ``metadata`` is merged; ``description: null`` removes it."""
 
-    graph_id: str | None = None
+    graph_id: Name | None = None
     config: AssistantConfig | None = None
     context: dict[str, Any] | None = None
     metadata: dict[str, Any] | None = None
-    name: str | None = None
-    description: str | None = None
+    name: Name | None = None
+    description: Annotated[str, Field(max_length=100_000)] | None = None
 
 
 class AssistantFilter(_Body):
     """Joined by AND; ``name`` is a part of the name in any case."""
 
     metadata: dict[str, Any] | None = None
-    graph_id: str | None = None
-    name: str | None = None
+    graph_id: Name | None = None
+    name: Name | None = None
 
 
 class AssistantSearch(AssistantFilter):
@@ -130,7 +133,7 @@ class AssistantSearch(AssistantFilter):
     offset: int = Field(0, ge=0, le=_MAX_INTEGER)
     sort_by: Literal["assistant_id", "graph_id", "name", "created_at", "updated_at"] | None = None
     sort_order: Literal["asc", "desc"] | None = None
-    select: list[AssistantField] | None = None
+    select: Annotated[list[AssistantField], Field(max_length=100, fail_fast=True)] | None = None
 
 
 class VersionSearch(_Body):

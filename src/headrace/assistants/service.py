@@ -15,6 +15,9 @@ from headrace.assistants.schemas import (
     VersionSearch,
 )
 from headrace.auth.principal import SYSTEM_TENANT, Principal
+from headrace.checkpoints.answer_memory import AnswerMemory, Reading
+from headrace.checkpoints.row_pages import rows_within
+from headrace.db.row_sizes import RowPage
 from headrace.db.tables import AssistantRow, AssistantVersionRow
 from headrace.errors import (
     AssistantExists,
@@ -24,6 +27,8 @@ from headrace.errors import (
     SystemAssistant,
 )
 from headrace.ids import canonical_uuid, system_assistant_id, uuid7
+from headrace.request_limits import RequestLimits
+from headrace.setting_groups import AnswerSettings, RequestSettings
 
 #: What an assistant is called whose maker gave it no name; the SDK documents it.
 _UNNAMED = "Untitled"
@@ -35,9 +40,17 @@ _RECENT = 256
 class AssistantService:
     """``graph_ids`` are the graphs this server has; an assistant of another one cannot run here."""
 
-    def __init__(self, repository: AssistantRepository, graph_ids: Sequence[str]) -> None:
+    def __init__(
+        self,
+        repository: AssistantRepository,
+        graph_ids: Sequence[str],
+        memory: AnswerMemory | None = None,
+        limits: RequestLimits | None = None,
+    ) -> None:
         self._repository = repository
+        self._memory = memory or AnswerMemory(AnswerSettings())
         self._graph_ids = frozenset(graph_ids)
+        self._limits = limits or RequestLimits(RequestSettings())
         self._recent: OrderedDict[tuple[str, str], AssistantRow] = OrderedDict()
 
     async def create_system(self, descriptions: Mapping[str, str | None]) -> None:
@@ -54,6 +67,7 @@ class AssistantService:
         :raises AssistantExists: the id is taken.
         """
         self._known_graph(body.graph_id)
+        self._refuse_large(body)
         config, context = mirrored(body.config, body.context)
         assistant_id = body.assistant_id or uuid7()
         row = await self._repository.create_if_absent(
@@ -126,17 +140,21 @@ class AssistantService:
         """
         if body.graph_id is not None:
             self._known_graph(body.graph_id)
+        self._refuse_large(body)
 
         def change(row: AssistantRow) -> dict[str, Any]:
             config, context = changed(row.config, row.context, body.config, body.context)
             described = "description" in body.model_fields_set
+            metadata = {**row.metadata_, **(body.metadata or {})}
+            if body.metadata:
+                self._limits.metadata(metadata, "metadata, with what the assistant has")
             return {
                 "graph_id": body.graph_id or row.graph_id,
                 "name": body.name if body.name is not None else row.name,
                 "description": body.description if described else row.description,
                 "config": config,
                 "context": context,
-                "metadata_": {**row.metadata_, **(body.metadata or {})},
+                "metadata_": metadata,
             }
 
         assistant_id = self._id(reference)
@@ -178,24 +196,52 @@ class AssistantService:
             raise _not_found(assistant_id)
 
     async def search(
-        self, principal: Principal, query: AssistantSearch
+        self, principal: Principal, query: AssistantSearch, reading: Reading
     ) -> tuple[list[AssistantRow], bool]:
-        """One page, and whether there is another."""
-        rows = await self._repository.search(principal, query, limit=query.limit + 1)
-        return list(rows[: query.limit]), len(rows) > query.limit
+        """One page, and whether there is another.
+
+        :raises AnswersFull: as :func:`rows_within`.
+        """
+
+        self._limits.filter(query.metadata, "metadata")
+
+        async def read(max_bytes: int) -> RowPage[AssistantRow]:
+            limit = query.limit + 1
+            return await self._repository.search(principal, query, limit=limit, max_bytes=max_bytes)
+
+        page = await rows_within(reading, read)
+        return list(page.rows[: query.limit]), page.found > min(len(page.rows), query.limit)
 
     async def count(self, principal: Principal, query: AssistantFilter) -> int:
+        self._limits.filter(query.metadata, "metadata")
         return await self._repository.count(principal, query)
 
     async def versions(
-        self, principal: Principal, reference: str, query: VersionSearch
-    ) -> Sequence[AssistantVersionRow]:
+        self, principal: Principal, reference: str, query: VersionSearch, reading: Reading
+    ) -> RowPage[AssistantVersionRow]:
         """One page of them, newest first.
 
         :raises AssistantNotFound: there is no such assistant that the caller may see.
+        :raises AnswersFull: as :func:`rows_within`.
         """
+        self._limits.filter(query.metadata, "metadata")
         row = await self.get(principal, reference)
-        return await self._repository.versions(principal, row.assistant_id, query)
+
+        async def read(max_bytes: int) -> RowPage[AssistantVersionRow]:
+            return await self._repository.versions(
+                principal, row.assistant_id, query, max_bytes=max_bytes
+            )
+
+        return await rows_within(reading, read)
+
+    def reading(self) -> Reading:
+        """Of an answer with assistants; the caller releases it."""
+        return self._memory.reading()
+
+    def _refuse_large(self, body: AssistantCreate | AssistantUpdate) -> None:
+        self._limits.config(body.config)
+        self._limits.configuration(body.context, "context")
+        self._limits.metadata(body.metadata)
 
     def _known_graph(self, graph_id: str) -> None:
         if graph_id not in self._graph_ids:

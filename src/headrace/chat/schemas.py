@@ -7,6 +7,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from headrace.threads.schemas import AnyThreadId, storable_id
 
+#: A body holds no more anyway, unless the server's settings let it.
+MAX_MESSAGE = 16 * 1024 * 1024
+
 
 def _reachable_id(value: str) -> str:
     """Conversations are read at ``/threads/{thread_id}``: an id is one part of a path."""
@@ -32,7 +35,10 @@ class ChatRequest(BaseModel):
     )
 
     message: str | None = Field(
-        None, min_length=1, description="What to say. Send either this or `resume`."
+        None,
+        min_length=1,
+        max_length=MAX_MESSAGE,
+        description="What to say. Send either this or `resume`.",
     )
     resume: Any = Field(
         None,

@@ -94,7 +94,8 @@ LEFT JOIN LATERAL (
       WHERE checkpoints.thread_id = wanted.thread_id AND checkpoints.checkpoint_ns = wanted.ns
       ORDER BY checkpoint_id DESC
       LIMIT 1
-    ) AS c CROSS JOIN LATERAL ({_told(_SIZE, "wanted.channels")}) AS size
+    ) AS c CROSS JOIN LATERAL ({_told(_SIZE, "wanted.channels")} OFFSET 0) AS size
+    OFFSET 0
   ) AS c
 ) AS latest ON true
 """)  # noqa: S608 - of constants
@@ -108,7 +109,7 @@ CROSS JOIN LATERAL (
     SELECT c.*, size.bytes, sum(size.bytes) OVER (ORDER BY c.checkpoint_id DESC) AS running
     FROM (
       SELECT * FROM checkpoints {{where}} ORDER BY checkpoint_id DESC LIMIT %s
-    ) AS c CROSS JOIN LATERAL ({_told(_SIZE, "asked.channels")}) AS size
+    ) AS c CROSS JOIN LATERAL ({_told(_SIZE, "asked.channels")} OFFSET 0) AS size
   ) AS c
 ) AS c
 ORDER BY c.checkpoint_id DESC

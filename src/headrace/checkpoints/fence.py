@@ -54,13 +54,18 @@ class Guard:
         self._transaction_timeout = f"{int(transaction_timeout_seconds * 1000)}ms"
 
     async def send(
-        self, connection: Connection, tokens: Sequence[RunToken], endings: Sequence[str]
+        self,
+        connection: Connection,
+        tokens: Sequence[RunToken],
+        endings: Sequence[str],
+        held_threads: Sequence[str] = (),
     ) -> None:
         """Queue the guard's statements on a pipelined transaction.
 
         :param endings: for each token the status that an earlier try of this flush may already have
             given its run, or an empty string. Its rows were then committed with that: they are not
             written again, over what the next run on the thread has made of them, nor are they lost.
+        :param held_threads: nobody is to delete these before the transaction has ended.
         """
         keys = sorted({process_key(token.process_id) for token in tokens})
         await connection.execute(
@@ -72,6 +77,12 @@ class Guard:
             },
             prepare=True,
         )
+        if held_threads:
+            await connection.execute(
+                self._sql["hold_threads"],
+                {"thread_ids": Text([thread_id.encode() for thread_id in held_threads])},
+                prepare=True,
+            )
         if tokens:
             await connection.execute(
                 self._sql["live_tokens"],

@@ -20,6 +20,7 @@ from psycopg.errors import InvalidSqlStatementName
 
 from headrace.checkpoints.fence import Guard, RunToken
 from headrace.checkpoints.operations import Kind, Numbers, Operation, Outcomes
+from headrace.checkpoints.strays import Strays
 from headrace.db.faults import first_line, passes, retry_delay_seconds
 from headrace.db.loan import Loan
 from headrace.db.pool import WORN_BYTES, Connection
@@ -52,8 +53,11 @@ OnFlush = Callable[[FlushFigures], None]
 class Flusher:
     """Commits batches and settles their operations; shared by all lanes."""
 
-    def __init__(self, settings: CheckpointerSettings, *, on_flush: OnFlush | None = None) -> None:
+    def __init__(
+        self, settings: CheckpointerSettings, strays: Strays, *, on_flush: OnFlush | None = None
+    ) -> None:
         self._settings = settings
+        self._strays = strays
         self._guard = Guard(
             lock_timeout_seconds=settings.lock_timeout_seconds,
             transaction_timeout_seconds=settings.flush_timeout_seconds,
@@ -97,6 +101,8 @@ class Flusher:
                 outcomes = await self._once(attempt)
             except (psycopg.Error, TimeoutError) as error:
                 verdict = _verdict(error)
+                if verdict is None:
+                    self._strays.remember(_threads_of_runs(batch))
                 self._report(batch, "retried" if verdict is None else "rejected")
                 if isinstance(error, InvalidSqlStatementName):
                     # The server has forgotten what the driver believes to be prepared.
@@ -113,6 +119,13 @@ class Flusher:
                 tries += 1
                 _log.warning("flush_retried", operations=len(batch), error=first_line(error))
                 await asyncio.sleep(delay)
+            except Exception as error:
+                # Before it was sent: some value has no form that Postgres takes. Its operation is
+                # found like a row that Postgres refuses.
+                _log.info("flush_cut", operations=len(batch), exc_info=True)
+                self._report(batch, "rejected")
+                await attempt.loan.examine()
+                return error
             else:
                 for operation, outcome in zip(batch, outcomes, strict=True):
                     operation.settle(outcome)
@@ -125,7 +138,7 @@ class Flusher:
         taken = perf_counter()
 
         def transact(connection: Connection) -> Coroutine[Any, Any, list[Any]]:
-            work = partial(self._transact, attempt.batch, connection)
+            work = partial(self._transact, attempt, connection)
             return aside(work) if attempt.apart else work()
 
         outcomes = await attempt.loan.use(transact, seconds=self._settings.flush_timeout_seconds)
@@ -140,7 +153,8 @@ class Flusher:
             await attempt.loan.wear_out()
         return outcomes
 
-    async def _transact(self, batch: Sequence[Operation], connection: Connection) -> list[Any]:
+    async def _transact(self, attempt: "_Try", connection: Connection) -> list[Any]:
+        batch = attempt.batch
         numbers, endings = Numbers(batch), _endings(batch)
         by_kind: dict[Kind, list[Operation]] = defaultdict(list)
         for operation in batch:
@@ -150,7 +164,10 @@ class Flusher:
             # Another default isolation would act on a snapshot from before the lock.
             await connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED", prepare=False)
             await self._guard.send(
-                connection, numbers.tokens, [endings.get(token, "") for token in numbers.tokens]
+                connection,
+                numbers.tokens,
+                [endings.get(token, "") for token in numbers.tokens],
+                _threads_of_runs(batch) if attempt.apart else (),
             )
             for kind in sorted(by_kind, key=lambda kind: kind.order):
                 ask = await kind.send(connection, by_kind[kind], numbers)
@@ -178,6 +195,11 @@ class _Try:
     batch: Sequence[Operation]
     loan: Loan
     apart: bool
+
+
+def _threads_of_runs(batch: Sequence[Operation]) -> list[str]:
+    """Threads that were there when their runs began."""
+    return sorted({operation.thread_id for operation in batch if operation.token is not None})
 
 
 def _of_failed_run(operation: Operation) -> bool:

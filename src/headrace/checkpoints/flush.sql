@@ -11,6 +11,15 @@ SELECT
     THEN set_config('transaction_timeout', %(transaction_timeout)s, true) END,
   (SELECT count(pg_advisory_xact_lock_shared(key)) FROM unnest(%(keys)s::bigint[]) AS key)
 
+-- name: hold_threads
+-- Of what takes long to write: whoever deletes one of these threads waits until it is written, and
+-- deletes that too. Before live_tokens, which sees no run of a thread that is gone.
+SELECT count(*) FROM (
+  SELECT 1 FROM threads WHERE thread_id = ANY (%(thread_ids)s::text[])
+  ORDER BY thread_id
+  FOR KEY SHARE
+) AS held
+
 -- name: live_tokens
 -- Remembers the numbers, from 1, of the tokens whose run is still this process's; and of those whose
 -- run an earlier try of this very flush has ended, its answer lost, and its rows committed with it.

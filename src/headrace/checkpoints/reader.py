@@ -17,6 +17,7 @@ from headrace.db.arrays import Jsonb, Text
 from headrace.db.loan import Loan
 from headrace.db.pool import WORN_BYTES, Connection, RecoveryError, SharedPool
 from headrace.db.statements import Statement, statement
+from headrace.isolation import for_each_sound
 from headrace.lifecycle import Tasks
 
 _log = structlog.stdlib.get_logger("headrace.reader")
@@ -42,6 +43,9 @@ _QUERIES = 2
 
 #: Below this many reads that wait, a second query would only make both smaller.
 _READS_FOR_ANOTHER = 16
+
+#: The server's trouble, or the way's.
+_NOBODYS = (psycopg.OperationalError, psycopg.InterfaceError, TimeoutError)
 
 #: A dead connection is one try, a pool full of them is passed over by the check.
 _TRIES = 3
@@ -106,6 +110,13 @@ class Reader:
                     del self._wanted[head]
                 await self._answer(batch, loan)
                 await loan.share()
+        except Exception as error:
+            # Of our own: nobody is left waiting for an answer that does not come.
+            _log.exception("reads_given_up", reads=len(self._wanted))
+            wanted, self._wanted = self._wanted, {}
+            for waiting in wanted.values():
+                waiting.set_exception(error)
+                waiting.exception()
         finally:
             self._queries -= 1
             await loan.give_back()
@@ -113,17 +124,25 @@ class Reader:
     async def _answer(
         self, batch: dict[Head, "asyncio.Future[DictRow | None]"], loan: Loan
     ) -> None:
+        """Answer them all; a row that cannot be read fails those alone who asked for it."""
+
+        async def answer(heads: Sequence[Head]) -> None:
+            for head, row in zip(heads, await self._read(heads, loan), strict=True):
+                if not batch[head].done():
+                    batch[head].set_result(row)
+
         try:
-            rows = await self._read(list(batch), loan)
+            failed = await for_each_sound(list(batch), answer, passing=_NOBODYS)
+            if failed:
+                _log.warning("read_failed", reads=len(failed), exc_info=failed[0][1])
         except Exception as error:
             _log.warning("read_failed", reads=len(batch), exc_info=error)
-            for waiting in batch.values():
-                waiting.set_exception(error)
+            failed = [(head, error) for head in batch]
+        for head, fault in failed:
+            if not batch[head].done():
+                batch[head].set_exception(fault)
                 # Whoever asked may be gone.
-                waiting.exception()
-        else:
-            for waiting, row in zip(batch.values(), rows, strict=True):
-                waiting.set_result(row)
+                batch[head].exception()
 
     async def _read(self, heads: Sequence[Head], loan: Loan) -> list[DictRow | None]:
         for tries_left in reversed(range(_TRIES)):
@@ -132,10 +151,14 @@ class Reader:
                     lambda connection: _latest(connection, self._latest, heads),
                     seconds=self._timeout_seconds,
                 )
-            except (psycopg.OperationalError, psycopg.InterfaceError, TimeoutError):
+            except _NOBODYS:
                 await loan.examine()
                 if not tries_left:
                     raise
+            except Exception:
+                # What was read of the answer, or not, must not be met by the next question.
+                await loan.examine()
+                raise
             else:
                 if sum(map(size_of, rows)) > WORN_BYTES:
                     await loan.wear_out()

@@ -19,15 +19,18 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.types import ERROR, INTERRUPT, RESUME
 
 from headrace.checkpoints.fence import RunToken
+from headrace.checkpoints.metadata import stored_config
 from headrace.checkpoints.operations import Kind, Numbers, Operation, Outcomes
 from headrace.checkpoints.run_writes import RunWrites
 from headrace.checkpoints.upstream import ERROR_SOURCE, DeltaSnapshot
+from headrace.checkpoints.write_size import WriteSize
 from headrace.db.arrays import Boolean, Bytea, Column, Integer, Jsonb, Text
 from headrace.db.jsonb import PLAIN, dump_jsonb, is_exact
 from headrace.db.pool import Connection
 from headrace.db.statements import named_statements
 from headrace.error_text import MAX_BYTES, error_repr
 from headrace.errors import LeaseLost
+from headrace.observability.masking import mask_text
 
 Row = tuple[Any, ...]
 
@@ -68,13 +71,17 @@ def checkpoint_rows(
     checkpoint: Checkpoint,
     metadata: CheckpointMetadata,
     new_versions: ChannelVersions,
+    size: WriteSize | None = None,
 ) -> WriteRows:
     """A checkpoint and the blobs of the channels that changed; plain values stand in its JSON.
 
     A plain value that would come back from there as another one goes into a blob too.
 
+    :param size: what it may take up at most.
     :raises TypeError: a value that the serializer has no form for.
+    :raises CheckpointTooLarge: the values are larger together than is written at once.
     """
+    size = size or WriteSize()
     configurable = config["configurable"]
     thread_id = str(configurable["thread_id"])
     thread, ns = _text(thread_id), _text(configurable["checkpoint_ns"])
@@ -83,21 +90,25 @@ def checkpoint_rows(
     for channel, value in checkpoint["channel_values"].items():
         if value is None or (isinstance(value, PLAIN) and is_exact(value)):
             inline[channel] = value
+            if isinstance(value, str):
+                size.add(channel, len(value))
             continue
         if isinstance(value, DeltaSnapshot):
             inline[channel] = True
         if channel in new_versions:
             kind, blob = serde.dumps_typed(value)
+            size.add(channel, len(blob))
             version = _text(new_versions[channel])
             blobs.append((thread, ns, _text(channel), version, _text(kind), blob))
     parent = configurable.get("checkpoint_id")
+    kept = stored_config(config, ids_only=run is not None)
     row = (
         thread,
         ns,
         _text(checkpoint["id"]),
         None if parent is None else _text(parent),
         dump_jsonb({**checkpoint, "channel_values": inline}),
-        dump_jsonb(get_serializable_checkpoint_metadata(config, metadata)),
+        dump_jsonb(get_serializable_checkpoint_metadata(kept, metadata)),
     )
     return WriteRows(thread_id, run, blobs=blobs, checkpoint=row)
 
@@ -117,7 +128,7 @@ def lasting(
     if all(channel != ERROR for channel, _ in writes):
         return writes
     return [
-        (channel, error_repr(value, max_bytes=max_error_bytes))
+        (channel, mask_text(error_repr(value, max_bytes=max_error_bytes)))
         if isinstance(value, BaseException)
         else (channel, value)
         for channel, value in writes
@@ -132,9 +143,14 @@ def task_rows(
     writes: Sequence[tuple[str, Any]],
     task_id: str,
     task_path: str,
+    size: WriteSize | None = None,
 ) -> WriteRows | None:
     """What a task wrote; None for nothing. Errors, interrupts and the like replace an earlier row,
-    values do not."""
+    values do not.
+
+    :raises CheckpointTooLarge: as :func:`checkpoint_rows`.
+    """
+    size = size or WriteSize()
     configurable = config["configurable"]
     thread_id = str(configurable["thread_id"])
     ns, checkpoint_id = configurable["checkpoint_ns"], configurable["checkpoint_id"]
@@ -146,6 +162,7 @@ def task_rows(
     rows: list[Row] = []
     for position, (channel, value) in enumerate(writes):
         kind, blob = serde.dumps_typed(value)
+        size.add(channel, len(blob))
         index = WRITES_IDX_MAP.get(channel, position)
         rows.append((*key, index, path, _text(channel), _text(kind), blob, replaces))
     return WriteRows(thread_id, run, writes=rows)

@@ -7,11 +7,14 @@ next call raises.
 """
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
 from headrace.checkpoints.fence import RunToken
+
+#: Stores what was held back.
+StoreNow = Callable[[], Awaitable[None]]
 
 _current: ContextVar["RunWrites | None"] = ContextVar("headrace_run_writes", default=None)
 
@@ -27,6 +30,8 @@ class RunWrites:
 
     __slots__ = (
         "_fresh_thread",
+        "_held",
+        "_holds_command",
         "_hurry",
         "_idle",
         "_threads",
@@ -52,6 +57,9 @@ class RunWrites:
         self._threads: set[str] = set()
         self._unsettled = 0
         self._idle: asyncio.Future[None] | None = None
+        #: What a command is to do to the thread, until LangGraph has done it.
+        self._held: list[StoreNow] = []
+        self._holds_command = token is not None
 
     @contextmanager
     def current(self) -> Iterator["RunWrites"]:
@@ -62,12 +70,37 @@ class RunWrites:
         finally:
             _current.reset(previous)
 
+    def holds(self, store: StoreNow) -> bool:
+        """Take what stores the run's command, unless that is known to be applied already.
+
+        LangGraph stores a command before it applies it, and applies what is stored in every later
+        run of the thread: one that a reducer refuses would fail them all. So it is kept here until
+        the graph goes on, and forgotten with a run that fails before.
+        """
+        if self._holds_command:
+            self._held.append(store)
+        return self._holds_command
+
+    async def store_command(self) -> None:
+        """The command has been applied, or there is none: store what was held; safe to repeat."""
+        self._holds_command = False
+        while self._held:
+            await self._held.pop(0)()
+
     def raise_if_failed(self) -> None:
         """
         :raises BaseException: what an earlier write of the run failed with.
         """
         if self.failure is not None:
             raise self.failure
+
+    def fail(self, failure: BaseException) -> None:
+        """Something of the run could not even be queued: nothing is written after it."""
+        if self.failure is None:
+            self.failure = failure
+        if self._idle is not None:
+            self._idle.set_result(None)
+            self._idle = None
 
     async def committed(self) -> None:
         """Return once everything queued so far is committed.

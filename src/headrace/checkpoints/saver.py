@@ -6,6 +6,7 @@
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -30,10 +31,12 @@ from headrace.checkpoints.repetition import READ_SECONDS, repeat
 from headrace.checkpoints.rows import WriteRows, checkpoint_rows, lasting, task_rows
 from headrace.checkpoints.run_writes import RunWrites, current_run
 from headrace.checkpoints.timing import Observe, timed
-from headrace.checkpoints.upstream import ERROR_SOURCE, PooledSaver
+from headrace.checkpoints.upstream import ERROR_SOURCE, NULL_TASK, PooledSaver
+from headrace.checkpoints.write_size import MAX_CHECKPOINT_BYTES, WriteSize
 from headrace.checkpoints.writer import Writer
 from headrace.db.pool import SharedPool
 from headrace.error_text import MAX_BYTES
+from headrace.errors import CheckpointTooLarge
 
 
 class TimedSaver(PooledSaver):
@@ -51,8 +54,13 @@ class TimedSaver(PooledSaver):
         observe: Observe,
         acquire_timeout_seconds: float = 30.0,
         max_error_bytes: int = MAX_BYTES,
+        max_checkpoint_bytes: int = MAX_CHECKPOINT_BYTES,
     ) -> None:
-        super().__init__(pool, acquire_timeout_seconds=acquire_timeout_seconds)
+        super().__init__(
+            pool,
+            acquire_timeout_seconds=acquire_timeout_seconds,
+            max_checkpoint_bytes=max_checkpoint_bytes,
+        )
         self.observe = observe
         self._writer = writer
         self._bounded = BoundedReads(pool, acquire_timeout_seconds=acquire_timeout_seconds)
@@ -116,9 +124,18 @@ class TimedSaver(PooledSaver):
         where = {"thread_id": thread_id, "checkpoint_ns": ns, "checkpoint_id": checkpoint_id}
         return await PooledSaver.aget_tuple(self, {"configurable": where})
 
-    aput = timed("put")(PooledSaver.aput)
+    async def aput(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> RunnableConfig:
+        if (run := current_run()) is not None:
+            # What follows a command in a graph shows that it was applied.
+            await run.store_command()
+        return await self._put(config, checkpoint, metadata, new_versions)
 
-    @timed("put_writes")
     async def aput_writes(
         self,
         config: RunnableConfig,
@@ -127,7 +144,37 @@ class TimedSaver(PooledSaver):
         task_path: str = "",
     ) -> None:
         kept = lasting(writes, self._max_error_bytes)
-        await super().aput_writes(config, kept, task_id, task_path)
+        store = partial(self._put_writes, config, kept, task_id, task_path)
+        if (run := current_run()) is not None:
+            if task_id == NULL_TASK and run.holds(store):
+                return
+            await run.store_command()
+        await store()
+
+    @timed("put")
+    async def _put(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> RunnableConfig:
+        run = current_run()
+        if run is not None:
+            run.raise_if_failed()
+        with _none_after(run):
+            return await super().aput(config, checkpoint, metadata, new_versions)
+
+    @timed("put_writes")
+    async def _put_writes(
+        self,
+        config: RunnableConfig,
+        writes: Sequence[tuple[str, Any]],
+        task_id: str,
+        task_path: str,
+    ) -> None:
+        with _none_after(current_run()):
+            await super().aput_writes(config, writes, task_id, task_path)
 
     @timed("delete_thread")
     async def adelete_thread(self, thread_id: str) -> None:
@@ -231,6 +278,7 @@ class Saver(TimedSaver):
         observe: Observe,
         acquire_timeout_seconds: float = 30.0,
         max_error_bytes: int = MAX_BYTES,
+        max_checkpoint_bytes: int = MAX_CHECKPOINT_BYTES,
         read_batch: int = 64,
         read_timeout_seconds: float = 10.0,
     ) -> None:
@@ -240,6 +288,7 @@ class Saver(TimedSaver):
             observe=observe,
             acquire_timeout_seconds=acquire_timeout_seconds,
             max_error_bytes=max_error_bytes,
+            max_checkpoint_bytes=max_checkpoint_bytes,
         )
         self._reader = Reader(
             pool,
@@ -296,16 +345,25 @@ class Saver(TimedSaver):
         return await self._large(thread_id, ns, row["checkpoint_id"], row["bytes"], reading)
 
     @timed("put")
-    async def aput(
+    async def _put(
         self,
         config: RunnableConfig,
         checkpoint: Checkpoint,
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
-        await self._write(
-            checkpoint_rows(self.serde, current_run(), config, checkpoint, metadata, new_versions)
-        )
+        run = current_run()
+        with _none_after(run):
+            rows = checkpoint_rows(
+                self.serde,
+                run,
+                config,
+                checkpoint,
+                metadata,
+                new_versions,
+                WriteSize(self.max_checkpoint_bytes),
+            )
+        await self._write(rows)
         configurable = config["configurable"]
         return {
             "configurable": {
@@ -316,17 +374,26 @@ class Saver(TimedSaver):
         }
 
     @timed("put_writes")
-    async def aput_writes(
+    async def _put_writes(
         self,
         config: RunnableConfig,
         writes: Sequence[tuple[str, Any]],
         task_id: str,
-        task_path: str = "",
+        task_path: str,
     ) -> None:
         # LangGraph starts an error handler only once what it handles is durable.
         handled = any(channel == ERROR_SOURCE for channel, _ in writes)
-        kept = lasting(writes, self._max_error_bytes)
-        rows = task_rows(self.serde, current_run(), config, kept, task_id, task_path)
+        run = current_run()
+        with _none_after(run):
+            rows = task_rows(
+                self.serde,
+                run,
+                config,
+                writes,
+                task_id,
+                task_path,
+                WriteSize(self.max_checkpoint_bytes),
+            )
         if rows is not None:
             await self._write(rows, waits=handled)
 
@@ -342,3 +409,17 @@ class Saver(TimedSaver):
 def _place(config: RunnableConfig) -> tuple[str, str]:
     configurable = config["configurable"]
     return str(configurable["thread_id"]), configurable.get("checkpoint_ns", "")
+
+
+@contextmanager
+def _none_after(run: RunWrites | None) -> Iterator[None]:
+    """What is too large ends its run: a checkpoint after it would name values that are not there.
+
+    LangGraph goes on for a moment with what comes after a write that has failed.
+    """
+    try:
+        yield
+    except CheckpointTooLarge as error:
+        if run is not None:
+            run.fail(error)
+        raise

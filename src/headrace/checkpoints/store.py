@@ -17,7 +17,7 @@ from typing import Any
 
 import psycopg
 import structlog
-from langgraph.store.base import Op, PutOp, Result, TTLConfig
+from langgraph.store.base import Op, PutOp, Result, SearchOp, TTLConfig
 
 from headrace.checkpoints.repetition import repeat
 from headrace.checkpoints.timing import Observe, timed
@@ -97,6 +97,14 @@ class Store(TakenStore):
             lambda: upstreams(whole), seconds=self._retry_seconds, operation="store_batch"
         )
 
+    async def size(self, op: SearchOp, *, max_bytes: int) -> tuple[int, int]:
+        """As :meth:`TakenStore.measured`; repeated like every read."""
+        return await repeat(
+            lambda: self.measured(op, max_bytes=max_bytes),
+            seconds=self._retry_seconds,
+            operation="store_size",
+        )
+
     async def close(self) -> None:
         """Answer what was asked, then end."""
         self.stop_taking()
@@ -119,8 +127,9 @@ class Store(TakenStore):
         wanted = [asked for asked in batch if not asked[0].done()]
         if not wanted:
             return
-        positions, ops = deduplicated([op for _, op in wanted])
         try:
+            # In here: a key of the user's may have no hash, or fail to compare.
+            positions, ops = deduplicated([op for _, op in wanted])
             results = await self.abatch(ops)
         except asyncio.CancelledError:
             for waiting, _ in wanted:

@@ -8,11 +8,14 @@ middle leaves nothing.
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from psycopg import AsyncCursor
 from psycopg.rows import DictRow
 
+from headrace.checkpoints.metadata import stored_config
 from headrace.checkpoints.upstream import PooledSaver
+from headrace.checkpoints.write_size import MAX_CHECKPOINT_BYTES
 from headrace.db.pool import Connection, SharedPool
 from headrace.db.statements import langgraph_cursor
 
@@ -20,10 +23,20 @@ from headrace.db.statements import langgraph_cursor
 class TransactionSaver(PooledSaver):
     """Upstream's saver on the connection of a transaction that is open; it sees its own writes."""
 
-    def __init__(self, pool: SharedPool, connection: Connection, serde: SerializerProtocol) -> None:
-        super().__init__(pool, acquire_timeout_seconds=0)
+    def __init__(
+        self,
+        pool: SharedPool,
+        connection: Connection,
+        serde: SerializerProtocol,
+        *,
+        max_checkpoint_bytes: int = MAX_CHECKPOINT_BYTES,
+    ) -> None:
+        super().__init__(pool, acquire_timeout_seconds=0, max_checkpoint_bytes=max_checkpoint_bytes)
         self.serde = serde
         self._connection = connection
+
+    def _stored(self, config: RunnableConfig) -> RunnableConfig:
+        return stored_config(config, ids_only=True)
 
     @asynccontextmanager
     async def _cursor(self, *, pipeline: bool = False) -> AsyncIterator[AsyncCursor[DictRow]]:

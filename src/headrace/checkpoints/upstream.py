@@ -4,13 +4,13 @@ A test fails by that name when upstream moves one.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
 from langchain_core.runnables import RunnableConfig
-from langgraph._internal._constants import ERROR_SOURCE_NODE
+from langgraph._internal._constants import ERROR_SOURCE_NODE, NULL_TASK_ID
 from langgraph.checkpoint.base import (
     ChannelVersions,
     Checkpoint,
@@ -22,21 +22,28 @@ from langgraph.checkpoint.postgres.base import SELECT_SQL
 from langgraph.checkpoint.serde.jsonplus import _msgpack_default, _option
 from langgraph.checkpoint.serde.types import _DeltaSnapshot
 from langgraph.graph.message import _messages_delta_reducer
-from langgraph.store.base import Op, TTLConfig
+from langgraph.store.base import Op, SearchOp, TTLConfig
 from langgraph.store.base.batch import _dedupe_ops
 from langgraph.store.postgres.aio import AsyncPostgresStore
 from psycopg import AsyncCursor
 from psycopg.rows import DictRow
 
+from headrace.checkpoints.metadata import stored_config
+from headrace.checkpoints.run_writes import current_run
+from headrace.checkpoints.write_size import MAX_CHECKPOINT_BYTES, WriteSize
 from headrace.db.jsonb import PLAIN, is_exact
 from headrace.db.pool import Connection, SharedPool, shut
-from headrace.db.statements import langgraph_cursor
+from headrace.db.row_sizes import size_of
+from headrace.db.statements import langgraph_cursor, statement
 
 #: A checkpoint with its blobs and pending writes, up to its WHERE.
 SELECT_CHECKPOINT = SELECT_SQL
 
 #: The channel to which LangGraph writes what an error handler is to handle.
 ERROR_SOURCE = ERROR_SOURCE_NODE
+
+#: The task under whose id LangGraph stores what a command does to a thread.
+NULL_TASK = NULL_TASK_ID
 
 #: What a DeltaChannel puts into a checkpoint now and then: its whole value.
 DeltaSnapshot: type = _DeltaSnapshot
@@ -83,8 +90,15 @@ class PooledSaver(AsyncPostgresSaver):
     and semantics.
     """
 
-    def __init__(self, pool: SharedPool, *, acquire_timeout_seconds: float) -> None:
+    def __init__(
+        self,
+        pool: SharedPool,
+        *,
+        acquire_timeout_seconds: float,
+        max_checkpoint_bytes: int = MAX_CHECKPOINT_BYTES,
+    ) -> None:
         super().__init__(pool)
+        self.max_checkpoint_bytes = max_checkpoint_bytes
         self._pool = pool
         self._acquire_timeout_seconds = acquire_timeout_seconds
 
@@ -105,13 +119,22 @@ class PooledSaver(AsyncPostgresSaver):
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
-        """As upstream's, except that plain values which jsonb would change go into blobs."""
+        """As upstream's, except that plain values which jsonb would change go into blobs, and that
+        of the configuration less is stored."""
         values = {
             name: _Blob(value) if isinstance(value, PLAIN) and not is_exact(value) else value
             for name, value in checkpoint["channel_values"].items()
         }
+        size = WriteSize(self.max_checkpoint_bytes)
+        for name, value in values.items():
+            if isinstance(value, str):
+                size.add(name, len(value))
         kept = cast("Checkpoint", {**checkpoint, "channel_values": values})
-        return await super().aput(config, kept, metadata, new_versions)
+        return await super().aput(self._stored(config), kept, metadata, new_versions)
+
+    def _stored(self, config: RunnableConfig) -> RunnableConfig:
+        """What is stored of the configuration."""
+        return stored_config(config, ids_only=current_run() is not None)
 
     def _dump_blobs(
         self, thread_id: str, checkpoint_ns: str, values: dict[str, Any], versions: ChannelVersions
@@ -120,7 +143,28 @@ class PooledSaver(AsyncPostgresSaver):
             name: value.value if isinstance(value, _Blob) else value
             for name, value in values.items()
         }
-        return super()._dump_blobs(thread_id, checkpoint_ns, plain, versions)
+        blobs = super()._dump_blobs(thread_id, checkpoint_ns, plain, versions)
+        size = WriteSize(self.max_checkpoint_bytes)
+        for _, _, channel, _, _, blob in blobs:
+            size.add(channel, len(blob or b""))
+        return blobs
+
+    def _dump_writes(
+        self,
+        thread_id: str,
+        checkpoint_ns: str,
+        checkpoint_id: str,
+        task_id: str,
+        task_path: str,
+        writes: Sequence[tuple[str, Any]],
+    ) -> list[tuple[str, str, str, str, str, int, str, str, bytes]]:
+        rows = super()._dump_writes(
+            thread_id, checkpoint_ns, checkpoint_id, task_id, task_path, writes
+        )
+        size = WriteSize(self.max_checkpoint_bytes)
+        for row in rows:
+            size.add(row[6], len(row[8]))
+        return rows
 
     def conditions(
         self,
@@ -197,6 +241,22 @@ class TakenStore(AsyncPostgresStore):
                     yield cursor
             finally:
                 silent.cancel()
+
+    async def measured(self, op: SearchOp, *, max_bytes: int) -> tuple[int, int]:
+        """How many items a search would find, and the bytes of their values.
+
+        :param max_bytes: those of a page that is worth measuring exactly.
+        """
+        [(query, parameters)], _ = self._prepare_batch_search_queries(
+            [(0, op._replace(refresh_ttl=False))]
+        )
+        size = size_of(("value",), "page", share=str(max_bytes // max(op.limit, 1)))
+        sizes = f"SELECT count(*) AS found, sum({size}) AS bytes FROM ({query}) AS page"  # noqa: S608 - upstream's statement
+        async with self._cursor() as cursor:
+            await cursor.execute(statement(sizes), parameters)
+            row = await cursor.fetchone()
+        assert row is not None
+        return row["found"], int(row["bytes"] or 0)
 
     def _ensure_task(self) -> None:
         # Called before each operation, and by upstream's own ``__init__``.

@@ -20,6 +20,7 @@ from headrace.checkpoints.flush import Flusher, OnFlush
 from headrace.checkpoints.lane import Lane
 from headrace.checkpoints.operations import Operation
 from headrace.checkpoints.run_writes import RunWrites
+from headrace.checkpoints.strays import Strays
 from headrace.db.loan import Loan
 from headrace.db.pool import SharedPool
 from headrace.errors import DatabaseUnavailable
@@ -57,7 +58,10 @@ class _Thread:
 
 
 class Writer:
-    """One per process; needs a running event loop."""
+    """One per process; needs a running event loop.
+
+    :ivar strays: threads for which a flush was given up that may still be carried out.
+    """
 
     def __init__(
         self,
@@ -69,7 +73,8 @@ class Writer:
     ) -> None:
         self._settings = settings
         self._tasks = Tasks()
-        flusher = Flusher(settings, on_flush=on_flush)
+        self.strays = Strays()
+        flusher = Flusher(settings, self.strays, on_flush=on_flush)
 
         def lane(name: str, *, apart: bool = False) -> Lane:
             return Lane(

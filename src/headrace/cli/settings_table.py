@@ -153,10 +153,11 @@ def _group_fields(name: str) -> dict[str, FieldInfo]:
 
 
 def _type(field: FieldInfo) -> str:
-    kinds = [kind for kind in get_args(field.annotation) if kind is not NoneType]
-    if get_origin(field.annotation) is Literal:
-        return "one of " + ", ".join(f"`{value}`" for value in kinds)
-    kind = kinds[0] if kinds else field.annotation
+    kind = field.annotation
+    if NoneType in get_args(kind):
+        (kind,) = (part for part in get_args(kind) if part is not NoneType)
+    if get_origin(kind) is Literal:
+        return "one of " + ", ".join(f"`{value}`" for value in get_args(kind))
     return " ".join([_TYPES[kind], *(_bound(item) for item in field.metadata)])
 
 

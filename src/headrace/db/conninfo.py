@@ -1,6 +1,7 @@
 """The database URL: found, cleaned of driver suffixes, and never logged with its password."""
 
 import re
+from collections.abc import Mapping
 
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -45,6 +46,13 @@ def connection_string(settings: DatabaseSettings, *, migrations: bool = False) -
             remedy="Use the form postgresql://user:password@host:5432/database and"
             " percent-encode special characters in the password.",
         ) from None
+    if _is_misread(secret.get_secret_value(), given):
+        raise StartupRefusal(
+            "HR304",
+            where=settings.url_source or "DATABASE_URL",
+            what="it has an @ where no user and password end",
+            remedy="Percent-encode special characters in the password: %40 for @, %2F for /.",
+        ) from None
     defaults: dict[str, str | int] = {
         "connect_timeout": settings.connect_timeout_seconds,
         "application_name": settings.application_name,
@@ -54,6 +62,20 @@ def connection_string(settings: DatabaseSettings, *, migrations: bool = False) -
         # One of several is the primary; libpq would take the first that answers.
         defaults["target_session_attrs"] = "read-write"
     return make_conninfo("", **{**defaults, **given})
+
+
+def _is_misread(url: str, given: Mapping[str, object]) -> bool:
+    """Whether libpq takes a part of the password for the address.
+
+    It ends the password at the first ``@`` or ``/``: what follows would be told as the host.
+    """
+    if "://" not in url:
+        return False
+    if any("@" in str(given.get(name) or "") for name in ("host", "hostaddr", "port")):
+        return True
+    # A name of a database may have one, percent-encoded.
+    ends_user = 1 if "user" in given else 0
+    return "@" in str(given.get("dbname") or "") and url.partition("?")[0].count("@") > ends_user
 
 
 def describe(conninfo: str) -> str:

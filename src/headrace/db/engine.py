@@ -25,8 +25,12 @@ from headrace.db.statements import qualified
 Session = AsyncSession
 
 
-def build_engine(pool: SharedPool) -> AsyncEngine:
-    """An engine whose every connection comes from ``pool``."""
+def build_engine(pool: SharedPool, schema: str = "") -> AsyncEngine:
+    """An engine whose every connection comes from ``pool``.
+
+    :param schema: where headrace's tables are, for statements of its own; what users send with an
+        engine without it means the tables of their role's path.
+    """
 
     async def take(**_: Any) -> Connection:
         connection = await pool.getconn()
@@ -37,7 +41,7 @@ def build_engine(pool: SharedPool) -> AsyncEngine:
             raise
         return connection
 
-    options = {"schema_translate_map": {None: pool.schema}} if pool.schema else {}
+    options = {"schema_translate_map": {None: schema}} if schema else {}
     engine = create_async_engine(
         "postgresql+psycopg://",
         poolclass=NullPool,
@@ -45,14 +49,14 @@ def build_engine(pool: SharedPool) -> AsyncEngine:
         execution_options=options,
     )
 
-    if pool.schema:
+    if schema:
 
         @event.listens_for(engine.sync_engine, "before_cursor_execute", retval=True)
         def qualify(
             _connection: Any, _cursor: Any, text: str, parameters: Any, *_: Any
         ) -> tuple[str, Any]:
             # The map above does not reach statements that are written as text.
-            return qualified(text.encode(), pool.schema).decode(), parameters
+            return qualified(text.encode(), schema).decode(), parameters
 
     @event.listens_for(engine.sync_engine, "close")
     def give_back_dead(connection: AdaptedConnection, _: Any) -> None:

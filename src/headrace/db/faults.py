@@ -10,7 +10,7 @@ import sqlalchemy.exc
 import structlog
 
 from headrace.errors import DatabaseUnavailable, InvalidRequest, PoolExhausted, StartupRefusal
-from headrace.observability.logging import mask_text
+from headrace.observability.masking import mask_text
 
 #: What a driver or a pool raises for faults of the database, as opposed to faults of the caller.
 DATABASE_ERRORS: tuple[type[Exception], ...] = (

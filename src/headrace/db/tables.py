@@ -278,7 +278,11 @@ class IdempotencyKeyRow(Base):
     """What a request with an ``Idempotency-Key`` made; committed with it."""
 
     __tablename__ = "idempotency_keys"
-    __table_args__ = (Index("idempotency_keys_created_at_idx", "created_at"),)
+    __table_args__ = (
+        Index("idempotency_keys_created_at_idx", "created_at"),
+        # Of an ended run: whether its key holds.
+        Index("idempotency_keys_run_id_idx", "run_id"),
+    )
 
     tenant: Mapped[str] = mapped_column(primary_key=True)
     route: Mapped[str] = mapped_column(primary_key=True)

@@ -11,13 +11,17 @@ _MARK = "headrace_head"
 
 
 @contextmanager
-def as_get(scope: Scope) -> Iterator[None]:
-    """Let the routes answer HEAD as they answer GET; after it the scope says HEAD again."""
-    scope["method"], scope[_MARK] = "GET", True
+def as_get(scope: Scope) -> Iterator[Scope]:
+    """A scope with which the routes answer HEAD as they answer GET.
+
+    The given scope stays a HEAD: the server reads it while the answer is sent, and would miss the
+    body of a GET. After the answer it has what the routes have added, as the route itself.
+    """
+    inner: Scope = {**scope, "method": "GET", _MARK: True}
     try:
-        yield
+        yield inner
     finally:
-        scope["method"] = "HEAD"
+        scope.update({**inner, "method": "HEAD"})
 
 
 def is_head(scope: Scope) -> bool:

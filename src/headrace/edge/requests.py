@@ -1,6 +1,9 @@
 """Request bodies at the door: bounded, strict JSON, nothing that Postgres cannot store."""
 
+import asyncio
 import json
+import re
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import orjson
@@ -14,11 +17,21 @@ MAX_DEPTH = 128
 #: A float that large may have been an integer beyond 64 bits, which orjson rounds.
 _MAY_BE_ROUNDED = 2.0**63
 
+_TEXT = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+
+
+#: Above this a body is read off the event loop, one at a time: read, it may take thirty times its
+#: size for a moment.
+_READ_APART_BYTES = 128 * 1024
+_APART = ThreadPoolExecutor(max_workers=1, thread_name_prefix="large-body")
+
 
 class JSONRequest(Request):
     """A request whose ``json()`` refuses what could not be stored or sent back."""
 
     max_body_bytes: int = 8 * 1024 * 1024
+    #: Numbers, texts, lists and objects in it.
+    max_body_values: int = 500_000
 
     async def body(self) -> bytes:
         """The whole body.
@@ -41,16 +54,15 @@ class JSONRequest(Request):
         return self._body
 
     async def json(self) -> Any:
+        """The value of the body.
+
+        :raises MalformedJSON, InvalidRequest: it is no JSON, or more than is taken.
+        """
         body = await self.body()
-        try:
-            value = orjson.loads(body)
-        except orjson.JSONDecodeError as error:
-            raise MalformedJSON(f"Invalid JSON in request body: {error}") from None
-        problem, is_rounded = _examined(value, has_nul=b"\\u0000" in body)
-        if problem is not None:
-            raise InvalidRequest(problem)
-        # Only to this depth, and after orjson has found it to be JSON: json takes more than that.
-        return json.loads(body) if is_rounded else value
+        if len(body) <= _READ_APART_BYTES:
+            return _read(body, self.max_body_values)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(_APART, _read, body, self.max_body_values)
 
     def _too_large(self) -> PayloadTooLarge:
         return PayloadTooLarge(
@@ -59,13 +71,40 @@ class JSONRequest(Request):
         )
 
 
-def _examined(value: Any, *, has_nul: bool) -> tuple[str | None, bool]:
+def _read(body: bytes, max_values: int) -> Any:
+    if body.count(b"[") + body.count(b"{") > max_values:
+        # Millions of empty lists take a second to read: not even that for what is refused.
+        structure = _TEXT.sub(b"", body)
+        if structure.count(b"[") + structure.count(b"{") > max_values:
+            raise InvalidRequest(_too_many(max_values))
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise MalformedJSON(f"Invalid JSON in request body: {error}") from None
+    problem, is_rounded = _examined(value, max_values, has_nul=b"\\u0000" in body)
+    if problem is not None:
+        raise InvalidRequest(problem)
+    # Only to this depth, and after orjson has found it to be JSON: json takes more than that.
+    return json.loads(body) if is_rounded else value
+
+
+def _too_many(max_values: int) -> str:
+    return (
+        f"The request body holds more than {max_values} values (setting requests.max_body_values);"
+        " send it in parts."
+    )
+
+
+def _examined(value: Any, max_values: int, *, has_nul: bool) -> tuple[str | None, bool]:
     """What is wrong with the value, or None; and whether an integer in it may be rounded."""
-    level, depth, is_rounded = [value], 0, False
+    level, depth, seen, is_rounded = [value], 0, 0, False
     while level:
         depth += 1
         if depth > MAX_DEPTH:
             return f"The request body is nested more than {MAX_DEPTH} levels deep.", False
+        seen += len(level)
+        if seen > max_values:
+            return _too_many(max_values), False
         below: list[Any] = []
         for item in level:
             if isinstance(item, dict):

@@ -50,7 +50,7 @@ async def list_response(
 ) -> Response:
     """A JSON array of what is still being read with ``reading``; at once where it is small."""
     begun: list[bytes] = []
-    pieces = list_pieces(items)
+    pieces = list_pieces(items, reading)
     async for piece in pieces:
         begun.append(piece)
         if reading.held or sum(map(len, begun)) > PIECE_BYTES:
@@ -58,14 +58,17 @@ async def list_response(
     return Response(b"".join(begun), headers=dict(headers or {}), media_type="application/json")
 
 
-async def list_pieces(items: AsyncGenerator[Any, None]) -> AsyncGenerator[bytes, None]:
+async def list_pieces(
+    items: AsyncGenerator[Any, None], reading: Reading
+) -> AsyncGenerator[bytes, None]:
     """The JSON array of ``items``; none is kept once the next one is asked for."""
     separator = b"["
     async with aclosing(items):
         async for item in items:
             yield separator
             separator = b","
-            for piece in json_pieces(item):
+            # Pieces take longer than the whole.
+            for piece in json_pieces(item) if reading.held else (encode_json(item),):
                 yield piece
             del item
     yield b"[]" if separator == b"[" else b"]"

@@ -5,7 +5,7 @@ app, whose exception handlers stay untouched.
 """
 
 import inspect
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, ClassVar
 
 import structlog
@@ -22,6 +22,7 @@ from headrace.containment import contain, is_cancellation
 from headrace.db.faults import translated_faults
 from headrace.edge.prefix import at_place, own_path_of, repeated_place
 from headrace.edge.requests import JSONRequest
+from headrace.error_text import clipped
 from headrace.errors import InvalidRequest, RequestError, Unauthenticated
 from headrace.events.encoding import encode_json
 
@@ -38,22 +39,44 @@ def error_response(error: RequestError) -> Response:
     if isinstance(error, Unauthenticated):
         headers["WWW-Authenticate"] = f'ApiKey header="{HEADER}"'
     return Response(
-        encode_json({"detail": error.message, "code": error.code}),
+        encode_json({"detail": clipped(error.message, _MAX_DETAIL_BYTES), "code": error.code}),
         status_code=error.status,
         headers=headers,
         media_type="application/json",
     )
 
 
+#: So many errors of one request are told, and of each so much.
+MAX_ERRORS = 20
+_MAX_ERROR_BYTES = 500
+#: Of a refusal no more is sent: it may repeat what the caller sent.
+_MAX_DETAIL_BYTES = 16 * 1024
+
+
 def validation_message(error: RequestValidationError, content_type: str | None) -> str:
-    """What to change, in one line per field."""
-    lines = []
-    for item in error.errors():
-        where = ".".join(str(part) for part in item["loc"] if part != "body") or "body"
-        lines.append(f"{where}: {item['msg']}")
-        unread = item["loc"] == ("body",) and item["type"] != "missing"
-        if unread and "json" not in (content_type or ""):
+    """What to change, in one line per field; of many errors the first."""
+    items = error.errors()
+    for item in items:
+        if (
+            item["loc"] == ("body",)
+            and item["type"] != "missing"
+            and "json" not in (content_type or "")
+        ):
             return "Send the body as JSON with the header Content-Type: application/json."
+    return error_lines([(item["loc"], item["msg"]) for item in items[:MAX_ERRORS]], len(items))
+
+
+def error_lines(told: Sequence[tuple[Sequence[Any], str]], found: int) -> str:
+    """Errors of a request by their places, each shortened.
+
+    :param found: how many there are.
+    """
+    lines = []
+    for loc, message in told[:MAX_ERRORS]:
+        where = ".".join(clipped(str(part), 100) for part in loc if part != "body") or "body"
+        lines.append(clipped(f"{where}: {message}", _MAX_ERROR_BYTES))
+    if found > MAX_ERRORS:
+        lines.append(f"and {found - MAX_ERRORS} more")
     return "; ".join(lines)
 
 
@@ -95,6 +118,7 @@ class HeadraceRoute(OwnRoute):
             state = getattr(request.state, "headrace", None)
             if state is not None:
                 strict.max_body_bytes = state.settings.server.max_body_bytes
+                strict.max_body_values = state.settings.requests.max_body_values
             # Graphs, factories and handlers of the user's run in some requests.
             contain()
             try:

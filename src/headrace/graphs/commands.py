@@ -1,9 +1,12 @@
 """Commands as clients send them, and in LangGraph's own form."""
 
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 from langgraph.types import Command, Send
-from pydantic import BaseModel, ConfigDict, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+#: Pairs of an update, and ways of a ``goto``.
+MAX_PARTS = 1000
 
 
 class GraphCommand(BaseModel):
@@ -16,8 +19,13 @@ class GraphCommand(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     resume: Any = None
-    update: dict[str, Any] | list[Any] | None = None
-    goto: str | dict[str, Any] | list[Any] | None = None
+    update: dict[str, Any] | Annotated[list[Any], Field(max_length=MAX_PARTS)] | None = None
+    goto: (
+        Annotated[str, Field(max_length=1000)]
+        | dict[str, Any]
+        | Annotated[list[Any], Field(max_length=MAX_PARTS)]
+        | None
+    ) = None
 
     @model_validator(mode="before")
     @classmethod

@@ -8,6 +8,7 @@ from headrace.ids import canonical_uuid
 
 #: More steps than any run takes; what Postgres's ``integer`` holds.
 MAX_RECURSION_LIMIT = 2**31 - 1
+MAX_CONCURRENCY = 10_000
 
 
 def checked_config(config: dict[str, Any]) -> dict[str, Any]:
@@ -18,8 +19,11 @@ def checked_config(config: dict[str, Any]) -> dict[str, Any]:
     given = {key: value for key, value in config.items() if value is not None}
     if "recursion_limit" in given:
         given["recursion_limit"] = _steps(given["recursion_limit"])
-    if "max_concurrency" in given and not _is_whole(given["max_concurrency"], least=0):
-        raise ValueError("max_concurrency: send a whole number; 0 is no limit")
+    concurrency = given.get("max_concurrency", 0)
+    if not _is_whole(concurrency, least=0) or concurrency > MAX_CONCURRENCY:
+        raise ValueError(
+            f"max_concurrency: send a whole number up to {MAX_CONCURRENCY}; 0 is no limit"
+        )
     if given.get("callbacks"):
         raise ValueError("callbacks: they are objects of Python, which no client can send")
     for key in ("metadata", "configurable"):

@@ -13,7 +13,7 @@ from headrace.db.faults import DatabaseAway, driver_word, public_word, translate
 from headrace.db.pool import SharedPool
 from headrace.db.schema import SchemaState
 from headrace.errors import DatabaseUnavailable, HeadraceError, PoolExhausted, Unavailable
-from headrace.lifecycle import Tasks
+from headrace.lifecycle import Supervision, Tasks
 
 _log = structlog.stdlib.get_logger("headrace.health")
 
@@ -35,9 +35,9 @@ class DatabaseProbe:
         self,
         check: Callable[[], Awaitable[None]],
         *,
+        supervision: Supervision | None = None,
         interval_seconds: float = 0.5,
         timeout_seconds: float = 1.0,
-        on_fault: Callable[[str, BaseException | None], None] | None = None,
     ) -> None:
         self._check = check
         self._interval_seconds = interval_seconds
@@ -48,7 +48,7 @@ class DatabaseProbe:
         self._word = ""
         self._told = ("", 0.0)
         self._ended_at = monotonic()
-        self._tasks = Tasks(on_fault)
+        self._tasks = Tasks(supervision)
 
     @property
     def problem(self) -> str | None:
@@ -62,7 +62,7 @@ class DatabaseProbe:
 
     async def start(self) -> None:
         self._ended_at = monotonic()
-        self._tasks.start(self._repeat(), name="database-probe", supervised=True)
+        self._tasks.keep(self._repeat, name="database-probe")
 
     async def stop(self) -> None:
         await self._tasks.stop()
@@ -118,15 +118,15 @@ class SchemaProbe:
         read: Callable[[], Awaitable[SchemaState]],
         found: SchemaState,
         *,
+        supervision: Supervision | None = None,
         interval_seconds: float = 15.0,
         timeout_seconds: float = 5.0,
-        on_fault: Callable[[str, BaseException | None], None] | None = None,
     ) -> None:
         self._read = read
         self._found = found
         self._interval_seconds = interval_seconds
         self._timeout_seconds = timeout_seconds
-        self._tasks = Tasks(on_fault)
+        self._tasks = Tasks(supervision)
 
     @property
     def problem(self) -> str | None:
@@ -138,7 +138,7 @@ class SchemaProbe:
         return self._found.current
 
     async def start(self) -> None:
-        self._tasks.start(self._repeat(), name="schema-probe", supervised=True)
+        self._tasks.keep(self._repeat, name="schema-probe", vital=False)
 
     async def stop(self) -> None:
         await self._tasks.stop()

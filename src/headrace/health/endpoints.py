@@ -22,12 +22,19 @@ async def _health(request: Request) -> HealthService:
 
 Health = Annotated[HealthService, Depends(_health)]
 #: ``json``; any other word means the text, as a scraper wants it.
-Format = Annotated[str, Query()]
+Format = Annotated[str, Query(max_length=100)]
 
 
 @probes_router.get("/livez", summary="Tell whether the event loop of this process runs")
 async def livez(health: Health) -> JSONResponse:
-    """Tell whether the event loop of this process runs. Restart the pod when this fails."""
+    """Tell whether the event loop of this process runs. Restart the pod when this fails.
+
+    It fails, too, while a background task that the process needs cannot be kept up.
+    """
+    if problem := health.task_problem:
+        return JSONResponse(
+            {"status": "unfit", "pid": health.pid, "reasons": [problem]}, status_code=503
+        )
     return JSONResponse({"status": "alive", "pid": health.pid})
 
 

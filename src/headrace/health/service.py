@@ -14,7 +14,8 @@ class HealthService:
     """The verdicts behind the health endpoints.
 
     ``schema_problem`` returns why the schema cannot be served, or None, and ``schema_revision`` the
-    revision that was seen last; they must not block.
+    revision that was seen last. ``task_problem`` returns why this process should be replaced, or
+    None. They must not block.
     """
 
     def __init__(
@@ -26,6 +27,7 @@ class HealthService:
         database: DatabaseProbe,
         schema_problem: Callable[[], str | None],
         schema_revision: Callable[[], str | None] = lambda: None,
+        task_problem: Callable[[], str | None] = lambda: None,
     ) -> None:
         self._version = version
         self._board = board
@@ -35,10 +37,16 @@ class HealthService:
         self._schema_revision = schema_revision
         #: Whether metrics have a port of their own, as the server says.
         self.metrics_elsewhere = False
+        self._task_problem = task_problem
 
     @property
     def pid(self) -> int:
         return self._board.own.pid
+
+    @property
+    def task_problem(self) -> str | None:
+        """Why this process should be replaced, or None."""
+        return self._task_problem()
 
     def unready_reasons(self) -> list[str]:
         """Why no more requests should be sent here; empty when they are welcome.
@@ -65,6 +73,8 @@ class HealthService:
             reasons.append(problem)
         if problem := self._schema_problem():
             reasons.append(problem)
+        if problem := self._task_problem():
+            reasons.append(f"process {self.pid}: {problem}")
         return reasons
 
     def silent(self) -> list[int]:

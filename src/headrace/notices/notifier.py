@@ -7,7 +7,6 @@ NOTIFY, in transactions of their own, and hears them on one LISTEN connection.
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -17,7 +16,7 @@ import structlog
 from headrace.db.faults import translated_faults
 from headrace.db.pool import Connection, SharedPool
 from headrace.errors import Unavailable
-from headrace.lifecycle import Tasks
+from headrace.lifecycle import Supervision, Tasks
 
 _log = structlog.stdlib.get_logger("headrace.notices")
 
@@ -68,10 +67,12 @@ class Listeners:
                 for on_queue in self._on_queue:
                     on_queue()
             elif line.startswith("r "):
-                with suppress(ValueError):
+                try:
                     run_id = UUID(line[2:])
-                    for on_run in self._on_run:
-                        on_run(run_id)
+                except ValueError:
+                    continue
+                for on_run in self._on_run:
+                    on_run(run_id)
 
     def missed(self) -> None:
         for listener in (*self._on_any, *self._on_queue):
@@ -132,8 +133,8 @@ class PostgresNotifier:
         conninfo: str,
         pool: SharedPool,
         *,
+        supervision: Supervision | None = None,
         count: Callable[[str], None] = lambda direction: None,
-        on_fault: Callable[[str, BaseException | None], None] | None = None,
     ) -> None:
         self._conninfo = conninfo
         self._pool = pool
@@ -142,7 +143,7 @@ class PostgresNotifier:
         quoted = f'"{self._channel}"' if pool.schema else self._channel
         self._listening = f"LISTEN {quoted}".encode()
         self._count = count
-        self._tasks = Tasks(on_fault)
+        self._tasks = Tasks(supervision)
         self.listeners = Listeners()
         self._lines: dict[str, None] = {}
         self._waiting = asyncio.Event()
@@ -159,8 +160,8 @@ class PostgresNotifier:
         self._tell(f"r {run_id}")
 
     async def start(self) -> None:
-        self._tasks.start(self._listen(), name="notices-listen", supervised=True)
-        self._tasks.start(self._send(), name="notices-send", supervised=True)
+        self._tasks.keep(self._listen, name="notices-listen")
+        self._tasks.keep(self._send, name="notices-send")
 
     async def stop(self) -> None:
         await self._tasks.stop()
@@ -204,7 +205,7 @@ class PostgresNotifier:
                     _log.info("notices_connected")
                     self.listeners.missed()
                     await self._hear(connection)
-            except (psycopg.Error, TimeoutError) as error:
+            except (psycopg.Error, OSError) as error:
                 if self._connected or failures == 0:
                     _log.warning("notices_lost", error=str(error).strip())
                 self._connected = False

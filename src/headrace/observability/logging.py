@@ -8,7 +8,6 @@ import json
 import logging
 import re
 import sys
-from collections.abc import Mapping
 from typing import Any, TextIO
 
 import orjson
@@ -16,6 +15,8 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from headrace.error_text import clipped, value_text
+from headrace.observability.masking import mask_secrets
+from headrace.observability.printable import print_safely, printable_json
 from headrace.observability.short_lines import ShortFilter, ShortRenderer, shorten_exception
 from headrace.setting_groups import ObservabilitySettings
 from headrace.settings import colors_welcome
@@ -29,18 +30,6 @@ _POOLS_NOISE = re.compile(
     r"error connecting in|reconnection attempt in|discarding (closed|broken)|rolling back returned"
     r"|error rolling back|closing returned|error resetting"
 )
-
-_WORD = re.compile(r"\S+")
-_URL_USER = re.compile(r"(?i)(https?)?://[^:/?#\s@]*:")
-_PORT = re.compile(r"\d+(?:/|$)")
-_NAMED_PASSWORD = re.compile(
-    r"(?i)\b(\w*(?:password|passwd|pwd))(['\"]?\s*[=:]\s*)"
-    r"('(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|[^\s&'\",}]+)"
-)
-_SECRET_FIELD = re.compile(
-    r"(?i)^(.*_)?(password|passwd|secret|token|api_?key|authorization|cookie)$"
-)
-_MASK = "***"
 
 
 def configure_logging(settings: ObservabilitySettings, *, stream: TextIO | None = None) -> None:
@@ -113,58 +102,17 @@ def adopt_logger(name: str) -> None:
     logger.setLevel(logging.NOTSET)
 
 
-def mask_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """structlog processor: no password of a URL or DSN, no field named like a secret."""
-    return {key: _masked(key, value) for key, value in event.items()}
-
-
-def mask_text(text: str) -> str:
-    """``text`` with the passwords of URLs, DSNs and written-out mappings replaced by ``***``."""
-    if "://" in text:
-        text = _WORD.sub(_without_url_password, text)
-    lowered = text.lower()
-    if "pass" in lowered or "pwd" in lowered:
-        text = _NAMED_PASSWORD.sub(rf"\1\2{_MASK}", text)
-    return text
-
-
-def _without_url_password(word: re.Match[str]) -> str:
-    """Masked to the last @, because people write passwords unencoded; http://host:80/ is a port.
-
-    By hand, because a pattern that looks for the last @ takes quadratic time on a hostile text.
-    """
-    text = word[0]
-    last = text.rfind("@")
-    for user in _URL_USER.finditer(text):
-        if user.end() <= last and not (user[1] and _PORT.match(text, user.end())):
-            return f"{text[: user.end()]}{_MASK}{text[last:]}"
-    return text
-
-
-def _masked(key: str, value: Any) -> Any:
-    if key.startswith("_"):
-        return value  # structlog's own: the record, its origin
-    if value is not None and _SECRET_FIELD.match(key):
-        return _MASK
-    if isinstance(value, str):
-        return mask_text(value)
-    if isinstance(value, Mapping):
-        return {str(name): _masked(str(name), item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_masked("", item) for item in value]
-    if isinstance(value, int | float | bool) or value is None:
-        return value
-    return mask_text(value_text(value))
-
-
 def _formatter(*, console: bool, colors: bool, max_text_bytes: int) -> logging.Formatter:
-    renderer: Processor
+    renderers: list[Processor]
     if console:
-        renderer = structlog.dev.ConsoleRenderer(
-            colors=colors, exception_formatter=structlog.dev.plain_traceback
-        )
+        renderers = [
+            print_safely,
+            structlog.dev.ConsoleRenderer(
+                colors=colors, exception_formatter=structlog.dev.plain_traceback
+            ),
+        ]
     else:
-        renderer = structlog.processors.JSONRenderer(serializer=_to_json)
+        renderers = [structlog.processors.JSONRenderer(serializer=_to_json)]
     return structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=_shared_processors(),
         processors=[
@@ -176,7 +124,7 @@ def _formatter(*, console: bool, colors: bool, max_text_bytes: int) -> logging.F
             _Clip(2 * max_text_bytes),
             mask_secrets,
             _Clip(max_text_bytes),
-            renderer,
+            *renderers,
         ],
     )
 
@@ -201,6 +149,7 @@ def _short_formatter(*, colors: bool) -> logging.Formatter:
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
             shorten_exception,
             mask_secrets,
+            print_safely,
             ShortRenderer(colors=colors),
         ],
     )
@@ -235,7 +184,8 @@ def _configure_structlog(*, short: bool) -> None:
 
 def _to_json(event: Any, **_options: Any) -> str:
     try:
-        return orjson.dumps(event, default=value_text, option=orjson.OPT_NON_STR_KEYS).decode()
+        line = orjson.dumps(event, default=value_text, option=orjson.OPT_NON_STR_KEYS).decode()
     except TypeError:
         # Half a surrogate pair, an integer of more than 64 bits: the line is worth more than they.
         return json.dumps(event, default=value_text, skipkeys=True)
+    return printable_json(line)

@@ -150,6 +150,11 @@ class Metrics:
             "Threads whose time to live was over, by what was done.",
             ("action",),
         )
+        self._expired_runs = counter(
+            "headrace_runs_expired_total",
+            "Ended runs deleted because their time was over, or with the history of their thread.",
+            (),
+        )
         self._blocked_types = counter(
             "headrace_checkpoint_types_blocked_total",
             "Values read from checkpoints whose type langgraph.json does not list.",
@@ -254,6 +259,10 @@ class Metrics:
     def count_expired_threads(self, action: str, count: int) -> None:
         """Fits ``RetentionSweeper(count=...)``."""
         self._expired_threads.labels(action).inc(count)
+
+    def count_expired_runs(self, count: int) -> None:
+        """Fits ``RunSweeper(count=...)`` and ``ThreadRemoval(count_runs=...)``."""
+        self._expired_runs.inc(count)
 
     def count_blocked_type(self) -> None:
         """Fits ``watch_blocked_types(count)``."""

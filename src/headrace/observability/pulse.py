@@ -10,7 +10,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Protocol
 
-from headrace.lifecycle import Tasks
+from headrace.lifecycle import Supervision, Tasks
 from headrace.observability.metrics import Metrics
 from headrace.observability.process import (
     collections_by_generation,
@@ -86,6 +86,7 @@ class Pulse:
         board: StatusBoard,
         metrics: Metrics,
         *,
+        supervision: Supervision | None = None,
         pool_figures: Callable[[], PoolFigures] | None = None,
         writer_figures: Callable[[], WriterFigures] | None = None,
         answer_figures: Callable[[], AnswerFigures] | None = None,
@@ -106,12 +107,12 @@ class Pulse:
         self._threads_watched = threads_watched
         self._notices_connected = notices_connected
         self._lags: deque[float] = deque(maxlen=_LAG_BEATS)
-        self._tasks = Tasks(metrics.record_fault)
+        self._tasks = Tasks(supervision)
 
     async def start(self) -> None:
         self._board.measure_with(self.measure)
         self._board.publish()
-        self._tasks.start(self._beat(), name="pulse", supervised=True)
+        self._tasks.keep(self._beat, name="pulse")
 
     async def stop(self) -> None:
         await self._tasks.stop()

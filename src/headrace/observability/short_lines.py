@@ -90,7 +90,7 @@ class ShortRenderer:
         lines = [f"{clock} {words}"]
         for part in ("exception", "stack"):
             if event.get(part):
-                lines += [f"         {line}" for line in str(event[part]).splitlines()]
+                lines += [f"     {line}" for line in str(event[part]).split("\n")]
         return "\n".join(lines)
 
     def _request(self, event: EventDict) -> str:

@@ -10,6 +10,7 @@ from headrace.edge.routing import new_router
 from headrace.events.reader import Released
 from headrace.runs.answers import Runs, stopping_response
 from headrace.runs.dispatcher import CancelAction
+from headrace.runs.paths import PathRunId
 from headrace.runs.schemas import RunsCancel
 from headrace.runs.service import run_id_from
 from headrace.threads.paths import PathThreadId
@@ -35,7 +36,7 @@ _MOMENT_SECONDS = 0.25
 )
 async def cancel_run(
     thread_id: PathThreadId,
-    run_id: str,
+    run_id: PathRunId,
     principal: CurrentPrincipal,
     runs: Runs,
     request: Request,
@@ -69,7 +70,7 @@ async def cancel_runs(
 
 @router.delete("/threads/{thread_id}/runs/{run_id}", status_code=204, response_class=Response)
 async def delete_run(
-    thread_id: PathThreadId, run_id: str, principal: CurrentPrincipal, runs: Runs
+    thread_id: PathThreadId, run_id: PathRunId, principal: CurrentPrincipal, runs: Runs
 ) -> Response:
     """Delete a run; one that has not ended is stopped first."""
     await runs.delete(principal, thread_id, run_id_from(run_id), timeout_seconds=_STOP_SECONDS)

@@ -3,6 +3,7 @@
 from typing import Annotated, Any
 
 from fastapi import Body, Request, Response
+from pydantic import Field
 
 from headrace.auth.dependencies import CurrentPrincipal
 from headrace.auth.principal import Principal
@@ -94,7 +95,9 @@ async def create_stateless_run(
 
 @router.post("/runs/batch", response_model=list[Run])
 async def create_runs(
-    bodies: Annotated[list[RunCreate], Body(min_length=1, max_length=_MAX_BATCH)],
+    bodies: Annotated[
+        list[RunCreate], Field(min_length=1, max_length=_MAX_BATCH, fail_fast=True), Body()
+    ],
     principal: CurrentPrincipal,
     runs: Runs,
     key: IdempotencyKey,

@@ -6,25 +6,26 @@ from typing import Annotated, Any, get_args
 from fastapi import APIRouter, Header, Query, Request, Response
 
 from headrace.auth.dependencies import CurrentPrincipal
-from headrace.edge.responses import json_response
+from headrace.checkpoints.row_pages import next_page
+from headrace.edge.responses import held_response, json_response
 from headrace.edge.routing import new_router
-from headrace.edge.words import words_in
+from headrace.edge.words import Words, words_in
 from headrace.errors import InvalidRequest
 from headrace.events.modes import STREAM_MODES
 from headrace.runs import controlling, creating
 from headrace.runs.answers import JSON, SSE, Runs, streaming_response, waiting_response
+from headrace.runs.paths import PathRunId
 from headrace.runs.schemas import Run, RunField, RunStatus
 from headrace.runs.service import run_id_from
 from headrace.threads.paths import PathThreadId
 
 reading_router = new_router(tag="runs", followed=True)
 
-Words = Annotated[list[str] | None, Query()]
 #: Ids count a run's events; each attempt begins 2^32 further. Other servers' ids are times.
 _EVENT_ID = re.compile("[0-9]{1,12}")
 
-LastEventId = Annotated[str | None, Query()]
-LastEventIdHeader = Annotated[str | None, Header(alias="Last-Event-ID")]
+LastEventId = Annotated[str | None, Query(max_length=65_536)]
+LastEventIdHeader = Annotated[str | None, Header(alias="Last-Event-ID", max_length=65_536)]
 
 
 @reading_router.get("/threads/{thread_id}/runs", response_model=list[Run])
@@ -37,18 +38,31 @@ async def list_runs(
     limit: Annotated[int, Query(ge=0, le=1000)] = 10,
     offset: Annotated[int, Query(ge=0, le=2**31 - 1)] = 0,
 ) -> Response:
-    """List the runs of a thread, newest first."""
+    """List the runs of a thread, newest first.
+
+    Where they are large, a page may have fewer than `limit`. `X-Pagination-Next` is there then:
+    send it as `offset` to go on, or `select` fields without `kwargs` and `metadata`.
+    """
     fields = words_of(select, "select", get_args(RunField))
-    rows = await runs.search(principal, thread_id, status=status, limit=limit, offset=offset)
-    shown = [Run.from_row(row).__dict__ for row in rows]
+    reading = runs.reading()
+    page = await runs.search(
+        principal,
+        thread_id,
+        status=status,
+        limit=limit,
+        offset=offset,
+        reading=reading,
+        without={"kwargs", "metadata"}.difference(fields) if fields else (),
+    )
+    shown = [Run.from_row(row).__dict__ for row in page.rows]
     if fields:
         shown = [{field: run[field] for field in fields} for run in shown]
-    return json_response(shown)
+    return held_response(shown, reading, headers=next_page(page, offset))
 
 
 @reading_router.get("/threads/{thread_id}/runs/{run_id}", response_model=Run)
 async def get_run(
-    thread_id: PathThreadId, run_id: str, principal: CurrentPrincipal, runs: Runs
+    thread_id: PathThreadId, run_id: PathRunId, principal: CurrentPrincipal, runs: Runs
 ) -> Response:
     """Read a run."""
     row = await runs.get(principal, thread_id, run_id_from(run_id))
@@ -60,7 +74,7 @@ async def get_run(
 )
 async def join_run(
     thread_id: PathThreadId,
-    run_id: str,
+    run_id: PathRunId,
     principal: CurrentPrincipal,
     runs: Runs,
     request: Request,
@@ -73,7 +87,7 @@ async def join_run(
 
 @reading_router.get("/runs/{run_id}/join", responses=JSON, response_class=Response)
 async def join_run_by_id(
-    run_id: str,
+    run_id: PathRunId,
     principal: CurrentPrincipal,
     runs: Runs,
     request: Request,
@@ -89,7 +103,7 @@ async def join_run_by_id(
 )
 async def join_stream(
     thread_id: PathThreadId,
-    run_id: str,
+    run_id: PathRunId,
     principal: CurrentPrincipal,
     runs: Runs,
     request: Request,
@@ -113,7 +127,7 @@ async def join_stream(
 
 @reading_router.get("/runs/{run_id}/stream", responses=SSE, response_class=Response)
 async def join_stream_by_id(
-    run_id: str,
+    run_id: PathRunId,
     principal: CurrentPrincipal,
     runs: Runs,
     request: Request,

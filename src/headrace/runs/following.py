@@ -113,11 +113,13 @@ class Following:
         :raises Released: this process does not follow any more.
         """
         if not watch.waiting and not watch.complete:
-            if self.released:
+            if self.released or watch.failed:
                 raise Released
             watch.changed.clear()
             if not await watch.changed.wait(timeout_seconds):
                 return False
+            if watch.failed:
+                raise Released
         return watch.waiting or watch.complete
 
 

@@ -7,6 +7,7 @@ attempt, and only what callers ask for by tenant.
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -14,6 +15,7 @@ from time import monotonic
 from typing import Any, cast
 from uuid import UUID
 
+import structlog
 from psycopg.errors import LockNotAvailable
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
@@ -27,7 +29,7 @@ from headrace.checkpoints.writer import Writer
 from headrace.db.faults import translated_faults
 from headrace.db.pool import SharedPool
 from headrace.db.transactions import locking_transaction
-from headrace.errors import DatabaseUnavailable, LeaseLost, ThreadBusy
+from headrace.errors import DatabaseUnavailable, LeaseLost, ThreadBusy, Unavailable
 from headrace.events.event import RUN_DELETED
 from headrace.runs.dispatcher import (
     Cancellation,
@@ -40,6 +42,8 @@ from headrace.runs.queue_taking import Taking
 from headrace.runs.starting import Enqueue, Start, ThreadLocked
 from headrace.runs.transitions import End, EndedRun, RunEnd, queue_statements
 
+_log = structlog.stdlib.get_logger("headrace.queue")
+
 _LOCKED_PAUSE_SECONDS = 0.02
 
 #: Threads become ready in the order of their transactions' beginnings, and visible in that of their
@@ -48,6 +52,13 @@ _OVERLAP = timedelta(seconds=5)
 #: And this often from the very start, for whatever took longer.
 _LOOK_AT_ALL_SECONDS = 5.0
 _SINCE_EVER = datetime(1970, 1, 1, tzinfo=UTC)
+
+#: The end of a run whose row somebody else has written, or damaged.
+_UNREADABLE = RunEnd(
+    "error",
+    "error",
+    {"error": "RunUnreadable", "message": "The row of this run does not say what to execute."},
+)
 
 _COUNTED_PENDING = 10_000
 #: Within this time a process that restarts serves its graphs again.
@@ -163,7 +174,27 @@ class Queue:
             self._looked_at_all = monotonic()
         if rows and (self._last_ready is None or rows[-1][-1] > self._last_ready):
             self._last_ready = rows[-1][-1]
-        return [_claimed(*row[:-1]) for row in rows]
+        return await self._readable(rows, process_id)
+
+    async def _readable(self, rows: Sequence[Any], process_id: UUID) -> list[ClaimedRun]:
+        """The runs of these rows; one that cannot be read ends, and the others go on."""
+        claimed: list[ClaimedRun] = []
+        for row in rows:
+            try:
+                claimed.append(_claimed(*row[:-1]))
+            except Exception:
+                run_id, thread_id, attempt = row[0], row[1], row[9]
+                _log.exception("claimed_run_unreadable", run_id=str(run_id), thread_id=thread_id)
+                # Where that is not to be had, its process finds it among those it does not know.
+                with suppress(LeaseLost, Unavailable):
+                    await self.end_if_owned(
+                        run_id=run_id,
+                        thread_id=thread_id,
+                        attempt=attempt,
+                        process_id=process_id,
+                        end=_UNREADABLE,
+                    )
+        return claimed
 
     async def suspects(
         self, process_id: UUID, graph_ids: Sequence[str], *, apart_seconds: float
@@ -184,7 +215,7 @@ class Queue:
             await connection.execute(self._sql["lock_thread_of_suspect"], values)
             found = await connection.execute(self._sql["claim_runs_of_locked_threads"], values)
             rows = await found.fetchall()
-        return [_claimed(*row[:-1]) for row in rows]
+        return await self._readable(rows, process_id)
 
     async def cancel(
         self, tenant: str, run_ids: Sequence[UUID], action: StopAction, reason: str
@@ -314,8 +345,12 @@ class Queue:
             for name in ("checkpoints", "blobs", "writes"):
                 await connection.execute(self._sql[f"delete_{name}_of_locked"])
 
-    async def abandoned_temporary_threads(self, *, older_than_seconds: float) -> list[str]:
-        rows = await self._rows("abandoned_temporary_threads", {"seconds": older_than_seconds})
+    async def abandoned_temporary_threads(
+        self, *, older_than_seconds: float, after: str = ""
+    ) -> list[str]:
+        """A page of them, in the order of their ids."""
+        values = {"seconds": older_than_seconds, "after": after}
+        rows = await self._rows("abandoned_temporary_threads", values)
         return [row[0] for row in rows]
 
     async def _rows(self, statement: str, values: dict[str, Any]) -> list[Any]:
@@ -342,6 +377,8 @@ def _claimed(
     request_id: str | None,
     lived_seconds: float | None,
 ) -> ClaimedRun:
+    if not isinstance(kwargs, dict) or not isinstance(metadata, dict):
+        raise TypeError("kwargs and metadata of a run are objects")
     request = RunRequest(
         assistant_updated_at=None,
         run_id=run_id,

@@ -514,6 +514,7 @@ WHERE thread_id IN (SELECT json_array_elements_text(current_setting('headrace.lo
 -- Left by processes that died between the end of a stateless run and its clean-up.
 SELECT thread_id FROM threads
 WHERE temporary AND status <> 'busy' AND updated_at < now() - make_interval(secs => %(seconds)s)
+  AND thread_id > %(after)s
 ORDER BY thread_id
 LIMIT 100
 

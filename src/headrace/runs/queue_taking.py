@@ -1,6 +1,7 @@
 """What is done about lost processes: their runs go on elsewhere, and threads are mended."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -14,6 +15,7 @@ from headrace.checkpoints.fence import process_key
 from headrace.db.faults import translated_faults
 from headrace.db.pool import SharedPool
 from headrace.db.transactions import locking_transaction
+from headrace.errors import Unavailable
 from headrace.runs.transitions import queue_statements
 
 _log = structlog.stdlib.get_logger("headrace.queue")
@@ -60,17 +62,26 @@ class Taking:
         }
         for process_id in processes:
             try:
-                taken += await self._take_runs_of(process_id, judgement)
-            except LockNotAvailable:
-                await self._end_flushes_of(process_id)
-                try:
-                    taken += await self._take_runs_of(process_id, judgement)
-                except LockNotAvailable:
-                    # It lives after all, or another takes from it; the next round comes soon.
-                    _log.warning("lost_process_passed_over", process_id=str(process_id))
+                taken += await self._take_surely(process_id, judgement)
+            except Unavailable:
+                raise
+            except Exception:
+                # One of its rows, perhaps: it must not keep the runs of other lost processes.
+                _log.exception("lost_process_passed_over", process_id=str(process_id))
         async with self._transaction() as connection:
             await connection.execute(self._sql["forget_lost_processes"])
         return taken
+
+    async def _take_surely(self, process_id: UUID, judgement: Mapping[str, Any]) -> list[TakenRun]:
+        """Its runs, also from under a flush that it has left."""
+        with suppress(LockNotAvailable):
+            return await self._take_runs_of(process_id, judgement)
+        await self._end_flushes_of(process_id)
+        with suppress(LockNotAvailable):
+            return await self._take_runs_of(process_id, judgement)
+        # It lives after all, or another takes from it; the next round comes soon.
+        _log.warning("lost_process_passed_over", process_id=str(process_id))
+        return []
 
     async def _take_runs_of(self, process_id: UUID, judgement: Mapping[str, Any]) -> list[TakenRun]:
         """Its lock, then the judgement, then its runs.

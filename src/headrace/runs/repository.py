@@ -3,21 +3,37 @@
 Who runs what is the queue's to write; here runs that have ended are deleted.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from sqlalchemy import and_, delete, func, or_, select, text
+from sqlalchemy import delete, func, select, text
 
 from headrace.auth.principal import Principal
 from headrace.db.engine import Sessions
+from headrace.db.row_sizes import RowPage, read_page
 from headrace.db.tables import TERMINAL, RunEventRow, RunRow
 
-_UNFINISHED = RunRow.status.in_(("pending", "running"))
-#: It was asked to stop, and is shown as what it will be.
-_STOPPING = and_(_UNFINISHED, RunRow.cancel_action.is_not(None))
-#: It was asked to leave no trace, and is not shown any more.
-_UNDONE = and_(_UNFINISHED, func.coalesce(RunRow.cancel_action, "") == "rollback")
+#: What a caller has sent.
+_LARGE = ("kwargs", "metadata")
+
+
+#: Runs of a thread. One that was asked to leave no trace is not shown any more; one that was asked
+#: to stop is shown as what it will be.
+_PAGE, _PAGE_INTERRUPTED, _PAGE_OF_STATUS = (
+    f"""
+SELECT * FROM runs
+WHERE tenant = :tenant AND thread_id = :thread_id
+  AND NOT (status IN ('pending', 'running') AND coalesce(cancel_action, '') = 'rollback')
+  {of_status}
+ORDER BY run_id DESC LIMIT :limit OFFSET :offset"""  # noqa: S608 - of constants
+    for of_status in (
+        "",
+        "AND (status = :status OR status IN ('pending', 'running') AND cancel_action IS NOT NULL)",
+        "AND status = :status"
+        " AND NOT (status IN ('pending', 'running') AND cancel_action IS NOT NULL)",
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,15 +179,26 @@ class RunRepository:
         status: str | None,
         limit: int,
         offset: int,
-    ) -> Sequence[RunRow]:
-        """Newest first; one that is asked to stop counts as what it will be."""
-        statement = select(RunRow).where(
-            RunRow.tenant == principal.tenant, RunRow.thread_id == thread_id, ~_UNDONE
-        )
-        if status == "interrupted":
-            statement = statement.where(or_(RunRow.status == status, _STOPPING))
-        elif status is not None:
-            statement = statement.where(RunRow.status == status, ~_STOPPING)
-        statement = statement.order_by(RunRow.run_id.desc()).limit(limit).offset(offset)
+        max_bytes: int,
+        without: Collection[str] = (),
+    ) -> RowPage[RunRow]:
+        """Newest first; one that is asked to stop counts as what it will be.
+
+        :param without: of ``kwargs`` and ``metadata`` what is not read, and is ``{}``.
+        """
+        values = {"tenant": principal.tenant, "thread_id": thread_id, "offset": offset}
+        page = _PAGE
+        if status is not None:
+            page = _PAGE_INTERRUPTED if status == "interrupted" else _PAGE_OF_STATUS
+            values["status"] = status
         async with self._sessions.begin() as session:
-            return (await session.scalars(statement)).all()
+            return await read_page(
+                session,
+                RunRow,
+                page,
+                _LARGE,
+                values,
+                limit=limit,
+                max_bytes=max_bytes,
+                without=without,
+            )

@@ -8,11 +8,12 @@ from uuid import UUID, uuid5
 from headrace.auth.principal import Principal
 from headrace.checkpoints.writer import Writer
 from headrace.db.tables import AssistantRow
-from headrace.errors import CheckpointNotFound, InvalidRequest
+from headrace.errors import BadRequest, CheckpointNotFound, InvalidRequest
 from headrace.graphs.context import missing_names
 from headrace.graphs.nodes import refuse_unknown_nodes
 from headrace.graphs.registry import GraphRegistry
 from headrace.idempotency.schemas import RequestKey
+from headrace.request_limits import RequestLimits
 from headrace.runs.config import run_kwargs
 from headrace.runs.dispatcher import RunRequest
 from headrace.runs.named_checkpoint import named_checkpoint
@@ -41,17 +42,22 @@ class Requests:
         threads: ThreadService,
         registry: GraphRegistry,
         writer: Writer,
+        limits: RequestLimits,
     ) -> None:
         self._repository = repository
         self._threads = threads
         self._registry = registry
         self._writer = writer
+        self._limits = limits
 
     async def complete(
         self, asked: Asked, assistant: AssistantRow, run_id: UUID, key: RequestKey | None
     ) -> RunRequest:
         """:raises InvalidRequest, BadRequest, ThreadNotFound, CheckpointNotFound: it cannot be."""
         body = asked.body
+        self._limits.metadata(body.metadata)
+        self._limits.config(body.config)
+        self._limits.configuration(body.context, "context")
         if body.on_disconnect == "cancel" and asked.background:
             raise InvalidRequest(
                 "on_disconnect: cancel is for runs that somebody waits for or streams; to stop this"
@@ -62,6 +68,12 @@ class Requests:
                 "on_completion: delete is for runs without a thread, which get one of their own;"
                 " this run's thread stays. Leave it out, or delete the thread."
             )
+        command = body.command
+        if asked.thread_id is None and command is not None and command.resume is not None:
+            raise BadRequest(
+                "command.resume answers what a thread waits for, and this run has no thread; send"
+                " it to /threads/{thread_id}/runs"
+            )
         temporary = asked.thread_id is None and body.on_completion != "keep"
         kwargs = run_kwargs(
             assistant,
@@ -70,6 +82,9 @@ class Requests:
             checkpoint=await self._checkpoint(asked),
             headers=asked.headers,
         )
+        if assistant.config:
+            # Of an assistant from before there were limits.
+            self._limits.config(kwargs["config"])
         self._refuse_for_graph(assistant, kwargs)
         own_config = (body.config or {}).get("configurable") or {}
         return RunRequest(
@@ -84,6 +99,8 @@ class Requests:
             kwargs=kwargs,
             metadata={
                 **assistant.metadata_,
+                # Its checkpoints say the same.
+                **(kwargs["config"].get("metadata") or {}),
                 **(body.metadata or {}),
                 "graph_id": assistant.graph_id,
                 "assistant_id": str(assistant.assistant_id),

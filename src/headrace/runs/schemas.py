@@ -40,7 +40,16 @@ def _values_only() -> list[StreamMode]:
     return ["values"]
 
 
-StreamModes = Annotated[list[StreamMode], BeforeValidator(_as_list)]
+#: More than there are modes; a mode may be named twice.
+_MAX_MODES = 32
+_MAX_NODES = 1000
+
+StreamModes = Annotated[
+    Annotated[list[StreamMode], Field(max_length=_MAX_MODES, fail_fast=True)],
+    BeforeValidator(_as_list),
+]
+NodeName = Annotated[str, Field(max_length=1000)]
+NodeNames = Annotated[list[NodeName], Field(max_length=_MAX_NODES, fail_fast=True)]
 
 #: What is refused, and why; empty values ask for nothing.
 _ABSENT = {
@@ -81,10 +90,10 @@ class RunCreate(BaseModel):
     stream_mode: StreamModes = Field(default_factory=_values_only)
     stream_subgraphs: bool = False
     stream_resumable: bool = False
-    interrupt_before: list[str] | Literal["*"] | None = None
-    interrupt_after: list[str] | Literal["*"] | None = None
+    interrupt_before: NodeNames | Literal["*"] | None = None
+    interrupt_after: NodeNames | Literal["*"] | None = None
     checkpoint: dict[str, Any] | None = None
-    checkpoint_id: str | None = None
+    checkpoint_id: str | None = Field(None, max_length=255)
     checkpoint_during: bool | None = None
     durability: Literal["sync", "async", "exit"] | None = None
     multitask_strategy: MultitaskStrategy | None = None
@@ -125,7 +134,9 @@ class RunsCancel(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     thread_id: AnyThreadId | None = None
-    run_ids: list[UUID] | None = Field(None, min_length=1, max_length=1000)
+    run_ids: Annotated[list[UUID], Field(min_length=1, max_length=1000, fail_fast=True)] | None = (
+        None
+    )
     status: Literal["pending", "running", "all"] | None = None
 
     @model_validator(mode="after")

@@ -1,12 +1,15 @@
 """Rules of runs: what may be started, on which thread, with which configuration."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from types import MappingProxyType
 from uuid import UUID
 
 from headrace.assistants.service import AssistantService
 from headrace.auth.principal import Principal
+from headrace.checkpoints.answer_memory import Reading
+from headrace.checkpoints.row_pages import rows_within
+from headrace.db.row_sizes import RowPage
 from headrace.db.tables import RunRow
 from headrace.errors import (
     AssistantChanged,
@@ -189,15 +192,33 @@ class RunService:
         status: str | None,
         limit: int,
         offset: int,
-    ) -> Sequence[RunRow]:
+        reading: Reading,
+        without: Collection[str] = (),
+    ) -> RowPage[RunRow]:
         """Runs of a thread, newest first.
 
+        :param without: of ``kwargs`` and ``metadata`` what is not read, and is ``{}``.
         :raises ThreadNotFound: there is no such thread for the caller.
+        :raises AnswersFull: as :func:`rows_within`.
         """
         await self._threads.get(principal, thread_id)
-        return await self._repository.search(
-            principal, thread_id, status=status, limit=limit, offset=offset
-        )
+
+        async def read(max_bytes: int) -> RowPage[RunRow]:
+            return await self._repository.search(
+                principal,
+                thread_id,
+                status=status,
+                limit=limit,
+                offset=offset,
+                max_bytes=max_bytes,
+                without=without,
+            )
+
+        return await rows_within(reading, read)
+
+    def reading(self) -> Reading:
+        """Of an answer with runs; the caller releases it."""
+        return self._following.memory.reading()
 
     async def cancel(
         self, principal: Principal, thread_id: str, run_id: UUID, action: CancelAction

@@ -9,7 +9,7 @@ from headrace.edge.head import headers_alone
 from headrace.edge.live import LiveResponse
 from headrace.edge.routing import new_router
 from headrace.edge.state import state_of
-from headrace.edge.words import words_in
+from headrace.edge.words import Words, words_in
 from headrace.errors import InvalidRequest
 from headrace.events.sse import CONTENT_TYPE
 from headrace.runs.answers import SSE
@@ -24,7 +24,6 @@ async def _service(request: Request) -> ThreadStreams:
 
 
 Streams = Annotated[ThreadStreams, Depends(_service)]
-Words = Annotated[list[str] | None, Query()]
 
 
 @router.get("/threads/{thread_id}/stream", responses=SSE, response_class=Response)
@@ -35,8 +34,10 @@ async def join_thread_stream(
     request: Request,
     stream_mode: Words = None,
     stream_modes: Words = None,
-    last_event_id: Annotated[str | None, Query()] = None,
-    last_event_id_header: Annotated[str | None, Header(alias="Last-Event-ID")] = None,
+    last_event_id: Annotated[str | None, Query(max_length=65_536)] = None,
+    last_event_id_header: Annotated[
+        str | None, Header(alias="Last-Event-ID", max_length=65_536)
+    ] = None,
 ) -> Response:
     """Stream the events of all runs of a thread.
 

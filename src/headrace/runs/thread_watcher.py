@@ -23,7 +23,8 @@ from headrace.db.pool import SharedPool
 from headrace.db.statements import named_statements
 from headrace.db.transactions import locking_transaction
 from headrace.errors import DatabaseUnavailable, TooManyStreams, Unavailable
-from headrace.events.reader import Cut
+from headrace.events.reader import Cut, Released
+from headrace.isolation import for_each_sound
 from headrace.lifecycle import Signal, Tasks
 from headrace.notices.notifier import Notifier
 from headrace.setting_groups import EventSettings
@@ -73,6 +74,7 @@ class ThreadWatch:
         "_known",
         "changed",
         "cut",
+        "failed",
         "gone",
         "marked_at",
         "since",
@@ -90,6 +92,8 @@ class ThreadWatch:
         #: The thread is not there any more.
         self.gone = False
         self.cut = False
+        #: It could not be looked at: a value of it cannot be sent or read.
+        self.failed = False
         self.marked_at = monotonic()
         self.state_updated_at: datetime | None = None
         #: Runs that have started earlier are not looked at.
@@ -111,16 +115,24 @@ class ThreadWatch:
         self.waiting.append(run)
         self.changed.set()
 
+    def fail(self) -> None:
+        """Nothing can be learnt of its thread here; its follower is let go."""
+        self.failed = True
+        self.changed.set()
+
     async def next(self, timeout_seconds: float) -> FoundRun | None:
         """The next run; None when none came in time, or something else has changed.
 
         :raises Cut: runs were dropped because nobody asked for them.
+        :raises Released: the thread cannot be followed from here.
         """
         if not self.waiting:
             self.changed.clear()
             await self.changed.wait(timeout_seconds)
         if self.cut:
             raise Cut
+        if self.failed:
+            raise Released
         return self.waiting.popleft() if self.waiting else None
 
 
@@ -149,7 +161,7 @@ class ThreadWatcher:
         return len(self._watches)
 
     def start(self) -> None:
-        self._tasks.start(self._look_for_ever(), name="thread-watcher", supervised=True)
+        self._tasks.keep(self._look_for_ever, name="thread-watcher")
 
     def release(self) -> None:
         """The process drains: threads are not followed any more from here."""
@@ -229,14 +241,22 @@ class ThreadWatcher:
             if not watches:
                 continue
             try:
-                with translated_faults():
-                    await self._round(watches)
+                failed = await for_each_sound(watches, self._round, passing=(Unavailable,))
             except Unavailable as fault:
                 _log.warning("watch_delayed", watches=len(watches), cause=fault.code)
                 await asyncio.sleep(self._settings.poll_seconds)
+            else:
+                for watch, error in failed:
+                    _log.error("watch_failed", thread_id=watch.thread_id, exc_info=error)
+                    self._watches.discard(watch)
+                    watch.fail()
             await asyncio.sleep(_PAUSE_SECONDS)
 
     async def _round(self, watches: Sequence[ThreadWatch]) -> None:
+        with translated_faults():
+            await self._look_at(watches)
+
+    async def _look_at(self, watches: Sequence[ThreadWatch]) -> None:
         async with self._pool.connection() as connection:
             await self._mark(connection, watches)
             asked = _asked(watches)

@@ -21,6 +21,7 @@ from headrace.db.statements import named_statements
 from headrace.errors import Unavailable
 from headrace.events.event import Event
 from headrace.events.log import event_statements
+from headrace.isolation import for_each_sound
 from headrace.lifecycle import Signal, Tasks
 from headrace.notices.notifier import Notifier
 from headrace.setting_groups import EventSettings
@@ -68,6 +69,7 @@ class Watch:
         "announced",
         "changed",
         "complete",
+        "failed",
         "late",
         "resumable",
         "run_id",
@@ -94,6 +96,8 @@ class Watch:
         self.state: RunState | None = None
         #: Nothing more will come.
         self.complete = False
+        #: It could not be looked at: a value of it, or of its run, cannot be sent or read.
+        self.failed = False
         #: It had ended when it was looked at first, and nothing of it was asked for.
         self.late = False
         self.changed = Signal()
@@ -102,7 +106,7 @@ class Watch:
     @property
     def hungry(self) -> bool:
         """Whether a round is to ask for more."""
-        return not self.complete and not self._events
+        return not self.complete and not self.failed and not self._events
 
     @property
     def waiting(self) -> bool:
@@ -112,6 +116,11 @@ class Watch:
         """The events that wait."""
         events, self._events = self._events, []
         return events
+
+    def fail(self) -> None:
+        """Nothing can be learnt of its run here; its follower is let go."""
+        self.failed = True
+        self.changed.set()
 
     def feed(self, state: RunState, rows: Sequence[tuple[int, str, bytes]], *, full: bool) -> None:
         """What a round has found; ``full``: there may be more right now."""
@@ -162,7 +171,7 @@ class Watcher:
         return sum(len(watches) for watches in self._watches.values())
 
     def start(self) -> None:
-        self._tasks.start(self._look_for_ever(), name="watcher", supervised=True)
+        self._tasks.keep(self._look_for_ever, name="watcher")
 
     def add(self, watch: Watch) -> None:
         self._watches.setdefault(watch.run_id, set()).add(watch)
@@ -193,14 +202,21 @@ class Watcher:
             if not watches:
                 continue
             try:
-                with translated_faults():
-                    await self._round(watches)
+                failed = await for_each_sound(watches, self._round, passing=(Unavailable,))
             except Unavailable as fault:
                 _log.warning("watch_delayed", watches=len(watches), cause=fault.code)
                 await asyncio.sleep(self._settings.poll_seconds)
                 self._wake.set()
+                continue
+            for watch, error in failed:
+                _log.error("watch_failed", run_id=str(watch.run_id), exc_info=error)
+                watch.fail()
 
     async def _round(self, watches: Sequence[Watch]) -> None:
+        with translated_faults():
+            await self._look_at(watches)
+
+    async def _look_at(self, watches: Sequence[Watch]) -> None:
         run_ids = list({watch.run_id for watch in watches})
         passed_over = await self._mark(watches)
         async with self._pool.connection() as connection:
@@ -218,7 +234,12 @@ class Watcher:
         for watch in watches:
             rows = pages.get(watch, [])
             state = states[watch.run_id][0] if watch.run_id in states else GONE
-            watch.feed(state, rows, full=self._is_full(rows))
+            try:
+                watch.feed(state, rows, full=self._is_full(rows))
+            except Exception:
+                # Not to be raised here: the others of this round must not be fed again.
+                _log.exception("watch_failed", run_id=str(watch.run_id))
+                watch.fail()
             if watch.run_id in passed_over and not state.ended:
                 # Most likely it is just ending, and would not tell.
                 self._pause_seconds = min(_AGAIN_SECONDS, self._settings.poll_seconds)

@@ -82,6 +82,7 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
 def _build_health(ours: Lifespan) -> FastAPI:
     """Of a worker: its health says nothing that a description or a key is needed for."""
     app = FastAPI(title="headrace", version=version("headrace"), lifespan=ours, openapi_url=None)
+    app.router.redirect_slashes = False
     app.include_router(health.router)
     add_error_handlers(app)
     return app
@@ -105,12 +106,14 @@ def _build_api(
         redoc_url=None,
     )
     app.needs_key = bool(settings.accepted_api_keys)
+    # The framework asks for no key, and redirects to whatever host the request names.
+    app.router.redirect_slashes = False
     app.include_router(build_router(rooms))
     for router in page_routers(with_docs="meta" in rooms, with_root=alone):
         app.include_router(router)
     if closed and "meta" in rooms:
         app.include_router(meta.schema_router)
-    add_error_handlers(app)
+    add_error_handlers(app, public=_public_paths(app))
     return app
 
 

@@ -67,7 +67,10 @@ def _tell_what_is_hidden(app: Starlette, api: FastAPI, where: str) -> None:
     """As on LangGraph's own server the app's routes cannot replace the API's: say which of them do
     not answer.
     """
-    places = [*places_of(api.routes), *places_of(app.routes)]
+    # FastAPI's pages about the app, which nobody wrote.
+    about = {getattr(app, name, None) for name in ("docs_url", "redoc_url", "openapi_url")}
+    theirs = [place for place in places_of(app.routes) if place.path not in about]
+    places = [*places_of(api.routes), *theirs]
     for one in collisions_in(places, by_path=True):
         if one.first.ours and one.hidden == "all" and not one.second.mount:
             _log.warning(

@@ -32,8 +32,8 @@ class DescribedApi(FastAPI):
         if scope["type"] != "http" or scope["method"] != "HEAD":
             await super().__call__(scope, receive, send)
             return
-        with as_get(scope):
-            await super().__call__(scope, receive, without_body(send))
+        with as_get(scope) as inner:
+            await super().__call__(inner, receive, without_body(send))
 
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:

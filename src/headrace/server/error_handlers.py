@@ -1,15 +1,20 @@
 """Answers where no route was: what the caller asked for, and what there is instead."""
 
 from collections.abc import Sequence
+from functools import partial
+from urllib.parse import quote
 
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 from starlette.types import Scope
 
+from headrace.auth.api_keys import HEADER
 from headrace.edge.head import is_head
 from headrace.edge.prefix import path_below_prefix
 from headrace.edge.responses import json_response
+from headrace.edge.routing import error_response
+from headrace.errors import RequestError
 from headrace.server.absent import absent
 
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
@@ -17,10 +22,14 @@ _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 _SHOWN = 200
 
 
-async def _http_error(request: Request, error: Exception) -> Response:
+async def _http_error(
+    request: Request, error: Exception, *, public: frozenset[str] | None
+) -> Response:
     assert isinstance(error, HTTPException)
     status, detail, headers = error.status_code, str(error.detail), dict(error.headers or {})
     code = detail.lower().replace(" ", "_")
+    if status == 404 and (redirect := _without_slash(request, public)) is not None:
+        return redirect
     if status in (404, 405):
         path = path_below_prefix(request.scope)
         method = "HEAD" if is_head(request.scope) else request.method
@@ -35,6 +44,31 @@ async def _http_error(request: Request, error: Exception) -> Response:
     response = json_response({"detail": detail, "code": code}, headers=headers)
     response.status_code = status
     return response
+
+
+def _without_slash(request: Request, public: frozenset[str] | None) -> Response | None:
+    """To the same path without its last slash, on this server; with a key where that needs one."""
+    scope, path = request.scope, path_below_prefix(request.scope)
+    plain = path.rstrip("/")
+    if plain == path or not plain or path.startswith("//"):
+        return None
+    method = "GET" if is_head(scope) else request.method
+    there = {**scope, "path": plain, "method": method}
+    for route in request.app.router.routes:
+        if route.matches(there)[0] is not Match.FULL:
+            continue
+        state = getattr(request.state, "headrace", None)
+        if state is not None and public is not None and plain not in public:
+            try:
+                state.api_keys.check(request.headers.get(HEADER), scope)
+            except RequestError as error:
+                return error_response(error)
+        query = scope.get("query_string", b"").decode("latin-1")
+        before = str(scope.get("root_path", "")).rstrip("/")
+        # A path alone: the host that the request names may be anybody's.
+        location = quote(before + plain, safe="/:@!$&'()*+,;=~") + (f"?{query}" if query else "")
+        return Response(status_code=307, headers={"Location": location})
+    return None
 
 
 def _nothing_here(app: FastAPI, scope: Scope, method: str, path: str) -> str:
@@ -68,5 +102,8 @@ def _or(words: Sequence[str]) -> str:
     return " or ".join(words) or "no method"
 
 
-def add_error_handlers(app: FastAPI) -> None:
-    app.add_exception_handler(HTTPException, _http_error)
+def add_error_handlers(app: FastAPI, *, public: frozenset[str] | None = None) -> None:
+    """
+    :param public: paths that ask nobody for a key; None: none of them does.
+    """
+    app.add_exception_handler(HTTPException, partial(_http_error, public=public))

@@ -10,6 +10,7 @@ from headrace.checkpoints.expiry import StoreSweeper
 from headrace.checkpoints.saver import TimedSaver
 from headrace.checkpoints.serializer import watch_blocked_types
 from headrace.checkpoints.store import Store
+from headrace.checkpoints.strays import StraySweeper
 from headrace.checkpoints.writer import Writer
 from headrace.db.engine import Sessions, build_engine
 from headrace.db.pool import SharedPool
@@ -17,12 +18,14 @@ from headrace.db.schema import SchemaState
 from headrace.graphs.checkpointer_entry import CheckpointerEntry
 from headrace.graphs.http_entry import HttpEntry
 from headrace.graphs.manifest import Manifest
+from headrace.graphs.manifest_ttl import TtlEntry
 from headrace.graphs.registry import GraphRegistry
 from headrace.graphs.sources import GraphSource
-from headrace.graphs.store_entry import StoreEntry
-from headrace.lifecycle import Tasks
+from headrace.graphs.store_entry import StoreEntry, StoreTTL
+from headrace.lifecycle import Supervision, Tasks
 from headrace.observability.metrics import Metrics
 from headrace.observability.slots import StatusBoard
+from headrace.retention_settings import RetentionSettings
 from headrace.server.opening import build_saver, open_pool
 from headrace.server.watchdog import Watchdog
 from headrace.settings import Settings, multiprocess_dir
@@ -30,18 +33,25 @@ from headrace.settings import Settings, multiprocess_dir
 
 @dataclass(frozen=True, slots=True)
 class Entries:
-    """What ``langgraph.json`` says besides its graphs; the defaults where there is none."""
+    """What ``langgraph.json`` says besides its graphs; the defaults where there is none.
+
+    Of the times that things are kept for, what holds: settings win.
+    """
 
     checkpointer: CheckpointerEntry
     http: HttpEntry
-    store: StoreEntry
+    thread_ttl: TtlEntry
+    store_ttl: StoreTTL
 
     @classmethod
-    def of(cls, manifest: Manifest | None) -> "Entries":
+    def of(cls, manifest: Manifest | None, retention: RetentionSettings) -> "Entries":
+        checkpointer = (manifest.checkpointer if manifest else None) or CheckpointerEntry()
+        store = (manifest.store if manifest else None) or StoreEntry()
         return cls(
-            checkpointer=(manifest.checkpointer if manifest else None) or CheckpointerEntry(),
+            checkpointer=checkpointer,
             http=(manifest.http if manifest else None) or HttpEntry(),
-            store=(manifest.store if manifest else None) or StoreEntry(),
+            thread_ttl=(checkpointer.ttl or TtlEntry()).under(retention),
+            store_ttl=store.ttl.under(retention),
         )
 
 
@@ -51,11 +61,12 @@ class Foundation:
     entries: Entries
     board: StatusBoard
     metrics: Metrics
+    supervision: Supervision
     tasks: Tasks
     pool: SharedPool
     #: As it was when the pool opened.
     schema: SchemaState
-    engine: AsyncEngine
+    users_engine: AsyncEngine
     sessions: Sessions
     writer: Writer
     saver: TimedSaver
@@ -77,15 +88,19 @@ async def open_foundation(
         cache_seconds=settings.metrics.cache_seconds,
     )
     stack.callback(metrics.exposition.close)
-    tasks = Tasks(metrics.record_fault)
+    supervision = Supervision(metrics.record_fault)
+    tasks = Tasks(supervision)
     stack.push_async_callback(tasks.stop)
-    watchdog = Watchdog(metrics, stall_seconds=settings.server.stall_log_seconds)
+    watchdog = Watchdog(
+        metrics, stall_seconds=settings.server.stall_log_seconds, supervision=supervision
+    )
     await watchdog.start()
     stack.push_async_callback(watchdog.stop)
 
     pool, schema = await open_pool(settings, metrics, stack)
-    engine = build_engine(pool)
-    stack.push_async_callback(engine.dispose)
+    engine, users_engine = build_engine(pool, pool.schema), build_engine(pool)
+    for one in (engine, users_engine):
+        stack.push_async_callback(one.dispose)
     writer = Writer(
         pool,
         settings.checkpointer,
@@ -93,10 +108,12 @@ async def open_foundation(
         on_flush=metrics.observe_flush,
     )
     stack.push_async_callback(writer.stop)
+    strays = StraySweeper(pool, writer.strays)
+    tasks.keep(strays.sweep_forever, name="stray-sweeper", vital=False)
     stack.callback(watch_blocked_types(metrics.count_blocked_type))
     saver = build_saver(settings, pool, writer, metrics, entries.checkpointer.serde)
     stack.push_async_callback(saver.stop)
-    store = _open_store(settings, pool, metrics, tasks, entries.store, stack)
+    store = _open_store(settings, pool, metrics, tasks, entries.store_ttl, stack)
     registry = await GraphRegistry.open(sources, checkpointer=saver, store=store)
     stack.push_async_callback(registry.close)
     return Foundation(
@@ -104,10 +121,11 @@ async def open_foundation(
         entries=entries,
         board=board,
         metrics=metrics,
+        supervision=supervision,
         tasks=tasks,
         pool=pool,
         schema=schema,
-        engine=engine,
+        users_engine=users_engine,
         sessions=Sessions(engine, timeout_seconds=settings.database.transaction_timeout_seconds),
         writer=writer,
         saver=saver,
@@ -122,13 +140,13 @@ def _open_store(
     pool: SharedPool,
     metrics: Metrics,
     tasks: Tasks,
-    entry: StoreEntry,
+    ttl: StoreTTL,
     stack: AsyncExitStack,
 ) -> Store:
     store = Store(
         pool,
         observe=metrics.observe_store,
-        ttl=entry.ttl.as_config(),
+        ttl=ttl.as_config(),
         acquire_timeout_seconds=settings.database.run_acquire_timeout_seconds,
         operation_timeout_seconds=settings.store.operation_timeout_seconds,
         retry_seconds=settings.store.retry_seconds,
@@ -136,8 +154,8 @@ def _open_store(
     stack.push_async_callback(store.close)
     sweeper = StoreSweeper(
         pool,
-        interval_seconds=entry.ttl.sweep_interval_minutes * 60,
+        interval_seconds=ttl.sweep_interval_minutes * 60,
         count=metrics.count_expired_items,
     )
-    tasks.start(sweeper.sweep_forever(), name="store-sweeper", supervised=True)
+    tasks.keep(sweeper.sweep_forever, name="store-sweeper", vital=False)
     return store

@@ -73,9 +73,13 @@ class Lifespan:
         # A script is no server process: it has no place on their board.
         alone = settings.model_copy(update={"runtime_dir": None})
         async with AsyncExitStack() as stack:
-            foundation = await open_foundation(alone, sources, Entries.of(manifest), stack)
+            foundation = await open_foundation(
+                alone, sources, Entries.of(manifest, settings.retention), stack
+            )
             self._opened = stack.pop_all()
-        return Runtime(foundation.pool, foundation.engine, foundation.store, foundation.registry)
+        return Runtime(
+            foundation.pool, foundation.users_engine, foundation.store, foundation.registry
+        )
 
     async def __aexit__(
         self,
@@ -144,7 +148,9 @@ async def serving(
     """
     async with AsyncExitStack() as stack:
         stack.enter_context(containing_tasks())
-        foundation = await open_foundation(settings, sources, Entries.of(manifest), stack)
+        foundation = await open_foundation(
+            settings, sources, Entries.of(manifest, settings.retention), stack
+        )
         engine = await start_run_engine(foundation, stack)
         with refused_start(settings.database, foundation.pool):
             services = await build_services(foundation, engine)
@@ -178,7 +184,7 @@ def _state(
         rooms=rooms_of(http),
         metrics=foundation.metrics,
         pool=foundation.pool,
-        engine=foundation.engine,
+        engine=foundation.users_engine,
         saver=foundation.saver,
         store=foundation.store,
         store_items=services.store_items,

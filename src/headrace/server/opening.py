@@ -22,6 +22,7 @@ from headrace.db.pool import (
 from headrace.db.schema import SchemaState, ensure_compatible
 from headrace.errors import StartupRefusal, Unavailable
 from headrace.graphs.checkpointer_entry import SerdeEntry
+from headrace.lifecycle import Supervision
 from headrace.notices.notifier import Notifier, PollingNotifier, PostgresNotifier
 from headrace.observability.metrics import Metrics
 from headrace.setting_groups import DatabaseSettings
@@ -130,6 +131,7 @@ def _saver_of_engine(
             observe=metrics.observe_checkpoint,
             acquire_timeout_seconds=timeout_seconds,
             max_error_bytes=settings.worker.max_error_bytes,
+            max_checkpoint_bytes=settings.checkpointer.max_checkpoint_bytes,
         )
     return Saver(
         pool,
@@ -137,18 +139,21 @@ def _saver_of_engine(
         observe=metrics.observe_checkpoint,
         acquire_timeout_seconds=timeout_seconds,
         max_error_bytes=settings.worker.max_error_bytes,
+        max_checkpoint_bytes=settings.checkpointer.max_checkpoint_bytes,
         read_batch=settings.checkpointer.read_batch,
         read_timeout_seconds=settings.checkpointer.flush_timeout_seconds,
     )
 
 
-def build_notifier(settings: Settings, pool: SharedPool, metrics: Metrics) -> Notifier:
+def build_notifier(
+    settings: Settings, pool: SharedPool, metrics: Metrics, supervision: Supervision
+) -> Notifier:
     """One that listens where the connection is direct: a pooler passes no notices on."""
     if settings.events.notices == "off" or pool.behind_pooler:
         return PollingNotifier()
     return PostgresNotifier(
         connection_string(settings.database),
         pool,
+        supervision=supervision,
         count=metrics.count_notice,
-        on_fault=metrics.record_fault,
     )

@@ -14,6 +14,7 @@ import socket
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +128,7 @@ class ServerProcess(UvicornWorker):
         )
         tasks = Tasks()
         tasks.start(connections.look_after(), name="connections")
-        tasks.start(self._live(server), name="process-live")
+        tasks.keep(partial(self._live, server), name="process-live")
         try:
             await server.serve(sockets=sockets)
         except SystemExit:
@@ -141,13 +142,15 @@ class ServerProcess(UvicornWorker):
         _leave_threads_behind()
 
     async def _live(self, server: Server) -> None:
-        """Tell the master each second that the loop runs; end when the master has gone."""
+        """Tell the master each second that the loop runs; end when the master has gone, or when
+        this process is of no use any more."""
         while True:
             self.notify()  # type: ignore[no-untyped-call]
             self._watch_for_silence()
             if os.getppid() != self.ppid and not server.should_exit:
                 _log.error("master_gone")
                 server.should_exit = True
+            server.stop_if_unfit()
             await asyncio.sleep(_NOTIFY_SECONDS)
 
     def _watch_for_silence(self) -> None:

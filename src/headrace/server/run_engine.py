@@ -45,7 +45,7 @@ async def start_run_engine(foundation: Foundation, stack: AsyncExitStack) -> Run
     """From here on runs are claimed, and those of lost processes rescued."""
     pool, settings, tasks = foundation.pool, foundation.settings, foundation.tasks
     queue = Queue(pool, foundation.writer)
-    notifier = build_notifier(settings, pool, foundation.metrics)
+    notifier = build_notifier(settings, pool, foundation.metrics, foundation.supervision)
     log = EventLog(pool, foundation.writer, settings.events)
     channels = Channels(settings.events, log, notifier, foundation.metrics)
     control = Control(pool, settings.events, notifier.listeners, lambda: worker.executions())
@@ -56,9 +56,9 @@ async def start_run_engine(foundation: Foundation, stack: AsyncExitStack) -> Run
     thread_watcher = ThreadWatcher(pool, notifier, settings.events, tasks)
     thread_watcher.start()
     sweeper = EventSweeper(log, settings.events)
-    tasks.start(sweeper.sweep_forever(), name="event-sweeper", supervised=True)
+    tasks.keep(sweeper.sweep_forever, name="event-sweeper", vital=False)
     depth = QueueDepth(queue, foundation.board)
-    tasks.start(depth.look_forever(), name="queue-depth", supervised=True)
+    tasks.keep(depth.look_forever, name="queue-depth", vital=False)
     await notifier.start()
     stack.push_async_callback(notifier.stop)
     return RunEngine(worker, watcher, thread_watcher, notifier, depth)
@@ -77,6 +77,7 @@ async def _start_worker(
     heartbeat = Heartbeat(
         connection_string(settings.database),
         settings.worker,
+        supervision=foundation.supervision,
         graph_ids=foundation.registry.ids() if settings.worker.enabled else (),
         schema=settings.database.schema_name,
         open_timeout_seconds=settings.database.open_timeout_seconds,
@@ -100,6 +101,7 @@ async def _start_worker(
         notifier,
         settings.worker,
         metrics,
+        supervision=foundation.supervision,
         graph_ids=foundation.registry.ids(),
         on_begun=control.begun,
     )
@@ -108,7 +110,7 @@ async def _start_worker(
     stack.push_async_callback(heartbeat.stop)
     stack.push_async_callback(worker.stop)
     worker.begin_rounds()
-    tasks.start(temporary.look_for_ever(), name="temporary-threads", supervised=True)
+    tasks.keep(temporary.look_for_ever, name="temporary-threads", vital=False)
     rescuer = Rescuer(
         queue,
         heartbeat,
@@ -117,5 +119,5 @@ async def _start_worker(
         wake=worker.queue_changed,
         tell=notifier.run_changed,
     )
-    tasks.start(rescuer.sweep_forever(), name="rescuer", supervised=True)
+    tasks.keep(rescuer.sweep_forever, name="rescuer", vital=False)
     return worker

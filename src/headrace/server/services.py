@@ -3,17 +3,20 @@
 from dataclasses import dataclass
 from functools import partial
 
+import structlog
+
 from headrace.assistants.graph_service import GraphService
 from headrace.assistants.repository import AssistantRepository
 from headrace.assistants.service import AssistantService
 from headrace.chat.choice import chat_graph
 from headrace.chat.service import ChatService
 from headrace.graphs.descriptions import GraphDescriptions
-from headrace.graphs.manifest_ttl import TtlEntry
 from headrace.idempotency.service import IdempotencyService
+from headrace.request_limits import RequestLimits
 from headrace.runs.following import Following
 from headrace.runs.repository import RunRepository
 from headrace.runs.requesting import Requests
+from headrace.runs.retention import RunSweeper
 from headrace.runs.service import RunService
 from headrace.runs.thread_stream import ThreadStreams
 from headrace.server.foundation import Foundation
@@ -29,6 +32,8 @@ from headrace.threads.state import StateReader
 from headrace.threads.state_repository import StateRepository
 from headrace.threads.state_service import StateService
 from headrace.threads.updates import StateUpdates
+
+_log = structlog.stdlib.get_logger("headrace.server")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +55,21 @@ async def build_services(foundation: Foundation, engine: RunEngine) -> Services:
     """Each graph has its first assistant on return."""
     pool, registry, sessions = foundation.pool, foundation.registry, foundation.sessions
     settings, metrics = foundation.settings, foundation.metrics
-    assistants = AssistantService(AssistantRepository(sessions), registry.ids())
+    memory = foundation.answer_memory
+    limits = RequestLimits(settings.requests)
+    assistants = AssistantService(
+        AssistantRepository(sessions, list_timeout_seconds=settings.requests.list_timeout_seconds),
+        registry.ids(),
+        memory,
+        limits,
+    )
     await assistants.create_system(registry.descriptions())
     keys = IdempotencyService(sessions, settings.idempotency, count=metrics.count_keyed_request)
-    foundation.tasks.start(keys.sweep_forever(), name="idempotency-sweeper", supervised=True)
-    memory = foundation.answer_memory
+    foundation.tasks.keep(keys.sweep_forever, name="idempotency-sweeper", vital=False)
     states = StateReader(registry, foundation.saver, memory)
     updates = StateUpdates(pool, foundation.writer, foundation.saver, registry)
-    threads = ThreadService(ThreadRepository(sessions), states, keys, updates.create)
-    state_service = StateService(threads, states, StateRepository(pool), updates)
+    threads = ThreadService(ThreadRepository(sessions), states, keys, updates.create, limits)
+    state_service = StateService(threads, states, StateRepository(pool), updates, limits)
     following = Following(
         engine.watcher,
         local=engine.worker.execution_of,
@@ -67,10 +78,12 @@ async def build_services(foundation: Foundation, engine: RunEngine) -> Services:
         memory=memory,
     )
     repository = RunRepository(sessions)
-    requests = Requests(repository, threads, registry, foundation.writer)
+    requests = Requests(repository, threads, registry, foundation.writer, limits)
     runs = RunService(repository, assistants, threads, engine.worker, following, keys, requests)
     search = ThreadSearchRepository(
-        pool, timeout_seconds=settings.database.transaction_timeout_seconds
+        pool,
+        timeout_seconds=settings.database.transaction_timeout_seconds,
+        statement_timeout_seconds=settings.requests.list_timeout_seconds,
     )
     descriptions = GraphDescriptions(registry)
     chat_graph_id = chat_graph(registry.ids(), settings.chat_graph)
@@ -78,7 +91,7 @@ async def build_services(foundation: Foundation, engine: RunEngine) -> Services:
         assistants=assistants,
         assistant_graphs=GraphService(assistants, descriptions),
         threads=threads,
-        thread_listing=ThreadListing(search, threads.values, memory),
+        thread_listing=ThreadListing(search, threads.values, memory, limits),
         thread_removal=_build_removal(foundation, runs),
         states=state_service,
         thread_streams=ThreadStreams(
@@ -89,7 +102,7 @@ async def build_services(foundation: Foundation, engine: RunEngine) -> Services:
             heartbeat_seconds=settings.server.heartbeat_seconds,
             on_cut=metrics.count_cut_client,
         ),
-        store_items=StoreService(foundation.store, settings.store),
+        store_items=StoreService(foundation.store, settings.store, memory, limits),
         following=following,
         runs=runs,
         chat=ChatService(runs, threads, descriptions, chat_graph_id),
@@ -97,12 +110,31 @@ async def build_services(foundation: Foundation, engine: RunEngine) -> Services:
 
 
 def _build_removal(foundation: Foundation, runs: RunService) -> ThreadRemoval:
-    removal = ThreadRemoval(foundation.pool, foundation.writer, foundation.saver, runs.stop_all_of)
-    retention = RetentionSweeper(
-        foundation.pool,
-        removal,
-        foundation.entries.checkpointer.ttl or TtlEntry(),
-        count=foundation.metrics.count_expired_threads,
+    pool, metrics, ttl = foundation.pool, foundation.metrics, foundation.entries.thread_ttl
+    removal = ThreadRemoval(
+        pool,
+        foundation.writer,
+        foundation.saver,
+        runs.stop_all_of,
+        count_runs=metrics.count_expired_runs,
     )
-    foundation.tasks.start(retention.sweep_forever(), name="retention-sweeper", supervised=True)
+    retention = foundation.settings.retention
+    _log.info(
+        "retention_read",
+        thread_minutes=ttl.default_ttl,
+        thread_strategy=ttl.strategy,
+        run_minutes=retention.run_minutes or None,
+        store_minutes=foundation.entries.store_ttl.default_ttl,
+    )
+    threads = RetentionSweeper(pool, removal, ttl, count=metrics.count_expired_threads)
+    foundation.tasks.keep(threads.sweep_forever, name="retention-sweeper", vital=False)
+    if retention.run_minutes:
+        ended = RunSweeper(
+            pool,
+            keep_seconds=retention.run_minutes * 60,
+            interval_seconds=ttl.sweep_interval_minutes * 60,
+            limit=ttl.sweep_limit,
+            count=metrics.count_expired_runs,
+        )
+        foundation.tasks.keep(ended.sweep_forever, name="run-sweeper", vital=False)
     return removal

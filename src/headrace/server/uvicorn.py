@@ -110,6 +110,14 @@ class Server(uvicorn.Server):
             if drain is not None:
                 drain.hurry()
 
+    def stop_if_unfit(self) -> None:
+        """Drain and end when a vital task cannot be kept up, for another process to be started."""
+        state = self._state()
+        problem = state.health.task_problem if state is not None else None
+        if problem and not self.should_exit:
+            _log.error("process_unfit", why=problem)
+            self.should_exit = True
+
     async def startup(self, sockets: Any = None) -> None:
         await super().startup(sockets)
         state = self._state()
@@ -174,8 +182,10 @@ class Server(uvicorn.Server):
             connection.shutdown()
 
     def _drain(self) -> Drain | None:
-        return getattr(self._state(), "drain", None)
+        state = self._state()
+        return state.drain if state is not None else None
 
-    def _state(self) -> object:
+    def _state(self) -> Any:
+        """headrace's :class:`~headrace.server.state.State` once the lifespan has started."""
         lifespan = getattr(self, "lifespan", None)
         return lifespan.state.get("headrace") if lifespan is not None else None

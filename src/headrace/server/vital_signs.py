@@ -21,6 +21,7 @@ async def start_health(
     pulse = Pulse(
         foundation.board,
         metrics,
+        supervision=foundation.supervision,
         pool_figures=pool.figures,
         writer_figures=foundation.writer.figures,
         answer_figures=foundation.answer_memory.figures,
@@ -32,13 +33,13 @@ async def start_health(
     )
     await pulse.start()
     stack.push_async_callback(pulse.stop)
-    database = DatabaseProbe(pool_check(pool), on_fault=metrics.record_fault)
+    database = DatabaseProbe(pool_check(pool), supervision=foundation.supervision)
     await database.start()
     stack.push_async_callback(database.stop)
     schema = SchemaProbe(
         lambda: read_state(pool, timeout_seconds=_SCHEMA_TIMEOUT_SECONDS),
         foundation.schema,
-        on_fault=metrics.record_fault,
+        supervision=foundation.supervision,
     )
     await schema.start()
     stack.push_async_callback(schema.stop)
@@ -49,4 +50,5 @@ async def start_health(
         database=database,
         schema_problem=lambda: schema.problem,
         schema_revision=lambda: schema.revision,
+        task_problem=lambda: foundation.supervision.problem,
     )

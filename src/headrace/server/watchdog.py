@@ -16,7 +16,8 @@ from typing import Any
 
 import structlog
 
-from headrace.lifecycle import Tasks
+from headrace.error_text import value_text
+from headrace.lifecycle import Supervision, Tasks
 from headrace.observability.metrics import Metrics
 from headrace.observability.user_code import is_installed
 
@@ -40,20 +41,27 @@ class Blocked:
 class Watchdog:
     """Logs each stall of the loop it was started on once, and once more when it is over."""
 
-    def __init__(self, metrics: Metrics, *, stall_seconds: float) -> None:
+    def __init__(
+        self,
+        metrics: Metrics,
+        *,
+        stall_seconds: float,
+        supervision: Supervision | None = None,
+    ) -> None:
         self._metrics = metrics
+        self._supervision = supervision or Supervision()
         self._stall_seconds = stall_seconds
         self._tick_seconds = min(0.25, stall_seconds / 4)
         self._seen = 0.0
         self._loop_thread = 0
-        self._tasks = Tasks(metrics.record_fault)
+        self._tasks = Tasks(self._supervision)
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
 
     async def start(self) -> None:
         self._seen = time.monotonic()
         self._loop_thread = threading.get_ident()
-        self._tasks.start(self._tick(), name="watchdog-tick", supervised=True)
+        self._tasks.keep(self._tick, name="watchdog-tick")
         self._thread = threading.Thread(target=self._watch, name="headrace-watchdog", daemon=True)
         self._thread.start()
 
@@ -78,7 +86,12 @@ class Watchdog:
                 # Nobody ran, not this thread either: no frame of now is to blame.
                 _log.warning("process_paused", seconds=round(looked - before, 1))
             elif looked - seen > self._stall_seconds:
-                self._report(seen)
+                try:
+                    self._report(seen)
+                except Exception as error:
+                    # It looks into frames of user code, where anything may lie.
+                    _log.warning("stall_not_told", exc_info=True)
+                    self._supervision.report("watchdog", error)
                 while self._seen == seen and not self._stopped.wait(self._tick_seconds):
                     pass
                 looked = time.monotonic()
@@ -134,11 +147,11 @@ def _metadata(frame: FrameType) -> dict[str, Any]:
     config = frame.f_locals.get("config")
     if not isinstance(config, dict):
         return {}
-    metadata = config.get("metadata") or {}
-    if "langgraph_node" not in metadata:
+    metadata, configurable = config.get("metadata"), config.get("configurable")
+    if not isinstance(metadata, dict) or "langgraph_node" not in metadata:
         return {}
-    return {**config.get("configurable", {}), **metadata}
+    return {**(configurable if isinstance(configurable, dict) else {}), **metadata}
 
 
 def _text(value: object) -> str | None:
-    return None if value is None else str(value)
+    return None if value is None else value_text(value)

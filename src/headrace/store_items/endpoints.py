@@ -5,7 +5,7 @@ from typing import Annotated, cast
 from fastapi import Body, Depends, Query, Request, Response
 
 from headrace.auth.dependencies import CurrentPrincipal
-from headrace.edge.responses import json_response
+from headrace.edge.responses import held_response, json_response
 from headrace.edge.routing import new_router
 from headrace.edge.state import state_of
 from headrace.store_items.schemas import (
@@ -14,6 +14,8 @@ from headrace.store_items.schemas import (
     ItemDelete,
     ItemPut,
     ItemSearch,
+    Key,
+    Labels,
     Namespaces,
     NamespaceSearch,
     StoreItem,
@@ -40,15 +42,15 @@ async def put_item(body: ItemPut, principal: CurrentPrincipal, items: StoreItems
 async def get_item(
     principal: CurrentPrincipal,
     items: StoreItems,
-    key: str,
-    namespace: Annotated[list[str] | None, Query()] = None,
+    key: Key,
+    namespace: Annotated[Labels | None, Query()] = None,
     refresh_ttl: bool | None = None,
 ) -> Response:
     """Read an item; null where there is none.
 
     The labels of the namespace come with periods between them, or one by one.
     """
-    labels = [label for part in namespace or () for label in part.split(".") if part]
+    labels = [label for part in namespace or () for label in part.split(".")]
     item = await items.get(principal, labels, key, refresh_ttl=refresh_ttl)
     return json_response(StoreItem.from_item(item) if item is not None else None)
 
@@ -69,8 +71,9 @@ async def search_items(
     query: Annotated[ItemSearch | None, Body()] = None,
 ) -> Response:
     """List the items below a namespace, latest change first."""
-    found = await items.search(principal, query or ItemSearch())
-    return json_response({"items": [FoundItem.from_item(item) for item in found]})
+    reading = items.reading()
+    found = await items.search(principal, query or ItemSearch(), reading)
+    return held_response({"items": [FoundItem.from_item(item) for item in found]}, reading)
 
 
 @router.post("/store/namespaces", response_model=Namespaces)

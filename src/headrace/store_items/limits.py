@@ -3,13 +3,16 @@
 from collections.abc import Sequence
 from typing import Any
 
+import orjson
+
 from headrace.db.jsonb import dump_jsonb
 from headrace.errors import BadRequest, InvalidRequest
-from headrace.setting_groups import StoreSettings
+from headrace.retention_settings import StoreSettings
 
 #: LangGraph keeps this root to itself.
 _RESERVED_ROOT = "langgraph"
 
+MAX_FILTER_KEYS = 20
 _OPERATORS = ("$eq", "$ne", "$gt", "$gte", "$lt", "$lte")
 
 
@@ -78,7 +81,15 @@ class Limits:
             )
 
     def filter(self, given: dict[str, Any] | None) -> None:
-        """A filter that the store can work out."""
+        """A filter that the store can work out: it reads each value once for each key."""
+        try:
+            orjson.dumps(given)
+        except TypeError:
+            raise InvalidRequest(
+                "filter: a number of more than 64 bits cannot be looked for"
+            ) from None
+        if len(given or {}) > MAX_FILTER_KEYS:
+            raise InvalidRequest(f"filter: at most {MAX_FILTER_KEYS} keys are taken")
         for key, wanted in (given or {}).items():
             for operator in wanted if isinstance(wanted, dict) else ():
                 if operator not in _OPERATORS:

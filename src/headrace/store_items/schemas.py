@@ -13,6 +13,15 @@ _MAX_INTEGER = 2**31 - 1
 MAX_TTL_MINUTES = 100 * 366 * 24 * 60.0
 
 
+#: More than any namespace has labels, and any label bytes: the settings of the store say less.
+_MAX_LABELS, _MAX_LABEL = 1000, 4000
+_MAX_QUERY = 10_000
+
+Label = Annotated[str, Field(max_length=_MAX_LABEL)]
+Labels = Annotated[list[Label], Field(max_length=_MAX_LABELS, fail_fast=True)]
+Key = Annotated[str, Field(max_length=_MAX_LABEL)]
+
+
 class _Body(BaseModel):
     """Fields of later API versions are ignored."""
 
@@ -40,36 +49,38 @@ def _no_query(value: Any) -> Any:
 class ItemPut(_Body):
     """``ttl`` in minutes, null for an item that is to stay; without it the manifest's default."""
 
-    namespace: list[str]
-    key: str
+    namespace: Labels
+    key: Key
     value: dict[str, Any]
-    index: Annotated[bool | list[str] | None, AfterValidator(_no_index)] = None
+    index: Annotated[bool | Labels | None, AfterValidator(_no_index)] = None
     ttl: float | None = Field(None, gt=0, le=MAX_TTL_MINUTES)
 
 
 class ItemDelete(_Body):
     """Which item to delete."""
 
-    namespace: list[str] = []
-    key: str
+    namespace: Labels = []
+    key: Key
 
 
 class ItemSearch(_Body):
     """Filters are joined by AND: a value, or ``{"$gt": value}`` and the like, by key."""
 
-    namespace_prefix: list[str] = []
+    namespace_prefix: Labels = []
     filter: dict[str, Any] | None = None
     limit: int = Field(10, ge=0, le=1000)
     offset: int = Field(0, ge=0, le=_MAX_INTEGER)
-    query: Annotated[str | None, AfterValidator(_no_query)] = None
+    query: Annotated[
+        Annotated[str, Field(max_length=_MAX_QUERY)] | None, AfterValidator(_no_query)
+    ] = None
     refresh_ttl: bool | None = None
 
 
 class NamespaceSearch(_Body):
     """``*`` in prefix and suffix is any label; deeper ones are cut at ``max_depth``."""
 
-    prefix: list[str] | None = None
-    suffix: list[str] | None = None
+    prefix: Labels | None = None
+    suffix: Labels | None = None
     max_depth: int | None = Field(None, ge=1, le=1000)
     limit: int = Field(100, ge=0, le=1000)
     offset: int = Field(0, ge=0, le=_MAX_INTEGER)

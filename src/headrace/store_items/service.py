@@ -8,14 +8,21 @@ was theirs here would not be theirs inside of a graph.
 import asyncio
 from collections.abc import Sequence
 
-from langgraph.store.base import NOT_PROVIDED, Item, SearchItem
+from langgraph.store.base import NOT_PROVIDED, Item, SearchItem, SearchOp
 
 from headrace.auth.principal import DEFAULT_TENANT, Principal
+from headrace.checkpoints.answer_memory import AnswerMemory, Reading
+from headrace.checkpoints.row_pages import list_too_large
 from headrace.checkpoints.store import Store
-from headrace.errors import Forbidden
-from headrace.setting_groups import StoreSettings
+from headrace.errors import BadRequest, Forbidden
+from headrace.request_limits import RequestLimits
+from headrace.retention_settings import StoreSettings
+from headrace.setting_groups import AnswerSettings, RequestSettings
 from headrace.store_items.limits import Limits
 from headrace.store_items.schemas import ItemDelete, ItemPut, ItemSearch, NamespaceSearch
+
+#: Instead of a list that is too large.
+_ASK_FOR_FEWER = "Ask for fewer with limit and offset."
 
 
 class StoreNotShared(Forbidden):
@@ -31,9 +38,17 @@ class StoreService:
     repeats for longer, for the sake of graphs.
     """
 
-    def __init__(self, store: Store, settings: StoreSettings) -> None:
+    def __init__(
+        self,
+        store: Store,
+        settings: StoreSettings,
+        memory: AnswerMemory | None = None,
+        requests: RequestLimits | None = None,
+    ) -> None:
         self._store = store
+        self._memory = memory or AnswerMemory(AnswerSettings())
         self._limits = Limits(settings)
+        self._requests = requests or RequestLimits(RequestSettings())
         self._timeout_seconds = settings.request_timeout_seconds
 
     async def put(self, principal: Principal, body: ItemPut) -> None:
@@ -53,7 +68,13 @@ class StoreService:
     async def get(
         self, principal: Principal, namespace: Sequence[str], key: str, *, refresh_ttl: bool | None
     ) -> Item | None:
+        """The item, or None.
+
+        :raises BadRequest: there is no namespace.
+        """
         _admit(principal)
+        if not namespace:
+            raise BadRequest("Namespace cannot be empty.")
         path = self._limits.path(namespace, key)
         async with asyncio.timeout(self._timeout_seconds):
             return await self._store.aget(path, key, refresh_ttl=refresh_ttl)
@@ -64,13 +85,31 @@ class StoreService:
         async with asyncio.timeout(self._timeout_seconds):
             await self._store.adelete(self._limits.path(body.namespace, body.key), body.key)
 
-    async def search(self, principal: Principal, query: ItemSearch) -> list[SearchItem]:
-        """A page of the items below a namespace, latest change first."""
+    def reading(self) -> Reading:
+        """Of an answer with items; the caller releases it."""
+        return self._memory.reading()
+
+    async def search(
+        self, principal: Principal, query: ItemSearch, reading: Reading
+    ) -> list[SearchItem]:
+        """A page of the items below a namespace, latest change first.
+
+        :raises AnswerTooLarge, AnswersFull: they hold too much, or do so now.
+        """
         _admit(principal)
+        self._requests.filter(query.filter, "filter")
         self._limits.filter(query.filter)
+        labels = self._limits.labels(query.namespace_prefix)
+        op = SearchOp(labels, query.filter, query.limit, query.offset)
+        max_bytes = self._memory.settings.max_bytes
+        async with asyncio.timeout(self._timeout_seconds):
+            count, size_bytes = await self._store.size(op, max_bytes=max_bytes)
+        if count > 1 and size_bytes > max_bytes:
+            raise list_too_large(count, size_bytes, reading, what="items", instead=_ASK_FOR_FEWER)
+        await reading.take(size_bytes)
         async with asyncio.timeout(self._timeout_seconds):
             return await self._store.asearch(
-                self._limits.labels(query.namespace_prefix),
+                labels,
                 query=query.query,
                 filter=query.filter,
                 limit=query.limit,

@@ -1,38 +1,140 @@
-"""What values hold, judged as Postgres judges jsonb, and what is at a path in them."""
+"""What values hold, judged as Postgres judges jsonb, and what is at a path in them.
+
+Values come as graphs hold them. Only what is looked at gets its JSON form: one key of a large state
+costs no more than that key.
+"""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from math import isfinite
 from typing import Any
 
+from headrace.db.jsonb import load_jsonb
+from headrace.events.encoding import encode_json, storable
+
+#: What JSON text cannot carry as it is.
+_UNWRITABLE = re.compile("[\0\ud800-\udfff]")
 _STEP = re.compile(r"\.?([^.\[\]]+)|\[(-?\d+)\]")
 
+#: What a filter compares: scalars by type and value, since True is no 1 here.
+_Scalar = tuple[bool, Any]
 
-def contains(value: Any, wanted: Any) -> bool:
-    """``value @> wanted`` of jsonb, for what ``json.loads`` makes of both."""
+
+class TooManyComparisons(Exception):
+    """A filter asks for more work than it may."""
+
+
+class Comparisons:
+    """How much work filters may take, all of a request together."""
+
+    def __init__(self, most: int = 500_000) -> None:
+        self.most = self._left = most
+
+    def take(self, number: int = 1) -> None:
+        """:raises TooManyComparisons: there are none left."""
+        self._left -= number
+        if self._left < 0:
+            raise TooManyComparisons
+
+
+def contains(value: Any, wanted: Any, comparisons: Comparisons | None = None) -> bool:
+    """``value @> wanted`` of jsonb.
+
+    :param value: as a graph holds it.
+    :param wanted: as ``json.loads`` makes it.
+    :raises TooManyComparisons: it would take more than ``comparisons`` has left.
+    """
+    return _contains(plain(value), wanted, comparisons or Comparisons())
+
+
+def _contains(value: Any, wanted: Any, comparisons: Comparisons) -> bool:
+    comparisons.take()
     if isinstance(wanted, dict):
         return isinstance(value, dict) and all(
-            key in value and contains(value[key], item) for key, item in wanted.items()
+            key in value and _contains(plain(value[key]), item, comparisons)
+            for key, item in wanted.items()
         )
     if isinstance(wanted, list):
-        return isinstance(value, list) and all(
-            any(contains(one, item) for one in value) for item in wanted
-        )
-    # True is no 1 here.
-    return isinstance(value, bool) == isinstance(wanted, bool) and bool(value == wanted)
+        return isinstance(value, list) and _holds(value, wanted, comparisons)
+    return not isinstance(value, dict | list) and _scalar(value) == _scalar(wanted)
+
+
+def _holds(value: list[Any], wanted: list[Any], comparisons: Comparisons) -> bool:
+    """Whether each wanted item is in one of the value's; one of these may serve several."""
+    if not wanted:
+        return True
+    scalars: set[_Scalar] = set()
+    parts: list[Any] = []
+    # Each item is looked at once, however many are wanted.
+    comparisons.take(len(value))
+    for item in map(plain, value):
+        if isinstance(item, dict | list):
+            parts.append(item)
+        else:
+            scalars.add(_scalar(item))
+    looked_for = [item for item in wanted if isinstance(item, dict | list)]
+    return all(
+        _scalar(item) in scalars for item in wanted if not isinstance(item, dict | list)
+    ) and all(any(_contains(part, item, comparisons) for part in parts) for item in looked_for)
+
+
+def _scalar(value: Any) -> _Scalar:
+    return isinstance(value, bool), value
+
+
+def plain(value: Any) -> Any:
+    """The value with its outermost level as JSON has it."""
+    kind = type(value)
+    if value is None or kind is bool or kind is list or (kind is int and value.bit_length() < 64):
+        return value
+    if kind is float:
+        return value if isfinite(value) else None
+    if kind is str and _is_writable(value):
+        return value
+    if kind is dict and all(type(key) is str and _is_writable(key) for key in value):
+        return value
+    return storable(value)
+
+
+def _is_writable(text: str) -> bool:
+    return _UNWRITABLE.search(text) is None
 
 
 def at_path(document: Mapping[str, Any], path: str) -> Any:
     """What stands at ``values.messages[-1].content``; None where nothing does."""
     found: Any = document
     for key, index in _STEP.findall(path):
+        found = plain(found)
         if index:
             found = _item(found, int(index))
         else:
-            found = found.get(key) if isinstance(found, Mapping) else None
+            found = found.get(key) if isinstance(found, dict) else None
     return found
 
 
+class ExtractedTooLarge(Exception):
+    """What stands at some paths is too much together: they may all lead to the same."""
+
+
+def extracted(
+    document: Mapping[str, Any], paths: Mapping[str, str], max_bytes: int
+) -> dict[str, Any]:
+    """What stands at each of these paths, as JSON.
+
+    :raises ExtractedTooLarge: together it is longer than ``max_bytes``.
+    """
+    shown: dict[str, Any] = {}
+    total = 0
+    for alias, path in paths.items():
+        text = encode_json(at_path(document, path))
+        total += len(text)
+        if total > max_bytes:
+            raise ExtractedTooLarge
+        shown[alias] = load_jsonb(text)
+    return shown
+
+
 def _item(found: Any, index: int) -> Any:
-    if not isinstance(found, Sequence) or isinstance(found, str):
+    if not isinstance(found, list):
         return None
     return found[index] if -len(found) <= index < len(found) else None

@@ -3,12 +3,13 @@
 from functools import partial
 from typing import Annotated, Any, cast
 
-from fastapi import Body, Depends, Header, Query, Request, Response
+from fastapi import Body, Depends, Header, Request, Response
 
 from headrace.auth.dependencies import CurrentPrincipal
 from headrace.edge.responses import held_response, json_response, page_response
 from headrace.edge.routing import new_router
 from headrace.edge.state import state_of
+from headrace.edge.words import Words
 from headrace.errors import InvalidRequest
 from headrace.idempotency.requests import IdempotencyKey
 from headrace.threads.listing import ThreadListing
@@ -114,7 +115,7 @@ async def get_thread(
     thread_id: PathThreadId,
     principal: CurrentPrincipal,
     threads: Threads,
-    include: Annotated[list[str] | None, Query()] = None,
+    include: Words = None,
 ) -> Response:
     """Read a thread with the present values.
 
@@ -141,7 +142,7 @@ async def update_thread(
     principal: CurrentPrincipal,
     threads: Threads,
     body: ThreadPatch,
-    prefer: Annotated[str, Header()] = "",
+    prefer: Annotated[str, Header(max_length=1000)] = "",
 ) -> Response:
     """Merge metadata into that of a thread, or give the thread a time to live."""
     row = await threads.update(principal, thread_id, body)

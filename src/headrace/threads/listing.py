@@ -3,20 +3,30 @@
 import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 import structlog
 
 from headrace.auth.principal import Principal
 from headrace.checkpoints.answer_memory import AnswerMemory, Reading, StateIsLarge
+from headrace.checkpoints.row_pages import rows_within
 from headrace.db.faults import DATABASE_ERRORS
+from headrace.db.row_sizes import RowPage
 from headrace.db.tables import ThreadRow
 from headrace.errors import AnswersFull, AnswerTooLarge, InvalidRequest, Unavailable
-from headrace.events.encoding import encode_json, storable
-from headrace.setting_groups import AnswerSettings
-from headrace.threads.contained import at_path, contains
+from headrace.events.encoding import encode_json
+from headrace.request_limits import RequestLimits
+from headrace.setting_groups import AnswerSettings, RequestSettings
+from headrace.threads.contained import (
+    Comparisons,
+    ExtractedTooLarge,
+    TooManyComparisons,
+    contains,
+    extracted,
+)
 from headrace.threads.schemas import ThreadFilter, ThreadSearch
 from headrace.threads.search_repository import ThreadSearchRepository
 from headrace.threads.search_sql import Order
@@ -27,8 +37,17 @@ _log = structlog.stdlib.get_logger("headrace.threads")
 #: Threads whose values a filter on values may look into.
 MAX_DECODED = 1000
 
+#: What the rows of these may hold besides values.
+_MAX_ROWS_BYTES = 32 * 1024 * 1024
+
 #: ``values.messages[-1].content``
 _KEY_OF_VALUES = re.compile(r"values\.([^.\[\]]+)")
+
+#: Not the threads in which nodes of graphs run: those may all be taken. One: it competes with the
+#: event loop for the interpreter.
+_APART = ThreadPoolExecutor(max_workers=1, thread_name_prefix="large-values")
+
+T = TypeVar("T")
 
 #: Threads whose values are read at once: what one query of the saver takes.
 _AT_ONCE = 64
@@ -61,25 +80,40 @@ class ThreadListing:
         repository: ThreadSearchRepository,
         read_values: Callable[[ThreadRow, Reading], Awaitable[Any]],
         memory: AnswerMemory | None = None,
+        limits: RequestLimits | None = None,
     ) -> None:
         self._repository = repository
         self._read_values = read_values
         self._memory = memory or AnswerMemory(AnswerSettings())
+        self._limits = limits or RequestLimits(RequestSettings())
 
     async def search(self, principal: Principal, body: ThreadSearch) -> Page:
         """
-        :raises InvalidRequest: a filter on values that the other filters leave too much to.
+        :raises InvalidRequest: a filter that is too large, or one on values that the other filters
+            leave too much to.
         """
+        self._refuse_large(body)
         order = Order(body.sort_by or "created_at", body.sort_order != "asc")
+        reading = self._memory.reading()
         if body.values:
             rows = await self._with_values(principal, body, order, body.offset + body.limit + 1)
             rows = rows[body.offset :]
+            more = len(rows) > body.limit
         else:
-            rows = await self._repository.page(
-                principal, body, order, limit=body.limit + 1, offset=body.offset
-            )
-        more, rows = len(rows) > body.limit, rows[: body.limit]
-        reading = self._memory.reading()
+
+            async def read(max_bytes: int) -> RowPage[ThreadRow]:
+                return await self._repository.page(
+                    principal,
+                    body,
+                    order,
+                    limit=body.limit + 1,
+                    offset=body.offset,
+                    max_bytes=max_bytes,
+                )
+
+            found = await rows_within(reading, read)
+            rows, more = found.rows, found.found > min(len(found.rows), body.limit)
+        rows = rows[: body.limit]
         shown = await self._shown(rows, body, reading)
         if len(shown) < len(rows):
             more = True
@@ -89,25 +123,45 @@ class ThreadListing:
 
     async def count(self, principal: Principal, body: ThreadFilter) -> int:
         """:raises InvalidRequest: as :meth:`search`."""
+        self._refuse_large(body)
         if body.values:
             return len(await self._with_values(principal, body, Order(), None))
         return await self._repository.count(principal, body)
 
+    def _refuse_large(self, body: ThreadFilter) -> None:
+        self._limits.filter(body.metadata, "metadata")
+        self._limits.filter(body.values, "values")
+
     async def _with_values(
         self, principal: Principal, body: ThreadFilter, order: Order, most: int | None
-    ) -> list[ThreadRow]:
-        rows = await self._repository.page(
-            principal, body, order, limit=MAX_DECODED + 1, offset=0, with_state=True
+    ) -> Sequence[ThreadRow]:
+        limit = self._memory.settings.max_filtered_bytes
+        page = await self._repository.page(
+            principal,
+            body,
+            order,
+            limit=MAX_DECODED + 1,
+            offset=0,
+            max_bytes=min(limit, _MAX_ROWS_BYTES),
+            with_state=True,
         )
+        if page.is_short:
+            raise InvalidRequest(
+                f"A filter on values looks into threads whose metadata is at most"
+                f" {min(limit, _MAX_ROWS_BYTES)} bytes, and the other filters leave more; narrow"
+                " them by ids, metadata or status."
+            )
+        rows = page.rows
         if len(rows) > MAX_DECODED:
             raise InvalidRequest(
                 f"A filter on values looks into at most {MAX_DECODED} threads, and the other"
                 " filters leave more; narrow them by ids, metadata or status."
             )
         found: list[ThreadRow] = []
-        looked_into, limit = 0, self._memory.settings.max_filtered_bytes
+        looked_into = 0
         # What stands at other keys is not read.
         channels = set(body.values or {})
+        comparisons = Comparisons(self._limits.settings.max_comparisons)
         async for row, read in self._values_of(rows, channels):
             with read:
                 looked_into += read.reading.bytes
@@ -117,7 +171,19 @@ class ThreadListing:
                         " answers.max_filtered_bytes), and the other filters leave more; narrow"
                         " them by ids, metadata or status."
                     )
-                if contains(storable(await read.values()), body.values):
+                values = await read.values()
+                try:
+                    # Off the event loop: a state may be as large as a graph makes it.
+                    there = await _apart(contains, values, body.values, comparisons)
+                except TooManyComparisons:
+                    raise InvalidRequest(
+                        f"values: the filter takes more than {comparisons.most} comparisons"
+                        " (setting requests.max_comparisons); send a smaller one, or narrow the"
+                        " threads by ids, metadata or status."
+                    ) from None
+                finally:
+                    del values
+                if there:
                     found.append(row)
             if most is not None and len(found) >= most:
                 break
@@ -167,7 +233,7 @@ class ThreadListing:
         channels = _channels_for(fields, extract)
         shown: list[bytes] = []
         if channels is not None and not channels:
-            return [encode_json(_selected(thread_json(row, None), fields, extract)) for row in rows]
+            return [self._item(thread_json(row, None), fields, extract) for row in rows]
         total, max_bytes = 0, self._memory.settings.max_bytes
         async for row, read in self._values_of(rows, channels):
             with read:
@@ -180,7 +246,10 @@ class ThreadListing:
                         return shown
                     raise
                 thread = thread_json(row, values, values_omitted=read.omitted)
-                item = encode_json(_selected(thread, fields, extract))
+                if read.size_bytes:
+                    item = await _apart(self._item, thread, fields, extract)
+                else:
+                    item = self._item(thread, fields, extract)
                 del values, thread
             total += len(item)
             if shown and total > max_bytes:
@@ -193,6 +262,16 @@ class ThreadListing:
                 raise
             shown.append(item)
         return shown
+
+    def _item(self, thread: dict[str, Any], fields: set[str], extract: dict[str, str]) -> bytes:
+        max_bytes = self._memory.settings.max_bytes
+        try:
+            return encode_json(_selected(thread, fields, extract, max_bytes))
+        except ExtractedTooLarge:
+            raise InvalidRequest(
+                f"extract: of thread {thread['thread_id']} it is more than {max_bytes} bytes"
+                " (setting answers.max_bytes); send fewer paths, or longer ones"
+            ) from None
 
 
 class _ValuesOfThread:
@@ -245,11 +324,18 @@ def _channels_for(fields: set[str], extract: dict[str, str]) -> set[str] | None:
     return channels
 
 
-def _selected(thread: dict[str, Any], fields: set[str], extract: dict[str, str]) -> dict[str, Any]:
+async def _apart(work: Callable[..., T], *arguments: Any) -> T:
+    """Work over values of any size, off the event loop."""
+    return await asyncio.get_running_loop().run_in_executor(_APART, work, *arguments)
+
+
+def _selected(
+    thread: dict[str, Any], fields: set[str], extract: dict[str, str], max_bytes: int
+) -> dict[str, Any]:
     fields = fields | {"values_omitted"} if fields else fields
     shown = {name: value for name, value in thread.items() if not fields or name in fields}
     if extract:
         roots = {path.split(".")[0].split("[")[0] for path in extract.values()}
-        document = storable({root: thread.get(root) for root in roots})
-        shown["extracted"] = {alias: at_path(document, path) for alias, path in extract.items()}
+        document = {root: thread.get(root) for root in roots}
+        shown["extracted"] = extracted(document, extract, max_bytes)
     return shown

@@ -39,6 +39,9 @@ Reduction = Literal["reduced", "left", "disturbed"]
 #: How often another process may take the thread between a look and the lock.
 _TAKES = 10
 
+#: Runs that are deleted in one statement.
+_RUNS_AT_ONCE = 500
+
 _log = structlog.stdlib.get_logger("headrace.threads")
 
 
@@ -49,6 +52,7 @@ class _Moved(Exception):
 class ThreadRemoval:
     """
     :param stop_runs: what a run that can be asked is asked before it is taken away.
+    :param count_runs: told how many ended runs went while their thread stayed.
     """
 
     def __init__(
@@ -59,10 +63,13 @@ class ThreadRemoval:
         stop_runs: StopRuns,
         *,
         lock_timeout_seconds: float = 5.0,
+        count_runs: Callable[[int], None] = lambda count: None,
     ) -> None:
         self._writer = writer
         self._saver = saver
         self._stop_runs = stop_runs
+        self._count_runs = count_runs
+        self._pool = pool
         self._sql = named_statements("headrace.threads", "removal.sql")
         self._transaction = partial(
             locking_transaction, pool, lock_timeout_seconds=lock_timeout_seconds, pipelined=False
@@ -157,7 +164,16 @@ class ThreadRemoval:
         return await self.keep_latest(thread_id) == "reduced"
 
     async def keep_latest(self, thread_id: str) -> Reduction:
-        """Delete all but the latest checkpoints of a thread, where that harms nothing."""
+        """Delete all but the latest checkpoints of a thread, where that harms nothing.
+
+        Its ended runs go too, but the newest and those that somebody may still ask for.
+        """
+        reduction = await self._keep_latest_checkpoints(thread_id)
+        if reduction != "disturbed":
+            await self._keep_newest_run(thread_id)
+        return reduction
+
+    async def _keep_latest_checkpoints(self, thread_id: str) -> Reduction:
         try:
             with translated_faults(passing=(SerializationFailure, DeadlockDetected)):
                 await self._saver.aprune([thread_id], strategy="keep_latest")
@@ -168,6 +184,16 @@ class ThreadRemoval:
             _log.info("thread_not_reduced", thread_id=thread_id)
             return "disturbed"
         return "reduced"
+
+    async def _keep_newest_run(self, thread_id: str) -> None:
+        values = {"thread_id": thread_id, "limit": _RUNS_AT_ONCE}
+        while True:
+            with translated_faults():
+                async with self._pool.connection() as connection:
+                    cursor = await connection.execute(self._sql["delete_ended_runs"], values)
+            self._count_runs(cursor.rowcount)
+            if cursor.rowcount < _RUNS_AT_ONCE:
+                return
 
     async def _one(
         self, connection: Connection, name: str, values: dict[str, Any]

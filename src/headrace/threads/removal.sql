@@ -59,3 +59,21 @@ SELECT %(target)s, tenant, %(owner)s, metadata,
 FROM threads
 WHERE thread_id = %(source)s AND tenant = %(tenant)s
 RETURNING *
+
+-- name: delete_ended_runs
+-- But the newest, and those that somebody may still ask for: their events are stored or followed, or
+-- their Idempotency-Key holds. Their checkpoints do not know them.
+WITH ended AS MATERIALIZED (
+  SELECT run_id FROM runs
+  WHERE thread_id = %(thread_id)s AND ended_at IS NOT NULL
+    AND coalesce(watched_until < now(), true)
+    AND run_id < (
+      SELECT newest.run_id FROM runs AS newest
+      WHERE newest.thread_id = %(thread_id)s ORDER BY newest.run_id DESC LIMIT 1)
+    AND NOT EXISTS (SELECT FROM run_events WHERE run_events.run_id = runs.run_id)
+    AND NOT EXISTS (SELECT FROM idempotency_keys AS keys WHERE keys.run_id = runs.run_id)
+  ORDER BY run_id
+  LIMIT %(limit)s
+  FOR UPDATE SKIP LOCKED
+)
+DELETE FROM runs USING ended WHERE runs.run_id = ended.run_id

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import cast, func, select, text, update
+from sqlalchemy import Text, cast, func, select, text, update
 from sqlalchemy.dialects.postgresql import JSONB, insert
 
 from headrace.auth.principal import Principal
@@ -72,14 +72,22 @@ class ThreadRepository:
         thread_id: str,
         metadata: dict[str, Any],
         ttl: ThreadTTL | None,
+        *,
+        max_bytes: int,
     ) -> ThreadRow | None:
-        """Merge the metadata, one level deep; None when there is no such thread."""
+        """Merge the metadata, one level deep; None when there is no such thread, or it would have
+        more than ``max_bytes`` of it."""
+        merged = ThreadRow.metadata_.op("||")(cast(metadata, JSONB))
         statement = (
             update(ThreadRow)
-            .where(ThreadRow.tenant == principal.tenant, ThreadRow.thread_id == thread_id)
+            .where(
+                ThreadRow.tenant == principal.tenant,
+                ThreadRow.thread_id == thread_id,
+                *([func.octet_length(cast(merged, Text)) <= max_bytes] if metadata else []),
+            )
             .values(
                 {
-                    "metadata_": ThreadRow.metadata_.op("||")(cast(metadata, JSONB)),
+                    "metadata_": merged,
                     "updated_at": func.now(),
                     **_ttl_columns(ttl),
                 }

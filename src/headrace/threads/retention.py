@@ -6,20 +6,22 @@ are looked at again later, and what is locked was judged under that lock.
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import psycopg
 import structlog
 from psycopg.errors import LockNotAvailable
 
 from headrace.db.faults import translated_faults
-from headrace.db.pool import SharedPool
+from headrace.db.pool import Connection, SharedPool
 from headrace.db.statements import named_statements
 from headrace.db.transactions import locking_transaction
 from headrace.errors import Unavailable
 from headrace.graphs.manifest_ttl import TtlEntry
+from headrace.isolation import for_each_sound
 from headrace.threads.removal import ThreadRemoval
 
 _log = structlog.stdlib.get_logger("headrace.threads")
@@ -27,6 +29,8 @@ _log = structlog.stdlib.get_logger("headrace.threads")
 #: Threads that one transaction locks, and may delete: a start of a run waits no longer for it.
 _BATCH = 50
 _LOCK_TIMEOUT_SECONDS = 2.0
+#: Threads of one round that may fail: more of them are the database's trouble, not theirs.
+_MOST_DISTURBED = 5
 _SINCE_EVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -81,7 +85,7 @@ class RetentionSweeper:
         :raises Unavailable: the database could not be reached; what was deleted stays deleted.
         """
         await self._plan()
-        swept = Swept()
+        swept, disturbed = Swept(), 0
         while swept.looked_at < self._entry.sweep_limit:
             wanted = min(_BATCH, self._entry.sweep_limit - swept.looked_at)
             try:
@@ -91,7 +95,14 @@ class RetentionSweeper:
             swept.looked_at += len(verdicts)
             swept.deleted += self._counted("deleted", _with(verdicts, "delete"))
             for thread_id in _with(verdicts, "reduce"):
-                await self._reduce(thread_id, swept)
+                try:
+                    await self._reduce(thread_id, swept)
+                except Exception as fault:
+                    # One that cannot be reduced, too large or unreadable, must not keep the others.
+                    _log.warning("thread_not_reduced", thread_id=thread_id, exc_info=fault)
+                    disturbed += 1
+                    if disturbed > _MOST_DISTURBED:
+                        raise
             if len(verdicts) < wanted:
                 break
         return swept
@@ -132,6 +143,20 @@ class RetentionSweeper:
             cursor = await connection.execute(self._sql["judge_locked"], values)
             verdicts = [(row[0], row[1]) for row in await cursor.fetchall()]
             if expired := _with(verdicts, "delete"):
+                refused = await self._delete(connection, expired)
+                verdicts = [
+                    (one, "refused" if one in refused else verdict) for one, verdict in verdicts
+                ]
+        return verdicts
+
+    async def _delete(self, connection: Connection, thread_ids: list[str]) -> set[str]:
+        """Delete threads and all that is theirs; those that cannot be deleted, for now.
+
+        A table of the user's may refer to one of them, and must not keep all the others.
+        """
+
+        async def delete(some: Sequence[str]) -> None:
+            async with connection.transaction():
                 for name in (
                     "delete_events",
                     "delete_writes",
@@ -139,8 +164,15 @@ class RetentionSweeper:
                     "delete_checkpoints",
                     "delete_threads",
                 ):
-                    await connection.execute(self._sql[name], {"thread_ids": expired})
-        return verdicts
+                    await connection.execute(self._sql[name], {"thread_ids": list(some)})
+
+        failed = await for_each_sound(thread_ids, delete, passing=(psycopg.OperationalError,))
+        for thread_id, error in failed:
+            _log.warning("thread_not_deleted", thread_id=thread_id, exc_info=error)
+        refused = [thread_id for thread_id, _ in failed]
+        if refused:
+            await connection.execute(self._sql["postpone"], {"thread_ids": refused})
+        return set(refused)
 
     async def _reduce(self, thread_id: str, swept: Swept) -> None:
         """What fails here is tried again when its thread is looked at next."""

@@ -96,3 +96,8 @@ DELETE FROM checkpoints WHERE thread_id = ANY (%(thread_ids)s)
 -- name: delete_threads
 -- Their runs go with them.
 DELETE FROM threads WHERE thread_id = ANY (%(thread_ids)s)
+
+-- name: postpone
+-- What cannot be deleted now is looked at again in ten minutes, behind the others.
+UPDATE threads SET sweep_at = now() + interval '10 minutes'
+WHERE thread_id = ANY (%(thread_ids)s::text[])

@@ -64,7 +64,9 @@ class ThreadCreate(BaseModel):
     metadata: dict[str, Any] | None = None
     if_exists: Literal["raise", "do_nothing"] | None = None
     ttl: ThreadTTL | None = None
-    supersteps: list[Superstep] | None = Field(None, max_length=MAX_SUPERSTEPS)
+    supersteps: (
+        Annotated[list[Superstep], Field(max_length=MAX_SUPERSTEPS, fail_fast=True)] | None
+    ) = None
 
 
 class ThreadPatch(BaseModel):
@@ -81,7 +83,7 @@ class ThreadFilter(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    ids: list[AnyThreadId] | None = Field(None, max_length=MAX_PAGE)
+    ids: Annotated[list[AnyThreadId], Field(max_length=MAX_PAGE, fail_fast=True)] | None = None
     metadata: dict[str, Any] | None = None
     values: dict[str, Any] | None = None
     status: ThreadStatus | None = None
@@ -101,6 +103,10 @@ ThreadField = Literal[
     "error",
 ]
 SortBy = Literal["thread_id", "status", "created_at", "updated_at", "state_updated_at"]
+
+#: More than there are fields; one may be named twice.
+_MAX_FIELDS = 100
+_MAX_PATH = 1000
 
 #: ``values.messages[-1].content``
 _PATH = re.compile(r"(values|metadata|config|interrupts|error)((\.[^.\[\]]+)|(\[-?\d{1,9}\]))*")
@@ -122,10 +128,16 @@ class ThreadSearch(ThreadFilter):
     offset: int = Field(0, ge=0, le=2**31 - 1)
     sort_by: SortBy | None = None
     sort_order: Literal["asc", "desc"] | None = None
-    select: list[ThreadField] | None = None
-    extract: dict[str, Annotated[str, AfterValidator(_extractable)]] | None = Field(
-        None, max_length=10
+    select: Annotated[list[ThreadField], Field(max_length=_MAX_FIELDS, fail_fast=True)] | None = (
+        None
     )
+    extract: (
+        dict[
+            Annotated[str, Field(max_length=255)],
+            Annotated[str, Field(max_length=_MAX_PATH), AfterValidator(_extractable)],
+        ]
+        | None
+    ) = Field(None, max_length=10)
 
 
 class ThreadsPrune(BaseModel):
@@ -133,7 +145,7 @@ class ThreadsPrune(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    thread_ids: list[AnyThreadId] = Field(max_length=MAX_PAGE)
+    thread_ids: Annotated[list[AnyThreadId], Field(max_length=MAX_PAGE, fail_fast=True)]
     strategy: TTLStrategy = "delete"
 
 

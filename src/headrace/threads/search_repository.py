@@ -9,6 +9,7 @@ from psycopg.types.json import Jsonb
 
 from headrace.auth.principal import Principal
 from headrace.db.pool import SharedPool
+from headrace.db.row_sizes import RowPage, within
 from headrace.db.statements import Statement
 from headrace.db.tables import ThreadRow
 from headrace.db.transactions import locking_transaction
@@ -27,6 +28,9 @@ from headrace.threads.search_sql import (
 
 _LOCK_TIMEOUT_SECONDS = 2.0
 
+#: What callers have sent, and what graphs have raised.
+_LARGE = ("metadata", "config", "interrupts", "error")
+
 #: Attributes that cannot have their column's name.
 _ATTRIBUTES = {"metadata": "metadata_"}
 
@@ -34,10 +38,19 @@ _ATTRIBUTES = {"metadata": "metadata_"}
 class ThreadSearchRepository:
     """
     :param timeout_seconds: of one query, the wait for a connection included; 0: none.
+    :param statement_timeout_seconds: how long Postgres may work on it: it compares JSON without
+        hearing cancel requests, but looks at its clock between rows.
     """
 
-    def __init__(self, pool: SharedPool, *, timeout_seconds: float) -> None:
+    def __init__(
+        self,
+        pool: SharedPool,
+        *,
+        timeout_seconds: float,
+        statement_timeout_seconds: float = 10.0,
+    ) -> None:
         self._pool = pool
+        self._statement_timeout_seconds = statement_timeout_seconds
         self._timeout_seconds = timeout_seconds or None
 
     async def page(
@@ -48,9 +61,10 @@ class ThreadSearchRepository:
         *,
         limit: int,
         offset: int,
+        max_bytes: int,
         with_state: bool = False,
-    ) -> list[ThreadRow]:
-        """Threads in order.
+    ) -> RowPage[ThreadRow]:
+        """Threads in order, as far as so many bytes go.
 
         :param with_state: only those that have had a run.
         """
@@ -58,29 +72,49 @@ class ThreadSearchRepository:
         deep = order.by == "created_at" and end > NEAR
         near = order.by == "created_at" and not deep
         what = wanted(principal, which, with_state=with_state, deep=deep)
-        bounds = {"limit": limit, "offset": offset}
+        bounds = {"limit": limit, "offset": offset, "most": max_bytes}
+        bounds["share"] = max_bytes // max(limit, 1)
         if near and (what.scattered or what.busy):
-            rows = await self._rows(near_page(what, order, end=end), what, bounds, order)
-            if len(rows) == limit:
-                return rows
+            found = await self._page(near_page(what, order, end=end), what, bounds, order)
+            if found.found == limit:
+                return found
         gathered = what.busy or (what.scattered and not deep)
-        return await self._rows(page(what, order, gathered=gathered), what, bounds, order, deep)
+        return await self._page(page(what, order, gathered=gathered), what, bounds, order, deep)
 
     async def count(self, principal: Principal, which: ThreadFilter) -> int:
         what = wanted(principal, which, deep=True)
-        (row,) = await self._fetch(count(what), what, {}, planning(what, Order(), deep=True))
+        (row,) = await self._fetch(count(what), what, {}, self._planning(what, Order(), deep=True))
         return int(row["count"])
 
-    async def _rows(
+    async def _page(
         self,
         statement: str,
         what: Wanted,
-        more: Mapping[str, Any],
+        bounds: Mapping[str, int],
         order: Order,
         deep: bool = False,
-    ) -> list[ThreadRow]:
-        told = planning(what, order, deep=deep)
-        return [row_from(row) for row in await self._fetch(statement, what, more, told)]
+    ) -> RowPage[ThreadRow]:
+        told = self._planning(what, order, deep=deep)
+        bounded = within(
+            statement,
+            COLUMNS,
+            _LARGE,
+            most="%(most)s::bigint",
+            share="%(share)s::bigint",
+        )
+        rows = await self._fetch(bounded, what, bounds, told)
+        if not rows:
+            return RowPage((), 0, 0)
+        found = [row_from(row) for row in rows]
+        return RowPage(found, int(rows[0]["found"]), int(rows[0]["all_bytes"]))
+
+    def _planning(self, what: Wanted, order: Order, *, deep: bool) -> str:
+        return planning(
+            what,
+            order,
+            deep=deep,
+            statement_timeout_ms=int(self._statement_timeout_seconds * 1000),
+        )
 
     async def _fetch(
         self, statement: str, what: Wanted, more: Mapping[str, Any], told: str

@@ -129,13 +129,15 @@ def _is_listed(value: Any) -> bool:
     return isinstance(value, str) and len(value) <= _LONGEST_LISTED
 
 
-def planning(what: Wanted, order: Order, *, deep: bool = False) -> str:
+def planning(
+    what: Wanted, order: Order, *, deep: bool = False, statement_timeout_ms: int = 10_000
+) -> str:
     """What the planner is told before a page, for the transaction alone.
 
     Compiling a deep page would take longer than reading it, and sorting a large part of the table
     longer than skipping it in order. The unfinished runs of a long queue fit into one hash table.
     """
-    settings = {"jit": "off"}
+    settings = {"jit": "off", "statement_timeout": f"{statement_timeout_ms}ms"}
     if deep:
         settings["work_mem"] = "64MB"
     if what.ordered and order.by == "created_at":

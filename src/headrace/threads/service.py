@@ -16,12 +16,17 @@ from headrace.errors import (
 from headrace.idempotency.schemas import RequestKey
 from headrace.idempotency.service import IdempotencyService
 from headrace.ids import canonical_uuid, uuid7
+from headrace.request_limits import RequestLimits
+from headrace.setting_groups import RequestSettings
 from headrace.threads.repository import ThreadRepository
 from headrace.threads.schemas import ThreadCreate, ThreadPatch
 from headrace.threads.state import EMPTY, StateReader
 from headrace.threads.wire import thread_json
 
 T = TypeVar("T")
+
+#: Metadata grows by what is merged into it, and is printed with spaces where it is measured.
+_WHOLE = 2
 
 #: Creates a thread with the states that its supersteps make; False when the id is taken.
 CreateWithStates = Callable[[Principal, str, ThreadCreate], Awaitable[bool]]
@@ -34,11 +39,13 @@ class ThreadService:
         states: StateReader,
         keys: IdempotencyService,
         create_with_states: CreateWithStates,
+        limits: RequestLimits | None = None,
     ) -> None:
         self._repository = repository
         self._states = states
         self._keys = keys
         self._create_with_states = create_with_states
+        self._limits = limits or RequestLimits(RequestSettings())
 
     async def create_once(
         self, principal: Principal, body: ThreadCreate, key: RequestKey
@@ -61,6 +68,7 @@ class ThreadService:
 
         :raises ThreadExists: the id is taken.
         """
+        self._limits.metadata(body.metadata)
         thread_id = str(body.thread_id or uuid7())
         row = None
         if not body.supersteps:
@@ -116,8 +124,17 @@ class ThreadService:
         return found(thread_id, row)
 
     async def update(self, principal: Principal, thread_id: str, body: ThreadPatch) -> ThreadRow:
-        """:raises ThreadNotFound, InvalidRequest: as :meth:`get`."""
-        row = await self._repository.update(principal, thread_id, body.metadata or {}, body.ttl)
+        """:raises ThreadNotFound, InvalidRequest: as :meth:`get`, or metadata becomes too much."""
+        self._limits.metadata(body.metadata)
+        max_bytes = _WHOLE * self._limits.settings.max_metadata_bytes
+        row = await self._repository.update(
+            principal, thread_id, body.metadata or {}, body.ttl, max_bytes=max_bytes
+        )
+        if row is None and await self._repository.get(principal, thread_id) is not None:
+            raise InvalidRequest(
+                f"metadata: with this the thread's would be longer than {max_bytes} bytes, twice"
+                " what one request may send (setting requests.max_metadata_bytes)"
+            )
         return found(thread_id, row)
 
     async def shown(self, row: ThreadRow, reading: Reading) -> dict[str, Any]:

@@ -8,9 +8,9 @@ from pydantic import BaseModel, ValidationError
 
 from headrace.auth.dependencies import CurrentPrincipal
 from headrace.edge.responses import held_response, json_response, list_response
-from headrace.edge.routing import new_router
+from headrace.edge.routing import error_lines, new_router
 from headrace.edge.state import state_of
-from headrace.edge.words import words_in
+from headrace.edge.words import Words, words_in
 from headrace.errors import InvalidRequest
 from headrace.threads.paths import PathThreadId
 from headrace.threads.schemas import ThreadState
@@ -38,7 +38,6 @@ async def _service(request: Request) -> StateService:
 
 
 States = Annotated[StateService, Depends(_service)]
-Words = Annotated[list[str] | None, Query()]
 
 
 @router.get("/threads/{thread_id}/state", response_model=ShownState)
@@ -189,5 +188,6 @@ def _valid(model: type[Model], fields: dict[str, Any]) -> Model:
     try:
         return model.model_validate(fields)
     except ValidationError as error:
-        lines = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
-        raise InvalidRequest("; ".join(lines)) from None
+        items = error.errors(include_url=False, include_input=False)
+        told = [(item["loc"], item["msg"]) for item in items]
+        raise InvalidRequest(error_lines(told, len(told))) from None

@@ -28,6 +28,7 @@ _KEY = "values."
 _OF_ALL_CHANNELS = frozenset({"values", "next", "tasks", "interrupts"})
 
 MAX_HISTORY = 1000
+_MAX_WORDS = 100
 
 
 def _selectable(words: list[str]) -> list[str]:
@@ -37,7 +38,12 @@ def _selectable(words: list[str]) -> list[str]:
     return words
 
 
-Select = Annotated[list[str], AfterValidator(_selectable)]
+Select = Annotated[
+    Annotated[
+        list[Annotated[str, Field(max_length=1000)]], Field(max_length=_MAX_WORDS, fail_fast=True)
+    ],
+    AfterValidator(_selectable),
+]
 
 
 def _canonical(value: str) -> str:
@@ -52,15 +58,19 @@ CheckpointId = Annotated[
 ]
 
 
+#: Of a subgraph: the nodes on the way to it, and their tasks.
+Namespace = Annotated[str, Field(max_length=10_000)]
+
+
 class CheckpointRef(BaseModel):
     """Where in a thread: its latest checkpoint, a certain one, or one of a subgraph's."""
 
     model_config = ConfigDict(extra="ignore")
 
-    thread_id: str | None = None
-    checkpoint_ns: str | None = None
+    thread_id: Annotated[str, Field(max_length=255)] | None = None
+    checkpoint_ns: Namespace | None = None
     checkpoint_id: CheckpointId | None = None
-    checkpoint_map: dict[str, CheckpointId] | None = None
+    checkpoint_map: dict[Namespace, CheckpointId] | None = Field(None, max_length=100)
 
 
 class StateQuery(BaseModel):

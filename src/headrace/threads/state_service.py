@@ -7,6 +7,8 @@ from headrace.auth.principal import Principal
 from headrace.checkpoints.answer_memory import Reading
 from headrace.errors import InvalidRequest
 from headrace.ids import canonical_uuid
+from headrace.request_limits import RequestLimits
+from headrace.setting_groups import RequestSettings
 from headrace.threads.history import History
 from headrace.threads.schemas import ThreadState
 from headrace.threads.service import ThreadService, found
@@ -30,11 +32,13 @@ class StateService:
         states: StateReader,
         repository: StateRepository,
         updates: StateUpdates,
+        limits: RequestLimits | None = None,
     ) -> None:
         self._threads = threads
         self._states = states
         self._repository = repository
         self._updates = updates
+        self._limits = limits or RequestLimits(RequestSettings())
 
     async def read(
         self,
@@ -74,6 +78,7 @@ class StateService:
 
         :raises ThreadNotFound: there is no such thread for the caller.
         """
+        self._limits.filter(query.metadata, "metadata")
         row = await self._threads.get(principal, thread_id)
         of_thread(query.checkpoint, row.thread_id)
         return await self._states.history(

@@ -1,6 +1,6 @@
 """Changes of a thread's state on the wire."""
 
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -8,6 +8,8 @@ from headrace.graphs.commands import GraphCommand
 
 #: More are better sent as several threads' worth of requests: they are one transaction.
 MAX_SUPERSTEPS = 1000
+#: Where a list is the whole state: no more than a body holds anyway.
+MAX_VALUES = 1_000_000
 
 
 class NodeValues(BaseModel):
@@ -15,7 +17,7 @@ class NodeValues(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    values: dict[str, Any] | list[Any] | None = None
+    values: dict[str, Any] | Annotated[list[Any], Field(max_length=MAX_VALUES)] | None = None
     as_node: str | None = Field(None, max_length=1000)
 
 
@@ -36,4 +38,6 @@ class Superstep(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    updates: list[StateChange] = Field(min_length=1, max_length=MAX_SUPERSTEPS)
+    updates: Annotated[
+        list[StateChange], Field(min_length=1, max_length=MAX_SUPERSTEPS, fail_fast=True)
+    ]

@@ -25,7 +25,7 @@ from headrace.auth.principal import Principal
 from headrace.checkpoints.saver import TimedSaver
 from headrace.checkpoints.transaction import TransactionSaver
 from headrace.checkpoints.writer import Writer
-from headrace.containment import is_cancellation
+from headrace.containment import is_cancelled
 from headrace.db.faults import DATABASE_ERRORS, words_of
 from headrace.db.pool import Connection, SharedPool
 from headrace.db.statements import named_statements
@@ -34,6 +34,7 @@ from headrace.error_text import error_message, error_name
 from headrace.errors import (
     BadRequest,
     CheckpointNotFound,
+    DatabaseUnavailable,
     HeadraceError,
     InvalidRequest,
     ThreadBusy,
@@ -180,7 +181,12 @@ class StateUpdates:
         configurable: dict[str, Any],
     ) -> dict[str, Any]:
         """Let the graph make the new state, and the thread's row say where it stands now."""
-        saver = TransactionSaver(self._pool, connection, self._saver.serde)
+        saver = TransactionSaver(
+            self._pool,
+            connection,
+            self._saver.serde,
+            max_checkpoint_bytes=self._saver.max_checkpoint_bytes,
+        )
         where = config["configurable"]
         if where.get("checkpoint_id") and await saver.aget_tuple(config) is None:
             raise CheckpointNotFound(
@@ -190,7 +196,7 @@ class StateUpdates:
         made_for = cast("RunnableConfig", {"configurable": {**configurable, **where}})
         async with self._registry.for_run(graph_id, made_for, access="threads.update") as graph:
             graph = graph.copy(update={"checkpointer": saver})
-            with _refusals(graph_id, where["thread_id"]):
+            with _refusals(graph_id, where["thread_id"], connection):
                 graph = graph.with_config(configurable=_wiring(graph, configurable))
                 made = await graph.abulk_update_state(
                     {**config, "metadata": {"graph_id": graph_id}}, supersteps
@@ -219,7 +225,7 @@ def _wiring(graph: Graph, configurable: dict[str, Any]) -> dict[str, Any]:
 
 
 @contextmanager
-def _refusals(graph_id: str, thread_id: str) -> Iterator[None]:
+def _refusals(graph_id: str, thread_id: str, connection: Connection) -> Iterator[None]:
     """What LangGraph or the graph's own code raises over values that came from a client."""
     try:
         yield
@@ -230,8 +236,12 @@ def _refusals(graph_id: str, thread_id: str) -> Iterator[None]:
     except (InvalidUpdateError, EmptyInputError) as error:
         raise BadRequest(error_message(error, max_bytes=_MAX_ERROR_BYTES)) from error
     except BaseException as error:
-        if is_cancellation(error):
-            raise
+        if is_cancelled():
+            # Its time is over, and what was cancelled said something else about that.
+            raise asyncio.CancelledError from error
+        if connection.closed:
+            # Whatever was made of that, it is not about the values.
+            raise DatabaseUnavailable from error
         _log.info("state_refused", graph_id=graph_id, thread_id=thread_id, exc_info=True)
         raise InvalidRequest(
             f"Graph '{graph_id}' does not take these values: {error_name(error)}:"

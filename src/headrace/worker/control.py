@@ -45,7 +45,7 @@ class Control:
         listeners.add(on_run=self._heard, on_any=self._wake.set)
 
     def start(self, tasks: Tasks) -> None:
-        tasks.start(self._look_for_ever(), name="control", supervised=True)
+        tasks.keep(self._look_for_ever, name="control")
 
     def begun(self, run_id: UUID) -> None:
         """A run is executed here from now on: something may have been asked of it just before."""
@@ -82,6 +82,9 @@ class Control:
                 asked = {row[0]: (row[1], row[2]) for row in await cursor.fetchall()}
         for run_id, execution in executions.items():
             action, watched = asked.get(run_id, (None, False))
-            execution.channel.watch(watched)
-            if action is not None:
-                execution.stop_as_asked(action)
+            try:
+                execution.channel.watch(watched)
+                if action is not None:
+                    execution.stop_as_asked(action)
+            except Exception:
+                _log.exception("request_not_passed_on", run_id=str(run_id))

@@ -10,6 +10,7 @@ from headrace.db.faults import words_of
 from headrace.error_text import MAX_BYTES, error_message, error_name
 from headrace.errors import LeaseLost, Unavailable
 from headrace.events.event import RUN_DELETED
+from headrace.observability.masking import mask_text
 from headrace.runs.queue import Queue
 from headrace.runs.transitions import RELEASED, EndedRun, RunEnd, StopAsked
 from headrace.worker.execution import Execution, Stop
@@ -194,7 +195,8 @@ _ROLLED_BACK = RunEnd(
 
 def error_json(error: BaseException, max_bytes: int = MAX_BYTES) -> dict[str, str]:
     """An exception as clients see it, of what the row can hold, or the run would never end."""
-    message = words_of(error) or error_message(error, max_bytes=max_bytes)
+    # Callers read it: clients of models quote the key that they were given.
+    message = mask_text(words_of(error) or error_message(error, max_bytes=max_bytes))
     return {"error": error_name(error), "message": message}
 
 

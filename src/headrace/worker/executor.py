@@ -200,6 +200,7 @@ class Executor:
         ) as writes:
             execution.writes = writes
             await self._follow(execution, result, config)
+            await writes.store_command()
 
     def _config(self, execution: Execution) -> RunnableConfig:
         request = execution.request
@@ -235,6 +236,9 @@ class Executor:
         ):
             refuse_unknown_nodes(graph.nodes, kwargs)
             async for namespace, mode, chunk in graph_parts(graph, given, kwargs, config):
+                if mode != "events" and execution.writes is not None:
+                    # The graph goes on: a command has been applied.
+                    await execution.writes.store_command()
                 if not namespace:
                     _note(result, mode, chunk)
                 if execution.channel.wanted:
@@ -245,6 +249,8 @@ class Executor:
                 # The next run on the thread must not resume from an older checkpoint.
                 _leave_checkpoint(config)
                 snapshot = await graph.aget_state(config)
+                # After the last node nothing waits.
+                result.interrupted = bool(snapshot.next)
                 result.interrupts = storable(interrupts_by_task(snapshot))
 
     async def _refuse_without(self, checkpoints: Sequence[RunnableConfig]) -> None:

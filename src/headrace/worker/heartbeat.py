@@ -22,8 +22,9 @@ import structlog
 from headrace.db.limit import cut_after
 from headrace.db.pool import silent_server, unreachable
 from headrace.db.statements import use_schema
+from headrace.error_text import error_message
 from headrace.ids import uuid7
-from headrace.lifecycle import Tasks
+from headrace.lifecycle import Supervision, Tasks
 from headrace.runs.transitions import queue_statements
 from headrace.setting_groups import WorkerSettings
 
@@ -49,6 +50,7 @@ class Heartbeat:
         conninfo: str,
         settings: WorkerSettings,
         *,
+        supervision: Supervision | None = None,
         graph_ids: Sequence[str] | None = None,
         schema: str = "",
         open_timeout_seconds: float = 15.0,
@@ -61,7 +63,8 @@ class Heartbeat:
         self._answer_seconds = open_timeout_seconds
         self._on_lost: Callable[[], None] | None = None
         self._sql = queue_statements()
-        self._tasks = Tasks()
+        self._supervision = supervision or Supervision()
+        self._tasks = Tasks(self._supervision)
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._connection: psycopg.Connection[Any] | None = None
@@ -103,7 +106,7 @@ class Heartbeat:
         except psycopg.OperationalError as error:
             raise unreachable(self._conninfo, error) from None
         self._answer_seconds = self._settings.lease_seconds / 2
-        self._tasks.start(self._watch(), name="heartbeat-watch")
+        self._tasks.keep(self._watch, name="heartbeat-watch")
         self._thread = threading.Thread(
             target=self._renew_until_stopped, name="headrace-heartbeat", daemon=True
         )
@@ -150,6 +153,12 @@ class Heartbeat:
                     self._renew(self._process_id)
             except psycopg.Error as error:
                 _log.warning("lease_not_renewed", error=str(error).strip())
+                self._unbroken_since = time.monotonic() + self._settings.heartbeat_seconds
+                self._disconnect()
+            except Exception as error:
+                # Such as no more file descriptors or threads: this thread must outlive that.
+                _log.warning("lease_not_renewed", error=error_message(error), exc_info=True)
+                self._supervision.report("heartbeat", error)
                 self._unbroken_since = time.monotonic() + self._settings.heartbeat_seconds
                 self._disconnect()
         self._remove()

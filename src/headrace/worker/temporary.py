@@ -13,6 +13,7 @@ import psycopg
 import structlog
 
 from headrace.errors import Unavailable
+from headrace.isolation import for_each_sound
 from headrace.lifecycle import Tasks
 from headrace.runs.queue import Queue
 
@@ -68,12 +69,14 @@ class TemporaryThreads:
     async def delete_abandoned(self) -> None:
         """Delete what processes have left that died between a run's end and this."""
         try:
+            after = ""
             while abandoned := await self._queue.abandoned_temporary_threads(
-                older_than_seconds=_ABANDONED_AFTER_SECONDS
+                older_than_seconds=_ABANDONED_AFTER_SECONDS, after=after
             ):
-                await self._queue.delete_temporary_threads(abandoned)
-        except (Unavailable, psycopg.Error) as fault:
-            _log.warning("abandoned_threads_left", cause=type(fault).__name__)
+                await self._delete(abandoned, watched=True)
+                after = abandoned[-1]
+        except Exception as fault:
+            _log.warning("abandoned_threads_left", cause=type(fault).__name__, exc_info=fault)
 
     def _due(self) -> list[str]:
         due: list[str] = []
@@ -97,9 +100,21 @@ class TemporaryThreads:
             self._deleting = False
 
     async def _delete(self, thread_ids: list[str], *, watched: bool) -> None:
+        """Delete them; those that cannot be deleted are left alone."""
         try:
-            await self._queue.delete_temporary_threads(thread_ids, watched=watched)
-        except (Unavailable, psycopg.Error) as fault:
-            _log.warning(
-                "temporary_threads_left", threads=len(thread_ids), cause=type(fault).__name__
+            failed = await for_each_sound(
+                thread_ids,
+                lambda some: self._queue.delete_temporary_threads(some, watched=watched),
+                passing=(Unavailable, psycopg.OperationalError),
             )
+        except Exception as fault:
+            # Whoever waits for this must not wait for ever.
+            _log.warning(
+                "temporary_threads_left",
+                threads=len(thread_ids),
+                cause=type(fault).__name__,
+                exc_info=None if isinstance(fault, Unavailable) else fault,
+            )
+            return
+        for thread_id, error in failed:
+            _log.warning("temporary_threads_left", threads=1, thread_id=thread_id, exc_info=error)

@@ -8,7 +8,7 @@ from uuid import UUID
 import structlog
 
 from headrace.errors import Draining, RequestError, ThreadBusy, Unavailable
-from headrace.lifecycle import Tasks
+from headrace.lifecycle import Supervision, Tasks
 from headrace.notices.notifier import Notifier
 from headrace.observability.metrics import Metrics
 from headrace.runs.dispatcher import (
@@ -56,6 +56,7 @@ class Worker:
         metrics: Metrics,
         *,
         graph_ids: Sequence[str],
+        supervision: Supervision | None = None,
         on_begun: Callable[[UUID], None] = lambda run_id: None,
     ) -> None:
         self._executor = executor
@@ -67,7 +68,7 @@ class Worker:
         self._notifier = notifier
         self._on_begun = on_begun
         self._tasks = Tasks()
-        self._rounds = Tasks(metrics.record_fault)
+        self._rounds = Tasks(supervision)
         self._executions: dict[UUID, Execution] = {}
         #: Being started in place.
         self._starting: set[UUID] = set()
@@ -115,7 +116,7 @@ class Worker:
     def begin_rounds(self) -> None:
         """Claim from now on."""
         if self._settings.enabled:
-            self._rounds.start(self._claims.take_for_ever(), name="claims", supervised=True)
+            self._rounds.keep(self._claims.take_for_ever, name="claims")
 
     async def start(self, request: RunRequest) -> Execution | QueuedRun:
         if self._draining:

@@ -5,6 +5,7 @@
 {{- include "headrace.checkGraphs" . -}}
 {{- include "headrace.checkIngress" . -}}
 {{- include "headrace.checkExtraEnv" . -}}
+{{- include "headrace.checkScrapes" . -}}
 {{- include "headrace.checkShutdown" . -}}
 {{- include "headrace.checkBudget" . -}}
 {{- end -}}
@@ -46,6 +47,24 @@
 {{- if has .name $own -}}
 {{- fail (printf "extraEnv: the chart sets %s itself, from a value of its own. README.md lists the values." .name) -}}
 {{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "headrace.checkScrapes" -}}
+{{- $ways := list -}}
+{{- if .Values.metrics.serviceMonitor.enabled -}}
+{{- $ways = append $ways "metrics.serviceMonitor.enabled" -}}
+{{- end -}}
+{{- if eq (get .Values.podAnnotations "prometheus.io/scrape" | toString) "true" -}}
+{{- $ways = append $ways "podAnnotations (prometheus.io/scrape)" -}}
+{{- else if and .Values.metrics.podAnnotations (not .Values.metrics.serviceMonitor.enabled) (not (hasKey .Values.podAnnotations "prometheus.io/scrape")) -}}
+{{- $ways = append $ways "metrics.podAnnotations" -}}
+{{- end -}}
+{{- if eq (get .Values.service.annotations "prometheus.io/scrape" | toString) "true" -}}
+{{- $ways = append $ways "service.annotations (prometheus.io/scrape)" -}}
+{{- end -}}
+{{- if gt (len $ways) 1 -}}
+{{- fail (printf "metrics: %s would each have the pods scraped, and all figures would count twice. Keep one." (join " and " $ways)) -}}
 {{- end -}}
 {{- end -}}
 

@@ -38,6 +38,22 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 {{- end -}}
 
+{{/* One Prometheus asks once: where a ServiceMonitor names the pods, no annotation does. */}}
+{{- define "headrace.podAnnotations" -}}
+{{- $annotations := dict -}}
+{{- with .Values.database.url -}}
+{{- $_ := set $annotations "checksum/database" (include "headrace.databaseSecretData" $ | sha256sum) -}}
+{{- end -}}
+{{- if and .Values.metrics.podAnnotations (not .Values.metrics.serviceMonitor.enabled) -}}
+{{- $_ := set $annotations "prometheus.io/scrape" "true" -}}
+{{- $_ := set $annotations "prometheus.io/port" (.Values.metrics.port | default 8123 | int | toString) -}}
+{{- $_ := set $annotations "prometheus.io/path" "/metrics" -}}
+{{- end -}}
+{{- with merge (deepCopy .Values.podAnnotations) $annotations -}}
+{{- toYaml . -}}
+{{- end -}}
+{{- end -}}
+
 {{- define "headrace.image" -}}
 {{- if .Values.image.digest -}}
 {{- printf "%s@%s" .Values.image.repository .Values.image.digest -}}
@@ -138,6 +154,13 @@ migration-database-url: {{ . | b64enc }}
   value: {{ .Values.shutdown.graceSeconds | int | quote }}
 - name: HEADRACE_SERVER__SHUTDOWN_MARGIN_SECONDS
   value: {{ .Values.shutdown.marginSeconds | int | quote }}
+{{- range $name, $variable := dict "threadMinutes" "THREAD_MINUTES" "threadStrategy" "THREAD_STRATEGY" "runMinutes" "RUN_MINUTES" "storeMinutes" "STORE_MINUTES" "storeRefreshOnRead" "STORE_REFRESH_ON_READ" "sweepMinutes" "SWEEP_MINUTES" "sweepLimit" "SWEEP_LIMIT" }}
+{{- $value := get $.Values.retention $name }}
+{{- if not (or (kindIs "invalid" $value) (eq (toString $value) "")) }}
+- name: HEADRACE_RETENTION__{{ $variable }}
+  value: {{ $value | toJson | trimAll "\"" | quote }}
+{{- end }}
+{{- end }}
 {{- if eq .Values.auth.mode "none" }}
 - name: HEADRACE_AUTH
   value: none

@@ -1,0 +1,111 @@
+"""Secrets in texts and fields: masked by their form, whatever they stand in.
+
+What is known for one: the password of a URL, a value behind a name like ``api_key`` or ``token``,
+what follows ``Bearer``, keys of well-known makers. Text comes from everywhere, so each pattern
+takes time in proportion to it.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from structlog.typing import EventDict, WrappedLogger
+
+from headrace.error_text import value_text
+
+_MASK = "***"
+
+_WORD = re.compile(r"\S+")
+_URL_USER = re.compile(r"(?i)(https?)?://[^:/?#\s@]*:")
+_PORT = re.compile(r"\d+(?:/|$)")
+
+_NAMES = (
+    "password|passwd|passphrase|pwd|secret|token|api[-_ ]?key|access[-_ ]?key|private[-_ ]?key"
+    "|secret[-_ ]?key|account[-_ ]?key|signature|credentials?|authorization|connection[-_]?string"
+)
+#: A text in quotes, which may themselves be escaped; or a word.
+_VALUE = (
+    r"(?:b?'(?:[^'\\]|\\.)*'|b?\"(?:[^\"\\]|\\.)*\"|\\+'[^'\\]*\\+'|\\+\"[^\"\\]*\\+\""
+    r"|(?:(?:bearer|basic|digest|token|negotiate)\s+)?[^\s&'\",}]+)"
+)
+#: Behind a name: ``=``, ``:``, or the comma of a pair of texts.
+_NAMED = re.compile(rf"(?i)({_NAMES})(\\*['\"]?\s*(?:=>|[=:])\s*|['\"]\s*,\s*(?=b?['\"])){_VALUE}")
+#: Cookies are several, up to the end of the line or of the text in quotes.
+_COOKIE = re.compile(
+    r"(?i)(cookie)(\\*['\"]?\s*[=:]\s*(?:\\*b?['\"])?|['\"]\s*,\s*b?['\"])[^\r\n'\"]+"
+)
+_BEARER = re.compile(r"(?i)\b(bearer)(\s+|%20|\+)[^\s'\",;)}\]\\]+")
+_BASIC = re.compile(r"(?i)\b(basic)(\s+|%20|\+)[A-Za-z0-9+/]+={1,2}")
+_PARAMETER = re.compile(r"(?i)([?&](?:key|sig|auth|code|session|sid|jwt)=)[^&#\s'\"]+")
+_MADE_BY_SOMEBODY = re.compile(
+    r"\b(?:sk-[\w-]{8,}|lsv2_\w{8,}|gh[pousr]_\w{16,}|github_pat_\w{16,}|glpat-[\w-]{16,}"
+    r"|xox[abeoprs]-[\w-]{8,}|AKIA[0-9A-Z]{12,}|AIza[\w-]{30,}|hf_\w{16,}"
+    r"|eyJ[\w-]{8,}\.[\w-]+\.[\w-]*)"
+)
+#: What one of the patterns may find has one of these in it.
+_HINTS = ("pass", "pwd", "secret", "token", "key", "cred", "sign", "auth", "connection")
+_MAKERS = ("sk-", "lsv2_", "gh", "glpat-", "xox", "AKIA", "AIza", "hf_", "eyJ")
+
+_SECRET_FIELD = re.compile(rf"(?i)^.*(?:{_NAMES}|cookie)$")
+#: Deeper values are told as text.
+_MAX_DEPTH = 20
+
+
+def mask_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """structlog processor: no secret in any text, no field that is named like one."""
+    return {key: _masked(key, value, 0) for key, value in event.items()}
+
+
+def mask_text(text: str) -> str:
+    """``text`` with ``***`` in the place of secrets."""
+    if "://" in text:
+        text = _WORD.sub(_without_url_password, text)
+    lowered = text.lower()
+    if "bearer" in lowered:
+        text = _BEARER.sub(rf"\1\2{_MASK}", text)
+    if "basic" in lowered:
+        text = _BASIC.sub(rf"\1\2{_MASK}", text)
+    if "?" in text or "&" in text:
+        text = _PARAMETER.sub(rf"\1{_MASK}", text)
+    if "cookie" in lowered:
+        text = _COOKIE.sub(rf"\1\2{_MASK}", text)
+    if any(hint in lowered for hint in _HINTS):
+        text = _NAMED.sub(rf"\1\2{_MASK}", text)
+    if any(maker in text for maker in _MAKERS):
+        text = _MADE_BY_SOMEBODY.sub(_MASK, text)
+    return text
+
+
+def _without_url_password(word: re.Match[str]) -> str:
+    """Masked to the last @, because people write passwords unencoded; http://host:80/ is a port.
+
+    By hand, because a pattern that looks for the last @ takes quadratic time on a hostile text.
+    """
+    text = word[0]
+    last = text.rfind("@")
+    for user in _URL_USER.finditer(text):
+        if user.end() <= last and not (user[1] and _PORT.match(text, user.end())):
+            return f"{text[: user.end()]}{_MASK}{text[last:]}"
+    return text
+
+
+def _masked(key: str, value: Any, depth: int) -> Any:
+    if key.startswith("_") and not depth:
+        return value  # structlog's own: the record, its origin
+    if value is None:
+        return value
+    if _SECRET_FIELD.match(key):
+        return _MASK
+    if isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, str):
+        return mask_text(value)
+    if depth < _MAX_DEPTH:
+        if isinstance(value, Mapping):
+            return {
+                mask_text(name): _masked(name, item, depth + 1)
+                for name, item in ((value_text(name), item) for name, item in value.items())
+            }
+        if isinstance(value, list | tuple):
+            return [_masked("", item, depth + 1) for item in value]
+    return mask_text(value_text(value))

@@ -1,0 +1,107 @@
+"""How much a caller may have stored, compared or run, each check refusing with what to change."""
+
+from typing import Any
+
+from headrace.errors import InvalidRequest
+from headrace.json_text import json_text
+from headrace.setting_groups import RequestSettings
+
+#: Levels of lists and objects in metadata and filters.
+MAX_DEPTH = 32
+#: Numbers, texts, lists and objects in metadata, whatever its bytes: a filter is compared with all.
+_MAX_METADATA_VALUES = 10_000
+_MAX_FILTER_BYTES = 256 * 1024
+
+
+class RequestLimits:
+    """Each check raises :class:`InvalidRequest`; None passes all of them."""
+
+    def __init__(self, settings: RequestSettings) -> None:
+        self.settings = settings
+
+    def metadata(self, value: Any, where: str = "metadata") -> None:
+        """What is stored beside a run, thread or assistant, and looked into by filters."""
+        if not value:
+            return
+        self._short(value, self.settings.max_metadata_bytes, where, "max_metadata_bytes")
+        _Shape(where, max_values=_MAX_METADATA_VALUES).check(value)
+
+    def configuration(self, value: Any, where: str) -> None:
+        """What a graph is configured with."""
+        if value:
+            self._short(
+                value, self.settings.max_configuration_bytes, where, "max_configuration_bytes"
+            )
+
+    def config(self, config: dict[str, Any] | None) -> None:
+        """A run's or assistant's ``config``, which has metadata of its own."""
+        if not config:
+            return
+        self.configuration(config, "config")
+        self.metadata(config.get("metadata"), "config.metadata")
+        most = self.settings.max_recursion_limit
+        if config.get("recursion_limit", 0) > most:
+            raise InvalidRequest(
+                f"config.recursion_limit: at most {most} steps are taken (setting"
+                " requests.max_recursion_limit)"
+            )
+
+    def filter(self, value: Any, where: str) -> None:
+        """What stored JSON is compared with: the work is its size times the size of that."""
+        if not value:
+            return
+        _Shape(
+            where,
+            max_values=self.settings.max_filter_values,
+            max_array=self.settings.max_filter_array,
+            named="requests.max_filter_values",
+        ).check(value)
+        size = len(json_text(value))
+        if size > _MAX_FILTER_BYTES:
+            raise InvalidRequest(
+                f"{where}: the filter is {size} bytes long; at most {_MAX_FILTER_BYTES} are taken"
+            )
+
+    def _short(self, value: Any, max_bytes: int, where: str, name: str) -> None:
+        size = len(json_text(value))
+        if size > max_bytes:
+            raise InvalidRequest(
+                f"{where}: it is {size} bytes long; at most {max_bytes} are taken (setting"
+                f" requests.{name}). Large values belong into the input or the store."
+            )
+
+
+class _Shape:
+    """Walks a value and stops where it is more than is taken."""
+
+    def __init__(
+        self, where: str, *, max_values: int, max_array: int | None = None, named: str = ""
+    ) -> None:
+        self._where = where
+        self._max_values = max_values
+        self._max_array = max_array
+        self._named = f" (setting {named})" if named else ""
+
+    def check(self, value: Any) -> None:
+        level, depth, seen = [value], 0, 0
+        while level:
+            depth, seen = depth + 1, seen + len(level)
+            if depth > MAX_DEPTH:
+                self._refuse(f"it is nested more than {MAX_DEPTH} levels deep")
+            if seen > self._max_values:
+                self._refuse(f"it holds more than {self._max_values} values{self._named}")
+            below: list[Any] = []
+            for item in level:
+                if isinstance(item, dict):
+                    below.extend(item.values())
+                elif isinstance(item, list):
+                    if self._max_array is not None and len(item) > self._max_array:
+                        self._refuse(
+                            f"a list in it has {len(item)} items; at most {self._max_array} are"
+                            " taken (setting requests.max_filter_array)"
+                        )
+                    below.extend(item)
+            level = below
+
+    def _refuse(self, what: str) -> None:
+        raise InvalidRequest(f"{self._where}: {what}.")

@@ -1,0 +1,101 @@
+"""Runs that ended long ago are deleted, while their threads live on; any process may sweep.
+
+Their checkpoints, and so the conversation, stay: nothing there refers to the row of a run.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+import structlog
+
+from headrace.db.faults import translated_faults
+from headrace.db.pool import SharedPool
+from headrace.db.statements import named_statements
+from headrace.errors import Unavailable
+from headrace.ids import earliest_uuid7
+
+_log = structlog.stdlib.get_logger("headrace.runs")
+
+#: Runs that one statement looks at, or deletes.
+_BATCH = 500
+_BEFORE_ALL = UUID(int=0)
+
+
+class RunSweeper:
+    """One per process; any number may sweep at once.
+
+    :param keep_seconds: how long a run is kept after its end.
+    :param limit: runs that one round looks at.
+    :param count: told of how many were deleted.
+    """
+
+    def __init__(
+        self,
+        pool: SharedPool,
+        *,
+        keep_seconds: float,
+        interval_seconds: float,
+        limit: int,
+        count: Callable[[int], None],
+    ) -> None:
+        self._pool = pool
+        self._keep_seconds = keep_seconds
+        self._interval_seconds = interval_seconds
+        self._limit = limit
+        self._count = count
+        self._sql = named_statements("headrace.runs", "retention.sql")
+        #: The last run that was looked at. What is kept for now is looked at again in the end.
+        self._after = _BEFORE_ALL
+
+    async def sweep_forever(self) -> None:
+        while True:
+            # Processes that started together need not sweep together.
+            await asyncio.sleep(self._interval_seconds * random.uniform(0.7, 1.3))  # noqa: S311
+            try:
+                deleted = await self.sweep()
+            except Unavailable as fault:
+                _log.warning("runs_kept_longer", cause=fault.code)
+            else:
+                if deleted:
+                    _log.info("runs_expired", runs=deleted)
+
+    async def sweep(self) -> int:
+        """One round; tells how many runs were deleted.
+
+        :raises Unavailable: the database could not be reached; what was deleted stays deleted.
+        """
+        before = earliest_uuid7(time.time() - self._keep_seconds)
+        looked_at = deleted = 0
+        while looked_at < self._limit:
+            wanted = min(_BATCH, self._limit - looked_at)
+            looked = await self._look(before, wanted)
+            looked_at += len(looked)
+            if expired := [run_id for run_id, over in looked if over]:
+                deleted += await self._delete(expired)
+            self._after = looked[-1][0] if len(looked) == wanted else _BEFORE_ALL
+            if len(looked) < wanted:
+                break
+        return deleted
+
+    async def _look(self, before: UUID, limit: int) -> list[tuple[UUID, bool]]:
+        values: dict[str, Any] = {
+            "after": self._after,
+            "before": before,
+            "keep_seconds": self._keep_seconds,
+            "limit": limit,
+        }
+        with translated_faults():
+            async with self._pool.connection() as connection:
+                cursor = await connection.execute(self._sql["look_at_oldest"], values)
+                return [(run_id, over) for run_id, over in await cursor.fetchall()]
+
+    async def _delete(self, run_ids: list[UUID]) -> int:
+        with translated_faults():
+            async with self._pool.connection() as connection:
+                cursor = await connection.execute(self._sql["delete_ended"], {"run_ids": run_ids})
+        self._count(cursor.rowcount)
+        return cursor.rowcount
