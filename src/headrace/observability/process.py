@@ -6,10 +6,14 @@ import os
 import resource
 import sys
 from contextlib import suppress
+from time import monotonic
 
 #: ``malloc.h`` of glibc; other allocators have no ``mallopt``, or take it for nothing.
 _M_MMAP_THRESHOLD = -3
 _RETURNED_FROM_BYTES = 1024 * 1024
+
+_GROWN_BYTES = 64 * 1024 * 1024
+_COLLECT_SECONDS = 1.0
 
 #: Linux; elsewhere the fallbacks below answer.
 _STATM = "/proc/self/statm"
@@ -33,6 +37,27 @@ def return_large_blocks() -> None:
     """
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _RETURNED_FROM_BYTES)
+
+
+class LargeGarbage:
+    """Collects what refers to itself once the process has grown by 64 MiB, once a second at most.
+
+    Python counts objects and not their bytes: a few runs over large states, which LangGraph leaves
+    as cycles, are far too few objects for a collection, and hold hundreds of megabytes. What was
+    there before the processes were forked is frozen, and not looked at.
+    """
+
+    def __init__(self) -> None:
+        self._least = resident_bytes()
+        self._collected_at = 0.0
+
+    def look(self) -> None:
+        resident = resident_bytes()
+        if resident - self._least <= _GROWN_BYTES:
+            self._least = min(self._least, resident)
+        elif monotonic() - self._collected_at > _COLLECT_SECONDS:
+            gc.collect()
+            self._least, self._collected_at = resident_bytes(), monotonic()
 
 
 def open_files() -> int:

@@ -13,6 +13,7 @@ from typing import Protocol
 from headrace.lifecycle import Supervision, Tasks
 from headrace.observability.metrics import Metrics
 from headrace.observability.process import (
+    LargeGarbage,
     collections_by_generation,
     open_files,
     resident_bytes,
@@ -144,11 +145,12 @@ class Pulse:
         )
 
     async def _beat(self) -> None:
-        beats = 0
+        beats, garbage = 0, LargeGarbage()
         while True:
             due = monotonic() + _BEAT_SECONDS
             await asyncio.sleep(_BEAT_SECONDS)
             self._lags.append(max(0.0, monotonic() - due))
+            garbage.look()
             beats += 1
             if beats % _BEATS_PER_SLOT == 0:
                 self._board.publish()
