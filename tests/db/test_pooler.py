@@ -164,7 +164,7 @@ async def test_a_schema_of_its_own_works_behind_a_pooler(through_pgbouncer, empt
     await asyncio.to_thread(upgrade, settings)
     async with open_pool(through_pgbouncer, schema="agents", pool_min=4, pool_max=4) as pool:
         assert (await ensure_compatible(pool)).current == HEAD
-        sessions = Sessions(build_engine(pool), timeout_seconds=10)
+        sessions = Sessions(build_engine(pool, pool.schema), timeout_seconds=10)
         async with open_saver(pool) as saver:
             counts = await asyncio.gather(*[converse(saver, f"{number}") for number in range(4)])
         assert counts == [12] * 4
