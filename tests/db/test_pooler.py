@@ -17,6 +17,7 @@ from langgraph.graph import START, MessagesState, StateGraph
 from psycopg.conninfo import conninfo_to_dict
 from pydantic import SecretStr
 from sqlalchemy import select, text
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from headrace.checkpoints.saver import TimedSaver
 from headrace.db.engine import Sessions, build_engine
@@ -170,6 +171,7 @@ async def test_a_schema_of_its_own_works_behind_a_pooler(through_pgbouncer, empt
         assert counts == [12] * 4
         async with sessions.begin() as session:
             assert (await session.scalars(select(ThreadRow))).all() == []
+        async with AsyncSession(build_engine(pool)) as session:
             assert await session.scalar(text("SELECT count(theirs) FROM threads")) == 0
             assert await session.scalar(text("SHOW search_path")) == '"$user", public'
 
