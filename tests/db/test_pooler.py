@@ -17,6 +17,7 @@ from langgraph.graph import START, MessagesState, StateGraph
 from psycopg.conninfo import conninfo_to_dict
 from pydantic import SecretStr
 from sqlalchemy import select, text
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from headrace.checkpoints.saver import TimedSaver
 from headrace.db.engine import Sessions, build_engine
@@ -164,14 +165,13 @@ async def test_a_schema_of_its_own_works_behind_a_pooler(through_pgbouncer, empt
     await asyncio.to_thread(upgrade, settings)
     async with open_pool(through_pgbouncer, schema="agents", pool_min=4, pool_max=4) as pool:
         assert (await ensure_compatible(pool)).current == HEAD
-        sessions = Sessions(build_engine(pool, "agents"), timeout_seconds=10)
-        users = Sessions(build_engine(pool), timeout_seconds=10)
+        sessions = Sessions(build_engine(pool, pool.schema), timeout_seconds=10)
         async with open_saver(pool) as saver:
             counts = await asyncio.gather(*[converse(saver, f"{number}") for number in range(4)])
         assert counts == [12] * 4
         async with sessions.begin() as session:
             assert (await session.scalars(select(ThreadRow))).all() == []
-        async with users.begin() as session:
+        async with AsyncSession(build_engine(pool)) as session:
             assert await session.scalar(text("SELECT count(theirs) FROM threads")) == 0
             assert await session.scalar(text("SHOW search_path")) == '"$user", public'
 
