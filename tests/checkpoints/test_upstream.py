@@ -34,6 +34,7 @@ from tests.support.sources import PACKAGE
 #: Every one that headrace uses, by the name under which upstream has it, and who has it there.
 PRIVATE: dict[str, Any] = {
     "ERROR_SOURCE_NODE": _constants,
+    "NULL_TASK_ID": _constants,
     "SELECT_SQL": base,
     "_DeltaSnapshot": serde_types,
     "_msgpack_default": jsonplus,
@@ -46,6 +47,9 @@ PRIVATE: dict[str, Any] = {
     "supports_pipeline": None,
     "_load_blobs": AsyncPostgresSaver,
     "_load_writes": AsyncPostgresSaver,
+    "_dump_writes": AsyncPostgresSaver,
+    "_search_where": AsyncPostgresSaver,
+    "_prepare_batch_search_queries": AsyncPostgresStore,
     "_aqueue": AsyncPostgresStore,
     "_task": AsyncPostgresStore,
     "_ensure_task": AsyncPostgresStore,

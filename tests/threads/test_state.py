@@ -185,7 +185,7 @@ async def test_what_cannot_be_read_says_why(client, http):
         await client.threads.get_state(thread_id, {"thread_id": unknown})
     for body, said in (
         ({"before": {}}, "send a checkpoint id"),
-        ({"limit": 0}, "limit: Input should be greater than or equal to 1"),
+        ({"limit": -1}, "limit: Input should be greater than or equal to 0"),
         ({"limit": 1001}, "limit: Input should be less than or equal to 1000"),
     ):
         answer = await http.post(f"/threads/{thread_id}/history", json=body)

@@ -167,15 +167,18 @@ def _shared_processors() -> list[Processor]:
 
 
 def _configure_structlog(*, short: bool) -> None:
+    # In place: loggers that were used before keep the list.
+    processors = structlog.get_config()["processors"] if structlog.is_configured() else []
+    processors[:] = [
+        structlog.stdlib.filter_by_level,
+        *_shared_processors(),
+        # Here, so that no other handler of the record meets the exception itself: the repr() of
+        # one from user code may raise, or be megabytes long.
+        shorten_exception if short else structlog.processors.format_exc_info,
+        structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+    ]
     structlog.configure(
-        processors=[
-            structlog.stdlib.filter_by_level,
-            *_shared_processors(),
-            # Here, so that no other handler of the record meets the exception itself: the repr() of
-            # one from user code may raise, or be megabytes long.
-            shorten_exception if short else structlog.processors.format_exc_info,
-            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-        ],
+        processors=processors,
         wrapper_class=structlog.stdlib.BoundLogger,
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
