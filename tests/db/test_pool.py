@@ -12,7 +12,7 @@ from psycopg_pool import PoolClosed
 from headrace.db.conninfo import connection_string
 from headrace.db.faults import translated_faults
 from headrace.db.pool import build_pool, probe
-from headrace.errors import PoolExhausted, StartupRefusal
+from headrace.errors import DatabaseUnavailable, PoolExhausted, StartupRefusal
 from headrace.lifecycle import Tasks
 from tests.db.conditions import at_rest, kill_backends, until, until_at_rest
 from tests.support.database import database_settings, open_pool
@@ -179,7 +179,7 @@ async def test_a_server_that_falls_silent_costs_a_request_no_more_than_its_timeo
     async with proxied(database_url) as proxy, pool_of(SIZE, proxy.url) as pool:
         proxy.stall()
         started = perf_counter()
-        with pytest.raises(PoolExhausted), translated_faults():
+        with pytest.raises(DatabaseUnavailable), translated_faults():
             await pool.getconn(0.5)
         seconds = perf_counter() - started
         print(f"refused after {seconds:.3f} s")
