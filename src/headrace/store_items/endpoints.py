@@ -9,13 +9,14 @@ from headrace.edge.responses import held_response, json_response
 from headrace.edge.routing import new_router
 from headrace.edge.state import state_of
 from headrace.store_items.schemas import (
+    MAX_LABELS,
     FoundItem,
     FoundItems,
     ItemDelete,
     ItemPut,
     ItemSearch,
     Key,
-    Labels,
+    Label,
     Namespaces,
     NamespaceSearch,
     StoreItem,
@@ -43,7 +44,7 @@ async def get_item(
     principal: CurrentPrincipal,
     items: StoreItems,
     key: Key,
-    namespace: Annotated[Labels | None, Query()] = None,
+    namespace: Annotated[list[Label] | None, Query(max_length=MAX_LABELS)] = None,
     refresh_ttl: bool | None = None,
 ) -> Response:
     """Read an item; null where there is none.

@@ -14,11 +14,11 @@ MAX_TTL_MINUTES = 100 * 366 * 24 * 60.0
 
 
 #: More than any namespace has labels, and any label bytes: the settings of the store say less.
-_MAX_LABELS, _MAX_LABEL = 1000, 4000
+MAX_LABELS, _MAX_LABEL = 1000, 4000
 _MAX_QUERY = 10_000
 
 Label = Annotated[str, Field(max_length=_MAX_LABEL)]
-Labels = Annotated[list[Label], Field(max_length=_MAX_LABELS, fail_fast=True)]
+Labels = Annotated[list[Label], Field(max_length=MAX_LABELS, fail_fast=True)]
 Key = Annotated[str, Field(max_length=_MAX_LABEL)]
 
 
