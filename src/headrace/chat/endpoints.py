@@ -1,4 +1,4 @@
-"""The small door over HTTP: ``/chat`` and ``/chat/stream``."""
+"""``/chat`` and ``/chat/stream`` over HTTP."""
 
 from typing import Annotated, Any, cast
 

@@ -1,4 +1,4 @@
-"""The small door on the wire."""
+"""Requests and answers of ``/chat``."""
 
 from typing import Annotated, Any
 from uuid import UUID
@@ -53,8 +53,8 @@ class ChatRequest(BaseModel):
     user_id: Annotated[str, Field(max_length=255), AfterValidator(storable_id)] | None = Field(
         None,
         description=(
-            "Who speaks; the graph finds it in its configuration. With API keys it is who the key"
-            " belongs to, whatever stands here."
+            "Who speaks; the graph finds it in its configuration. API keys do not say who calls,"
+            " so they change nothing about it."
         ),
     )
     context: dict[str, Any] | None = Field(

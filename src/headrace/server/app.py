@@ -44,7 +44,7 @@ _ROUTERS = {
 
 
 def build_router(rooms: frozenset[str] = ALL_ROOMS) -> APIRouter:
-    """The routes of the LangGraph API that ``rooms`` have, the small door, probes, metrics."""
+    """The routes of the LangGraph API that ``rooms`` have, /chat, probes, metrics."""
     router = APIRouter()
     for name, routers in _ROUTERS.items():
         if name in rooms:

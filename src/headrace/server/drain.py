@@ -42,8 +42,8 @@ class Executor(Protocol):
     async def finish(self, grace_seconds: float) -> None:
         """Return when no own run is left and each stream's last byte was written.
 
-        Runs go on for ``grace_seconds``; the rest end as ``error`` and their streams with an error
-        event. May be cancelled and called again with a shorter grace.
+        Runs go on for ``grace_seconds``; the rest go back to the queue, and another process goes
+        on with them. May be cancelled and called again with a shorter grace.
         """
 
 

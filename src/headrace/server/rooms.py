@@ -8,7 +8,7 @@ from headrace.graphs.http_entry import HttpEntry
 #: What there is to be served. Probes and ``/ok`` are always there, and no room.
 ALL_ROOMS = frozenset({"assistants", "threads", "runs", "store", "chat", "meta"})
 
-#: The small door is a thread and a run: who closes either closes it.
+#: A message to /chat makes a thread and a run: an app without either room has no /chat.
 _NEEDED_BY_CHAT = frozenset({"threads", "runs"})
 
 
