@@ -78,6 +78,11 @@ def run_until_done(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, An
                 raise
             # What was ready to run beside it still is.
             _log.error("exit_refused", error=error_name(error), message=error_message(error))
+        except RuntimeError as error:
+            if main.done() or loop.is_closed() or loop.is_running():
+                raise
+            # Somebody has called stop() on the loop, which is not theirs.
+            _log.error("exit_refused", error=error_name(error), message=error_message(error))
 
 
 class _TaskFactory:

@@ -22,7 +22,14 @@ def test_an_exit_that_leaves_its_task_ends_no_process(tmp_path, database_url):
         httpx.Client(base_url=server.url, timeout=30) as client,
     ):
         before = server.serving()
-        for how in ("exit_3", "in_a_task", "callback", "from_a_thread", "left_alone"):
+        for how in (
+            "exit_3",
+            "in_a_task",
+            "callback",
+            "from_a_thread",
+            "left_alone",
+            "stops_the_loop",
+        ):
             for _ in range(3):
                 found = client.post("/runs/wait", json=body(how))
                 assert found.status_code == 200, how

@@ -117,6 +117,8 @@ async def test_an_earlier_one_is_where_the_run_starts(door: Door, name):
         {"checkpoint_map": {"": "zz"}},
         {"checkpoint_ns": "inner:1", "checkpoint_id": ABSENT},
         {"checkpoint_ns": "inner:1", "checkpoint_map": {"inner:1": ABSENT}},
+        {"checkpoint_ns": "inner:1"},
+        {"checkpoint_map": {"inner:1": ABSENT}},
     ],
 )
 async def test_a_subgraphs_is_to_be_named_whole(door: Door, checkpoint):

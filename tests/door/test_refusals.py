@@ -22,6 +22,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"command": {}}, "command"),
     ({"command": {"zzz": 1}}, "command"),
     ({"command": {"resume": None}}, "command"),
+    ({"command": {"resume": {}}}, "command"),
     ({"command": {"goto": []}}, "command"),
     ({"command": {"update": []}}, "command"),
     ({"command": {"update": {}, "goto": [], "resume": None}}, "command"),

@@ -87,8 +87,8 @@ def dockerfile(
 
 
 def _write(file: Path, text: str, *, force: bool) -> None:
-    if file.exists() and not force:
-        if file.is_file() and file.read_bytes() == text.encode():
+    if file.is_file() and not force:
+        if file.read_bytes() == text.encode():
             typer.echo(f"{file} is as it would be written")
             return
         raise StartupRefusal(
@@ -96,6 +96,13 @@ def _write(file: Path, text: str, *, force: bool) -> None:
             where=str(file.absolute()),
             what="it is there already, and differs from what would be written",
             remedy="Look at what `headrace dockerfile` prints, or write over it with --force.",
+        )
+    if file.is_dir() or not file.parent.is_dir():
+        raise StartupRefusal(
+            "HR206",
+            where=str(file.absolute()),
+            what="no file can be written there",
+            remedy="Name a file in a folder that exists.",
         )
     file.write_text(text, encoding="utf-8")
     typer.echo(f"wrote {file}")

@@ -55,6 +55,8 @@ class GraphCommand(BaseModel):
 
     @model_validator(mode="after")
     def _says_something(self) -> "GraphCommand":
+        if self.resume == {}:
+            raise ValueError("resume: an empty object answers no interrupt; send the answer")
         if self.resume is None and not self.update and not self.goto:
             raise ValueError(
                 "the command says nothing: send resume (LangGraph takes no null as an answer),"

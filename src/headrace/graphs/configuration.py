@@ -96,7 +96,7 @@ def _steps(value: Any) -> int:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if not _is_whole(value, least=1) or value > MAX_RECURSION_LIMIT:
-        raise ValueError(f"recursion_limit: send a whole number from 1 to {MAX_RECURSION_LIMIT}")
+        raise ValueError("recursion_limit: send a whole number from 1 on")
     number: int = value
     return number
 

@@ -42,12 +42,18 @@ def named_checkpoint(body: RunCreate, thread_id: str | None) -> NamedCheckpoint 
     namespace, by_namespace = named.get("checkpoint_ns") or "", named.get("checkpoint_map") or {}
     checkpoint_id = named.get("checkpoint_id")
     if not namespace:
+        if by_namespace:
+            own = by_namespace.get("")
+            if set(by_namespace) != {""} or checkpoint_id not in (None, own):
+                raise InvalidRequest(
+                    "checkpoint_map goes with the checkpoint_ns of a subgraph: send the checkpoint"
+                    " as its state shows it, or the checkpoint_id alone"
+                )
+            checkpoint_id = own
         if checkpoint_id is None:
             return None
         # LangGraph asks the map for subgraphs alone.
         return NamedCheckpoint({"": checkpoint_id}, {"checkpoint_id": checkpoint_id})
-    if checkpoint_id is None and not by_namespace:
-        return None
     if "" not in by_namespace:
         raise InvalidRequest(
             f"checkpoint_ns names the subgraph {namespace}: send its checkpoint whole, with the"

@@ -69,6 +69,11 @@ async def _callback() -> None:
     await asyncio.sleep(0.05)
 
 
+async def _stops_the_loop() -> None:
+    asyncio.get_running_loop().stop()
+    await asyncio.sleep(0.1)
+
+
 async def _cancels_all() -> None:
     for task in asyncio.all_tasks():
         if task.get_name().startswith(("run-", "graph-")):
@@ -104,6 +109,7 @@ WAYS: dict[str, Any] = {
     "cancels_all": _cancels_all,
     # Out of reach of the task; whoever runs the loop has to bear them.
     "callback": _callback,
+    "stops_the_loop": _stops_the_loop,
     "from_a_thread": _from_a_thread,
     "sleeps": lambda: asyncio.sleep(2),
     "kills": lambda: os._exit(3),
