@@ -104,8 +104,9 @@ def check_first_screen(run: MakeRun) -> None:
         screen,
     )
     assert len(curl_lines(run.log)) == 3
-    # All processes have started before it: their lines do not bury it.
-    assert run.log.partition(screen)[0].count("process_registered") == 2
+    # All processes serve by then: nothing they say at start buries it.
+    processes = httpx.get(f"{run.url}/health").json()["processes"]
+    assert [one["state"] for one in processes] == ["serving"] * 2
 
 
 def check_conversation(run: MakeRun, port: int) -> None:

@@ -83,7 +83,8 @@ class Faults:
         if pid := self._process():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGSTOP)
-                await asyncio.sleep(self._lease_seconds + self._random.uniform(1.0, 2.0))
+                # Until some of its runs, which go on elsewhere one by one, have written there.
+                await asyncio.sleep(self._lease_seconds + self._random.uniform(3.0, 4.0))
                 os.kill(pid, signal.SIGCONT)
 
     async def _deploy(self) -> None:

@@ -18,6 +18,9 @@ GRAPH = Path(__file__).parent / "graph" / "langgraph.json"
 QUICK = {
     # A run that meets one fault after another is no run that takes processes with it.
     "HEADRACE_WORKER__MAX_FAILURES": "100",
+    # What a lost process had goes on soon, though every process is busy all the time.
+    "HEADRACE_WORKER__APART_SECONDS": "0.5",
+    "HEADRACE_WORKER__APART_PATIENCE_SECONDS": "0.5",
     "HEADRACE_SERVER__HEARTBEAT_SECONDS": "1",
     "HEADRACE_SERVER__GRACE_SECONDS": "1",
     "HEADRACE_DATABASE__POOL_MAX": "5",

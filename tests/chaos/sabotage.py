@@ -14,10 +14,13 @@ from headrace.checkpoints import fence
 from headrace.events.channel import Channel
 from headrace.server.app import create_app as create_real_app
 from headrace.worker.rescuer import Rescuer
+from headrace.worker.worker import Worker
 
 
 def without_fence() -> None:
-    """Every token holds: a process that has lost its runs goes on writing for them."""
+    """Every token holds, and the process does not stop its runs by itself when it comes back: it
+    goes on writing for runs that it has lost. By itself it is most often quicker than its graphs.
+    """
     all_hold = (
         b"SELECT set_config('headrace.live_tokens', coalesce(string_agg(number::text, ','), ''),"
         b" true), set_config('headrace.ended_tokens', '', true)"
@@ -32,6 +35,7 @@ def without_fence() -> None:
         self._sql = {**self._sql, "live_tokens": all_hold}
 
     fence.Guard.__init__ = init  # type: ignore[method-assign]
+    Worker.drop_all = lambda self: None  # type: ignore[method-assign]
 
 
 def without_rescuer() -> None:
