@@ -276,4 +276,12 @@ LISTED: list[Known] = [
         "-> 501",
     ),
     Known("same", "Another type than JSON is 422", "status", ": text$", _TAKEN),
+    Known("better", "422 with the limit that was met", "status", ": deep$", _TAKEN),
+    Known("better", "404 and 405 say what to change", "status", "GET /threads/$", "-> 404"),
+    Known(
+        "different",
+        "Of `configurable` a checkpoint has ids alone",
+        r"\$\.metadata\.(a|model_name)",
+        "^runs_are_made: state after background",
+    ),
 ]
