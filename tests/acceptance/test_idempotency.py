@@ -128,6 +128,6 @@ async def test_hundreds_that_wait_with_one_key_get_the_values_or_are_told_that_t
     for answer in answers:
         if answer.status_code == 200:
             assert [one["content"] for one in answer.json()["messages"]] == ["hi", "message 1"]
-        elif answer.status_code != 503:  # which a busy machine may say, and clients repeat
+        else:
             assert (answer.status_code, answer.json()["code"]) == (409, "run_forgotten")
     assert [answer.status_code for answer in answers].count(200) > 0
