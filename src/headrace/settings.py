@@ -13,6 +13,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from headrace.caller_settings import CallerSettings
 from headrace.retention_settings import RetentionSettings, StoreSettings
 from headrace.setting_groups import (
     AnswerSettings,
@@ -103,6 +104,7 @@ class Settings(BaseSettings):
     answers: AnswerSettings = Field(default_factory=AnswerSettings)
     store: StoreSettings = Field(default_factory=StoreSettings)
     metrics: MetricsSettings = Field(default_factory=MetricsSettings)
+    callers: CallerSettings = Field(default_factory=CallerSettings)
     retention: RetentionSettings = Field(default_factory=RetentionSettings)
     observability: ObservabilitySettings = Field(default_factory=ObservabilitySettings)
 

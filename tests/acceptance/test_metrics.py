@@ -46,10 +46,6 @@ class Sent:
         return answer
 
 
-def scraped(server: LiveServer) -> Exposition:
-    return Exposition(server.get("/metrics").text)
-
-
 def scraped_by_each(server: LiveServer) -> dict[int, Exposition]:
     """What each process answers; a connection stays with one."""
     found: dict[int, Exposition] = {}
@@ -76,11 +72,21 @@ def sent(module_server: LiveServer) -> Sent:
         for graph in INPUTS:
             sent.run(graph)
         assert sent.runs.total() < 300
-    # A run is counted after its client has been told its end.
-    wait_until(lambda: scraped(module_server).count("headrace_runs_total") == sent.runs.total())
     sent.ask("GET", READ, f"/threads/{sent.threads[0]}")
     sent.ask("GET", READ, f"/threads/{uuid7()}")
     sent.ask("GET", "__unmatched__", "/wp-admin/setup.php")
+
+    def told_by_each() -> bool:
+        # A run, or a request, is counted after its client has had the last byte; and each process
+        # answers for a while with what it has written last.
+        return all(
+            found.count("headrace_runs_total") == sent.runs.total()
+            and found.label_values("headrace_http_requests_total", "route")
+            >= {"/metrics", *(route for _, route, _ in sent.routes)}
+            for found in scraped_by_each(module_server).values()
+        )
+
+    wait_until(told_by_each)
     return sent
 
 
@@ -97,14 +103,13 @@ def test_runs_are_counted_by_graph_and_status_whichever_process_is_asked(
 
 def test_requests_are_counted_by_route_template(module_server: LiveServer, sent: Sent) -> None:
     def as_sent() -> bool:
-        found = scraped(module_server)
         return all(
             found.count("headrace_http_requests_total", method=method, route=route, status=status)
             == times
+            for found in scraped_by_each(module_server).values()
             for (method, route, status), times in sent.routes.items()
         )
 
-    # A request is counted after its last byte, which the client has by then.
     wait_until(as_sent)
     assert sent.routes["GET", READ, "404"] == 1
     for found in scraped_by_each(module_server).values():

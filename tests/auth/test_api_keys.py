@@ -11,14 +11,28 @@ KEY, OTHER = "k" * 24, "o" * 24
 
 
 def test_without_keys_everyone_is_let_in():
-    ApiKeys([]).check(None)
-    ApiKeys([]).check("anything")
+    assert ApiKeys([]).check(None) == ""
+    assert ApiKeys([]).check("anything") == ""
 
 
 def test_each_of_several_keys_opens():
     keys = ApiKeys([KEY, OTHER])
     keys.check(KEY)
     keys.check(OTHER)
+
+
+def test_each_key_names_one_caller_without_telling_the_key():
+    keys = ApiKeys([KEY, OTHER, KEY])
+    assert keys.several
+    names = [keys.check(KEY), keys.check(OTHER), keys.check(KEY)]
+    assert names[0] == names[2] != names[1]
+    assert all(len(name) == 16 for name in names)
+    assert not any(name in key for name in names for key in (KEY, OTHER))
+
+
+@pytest.mark.parametrize("keys", [[], [KEY], [KEY, KEY]])
+def test_with_one_key_or_none_there_is_one_caller(keys):
+    assert not ApiKeys(keys).several
 
 
 @pytest.mark.parametrize("presented", [None, "", KEY[:-1], KEY + "k", KEY.upper(), "ü\udcff"])

@@ -1,4 +1,4 @@
-"""API keys from the settings: they admit a caller, and do not yet tell one from another."""
+"""API keys from the settings: they admit a caller, and tell one from another for shares alone."""
 
 import hashlib
 import hmac
@@ -10,6 +10,9 @@ from headrace.errors import StrangerRefused, Unauthenticated
 
 #: What langgraph-sdk sends its ``api_key`` in.
 HEADER = "x-api-key"
+
+#: Hexadecimal digits of a digest that name a caller: too few to tell the key.
+_NAME_LENGTH = 16
 
 
 class ApiKeys:
@@ -25,8 +28,14 @@ class ApiKeys:
         self._digests = [_digest(key) for key in keys]
         self._local_only = local_only and not self._digests
 
-    def check(self, presented: str | None, scope: Mapping[str, Any] | None = None) -> None:
-        """
+    @property
+    def several(self) -> bool:
+        """Whether there may be several callers, among whom places are shared."""
+        return len(set(self._digests)) > 1
+
+    def check(self, presented: str | None, scope: Mapping[str, Any] | None = None) -> str:
+        """The caller's name for :mod:`headrace.shares`: part of the digest of the key, or empty.
+
         :param scope: of the request, for what a server without keys asks instead.
         :raises Unauthenticated: a key is needed and ``presented`` is none of them.
         :raises StrangerRefused: there are no keys, and the caller may be on another machine.
@@ -34,7 +43,7 @@ class ApiKeys:
         if not self._digests:
             if self._local_only and scope is not None and is_stranger(scope):
                 raise StrangerRefused
-            return
+            return ""
         if presented is None:
             raise Unauthenticated(f"Send an API key in the header {HEADER}.")
         digest = _digest(presented)
@@ -42,6 +51,7 @@ class ApiKeys:
         matches = [hmac.compare_digest(digest, known) for known in self._digests]
         if not any(matches):
             raise Unauthenticated(f"The API key in the header {HEADER} is not known here.")
+        return digest.hex()[:_NAME_LENGTH]
 
 
 def _digest(key: str) -> bytes:

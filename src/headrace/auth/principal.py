@@ -1,6 +1,6 @@
 """Who makes a request. Every repository call takes one; there is no unscoped access."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 #: Tenant of everything made while no identity provider says otherwise.
 DEFAULT_TENANT = "default"
@@ -15,6 +15,8 @@ class Principal:
 
     identity: str
     tenant: str = DEFAULT_TENANT
+    #: With whom it shares places: which key it has sent. Empty where there are no keys.
+    caller: str = field(default="", compare=False)
 
 
 #: The caller while authentication is off.

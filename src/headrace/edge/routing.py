@@ -18,6 +18,7 @@ from starlette.routing import Match
 from starlette.types import Scope
 
 from headrace.auth.api_keys import HEADER
+from headrace.auth.dependencies import CALLER
 from headrace.containment import contain, is_cancellation
 from headrace.db.faults import translated_faults
 from headrace.edge.prefix import at_place, own_path_of, repeated_place
@@ -124,7 +125,8 @@ class HeadraceRoute(OwnRoute):
             try:
                 if state is not None and not self.public:
                     # Before the body is read: a stranger is not worth that.
-                    state.api_keys.check(request.headers.get(HEADER), request.scope)
+                    caller = state.api_keys.check(request.headers.get(HEADER), request.scope)
+                    setattr(request.state, CALLER, caller)
                 with translated_faults():
                     response = await inner(strict)
                 return at_place(response, request.scope, self.own_path)

@@ -1,0 +1,152 @@
+"""Places that several callers share, so that no caller takes all of them.
+
+A caller may take a place while those it holds, this one included, are at most a share of what it
+holds and what is free. With a share of 0.75 one caller gets 75 of 100 places, the next 18 of the 25
+that are left, and so on: whoever comes later still finds one. (Choudhury and Hahne, "Dynamic queue
+length thresholds for shared-memory packet switches", 1998.)
+"""
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+
+class Places:
+    """A number of places, and who holds them. Nothing waits here: see :class:`Gate`.
+
+    :param total: how many there are; it may be changed.
+    :param share: of what a caller holds and what is free, at most this part is the caller's.
+        1.0 lets one caller take all places.
+    """
+
+    def __init__(self, total: int, share: float = 1.0) -> None:
+        self.total = total
+        self._share = share
+        self._held: Counter[str] = Counter()
+        self._taken = 0
+
+    @property
+    def free(self) -> int:
+        return max(0, self.total - self._taken)
+
+    @property
+    def taken(self) -> int:
+        return self._taken
+
+    @property
+    def shared(self) -> bool:
+        """Whether one caller may not have all of them."""
+        return self._share < 1.0
+
+    def held_by(self, caller: str) -> int:
+        return self._held.get(caller, 0)
+
+    def allowance(self, caller: str) -> int:
+        """How many more the caller may take now, if nobody else takes any meanwhile."""
+        free, held = self.free, self.held_by(caller)
+        if not free:
+            return 0
+        # The sum of both does not change by taking. Who holds none gets one.
+        return max(int(self._share * (held + free)) - held, 0 if held else 1)
+
+    def callers(self) -> dict[str, int]:
+        """Those who hold places, and how many."""
+        return dict(self._held)
+
+    def take(self, caller: str) -> bool:
+        """Take a place if the caller may; it is held until :meth:`release`."""
+        if not self.allowance(caller):
+            return False
+        self.hold(caller)
+        return True
+
+    def hold(self, caller: str) -> None:
+        """Hold a place whatever the share says: what goes on already is counted, not refused."""
+        self._held[caller] += 1
+        self._taken += 1
+
+    def release(self, caller: str) -> None:
+        """Give one place back.
+
+        :raises ValueError: the caller holds none.
+        """
+        if caller not in self._held:
+            raise ValueError("no place is held")
+        self._held[caller] -= 1
+        if not self._held[caller]:
+            del self._held[caller]
+        self._taken -= 1
+
+
+class Gate:
+    """Places that may be waited for; a place that becomes free goes to the caller who has fewest.
+
+    :param timeout_seconds: how long one waits.
+    """
+
+    def __init__(self, places: Places, *, timeout_seconds: float) -> None:
+        self.places = places
+        self._timeout_seconds = timeout_seconds
+        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
+
+    @property
+    def waiting(self) -> int:
+        return sum(len(queue) for queue in self._waiting.values())
+
+    @asynccontextmanager
+    async def place(self, caller: str) -> AsyncIterator[None]:
+        """Hold a place within.
+
+        :raises TimeoutError: there was none for this caller in time.
+        """
+        await self.take(caller)
+        try:
+            yield
+        finally:
+            self.release(caller)
+
+    async def take(self, caller: str) -> None:
+        """:raises TimeoutError: there was no place for this caller in time."""
+        if caller not in self._waiting and self.places.take(caller):
+            return
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(caller, deque()).append(turn)
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                await turn
+        except BaseException:
+            if turn.done() and not turn.cancelled():
+                # It got the place in the same moment.
+                self.release(caller)
+            else:
+                self._leave(caller, turn)
+            raise
+
+    def release(self, caller: str) -> None:
+        self.places.release(caller)
+        self._admit()
+
+    def _leave(self, caller: str, turn: asyncio.Future[None]) -> None:
+        queue = self._waiting.get(caller)
+        if queue is not None and turn in queue:
+            queue.remove(turn)
+            if not queue:
+                del self._waiting[caller]
+
+    def _admit(self) -> None:
+        while True:
+            may = [caller for caller in self._waiting if self.places.allowance(caller)]
+            if not may:
+                return
+            caller = min(may, key=self.places.held_by)
+            queue = self._waiting[caller]
+            turn = queue.popleft()
+            if not queue:
+                del self._waiting[caller]
+            elif len(self._waiting) > 1:
+                # Behind the others who have as few.
+                self._waiting[caller] = self._waiting.pop(caller)
+            if not turn.done():
+                self.places.hold(caller)
+                turn.set_result(None)
