@@ -1,0 +1,149 @@
+"""Rows 4 to 6: what strangers can do who have no key."""
+
+import asyncio
+import random
+import re
+import secrets
+import time
+from contextlib import suppress
+
+import httpx
+
+from tests.attack.attacker import Attacker
+from tests.server.test_protocol import ENDLESS
+from tests.support.keys import PUBLIC, ROUTES
+
+_SOCKETS_OF_A_KIND = 20
+#: Who takes so much of one request does not bound it.
+_MOST_BYTES = 32 << 20
+_BLOCK_BYTES = 64 << 10
+
+_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE", "PROPFIND", "X")
+_RANDOM_PATHS = 10_000
+#: The neighbour and the process itself may add these meanwhile.
+_NEW_SERIES = 60
+
+_SILENT_SOCKETS = 2500
+
+
+async def endless(attacker: Attacker) -> None:
+    """Each kind of a request that never ends, on several sockets at once."""
+    kinds = list(ENDLESS.values()) * attacker.count(_SOCKETS_OF_A_KIND)
+    while not attacker.over:
+        await attacker.together(
+            ((lambda kind=kind: _send(attacker, *kind[:2])) for kind in kinds), parallel=24
+        )
+
+
+async def _send(attacker: Attacker, begin: bytes, part: bytes) -> None:
+    attacker.tally.tried += 1
+    block = part * (_BLOCK_BYTES // len(part))
+    sent = 0
+    with suppress(ConnectionError, TimeoutError):
+        reader, writer = await asyncio.open_connection("127.0.0.1", attacker.address.port)
+        try:
+            writer.write(begin)
+            async with asyncio.timeout(20):
+                while sent < _MOST_BYTES:
+                    writer.write(block)
+                    sent += len(block)
+                    await writer.drain()
+                    if reader.at_eof():
+                        break
+        finally:
+            writer.close()
+    attacker.tally.judge(sent < _MOST_BYTES, f"{begin[-30:]!r} {part!r} took {sent >> 20} MiB")
+    attacker.tally.refused += sent < _MOST_BYTES
+
+
+async def wander(attacker: Attacker) -> None:
+    """Every method on every path, thousands of paths that lead nowhere, loops on metrics."""
+    before = await _series(attacker)
+    known = [re.sub(r"{\w+}", "1", path) for _, path in ROUTES]
+    calls = [(method, path) for path in known for method in _METHODS]
+    for _ in range(attacker.count(_RANDOM_PATHS)):
+        parts = [secrets.token_urlsafe(6), *random.sample(known, 1)]
+        calls.append((random.choice(_METHODS), "/" + "/".join(parts)))
+    public = {*PUBLIC, "/docs", "/redoc"}
+    refusals = set(range(400, 500)) | {200, 204, 503}
+
+    def call(method: str, path: str):  # type: ignore[no-untyped-def]
+        open_to_all = path in public or method == "OPTIONS"
+        allowed = refusals if open_to_all else refusals - {200}
+        return attacker.ask(method, path, allowed=allowed, what=method, client=attacker.stranger)
+
+    await attacker.together(
+        ((lambda one=one: call(*one)) for one in calls),
+        parallel=16,
+    )
+    grown = await _series(attacker) - before
+    attacker.tally.notes.append(f"{grown} more series of metrics than before")
+    attacker.tally.judge(grown < _NEW_SERIES, f"{grown} new series of metrics")
+    await asyncio.gather(*(_read_metrics(attacker, bool(number % 2)) for number in range(8)))
+
+
+async def _series(attacker: Attacker) -> int:
+    url = f"http://127.0.0.1:{attacker.address.health_port}/metrics"
+    text = (await attacker.stranger.get(url)).text
+    return sum(not line.startswith("#") for line in text.splitlines())
+
+
+async def _read_metrics(attacker: Attacker, public: bool) -> None:
+    port = attacker.address.port if public else attacker.address.health_port
+    while not attacker.over:
+        await attacker.ask(
+            "GET",
+            f"http://127.0.0.1:{port}/metrics",
+            allowed={404} if public else {200, 503},
+            client=attacker.stranger,
+        )
+
+
+#: What is sent at once, and what follows each second.
+_HEAD = b"POST /threads HTTP/1.1\r\nhost: here\r\n"
+_SLOW = {
+    "silent": (b"", b""),
+    "half a head": (_HEAD, b""),
+    "half a body": (_HEAD + b"content-length: 1000\r\n\r\n{", b""),
+    "a byte a second": (_HEAD + b"a: ", b"b"),
+    "a body of a byte a second": (_HEAD + b"content-length: 1000\r\n\r\n{", b" "),
+    "answers that nobody reads": (b"GET /health HTTP/1.1\r\nhost: here\r\n\r\n" * 16, b""),
+}
+
+
+async def occupy(attacker: Attacker) -> None:
+    """More sockets than a process has files, none of which asks for anything."""
+    kinds = list(_SLOW.values())
+    async with asyncio.TaskGroup() as sockets:
+        for number in range(attacker.count(_SILENT_SOCKETS)):
+            sockets.create_task(_stay(attacker, *kinds[number % len(kinds)]))
+            if number % 50 == 0:
+                await asyncio.sleep(0.05)
+    # Everybody is answered again, on new connections.
+    for _ in range(20):
+        began = time.monotonic()
+        async with httpx.AsyncClient() as client:
+            url = f"http://127.0.0.1:{attacker.address.port}/ok"
+            answer = await attacker.ask("GET", url, client=client, what="afterwards")
+        good = answer is not None and answer.status_code == 200 and time.monotonic() - began < 1
+        attacker.tally.judge(good, "/ok was not answered within a second after the attack")
+
+
+async def _stay(attacker: Attacker, begin: bytes, drop: bytes) -> None:
+    """Until the server closes it, and then again."""
+    while not attacker.over:
+        attacker.tally.tried += 1
+        with suppress(OSError, TimeoutError):
+            reader, writer = await asyncio.open_connection("127.0.0.1", attacker.address.port)
+            try:
+                writer.write(begin)
+                while not attacker.over and not reader.at_eof():
+                    writer.write(drop)
+                    await writer.drain()
+                    await asyncio.sleep(1)
+            finally:
+                writer.transport.abort()
+        if attacker.over:
+            return
+        attacker.tally.refused += 1
+        await asyncio.sleep(0.5)
