@@ -61,7 +61,7 @@ def table(summaries: Sequence[dict[str, Any]]) -> str:
 
 
 def keep(summaries: Sequence[dict[str, Any]], results: Path, page: Path) -> None:
-    """Write the results, and the table into the page. Rows that were not attacked stay as they were."""
+    """Write the results, and the table into the page; rows that were not attacked stay."""
     before = json.loads(results.read_text()) if results.exists() else []
     merged = {one["row"]: one for one in [*before, *summaries]}
     ordered = [merged[number] for number in sorted(merged)]

@@ -26,8 +26,6 @@ from tests.support.processes import wait_until
 _TEMPLATE = "headrace_template"
 #: A drive that says nothing for so long after its own bounds is killed.
 _KILLED_AFTER_SECONDS = 90.0
-#: The neighbour starts, and its first calls warm the server up, before anything counts.
-_WARM_UP_SECONDS = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +34,8 @@ class Plan:
 
     seconds: float = 30.0
     scale: float = 1.0
+    #: The neighbour's first calls warm the server up, before anything counts.
+    warm_up_seconds: float = 4.0
     baseline_seconds: float = 6.0
     recovery_seconds: float = 3.0
     #: Settings of all servers, for proofs that the judge can fail.
@@ -78,7 +78,8 @@ def attack(row: Row, plan: Plan, postgres: EmbeddedPostgres, template: str = _TE
 
 def _attack(server: Target, row: Row, plan: Plan, facts: Facts) -> None:
     with _neighbour(server) as calls:
-        time.sleep(_WARM_UP_SECONDS)
+        _wait_for_calls(calls)
+        time.sleep(plan.warm_up_seconds)
         quiet_from = time.time()
         time.sleep(plan.baseline_seconds)
         begins_at = time.time()
@@ -130,6 +131,11 @@ def _neighbour(server: Target) -> Iterator[Callable[[], list[Call]]]:
     finally:
         process.kill()
         process.wait()
+
+
+def _wait_for_calls(calls: Callable[[], list[Call]]) -> None:
+    """A neighbour whose own process takes long to start has no quiet time yet."""
+    wait_until(calls, seconds=60)
 
 
 def _drive(server: Target, row: Row, plan: Plan) -> Tally:

@@ -88,10 +88,10 @@ async def contain(attacker: Attacker) -> None:
     deep: Any = 1
     for _ in range(100):
         deep = [deep]
-    for path in routes:
-        calls.append(
-            lambda path=path: attacker.ask("POST", path, {"metadata": {"a": deep}}, allowed={422})
-        )
+    calls += [
+        (lambda path=path: attacker.ask("POST", path, {"metadata": {"a": deep}}, allowed={422}))
+        for path in routes
+    ]
     store = {"namespace_prefix": ["a"], "filter": {"a": many[:4_000]}}
     calls.append(lambda: attacker.ask("POST", "/store/items/search", store, allowed={422}))
     await attacker.together(_for_ever(calls), parallel=_PARALLEL)
@@ -140,7 +140,6 @@ async def repeat(attacker: Attacker) -> None:
     async def one(method: str, path: str, body: bytes) -> None:
         whole = body.replace(b"LIST", items)
         what = f"{path} {body.decode()}"
-        # 409: what is left of the body asks for something that is not so.
         await attacker.ask(method, path, whole, allowed={*_REFUSED, 503}, what=what)
 
     calls = [(lambda one_of=one_of: one(*one_of)) for one_of in bodies]
@@ -163,8 +162,8 @@ async def configure(attacker: Attacker) -> None:
         {"context": {"a": large}},
         {"config": {"recursion_limit": 10**9}},
     ):
-        for path in ("/runs/wait", f"/threads/{thread}/runs", "/runs"):
-            wrong.append((path, {"assistant_id": "echo", "input": {}, **extra}))
+        run = {"assistant_id": "echo", "input": {}, **extra}
+        wrong += [(path, run) for path in ("/runs/wait", f"/threads/{thread}/runs", "/runs")]
         wrong.append(("/assistants", {"graph_id": "echo", **extra}))
     wrong.append(("/threads", {"metadata": {"a": large}}))
     bodies = [(path, json.dumps(body).encode()) for path, body in wrong]

@@ -1,6 +1,6 @@
 """All rows, in order."""
 
-from tests.attack.rows import Row, filters, places, secrets, strangers, streams, values
+from tests.attack.rows import Row, canaries, filters, places, strangers, streams, values
 
 ROWS = {
     row.number: row
@@ -35,6 +35,6 @@ ROWS = {
             },
         ),
         Row(16, "events of 50 MB to quick, slow and stalled readers", streams.large_events),
-        Row(17, "secrets everywhere, forged log lines", secrets.plant),
+        Row(17, "secrets everywhere, forged log lines", canaries.plant),
     )
 }

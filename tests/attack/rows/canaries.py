@@ -1,5 +1,6 @@
 """Row 17: what is told to the server in confidence is told to nobody; and other small ones."""
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -63,21 +64,18 @@ async def _plant(
             .replace("}}", "}")
         )
 
-    def header(place: str) -> str:
-        return secret(place)
-
     def keep(place: str, answer: Any) -> None:
         if answer is not None and answer.status_code >= 400:
             refusals.append((place, answer.text + str(dict(answer.headers))))
 
     asked: list[tuple[str, str, str, Any, dict[str, str]]] = [
         ("query", "GET", f"/threads/{uuid4()}", None, {}),
-        ("x-api-key", "GET", "/threads/1", None, {"x-api-key": header("x-api-key")}),
-        ("authorization", "GET", "/threads/1", None, {"authorization": header("authorization")}),
-        ("cookie", "GET", "/threads/1/state", None, {"cookie": header("cookie")}),
-        ("request id", "GET", "/ok", None, {"x-request-id": header("request id")}),
-        ("user agent", "GET", "/ok", None, {"user-agent": header("user agent")}),
-        ("trace", "GET", "/ok", None, {"traceparent": header("trace")}),
+        ("x-api-key", "GET", "/threads/1", None, {"x-api-key": secret("x-api-key")}),
+        ("authorization", "GET", "/threads/1", None, {"authorization": secret("authorization")}),
+        ("cookie", "GET", "/threads/1/state", None, {"cookie": secret("cookie")}),
+        ("request id", "GET", "/ok", None, {"x-request-id": secret("request id")}),
+        ("user agent", "GET", "/ok", None, {"user-agent": secret("user agent")}),
+        ("trace", "GET", "/ok", None, {"traceparent": secret("trace")}),
         ("wrong body", "POST", "/threads/search", {"limit": secret("wrong body")}, {}),
         (
             "configurable",
@@ -145,13 +143,12 @@ async def _small_ones(attacker: Attacker) -> None:
 
 
 async def _look(attacker: Attacker, canaries: _Canaries, refusals: list[tuple[str, str]]) -> None:
-    log = Path(attacker.address.log_file).read_text(errors="replace")
+    log = await asyncio.to_thread(Path(attacker.address.log_file).read_text, errors="replace")
     health = f"http://127.0.0.1:{attacker.address.health_port}"
-    for name in ("log", "/metrics", "/health"):
-        if name == "log":
-            text = log
-        else:
-            text = (await attacker.stranger.get(health + name)).text
+    told = {"log": log}
+    for path in ("/metrics", "/health"):
+        told[path] = (await attacker.stranger.get(health + path)).text
+    for name, text in told.items():
         for place in canaries.found_in(text):
             attacker.tally.judge(False, f"{name} tells a secret of {place}")
         for key in (attacker.address.attacker_key, attacker.address.neighbour_key):
