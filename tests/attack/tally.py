@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Self
 
 
@@ -29,7 +29,8 @@ class Tally:
             self.let_through[sentence] += 1
 
     def dump(self) -> str:
-        return json.dumps(asdict(self))
+        # dataclasses.asdict spoils a Counter.
+        return json.dumps({name: getattr(self, name) for name in self.__slots__})
 
     @classmethod
     def load(cls, text: str) -> Self:
