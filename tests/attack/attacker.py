@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import psycopg
 
-from tests.attack.site import Address
+from tests.attack.address import Address
 from tests.attack.tally import Tally
 
 #: An attacker gives up on an answer after this.

@@ -10,12 +10,12 @@ import resource
 import sys
 import traceback
 
+from tests.attack.address import Address
 from tests.attack.attacker import Attacker
 from tests.attack.rows.table import ROWS
-from tests.attack.site import Address
 from tests.attack.tally import Tally
 
-_NICE = 10
+_NICE = 5
 #: What is open when the time is over has this long to end.
 _LATE_SECONDS = 45.0
 

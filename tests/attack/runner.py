@@ -14,10 +14,11 @@ import psycopg
 
 from headrace.db.migrate import upgrade
 from headrace.embedded.launcher import EmbeddedPostgres
+from tests.attack.address import NEIGHBOUR_KEY
 from tests.attack.judge import Facts
 from tests.attack.neighbour import Call, read_calls
 from tests.attack.rows import Row
-from tests.attack.site import NEIGHBOUR_KEY, Target, backends, target
+from tests.attack.site import Target, backends, target
 from tests.attack.tally import Tally
 from tests.attack.watch import watched
 from tests.support.database import database_settings

@@ -1,28 +1,22 @@
 """What is attacked: ``headrace serve`` with two processes, on a database of its own."""
 
-import json
 import os
 import resource
 import signal
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Self
 from uuid import uuid4
 
 import psycopg
 
 from headrace.embedded.launcher import EmbeddedPostgres
+from tests.attack.address import ATTACKER_KEY, NEIGHBOUR_KEY, Address
 from tests.support.live import LiveServer
 from tests.support.processes import wait_until
 
 GRAPH = Path(__file__).parent / "graph" / "langgraph.json"
-
-#: Two callers. Both are told in no answer, log line or metric (row 17 looks).
-ATTACKER_KEY = "canary-key-of-the-attacker-b7d1"
-NEIGHBOUR_KEY = "canary-key-of-the-neighbour-93fe"
 
 PROCESSES = 2
 
@@ -38,25 +32,6 @@ _SETTINGS = {
     "HEADRACE_SERVER__DRAIN_DELAY_SECONDS": "0",
     "HEADRACE_SERVER__GRACE_SECONDS": "1",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where an attacker finds the server, in a form that goes to another process."""
-
-    port: int
-    health_port: int
-    database_url: str
-    log_file: str
-    attacker_key: str = ATTACKER_KEY
-    neighbour_key: str = NEIGHBOUR_KEY
-
-    def dump(self) -> str:
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def load(cls, text: str) -> Self:
-        return cls(**json.loads(text))
 
 
 class Target(LiveServer):

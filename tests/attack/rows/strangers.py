@@ -10,8 +10,7 @@ from contextlib import suppress
 import httpx
 
 from tests.attack.attacker import Attacker
-from tests.server.test_protocol import ENDLESS
-from tests.support.keys import PUBLIC, ROUTES
+from tests.support.endless import ENDLESS
 
 _SOCKETS_OF_A_KIND = 20
 #: Who takes so much of one request does not bound it.
@@ -19,6 +18,7 @@ _MOST_BYTES = 32 << 20
 _BLOCK_BYTES = 64 << 10
 
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE", "PROPFIND", "X")
+_PUBLIC = {"/ok", "/info", "/livez", "/readyz", "/startupz", "/health", "/docs", "/redoc"}
 _RANDOM_PATHS = 10_000
 #: The neighbour and the process itself may add these meanwhile.
 _NEW_SERIES = 60
@@ -59,16 +59,16 @@ async def _send(attacker: Attacker, begin: bytes, part: bytes) -> None:
 async def wander(attacker: Attacker) -> None:
     """Every method on every path, thousands of paths that lead nowhere, loops on metrics."""
     before = await _series(attacker)
-    known = [re.sub(r"{\w+}", "1", path) for _, path in ROUTES]
+    paths = (await attacker.http.get("/openapi.json")).json()["paths"]
+    known = [re.sub(r"{\w+}", "1", path) for path in paths]
     calls = [(method, path) for path in known for method in _METHODS]
     for _ in range(attacker.count(_RANDOM_PATHS)):
         parts = [secrets.token_urlsafe(6), *random.sample(known, 1)]
         calls.append((random.choice(_METHODS), "/" + "/".join(parts)))
-    public = {*PUBLIC, "/docs", "/redoc"}
     refusals = set(range(400, 500)) | {200, 204, 503}
 
     def call(method: str, path: str):  # type: ignore[no-untyped-def]
-        open_to_all = path in public or method == "OPTIONS"
+        open_to_all = path in _PUBLIC or method == "OPTIONS"
         allowed = refusals if open_to_all else refusals - {200}
         return attacker.ask(method, path, allowed=allowed, what=method, client=attacker.stranger)
 

@@ -6,7 +6,7 @@ from typing import Any
 from uuid import uuid4
 
 from tests.attack.attacker import Attacker
-from tests.server.test_shared_loops import LOOPS
+from tests.support.shared_loops import LOOPS
 
 _ODD_IDS = (
     "99999999999999999999",
