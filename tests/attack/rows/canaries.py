@@ -4,6 +4,7 @@ import asyncio
 import json
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 from uuid import uuid4
 
 from tests.attack.attacker import Attacker
@@ -110,7 +111,7 @@ async def _plant(
         if place == "query":
             how["params"] = {"api_key": secret("query"), "x": secret("query")}
         keep(place, await attacker.ask(method, path, body, **how))
-    path = "/" + canaries.new("path")
+    path = "/" + quote(secret("path"), safe="")
     keep("path", await attacker.ask("GET", path, client=attacker.stranger))
 
 
