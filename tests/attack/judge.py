@@ -46,7 +46,8 @@ def let_through(facts: Facts) -> Counter[str]:
     found = Counter(facts.tally.let_through)
     for call in facts.during:
         if call.failure:
-            found[f"the neighbour's {call.name} failed: {call.failure[:160]}"] += 1
+            failure = " ".join(call.failure.split())[:160]
+            found[f"the neighbour's {call.name} failed: {failure}"] += 1
     for calls, when in ((facts.before, "before"), (facts.during, "in")):
         if not calls:
             found[f"the neighbour made no call {when} the attack"] += 1

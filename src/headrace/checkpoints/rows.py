@@ -29,7 +29,7 @@ from headrace.db.jsonb import PLAIN, dump_jsonb, is_exact
 from headrace.db.pool import Connection
 from headrace.db.statements import named_statements
 from headrace.error_text import MAX_BYTES, error_repr
-from headrace.errors import LeaseLost
+from headrace.errors import CheckpointTooLarge, LeaseLost
 from headrace.observability.masking import mask_text
 
 Row = tuple[Any, ...]
@@ -96,8 +96,7 @@ def checkpoint_rows(
         if isinstance(value, DeltaSnapshot):
             inline[channel] = True
         if channel in new_versions:
-            kind, blob = serde.dumps_typed(value)
-            size.add(channel, len(blob))
+            kind, blob = _serialized(serde, channel, value, size)
             version = _text(new_versions[channel])
             blobs.append((thread, ns, _text(channel), version, _text(kind), blob))
     parent = configurable.get("checkpoint_id")
@@ -161,11 +160,25 @@ def task_rows(
     replaces = all(channel in WRITES_IDX_MAP for channel, _ in writes)
     rows: list[Row] = []
     for position, (channel, value) in enumerate(writes):
-        kind, blob = serde.dumps_typed(value)
-        size.add(channel, len(blob))
+        kind, blob = _serialized(serde, channel, value, size)
         index = WRITES_IDX_MAP.get(channel, position)
         rows.append((*key, index, path, _text(channel), _text(kind), blob, replaces))
     return WriteRows(thread_id, run, writes=rows)
+
+
+def _serialized(
+    serde: SerializerProtocol, channel: str, value: Any, size: WriteSize
+) -> tuple[str, bytes]:
+    size.expect(channel, value)
+    kind, blob = serde.dumps_typed(value)
+    size_bytes = len(blob)
+    try:
+        size.add(channel, size_bytes)
+    except CheckpointTooLarge:
+        # The error lives on with its run, and what this frame holds with it.
+        del blob, value
+        raise
+    return kind, blob
 
 
 class _RowsKind(Kind):

@@ -1,9 +1,16 @@
 """How large one write of a saver may be, counted while its values are serialized."""
 
+from itertools import islice
+from typing import Any
+
 from headrace.errors import CheckpointTooLarge
 
 #: What one write may hold by default.
 MAX_CHECKPOINT_BYTES = 128 * 1024 * 1024
+
+
+#: Of a container, so many members are looked at before it is serialized.
+_LOOKED_AT = 64
 
 
 class WriteSize:
@@ -12,6 +19,16 @@ class WriteSize:
     def __init__(self, most: int = MAX_CHECKPOINT_BYTES) -> None:
         self._most = most
         self._total = 0
+
+    def expect(self, channel: str, value: Any) -> None:
+        """Refuse a value that is plainly too large before it is serialized, which takes as much
+        memory again.
+
+        :raises CheckpointTooLarge: it is too much with that.
+        """
+        least = _least_bytes(value)
+        if self._total + least > self._most:
+            self.add(channel, least)
 
     def add(self, channel: str, size_bytes: int) -> None:
         """:raises CheckpointTooLarge: it is too much with that."""
@@ -23,3 +40,15 @@ class WriteSize:
                 " checkpointer.max_checkpoint_bytes). Keep large values elsewhere, and in the state"
                 " where they are."
             )
+
+
+def _least_bytes(value: Any) -> int:
+    """No fewer than these bytes will be written: of a text or bytes, or of a few in a container."""
+    if isinstance(value, str | bytes | bytearray):
+        return len(value)
+    if isinstance(value, dict):
+        value = value.values()
+    elif not isinstance(value, list | tuple):
+        return 0
+    members = islice(value, _LOOKED_AT)
+    return sum(len(member) for member in members if isinstance(member, str | bytes | bytearray))
