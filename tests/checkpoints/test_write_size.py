@@ -42,7 +42,7 @@ def test_what_is_plainly_too_large_is_not_serialized(value):
     serde = Counting()
     with pytest.raises(CheckpointTooLarge, match="'out'"):
         task_rows(serde, None, CONFIG, [("out", value)], "task", "", WriteSize(MOST))
-    checkpoint = {**empty_checkpoint(), "channel_values": {"out": [value]}}
+    checkpoint: Any = {**empty_checkpoint(), "channel_values": {"out": [value]}}
     with pytest.raises(CheckpointTooLarge, match="'out'"):
         checkpoint_rows(serde, None, CONFIG, checkpoint, {}, {"out": "1"}, WriteSize(2 * MOST))
     assert serde.packed <= 1

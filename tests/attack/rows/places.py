@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections import Counter
+from functools import partial
 from uuid import uuid4
 
 from tests.attack.attacker import Attacker
@@ -21,7 +22,7 @@ async def supersteps(attacker: Attacker) -> None:
         }
     ).encode()
     while not attacker.over:
-        calls = [lambda: attacker.ask("POST", "/threads", body)] * attacker.count(_CHANGES, 4)
+        calls = [partial(attacker.ask, "POST", "/threads", body)] * attacker.count(_CHANGES, 4)
         await attacker.together(calls, parallel=_CHANGES)
 
 
@@ -45,7 +46,7 @@ async def one_key(attacker: Attacker) -> None:
 
     while not attacker.over:
         key = uuid4().hex
-        await attacker.together([lambda key=key: one(key)] * attacker.count(600, 50), parallel=600)
+        await attacker.together([partial(one, key)] * attacker.count(600, 50), parallel=600)
     attacker.tally.notes.append(f"answers by status: {dict(answers)}")
 
 
@@ -69,9 +70,7 @@ async def occupy(attacker: Attacker) -> None:
             ids.append((thread, answer.json()["run_id"]))
 
     chosen = runs[:: max(1, round(1 / attacker.scale))]
-    await attacker.together(
-        ((lambda one=one: start(*one)) for one in chosen[:_ENDLESS]), parallel=16
-    )
+    await attacker.together((partial(start, *one) for one in chosen[:_ENDLESS]), parallel=16)
     async with asyncio.TaskGroup() as group:
         held = [
             group.create_task(attacker.hold("GET", f"/threads/{ids[n % len(ids)][0]}/stream"))
@@ -81,11 +80,7 @@ async def occupy(attacker: Attacker) -> None:
         # Those that hear nothing are cancelled: their places are theirs all the same.
         await attacker.together(
             (
-                (
-                    lambda one=one: attacker.ask(
-                        "POST", f"/threads/{one[0]}/runs/{one[1]}/cancel?wait=0"
-                    )
-                )
+                partial(attacker.ask, "POST", f"/threads/{one[0]}/runs/{one[1]}/cancel?wait=0")
                 for one in ids[len(ids) // 2 :]
             ),
             parallel=8,

@@ -6,6 +6,7 @@ import re
 import secrets
 import time
 from contextlib import suppress
+from functools import partial
 
 import httpx
 
@@ -32,7 +33,7 @@ async def endless(attacker: Attacker) -> None:
     kinds = list(ENDLESS.values()) * attacker.count(_SOCKETS_OF_A_KIND)
     while not attacker.over:
         await attacker.together(
-            ((lambda kind=kind: _send(attacker, *kind[:2])) for kind in kinds), parallel=24
+            (partial(_send, attacker, *kind[:2]) for kind in kinds), parallel=24
         )
 
 
@@ -68,7 +69,7 @@ async def wander(attacker: Attacker) -> None:
         await attacker.ask(method, path, allowed=allowed, what=method, client=attacker.stranger)
 
     async def call_each(calls: list[tuple[str, str]]) -> None:
-        await attacker.together(((lambda one=one: call(*one)) for one in calls), parallel=16)
+        await attacker.together((partial(call, *one) for one in calls), parallel=16)
 
     await call_each([(method, path) for path in known for method in _METHODS])
     # From here on every route and method of the API has its series.

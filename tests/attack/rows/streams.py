@@ -37,8 +37,8 @@ async def spoil_loops(attacker: Attacker) -> None:
         for number in range(attacker.count(_FOLLOWERS)):
             given = _ODD_IDS[number % len(_ODD_IDS)].replace("RUN", run)
             for path in (f"/threads/{thread}/runs/{run}/stream", f"/threads/{thread}/stream"):
-                follower = attacker.hold("GET", path, headers={"Last-Event-ID": given})
-                followers.append(group.create_task(follower))
+                held = attacker.hold("GET", path, headers={"Last-Event-ID": given})
+                followers.append(group.create_task(held))
         await _poison(attacker, run, queued)
         while attacker.left > 12:
             for name in sorted(LOOPS):

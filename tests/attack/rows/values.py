@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from functools import partial
 from typing import Any
 
 from tests.attack.attacker import Attacker
@@ -71,9 +72,7 @@ async def spoil_pages(attacker: Attacker) -> None:
     while not attacker.over:
         calls = pages * 5 + own
         random.shuffle(calls)
-        await attacker.together(
-            ((lambda call=call: one(*call)) for call in calls), parallel=_PARALLEL
-        )
+        await attacker.together((partial(one, *call) for call in calls), parallel=_PARALLEL)
 
 
 async def read_much(attacker: Attacker) -> None:
@@ -102,9 +101,7 @@ async def read_much(attacker: Attacker) -> None:
 
     while not attacker.over:
         random.shuffle(calls)
-        await attacker.together(
-            ((lambda call=call: one(*call)) for call in calls), parallel=_PARALLEL
-        )
+        await attacker.together((partial(one, *call) for call in calls), parallel=_PARALLEL)
 
 
 async def command(attacker: Attacker) -> None:
@@ -147,7 +144,7 @@ async def command(attacker: Attacker) -> None:
         while not attacker.over:
             await one(thread)
 
-    await attacker.together(((lambda name=name: always(name)) for name in threads), parallel=4)
+    await attacker.together((partial(always, name) for name in threads), parallel=4)
 
 
 async def overflow(attacker: Attacker) -> None:
