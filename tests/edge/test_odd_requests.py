@@ -330,3 +330,11 @@ async def test_a_slash_at_the_end_leads_to_no_other_host(client, host):
         answer = await client.get(f"http://server{path}", headers={"Host": host})
         assert answer.status_code == 404
         assert "location" not in answer.headers
+
+
+@pytest.mark.parametrize("path", ["/api_key=canary", "/a/Bearer canary0123456789"])
+async def test_a_refusal_does_not_repeat_a_secret_of_the_path(client, path):
+    for method in ("GET", "POST"):
+        answer = await client.request(method, path)
+        assert answer.status_code == 404
+        assert "canary" not in answer.json()["detail"]

@@ -15,6 +15,7 @@ from headrace.edge.prefix import path_below_prefix
 from headrace.edge.responses import json_response
 from headrace.edge.routing import error_response
 from headrace.errors import RequestError
+from headrace.observability.masking import mask_text
 from headrace.server.absent import absent
 
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
@@ -38,7 +39,7 @@ async def _http_error(
         elif status == 405:
             allowed = _allowed(request.app, request.scope)
             headers = {"Allow": ", ".join(allowed)}
-            detail = f"{method} {path[:_SHOWN]} is not possible; this path takes {_or(allowed)}."
+            detail = f"{method} {_shown(path)} is not possible; this path takes {_or(allowed)}."
         else:
             detail = _nothing_here(request.app, request.scope, method, path)
     response = json_response({"detail": detail, "code": code}, headers=headers)
@@ -72,13 +73,18 @@ def _without_slash(request: Request, public: frozenset[str] | None) -> Response 
 
 
 def _nothing_here(app: FastAPI, scope: Scope, method: str, path: str) -> str:
-    detail = f"Not Found: there is no {path[:_SHOWN]}."
+    detail = f"Not Found: there is no {_shown(path)}."
     plain = "/" + "/".join(part for part in path.split("/") if part)
     if plain != path and (allowed := _allowed(app, {**scope, "path": plain})):
         shown = method if method in allowed else allowed[0]
-        return f"{detail} Without the extra slash it is there: {shown} {plain[:_SHOWN]}."
+        return f"{detail} Without the extra slash it is there: {shown} {_shown(plain)}."
     hint = " GET /openapi.json tells what there is." if app.openapi_url or _has_docs(app) else ""
     return f"{detail}{hint}"
+
+
+def _shown(path: str) -> str:
+    """A path as answers repeat it: a client may have put a secret there by mistake."""
+    return mask_text(path)[:_SHOWN]
 
 
 def _has_docs(app: FastAPI) -> bool:
