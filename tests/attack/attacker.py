@@ -116,14 +116,14 @@ class Attacker:
     async def together(
         self, calls: Iterable[Callable[[], Awaitable[Any]]], *, parallel: int
     ) -> None:
-        """So many at a time, until all are done or the time is over."""
+        """So many at a time, until all are done or the time is over; one of each at least."""
         queue = iter(calls)
 
         async def work() -> None:
             for call in queue:
+                await call()
                 if self.over:
                     return
-                await call()
 
         async with asyncio.TaskGroup() as workers:
             for _ in range(parallel):

@@ -44,6 +44,8 @@ def p99(calls: Sequence[Call]) -> float:
 def let_through(facts: Facts) -> Counter[str]:
     """Sentences, with how often each; empty where the server held."""
     found = Counter(facts.tally.let_through)
+    if not facts.tally.tried:
+        found["nothing was tried"] += 1
     for call in facts.during:
         if call.failure:
             failure = " ".join(call.failure.split())[:160]

@@ -32,6 +32,7 @@ def test_what_held_is_told_so():
         ({"during": []}, "no call in the attack"),
         ({"before": []}, "no call before the attack"),
         ({"most_memory": 10**9 + 1}, "1000 MB"),
+        ({"tally": Tally()}, "nothing was tried"),
         ({"restarts": 1}, "replaced"),
         ({"watchdog_kills": 1}, "watchdog"),
         ({"slowest_health": 1.1, "health": True}, "/livez took 1.1 s"),
