@@ -225,6 +225,17 @@ class RequestSettings(Group):
         description="How long Postgres may work on one list or count of threads, assistants or"
         " states that is filtered; then 503.",
     )
+    max_superstep_updates: int = Field(
+        1000,
+        ge=1,
+        description="Updates of all supersteps of one new thread; more get 422.",
+    )
+    change_timeout_seconds: float = Field(
+        10.0,
+        gt=0,
+        description="How long one new thread with supersteps, or one change of a state (of which"
+        " none takes more than 4 s), may take; then 503, and nothing has changed.",
+    )
 
 
 class WorkerSettings(Group):
