@@ -258,7 +258,8 @@ async def test_changes_and_lists_of_one_caller_leave_runs_and_lists_to_the_other
             for _ in range(40)
         ]
         await eventually(lambda: gates.figures()["changes"].waiting > 0)
-        waits, searches = [], []
+        waits: list[tuple[float, httpx.Response]] = []
+        searches: list[tuple[float, httpx.Response]] = []
         while not all(one.done() for one in greedy) and len(waits) < 100:
             body = {"assistant_id": "plain", "input": {"x": "1"}}
             waits.append(await timed(http.post("/runs/wait", json=body, headers=b)))
