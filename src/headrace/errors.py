@@ -27,12 +27,16 @@ given. Services raise these, ``headrace.edge`` renders them once as ``{"detail",
     │   ├── PayloadTooLarge            413
     │   │   ├── AnswerTooLarge         413
     │   │   └── CheckpointTooLarge     413
+    │   ├── TooManyRequests            429  this caller is to end something, or to try later
+    │   │   └── CallerShareUsed        429
     │   └── Unavailable                503  try again later, here or elsewhere
     │       ├── DatabaseUnavailable    503
     │       ├── PoolExhausted          503
+    │       ├── PoolShareFull          503
     │       ├── RunStillStopping       503
     │       ├── UpdateTooSlow          503
     │       ├── TooManyStreams         503
+    │       ├── TooManyAnswers         503
     │       ├── AnswersFull            503
     │       └── Draining               503
     ├── StartupRefusal                      the process will not start: code, what, where, remedy
@@ -220,6 +224,20 @@ class CheckpointTooLarge(PayloadTooLarge):
     code = "checkpoint_too_large"
 
 
+class TooManyRequests(RequestError):
+    """This caller has too much under way; let some of it end, then try again."""
+
+    status = 429
+    code = "too_many_requests"
+    retry_after_seconds = 2
+
+
+class CallerShareUsed(TooManyRequests):
+    """This caller holds its share of what all callers share; end some of it, or try again."""
+
+    code = "caller_share_used"
+
+
 class Unavailable(RequestError):
     """The server cannot take this request now; try again."""
 
@@ -241,6 +259,13 @@ class PoolExhausted(Unavailable):
     code = "pool_exhausted"
 
 
+class PoolShareFull(Unavailable):
+    """The part of the database pool for requests like this one did not become free; try again."""
+
+    code = "pool_share_full"
+    retry_after_seconds = 2
+
+
 class RunStillStopping(Unavailable):
     """The run was asked to stop and has not yet; try again."""
 
@@ -257,6 +282,12 @@ class TooManyStreams(Unavailable):
     """This process streams as many threads as events.max_thread_streams allows; try again."""
 
     code = "too_many_streams"
+
+
+class TooManyAnswers(Unavailable):
+    """This process has as many streams, waits and joins under way as it has connections."""
+
+    code = "too_many_answers"
 
 
 class AnswersFull(Unavailable):

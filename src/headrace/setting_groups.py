@@ -39,6 +39,26 @@ class DatabaseSettings(Group):
     acquire_timeout_seconds: float = Field(
         5.0, gt=0, description="How long a request waits for a connection before 503."
     )
+    lists_part: float = Field(
+        0.3,
+        gt=0,
+        le=1,
+        description="Part of the pool that searches, counts, histories and other lists may hold;"
+        " one connection at least.",
+    )
+    changes_part: float = Field(
+        0.3,
+        gt=0,
+        le=1,
+        description="Part of the pool that changes of states, copies and deletions of threads may"
+        " hold; one connection at least.",
+    )
+    part_wait_seconds: float = Field(
+        5.0, gt=0, description="How long a list or a change waits for its part before 503."
+    )
+    part_max_waiting: int = Field(
+        500, ge=1, description="Lists, and changes, that may wait for it; more get 503 at once."
+    )
     open_timeout_seconds: float = Field(
         15.0, gt=0, description="How long start-up waits for the database."
     )
@@ -205,6 +225,17 @@ class RequestSettings(Group):
         description="How long Postgres may work on one list or count of threads, assistants or"
         " states that is filtered; then 503.",
     )
+    max_superstep_updates: int = Field(
+        1000,
+        ge=1,
+        description="Updates of all supersteps of one new thread; more get 422.",
+    )
+    change_timeout_seconds: float = Field(
+        10.0,
+        gt=0,
+        description="How long one new thread with supersteps, or one change of a state (of which"
+        " none takes more than 4 s), may take; then 503, and nothing has changed.",
+    )
 
 
 class WorkerSettings(Group):
@@ -306,7 +337,10 @@ class EventSettings(Group):
         30.0, ge=3, description="How long a run's events are stored after a watcher's last sign."
     )
     max_thread_streams: int = Field(
-        1000, ge=1, description="Streams of whole threads in one process; more get 503."
+        1000,
+        ge=1,
+        description="Streams of whole threads in one process; more get 503, and a caller above its"
+        " share 429.",
     )
     notices: Literal["auto", "off"] = Field(
         "auto",

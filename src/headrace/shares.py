@@ -79,15 +79,23 @@ class Places:
         self._taken -= 1
 
 
+class QueueFull(Exception):
+    """As many wait at a gate as may, of all callers or of this one."""
+
+
 class Gate:
     """Places that may be waited for; a place that becomes free goes to the caller who has fewest.
 
     :param timeout_seconds: how long one waits.
+    :param queue: places of those who wait; without it, any number may.
     """
 
-    def __init__(self, places: Places, *, timeout_seconds: float) -> None:
+    def __init__(
+        self, places: Places, *, timeout_seconds: float, queue: Places | None = None
+    ) -> None:
         self.places = places
         self._timeout_seconds = timeout_seconds
+        self._queue = queue
         self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
 
     @property
@@ -99,6 +107,7 @@ class Gate:
         """Hold a place within.
 
         :raises TimeoutError: there was none for this caller in time.
+        :raises QueueFull: too many wait already.
         """
         await self.take(caller)
         try:
@@ -107,9 +116,23 @@ class Gate:
             self.release(caller)
 
     async def take(self, caller: str) -> None:
-        """:raises TimeoutError: there was no place for this caller in time."""
+        """
+        :raises TimeoutError: there was no place for this caller in time.
+        :raises QueueFull: too many wait already.
+        """
         if caller not in self._waiting and self.places.take(caller):
             return
+        if self._queue is None:
+            await self._wait(caller)
+            return
+        if not self._queue.take(caller):
+            raise QueueFull
+        try:
+            await self._wait(caller)
+        finally:
+            self._queue.release(caller)
+
+    async def _wait(self, caller: str) -> None:
         turn = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(caller, deque()).append(turn)
         try:

@@ -76,6 +76,8 @@ def test_live_gauges_are_those_of_the_board(metrics: Metrics) -> None:
     assert found.value("headrace_resident_memory_bytes") == 7000
     assert found.value("headrace_open_fds") == 8
     assert found.value("headrace_gc_collections", generation="2") == 10
+    assert found.value("headrace_gate_places", gate="lists", state="held") == 3
+    assert found.value("headrace_gate_places_max", gate="lists", state="waiting") == 5
     assert found.value("headrace_processes", state="serving") == 1
 
 

@@ -4,6 +4,7 @@ from headrace.checkpoints.flush import FlushFigures
 from headrace.observability.metrics import Metrics
 from headrace.observability.slots import (
     Figures,
+    GateStatus,
     PoolStatus,
     QueueStatus,
     StatusBoard,
@@ -29,6 +30,7 @@ FIGURES = Figures(
         oldest_ready_seconds=1.5,
         unserved=(UnservedStatus(graph_id="gone", pending=2, oldest_ready_seconds=40.0),),
     ),
+    gates={"lists": GateStatus(held=3, waiting=5)},
     runs_running=6,
     runs_watched=2,
     threads_watched=3,
@@ -73,5 +75,6 @@ def observe_one_of_each(metrics: Metrics) -> None:
     metrics.count_notice("sent")
     metrics.count_keyed_request("made")
     metrics.count_bounded_answer("shortened")
+    metrics.count_gate_refusal("lists", "timeout")
     metrics.count_loop_stall()
     metrics.record_fault("a-task", ValueError("asked to fail"))

@@ -180,6 +180,7 @@ class Refusal(BaseModel):
 #: In the description of every operation, in place of FastAPI's own form of a 422.
 _REFUSALS: dict[int | str, dict[str, Any]] = {
     "4XX": {"model": Refusal, "description": "Refused: the caller must change something."},
+    429: {"model": Refusal, "description": "This caller has too much under way: try again later."},
     503: {"model": Refusal, "description": "Not now: try again, here or elsewhere."},
 }
 

@@ -79,6 +79,7 @@ class SlotCollector(Collector):
             yield from _sum_min_max(name, text, [of_answers(one) for one in answers])
         for name, text, of_process in _PROCESS_GAUGES:
             yield from _sum_min_max(name, text, [of_process(item) for item in figures])
+        yield from _gates(figures)
         yield from _queue(figures)
         yield from _extremes(
             "loop_lag_seconds",
@@ -135,6 +136,21 @@ def _queue(figures: Sequence[Figures]) -> Iterator[GaugeMetricFamily]:
         for graph in max(seen, key=lambda queue: len(queue.unserved)).unserved:
             unserved.add_metric((graph.graph_id,), graph.pending)
         yield unserved
+
+
+def _gates(figures: Sequence[Figures]) -> Iterator[GaugeMetricFamily]:
+    """By gate, and whether places are held or waited for."""
+    for suffix, aggregate in (("", sum), ("_min", min), ("_max", max)):
+        family = GaugeMetricFamily(
+            f"headrace_gate_places{suffix}",
+            "Places that requests hold, and requests that wait for one, by gate.",
+            labels=("gate", "state"),
+        )
+        for gate in sorted({name for item in figures for name in item.gates}):
+            found = [item.gates[gate] for item in figures if gate in item.gates]
+            family.add_metric((gate, "held"), aggregate([one.held for one in found]))
+            family.add_metric((gate, "waiting"), aggregate([one.waiting for one in found]))
+        yield family
 
 
 def _collections(figures: Sequence[Figures]) -> Iterator[GaugeMetricFamily]:

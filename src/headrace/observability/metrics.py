@@ -193,6 +193,11 @@ class Metrics:
             "Answers that met a bound on what they may read, by what became of them.",
             ("outcome",),
         )
+        self._gate_refusals = counter(
+            "headrace_gate_refusals_total",
+            "Requests that were given no place of a gate, by gate and reason.",
+            ("gate", "reason"),
+        )
         self._loop_stalls = counter(
             "headrace_loop_stalls_total",
             "Times something blocked the event loop for longer than the watchdog bears.",
@@ -296,6 +301,10 @@ class Metrics:
     def count_bounded_answer(self, outcome: str) -> None:
         """``shortened``, ``too_large``, ``no_room``, ``cut``. Fits ``AnswerMemory(count=...)``."""
         self._bounded_answers.labels(outcome).inc()
+
+    def count_gate_refusal(self, gate: str, reason: str) -> None:
+        """``timeout``, ``queue_full``, ``share``, ``full``. Fits ``RequestPlaces(count=...)``."""
+        self._gate_refusals.labels(gate, reason).inc()
 
     def count_loop_stall(self) -> None:
         self._loop_stalls.inc()

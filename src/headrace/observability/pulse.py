@@ -6,7 +6,7 @@ anything no longer publishes.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from time import monotonic
 from typing import Protocol
 
@@ -21,6 +21,7 @@ from headrace.observability.process import (
 from headrace.observability.slots import (
     AnswersStatus,
     Figures,
+    GateStatus,
     PoolStatus,
     QueueStatus,
     StatusBoard,
@@ -70,6 +71,15 @@ class AnswerFigures(Protocol):
     def waiting(self) -> int: ...
 
 
+class GateFigures(Protocol):
+    """What the pulse reads of places that requests hold."""
+
+    @property
+    def held(self) -> int: ...
+    @property
+    def waiting(self) -> int: ...
+
+
 class QueueFigures(Protocol):
     """What the pulse reads of the queue."""
 
@@ -91,6 +101,7 @@ class Pulse:
         pool_figures: Callable[[], PoolFigures] | None = None,
         writer_figures: Callable[[], WriterFigures] | None = None,
         answer_figures: Callable[[], AnswerFigures] | None = None,
+        gate_figures: Callable[[], Mapping[str, GateFigures]] = dict,
         queue_figures: Callable[[], QueueFigures | None] = lambda: None,
         runs_running: Callable[[], int] | None = None,
         runs_watched: Callable[[], int] = lambda: 0,
@@ -102,6 +113,7 @@ class Pulse:
         self._pool_figures = pool_figures
         self._writer_figures = writer_figures
         self._answer_figures = answer_figures
+        self._gate_figures = gate_figures
         self._queue_figures = queue_figures
         self._runs_running = runs_running
         self._runs_watched = runs_watched
@@ -129,6 +141,9 @@ class Pulse:
             pool=None if pool is None else PoolStatus.model_validate(pool),
             writer=None if writer is None else WriterStatus.model_validate(writer),
             answers=AnswersStatus.model_validate(answers),
+            gates={
+                name: GateStatus.model_validate(one) for name, one in self._gate_figures().items()
+            },
             queue=None if queue is None else QueueStatus.model_validate(queue),
             runs_running=self._runs_running() if self._runs_running is not None else 0,
             runs_watched=self._runs_watched(),

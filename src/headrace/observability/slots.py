@@ -54,6 +54,15 @@ class AnswersStatus(BaseModel):
     waiting: int = 0
 
 
+class GateStatus(BaseModel):
+    """Places that requests of one kind hold, and requests that wait for one."""
+
+    model_config = ConfigDict(frozen=True, from_attributes=True)
+
+    held: int = 0
+    waiting: int = 0
+
+
 class UnservedStatus(BaseModel):
     """A graph of which runs wait and that no process executes."""
 
@@ -83,6 +92,7 @@ class Figures(BaseModel):
     pool: PoolStatus | None = None
     writer: WriterStatus | None = None
     answers: AnswersStatus = AnswersStatus()
+    gates: dict[str, GateStatus] = {}
     #: In the slot of the process that looks for its pod.
     queue: QueueStatus | None = None
     runs_running: int = 0

@@ -95,7 +95,7 @@ class ThreadStreams:
         """What is told from now on, or from what was seen last.
 
         :raises ThreadNotFound: there is no such thread for the caller.
-        :raises Unavailable: this process follows enough threads, or drains.
+        :raises Unavailable: this process drains, or its database does not answer.
         """
         if self._watcher.released:
             raise Draining

@@ -13,6 +13,7 @@ import structlog
 
 from headrace.auth.api_keys import ApiKeys
 from headrace.containment import containing_tasks
+from headrace.edge.places import RequestPlaces
 from headrace.graphs.manifest import Manifest, find_manifest
 from headrace.graphs.sources import GraphSource, sources_from, sources_from_objects
 from headrace.health.checks import DatabaseQuestion
@@ -154,7 +155,13 @@ async def serving(
         engine = await start_run_engine(foundation, stack)
         with refused_start(settings.database, foundation.pool):
             services = await build_services(foundation, engine)
-        health = await start_health(foundation, engine, stack)
+        keys = ApiKeys(settings.accepted_api_keys, local_only=settings.local_only)
+        places = RequestPlaces(
+            settings,
+            share=settings.callers.share if keys.several else 1.0,
+            count=foundation.metrics.count_gate_refusal,
+        )
+        health = await start_health(foundation, engine, places, stack)
 
         def release() -> None:
             services.following.release()
@@ -164,7 +171,7 @@ async def serving(
             settings.server, board=foundation.board, executor=engine.worker, release=release
         )
         foundation.board.set_state("serving")
-        yield _state(foundation, engine, services, health, drain)
+        yield _state(foundation, engine, services, health, drain, keys, places)
         if not drain.draining:
             # A server that knows of no drain, uvicorn by itself: its listeners are closed already.
             await drain.drain(close_listeners=lambda: None)
@@ -176,6 +183,8 @@ def _state(
     services: Services,
     health: HealthService,
     drain: Drain,
+    keys: ApiKeys,
+    places: RequestPlaces,
 ) -> State:
     settings, http = foundation.settings, foundation.entries.http
     return State(
@@ -201,7 +210,8 @@ def _state(
         chat=services.chat,
         health=health,
         ask_database=DatabaseQuestion(foundation.pool, foundation.tasks).ask,
-        api_keys=ApiKeys(settings.accepted_api_keys, local_only=settings.local_only),
+        api_keys=keys,
+        places=places,
         worker=engine.worker,
         drain=drain,
     )

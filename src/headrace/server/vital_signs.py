@@ -4,6 +4,7 @@ from contextlib import AsyncExitStack
 from importlib.metadata import version
 
 from headrace.db.schema import read_state
+from headrace.edge.places import RequestPlaces
 from headrace.health.checks import DatabaseProbe, SchemaProbe, pool_check
 from headrace.health.service import HealthService
 from headrace.observability.pulse import Pulse
@@ -14,7 +15,7 @@ _SCHEMA_TIMEOUT_SECONDS = 4.0
 
 
 async def start_health(
-    foundation: Foundation, engine: RunEngine, stack: AsyncExitStack
+    foundation: Foundation, engine: RunEngine, places: RequestPlaces, stack: AsyncExitStack
 ) -> HealthService:
     """Figures are published and the database is asked from here on."""
     pool, metrics = foundation.pool, foundation.metrics
@@ -25,6 +26,7 @@ async def start_health(
         pool_figures=pool.figures,
         writer_figures=foundation.writer.figures,
         answer_figures=foundation.answer_memory.figures,
+        gate_figures=places.figures,
         queue_figures=lambda: engine.depth.figures,
         runs_running=lambda: engine.worker.running,
         runs_watched=lambda: engine.watcher.watching,
