@@ -27,6 +27,7 @@ given. Services raise these, ``headrace.edge`` renders them once as ``{"detail",
     │   ├── PayloadTooLarge            413
     │   │   ├── AnswerTooLarge         413
     │   │   └── CheckpointTooLarge     413
+    │   ├── TooManyQueuedRuns          429
     │   └── Unavailable                503  try again later, here or elsewhere
     │       ├── DatabaseUnavailable    503
     │       ├── PoolExhausted          503
@@ -218,6 +219,14 @@ class CheckpointTooLarge(PayloadTooLarge):
     """A checkpoint would hold more than is written at once; keep less in the state."""
 
     code = "checkpoint_too_large"
+
+
+class TooManyQueuedRuns(RequestError):
+    """As many runs of this caller wait in the queue as may; wait until some have ended."""
+
+    status = 429
+    code = "too_many_queued_runs"
+    retry_after_seconds = 5
 
 
 class Unavailable(RequestError):

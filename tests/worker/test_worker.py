@@ -20,6 +20,8 @@ from headrace.observability.slots import StatusBoard
 from headrace.runs.dispatcher import QueuedRun
 from headrace.runs.queue import Queue
 from headrace.setting_groups import EventSettings, WorkerSettings
+from headrace.shares import Places
+from headrace.worker.admission import Admission
 from headrace.worker.channels import Channels
 from headrace.worker.control import Control
 from headrace.worker.executor import Executor
@@ -85,6 +87,8 @@ async def open_worker(url, **changes):
             settings,
             metrics,
             graph_ids=registry.ids(),
+            places=Places(settings.max_concurrent_runs),
+            admission=Admission(queue, metrics, max_queued_runs=100),
         )
         control = Control(pool, EventSettings(), notifier.listeners, worker.executions)
         tasks = Tasks()
