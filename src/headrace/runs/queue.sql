@@ -267,7 +267,8 @@ SELECT set_config('headrace.locked', coalesce((
 -- Whose threads may be claimed: how many up to a limit, and since when the first of them. One step of
 -- the index for each caller, however many threads a caller has. An entry below the floor is passed over
 -- without its row. Locks nothing: the process decides whose turn it is. A row without a caller tells the
--- time alone.
+-- time alone. Pairs are compared and ordered, because threads_ready_at_idx cannot serve that: it would be
+-- read through to the first thread of a caller who came late.
 WITH RECURSIVE callers (caller, number) AS (
   (
     SELECT ready_caller, 1
@@ -298,15 +299,15 @@ LEFT JOIN LATERAL (
   FROM (
     SELECT ready_at
     FROM threads
-    WHERE threads.ready_caller = callers.caller
-      AND ready_at >= %(floor)s::timestamptz AND ready_at <= now()
-      AND running_run_id IS NULL
+    WHERE (ready_caller, ready_at) >= (callers.caller, %(floor)s::timestamptz)
+      AND (ready_caller, ready_at) <= (callers.caller, now())
+      AND ready_at IS NOT NULL AND running_run_id IS NULL
       AND ready_graph_id = ANY (%(graph_ids)s::text[])
       AND NOT EXISTS (
         SELECT FROM runs
         WHERE runs.run_id = threads.ready_run_id AND runs.failures > 0
-          AND runs.cancel_action IS NULL)
-    ORDER BY ready_at
+          AND runs.status = 'pending' AND runs.cancel_action IS NULL)
+    ORDER BY ready_caller, ready_at
     LIMIT %(limit)s
   ) AS found
 ) AS ready ON true
@@ -324,15 +325,15 @@ SELECT set_config('headrace.locked', coalesce((
     CROSS JOIN LATERAL (
       SELECT threads.thread_id
       FROM threads
-      WHERE threads.ready_caller = given.caller
-        AND ready_at >= given.floor AND ready_at <= now()
-        AND running_run_id IS NULL
+      WHERE (ready_caller, ready_at) >= (given.caller, given.floor)
+        AND (ready_caller, ready_at) <= (given.caller, now())
+        AND ready_at IS NOT NULL AND running_run_id IS NULL
         AND ready_graph_id = ANY (%(graph_ids)s::text[])
         AND NOT EXISTS (
           SELECT FROM runs
           WHERE runs.run_id = threads.ready_run_id AND runs.failures > 0
-            AND runs.cancel_action IS NULL)
-      ORDER BY ready_at
+            AND runs.status = 'pending' AND runs.cancel_action IS NULL)
+      ORDER BY ready_caller, ready_at
       LIMIT given.turns
       FOR NO KEY UPDATE OF threads SKIP LOCKED
     ) AS chosen

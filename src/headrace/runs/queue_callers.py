@@ -32,8 +32,9 @@ class Turn:
 class ReadyCallers:
     """One per process. Reads only; what it tells may be claimed by another process meanwhile."""
 
-    def __init__(self, pool: SharedPool) -> None:
+    def __init__(self, pool: SharedPool, *, max_callers: int = MAX_CALLERS) -> None:
         self._pool = pool
+        self._max_callers = max_callers
         self._sql = queue_statements()
         #: What became ready earlier was claimed before the last look: an old snapshot keeps its
         #: entries in the index.
@@ -50,19 +51,20 @@ class ReadyCallers:
             "limit": limit,
             "floor": _SINCE_EVER if whole else self._floor,
             "since": self._since,
-            "bound": MAX_CALLERS,
+            "bound": self._max_callers,
         }
         rows = await self._rows("ready_callers", values)
         now = rows[0][0]
         found = [Turn(*row[1:]) for row in rows if row[2]]
-        if self._since or len(rows) == MAX_CALLERS:
+        full = len(rows) == self._max_callers
+        if self._since or full:
             # Others were not looked at: what is theirs may be older.
             self._floor = _SINCE_EVER
         else:
             self._floor = min([now, *(turn.first_ready for turn in found)]) - _OVERLAP
             if whole:
                 self._looked_at_all = monotonic()
-        self._since = rows[-1][1] if len(rows) == MAX_CALLERS else ""
+        self._since = rows[-1][1] if full else ""
         return found
 
     async def pending(self) -> dict[str, int]:
