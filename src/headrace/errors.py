@@ -28,7 +28,8 @@ given. Services raise these, ``headrace.edge`` renders them once as ``{"detail",
     │   │   ├── AnswerTooLarge         413
     │   │   └── CheckpointTooLarge     413
     │   ├── TooManyRequests            429  this caller is to end something, or to try later
-    │   │   └── CallerShareUsed        429
+    │   │   ├── CallerShareUsed        429
+    │   │   └── TooManyQueuedRuns      429
     │   └── Unavailable                503  try again later, here or elsewhere
     │       ├── DatabaseUnavailable    503
     │       ├── PoolExhausted          503
@@ -236,6 +237,13 @@ class CallerShareUsed(TooManyRequests):
     """This caller holds its share of what all callers share; end some of it, or try again."""
 
     code = "caller_share_used"
+
+
+class TooManyQueuedRuns(TooManyRequests):
+    """As many runs of this caller wait in the queue as may; wait until some have ended."""
+
+    code = "too_many_queued_runs"
+    retry_after_seconds = 5
 
 
 class Unavailable(RequestError):

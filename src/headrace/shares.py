@@ -50,6 +50,12 @@ class Places:
         # The sum of both does not change by taking. Who holds none gets one.
         return max(int(self._share * (held + free)) - held, 0 if held else 1)
 
+    def copy(self) -> "Places":
+        """To try out who could take them."""
+        copied = Places(self.total, self._share)
+        copied._held, copied._taken = self._held.copy(), self._taken
+        return copied
+
     def callers(self) -> dict[str, int]:
         """Those who hold places, and how many."""
         return dict(self._held)

@@ -41,6 +41,11 @@ _ANSWER_GAUGES: tuple[tuple[str, str, Callable[[AnswersStatus], float]], ...] = 
 )
 _PROCESS_GAUGES: tuple[tuple[str, str, Callable[[Figures], float]], ...] = (
     ("runs_running", "Runs being executed.", lambda figures: figures.runs_running),
+    (
+        "callers_at_limit",
+        "Callers who hold as many places for runs as their share allows.",
+        lambda figures: figures.callers.at_limit,
+    ),
     ("runs_watched", "Followers of runs executed elsewhere.", lambda figures: figures.runs_watched),
     ("threads_watched", "Streams of whole threads.", lambda figures: figures.threads_watched),
     (
@@ -85,6 +90,11 @@ class SlotCollector(Collector):
             "loop_lag_seconds",
             "Worst event-loop delay of the last 15 s, in seconds.",
             [item.loop_lag_seconds for item in figures],
+        )
+        yield from _extremes(
+            "caller_places",
+            "Places for runs that the caller with the most places holds.",
+            [item.callers.most_places for item in figures],
         )
         yield from _collections(figures)
 

@@ -100,6 +100,11 @@ class Metrics:
             "Runs that processes were lost with and that were given a process to themselves.",
             (),
         )
+        self._refused_runs = counter(
+            "headrace_refused_runs_total",
+            "Runs that were refused with 429, by reason.",
+            ("reason",),
+        )
         self._rescues = counter(
             "headrace_rescues_total",
             "Runs taken from lost processes, by what they became: pending again, or ended.",
@@ -230,6 +235,10 @@ class Metrics:
 
     def count_run_apart(self) -> None:
         self._apart_runs.inc()
+
+    def count_refused_run(self, reason: str) -> None:
+        """``too_many_queued_runs``."""
+        self._refused_runs.labels(reason).inc()
 
     def count_rescue(self, status: str) -> None:
         self._rescues.labels(status).inc()

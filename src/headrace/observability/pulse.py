@@ -20,6 +20,7 @@ from headrace.observability.process import (
 )
 from headrace.observability.slots import (
     AnswersStatus,
+    CallersStatus,
     Figures,
     GateStatus,
     PoolStatus,
@@ -80,6 +81,17 @@ class GateFigures(Protocol):
     def waiting(self) -> int: ...
 
 
+class CallerFigures(Protocol):
+    """What the pulse reads of how callers share places."""
+
+    @property
+    def holding(self) -> int: ...
+    @property
+    def at_limit(self) -> int: ...
+    @property
+    def most_places(self) -> int: ...
+
+
 class QueueFigures(Protocol):
     """What the pulse reads of the queue."""
 
@@ -104,6 +116,7 @@ class Pulse:
         gate_figures: Callable[[], Mapping[str, GateFigures]] = dict,
         queue_figures: Callable[[], QueueFigures | None] = lambda: None,
         runs_running: Callable[[], int] | None = None,
+        caller_figures: Callable[[], CallerFigures] = CallersStatus,
         runs_watched: Callable[[], int] = lambda: 0,
         threads_watched: Callable[[], int] = lambda: 0,
         notices_connected: Callable[[], bool] = lambda: False,
@@ -116,6 +129,7 @@ class Pulse:
         self._gate_figures = gate_figures
         self._queue_figures = queue_figures
         self._runs_running = runs_running
+        self._caller_figures = caller_figures
         self._runs_watched = runs_watched
         self._threads_watched = threads_watched
         self._notices_connected = notices_connected
@@ -146,6 +160,7 @@ class Pulse:
             },
             queue=None if queue is None else QueueStatus.model_validate(queue),
             runs_running=self._runs_running() if self._runs_running is not None else 0,
+            callers=CallersStatus.model_validate(self._caller_figures()),
             runs_watched=self._runs_watched(),
             threads_watched=self._threads_watched(),
             notices_connected=self._notices_connected(),

@@ -63,6 +63,16 @@ class GateStatus(BaseModel):
     waiting: int = 0
 
 
+class CallersStatus(BaseModel):
+    """How callers share the places of a process."""
+
+    model_config = ConfigDict(frozen=True, from_attributes=True)
+
+    holding: int = 0
+    at_limit: int = 0
+    most_places: int = 0
+
+
 class UnservedStatus(BaseModel):
     """A graph of which runs wait and that no process executes."""
 
@@ -96,6 +106,7 @@ class Figures(BaseModel):
     #: In the slot of the process that looks for its pod.
     queue: QueueStatus | None = None
     runs_running: int = 0
+    callers: CallersStatus = CallersStatus()
     #: Followers of runs that other processes execute.
     runs_watched: int = 0
     threads_watched: int = 0

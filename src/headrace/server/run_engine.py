@@ -5,6 +5,7 @@ tells all of them that something has changed.
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
+from headrace.auth.api_keys import ApiKeys
 from headrace.db.conninfo import connection_string
 from headrace.events.log import EventLog
 from headrace.notices.notifier import Notifier
@@ -14,6 +15,8 @@ from headrace.runs.thread_watcher import ThreadWatcher
 from headrace.runs.watcher import Watcher
 from headrace.server.foundation import Foundation
 from headrace.server.opening import build_notifier
+from headrace.shares import Places
+from headrace.worker.admission import Admission
 from headrace.worker.channels import Channels
 from headrace.worker.control import Control
 from headrace.worker.depth import QueueDepth
@@ -93,6 +96,8 @@ async def _start_worker(
         temporary,
         on_ended=lambda execution, end: worker.ended(execution, end),
     )
+    admission = Admission(queue, metrics, max_queued_runs=settings.callers.max_queued_runs)
+    tasks.keep(admission.look_forever, name="admission", vital=False)
     worker = Worker(
         executor,
         queue,
@@ -103,6 +108,11 @@ async def _start_worker(
         metrics,
         supervision=foundation.supervision,
         graph_ids=foundation.registry.ids(),
+        places=Places(
+            settings.worker.max_concurrent_runs,
+            settings.callers.share if ApiKeys(settings.accepted_api_keys).several else 1.0,
+        ),
+        admission=admission,
         on_begun=control.begun,
     )
     notifier.listeners.add(on_queue=worker.wake, on_any=worker.wake)

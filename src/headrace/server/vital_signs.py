@@ -29,6 +29,7 @@ async def start_health(
         gate_figures=places.figures,
         queue_figures=lambda: engine.depth.figures,
         runs_running=lambda: engine.worker.running,
+        caller_figures=engine.worker.caller_figures,
         runs_watched=lambda: engine.watcher.watching,
         threads_watched=lambda: engine.thread_watcher.watching,
         notices_connected=lambda: engine.notifier.connected,
