@@ -54,6 +54,15 @@ class AnswersStatus(BaseModel):
     waiting: int = 0
 
 
+class ThreadsStatus(BaseModel):
+    """The threads that work for runs, and how many may."""
+
+    model_config = ConfigDict(frozen=True, from_attributes=True)
+
+    busy: int = 0
+    most: int = 0
+
+
 class UnservedStatus(BaseModel):
     """A graph of which runs wait and that no process executes."""
 
@@ -86,6 +95,9 @@ class Figures(BaseModel):
     #: In the slot of the process that looks for its pod.
     queue: QueueStatus | None = None
     runs_running: int = 0
+    #: Runs that have ended while their graph, or a thread, goes on; they keep their places.
+    deaf_runs: int = 0
+    threads: ThreadsStatus = ThreadsStatus()
     #: Followers of runs that other processes execute.
     runs_watched: int = 0
     threads_watched: int = 0

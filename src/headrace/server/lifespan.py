@@ -29,6 +29,7 @@ from headrace.server.services import Services, build_services
 from headrace.server.state import State
 from headrace.server.vital_signs import start_health
 from headrace.settings import Settings
+from headrace.thread_pool import ThreadPool, use_thread_pool
 from headrace.threads.of_assistant import deleting_threads
 
 _log = structlog.stdlib.get_logger("headrace.lifespan")
@@ -148,13 +149,14 @@ async def serving(
     """
     async with AsyncExitStack() as stack:
         stack.enter_context(containing_tasks())
+        threads = _threads(settings)
         foundation = await open_foundation(
             settings, sources, Entries.of(manifest, settings.retention), stack
         )
         engine = await start_run_engine(foundation, stack)
         with refused_start(settings.database, foundation.pool):
             services = await build_services(foundation, engine)
-        health = await start_health(foundation, engine, stack)
+        health = await start_health(foundation, engine, threads, stack)
 
         def release() -> None:
             services.following.release()
@@ -168,6 +170,18 @@ async def serving(
         if not drain.draining:
             # A server that knows of no drain, uvicorn by itself: its listeners are closed already.
             await drain.drain(close_listeners=lambda: None)
+
+
+def _threads(settings: Settings) -> ThreadPool | None:
+    worker = settings.worker
+    threads = use_thread_pool(worker.threads, places=worker.max_concurrent_runs)
+    if threads is None:
+        _log.info(
+            "executor_left",
+            why="the event loop has a default executor that is not its own; which threads work for"
+            " which run is not known",
+        )
+    return threads
 
 
 def _state(

@@ -162,6 +162,7 @@ class Executor:
         graph = self._graphs.start(
             self._stream(execution, result), name=f"graph-{execution.run_id}"
         )
+        execution.graph = graph
         await execution.through(graph, self._settings.run_timeout_seconds)
         if graph.done():
             return self._end_of(graph, result)
@@ -193,11 +194,14 @@ class Executor:
         await self._channels.continue_attempt(execution.channel, execution.token)
         execution.channel.publish("metadata", _metadata_event(execution))
         config = self._config(execution)
-        with self._saver.run(
-            execution.token,
-            durability=kwargs["durability"],
-            fresh_thread=request.thread_id if execution.started.fresh_thread else None,
-        ) as writes:
+        with (
+            execution.work.entered(),
+            self._saver.run(
+                execution.token,
+                durability=kwargs["durability"],
+                fresh_thread=request.thread_id if execution.started.fresh_thread else None,
+            ) as writes,
+        ):
             execution.writes = writes
             await self._follow(execution, result, config)
             await writes.store_command()

@@ -24,6 +24,7 @@ from headrace.setting_groups import WorkerSettings
 from headrace.worker.apart import Apart
 from headrace.worker.channels import Channels
 from headrace.worker.claims import Claims
+from headrace.worker.deaf_runs import DeafRuns
 from headrace.worker.execution import Execution, Stop
 from headrace.worker.executor import Executor
 from headrace.worker.heartbeat import Heartbeat
@@ -70,6 +71,8 @@ class Worker:
         self._tasks = Tasks()
         self._rounds = Tasks(supervision)
         self._executions: dict[UUID, Execution] = {}
+        #: They have ended, and keep their places.
+        self._deaf = DeafRuns(settings, on_gone=self._give_back)
         #: Being started in place.
         self._starting: set[UUID] = set()
         self._draining = False
@@ -96,6 +99,16 @@ class Worker:
         """Runs this process executes now."""
         return len(self._executions)
 
+    @property
+    def deaf(self) -> int:
+        """Runs that have ended here while their graph, or a thread, goes on."""
+        return len(self._deaf)
+
+    @property
+    def problem(self) -> str | None:
+        """Why this process should be replaced, or None."""
+        return self._deaf.problem
+
     def executions(self) -> Collection[Execution]:
         """The runs this process executes now."""
         return self._executions.values()
@@ -110,7 +123,7 @@ class Worker:
     def _free(self) -> int:
         if self._apart.closed:
             return 0
-        taken = self.running + len(self._starting) + self._claims.reserved
+        taken = self.running + self.deaf + len(self._starting) + self._claims.reserved
         return max(0, self._settings.max_concurrent_runs - taken)
 
     def begin_rounds(self) -> None:
@@ -225,6 +238,7 @@ class Worker:
         """End what is left; a drain normally left nothing."""
         await self.finish(0)
         await self._rounds.stop()
+        self._deaf.stop()
 
     def ended(self, execution: Execution, end: EndedRun) -> None:
         """Fits ``Executor(on_ended=...)``: what a committed end means for others."""
@@ -313,6 +327,11 @@ class Worker:
             if self._draining:
                 released = execution.stop is Stop.RELEASED
                 self._metrics.count_drained("released" if released else "finished")
-            elif self._free == 1:
-                # It was full, and a claim may have left something.
-                self._claims.wake()
+            if not self._deaf.keep(execution):
+                self._give_back(execution)
+
+    def _give_back(self, execution: Execution) -> None:
+        """The place of a run of which nothing goes on here any more."""
+        if not self._draining and self._free == 1:
+            # It was full, and a claim may have left something.
+            self._claims.wake()
