@@ -7,6 +7,7 @@ from headrace.observability.slots import (
     PoolStatus,
     QueueStatus,
     StatusBoard,
+    ThreadsStatus,
     UnservedStatus,
     WriterStatus,
 )
@@ -30,6 +31,8 @@ FIGURES = Figures(
         unserved=(UnservedStatus(graph_id="gone", pending=2, oldest_ready_seconds=40.0),),
     ),
     runs_running=6,
+    deaf_runs=1,
+    threads=ThreadsStatus(busy=5, most=9),
     runs_watched=2,
     threads_watched=3,
     notices_connected=True,
