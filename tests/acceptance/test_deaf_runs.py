@@ -40,9 +40,9 @@ def test_a_server_with_deaf_runs_ends_in_time(tmp_path, database_url, how):
         wait_until(lambda: client.get(cut).json()["status"] == "interrupted")
         told = time.monotonic()
         server.signal(signal.SIGTERM)
-        # Grace, the time that a graph has to stop, margin.
+        # Grace, margins, and a machine that has other work.
         assert server.wait_exit(20) == 0
-        assert time.monotonic() - told < 1 + 5 + 4
+        assert time.monotonic() - told < 1 + 2 + 3
     log = server.log()
     assert "Traceback" not in log
     assert "run_deaf" in log or how == "in_a_thread"

@@ -47,7 +47,11 @@ _PROCESS_GAUGES: tuple[tuple[str, str, Callable[[Figures], float]], ...] = (
         lambda figures: figures.deaf_runs,
     ),
     ("worker_threads_busy", "Threads that work for runs.", lambda figures: figures.threads.busy),
-    ("worker_threads_most", "Threads that may work for runs.", lambda figures: figures.threads.most),
+    (
+        "worker_threads_most",
+        "Threads that may work for runs.",
+        lambda figures: figures.threads.most,
+    ),
     ("runs_watched", "Followers of runs executed elsewhere.", lambda figures: figures.runs_watched),
     ("threads_watched", "Streams of whole threads.", lambda figures: figures.threads_watched),
     (
