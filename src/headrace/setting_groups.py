@@ -249,6 +249,18 @@ class WorkerSettings(Group):
     max_concurrent_runs: int = Field(
         200, ge=1, description="Runs one process executes at once; more wait in the queue."
     )
+    max_threads: int = Field(
+        0,
+        ge=0,
+        description="Threads of one process for what graphs do beside the event loop, in sync nodes"
+        " and tools; 0: two for each of `max_concurrent_runs`, and 64 at least.",
+    )
+    deaf_seconds: float = Field(
+        60.0,
+        gt=0,
+        description="A process is replaced when runs that ended so long ago, and whose graphs or"
+        " threads go on, hold all its places or half of its threads.",
+    )
     max_failures: int = Field(
         3, ge=1, description="A run that processes were lost with so often ends as `error`."
     )
@@ -286,6 +298,11 @@ class WorkerSettings(Group):
         ge=256,
         description="What is kept of an error's message: in the run, its thread, its checkpoint.",
     )
+
+    @property
+    def threads(self) -> int:
+        """``max_threads``, or what it is by default."""
+        return self.max_threads or max(64, 2 * self.max_concurrent_runs)
 
     @model_validator(mode="after")
     def _ratio(self) -> Self:

@@ -72,6 +72,9 @@ def test_live_gauges_are_those_of_the_board(metrics: Metrics) -> None:
         for suffix in ("", "_min", "_max"):
             assert found.value(f"headrace_pool_{name}{suffix}") == value
     assert found.value("headrace_runs_running") == 6
+    assert found.value("headrace_deaf_runs") == 1
+    assert found.value("headrace_worker_threads_busy") == 5
+    assert found.value("headrace_worker_threads_most_max") == 9
     assert found.value("headrace_loop_lag_seconds_max") == 0.25
     assert found.value("headrace_resident_memory_bytes") == 7000
     assert found.value("headrace_open_fds") == 8

@@ -8,6 +8,7 @@ from headrace.observability.slots import (
     PoolStatus,
     QueueStatus,
     StatusBoard,
+    ThreadsStatus,
     UnservedStatus,
     WriterStatus,
 )
@@ -32,6 +33,8 @@ FIGURES = Figures(
     ),
     gates={"lists": GateStatus(held=3, waiting=5)},
     runs_running=6,
+    deaf_runs=1,
+    threads=ThreadsStatus(busy=5, most=9),
     runs_watched=2,
     threads_watched=3,
     notices_connected=True,
@@ -76,5 +79,6 @@ def observe_one_of_each(metrics: Metrics) -> None:
     metrics.count_keyed_request("made")
     metrics.count_bounded_answer("shortened")
     metrics.count_gate_refusal("lists", "timeout")
+    metrics.count_refused_run("too_many_queued_runs")
     metrics.count_loop_stall()
     metrics.record_fault("a-task", ValueError("asked to fail"))

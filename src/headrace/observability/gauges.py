@@ -46,6 +46,17 @@ _PROCESS_GAUGES: tuple[tuple[str, str, Callable[[Figures], float]], ...] = (
         "Callers who hold as many places for runs as their share allows.",
         lambda figures: figures.callers.at_limit,
     ),
+    (
+        "deaf_runs",
+        "Runs that have ended while their graph, or a thread, goes on.",
+        lambda figures: figures.deaf_runs,
+    ),
+    ("worker_threads_busy", "Threads that work for runs.", lambda figures: figures.threads.busy),
+    (
+        "worker_threads_most",
+        "Threads that may work for runs.",
+        lambda figures: figures.threads.most,
+    ),
     ("runs_watched", "Followers of runs executed elsewhere.", lambda figures: figures.runs_watched),
     ("threads_watched", "Streams of whole threads.", lambda figures: figures.threads_watched),
     (

@@ -26,6 +26,7 @@ from headrace.observability.slots import (
     PoolStatus,
     QueueStatus,
     StatusBoard,
+    ThreadsStatus,
     WriterStatus,
 )
 
@@ -92,6 +93,15 @@ class CallerFigures(Protocol):
     def most_places(self) -> int: ...
 
 
+class ThreadFigures(Protocol):
+    """What the pulse reads of the threads that work for runs."""
+
+    @property
+    def busy(self) -> int: ...
+    @property
+    def most(self) -> int: ...
+
+
 class QueueFigures(Protocol):
     """What the pulse reads of the queue."""
 
@@ -115,8 +125,10 @@ class Pulse:
         answer_figures: Callable[[], AnswerFigures] | None = None,
         gate_figures: Callable[[], Mapping[str, GateFigures]] = dict,
         queue_figures: Callable[[], QueueFigures | None] = lambda: None,
+        thread_figures: Callable[[], ThreadFigures] | None = None,
         runs_running: Callable[[], int] | None = None,
         caller_figures: Callable[[], CallerFigures] = CallersStatus,
+        deaf_runs: Callable[[], int] = lambda: 0,
         runs_watched: Callable[[], int] = lambda: 0,
         threads_watched: Callable[[], int] = lambda: 0,
         notices_connected: Callable[[], bool] = lambda: False,
@@ -128,8 +140,10 @@ class Pulse:
         self._answer_figures = answer_figures
         self._gate_figures = gate_figures
         self._queue_figures = queue_figures
+        self._thread_figures = thread_figures
         self._runs_running = runs_running
         self._caller_figures = caller_figures
+        self._deaf_runs = deaf_runs
         self._runs_watched = runs_watched
         self._threads_watched = threads_watched
         self._notices_connected = notices_connected
@@ -150,6 +164,7 @@ class Pulse:
         pool = self._pool_figures() if self._pool_figures is not None else None
         writer = self._writer_figures() if self._writer_figures is not None else None
         answers = self._answer_figures() if self._answer_figures is not None else AnswersStatus()
+        threads = self._thread_figures() if self._thread_figures is not None else ThreadsStatus()
         queue = self._queue_figures()
         return Figures(
             pool=None if pool is None else PoolStatus.model_validate(pool),
@@ -161,6 +176,8 @@ class Pulse:
             queue=None if queue is None else QueueStatus.model_validate(queue),
             runs_running=self._runs_running() if self._runs_running is not None else 0,
             callers=CallersStatus.model_validate(self._caller_figures()),
+            deaf_runs=self._deaf_runs(),
+            threads=ThreadsStatus.model_validate(threads),
             runs_watched=self._runs_watched(),
             threads_watched=self._threads_watched(),
             notices_connected=self._notices_connected(),

@@ -73,6 +73,15 @@ class CallersStatus(BaseModel):
     most_places: int = 0
 
 
+class ThreadsStatus(BaseModel):
+    """The threads that work for runs, and how many may."""
+
+    model_config = ConfigDict(frozen=True, from_attributes=True)
+
+    busy: int = 0
+    most: int = 0
+
+
 class UnservedStatus(BaseModel):
     """A graph of which runs wait and that no process executes."""
 
@@ -107,6 +116,9 @@ class Figures(BaseModel):
     queue: QueueStatus | None = None
     runs_running: int = 0
     callers: CallersStatus = CallersStatus()
+    #: Runs that have ended while their graph, or a thread, goes on; they keep their places.
+    deaf_runs: int = 0
+    threads: ThreadsStatus = ThreadsStatus()
     #: Followers of runs that other processes execute.
     runs_watched: int = 0
     threads_watched: int = 0

@@ -30,6 +30,7 @@ from headrace.server.services import Services, build_services
 from headrace.server.state import State
 from headrace.server.vital_signs import start_health
 from headrace.settings import Settings
+from headrace.thread_pool import ThreadPool, use_thread_pool
 from headrace.threads.of_assistant import deleting_threads
 
 _log = structlog.stdlib.get_logger("headrace.lifespan")
@@ -149,6 +150,7 @@ async def serving(
     """
     async with AsyncExitStack() as stack:
         stack.enter_context(containing_tasks())
+        threads = _threads(settings)
         foundation = await open_foundation(
             settings, sources, Entries.of(manifest, settings.retention), stack
         )
@@ -161,7 +163,7 @@ async def serving(
             share=settings.callers.share if keys.several else 1.0,
             count=foundation.metrics.count_gate_refusal,
         )
-        health = await start_health(foundation, engine, places, stack)
+        health = await start_health(foundation, engine, places, threads, stack)
 
         def release() -> None:
             services.following.release()
@@ -175,6 +177,18 @@ async def serving(
         if not drain.draining:
             # A server that knows of no drain, uvicorn by itself: its listeners are closed already.
             await drain.drain(close_listeners=lambda: None)
+
+
+def _threads(settings: Settings) -> ThreadPool | None:
+    worker = settings.worker
+    threads = use_thread_pool(worker.threads, places=worker.max_concurrent_runs)
+    if threads is None:
+        _log.info(
+            "executor_left",
+            why="the event loop has a default executor that is not its own; which threads work for"
+            " which run is not known",
+        )
+    return threads
 
 
 def _state(

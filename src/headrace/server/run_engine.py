@@ -95,6 +95,9 @@ async def _start_worker(
         metrics,
         temporary,
         on_ended=lambda execution, end: worker.ended(execution, end),
+        # The other half is for the commit of the release: a run that is cut has no end, and waits
+        # for its lease.
+        release_seconds=settings.server.shutdown_margin_seconds / 2,
     )
     admission = Admission(queue, metrics, max_queued_runs=settings.callers.max_queued_runs)
     tasks.keep(admission.look_forever, name="admission", vital=False)

@@ -10,12 +10,17 @@ from headrace.health.service import HealthService
 from headrace.observability.pulse import Pulse
 from headrace.server.foundation import Foundation
 from headrace.server.run_engine import RunEngine
+from headrace.thread_pool import ThreadPool
 
 _SCHEMA_TIMEOUT_SECONDS = 4.0
 
 
 async def start_health(
-    foundation: Foundation, engine: RunEngine, places: RequestPlaces, stack: AsyncExitStack
+    foundation: Foundation,
+    engine: RunEngine,
+    places: RequestPlaces,
+    threads: ThreadPool | None,
+    stack: AsyncExitStack,
 ) -> HealthService:
     """Figures are published and the database is asked from here on."""
     pool, metrics = foundation.pool, foundation.metrics
@@ -28,8 +33,10 @@ async def start_health(
         answer_figures=foundation.answer_memory.figures,
         gate_figures=places.figures,
         queue_figures=lambda: engine.depth.figures,
+        thread_figures=threads.figures if threads is not None else None,
         runs_running=lambda: engine.worker.running,
         caller_figures=engine.worker.caller_figures,
+        deaf_runs=lambda: engine.worker.deaf,
         runs_watched=lambda: engine.watcher.watching,
         threads_watched=lambda: engine.thread_watcher.watching,
         notices_connected=lambda: engine.notifier.connected,
@@ -53,5 +60,5 @@ async def start_health(
         database=database,
         schema_problem=lambda: schema.problem,
         schema_revision=lambda: schema.revision,
-        task_problem=lambda: foundation.supervision.problem,
+        task_problem=lambda: foundation.supervision.problem or engine.worker.problem,
     )

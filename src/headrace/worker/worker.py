@@ -27,6 +27,7 @@ from headrace.worker.admission import Admission
 from headrace.worker.apart import Apart
 from headrace.worker.channels import Channels
 from headrace.worker.claims import Claims
+from headrace.worker.deaf_runs import DeafRuns
 from headrace.worker.execution import Execution, Stop
 from headrace.worker.executor import Executor
 from headrace.worker.heartbeat import Heartbeat
@@ -78,6 +79,8 @@ class Worker:
         self._tasks = Tasks()
         self._rounds = Tasks(supervision)
         self._executions: dict[UUID, Execution] = {}
+        #: They have ended, and keep their places.
+        self._deaf = DeafRuns(settings, on_gone=self._give_back)
         #: Being started in place.
         self._starting: set[UUID] = set()
         #: Each start in place and each execution holds one for its caller.
@@ -107,6 +110,16 @@ class Worker:
     def running(self) -> int:
         """Runs this process executes now."""
         return len(self._executions)
+
+    @property
+    def deaf(self) -> int:
+        """Runs that have ended here while their graph, or a thread, goes on."""
+        return len(self._deaf)
+
+    @property
+    def problem(self) -> str | None:
+        """Why this process should be replaced, or None."""
+        return self._deaf.problem
 
     def executions(self) -> Collection[Execution]:
         """The runs this process executes now."""
@@ -264,6 +277,7 @@ class Worker:
         """End what is left; a drain normally left nothing."""
         await self.finish(0)
         await self._rounds.stop()
+        self._deaf.stop()
 
     def ended(self, execution: Execution, end: EndedRun) -> None:
         """Fits ``Executor(on_ended=...)``: what a committed end means for others."""
@@ -350,11 +364,16 @@ class Worker:
         finally:
             if self._executions.get(execution.run_id) is execution:
                 del self._executions[execution.run_id]
-            self._places.release(execution.request.principal.caller)
             self._apart.ended(execution.run_id)
             if self._draining:
                 released = execution.stop is Stop.RELEASED
                 self._metrics.count_drained("released" if released else "finished")
-            elif self._free == 1 or self._claims.passed_over:
-                # It was full, for this caller or for all, and a claim may have left something.
-                self._claims.wake()
+            if not self._deaf.keep(execution):
+                self._give_back(execution)
+
+    def _give_back(self, execution: Execution) -> None:
+        """The place of a run of which nothing goes on here any more."""
+        self._places.release(execution.request.principal.caller)
+        if not self._draining and (self._free == 1 or self._claims.passed_over):
+            # It was full, for this caller or for all, and a claim may have left something.
+            self._claims.wake()
