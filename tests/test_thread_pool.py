@@ -4,6 +4,7 @@ import asyncio
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -78,6 +79,20 @@ async def test_what_no_thread_has_begun_of_a_run_that_was_cut_is_dropped(
     await begun
     await eventually(idle.is_set)
     assert not work.when_idle(idle.clear)
+
+
+async def test_a_run_of_thousands_of_jobs_is_cut_at_once(gate: threading.Event) -> None:
+    pool = use_thread_pool(2, places=2)
+    assert pool is not None
+    work = Work()
+    waits = give(work, gate, 5_000)
+    began = time.perf_counter()
+    work.cut()
+    assert time.perf_counter() - began < 5
+    assert pool.figures().busy == 1
+    gate.set()
+    done = await asyncio.gather(*waits, return_exceptions=True)
+    assert [one for one in done if not isinstance(one, asyncio.CancelledError)] == [True]
 
 
 async def test_a_run_without_threads_is_idle_and_what_waits_for_a_thread_counts(

@@ -16,7 +16,7 @@ import asyncio
 import gc
 import queue
 import threading
-from collections import Counter, deque
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -82,7 +82,7 @@ class Work:
             return True
 
     def _is_idle(self) -> bool:
-        return not self._busy and all(future.cancelled() for future in self._waiting)
+        return not self._busy and not self._waiting
 
     def _given(self, future: Future[Any]) -> None:
         with self._guard:
@@ -142,7 +142,8 @@ class ThreadPool(ThreadPoolExecutor):
         self._most = max_threads
         self._places = min(places, max_threads)
         self._guard = threading.Condition()
-        self._jobs_by_work: dict[Work | None, deque[_Job]] = {}
+        #: Ordered, and quick to take any out of: a node may be there thousands of times.
+        self._jobs_by_work: dict[Work | None, OrderedDict[_Job, None]] = {}
         self._busy_by_work: Counter[Work | None] = Counter()
         #: Of jobs for runs.
         self._busy = 0
@@ -160,7 +161,7 @@ class ThreadPool(ThreadPoolExecutor):
         with self._guard:
             if self._closed:
                 raise RuntimeError("cannot schedule new futures after shutdown")
-            self._jobs_by_work.setdefault(work, deque()).append(job)
+            self._jobs_by_work.setdefault(work, OrderedDict())[job] = None
             if work is not None:
                 work._given(future)
             next_one = self._next()
@@ -187,7 +188,7 @@ class ThreadPool(ThreadPoolExecutor):
         with self._guard:
             jobs = self._jobs_by_work.get(job.work)
             if jobs is not None and job in jobs:
-                jobs.remove(job)
+                del jobs[job]
                 if not jobs:
                     del self._jobs_by_work[job.work]
             self._guard.notify_all()
@@ -206,7 +207,7 @@ class ThreadPool(ThreadPoolExecutor):
                 continue
             jobs = self._jobs_by_work.pop(work)
             while jobs:
-                job = jobs.popleft()
+                job, _ = jobs.popitem(last=False)
                 if job.future.set_running_or_notify_cancel():
                     if jobs:
                         # Behind the others.
