@@ -7,7 +7,7 @@ length thresholds for shared-memory packet switches", 1998.)
 """
 
 import asyncio
-from collections import Counter, deque
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -23,7 +23,7 @@ class Places:
     def __init__(self, total: int, share: float = 1.0) -> None:
         self.total = total
         self._share = share
-        self._held: Counter[str] = Counter()
+        self._held: dict[str, int] = {}
         self._taken = 0
 
     @property
@@ -69,7 +69,7 @@ class Places:
 
     def hold(self, caller: str) -> None:
         """Hold a place whatever the share says: what goes on already is counted, not refused."""
-        self._held[caller] += 1
+        self._held[caller] = self._held.get(caller, 0) + 1
         self._taken += 1
 
     def release(self, caller: str) -> None:
@@ -77,11 +77,13 @@ class Places:
 
         :raises ValueError: the caller holds none.
         """
-        if caller not in self._held:
+        held = self._held.get(caller, 0)
+        if not held:
             raise ValueError("no place is held")
-        self._held[caller] -= 1
-        if not self._held[caller]:
+        if held == 1:
             del self._held[caller]
+        else:
+            self._held[caller] = held - 1
         self._taken -= 1
 
 
