@@ -170,6 +170,7 @@ async def test_two_keys_share_the_places_and_each_has_a_queue_of_its_own(databas
         told = (await client.get("/metrics")).text
         assert 'headrace_refused_runs_total{reason="too_many_queued_runs"} 3.0' in told
         await eventually_told(client, "headrace_caller_places_max 3.0")
+        await eventually_told(client, "headrace_callers_at_limit 1.0")
         assert (await client.get("/health")).json()["processes"][0]["callers"]["at_limit"] == 1
 
 
