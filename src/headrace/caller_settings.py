@@ -18,6 +18,6 @@ class CallerSettings(Group):
     max_queued_runs: int = Field(
         100_000,
         ge=1,
-        description="Runs of one caller that may wait in the queue; more get 429. Counted every 5 s"
-        ", so a few more may get in. Without keys, or with one, this holds for all runs.",
+        description="Runs of one caller that may wait in the queue; more get 429. Counted every"
+        " 5 s, so a few more may get in. Without keys, or with one, this holds for all runs.",
     )

@@ -59,6 +59,7 @@ def observe_one_of_each(metrics: Metrics) -> None:
     metrics.observe_http("GET", "/threads/{thread_id}", 200, 0.02)
     metrics.count_claim()
     metrics.count_rescue("pending")
+    metrics.count_refused_run("too_many_queued_runs")
     metrics.count_run_apart()
     metrics.count_lease_loss()
     metrics.count_drained("released")

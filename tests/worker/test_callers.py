@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import replace
+from functools import partial
 from time import monotonic
 from uuid import UUID
 
@@ -63,18 +64,20 @@ async def test_endless_runs_of_one_caller_leave_places_for_another(database_url,
         assert (figures.holding, figures.at_limit, figures.most_places) == (2, 1, 15)
 
 
+def waits_with(worker, database, left):
+    return worker.running == 6 and count(database, "pending", "a") == left
+
+
 async def test_a_waiting_run_begins_when_one_of_its_caller_ends(database_url, database):
     async with open_worker(database_url, share=0.75, max_concurrent_runs=8) as worker:
         await start_many(worker, 12, "a")
         assert (worker.running, count(database, "pending", "a")) == (6, 6)
-        ending = next(iter(worker.executions()))
-        # Between two looks, so that the next one is no look by chance.
-        await asyncio.sleep(0.3)
         begun = monotonic()
-        ending.cancel("enough")
-        await eventually(lambda: count(database, "pending", "a") == 5)
-        assert monotonic() - begun < 0.8
-        assert worker.running == 6
+        for left in (5, 4, 3, 2, 1, 0):
+            next(iter(worker.executions())).cancel("enough")
+            await eventually(partial(waits_with, worker, database, left))
+        # Each second would take six, from one look to the next.
+        assert monotonic() - begun < 4
 
 
 async def test_a_run_waits_for_a_few_of_another_caller_and_not_for_its_queue(
@@ -170,6 +173,7 @@ async def test_two_keys_share_the_places_and_each_has_a_queue_of_its_own(databas
         told = (await client.get("/metrics")).text
         assert 'headrace_refused_runs_total{reason="too_many_queued_runs"} 3.0' in told
         await eventually_told(client, "headrace_caller_places_max 3.0")
+        await eventually_told(client, "headrace_callers_at_limit 1.0")
         assert (await client.get("/health")).json()["processes"][0]["callers"]["at_limit"] == 1
 
 

@@ -68,7 +68,8 @@ def test_each_turn_keeps_since_when_its_runs_are_ready():
 def test_figures_tell_who_is_at_the_limit():
     figures = caller_figures(holding(20, a=15, b=1))
     assert (figures.holding, figures.at_limit, figures.most_places) == (2, 1, 15)
-    assert caller_figures(holding(20, share=1.0, a=20)).at_limit == 0
+    assert caller_figures(holding(20, a=15, b=5)).at_limit == 0
+    assert caller_figures(holding(20, share=1.0, a=19)).at_limit == 0
     assert caller_figures(Places(5)).most_places == 0
 
 

@@ -43,7 +43,7 @@ _PROCESS_GAUGES: tuple[tuple[str, str, Callable[[Figures], float]], ...] = (
     ("runs_running", "Runs being executed.", lambda figures: figures.runs_running),
     (
         "callers_at_limit",
-        "Callers who hold as many places for runs as their share allows.",
+        "Callers who hold as many places for runs as their share allows, while others are free.",
         lambda figures: figures.callers.at_limit,
     ),
     (

@@ -51,17 +51,17 @@ class CallerFigures:
 
     #: Callers who hold places.
     holding: int
-    #: Of those, the ones who may take no more.
+    #: Of those, the ones who may take no more though places are free.
     at_limit: int
     #: Places of the caller who holds most.
     most_places: int
 
 
 def caller_figures(places: Places) -> CallerFigures:
-    """Without shares nobody is at a limit."""
+    """Where no place is free nobody is at a limit of their own."""
     held = places.callers()
-    at_limit = [caller for caller in held if places.shared and not places.allowance(caller)]
-    return CallerFigures(len(held), len(at_limit), max(held.values(), default=0))
+    at_limit = sum(not places.allowance(caller) for caller in held) if places.free else 0
+    return CallerFigures(len(held), at_limit, max(held.values(), default=0))
 
 
 class LimitLog:
