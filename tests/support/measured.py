@@ -68,7 +68,7 @@ def observe_one_of_each(metrics: Metrics) -> None:
     metrics.count_expired_threads("deleted", 2)
     metrics.count_expired_runs(2)
     metrics.count_blocked_type()
-    metrics.count_cut_client()
+    metrics.count_cut_client("stalled")
     metrics.count_cut_connection("refused")
     metrics.count_notice("sent")
     metrics.count_keyed_request("made")
