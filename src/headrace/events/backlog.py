@@ -57,7 +57,7 @@ class Backlog:
         self._buffers: WeakSet[ReaderBuffer] = WeakSet()
         self._freed = Signal()
         #: Runs while the budget is exceeded.
-        self._timer: asyncio.TimerHandle | None = None
+        self.timer: asyncio.TimerHandle | None = None
 
     @property
     def exceeded(self) -> bool:
@@ -81,19 +81,8 @@ class Backlog:
         await self._freed.wait(timeout_seconds)
 
     def relieve(self) -> None:
-        """Cut readers until the budget holds.
-
-        First the reader with the largest product of bytes and time without progress. The last
-        one stays when it waits for a single event: that event could never be delivered otherwise.
-        """
-        now = monotonic()
-        holders = [one for one in self._buffers if one.bytes]
-        patience = self.settings.stall_seconds / _STALL_WEIGHT
-        holders.sort(key=lambda one: one.bytes * (1 + (now - one.moved_at) / patience))
-        while self.exceeded and holders:
-            if len(holders) == 1 and holders[0].count <= 1:
-                break
-            holders.pop().cut("memory")
+        """Cut readers until the budget holds."""
+        self._cut_to(self.limit_bytes)
 
     def add_shared(self, event: Event, size_bytes: int) -> None:
         """One reader more waits for this large event."""
@@ -114,19 +103,17 @@ class Backlog:
     def note_excess(self) -> None:
         """Something was added and the budget is exceeded."""
         if self.bytes > _HARD_LIMIT * self.limit_bytes:
-            self.relieve()
-        if self._timer is None and self.exceeded:
-            self._timer = asyncio.get_running_loop().call_later(
+            self._cut_to(_HARD_LIMIT * self.limit_bytes)
+        if self.timer is None and self.exceeded:
+            self.timer = asyncio.get_running_loop().call_later(
                 self.settings.stall_seconds, self._expire
             )
 
     def note_freed(self) -> None:
-        """Something was given back."""
-        if self._timer is None:
-            return
-        if not self.exceeded:
-            self._timer.cancel()
-            self._timer = None
+        """Something was given back while the timer ran."""
+        if self.timer is not None and not self.exceeded:
+            self.timer.cancel()
+            self.timer = None
         self._freed.set()
 
     def note_cut(self, buffer: "ReaderBuffer", reason: str) -> None:
@@ -141,8 +128,23 @@ class Backlog:
             seconds=round(monotonic() - buffer.moved_at, 1),
         )
 
+    def _cut_to(self, bytes_left: int) -> None:
+        """Cut readers until all wait for so many bytes.
+
+        First the reader with the largest product of bytes and time without progress. The last
+        one stays when it waits for a single event: that event could never be delivered otherwise.
+        """
+        now = monotonic()
+        holders = [one for one in self._buffers if one.bytes]
+        patience = self.settings.stall_seconds / _STALL_WEIGHT
+        holders.sort(key=lambda one: one.bytes * (1 + (now - one.moved_at) / patience))
+        while self.bytes > bytes_left and holders:
+            if len(holders) == 1 and holders[0].count <= 1:
+                break
+            holders.pop().cut("memory")
+
     def _expire(self) -> None:
-        self._timer = None
+        self.timer = None
         if self.exceeded:
             self.relieve()
             self.note_excess()
@@ -160,6 +162,8 @@ class ReaderBuffer:
         "_handed",
         "_handed_bytes",
         "_large",
+        "_max_bytes",
+        "_max_events",
         "_on_cut",
         "_timer",
         "_waiting",
@@ -184,6 +188,8 @@ class ReaderBuffer:
         self._frames: list[bytes] = []
         #: How many of the events are large.
         self._large = 0
+        self._max_bytes = backlog.settings.buffer_bytes
+        self._max_events = backlog.settings.buffer_events
         self._timer: asyncio.TimerHandle | None = None
 
     @property
@@ -198,8 +204,7 @@ class ReaderBuffer:
     @property
     def is_over(self) -> bool:
         """Whether the reader is further behind than its bound."""
-        settings = self._backlog.settings
-        return self.bytes > settings.buffer_bytes or len(self._waiting) > settings.buffer_events
+        return self.bytes > self._max_bytes or len(self._waiting) > self._max_events
 
     def put(self, event: Event) -> None:
         """Add an event behind those that wait."""
@@ -246,10 +251,13 @@ class ReaderBuffer:
 
         :raises Cut: it was cut meanwhile.
         """
-        if self._handed is not None:
-            self.moved_at = monotonic()
-            handed, self._handed = self._handed, None
+        handed = self._handed
+        if handed is not None:
+            self._handed = None
             self._forget(handed, self._handed_bytes)
+            if self.bytes:
+                # Otherwise the next event sets it.
+                self.moved_at = monotonic()
         if self._cut:
             raise Cut
 
@@ -319,7 +327,9 @@ class ReaderBuffer:
             backlog.add_shared(event, size)
         else:
             backlog.bytes += size
-        if self._timer is None and self.is_over:
+        if (
+            self.bytes > self._max_bytes or len(self._waiting) > self._max_events
+        ) and self._timer is None:
             self._look_after(backlog.settings.stall_seconds)
         if backlog.bytes > backlog.limit_bytes:
             backlog.note_excess()
@@ -332,8 +342,10 @@ class ReaderBuffer:
                     self._large -= 1
                     size_bytes -= size
                     self._backlog.drop_shared(event, size)
-        self._backlog.bytes -= size_bytes
-        self._backlog.note_freed()
+        backlog = self._backlog
+        backlog.bytes -= size_bytes
+        if backlog.timer is not None:
+            backlog.note_freed()
 
     def _look_after(self, seconds: float) -> None:
         self._timer = asyncio.get_running_loop().call_later(seconds, self._look)
