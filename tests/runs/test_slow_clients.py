@@ -22,6 +22,7 @@ class Server(LiveServer):
     """One process: all clients of a run are in it."""
 
     def wait_ready(self, processes: int = 1) -> None:
+        wait_until(lambda: self.serving(), seconds=90)
         super().wait_ready(1)
 
     def cut(self) -> list[str]:
