@@ -319,10 +319,23 @@ class EventSettings(Group):
     """The events of runs: kept for late readers, stored for other processes."""
 
     buffer_events: int = Field(
-        4096, ge=16, description="Events kept for a slow reader before it is cut."
+        4096,
+        ge=16,
+        description="A reader for which more events wait is cut once its client has taken nothing"
+        " for `stall_seconds`. A run waits when so many of its events are not stored yet.",
     )
-    buffer_bytes: int = Field(
-        16 * 1024 * 1024, ge=65536, description="Bytes kept for a slow reader before it is cut."
+    buffer_bytes: int = Field(16 * 1024 * 1024, ge=65536, description="The same bound in bytes.")
+    stall_seconds: float = Field(
+        15.0,
+        gt=0,
+        description="How long a client that is behind may take nothing before it is cut, and a run"
+        " waits for its slow readers while `buffer_total_bytes` is exceeded.",
+    )
+    buffer_total_bytes: int = Field(
+        256 * 1024 * 1024,
+        ge=65536,
+        description="Bytes that wait for all readers of a process. Above it a run waits for its own"
+        " slow readers first, then readers are cut.",
     )
     ring_events: int = Field(
         1024, ge=1, description="Events of a run kept in memory for readers that come later."

@@ -64,6 +64,11 @@ _PROCESS_GAUGES: tuple[tuple[str, str, Callable[[Figures], float]], ...] = (
         "1 where notices of other processes arrive, 0 where only polling finds changes.",
         lambda figures: int(figures.notices_connected),
     ),
+    (
+        "events_waiting_bytes",
+        "Bytes of events that wait for readers.",
+        lambda figures: figures.events_waiting_bytes,
+    ),
     ("connections_open", "Open connections of clients.", lambda figures: figures.connections),
     ("resident_memory_bytes", "Resident memory.", lambda figures: figures.rss_bytes),
     ("open_fds", "Open file descriptors.", lambda figures: figures.open_fds),

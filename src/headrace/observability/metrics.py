@@ -178,7 +178,9 @@ class Metrics:
             "headrace_events_stored_total", "Events of runs that were stored.", ()
         )
         self._cut_clients = counter(
-            "headrace_slow_clients_cut_total", "Streams cut because nobody read them in time.", ()
+            "headrace_slow_clients_cut_total",
+            "Streams cut because their client did not read in time, by reason.",
+            ("reason",),
         )
         self._cut_connections = counter(
             "headrace_connections_cut_total",
@@ -291,9 +293,9 @@ class Metrics:
     def count_stored_events(self, count: int) -> None:
         self._stored_events.inc(count)
 
-    def count_cut_client(self) -> None:
-        """A stream whose client was too slow."""
-        self._cut_clients.inc()
+    def count_cut_client(self, reason: str) -> None:
+        """``stalled``, ``memory`` or ``behind``. Fits ``Backlog(on_cut=...)``."""
+        self._cut_clients.labels(reason).inc()
 
     def count_cut_connection(self, reason: str) -> None:
         """Fits ``Connections.count_with``."""

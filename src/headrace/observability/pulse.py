@@ -131,6 +131,7 @@ class Pulse:
         deaf_runs: Callable[[], int] = lambda: 0,
         runs_watched: Callable[[], int] = lambda: 0,
         threads_watched: Callable[[], int] = lambda: 0,
+        events_waiting_bytes: Callable[[], int] = lambda: 0,
         notices_connected: Callable[[], bool] = lambda: False,
     ) -> None:
         self._board = board
@@ -146,6 +147,7 @@ class Pulse:
         self._deaf_runs = deaf_runs
         self._runs_watched = runs_watched
         self._threads_watched = threads_watched
+        self._events_waiting_bytes = events_waiting_bytes
         self._notices_connected = notices_connected
         self._lags: deque[float] = deque(maxlen=_LAG_BEATS)
         self._tasks = Tasks(supervision)
@@ -180,6 +182,7 @@ class Pulse:
             threads=ThreadsStatus.model_validate(threads),
             runs_watched=self._runs_watched(),
             threads_watched=self._threads_watched(),
+            events_waiting_bytes=self._events_waiting_bytes(),
             notices_connected=self._notices_connected(),
             connections=self._metrics.connections_open(),
             loop_lag_seconds=round(max(self._lags, default=0.0), 4),

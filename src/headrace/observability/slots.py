@@ -125,6 +125,8 @@ class Figures(BaseModel):
     #: Whether notices arrive; otherwise polling alone finds what changes elsewhere.
     notices_connected: bool = False
     connections: int = 0
+    #: What waits for slow readers of events.
+    events_waiting_bytes: int = 0
     loop_lag_seconds: float = 0.0
     rss_bytes: int = 0
     open_fds: int = 0

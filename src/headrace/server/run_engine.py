@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from headrace.auth.api_keys import ApiKeys
 from headrace.db.conninfo import connection_string
+from headrace.events.backlog import Backlog
 from headrace.events.log import EventLog
 from headrace.notices.notifier import Notifier
 from headrace.runs.following import Followable
@@ -35,6 +36,7 @@ class RunEngine:
     thread_watcher: ThreadWatcher
     notifier: Notifier
     depth: QueueDepth
+    backlog: Backlog
 
     def stop_soon(self, foundation: Foundation, run: Followable, reason: str) -> None:
         """Ask it to stop, wherever it is executed, without waiting for that."""
@@ -50,7 +52,8 @@ async def start_run_engine(foundation: Foundation, stack: AsyncExitStack) -> Run
     queue = Queue(pool, foundation.writer)
     notifier = build_notifier(settings, pool, foundation.metrics, foundation.supervision)
     log = EventLog(pool, foundation.writer, settings.events)
-    channels = Channels(settings.events, log, notifier, foundation.metrics)
+    backlog = Backlog(settings.events, on_cut=foundation.metrics.count_cut_client)
+    channels = Channels(settings.events, log, notifier, foundation.metrics, backlog)
     control = Control(pool, settings.events, notifier.listeners, lambda: worker.executions())
     worker = await _start_worker(foundation, queue, channels, notifier, control, stack)
     control.start(tasks)
@@ -64,7 +67,7 @@ async def start_run_engine(foundation: Foundation, stack: AsyncExitStack) -> Run
     tasks.keep(depth.look_forever, name="queue-depth", vital=False)
     await notifier.start()
     stack.push_async_callback(notifier.stop)
-    return RunEngine(worker, watcher, thread_watcher, notifier, depth)
+    return RunEngine(worker, watcher, thread_watcher, notifier, depth, backlog)
 
 
 async def _start_worker(

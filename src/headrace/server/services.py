@@ -82,6 +82,7 @@ async def build_services(foundation: Foundation, engine: RunEngine) -> Services:
         read_values=states.values_of_run,
         ask_to_stop=partial(engine.stop_soon, foundation),
         memory=memory,
+        backlog=engine.backlog,
     )
     repository = RunRepository(sessions)
     requests = Requests(repository, threads, registry, foundation.writer, limits)
