@@ -168,6 +168,18 @@ class RequestSettings(Group):
         ge=1000,
         description="Numbers, texts, lists and objects of one body; more get 422.",
     )
+    bodies_bytes: int = Field(
+        128 * 1024 * 1024,
+        ge=64 * 1024,
+        description="Memory of a process for the bytes of bodies above 64 KiB, and as much again"
+        " for what is parsed from them.",
+    )
+    bodies_wait_seconds: float = Field(
+        5.0,
+        gt=0,
+        description="How long a large body waits for that memory; then 503. While others wait, a"
+        " body that brings less than 64 KiB in this time is refused.",
+    )
     max_metadata_bytes: int = Field(
         64 * 1024,
         ge=256,

@@ -73,5 +73,6 @@ def observe_one_of_each(metrics: Metrics) -> None:
     metrics.count_notice("sent")
     metrics.count_keyed_request("made")
     metrics.count_bounded_answer("shortened")
+    metrics.count_refused_body("no_room")
     metrics.count_loop_stall()
     metrics.record_fault("a-task", ValueError("asked to fail"))

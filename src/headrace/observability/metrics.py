@@ -193,6 +193,11 @@ class Metrics:
             "Answers that met a bound on what they may read, by what became of them.",
             ("outcome",),
         )
+        self._refused_bodies = counter(
+            "headrace_refused_bodies_total",
+            "Request bodies that were refused for want of memory, by reason.",
+            ("reason",),
+        )
         self._loop_stalls = counter(
             "headrace_loop_stalls_total",
             "Times something blocked the event loop for longer than the watchdog bears.",
@@ -296,6 +301,10 @@ class Metrics:
     def count_bounded_answer(self, outcome: str) -> None:
         """``shortened``, ``too_large``, ``no_room``, ``cut``. Fits ``AnswerMemory(count=...)``."""
         self._bounded_answers.labels(outcome).inc()
+
+    def count_refused_body(self, reason: str) -> None:
+        """``no_room`` or ``stalled``. Fits ``BodyMemory(count_refused=...)``."""
+        self._refused_bodies.labels(reason).inc()
 
     def count_loop_stall(self) -> None:
         self._loop_stalls.inc()

@@ -20,6 +20,7 @@ from headrace.observability.process import (
 )
 from headrace.observability.slots import (
     AnswersStatus,
+    BodiesStatus,
     Figures,
     PoolStatus,
     QueueStatus,
@@ -61,8 +62,8 @@ class WriterFigures(Protocol):
     def waiting(self) -> int: ...
 
 
-class AnswerFigures(Protocol):
-    """What the pulse reads of the memory for answers."""
+class MemoryFigures(Protocol):
+    """What the pulse reads of the memory for answers, and of that for bodies."""
 
     @property
     def bytes(self) -> int: ...
@@ -90,7 +91,8 @@ class Pulse:
         supervision: Supervision | None = None,
         pool_figures: Callable[[], PoolFigures] | None = None,
         writer_figures: Callable[[], WriterFigures] | None = None,
-        answer_figures: Callable[[], AnswerFigures] | None = None,
+        answer_figures: Callable[[], MemoryFigures] = AnswersStatus,
+        body_figures: Callable[[], MemoryFigures] = BodiesStatus,
         queue_figures: Callable[[], QueueFigures | None] = lambda: None,
         runs_running: Callable[[], int] | None = None,
         runs_watched: Callable[[], int] = lambda: 0,
@@ -102,6 +104,7 @@ class Pulse:
         self._pool_figures = pool_figures
         self._writer_figures = writer_figures
         self._answer_figures = answer_figures
+        self._body_figures = body_figures
         self._queue_figures = queue_figures
         self._runs_running = runs_running
         self._runs_watched = runs_watched
@@ -123,12 +126,12 @@ class Pulse:
         """This process now."""
         pool = self._pool_figures() if self._pool_figures is not None else None
         writer = self._writer_figures() if self._writer_figures is not None else None
-        answers = self._answer_figures() if self._answer_figures is not None else AnswersStatus()
         queue = self._queue_figures()
         return Figures(
             pool=None if pool is None else PoolStatus.model_validate(pool),
             writer=None if writer is None else WriterStatus.model_validate(writer),
-            answers=AnswersStatus.model_validate(answers),
+            answers=AnswersStatus.model_validate(self._answer_figures()),
+            bodies=BodiesStatus.model_validate(self._body_figures()),
             queue=None if queue is None else QueueStatus.model_validate(queue),
             runs_running=self._runs_running() if self._runs_running is not None else 0,
             runs_watched=self._runs_watched(),

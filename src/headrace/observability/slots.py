@@ -54,6 +54,15 @@ class AnswersStatus(BaseModel):
     waiting: int = 0
 
 
+class BodiesStatus(BaseModel):
+    """The memory that large request bodies take, and those that wait for some."""
+
+    model_config = ConfigDict(frozen=True, from_attributes=True)
+
+    bytes: int = 0
+    waiting: int = 0
+
+
 class UnservedStatus(BaseModel):
     """A graph of which runs wait and that no process executes."""
 
@@ -83,6 +92,7 @@ class Figures(BaseModel):
     pool: PoolStatus | None = None
     writer: WriterStatus | None = None
     answers: AnswersStatus = AnswersStatus()
+    bodies: BodiesStatus = BodiesStatus()
     #: In the slot of the process that looks for its pod.
     queue: QueueStatus | None = None
     runs_running: int = 0

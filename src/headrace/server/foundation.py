@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from headrace.auth.api_keys import ApiKeys
 from headrace.checkpoints.answer_memory import AnswerMemory
 from headrace.checkpoints.expiry import StoreSweeper
 from headrace.checkpoints.saver import TimedSaver
@@ -15,6 +16,7 @@ from headrace.checkpoints.writer import Writer
 from headrace.db.engine import Sessions, build_engine
 from headrace.db.pool import SharedPool
 from headrace.db.schema import SchemaState
+from headrace.edge.bodies import BodyMemory
 from headrace.graphs.checkpointer_entry import CheckpointerEntry
 from headrace.graphs.http_entry import HttpEntry
 from headrace.graphs.manifest import Manifest
@@ -72,6 +74,7 @@ class Foundation:
     saver: TimedSaver
     store: Store
     answer_memory: AnswerMemory
+    body_memory: BodyMemory
     registry: GraphRegistry
 
 
@@ -131,7 +134,18 @@ async def open_foundation(
         saver=saver,
         store=store,
         answer_memory=AnswerMemory(settings.answers, count=metrics.count_bounded_answer),
+        body_memory=_body_memory(settings, metrics),
         registry=registry,
+    )
+
+
+def _body_memory(settings: Settings, metrics: Metrics) -> BodyMemory:
+    several = ApiKeys(settings.accepted_api_keys).several
+    return BodyMemory(
+        total_bytes=settings.requests.bodies_bytes,
+        wait_seconds=settings.requests.bodies_wait_seconds,
+        share=settings.callers.share if several else 1.0,
+        count_refused=metrics.count_refused_body,
     )
 
 

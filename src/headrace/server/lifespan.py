@@ -202,6 +202,7 @@ def _state(
         health=health,
         ask_database=DatabaseQuestion(foundation.pool, foundation.tasks).ask,
         api_keys=ApiKeys(settings.accepted_api_keys, local_only=settings.local_only),
+        body_memory=foundation.body_memory,
         worker=engine.worker,
         drain=drain,
     )

@@ -25,6 +25,7 @@ async def start_health(
         pool_figures=pool.figures,
         writer_figures=foundation.writer.figures,
         answer_figures=foundation.answer_memory.figures,
+        body_figures=foundation.body_memory.figures,
         queue_figures=lambda: engine.depth.figures,
         runs_running=lambda: engine.worker.running,
         runs_watched=lambda: engine.watcher.watching,
