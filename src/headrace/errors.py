@@ -39,6 +39,7 @@ given. Services raise these, ``headrace.edge`` renders them once as ``{"detail",
     │       ├── TooManyStreams         503
     │       ├── TooManyAnswers         503
     │       ├── AnswersFull            503
+    │       ├── BodiesFull             503
     │       └── Draining               503
     ├── StartupRefusal                      the process will not start: code, what, where, remedy
     ├── LeaseLost                           this process no longer owns the run it works on
@@ -302,6 +303,13 @@ class AnswersFull(Unavailable):
     """Answers with large states take all the memory that this process has for them; try again."""
 
     code = "answers_full"
+    retry_after_seconds = 2
+
+
+class BodiesFull(Unavailable):
+    """Large request bodies take all the memory that this process has for them; try again."""
+
+    code = "bodies_full"
     retry_after_seconds = 2
 
 

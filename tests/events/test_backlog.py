@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
+from headrace.event_settings import EventSettings
 from headrace.events.backlog import Backlog, BrokenOff, Cut
 from headrace.events.channel import Channel
 from headrace.events.pieces import PIECE_BYTES
 from headrace.events.reader import ChannelReader
-from headrace.setting_groups import EventSettings
 
 KIB = 1024
 

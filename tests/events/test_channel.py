@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from headrace.errors import LeaseLost
+from headrace.event_settings import EventSettings
 from headrace.events.backlog import Cut
 from headrace.events.channel import Channel
 from headrace.events.event import Event, end_event
 from headrace.events.reader import Moved
-from headrace.setting_groups import EventSettings
 from tests.support.waiting import eventually
 
 END = end_event("r", "success", None)

@@ -8,6 +8,7 @@ from uuid import UUID
 import pytest
 import structlog
 
+from headrace.event_settings import EventSettings
 from headrace.events.channel import Channel
 from headrace.events.event import Event, end_event
 from headrace.events.pieces import PIECE_BYTES
@@ -15,7 +16,6 @@ from headrace.events.reader import ChannelReader, Reader, Released
 from headrace.events.sse import HEARTBEAT
 from headrace.runs.dispatcher import FollowedRun
 from headrace.runs.stream import event_frames
-from headrace.setting_groups import EventSettings
 
 
 class Here:

@@ -80,5 +80,6 @@ def observe_one_of_each(metrics: Metrics) -> None:
     metrics.count_bounded_answer("shortened")
     metrics.count_gate_refusal("lists", "timeout")
     metrics.count_refused_run("too_many_queued_runs")
+    metrics.count_refused_body("no_room")
     metrics.count_loop_stall()
     metrics.record_fault("a-task", ValueError("asked to fail"))

@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from headrace.checkpoints.store import Store
+from headrace.event_settings import EventSettings
 from headrace.events.log import EventLog
 from headrace.graphs.registry import GraphRegistry
 from headrace.graphs.sources import sources_from_objects
@@ -13,7 +14,7 @@ from headrace.notices.notifier import PollingNotifier
 from headrace.observability.metrics import Metrics
 from headrace.observability.slots import StatusBoard
 from headrace.runs.queue import Queue
-from headrace.setting_groups import EventSettings, WorkerSettings
+from headrace.setting_groups import WorkerSettings
 from headrace.shares import Places
 from headrace.worker.admission import Admission
 from headrace.worker.channels import Channels

@@ -9,6 +9,7 @@ from headrace.chat.schemas import ChatReply, ChatRequest
 from headrace.chat.service import ChatService
 from headrace.edge.headers import configurable_headers
 from headrace.edge.places import lasting
+from headrace.edge.requests import release_body
 from headrace.edge.responses import json_response
 from headrace.edge.routing import new_router
 from headrace.edge.state import request_id_of, state_of
@@ -54,6 +55,8 @@ async def chat(
         key=key,
         headers=configurable_headers(request),
     )
+    # What the run has of it is the run's.
+    release_body(request)
     try:
         while (outcome := await run.outcome(3600)) is None:
             pass

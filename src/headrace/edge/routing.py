@@ -120,6 +120,7 @@ class HeadraceRoute(OwnRoute):
             if state is not None:
                 strict.max_body_bytes = state.settings.server.max_body_bytes
                 strict.max_body_values = state.settings.requests.max_body_values
+                strict.body_memory = state.body_memory
             # Graphs, factories and handlers of the user's run in some requests.
             contain()
             try:
@@ -127,6 +128,7 @@ class HeadraceRoute(OwnRoute):
                     # Before the body is read: a stranger is not worth that.
                     caller = state.api_keys.check(request.headers.get(HEADER), request.scope)
                     setattr(request.state, CALLER, caller)
+                    strict.caller = caller
                 with translated_faults():
                     response = await inner(strict)
                 return at_place(response, request.scope, self.own_path)
@@ -145,6 +147,8 @@ class HeadraceRoute(OwnRoute):
                     raise
                 _log.exception("request_failed", path=request.url.path, method=request.method)
                 return error_response(RequestError("Internal server error; the log has the cause."))
+            finally:
+                strict.release()
 
         return handle
 

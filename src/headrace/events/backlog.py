@@ -12,10 +12,10 @@ from weakref import WeakSet
 
 import structlog
 
+from headrace.event_settings import EventSettings
 from headrace.events.event import Event
 from headrace.events.pieces import PIECE_BYTES
 from headrace.lifecycle import Signal
-from headrace.setting_groups import EventSettings
 
 _log = structlog.stdlib.get_logger("headrace.events")
 

@@ -14,11 +14,11 @@ from typing import Any
 import structlog
 
 from headrace.errors import LeaseLost, Unavailable
+from headrace.event_settings import EventSettings
 from headrace.events.backlog import Backlog, Cut
 from headrace.events.event import Event
 from headrace.events.reader import ChannelReader, Moved, ReadStored
 from headrace.lifecycle import Signal, Tasks
-from headrace.setting_groups import EventSettings
 
 _log = structlog.stdlib.get_logger("headrace.events")
 

@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 
 from headrace.observability.slots import (
     AnswersStatus,
+    BodiesStatus,
     Figures,
     PoolStatus,
     Slot,
@@ -38,6 +39,14 @@ _WRITER_GAUGES: tuple[tuple[str, str, Callable[[WriterStatus], float]], ...] = (
 _ANSWER_GAUGES: tuple[tuple[str, str, Callable[[AnswersStatus], float]], ...] = (
     ("answers_bytes", "Memory that answers with large states take.", lambda answers: answers.bytes),
     ("answers_waiting", "Answers that wait for that memory.", lambda answers: answers.waiting),
+)
+_BODY_GAUGES: tuple[tuple[str, str, Callable[[BodiesStatus], float]], ...] = (
+    (
+        "bodies_bytes",
+        "Memory that large request bodies and what is parsed from them take.",
+        lambda bodies: bodies.bytes,
+    ),
+    ("bodies_waiting", "Bodies that wait for that memory.", lambda bodies: bodies.waiting),
 )
 _PROCESS_GAUGES: tuple[tuple[str, str, Callable[[Figures], float]], ...] = (
     ("runs_running", "Runs being executed.", lambda figures: figures.runs_running),
@@ -98,6 +107,9 @@ class SlotCollector(Collector):
         answers = [item.answers for item in figures]
         for name, text, of_answers in _ANSWER_GAUGES:
             yield from _sum_min_max(name, text, [of_answers(one) for one in answers])
+        bodies = [item.bodies for item in figures]
+        for name, text, of_bodies in _BODY_GAUGES:
+            yield from _sum_min_max(name, text, [of_bodies(one) for one in bodies])
         for name, text, of_process in _PROCESS_GAUGES:
             yield from _sum_min_max(name, text, [of_process(item) for item in figures])
         yield from _gates(figures)

@@ -205,6 +205,11 @@ class Metrics:
             "Requests that were given no place of a gate, by gate and reason.",
             ("gate", "reason"),
         )
+        self._refused_bodies = counter(
+            "headrace_refused_bodies_total",
+            "Request bodies that were refused for want of memory, by reason.",
+            ("reason",),
+        )
         self._loop_stalls = counter(
             "headrace_loop_stalls_total",
             "Times something blocked the event loop for longer than the watchdog bears.",
@@ -316,6 +321,10 @@ class Metrics:
     def count_gate_refusal(self, gate: str, reason: str) -> None:
         """``timeout``, ``queue_full``, ``share``, ``full``. Fits ``RequestPlaces(count=...)``."""
         self._gate_refusals.labels(gate, reason).inc()
+
+    def count_refused_body(self, reason: str) -> None:
+        """``no_room`` or ``stalled``. Fits ``BodyMemory(count_refused=...)``."""
+        self._refused_bodies.labels(reason).inc()
 
     def count_loop_stall(self) -> None:
         self._loop_stalls.inc()

@@ -20,6 +20,7 @@ from headrace.observability.process import (
 )
 from headrace.observability.slots import (
     AnswersStatus,
+    BodiesStatus,
     CallersStatus,
     Figures,
     GateStatus,
@@ -64,8 +65,8 @@ class WriterFigures(Protocol):
     def waiting(self) -> int: ...
 
 
-class AnswerFigures(Protocol):
-    """What the pulse reads of the memory for answers."""
+class MemoryFigures(Protocol):
+    """What the pulse reads of the memory for answers, and of that for bodies."""
 
     @property
     def bytes(self) -> int: ...
@@ -122,7 +123,8 @@ class Pulse:
         supervision: Supervision | None = None,
         pool_figures: Callable[[], PoolFigures] | None = None,
         writer_figures: Callable[[], WriterFigures] | None = None,
-        answer_figures: Callable[[], AnswerFigures] | None = None,
+        answer_figures: Callable[[], MemoryFigures] = AnswersStatus,
+        body_figures: Callable[[], MemoryFigures] = BodiesStatus,
         gate_figures: Callable[[], Mapping[str, GateFigures]] = dict,
         queue_figures: Callable[[], QueueFigures | None] = lambda: None,
         thread_figures: Callable[[], ThreadFigures] | None = None,
@@ -140,6 +142,7 @@ class Pulse:
         self._writer_figures = writer_figures
         self._answer_figures = answer_figures
         self._gate_figures = gate_figures
+        self._body_figures = body_figures
         self._queue_figures = queue_figures
         self._thread_figures = thread_figures
         self._runs_running = runs_running
@@ -165,13 +168,13 @@ class Pulse:
         """This process now."""
         pool = self._pool_figures() if self._pool_figures is not None else None
         writer = self._writer_figures() if self._writer_figures is not None else None
-        answers = self._answer_figures() if self._answer_figures is not None else AnswersStatus()
         threads = self._thread_figures() if self._thread_figures is not None else ThreadsStatus()
         queue = self._queue_figures()
         return Figures(
             pool=None if pool is None else PoolStatus.model_validate(pool),
             writer=None if writer is None else WriterStatus.model_validate(writer),
-            answers=AnswersStatus.model_validate(answers),
+            answers=AnswersStatus.model_validate(self._answer_figures()),
+            bodies=BodiesStatus.model_validate(self._body_figures()),
             gates={
                 name: GateStatus.model_validate(one) for name, one in self._gate_figures().items()
             },

@@ -82,6 +82,15 @@ class ThreadsStatus(BaseModel):
     most: int = 0
 
 
+class BodiesStatus(BaseModel):
+    """The memory that large request bodies take, and those that wait for some."""
+
+    model_config = ConfigDict(frozen=True, from_attributes=True)
+
+    bytes: int = 0
+    waiting: int = 0
+
+
 class UnservedStatus(BaseModel):
     """A graph of which runs wait and that no process executes."""
 
@@ -112,6 +121,7 @@ class Figures(BaseModel):
     writer: WriterStatus | None = None
     answers: AnswersStatus = AnswersStatus()
     gates: dict[str, GateStatus] = {}
+    bodies: BodiesStatus = BodiesStatus()
     #: In the slot of the process that looks for its pod.
     queue: QueueStatus | None = None
     runs_running: int = 0

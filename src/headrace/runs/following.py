@@ -14,13 +14,14 @@ from uuid import UUID
 
 from headrace.checkpoints.answer_memory import AnswerMemory, Reading
 from headrace.errors import AnswersFull, AnswerTooLarge
+from headrace.event_settings import EventSettings
 from headrace.events.backlog import Backlog
 from headrace.events.channel import Channel
 from headrace.events.event import Event, end_event, gap_event, last_values_event
 from headrace.events.reader import ChannelReader, Moved, Reader, Released
 from headrace.runs.dispatcher import LocalRun, RunOutcome
 from headrace.runs.watcher import GONE, IfEnded, RunState, Watch, Watcher
-from headrace.setting_groups import AnswerSettings, EventSettings
+from headrace.setting_groups import AnswerSettings
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ import structlog
 from headrace.auth.principal import Principal
 from headrace.checkpoints.answer_memory import Reading
 from headrace.errors import AnswersFull, AnswerTooLarge, Draining, InvalidRequest
+from headrace.event_settings import EventSettings
 from headrace.events.backlog import Cut
 from headrace.events.encoding import encode_json
 from headrace.events.event import Event
@@ -25,7 +26,6 @@ from headrace.events.reader import Released
 from headrace.events.sse import END, HEARTBEAT, RELEASED, frame
 from headrace.runs.following import Followable, Following, FollowingReader
 from headrace.runs.thread_watcher import FoundRun, LastSeen, ThreadWatch, ThreadWatcher, is_dated
-from headrace.setting_groups import EventSettings
 from headrace.threads.service import found
 from headrace.threads.state_service import StateService
 

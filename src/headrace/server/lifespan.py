@@ -160,7 +160,7 @@ async def serving(
         keys = ApiKeys(settings.accepted_api_keys, local_only=settings.local_only)
         places = RequestPlaces(
             settings,
-            share=settings.callers.share if keys.several else 1.0,
+            share=settings.caller_share,
             count=foundation.metrics.count_gate_refusal,
         )
         health = await start_health(foundation, engine, places, threads, stack)
@@ -226,6 +226,7 @@ def _state(
         ask_database=DatabaseQuestion(foundation.pool, foundation.tasks).ask,
         api_keys=keys,
         places=places,
+        body_memory=foundation.body_memory,
         worker=engine.worker,
         drain=drain,
     )

@@ -5,7 +5,6 @@ tells all of them that something has changed.
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
-from headrace.auth.api_keys import ApiKeys
 from headrace.db.conninfo import connection_string
 from headrace.events.backlog import Backlog
 from headrace.events.log import EventLog
@@ -114,10 +113,7 @@ async def _start_worker(
         metrics,
         supervision=foundation.supervision,
         graph_ids=foundation.registry.ids(),
-        places=Places(
-            settings.worker.max_concurrent_runs,
-            settings.callers.share if ApiKeys(settings.accepted_api_keys).several else 1.0,
-        ),
+        places=Places(settings.worker.max_concurrent_runs, settings.caller_share),
         admission=admission,
         on_begun=control.begun,
     )

@@ -5,13 +5,13 @@ from functools import partial
 from uuid import UUID
 
 from headrace.checkpoints.fence import RunToken
+from headrace.event_settings import EventSettings
 from headrace.events.backlog import Backlog
 from headrace.events.channel import Channel
 from headrace.events.event import Event
 from headrace.events.log import EventLog
 from headrace.notices.notifier import Notifier
 from headrace.observability.metrics import Metrics
-from headrace.setting_groups import EventSettings
 
 
 class Channels:
