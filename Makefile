@@ -7,6 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 TESTS ?= tests
 PYTEST_ARGS ?=
 CHAOS_ARGS ?=
+ATTACK_ARGS ?=
 LOAD := .tools/load
 CLIENTS := .tools/clients
 FLOORS := .tools/floors
@@ -14,7 +15,7 @@ LOAD_URL ?= http://127.0.0.1:8123
 IMAGE_BASE := .tools/python-stand-in.tar
 
 .DEFAULT_GOAL := help
-.PHONY: help run check lint types imports test test-together test-alone test-deploy test-images test-cold chaos chaos-short fuzz load bench format lock docs manifests ci-tools clean python test-floors test-floors-short
+.PHONY: help run check lint types imports test test-together test-alone test-deploy test-images test-cold chaos chaos-short attack fuzz load bench format lock docs manifests ci-tools clean python test-floors test-floors-short
 
 ##@ Use
 
@@ -61,6 +62,9 @@ chaos: $(VENV)/dev.stamp  ## Faults at random under load, and a checker; CHAOS_A
 
 chaos-short: $(VENV)/dev.stamp  ## Each fault once, and the proofs that the checker can fail; part of test
 	$(BIN)/python -m pytest -s $(PYTEST_ARGS) tests/chaos
+
+attack: $(VENV)/dev.stamp  ## Attack two processes, row by row; ATTACK_ARGS="--rows 2,7 --seconds 20" (docs/attack.md)
+	@$(BIN)/python -m tests.attack $(ATTACK_ARGS)
 
 # As with load: `make fuzz FUZZ_SECONDS=600`.
 fuzz: $(VENV)/dev.stamp  ## Ask all that the OpenAPI allows and does not, FUZZ_SECONDS (120) long

@@ -16,13 +16,14 @@ BRIEF = {"assistant_id": "slow", "input": {"seconds": 0}}
 
 
 def test_four_hundred_endless_runs_of_one_key_leave_places_for_another(tmp_path, database_url):
-    environment = {
-        "HEADRACE_API_KEYS": ",".join(key["x-api-key"] for key in KEYS.values()),
-        "HEADRACE_WORKER__MAX_CONCURRENT_RUNS": "20",
-        "HEADRACE_SERVER__GRACE_SECONDS": "0",
-    }
     with (
-        live_server(tmp_path, database_url, **environment) as server,
+        live_server(
+            tmp_path,
+            database_url,
+            HEADRACE_API_KEYS=",".join(key["x-api-key"] for key in KEYS.values()),
+            HEADRACE_WORKER__MAX_CONCURRENT_RUNS="20",
+            HEADRACE_SERVER__GRACE_SECONDS="0",
+        ) as server,
         httpx.Client(base_url=server.url, timeout=60) as client,
     ):
         for _ in range(4):

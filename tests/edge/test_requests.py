@@ -87,6 +87,24 @@ async def test_any_depth_is_refused_and_ends_no_thread(levels, open_, close, is_
     assert await request(b"[1]").json() == [1]
 
 
+@pytest.mark.parametrize(
+    "body", [b"[1,1,1,1", b'{"a":1,"b":1,"c":1,"d":1', b"[[],[[]]", b'["",[1,2],"']
+)
+async def test_what_holds_too_many_values_is_not_parsed(body):
+    """Not even to find that it is no JSON: millions of values hold up the whole process."""
+    made = request(body)
+    made.max_body_values = 3
+    with pytest.raises(InvalidRequest, match="more than 3 values"):
+        await made.json()
+
+
+async def test_commas_and_brackets_of_a_text_are_no_values():
+    texts = ['[,[,",[,', ",,,,,,,,"]
+    made = request(json.dumps(texts).encode())
+    made.max_body_values = 3
+    assert await made.json() == texts
+
+
 async def test_an_announced_size_is_refused_before_it_is_read():
     with pytest.raises(PayloadTooLarge):
         await request(headers={"content-length": "101"}).json()

@@ -16,6 +16,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.support.endless import ENDLESS, HEAD
 from tests.support.processes import ServerUnderTest, server, wait_until
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.alone]
@@ -26,7 +27,6 @@ _SLACK = 4.0
 _OPEN_FILES = 160
 #: Of these a third is left to pool and graphs.
 _BOUND = _OPEN_FILES - _OPEN_FILES // 3
-_HEAD = b"POST /body HTTP/1.1\r\nhost: here\r\n"
 
 
 @pytest.fixture(scope="module")
@@ -82,47 +82,6 @@ def endless(begin: bytes, part: bytes, megabytes: int = 16) -> Iterator[bytes]:
         yield block
 
 
-ENDLESS = {
-    "url": (b"GET /", b"a", 414, "request_line_too_long"),
-    "query": (b"GET /pid?", b"a=b&", 414, "request_line_too_long"),
-    "method": (b"", b"A", 400, "bad_request"),
-    "small headers": (_HEAD, b"a: b\r\n", 431, "too_many_headers"),
-    "one header": (_HEAD + b"a: ", b"b", 431, "headers_too_large"),
-    "one header's name": (_HEAD, b"b", 431, "headers_too_large"),
-    "lines before the request": (b"", b"\r\n", 431, "headers_too_large"),
-    "trailers": (
-        _HEAD + b"transfer-encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n",
-        b"a: b\r\n",
-        431,
-        "too_many_headers",
-    ),
-    "one trailer": (
-        _HEAD + b"transfer-encoding: chunked\r\n\r\n1\r\nx\r\n0\r\na: ",
-        b"b",
-        400,
-        "bad_request",
-    ),
-    "chunk extension": (
-        _HEAD + b"transfer-encoding: chunked\r\n\r\n1;a=",
-        b"b",
-        400,
-        "bad_request",
-    ),
-    "a header of an upgrade": (
-        b"GET / HTTP/1.1\r\nconnection: upgrade\r\nupgrade: websocket\r\na: ",
-        b"b",
-        431,
-        "headers_too_large",
-    ),
-    "headers of an upgrade": (
-        b"GET / HTTP/1.1\r\nconnection: upgrade\r\nupgrade: websocket\r\n",
-        b"a: b\r\n",
-        431,
-        "too_many_headers",
-    ),
-}
-
-
 @pytest.mark.parametrize("case", ENDLESS)
 def test_a_request_without_end_is_refused(process: ServerUnderTest, case: str) -> None:
     begin, part, status, code = ENDLESS[case]
@@ -143,13 +102,13 @@ COMPLETE = {
     "headers": (b"GET /pid HTTP/1.1\r\n" + b"a: b\r\n" * 101 + b"\r\n", 431),
     "header bytes": (b"GET /pid HTTP/1.1\r\na: " + b"b" * 40_000 + b"\r\n\r\n", 431),
     "trailers": (
-        _HEAD + b"transfer-encoding: chunked\r\n\r\n0\r\n" + b"a: b\r\n" * 101 + b"\r\n",
+        HEAD + b"transfer-encoding: chunked\r\n\r\n0\r\n" + b"a: b\r\n" * 101 + b"\r\n",
         431,
     ),
     "no HTTP": (b"\x16\x03\x01 hello\r\n\r\n", 400),
     "no path": (b"CONNECT here:80 HTTP/1.1\r\n\r\n", 400),
-    "two lengths": (_HEAD + b"content-length: 1\r\ncontent-length: 2\r\n\r\nx", 400),
-    "bad chunk": (_HEAD + b"transfer-encoding: chunked\r\n\r\nzz\r\n", 400),
+    "two lengths": (HEAD + b"content-length: 1\r\ncontent-length: 2\r\n\r\nx", 400),
+    "bad chunk": (HEAD + b"transfer-encoding: chunked\r\n\r\nzz\r\n", 400),
 }
 
 
@@ -167,7 +126,7 @@ def test_what_is_within_the_limits_is_answered(process: ServerUnderTest) -> None
 
 def test_the_limits_hold_for_each_request_of_a_connection(process: ServerUnderTest) -> None:
     body = b"x" * 100_000
-    request = _HEAD + b"content-length: 100000\r\n" + b"a: b\r\n" * 80 + b"\r\n" + body
+    request = HEAD + b"content-length: 100000\r\n" + b"a: b\r\n" * 80 + b"\r\n" + body
     last = request.replace(b"host: here", b"host: here\r\nconnection: close", 1)
     found = answers(process, [request, request, last])
     assert found.count(b'"bytes":100000') == 3
@@ -178,7 +137,7 @@ def test_the_limits_hold_for_each_request_of_a_connection(process: ServerUnderTe
 
 
 def test_trailers_do_not_become_headers(process: ServerUnderTest) -> None:
-    request = _HEAD + b"connection: close\r\ntransfer-encoding: chunked\r\n\r\n"
+    request = HEAD + b"connection: close\r\ntransfer-encoding: chunked\r\n\r\n"
     found = answers(process, [request + b"1\r\nx\r\n0\r\nx-forged: yes\r\n\r\n"])
     assert b'"bytes":1' in found
     assert b"x-forged" not in found
@@ -239,11 +198,11 @@ SLOW = {
     "nothing": (b"", 0),
     "half a line": (b"GET /pid", 408),
     "half a head": (b"GET /pid HTTP/1.1\r\nhost: here\r\n", 408),
-    "no body": (_HEAD + b"content-length: 10\r\n\r\n", 408),
-    "half a body": (_HEAD + b"content-length: 10\r\n\r\nabc", 408),
-    "half a chunk": (_HEAD + b"transfer-encoding: chunked\r\n\r\n5\r\nab", 408),
-    "no last chunk": (_HEAD + b"transfer-encoding: chunked\r\n\r\n2\r\nab\r\n", 408),
-    "a body after 100": (_HEAD + b"expect: 100-continue\r\ncontent-length: 10\r\n\r\n", 408),
+    "no body": (HEAD + b"content-length: 10\r\n\r\n", 408),
+    "half a body": (HEAD + b"content-length: 10\r\n\r\nabc", 408),
+    "half a chunk": (HEAD + b"transfer-encoding: chunked\r\n\r\n5\r\nab", 408),
+    "no last chunk": (HEAD + b"transfer-encoding: chunked\r\n\r\n2\r\nab\r\n", 408),
+    "a body after 100": (HEAD + b"expect: 100-continue\r\ncontent-length: 10\r\n\r\n", 408),
     "a body that is not wanted": (b"POST /pid HTTP/1.1\r\ncontent-length: 10\r\n\r\nabc", 405),
     "nothing after an answer": (b"GET /pid HTTP/1.1\r\n\r\nGET /pid", 200),
 }
@@ -263,8 +222,8 @@ def test_half_a_request_is_not_waited_for(process: ServerUnderTest, case: str) -
     [
         (b"GET /pid HTTP/1.1\r\n", b"a: b\r\n"),
         (b"", b"\r\n"),
-        (_HEAD + b"transfer-encoding: chunked\r\n\r\n1;", b"a"),
-        (_HEAD + b"content-length: 1000\r\n\r\n", b"a"),
+        (HEAD + b"transfer-encoding: chunked\r\n\r\n1;", b"a"),
+        (HEAD + b"content-length: 1000\r\n\r\n", b"a"),
         (b"POST /pid HTTP/1.1\r\ncontent-length: 100\r\n\r\n", b"a"),
     ],
     ids=["headers", "lines", "extension", "body", "unwanted body"],

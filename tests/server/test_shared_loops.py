@@ -17,33 +17,12 @@ from headrace.server.state import State
 from headrace.threads.schemas import ThreadCreate
 from tests.runs.test_following import Talker, custom, follow, read, told
 from tests.support.pair import open_states
+from tests.support.shared_loops import LOOPS
 from tests.support.waiting import eventually
 
 #: No column for event ids holds it.
 TOO_LARGE = 99999999999999999999
 GOOD, BAD = str(uuid4()), str(uuid4())
-
-#: Each of them ran for as long as the process, and ended for good where something went wrong.
-LOOPS = {
-    "claims",
-    "control",
-    "database-probe",
-    "event-sweeper",
-    "heartbeat-watch",
-    "idempotency-sweeper",
-    "notices-listen",
-    "notices-send",
-    "pulse",
-    "queue-depth",
-    "rescuer",
-    "retention-sweeper",
-    "schema-probe",
-    "store-sweeper",
-    "temporary-threads",
-    "thread-watcher",
-    "watchdog-tick",
-    "watcher",
-}
 
 
 @pytest.fixture
