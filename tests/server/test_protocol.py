@@ -169,7 +169,7 @@ SMUGGLED = {
 @pytest.mark.parametrize("case", SMUGGLED)
 def test_no_request_hides_in_the_body_of_another(process: ServerUnderTest, case: str) -> None:
     """What does not say clearly where it ends is refused, and nothing behind it is answered."""
-    found = answers(process, [_HEAD + SMUGGLED[case] + _NEXT])
+    found = answers(process, [HEAD + SMUGGLED[case] + _NEXT])
     assert found.count(b"HTTP/1.1 ") == 1, found
     assert int(found.split()[1]) in (400, 413)
 
