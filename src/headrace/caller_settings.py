@@ -16,5 +16,8 @@ class CallerSettings(Group):
         " part. 1 lets one caller take all. Without keys, or with one, there is one caller.",
     )
     max_queued_runs: int = Field(
-        100_000, ge=1, description="Runs of one caller that may wait in the queue; more get 429."
+        100_000,
+        ge=1,
+        description="Runs of one caller that may wait in the queue; more get 429. Counted every"
+        " 5 s, so a few more may get in. Without keys, or with one, this holds for all runs.",
     )

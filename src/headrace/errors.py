@@ -27,13 +27,19 @@ given. Services raise these, ``headrace.edge`` renders them once as ``{"detail",
     │   ├── PayloadTooLarge            413
     │   │   ├── AnswerTooLarge         413
     │   │   └── CheckpointTooLarge     413
+    │   ├── TooManyRequests            429  this caller is to end something, or to try later
+    │   │   ├── CallerShareUsed        429
+    │   │   └── TooManyQueuedRuns      429
     │   └── Unavailable                503  try again later, here or elsewhere
     │       ├── DatabaseUnavailable    503
     │       ├── PoolExhausted          503
+    │       ├── PoolShareFull          503
     │       ├── RunStillStopping       503
     │       ├── UpdateTooSlow          503
     │       ├── TooManyStreams         503
+    │       ├── TooManyAnswers         503
     │       ├── AnswersFull            503
+    │       ├── BodiesFull             503
     │       └── Draining               503
     ├── StartupRefusal                      the process will not start: code, what, where, remedy
     ├── LeaseLost                           this process no longer owns the run it works on
@@ -220,6 +226,27 @@ class CheckpointTooLarge(PayloadTooLarge):
     code = "checkpoint_too_large"
 
 
+class TooManyRequests(RequestError):
+    """This caller has too much under way; let some of it end, then try again."""
+
+    status = 429
+    code = "too_many_requests"
+    retry_after_seconds = 2
+
+
+class CallerShareUsed(TooManyRequests):
+    """This caller holds its share of what all callers share; end some of it, or try again."""
+
+    code = "caller_share_used"
+
+
+class TooManyQueuedRuns(TooManyRequests):
+    """As many runs of this caller wait in the queue as may; wait until some have ended."""
+
+    code = "too_many_queued_runs"
+    retry_after_seconds = 5
+
+
 class Unavailable(RequestError):
     """The server cannot take this request now; try again."""
 
@@ -241,6 +268,13 @@ class PoolExhausted(Unavailable):
     code = "pool_exhausted"
 
 
+class PoolShareFull(Unavailable):
+    """The part of the database pool for requests like this one did not become free; try again."""
+
+    code = "pool_share_full"
+    retry_after_seconds = 2
+
+
 class RunStillStopping(Unavailable):
     """The run was asked to stop and has not yet; try again."""
 
@@ -259,10 +293,23 @@ class TooManyStreams(Unavailable):
     code = "too_many_streams"
 
 
+class TooManyAnswers(Unavailable):
+    """This process has as many streams, waits and joins under way as it has connections."""
+
+    code = "too_many_answers"
+
+
 class AnswersFull(Unavailable):
     """Answers with large states take all the memory that this process has for them; try again."""
 
     code = "answers_full"
+    retry_after_seconds = 2
+
+
+class BodiesFull(Unavailable):
+    """Large request bodies take all the memory that this process has for them; try again."""
+
+    code = "bodies_full"
     retry_after_seconds = 2
 
 

@@ -9,6 +9,8 @@ from typing import Any, Protocol, TypeVar
 
 import structlog
 
+from headrace.thread_pool import in_a_thread
+
 T = TypeVar("T")
 
 _log = structlog.stdlib.get_logger("headrace.tasks")
@@ -43,7 +45,8 @@ async def aside(make: Callable[[], Coroutine[Any, Any, T]]) -> T:
         with asyncio.Runner() as runner:
             return runner.run(main())
 
-    thread = asyncio.get_running_loop().run_in_executor(None, run)
+    # Who happens to ask first is no run that this works for.
+    thread = in_a_thread(run)
     try:
         return await asyncio.shield(thread)
     except asyncio.CancelledError:

@@ -46,6 +46,16 @@ class RequestLimits:
                 " requests.max_recursion_limit)"
             )
 
+    def supersteps(self, updates: int) -> None:
+        """Updates that a new thread begins with: they are one transaction."""
+        most = self.settings.max_superstep_updates
+        if updates > most:
+            raise InvalidRequest(
+                f"supersteps: they have {updates} updates; at most {most} are taken at once"
+                " (setting requests.max_superstep_updates). Make the thread with the first of them,"
+                " and send the others to POST /threads/{id}/state."
+            )
+
     def filter(self, value: Any, where: str) -> None:
         """What stored JSON is compared with: the work is its size times the size of that."""
         if not value:

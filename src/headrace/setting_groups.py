@@ -39,6 +39,26 @@ class DatabaseSettings(Group):
     acquire_timeout_seconds: float = Field(
         5.0, gt=0, description="How long a request waits for a connection before 503."
     )
+    lists_part: float = Field(
+        0.3,
+        gt=0,
+        le=1,
+        description="Part of the pool that searches, counts, histories and other lists may hold;"
+        " one connection at least.",
+    )
+    changes_part: float = Field(
+        0.3,
+        gt=0,
+        le=1,
+        description="Part of the pool that changes of states, copies and deletions of threads may"
+        " hold; one connection at least.",
+    )
+    part_wait_seconds: float = Field(
+        5.0, gt=0, description="How long a list or a change waits for its part before 503."
+    )
+    part_max_waiting: int = Field(
+        500, ge=1, description="Lists, and changes, that may wait for it; more get 503 at once."
+    )
     open_timeout_seconds: float = Field(
         15.0, gt=0, description="How long start-up waits for the database."
     )
@@ -168,6 +188,18 @@ class RequestSettings(Group):
         ge=1000,
         description="Numbers, texts, lists and objects of one body; more get 422.",
     )
+    bodies_bytes: int = Field(
+        128 * 1024 * 1024,
+        ge=64 * 1024,
+        description="Memory of a process for the bytes of bodies above 64 KiB, and as much again"
+        " for what is parsed from them.",
+    )
+    bodies_wait_seconds: float = Field(
+        5.0,
+        gt=0,
+        description="How long a large body waits for that memory; then 503. While others wait, a"
+        " body that brings less than 64 KiB in this time is refused.",
+    )
     max_metadata_bytes: int = Field(
         64 * 1024,
         ge=256,
@@ -205,6 +237,17 @@ class RequestSettings(Group):
         description="How long Postgres may work on one list or count of threads, assistants or"
         " states that is filtered; then 503.",
     )
+    max_superstep_updates: int = Field(
+        1000,
+        ge=1,
+        description="Updates of all supersteps of one new thread; more get 422.",
+    )
+    change_timeout_seconds: float = Field(
+        10.0,
+        gt=0,
+        description="How long one new thread with supersteps, or one change of a state (of which"
+        " none takes more than 4 s), may take; then 503, and nothing has changed.",
+    )
 
 
 class WorkerSettings(Group):
@@ -217,6 +260,18 @@ class WorkerSettings(Group):
     )
     max_concurrent_runs: int = Field(
         200, ge=1, description="Runs one process executes at once; more wait in the queue."
+    )
+    max_threads: int = Field(
+        0,
+        ge=0,
+        description="Threads of one process for what graphs do beside the event loop, in sync nodes"
+        " and tools; 0: two for each of `max_concurrent_runs`, and 64 at least.",
+    )
+    deaf_seconds: float = Field(
+        60.0,
+        gt=0,
+        description="A process is replaced when runs that ended so long ago, and whose graphs or"
+        " threads go on, hold all its places or half of its threads.",
     )
     max_failures: int = Field(
         3, ge=1, description="A run that processes were lost with so often ends as `error`."
@@ -256,6 +311,11 @@ class WorkerSettings(Group):
         description="What is kept of an error's message: in the run, its thread, its checkpoint.",
     )
 
+    @property
+    def threads(self) -> int:
+        """``max_threads``, or what it is by default."""
+        return self.max_threads or max(64, 2 * self.max_concurrent_runs)
+
     @model_validator(mode="after")
     def _ratio(self) -> Self:
         if self.lease_seconds < 3 * self.heartbeat_seconds:
@@ -265,67 +325,6 @@ class WorkerSettings(Group):
                 " costs nothing"
             )
         return self
-
-
-class EventSettings(Group):
-    """The events of runs: kept for late readers, stored for other processes."""
-
-    buffer_events: int = Field(
-        4096, ge=16, description="Events kept for a slow reader before it is cut."
-    )
-    buffer_bytes: int = Field(
-        16 * 1024 * 1024, ge=65536, description="Bytes kept for a slow reader before it is cut."
-    )
-    ring_events: int = Field(
-        1024, ge=1, description="Events of a run kept in memory for readers that come later."
-    )
-    ring_bytes: int = Field(
-        1024 * 1024, ge=1024, description="Bytes of a run kept in memory for them."
-    )
-    batch_events: int = Field(
-        200, ge=1, description="Events of a run that are stored, or read back, at once."
-    )
-    batch_bytes: int = Field(
-        512 * 1024,
-        ge=1024,
-        description="Bytes of a run that are stored, or read back, at once, if several.",
-    )
-    keep_seconds: float = Field(
-        600.0, ge=0, description="Stored events are deleted this long after their run ended."
-    )
-    sweep_seconds: float = Field(
-        60.0, gt=0, description="How often stored events that are old enough are sought."
-    )
-    poll_seconds: float = Field(
-        1.0,
-        gt=0,
-        description="How often followed runs, and requests to stop own ones, are looked up when no"
-        " notice comes.",
-    )
-    watch_seconds: float = Field(
-        30.0, ge=3, description="How long a run's events are stored after a watcher's last sign."
-    )
-    max_thread_streams: int = Field(
-        1000, ge=1, description="Streams of whole threads in one process; more get 503."
-    )
-    notices: Literal["auto", "off"] = Field(
-        "auto",
-        description="`auto`: LISTEN and NOTIFY where the connection is direct; `off`: polling.",
-    )
-
-
-class IdempotencySettings(Group):
-    """Requests with an ``Idempotency-Key``."""
-
-    keep_seconds: float = Field(
-        86400.0,
-        gt=0,
-        description="A request that is sent again within this time makes nothing new.",
-    )
-    sweep_seconds: float = Field(
-        600.0, gt=0, description="How often keys that hold no longer are deleted."
-    )
-    sweep_batch: int = Field(1000, ge=1, description="Keys that are deleted at once.")
 
 
 class CheckpointerSettings(Group):

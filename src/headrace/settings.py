@@ -14,14 +14,13 @@ from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from headrace.caller_settings import CallerSettings
+from headrace.event_settings import EventSettings, IdempotencySettings
 from headrace.retention_settings import RetentionSettings, StoreSettings
 from headrace.setting_groups import (
     AnswerSettings,
     CheckpointerSettings,
     DatabaseSettings,
-    EventSettings,
     Group,
-    IdempotencySettings,
     MetricsSettings,
     ObservabilitySettings,
     RequestSettings,
@@ -113,6 +112,12 @@ class Settings(BaseSettings):
         """The keys, one by one; none when callers need no key."""
         given = self.api_keys.get_secret_value() if self.api_keys else ""
         return tuple(key for part in given.split(",") if (key := part.strip()))
+
+    @property
+    def caller_share(self) -> float:
+        """What part of some places one caller may hold (:mod:`headrace.shares`); 1.0, all of them,
+        where there cannot be several callers."""
+        return self.callers.share if len(set(self.accepted_api_keys)) > 1 else 1.0
 
     @property
     def local_only(self) -> bool:

@@ -7,7 +7,7 @@ length thresholds for shared-memory packet switches", 1998.)
 """
 
 import asyncio
-from collections import Counter, deque
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -23,7 +23,7 @@ class Places:
     def __init__(self, total: int, share: float = 1.0) -> None:
         self.total = total
         self._share = share
-        self._held: Counter[str] = Counter()
+        self._held: dict[str, int] = {}
         self._taken = 0
 
     @property
@@ -50,6 +50,12 @@ class Places:
         # The sum of both does not change by taking. Who holds none gets one.
         return max(int(self._share * (held + free)) - held, 0 if held else 1)
 
+    def copy(self) -> "Places":
+        """To try out who could take them."""
+        copied = Places(self.total, self._share)
+        copied._held, copied._taken = self._held.copy(), self._taken
+        return copied
+
     def callers(self) -> dict[str, int]:
         """Those who hold places, and how many."""
         return dict(self._held)
@@ -63,7 +69,7 @@ class Places:
 
     def hold(self, caller: str) -> None:
         """Hold a place whatever the share says: what goes on already is counted, not refused."""
-        self._held[caller] += 1
+        self._held[caller] = self._held.get(caller, 0) + 1
         self._taken += 1
 
     def release(self, caller: str) -> None:
@@ -71,23 +77,33 @@ class Places:
 
         :raises ValueError: the caller holds none.
         """
-        if caller not in self._held:
+        held = self._held.get(caller, 0)
+        if not held:
             raise ValueError("no place is held")
-        self._held[caller] -= 1
-        if not self._held[caller]:
+        if held == 1:
             del self._held[caller]
+        else:
+            self._held[caller] = held - 1
         self._taken -= 1
+
+
+class QueueFull(Exception):
+    """As many wait at a gate as may, of all callers or of this one."""
 
 
 class Gate:
     """Places that may be waited for; a place that becomes free goes to the caller who has fewest.
 
     :param timeout_seconds: how long one waits.
+    :param queue: places of those who wait; without it, any number may.
     """
 
-    def __init__(self, places: Places, *, timeout_seconds: float) -> None:
+    def __init__(
+        self, places: Places, *, timeout_seconds: float, queue: Places | None = None
+    ) -> None:
         self.places = places
         self._timeout_seconds = timeout_seconds
+        self._queue = queue
         self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
 
     @property
@@ -99,6 +115,7 @@ class Gate:
         """Hold a place within.
 
         :raises TimeoutError: there was none for this caller in time.
+        :raises QueueFull: too many wait already.
         """
         await self.take(caller)
         try:
@@ -107,9 +124,23 @@ class Gate:
             self.release(caller)
 
     async def take(self, caller: str) -> None:
-        """:raises TimeoutError: there was no place for this caller in time."""
+        """
+        :raises TimeoutError: there was no place for this caller in time.
+        :raises QueueFull: too many wait already.
+        """
         if caller not in self._waiting and self.places.take(caller):
             return
+        if self._queue is None:
+            await self._wait(caller)
+            return
+        if not self._queue.take(caller):
+            raise QueueFull
+        try:
+            await self._wait(caller)
+        finally:
+            self._queue.release(caller)
+
+    async def _wait(self, caller: str) -> None:
         turn = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(caller, deque()).append(turn)
         try:

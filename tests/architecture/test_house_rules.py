@@ -100,14 +100,15 @@ def catches_everything(handler: ast.ExceptHandler) -> bool:
 
 
 def tells_or_raises(handler: ast.ExceptHandler) -> bool:
-    """Whether the handler raises, or logs the traceback."""
+    """Whether the handler raises, here or to who waits for a future, or logs the traceback."""
     for node in ast.walk(handler):
         if isinstance(node, ast.Raise):
             return True
         if isinstance(node, ast.Call):
             # Not the ``exception`` of a future, which only reads it.
             logs = ast.unparse(node.func) in ("_log.exception", "log.exception")
-            if logs or any(keyword.arg == "exc_info" for keyword in node.keywords):
+            passes_on = ast.unparse(node.func).endswith(".set_exception")
+            if logs or passes_on or any(keyword.arg == "exc_info" for keyword in node.keywords):
                 return True
     return False
 

@@ -23,16 +23,18 @@ def test_each_of_several_keys_opens():
 
 def test_each_key_names_one_caller_without_telling_the_key():
     keys = ApiKeys([KEY, OTHER, KEY])
-    assert keys.several
     names = [keys.check(KEY), keys.check(OTHER), keys.check(KEY)]
     assert names[0] == names[2] != names[1]
     assert all(len(name) == 16 for name in names)
     assert not any(name in key for name in names for key in (KEY, OTHER))
 
 
-@pytest.mark.parametrize("keys", [[], [KEY], [KEY, KEY]])
-def test_with_one_key_or_none_there_is_one_caller(keys):
-    assert not ApiKeys(keys).several
+@pytest.mark.parametrize(
+    ("keys", "share"), [("", 1.0), (KEY, 1.0), (f"{KEY},{KEY}", 1.0), (f"{KEY},{OTHER}", 0.75)]
+)
+def test_with_one_key_or_none_there_is_one_caller(monkeypatch, keys, share):
+    monkeypatch.setenv("HEADRACE_API_KEYS", keys)
+    assert Settings().caller_share == share
 
 
 @pytest.mark.parametrize("presented", [None, "", KEY[:-1], KEY + "k", KEY.upper(), "ü\udcff"])

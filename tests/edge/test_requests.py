@@ -76,6 +76,17 @@ async def test_depth_is_bounded():
         await request(deep, limit=10_000).json()
 
 
+@pytest.mark.parametrize("levels", [2_000, 50_000, 400_000])
+@pytest.mark.parametrize(("open_", "close"), [(b"[", b"]"), (b'{"a":', b"}")])
+@pytest.mark.parametrize("is_closed", [True, False])
+async def test_any_depth_is_refused_and_ends_no_thread(levels, open_, close, is_closed):
+    """Up to megabytes of brackets: no recursion, neither on the loop nor beside it."""
+    deep = open_ * levels + b"1" + close * levels * is_closed
+    with pytest.raises((InvalidRequest, MalformedJSON)):
+        await request(deep, limit=10_000_000).json()
+    assert await request(b"[1]").json() == [1]
+
+
 @pytest.mark.parametrize(
     "body", [b"[1,1,1,1", b'{"a":1,"b":1,"c":1,"d":1', b"[[],[[]]", b'["",[1,2],"']
 )

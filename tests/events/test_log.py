@@ -8,10 +8,10 @@ import pytest
 
 from headrace.checkpoints.fence import RunToken
 from headrace.errors import LeaseLost
+from headrace.event_settings import EventSettings
 from headrace.events.event import Event
 from headrace.events.log import EventLog
 from headrace.ids import uuid7
-from headrace.setting_groups import EventSettings
 from tests.support.database import open_pool
 from tests.support.engine import open_writer
 from tests.support.runs import insert_running_run, register_process

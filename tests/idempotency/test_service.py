@@ -6,9 +6,9 @@ import pytest
 from headrace.auth.principal import ANONYMOUS
 from headrace.db.engine import Sessions, build_engine
 from headrace.errors import IdempotencyKeyReused
+from headrace.event_settings import IdempotencySettings
 from headrace.idempotency.schemas import RequestKey
 from headrace.idempotency.service import IdempotencyService
-from headrace.setting_groups import IdempotencySettings
 from tests.support.database import open_pool
 
 

@@ -72,10 +72,15 @@ def test_live_gauges_are_those_of_the_board(metrics: Metrics) -> None:
         for suffix in ("", "_min", "_max"):
             assert found.value(f"headrace_pool_{name}{suffix}") == value
     assert found.value("headrace_runs_running") == 6
+    assert found.value("headrace_deaf_runs") == 1
+    assert found.value("headrace_worker_threads_busy") == 5
+    assert found.value("headrace_worker_threads_most_max") == 9
     assert found.value("headrace_loop_lag_seconds_max") == 0.25
     assert found.value("headrace_resident_memory_bytes") == 7000
     assert found.value("headrace_open_fds") == 8
     assert found.value("headrace_gc_collections", generation="2") == 10
+    assert found.value("headrace_gate_places", gate="lists", state="held") == 3
+    assert found.value("headrace_gate_places_max", gate="lists", state="waiting") == 5
     assert found.value("headrace_processes", state="serving") == 1
 
 

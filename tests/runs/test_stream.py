@@ -1,18 +1,21 @@
 """A run's events as a client gets them: filtered, cut when nobody reads, alive when quiet."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any, cast
 from uuid import UUID
 
+import pytest
 import structlog
 
+from headrace.event_settings import EventSettings
 from headrace.events.channel import Channel
 from headrace.events.event import Event, end_event
-from headrace.events.reader import ChannelReader, Reader
+from headrace.events.pieces import PIECE_BYTES
+from headrace.events.reader import ChannelReader, Reader, Released
 from headrace.events.sse import HEARTBEAT
 from headrace.runs.dispatcher import FollowedRun
 from headrace.runs.stream import event_frames
-from headrace.setting_groups import EventSettings
 
 
 class Here:
@@ -21,7 +24,7 @@ class Here:
     run_id = UUID(int=7)
     thread_id = "t"
 
-    def __init__(self, **settings: int) -> None:
+    def __init__(self, **settings: float) -> None:
         self.channel = Channel(EventSettings.model_validate(settings))
 
     def unsubscribe(self, reader: Reader) -> None:
@@ -48,17 +51,40 @@ async def test_only_events_of_the_modes_asked_for_are_told_and_the_end():
     assert names(told) == ["values", "values|child:1", "messages/partial", "messages", "end"]
 
 
-async def test_a_client_that_does_not_read_is_cut_counted_and_named():
-    cut: list[bool] = []
-    run = Here(buffer_events=16)
+async def test_a_client_that_does_not_read_is_cut_and_its_body_ends():
+    run = Here(buffer_events=16, stall_seconds=0.05)
     reader = run.channel.subscribe()
     for number in range(17):
         run.channel.publish("values", number)
     with structlog.testing.capture_logs() as logs:
-        assert await frames(run, reader, on_cut=lambda: cut.append(True)) == []
-    assert cut == [True]
-    assert logs[0]["event"] == "slow_client_cut"
+        await asyncio.sleep(0.1)
+        assert await frames(run, reader) == []
+    assert [(one["event"], one["reason"]) for one in logs] == [("slow_client_cut", "stalled")]
     assert not run.channel.wanted
+
+
+async def test_one_that_is_cut_in_the_midst_of_an_event_gets_no_whole_body():
+    run = Here(buffer_bytes=65536, stall_seconds=0.05)
+    followed = cast("FollowedRun", run)
+    stream = event_frames(followed, run.channel.subscribe(), heartbeat_seconds=9)
+    run.channel.publish("values", "x" * 600_000)
+    assert len(await anext(stream)) == PIECE_BYTES
+    await asyncio.sleep(0.1)
+    with pytest.raises(Released):
+        await anext(stream)
+
+
+async def test_large_events_go_in_pieces_that_make_up_the_whole():
+    run = Here()
+    reader = run.channel.subscribe()
+    texts = ["a", "b" * 600_000, "c" * 200_000, "d" * 200_000, "e"]
+    for text in texts:
+        run.channel.publish("values", text)
+    run.channel.close(end_event(run.run_id, "success", None))
+    chunks = await frames(run, reader)
+    assert max(map(len, chunks)) <= PIECE_BYTES
+    sent = b"".join(chunks).split(b"\r\n\r\n")[:-2]
+    assert sent == [f'event: values\r\ndata: "{text}"'.encode() for text in texts]
 
 
 async def test_a_quiet_stream_is_kept_alive():

@@ -143,6 +143,37 @@ def test_trailers_do_not_become_headers(process: ServerUnderTest) -> None:
     assert b"x-forged" not in found
 
 
+_NEXT = b"GET /pid?smuggled HTTP/1.1\r\nhost: here\r\n\r\n"
+#: Requests whose end two servers in a row may find at different places.
+SMUGGLED = {
+    "length and chunks": b"content-length: 6\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+    "chunks and length": b"transfer-encoding: chunked\r\ncontent-length: 6\r\n\r\n0\r\n\r\n",
+    "two lengths": b"content-length: 1\r\ncontent-length: 5\r\n\r\nx",
+    "a list of lengths": b"content-length: 1, 1\r\n\r\nx",
+    "a signed length": b"content-length: +1\r\n\r\nx",
+    "a negative length": b"content-length: -1\r\n\r\nx",
+    "a length in hex": b"content-length: 0x1\r\n\r\nx",
+    "a huge length": b"content-length: 18446744073709551617\r\n\r\nx",
+    "an unknown coding": b"transfer-encoding: chunked, identity\r\n\r\n0\r\n\r\n",
+    "chunks in HTTP/1.0": b"transfer-encoding: xchunked\r\n\r\n0\r\n\r\n",
+    "a space before the colon": b"content-length : 1\r\n\r\nx",
+    "a folded header": b"a: b\r\n content-length: 1\r\n\r\n",
+    "a line feed in a header": b"a: b\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+    "a carriage return in a header": b"a: b\rcontent-length: 1\r\n\r\nx",
+    "a chunk's size with a sign": b"transfer-encoding: chunked\r\n\r\n+1\r\nx\r\n0\r\n\r\n",
+    "a chunk without its end": b"transfer-encoding: chunked\r\n\r\n1\r\nxyz\r\n0\r\n\r\n",
+    "a chunk of any size": b"transfer-encoding: chunked\r\n\r\nfffffffffffffffff\r\nx\r\n",
+}
+
+
+@pytest.mark.parametrize("case", SMUGGLED)
+def test_no_request_hides_in_the_body_of_another(process: ServerUnderTest, case: str) -> None:
+    """What does not say clearly where it ends is refused, and nothing behind it is answered."""
+    found = answers(process, [HEAD + SMUGGLED[case] + _NEXT])
+    assert found.count(b"HTTP/1.1 ") == 1, found
+    assert int(found.split()[1]) in (400, 413)
+
+
 def test_so_many_requests_may_be_sent_ahead(process: ServerUnderTest) -> None:
     assert answers(process, [b"GET /pid HTTP/1.1\r\n\r\n" * 5000]).count(b"HTTP/1.1 200") == 17
     last = b"GET /pid HTTP/1.1\r\nconnection: close\r\n\r\n"

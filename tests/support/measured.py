@@ -4,9 +4,11 @@ from headrace.checkpoints.flush import FlushFigures
 from headrace.observability.metrics import Metrics
 from headrace.observability.slots import (
     Figures,
+    GateStatus,
     PoolStatus,
     QueueStatus,
     StatusBoard,
+    ThreadsStatus,
     UnservedStatus,
     WriterStatus,
 )
@@ -29,7 +31,10 @@ FIGURES = Figures(
         oldest_ready_seconds=1.5,
         unserved=(UnservedStatus(graph_id="gone", pending=2, oldest_ready_seconds=40.0),),
     ),
+    gates={"lists": GateStatus(held=3, waiting=5)},
     runs_running=6,
+    deaf_runs=1,
+    threads=ThreadsStatus(busy=5, most=9),
     runs_watched=2,
     threads_watched=3,
     notices_connected=True,
@@ -68,10 +73,13 @@ def observe_one_of_each(metrics: Metrics) -> None:
     metrics.count_expired_threads("deleted", 2)
     metrics.count_expired_runs(2)
     metrics.count_blocked_type()
-    metrics.count_cut_client()
+    metrics.count_cut_client("stalled")
     metrics.count_cut_connection("refused")
     metrics.count_notice("sent")
     metrics.count_keyed_request("made")
     metrics.count_bounded_answer("shortened")
+    metrics.count_gate_refusal("lists", "timeout")
+    metrics.count_refused_run("too_many_queued_runs")
+    metrics.count_refused_body("no_room")
     metrics.count_loop_stall()
     metrics.record_fault("a-task", ValueError("asked to fail"))

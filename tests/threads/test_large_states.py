@@ -1,12 +1,15 @@
 """States that are larger than an answer may be: pages end early, or say what to ask instead."""
 
+import asyncio
 import json
 from contextlib import asynccontextmanager
 from typing import Any
 
+import httpx
 import pytest
 
-from tests.support.apps import app_client, settings_for
+from headrace.server.app import create_app
+from tests.support.apps import app_client, settings_for, started
 from tests.support.engine import ENGINES
 
 GRAPH = """
@@ -45,16 +48,20 @@ BOUNDS = {
 }
 
 
-@asynccontextmanager
-async def server(database_url, folder, *, engine="group_commit", **answers):
+def bounded(database_url, folder, *, engine="group_commit", **answers):
+    """Its settings."""
     (folder / "big.py").write_text(GRAPH)
     manifest = folder / "langgraph.json"
     graphs = {name: f"./big.py:{name}" for name in ("graph", "stepwise")}
     manifest.write_text(json.dumps({"graphs": graphs, "dependencies": ["."]}))
-    settings = settings_for(
+    return settings_for(
         database_url, manifest, answers={**BOUNDS, **answers}, checkpointer={"engine": engine}
     )
-    async with app_client(settings) as client:
+
+
+@asynccontextmanager
+async def server(database_url, folder, **options):
+    async with app_client(bounded(database_url, folder, **options)) as client:
         yield client
 
 
@@ -197,3 +204,43 @@ async def test_a_large_state_is_told_as_small_ones_are(database_url, tmp_path):
         assert thread["values"] == state["values"]
         metrics = (await client.get("/metrics")).text
         assert "headrace_answers_bytes 0.0" in metrics
+
+
+class Unread:
+    """The app, for a client that reads only when it is let: whoever sends ``x-slow``."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+        self.let = asyncio.Event()
+        self.answering = asyncio.Event()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        async def held(message: Any) -> None:
+            self.answering.set()
+            await self.let.wait()
+            await send(message)
+
+        is_slow = (b"x-slow", b"1") in scope["headers"]
+        await self._app(scope, receive, held if is_slow else send)
+
+
+async def test_where_answers_take_all_memory_others_are_told_to_come_again(database_url, tmp_path):
+    async with started(create_app(bounded(database_url, tmp_path))) as app:
+        unread = Unread(app)
+        transport = httpx.ASGITransport(unread)
+        async with httpx.AsyncClient(transport=transport, base_url="http://server") as client:
+            large, small = await grown(client, 4), await grown(client, 0)
+            path = f"/threads/{large}"
+            reading = asyncio.create_task(client.get(f"{path}/state", headers={"x-slow": "1"}))
+            await unread.answering.wait()
+            for ask in (path, f"{path}/state", f"{path}/history"):
+                refused = await client.get(ask)
+                assert (refused.status_code, refused.json()["code"]) == (503, "answers_full")
+                assert refused.headers["retry-after"] == "2"
+            # Small ones never wait.
+            assert (await client.get(f"/threads/{small}/state")).status_code == 200
+            metrics = (await client.get("/metrics")).text
+            assert 'headrace_bounded_answers_total{outcome="no_room"}' in metrics
+            unread.let.set()
+            assert (await reading).status_code == 200
+            assert (await client.get(f"{path}/state")).json() == (await reading).json()

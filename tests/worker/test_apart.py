@@ -10,7 +10,7 @@ import pytest
 from headrace.runs.dispatcher import QueuedRun
 from tests.support.runs import expire_process, register_process, run_request
 from tests.support.waiting import eventually
-from tests.worker.test_worker import KWARGS, open_worker
+from tests.support.workers import KWARGS, open_worker
 
 LEASE = {"lease_seconds": 3.0, "heartbeat_seconds": 0.5}
 

@@ -1,100 +1,16 @@
 """The worker with real graphs and its own lease: queueing, moving on, cancelling, rolling back."""
 
 import asyncio
-from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
-from typing import Any
 
 import psycopg
 import pytest
 
-from headrace.checkpoints.store import Store
-from headrace.events.log import EventLog
 from headrace.events.reader import Moved
-from headrace.graphs.registry import GraphRegistry
-from headrace.graphs.sources import sources_from_objects
-from headrace.lifecycle import Tasks
-from headrace.notices.notifier import PollingNotifier
-from headrace.observability.metrics import Metrics
-from headrace.observability.slots import StatusBoard
 from headrace.runs.dispatcher import QueuedRun
-from headrace.runs.queue import Queue
-from headrace.setting_groups import EventSettings, WorkerSettings
-from headrace.worker.channels import Channels
-from headrace.worker.control import Control
-from headrace.worker.executor import Executor
-from headrace.worker.heartbeat import Heartbeat
-from headrace.worker.temporary import TemporaryThreads
-from headrace.worker.worker import Worker
-from tests.support.database import open_pool
-from tests.support.engine import open_saver, open_writer
-from tests.support.graphs.graphs import make_slow
 from tests.support.runs import run_request
 from tests.support.waiting import eventually
-
-KWARGS: dict[str, Any] = {
-    "input": {"seconds": 0.3},
-    "command": None,
-    "config": {"configurable": {}},
-    "context": {},
-    "stream_mode": ["values"],
-    "interrupt_before": None,
-    "interrupt_after": None,
-    "temporary": False,
-    "subgraphs": False,
-    "resumable": False,
-    "durability": "sync",
-}
-
-
-@asynccontextmanager
-async def open_worker(url, **changes):
-    """A process's worker, as the lifespan joins it."""
-    settings = WorkerSettings.model_validate(changes)
-    metrics = Metrics(StatusBoard(None, stale_seconds=5.0))
-    async with AsyncExitStack() as stack:
-        pool = await stack.enter_async_context(open_pool(url, pool_max=6))
-        writer = await stack.enter_async_context(open_writer(pool))
-        saver = await stack.enter_async_context(open_saver(pool))
-        store = Store(pool, observe=lambda operation, seconds: None)
-        stack.push_async_callback(store.close)
-        registry = await GraphRegistry.open(
-            sources_from_objects({"agent": make_slow()}), checkpointer=saver, store=store
-        )
-        stack.push_async_callback(registry.close)
-        queue = Queue(pool, writer)
-        heartbeat = Heartbeat(url, settings)
-        log, notifier = EventLog(pool, writer, EventSettings()), PollingNotifier()
-        channels = Channels(EventSettings(), log, notifier, metrics)
-        executor = Executor(
-            registry,
-            queue,
-            saver,
-            channels,
-            settings,
-            metrics,
-            TemporaryThreads(queue, later_seconds=1),
-            on_ended=lambda execution, end: worker.ended(execution, end),
-        )
-        worker = Worker(
-            executor,
-            queue,
-            heartbeat,
-            channels,
-            notifier,
-            settings,
-            metrics,
-            graph_ids=registry.ids(),
-        )
-        control = Control(pool, EventSettings(), notifier.listeners, worker.executions)
-        tasks = Tasks()
-        control.start(tasks)
-        stack.push_async_callback(tasks.stop)
-        await heartbeat.start(on_lost=worker.drop_all)
-        stack.push_async_callback(heartbeat.stop)
-        stack.push_async_callback(worker.stop)
-        worker.begin_rounds()
-        yield worker
+from tests.support.workers import KWARGS, open_worker
 
 
 @pytest.fixture

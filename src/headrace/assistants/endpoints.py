@@ -20,6 +20,7 @@ from headrace.assistants.schemas import (
 from headrace.assistants.service import AssistantService
 from headrace.auth.dependencies import CurrentPrincipal
 from headrace.checkpoints.row_pages import next_page
+from headrace.edge.places import changes_when, lists
 from headrace.edge.responses import held_response, json_response
 from headrace.edge.routing import new_router
 from headrace.edge.state import state_of
@@ -43,6 +44,7 @@ async def create_assistant(
 
 
 @own_router.post("/assistants/search", response_model=list[SelectedAssistant])
+@lists
 async def search_assistants(
     principal: CurrentPrincipal,
     assistants: Assistants,
@@ -67,6 +69,7 @@ async def search_assistants(
 
 
 @own_router.post("/assistants/count")
+@lists
 async def count_assistants(
     principal: CurrentPrincipal,
     assistants: Assistants,
@@ -96,6 +99,7 @@ async def update_assistant(
 
 
 @own_router.delete("/assistants/{assistant_id}", status_code=204)
+@changes_when(lambda values: bool(values["delete_threads"]))
 async def delete_assistant(
     assistant_id: PathAssistantId,
     principal: CurrentPrincipal,
@@ -109,6 +113,7 @@ async def delete_assistant(
 
 
 @own_router.post("/assistants/{assistant_id}/versions", response_model=list[AssistantVersion])
+@lists
 async def list_assistant_versions(
     assistant_id: PathAssistantId,
     principal: CurrentPrincipal,

@@ -28,11 +28,6 @@ class ApiKeys:
         self._digests = [_digest(key) for key in keys]
         self._local_only = local_only and not self._digests
 
-    @property
-    def several(self) -> bool:
-        """Whether there may be several callers, among whom places are shared."""
-        return len(set(self._digests)) > 1
-
     def check(self, presented: str | None, scope: Mapping[str, Any] | None = None) -> str:
         """The caller's name for :mod:`headrace.shares`: part of the digest of the key, or empty.
 

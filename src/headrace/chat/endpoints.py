@@ -8,6 +8,8 @@ from headrace.auth.dependencies import CurrentPrincipal
 from headrace.chat.schemas import ChatReply, ChatRequest
 from headrace.chat.service import ChatService
 from headrace.edge.headers import configurable_headers
+from headrace.edge.places import lasting
+from headrace.edge.requests import release_body
 from headrace.edge.responses import json_response
 from headrace.edge.routing import new_router
 from headrace.edge.state import request_id_of, state_of
@@ -32,6 +34,7 @@ Chat = Annotated[ChatService, Depends(_service)]
 
 
 @router.post("/chat", response_model=ChatReply)
+@lasting
 async def chat(
     body: ChatRequest,
     principal: CurrentPrincipal,
@@ -52,6 +55,8 @@ async def chat(
         key=key,
         headers=configurable_headers(request),
     )
+    # What the run has of it is the run's.
+    release_body(request)
     try:
         while (outcome := await run.outcome(3600)) is None:
             pass
@@ -62,6 +67,7 @@ async def chat(
 
 
 @router.post("/chat/stream", responses=_SSE, response_class=Response)
+@lasting
 async def chat_stream(
     body: ChatRequest,
     principal: CurrentPrincipal,

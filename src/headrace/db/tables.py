@@ -148,6 +148,12 @@ class ThreadRow(_Owned, _Dated, Base):
         Index("threads_sweep_at_idx", "sweep_at", postgresql_where=text("sweep_at IS NOT NULL")),
         # Not on running_run_id: what starts and ends in place touches no index.
         Index("threads_ready_at_idx", "ready_at", postgresql_where=text("ready_at IS NOT NULL")),
+        Index(
+            "threads_ready_caller_idx",
+            "ready_caller",
+            "ready_at",
+            postgresql_where=text("ready_at IS NOT NULL"),
+        ),
     )
 
     thread_id: Mapped[str] = mapped_column(primary_key=True)
@@ -156,6 +162,9 @@ class ThreadRow(_Owned, _Dated, Base):
     ready_at: Mapped[datetime | None]
     ready_run_id: Mapped[UUID | None]
     ready_graph_id: Mapped[str | None]
+    ready_caller: Mapped[str] = mapped_column(
+        server_default=text("''"), comment="caller of the run that may be claimed; else empty"
+    )
     temporary: Mapped[bool] = mapped_column(
         server_default=text("false"), comment="made for a stateless run and deleted after it"
     )
@@ -252,6 +261,9 @@ class RunRow(_Owned, _Dated, Base):
     )
     request_id: Mapped[str | None] = mapped_column(
         comment="of the request that made it, for logs and graphs"
+    )
+    caller: Mapped[str] = mapped_column(
+        server_default=text("''"), comment="with whom it shares places; part of a key's digest"
     )
     watched_until: Mapped[datetime | None] = mapped_column(
         comment="until then a process that does not execute it wants its events stored"

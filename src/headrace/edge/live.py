@@ -45,8 +45,16 @@ class LiveResponse(Response):
         del self.headers["content-length"]
         self._body = LiveBody(chunks, on_disconnect)
 
+    def hold(self, release: Callable[[], None]) -> None:
+        """Call ``release`` once its body has ended, however it does: sent, broken off, dropped."""
+        self._body.release = release
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        try:
+            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        except BaseException:
+            self._body.drop()
+            raise
         place = scope.get("state", {}).get(_PLACE)
         if place is None:
             await self._body.send(receive, send)
@@ -57,7 +65,7 @@ class LiveResponse(Response):
 class LiveBody:
     """What is left of a response once its headers are sent."""
 
-    __slots__ = ("_chunks", "_disconnected", "_on_disconnect")
+    __slots__ = ("_chunks", "_disconnected", "_on_disconnect", "release")
 
     def __init__(
         self, chunks: AsyncGenerator[bytes, None], on_disconnect: Callable[[], None]
@@ -65,6 +73,12 @@ class LiveBody:
         self._chunks = chunks
         self._on_disconnect = on_disconnect
         self._disconnected = False
+        self.release = _nothing
+
+    def drop(self) -> None:
+        """It will not be sent: its client has gone before the first byte."""
+        self._end()
+        self._on_disconnect()
 
     async def send(self, receive: Receive, send: Send) -> None:
         """All of it, or until the client has left."""
@@ -79,6 +93,11 @@ class LiveBody:
                 raise
         finally:
             watching.cancel()
+            self._end()
+
+    def _end(self) -> None:
+        release, self.release = self.release, _nothing
+        release()
 
     async def _send(self, send: Send) -> None:
         try:
@@ -101,6 +120,9 @@ class LiveBody:
         sender.cancel()
 
 
+def _nothing() -> None: ...
+
+
 def make_place(scope: Scope) -> list[LiveBody]:
     """Let the response of this request, if it lasts, go on in the caller's hands."""
     place: list[LiveBody] = []
@@ -115,3 +137,9 @@ async def finish(place: list[LiveBody], scope: Scope, receive: Receive, send: Se
     for key in [key for key in scope if key.startswith(_MADE_BY_FRAMEWORK)]:
         del scope[key]
     await place.pop().send(receive, send)
+
+
+def drop_unsent(place: list[LiveBody]) -> None:
+    """What was put there and not sent, because something failed in between, ends as well."""
+    while place:
+        place.pop().drop()

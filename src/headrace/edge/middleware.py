@@ -7,7 +7,7 @@ import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from headrace.edge.live import finish, make_place
+from headrace.edge.live import drop_unsent, finish, make_place
 from headrace.edge.prefix import path_below_prefix
 from headrace.graphs.http_entry import HeaderRules
 from headrace.ids import uuid7
@@ -71,8 +71,11 @@ class Middleware:
             try:
                 if self._plain_inside:
                     place = make_place(scope)
-                    await self.app(scope, receive, send_with_id)
-                    await finish(place, scope, receive, send)
+                    try:
+                        await self.app(scope, receive, send_with_id)
+                        await finish(place, scope, receive, send)
+                    finally:
+                        drop_unsent(place)
                 else:
                     await self.app(scope, receive, send_with_id)
             finally:

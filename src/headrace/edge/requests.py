@@ -3,12 +3,14 @@
 import asyncio
 import json
 import re
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import orjson
 from fastapi import Request
 
+from headrace.edge.bodies import PIECE_BYTES, Body, BodyMemory, parsed_at_most
 from headrace.errors import InvalidRequest, MalformedJSON, PayloadTooLarge
 
 #: Checkpoints hold at most 255 levels; this leaves room for what graphs wrap around a value.
@@ -32,11 +34,17 @@ class JSONRequest(Request):
     max_body_bytes: int = 8 * 1024 * 1024
     #: Numbers, texts, lists and objects in it.
     max_body_values: int = 500_000
+    #: The process's memory for large bodies; None: they are not counted.
+    body_memory: BodyMemory | None = None
+    #: Whose share of it the body takes.
+    caller: str = ""
+    _large: Body | None = None
 
     async def body(self) -> bytes:
         """The whole body.
 
         :raises PayloadTooLarge: as soon as more than ``max_body_bytes`` are announced or arrive.
+        :raises BodiesFull: the process has no memory for it.
         """
         if hasattr(self, "_body"):
             return self._body
@@ -45,23 +53,50 @@ class JSONRequest(Request):
             raise self._too_large()
         chunks: list[bytes] = []
         received = 0
-        async for chunk in self.stream():
+        stream = self.stream()
+        async for chunk in stream:
             received += len(chunk)
             if received > self.max_body_bytes:
                 raise self._too_large()
             chunks.append(chunk)
+            if received > PIECE_BYTES and self.body_memory is not None:
+                self._large = self.body_memory.body(self.caller)
+                await self._receive_rest(stream, self._large, chunks, received)
         self._body = b"".join(chunks)
         return self._body
+
+    async def _receive_rest(
+        self, stream: AsyncIterator[bytes], large: Body, chunks: list[bytes], received: int
+    ) -> None:
+        async with large.coming():
+            await large.grow(received)
+            async for chunk in stream:
+                received += len(chunk)
+                if received > self.max_body_bytes:
+                    raise self._too_large()
+                chunks.append(chunk)
+                await large.grow(received)
+
+    def release(self) -> None:
+        """Give back the memory that the body holds; the request is handled."""
+        if self._large is not None:
+            self._large.release()
 
     async def json(self) -> Any:
         """The value of the body.
 
         :raises MalformedJSON, InvalidRequest: it is no JSON, or more than is taken.
+        :raises BodiesFull: the process has no memory for it.
         """
         body = await self.body()
         if len(body) <= _READ_APART_BYTES:
             return _read(body, self.max_body_values)
         loop = asyncio.get_running_loop()
+        if self._large is not None:
+            size_bytes = await loop.run_in_executor(
+                _APART, parsed_at_most, body, self.max_body_values
+            )
+            await self._large.admit_values(size_bytes)
         return await loop.run_in_executor(_APART, _read, body, self.max_body_values)
 
     def _too_large(self) -> PayloadTooLarge:
@@ -69,6 +104,12 @@ class JSONRequest(Request):
             f"The request body is larger than {self.max_body_bytes} bytes"
             " (setting server.max_body_bytes)."
         )
+
+
+def release_body(request: Request) -> None:
+    """Give back the memory of its body before an answer that takes long."""
+    if isinstance(request, JSONRequest):
+        request.release()
 
 
 def _read(body: bytes, max_values: int) -> Any:

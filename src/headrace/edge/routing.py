@@ -120,6 +120,7 @@ class HeadraceRoute(OwnRoute):
             if state is not None:
                 strict.max_body_bytes = state.settings.server.max_body_bytes
                 strict.max_body_values = state.settings.requests.max_body_values
+                strict.body_memory = state.body_memory
             # Graphs, factories and handlers of the user's run in some requests.
             contain()
             try:
@@ -127,6 +128,7 @@ class HeadraceRoute(OwnRoute):
                     # Before the body is read: a stranger is not worth that.
                     caller = state.api_keys.check(request.headers.get(HEADER), request.scope)
                     setattr(request.state, CALLER, caller)
+                    strict.caller = caller
                 with translated_faults():
                     response = await inner(strict)
                 return at_place(response, request.scope, self.own_path)
@@ -145,6 +147,8 @@ class HeadraceRoute(OwnRoute):
                     raise
                 _log.exception("request_failed", path=request.url.path, method=request.method)
                 return error_response(RequestError("Internal server error; the log has the cause."))
+            finally:
+                strict.release()
 
         return handle
 
@@ -180,6 +184,7 @@ class Refusal(BaseModel):
 #: In the description of every operation, in place of FastAPI's own form of a 422.
 _REFUSALS: dict[int | str, dict[str, Any]] = {
     "4XX": {"model": Refusal, "description": "Refused: the caller must change something."},
+    429: {"model": Refusal, "description": "This caller has too much under way: try again later."},
     503: {"model": Refusal, "description": "Not now: try again, here or elsewhere."},
 }
 

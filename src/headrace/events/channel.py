@@ -8,15 +8,17 @@ in flight, and goes as one batch with the next.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from time import monotonic
 from typing import Any
 
 import structlog
 
 from headrace.errors import LeaseLost, Unavailable
+from headrace.event_settings import EventSettings
+from headrace.events.backlog import Backlog, Cut
 from headrace.events.event import Event
 from headrace.events.reader import ChannelReader, Moved, ReadStored
 from headrace.lifecycle import Signal, Tasks
-from headrace.setting_groups import EventSettings
 
 _log = structlog.stdlib.get_logger("headrace.events")
 
@@ -32,10 +34,12 @@ class Channel:
     :param kept: the ring is filled although nobody follows yet.
     :param placed: no earlier attempt can have told anything.
     :param store: without it nothing is stored.
+    :param backlog: the budget of all readers of the process; without it, one of its own.
     """
 
     # Thousands of runs may be open at once.
     __slots__ = (
+        "_backlog",
         "_closed",
         "_end",
         "_is_watched",
@@ -50,10 +54,12 @@ class Channel:
         "_ring",
         "_ring_bytes",
         "_room",
+        "_run_id",
         "_settings",
         "_store",
         "_stored_id",
         "_storing",
+        "_waited_seconds",
         "awaited",
         "kept",
         "placed",
@@ -74,6 +80,8 @@ class Channel:
         on_lost: Callable[[], None] = lambda: None,
         on_closed: Callable[[], None] = lambda: None,
         is_watched: Callable[[], Awaitable[bool]] | None = None,
+        backlog: Backlog | None = None,
+        run_id: object = "",
     ) -> None:
         self.resumable = resumable
         #: A process that does not execute the run wants its events.
@@ -91,6 +99,10 @@ class Channel:
         self._on_lost = on_lost
         self._on_closed = on_closed
         self._is_watched = is_watched
+        self._backlog = backlog or Backlog(settings)
+        self._run_id = run_id
+        #: How long the run has waited for slow readers while others were held up.
+        self._waited_seconds = 0.0
         self._readers: list[ChannelReader] = []
         self._ring: list[Event] = []
         self._ring_bytes = 0
@@ -126,8 +138,7 @@ class Channel:
             first = self._ring[0].event_id if self._ring else self._delivered_id + 1
             read_stored = self._read_stored if first > max(after, 0) + 1 else None
         reader = ChannelReader(
-            max_events=self._settings.buffer_events,
-            max_bytes=self._settings.buffer_bytes,
+            self._backlog.buffer(self._run_id, on_cut=lambda: self._drop(reader)),
             past=past,
             after=after or 0,
             read_stored=read_stored,
@@ -140,8 +151,9 @@ class Channel:
         return reader
 
     def unsubscribe(self, reader: ChannelReader) -> None:
-        if reader in self._readers:
-            self._readers.remove(reader)
+        """Nobody reads any more."""
+        self._remove(reader)
+        reader.buffer.close()
 
     def publish(self, name: str, data: Any) -> None:
         """Number it and pass it on; never waits."""
@@ -156,11 +168,17 @@ class Channel:
         self._deliver(event)
 
     async def room(self) -> None:
-        """Return once little enough waits to be stored: memory is bounded, the database is not
-        outrun."""
+        """Return once the run may tell more: memory is bounded, the database is not outrun.
+
+        It waits for the database without a bound. It waits for its own slow readers only while
+        the budget of the process is exceeded. As long as another of its readers is held up by
+        that, all such waits of the run together last ``events.stall_seconds`` at most.
+        """
         while self._over_bound():
             self._room.clear()
             await self._room.wait()
+        if self._backlog.exceeded:
+            await self._room_for_readers()
 
     def watch(self, wanted: bool) -> None:
         """Another process begins, or has ceased, to want the events: the ring, then all."""
@@ -232,6 +250,29 @@ class Channel:
             del self._ring[:over]
         for reader in self._readers:
             reader.push(event)
+
+    async def _room_for_readers(self) -> None:
+        backlog = self._backlog
+        while backlog.exceeded and any(one.buffer.is_over for one in self._readers):
+            held_up = any(not one.buffer.is_over for one in self._readers)
+            # Without others the budget's own clock ends it.
+            left = self._settings.stall_seconds - (self._waited_seconds if held_up else 0.0)
+            if left <= 0:
+                backlog.relieve()
+                return
+            began_at = monotonic()
+            await backlog.freed(left)
+            if held_up:
+                self._waited_seconds += monotonic() - began_at
+
+    def _drop(self, reader: ChannelReader) -> None:
+        """The reader was cut."""
+        reader.drop(Cut())
+        self._remove(reader)
+
+    def _remove(self, reader: ChannelReader) -> None:
+        # A new list: events may just be passed on to the readers in the old one.
+        self._readers = [one for one in self._readers if one is not reader]
 
     def _over_bound(self) -> bool:
         return (

@@ -12,8 +12,8 @@ from headrace.db.faults import translated_faults
 from headrace.db.pool import Connection, SharedPool
 from headrace.db.statements import named_statements
 from headrace.errors import LeaseLost
+from headrace.event_settings import EventSettings
 from headrace.events.event import Event
-from headrace.setting_groups import EventSettings
 
 _ALL = UUID(int=0)
 _NO_BOUND = 2**63 - 1

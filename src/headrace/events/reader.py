@@ -1,18 +1,15 @@
 """What follows a run: readers, and how they end.
 
-Publishing never waits for a reader: one that falls behind its bound is cut, the run is not slowed
-(N56).
+Publishing never waits for a reader. One that is behind its bound and takes nothing is cut
+(``backlog.py``).
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Protocol
 
+from headrace.events.backlog import ReaderBuffer
 from headrace.events.event import Event
 from headrace.lifecycle import Signal
-
-
-class Cut(Exception):
-    """The reader was too slow and has missed events."""
 
 
 class Moved(Exception):
@@ -27,10 +24,20 @@ class Reader(Protocol):
     """One follower's view of a run."""
 
     async def read(self, timeout_seconds: float) -> Sequence[Event] | None:
-        """All events that wait; none when none came in time; None at the end.
+        """Events that wait; none when none came in time; None at the end.
+
+        To ask for more says that the client has taken what was read before.
 
         :raises Cut: events were dropped because nobody read.
         :raises Moved, Released: the run goes on elsewhere.
+        """
+
+    def pieces(self, frames: list[bytes]) -> Iterator[bytes]:
+        """Frames of events that were read, as chunks to send; takes the list over.
+
+        To ask for the next chunk says that the client has taken the one before.
+
+        :raises Cut: the reader was cut; :class:`BrokenOff` in the midst of a frame.
         """
 
 
@@ -47,57 +54,53 @@ class ChannelReader:
 
     __slots__ = (
         "_after",
-        "_bytes",
         "_changed",
         "_closed",
         "_end",
-        "_events",
-        "_max_bytes",
-        "_max_events",
         "_past",
         "_read_stored",
         "_stored_before",
+        "buffer",
     )
 
     def __init__(
         self,
+        buffer: ReaderBuffer,
         *,
-        max_events: int,
-        max_bytes: int,
         past: Sequence[Event] = (),
         after: int = 0,
         read_stored: ReadStored | None = None,
         next_id: int = 1,
     ) -> None:
-        self._max_events = max_events
-        self._max_bytes = max_bytes
+        self.buffer = buffer
         self._past = list(past)
         self._after = after
         self._read_stored = read_stored
         self._stored_before = past[0].event_id if past else next_id
-        self._events: list[Event] = []
-        self._bytes = 0
         self._changed = Signal()
         self._closed = False
         self._end: Exception | None = None
 
     async def read(self, timeout_seconds: float) -> Sequence[Event] | None:
+        buffer = self.buffer
+        buffer.settle()
         if page := await self._page():
-            return page
+            return buffer.hand_out(list(page))
         if self._past:
             past, self._past = self._past, []
-            return past
-        if not self._events and not self._closed:
+            return buffer.hand_out(past)
+        if not buffer.waiting and not self._closed:
             self._changed.clear()
             if not await self._changed.wait(timeout_seconds):
                 return ()
-        if self._events:
-            events, self._events = self._events, []
-            self._bytes = 0
-            return events
+        if buffer.waiting:
+            return buffer.next()
         if self._end is not None:
             raise self._end
         return None if self._closed else ()
+
+    def pieces(self, frames: list[bytes]) -> Iterator[bytes]:
+        return self.buffer.pieces(frames)
 
     async def _page(self) -> Sequence[Event]:
         if self._read_stored is None:
@@ -110,23 +113,20 @@ class ChannelReader:
         return page
 
     def push(self, event: Event) -> None:
-        """Put it behind what waits; too much of that cuts the reader."""
-        if self._closed:
-            return
-        self._events.append(event)
-        self._bytes += event.size_bytes
-        # A single event over the byte bound still passes: it cannot be split.
-        if len(self._events) > self._max_events or (
-            self._bytes > self._max_bytes and len(self._events) > 1
-        ):
-            self._events.clear()
-            self._past.clear()
-            self._read_stored = None
-            self.close(Cut())
-        self._changed.set()
+        """Put it behind what waits."""
+        if not self._closed:
+            self.buffer.put(event)
+            self._changed.set()
 
     def close(self, end: Exception | None = None) -> None:
         """No more events; what waits is delivered first."""
         if not self._closed:
             self._closed, self._end = True, end
+        self._changed.set()
+
+    def drop(self, end: Exception) -> None:
+        """No more events, and what waits is not delivered: the reader was cut."""
+        self._past.clear()
+        self._read_stored = None
+        self._closed, self._end = True, end
         self._changed.set()

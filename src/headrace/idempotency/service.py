@@ -16,11 +16,11 @@ from headrace.auth.principal import Principal
 from headrace.db.engine import Sessions
 from headrace.db.tables import IdempotencyKeyRow
 from headrace.errors import HeadraceError, IdempotencyKeyReused, RequestError, Unavailable
+from headrace.event_settings import IdempotencySettings
 from headrace.idempotency.repository import IdempotencyRepository
 from headrace.idempotency.schemas import RequestKey, Reservation
 from headrace.ids import uuid7
 from headrace.lifecycle import Tasks
-from headrace.setting_groups import IdempotencySettings
 
 _log = structlog.stdlib.get_logger("headrace.idempotency")
 

@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 
 from headrace.observability.slots import (
     AnswersStatus,
+    BodiesStatus,
     Figures,
     PoolStatus,
     Slot,
@@ -39,14 +40,43 @@ _ANSWER_GAUGES: tuple[tuple[str, str, Callable[[AnswersStatus], float]], ...] = 
     ("answers_bytes", "Memory that answers with large states take.", lambda answers: answers.bytes),
     ("answers_waiting", "Answers that wait for that memory.", lambda answers: answers.waiting),
 )
+_BODY_GAUGES: tuple[tuple[str, str, Callable[[BodiesStatus], float]], ...] = (
+    (
+        "bodies_bytes",
+        "Memory that large request bodies and what is parsed from them take.",
+        lambda bodies: bodies.bytes,
+    ),
+    ("bodies_waiting", "Bodies that wait for that memory.", lambda bodies: bodies.waiting),
+)
 _PROCESS_GAUGES: tuple[tuple[str, str, Callable[[Figures], float]], ...] = (
     ("runs_running", "Runs being executed.", lambda figures: figures.runs_running),
+    (
+        "callers_at_limit",
+        "Callers who hold as many places for runs as their share allows, while others are free.",
+        lambda figures: figures.callers.at_limit,
+    ),
+    (
+        "deaf_runs",
+        "Runs that have ended while their graph, or a thread, goes on.",
+        lambda figures: figures.deaf_runs,
+    ),
+    ("worker_threads_busy", "Threads that work for runs.", lambda figures: figures.threads.busy),
+    (
+        "worker_threads_most",
+        "Threads that may work for runs.",
+        lambda figures: figures.threads.most,
+    ),
     ("runs_watched", "Followers of runs executed elsewhere.", lambda figures: figures.runs_watched),
     ("threads_watched", "Streams of whole threads.", lambda figures: figures.threads_watched),
     (
         "notices_connected",
         "1 where notices of other processes arrive, 0 where only polling finds changes.",
         lambda figures: int(figures.notices_connected),
+    ),
+    (
+        "events_waiting_bytes",
+        "Bytes of events that wait for readers.",
+        lambda figures: figures.events_waiting_bytes,
     ),
     ("connections_open", "Open connections of clients.", lambda figures: figures.connections),
     ("resident_memory_bytes", "Resident memory.", lambda figures: figures.rss_bytes),
@@ -77,13 +107,22 @@ class SlotCollector(Collector):
         answers = [item.answers for item in figures]
         for name, text, of_answers in _ANSWER_GAUGES:
             yield from _sum_min_max(name, text, [of_answers(one) for one in answers])
+        bodies = [item.bodies for item in figures]
+        for name, text, of_bodies in _BODY_GAUGES:
+            yield from _sum_min_max(name, text, [of_bodies(one) for one in bodies])
         for name, text, of_process in _PROCESS_GAUGES:
             yield from _sum_min_max(name, text, [of_process(item) for item in figures])
+        yield from _gates(figures)
         yield from _queue(figures)
         yield from _extremes(
             "loop_lag_seconds",
             "Worst event-loop delay of the last 15 s, in seconds.",
             [item.loop_lag_seconds for item in figures],
+        )
+        yield from _extremes(
+            "caller_places",
+            "Places for runs that the caller with the most places holds.",
+            [item.callers.most_places for item in figures],
         )
         yield from _collections(figures)
 
@@ -135,6 +174,21 @@ def _queue(figures: Sequence[Figures]) -> Iterator[GaugeMetricFamily]:
         for graph in max(seen, key=lambda queue: len(queue.unserved)).unserved:
             unserved.add_metric((graph.graph_id,), graph.pending)
         yield unserved
+
+
+def _gates(figures: Sequence[Figures]) -> Iterator[GaugeMetricFamily]:
+    """By gate, and whether places are held or waited for."""
+    for suffix, aggregate in (("", sum), ("_min", min), ("_max", max)):
+        family = GaugeMetricFamily(
+            f"headrace_gate_places{suffix}",
+            "Places that requests hold, and requests that wait for one, by gate.",
+            labels=("gate", "state"),
+        )
+        for gate in sorted({name for item in figures for name in item.gates}):
+            found = [item.gates[gate] for item in figures if gate in item.gates]
+            family.add_metric((gate, "held"), aggregate([one.held for one in found]))
+            family.add_metric((gate, "waiting"), aggregate([one.waiting for one in found]))
+        yield family
 
 
 def _collections(figures: Sequence[Figures]) -> Iterator[GaugeMetricFamily]:

@@ -100,6 +100,11 @@ class Metrics:
             "Runs that processes were lost with and that were given a process to themselves.",
             (),
         )
+        self._refused_runs = counter(
+            "headrace_refused_runs_total",
+            "Runs that were refused with 429, by reason.",
+            ("reason",),
+        )
         self._rescues = counter(
             "headrace_rescues_total",
             "Runs taken from lost processes, by what they became: pending again, or ended.",
@@ -173,7 +178,9 @@ class Metrics:
             "headrace_events_stored_total", "Events of runs that were stored.", ()
         )
         self._cut_clients = counter(
-            "headrace_slow_clients_cut_total", "Streams cut because nobody read them in time.", ()
+            "headrace_slow_clients_cut_total",
+            "Streams cut because their client did not read in time, by reason.",
+            ("reason",),
         )
         self._cut_connections = counter(
             "headrace_connections_cut_total",
@@ -192,6 +199,16 @@ class Metrics:
             "headrace_bounded_answers_total",
             "Answers that met a bound on what they may read, by what became of them.",
             ("outcome",),
+        )
+        self._gate_refusals = counter(
+            "headrace_gate_refusals_total",
+            "Requests that were given no place of a gate, by gate and reason.",
+            ("gate", "reason"),
+        )
+        self._refused_bodies = counter(
+            "headrace_refused_bodies_total",
+            "Request bodies that were refused for want of memory, by reason.",
+            ("reason",),
         )
         self._loop_stalls = counter(
             "headrace_loop_stalls_total",
@@ -225,6 +242,10 @@ class Metrics:
 
     def count_run_apart(self) -> None:
         self._apart_runs.inc()
+
+    def count_refused_run(self, reason: str) -> None:
+        """``too_many_queued_runs``."""
+        self._refused_runs.labels(reason).inc()
 
     def count_rescue(self, status: str) -> None:
         self._rescues.labels(status).inc()
@@ -277,9 +298,9 @@ class Metrics:
     def count_stored_events(self, count: int) -> None:
         self._stored_events.inc(count)
 
-    def count_cut_client(self) -> None:
-        """A stream whose client was too slow."""
-        self._cut_clients.inc()
+    def count_cut_client(self, reason: str) -> None:
+        """``stalled``, ``memory`` or ``behind``. Fits ``Backlog(on_cut=...)``."""
+        self._cut_clients.labels(reason).inc()
 
     def count_cut_connection(self, reason: str) -> None:
         """Fits ``Connections.count_with``."""
@@ -296,6 +317,14 @@ class Metrics:
     def count_bounded_answer(self, outcome: str) -> None:
         """``shortened``, ``too_large``, ``no_room``, ``cut``. Fits ``AnswerMemory(count=...)``."""
         self._bounded_answers.labels(outcome).inc()
+
+    def count_gate_refusal(self, gate: str, reason: str) -> None:
+        """``timeout``, ``queue_full``, ``share``, ``full``. Fits ``RequestPlaces(count=...)``."""
+        self._gate_refusals.labels(gate, reason).inc()
+
+    def count_refused_body(self, reason: str) -> None:
+        """``no_room`` or ``stalled``. Fits ``BodyMemory(count_refused=...)``."""
+        self._refused_bodies.labels(reason).inc()
 
     def count_loop_stall(self) -> None:
         self._loop_stalls.inc()

@@ -54,6 +54,43 @@ class AnswersStatus(BaseModel):
     waiting: int = 0
 
 
+class GateStatus(BaseModel):
+    """Places that requests of one kind hold, and requests that wait for one."""
+
+    model_config = ConfigDict(frozen=True, from_attributes=True)
+
+    held: int = 0
+    waiting: int = 0
+
+
+class CallersStatus(BaseModel):
+    """How callers share the places of a process."""
+
+    model_config = ConfigDict(frozen=True, from_attributes=True)
+
+    holding: int = 0
+    at_limit: int = 0
+    most_places: int = 0
+
+
+class ThreadsStatus(BaseModel):
+    """The threads that work for runs, and how many may."""
+
+    model_config = ConfigDict(frozen=True, from_attributes=True)
+
+    busy: int = 0
+    most: int = 0
+
+
+class BodiesStatus(BaseModel):
+    """The memory that large request bodies take, and those that wait for some."""
+
+    model_config = ConfigDict(frozen=True, from_attributes=True)
+
+    bytes: int = 0
+    waiting: int = 0
+
+
 class UnservedStatus(BaseModel):
     """A graph of which runs wait and that no process executes."""
 
@@ -83,15 +120,23 @@ class Figures(BaseModel):
     pool: PoolStatus | None = None
     writer: WriterStatus | None = None
     answers: AnswersStatus = AnswersStatus()
+    gates: dict[str, GateStatus] = {}
+    bodies: BodiesStatus = BodiesStatus()
     #: In the slot of the process that looks for its pod.
     queue: QueueStatus | None = None
     runs_running: int = 0
+    callers: CallersStatus = CallersStatus()
+    #: Runs that have ended while their graph, or a thread, goes on; they keep their places.
+    deaf_runs: int = 0
+    threads: ThreadsStatus = ThreadsStatus()
     #: Followers of runs that other processes execute.
     runs_watched: int = 0
     threads_watched: int = 0
     #: Whether notices arrive; otherwise polling alone finds what changes elsewhere.
     notices_connected: bool = False
     connections: int = 0
+    #: What waits for slow readers of events.
+    events_waiting_bytes: int = 0
     loop_lag_seconds: float = 0.0
     rss_bytes: int = 0
     open_fds: int = 0

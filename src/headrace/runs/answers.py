@@ -87,7 +87,6 @@ def streaming_response(
             run.subscribe(after),
             heartbeat_seconds=_heartbeat_seconds(request),
             modes=modes,
-            on_cut=state_of(request).metrics.count_cut_client,
         ),
         media_type=CONTENT_TYPE,
         headers=headers,

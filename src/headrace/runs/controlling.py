@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from fastapi import Query, Request, Response
 
 from headrace.auth.dependencies import CurrentPrincipal
+from headrace.edge.places import changes, lasting_when
 from headrace.edge.routing import new_router
 from headrace.events.reader import Released
 from headrace.runs.answers import Runs, stopping_response
@@ -34,6 +35,7 @@ _MOMENT_SECONDS = 0.25
     responses={200: _STOPPED, 202: {"description": "It was asked to stop"}},
     response_class=Response,
 )
+@lasting_when(lambda values: bool(values["wait"]))
 async def cancel_run(
     thread_id: PathThreadId,
     run_id: PathRunId,
@@ -57,6 +59,7 @@ async def cancel_run(
 
 
 @router.post("/runs/cancel", status_code=204, response_class=Response)
+@changes
 async def cancel_runs(
     body: RunsCancel,
     principal: CurrentPrincipal,

@@ -8,6 +8,7 @@ from pydantic import Field
 from headrace.auth.dependencies import CurrentPrincipal
 from headrace.auth.principal import Principal
 from headrace.edge.headers import configurable_headers
+from headrace.edge.places import lasting
 from headrace.edge.responses import json_response
 from headrace.edge.routing import new_router
 from headrace.edge.state import request_id_of
@@ -25,6 +26,7 @@ _MAX_BATCH = 100
 
 
 @router.post("/threads/{thread_id}/runs/wait", responses=JSON, response_class=Response)
+@lasting
 async def wait_run(
     thread_id: PathThreadId,
     body: RunCreate,
@@ -39,6 +41,7 @@ async def wait_run(
 
 
 @router.post("/runs/wait", responses=JSON, response_class=Response)
+@lasting
 async def wait_stateless_run(
     body: RunCreate, principal: CurrentPrincipal, runs: Runs, key: IdempotencyKey, request: Request
 ) -> Response:
@@ -48,6 +51,7 @@ async def wait_stateless_run(
 
 
 @router.post("/threads/{thread_id}/runs/stream", responses=SSE, response_class=Response)
+@lasting
 async def stream_run(
     thread_id: PathThreadId,
     body: RunCreate,
@@ -62,6 +66,7 @@ async def stream_run(
 
 
 @router.post("/runs/stream", responses=SSE, response_class=Response)
+@lasting
 async def stream_stateless_run(
     body: RunCreate, principal: CurrentPrincipal, runs: Runs, key: IdempotencyKey, request: Request
 ) -> Response:

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 
 from headrace.auth.dependencies import CurrentPrincipal
 from headrace.checkpoints.row_pages import next_page
+from headrace.edge.places import lasting, lists
 from headrace.edge.responses import held_response, json_response
 from headrace.edge.routing import new_router
 from headrace.edge.words import Words, words_in
@@ -29,6 +30,7 @@ LastEventIdHeader = Annotated[str | None, Header(alias="Last-Event-ID", max_leng
 
 
 @reading_router.get("/threads/{thread_id}/runs", response_model=list[Run])
+@lists
 async def list_runs(
     thread_id: PathThreadId,
     principal: CurrentPrincipal,
@@ -72,6 +74,7 @@ async def get_run(
 @reading_router.get(
     "/threads/{thread_id}/runs/{run_id}/join", responses=JSON, response_class=Response
 )
+@lasting
 async def join_run(
     thread_id: PathThreadId,
     run_id: PathRunId,
@@ -86,6 +89,7 @@ async def join_run(
 
 
 @reading_router.get("/runs/{run_id}/join", responses=JSON, response_class=Response)
+@lasting
 async def join_run_by_id(
     run_id: PathRunId,
     principal: CurrentPrincipal,
@@ -101,6 +105,7 @@ async def join_run_by_id(
 @reading_router.get(
     "/threads/{thread_id}/runs/{run_id}/stream", responses=SSE, response_class=Response
 )
+@lasting
 async def join_stream(
     thread_id: PathThreadId,
     run_id: PathRunId,
@@ -126,6 +131,7 @@ async def join_stream(
 
 
 @reading_router.get("/runs/{run_id}/stream", responses=SSE, response_class=Response)
+@lasting
 async def join_stream_by_id(
     run_id: PathRunId,
     principal: CurrentPrincipal,

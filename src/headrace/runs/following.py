@@ -7,13 +7,15 @@ What a run that is not resumable tells is stored only while somebody watches it,
 was paused watches nothing. A reader that has missed something is told so before the end.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 from uuid import UUID
 
 from headrace.checkpoints.answer_memory import AnswerMemory, Reading
 from headrace.errors import AnswersFull, AnswerTooLarge
+from headrace.event_settings import EventSettings
+from headrace.events.backlog import Backlog
 from headrace.events.channel import Channel
 from headrace.events.event import Event, end_event, gap_event, last_values_event
 from headrace.events.reader import ChannelReader, Moved, Reader, Released
@@ -68,8 +70,10 @@ class Following:
         read_values: ReadValues,
         ask_to_stop: AskToStop,
         memory: AnswerMemory | None = None,
+        backlog: Backlog | None = None,
     ) -> None:
         self.memory = memory or AnswerMemory(AnswerSettings())
+        self.backlog = backlog or Backlog(EventSettings())
         self.watcher = watcher
         self.local = local
         self.read_values = read_values
@@ -252,6 +256,7 @@ class FollowingReader:
     """
 
     __slots__ = (
+        "_buffer",
         "_channel",
         "_ended",
         "_following",
@@ -283,6 +288,8 @@ class FollowingReader:
         self._channel: Channel | None = None
         self._reader: ChannelReader | None = None
         self._watch: Watch | None = None
+        #: Of a run elsewhere: the page that is being sent.
+        self._buffer = following.backlog.buffer(run.run_id)
         if local is not None:
             self._channel = local.channel
             self._reader = local.channel.subscribe(after)
@@ -309,19 +316,29 @@ class FollowingReader:
                 return events
         return await self._read_watched(timeout_seconds)
 
+    def pieces(self, frames: list[bytes]) -> Iterator[bytes]:
+        buffer = self._buffer if self._reader is None else self._reader.buffer
+        return buffer.pieces(frames)
+
     def close(self) -> None:
         """Nobody reads any more."""
         self._leave_channel()
+        self._buffer.close()
         if self._watch is not None:
             self._following.unwatch(self._watch)
 
     async def _read_watched(self, timeout_seconds: float) -> Sequence[Event] | None:
         watch = self._watch
         assert watch is not None
+        self._buffer.settle()
+        if watch.paused:
+            watch.paused = False
+            self._following.watcher.look()
         if not await self._following.changed(watch, timeout_seconds):
             return ()
         if watch.waiting:
-            events = self._with_gap(watch.take())
+            page = watch.take()
+            events = self._buffer.hand_out([*self._with_gap(page)])
             self._note(events)
             # Notices that came while they waited were passed over.
             self._following.watcher.look()

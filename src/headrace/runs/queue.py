@@ -20,7 +20,6 @@ from psycopg.errors import LockNotAvailable
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
-from headrace.auth.principal import Principal
 from headrace.checkpoints.deletions import delete_for_runs
 from headrace.checkpoints.fence import RunToken
 from headrace.checkpoints.operations import Operation
@@ -31,6 +30,7 @@ from headrace.db.pool import SharedPool
 from headrace.db.transactions import locking_transaction
 from headrace.errors import DatabaseUnavailable, LeaseLost, ThreadBusy, Unavailable
 from headrace.events.event import RUN_DELETED
+from headrace.runs.claimed import ClaimedRun, claimed_run
 from headrace.runs.dispatcher import (
     Cancellation,
     QueuedRun,
@@ -38,6 +38,7 @@ from headrace.runs.dispatcher import (
     StartedRun,
     StopAction,
 )
+from headrace.runs.queue_callers import ReadyCallers, Turn
 from headrace.runs.queue_taking import Taking
 from headrace.runs.starting import Enqueue, Start, ThreadLocked
 from headrace.runs.transitions import End, EndedRun, RunEnd, queue_statements
@@ -65,16 +66,6 @@ _COUNTED_PENDING = 10_000
 _UNSERVED_AFTER_SECONDS = 15.0
 #: So many graphs that nobody serves are told by name: callers' assistants may name any number.
 _TOLD_GRAPHS = 20
-
-
-@dataclass(frozen=True, slots=True)
-class ClaimedRun:
-    """A run that waited and is now this process's to execute."""
-
-    request: RunRequest
-    started: StartedRun
-    #: How long it had been executed when a process was lost with it.
-    lived_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +113,8 @@ class Queue:
         self._looked_at_all = float("-inf")
         #: What is done about processes that are gone.
         self.taking = Taking(pool, lock_timeout_seconds=lock_timeout_seconds)
+        #: Whose runs wait.
+        self.callers = ReadyCallers(pool)
 
     async def start_if_thread_free(self, request: RunRequest, process_id: UUID) -> StartedRun:
         """Take the thread and insert its run, running, in one transaction.
@@ -176,12 +169,33 @@ class Queue:
             self._last_ready = rows[-1][-1]
         return await self._readable(rows, process_id)
 
+    async def claim_turns(
+        self, process_id: UUID, graph_ids: Sequence[str], turns: Sequence[Turn]
+    ) -> list[ClaimedRun]:
+        """Take the longest ready runs of each caller, as many as it has turns."""
+        values = {
+            "process_id": process_id,
+            "graph_ids": list(graph_ids),
+            "callers": [turn.caller for turn in turns],
+            "floors": [turn.first_ready for turn in turns],
+            "turns": [turn.runs for turn in turns],
+        }
+        async with self._transaction() as connection:
+            await connection.execute(
+                self._sql["lock_ready_threads_of_callers"], values, prepare=True
+            )
+            found = await connection.execute(
+                self._sql["claim_runs_of_locked_threads"], values, prepare=True
+            )
+            rows = await found.fetchall()
+        return await self._readable(rows, process_id)
+
     async def _readable(self, rows: Sequence[Any], process_id: UUID) -> list[ClaimedRun]:
         """The runs of these rows; one that cannot be read ends, and the others go on."""
         claimed: list[ClaimedRun] = []
         for row in rows:
             try:
-                claimed.append(_claimed(*row[:-1]))
+                claimed.append(claimed_run(*row[:-1]))
             except Exception:
                 run_id, thread_id, attempt = row[0], row[1], row[9]
                 _log.exception("claimed_run_unreadable", run_id=str(run_id), thread_id=thread_id)
@@ -358,41 +372,3 @@ class Queue:
             async with self._pool.connection() as connection:
                 cursor = await connection.execute(self._sql[statement], values)
                 return await cursor.fetchall()
-
-
-def _claimed(
-    run_id: UUID,
-    thread_id: str,
-    assistant_id: UUID,
-    graph_id: str,
-    tenant: str,
-    owner: str,
-    multitask_strategy: str,
-    kwargs: dict[str, Any],
-    metadata: dict[str, Any],
-    attempt: int,
-    created_at: datetime,
-    cancel_action: StopAction | None,
-    watched: bool,
-    request_id: str | None,
-    lived_seconds: float | None,
-) -> ClaimedRun:
-    if not isinstance(kwargs, dict) or not isinstance(metadata, dict):
-        raise TypeError("kwargs and metadata of a run are objects")
-    request = RunRequest(
-        assistant_updated_at=None,
-        run_id=run_id,
-        thread_id=thread_id,
-        assistant_id=assistant_id,
-        graph_id=graph_id,
-        principal=Principal(identity=owner, tenant=tenant),
-        multitask_strategy=multitask_strategy,
-        kwargs=kwargs,
-        metadata=metadata,
-        thread_config={},
-        request_id=request_id or "",
-        create_thread=False,
-        temporary_thread=bool(kwargs.get("temporary")),
-    )
-    started = StartedRun(attempt, metadata, created_at, cancel_action, watched)
-    return ClaimedRun(request, started, lived_seconds)

@@ -67,9 +67,11 @@ WITH wanted AS (
   FROM unnest(%(run_ids)s::uuid[], %(thread_ids)s::text[], %(tenants)s::text[], %(owners)s::text[],
       %(assistant_ids)s::uuid[], %(graph_ids)s::text[], %(process_ids)s::uuid[],
       %(multitask_strategies)s::text[], %(metadata)s::jsonb[], %(kwargs)s::jsonb[],
-      %(thread_configs)s::jsonb[], %(request_ids)s::text[], %(assistants_updated_at)s::text[])
+      %(thread_configs)s::jsonb[], %(request_ids)s::text[], %(assistants_updated_at)s::text[],
+      %(callers)s::text[])
     WITH ORDINALITY AS given (run_id, thread_id, tenant, owner, assistant_id, graph_id, process_id,
-      multitask_strategy, metadata, kwargs, thread_config, request_id, assistant_updated_at, number)
+      multitask_strategy, metadata, kwargs, thread_config, request_id, assistant_updated_at, caller,
+      number)
   JOIN threads ON threads.thread_id = given.thread_id AND threads.tenant = given.tenant
   WHERE given.thread_id IN (
     SELECT json_array_elements_text(current_setting('headrace.locked')::json))
@@ -82,7 +84,7 @@ WITH wanted AS (
 ), taken AS (
   UPDATE threads
   SET status = 'busy', running_run_id = wanted.run_id, updated_at = now(),
-      ready_at = NULL, ready_run_id = NULL, ready_graph_id = NULL,
+      ready_at = NULL, ready_run_id = NULL, ready_graph_id = NULL, ready_caller = '',
       metadata = threads.metadata || jsonb_build_object(
         'graph_id', wanted.graph_id, 'assistant_id', wanted.assistant_id::text),
       config = wanted.thread_config
@@ -92,10 +94,11 @@ WITH wanted AS (
 )
 INSERT INTO runs (
   run_id, thread_id, assistant_id, graph_id, tenant, owner, status, attempt, process_id,
-  multitask_strategy, metadata, kwargs, request_id, watched_until, started_at)
+  multitask_strategy, metadata, kwargs, request_id, caller, watched_until, started_at)
 SELECT
   run_id, thread_id, assistant_id, graph_id, tenant, owner, 'running', 1, process_id,
-  multitask_strategy, taken.metadata || wanted.metadata, kwargs, request_id, watched_until, now()
+  multitask_strategy, taken.metadata || wanted.metadata, kwargs, request_id, caller, watched_until,
+  now()
 FROM wanted JOIN taken USING (thread_id)
 
 -- name: started_runs
@@ -153,19 +156,19 @@ SELECT set_config('headrace.cancelled', coalesce((
 WITH queued AS (
   INSERT INTO runs (
     run_id, thread_id, assistant_id, graph_id, tenant, owner, status, multitask_strategy, metadata,
-    kwargs, request_id, created_at)
+    kwargs, request_id, caller, created_at)
   SELECT
     given.run_id, given.thread_id, given.assistant_id, given.graph_id, given.tenant, given.owner,
     'pending', given.multitask_strategy, threads.metadata || given.metadata, given.kwargs,
-    given.request_id,
+    given.request_id, given.caller,
     -- Now, under the thread's lock: what is queued on it later is later.
     clock_timestamp() + make_interval(secs => given.after_milliseconds / 1000.0)
   FROM unnest(%(run_ids)s::uuid[], %(thread_ids)s::text[], %(tenants)s::text[], %(owners)s::text[],
       %(assistant_ids)s::uuid[], %(graph_ids)s::text[], %(multitask_strategies)s::text[],
       %(metadata)s::jsonb[], %(kwargs)s::jsonb[], %(request_ids)s::text[],
-      %(after_milliseconds)s::bigint[], %(assistants_updated_at)s::text[])
+      %(after_milliseconds)s::bigint[], %(assistants_updated_at)s::text[], %(callers)s::text[])
     AS given (run_id, thread_id, tenant, owner, assistant_id, graph_id, multitask_strategy,
-      metadata, kwargs, request_id, after_milliseconds, assistant_updated_at)
+      metadata, kwargs, request_id, after_milliseconds, assistant_updated_at, caller)
   JOIN threads ON threads.thread_id = given.thread_id AND threads.tenant = given.tenant
   WHERE given.thread_id IN (
       SELECT json_array_elements_text(current_setting('headrace.locked')::json))
@@ -220,6 +223,7 @@ SET ready_at = CASE
       WHEN threads.ready_run_id = first.run_id THEN threads.ready_at ELSE first.ready_at END,
     ready_run_id = first.run_id,
     ready_graph_id = first.graph_id,
+    ready_caller = coalesce(first.caller, ''),
     status = CASE
       WHEN first.run_id IS NOT NULL THEN 'busy'
       WHEN threads.status <> 'busy' THEN threads.status
@@ -229,7 +233,7 @@ SET ready_at = CASE
       ELSE 'idle' END
 FROM json_array_elements_text(current_setting('headrace.locked')::json) AS locked (thread_id)
 LEFT JOIN LATERAL (
-  SELECT runs.run_id, runs.graph_id, greatest(now(), runs.created_at) AS ready_at
+  SELECT runs.run_id, runs.graph_id, runs.caller, greatest(now(), runs.created_at) AS ready_at
   FROM runs
   WHERE runs.thread_id = locked.thread_id AND runs.status = 'pending'
   ORDER BY runs.created_at, runs.run_id
@@ -258,6 +262,86 @@ SELECT set_config('headrace.locked', coalesce((
     FOR NO KEY UPDATE OF threads SKIP LOCKED
   ) AS candidate
 ), '[]'), true)
+
+-- name: ready_callers
+-- Whose threads may be claimed: how many up to a limit, and since when the first of them. One step of
+-- the index for each caller, however many threads a caller has. An entry below the floor is passed over
+-- without its row. Locks nothing: the process decides whose turn it is. A row without a caller tells the
+-- time alone. Pairs are compared and ordered, because threads_ready_at_idx cannot serve that: it would be
+-- read through to the first thread of a caller who came late.
+WITH RECURSIVE callers (caller, number) AS (
+  (
+    SELECT ready_caller, 1
+    FROM threads
+    WHERE ready_caller >= %(since)s::text
+      AND ready_at >= %(floor)s::timestamptz AND ready_at <= now()
+    ORDER BY ready_caller
+    LIMIT 1
+  )
+  UNION ALL
+  SELECT next.ready_caller, callers.number + 1
+  FROM callers
+  CROSS JOIN LATERAL (
+    SELECT threads.ready_caller
+    FROM threads
+    WHERE threads.ready_caller > callers.caller
+      AND ready_at >= %(floor)s::timestamptz AND ready_at <= now()
+    ORDER BY threads.ready_caller
+    LIMIT 1
+  ) AS next
+  WHERE callers.number < %(bound)s
+)
+SELECT clock.now, callers.caller, ready.count, ready.first
+FROM (SELECT now() AS now) AS clock
+LEFT JOIN callers ON true
+LEFT JOIN LATERAL (
+  SELECT count(*) AS count, min(ready_at) AS first
+  FROM (
+    SELECT ready_at
+    FROM threads
+    WHERE (ready_caller, ready_at) >= (callers.caller, %(floor)s::timestamptz)
+      AND (ready_caller, ready_at) <= (callers.caller, now())
+      AND ready_at IS NOT NULL AND running_run_id IS NULL
+      AND ready_graph_id = ANY (%(graph_ids)s::text[])
+      AND NOT EXISTS (
+        SELECT FROM runs
+        WHERE runs.run_id = threads.ready_run_id AND runs.failures > 0
+          AND runs.status = 'pending' AND runs.cancel_action IS NULL)
+    ORDER BY ready_caller, ready_at
+    LIMIT %(limit)s
+  ) AS found
+) AS ready ON true
+ORDER BY callers.caller
+
+-- name: lock_ready_threads_of_callers
+-- Remembers those whose turn it is: of each caller the longest ready, as many as its turns. Each caller
+-- has the time of its first ready thread for a floor.
+SELECT set_config('headrace.locked', coalesce((
+  SELECT json_agg(thread_id)::text
+  FROM (
+    SELECT chosen.thread_id
+    FROM unnest(%(callers)s::text[], %(floors)s::timestamptz[], %(turns)s::int[])
+      AS given (caller, floor, turns)
+    CROSS JOIN LATERAL (
+      SELECT threads.thread_id
+      FROM threads
+      WHERE (ready_caller, ready_at) >= (given.caller, given.floor)
+        AND (ready_caller, ready_at) <= (given.caller, now())
+        AND ready_at IS NOT NULL AND running_run_id IS NULL
+        AND ready_graph_id = ANY (%(graph_ids)s::text[])
+        AND NOT EXISTS (
+          SELECT FROM runs
+          WHERE runs.run_id = threads.ready_run_id AND runs.failures > 0
+            AND runs.status = 'pending' AND runs.cancel_action IS NULL)
+      ORDER BY ready_caller, ready_at
+      LIMIT given.turns
+      FOR NO KEY UPDATE OF threads SKIP LOCKED
+    ) AS chosen
+  ) AS candidate
+), '[]'), true)
+
+-- name: pending_runs_of_callers
+SELECT caller, count(*) FROM runs WHERE status = 'pending' GROUP BY caller
 
 -- name: look_for_suspects
 -- Runs that processes were lost with and that wait: for how long the first of them has, how many
@@ -314,13 +398,13 @@ WITH claimed AS (
 ), held AS (
   UPDATE threads
   SET status = 'busy', running_run_id = claimed.run_id, updated_at = now(),
-      ready_at = NULL, ready_run_id = NULL, ready_graph_id = NULL
+      ready_at = NULL, ready_run_id = NULL, ready_graph_id = NULL, ready_caller = ''
   FROM claimed
   WHERE threads.thread_id = claimed.thread_id
 )
 SELECT run_id, thread_id, assistant_id, graph_id, tenant, owner, multitask_strategy, kwargs, metadata,
   attempt, created_at, cancel_action, coalesce(watched_until > now(), false) AS watched, request_id,
-  lived_seconds, ready_at
+  lived_seconds, caller, ready_at
 FROM claimed
 ORDER BY ready_at
 
@@ -441,7 +525,7 @@ WITH ended AS (
     AND runs.thread_id IN (SELECT json_array_elements_text(current_setting('headrace.locked')::json))
     AND (runs.cancel_action IS NULL OR given.status = 'pending'
       OR given.status = 'interrupted' AND runs.cancel_action <> 'rollback')
-  RETURNING runs.thread_id, runs.run_id, runs.graph_id, runs.created_at, given.status,
+  RETURNING runs.thread_id, runs.run_id, runs.graph_id, runs.caller, runs.created_at, given.status,
     given.thread_status, given.error, given.interrupts
 )
 UPDATE threads
@@ -456,14 +540,15 @@ SET status = CASE WHEN first.run_id IS NULL THEN ended.thread_status ELSE 'busy'
     interrupts = CASE WHEN ended.status = 'success' THEN ended.interrupts
       ELSE coalesce(ended.interrupts, threads.interrupts) END,
     ready_at = first.ready_at, ready_run_id = first.run_id, ready_graph_id = first.graph_id,
+    ready_caller = coalesce(first.caller, ''),
     updated_at = now(), state_updated_at = now()
 FROM ended
 LEFT JOIN LATERAL (
-  SELECT ended.run_id, ended.graph_id, ended.created_at, now() AS ready_at
+  SELECT ended.run_id, ended.graph_id, ended.caller, ended.created_at, now() AS ready_at
   WHERE ended.status = 'pending'
   UNION ALL
   (
-    SELECT runs.run_id, runs.graph_id, runs.created_at, greatest(now(), runs.created_at)
+    SELECT runs.run_id, runs.graph_id, runs.caller, runs.created_at, greatest(now(), runs.created_at)
     FROM runs
     WHERE runs.thread_id = ended.thread_id AND runs.status = 'pending'
       AND runs.created_at > ended.created_at - interval '5 seconds'

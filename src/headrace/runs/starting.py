@@ -256,6 +256,7 @@ def _runs(starts: Sequence[Start]) -> dict[str, Column]:
         "kwargs": Jsonb([item.kwargs for item in starts]),
         "thread_configs": Jsonb([item.thread_config for item in starts]),
         "request_ids": Text([item.request_id.encode() or None for item in requests]),
+        "callers": Text([item.principal.caller.encode() for item in requests]),
     }
 
 

@@ -1,22 +1,20 @@
 """Following a run for a client: its events as SSE, or its result as one JSON body."""
 
-from collections.abc import AsyncGenerator, Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from time import monotonic
 
 import orjson
-import structlog
 
 from headrace.edge.live import LastChunk
 from headrace.edge.responses import gathered
 from headrace.errors import AnswersFull, AnswerTooLarge, RequestError
+from headrace.events.backlog import BrokenOff, Cut
 from headrace.events.encoding import encode_json
 from headrace.events.event import Event
 from headrace.events.pieces import json_pieces, sliced
-from headrace.events.reader import Cut, Reader, Released
+from headrace.events.reader import Reader, Released
 from headrace.events.sse import HEARTBEAT, RELEASED
 from headrace.runs.dispatcher import FollowedRun, RunOutcome
-
-_log = structlog.stdlib.get_logger("headrace.runs")
 
 #: Keeps proxies and load balancers from closing a quiet ``wait``; JSON readers skip white space.
 WAIT_HEARTBEAT = b"\n"
@@ -42,24 +40,32 @@ async def event_frames(
     *,
     heartbeat_seconds: float,
     modes: Collection[str] = (),
-    on_cut: Callable[[], None] = lambda: None,
 ) -> AsyncGenerator[bytes, None]:
     """What ``reader`` gets of the run's events, and a heartbeat whenever that is nothing.
 
     :param modes: tell events of these stream modes only; of all when there are none.
+    :raises Released: the client was cut in the midst of an event; the body must not be completed.
     """
     told_at = monotonic()
     try:
         while (events := await reader.read(heartbeat_seconds)) is not None:
-            chunk = b"".join(event.frame for event in _of_modes(events, modes))
-            # Not only when nothing came: what came may all be of other modes.
-            if chunk or not events or monotonic() - told_at > heartbeat_seconds:
+            frames = [event.frame for event in _of_modes(events, modes)]
+            quiet = not events
+            # Not kept here: what is large goes when the reader is cut.
+            events = ()
+            for chunk in reader.pieces(frames):
                 told_at = monotonic()
-                yield chunk or HEARTBEAT
+                yield chunk
+            # Not only when nothing came: what came may all be of other modes.
+            if quiet or monotonic() - told_at > heartbeat_seconds:
+                told_at = monotonic()
+                yield HEARTBEAT
+    except BrokenOff:
+        # Half an event must not look like a whole one.
+        raise Released from None
     except Cut:
-        # The client reads on from the run's Location if it wants; the run is not slowed.
-        _log.warning("slow_client_cut", run_id=str(run.run_id), thread_id=run.thread_id)
-        on_cut()
+        # The client reads on from the run's Location if it wants.
+        return
     except Released:
         yield RELEASED
     finally:

@@ -7,6 +7,7 @@ from fastapi import Depends, Header, Query, Request, Response
 from headrace.auth.dependencies import CurrentPrincipal
 from headrace.edge.head import headers_alone
 from headrace.edge.live import LiveResponse
+from headrace.edge.places import lasting_of_thread
 from headrace.edge.routing import new_router
 from headrace.edge.state import state_of
 from headrace.edge.words import Words, words_in
@@ -27,6 +28,7 @@ Streams = Annotated[ThreadStreams, Depends(_service)]
 
 
 @router.get("/threads/{thread_id}/stream", responses=SSE, response_class=Response)
+@lasting_of_thread
 async def join_thread_stream(
     thread_id: PathThreadId,
     principal: CurrentPrincipal,

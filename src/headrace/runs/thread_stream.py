@@ -1,7 +1,7 @@
 """All runs of a thread as one stream of server-sent events, without an end of its own.
 
 Each run is told from what is stored of it, wherever it is executed: a slow client has a page in
-memory and the rest in the database. One that does not read for so long that storing might have
+memory and the rest in the database. One that takes nothing for so long that storing might have
 ceased is cut, and may read on from the last id it has seen.
 """
 
@@ -17,14 +17,15 @@ import structlog
 from headrace.auth.principal import Principal
 from headrace.checkpoints.answer_memory import Reading
 from headrace.errors import AnswersFull, AnswerTooLarge, Draining, InvalidRequest
+from headrace.event_settings import EventSettings
+from headrace.events.backlog import Cut
 from headrace.events.encoding import encode_json
 from headrace.events.event import Event
 from headrace.events.pieces import sliced
-from headrace.events.reader import Cut, Released
-from headrace.events.sse import HEARTBEAT, RELEASED, frame
+from headrace.events.reader import Released
+from headrace.events.sse import END, HEARTBEAT, RELEASED, frame
 from headrace.runs.following import Followable, Following, FollowingReader
 from headrace.runs.thread_watcher import FoundRun, LastSeen, ThreadWatch, ThreadWatcher, is_dated
-from headrace.setting_groups import EventSettings
 from headrace.threads.service import found
 from headrace.threads.state_service import StateService
 
@@ -75,7 +76,7 @@ class ThreadStreams:
         settings: EventSettings,
         *,
         heartbeat_seconds: float,
-        on_cut: Callable[[], None],
+        on_cut: Callable[[str], None],
     ) -> None:
         self._watcher = watcher
         self._following = following
@@ -95,7 +96,7 @@ class ThreadStreams:
         """What is told from now on, or from what was seen last.
 
         :raises ThreadNotFound: there is no such thread for the caller.
-        :raises Unavailable: this process follows enough threads, or drains.
+        :raises Unavailable: this process drains, or its database does not answer.
         """
         if self._watcher.released:
             raise Draining
@@ -131,7 +132,7 @@ class ThreadStream:
         patience_seconds: float,
         read_state: ReadState,
         reading: Callable[[], Reading],
-        on_cut: Callable[[], None],
+        on_cut: Callable[[str], None],
         close: Callable[[], None],
         is_released: Callable[[], bool],
     ) -> None:
@@ -148,21 +149,36 @@ class ThreadStream:
         self._told_state = watch.state_updated_at
 
     async def frames(self) -> AsyncGenerator[bytes, None]:
-        """What to send, and a heartbeat whenever that is nothing; until the thread is gone."""
+        """What to send, and a heartbeat whenever that is nothing; until the thread is gone.
+
+        :raises Released: the client was cut in the midst of an event; the body must not be
+            completed.
+        """
+        whole = True
         try:
             async with aclosing(self._chunks()) as chunks:
                 async for chunk in chunks:
                     sent_at = monotonic()
                     yield chunk
+                    whole = chunk.endswith(END)
                     if monotonic() - sent_at > self._patience_seconds:
+                        self._note_cut("stalled", monotonic() - sent_at)
                         raise Cut
         except Cut:
-            _log.warning("slow_client_cut", thread_id=self._watch.thread_id)
-            self._on_cut()
+            if self._watch.cut:
+                self._note_cut("behind", 0.0)
+            if not whole:
+                # Half an event must not look like a whole one.
+                raise Released from None
         except Released:
             yield RELEASED
         finally:
             self.close()
+
+    def _note_cut(self, reason: str, seconds: float) -> None:
+        thread_id = self._watch.thread_id
+        _log.warning("slow_client_cut", thread_id=thread_id, reason=reason, seconds=seconds)
+        self._on_cut(reason)
 
     async def _chunks(self) -> AsyncGenerator[bytes, None]:
         watch = self._watch
@@ -217,12 +233,16 @@ class ThreadStream:
         try:
             while (events := await reader.read(self._heartbeat_seconds)) is not None:
                 told = told or bool(events)
-                chunk = b"".join(
-                    _event_frame(run.run_id, one) for one in events if self._tells(one)
-                )
-                if chunk or not events or monotonic() - told_at > self._heartbeat_seconds:
+                frames = [_event_frame(run.run_id, one) for one in events if self._tells(one)]
+                quiet = not events
+                # Not kept here: what is large goes when the reader is cut.
+                events = ()
+                for chunk in reader.pieces(frames):
                     told_at = monotonic()
-                    yield chunk or HEARTBEAT
+                    yield chunk
+                if quiet or monotonic() - told_at > self._heartbeat_seconds:
+                    told_at = monotonic()
+                    yield HEARTBEAT
         finally:
             reader.close()
         if told and self._tells_runs:

@@ -22,12 +22,13 @@ from headrace.db.faults import translated_faults
 from headrace.db.pool import SharedPool
 from headrace.db.statements import named_statements
 from headrace.db.transactions import locking_transaction
-from headrace.errors import DatabaseUnavailable, TooManyStreams, Unavailable
-from headrace.events.reader import Cut, Released
+from headrace.errors import DatabaseUnavailable, Unavailable
+from headrace.event_settings import EventSettings
+from headrace.events.backlog import Cut
+from headrace.events.reader import Released
 from headrace.isolation import for_each_sound
 from headrace.lifecycle import Signal, Tasks
 from headrace.notices.notifier import Notifier
-from headrace.setting_groups import EventSettings
 
 _log = structlog.stdlib.get_logger("headrace.watcher")
 
@@ -150,7 +151,6 @@ class ThreadWatcher:
             locking_transaction, pool, lock_timeout_seconds=_LOCK_TIMEOUT_SECONDS, pipelined=False
         )
         self._watches: set[ThreadWatch] = set()
-        self._beginning = 0
         self._wake = Signal()
         self.released = False
         notifier.listeners.add(on_run=lambda run_id: self._heard(), on_any=self._heard)
@@ -174,19 +174,13 @@ class ThreadWatcher:
     ) -> ThreadWatch | None:
         """Follow a thread from now on, or from what was seen last; None when it is not there.
 
-        :raises TooManyStreams: this process follows as many as it may.
         :raises Unavailable: it cannot be said in the thread's row.
         """
-        if len(self._watches) + self._beginning >= self._settings.max_thread_streams:
-            raise TooManyStreams
         watch = ThreadWatch(thread_id, tenant)
-        self._beginning += 1
         try:
             there = await self._begin(watch, seen)
         except LockNotAvailable as error:
             raise DatabaseUnavailable from error
-        finally:
-            self._beginning -= 1
         if not there:
             return None
         self._watches.add(watch)

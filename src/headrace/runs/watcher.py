@@ -19,12 +19,12 @@ from headrace.db.faults import translated_faults
 from headrace.db.pool import SharedPool
 from headrace.db.statements import named_statements
 from headrace.errors import Unavailable
+from headrace.event_settings import EventSettings
 from headrace.events.event import Event
 from headrace.events.log import event_statements
 from headrace.isolation import for_each_sound
 from headrace.lifecycle import Signal, Tasks
 from headrace.notices.notifier import Notifier
-from headrace.setting_groups import EventSettings
 
 _log = structlog.stdlib.get_logger("headrace.watcher")
 
@@ -35,6 +35,8 @@ IfEnded = Literal["tell", "tell_stored", "nothing"]
 _UNFINISHED = ("pending", "running")
 #: A row that was passed over is looked at again so soon.
 _AGAIN_SECONDS = 0.05
+#: A reader has one page above this in memory, not two.
+_LARGE_PAGE_BYTES = 2 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,7 @@ class Watch:
         "complete",
         "failed",
         "late",
+        "paused",
         "resumable",
         "run_id",
         "state",
@@ -100,13 +103,20 @@ class Watch:
         self.failed = False
         #: It had ended when it was looked at first, and nothing of it was asked for.
         self.late = False
+        #: A large page is being sent: the next one is read when the client has taken it.
+        self.paused = False
         self.changed = Signal()
         self._events: list[Event] = []
 
     @property
+    def sound(self) -> bool:
+        """Whether there is more to come."""
+        return not self.complete and not self.failed
+
+    @property
     def hungry(self) -> bool:
         """Whether a round is to ask for more."""
-        return not self.complete and not self.failed and not self._events
+        return self.sound and not self.paused and not self._events
 
     @property
     def waiting(self) -> bool:
@@ -115,6 +125,7 @@ class Watch:
     def take(self) -> list[Event]:
         """The events that wait."""
         events, self._events = self._events, []
+        self.paused = sum(event.size_bytes for event in events) > _LARGE_PAGE_BYTES
         return events
 
     def fail(self) -> None:
@@ -198,7 +209,13 @@ class Watcher:
             await self._wake.wait(self._pause_seconds)
             self._wake.clear()
             self._pause_seconds = self._settings.poll_seconds
-            watches = [one for some in self._watches.values() for one in some if one.hungry]
+            watches = [
+                one
+                for some in self._watches.values()
+                for one in some
+                # One whose client is slow is not fed, but its events must go on being stored.
+                if one.hungry or (one.sound and one.wants_events and self._is_due(one.run_id))
+            ]
             if not watches:
                 continue
             try:
@@ -226,12 +243,14 @@ class Watcher:
                 row[0]: (RunState(row[1], row[2], row[3]), row[4])
                 for row in await cursor.fetchall()
             }
-            asking = [one for one in watches if one.wants_events]
+            # Once for all: one that is asked for no page must not be fed an empty one.
+            hungry = [one for one in watches if one.hungry]
+            asking = [one for one in hungry if one.wants_events]
             for one in asking:
                 if one.after is None:
                     one.after = states[one.run_id][1] if one.run_id in states else 0
             pages = await self._pages(connection, asking)
-        for watch in watches:
+        for watch in hungry:
             rows = pages.get(watch, [])
             state = states[watch.run_id][0] if watch.run_id in states else GONE
             try:
@@ -297,12 +316,16 @@ class Watcher:
 
     def _due(self, watches: Sequence[Watch]) -> dict[UUID, bool]:
         """The runs whose rows are to say so, and whether for their events."""
-        due_before = monotonic() - self._settings.watch_seconds / 3
         due: dict[UUID, bool] = {}
         for one in watches:
             if one.wants_events:
-                if self._marked_at.get(one.run_id, float("-inf")) < due_before:
+                if self._is_due(one.run_id):
                     due[one.run_id] = True
             elif not one.announced and one.run_id not in self._announced:
                 due.setdefault(one.run_id, False)
         return due
+
+    def _is_due(self, run_id: UUID) -> bool:
+        """Whether its row is to say again that its events are wanted."""
+        due_before = monotonic() - self._settings.watch_seconds / 3
+        return self._marked_at.get(run_id, float("-inf")) < due_before

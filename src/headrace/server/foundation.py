@@ -15,6 +15,7 @@ from headrace.checkpoints.writer import Writer
 from headrace.db.engine import Sessions, build_engine
 from headrace.db.pool import SharedPool
 from headrace.db.schema import SchemaState
+from headrace.edge.bodies import BodyMemory
 from headrace.graphs.checkpointer_entry import CheckpointerEntry
 from headrace.graphs.http_entry import HttpEntry
 from headrace.graphs.manifest import Manifest
@@ -72,6 +73,7 @@ class Foundation:
     saver: TimedSaver
     store: Store
     answer_memory: AnswerMemory
+    body_memory: BodyMemory
     registry: GraphRegistry
 
 
@@ -131,7 +133,17 @@ async def open_foundation(
         saver=saver,
         store=store,
         answer_memory=AnswerMemory(settings.answers, count=metrics.count_bounded_answer),
+        body_memory=_body_memory(settings, metrics),
         registry=registry,
+    )
+
+
+def _body_memory(settings: Settings, metrics: Metrics) -> BodyMemory:
+    return BodyMemory(
+        total_bytes=settings.requests.bodies_bytes,
+        wait_seconds=settings.requests.bodies_wait_seconds,
+        share=settings.caller_share,
+        count_refused=metrics.count_refused_body,
     )
 
 

@@ -13,6 +13,7 @@ import structlog
 
 from headrace.auth.api_keys import ApiKeys
 from headrace.containment import containing_tasks
+from headrace.edge.places import RequestPlaces
 from headrace.graphs.manifest import Manifest, find_manifest
 from headrace.graphs.sources import GraphSource, sources_from, sources_from_objects
 from headrace.health.checks import DatabaseQuestion
@@ -29,6 +30,7 @@ from headrace.server.services import Services, build_services
 from headrace.server.state import State
 from headrace.server.vital_signs import start_health
 from headrace.settings import Settings
+from headrace.thread_pool import ThreadPool, use_thread_pool
 from headrace.threads.of_assistant import deleting_threads
 
 _log = structlog.stdlib.get_logger("headrace.lifespan")
@@ -148,13 +150,20 @@ async def serving(
     """
     async with AsyncExitStack() as stack:
         stack.enter_context(containing_tasks())
+        threads = _threads(settings)
         foundation = await open_foundation(
             settings, sources, Entries.of(manifest, settings.retention), stack
         )
         engine = await start_run_engine(foundation, stack)
         with refused_start(settings.database, foundation.pool):
             services = await build_services(foundation, engine)
-        health = await start_health(foundation, engine, stack)
+        keys = ApiKeys(settings.accepted_api_keys, local_only=settings.local_only)
+        places = RequestPlaces(
+            settings,
+            share=settings.caller_share,
+            count=foundation.metrics.count_gate_refusal,
+        )
+        health = await start_health(foundation, engine, places, threads, stack)
 
         def release() -> None:
             services.following.release()
@@ -164,10 +173,22 @@ async def serving(
             settings.server, board=foundation.board, executor=engine.worker, release=release
         )
         foundation.board.set_state("serving")
-        yield _state(foundation, engine, services, health, drain)
+        yield _state(foundation, engine, services, health, drain, keys, places)
         if not drain.draining:
             # A server that knows of no drain, uvicorn by itself: its listeners are closed already.
             await drain.drain(close_listeners=lambda: None)
+
+
+def _threads(settings: Settings) -> ThreadPool | None:
+    worker = settings.worker
+    threads = use_thread_pool(worker.threads, places=worker.max_concurrent_runs)
+    if threads is None:
+        _log.info(
+            "executor_left",
+            why="the event loop has a default executor that is not its own; which threads work for"
+            " which run is not known",
+        )
+    return threads
 
 
 def _state(
@@ -176,6 +197,8 @@ def _state(
     services: Services,
     health: HealthService,
     drain: Drain,
+    keys: ApiKeys,
+    places: RequestPlaces,
 ) -> State:
     settings, http = foundation.settings, foundation.entries.http
     return State(
@@ -201,7 +224,9 @@ def _state(
         chat=services.chat,
         health=health,
         ask_database=DatabaseQuestion(foundation.pool, foundation.tasks).ask,
-        api_keys=ApiKeys(settings.accepted_api_keys, local_only=settings.local_only),
+        api_keys=keys,
+        places=places,
+        body_memory=foundation.body_memory,
         worker=engine.worker,
         drain=drain,
     )

@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 from headrace.db.conninfo import connection_string
+from headrace.events.backlog import Backlog
 from headrace.events.log import EventLog
 from headrace.notices.notifier import Notifier
 from headrace.runs.following import Followable
@@ -14,6 +15,8 @@ from headrace.runs.thread_watcher import ThreadWatcher
 from headrace.runs.watcher import Watcher
 from headrace.server.foundation import Foundation
 from headrace.server.opening import build_notifier
+from headrace.shares import Places
+from headrace.worker.admission import Admission
 from headrace.worker.channels import Channels
 from headrace.worker.control import Control
 from headrace.worker.depth import QueueDepth
@@ -32,6 +35,7 @@ class RunEngine:
     thread_watcher: ThreadWatcher
     notifier: Notifier
     depth: QueueDepth
+    backlog: Backlog
 
     def stop_soon(self, foundation: Foundation, run: Followable, reason: str) -> None:
         """Ask it to stop, wherever it is executed, without waiting for that."""
@@ -47,7 +51,8 @@ async def start_run_engine(foundation: Foundation, stack: AsyncExitStack) -> Run
     queue = Queue(pool, foundation.writer)
     notifier = build_notifier(settings, pool, foundation.metrics, foundation.supervision)
     log = EventLog(pool, foundation.writer, settings.events)
-    channels = Channels(settings.events, log, notifier, foundation.metrics)
+    backlog = Backlog(settings.events, on_cut=foundation.metrics.count_cut_client)
+    channels = Channels(settings.events, log, notifier, foundation.metrics, backlog)
     control = Control(pool, settings.events, notifier.listeners, lambda: worker.executions())
     worker = await _start_worker(foundation, queue, channels, notifier, control, stack)
     control.start(tasks)
@@ -61,7 +66,7 @@ async def start_run_engine(foundation: Foundation, stack: AsyncExitStack) -> Run
     tasks.keep(depth.look_forever, name="queue-depth", vital=False)
     await notifier.start()
     stack.push_async_callback(notifier.stop)
-    return RunEngine(worker, watcher, thread_watcher, notifier, depth)
+    return RunEngine(worker, watcher, thread_watcher, notifier, depth, backlog)
 
 
 async def _start_worker(
@@ -92,7 +97,12 @@ async def _start_worker(
         metrics,
         temporary,
         on_ended=lambda execution, end: worker.ended(execution, end),
+        # The other half is for the commit of the release: a run that is cut has no end, and waits
+        # for its lease.
+        release_seconds=settings.server.shutdown_margin_seconds / 2,
     )
+    admission = Admission(queue, metrics, max_queued_runs=settings.callers.max_queued_runs)
+    tasks.keep(admission.look_forever, name="admission", vital=False)
     worker = Worker(
         executor,
         queue,
@@ -103,6 +113,8 @@ async def _start_worker(
         metrics,
         supervision=foundation.supervision,
         graph_ids=foundation.registry.ids(),
+        places=Places(settings.worker.max_concurrent_runs, settings.caller_share),
+        admission=admission,
         on_begun=control.begun,
     )
     notifier.listeners.add(on_queue=worker.wake, on_any=worker.wake)

@@ -67,7 +67,13 @@ async def build_services(foundation: Foundation, engine: RunEngine) -> Services:
     keys = IdempotencyService(sessions, settings.idempotency, count=metrics.count_keyed_request)
     foundation.tasks.keep(keys.sweep_forever, name="idempotency-sweeper", vital=False)
     states = StateReader(registry, foundation.saver, memory)
-    updates = StateUpdates(pool, foundation.writer, foundation.saver, registry)
+    updates = StateUpdates(
+        pool,
+        foundation.writer,
+        foundation.saver,
+        registry,
+        timeout_seconds=settings.requests.change_timeout_seconds,
+    )
     threads = ThreadService(ThreadRepository(sessions), states, keys, updates.create, limits)
     state_service = StateService(threads, states, StateRepository(pool), updates, limits)
     following = Following(
@@ -76,6 +82,7 @@ async def build_services(foundation: Foundation, engine: RunEngine) -> Services:
         read_values=states.values_of_run,
         ask_to_stop=partial(engine.stop_soon, foundation),
         memory=memory,
+        backlog=engine.backlog,
     )
     repository = RunRepository(sessions)
     requests = Requests(repository, threads, registry, foundation.writer, limits)

@@ -12,6 +12,8 @@ from headrace.chat.service import ChatService
 from headrace.checkpoints.saver import TimedSaver
 from headrace.checkpoints.store import Store
 from headrace.db.pool import SharedPool
+from headrace.edge.bodies import BodyMemory
+from headrace.edge.places import RequestPlaces
 from headrace.graphs.http_entry import HttpEntry
 from headrace.graphs.registry import GraphRegistry
 from headrace.health.service import HealthService
@@ -59,6 +61,8 @@ class State:
     #: Raises where the database does not answer.
     ask_database: Callable[[], Awaitable[None]]
     api_keys: ApiKeys
+    places: RequestPlaces
+    body_memory: BodyMemory
     worker: Worker
     #: Awaited by the server process before it closes its sockets.
     drain: Drain

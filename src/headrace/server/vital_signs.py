@@ -4,17 +4,23 @@ from contextlib import AsyncExitStack
 from importlib.metadata import version
 
 from headrace.db.schema import read_state
+from headrace.edge.places import RequestPlaces
 from headrace.health.checks import DatabaseProbe, SchemaProbe, pool_check
 from headrace.health.service import HealthService
 from headrace.observability.pulse import Pulse
 from headrace.server.foundation import Foundation
 from headrace.server.run_engine import RunEngine
+from headrace.thread_pool import ThreadPool
 
 _SCHEMA_TIMEOUT_SECONDS = 4.0
 
 
 async def start_health(
-    foundation: Foundation, engine: RunEngine, stack: AsyncExitStack
+    foundation: Foundation,
+    engine: RunEngine,
+    places: RequestPlaces,
+    threads: ThreadPool | None,
+    stack: AsyncExitStack,
 ) -> HealthService:
     """Figures are published and the database is asked from here on."""
     pool, metrics = foundation.pool, foundation.metrics
@@ -25,8 +31,14 @@ async def start_health(
         pool_figures=pool.figures,
         writer_figures=foundation.writer.figures,
         answer_figures=foundation.answer_memory.figures,
+        gate_figures=places.figures,
+        events_waiting_bytes=lambda: engine.backlog.bytes,
+        body_figures=foundation.body_memory.figures,
         queue_figures=lambda: engine.depth.figures,
+        thread_figures=threads.figures if threads is not None else None,
         runs_running=lambda: engine.worker.running,
+        caller_figures=engine.worker.caller_figures,
+        deaf_runs=lambda: engine.worker.deaf,
         runs_watched=lambda: engine.watcher.watching,
         threads_watched=lambda: engine.thread_watcher.watching,
         notices_connected=lambda: engine.notifier.connected,
@@ -50,5 +62,5 @@ async def start_health(
         database=database,
         schema_problem=lambda: schema.problem,
         schema_revision=lambda: schema.revision,
-        task_problem=lambda: foundation.supervision.problem,
+        task_problem=lambda: foundation.supervision.problem or engine.worker.problem,
     )

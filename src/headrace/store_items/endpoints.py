@@ -5,6 +5,7 @@ from typing import Annotated, cast
 from fastapi import Body, Depends, Query, Request, Response
 
 from headrace.auth.dependencies import CurrentPrincipal
+from headrace.edge.places import lists
 from headrace.edge.responses import held_response, json_response
 from headrace.edge.routing import new_router
 from headrace.edge.state import state_of
@@ -66,6 +67,7 @@ async def delete_item(body: ItemDelete, principal: CurrentPrincipal, items: Stor
 
 
 @router.post("/store/items/search", response_model=FoundItems)
+@lists
 async def search_items(
     principal: CurrentPrincipal,
     items: StoreItems,
@@ -78,6 +80,7 @@ async def search_items(
 
 
 @router.post("/store/namespaces", response_model=Namespaces)
+@lists
 async def list_namespaces(
     principal: CurrentPrincipal,
     items: StoreItems,

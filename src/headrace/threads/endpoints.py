@@ -6,6 +6,7 @@ from typing import Annotated, Any, cast
 from fastapi import Body, Depends, Header, Request, Response
 
 from headrace.auth.dependencies import CurrentPrincipal
+from headrace.edge.places import changes, changes_when, lists
 from headrace.edge.responses import held_response, json_response, page_response
 from headrace.edge.routing import new_router
 from headrace.edge.state import state_of
@@ -49,6 +50,7 @@ Removal = Annotated[ThreadRemoval, Depends(_removal)]
 
 
 @router.post("/threads", response_model=Thread)
+@changes_when(lambda values: bool(values["body"] and values["body"].supersteps))
 async def create_thread(
     principal: CurrentPrincipal,
     threads: Threads,
@@ -66,6 +68,7 @@ async def create_thread(
 
 
 @router.post("/threads/search", response_model=list[SelectedThread])
+@lists
 async def search_threads(
     principal: CurrentPrincipal,
     listing: Listing,
@@ -88,6 +91,7 @@ async def search_threads(
 
 
 @router.post("/threads/count", response_model=int)
+@lists
 async def count_threads(
     principal: CurrentPrincipal,
     listing: Listing,
@@ -102,6 +106,7 @@ async def count_threads(
 
 
 @router.post("/threads/prune", response_model=Pruned)
+@changes
 async def prune_threads(
     principal: CurrentPrincipal, removal: Removal, threads: Threads, body: ThreadsPrune
 ) -> Response:
@@ -153,6 +158,7 @@ async def update_thread(
 
 
 @router.delete("/threads/{thread_id}", status_code=204, response_class=Response)
+@changes
 async def delete_thread(
     thread_id: PathThreadId, principal: CurrentPrincipal, removal: Removal
 ) -> Response:
@@ -162,6 +168,7 @@ async def delete_thread(
 
 
 @router.post("/threads/{thread_id}/copy", response_model=Thread)
+@changes
 async def copy_thread(
     thread_id: PathThreadId,
     principal: CurrentPrincipal,

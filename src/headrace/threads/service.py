@@ -69,6 +69,7 @@ class ThreadService:
         :raises ThreadExists: the id is taken.
         """
         self._limits.metadata(body.metadata)
+        self._limits.supersteps(sum(len(step.updates) for step in body.supersteps or ()))
         thread_id = str(body.thread_id or uuid7())
         row = None
         if not body.supersteps:

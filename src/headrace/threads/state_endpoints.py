@@ -7,6 +7,7 @@ from fastapi import Depends, Path, Query, Request, Response
 from pydantic import BaseModel, ValidationError
 
 from headrace.auth.dependencies import CurrentPrincipal
+from headrace.edge.places import changes, lists
 from headrace.edge.responses import held_response, json_response, list_response
 from headrace.edge.routing import error_lines, new_router
 from headrace.edge.state import state_of
@@ -82,6 +83,7 @@ async def post_thread_state_at(
 
 
 @router.post("/threads/{thread_id}/state", response_model=UpdatedState)
+@changes
 async def update_thread_state(
     thread_id: PathThreadId, principal: CurrentPrincipal, states: States, body: StateUpdate
 ) -> Response:
@@ -97,6 +99,7 @@ async def update_thread_state(
 
 
 @router.get("/threads/{thread_id}/history", response_model=list[ShownState])
+@lists
 async def get_thread_history(
     thread_id: PathThreadId,
     principal: CurrentPrincipal,
@@ -117,6 +120,7 @@ async def get_thread_history(
 
 
 @router.post("/threads/{thread_id}/history", response_model=list[ShownState])
+@lists
 async def post_thread_history(
     thread_id: PathThreadId,
     principal: CurrentPrincipal,
@@ -128,6 +132,7 @@ async def post_thread_history(
 
 
 @router.get("/threads/{thread_id}/storage", response_model=ThreadStorage)
+@lists
 async def get_thread_storage(
     thread_id: PathThreadId, principal: CurrentPrincipal, states: States
 ) -> ThreadStorage:

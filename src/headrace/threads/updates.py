@@ -56,8 +56,6 @@ _log = structlog.stdlib.get_logger("headrace.threads")
 _LOCK_TIMEOUT_SECONDS = 5.0
 #: A start waits five seconds for a thread that somebody works on.
 _UPDATE_SECONDS = 4.0
-#: For a thread that nobody else knows of yet.
-_CREATE_SECONDS = 30.0
 
 #: What a refusal tells of the words of the graph's own exception.
 _MAX_ERROR_BYTES = 2000
@@ -69,15 +67,25 @@ _NO_GRAPH = (
 
 
 class StateUpdates:
-    """One per process."""
+    """One per process. A change holds one connection from its begin to its commit.
+
+    :param timeout_seconds: how long one may take.
+    """
 
     def __init__(
-        self, pool: SharedPool, writer: Writer, saver: TimedSaver, registry: GraphRegistry
+        self,
+        pool: SharedPool,
+        writer: Writer,
+        saver: TimedSaver,
+        registry: GraphRegistry,
+        *,
+        timeout_seconds: float = 10.0,
     ) -> None:
         self._pool = pool
         self._writer = writer
         self._saver = saver
         self._registry = registry
+        self._timeout_seconds = timeout_seconds
         self._sql = named_statements("headrace.threads", "state.sql")
         self._transaction = partial(
             locking_transaction, pool, lock_timeout_seconds=_LOCK_TIMEOUT_SECONDS, pipelined=False
@@ -101,7 +109,7 @@ class StateUpdates:
         await self._writer.settled(thread_id)
         values = {"thread_id": thread_id, "tenant": principal.tenant}
         try:
-            async with self._bounded(_UPDATE_SECONDS) as connection:
+            async with self._bounded(min(_UPDATE_SECONDS, self._timeout_seconds)) as connection:
                 cursor = await connection.execute(self._sql["lock_thread"], values)
                 graph_id, config, run_id = found(thread_id, await cursor.fetchone())
                 if run_id is not None:
@@ -146,7 +154,7 @@ class StateUpdates:
             "ttl_strategy": None if body.ttl is None else body.ttl.strategy,
         }
         try:
-            async with self._bounded(_CREATE_SECONDS) as connection:
+            async with self._bounded(self._timeout_seconds) as connection:
                 cursor = await connection.execute(self._sql["create_thread"], values)
                 if await cursor.fetchone() is None:
                     return False
@@ -168,8 +176,8 @@ class StateUpdates:
                 if not bound.expired():
                     raise
                 raise UpdateTooSlow(
-                    f"The graph took longer than {seconds:g} s over this; nothing has changed."
-                    " Send less at once, or try again."
+                    f"The change took longer than {seconds:g} s; nothing has changed. Send less at"
+                    " once, or try again (setting requests.change_timeout_seconds)."
                 ) from error
 
     async def _apply(

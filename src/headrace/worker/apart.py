@@ -13,7 +13,8 @@ from uuid import UUID
 
 import structlog
 
-from headrace.runs.queue import ClaimedRun, Suspects
+from headrace.runs.claimed import ClaimedRun
+from headrace.runs.queue import Suspects
 from headrace.setting_groups import WorkerSettings
 
 _log = structlog.stdlib.get_logger("headrace.worker")

@@ -5,22 +5,29 @@ from functools import partial
 from uuid import UUID
 
 from headrace.checkpoints.fence import RunToken
+from headrace.event_settings import EventSettings
+from headrace.events.backlog import Backlog
 from headrace.events.channel import Channel
 from headrace.events.event import Event
 from headrace.events.log import EventLog
 from headrace.notices.notifier import Notifier
 from headrace.observability.metrics import Metrics
-from headrace.setting_groups import EventSettings
 
 
 class Channels:
     def __init__(
-        self, settings: EventSettings, log: EventLog, notifier: Notifier, metrics: Metrics
+        self,
+        settings: EventSettings,
+        log: EventLog,
+        notifier: Notifier,
+        metrics: Metrics,
+        backlog: Backlog | None = None,
     ) -> None:
         self._settings = settings
         self._log = log
         self._notifier = notifier
         self._metrics = metrics
+        self._backlog = backlog or Backlog(settings, on_cut=metrics.count_cut_client)
 
     def open(
         self,
@@ -43,6 +50,8 @@ class Channels:
             on_lost=on_lost,
             on_closed=lambda: self._notifier.run_changed(run_id),
             is_watched=partial(self._log.is_watched, run_id),
+            backlog=self._backlog,
+            run_id=run_id,
         )
         return channel
 

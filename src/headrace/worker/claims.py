@@ -1,7 +1,7 @@
 """Takes runs from the queue while there is room for them, gives back what it took unawares."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from time import monotonic
 from uuid import UUID
@@ -11,22 +11,29 @@ import structlog
 from headrace.errors import LeaseLost, Unavailable
 from headrace.lifecycle import Tasks
 from headrace.observability.metrics import Metrics
-from headrace.runs.queue import ClaimedRun, Queue
+from headrace.runs.claimed import ClaimedRun
+from headrace.runs.queue import Queue
+from headrace.runs.queue_callers import Turn
 from headrace.runs.transitions import RELEASED
+from headrace.shares import Places
 from headrace.worker.apart import Apart
 from headrace.worker.heartbeat import Heartbeat
+from headrace.worker.turns import LimitLog, turns
 
 _log = structlog.stdlib.get_logger("headrace.worker")
 
 _ROUND_SECONDS = 1.0
 #: A claim reserves so many places while it is under way; starts in place have the others.
 _CLAIMED_AT_ONCE = 20
+#: A look that found runs only of callers at their limit is repeated no sooner.
+_PASSED_OVER_SECONDS = 0.05
 
 
 class Claims:
     """One per process.
 
     :param tasks: where claims are held: one may commit, so whoever stops the process waits for it.
+    :param places: of this process, and who holds them.
     :param free: places that nobody has.
     :param holds: whether this process executes a run, or is about to.
     :param busy: whether this process executes or begins any run.
@@ -44,6 +51,7 @@ class Claims:
         graph_ids: Sequence[str],
         apart: Apart,
         apart_seconds: float,
+        places: Places,
         free: Callable[[], int],
         busy: Callable[[], bool],
         holds: Callable[[UUID], bool],
@@ -58,6 +66,8 @@ class Claims:
         self._apart = apart
         self._apart_seconds = apart_seconds
         self._look_for_suspects_at = 0.0
+        self._places = places
+        self._limit_log = LimitLog(places)
         self._free = free
         self._busy = busy
         self._holds = holds
@@ -69,6 +79,10 @@ class Claims:
         self._ended = False
         #: Places that a claim under way may fill.
         self.reserved = 0
+        #: Runs of callers at their limit wait, as far as the last look tells.
+        self.passed_over = False
+        #: The last look found such runs and no other.
+        self._fruitless = False
 
     def wake(self) -> None:
         """There may be something to claim."""
@@ -87,7 +101,7 @@ class Claims:
         """When woken, and each second."""
         while not self._ended:
             self._look.clear()
-            more = False
+            more = self._fruitless = False
             try:
                 if self._may_have_forgotten():
                     await self._release_unknown()
@@ -101,6 +115,9 @@ class Claims:
                         more = True
             except Unavailable as fault:
                 _log.warning("claim_skipped", cause=fault.code)
+            if self._fruitless:
+                # Each notice and each run that ends would cause another look.
+                await asyncio.sleep(_PASSED_OVER_SECONDS)
             if not more:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(_ROUND_SECONDS):
@@ -162,9 +179,51 @@ class Claims:
         process_id, wanted = self._heartbeat.process_id, min(self._free(), _CLAIMED_AT_ONCE)
         if process_id is None:
             return False
-        self.reserved = wanted
+        if self._places.shared:
+            return await self._take_in_turns(process_id, wanted)
+        taken = await self._claim(
+            wanted, self._queue.claim(process_id, self._graph_ids, wanted), process_id
+        )
+        full = not self._free()
+        if taken == wanted and full:
+            self._on_full()
+        return taken == wanted and not full
+
+    async def _take_in_turns(self, process_id: UUID, wanted: int) -> bool:
+        """The same where there are several callers: each caller as far as its share allows."""
+        ready = await self._queue.callers.ready(self._graph_ids, wanted)
+        # Others may have started meanwhile.
+        wanted = min(self._free(), wanted)
+        chosen = turns(self._places, ready, wanted)
+        runs = sum(turn.runs for turn in chosen)
+        left = sum(turn.runs for turn in ready) > runs
+        self.passed_over = left and runs < wanted
+        if self.passed_over:
+            self._log_passed_over(ready, chosen)
+        if not chosen:
+            self._fruitless = self.passed_over
+            return False
+        taken = await self._claim(
+            runs, self._queue.claim_turns(process_id, self._graph_ids, chosen), process_id
+        )
+        more = taken > 0 and runs == wanted and self._free() > 0
+        if taken and left and not more:
+            self._on_full()
+        return more
+
+    def _log_passed_over(self, ready: Sequence[Turn], chosen: Sequence[Turn]) -> None:
+        runs = {turn.caller: turn.runs for turn in chosen}
+        for turn in ready:
+            if turn.runs > runs.get(turn.caller, 0):
+                self._limit_log.met(turn.caller)
+
+    async def _claim(
+        self, places: int, claim: Awaitable[Sequence[ClaimedRun]], process_id: UUID
+    ) -> int:
+        """Begin what is claimed, and tell how many; meanwhile the places are reserved."""
+        self.reserved = places
         try:
-            claimed = await self._queue.claim(process_id, self._graph_ids, wanted)
+            claimed = await claim
         except Exception:
             self._in_doubt = True
             raise
@@ -173,10 +232,7 @@ class Claims:
         for _ in claimed:
             self._metrics.count_claim()
         self._begin_all(claimed, process_id)
-        full = not self._free()
-        if len(claimed) == wanted and full:
-            self._on_full()
-        return len(claimed) == wanted and not full
+        return len(claimed)
 
     async def _release_unknown(self) -> None:
         """Give back runs that this process has according to the rows alone."""

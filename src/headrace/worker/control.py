@@ -14,9 +14,9 @@ from headrace.db.faults import translated_faults
 from headrace.db.pool import SharedPool
 from headrace.db.statements import named_statements
 from headrace.errors import Unavailable
+from headrace.event_settings import EventSettings
 from headrace.lifecycle import Signal, Tasks
 from headrace.notices.notifier import Listeners
-from headrace.setting_groups import EventSettings
 from headrace.worker.execution import Execution
 
 _log = structlog.stdlib.get_logger("headrace.control")

@@ -6,8 +6,8 @@ import random
 import structlog
 
 from headrace.errors import Unavailable
+from headrace.event_settings import EventSettings
 from headrace.events.log import EventLog
-from headrace.setting_groups import EventSettings
 
 _log = structlog.stdlib.get_logger("headrace.events")
 

@@ -11,6 +11,7 @@ from headrace.events.event import RUN_DELETED, end_event
 from headrace.events.reader import Moved
 from headrace.lifecycle import Signal
 from headrace.runs.dispatcher import RunOutcome, RunRequest, StartedRun
+from headrace.thread_pool import Work
 from headrace.worker.channels import Channels
 
 
@@ -44,12 +45,14 @@ class Execution:
         "_moved",
         "_outcome",
         "channel",
+        "graph",
         "process_id",
         "request",
         "started",
         "stop",
         "stop_message",
         "token",
+        "work",
         "writes",
     )
 
@@ -69,6 +72,10 @@ class Execution:
         self.token = RunToken(request.run_id, started.attempt, process_id)
         #: What it has written; None before its graph has begun.
         self.writes: RunWrites | None = None
+        #: What drives its graph; None before that has begun.
+        self.graph: asyncio.Task[None] | None = None
+        #: What threads do for it.
+        self.work = Work()
         self.stop: Stop | None = None
         self.stop_message = ""
         self.channel: Channel = channels.open(

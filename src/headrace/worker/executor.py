@@ -28,7 +28,7 @@ from headrace.setting_groups import WorkerSettings
 from headrace.threads.state import interrupts_by_task
 from headrace.worker.channels import Channels
 from headrace.worker.ending import Ending, end_of_stopped
-from headrace.worker.execution import Execution
+from headrace.worker.execution import Execution, Stop
 from headrace.worker.parts import graph_parts
 from headrace.worker.standing import Standing
 from headrace.worker.temporary import TemporaryThreads
@@ -52,7 +52,10 @@ class GraphResult:
 
 
 class Executor:
-    """Stateless between runs; everything about a run is in its :class:`Execution`."""
+    """Stateless between runs; everything about a run is in its :class:`Execution`.
+
+    :param release_seconds: how long a graph may take to clean up when the process ends.
+    """
 
     def __init__(
         self,
@@ -65,6 +68,7 @@ class Executor:
         temporary: TemporaryThreads,
         *,
         on_ended: Callable[[Execution, EndedRun], None] = lambda execution, ended: None,
+        release_seconds: float = _STOP_SECONDS / 2,
     ) -> None:
         self._registry = registry
         self._channels = channels
@@ -75,6 +79,7 @@ class Executor:
         self._temporary = temporary
         self._ending = Ending(queue, on_ended, max_error_bytes=settings.max_error_bytes)
         self._graphs = Tasks()
+        self._release_seconds = release_seconds
 
     async def execute(self, execution: Execution) -> None:
         """Run to the end, whatever it is; never raises for what the graph does.
@@ -162,13 +167,16 @@ class Executor:
         graph = self._graphs.start(
             self._stream(execution, result), name=f"graph-{execution.run_id}"
         )
+        execution.graph = graph
         await execution.through(graph, self._settings.run_timeout_seconds)
         if graph.done():
             return self._end_of(graph, result)
         graph.cancel()
-        await asyncio.wait({graph}, timeout=_STOP_SECONDS)
+        released = execution.stop is Stop.RELEASED
+        seconds = self._release_seconds if released else _STOP_SECONDS
+        await asyncio.wait({graph}, timeout=seconds)
         if not graph.done():
-            _log.error("run_did_not_stop", seconds=_STOP_SECONDS)
+            _log.error("run_did_not_stop", seconds=seconds)
         elif not graph.cancelled() and graph.exception() is None:
             # It finished in the same moment; what it did stands.
             return self._end_of(graph, result)
@@ -193,11 +201,14 @@ class Executor:
         await self._channels.continue_attempt(execution.channel, execution.token)
         execution.channel.publish("metadata", _metadata_event(execution))
         config = self._config(execution)
-        with self._saver.run(
-            execution.token,
-            durability=kwargs["durability"],
-            fresh_thread=request.thread_id if execution.started.fresh_thread else None,
-        ) as writes:
+        with (
+            execution.work.entered(),
+            self._saver.run(
+                execution.token,
+                durability=kwargs["durability"],
+                fresh_thread=request.thread_id if execution.started.fresh_thread else None,
+            ) as writes,
+        ):
             execution.writes = writes
             await self._follow(execution, result, config)
             await writes.store_command()

@@ -11,6 +11,7 @@ from headrace.errors import Draining, RequestError, ThreadBusy, Unavailable
 from headrace.lifecycle import Supervision, Tasks
 from headrace.notices.notifier import Notifier
 from headrace.observability.metrics import Metrics
+from headrace.runs.claimed import ClaimedRun
 from headrace.runs.dispatcher import (
     Cancellation,
     QueuedRun,
@@ -18,15 +19,19 @@ from headrace.runs.dispatcher import (
     StartedRun,
     StopAction,
 )
-from headrace.runs.queue import ClaimedRun, Queue
+from headrace.runs.queue import Queue
 from headrace.runs.transitions import EndedRun
 from headrace.setting_groups import WorkerSettings
+from headrace.shares import Places
+from headrace.worker.admission import Admission
 from headrace.worker.apart import Apart
 from headrace.worker.channels import Channels
 from headrace.worker.claims import Claims
+from headrace.worker.deaf_runs import DeafRuns
 from headrace.worker.execution import Execution, Stop
 from headrace.worker.executor import Executor
 from headrace.worker.heartbeat import Heartbeat
+from headrace.worker.turns import CallerFigures, caller_figures
 
 #: A run for later wakes the queue at its time, if that is not further away; the next look into the
 #: queue, a second later at the latest, finds the others.
@@ -42,6 +47,8 @@ class Worker:
     """Implements :class:`headrace.runs.dispatcher.Dispatcher`.
 
     :param graph_ids: what this process can execute.
+    :param places: for runs of this process, and who holds them.
+    :param admission: whether a run may wait in the queue.
     :param on_begun: called with each run that is executed here from then on.
     """
 
@@ -56,6 +63,8 @@ class Worker:
         metrics: Metrics,
         *,
         graph_ids: Sequence[str],
+        places: Places,
+        admission: Admission,
         supervision: Supervision | None = None,
         on_begun: Callable[[UUID], None] = lambda run_id: None,
     ) -> None:
@@ -70,8 +79,13 @@ class Worker:
         self._tasks = Tasks()
         self._rounds = Tasks(supervision)
         self._executions: dict[UUID, Execution] = {}
+        #: They have ended, and keep their places.
+        self._deaf = DeafRuns(settings, on_gone=self._give_back)
         #: Being started in place.
         self._starting: set[UUID] = set()
+        #: Each start in place and each execution holds one for its caller.
+        self._places = places
+        self._admission = admission
         self._draining = False
         #: The grace is over: what begins now, of a claim that was under way, is released at once.
         self._releasing = False
@@ -84,6 +98,7 @@ class Worker:
             graph_ids=graph_ids,
             apart=self._apart,
             apart_seconds=settings.apart_seconds,
+            places=places,
             free=lambda: self._free,
             busy=lambda: bool(self.running or self._starting),
             holds=lambda run_id: run_id in self._executions or run_id in self._starting,
@@ -95,6 +110,16 @@ class Worker:
     def running(self) -> int:
         """Runs this process executes now."""
         return len(self._executions)
+
+    @property
+    def deaf(self) -> int:
+        """Runs that have ended here while their graph, or a thread, goes on."""
+        return len(self._deaf)
+
+    @property
+    def problem(self) -> str | None:
+        """Why this process should be replaced, or None."""
+        return self._deaf.problem
 
     def executions(self) -> Collection[Execution]:
         """The runs this process executes now."""
@@ -110,8 +135,15 @@ class Worker:
     def _free(self) -> int:
         if self._apart.closed:
             return 0
-        taken = self.running + len(self._starting) + self._claims.reserved
-        return max(0, self._settings.max_concurrent_runs - taken)
+        return max(0, self._places.free - self._claims.reserved)
+
+    def _may_begin(self, caller: str) -> bool:
+        """Whether there is a place for a run of this caller."""
+        return self._free > 0 and self._places.allowance(caller) > 0
+
+    def caller_figures(self) -> CallerFigures:
+        """How callers share the places of this process."""
+        return caller_figures(self._places)
 
     def begin_rounds(self) -> None:
         """Claim from now on."""
@@ -127,13 +159,13 @@ class Worker:
             or not self._settings.enabled
             or not request.in_place
             or request.after_seconds > 0
-            or not self._free
+            or not self._may_begin(request.principal.caller)
         ):
-            return await self._enqueue(request)
+            return await self._enqueue_if_admitted(request)
         starting = self._tasks.start(
             self._queue.start_if_thread_free(request, process_id), name=f"start-{request.run_id}"
         )
-        self._starting.add(request.run_id)
+        self._start_begins(request)
         try:
             started = await asyncio.shield(starting)
             execution = self._begin(request, process_id, started)
@@ -142,7 +174,7 @@ class Worker:
             starting.add_done_callback(partial(self._begin_unclaimed, request, process_id))
             raise
         except BaseException as error:
-            self._starting.discard(request.run_id)
+            self._start_is_over(request)
             if isinstance(error, Unavailable) or not isinstance(error, RequestError):
                 # A fault of our own too: it may have come after the commit.
                 self._claims.doubt()
@@ -150,8 +182,22 @@ class Worker:
                 raise
         else:
             # Not before: a run that nobody holds is one that was committed unawares.
-            self._starting.discard(request.run_id)
+            self._start_is_over(request)
             return execution
+        return await self._enqueue_if_admitted(request)
+
+    def _start_begins(self, request: RunRequest) -> None:
+        self._starting.add(request.run_id)
+        self._places.hold(request.principal.caller)
+
+    def _start_is_over(self, request: RunRequest) -> None:
+        """Its execution, if there is one, has a place of its own."""
+        self._starting.discard(request.run_id)
+        self._places.release(request.principal.caller)
+
+    async def _enqueue_if_admitted(self, request: RunRequest) -> QueuedRun:
+        """:raises TooManyQueuedRuns: as many of its caller wait as may."""
+        await self._admission.admit(request.principal.caller)
         return await self._enqueue(request)
 
     async def _enqueue(self, request: RunRequest) -> QueuedRun:
@@ -162,14 +208,20 @@ class Worker:
         for run_id in queued.ended:
             self._notifier.run_changed(run_id)
         if 0 < request.after_seconds <= _TIMED_SECONDS:
-            asyncio.get_running_loop().call_later(request.after_seconds, self.queue_changed)
+            asyncio.get_running_loop().call_later(
+                request.after_seconds, self.queue_changed, request.principal.caller
+            )
         elif not request.after_seconds:
-            self.queue_changed()
+            self.queue_changed(request.principal.caller)
         return queued
 
-    def queue_changed(self) -> None:
-        """Something may be claimed, here or, if there is no room here, elsewhere."""
-        if self._draining or not self._settings.enabled or not self._free:
+    def queue_changed(self, caller: str | None = None) -> None:
+        """Something may be claimed, here or, if there is no room here, elsewhere.
+
+        :param caller: whose run it is; None: nobody knows.
+        """
+        room = self._free > 0 if caller is None else self._may_begin(caller)
+        if self._draining or not self._settings.enabled or not room:
             self._notifier.queue_changed()
         self._claims.wake()
 
@@ -225,6 +277,7 @@ class Worker:
         """End what is left; a drain normally left nothing."""
         await self.finish(0)
         await self._rounds.stop()
+        self._deaf.stop()
 
     def ended(self, execution: Execution, end: EndedRun) -> None:
         """Fits ``Executor(on_ended=...)``: what a committed end means for others."""
@@ -255,6 +308,8 @@ class Worker:
         elif self._releasing:
             execution.ask_to_stop(Stop.RELEASED, _SHUT_DOWN)
         self._executions[request.run_id] = execution
+        # Whatever its share: it is executed here. :meth:`_execute` gives the place back.
+        self._places.hold(request.principal.caller)
         self._on_begun(request.run_id)
         if started.watched:
             execution.channel.watch(True)
@@ -286,12 +341,12 @@ class Worker:
         self, request: RunRequest, process_id: UUID, starting: asyncio.Task[StartedRun]
     ) -> None:
         if starting.cancelled():
-            self._starting.discard(request.run_id)
+            self._start_is_over(request)
             return
         error = starting.exception()
         if error is None:
             self._begin(request, process_id, starting.result())
-        self._starting.discard(request.run_id)
+        self._start_is_over(request)
         if isinstance(error, Unavailable):
             self._claims.doubt()
         elif isinstance(error, ThreadBusy) and request.multitask_strategy != "reject":
@@ -313,6 +368,12 @@ class Worker:
             if self._draining:
                 released = execution.stop is Stop.RELEASED
                 self._metrics.count_drained("released" if released else "finished")
-            elif self._free == 1:
-                # It was full, and a claim may have left something.
-                self._claims.wake()
+            if not self._deaf.keep(execution):
+                self._give_back(execution)
+
+    def _give_back(self, execution: Execution) -> None:
+        """The place of a run of which nothing goes on here any more."""
+        self._places.release(execution.request.principal.caller)
+        if not self._draining and (self._free == 1 or self._claims.passed_over):
+            # It was full, for this caller or for all, and a claim may have left something.
+            self._claims.wake()

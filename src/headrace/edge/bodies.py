@@ -1,0 +1,266 @@
+"""The memory that a process has for large request bodies, shared among callers.
+
+A body counts with the bytes that have come, not with those that it announces. Where there is no
+memory for more of it, its next bytes are not read, so that the socket holds its client. What is
+parsed from it counts besides, before it is parsed. Small bodies are not counted and never wait.
+"""
+
+import asyncio
+import heapq
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from itertools import count
+
+import structlog
+
+from headrace.checkpoints.bound import Bound
+from headrace.errors import BodiesFull
+from headrace.shares import Places
+
+_log = structlog.stdlib.get_logger("headrace.bodies")
+
+#: Bodies up to this size are free. Memory is taken in pieces of this size.
+PIECE_BYTES = 64 * 1024
+#: What one value of a body may take in memory: an object with one short key is the largest.
+_VALUE_BYTES = 224
+#: One character above U+FFFF makes each character of its text so wide.
+_WIDEST_CHARACTER = 4
+#: How often bodies that do not come are looked for while others wait.
+_LOOK_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class BodyFigures:
+    """Bytes that large bodies hold now, what is parsed from them included; bodies that wait."""
+
+    bytes: int
+    waiting: int
+
+
+class BodyMemory:
+    """One per process.
+
+    A caller's oldest body that is still coming may take memory beyond the bound, one body's at
+    most: so however many bodies are half received, one can always be completed. A body that has not
+    brought a piece for ``wait_seconds`` is given up while others wait.
+
+    :param total_bytes: for the bytes of bodies, and as many for what is parsed from them.
+    :param wait_seconds: how long one body waits in all.
+    :param share: see :class:`headrace.shares.Places`.
+    :param count_refused: called with why: ``no_room``, ``stalled``.
+    """
+
+    def __init__(
+        self,
+        *,
+        total_bytes: int,
+        wait_seconds: float,
+        share: float = 1.0,
+        count_refused: Callable[[str], None] = lambda reason: None,
+    ) -> None:
+        self._places = Places(max(1, total_bytes // PIECE_BYTES), share)
+        self._parsed = Bound(max_operations=1_000_000, max_bytes=total_bytes)
+        self._wait_seconds = wait_seconds
+        self._count_refused = count_refused
+        self._numbers = count()
+        #: Of each caller, those that are still coming, the oldest first.
+        self._coming: dict[str, dict[Body, None]] = {}
+        #: Of each caller, the oldest first; a turn that is done no longer waits.
+        self._turns: dict[str, list[tuple[int, Body, asyncio.Future[None]]]] = {}
+        self._waiting = 0
+        self._look: asyncio.TimerHandle | None = None
+
+    def figures(self) -> BodyFigures:
+        held = self._places.taken * PIECE_BYTES + self._parsed.bytes
+        return BodyFigures(held, self._waiting + self._parsed.waiting)
+
+    def body(self, caller: str) -> "Body":
+        """A body that has become large. It holds memory until it is released."""
+        return Body(self, caller, next(self._numbers))
+
+    def begin(self, body: "Body") -> None:
+        """It is coming."""
+        self._coming.setdefault(body.caller, {})[body] = None
+
+    def end(self, body: "Body") -> None:
+        """It is complete, or was given up."""
+        coming = self._coming[body.caller]
+        del coming[body]
+        if not coming:
+            del self._coming[body.caller]
+        # Another one is the oldest now.
+        self._admit()
+
+    async def take_piece(self, body: "Body") -> None:
+        """:raises BodiesFull: there was none in time."""
+        if self._may_take(body):
+            self._hold(body)
+            return
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._turns.setdefault(body.caller, []), (body.number, body, turn))
+        self._waiting += 1
+        self._look_for_stalled()
+        began = asyncio.get_running_loop().time()
+        try:
+            async with asyncio.timeout(max(0.0, self._wait_seconds - body.waited_seconds)):
+                await turn
+        except TimeoutError:
+            raise self._refusal("no_room", body) from None
+        finally:
+            # One that got its piece in the moment it was given up gives it back with the others.
+            self._waiting -= 1
+            body.waited_seconds += asyncio.get_running_loop().time() - began
+
+    def give_back(self, body: "Body") -> None:
+        for _ in range(body.pieces):
+            self._places.release(body.caller)
+        body.pieces = 0
+        self._admit()
+
+    async def take_for_values(self, body: "Body", size_bytes: int) -> None:
+        """:raises BodiesFull: there was no memory in time."""
+        try:
+            async with asyncio.timeout(self._wait_seconds):
+                await self._parsed.enter(size_bytes)
+        except TimeoutError:
+            raise self._refusal("no_room", body) from None
+
+    def give_back_values(self, size_bytes: int) -> None:
+        self._parsed.leave(size_bytes)
+
+    def give_up_stalled(self, body: "Body") -> BodiesFull:
+        """What its caller is told."""
+        return self._refusal("stalled", body)
+
+    def _refusal(self, reason: str, body: "Body") -> BodiesFull:
+        self._count_refused(reason)
+        _log.warning(
+            "body_refused",
+            reason=reason,
+            bytes=body.pieces * PIECE_BYTES,
+            used=self.figures().bytes,
+            caller=body.caller or None,
+        )
+        return BodiesFull()
+
+    def _may_take(self, body: "Body") -> bool:
+        if self._places.allowance(body.caller):
+            return True
+        is_oldest = next(iter(self._coming[body.caller])) is body
+        return is_oldest and self._places.taken - body.pieces <= self._places.total
+
+    def _hold(self, body: "Body") -> None:
+        self._places.hold(body.caller)
+        body.pieces += 1
+
+    def _admit(self) -> None:
+        """Pieces go to the caller who holds fewest, and to its oldest body."""
+        while first := [queue[0] for caller in list(self._turns) if (queue := self._queue(caller))]:
+            may = [entry for entry in first if self._may_take(entry[1])]
+            if not may:
+                return
+            _, body, turn = min(may, key=lambda entry: self._places.held_by(entry[1].caller))
+            heapq.heappop(self._turns[body.caller])
+            self._hold(body)
+            turn.set_result(None)
+
+    def _queue(self, caller: str) -> list[tuple[int, "Body", asyncio.Future[None]]]:
+        queue = self._turns[caller]
+        while queue and queue[0][2].done():
+            heapq.heappop(queue)
+        if not queue:
+            del self._turns[caller]
+        return queue
+
+    def _look_for_stalled(self) -> None:
+        """Now, and again while anybody waits."""
+        if self._look is not None:
+            return
+        loop = asyncio.get_running_loop()
+        for coming in self._coming.values():
+            for body in coming:
+                body.give_up_if_stalled(loop.time() - self._wait_seconds)
+        self._look = loop.call_later(_LOOK_SECONDS, self._look_again)
+
+    def _look_again(self) -> None:
+        self._look = None
+        if self._waiting:
+            self._look_for_stalled()
+
+
+class Body:
+    """One large body; :meth:`release` gives its memory back."""
+
+    def __init__(self, memory: BodyMemory, caller: str, number: int) -> None:
+        self.caller = caller
+        self.number = number
+        #: That it holds.
+        self.pieces = 0
+        self.waited_seconds = 0.0
+        self._memory = memory
+        self._values_bytes = 0
+        self._is_waiting = False
+        self._moved_at = 0.0
+        self._patience: asyncio.Timeout | None = None
+
+    @asynccontextmanager
+    async def coming(self) -> AsyncIterator[None]:
+        """Within the block it is received.
+
+        :raises BodiesFull: it brings nothing while others wait.
+        """
+        self._memory.begin(self)
+        try:
+            async with asyncio.timeout(None) as self._patience:
+                yield
+        except TimeoutError:
+            raise self._memory.give_up_stalled(self) from None
+        finally:
+            self._patience = None
+            self._memory.end(self)
+
+    async def grow(self, received_bytes: int) -> None:
+        """Return once there is memory for so many bytes in all.
+
+        :raises BodiesFull: there was none in time.
+        """
+        wanted = -(-received_bytes // PIECE_BYTES)
+        if wanted <= self.pieces:
+            return
+        self._is_waiting = True
+        while self.pieces < wanted:
+            await self._memory.take_piece(self)
+        self._is_waiting = False
+        self._moved_at = asyncio.get_running_loop().time()
+
+    def give_up_if_stalled(self, since: float) -> None:
+        """End it where it brought nothing ``since`` then, by the loop's clock."""
+        if self._patience is not None and not self._is_waiting and self._moved_at <= since:
+            self._patience.reschedule(asyncio.get_running_loop().time())
+            # Once is enough.
+            self._patience = None
+
+    async def admit_values(self, size_bytes: int) -> None:
+        """Return once there is memory for what is parsed from it: :func:`parsed_at_most`.
+
+        :raises BodiesFull: there was none in time.
+        """
+        await self._memory.take_for_values(self, size_bytes)
+        self._values_bytes = size_bytes
+
+    def release(self) -> None:
+        """It is handled, or refused."""
+        self._memory.give_back(self)
+        if self._values_bytes:
+            size_bytes, self._values_bytes = self._values_bytes, 0
+            self._memory.give_back_values(size_bytes)
+
+
+def parsed_at_most(body: bytes, max_values: int) -> int:
+    """Bytes that the values of a body may take. Takes its time: no loop's."""
+    values = 1 + body.count(b",") + body.count(b"[") + body.count(b"{")
+    is_narrow = body.isascii() and b"\\u" not in body
+    return min(values, max_values) * _VALUE_BYTES + len(body) * (
+        1 if is_narrow else _WIDEST_CHARACTER
+    )

@@ -1,0 +1,88 @@
+"""Whose turn it is: runs of several callers take the places of a process in turns."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from heapq import heapify, heappop, heappush
+from time import monotonic
+
+import structlog
+
+from headrace.runs.queue_callers import Turn
+from headrace.shares import Places
+
+_log = structlog.stdlib.get_logger("headrace.worker")
+
+#: The same caller is logged again so much later.
+_LOG_AGAIN_SECONDS = 60.0
+
+
+def turns(places: Places, ready: Sequence[Turn], limit: int) -> list[Turn]:
+    """Which of the runs that are ready are to be claimed, ``limit`` at most.
+
+    A place goes to the caller who has the fewest, of several to the one whose run has waited
+    longest, and to none who has its share.
+    """
+    trial, taken = places.copy(), [0] * len(ready)
+    waiting = [
+        (places.held_by(turn.caller), turn.first_ready, number) for number, turn in enumerate(ready)
+    ]
+    heapify(waiting)
+    left = limit
+    while waiting and left:
+        held, first_ready, number = heappop(waiting)
+        turn = ready[number]
+        # Who may not take one may not later either: others only take places away.
+        if not trial.take(turn.caller):
+            continue
+        left -= 1
+        taken[number] += 1
+        if taken[number] < turn.runs:
+            heappush(waiting, (held + 1, first_ready, number))
+    return [
+        Turn(turn.caller, runs, turn.first_ready)
+        for turn, runs in zip(ready, taken, strict=True)
+        if runs
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class CallerFigures:
+    """How the places of a process are shared now."""
+
+    #: Callers who hold places.
+    holding: int
+    #: Of those, the ones who may take no more though places are free.
+    at_limit: int
+    #: Places of the caller who holds most.
+    most_places: int
+
+
+def caller_figures(places: Places) -> CallerFigures:
+    """Where no place is free nobody is at a limit of their own."""
+    held = places.callers()
+    at_limit = sum(not places.allowance(caller) for caller in held) if places.free else 0
+    return CallerFigures(len(held), at_limit, max(held.values(), default=0))
+
+
+class LimitLog:
+    """Says in the log which callers have met their limit, each now and then."""
+
+    def __init__(self, places: Places) -> None:
+        self._places = places
+        self._logged: dict[str, float] = {}
+
+    def met(self, caller: str) -> None:
+        """A run of this caller waits though places are free."""
+        now = monotonic()
+        if now - self._logged.get(caller, float("-inf")) < _LOG_AGAIN_SECONDS:
+            return
+        self._logged = {
+            one: at for one, at in self._logged.items() if now - at < _LOG_AGAIN_SECONDS
+        }
+        self._logged[caller] = now
+        _log.warning(
+            "caller_at_limit",
+            caller=caller,
+            places=self._places.held_by(caller),
+            free=self._places.free,
+        )
