@@ -1,7 +1,7 @@
 """Is this pod ready, and how is each of its processes? Answered from memory and slots only."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from headrace.health.checks import DatabaseProbe
@@ -55,7 +55,9 @@ class HealthService:
         speaks for itself only: its neighbours go on serving, and once its listeners are closed no
         probe reaches it.
         """
-        slots = self._board.read_all()
+        return self._reasons(self._board.read_all())
+
+    def _reasons(self, slots: Sequence[Slot]) -> list[str]:
         reasons = [
             f"process {slot.pid} has been silent for {slot.age_seconds():.1f} s"
             for slot in slots
@@ -85,7 +87,8 @@ class HealthService:
 
     def report(self) -> dict[str, Any]:
         """Everything /health tells: verdict, version, schema, and each process of the pod."""
-        reasons = self.unready_reasons()
+        slots = self._board.read_all()
+        reasons = self._reasons(slots)
         return {
             "status": "unready" if reasons else "ready",
             "reasons": reasons,
@@ -96,15 +99,9 @@ class HealthService:
                 "ok": self._schema_problem() is None,
                 "revision": self._schema_revision(),
             },
-            "queue": {"unserved_graphs": self._unserved_graphs()},
-            "processes": [self._describe(slot) for slot in self._board.read_all()],
+            "queue": {"unserved_graphs": _unserved_graphs(slots)},
+            "processes": [self._describe(slot) for slot in slots],
         }
-
-    def _unserved_graphs(self) -> list[dict[str, Any]]:
-        """Graphs of which runs wait and that no process, of this pod or another, executes."""
-        figures = [slot.figures for slot in self._board.read_all() if slot.figures is not None]
-        queues = [one.queue for one in figures if one.queue is not None]
-        return [graph.model_dump() for queue in queues[:1] for graph in queue.unserved]
 
     async def metrics(self) -> Written:
         """What is to be told of the metrics; written elsewhere, while this loop goes on."""
@@ -121,3 +118,10 @@ class HealthService:
             "up_seconds": round(slot.age_seconds() + slot.written_at - slot.started_at, 1),
             **figures,
         }
+
+
+def _unserved_graphs(slots: Sequence[Slot]) -> list[dict[str, Any]]:
+    """Graphs of which runs wait and that no process, of this pod or another, executes."""
+    figures = [slot.figures for slot in slots if slot.figures is not None]
+    queues = [one.queue for one in figures if one.queue is not None]
+    return [graph.model_dump() for queue in queues[:1] for graph in queue.unserved]

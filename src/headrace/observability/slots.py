@@ -168,20 +168,45 @@ def slots_directory(runtime_dir: Path) -> Path:
     return runtime_dir / "slots"
 
 
+class SlotReader:
+    """Reads the slots of a folder; a file that is the same as last time is not parsed again.
+
+    Strangers may ask for the health of a pod as often as they like.
+    """
+
+    def __init__(self, runtime_dir: Path) -> None:
+        self._runtime_dir = runtime_dir
+        #: By file name: which file it was, and what stood in it.
+        self._known: dict[str, tuple[tuple[int, int], Slot]] = {}
+
+    def read(self) -> list[Slot]:
+        """The slots of living processes, by pid; files of dead ones and broken ones are passed
+        over."""
+        slots, known = [], {}
+        for path in slots_directory(self._runtime_dir).glob("*.json"):
+            try:
+                found = path.stat()
+                file = (found.st_ino, found.st_mtime_ns)
+                before = self._known.get(path.name)
+                if before is not None and before[0] == file:
+                    slot = before[1]
+                else:
+                    slot = Slot.model_validate_json(path.read_bytes())
+            except FileNotFoundError:
+                continue
+            except (OSError, ValidationError):
+                _log.warning("slot_unreadable", path=path.name)
+                continue
+            known[path.name] = (file, slot)
+            if is_alive(slot.pid):
+                slots.append(slot)
+        self._known = known
+        return sorted(slots, key=lambda slot: slot.pid)
+
+
 def read_slots(runtime_dir: Path) -> list[Slot]:
-    """The slots of living processes, by pid; files of dead ones and broken ones are passed over."""
-    slots = []
-    for path in slots_directory(runtime_dir).glob("*.json"):
-        try:
-            slot = Slot.model_validate_json(path.read_bytes())
-        except FileNotFoundError:
-            continue
-        except (OSError, ValidationError):
-            _log.warning("slot_unreadable", path=path.name)
-            continue
-        if is_alive(slot.pid):
-            slots.append(slot)
-    return sorted(slots, key=lambda slot: slot.pid)
+    """As :meth:`SlotReader.read`, once."""
+    return SlotReader(runtime_dir).read()
 
 
 def write_slot(runtime_dir: Path, slot: Slot) -> None:
@@ -215,6 +240,7 @@ class StatusBoard:
 
     def __init__(self, runtime_dir: Path | None, *, stale_seconds: float) -> None:
         self._runtime_dir = runtime_dir
+        self._reader = SlotReader(runtime_dir) if runtime_dir is not None else None
         self._stale_seconds = stale_seconds
         self._measure: Callable[[], Figures] | None = None
         now = time.time()
@@ -257,9 +283,9 @@ class StatusBoard:
 
     def read_all(self) -> list[Slot]:
         """Every living process of the pod, this one included, by pid."""
-        if self._runtime_dir is None:
+        if self._reader is None:
             return [self._slot]
-        others = [slot for slot in read_slots(self._runtime_dir) if slot.pid != self._slot.pid]
+        others = [slot for slot in self._reader.read() if slot.pid != self._slot.pid]
         return sorted([*others, self._slot], key=lambda slot: slot.pid)
 
     def others(self) -> list[Slot]:
