@@ -238,6 +238,8 @@ async def timed(asked: Any) -> tuple[float, httpx.Response]:
     return time.perf_counter() - began, response
 
 
+# It has bounds on time, and the work of other tests would count as the caller's.
+@pytest.mark.alone
 @pytest.mark.parametrize("pool_max", [4, 10])
 async def test_changes_and_lists_of_one_caller_leave_runs_and_lists_to_the_other(
     database_url, tmp_path, pool_max

@@ -86,7 +86,7 @@ async def test_a_database_that_is_gone_is_503_and_asked_once_by_many(private_pos
         app = FastAPI()
         app.include_router(meta.router)
 
-        state = SimpleNamespace(settings=Settings(), ask_database=question.ask)
+        state = SimpleNamespace(settings=Settings(), ask_database=question.ask, body_memory=None)
 
         @app.middleware("http")
         async def with_state(request, call_next):
