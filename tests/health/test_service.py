@@ -1,5 +1,6 @@
 """Ready or not, and why: the verdict over all processes of the pod."""
 
+import json
 import os
 import subprocess
 import sys
@@ -150,3 +151,13 @@ async def test_the_report_describes_every_process(pod: Pod, neighbour: int) -> N
     assert processes[neighbour]["age_seconds"] == pytest.approx(7.0, abs=1.0)
     assert processes[neighbour]["up_seconds"] == pytest.approx(100.0, abs=1.0)
     assert processes[neighbour].items() >= FIGURES.model_dump().items()
+
+
+async def test_who_asks_often_is_told_what_was_written_before(pod: Pod) -> None:
+    """Strangers may ask as often as they like: a report costs reading the slots of the pod."""
+    status, body = pod.health.written_report()
+    assert (status, json.loads(body)["status"]) == (200, "ready")
+    pod.schema_problem = "the schema is at 9001"
+    assert pod.health.written_report() == (200, body)
+    assert pod.health.unready_reasons() == ["the schema is at 9001"]
+    await eventually(lambda: pod.health.written_report()[0] == 503)

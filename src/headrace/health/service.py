@@ -2,12 +2,17 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from time import monotonic
 from typing import Any
 
+from headrace.events.encoding import encode_json
 from headrace.health.checks import DatabaseProbe
 from headrace.observability.exposition import Written
 from headrace.observability.metrics import Metrics
 from headrace.observability.slots import Slot, StatusBoard
+
+#: A report is told again for so long: anybody may ask for it as often as they like.
+_REPORT_SECONDS = 0.25
 
 
 class HealthService:
@@ -38,6 +43,8 @@ class HealthService:
         #: Whether metrics have a port of their own, as the server says.
         self.metrics_elsewhere = False
         self._task_problem = task_problem
+        #: When the report was written last, its status, and its JSON.
+        self._written: tuple[float, int, bytes] = (float("-inf"), 503, b"")
 
     @property
     def pid(self) -> int:
@@ -102,6 +109,19 @@ class HealthService:
             "queue": {"unserved_graphs": _unserved_graphs(slots)},
             "processes": [self._describe(slot) for slot in slots],
         }
+
+    def written_report(self) -> tuple[int, bytes]:
+        """The report as JSON, with its status: 200, or 503 where the pod is unready.
+
+        It may be a quarter of a second old. May be called from another thread.
+        """
+        now = monotonic()
+        written_at, status, body = self._written
+        if now - written_at > _REPORT_SECONDS:
+            report = self.report()
+            status, body = 503 if report["reasons"] else 200, encode_json(report)
+            self._written = (now, status, body)
+        return status, body
 
     async def metrics(self) -> Written:
         """What is to be told of the metrics; written elsewhere, while this loop goes on."""

@@ -162,8 +162,8 @@ class HealthPort:
     def _report(self) -> _Answer:
         if self._health is None:
             return _STARTING
-        report = self._health.report()
-        return _json(503 if report["reasons"] else 200, report)
+        status, body = self._health.written_report()
+        return status, body, _JSON
 
     async def _metrics(self, query: bytes) -> _Answer:
         if self._health is None:
