@@ -84,6 +84,24 @@ async def test_nothing_is_encoded_for_a_run_that_nobody_follows():
     channel().publish("x", Costly())
 
 
+async def test_what_the_ring_cannot_hold_is_not_encoded_for_it():
+    """A state of 300 MB would be there three times."""
+
+    class Costly:
+        def __str__(self) -> str:
+            raise AssertionError("encoded")
+
+    run = channel({"ring_bytes": 1024}, kept=True)
+    run.publish("values", {"small": 1})
+    run.publish("values", {"large": "y" * 2000, "costly": Costly()})
+    run.publish("values", {"small": 2})
+    reader = run.subscribe()
+    assert await data(reader, 1) == [b'{"small":2}']
+    # Whoever reads gets all.
+    run.publish("values", {"large": "y" * 2000})
+    assert await data(reader, 1) == [b'{"large":"%b"}' % (b"y" * 2000)]
+
+
 async def test_a_quiet_channel_says_so_after_the_timeout():
     assert await channel().subscribe().read(0.01) == ()
 

@@ -26,7 +26,7 @@ class WriteSize:
 
         :raises CheckpointTooLarge: it is too much with that.
         """
-        least = _least_bytes(value)
+        least = least_bytes(value)
         if self._total + least > self._most:
             self.add(channel, least)
 
@@ -42,7 +42,7 @@ class WriteSize:
             )
 
 
-def _least_bytes(value: Any) -> int:
+def least_bytes(value: Any) -> int:
     """No fewer than these bytes will be written: of a text or bytes, or of a few in a container."""
     if isinstance(value, str | bytes | bytearray):
         return len(value)

@@ -13,6 +13,7 @@ from typing import Any
 
 import structlog
 
+from headrace.checkpoints.write_size import least_bytes
 from headrace.errors import LeaseLost, Unavailable
 from headrace.event_settings import EventSettings
 from headrace.events.backlog import Backlog, Cut
@@ -160,6 +161,11 @@ class Channel:
         if not self.wanted or self._closed:
             return
         self._last_id += 1
+        if not self._readers and not self.storing and least_bytes(data) > self._settings.ring_bytes:
+            # It would push out everything before it, and then itself: its JSON is for nobody.
+            self._ring.clear()
+            self._ring_bytes = 0
+            return
         event = Event.of(self._last_id, name, data, resumable=self.resumable)
         if self.storing:
             self._put(event)
