@@ -6,14 +6,15 @@ from headrace.setting_groups import Group
 
 
 class CallerSettings(Group):
-    """What one of several callers may take; callers are told apart by their API keys."""
+    """What one of several callers may take; API keys tell callers apart (docs/limits.md)."""
 
     share: float = Field(
         0.75,
         gt=0,
         le=1,
-        description="Of the places that it holds and those that are free, a caller may hold this"
-        " part. 1 lets one caller take all. Without keys, or with one, there is one caller.",
+        description="A caller may hold this part of the places that it holds and those that are"
+        " free: places for runs, lists, changes, streams and waits, and memory for bodies. 1 lets"
+        " one caller take all. Without keys, or with one, there is one caller, who may take all.",
     )
     max_queued_runs: int = Field(
         100_000,

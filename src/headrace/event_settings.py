@@ -16,12 +16,14 @@ class EventSettings(Group):
         description="A reader for which more events wait is cut once its client has taken nothing"
         " for `stall_seconds`. A run waits when so many of its events are not stored yet.",
     )
-    buffer_bytes: int = Field(16 * 1024 * 1024, ge=65536, description="The same bound in bytes.")
+    buffer_bytes: int = Field(
+        16 * 1024 * 1024, ge=65536, description="As `buffer_events`, but counted in bytes."
+    )
     stall_seconds: float = Field(
         15.0,
         gt=0,
-        description="How long a client that is behind may take nothing before it is cut, and a run"
-        " waits for its slow readers while `buffer_total_bytes` is exceeded.",
+        description="How long a client that is behind may take nothing before it is cut. Also how"
+        " long a run waits for its slow readers while `buffer_total_bytes` is exceeded.",
     )
     buffer_total_bytes: int = Field(
         256 * 1024 * 1024,

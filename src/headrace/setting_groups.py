@@ -50,14 +50,17 @@ class DatabaseSettings(Group):
         0.3,
         gt=0,
         le=1,
-        description="Part of the pool that changes of states, copies and deletions of threads may"
-        " hold; one connection at least.",
+        description="Part of the pool that changes of states, copies and deletions of threads, and"
+        " the cancelling of many runs, may hold; one connection at least.",
     )
     part_wait_seconds: float = Field(
         5.0, gt=0, description="How long a list or a change waits for its part before 503."
     )
     part_max_waiting: int = Field(
-        500, ge=1, description="Lists, and changes, that may wait for it; more get 503 at once."
+        500,
+        ge=1,
+        description="Lists that may wait for their part, and as many changes; more get 503 at"
+        " once.",
     )
     open_timeout_seconds: float = Field(
         15.0, gt=0, description="How long start-up waits for the database."
@@ -197,8 +200,9 @@ class RequestSettings(Group):
     bodies_wait_seconds: float = Field(
         5.0,
         gt=0,
-        description="How long a large body waits for that memory; then 503. While others wait, a"
-        " body that brings less than 64 KiB in this time is refused.",
+        description="How long a large body waits for that memory while it comes, and again before"
+        " it is parsed; then 503. While others wait, a body that brings less than 64 KiB in this"
+        " time is refused.",
     )
     max_metadata_bytes: int = Field(
         64 * 1024,
@@ -234,8 +238,8 @@ class RequestSettings(Group):
     list_timeout_seconds: float = Field(
         10.0,
         gt=0,
-        description="How long Postgres may work on one list or count of threads, assistants or"
-        " states that is filtered; then 503.",
+        description="How long Postgres may work on one list or count of threads or assistants;"
+        " then 503.",
     )
     max_superstep_updates: int = Field(
         1000,
@@ -245,8 +249,8 @@ class RequestSettings(Group):
     change_timeout_seconds: float = Field(
         10.0,
         gt=0,
-        description="How long one new thread with supersteps, or one change of a state (of which"
-        " none takes more than 4 s), may take; then 503, and nothing has changed.",
+        description="How long a new thread with supersteps may take, and a change of a state, which"
+        " may never take more than 4 s; then 503, and nothing has changed.",
     )
 
 
@@ -264,14 +268,14 @@ class WorkerSettings(Group):
     max_threads: int = Field(
         0,
         ge=0,
-        description="Threads of one process for what graphs do beside the event loop, in sync nodes"
-        " and tools; 0: two for each of `max_concurrent_runs`, and 64 at least.",
+        description="Threads of one process for sync nodes and sync tools; 0: two for each of"
+        " `max_concurrent_runs`, at least 64.",
     )
     deaf_seconds: float = Field(
         60.0,
         gt=0,
-        description="A process is replaced when runs that ended so long ago, and whose graphs or"
-        " threads go on, hold all its places or half of its threads.",
+        description="How long runs that have ended, while their graph or a thread goes on, may hold"
+        " all places of a process or half of its threads; then the process is replaced.",
     )
     max_failures: int = Field(
         3, ge=1, description="A run that processes were lost with so often ends as `error`."
@@ -383,13 +387,14 @@ class CheckpointerSettings(Group):
 
 
 class AnswerSettings(Group):
-    """What answers may read from checkpoints, each and all of a process (docs/limits.md)."""
+    """What one answer, and all answers of a process together, may read (docs/limits.md)."""
 
     max_bytes: int = Field(
         32 * 1024 * 1024,
         ge=1024,
-        description="A page of states or threads ends where it would hold more bytes than this, and"
-        " says where the next one begins; one state or thread is always shown.",
+        description="A page of states, threads, runs or assistants ends where it would hold more"
+        " bytes than this, and says where the next one begins; it has one of them at least. A page"
+        " of store items gets 413.",
     )
     max_state_bytes: int = Field(
         128 * 1024 * 1024,

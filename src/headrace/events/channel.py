@@ -193,7 +193,7 @@ class Channel:
         if not begins or self._store is None or self._closed:
             return
         if was_storing:
-            # Of what was stored until now nobody was told, and the other may have looked before.
+            # Stored events were not announced: notify the watcher, which may have looked before.
             self._on_stored(0)
             return
         for event in self._ring:

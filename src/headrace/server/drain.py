@@ -1,7 +1,7 @@
 """How a process stops being one of those that serve: in which order, and for how long.
 
-Told by a signal, it is *draining* at once, and goes on serving everything for the drain delay. Then
-it looks at the status slots of the pod:
+When a signal comes, the process is *draining* at once, and goes on serving everything for the drain
+delay. Then it looks at the status slots of the pod:
 
 - others serve (one worker was told, or HUP put new ones in place): its listeners close, so that new
   connections go to them, and nobody is refused anything;
@@ -9,8 +9,9 @@ it looks at the status slots of the pod:
 - nobody else will (the whole pod stops): the sockets stay open, so that probes read 503 from
   /readyz instead of a refused connection, and new runs are refused with ``Retry-After``.
 
-Own runs and their streams then have what is left of the grace. Closing the rest is the business of
-``server.process`` and of the lifespan.
+Its own runs and their streams then have what is left of the grace. Runs that are left after it are
+released to the queue, and another process goes on with them. ``server.process`` and the lifespan
+close the rest.
 """
 
 import asyncio
@@ -72,7 +73,7 @@ class Drain:
 
     @property
     def bound_seconds(self) -> float:
-        """``drain`` takes no longer: delay, grace, and a margin for ending what is left."""
+        """``drain`` takes no longer: delay, grace, and a margin for releasing what is left."""
         settings = self._settings
         return (
             settings.drain_delay_seconds + settings.grace_seconds + settings.shutdown_margin_seconds

@@ -280,7 +280,7 @@ LISTED: list[Known] = [
     Known("better", "404 and 405 say what to change", "status", "GET /threads/$", "-> 404"),
     Known(
         "different",
-        "Of `configurable` a checkpoint has ids alone",
+        "A checkpoint has only the ids of `configurable`",
         r"\$\.metadata\.(a|model_name)",
         "^runs_are_made: state after background",
     ),
