@@ -22,3 +22,9 @@ class CallerSettings(Group):
         description="Runs of one caller that may wait in the queue; more get 429. Counted every"
         " 5 s, so a few more may get in. Without keys, or with one, this holds for all runs.",
     )
+    requests_at_once: int = Field(
+        64,
+        ge=2,
+        description="Requests that a process works on at once, where there are several callers;"
+        " each caller has its share. The others wait for their turn, 15 s at most; then 429.",
+    )

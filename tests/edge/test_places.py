@@ -238,6 +238,69 @@ async def timed(asked: Any) -> tuple[float, httpx.Response]:
     return time.perf_counter() - began, response
 
 
+async def test_whoever_sends_hundreds_at_once_is_not_served_before_all_others(
+    database_url, tmp_path
+):
+    async with serve(database_url, tmp_path, callers={"requests_at_once": 8}) as (http, gates, _):
+        body = {"assistant_id": "plain", "input": {"x": "1"}}
+
+        async def run(key: str) -> httpx.Response:
+            return await http.post("/runs/wait", json=body, headers={"x-api-key": key})
+
+        burst = [asyncio.create_task(run(A)) for _ in range(150)]
+        await eventually(lambda: gates.figures()["requests"].waiting > 100)
+        done_before = sum(one.done() for one in burst)
+        assert (await run(B)).status_code == 200
+        # With each turn of B's go those of A that have one, six at most.
+        assert sum(one.done() for one in burst) - done_before < 50
+        assert gates.figures()["requests"].waiting > 50
+        assert {answer.status_code for answer in await asyncio.gather(*burst)} == {200}
+        await eventually(lambda: {one.held for one in gates.figures().values()} == {0})
+
+
+async def test_no_turn_is_lost_whatever_becomes_of_a_request(database_url, tmp_path):
+    async with serve(database_url, tmp_path, callers={"requests_at_once": 4}) as (http, gates, _):
+        head = {"x-api-key": A, "content-type": "application/json"}
+
+        async def ask(number: int) -> None:
+            match number % 6:
+                case 0:
+                    await http.post("/threads", content=b"{", headers=head)
+                case 1:
+                    await http.post("/runs/wait", json={"assistant_id": 5}, headers=head)
+                case 2:
+                    await http.get(f"/threads/{number}", headers=head)
+                case 3:
+                    await http.post("/threads/search", json={}, headers=head)
+                case 4:
+                    await http.post("/chat", json={"messages": []}, headers=head)
+                case _:
+                    await http.get("/assistants/none/graph", headers=head)
+
+        tasks = [asyncio.create_task(ask(number)) for number in range(120)]
+        await asyncio.sleep(0.05)
+        for task in tasks[::7]:
+            task.cancel()
+        await asyncio.wait(tasks)
+        await eventually(lambda: {one.held for one in gates.figures().values()} == {0})
+        assert gates.figures()["requests"] == GateFigures(0, 0)
+
+
+async def test_a_turn_that_does_not_come_is_refused():
+    gates, refused = places(share=0.75, callers={"requests_at_once": 2})
+    assert gates.turns is not None
+    gates.turns.gate._timeout_seconds = 0.05
+    await gates.turns.take("a")
+    with pytest.raises(CallerShareUsed, match="requests_at_once"):
+        await gates.turns.take("a")
+    await gates.turns.take("b")
+    assert refused == [("requests", "timeout")]
+
+
+def test_one_caller_takes_no_turns():
+    assert places()[0].turns is None
+
+
 # It has bounds on time, and the work of other tests would count as the caller's.
 @pytest.mark.alone
 @pytest.mark.parametrize("pool_max", [4, 10])

@@ -9,6 +9,8 @@ A place is taken once the request is read and valid, so that a slow body holds n
 changes give it back when their handler returns, so that a slow reader holds none either: a large
 history reads on behind its first piece, one statement at a time, bounded by the memory for answers.
 What lasts gives its place back when its body has ended.
+
+Where there are several callers, all requests but those of lists and changes take turns too.
 """
 
 import functools
@@ -24,6 +26,7 @@ from fastapi import Request
 
 from headrace.auth.dependencies import CALLER
 from headrace.edge.live import LiveResponse
+from headrace.edge.requests import end_turn
 from headrace.edge.state import state_of
 from headrace.errors import (
     CallerShareUsed,
@@ -44,6 +47,8 @@ _log = structlog.stdlib.get_logger("headrace.places")
 
 #: Where an endpoint says which kind it is.
 _KIND = "headrace_kind"
+#: How long a request waits for its turn.
+_TURN_SECONDS = 15.0
 #: Refusals are told this often at most for each gate.
 _TELL_SECONDS = 10.0
 
@@ -72,6 +77,32 @@ class Lease:
             places.release(self._caller)
 
 
+class Turns:
+    """Requests of several callers that a process works on, each from its body to its answer.
+
+    The event loop works on what is ready in the order in which it came. Without turns, hundreds of
+    requests that one caller sends at once would all go before the next of another.
+    """
+
+    def __init__(self, gate: Gate, refused: Callable[[str, str, str], None]) -> None:
+        self.gate = gate
+        self._refused = refused
+
+    async def take(self, caller: str) -> None:
+        """:raises CallerShareUsed: the caller's turn did not come in time."""
+        try:
+            await self.gate.take(caller)
+        except TimeoutError:
+            self._refused("requests", "timeout", caller)
+            raise CallerShareUsed(
+                "Too many requests with your API key wait in this process for their turn (setting"
+                " callers.requests_at_once); send fewer at once, or try again."
+            ) from None
+
+    def release(self, caller: str) -> None:
+        self.gate.release(caller)
+
+
 class RequestPlaces:
     """All gates of one process.
 
@@ -94,6 +125,11 @@ class RequestPlaces:
         #: Their number is what the server has of connections; it says so when it starts.
         self.answers = Places(settings.server.max_connections, share)
         self.thread_streams = Places(settings.events.max_thread_streams, share)
+        #: None where there is one caller: it would only wait for itself.
+        self.turns: Turns | None = None
+        if share < 1.0:
+            at_once = Places(settings.callers.requests_at_once, share)
+            self.turns = Turns(Gate(at_once, timeout_seconds=_TURN_SECONDS), self._refused)
         self._gates: dict[PoolPartName, Gate] = {
             "lists": self._gate(settings.database.lists_part, share),
             "changes": self._gate(settings.database.changes_part, share),
@@ -152,6 +188,9 @@ class RequestPlaces:
             str(name): GateFigures(gate.places.taken, gate.waiting)
             for name, gate in self._gates.items()
         }
+        if self.turns is not None:
+            gate = self.turns.gate
+            found["requests"] = GateFigures(gate.places.taken, gate.waiting)
         found["answers"] = GateFigures(self.answers.taken)
         found["thread_streams"] = GateFigures(self.thread_streams.taken)
         return found
@@ -233,6 +272,8 @@ def _of_pool(endpoint: Endpoint, name: PoolPartName, when: When | None) -> Endpo
     async def handle(call: Endpoint, request: Request, values: dict[str, Any]) -> Any:
         if when is not None and not when(values):
             return await call(**values)
+        # It may wait here, and what it does then is bounded.
+        end_turn(request)
         async with _places_of(request).of_pool(name, _caller_of(request)):
             return await call(**values)
 

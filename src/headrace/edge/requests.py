@@ -5,7 +5,7 @@ import json
 import re
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 from fastapi import Request
@@ -28,6 +28,13 @@ _READ_APART_BYTES = 128 * 1024
 _APART = ThreadPoolExecutor(max_workers=1, thread_name_prefix="large-body")
 
 
+class Turns(Protocol):
+    """Whose requests a process works on."""
+
+    async def take(self, caller: str) -> None: ...
+    def release(self, caller: str) -> None: ...
+
+
 class JSONRequest(Request):
     """A request whose ``json()`` refuses what could not be stored or sent back."""
 
@@ -38,7 +45,10 @@ class JSONRequest(Request):
     body_memory: BodyMemory | None = None
     #: Whose share of it the body takes.
     caller: str = ""
+    #: In which callers take turns; None where there is one caller.
+    turns: Turns | None = None
     _large: Body | None = None
+    _has_turn = False
 
     async def body(self) -> bytes:
         """The whole body.
@@ -63,6 +73,7 @@ class JSONRequest(Request):
                 self._large = self.body_memory.body(self.caller)
                 await self._receive_rest(stream, self._large, chunks, received)
         self._body = b"".join(chunks)
+        await self.take_turn()
         return self._body
 
     async def _receive_rest(
@@ -77,8 +88,25 @@ class JSONRequest(Request):
                 chunks.append(chunk)
                 await large.grow(received)
 
+    async def take_turn(self) -> None:
+        """Wait until this process may work for the caller; a request without a body asks at once.
+
+        :raises CallerShareUsed: too many of the caller's requests wait for theirs.
+        """
+        if self.turns is None or self._has_turn:
+            return
+        await self.turns.take(self.caller)
+        self._has_turn = True
+
+    def end_turn(self) -> None:
+        """Let others have it: the work is done, or what follows has a bound of its own."""
+        if self._has_turn and self.turns is not None:
+            self._has_turn = False
+            self.turns.release(self.caller)
+
     def release(self) -> None:
-        """Give back the memory that the body holds; the request is handled."""
+        """Give back the memory that the body holds, and the turn; the request is handled."""
+        self.end_turn()
         if self._large is not None:
             self._large.release()
 
@@ -104,6 +132,13 @@ class JSONRequest(Request):
             f"The request body is larger than {self.max_body_bytes} bytes"
             " (setting server.max_body_bytes)."
         )
+
+
+def end_turn(request: Request) -> None:
+    """Let others have the turn of a request that now waits for something with a bound of its
+    own."""
+    if isinstance(request, JSONRequest):
+        request.end_turn()
 
 
 def release_body(request: Request) -> None:

@@ -129,6 +129,9 @@ class HeadraceRoute(OwnRoute):
                     caller = state.api_keys.check(request.headers.get(HEADER), request.scope)
                     setattr(request.state, CALLER, caller)
                     strict.caller = caller
+                    strict.turns = state.places.turns
+                    if self.body_field is None:
+                        await strict.take_turn()
                 with translated_faults():
                     response = await inner(strict)
                 return at_place(response, request.scope, self.own_path)

@@ -24,6 +24,8 @@ from headrace.lifecycle import Signal, Tasks
 _log = structlog.stdlib.get_logger("headrace.events")
 
 _RETRY_SECONDS = 0.5
+#: Above this an event takes the loop long enough for others to be let in behind it.
+_HEAVY_BYTES = 1024 * 1024
 
 #: Commits events, in order. May raise LeaseLost and Unavailable.
 Store = Callable[[Sequence[Event]], Awaitable[None]]
@@ -61,6 +63,7 @@ class Channel:
         "_stored_id",
         "_storing",
         "_waited_seconds",
+        "_was_heavy",
         "awaited",
         "kept",
         "placed",
@@ -104,6 +107,7 @@ class Channel:
         self._run_id = run_id
         #: How long the run has waited for slow readers while others were held up.
         self._waited_seconds = 0.0
+        self._was_heavy = False
         self._readers: list[ChannelReader] = []
         self._ring: list[Event] = []
         self._ring_bytes = 0
@@ -167,6 +171,7 @@ class Channel:
             self._ring_bytes = 0
             return
         event = Event.of(self._last_id, name, data, resumable=self.resumable)
+        self._was_heavy = event.size_bytes > _HEAVY_BYTES
         if self.storing:
             self._put(event)
             if self.resumable:
@@ -180,6 +185,10 @@ class Channel:
         the budget of the process is exceeded. As long as another of its readers is held up by
         that, all such waits of the run together last ``events.stall_seconds`` at most.
         """
+        if self._was_heavy:
+            # To write it has kept the loop busy, and the next may follow at once.
+            self._was_heavy = False
+            await asyncio.sleep(0)
         while self._over_bound():
             self._room.clear()
             await self._room.wait()

@@ -255,7 +255,7 @@ class Executor:
                 if execution.channel.wanted:
                     for name, data in translator.events(namespace, mode, chunk):
                         execution.channel.publish(name, data)
-                    await execution.channel.room()
+                        await execution.channel.room()
             if result.interrupted:
                 # The next run on the thread must not resume from an older checkpoint.
                 _leave_checkpoint(config)

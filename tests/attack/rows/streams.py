@@ -92,24 +92,35 @@ _STALLED = 10
 
 
 async def large_events(attacker: Attacker) -> None:
-    """Events that are larger than any buffer, to readers of every speed."""
+    """Events that are larger than any buffer, to readers of every speed. Run by run: what several
+    graphs hold themselves is not the server's to bound."""
     megabytes = attacker.count(_MEGABYTES)
     body = {
         "assistant_id": "large",
         "input": {"megabytes": megabytes, "steps": _STEPS},
         "stream_mode": ["values", "updates", "debug"],
     }
+    slow = {**body, "stream_mode": ["values"], "input": {"megabytes": megabytes // 10}}
+    await _read(attacker, "/runs/stream", slow, bytes_per_second=1e6, whole=True)
+    thread = await attacker.thread()
+    runs = f"/threads/{thread}/runs"
+    body["on_disconnect"] = "continue"
     async with asyncio.TaskGroup() as readers:
+        readers.create_task(
+            _read(attacker, f"{runs}/stream", body, bytes_per_second=None, whole=True)
+        )
+        await asyncio.sleep(0.3)
+        run = (await attacker.http.get(runs)).json()[0]["run_id"]
         for number in range(attacker.count(_STALLED)):
-            readers.create_task(_read(attacker, body, bytes_per_second=number % 2 and 1.0))
-        slow = {**body, "stream_mode": ["values"], "input": {"megabytes": megabytes // 10}}
-        readers.create_task(_read(attacker, slow, bytes_per_second=1e6, whole=True))
-        readers.create_task(_read(attacker, body, bytes_per_second=None, whole=True))
+            path = f"{runs}/{run}/stream"
+            speed = 1e6 if not number else number % 2 and 1.0
+            readers.create_task(_read(attacker, path, None, bytes_per_second=speed))
 
 
 async def _read(
     attacker: Attacker,
-    body: dict[str, Any],
+    path: str,
+    body: dict[str, Any] | None,
     *,
     bytes_per_second: float | None,
     whole: bool = False,
@@ -119,9 +130,10 @@ async def _read(
     :param whole: the stream must end with its end.
     """
     attacker.tally.tried += 1
-    content = json.dumps(body).encode()
+    content = b"" if body is None else json.dumps(body).encode()
+    method = "GET" if body is None else "POST"
     head = (
-        f"POST /runs/stream HTTP/1.1\r\nhost: {uuid4().hex}\r\nconnection: close\r\n"
+        f"{method} {path} HTTP/1.1\r\nhost: {uuid4().hex}\r\nconnection: close\r\n"
         f"x-api-key: {attacker.address.attacker_key}\r\ncontent-type: application/json\r\n"
         f"content-length: {len(content)}\r\n\r\n"
     )
