@@ -1,6 +1,9 @@
 """Signals wake what waits once, in time or not; kept tasks start again."""
 
 import asyncio
+import gc
+from contextvars import ContextVar
+from weakref import ReferenceType, ref
 
 import pytest
 
@@ -115,3 +118,26 @@ def test_pauses_grow_to_the_longest_and_begin_anew_after_a_long_life():
     assert [pause(0.0) for _ in range(6)] == [0.1, 0.2, 0.4, 0.8, 1.0, 1.0]
     assert pause(31.0) == 0.1
     assert all(restarts.pause_seconds(ended) == 1.0 for ended in (100, 10_000))
+
+
+class Large:
+    """A graph's state, which its context holds."""
+
+
+_STATE: ContextVar[Large] = ContextVar("state")
+
+
+async def test_a_wait_that_is_over_keeps_nothing_of_who_waited():
+    """A cancelled timer stands in the loop until its time, with the context it was made in."""
+    signal = Signal()
+
+    async def graph() -> ReferenceType[Large]:
+        state = Large()
+        _STATE.set(state)
+        asyncio.get_running_loop().call_soon(signal.set)
+        assert await signal.wait(60)
+        return ref(state)
+
+    state = await asyncio.create_task(graph())
+    gc.collect()
+    assert state() is None

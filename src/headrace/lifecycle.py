@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from contextvars import Context
 from dataclasses import dataclass
 from functools import partial
 from time import monotonic
@@ -140,9 +141,17 @@ class Tasks:
     def __len__(self) -> int:
         return len(self._tasks)
 
-    def start(self, coroutine: Coroutine[Any, Any, T], *, name: str) -> asyncio.Task[T]:
-        """Run ``coroutine`` as a task that is held until it ends."""
-        task = asyncio.create_task(coroutine, name=name)  # noqa: TID251 - the one place
+    def start(
+        self, coroutine: Coroutine[Any, Any, T], *, name: str, context: Context | None = None
+    ) -> asyncio.Task[T]:
+        """Run ``coroutine`` as a task that is held until it ends.
+
+        :param context: None: a copy of the caller's. A timer keeps its context until its time has
+            come, also when it was cancelled, and a graph's context holds the graph's state.
+        """
+        task = asyncio.create_task(  # noqa: TID251 - the one place
+            coroutine, name=name, context=context
+        )
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
@@ -222,7 +231,7 @@ class Signal:
         waiter: asyncio.Future[bool] = loop.create_future()
         timer = None
         if timeout_seconds is not None:
-            timer = loop.call_later(timeout_seconds, _settle, waiter, False)
+            timer = loop.call_later(timeout_seconds, _settle, waiter, False, context=Context())
         if self._waiters is None:
             self._waiters = []
         self._waiters.append(waiter)

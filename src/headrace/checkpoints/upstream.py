@@ -6,6 +6,7 @@ A test fails by that name when upstream moves one.
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from contextvars import Context
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -232,7 +233,7 @@ class TakenStore(AsyncPostgresStore):
         async with self._pool.connection(self._acquire_timeout_seconds) as connection:
             # Left to itself, psycopg waits for a server that does not answer for ever.
             silent = asyncio.get_running_loop().call_later(
-                self._operation_timeout_seconds, shut, connection
+                self._operation_timeout_seconds, shut, connection, context=Context()
             )
             try:
                 async with _cursor_on(

@@ -42,13 +42,17 @@ class WriteSize:
             )
 
 
-def least_bytes(value: Any) -> int:
-    """No fewer than these bytes will be written: of a text or bytes, or of a few in a container."""
+def least_bytes(value: Any, levels: int = 2) -> int:
+    """No fewer than these bytes will be written: of a text or bytes, or of a few in containers.
+
+    :param levels: of containers that are looked into, 64 members of each.
+    """
     if isinstance(value, str | bytes | bytearray):
         return len(value)
     if isinstance(value, dict):
         value = value.values()
     elif not isinstance(value, list | tuple):
         return 0
-    members = islice(value, _LOOKED_AT)
-    return sum(len(member) for member in members if isinstance(member, str | bytes | bytearray))
+    if not levels:
+        return 0
+    return sum(least_bytes(member, levels - 1) for member in islice(value, _LOOKED_AT))

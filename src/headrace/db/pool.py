@@ -12,6 +12,7 @@ import os
 import socket
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from contextvars import Context
 from dataclasses import dataclass
 from time import monotonic, perf_counter
 from typing import Any, TypeVar
@@ -142,6 +143,7 @@ class SharedPool(AsyncConnectionPool[Connection]):
         taking = self._transfers.start(
             self._take(self.timeout if timeout is None else timeout, checked=checked),
             name="pool-getconn",
+            context=Context(),
         )
         try:
             connection = await asyncio.shield(taking)
@@ -164,7 +166,9 @@ class SharedPool(AsyncConnectionPool[Connection]):
             # Given back before: psycopg below 3.3 does that itself when a dead one is closed.
             return
         self._held.discard(conn)
-        await asyncio.shield(self._transfers.start(super().putconn(conn), name="pool-putconn"))
+        await asyncio.shield(
+            self._transfers.start(super().putconn(conn), name="pool-putconn", context=Context())
+        )
 
     def wear_out(self, connection: Connection) -> None:
         """Let the pool replace ``connection`` when it comes back: it has carried a lot at once."""

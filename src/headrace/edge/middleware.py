@@ -1,16 +1,19 @@
 """Pure ASGI middleware: a request id in every log line, one access log line, HTTP metrics."""
 
 import re
+from contextlib import ExitStack
 from time import perf_counter
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from headrace.edge.live import drop_unsent, finish, make_place
 from headrace.edge.prefix import path_below_prefix
 from headrace.graphs.http_entry import HeaderRules
 from headrace.ids import uuid7
+from headrace.shares import Gate, Places
 
 _log = structlog.stdlib.get_logger("headrace.access")
 
@@ -26,6 +29,12 @@ _RUN_PATH = re.compile(r"/runs/([0-9a-f-]{36})$")
 
 #: Asked for every few seconds by machines; logged at debug.
 _QUIET = frozenset({"/livez", "/readyz", "/startupz", "/metrics", "/ok"})
+
+#: What anybody may ask without a key. So many such requests are worked on at once, so that a flood
+#: of them does not come before those with a key; the others wait.
+_PUBLIC = (_QUIET | {"/health", "/info", "/docs", "/openapi.json"}) - {"/metrics"}
+_PUBLIC_AT_ONCE = 4
+_PUBLIC_SECONDS = 15.0
 
 
 class Middleware:
@@ -46,6 +55,7 @@ class Middleware:
         self.app = app
         self._plain_inside = plain_inside
         self._logged_headers = logged_headers
+        self._public = Gate(Places(_PUBLIC_AT_ONCE), timeout_seconds=_PUBLIC_SECONDS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -69,7 +79,9 @@ class Middleware:
         structlog.contextvars.clear_contextvars()
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
-                if self._plain_inside:
+                if path_below_prefix(scope) in _PUBLIC:
+                    await self._answer_anybody(scope, receive, send_with_id)
+                elif self._plain_inside:
                     place = make_place(scope)
                     try:
                         await self.app(scope, receive, send_with_id)
@@ -80,6 +92,23 @@ class Middleware:
                     await self.app(scope, receive, send_with_id)
             finally:
                 self._record(scope, status, perf_counter() - started, run_id)
+
+    async def _answer_anybody(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Wait for a turn among requests that need no key; it ends when the answer begins."""
+        try:
+            await self._public.take("")
+        except TimeoutError:
+            await Response(status_code=503, headers={"Retry-After": "2"})(scope, receive, send)
+            return
+        with ExitStack() as turn:
+            turn.callback(self._public.release, "")
+
+            async def send_after_turn(message: Message) -> None:
+                # Whoever reads slowly keeps no turn.
+                turn.close()
+                await send(message)
+
+            await self.app(scope, receive, send_after_turn)
 
     def _record(self, scope: Scope, status: int, seconds: float, run_id: str | None) -> None:
         route = getattr(scope.get("route"), "path", UNMATCHED)

@@ -1,5 +1,6 @@
 """What the operating system and the interpreter say about this process."""
 
+import asyncio
 import ctypes
 import gc
 import os
@@ -13,6 +14,10 @@ _M_MMAP_THRESHOLD = -3
 _RETURNED_FROM_BYTES = 1024 * 1024
 
 _GROWN_BYTES = 64 * 1024 * 1024
+#: So long the values of a run are still being answered, perhaps.
+_LEFT_SECONDS = 0.1
+#: A collection that would wait for longer is not repeated.
+_GIVEN_UP_SECONDS = 60.0
 _COLLECT_SECONDS = 1.0
 
 #: Linux; elsewhere the fallbacks below answer.
@@ -45,19 +50,33 @@ class LargeGarbage:
     Python counts objects and not their bytes: a few runs over large states, which LangGraph leaves
     as cycles, are far too few objects for a collection, and hold hundreds of megabytes. What was
     there before the processes were forked is frozen, and not looked at.
+
+    What a run holds that still goes on is garbage later: a collection that frees little is
+    repeated, after twice the time each time. After a minute what is left is the process's own.
     """
 
     def __init__(self) -> None:
         self._least = resident_bytes()
         self._collected_at = 0.0
+        self._pause_seconds = _COLLECT_SECONDS
 
     def look(self) -> None:
         resident = resident_bytes()
         if resident - self._least <= _GROWN_BYTES:
             self._least = min(self._least, resident)
-        elif monotonic() - self._collected_at > _COLLECT_SECONDS:
+            self._pause_seconds = _COLLECT_SECONDS
+        elif monotonic() - self._collected_at > self._pause_seconds:
             gc.collect()
-            self._least, self._collected_at = resident_bytes(), monotonic()
+            self._collected_at, left = monotonic(), resident_bytes()
+            freed_much = resident - left > _GROWN_BYTES
+            self._pause_seconds = _COLLECT_SECONDS if freed_much else 2 * self._pause_seconds
+            if self._pause_seconds > _GIVEN_UP_SECONDS:
+                self._least, self._pause_seconds = left, _COLLECT_SECONDS
+
+
+def collect_soon() -> None:
+    """Collect once what works for the ended run has let go of it; its values were large."""
+    asyncio.get_running_loop().call_later(_LEFT_SECONDS, gc.collect)
 
 
 def open_files() -> int:

@@ -97,6 +97,7 @@ async def _start_worker(
         metrics,
         temporary,
         on_ended=lambda execution, end: worker.ended(execution, end),
+        max_checkpoint_bytes=settings.checkpointer.max_checkpoint_bytes,
         # The other half is for the commit of the release: a run that is cut has no end, and waits
         # for its lease.
         release_seconds=settings.server.shutdown_margin_seconds / 2,

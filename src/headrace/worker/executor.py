@@ -11,6 +11,7 @@ import structlog
 from langchain_core.runnables import RunnableConfig
 
 from headrace.checkpoints.saver import TimedSaver
+from headrace.checkpoints.write_size import MAX_CHECKPOINT_BYTES, least_bytes
 from headrace.containment import contain
 from headrace.errors import CheckpointNotFound, UserExit
 from headrace.events.encoding import storable
@@ -20,6 +21,7 @@ from headrace.graphs.nodes import refuse_unknown_nodes
 from headrace.graphs.registry import GraphRegistry
 from headrace.lifecycle import Tasks
 from headrace.observability.metrics import Metrics
+from headrace.observability.process import collect_soon
 from headrace.runs.config import checkpoints_in, graph_config, graph_input
 from headrace.runs.dispatcher import RunOutcome
 from headrace.runs.queue import Queue
@@ -38,6 +40,9 @@ _log = structlog.stdlib.get_logger("headrace.worker")
 #: How long a graph that was cancelled may take to clean up before the run ends without it.
 _STOP_SECONDS = 5.0
 
+#: Values of which LangGraph's cycles are not left to the collector, which counts objects alone.
+_LARGE_BYTES = 16 * 1024 * 1024
+
 
 @dataclass(slots=True)
 class GraphResult:
@@ -55,6 +60,7 @@ class Executor:
     """Stateless between runs; everything about a run is in its :class:`Execution`.
 
     :param release_seconds: how long a graph may take to clean up when the process ends.
+    :param max_checkpoint_bytes: as the saver has it.
     """
 
     def __init__(
@@ -69,6 +75,7 @@ class Executor:
         *,
         on_ended: Callable[[Execution, EndedRun], None] = lambda execution, ended: None,
         release_seconds: float = _STOP_SECONDS / 2,
+        max_checkpoint_bytes: int = MAX_CHECKPOINT_BYTES,
     ) -> None:
         self._registry = registry
         self._channels = channels
@@ -80,6 +87,7 @@ class Executor:
         self._ending = Ending(queue, on_ended, max_error_bytes=settings.max_error_bytes)
         self._graphs = Tasks()
         self._release_seconds = release_seconds
+        self._max_checkpoint_bytes = max_checkpoint_bytes
 
     async def execute(self, execution: Execution) -> None:
         """Run to the end, whatever it is; never raises for what the graph does.
@@ -104,6 +112,8 @@ class Executor:
             await self._delete_temporary(execution)
         finally:
             execution.finish(RunOutcome(status=end.status, values=_values(result), error=end.error))
+        if least_bytes(result.values) > _LARGE_BYTES:
+            collect_soon()
         self._metrics.observe_run(execution.request.graph_id, end.status, perf_counter() - started)
         _log.info(
             "run_ended",
@@ -252,7 +262,7 @@ class Executor:
                     await execution.writes.store_command()
                 if not namespace:
                     _note(result, mode, chunk)
-                if execution.channel.wanted:
+                if execution.channel.wanted and not self._is_doomed(mode, chunk):
                     for name, data in translator.events(namespace, mode, chunk):
                         execution.channel.publish(name, data)
                         await execution.channel.room()
@@ -263,6 +273,11 @@ class Executor:
                 # After the last node nothing waits.
                 result.interrupted = bool(snapshot.next)
                 result.interrupts = storable(interrupts_by_task(snapshot))
+
+    def _is_doomed(self, mode: str, chunk: Any) -> bool:
+        """Whether the run fails at its next checkpoint, for what is to be told is too large for
+        one: to write it as JSON would take its size twice more."""
+        return mode != "custom" and least_bytes(chunk) > self._max_checkpoint_bytes
 
     async def _refuse_without(self, checkpoints: Sequence[RunnableConfig]) -> None:
         """LangGraph would start from nothing, and the thread would stand there."""
