@@ -10,6 +10,10 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
+
+#: For whom this context works; "" where nobody in particular is known.
+current_caller: ContextVar[str] = ContextVar("headrace_current_caller", default="")
 
 
 class Places:

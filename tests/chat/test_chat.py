@@ -1,5 +1,6 @@
 """/chat on graphs of the user's own: questions, context, and graphs that it cannot serve."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -9,7 +10,9 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from tests.support.apps import app_client, settings_for
+from headrace.server.app import create_app
+from tests.support.apps import app_client, settings_for, started
+from tests.support.waiting import eventually
 
 GRAPHS = """
 import operator
@@ -286,3 +289,62 @@ async def test_a_graph_that_fails_is_said_to_have_failed(server):
         assert response.json() == {"detail": "ValueError: kaboom in node", "code": "run_failed"}
         told = events((await client.post("/chat/stream", json={"message": "hi"})).text)
         assert told[-1] == ("error", {"error": "ValueError", "message": "kaboom in node"})
+
+
+LONG = """
+import asyncio
+from langgraph.graph import END, START, MessagesState, StateGraph
+
+async def think(state):
+    await asyncio.sleep(3600)
+
+chat = StateGraph(MessagesState)
+chat.add_node("think", think)
+chat.add_edge(START, "think")
+chat.add_edge("think", END)
+"""
+
+
+async def test_a_client_that_leaves_before_the_reply_keeps_no_place(database_url, tmp_path):
+    (tmp_path / "long.py").write_text(LONG)
+    manifest = tmp_path / "langgraph.json"
+    manifest.write_text(json.dumps({"graphs": {"chat": "./long.py:chat"}, "dependencies": ["."]}))
+    inner, seen = create_app(settings_for(database_url, manifest)), {}
+
+    async def tapped(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            seen["state"] = scope["state"]["headrace"]
+        await inner(scope, receive, send)
+
+    said, left, sent = [b'{"message": "hello"}'], asyncio.Event(), []
+
+    async def receive() -> dict[str, Any]:
+        if said:
+            return {"type": "http.request", "body": said.pop(), "more_body": False}
+        await left.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    def held() -> int:
+        return seen["state"].places.figures()["answers"].held if seen else 0
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/chat",
+        "raw_path": b"/chat",
+        "query_string": b"",
+        "headers": [(b"content-type", b"application/json")],
+        "client": ("127.0.0.1", 1),
+    }
+    async with started(tapped) as app:
+        asking = asyncio.create_task(app(scope, receive, send))
+        await eventually(lambda: held() == 1)
+        left.set()
+        async with asyncio.timeout(5):
+            await asking
+        assert held() == 0
+    # The run goes on without its client.
+    assert sent[0]["status"] == 499

@@ -1,22 +1,26 @@
-"""Memory for answers: first come, first served, and never lost."""
+"""Memory for answers: shared among callers, and never lost."""
 
 import asyncio
 import gc
+from contextlib import contextmanager
 
 import pytest
 
 from headrace.checkpoints.answer_memory import AnswerMemory, StateIsLarge
 from headrace.errors import AnswersFull, AnswerTooLarge
 from headrace.setting_groups import AnswerSettings
+from headrace.shares import current_caller
 from tests.support.waiting import eventually
 
 MB = 1024 * 1024
 
 
-def make(**settings: float) -> tuple[AnswerMemory, list[str]]:
+def make(share: float = 1.0, **settings: float) -> tuple[AnswerMemory, list[str]]:
     counted: list[str] = []
     given = {"memory_bytes": 3 * MB, "max_state_bytes": 5 * MB, "wait_seconds": 5.0, **settings}
-    return AnswerMemory(AnswerSettings.model_validate(given), count=counted.append), counted
+    return AnswerMemory(
+        AnswerSettings.model_validate(given), share=share, count=counted.append
+    ), counted
 
 
 async def test_whoever_finds_no_room_waits_for_its_turn():
@@ -97,4 +101,66 @@ async def test_an_answer_that_is_never_sent_gives_its_memory_back():
     await reading.admit(MB)
     del reading
     gc.collect()
+    assert memory.figures().bytes == 0
+
+
+@contextmanager
+def working_for(caller: str):
+    token = current_caller.set(caller)
+    try:
+        yield
+    finally:
+        current_caller.reset(token)
+
+
+async def test_slow_readers_of_one_caller_leave_some_to_others():
+    memory, counted = make(share=0.75, memory_bytes=8 * MB, wait_seconds=1)
+    with working_for("slow"):
+        # All that one may have, for a state that would take more.
+        large, more = memory.reading(), memory.reading()
+        await large.admit(4 * MB)
+    assert large.held == 6 * MB
+    with pytest.raises(AnswersFull):
+        await more.admit(MB // 8)
+    told: list[str] = []
+
+    async def wait(caller: str, size: int) -> None:
+        with working_for(caller), memory.reading() as reading:
+            await reading.admit(size)
+            told.append(caller)
+
+    waiting = [asyncio.create_task(wait("slow", MB // 8)) for _ in range(3)]
+    await eventually(lambda: memory.figures().waiting == 3)
+    # Neither its bytes nor its queue are in the way of another.
+    await wait("other", MB // 2)
+    assert told == ["other"]
+    large.release()
+    await asyncio.gather(*waiting)
+    assert counted == ["no_room"]
+    assert (memory.figures().bytes, memory.figures().waiting) == (0, 0)
+
+
+async def test_who_holds_much_waits_while_who_holds_nothing_is_served():
+    memory, _ = make(share=0.5, memory_bytes=8 * MB)
+    told: list[str] = []
+
+    async def wait(caller: str) -> None:
+        with working_for(caller), memory.reading() as reading:
+            await reading.admit(MB // 2)
+            told.append(caller)
+
+    held = {}
+    for caller, size in (("a", MB), ("b", MB // 2), ("c", MB // 2)):
+        with working_for(caller):
+            held[caller] = memory.reading()
+            await held[caller].admit(size)
+    waiting = [asyncio.create_task(wait(caller)) for caller in ("a", "new")]
+    await eventually(lambda: memory.figures().waiting == 2)
+    held["c"].release()
+    await eventually(lambda: told == ["new"])
+    assert memory.figures().waiting == 1
+    for caller in ("a", "b"):
+        held[caller].release()
+    await asyncio.gather(*waiting)
+    assert told == ["new", "a"]
     assert memory.figures().bytes == 0

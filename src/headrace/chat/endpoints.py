@@ -8,6 +8,7 @@ from headrace.auth.dependencies import CurrentPrincipal
 from headrace.chat.schemas import ChatReply, ChatRequest
 from headrace.chat.service import ChatService
 from headrace.edge.headers import configurable_headers
+from headrace.edge.live import ClientLeft, unless_left
 from headrace.edge.places import lasting
 from headrace.edge.requests import release_body
 from headrace.edge.responses import json_response
@@ -20,6 +21,9 @@ from headrace.runs.answers import locations, streaming_response
 from headrace.runs.stream import INTERRUPTS
 
 router = new_router(tag="chat")
+
+#: Read by nobody but the log; nginx's number for it.
+_CLIENT_LEFT = 499
 
 _SSE: dict[int | str, dict[str, Any]] = {
     200: {"description": "Server-sent events", "content": {"text/event-stream": {}}}
@@ -58,8 +62,11 @@ async def chat(
     # What the run has of it is the run's.
     release_body(request)
     try:
-        while (outcome := await run.outcome(3600)) is None:
+        # A place must not be held for a client that has left: its run may go on for hours.
+        while (outcome := await unless_left(run.outcome(3600), request.receive)) is None:
             pass
+    except ClientLeft:
+        return Response(status_code=_CLIENT_LEFT)
     except Released:
         # The thread has the reply once another process has finished the run.
         raise Draining from None

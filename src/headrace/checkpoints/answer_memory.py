@@ -17,6 +17,7 @@ import structlog
 
 from headrace.errors import AnswersFull, AnswerTooLarge, HeadraceError
 from headrace.setting_groups import AnswerSettings
+from headrace.shares import current_caller
 
 _log = structlog.stdlib.get_logger("headrace.answers")
 
@@ -46,22 +47,35 @@ class AnswerFigures:
 
 
 class AnswerMemory:
-    """One per process; first come, first served.
+    """One per process; of one caller first come, first served.
 
+    A caller may take what comes, with all that it holds, to a share of what it holds and what is
+    free: slow readers of one leave some to the others. Of several callers the one who holds least
+    is served first.
+
+    :param share: 1.0 lets one caller take all.
     :param count: called with what became of an answer that met a bound: ``shortened``,
         ``too_large``, ``no_room``, ``cut``.
     """
 
     def __init__(
-        self, settings: AnswerSettings, *, count: Callable[[str], None] = lambda outcome: None
+        self,
+        settings: AnswerSettings,
+        *,
+        share: float = 1.0,
+        count: Callable[[str], None] = lambda outcome: None,
     ) -> None:
         self.settings = settings
         self.count = count
+        self._share = share
+        #: What one caller may hold while it is alone.
+        self.most_bytes = int(share * settings.memory_bytes)
         self._used = 0
-        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self._held: dict[str, int] = {}
+        self._waiting: dict[str, deque[tuple[int, asyncio.Future[None]]]] = {}
 
     def figures(self) -> AnswerFigures:
-        return AnswerFigures(self._used, len(self._waiting))
+        return AnswerFigures(self._used, sum(len(queue) for queue in self._waiting.values()))
 
     def reading(
         self, *, channels: Collection[str] | None = None, only_small: bool = False
@@ -69,26 +83,26 @@ class AnswerMemory:
         """The reads of one answer; see :class:`Reading`."""
         return Reading(self, channels=channels, only_small=only_small)
 
-    async def take(self, size_bytes: int) -> None:
-        """Return once there are so many bytes.
+    async def take(self, size_bytes: int, caller: str) -> None:
+        """Return once there are so many bytes for this caller.
 
         :raises AnswersFull: not in time.
         """
-        if not self._waiting and self._fits(size_bytes):
-            self._used += size_bytes
+        if caller not in self._waiting and self._fits(size_bytes, caller):
+            self._hold(size_bytes, caller)
             return
         granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         place = (size_bytes, granted)
-        self._waiting.append(place)
+        self._waiting.setdefault(caller, deque()).append(place)
         try:
             async with asyncio.timeout(self.settings.wait_seconds):
                 await granted
         except BaseException as failure:
             if granted.done() and not granted.cancelled():
                 # In the same moment.
-                self._used -= size_bytes
-            with suppress(ValueError):
-                self._waiting.remove(place)
+                self._hold(-size_bytes, caller)
+            else:
+                self._leave(caller, place)
             self._grant()
             if not isinstance(failure, TimeoutError):
                 raise
@@ -96,23 +110,42 @@ class AnswerMemory:
             _log.warning("answer_refused", reason="no_room", bytes=size_bytes, used=self._used)
             raise AnswersFull from None
 
-    def hold(self, size_bytes: int) -> None:
-        """Count bytes that are in memory already."""
-        self._used += size_bytes
-
-    def give(self, size_bytes: int) -> None:
-        self._used -= size_bytes
+    def give(self, size_bytes: int, caller: str) -> None:
+        self._hold(-size_bytes, caller)
         self._grant()
 
-    def _fits(self, size_bytes: int) -> bool:
+    def _hold(self, size_bytes: int, caller: str) -> None:
+        self._used += size_bytes
+        held = self._held.get(caller, 0) + size_bytes
+        if held:
+            self._held[caller] = held
+        else:
+            self._held.pop(caller, None)
+
+    def _fits(self, size_bytes: int, caller: str) -> bool:
         # One that is larger than all of it has it alone.
-        return self._used + size_bytes <= self.settings.memory_bytes or not self._used
+        if not self._used:
+            return True
+        held, free = self._held.get(caller, 0), self.settings.memory_bytes - self._used
+        return size_bytes <= free and held + size_bytes <= self._share * (held + free)
+
+    def _leave(self, caller: str, place: tuple[int, asyncio.Future[None]]) -> None:
+        queue = self._waiting.get(caller, deque())
+        with suppress(ValueError):
+            queue.remove(place)
+            if not queue:
+                del self._waiting[caller]
 
     def _grant(self) -> None:
-        while self._waiting and self._fits(self._waiting[0][0]):
-            size_bytes, granted = self._waiting.popleft()
+        while True:
+            may = [one for one, queue in self._waiting.items() if self._fits(queue[0][0], one)]
+            if not may:
+                return
+            caller = min(may, key=lambda one: self._held.get(one, 0))
+            size_bytes, granted = place = self._waiting[caller][0]
+            self._leave(caller, place)
             if not granted.done():
-                self._used += size_bytes
+                self._hold(size_bytes, caller)
                 granted.set_result(None)
 
 
@@ -129,6 +162,7 @@ class Reading:
         self, memory: AnswerMemory, *, channels: Collection[str] | None, only_small: bool
     ) -> None:
         self.memory = memory
+        self._caller = current_caller.get()
         self.channels = None if channels is None else sorted(channels)
         self.only_small = only_small
         #: Memory that it has taken.
@@ -178,9 +212,9 @@ class Reading:
             if self.only_small:
                 raise StateIsLarge(size_bytes)
             # What it has itself it cannot wait for.
-            room = max(self.memory.settings.memory_bytes - self.held - self.beside, 0)
+            room = max(self.memory.most_bytes - self.held - self.beside, 0)
             wanted = min(size_bytes * _COPIES, room)
-            await self.memory.take(wanted)
+            await self.memory.take(wanted, self._caller)
             self.held += wanted
 
     async def keep(self, size_bytes: int) -> None:
@@ -190,8 +224,8 @@ class Reading:
         """
         more = size_bytes - self.held
         if size_bytes > FREE_BYTES and more > 0:
-            more = min(more, max(self.memory.settings.memory_bytes - self.held, 0))
-            await self.memory.take(more)
+            more = min(more, max(self.memory.most_bytes - self.held, 0))
+            await self.memory.take(more, self._caller)
             self.held += more
 
     def begin_again(self) -> None:
@@ -205,7 +239,7 @@ class Reading:
         """Its answer has left."""
         held, self.held = self.held, 0
         if held:
-            self.memory.give(held)
+            self.memory.give(held, self._caller)
 
     def __enter__(self) -> Self:
         return self

@@ -6,8 +6,8 @@ weigh more than the stream itself.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping
-from typing import cast
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
+from typing import Any, TypeVar, cast
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -18,6 +18,36 @@ from headrace.events.reader import Released
 _PLACE = "headrace_live"
 #: What FastAPI leaves in a request's scope.
 _MADE_BY_FRAMEWORK = "fastapi"
+
+
+T = TypeVar("T")
+
+
+class ClientLeft(Exception):
+    """Nobody is there any more to be answered."""
+
+
+async def unless_left(work: Coroutine[Any, Any, T], receive: Receive) -> T:
+    """What ``work`` returns, of a request whose body is read and whose answer has not begun.
+
+    :raises ClientLeft: its client has left; ``work`` was cancelled.
+    """
+    working = asyncio.create_task(work)  # noqa: TID251 - ends in this function
+    watching = asyncio.create_task(_left(receive))  # noqa: TID251 - ends in this function
+    try:
+        await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise ClientLeft
+        return working.result()
+    finally:
+        working.cancel()
+        watching.cancel()
+        await asyncio.gather(working, watching, return_exceptions=True)
+
+
+async def _left(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 class LastChunk(bytes):
@@ -113,8 +143,7 @@ class LiveBody:
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _watch(self, receive: Receive, sender: asyncio.Task[None]) -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
+        await _left(receive)
         self._disconnected = True
         self._on_disconnect()
         sender.cancel()

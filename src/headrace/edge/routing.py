@@ -26,6 +26,7 @@ from headrace.edge.requests import JSONRequest
 from headrace.error_text import clipped
 from headrace.errors import InvalidRequest, RequestError, Unauthenticated
 from headrace.events.encoding import encode_json
+from headrace.shares import current_caller
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
@@ -129,6 +130,8 @@ class HeadraceRoute(OwnRoute):
                     caller = state.api_keys.check(request.headers.get(HEADER), request.scope)
                     setattr(request.state, CALLER, caller)
                     strict.caller = caller
+                    # Its task is the request's own, until the end of the answer.
+                    current_caller.set(caller)
                     strict.turns = state.places.turns
                     if self.body_field is None:
                         await strict.take_turn()

@@ -5,7 +5,8 @@ is asked of its graph, and what it opens is closed after that; every other graph
 registry opens.
 """
 
-from collections.abc import AsyncIterator, Collection, Mapping
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from types import MappingProxyType
 from typing import Any, cast
@@ -18,7 +19,7 @@ from langgraph.pregel import Pregel
 from langgraph.store.base import BaseStore
 from langgraph_sdk.runtime import AccessContext
 
-from headrace.errors import AssistantNotFound, HeadraceError, StartupRefusal
+from headrace.errors import AssistantNotFound, HeadraceError, StartupRefusal, Unavailable
 from headrace.graphs.factories import Factory, factory_of
 from headrace.graphs.loader import own_checkpointer, own_store
 from headrace.graphs.sources import GraphSource
@@ -29,6 +30,21 @@ _log = structlog.stdlib.get_logger("headrace.graphs")
 Graph = Pregel[Any, Any, Any, Any]
 
 _DEFAULT_NAME = "LangGraph"
+
+
+class FactoryFailed(HeadraceError):
+    """It raised, or took too long: its own trouble, and none of the database's."""
+
+
+async def _within(seconds: float, call: Awaitable[Any]) -> Any:
+    """:raises FactoryFailed: also for errors that would else look like the database's."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await call
+    except Unavailable:
+        raise
+    except Exception as error:
+        raise FactoryFailed(described(error)) from error
 
 
 class GraphRegistry:
@@ -116,12 +132,15 @@ class GraphRegistry:
         *,
         access: AccessContext = "threads.read",
         context: Mapping[str, Any] = MappingProxyType({}),
+        within_seconds: float | None = None,
     ) -> AsyncIterator[Graph]:
         """The graph as this configuration wants it, for as long as the context is open.
 
         :param access: what it is wanted for; a factory may open less where nothing is executed.
         :param context: of the run that is executed.
+        :param within_seconds: how long a factory may take; None: as long as it wants.
         :raises AssistantNotFound: no graph has this name.
+        :raises FactoryFailed: with ``within_seconds``, it took longer, or raised.
         """
         source = self._known(graph_id)
         if graph_id in self._graphs:
@@ -130,7 +149,8 @@ class GraphRegistry:
         factory = self._factories[graph_id]
         assert factory is not None
         async with AsyncExitStack() as stack:
-            made = await self._call(factory, stack, config, access, context)
+            call = self._call(factory, stack, config, access, context)
+            made = await (call if within_seconds is None else _within(within_seconds, call))
             yield self._inject(source, made)
 
     def _known(self, graph_id: str) -> GraphSource:

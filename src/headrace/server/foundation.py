@@ -132,7 +132,9 @@ async def open_foundation(
         writer=writer,
         saver=saver,
         store=store,
-        answer_memory=AnswerMemory(settings.answers, count=metrics.count_bounded_answer),
+        answer_memory=AnswerMemory(
+            settings.answers, share=settings.caller_share, count=metrics.count_bounded_answer
+        ),
         body_memory=_body_memory(settings, metrics),
         registry=registry,
     )

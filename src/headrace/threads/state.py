@@ -26,6 +26,10 @@ T = TypeVar("T")
 
 _log = structlog.stdlib.get_logger("headrace.threads")
 
+#: A factory that connects to something that does not answer must not hold up a list for ever:
+#: others wait for its place, and a page of theirs may show the same thread.
+_FACTORY_SECONDS = 3.0
+
 #: Keys of checkpoint configs that clients get to see.
 _CHECKPOINT_KEYS = ("checkpoint_id", "thread_id", "checkpoint_ns", "checkpoint_map")
 
@@ -144,7 +148,9 @@ class StateReader:
         if graph_id is None or graph_id not in self._registry.ids():
             return None
         try:
-            async with self._registry.for_run(graph_id, config) as graph:
+            async with self._registry.for_run(
+                graph_id, config, within_seconds=_FACTORY_SECONDS
+            ) as graph:
                 return await ask(graph)
         except (Unavailable, AnswerTooLarge, StateIsLarge):
             raise
