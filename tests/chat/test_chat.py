@@ -340,7 +340,7 @@ async def test_a_client_that_leaves_before_the_reply_keeps_no_place(database_url
         "client": ("127.0.0.1", 1),
     }
     async with started(tapped) as app:
-        asking = asyncio.create_task(app(scope, receive, send))
+        asking: asyncio.Future[None] = asyncio.ensure_future(app(scope, receive, send))
         await eventually(lambda: held() == 1)
         left.set()
         async with asyncio.timeout(5):
