@@ -7,6 +7,7 @@ import os
 import resource
 import sys
 from contextlib import suppress
+from contextvars import Context
 from time import monotonic
 
 #: ``malloc.h`` of glibc; other allocators have no ``mallopt``, or take it for nothing.
@@ -75,8 +76,11 @@ class LargeGarbage:
 
 
 def collect_soon() -> None:
-    """Collect once what works for the ended run has let go of it; its values were large."""
-    asyncio.get_running_loop().call_later(_LEFT_SECONDS, gc.collect)
+    """Collect what a run with large values leaves, when its task has ended: before the next such
+    run begins, and again when the answer has let go of the values."""
+    loop = asyncio.get_running_loop()
+    loop.call_soon(gc.collect, context=Context())
+    loop.call_later(_LEFT_SECONDS, gc.collect, context=Context())
 
 
 def open_files() -> int:
