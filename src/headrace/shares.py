@@ -9,7 +9,7 @@ length thresholds for shared-memory packet switches", 1998.)
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
 
 #: For whom this context works; "" where nobody in particular is known.
@@ -185,3 +185,87 @@ class Gate:
             if not turn.done():
                 self.places.hold(caller)
                 turn.set_result(None)
+
+
+class Room:
+    """Bytes that several callers share; of one caller first come, first served.
+
+    A caller may take what comes, with all that it holds, to a share of what it holds and what is
+    free. Of several callers the one who holds least is served first, and none waits behind the
+    queue of another. What would take more than that enters where nothing else is in.
+
+    :param share: 1.0 lets one caller take all.
+    """
+
+    def __init__(self, total_bytes: int, share: float = 1.0) -> None:
+        self._total = total_bytes
+        self._share = share
+        #: What one caller may hold while it is alone.
+        self.most_bytes = int(share * total_bytes)
+        self.bytes = 0
+        self._held: dict[str, int] = {}
+        self._waiting: dict[str, deque[tuple[int, asyncio.Future[None]]]] = {}
+
+    @property
+    def waiting(self) -> int:
+        return sum(len(queue) for queue in self._waiting.values())
+
+    async def take(self, size_bytes: int, caller: str, timeout_seconds: float) -> None:
+        """Return once there are so many bytes for this caller.
+
+        :raises TimeoutError: not in time.
+        """
+        if caller not in self._waiting and self._fits(size_bytes, caller):
+            self._hold(size_bytes, caller)
+            return
+        granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        place = (size_bytes, granted)
+        self._waiting.setdefault(caller, deque()).append(place)
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                await granted
+        except BaseException:
+            if granted.done() and not granted.cancelled():
+                # In the same moment.
+                self._hold(-size_bytes, caller)
+            else:
+                self._leave(caller, place)
+            self._grant()
+            raise
+
+    def give(self, size_bytes: int, caller: str) -> None:
+        self._hold(-size_bytes, caller)
+        self._grant()
+
+    def _hold(self, size_bytes: int, caller: str) -> None:
+        self.bytes += size_bytes
+        held = self._held.get(caller, 0) + size_bytes
+        if held:
+            self._held[caller] = held
+        else:
+            self._held.pop(caller, None)
+
+    def _fits(self, size_bytes: int, caller: str) -> bool:
+        if not self.bytes:
+            return True
+        held, free = self._held.get(caller, 0), self._total - self.bytes
+        return size_bytes <= free and held + size_bytes <= self._share * (held + free)
+
+    def _leave(self, caller: str, place: tuple[int, asyncio.Future[None]]) -> None:
+        queue = self._waiting.get(caller, deque())
+        with suppress(ValueError):
+            queue.remove(place)
+            if not queue:
+                del self._waiting[caller]
+
+    def _grant(self) -> None:
+        while True:
+            may = [one for one, queue in self._waiting.items() if self._fits(queue[0][0], one)]
+            if not may:
+                return
+            caller = min(may, key=lambda one: self._held.get(one, 0))
+            size_bytes, granted = place = self._waiting[caller][0]
+            self._leave(caller, place)
+            if not granted.done():
+                self._hold(size_bytes, caller)
+                granted.set_result(None)

@@ -216,3 +216,21 @@ async def test_a_client_that_leaves_leaves_its_memory():
     assert await asyncio.gather(*waiting[1:]) == [3 * PIECE_BYTES] * 2
     await end(*sending)
     assert (memory.pieces, memory.figures().waiting) == (0, 0)
+
+
+async def test_what_one_caller_has_parsed_is_not_in_the_way_of_another():
+    memory = Memory(8, share=0.75)
+    # More than one may have: it counts with that.
+    first, second = memory.body("a"), memory.body("a")
+    await first.admit_values(100 * PIECE_BYTES)
+    waiting = asyncio.create_task(second.admit_values(PIECE_BYTES))
+    await eventually(lambda: memory.figures().waiting == 1)
+    other = memory.body("b")
+    async with asyncio.timeout(0.1):
+        await other.admit_values(PIECE_BYTES)
+    assert memory.pieces == 7
+    first.release()
+    await waiting
+    second.release()
+    other.release()
+    assert (memory.figures().bytes, memory.figures().waiting, memory.refused) == (0, 0, [])

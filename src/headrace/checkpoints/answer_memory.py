@@ -5,10 +5,8 @@ client takes memory for it first, keeps it until the answer has left, and waits 
 there is none. Runs read without a bound: a graph needs its state.
 """
 
-import asyncio
-from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Self
@@ -17,7 +15,7 @@ import structlog
 
 from headrace.errors import AnswersFull, AnswerTooLarge, HeadraceError
 from headrace.setting_groups import AnswerSettings
-from headrace.shares import current_caller
+from headrace.shares import Room, current_caller
 
 _log = structlog.stdlib.get_logger("headrace.answers")
 
@@ -47,13 +45,9 @@ class AnswerFigures:
 
 
 class AnswerMemory:
-    """One per process; of one caller first come, first served.
+    """One per process.
 
-    A caller may take what comes, with all that it holds, to a share of what it holds and what is
-    free: slow readers of one leave some to the others. Of several callers the one who holds least
-    is served first.
-
-    :param share: 1.0 lets one caller take all.
+    :param share: see :class:`headrace.shares.Room`: one caller leaves some to others.
     :param count: called with what became of an answer that met a bound: ``shortened``,
         ``too_large``, ``no_room``, ``cut``.
     """
@@ -67,15 +61,12 @@ class AnswerMemory:
     ) -> None:
         self.settings = settings
         self.count = count
-        self._share = share
-        #: What one caller may hold while it is alone.
-        self.most_bytes = int(share * settings.memory_bytes)
-        self._used = 0
-        self._held: dict[str, int] = {}
-        self._waiting: dict[str, deque[tuple[int, asyncio.Future[None]]]] = {}
+        self._room = Room(settings.memory_bytes, share)
+        #: What the answers of one caller may hold.
+        self.most_bytes = self._room.most_bytes
 
     def figures(self) -> AnswerFigures:
-        return AnswerFigures(self._used, sum(len(queue) for queue in self._waiting.values()))
+        return AnswerFigures(self._room.bytes, self._room.waiting)
 
     def reading(
         self, *, channels: Collection[str] | None = None, only_small: bool = False
@@ -88,65 +79,16 @@ class AnswerMemory:
 
         :raises AnswersFull: not in time.
         """
-        if caller not in self._waiting and self._fits(size_bytes, caller):
-            self._hold(size_bytes, caller)
-            return
-        granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        place = (size_bytes, granted)
-        self._waiting.setdefault(caller, deque()).append(place)
         try:
-            async with asyncio.timeout(self.settings.wait_seconds):
-                await granted
-        except BaseException as failure:
-            if granted.done() and not granted.cancelled():
-                # In the same moment.
-                self._hold(-size_bytes, caller)
-            else:
-                self._leave(caller, place)
-            self._grant()
-            if not isinstance(failure, TimeoutError):
-                raise
+            await self._room.take(size_bytes, caller, self.settings.wait_seconds)
+        except TimeoutError:
             self.count("no_room")
-            _log.warning("answer_refused", reason="no_room", bytes=size_bytes, used=self._used)
+            used = self._room.bytes
+            _log.warning("answer_refused", reason="no_room", bytes=size_bytes, used=used)
             raise AnswersFull from None
 
     def give(self, size_bytes: int, caller: str) -> None:
-        self._hold(-size_bytes, caller)
-        self._grant()
-
-    def _hold(self, size_bytes: int, caller: str) -> None:
-        self._used += size_bytes
-        held = self._held.get(caller, 0) + size_bytes
-        if held:
-            self._held[caller] = held
-        else:
-            self._held.pop(caller, None)
-
-    def _fits(self, size_bytes: int, caller: str) -> bool:
-        # One that is larger than all of it has it alone.
-        if not self._used:
-            return True
-        held, free = self._held.get(caller, 0), self.settings.memory_bytes - self._used
-        return size_bytes <= free and held + size_bytes <= self._share * (held + free)
-
-    def _leave(self, caller: str, place: tuple[int, asyncio.Future[None]]) -> None:
-        queue = self._waiting.get(caller, deque())
-        with suppress(ValueError):
-            queue.remove(place)
-            if not queue:
-                del self._waiting[caller]
-
-    def _grant(self) -> None:
-        while True:
-            may = [one for one, queue in self._waiting.items() if self._fits(queue[0][0], one)]
-            if not may:
-                return
-            caller = min(may, key=lambda one: self._held.get(one, 0))
-            size_bytes, granted = place = self._waiting[caller][0]
-            self._leave(caller, place)
-            if not granted.done():
-                self._hold(size_bytes, caller)
-                granted.set_result(None)
+        self._room.give(size_bytes, caller)
 
 
 class Reading:

@@ -14,9 +14,8 @@ from itertools import count
 
 import structlog
 
-from headrace.checkpoints.bound import Bound
 from headrace.errors import BodiesFull
-from headrace.shares import Places
+from headrace.shares import Places, Room
 
 _log = structlog.stdlib.get_logger("headrace.bodies")
 
@@ -60,7 +59,7 @@ class BodyMemory:
         count_refused: Callable[[str], None] = lambda reason: None,
     ) -> None:
         self._places = Places(max(1, total_bytes // PIECE_BYTES), share)
-        self._parsed = Bound(max_operations=1_000_000, max_bytes=total_bytes)
+        self._parsed = Room(total_bytes, share)
         self._wait_seconds = wait_seconds
         self._count_refused = count_refused
         self._numbers = count()
@@ -118,16 +117,20 @@ class BodyMemory:
         body.pieces = 0
         self._admit()
 
-    async def take_for_values(self, body: "Body", size_bytes: int) -> None:
-        """:raises BodiesFull: there was no memory in time."""
+    async def take_for_values(self, body: "Body", size_bytes: int) -> int:
+        """What it has then: no more than one caller may hold.
+
+        :raises BodiesFull: there was no memory in time.
+        """
+        taken = min(size_bytes, self._parsed.most_bytes)
         try:
-            async with asyncio.timeout(self._wait_seconds):
-                await self._parsed.enter(size_bytes)
+            await self._parsed.take(taken, body.caller, self._wait_seconds)
         except TimeoutError:
             raise self._refusal("no_room", body) from None
+        return taken
 
-    def give_back_values(self, size_bytes: int) -> None:
-        self._parsed.leave(size_bytes)
+    def give_back_values(self, body: "Body", size_bytes: int) -> None:
+        self._parsed.give(size_bytes, body.caller)
 
     def give_up_stalled(self, body: "Body") -> BodiesFull:
         """What its caller is told."""
@@ -246,15 +249,14 @@ class Body:
 
         :raises BodiesFull: there was none in time.
         """
-        await self._memory.take_for_values(self, size_bytes)
-        self._values_bytes = size_bytes
+        self._values_bytes = await self._memory.take_for_values(self, size_bytes)
 
     def release(self) -> None:
         """It is handled, or refused."""
         self._memory.give_back(self)
         if self._values_bytes:
             size_bytes, self._values_bytes = self._values_bytes, 0
-            self._memory.give_back_values(size_bytes)
+            self._memory.give_back_values(self, size_bytes)
 
 
 def parsed_at_most(body: bytes, max_values: int) -> int:
