@@ -26,7 +26,7 @@ class EventSettings(Group):
         " long a run waits for its slow readers while `buffer_total_bytes` is exceeded.",
     )
     buffer_total_bytes: int = Field(
-        256 * 1024 * 1024,
+        128 * 1024 * 1024,
         ge=65536,
         description="Bytes that wait for all readers of a process. Above it a run waits for its own"
         " slow readers first, then readers are cut.",

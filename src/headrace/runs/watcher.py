@@ -133,23 +133,41 @@ class Watch:
         self.failed = True
         self.changed.set()
 
-    def feed(self, state: RunState, rows: Sequence[tuple[int, str, bytes]], *, full: bool) -> None:
+    def feed(self, state: RunState, page: Sequence[Event], *, full: bool) -> None:
         """What a round has found; ``full``: there may be more right now."""
         first = self.state is None
         self.state = state
-        if first and state.ended and not self._tells(rows):
+        if first and state.ended and not self._tells(page):
             self.late = self.complete = True
-        elif rows:
-            self.after = rows[-1][0]
-            self._events = [Event.stored(*row, resumable=self.resumable) for row in rows]
+        elif page:
+            self.after = page[-1].event_id
+            self._events = list(page)
         if state.ended and not full:
             self.complete = True
         if self._events or self.complete:
             self.changed.set()
 
-    def _tells(self, rows: Sequence[object]) -> bool:
+    def _tells(self, page: Sequence[object]) -> bool:
         """Whether a run that had ended before it was watched has anything to tell."""
-        return self._if_ended == "tell" or (self._if_ended == "tell_stored" and bool(rows))
+        return self._if_ended == "tell" or (self._if_ended == "tell_stored" and bool(page))
+
+
+#: Of which run events are wanted, after which id, and whether they have ids for clients.
+_Wanted = tuple[UUID, int | None, bool]
+
+
+def _wanted(watch: Watch) -> _Wanted:
+    return watch.run_id, watch.after, watch.resumable
+
+
+@dataclass(frozen=True, slots=True)
+class _Page:
+    events: Sequence[Event]
+    #: There may be more right now.
+    is_full: bool
+
+
+_NO_PAGE = _Page((), is_full=False)
 
 
 class Watcher:
@@ -251,10 +269,10 @@ class Watcher:
                     one.after = states[one.run_id][1] if one.run_id in states else 0
             pages = await self._pages(connection, asking)
         for watch in hungry:
-            rows = pages.get(watch, [])
+            page = pages.get(_wanted(watch), _NO_PAGE) if watch.wants_events else _NO_PAGE
             state = states[watch.run_id][0] if watch.run_id in states else GONE
             try:
-                watch.feed(state, rows, full=self._is_full(rows))
+                watch.feed(state, page.events, full=page.is_full)
             except Exception:
                 # Not to be raised here: the others of this round must not be fed again.
                 _log.exception("watch_failed", run_id=str(watch.run_id))
@@ -263,29 +281,30 @@ class Watcher:
                 # Most likely it is just ending, and would not tell.
                 self._pause_seconds = min(_AGAIN_SECONDS, self._settings.poll_seconds)
 
-    async def _pages(
-        self, connection: Any, asking: Sequence[Watch]
-    ) -> Mapping[Watch, list[tuple[int, str, bytes]]]:
-        if not asking:
+    async def _pages(self, connection: Any, asking: Sequence[Watch]) -> Mapping[_Wanted, _Page]:
+        """One page for all that want the same of a run: its events are read and kept once."""
+        wanted = list({_wanted(one): None for one in asking})
+        if not wanted:
             return {}
         cursor = await connection.execute(
             self._events_sql,
             {
-                "run_ids": Uuid([one.run_id for one in asking]),
-                "afters": BigInteger([one.after or 0 for one in asking]),
+                "run_ids": Uuid([run_id for run_id, _, _ in wanted]),
+                "afters": BigInteger([after or 0 for _, after, _ in wanted]),
                 "limit": self._settings.batch_events,
                 "bytes": self._settings.batch_bytes,
             },
         )
-        pages: dict[Watch, list[tuple[int, str, bytes]]] = {}
+        rows: dict[_Wanted, list[tuple[int, str, bytes]]] = {}
         for number, *row in await cursor.fetchall():
-            pages.setdefault(asking[number - 1], []).append((row[0], row[1], row[2]))
-        return pages
+            rows.setdefault(wanted[number - 1], []).append((row[0], row[1], row[2]))
+        return {one: self._page_of(found, resumable=one[2]) for one, found in rows.items()}
 
-    def _is_full(self, rows: Sequence[tuple[int, str, bytes]]) -> bool:
-        """Whether a bound, not the last event, has ended the page."""
+    def _page_of(self, rows: Sequence[tuple[int, str, bytes]], *, resumable: bool) -> _Page:
         size = sum(len(data) for _, _, data in rows)
-        return len(rows) >= self._settings.batch_events or size >= self._settings.batch_bytes
+        # Whether a bound, not the last event, has ended the page.
+        is_full = len(rows) >= self._settings.batch_events or size >= self._settings.batch_bytes
+        return _Page([Event.stored(*row, resumable=resumable) for row in rows], is_full)
 
     async def _mark(self, watches: Sequence[Watch]) -> Collection[UUID]:
         """Say in the rows that their events are wanted, long before that lapses, or their end.

@@ -72,8 +72,11 @@ class DeafRuns:
             # It has had time to stop.
             wait = 0.0
             graph.add_done_callback(lambda _: self._look_at(execution))
-        elif not self._watch_threads(execution):
-            return False
+        else:
+            # Its exception refers to the graph's state, and whoever is answered to the execution.
+            execution.graph = None
+            if not self._watch_threads(execution):
+                return False
         told = asyncio.get_running_loop().call_later(wait, self._tell, execution)
         self._runs[execution] = _DeafRun(execution, monotonic(), told)
         return True

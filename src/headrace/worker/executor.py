@@ -111,7 +111,10 @@ class Executor:
         try:
             await self._delete_temporary(execution)
         finally:
-            execution.finish(RunOutcome(status=end.status, values=_values(result), error=end.error))
+            # Of a run that failed nobody is told values.
+            failed = end.error is not None and end.status != "interrupted"
+            values = None if failed else _values(result)
+            execution.finish(RunOutcome(status=end.status, values=values, error=end.error))
         if least_bytes(result.values) > _LARGE_BYTES:
             collect_soon()
         self._metrics.observe_run(execution.request.graph_id, end.status, perf_counter() - started)

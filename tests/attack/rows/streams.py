@@ -141,7 +141,8 @@ async def _read(
     tail, count = b"", 0
     try:
         writer.write(head.encode() + content)
-        async with asyncio.timeout(attacker.left + (20 if whole else 0)):
+        # Those who follow it in the other process have all of its events stored: a gigabyte.
+        async with asyncio.timeout(attacker.left + (90 if whole else 0)):
             if bytes_per_second == 0:
                 await asyncio.sleep(attacker.left)
             while data := await reader.read(1 << 16):

@@ -154,7 +154,7 @@ async def overflow(attacker: Attacker) -> None:
     while not attacker.over:
         number += 1
         thread = await attacker.thread()
-        body = {"assistant_id": "large", "input": {"megabytes": megabytes, "steps": 2}}
+        body = {"assistant_id": "large", "input": {"megabytes": megabytes, "steps": 1}}
         if number % 2:
             path = f"/threads/{thread}/runs/wait"
             answer = await attacker.ask("POST", path, body, allowed={200})
