@@ -8,6 +8,7 @@ from weakref import ReferenceType, ref
 import pytest
 
 from headrace.lifecycle import Restarts, Signal, Supervision, Tasks
+from tests.support.waiting import eventually
 
 
 async def test_a_signal_that_is_set_wakes_all_who_wait_and_later_ones_at_once():
@@ -139,5 +140,9 @@ async def test_a_wait_that_is_over_keeps_nothing_of_who_waited():
         return ref(state)
 
     state = await asyncio.create_task(graph())
-    gc.collect()
-    assert state() is None
+
+    def gone() -> bool:
+        gc.collect()
+        return state() is None
+
+    await eventually(gone)

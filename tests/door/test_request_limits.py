@@ -211,6 +211,8 @@ async def test_a_filter_against_a_long_list_takes_no_time_of_the_loop(door: Door
     assert stall[0] < 1.5
 
 
+# It has a bound on time.
+@pytest.mark.alone
 async def test_a_filter_that_compares_too_much_is_refused(door: Door):
     thread_id = await door.thread()
     seen = [[n] for n in range(50_000)]
