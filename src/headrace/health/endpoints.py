@@ -29,8 +29,8 @@ Format = Annotated[str, Query(max_length=100)]
 async def livez(health: Health) -> JSONResponse:
     """Tell whether the event loop of this process runs. Restart the pod when this fails.
 
-    It fails, too, while the process should be replaced: a background task that the process needs cannot be
-    kept up, or runs that have ended hold all places or half of the threads.
+    It fails, too, while the process should be replaced: a background task that the process needs
+    cannot be kept up, or runs that have ended hold all places or half of the threads.
     """
     if problem := health.task_problem:
         return JSONResponse(
