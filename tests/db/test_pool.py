@@ -12,6 +12,7 @@ from psycopg_pool import PoolClosed
 from headrace.db.conninfo import connection_string
 from headrace.db.faults import translated_faults
 from headrace.db.pool import build_pool, probe
+from headrace.db.transactions import locking_transaction
 from headrace.errors import DatabaseUnavailable, PoolExhausted, StartupRefusal
 from headrace.lifecycle import Tasks
 from tests.db.conditions import at_rest, kill_backends, until, until_at_rest
@@ -87,6 +88,26 @@ async def test_a_return_cancelled_at_any_step_loses_no_connection(database_url):
             giving.cancel()
             await asyncio.wait([giving])
             await until_at_rest(pool, 1)
+
+
+async def test_a_change_that_is_cut_at_any_step_leaves_its_connection_sound(database_url):
+    async with pool_of(1, database_url) as pool:
+
+        async def change() -> None:
+            async with locking_transaction(pool, lock_timeout_seconds=1) as connection:
+                for number in range(20):
+                    await connection.execute("SELECT %s::int", (number,))
+
+        for count in range(0, 120, 3):
+            changing = asyncio.ensure_future(change())
+            await steps(count)
+            changing.cancel()
+            await steps(count % 4)
+            changing.cancel()
+            await asyncio.wait({changing})
+            async with pool.connection() as connection:
+                assert await (await connection.execute("SELECT 1")).fetchone() == (1,)
+        await until_at_rest(pool, 1)
 
 
 async def test_a_pool_closed_under_load_leaves_no_session_behind(database_url):
