@@ -16,8 +16,13 @@ from psycopg.rows import DictRow
 from headrace.checkpoints.metadata import stored_config
 from headrace.checkpoints.upstream import PooledSaver
 from headrace.checkpoints.write_size import MAX_CHECKPOINT_BYTES
-from headrace.db.pool import Connection, SharedPool
+from headrace.db.pool import EXAMINE_SECONDS, Connection, SharedPool
 from headrace.db.statements import langgraph_cursor
+from headrace.lifecycle import Signal
+
+
+class ChangeEnded(Exception):
+    """The change that this saver wrote for is over; nothing is read or written."""
 
 
 class TransactionSaver(PooledSaver):
@@ -34,11 +39,37 @@ class TransactionSaver(PooledSaver):
         super().__init__(pool, acquire_timeout_seconds=0, max_checkpoint_bytes=max_checkpoint_bytes)
         self.serde = serde
         self._connection = connection
+        self._users = 0
+        self._idle = Signal()
+        self._ended = False
+
+    async def end(self) -> None:
+        """Let nothing use the connection any more; to be awaited before it is given back.
+
+        A graph that is cut leaves tasks which read and write on. On a connection that somebody else
+        has by then, they would read that one's rows, and write into its transaction.
+        """
+        self._ended = True
+        try:
+            if self._users:
+                await self._idle.wait(EXAMINE_SECONDS)
+        finally:
+            if self._users:
+                self._connection.pgconn.finish()
 
     def _stored(self, config: RunnableConfig) -> RunnableConfig:
         return stored_config(config, ids_only=True)
 
     @asynccontextmanager
     async def _cursor(self, *, pipeline: bool = False) -> AsyncIterator[AsyncCursor[DictRow]]:
-        async with langgraph_cursor(self._connection) as cursor:
-            yield cursor
+        if self._ended:
+            raise ChangeEnded
+        self._users += 1
+        self._idle.clear()
+        try:
+            async with langgraph_cursor(self._connection) as cursor:
+                yield cursor
+        finally:
+            self._users -= 1
+            if not self._users:
+                self._idle.set()

@@ -195,6 +195,22 @@ class StateUpdates:
             self._saver.serde,
             max_checkpoint_bytes=self._saver.max_checkpoint_bytes,
         )
+        try:
+            return await self._apply_with(
+                saver, connection, graph_id, config, supersteps, configurable
+            )
+        finally:
+            await saver.end()
+
+    async def _apply_with(
+        self,
+        saver: TransactionSaver,
+        connection: Connection,
+        graph_id: str,
+        config: RunnableConfig,
+        supersteps: Sequence[Sequence[StateUpdate]],
+        configurable: dict[str, Any],
+    ) -> dict[str, Any]:
         where = config["configurable"]
         if where.get("checkpoint_id") and await saver.aget_tuple(config) is None:
             raise CheckpointNotFound(
