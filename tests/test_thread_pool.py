@@ -114,6 +114,24 @@ async def test_what_is_raised_in_a_thread_arrives() -> None:
         await asyncio.to_thread(lambda: 1 / 0)
 
 
+async def test_a_thread_that_cannot_be_had_is_the_trouble_of_its_job(monkeypatch) -> None:
+    pool = use_thread_pool(4, places=2)
+    assert pool is not None
+    work = Work()
+
+    def start(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", start)
+        with pytest.raises(RuntimeError, match="new thread"):
+            await give(work, threading.Event())[0]
+    assert (work.busy, pool.figures().busy) == (0, 0)
+    gate = threading.Event()
+    gate.set()
+    assert await give(work, gate)[0]
+
+
 @pytest.mark.parametrize("make", [asyncio.new_event_loop, uvloop.new_event_loop])
 def test_an_executor_of_somebody_elses_stays(make: object) -> None:
     mine = ThreadPoolExecutor(1, thread_name_prefix="mine")

@@ -40,6 +40,8 @@ given. Services raise these, ``headrace.edge`` renders them once as ``{"detail",
     │       ├── TooManyAnswers         503
     │       ├── AnswersFull            503
     │       ├── BodiesFull             503
+    │       ├── TooManyPublicRequests  503
+    │       ├── GraphNotMade           503
     │       └── Draining               503
     ├── StartupRefusal                      the process will not start: code, what, where, remedy
     ├── LeaseLost                           this process no longer owns the run it works on
@@ -311,6 +313,20 @@ class BodiesFull(Unavailable):
 
     code = "bodies_full"
     retry_after_seconds = 2
+
+
+class TooManyPublicRequests(Unavailable):
+    """Too many requests without a key wait in this process; try again."""
+
+    code = "too_many_public_requests"
+    retry_after_seconds = 2
+
+
+class GraphNotMade(Unavailable):
+    """The graph's factory failed, or took too long."""
+
+    code = "graph_not_made"
+    retry_after_seconds = 5
 
 
 class Draining(Unavailable):

@@ -4,7 +4,7 @@ from typing import Any
 
 from headrace.errors import InvalidRequest
 from headrace.json_text import json_text
-from headrace.setting_groups import RequestSettings
+from headrace.request_settings import RequestSettings
 
 #: Levels of lists and objects in metadata and filters.
 MAX_DEPTH = 32

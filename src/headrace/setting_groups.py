@@ -183,77 +183,6 @@ class ServerSettings(Group):
         return int(whole) + 1
 
 
-class RequestSettings(Group):
-    """What one request may hold (docs/limits.md)."""
-
-    max_body_values: int = Field(
-        500_000,
-        ge=1000,
-        description="Numbers, texts, lists and objects of one body; more get 422.",
-    )
-    bodies_bytes: int = Field(
-        128 * 1024 * 1024,
-        ge=64 * 1024,
-        description="Memory of a process for the bytes of bodies above 64 KiB, and as much again"
-        " for what is parsed from them.",
-    )
-    bodies_wait_seconds: float = Field(
-        5.0,
-        gt=0,
-        description="How long a large body waits for that memory while it comes, and again before"
-        " it is parsed; then 503. While others wait, a body that brings less than 64 KiB in this"
-        " time is refused.",
-    )
-    max_metadata_bytes: int = Field(
-        64 * 1024,
-        ge=256,
-        description="Metadata of a run, thread or assistant as JSON; more gets 422.",
-    )
-    max_configuration_bytes: int = Field(
-        256 * 1024,
-        ge=256,
-        description="`config`, and `context`, of a run or assistant as JSON; more gets 422.",
-    )
-    max_filter_values: int = Field(
-        500,
-        ge=1,
-        description="Numbers, texts, lists and objects of one filter on metadata or values, or of"
-        " the store; more get 422.",
-    )
-    max_filter_array: int = Field(
-        100, ge=1, description="Items of one list of a filter; more get 422."
-    )
-    max_comparisons: int = Field(
-        500_000,
-        ge=1000,
-        description="Comparisons that one filter on values may take; more get 422.",
-    )
-    max_recursion_limit: int = Field(
-        10_000,
-        ge=1,
-        le=2**31 - 1,
-        description="The largest `recursion_limit` that a run or assistant may ask for; more gets"
-        " 422.",
-    )
-    list_timeout_seconds: float = Field(
-        10.0,
-        gt=0,
-        description="How long Postgres may work on one list or count of threads or assistants;"
-        " then 503.",
-    )
-    max_superstep_updates: int = Field(
-        1000,
-        ge=1,
-        description="Updates of all supersteps of one new thread; more get 422.",
-    )
-    change_timeout_seconds: float = Field(
-        10.0,
-        gt=0,
-        description="How long a new thread with supersteps may take, and a change of a state, which"
-        " may never take more than 4 s; then 503, and nothing has changed.",
-    )
-
-
 class WorkerSettings(Group):
     """Runs and the lease of the process that executes them."""
 
@@ -383,44 +312,6 @@ class CheckpointerSettings(Group):
     )
     read_batch: int = Field(
         64, ge=1, description="Latest checkpoints that one query reads at most."
-    )
-
-
-class AnswerSettings(Group):
-    """What one answer, and all answers of a process together, may read (docs/limits.md)."""
-
-    max_bytes: int = Field(
-        32 * 1024 * 1024,
-        ge=1024,
-        description="A page of states, threads, runs or assistants ends where it would hold more"
-        " bytes than this, and says where the next one begins; it has one of them at least. A page"
-        " of store items gets 413.",
-    )
-    max_state_bytes: int = Field(
-        128 * 1024 * 1024,
-        ge=1024,
-        description="A state of more bytes than this is not read: the answer is 413, or leaves the"
-        " values out.",
-    )
-    max_filtered_bytes: int = Field(
-        256 * 1024 * 1024,
-        ge=1024,
-        description="Bytes of values that one filter on values may look into; more gets 422.",
-    )
-    memory_bytes: int = Field(
-        256 * 1024 * 1024,
-        ge=1024 * 1024,
-        description="Memory that the answers of a process with large states may take at once; a"
-        " larger one waits until it is alone.",
-    )
-    wait_seconds: float = Field(
-        5.0, gt=0, description="How long an answer waits for that memory before 503."
-    )
-    send_seconds: float = Field(
-        60.0,
-        gt=0,
-        description="A client that takes longer over 4 MiB of a large answer is cut, so that it"
-        " keeps that memory from nobody.",
     )
 
 

@@ -15,15 +15,14 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from headrace.caller_settings import CallerSettings
 from headrace.event_settings import EventSettings, IdempotencySettings
+from headrace.request_settings import AnswerSettings, RequestSettings
 from headrace.retention_settings import RetentionSettings, StoreSettings
 from headrace.setting_groups import (
-    AnswerSettings,
     CheckpointerSettings,
     DatabaseSettings,
     Group,
     MetricsSettings,
     ObservabilitySettings,
-    RequestSettings,
     ServerSettings,
     WorkerSettings,
 )

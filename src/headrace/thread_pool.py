@@ -245,7 +245,13 @@ class ThreadPool(ThreadPoolExecutor):
             return
         self._started += 1
         name = f"headrace-jobs-{self._started}"
-        threading.Thread(target=self._live, args=(job,), name=name, daemon=True).start()
+        thread = threading.Thread(target=self._live, args=(job,), name=name, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            # The system gives no more threads: that is this job's trouble, and keeps no place.
+            self._count_off(job)
+            job.future.set_exception(error)
 
     def _live(self, first: _Job) -> None:
         job: _Job | None = first

@@ -8,7 +8,7 @@ import pytest
 
 from headrace.checkpoints.answer_memory import AnswerMemory, StateIsLarge
 from headrace.errors import AnswersFull, AnswerTooLarge
-from headrace.setting_groups import AnswerSettings
+from headrace.request_settings import AnswerSettings
 from headrace.shares import current_caller
 from tests.support.waiting import eventually
 

@@ -51,12 +51,6 @@ def somebody_waits(database: psycopg.Connection[Any]) -> bool:
     return found is not None and found[0] != 0
 
 
-@pytest.fixture
-def database(database_url):
-    with psycopg.connect(database_url, autocommit=True) as connection:
-        yield connection
-
-
 async def test_a_deletion_waits_for_a_large_flush(database, database_url):
     async with (
         open_pool(database_url, pool_min=2, pool_max=4) as pool,

@@ -40,12 +40,6 @@ LARGE_VALUE = "x" * 8000
 SOON = 5.0
 
 
-@pytest.fixture
-def database(database_url):
-    with psycopg.connect(database_url, autocommit=True) as connection:
-        yield connection
-
-
 def rows(thread_id: str, number: int, value: Any = "v", run: RunWrites | None = None) -> WriteRows:
     """A checkpoint as an operation of the writer."""
     return checkpoint_rows(

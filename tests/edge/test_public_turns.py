@@ -1,6 +1,7 @@
 """Requests that need no key: a flood of them is worked on few at a time."""
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
@@ -58,6 +59,22 @@ async def test_few_are_worked_on_at_once_and_all_are_answered(path, plain_inside
     await asyncio.wait([*asked, other])
     assert app.answered == 99
     assert app.most == AT_ONCE + 1
+
+
+async def test_a_turn_that_does_not_come_is_refused(monkeypatch):
+    monkeypatch.setattr("headrace.edge.middleware._PUBLIC_SECONDS", 0.05)
+    outer, sent = Middleware(App()), []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    asked = [asyncio.ensure_future(outer(scope("/ok"), nothing, send)) for _ in range(AT_ONCE + 1)]
+    await asked[-1]
+    assert sent[0]["status"] == 503
+    assert json.loads(sent[1]["body"])["code"] == "too_many_public_requests"
+    for one in asked:
+        one.cancel()
+    await asyncio.wait(asked)
 
 
 async def test_who_does_not_read_keeps_no_turn():

@@ -3,7 +3,6 @@
 import asyncio
 import struct
 
-import psycopg
 import pytest
 
 from headrace.checkpoints.fence import RunToken
@@ -21,12 +20,6 @@ from tests.support.runs import insert_running_run, register_process
 async def log(database_url):
     async with open_pool(database_url) as pool, open_writer(pool) as writer:
         yield EventLog(pool, writer, EventSettings(batch_events=3, batch_bytes=1024))
-
-
-@pytest.fixture
-def database(database_url):
-    with psycopg.connect(database_url, autocommit=True) as connection:
-        yield connection
 
 
 def events(*ids: int) -> list[Event]:

@@ -1,6 +1,5 @@
 """How long keys hold, and that those which hold no longer go."""
 
-import psycopg
 import pytest
 
 from headrace.auth.principal import ANONYMOUS
@@ -19,12 +18,6 @@ async def service(database_url):
         settings = IdempotencySettings(keep_seconds=60, sweep_batch=2)
         yield IdempotencyService(Sessions(engine, timeout_seconds=5), settings)
         await engine.dispose()
-
-
-@pytest.fixture
-def database(database_url):
-    with psycopg.connect(database_url, autocommit=True) as connection:
-        yield connection
 
 
 def age(database, seconds, *keys):

@@ -5,7 +5,6 @@ import time
 from typing import Any, TypedDict
 from uuid import UUID
 
-import psycopg
 import pytest
 from langgraph.config import get_stream_writer
 from langgraph.graph import END, START, StateGraph
@@ -63,12 +62,6 @@ class Talker:
 @pytest.fixture
 def talker():
     return Talker()
-
-
-@pytest.fixture
-def database(database_url):
-    with psycopg.connect(database_url, autocommit=True) as connection:
-        yield connection
 
 
 async def start(

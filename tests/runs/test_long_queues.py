@@ -4,7 +4,6 @@ import asyncio
 import time
 from dataclasses import replace
 
-import psycopg
 import pytest
 
 from headrace.auth.principal import ANONYMOUS
@@ -21,12 +20,6 @@ MANY = 600
 async def queue(database_url):
     async with open_pool(database_url, pool_max=8) as pool, open_writer(pool) as writer:
         yield Queue(pool, writer)
-
-
-@pytest.fixture
-def database(database_url):
-    with psycopg.connect(database_url, autocommit=True) as connection:
-        yield connection
 
 
 async def claim(queue, owner, limit=10):

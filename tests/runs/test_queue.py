@@ -19,24 +19,6 @@ from tests.support.runs import register_process as register
 from tests.support.runs import run_request as request
 
 
-@pytest.fixture
-async def pool(database_url):
-    async with open_pool(database_url, pool_max=8) as opened:
-        yield opened
-
-
-@pytest.fixture
-async def queue(pool):
-    async with open_writer(pool) as writer:
-        yield Queue(pool, writer)
-
-
-@pytest.fixture
-def database(database_url):
-    with psycopg.connect(database_url, autocommit=True) as connection:
-        yield connection
-
-
 def thread(database, thread_id="t"):
     return database.execute(
         "SELECT status, running_run_id, metadata FROM threads WHERE thread_id = %s", (thread_id,)

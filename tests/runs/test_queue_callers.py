@@ -4,35 +4,13 @@ from dataclasses import replace
 from uuid import UUID
 
 import psycopg
-import pytest
 
 from headrace.auth.principal import ANONYMOUS
-from headrace.runs.queue import Queue
 from headrace.runs.queue_callers import ReadyCallers
 from headrace.runs.transitions import queue_statements
 from headrace.shares import Places
 from headrace.worker.turns import turns
-from tests.support.database import open_pool
-from tests.support.engine import open_writer
 from tests.support.runs import register_process, run_request
-
-
-@pytest.fixture
-async def pool(database_url):
-    async with open_pool(database_url) as opened:
-        yield opened
-
-
-@pytest.fixture
-async def queue(pool):
-    async with open_writer(pool) as writer:
-        yield Queue(pool, writer)
-
-
-@pytest.fixture
-def database(database_url):
-    with psycopg.connect(database_url, autocommit=True) as connection:
-        yield connection
 
 
 async def enqueue(queue, caller, *thread_ids):

@@ -4,7 +4,6 @@ import time
 from contextlib import asynccontextmanager
 from uuid import UUID
 
-import psycopg
 import pytest
 from pydantic import ValidationError
 
@@ -21,12 +20,6 @@ from tests.support.waiting import eventually
 
 DAY = 86400
 HELLO = {"messages": [("user", "hi")]}
-
-
-@pytest.fixture
-def database(database_url):
-    with psycopg.connect(database_url, autocommit=True) as connection:
-        yield connection
 
 
 def id_of(days_ago):

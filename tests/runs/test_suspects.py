@@ -1,6 +1,5 @@
 """Runs that processes were lost with: who is to blame, and who is claimed when."""
 
-import psycopg
 import pytest
 
 from headrace.runs.queue import Queue
@@ -16,12 +15,6 @@ LOST = {"error": "ProcessLost", "message": "gone"}
 async def queue(database_url):
     async with open_pool(database_url) as pool, open_writer(pool) as writer:
         yield Queue(pool, writer)
-
-
-@pytest.fixture
-def database(database_url):
-    with psycopg.connect(database_url, autocommit=True) as connection:
-        yield connection
 
 
 async def started(queue, owner, *names):

@@ -5,7 +5,6 @@ from dataclasses import replace
 from functools import partial
 from uuid import UUID
 
-import psycopg
 import pytest
 
 from headrace.checkpoints.fence import RunToken
@@ -29,12 +28,6 @@ async def queue(database_url, request):
     with default_isolation(database_url, request.param):
         async with open_pool(database_url, pool_max=8) as pool, open_writer(pool) as writer:
             yield Queue(pool, writer)
-
-
-@pytest.fixture
-def database(database_url):
-    with psycopg.connect(database_url, autocommit=True) as connection:
-        yield connection
 
 
 @pytest.fixture

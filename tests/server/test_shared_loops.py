@@ -4,7 +4,6 @@ import asyncio
 from typing import Any
 from uuid import uuid4
 
-import psycopg
 import pytest
 
 from headrace.auth.principal import ANONYMOUS
@@ -23,12 +22,6 @@ from tests.support.waiting import eventually
 #: No column for event ids holds it.
 TOO_LARGE = 99999999999999999999
 GOOD, BAD = str(uuid4()), str(uuid4())
-
-
-@pytest.fixture
-def database(database_url):
-    with psycopg.connect(database_url, autocommit=True) as connection:
-        yield connection
 
 
 @pytest.fixture

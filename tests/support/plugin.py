@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import psycopg
@@ -74,6 +75,13 @@ def database_url(postgres: EmbeddedPostgres, template: str) -> Iterator[str]:
     """A migrated database of the test's own."""
     with new_database(postgres, template) as url:
         yield url
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[psycopg.Connection[Any]]:
+    """A connection to it, to look and to change what no code of headrace's would."""
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        yield connection
 
 
 @pytest.fixture

@@ -17,12 +17,6 @@ from tests.support.runs import insert_running_run, register_process
 from tests.support.waiting import eventually
 
 
-@pytest.fixture
-def database(database_url):
-    with psycopg.connect(database_url, autocommit=True) as connection:
-        yield connection
-
-
 async def nobody_stops(principal, thread_id):
     """The process that executes the run does not listen."""
 

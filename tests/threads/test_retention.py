@@ -24,12 +24,6 @@ from tests.support.waiting import eventually
 HELLO = {"messages": [("user", "hi")]}
 
 
-@pytest.fixture
-def database(database_url):
-    with psycopg.connect(database_url, autocommit=True) as connection:
-        yield connection
-
-
 class Sweeping:
     """Two processes, their sweepers, and what those have counted."""
 

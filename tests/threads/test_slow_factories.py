@@ -24,7 +24,7 @@ builder.add_edge("say", END)
 
 async def made(config: RunnableConfig, runtime: ServerRuntime):
     how = config["configurable"].get("how")
-    if runtime.access_context == "threads.read":
+    if runtime.access_context in ("threads.read", "assistants.read"):
         if how == "hangs":
             await asyncio.sleep(3600)
         if how == "times out":
@@ -34,14 +34,14 @@ async def made(config: RunnableConfig, runtime: ServerRuntime):
 
 
 @pytest.fixture
-async def client(database_url, tmp_path, monkeypatch):
-    monkeypatch.setattr("headrace.threads.state._FACTORY_SECONDS", 0.3)
+async def client(database_url, tmp_path):
     (tmp_path / "slow.py").write_text(GRAPH)
     manifest = tmp_path / "langgraph.json"
     manifest.write_text(json.dumps({"graphs": {"made": "./slow.py:made"}, "dependencies": ["."]}))
     # One place for lists: one that is never given back is missed at once.
     database = {"url": SecretStr(database_url), "pool_max": 5, "lists_part": 0.2}
-    settings = settings_for(database_url, manifest, database=database)
+    requests = {"factory_timeout_seconds": 0.3}
+    settings = settings_for(database_url, manifest, database=database, requests=requests)
     async with app_client(settings) as made:
         yield made
 
@@ -61,3 +61,13 @@ async def test_a_thread_whose_factory_fails_shows_what_it_holds_and_keeps_no_pla
     assert state.json()["values"] == {"said": "this"}
     page = await client.post("/threads/search", json={"ids": list(ids.values())})
     assert [one["values"] for one in page.json()] == [{"said": "this"}] * 2
+
+
+@pytest.mark.parametrize("how", ["hangs", "times out"])
+async def test_an_assistant_whose_factory_fails_is_told_so(client, how):
+    config = {"configurable": {"how": how}}
+    made = await client.post("/assistants", json={"graph_id": "made", "config": config})
+    for look in ("schemas", "graph", "subgraphs"):
+        answer = await client.get(f"/assistants/{made.json()['assistant_id']}/{look}")
+        assert (answer.status_code, answer.json()["code"]) == (503, "graph_not_made")
+        assert "factory_timeout_seconds" in answer.json()["detail"]

@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import psycopg
 import psycopg.types.json
-import pytest
 
 from headrace.runs.dispatcher import QueuedRun
 from tests.support.runs import expire_process, register_process, run_request
@@ -13,12 +12,6 @@ from tests.support.waiting import eventually
 from tests.support.workers import KWARGS, open_worker
 
 LEASE = {"lease_seconds": 3.0, "heartbeat_seconds": 0.5}
-
-
-@pytest.fixture
-def database(database_url):
-    with psycopg.connect(database_url, autocommit=True) as connection:
-        yield connection
 
 
 def slow(thread_id, seconds=0.1):

@@ -21,12 +21,6 @@ from tests.support.workers import KWARGS, open_worker
 ENDLESS = 3600.0
 
 
-@pytest.fixture
-def database(database_url):
-    with psycopg.connect(database_url, autocommit=True) as connection:
-        yield connection
-
-
 def run_of(caller, seconds=ENDLESS, *, in_place=True):
     asked = run_request(str(uuid7()), principal=replace(ANONYMOUS, caller=caller))
     kwargs = {**KWARGS, "input": {"seconds": seconds}}

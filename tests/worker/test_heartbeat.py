@@ -3,7 +3,6 @@
 import asyncio
 import time
 
-import psycopg
 import pytest
 
 from headrace.setting_groups import WorkerSettings
@@ -16,12 +15,6 @@ async def until(condition, seconds: float = 10.0) -> None:
     async with asyncio.timeout(seconds):
         while not condition():
             await asyncio.sleep(0.01)
-
-
-@pytest.fixture
-def database(database_url):
-    with psycopg.connect(database_url, autocommit=True) as connection:
-        yield connection
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import asyncio
 
-import psycopg
 import pytest
 
 from headrace.auth.principal import ANONYMOUS
@@ -16,12 +15,6 @@ from tests.support.engine import open_writer
 from tests.support.pair import open_states
 from tests.support.runs import insert_running_run, register_process
 from tests.support.waiting import eventually
-
-
-@pytest.fixture
-def database(database_url):
-    with psycopg.connect(database_url, autocommit=True) as connection:
-        yield connection
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import asyncio
 import re
 
-import psycopg
 import pytest
 import structlog.testing
 
@@ -14,12 +13,6 @@ from tests.support.apps import GRAPHS, app_client, settings_for
 from tests.support.database import open_pool
 from tests.support.engine import open_writer
 from tests.support.runs import register_process, run_request
-
-
-@pytest.fixture
-def database(database_url):
-    with psycopg.connect(database_url, autocommit=True) as connection:
-        yield connection
 
 
 @pytest.fixture

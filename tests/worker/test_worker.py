@@ -13,12 +13,6 @@ from tests.support.waiting import eventually
 from tests.support.workers import KWARGS, open_worker
 
 
-@pytest.fixture
-def database(database_url):
-    with psycopg.connect(database_url, autocommit=True) as connection:
-        yield connection
-
-
 def slow(thread_id="t", seconds=0.3, strategy="enqueue"):
     asked = run_request(thread_id)
     kwargs = {**KWARGS, "input": {"seconds": seconds}}

@@ -28,7 +28,7 @@ from headrace.errors import (
 )
 from headrace.ids import canonical_uuid, system_assistant_id, uuid7
 from headrace.request_limits import RequestLimits
-from headrace.setting_groups import AnswerSettings, RequestSettings
+from headrace.request_settings import AnswerSettings, RequestSettings
 
 #: What an assistant is called whose maker gave it no name; the SDK documents it.
 _UNNAMED = "Untitled"

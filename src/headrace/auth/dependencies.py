@@ -3,17 +3,15 @@
 from dataclasses import replace
 from typing import Annotated
 
-from fastapi import Depends, Request
+from fastapi import Depends
 
 from headrace.auth.principal import ANONYMOUS, Principal
-
-#: Where a request's state has the name of its caller, once the key was checked.
-CALLER = "headrace_caller"
+from headrace.shares import current_caller
 
 
-async def current_principal(request: Request) -> Principal:
+async def current_principal() -> Principal:
     """The caller; everyone is anonymous until an identity provider is configured."""
-    caller = getattr(request.state, CALLER, "")
+    caller = current_caller.get()
     return replace(ANONYMOUS, caller=caller) if caller else ANONYMOUS
 
 

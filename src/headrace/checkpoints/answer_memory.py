@@ -14,7 +14,7 @@ from typing import Self
 import structlog
 
 from headrace.errors import AnswersFull, AnswerTooLarge, HeadraceError
-from headrace.setting_groups import AnswerSettings
+from headrace.request_settings import AnswerSettings
 from headrace.shares import Room, current_caller
 
 _log = structlog.stdlib.get_logger("headrace.answers")

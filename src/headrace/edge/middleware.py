@@ -6,11 +6,12 @@ from time import perf_counter
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from headrace.edge.live import drop_unsent, finish, make_place
 from headrace.edge.prefix import path_below_prefix
+from headrace.edge.routing import error_response
+from headrace.errors import TooManyPublicRequests
 from headrace.graphs.http_entry import HeaderRules
 from headrace.ids import uuid7
 from headrace.shares import Gate, Places
@@ -98,7 +99,7 @@ class Middleware:
         try:
             await self._public.take("")
         except TimeoutError:
-            await Response(status_code=503, headers={"Retry-After": "2"})(scope, receive, send)
+            await error_response(TooManyPublicRequests())(scope, receive, send)
             return
         with ExitStack() as turn:
             turn.callback(self._public.release, "")

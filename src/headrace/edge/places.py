@@ -24,7 +24,6 @@ from typing import Any, Literal, cast
 import structlog
 from fastapi import Request
 
-from headrace.auth.dependencies import CALLER
 from headrace.edge.live import LiveResponse
 from headrace.edge.requests import end_turn
 from headrace.edge.state import state_of
@@ -36,7 +35,7 @@ from headrace.errors import (
     TooManyStreams,
 )
 from headrace.settings import Settings
-from headrace.shares import Gate, Places, QueueFull
+from headrace.shares import Gate, Places, QueueFull, current_caller
 
 PoolPartName = Literal["lists", "changes"]
 Endpoint = Callable[..., Coroutine[Any, Any, Any]]
@@ -274,7 +273,7 @@ def _of_pool(endpoint: Endpoint, name: PoolPartName, when: When | None) -> Endpo
             return await call(**values)
         # It may wait here, and what it does then is bounded.
         end_turn(request)
-        async with _places_of(request).of_pool(name, _caller_of(request)):
+        async with _places_of(request).of_pool(name, current_caller.get()):
             return await call(**values)
 
     return _wrapped(endpoint, name, handle)
@@ -284,7 +283,7 @@ def _lasting(endpoint: Endpoint, when: When | None, *, of_thread: bool = False) 
     async def handle(call: Endpoint, request: Request, values: dict[str, Any]) -> Any:
         if when is not None and not when(values):
             return await call(**values)
-        lease = _places_of(request).lasting(_caller_of(request), of_thread=of_thread)
+        lease = _places_of(request).lasting(current_caller.get(), of_thread=of_thread)
         try:
             response = await call(**values)
         except BaseException:
@@ -322,7 +321,3 @@ def _wrapped(endpoint: Endpoint, kind: str, handle: Handle) -> Endpoint:
 
 def _places_of(request: Request) -> RequestPlaces:
     return cast("RequestPlaces", state_of(request).places)
-
-
-def _caller_of(request: Request) -> str:
-    return str(getattr(request.state, CALLER, ""))

@@ -18,7 +18,6 @@ from starlette.routing import Match
 from starlette.types import Scope
 
 from headrace.auth.api_keys import HEADER
-from headrace.auth.dependencies import CALLER
 from headrace.containment import contain, is_cancellation
 from headrace.db.faults import translated_faults
 from headrace.edge.prefix import at_place, own_path_of, repeated_place
@@ -128,10 +127,9 @@ class HeadraceRoute(OwnRoute):
                 if state is not None and not self.public:
                     # Before the body is read: a stranger is not worth that.
                     caller = state.api_keys.check(request.headers.get(HEADER), request.scope)
-                    setattr(request.state, CALLER, caller)
-                    strict.caller = caller
                     # Its task is the request's own, until the end of the answer.
                     current_caller.set(caller)
+                    strict.caller = caller
                     strict.turns = state.places.turns
                     if self.body_field is None:
                         await strict.take_turn()

@@ -19,7 +19,13 @@ from langgraph.pregel import Pregel
 from langgraph.store.base import BaseStore
 from langgraph_sdk.runtime import AccessContext
 
-from headrace.errors import AssistantNotFound, HeadraceError, StartupRefusal, Unavailable
+from headrace.errors import (
+    AssistantNotFound,
+    GraphNotMade,
+    HeadraceError,
+    StartupRefusal,
+    Unavailable,
+)
 from headrace.graphs.factories import Factory, factory_of
 from headrace.graphs.loader import own_checkpointer, own_store
 from headrace.graphs.sources import GraphSource
@@ -32,25 +38,35 @@ Graph = Pregel[Any, Any, Any, Any]
 _DEFAULT_NAME = "LangGraph"
 
 
-class FactoryFailed(HeadraceError):
-    """It raised, or took too long: its own trouble, and none of the database's."""
+#: A graph is made to look at it; else it is executed, or its state is changed.
+_TO_LOOK: frozenset[AccessContext] = frozenset({"threads.read", "assistants.read"})
 
 
-async def _within(seconds: float, call: Awaitable[Any]) -> Any:
-    """:raises FactoryFailed: also for errors that would else look like the database's."""
+async def _within(seconds: float, graph_id: str, call: Awaitable[Any]) -> Any:
+    """:raises GraphNotMade: also for errors that would else look like the database's."""
     try:
         async with asyncio.timeout(seconds):
             return await call
     except Unavailable:
         raise
     except Exception as error:
-        raise FactoryFailed(described(error)) from error
+        raise GraphNotMade(
+            f"The factory of graph '{graph_id}' failed, or took longer than {seconds:g} s (setting"
+            f" requests.factory_timeout_seconds): {described(error)}"
+        ) from error
 
 
 class GraphRegistry:
     """Made by :meth:`open`; read only afterwards."""
 
-    def __init__(self, *, checkpointer: BaseCheckpointSaver[Any], store: BaseStore) -> None:
+    def __init__(
+        self,
+        *,
+        checkpointer: BaseCheckpointSaver[Any],
+        store: BaseStore,
+        look_seconds: float = 3.0,
+    ) -> None:
+        self._look_seconds = look_seconds
         self._checkpointer = checkpointer
         self._store = store
         self._sources: dict[str, GraphSource] = {}
@@ -65,13 +81,15 @@ class GraphRegistry:
         *,
         checkpointer: BaseCheckpointSaver[Any],
         store: BaseStore,
+        look_seconds: float = 3.0,
     ) -> "GraphRegistry":
         """Build what can be built before the first run.
 
+        :param look_seconds: how long a factory may take where its graph is only looked at.
         :raises StartupRefusal: HR102 a graph brings a checkpointer or store of its own, HR103 it is
             no graph, HR105 its factory raised, HR108 it takes what nobody can give it.
         """
-        registry = cls(checkpointer=checkpointer, store=store)
+        registry = cls(checkpointer=checkpointer, store=store, look_seconds=look_seconds)
         try:
             for source in sources:
                 registry._sources[source.graph_id] = source
@@ -132,15 +150,13 @@ class GraphRegistry:
         *,
         access: AccessContext = "threads.read",
         context: Mapping[str, Any] = MappingProxyType({}),
-        within_seconds: float | None = None,
     ) -> AsyncIterator[Graph]:
         """The graph as this configuration wants it, for as long as the context is open.
 
         :param access: what it is wanted for; a factory may open less where nothing is executed.
         :param context: of the run that is executed.
-        :param within_seconds: how long a factory may take; None: as long as it wants.
         :raises AssistantNotFound: no graph has this name.
-        :raises FactoryFailed: with ``within_seconds``, it took longer, or raised.
+        :raises GraphNotMade: it is only looked at, and its factory failed or took too long.
         """
         source = self._known(graph_id)
         if graph_id in self._graphs:
@@ -150,7 +166,9 @@ class GraphRegistry:
         assert factory is not None
         async with AsyncExitStack() as stack:
             call = self._call(factory, stack, config, access, context)
-            made = await (call if within_seconds is None else _within(within_seconds, call))
+            if access in _TO_LOOK:
+                call = _within(self._look_seconds, graph_id, call)
+            made = await call
             yield self._inject(source, made)
 
     def _known(self, graph_id: str) -> GraphSource:

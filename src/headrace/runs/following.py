@@ -19,9 +19,9 @@ from headrace.events.backlog import Backlog
 from headrace.events.channel import Channel
 from headrace.events.event import Event, end_event, gap_event, last_values_event
 from headrace.events.reader import ChannelReader, Moved, Reader, Released
+from headrace.request_settings import AnswerSettings
 from headrace.runs.dispatcher import LocalRun, RunOutcome
 from headrace.runs.watcher import GONE, IfEnded, RunState, Watch, Watcher
-from headrace.setting_groups import AnswerSettings
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,7 +116,12 @@ async def open_foundation(
     saver = build_saver(settings, pool, writer, metrics, entries.checkpointer.serde)
     stack.push_async_callback(saver.stop)
     store = _open_store(settings, pool, metrics, tasks, entries.store_ttl, stack)
-    registry = await GraphRegistry.open(sources, checkpointer=saver, store=store)
+    registry = await GraphRegistry.open(
+        sources,
+        checkpointer=saver,
+        store=store,
+        look_seconds=settings.requests.factory_timeout_seconds,
+    )
     stack.push_async_callback(registry.close)
     return Foundation(
         settings=settings,

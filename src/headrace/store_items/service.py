@@ -16,8 +16,8 @@ from headrace.checkpoints.row_pages import list_too_large
 from headrace.checkpoints.store import Store
 from headrace.errors import BadRequest, Forbidden
 from headrace.request_limits import RequestLimits
+from headrace.request_settings import AnswerSettings, RequestSettings
 from headrace.retention_settings import StoreSettings
-from headrace.setting_groups import AnswerSettings, RequestSettings
 from headrace.store_items.limits import Limits
 from headrace.store_items.schemas import ItemDelete, ItemPut, ItemSearch, NamespaceSearch
 

@@ -19,7 +19,7 @@ from headrace.db.tables import ThreadRow
 from headrace.errors import AnswersFull, AnswerTooLarge, InvalidRequest, Unavailable
 from headrace.events.encoding import encode_json
 from headrace.request_limits import RequestLimits
-from headrace.setting_groups import AnswerSettings, RequestSettings
+from headrace.request_settings import AnswerSettings, RequestSettings
 from headrace.threads.contained import (
     Comparisons,
     ExtractedTooLarge,

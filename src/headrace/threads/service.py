@@ -17,7 +17,7 @@ from headrace.idempotency.schemas import RequestKey
 from headrace.idempotency.service import IdempotencyService
 from headrace.ids import canonical_uuid, uuid7
 from headrace.request_limits import RequestLimits
-from headrace.setting_groups import RequestSettings
+from headrace.request_settings import RequestSettings
 from headrace.threads.repository import ThreadRepository
 from headrace.threads.schemas import ThreadCreate, ThreadPatch
 from headrace.threads.state import EMPTY, StateReader

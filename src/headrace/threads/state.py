@@ -14,9 +14,9 @@ from headrace.checkpoints.serializer import lenient
 from headrace.containment import is_cancellation
 from headrace.db.faults import DATABASE_ERRORS
 from headrace.error_text import error_repr
-from headrace.errors import AnswerTooLarge, Unavailable
+from headrace.errors import AnswerTooLarge, GraphNotMade, Unavailable
 from headrace.graphs.registry import Graph, GraphRegistry
-from headrace.setting_groups import AnswerSettings
+from headrace.request_settings import AnswerSettings
 from headrace.threads.history import History
 from headrace.threads.raw import raw_values, visible_metadata
 from headrace.threads.schemas import ThreadState
@@ -25,10 +25,6 @@ from headrace.threads.state_schemas import CheckpointRef, HistoryQuery
 T = TypeVar("T")
 
 _log = structlog.stdlib.get_logger("headrace.threads")
-
-#: A factory that connects to something that does not answer must not hold up a list for ever:
-#: others wait for its place, and a page of theirs may show the same thread.
-_FACTORY_SECONDS = 3.0
 
 #: Keys of checkpoint configs that clients get to see.
 _CHECKPOINT_KEYS = ("checkpoint_id", "thread_id", "checkpoint_ns", "checkpoint_map")
@@ -148,10 +144,10 @@ class StateReader:
         if graph_id is None or graph_id not in self._registry.ids():
             return None
         try:
-            async with self._registry.for_run(
-                graph_id, config, within_seconds=_FACTORY_SECONDS
-            ) as graph:
+            async with self._registry.for_run(graph_id, config) as graph:
                 return await ask(graph)
+        except GraphNotMade as error:
+            _log.warning("state_read_raw", thread_id=thread_id, graph_id=graph_id, exc_info=error)
         except (Unavailable, AnswerTooLarge, StateIsLarge):
             raise
         except DATABASE_ERRORS:

@@ -8,7 +8,7 @@ from headrace.checkpoints.answer_memory import Reading
 from headrace.errors import InvalidRequest
 from headrace.ids import canonical_uuid
 from headrace.request_limits import RequestLimits
-from headrace.setting_groups import RequestSettings
+from headrace.request_settings import RequestSettings
 from headrace.threads.history import History
 from headrace.threads.schemas import ThreadState
 from headrace.threads.service import ThreadService, found
