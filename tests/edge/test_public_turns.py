@@ -8,6 +8,7 @@ import pytest
 from starlette.types import Message, Receive, Scope, Send
 
 from headrace.edge.middleware import Middleware
+from tests.support.waiting import eventually
 
 AT_ONCE = 4
 
@@ -47,12 +48,11 @@ async def test_few_are_worked_on_at_once_and_all_are_answered(path, plain_inside
         sent.append(message)
 
     asked = [asyncio.ensure_future(outer(scope(path), nothing, send)) for _ in range(100)]
-    await asyncio.sleep(0.05)
+    await eventually(lambda: outer._public.waiting == 100 - AT_ONCE)
     assert app.inside == AT_ONCE
     # One with a key does not stand behind them.
     other = asyncio.ensure_future(outer(scope("/threads/1"), nothing, send))
-    await asyncio.sleep(0)
-    assert app.inside == AT_ONCE + 1
+    await eventually(lambda: app.inside == AT_ONCE + 1)
     asked[0].cancel()
     asked[50].cancel()
     app.go.set()
@@ -81,13 +81,14 @@ async def test_who_does_not_read_keeps_no_turn():
     app = App()
     app.go.set()
     outer = Middleware(app, plain_inside=True)
-    reads = asyncio.Event()
+    reads, unread = asyncio.Event(), []
 
-    async def never_read(_: Any) -> None:
+    async def never_read(message: Any) -> None:
+        unread.append(message)
         await reads.wait()
 
     stuck = [asyncio.ensure_future(outer(scope("/health"), nothing, never_read)) for _ in range(9)]
-    await asyncio.sleep(0.05)
+    await eventually(lambda: len(unread) == len(stuck))
     sent: list[Any] = []
 
     async def send(message: Any) -> None:
