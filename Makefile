@@ -84,9 +84,9 @@ OLD_NAMES = -W "ignore:The anyio.abc.BlockingPortal alias is deprecated:Deprecat
 	-W "ignore:websockets.server.WebSocketServerProtocol is deprecated:DeprecationWarning"
 
 FLOOR_TESTS = $(addprefix tests/,assistants auth checkpoints db edge events graphs health idempotency \
-	migrations notices runs server store_items threads worker)
+	following migrations notices queue runs server states store_items threads worker)
 FEW_FLOOR_TESTS = tests/assistants/test_repository.py tests/server/test_custom_app.py tests/threads/test_updates.py \
-	tests/runs/test_queue.py tests/worker/test_worker.py tests/checkpoints/test_moving.py \
+	tests/queue/test_queue.py tests/worker/test_worker.py tests/checkpoints/test_moving.py \
 	tests/db/test_engine.py tests/db/test_own_schema.py
 
 # The settings go through the environment, where `make load LOAD_USERS=50` puts them.

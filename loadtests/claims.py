@@ -24,8 +24,8 @@ from headrace.db.migrate import upgrade
 from headrace.db.pool import build_pool, probe
 from headrace.embedded.launcher import EmbeddedPostgres
 from headrace.ids import uuid7
-from headrace.runs.queue import Queue
-from headrace.runs.transitions import RunEnd
+from headrace.queue.ends import RunEnd
+from headrace.queue.queue import Queue
 from headrace.setting_groups import CheckpointerSettings, DatabaseSettings
 
 FLOOR_MILLISECONDS = 20.0

@@ -12,7 +12,7 @@ from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool
 from pydantic import SecretStr
 
-from headrace.checkpoints.saver import Saver
+from headrace.checkpoints.saver import GroupCommitSaver
 from headrace.checkpoints.writer import Writer
 from headrace.db.conninfo import connection_string
 from headrace.db.pool import build_pool, probe
@@ -75,7 +75,7 @@ def headrace(**settings: Any) -> Entrant:
         pool = build_pool(database, await probe(connection_string(database)))
         await pool.open(wait=True)
         writer = Writer(pool, CheckpointerSettings(**settings))
-        saver = Saver(pool, writer, observe=lambda operation, seconds: None)
+        saver = GroupCommitSaver(pool, writer, observe=lambda operation, seconds: None)
 
         @asynccontextmanager
         async def run() -> AsyncIterator[None]:

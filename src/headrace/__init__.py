@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from headrace.edge.middleware import Middleware as Middleware
-    from headrace.server.face import __version__ as __version__
-    from headrace.server.face import graph as graph
-    from headrace.server.face import router as router
+    from headrace.server.library import __version__ as __version__
+    from headrace.server.library import graph as graph
+    from headrace.server.library import router as router
     from headrace.server.lifespan import lifespan as lifespan
     from headrace.server.runtime import Runtime as Runtime
     from headrace.settings import Settings as Settings
@@ -30,10 +30,10 @@ _HOMES = {
     "Middleware": "headrace.edge.middleware",
     "Runtime": "headrace.server.runtime",
     "Settings": "headrace.settings",
-    "__version__": "headrace.server.face",
-    "graph": "headrace.server.face",
+    "__version__": "headrace.server.library",
+    "graph": "headrace.server.library",
     "lifespan": "headrace.server.lifespan",
-    "router": "headrace.server.face",
+    "router": "headrace.server.library",
 }
 
 __all__ = ["Middleware", "Runtime", "Settings", "__version__", "graph", "lifespan", "router"]

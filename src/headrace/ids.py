@@ -49,3 +49,10 @@ def canonical_uuid(value: str) -> str | None:
     """
     found = _UUID.fullmatch(value)
     return None if found is None else str(UUID(hex=found["digits"]))
+
+
+def storable_id(value: str) -> str:
+    """An id that the database can hold."""
+    if "\0" in value:
+        raise ValueError("an id cannot hold a NUL character")
+    return value

@@ -48,7 +48,7 @@ def test_the_migrations_are_inside_and_the_tests_are_not(wheel):
     assert "headrace/_migrations/env.py" in names
     assert "headrace/_migrations/versions/0001_langgraph_checkpoints.py" in names
     assert "headrace/py.typed" in names
-    assert "headrace/runs/queue.sql" in names
+    assert "headrace/queue/queue.sql" in names
     assert not [name for name in names if name.startswith(("tests", "migrations"))]
 
 

@@ -180,7 +180,7 @@ def test_whoever_catches_everything_logs_the_traceback_or_raises() -> None:
 
 def test_one_module_alone_knows_upstreams_private_names() -> None:
     """By import, or as an attribute that one of our classes inherits from upstream's."""
-    from headrace.checkpoints.saver import Saver, TimedSaver
+    from headrace.checkpoints.saver import GroupCommitSaver, UpstreamSaver
     from headrace.checkpoints.store import Store
 
     known = "src/headrace/checkpoints/upstream.py"
@@ -196,7 +196,7 @@ def test_one_module_alone_knows_upstreams_private_names() -> None:
     assert [one for one in imported if not one.startswith(known)] == []
     inherited = [
         f"{module}:{node.lineno} {node.attr}"
-        for module, kinds in {"saver": (Saver, TimedSaver), "store": (Store,)}.items()
+        for module, kinds in {"saver": (GroupCommitSaver, UpstreamSaver), "store": (Store,)}.items()
         for node in ast.walk(modules()[f"src/headrace/checkpoints/{module}.py"])
         if isinstance(node, ast.Attribute) and re.match(r"_[a-z]", node.attr)
         for kind in kinds

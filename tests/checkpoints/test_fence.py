@@ -21,13 +21,13 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from headrace.checkpoints.fence import Guard, RunToken, process_key
 from headrace.checkpoints.operations import Numbers
 from headrace.checkpoints.rows import WriteRows, checkpoint_rows
-from headrace.checkpoints.saver import Saver
+from headrace.checkpoints.saver import GroupCommitSaver
 from headrace.checkpoints.writer import Writer
 from headrace.db.pool import Connection, SharedPool
 from headrace.db.statements import named_statements
 from headrace.errors import LeaseLost
 from headrace.lifecycle import Tasks
-from headrace.runs.queue import Queue
+from headrace.queue.queue import Queue
 from tests.support.chains import CHANNEL, checkpoint_of, config_of, identity, put
 from tests.support.database import open_pool
 from tests.support.engine import open_writer
@@ -57,7 +57,7 @@ class Scene:
     database: psycopg.Connection[Any]
     pool: SharedPool
     writer: Writer
-    saver: Saver
+    saver: GroupCommitSaver
     taker: Queue
     proxy: Proxy
     tasks: Tasks = field(default_factory=Tasks)
@@ -128,7 +128,7 @@ async def scene(
                 database,
                 pool,
                 writer,
-                Saver(pool, writer, observe=lambda operation, seconds: None),
+                GroupCommitSaver(pool, writer, observe=lambda operation, seconds: None),
                 Queue(other, others_writer, lock_timeout_seconds=taker_patience),
                 proxy,
             )
@@ -189,7 +189,7 @@ async def test_a_flush_that_waits_for_the_lock_during_the_take_over_writes_nothi
         process_id, living = on.process(), on.process()
         stale, token = on.run(process_id, "stale"), on.run(living, "living")
         expire_process(on.database, process_id)
-        take = named_statements("headrace.runs", "queue.sql")
+        take = named_statements("headrace.queue", "queue.sql")
         values = {
             "process_id": process_id,
             "key": process_key(process_id),
@@ -335,14 +335,14 @@ _STUCK_CLIENT = """
 import asyncio, sys
 from uuid import UUID
 from headrace.checkpoints.fence import RunToken
-from headrace.checkpoints.saver import Saver
+from headrace.checkpoints.saver import GroupCommitSaver
 from tests.support.chains import put
 from tests.support.database import open_pool
 from tests.support.engine import open_writer
 
 async def main(url, run_id, process_id):
     async with open_pool(url, pool_min=1, pool_max=1) as pool, open_writer(pool) as writer:
-        saver = Saver(pool, writer, observe=lambda operation, seconds: None)
+        saver = GroupCommitSaver(pool, writer, observe=lambda operation, seconds: None)
         with saver.run(RunToken(UUID(run_id), 1, UUID(process_id)), durability="sync"):
             await put(saver, "t", 1, ["v"])
             print("committed", flush=True)

@@ -7,8 +7,8 @@ import psycopg
 import pytest
 from langgraph.store.base import InvalidNamespaceError
 
-from headrace.checkpoints.expiry import StoreSweeper
 from headrace.checkpoints.store import Store
+from headrace.checkpoints.store_sweeper import StoreSweeper
 from headrace.errors import DatabaseUnavailable
 from tests.db.conditions import kill_backends
 from tests.support.database import open_pool

@@ -13,12 +13,12 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from headrace.checkpoints.flush import FlushFigures
 from headrace.checkpoints.rows import WriteRows, checkpoint_rows
 from headrace.checkpoints.run_writes import RunWrites
-from headrace.checkpoints.saver import Saver
+from headrace.checkpoints.saver import GroupCommitSaver
 from headrace.checkpoints.upstream import ERROR_SOURCE
 from headrace.checkpoints.writer import Writer
 from headrace.errors import DatabaseUnavailable
 from headrace.lifecycle import Tasks
-from headrace.runs.queue import Queue
+from headrace.queue.queue import Queue
 from tests.support.chains import (
     CHANNEL,
     checkpoint_of,
@@ -447,7 +447,9 @@ async def test_a_run_ends_only_after_what_it_wrote_to_other_threads(database_url
     process_id = register_process(database)
     token = insert_running_run(database, process_id, own)
     async with setup(database_url, lanes=2) as opened:
-        saver = Saver(opened.pool, opened.writer, observe=lambda operation, seconds: None)
+        saver = GroupCommitSaver(
+            opened.pool, opened.writer, observe=lambda operation, seconds: None
+        )
         queue = Queue(opened.pool, opened.writer)
         with saver.run(token) as writes:
             held = opened.proxy.next_commit("hold")

@@ -20,12 +20,12 @@ from langgraph.checkpoint.base import CheckpointMetadata
 
 from headrace.checkpoints.fence import RunToken, process_key
 from headrace.checkpoints.flush import FlushFigures
-from headrace.checkpoints.saver import Saver
+from headrace.checkpoints.saver import GroupCommitSaver
 from headrace.checkpoints.writer import Writer
 from headrace.db.pool import SharedPool
 from headrace.errors import LeaseLost, ThreadBusy, Unavailable
 from headrace.lifecycle import Tasks
-from headrace.runs.queue import Queue
+from headrace.queue.queue import Queue
 from tests.db.conditions import kill_backends
 from tests.support.chains import Ledger, checkpoint_of, config_of, identity, put
 from tests.support.database import open_pool
@@ -56,7 +56,7 @@ class World:
     proxy: Proxy
     pool: SharedPool
     writer: Writer
-    saver: Saver
+    saver: GroupCommitSaver
     queue: Queue
     process_id: UUID
     flushes: list[FlushFigures]
@@ -176,7 +176,7 @@ async def world(
             open_pool(proxy.url, pool_min=size, pool_max=size) as pool,
             open_writer(pool, on_flush=flushes.append, **changes) as writer,
         ):
-            saver = Saver(pool, writer, observe=lambda operation, seconds: None)
+            saver = GroupCommitSaver(pool, writer, observe=lambda operation, seconds: None)
             queue = Queue(pool, writer)
             try:
                 yield World(url, proxy, pool, writer, saver, queue, process_id, flushes)
@@ -272,7 +272,7 @@ async def test_a_server_that_falls_silent_is_left_for_another_connection(databas
 async def test_a_read_is_repeated_when_the_server_falls_silent(database_url):
     async with world(database_url) as on:
         await put(on.saver, "t", 1, ["v"])
-        impatient = Saver(
+        impatient = GroupCommitSaver(
             on.pool, on.writer, observe=lambda operation, seconds: None, read_timeout_seconds=0.3
         )
         on.proxy.stall()

@@ -326,7 +326,7 @@ def test_no_text_of_sql_is_sent_without_the_schema():
     # Put together here; made a statement by its repository, at its end, or by read_page.
     apart = {
         "src/headrace/threads/search_sql.py",
-        "src/headrace/checkpoints/bounded_sql.py",
+        "src/headrace/checkpoints/sized_reads_sql.py",
         "src/headrace/assistants/repository.py",
         "src/headrace/runs/repository.py",
     }

@@ -11,7 +11,7 @@ from langgraph.store.memory import InMemoryStore
 
 from headrace.graphs.chat import _build
 from headrace.graphs.echo import reply_to
-from headrace.threads.raw import raw_values
+from headrace.states.raw_values import raw_values
 from tests.support.chat_threads import GRAPHS, Thread, as_clients_see, checkpoint_id, compiled, said
 from tests.support.database import open_pool
 from tests.support.engine import ENGINES, open_saver

@@ -5,7 +5,7 @@ from langchain_core.messages import AIMessage, HumanMessage, RemoveMessage
 from langgraph.graph import START
 from langgraph.types import Overwrite
 
-from headrace.threads.raw import raw_values
+from headrace.states.raw_values import raw_values
 from tests.support.chat_threads import (
     GRAPHS,
     Thread,

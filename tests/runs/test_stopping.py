@@ -8,9 +8,9 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from headrace.runs.dispatcher import StopAction
-from headrace.runs.queue import Queue
-from headrace.runs.transitions import RunEnd, StopAsked
+from headrace.queue.ends import RunEnd, StopAsked
+from headrace.queue.queue import Queue
+from headrace.queue.rows import StopAction
 from tests.support.apps import app_client, settings_for
 from tests.support.database import open_pool
 from tests.support.engine import open_writer

@@ -9,12 +9,12 @@ import pytest
 from headrace.auth.principal import ANONYMOUS
 from headrace.events.reader import Released
 from headrace.events.sse import RELEASED
-from headrace.runs.dispatcher import FollowedRun
+from headrace.following.thread_watcher import LastSeen
+from headrace.queue.rows import FollowedRun
 from headrace.runs.schemas import RunCreate
-from headrace.runs.thread_watcher import LastSeen
 from headrace.server.state import State
 from headrace.threads.schemas import ThreadCreate
-from tests.runs.test_following import Talker, custom, follow, read, told
+from tests.following.test_following import Talker, custom, follow, read, told
 from tests.support.pair import open_states
 from tests.support.shared_loops import LOOPS
 from tests.support.waiting import eventually

@@ -5,7 +5,7 @@ from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.store.memory import InMemoryStore
 
 from headrace.graphs.chat import build_chat
-from headrace.threads.state import to_thread_state
+from headrace.states.reader import to_thread_state
 
 
 def previous_chat() -> StateGraph:

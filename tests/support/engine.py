@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from headrace.checkpoints.flush import OnFlush
-from headrace.checkpoints.saver import Saver, TimedSaver
+from headrace.checkpoints.saver import GroupCommitSaver, UpstreamSaver
 from headrace.checkpoints.timing import Observe
 from headrace.checkpoints.writer import Writer
 from headrace.db.pool import SharedPool
@@ -33,11 +33,11 @@ async def open_saver(
     engine: str = "group_commit",
     observe: Observe = lambda operation, seconds: None,
     **changes: object,
-) -> AsyncIterator[TimedSaver]:
+) -> AsyncIterator[UpstreamSaver]:
     """A saver of one of the engines."""
     writer = Writer(pool, CheckpointerSettings.model_validate(changes))
     try:
-        kind = TimedSaver if engine == "upstream" else Saver
+        kind = UpstreamSaver if engine == "upstream" else GroupCommitSaver
         saver = kind(pool, writer, observe=observe)
         yield saver
         await saver.stop()

@@ -10,8 +10,8 @@ import psycopg
 from headrace.auth.principal import ANONYMOUS, Principal
 from headrace.checkpoints.fence import RunToken
 from headrace.ids import uuid7
-from headrace.runs.dispatcher import RunRequest
-from headrace.runs.transitions import RunEnd
+from headrace.queue.ends import RunEnd
+from headrace.queue.rows import RunRequest
 
 DONE = RunEnd("success", "idle")
 

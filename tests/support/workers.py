@@ -13,15 +13,15 @@ from headrace.lifecycle import Tasks
 from headrace.notices.notifier import PollingNotifier
 from headrace.observability.metrics import Metrics
 from headrace.observability.slots import StatusBoard
-from headrace.runs.queue import Queue
+from headrace.queue.queue import Queue
 from headrace.setting_groups import WorkerSettings
 from headrace.shares import Places
 from headrace.worker.admission import Admission
 from headrace.worker.channels import Channels
-from headrace.worker.control import Control
 from headrace.worker.executor import Executor
 from headrace.worker.heartbeat import Heartbeat
-from headrace.worker.temporary import TemporaryThreads
+from headrace.worker.stop_requests import StopRequests
+from headrace.worker.temporary_threads import TemporaryThreads
 from headrace.worker.worker import Worker
 from tests.support.database import open_pool
 from tests.support.engine import open_saver, open_writer
@@ -89,7 +89,7 @@ async def open_worker(
             places=Places(settings.max_concurrent_runs, share),
             admission=Admission(queue, metrics, max_queued_runs=max_queued_runs),
         )
-        control = Control(pool, EventSettings(), notifier.listeners, worker.executions)
+        control = StopRequests(pool, EventSettings(), notifier.listeners, worker.executions)
         tasks = Tasks()
         control.start(tasks)
         stack.push_async_callback(tasks.stop)

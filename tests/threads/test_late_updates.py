@@ -10,8 +10,8 @@ from langgraph.graph import END, START, StateGraph
 
 from headrace.auth.principal import ANONYMOUS
 from headrace.errors import DatabaseUnavailable, UpdateTooSlow
+from headrace.states.schemas import StateUpdate
 from headrace.threads.schemas import ThreadCreate
-from headrace.threads.state_schemas import StateUpdate
 from tests.support.pair import open_states
 
 

@@ -12,14 +12,14 @@ from headrace.db.conninfo import connection_string
 from headrace.db.pool import build_pool, probe
 from headrace.graphs.registry import GraphRegistry
 from headrace.graphs.sources import sources_from_objects
-from headrace.runs.queue import Queue
-from headrace.runs.transitions import RunEnd
+from headrace.queue.ends import RunEnd
+from headrace.queue.queue import Queue
+from headrace.states.reader import StateReader
 from headrace.threads.listing import ThreadListing
 from headrace.threads.schemas import ThreadFilter, ThreadSearch
 from headrace.threads.search_repository import ThreadSearchRepository
 from headrace.threads.search_sql import Order, near_page, page, planning, wanted
 from headrace.threads.service import ThreadService
-from headrace.threads.state import StateReader
 from loadtests.thread_search import fill
 from tests.support.database import database_settings, open_pool
 from tests.support.engine import open_saver, open_writer

@@ -18,8 +18,8 @@ from langgraph_sdk.errors import (
 
 from headrace.auth.principal import ANONYMOUS
 from headrace.runs.schemas import RunCreate
+from headrace.states.schemas import StateUpdate
 from headrace.threads.schemas import ThreadCreate
-from headrace.threads.state_schemas import StateUpdate
 from tests.support.graphs.forms import Steps
 from tests.support.pair import open_states
 

@@ -12,7 +12,7 @@ import pytest
 from headrace.auth.principal import ANONYMOUS
 from headrace.errors import TooManyQueuedRuns
 from headrace.ids import uuid7
-from headrace.runs.dispatcher import QueuedRun
+from headrace.queue.rows import QueuedRun
 from tests.support.apps import GRAPHS, app_client, settings_for
 from tests.support.runs import run_request
 from tests.support.waiting import eventually

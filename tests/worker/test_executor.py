@@ -6,9 +6,9 @@ from sqlalchemy import text
 from sqlalchemy.exc import ProgrammingError
 
 from headrace.db.engine import build_engine
-from headrace.runs.queue import Queue
-from headrace.runs.transitions import RunEnd
-from headrace.worker.ending import error_json
+from headrace.queue.ends import RunEnd
+from headrace.queue.queue import Queue
+from headrace.worker.end_writer import error_json
 from tests.support.database import open_pool
 from tests.support.engine import open_writer
 from tests.support.runs import register_process, run_request

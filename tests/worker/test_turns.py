@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import structlog.testing
 
-from headrace.runs.queue_callers import Turn
+from headrace.queue.ready_callers import Turn
 from headrace.shares import Places
 from headrace.worker.turns import LimitLog, caller_figures, turns
 

@@ -7,8 +7,8 @@ import pytest
 import structlog.testing
 
 from headrace.observability.slots import StatusBoard
-from headrace.runs.queue import Queue
-from headrace.worker.depth import QueueDepth
+from headrace.queue.queue import Queue
+from headrace.worker.queue_depth import QueueDepth
 from tests.support.apps import GRAPHS, app_client, settings_for
 from tests.support.database import open_pool
 from tests.support.engine import open_writer

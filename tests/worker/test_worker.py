@@ -7,7 +7,7 @@ import psycopg
 import pytest
 
 from headrace.events.reader import Moved
-from headrace.runs.dispatcher import QueuedRun
+from headrace.queue.rows import QueuedRun
 from tests.support.runs import run_request
 from tests.support.waiting import eventually
 from tests.support.workers import KWARGS, open_worker

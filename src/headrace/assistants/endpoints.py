@@ -1,11 +1,11 @@
-"""Assistants over HTTP."""
+"""The routes of assistants and of what their graphs look like."""
 
 from typing import Annotated, Any, cast
 
-from fastapi import APIRouter, Body, Depends, Query, Request, Response
+from fastapi import Body, Depends, Path, Query, Request, Response
+from pydantic import BaseModel, Field
 
-from headrace.assistants import graph_endpoints
-from headrace.assistants.paths import PathAssistantId
+from headrace.assistants.graph_service import GraphService
 from headrace.assistants.schemas import (
     Assistant,
     AssistantCreate,
@@ -25,7 +25,11 @@ from headrace.edge.responses import held_response, json_response
 from headrace.edge.routing import new_router
 from headrace.edge.state import state_of
 
-own_router = new_router(tag="assistants")
+#: An id, or the name of a graph; the service judges it.
+PathAssistantId = Annotated[str, Path(max_length=1000)]
+
+
+router = new_router(tag="assistants")
 
 
 async def _service(request: Request) -> AssistantService:
@@ -35,7 +39,7 @@ async def _service(request: Request) -> AssistantService:
 Assistants = Annotated[AssistantService, Depends(_service)]
 
 
-@own_router.post("/assistants", response_model=Assistant)
+@router.post("/assistants", response_model=Assistant)
 async def create_assistant(
     body: AssistantCreate, principal: CurrentPrincipal, assistants: Assistants
 ) -> Response:
@@ -43,7 +47,7 @@ async def create_assistant(
     return json_response(Assistant.from_row(await assistants.create(principal, body)))
 
 
-@own_router.post("/assistants/search", response_model=list[SelectedAssistant])
+@router.post("/assistants/search", response_model=list[SelectedAssistant])
 @lists
 async def search_assistants(
     principal: CurrentPrincipal,
@@ -68,7 +72,7 @@ async def search_assistants(
     return held_response(shown, reading, headers=headers)
 
 
-@own_router.post("/assistants/count")
+@router.post("/assistants/count")
 @lists
 async def count_assistants(
     principal: CurrentPrincipal,
@@ -79,7 +83,7 @@ async def count_assistants(
     return await assistants.count(principal, query or AssistantFilter())
 
 
-@own_router.get("/assistants/{assistant_id}", response_model=Assistant)
+@router.get("/assistants/{assistant_id}", response_model=Assistant)
 async def get_assistant(
     assistant_id: PathAssistantId, principal: CurrentPrincipal, assistants: Assistants
 ) -> Response:
@@ -87,7 +91,7 @@ async def get_assistant(
     return json_response(Assistant.from_row(await assistants.get(principal, assistant_id)))
 
 
-@own_router.patch("/assistants/{assistant_id}", response_model=Assistant)
+@router.patch("/assistants/{assistant_id}", response_model=Assistant)
 async def update_assistant(
     assistant_id: PathAssistantId,
     body: AssistantUpdate,
@@ -98,7 +102,7 @@ async def update_assistant(
     return json_response(Assistant.from_row(await assistants.update(principal, assistant_id, body)))
 
 
-@own_router.delete("/assistants/{assistant_id}", status_code=204)
+@router.delete("/assistants/{assistant_id}", status_code=204)
 @changes_when(lambda values: bool(values["delete_threads"]))
 async def delete_assistant(
     assistant_id: PathAssistantId,
@@ -112,7 +116,7 @@ async def delete_assistant(
     await assistants.delete(principal, assistant_id, delete_threads=also)
 
 
-@own_router.post("/assistants/{assistant_id}/versions", response_model=list[AssistantVersion])
+@router.post("/assistants/{assistant_id}/versions", response_model=list[AssistantVersion])
 @lists
 async def list_assistant_versions(
     assistant_id: PathAssistantId,
@@ -132,7 +136,7 @@ async def list_assistant_versions(
     return held_response(shown, reading, headers=next_page(page, wanted.offset))
 
 
-@own_router.post("/assistants/{assistant_id}/latest", response_model=Assistant)
+@router.post("/assistants/{assistant_id}/latest", response_model=Assistant)
 async def set_latest_assistant_version(
     assistant_id: PathAssistantId,
     body: LatestVersion,
@@ -144,6 +148,82 @@ async def set_latest_assistant_version(
     return json_response(Assistant.from_row(row))
 
 
-router = APIRouter()
-for _router in (own_router, graph_endpoints.router):
-    router.include_router(_router)
+JSONSchema = dict[str, Any] | None
+
+
+class GraphSchemas(BaseModel):
+    """JSON schemas; null where none can be told."""
+
+    graph_id: str
+    input_schema: JSONSchema
+    output_schema: JSONSchema
+    state_schema: JSONSchema
+    config_schema: JSONSchema
+    context_schema: JSONSchema
+
+
+class Drawing(BaseModel):
+    """Nodes ``{id, type, data}`` and edges ``{source, target, conditional}``."""
+
+    nodes: list[dict[str, Any]]
+    edges: list[dict[str, Any]]
+
+
+async def _graph_service(request: Request) -> GraphService:
+    return cast("GraphService", state_of(request).assistant_graphs)
+
+
+Graphs = Annotated[GraphService, Depends(_graph_service)]
+#: A depth, or whether at all.
+XRay = Annotated[Annotated[int, Field(ge=0, le=100)] | bool, Query()]
+
+
+@router.get("/assistants/{assistant_id}/graph", response_model=Drawing)
+async def get_assistant_graph(
+    assistant_id: PathAssistantId, principal: CurrentPrincipal, graphs: Graphs, xray: XRay = False
+) -> Response:
+    """Draw the graph of an assistant: nodes and edges.
+
+    With `xray` those of subgraphs too, to all depths or that many.
+    """
+    return json_response(await graphs.drawing(principal, assistant_id, xray=xray))
+
+
+@router.get("/assistants/{assistant_id}/schemas", response_model=GraphSchemas)
+async def get_assistant_schemas(
+    assistant_id: PathAssistantId, principal: CurrentPrincipal, graphs: Graphs
+) -> Response:
+    """Describe what the graph of an assistant takes, gives and holds."""
+    return json_response(await graphs.schemas(principal, assistant_id))
+
+
+@router.get("/assistants/{assistant_id}/subgraphs", response_model=dict[str, GraphSchemas])
+async def get_assistant_subgraphs(
+    assistant_id: PathAssistantId,
+    principal: CurrentPrincipal,
+    graphs: Graphs,
+    recurse: Annotated[bool, Query()] = False,
+) -> Response:
+    """Describe the subgraphs of an assistant by namespace.
+
+    With `recurse` those inside of subgraphs too.
+    """
+    return json_response(await graphs.subgraphs(principal, assistant_id, recurse=recurse))
+
+
+@router.get(
+    "/assistants/{assistant_id}/subgraphs/{namespace:path}", response_model=dict[str, GraphSchemas]
+)
+async def get_assistant_subgraph(
+    assistant_id: PathAssistantId,
+    namespace: Annotated[str, Path(max_length=10_000)],
+    principal: CurrentPrincipal,
+    graphs: Graphs,
+    recurse: Annotated[bool, Query()] = False,
+) -> Response:
+    """Describe the subgraph of an assistant that has this namespace.
+
+    `a|b` is `b` inside of `a`.
+    """
+    found = await graphs.subgraphs(principal, assistant_id, namespace=namespace, recurse=recurse)
+    return json_response(found)

@@ -8,17 +8,17 @@ from headrace.auth.dependencies import CurrentPrincipal
 from headrace.chat.schemas import ChatReply, ChatRequest
 from headrace.chat.service import ChatService
 from headrace.edge.headers import configurable_headers
-from headrace.edge.live import ClientLeft, unless_left
 from headrace.edge.places import lasting
 from headrace.edge.requests import release_body
 from headrace.edge.responses import json_response
 from headrace.edge.routing import new_router
 from headrace.edge.state import request_id_of, state_of
+from headrace.edge.streaming import ClientLeft, unless_left
 from headrace.errors import Draining
 from headrace.events.reader import Released
 from headrace.idempotency.requests import IdempotencyKey
-from headrace.runs.answers import locations, streaming_response
-from headrace.runs.stream import INTERRUPTS
+from headrace.runs.response_bodies import INTERRUPTS
+from headrace.runs.responses import locations, streaming_response
 
 router = new_router(tag="chat")
 

@@ -5,7 +5,8 @@ from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from headrace.threads.schemas import AnyThreadId, storable_id
+from headrace.ids import storable_id
+from headrace.threads.schemas import AnyThreadId
 
 #: A body holds no more anyway, unless the server's settings let it.
 MAX_MESSAGE = 16 * 1024 * 1024

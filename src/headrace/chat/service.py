@@ -12,7 +12,7 @@ from headrace.errors import InvalidRequest, RequestError, RunForgotten, ThreadNo
 from headrace.graphs.descriptions import GraphDescriptions
 from headrace.idempotency.schemas import RequestKey
 from headrace.ids import uuid7
-from headrace.runs.dispatcher import FollowedRun, RunOutcome
+from headrace.queue.rows import FollowedRun, RunOutcome
 from headrace.runs.schemas import RunCreate
 from headrace.runs.service import RunService
 from headrace.threads.service import ThreadService

@@ -20,9 +20,9 @@ from psycopg.errors import InvalidSqlStatementName
 
 from headrace.checkpoints.fence import Guard, RunToken
 from headrace.checkpoints.operations import Kind, Numbers, Operation, Outcomes
-from headrace.checkpoints.strays import Strays
+from headrace.checkpoints.stray_sweeper import Strays
 from headrace.db.faults import first_line, passes, retry_delay_seconds
-from headrace.db.loan import Loan
+from headrace.db.held_connection import HeldConnection
 from headrace.db.pool import WORN_BYTES, Connection
 from headrace.errors import DatabaseUnavailable
 from headrace.lifecycle import aside
@@ -64,7 +64,9 @@ class Flusher:
         )
         self._on_flush = on_flush
 
-    async def flush(self, batch: Sequence[Operation], loan: Loan, *, apart: bool = False) -> None:
+    async def flush(
+        self, batch: Sequence[Operation], loan: HeldConnection, *, apart: bool = False
+    ) -> None:
         """Commit ``batch`` in order, whole or in parts; every operation of it has settled then.
 
         :param apart: talk to the database from a thread, for values that take long to copy.
@@ -193,7 +195,7 @@ class _Try:
     """A batch on its way, and the way."""
 
     batch: Sequence[Operation]
-    loan: Loan
+    loan: HeldConnection
     apart: bool
 
 

@@ -1,4 +1,4 @@
--- What a flush of the group-commit writer sends, besides the run starts and ends of runs/queue.sql.
+-- What a flush of the group-commit writer sends, besides the run starts and ends of queue/queue.sql.
 -- A batch is one transaction: guard, live_tokens when a run writes, then the rows.
 
 -- name: guard

@@ -12,7 +12,7 @@ import structlog
 
 from headrace.checkpoints.flush import Flusher
 from headrace.checkpoints.operations import Operation
-from headrace.db.loan import Loan
+from headrace.db.held_connection import HeldConnection
 from headrace.errors import DatabaseUnavailable
 from headrace.lifecycle import Signal, Tasks
 from headrace.setting_groups import CheckpointerSettings
@@ -35,7 +35,7 @@ class Lane:
         flusher: Flusher,
         settings: CheckpointerSettings,
         *,
-        lend: Callable[[], Loan],
+        lend: Callable[[], HeldConnection],
         tasks: Tasks,
         on_settled: Callable[[Operation], None],
         apart: bool = False,
@@ -90,7 +90,7 @@ class Lane:
             self._flushing = False
             await loan.give_back()
 
-    async def _flush(self, batch: Sequence[Operation], loan: Loan) -> None:
+    async def _flush(self, batch: Sequence[Operation], loan: HeldConnection) -> None:
         try:
             await self._flusher.flush(batch, loan, apart=self._apart)
         except asyncio.CancelledError:

@@ -14,7 +14,7 @@ from psycopg.rows import DictRow, dict_row
 
 from headrace.checkpoints.upstream import SELECT_CHECKPOINT
 from headrace.db.arrays import Jsonb, Text
-from headrace.db.loan import Loan
+from headrace.db.held_connection import HeldConnection
 from headrace.db.pool import WORN_BYTES, Connection, RecoveryError, SharedPool
 from headrace.db.statements import Statement, statement
 from headrace.isolation import for_each_sound
@@ -102,7 +102,7 @@ class Reader:
         await self._tasks.join()
 
     async def _query_until_empty(self) -> None:
-        loan = Loan(self._pool, timeout_seconds=self._acquire_timeout_seconds)
+        loan = HeldConnection(self._pool, timeout_seconds=self._acquire_timeout_seconds)
         try:
             while self._wanted:
                 batch = dict(list(self._wanted.items())[: self._max_batch])
@@ -122,7 +122,7 @@ class Reader:
             await loan.give_back()
 
     async def _answer(
-        self, batch: dict[Head, "asyncio.Future[DictRow | None]"], loan: Loan
+        self, batch: dict[Head, "asyncio.Future[DictRow | None]"], loan: HeldConnection
     ) -> None:
         """Answer them all; a row that cannot be read fails those alone who asked for it."""
 
@@ -144,7 +144,7 @@ class Reader:
                 # Whoever asked may be gone.
                 batch[head].exception()
 
-    async def _read(self, heads: Sequence[Head], loan: Loan) -> list[DictRow | None]:
+    async def _read(self, heads: Sequence[Head], loan: HeldConnection) -> list[DictRow | None]:
         for tries_left in reversed(range(_TRIES)):
             try:
                 rows = await loan.use(

@@ -1,7 +1,8 @@
 """The savers of graphs: upstream's tables, serializer and semantics on the shared pool.
 
-:class:`Saver` writes through the group-commit writer and reads latest checkpoints together.
-:class:`TimedSaver` is upstream's own way, the engine ``upstream``: each operation alone, timed.
+:class:`GroupCommitSaver` writes through the group-commit writer and reads latest checkpoints
+together.
+:class:`UpstreamSaver` is upstream's own way, the engine ``upstream``: each operation alone, timed.
 """
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -21,15 +22,15 @@ from langgraph.checkpoint.base import (
 )
 
 from headrace.checkpoints.answer_memory import Reading, current_reading
-from headrace.checkpoints.bounded import BoundedReads, channels_of
-from headrace.checkpoints.bounded_sql import LATEST_SMALL
 from headrace.checkpoints.copies import copy_thread
 from headrace.checkpoints.deletions import delete_for_runs, repeated
 from headrace.checkpoints.fence import RunToken
 from headrace.checkpoints.reader import Reader
-from headrace.checkpoints.repetition import READ_SECONDS, repeat
+from headrace.checkpoints.retry import READ_SECONDS, repeat
 from headrace.checkpoints.rows import WriteRows, checkpoint_rows, lasting, task_rows
 from headrace.checkpoints.run_writes import RunWrites, current_run
+from headrace.checkpoints.sized_reads import BoundedReads, channels_of
+from headrace.checkpoints.sized_reads_sql import LATEST_SMALL
 from headrace.checkpoints.timing import Observe, timed
 from headrace.checkpoints.upstream import ERROR_SOURCE, NULL_TASK, PooledSaver
 from headrace.checkpoints.write_size import MAX_CHECKPOINT_BYTES, WriteSize
@@ -39,7 +40,7 @@ from headrace.error_text import MAX_BYTES
 from headrace.errors import CheckpointTooLarge
 
 
-class TimedSaver(PooledSaver):
+class UpstreamSaver(PooledSaver):
     """One per process, shared by all its runs; needs a running event loop.
 
     A call returns after its commit. Within :meth:`run` it may return earlier, and ``committed`` of
@@ -267,7 +268,7 @@ class TimedSaver(PooledSaver):
                 yield found
 
 
-class Saver(TimedSaver):
+class GroupCommitSaver(UpstreamSaver):
     """The engine ``group_commit``."""
 
     def __init__(

@@ -19,7 +19,7 @@ import psycopg
 import structlog
 from langgraph.store.base import Op, PutOp, Result, SearchOp, TTLConfig
 
-from headrace.checkpoints.repetition import repeat
+from headrace.checkpoints.retry import repeat
 from headrace.checkpoints.timing import Observe, timed
 from headrace.checkpoints.upstream import TakenStore, deduplicated
 from headrace.db.pool import SharedPool

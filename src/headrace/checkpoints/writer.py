@@ -14,14 +14,14 @@ from typing import Any
 
 import structlog
 
-from headrace.checkpoints.bound import Bound
 from headrace.checkpoints.fence import RunToken
 from headrace.checkpoints.flush import Flusher, OnFlush
 from headrace.checkpoints.lane import Lane
 from headrace.checkpoints.operations import Operation
+from headrace.checkpoints.queue_bound import Bound
 from headrace.checkpoints.run_writes import RunWrites
-from headrace.checkpoints.strays import Strays
-from headrace.db.loan import Loan
+from headrace.checkpoints.stray_sweeper import Strays
+from headrace.db.held_connection import HeldConnection
 from headrace.db.pool import SharedPool
 from headrace.errors import DatabaseUnavailable
 from headrace.lifecycle import Tasks
@@ -81,7 +81,7 @@ class Writer:
                 name,
                 flusher,
                 settings,
-                lend=lambda: Loan(pool, timeout_seconds=acquire_timeout_seconds),
+                lend=lambda: HeldConnection(pool, timeout_seconds=acquire_timeout_seconds),
                 tasks=self._tasks,
                 on_settled=self._settled,
                 apart=apart,

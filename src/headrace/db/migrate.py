@@ -23,9 +23,7 @@ from sqlalchemy.pool import NullPool
 
 from headrace.db.conninfo import connection_string
 from headrace.db.faults import refused_migrations
-from headrace.db.home import find_home, left_elsewhere, make_home, refuse_taken_names
 from headrace.db.laid import Laid
-from headrace.db.limit import cut_after
 from headrace.db.pool import silent_server, unreachable
 from headrace.db.schema import (
     SchemaState,
@@ -36,6 +34,8 @@ from headrace.db.schema import (
     state,
 )
 from headrace.db.statements import statement, use_schema
+from headrace.db.table_schema import find_home, left_elsewhere, make_home, refuse_taken_names
+from headrace.db.time_limit import cut_after
 from headrace.errors import StartupRefusal
 from headrace.setting_groups import DatabaseSettings
 

@@ -8,9 +8,9 @@ import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from headrace.edge.live import drop_unsent, finish, make_place
 from headrace.edge.prefix import path_below_prefix
 from headrace.edge.routing import error_response
+from headrace.edge.streaming import drop_unsent, finish, make_place
 from headrace.errors import TooManyPublicRequests
 from headrace.graphs.http_entry import HeaderRules
 from headrace.ids import uuid7

@@ -24,9 +24,9 @@ from typing import Any, Literal, cast
 import structlog
 from fastapi import Request
 
-from headrace.edge.live import LiveResponse
 from headrace.edge.requests import end_turn
 from headrace.edge.state import state_of
+from headrace.edge.streaming import LiveResponse
 from headrace.errors import (
     CallerShareUsed,
     PoolShareFull,

@@ -1,26 +1,175 @@
-"""Runs over HTTP: all their routes, and here those that read and join."""
+"""The routes of runs: create, read, join, cancel and delete."""
 
 import re
+from contextlib import suppress
 from typing import Annotated, Any, get_args
 
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Body, Header, Path, Query, Request, Response
+from pydantic import Field
 
 from headrace.auth.dependencies import CurrentPrincipal
+from headrace.auth.principal import Principal
 from headrace.checkpoints.row_pages import next_page
-from headrace.edge.places import lasting, lists
+from headrace.edge.headers import configurable_headers
+from headrace.edge.places import changes, lasting, lasting_when, lists
+from headrace.edge.query_words import Words, words_in
 from headrace.edge.responses import held_response, json_response
 from headrace.edge.routing import new_router
-from headrace.edge.words import Words, words_in
+from headrace.edge.state import request_id_of
 from headrace.errors import InvalidRequest
 from headrace.events.modes import STREAM_MODES
-from headrace.runs import controlling, creating
-from headrace.runs.answers import JSON, SSE, Runs, streaming_response, waiting_response
-from headrace.runs.paths import PathRunId
-from headrace.runs.schemas import Run, RunField, RunStatus
-from headrace.runs.service import run_id_from
+from headrace.events.reader import Released
+from headrace.idempotency.requests import IdempotencyKey
+from headrace.idempotency.schemas import RequestKey
+from headrace.queue.rows import CancelAction, FollowedRun
+from headrace.runs.responses import (
+    JSON,
+    SSE,
+    Runs,
+    run_path,
+    stopping_response,
+    streaming_response,
+    waiting_response,
+)
+from headrace.runs.schemas import Run, RunCreate, RunField, RunsCancel, RunStatus
+from headrace.runs.service import RunService, run_id_from
 from headrace.threads.paths import PathThreadId
 
-reading_router = new_router(tag="runs", followed=True)
+making_router = new_router(tag="runs")
+#: ``Location`` headers lead to these.
+followed_router = new_router(tag="runs", followed=True)
+
+#: As the client writes it; :func:`headrace.runs.service.run_id_from` judges it.
+PathRunId = Annotated[str, Path(max_length=255)]
+
+
+_MAX_BATCH = 100
+
+
+@making_router.post("/threads/{thread_id}/runs/wait", responses=JSON, response_class=Response)
+@lasting
+async def wait_run(
+    thread_id: PathThreadId,
+    body: RunCreate,
+    principal: CurrentPrincipal,
+    runs: Runs,
+    key: IdempotencyKey,
+    request: Request,
+) -> Response:
+    """Run on a thread and answer with the last values."""
+    run = await _start(runs, principal, thread_id, body, key, request)
+    return await waiting_response(run, request, on_disconnect=body.on_disconnect)
+
+
+@making_router.post("/runs/wait", responses=JSON, response_class=Response)
+@lasting
+async def wait_stateless_run(
+    body: RunCreate, principal: CurrentPrincipal, runs: Runs, key: IdempotencyKey, request: Request
+) -> Response:
+    """Run without a thread and answer with the last values."""
+    run = await _start(runs, principal, None, body, key, request)
+    return await waiting_response(run, request, on_disconnect=body.on_disconnect)
+
+
+@making_router.post("/threads/{thread_id}/runs/stream", responses=SSE, response_class=Response)
+@lasting
+async def stream_run(
+    thread_id: PathThreadId,
+    body: RunCreate,
+    principal: CurrentPrincipal,
+    runs: Runs,
+    key: IdempotencyKey,
+    request: Request,
+) -> Response:
+    """Run on a thread and stream the events."""
+    run = await _start(runs, principal, thread_id, body, key, request)
+    return streaming_response(run, request, on_disconnect=body.on_disconnect)
+
+
+@making_router.post("/runs/stream", responses=SSE, response_class=Response)
+@lasting
+async def stream_stateless_run(
+    body: RunCreate, principal: CurrentPrincipal, runs: Runs, key: IdempotencyKey, request: Request
+) -> Response:
+    """Run without a thread and stream the events."""
+    run = await _start(runs, principal, None, body, key, request)
+    return streaming_response(run, request, on_disconnect=body.on_disconnect)
+
+
+@making_router.post("/threads/{thread_id}/runs", response_model=Run)
+async def create_run(
+    thread_id: PathThreadId,
+    body: RunCreate,
+    principal: CurrentPrincipal,
+    runs: Runs,
+    key: IdempotencyKey,
+    request: Request,
+) -> Response:
+    """Run on a thread, in the background."""
+    run, shown = await _in_background(runs, principal, thread_id, body, key, request)
+    return json_response(shown, headers={"Content-Location": run_path(run)})
+
+
+@making_router.post("/runs", response_model=Run)
+async def create_stateless_run(
+    body: RunCreate, principal: CurrentPrincipal, runs: Runs, key: IdempotencyKey, request: Request
+) -> Response:
+    """Run without a thread, in the background."""
+    run, shown = await _in_background(runs, principal, None, body, key, request)
+    return json_response(shown, headers={"Content-Location": f"/runs/{run.run_id}"})
+
+
+@making_router.post("/runs/batch", response_model=list[Run])
+async def create_runs(
+    bodies: Annotated[
+        list[RunCreate], Field(min_length=1, max_length=_MAX_BATCH, fail_fast=True), Body()
+    ],
+    principal: CurrentPrincipal,
+    runs: Runs,
+    key: IdempotencyKey,
+    request: Request,
+) -> Response:
+    """Run several inputs without threads, in the background."""
+    made: list[dict[str, Any]] = []
+    for number, body in enumerate(bodies):
+        own = key.part(number) if key is not None else None
+        made.append((await _in_background(runs, principal, None, body, own, request))[1])
+    return json_response(made)
+
+
+async def _in_background(
+    runs: RunService,
+    principal: Principal,
+    thread_id: str | None,
+    body: RunCreate,
+    key: RequestKey | None,
+    request: Request,
+) -> tuple[FollowedRun, dict[str, Any]]:
+    run = await _start(runs, principal, thread_id, body, key, request, background=True)
+    row = await runs.get(principal, run.thread_id, run.run_id)
+    return run, Run.from_row(row).__dict__
+
+
+async def _start(
+    runs: RunService,
+    principal: Principal,
+    thread_id: str | None,
+    body: RunCreate,
+    key: RequestKey | None,
+    request: Request,
+    *,
+    background: bool = False,
+) -> FollowedRun:
+    return await runs.start(
+        principal,
+        thread_id,
+        body,
+        request_id=request_id_of(request),
+        background=background,
+        key=key,
+        headers=configurable_headers(request),
+    )
+
 
 #: Ids count a run's events; each attempt begins 2^32 further. Other servers' ids are times.
 _EVENT_ID = re.compile("[0-9]{1,12}")
@@ -29,7 +178,7 @@ LastEventId = Annotated[str | None, Query(max_length=65_536)]
 LastEventIdHeader = Annotated[str | None, Header(alias="Last-Event-ID", max_length=65_536)]
 
 
-@reading_router.get("/threads/{thread_id}/runs", response_model=list[Run])
+@followed_router.get("/threads/{thread_id}/runs", response_model=list[Run])
 @lists
 async def list_runs(
     thread_id: PathThreadId,
@@ -62,7 +211,7 @@ async def list_runs(
     return held_response(shown, reading, headers=next_page(page, offset))
 
 
-@reading_router.get("/threads/{thread_id}/runs/{run_id}", response_model=Run)
+@followed_router.get("/threads/{thread_id}/runs/{run_id}", response_model=Run)
 async def get_run(
     thread_id: PathThreadId, run_id: PathRunId, principal: CurrentPrincipal, runs: Runs
 ) -> Response:
@@ -71,7 +220,7 @@ async def get_run(
     return json_response(Run.from_row(row).__dict__)
 
 
-@reading_router.get(
+@followed_router.get(
     "/threads/{thread_id}/runs/{run_id}/join", responses=JSON, response_class=Response
 )
 @lasting
@@ -88,7 +237,7 @@ async def join_run(
     return await waiting_response(run, request, on_disconnect=_policy(cancel_on_disconnect))
 
 
-@reading_router.get("/runs/{run_id}/join", responses=JSON, response_class=Response)
+@followed_router.get("/runs/{run_id}/join", responses=JSON, response_class=Response)
 @lasting
 async def join_run_by_id(
     run_id: PathRunId,
@@ -102,7 +251,7 @@ async def join_run_by_id(
     return await waiting_response(run, request, on_disconnect=_policy(cancel_on_disconnect))
 
 
-@reading_router.get(
+@followed_router.get(
     "/threads/{thread_id}/runs/{run_id}/stream", responses=SSE, response_class=Response
 )
 @lasting
@@ -130,7 +279,7 @@ async def join_stream(
     )
 
 
-@reading_router.get("/runs/{run_id}/stream", responses=SSE, response_class=Response)
+@followed_router.get("/runs/{run_id}/stream", responses=SSE, response_class=Response)
 @lasting
 async def join_stream_by_id(
     run_id: PathRunId,
@@ -175,6 +324,70 @@ def _policy(cancel_on_disconnect: bool) -> str | None:
     return "cancel" if cancel_on_disconnect else None
 
 
+_STOPPED: dict[str, Any] = {
+    "description": "It has stopped (`wait`)",
+    "content": {"application/json": {}},
+}
+
+#: Longer than a graph that is cancelled may take to clean up.
+_STOP_SECONDS = 10.0
+
+#: Most graphs stop within it; their threads are free, and say so, when the answer comes.
+_MOMENT_SECONDS = 0.25
+
+
+@making_router.post(
+    "/threads/{thread_id}/runs/{run_id}/cancel",
+    responses={200: _STOPPED, 202: {"description": "It was asked to stop"}},
+    response_class=Response,
+)
+@lasting_when(lambda values: bool(values["wait"]))
+async def cancel_run(
+    thread_id: PathThreadId,
+    run_id: PathRunId,
+    principal: CurrentPrincipal,
+    runs: Runs,
+    request: Request,
+    wait: Annotated[bool, Query()] = False,
+    action: Annotated[CancelAction, Query()] = "interrupt",
+) -> Response:
+    """Stop a run.
+
+    202: it was asked to stop, and is shown as `interrupted` from now on. With `wait` the answer is
+    200 and `{}` once it has stopped.
+    """
+    run = await runs.cancel(principal, thread_id, run_id_from(run_id), action)
+    if wait:
+        return stopping_response(run, request)
+    with suppress(Released):
+        await run.outcome(_MOMENT_SECONDS)
+    return Response(status_code=202)
+
+
+@making_router.post("/runs/cancel", status_code=204, response_class=Response)
+@changes
+async def cancel_runs(
+    body: RunsCancel,
+    principal: CurrentPrincipal,
+    runs: Runs,
+    action: Annotated[CancelAction, Query()] = "interrupt",
+) -> Response:
+    """Stop several runs: those that are named, or all of a status."""
+    await runs.cancel_many(principal, body, action)
+    return Response(status_code=204)
+
+
+@making_router.delete(
+    "/threads/{thread_id}/runs/{run_id}", status_code=204, response_class=Response
+)
+async def delete_run(
+    thread_id: PathThreadId, run_id: PathRunId, principal: CurrentPrincipal, runs: Runs
+) -> Response:
+    """Delete a run; one that has not ended is stopped first."""
+    await runs.delete(principal, thread_id, run_id_from(run_id), timeout_seconds=_STOP_SECONDS)
+    return Response(status_code=204)
+
+
 router = APIRouter()
-for _router in (creating.router, controlling.router, reading_router):
+for _router in (making_router, followed_router):
     router.include_router(_router)

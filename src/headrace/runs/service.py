@@ -19,19 +19,19 @@ from headrace.errors import (
     RunStillStopping,
 )
 from headrace.events.reader import Released
+from headrace.following.following import Followable, Following
 from headrace.idempotency.schemas import RequestKey
 from headrace.idempotency.service import IdempotencyService
 from headrace.ids import canonical_uuid, uuid7
-from headrace.runs.dispatcher import (
+from headrace.queue.rows import (
     CancelAction,
     Dispatcher,
     FollowedRun,
     QueuedRun,
     RunRequest,
 )
-from headrace.runs.following import Followable, Following
 from headrace.runs.repository import RunRepository
-from headrace.runs.requesting import Asked, Requests
+from headrace.runs.run_requests import Asked, RunRequests
 from headrace.runs.schemas import RunCreate, RunsCancel, shown_status
 from headrace.threads.service import ThreadService
 
@@ -54,7 +54,7 @@ class RunService:
         dispatcher: Dispatcher,
         following: Following,
         keys: IdempotencyService,
-        requests: Requests,
+        requests: RunRequests,
     ) -> None:
         self._repository = repository
         self._assistants = assistants

@@ -24,8 +24,14 @@ from headrace.events.event import Event
 from headrace.events.pieces import sliced
 from headrace.events.reader import Released
 from headrace.events.sse import END, HEARTBEAT, RELEASED, frame
-from headrace.runs.following import Followable, Following, FollowingReader
-from headrace.runs.thread_watcher import FoundRun, LastSeen, ThreadWatch, ThreadWatcher, is_dated
+from headrace.following.following import Followable, Following, FollowingReader
+from headrace.following.thread_watcher import (
+    FoundRun,
+    LastSeen,
+    ThreadWatch,
+    ThreadWatcher,
+    is_dated,
+)
 from headrace.threads.service import found
 from headrace.threads.state_service import StateService
 

@@ -20,12 +20,12 @@ from headrace.graphs.manifest import find_manifest
 from headrace.health import endpoints as health
 from headrace.observability.logging import configure_logging
 from headrace.runs import endpoints as runs
-from headrace.runs import thread_endpoints as thread_streams
+from headrace.runs import thread_stream_endpoints as thread_streams
 from headrace.server import meta
 from headrace.server.custom_app import has_cors, with_api
-from headrace.server.description import DescribedApi
 from headrace.server.error_handlers import add_error_handlers
 from headrace.server.lifespan import Lifespan
+from headrace.server.openapi import DescribedApi
 from headrace.server.pages import page_routers, paths_of
 from headrace.server.rooms import ALL_ROOMS, rooms_of
 from headrace.settings import Settings

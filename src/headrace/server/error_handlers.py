@@ -10,13 +10,13 @@ from starlette.routing import Match
 from starlette.types import Scope
 
 from headrace.auth.api_keys import HEADER
-from headrace.edge.head import is_head
+from headrace.edge.head_requests import is_head
 from headrace.edge.prefix import path_below_prefix
 from headrace.edge.responses import json_response
 from headrace.edge.routing import error_response
 from headrace.errors import RequestError
 from headrace.observability.masking import mask_text
-from headrace.server.absent import absent
+from headrace.server.unserved_routes import absent
 
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 #: Of what a caller sent, no answer repeats more.

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from headrace.checkpoints.answer_memory import AnswerMemory
-from headrace.checkpoints.expiry import StoreSweeper
-from headrace.checkpoints.saver import TimedSaver
+from headrace.checkpoints.saver import UpstreamSaver
 from headrace.checkpoints.serializer import watch_blocked_types
 from headrace.checkpoints.store import Store
-from headrace.checkpoints.strays import StraySweeper
+from headrace.checkpoints.store_sweeper import StoreSweeper
+from headrace.checkpoints.stray_sweeper import StraySweeper
 from headrace.checkpoints.writer import Writer
 from headrace.db.engine import Sessions, build_engine
 from headrace.db.pool import SharedPool
@@ -70,7 +70,7 @@ class Foundation:
     users_engine: AsyncEngine
     sessions: Sessions
     writer: Writer
-    saver: TimedSaver
+    saver: UpstreamSaver
     store: Store
     answer_memory: AnswerMemory
     body_memory: BodyMemory

@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack, contextmanager
 
 import structlog
 
-from headrace.checkpoints.saver import Saver, TimedSaver
+from headrace.checkpoints.saver import GroupCommitSaver, UpstreamSaver
 from headrace.checkpoints.serializer import build_serializer
 from headrace.checkpoints.writer import Writer
 from headrace.db.conninfo import connection_string, describe
@@ -106,7 +106,7 @@ def build_saver(
     writer: Writer,
     metrics: Metrics,
     serde: SerdeEntry,
-) -> TimedSaver:
+) -> UpstreamSaver:
     """The saver of the engine that ``checkpointer.engine`` names.
 
     :param serde: what the manifest says of the types in checkpoints.
@@ -122,10 +122,10 @@ def build_saver(
 
 def _saver_of_engine(
     settings: Settings, pool: SharedPool, writer: Writer, metrics: Metrics
-) -> TimedSaver:
+) -> UpstreamSaver:
     timeout_seconds = settings.database.run_acquire_timeout_seconds
     if settings.checkpointer.engine == "upstream":
-        return TimedSaver(
+        return UpstreamSaver(
             pool,
             writer,
             observe=metrics.observe_checkpoint,
@@ -133,7 +133,7 @@ def _saver_of_engine(
             max_error_bytes=settings.worker.max_error_bytes,
             max_checkpoint_bytes=settings.checkpointer.max_checkpoint_bytes,
         )
-    return Saver(
+    return GroupCommitSaver(
         pool,
         writer,
         observe=metrics.observe_checkpoint,

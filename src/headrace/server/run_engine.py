@@ -8,23 +8,23 @@ from dataclasses import dataclass
 from headrace.db.conninfo import connection_string
 from headrace.events.backlog import Backlog
 from headrace.events.log import EventLog
+from headrace.following.following import Followable
+from headrace.following.run_watcher import Watcher
+from headrace.following.thread_watcher import ThreadWatcher
 from headrace.notices.notifier import Notifier
-from headrace.runs.following import Followable
-from headrace.runs.queue import Queue
-from headrace.runs.thread_watcher import ThreadWatcher
-from headrace.runs.watcher import Watcher
+from headrace.queue.queue import Queue
 from headrace.server.foundation import Foundation
 from headrace.server.opening import build_notifier
 from headrace.shares import Places
 from headrace.worker.admission import Admission
 from headrace.worker.channels import Channels
-from headrace.worker.control import Control
-from headrace.worker.depth import QueueDepth
-from headrace.worker.events import EventSweeper
+from headrace.worker.event_sweeper import EventSweeper
 from headrace.worker.executor import Executor
 from headrace.worker.heartbeat import Heartbeat
+from headrace.worker.queue_depth import QueueDepth
 from headrace.worker.rescuer import Rescuer
-from headrace.worker.temporary import TemporaryThreads
+from headrace.worker.stop_requests import StopRequests
+from headrace.worker.temporary_threads import TemporaryThreads
 from headrace.worker.worker import Worker
 
 
@@ -53,7 +53,7 @@ async def start_run_engine(foundation: Foundation, stack: AsyncExitStack) -> Run
     log = EventLog(pool, foundation.writer, settings.events)
     backlog = Backlog(settings.events, on_cut=foundation.metrics.count_cut_client)
     channels = Channels(settings.events, log, notifier, foundation.metrics, backlog)
-    control = Control(pool, settings.events, notifier.listeners, lambda: worker.executions())
+    control = StopRequests(pool, settings.events, notifier.listeners, lambda: worker.executions())
     worker = await _start_worker(foundation, queue, channels, notifier, control, stack)
     control.start(tasks)
     watcher = Watcher(pool, notifier, settings.events, tasks)
@@ -74,7 +74,7 @@ async def _start_worker(
     queue: Queue,
     channels: Channels,
     notifier: Notifier,
-    control: Control,
+    control: StopRequests,
     stack: AsyncExitStack,
 ) -> Worker:
     """The lease first, then who executes under it, then who looks after others."""

@@ -10,17 +10,18 @@ from headrace.assistants.repository import AssistantRepository
 from headrace.assistants.service import AssistantService
 from headrace.chat.choice import chat_graph
 from headrace.chat.service import ChatService
+from headrace.following.following import Following
 from headrace.graphs.descriptions import GraphDescriptions
 from headrace.idempotency.service import IdempotencyService
 from headrace.request_limits import RequestLimits
-from headrace.runs.following import Following
 from headrace.runs.repository import RunRepository
-from headrace.runs.requesting import Requests
 from headrace.runs.retention import RunSweeper
+from headrace.runs.run_requests import RunRequests
 from headrace.runs.service import RunService
 from headrace.runs.thread_stream import ThreadStreams
 from headrace.server.foundation import Foundation
 from headrace.server.run_engine import RunEngine
+from headrace.states.reader import StateReader
 from headrace.store_items.service import StoreService
 from headrace.threads.listing import ThreadListing
 from headrace.threads.removal import ThreadRemoval
@@ -28,7 +29,6 @@ from headrace.threads.repository import ThreadRepository
 from headrace.threads.retention import RetentionSweeper
 from headrace.threads.search_repository import ThreadSearchRepository
 from headrace.threads.service import ThreadService
-from headrace.threads.state import StateReader
 from headrace.threads.state_repository import StateRepository
 from headrace.threads.state_service import StateService
 from headrace.threads.updates import StateUpdates
@@ -85,7 +85,7 @@ async def build_services(foundation: Foundation, engine: RunEngine) -> Services:
         backlog=engine.backlog,
     )
     repository = RunRepository(sessions)
-    requests = Requests(repository, threads, registry, foundation.writer, limits)
+    requests = RunRequests(repository, threads, registry, foundation.writer, limits)
     runs = RunService(repository, assistants, threads, engine.worker, following, keys, requests)
     search = ThreadSearchRepository(
         pool,

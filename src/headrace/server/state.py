@@ -9,7 +9,7 @@ from headrace.assistants.graph_service import GraphService
 from headrace.assistants.service import AssistantService
 from headrace.auth.api_keys import ApiKeys
 from headrace.chat.service import ChatService
-from headrace.checkpoints.saver import TimedSaver
+from headrace.checkpoints.saver import UpstreamSaver
 from headrace.checkpoints.store import Store
 from headrace.db.pool import SharedPool
 from headrace.edge.bodies import BodyMemory
@@ -43,7 +43,7 @@ class State:
     metrics: Metrics
     pool: SharedPool
     engine: AsyncEngine
-    saver: TimedSaver
+    saver: UpstreamSaver
     store: Store
     store_items: StoreService
     graphs: GraphRegistry

@@ -7,10 +7,10 @@ from fastapi import Body, Depends, Header, Request, Response
 
 from headrace.auth.dependencies import CurrentPrincipal
 from headrace.edge.places import changes, changes_when, lists
+from headrace.edge.query_words import Words
 from headrace.edge.responses import held_response, json_response, page_response
 from headrace.edge.routing import new_router
 from headrace.edge.state import state_of
-from headrace.edge.words import Words
 from headrace.errors import InvalidRequest
 from headrace.idempotency.requests import IdempotencyKey
 from headrace.threads.listing import ThreadListing

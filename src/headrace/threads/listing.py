@@ -20,7 +20,7 @@ from headrace.errors import AnswersFull, AnswerTooLarge, InvalidRequest, Unavail
 from headrace.events.encoding import encode_json
 from headrace.request_limits import RequestLimits
 from headrace.request_settings import AnswerSettings, RequestSettings
-from headrace.threads.contained import (
+from headrace.threads.json_containment import (
     Comparisons,
     ExtractedTooLarge,
     TooManyComparisons,

@@ -8,17 +8,10 @@ from uuid import UUID
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from typing_extensions import TypedDict
 
-from headrace.ids import canonical_uuid
-from headrace.threads.update_schemas import MAX_SUPERSTEPS, Superstep
+from headrace.ids import canonical_uuid, storable_id
+from headrace.states.schemas import MAX_SUPERSTEPS, Superstep
 
 MAX_THREAD_ID_LENGTH = 255
-
-
-def storable_id(value: str) -> str:
-    """An id that the database can hold."""
-    if "\0" in value:
-        raise ValueError("an id cannot hold a NUL character")
-    return value
 
 
 #: Threads made through the API have UUIDs; adopted ones and those of /chat may have any id.
@@ -197,18 +190,3 @@ class SelectedThread(TypedDict, total=False):
     error: Any
     interrupts: dict[str, Any]
     extracted: dict[str, Any]
-
-
-class ThreadState(BaseModel):
-    """A thread at one checkpoint."""
-
-    values: Any
-    next: list[str]
-    tasks: list[dict[str, Any]]
-    metadata: dict[str, Any] | None
-    created_at: str | None
-    checkpoint: dict[str, Any] | None
-    parent_checkpoint: dict[str, Any] | None
-    interrupts: list[Any]
-    checkpoint_id: str | None
-    parent_checkpoint_id: str | None

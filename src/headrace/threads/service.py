@@ -18,9 +18,9 @@ from headrace.idempotency.service import IdempotencyService
 from headrace.ids import canonical_uuid, uuid7
 from headrace.request_limits import RequestLimits
 from headrace.request_settings import RequestSettings
+from headrace.states.reader import EMPTY, StateReader
 from headrace.threads.repository import ThreadRepository
 from headrace.threads.schemas import ThreadCreate, ThreadPatch
-from headrace.threads.state import EMPTY, StateReader
 from headrace.threads.wire import thread_json
 
 T = TypeVar("T")

@@ -8,14 +8,12 @@ from pydantic import BaseModel, ValidationError
 
 from headrace.auth.dependencies import CurrentPrincipal
 from headrace.edge.places import changes, lists
+from headrace.edge.query_words import Words, words_in
 from headrace.edge.responses import held_response, json_response, list_response
 from headrace.edge.routing import error_lines, new_router
 from headrace.edge.state import state_of
-from headrace.edge.words import Words, words_in
 from headrace.errors import InvalidRequest
-from headrace.threads.paths import PathThreadId
-from headrace.threads.schemas import ThreadState
-from headrace.threads.state_schemas import (
+from headrace.states.schemas import (
     MAX_HISTORY,
     CheckpointId,
     CheckpointRef,
@@ -23,10 +21,12 @@ from headrace.threads.state_schemas import (
     ShownState,
     StateQuery,
     StateUpdate,
+    ThreadState,
     ThreadStorage,
     UpdatedState,
     selected,
 )
+from headrace.threads.paths import PathThreadId
 from headrace.threads.state_service import StateService
 
 router = new_router(tag="threads")

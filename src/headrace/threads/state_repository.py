@@ -4,7 +4,7 @@ from headrace.auth.principal import Principal
 from headrace.db.faults import translated_faults
 from headrace.db.pool import SharedPool
 from headrace.db.statements import named_statements
-from headrace.threads.state_schemas import (
+from headrace.states.schemas import (
     Measured,
     MeasuredChannel,
     MeasuredChannels,

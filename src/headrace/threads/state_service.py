@@ -9,19 +9,19 @@ from headrace.errors import InvalidRequest
 from headrace.ids import canonical_uuid
 from headrace.request_limits import RequestLimits
 from headrace.request_settings import RequestSettings
-from headrace.threads.history import History
-from headrace.threads.schemas import ThreadState
-from headrace.threads.service import ThreadService, found
-from headrace.threads.state import StateReader
-from headrace.threads.state_repository import StateRepository
-from headrace.threads.state_schemas import (
+from headrace.states.history import History
+from headrace.states.reader import StateReader
+from headrace.states.schemas import (
     CheckpointRef,
     HistoryQuery,
+    StateChange,
     StateUpdate,
+    ThreadState,
     ThreadStorage,
     channels_for,
 )
-from headrace.threads.update_schemas import StateChange
+from headrace.threads.service import ThreadService, found
+from headrace.threads.state_repository import StateRepository
 from headrace.threads.updates import StateUpdates
 
 

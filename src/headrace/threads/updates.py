@@ -22,7 +22,7 @@ from psycopg.errors import LockNotAvailable
 from psycopg.types.json import Jsonb
 
 from headrace.auth.principal import Principal
-from headrace.checkpoints.saver import TimedSaver
+from headrace.checkpoints.saver import UpstreamSaver
 from headrace.checkpoints.transaction import TransactionSaver
 from headrace.checkpoints.writer import Writer
 from headrace.containment import is_cancelled
@@ -45,11 +45,10 @@ from headrace.graphs.commands import graph_command
 from headrace.graphs.context import as_context, known_context, missing_names
 from headrace.graphs.registry import Graph, GraphRegistry
 from headrace.graphs.wiring import runtime_for_update
+from headrace.states.reader import config_of, interrupts_by_task, visible
+from headrace.states.schemas import CheckpointRef, StateChange
 from headrace.threads.schemas import ThreadCreate
 from headrace.threads.service import found
-from headrace.threads.state import config_of, interrupts_by_task, visible
-from headrace.threads.state_schemas import CheckpointRef
-from headrace.threads.update_schemas import StateChange
 
 _log = structlog.stdlib.get_logger("headrace.threads")
 
@@ -76,7 +75,7 @@ class StateUpdates:
         self,
         pool: SharedPool,
         writer: Writer,
-        saver: TimedSaver,
+        saver: UpstreamSaver,
         registry: GraphRegistry,
         *,
         timeout_seconds: float = 10.0,

@@ -14,7 +14,7 @@ import structlog
 
 from headrace.errors import TooManyQueuedRuns, Unavailable
 from headrace.observability.metrics import Metrics
-from headrace.runs.queue import Queue
+from headrace.queue.queue import Queue
 
 _log = structlog.stdlib.get_logger("headrace.worker")
 

@@ -11,13 +11,13 @@ import structlog
 from headrace.errors import LeaseLost, Unavailable
 from headrace.lifecycle import Tasks
 from headrace.observability.metrics import Metrics
-from headrace.runs.claimed import ClaimedRun
-from headrace.runs.queue import Queue
-from headrace.runs.queue_callers import Turn
-from headrace.runs.transitions import RELEASED
+from headrace.queue.claimed import ClaimedRun
+from headrace.queue.ends import RELEASED
+from headrace.queue.queue import Queue
+from headrace.queue.ready_callers import Turn
 from headrace.shares import Places
-from headrace.worker.apart import Apart
 from headrace.worker.heartbeat import Heartbeat
+from headrace.worker.quarantine import Quarantine
 from headrace.worker.turns import LimitLog, turns
 
 _log = structlog.stdlib.get_logger("headrace.worker")
@@ -49,7 +49,7 @@ class Claims:
         tasks: Tasks,
         *,
         graph_ids: Sequence[str],
-        apart: Apart,
+        apart: Quarantine,
         apart_seconds: float,
         places: Places,
         free: Callable[[], int],

@@ -10,7 +10,7 @@ from headrace.events.channel import Channel
 from headrace.events.event import RUN_DELETED, end_event
 from headrace.events.reader import Moved
 from headrace.lifecycle import Signal
-from headrace.runs.dispatcher import RunOutcome, RunRequest, StartedRun
+from headrace.queue.rows import RunOutcome, RunRequest, StartedRun
 from headrace.thread_pool import Work
 from headrace.worker.channels import Channels
 
@@ -33,7 +33,7 @@ _STOPS = {"rollback": Stop.ROLLBACK, "delete": Stop.DELETED}
 
 
 class Execution:
-    """Implements :class:`headrace.runs.following.LocalRun`.
+    """Implements :class:`headrace.following.following.LocalRun`.
 
     :param claimed: it came from the queue: whoever follows it, most likely from elsewhere, is to
         find its events from the first on.

@@ -10,7 +10,7 @@ from typing import Any
 import structlog
 from langchain_core.runnables import RunnableConfig
 
-from headrace.checkpoints.saver import TimedSaver
+from headrace.checkpoints.saver import UpstreamSaver
 from headrace.checkpoints.write_size import MAX_CHECKPOINT_BYTES, least_bytes
 from headrace.containment import contain
 from headrace.errors import CheckpointNotFound, UserExit
@@ -22,18 +22,18 @@ from headrace.graphs.registry import GraphRegistry
 from headrace.lifecycle import Tasks
 from headrace.observability.metrics import Metrics
 from headrace.observability.process import collect_soon
-from headrace.runs.config import checkpoints_in, graph_config, graph_input
-from headrace.runs.dispatcher import RunOutcome
-from headrace.runs.queue import Queue
-from headrace.runs.transitions import RELEASED, EndedRun, RunEnd, StopAsked
+from headrace.queue.ends import RELEASED, EndedRun, RunEnd, StopAsked
+from headrace.queue.queue import Queue
+from headrace.queue.rows import RunOutcome
 from headrace.setting_groups import WorkerSettings
-from headrace.threads.state import interrupts_by_task
+from headrace.states.reader import interrupts_by_task
 from headrace.worker.channels import Channels
-from headrace.worker.ending import Ending, end_of_stopped
+from headrace.worker.end_writer import EndWriter, end_of_stopped
 from headrace.worker.execution import Execution, Stop
-from headrace.worker.parts import graph_parts
-from headrace.worker.standing import Standing
-from headrace.worker.temporary import TemporaryThreads
+from headrace.worker.final_state import FinalState
+from headrace.worker.graph_config import checkpoints_in, graph_config, graph_input
+from headrace.worker.graph_stream import graph_stream
+from headrace.worker.temporary_threads import TemporaryThreads
 
 _log = structlog.stdlib.get_logger("headrace.worker")
 
@@ -53,7 +53,7 @@ class GraphResult:
     #: As the graph told them, for whoever waits.
     raised: list[Any] = field(default_factory=list)
     interrupts: dict[str, Any] | None = None
-    standing: Standing = field(default_factory=Standing)
+    standing: FinalState = field(default_factory=FinalState)
 
 
 class Executor:
@@ -67,7 +67,7 @@ class Executor:
         self,
         registry: GraphRegistry,
         queue: Queue,
-        saver: TimedSaver,
+        saver: UpstreamSaver,
         channels: Channels,
         settings: WorkerSettings,
         metrics: Metrics,
@@ -84,7 +84,7 @@ class Executor:
         self._settings = settings
         self._metrics = metrics
         self._temporary = temporary
-        self._ending = Ending(queue, on_ended, max_error_bytes=settings.max_error_bytes)
+        self._ending = EndWriter(queue, on_ended, max_error_bytes=settings.max_error_bytes)
         self._graphs = Tasks()
         self._release_seconds = release_seconds
         self._max_checkpoint_bytes = max_checkpoint_bytes
@@ -259,7 +259,7 @@ class Executor:
             result.standing.noted(graph, request.thread_id),
         ):
             refuse_unknown_nodes(graph.nodes, kwargs)
-            async for namespace, mode, chunk in graph_parts(graph, given, kwargs, config):
+            async for namespace, mode, chunk in graph_stream(graph, given, kwargs, config):
                 if mode != "events" and execution.writes is not None:
                     # The graph goes on: a command has been applied.
                     await execution.writes.store_command()

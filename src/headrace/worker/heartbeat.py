@@ -19,13 +19,13 @@ from uuid import UUID
 import psycopg
 import structlog
 
-from headrace.db.limit import cut_after
 from headrace.db.pool import silent_server, unreachable
 from headrace.db.statements import use_schema
+from headrace.db.time_limit import cut_after
 from headrace.error_text import error_message
 from headrace.ids import uuid7
 from headrace.lifecycle import Supervision, Tasks
-from headrace.runs.transitions import queue_statements
+from headrace.queue.ends import queue_statements
 from headrace.setting_groups import WorkerSettings
 
 _log = structlog.stdlib.get_logger("headrace.heartbeat")

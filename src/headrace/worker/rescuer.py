@@ -9,7 +9,7 @@ import structlog
 
 from headrace.errors import Unavailable
 from headrace.observability.metrics import Metrics
-from headrace.runs.queue import Queue
+from headrace.queue.queue import Queue
 from headrace.setting_groups import WorkerSettings
 from headrace.worker.heartbeat import Heartbeat
 

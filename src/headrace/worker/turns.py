@@ -7,7 +7,7 @@ from time import monotonic
 
 import structlog
 
-from headrace.runs.queue_callers import Turn
+from headrace.queue.ready_callers import Turn
 from headrace.shares import Places
 
 _log = structlog.stdlib.get_logger("headrace.worker")

@@ -11,26 +11,26 @@ from headrace.errors import Draining, RequestError, ThreadBusy, Unavailable
 from headrace.lifecycle import Supervision, Tasks
 from headrace.notices.notifier import Notifier
 from headrace.observability.metrics import Metrics
-from headrace.runs.claimed import ClaimedRun
-from headrace.runs.dispatcher import (
+from headrace.queue.claimed import ClaimedRun
+from headrace.queue.ends import EndedRun
+from headrace.queue.queue import Queue
+from headrace.queue.rows import (
     Cancellation,
     QueuedRun,
     RunRequest,
     StartedRun,
     StopAction,
 )
-from headrace.runs.queue import Queue
-from headrace.runs.transitions import EndedRun
 from headrace.setting_groups import WorkerSettings
 from headrace.shares import Places
 from headrace.worker.admission import Admission
-from headrace.worker.apart import Apart
 from headrace.worker.channels import Channels
 from headrace.worker.claims import Claims
 from headrace.worker.deaf_runs import DeafRuns
 from headrace.worker.execution import Execution, Stop
 from headrace.worker.executor import Executor
 from headrace.worker.heartbeat import Heartbeat
+from headrace.worker.quarantine import Quarantine
 from headrace.worker.turns import CallerFigures, caller_figures
 
 #: A run for later wakes the queue at its time, if that is not further away; the next look into the
@@ -44,7 +44,7 @@ _log = structlog.stdlib.get_logger("headrace.worker")
 
 
 class Worker:
-    """Implements :class:`headrace.runs.dispatcher.Dispatcher`.
+    """Implements :class:`headrace.queue.rows.Dispatcher`.
 
     :param graph_ids: what this process can execute.
     :param places: for runs of this process, and who holds them.
@@ -89,7 +89,7 @@ class Worker:
         self._draining = False
         #: The grace is over: what begins now, of a claim that was under way, is released at once.
         self._releasing = False
-        self._apart = Apart(settings, on_open=self.queue_changed)
+        self._apart = Quarantine(settings, on_open=self.queue_changed)
         self._claims = Claims(
             queue,
             heartbeat,

@@ -1,0 +1,145 @@
+"""Checkpoints for answers: their size is known before they are read, and small ones come at once.
+
+One statement reads the size of each checkpoint it finds, from the lengths that Postgres keeps
+beside large values, and with it those that are small. A large one is read afterwards, alone, once
+its answer has the memory for it (``answer_memory.py``), each value in a row of its own.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Protocol, TypeVar
+
+import orjson
+from langgraph.checkpoint.base import CheckpointTuple
+from psycopg.rows import DictRow, dict_row
+
+from headrace.checkpoints.answer_memory import Reading
+from headrace.checkpoints.reader import size_of
+from headrace.checkpoints.retry import READ_SECONDS, repeat
+from headrace.checkpoints.sized_reads_sql import (
+    BLOBS,
+    CHECKPOINT,
+    WHERE_ID,
+    WHERE_LATEST,
+    WRITES,
+    page,
+)
+from headrace.db.pool import WORN_BYTES, SharedPool
+from headrace.db.statements import Statement
+
+T = TypeVar("T")
+
+#: What one statement reads of small checkpoints altogether.
+_PAGE_BYTES = 1024 * 1024
+
+
+class Decoder(Protocol):
+    """What a saver makes of a row of upstream's SELECT."""
+
+    def _tuple_from(self, row: DictRow) -> CheckpointTuple | None: ...
+
+
+class BoundedReads:
+    """One per saver; a read belongs to the answer that is given with it."""
+
+    def __init__(self, pool: SharedPool, *, acquire_timeout_seconds: float) -> None:
+        self._pool = pool
+        self._acquire_timeout_seconds = acquire_timeout_seconds
+
+    async def page(
+        self,
+        decoder: Decoder,
+        where: str,
+        parameters: Sequence[Any],
+        limit: int | None,
+        reading: Reading,
+    ) -> list[CheckpointTuple]:
+        """The first of the checkpoints found, newest first, as far as they are small together.
+
+        ``reading.rest`` has the others, with their sizes.
+        """
+        settings = reading.memory.settings
+        fits = min(_PAGE_BYTES, settings.max_bytes, settings.max_state_bytes)
+        if reading.admitted:
+            # Some of them may have got more writes since.
+            fits = _PAGE_BYTES + 2 * sum(size for _, size in reading.admitted)
+        rows = await self._rows(page(where), (_text(reading), fits, *parameters, limit))
+        tuples: list[CheckpointTuple] = []
+        reading.rest = []
+        if not reading.admitted:
+            await reading.admit(sum(row["bytes"] for row in rows if row["checkpoint"] is not None))
+        for row in rows:
+            found = None if row["checkpoint"] is None else decoder._tuple_from(row)
+            # One so old that more belongs to it is read as large ones are.
+            if found is None or reading.rest:
+                reading.rest.append((row["checkpoint_id"], row["bytes"]))
+            else:
+                tuples.append(found)
+        return tuples
+
+    async def one(
+        self,
+        decoder: Decoder,
+        thread_id: str,
+        ns: str,
+        checkpoint_id: str | None,
+        reading: Reading,
+    ) -> CheckpointTuple | tuple[str, int] | None:
+        """The checkpoint, or its id and size where it is large; the latest without an id."""
+        key = (thread_id, ns) if checkpoint_id is None else (thread_id, ns, checkpoint_id)
+        where = WHERE_LATEST if checkpoint_id is None else WHERE_ID
+        found = await self.page(decoder, where, key, 1, reading)
+        if found:
+            return found[0]
+        rest, reading.rest = reading.rest, []
+        return rest[0] if rest else None
+
+    async def whole(
+        self, decoder: Decoder, thread_id: str, ns: str, checkpoint_id: str, reading: Reading
+    ) -> CheckpointTuple | None:
+        """A checkpoint whose size was admitted; None where it is so old that more belongs to it,
+        or gone."""
+        key = (thread_id, ns, checkpoint_id)
+        row = await _repeated(lambda: self._row(key, reading))
+        return None if row is None else decoder._tuple_from(row)
+
+    async def _row(self, key: tuple[str, str, str], reading: Reading) -> DictRow | None:
+        """One checkpoint in the columns of upstream's SELECT."""
+        async with self._pool.connection(self._acquire_timeout_seconds) as connection:
+            async with connection.cursor(binary=True, row_factory=dict_row) as cursor:
+                row = await (await cursor.execute(CHECKPOINT, key)).fetchone()
+            if row is None:
+                return None
+            async with connection.cursor(binary=True) as plain:
+                await plain.execute(BLOBS, (_text(reading), *key))
+                row["channel_values"] = await plain.fetchall()
+            async with connection.cursor(binary=True) as plain:
+                await plain.execute(WRITES, (_text(reading), *key))
+                row["pending_writes"] = await plain.fetchall()
+            if size_of(row) > WORN_BYTES:
+                self._pool.wear_out(connection)
+        return row
+
+    async def _rows(self, query: Statement, parameters: Sequence[Any]) -> list[DictRow]:
+        return await _repeated(lambda: self._rows_once(query, parameters))
+
+    async def _rows_once(self, query: Statement, parameters: Sequence[Any]) -> list[DictRow]:
+        async with (
+            self._pool.connection(self._acquire_timeout_seconds) as connection,
+            connection.cursor(binary=True, row_factory=dict_row) as cursor,
+        ):
+            await cursor.execute(query, parameters)
+            return await cursor.fetchall()
+
+
+async def _repeated(read: Callable[[], Awaitable[T]]) -> T:
+    return await repeat(read, seconds=READ_SECONDS, operation="read_for_answer")
+
+
+def channels_of(reading: Reading) -> bytes | None:
+    """A JSON array, as the statements take it."""
+    return None if reading.channels is None else orjson.dumps(reading.channels)
+
+
+def _text(reading: Reading) -> str | None:
+    channels = channels_of(reading)
+    return None if channels is None else channels.decode()

@@ -1,0 +1,314 @@
+"""Finds the runs of threads that somebody follows, in whichever process they are executed.
+
+Who follows a thread says so in its row (``watched_until``) before anything is answered. A start
+sees that in the statement that takes the thread, and the run's events are stored from the first on:
+so the row of a run is all that must be found, on a notice or each second. One round looks for all.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from time import monotonic
+from typing import Any, Literal
+from uuid import UUID
+
+import structlog
+from psycopg.errors import LockNotAvailable
+
+from headrace.db.faults import translated_faults
+from headrace.db.pool import SharedPool
+from headrace.db.statements import named_statements
+from headrace.db.transactions import locking_transaction
+from headrace.errors import DatabaseUnavailable, Unavailable
+from headrace.event_settings import EventSettings
+from headrace.events.backlog import Cut
+from headrace.events.reader import Released
+from headrace.isolation import for_each_sound
+from headrace.lifecycle import Signal, Tasks
+from headrace.notices.notifier import Notifier
+
+_log = structlog.stdlib.get_logger("headrace.watcher")
+
+_LOCK_TIMEOUT_SECONDS = 5.0
+#: Of a thread's runs, how many are looked at in a round; runs of a thread come one after the other.
+_NEWEST = 50
+#: Runs that a client has not come to yet; it is cut when there are more.
+_MAX_WAITING = 200
+#: Notices come in crowds.
+_PAUSE_SECONDS = 0.02
+
+#: Transactions that begin earlier may take a thread later.
+_OVERLAP = timedelta(seconds=5)
+_SINCE_EVER = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class LastSeen:
+    """Where a client left off: at an event of a run, or at its end."""
+
+    run_id: UUID
+    #: None: the run was done.
+    event_id: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class FoundRun:
+    """A run to be told.
+
+    :param after: the id after which its events are wanted; None for those to come.
+    :param whole: its end is told even when nothing of it is stored.
+    """
+
+    run_id: UUID
+    graph_id: str
+    after: int | None = 0
+    whole: bool = True
+
+
+class ThreadWatch:
+    """One follower's view of a thread: the runs that it has not come to yet."""
+
+    __slots__ = (
+        "_known",
+        "changed",
+        "cut",
+        "failed",
+        "gone",
+        "marked_at",
+        "since",
+        "state_updated_at",
+        "tenant",
+        "thread_id",
+        "waiting",
+    )
+
+    def __init__(self, thread_id: str, tenant: str) -> None:
+        self.thread_id = thread_id
+        self.tenant = tenant
+        self.changed = Signal()
+        self.waiting: deque[FoundRun] = deque()
+        #: The thread is not there any more.
+        self.gone = False
+        self.cut = False
+        #: It could not be looked at: a value of it cannot be sent or read.
+        self.failed = False
+        self.marked_at = monotonic()
+        self.state_updated_at: datetime | None = None
+        #: Runs that have started earlier are not looked at.
+        self.since = _SINCE_EVER
+        self._known: deque[UUID] = deque(maxlen=2 * _NEWEST)
+
+    def know(self, run_id: UUID) -> None:
+        """It is not to be told."""
+        self._known.append(run_id)
+
+    def found(self, run: FoundRun) -> None:
+        """Put it behind those that wait, if it is a new one."""
+        if run.run_id in self._known:
+            return
+        self._known.append(run.run_id)
+        if len(self.waiting) >= _MAX_WAITING:
+            self.cut = True
+            self.waiting.clear()
+        self.waiting.append(run)
+        self.changed.set()
+
+    def fail(self) -> None:
+        """Nothing can be learnt of its thread here; its follower is let go."""
+        self.failed = True
+        self.changed.set()
+
+    async def next(self, timeout_seconds: float) -> FoundRun | None:
+        """The next run; None when none came in time, or something else has changed.
+
+        :raises Cut: runs were dropped because nobody asked for them.
+        :raises Released: the thread cannot be followed from here.
+        """
+        if not self.waiting:
+            self.changed.clear()
+            await self.changed.wait(timeout_seconds)
+        if self.cut:
+            raise Cut
+        if self.failed:
+            raise Released
+        return self.waiting.popleft() if self.waiting else None
+
+
+class ThreadWatcher:
+    """One per process."""
+
+    def __init__(
+        self, pool: SharedPool, notifier: Notifier, settings: EventSettings, tasks: Tasks
+    ) -> None:
+        self._pool = pool
+        self._settings = settings
+        self._tasks = tasks
+        self._sql = named_statements("headrace.following", "thread_watcher.sql")
+        self._transaction = partial(
+            locking_transaction, pool, lock_timeout_seconds=_LOCK_TIMEOUT_SECONDS, pipelined=False
+        )
+        self._watches: set[ThreadWatch] = set()
+        self._wake = Signal()
+        self.released = False
+        notifier.listeners.add(on_run=lambda run_id: self._heard(), on_any=self._heard)
+
+    @property
+    def watching(self) -> int:
+        """Followers of threads."""
+        return len(self._watches)
+
+    def start(self) -> None:
+        self._tasks.keep(self._look_for_ever, name="thread-watcher")
+
+    def release(self) -> None:
+        """The process drains: threads are not followed any more from here."""
+        self.released = True
+        for watch in self._watches:
+            watch.changed.set()
+
+    async def add(
+        self, thread_id: str, tenant: str, seen: LastSeen | Literal["nothing"] | None
+    ) -> ThreadWatch | None:
+        """Follow a thread from now on, or from what was seen last; None when it is not there.
+
+        :raises Unavailable: it cannot be said in the thread's row.
+        """
+        watch = ThreadWatch(thread_id, tenant)
+        try:
+            there = await self._begin(watch, seen)
+        except LockNotAvailable as error:
+            raise DatabaseUnavailable from error
+        if not there:
+            return None
+        self._watches.add(watch)
+        return watch
+
+    def remove(self, watch: ThreadWatch) -> None:
+        self._watches.discard(watch)
+
+    async def _begin(self, watch: ThreadWatch, seen: LastSeen | Literal["nothing"] | None) -> bool:
+        values = {
+            "thread_id": watch.thread_id,
+            "tenant": watch.tenant,
+            "seconds": self._settings.watch_seconds,
+            "run_id": seen.run_id if isinstance(seen, LastSeen) else None,
+        }
+        async with self._transaction() as connection:
+            cursor = await connection.execute(self._sql["mark_thread"], values)
+            thread = await cursor.fetchone()
+            if thread is None:
+                return False
+            running, watch.state_updated_at = thread
+            cursor = await connection.execute(self._sql["runs_since"], _asked([watch]))
+            runs = await cursor.fetchall()
+            cursor = await connection.execute(self._sql["last_seen"], values)
+            ((now, seen_at),) = await cursor.fetchall()
+        watch.since = now
+        for _, run_id, graph_id, started_at in runs:
+            if seen == "nothing":
+                watch.found(FoundRun(run_id, graph_id, whole=False))
+            elif isinstance(seen, LastSeen) and run_id == seen.run_id:
+                if seen.event_id is None:
+                    watch.know(run_id)
+                else:
+                    watch.found(FoundRun(run_id, graph_id, after=seen.event_id))
+            elif isinstance(seen, LastSeen) and started_at > (seen_at or made_at(seen.run_id)):
+                watch.found(FoundRun(run_id, graph_id))
+            elif seen is None and run_id == running:
+                watch.found(FoundRun(run_id, graph_id, after=None, whole=False))
+            else:
+                watch.know(run_id)
+        return True
+
+    def _heard(self) -> None:
+        if self._watches:
+            self._wake.set()
+
+    async def _look_for_ever(self) -> None:
+        while True:
+            await self._wake.wait(self._settings.poll_seconds)
+            self._wake.clear()
+            watches = list(self._watches)
+            if not watches:
+                continue
+            try:
+                failed = await for_each_sound(watches, self._round, passing=(Unavailable,))
+            except Unavailable as fault:
+                _log.warning("watch_delayed", watches=len(watches), cause=fault.code)
+                await asyncio.sleep(self._settings.poll_seconds)
+            else:
+                for watch, error in failed:
+                    _log.error("watch_failed", thread_id=watch.thread_id, exc_info=error)
+                    self._watches.discard(watch)
+                    watch.fail()
+            await asyncio.sleep(_PAUSE_SECONDS)
+
+    async def _round(self, watches: Sequence[ThreadWatch]) -> None:
+        with translated_faults():
+            await self._look_at(watches)
+
+    async def _look_at(self, watches: Sequence[ThreadWatch]) -> None:
+        async with self._pool.connection() as connection:
+            await self._mark(connection, watches)
+            asked = _asked(watches)
+            cursor = await connection.execute(self._sql["threads"], asked)
+            there = {watches[row[0] - 1]: row[1] for row in await cursor.fetchall()}
+            cursor = await connection.execute(self._sql["runs_since"], asked)
+            runs = await cursor.fetchall()
+        for number, run_id, graph_id, started_at in runs:
+            watch = watches[number - 1]
+            watch.found(FoundRun(run_id, graph_id))
+            watch.since = max(watch.since, started_at - _OVERLAP)
+        for watch in watches:
+            if watch not in there:
+                watch.gone = True
+                watch.changed.set()
+            elif watch.state_updated_at != there[watch]:
+                watch.state_updated_at = there[watch]
+                watch.changed.set()
+
+    async def _mark(self, connection: Any, watches: Sequence[ThreadWatch]) -> None:
+        due_before = monotonic() - self._settings.watch_seconds / 3
+        due = [watch for watch in watches if watch.marked_at < due_before]
+        if not due:
+            return
+        cursor = await connection.execute(
+            self._sql["mark_threads"],
+            {
+                "thread_ids": list({watch.thread_id for watch in due}),
+                "seconds": self._settings.watch_seconds,
+            },
+        )
+        marked = {row[0] for row in await cursor.fetchall()}
+        for watch in due:
+            if watch.thread_id in marked:
+                watch.marked_at = monotonic()
+
+
+def _asked(watches: Sequence[ThreadWatch]) -> dict[str, Any]:
+    return {
+        "thread_ids": [watch.thread_id for watch in watches],
+        "tenants": [watch.tenant for watch in watches],
+        "since": [watch.since for watch in watches],
+        "limit": _NEWEST,
+    }
+
+
+def made_at(run_id: UUID) -> datetime:
+    """When the id of a run was made, which says so itself.
+
+    :raises ValueError: it says a time that there is not; see :func:`is_dated`.
+    """
+    return datetime.fromtimestamp(int.from_bytes(run_id.bytes[:6], "big") / 1000, UTC)
+
+
+def is_dated(run_id: UUID) -> bool:
+    """Whether the id tells a time."""
+    try:
+        made_at(run_id)
+    except (ValueError, OverflowError, OSError):
+        return False
+    return True

@@ -1,0 +1,136 @@
+"""Run ends as operations of the group-commit writer, in the transactions in which checkpoints are
+written too; they come after the checkpoints before them.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from headrace.checkpoints.operations import Kind, Numbers, Operation, Outcomes
+from headrace.checkpoints.run_writes import RunWrites
+from headrace.db.arrays import Column, Integer, Jsonb, Text, Uuid
+from headrace.db.jsonb import dump_jsonb
+from headrace.db.pool import Connection
+from headrace.db.statements import named_statements
+from headrace.errors import HeadraceError, LeaseLost
+from headrace.queue.rows import StopAction
+
+
+def queue_statements() -> Mapping[str, bytes]:
+    """The statements of queue.sql by name."""
+    return named_statements("headrace.queue", "queue.sql")
+
+
+@dataclass(frozen=True, slots=True)
+class RunEnd:
+    """A terminal status and what the thread becomes with it."""
+
+    status: str
+    thread_status: str
+    error: dict[str, str] | None = None
+    interrupts: dict[str, Any] | None = None
+
+
+#: The end of an attempt that goes on in another process.
+RELEASED = RunEnd("pending", "busy")
+
+
+@dataclass(frozen=True, slots=True)
+class EndedRun:
+    #: Another run of the thread may be claimed now.
+    more: bool
+    #: A process that did not execute it wants to know.
+    watched: bool
+
+
+class StopAsked(HeadraceError):
+    """The run is still this process's, and was asked to stop before this end was written."""
+
+    def __init__(self, action: StopAction) -> None:
+        super().__init__(action)
+        self.action = action
+
+
+class End(Operation):
+    """Write a run's terminal status and free its thread; after whatever ``run`` has written."""
+
+    __slots__ = ("attempt", "end", "error", "interrupts", "process_id", "run_id")
+    # It may be tried again, and what the run has written stands.
+    fails_run = False
+
+    def __init__(
+        self,
+        *,
+        run_id: UUID,
+        thread_id: str,
+        attempt: int,
+        process_id: UUID,
+        end: RunEnd,
+        run: RunWrites | None = None,
+    ) -> None:
+        self.run_id = run_id
+        self.attempt = attempt
+        self.process_id = process_id
+        self.end = end
+        self.error = _optional_jsonb(end.error)
+        self.interrupts = _optional_jsonb(end.interrupts)
+        super().__init__(
+            thread_id, run, size_bytes=len(self.error or b"") + len(self.interrupts or b"")
+        )
+
+    @property
+    def ending(self) -> str:
+        return self.end.status
+
+    def result_of_row(
+        self, status: str | None, more: bool, watched: bool, asked: StopAction | None
+    ) -> "EndedRun | Exception":
+        """What the row says of it now."""
+        if status == self.end.status:
+            return EndedRun(more, watched)
+        if status == "running" and asked is not None and not self._carries_out(asked):
+            return StopAsked(asked)
+        return LeaseLost()
+
+    def _carries_out(self, asked: StopAction) -> bool:
+        return self.end.status == "pending" or (
+            self.end.status == "interrupted" and asked != "rollback"
+        )
+
+
+class _EndKind(Kind):
+    order = 2
+
+    def __init__(self) -> None:
+        self._sql = queue_statements()
+
+    async def send(
+        self, connection: Connection, operations: Sequence[End], numbers: Numbers
+    ) -> Outcomes:
+        ended: dict[str, Column] = {
+            "run_ids": Uuid([item.run_id for item in operations]),
+            "thread_ids": Text([item.thread_id.encode() for item in operations]),
+            "attempts": Integer([item.attempt for item in operations]),
+            "process_ids": Uuid([item.process_id for item in operations]),
+            "statuses": Text([item.end.status.encode() for item in operations]),
+            "thread_statuses": Text([item.end.thread_status.encode() for item in operations]),
+            "errors": Jsonb([item.error for item in operations]),
+            "interrupts": Jsonb([item.interrupts for item in operations]),
+        }
+        await connection.execute(self._sql["lock_threads_of_runs"], ended, prepare=True)
+        await connection.execute(self._sql["end_runs_if_owned"], ended, prepare=True)
+        found = await connection.execute(self._sql["statuses_of_attempts"], ended, prepare=True)
+
+        async def outcomes() -> list[Any]:
+            rows = await found.fetchall()
+            return [item.result_of_row(*row) for item, row in zip(operations, rows, strict=True)]
+
+        return outcomes
+
+
+def _optional_jsonb(value: Mapping[str, Any] | None) -> bytes | None:
+    return None if value is None else dump_jsonb(dict(value))
+
+
+End.kind = _EndKind()

@@ -1,0 +1,78 @@
+"""Whose runs wait in the queue: a process that serves several callers asks before it claims."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from time import monotonic
+from typing import Any
+
+from headrace.db.faults import translated_faults
+from headrace.db.pool import SharedPool
+from headrace.queue.ends import queue_statements
+
+#: So many callers are looked at in one claim; the next claim goes on behind them.
+MAX_CALLERS = 1000
+
+#: As in :class:`headrace.queue.queue.Queue`: threads become visible later than they become ready.
+_OVERLAP = timedelta(seconds=5)
+_LOOK_AT_ALL_SECONDS = 5.0
+_SINCE_EVER = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """Runs of one caller that may be claimed; or, of those, what is to be claimed now."""
+
+    caller: str
+    runs: int
+    #: None of them became ready before.
+    first_ready: datetime
+
+
+class ReadyCallers:
+    """One per process. Reads only; what it tells may be claimed by another process meanwhile."""
+
+    def __init__(self, pool: SharedPool, *, max_callers: int = MAX_CALLERS) -> None:
+        self._pool = pool
+        self._max_callers = max_callers
+        self._sql = queue_statements()
+        #: What became ready earlier was claimed before the last look: an old snapshot keeps its
+        #: entries in the index.
+        self._floor = _SINCE_EVER
+        self._looked_at_all = float("-inf")
+        #: The first caller to look at, where there are too many for one look.
+        self._since = ""
+
+    async def ready(self, graph_ids: Sequence[str], limit: int) -> list[Turn]:
+        """The callers with runs that may be claimed, each with up to ``limit`` of them."""
+        whole = monotonic() - self._looked_at_all > _LOOK_AT_ALL_SECONDS
+        values = {
+            "graph_ids": list(graph_ids),
+            "limit": limit,
+            "floor": _SINCE_EVER if whole else self._floor,
+            "since": self._since,
+            "bound": self._max_callers,
+        }
+        rows = await self._rows("ready_callers", values)
+        now = rows[0][0]
+        found = [Turn(*row[1:]) for row in rows if row[2]]
+        full = len(rows) == self._max_callers
+        if self._since or full:
+            # Others were not looked at: what is theirs may be older.
+            self._floor = _SINCE_EVER
+        else:
+            self._floor = min([now, *(turn.first_ready for turn in found)]) - _OVERLAP
+            if whole:
+                self._looked_at_all = monotonic()
+        self._since = rows[-1][1] if full else ""
+        return found
+
+    async def pending(self) -> dict[str, int]:
+        """Each caller's runs that wait: for a place, for their thread, or for their time."""
+        return dict(await self._rows("pending_runs_of_callers", {}))
+
+    async def _rows(self, statement: str, values: dict[str, Any]) -> list[Any]:
+        with translated_faults():
+            async with self._pool.connection() as connection:
+                cursor = await connection.execute(self._sql[statement], values, prepare=True)
+                return await cursor.fetchall()

@@ -1,0 +1,268 @@
+"""Run starts, and runs that are queued, as operations of the group-commit writer.
+
+In a flush they come last: they lock threads without ever waiting, so that whatever waits holds no
+thread yet.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from psycopg import AsyncCursor
+from psycopg.types.json import Jsonb as JsonValue
+
+from headrace.checkpoints.operations import Kind, Numbers, Operation, Outcomes
+from headrace.db.arrays import BigInteger, Boolean, Column, Jsonb, Text, Uuid
+from headrace.db.jsonb import dump_jsonb
+from headrace.db.pool import Connection
+from headrace.errors import (
+    AssistantChanged,
+    HeadraceError,
+    RunForgotten,
+    ThreadBusy,
+    ThreadNotFound,
+)
+from headrace.queue.ends import queue_statements
+from headrace.queue.request_keys import Keys
+from headrace.queue.rows import QueuedRun, RunRequest, StartedRun, StopAction
+
+_REPLACED = JsonValue(
+    {"error": "UserInterrupt", "message": "Another run was started on the thread."}
+)
+
+
+#: In place of a process.
+NOBODY = UUID(int=0)
+
+
+class ThreadLocked(HeadraceError):
+    """Another transaction works on the thread; whether a run has it is not known yet."""
+
+
+class Start(Operation):
+    """Take the thread and insert its run, running. The result is a :class:`StartedRun`."""
+
+    __slots__ = ("kwargs", "metadata", "process_id", "request", "thread_config")
+
+    def __init__(self, request: RunRequest, process_id: UUID) -> None:
+        self.request = request
+        self.process_id = process_id
+        self.metadata = dump_jsonb(request.metadata)
+        self.kwargs = dump_jsonb(request.kwargs)
+        self.thread_config = dump_jsonb(request.thread_config)
+        super().__init__(request.thread_id, None, size_bytes=len(self.kwargs))
+
+
+class Enqueue(Start):
+    """Insert the run, pending; its strategy says what becomes of those before it.
+
+    The result is a :class:`QueuedRun`.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, request: RunRequest) -> None:
+        super().__init__(request, NOBODY)
+
+
+class _StartKind(Kind):
+    order = 3
+
+    def __init__(self) -> None:
+        self._sql = queue_statements()
+
+    async def send(
+        self, connection: Connection, operations: Sequence[Start], numbers: Numbers
+    ) -> Outcomes:
+        keys = await Keys.lock(connection, [item.request for item in operations], self._sql)
+        absent = [item for item in operations if item.request.create_thread]
+        if absent:
+            await connection.execute(
+                self._sql["create_threads_if_absent"], _absent(absent), prepare=True
+            )
+        wanted = {
+            **_threads(operations),
+            **_runs(operations),
+            "process_ids": Uuid([item.process_id for item in operations]),
+            "keyed": keys.there,
+        }
+        await connection.execute(self._sql["lock_free_threads"], wanted, prepare=True)
+        await connection.execute(self._sql["start_runs_on_locked_threads"], wanted, prepare=True)
+        await keys.confirm(connection)
+        found = await connection.execute(self._sql["started_runs"], wanted, prepare=True)
+
+        async def outcomes() -> list[Any]:
+            spent = await keys.spent()
+            rows = await found.fetchall()
+            return [
+                RunForgotten() if item.request.run_id in spent else _start_outcome(item, *row)
+                for item, row in zip(operations, rows, strict=True)
+            ]
+
+        return outcomes
+
+
+class _EnqueueKind(Kind):
+    order = 4
+
+    def __init__(self) -> None:
+        self._sql = queue_statements()
+
+    async def send(
+        self, connection: Connection, operations: Sequence[Enqueue], numbers: Numbers
+    ) -> Outcomes:
+        keys = await Keys.lock(connection, [item.request for item in operations], self._sql)
+        absent = [item for item in operations if item.request.create_thread]
+        if absent:
+            await connection.execute(
+                self._sql["create_threads_if_absent"], _absent(absent), prepare=True
+            )
+        wanted = {**_threads(operations), **_runs(operations)}
+        await connection.execute(self._sql["lock_threads_to_queue_on"], wanted, prepare=True)
+        cancelled = [await self._queue(connection, item, keys) for item in operations]
+        await keys.confirm(connection)
+        await connection.execute(self._sql["refresh_locked_threads"], prepare=True)
+        found = await connection.execute(self._sql["queued_runs"], wanted, prepare=True)
+
+        async def outcomes() -> list[Any]:
+            ended = [
+                tuple(row[0] for row in await one.fetchall() if row[2] != "asked") if one else ()
+                for one in cancelled
+            ]
+            spent = await keys.spent()
+            rows = await found.fetchall()
+            return [
+                RunForgotten() if item.request.run_id in spent else _queue_outcome(item, over, *row)
+                for item, over, row in zip(operations, ended, rows, strict=True)
+            ]
+
+        return outcomes
+
+    async def _queue(
+        self, connection: Connection, item: Enqueue, keys: Keys
+    ) -> AsyncCursor[tuple[Any, ...]] | None:
+        """What becomes of those before it, and then the run itself."""
+        request, cancelled = item.request, None
+        if request.multitask_strategy in ("interrupt", "rollback"):
+            await connection.execute(
+                self._sql["remember_unfinished_runs_of_thread"],
+                {
+                    "thread_id": request.thread_id,
+                    "run_id": request.run_id,
+                    "assistant_id": request.assistant_id,
+                    "assistant_updated_at": request.assistant_updated_at,
+                },
+            )
+            cancelled = await connection.execute(
+                self._sql["cancel_remembered_runs"],
+                {"action": request.multitask_strategy, "error": _REPLACED},
+            )
+        after_milliseconds = BigInteger([int(request.after_seconds * 1000)])
+        await connection.execute(
+            self._sql["queue_runs_on_locked_threads"],
+            {
+                **_threads([item]),
+                **_runs([item]),
+                "after_milliseconds": after_milliseconds,
+                "keyed": keys.there,
+            },
+            prepare=True,
+        )
+        return cancelled
+
+
+def _queue_outcome(
+    queued: Enqueue,
+    ended: tuple[UUID, ...],
+    there: bool,
+    busy: bool,
+    changed: bool,
+    metadata: dict[str, Any] | None,
+    created_at: datetime,
+    replaced: UUID | None,
+    action: StopAction | None,
+) -> QueuedRun | Exception:
+    request = queued.request
+    if metadata is not None:
+        return QueuedRun(
+            request.run_id, request.thread_id, metadata, created_at, replaced, action, ended
+        )
+    if changed:
+        return AssistantChanged()
+    if busy and request.multitask_strategy == "reject":
+        return ThreadBusy()
+    if there:
+        return ThreadLocked()
+    return _no_thread(request.thread_id)
+
+
+def _start_outcome(
+    start: Start,
+    there: bool,
+    busy: bool,
+    changed: bool,
+    attempt: int | None,
+    metadata: dict[str, Any],
+    created_at: datetime,
+    watched: bool,
+    fresh: bool,
+) -> StartedRun | Exception:
+    if attempt is not None:
+        return StartedRun(attempt, metadata, created_at, watched=watched, fresh_thread=fresh)
+    if changed:
+        return AssistantChanged()
+    if busy:
+        return ThreadBusy()
+    if there:
+        return ThreadLocked()
+    return _no_thread(start.thread_id)
+
+
+def _no_thread(thread_id: str) -> ThreadNotFound:
+    return ThreadNotFound(
+        f'Thread with ID {thread_id} not found. Create it, or send if_not_exists: "create".'
+    )
+
+
+def _threads(starts: Sequence[Start]) -> dict[str, Column]:
+    requests = [start.request for start in starts]
+    return {
+        "thread_ids": Text([item.thread_id.encode() for item in requests]),
+        "tenants": Text([item.principal.tenant.encode() for item in requests]),
+        "owners": Text([item.principal.identity.encode() for item in requests]),
+        "temporary": Boolean([item.temporary_thread for item in requests]),
+    }
+
+
+def _absent(starts: Sequence[Start]) -> dict[str, Column]:
+    requests = [start.request for start in starts]
+    return {
+        **_threads(starts),
+        "graph_ids": Text([item.graph_id.encode() for item in requests]),
+        "assistant_ids": Uuid([item.assistant_id for item in requests]),
+    }
+
+
+def _runs(starts: Sequence[Start]) -> dict[str, Column]:
+    requests = [start.request for start in starts]
+    return {
+        "run_ids": Uuid([item.run_id for item in requests]),
+        "assistant_ids": Uuid([item.assistant_id for item in requests]),
+        "assistants_updated_at": Text([_time(item.assistant_updated_at) for item in requests]),
+        "graph_ids": Text([item.graph_id.encode() for item in requests]),
+        "multitask_strategies": Text([item.multitask_strategy.encode() for item in requests]),
+        "metadata": Jsonb([item.metadata for item in starts]),
+        "kwargs": Jsonb([item.kwargs for item in starts]),
+        "thread_configs": Jsonb([item.thread_config for item in starts]),
+        "request_ids": Text([item.request_id.encode() or None for item in requests]),
+        "callers": Text([item.principal.caller.encode() for item in requests]),
+    }
+
+
+def _time(value: datetime | None) -> bytes | None:
+    return None if value is None else value.isoformat().encode()
+
+
+Start.kind = _StartKind()
+Enqueue.kind = _EnqueueKind()

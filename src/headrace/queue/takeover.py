@@ -1,0 +1,132 @@
+"""What is done about lost processes: their runs go on elsewhere, and threads are mended."""
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+import structlog
+from psycopg.errors import InsufficientPrivilege, LockNotAvailable
+from psycopg.types.json import Jsonb
+
+from headrace.checkpoints.fence import process_key
+from headrace.db.faults import translated_faults
+from headrace.db.pool import SharedPool
+from headrace.db.transactions import locking_transaction
+from headrace.errors import Unavailable
+from headrace.queue.ends import queue_statements
+
+_log = structlog.stdlib.get_logger("headrace.queue")
+
+
+@dataclass(frozen=True, slots=True)
+class TakenRun:
+    """``status`` is ``pending`` when it goes on, ``interrupted`` or ``error`` when it does not."""
+
+    run_id: UUID
+    thread_id: str
+    graph_id: str
+    status: str
+    failures: int
+
+
+class Takeover:
+    """The one way to take runs from another process."""
+
+    def __init__(self, pool: SharedPool, *, lock_timeout_seconds: float) -> None:
+        self._pool = pool
+        self._sql = queue_statements()
+        self._transaction = partial(
+            locking_transaction, pool, lock_timeout_seconds=lock_timeout_seconds
+        )
+
+    async def take_runs_of_lost_processes(
+        self, error: Mapping[str, str], *, max_failures: int, apart_seconds: float = 10.0
+    ) -> list[TakenRun]:
+        """Mark expired processes lost and put their runs back into the queue.
+
+        :param error: of a run that processes were lost with ``max_failures`` times.
+        :param apart_seconds: a suspect has had its process to itself for so long at least.
+        """
+        with translated_faults():
+            async with self._pool.connection() as connection:
+                cursor = await connection.execute(self._sql["processes_to_take_from"])
+                processes = [row[0] for row in await cursor.fetchall()]
+        taken: list[TakenRun] = []
+        judgement = {
+            "error": Jsonb(dict(error)),
+            "max_failures": max_failures,
+            "apart_seconds": apart_seconds,
+        }
+        for process_id in processes:
+            try:
+                taken += await self._take_surely(process_id, judgement)
+            except Unavailable:
+                raise
+            except Exception:
+                # One of its rows, perhaps: it must not keep the runs of other lost processes.
+                _log.exception("lost_process_passed_over", process_id=str(process_id))
+        async with self._transaction() as connection:
+            await connection.execute(self._sql["forget_lost_processes"])
+        return taken
+
+    async def _take_surely(self, process_id: UUID, judgement: Mapping[str, Any]) -> list[TakenRun]:
+        """Its runs, also from under a flush that it has left."""
+        with suppress(LockNotAvailable):
+            return await self._take_runs_of(process_id, judgement)
+        await self._end_flushes_of(process_id)
+        with suppress(LockNotAvailable):
+            return await self._take_runs_of(process_id, judgement)
+        # It lives after all, or another takes from it; the next round comes soon.
+        _log.warning("lost_process_passed_over", process_id=str(process_id))
+        return []
+
+    async def _take_runs_of(self, process_id: UUID, judgement: Mapping[str, Any]) -> list[TakenRun]:
+        """Its lock, then the judgement, then its runs.
+
+        :raises LockNotAvailable: a flush of it, or another taker, has held the lock for too long.
+        """
+        values = {**judgement, "process_id": process_id, "key": process_key(process_id)}
+        async with self._transaction() as connection:
+            await connection.execute(self._sql["lock_process"], values)
+            await connection.execute(self._sql["mark_process_lost_if_expired"], values)
+            await connection.execute(self._sql["lock_threads_of_lost_runs"], values)
+            await connection.execute(self._sql["remember_apart_seconds"], values)
+            cursor = await connection.execute(self._sql["take_lost_runs"], values)
+            await connection.execute(self._sql["refresh_locked_threads"])
+            rows = await cursor.fetchall()
+        return [TakenRun(*row) for row in rows]
+
+    async def _end_flushes_of(self, process_id: UUID) -> None:
+        values = {"process_id": process_id, "key": process_key(process_id)}
+        try:
+            async with self._transaction() as connection:
+                await connection.execute(self._sql["end_flushes_of_expired_process"], values)
+        except InsufficientPrivilege:
+            _log.warning("flush_of_lost_process_left", process_id=str(process_id))
+        else:
+            _log.warning("flush_of_lost_process_ended", process_id=str(process_id))
+
+    async def end_unserved_runs(self, seconds: float) -> list[TakenRun]:
+        """End, as errors, runs that have waited so long for a graph that no process executes."""
+        values = {"seconds": seconds}
+        async with self._transaction() as connection:
+            await connection.execute(self._sql["lock_threads_of_unserved"], values)
+            cursor = await connection.execute(self._sql["end_unserved_runs"], values)
+            await connection.execute(self._sql["refresh_locked_threads"])
+            rows = await cursor.fetchall()
+        return [TakenRun(*row) for row in rows]
+
+    async def mend_threads(self) -> int:
+        """Make claimable what waits and is not; returns how many threads were looked at."""
+        with translated_faults():
+            async with self._pool.connection() as connection:
+                cursor = await connection.execute(self._sql["threads_to_mend"])
+                thread_ids = [row[0] for row in await cursor.fetchall()]
+        if thread_ids:
+            async with self._transaction() as connection:
+                await connection.execute(self._sql["lock_threads"], {"thread_ids": thread_ids})
+                await connection.execute(self._sql["refresh_locked_threads"])
+        return len(thread_ids)

@@ -1,0 +1,147 @@
+"""Following a run for a client: its events as SSE, or its result as one JSON body."""
+
+from collections.abc import AsyncGenerator, Collection, Sequence
+from time import monotonic
+
+import orjson
+
+from headrace.edge.responses import gathered
+from headrace.edge.streaming import LastChunk
+from headrace.errors import AnswersFull, AnswerTooLarge, RequestError
+from headrace.events.backlog import BrokenOff, Cut
+from headrace.events.encoding import encode_json
+from headrace.events.event import Event
+from headrace.events.pieces import json_pieces, sliced
+from headrace.events.reader import Reader, Released
+from headrace.events.sse import HEARTBEAT, RELEASED
+from headrace.queue.rows import FollowedRun, RunOutcome
+
+#: Keeps proxies and load balancers from closing a quiet ``wait``; JSON readers skip white space.
+WAIT_HEARTBEAT = b"\n"
+
+_FORGOTTEN = (
+    "The run has ended and is gone, with its values: it was deleted, or was a run without a thread."
+)
+
+#: How often memory for the values is waited for.
+_TRIES = 6
+
+#: A mode for those who want of updates only what the graph waits for: an event of that name.
+INTERRUPTS = "interrupts"
+_ONLY_INTERRUPTS = b'{"__interrupt__":'
+
+#: Told whatever modes a reader asks for: they close the stream.
+_ALWAYS = ("end", "error")
+
+
+async def event_frames(
+    run: FollowedRun,
+    reader: Reader,
+    *,
+    heartbeat_seconds: float,
+    modes: Collection[str] = (),
+) -> AsyncGenerator[bytes, None]:
+    """What ``reader`` gets of the run's events, and a heartbeat whenever that is nothing.
+
+    :param modes: tell events of these stream modes only; of all when there are none.
+    :raises Released: the client was cut in the midst of an event; the body must not be completed.
+    """
+    told_at = monotonic()
+    try:
+        while (events := await reader.read(heartbeat_seconds)) is not None:
+            frames = [event.frame for event in _of_modes(events, modes)]
+            quiet = not events
+            # Not kept here: what is large goes when the reader is cut.
+            events = ()
+            for chunk in reader.pieces(frames):
+                told_at = monotonic()
+                yield chunk
+            # Not only when nothing came: what came may all be of other modes.
+            if quiet or monotonic() - told_at > heartbeat_seconds:
+                told_at = monotonic()
+                yield HEARTBEAT
+    except BrokenOff:
+        # Half an event must not look like a whole one.
+        raise Released from None
+    except Cut:
+        # The client reads on from the run's Location if it wants.
+        return
+    except Released:
+        yield RELEASED
+    finally:
+        run.unsubscribe(reader)
+
+
+def _of_modes(events: Sequence[Event], modes: Collection[str]) -> Sequence[Event]:
+    if not modes:
+        return events
+    # The API names LangGraph's own message chunks ``messages`` on the wire.
+    wanted = {"messages" if mode == "messages-tuple" else mode for mode in modes}
+    told: list[Event] = []
+    for event in events:
+        kind = event.name.split("|", 1)[0].split("/", 1)[0]
+        # Without an id: the end, and word of what is missing.
+        if event.name in _ALWAYS or not event.event_id or kind in wanted:
+            told.append(event)
+        elif INTERRUPTS in modes and kind == "updates" and _interrupts(event):
+            raised = orjson.loads(event.data)["__interrupt__"]
+            told.append(Event.of(event.event_id, INTERRUPTS, raised, resumable=False))
+    return told
+
+
+def _interrupts(event: Event) -> bool:
+    return event.data.startswith(_ONLY_INTERRUPTS)
+
+
+async def result_body(run: FollowedRun, *, heartbeat_seconds: float) -> AsyncGenerator[bytes, None]:
+    """The run's last values as JSON, a newline whenever that takes long.
+
+    :raises Released: the body must not be completed; the client asks again elsewhere.
+    """
+    tries = 0
+    while True:
+        try:
+            if (outcome := await run.outcome(heartbeat_seconds)) is not None:
+                break
+        except AnswersFull as refusal:
+            tries += 1
+            if tries == _TRIES:
+                yield LastChunk(encode_json(_not_told(refusal)))
+                return
+        except AnswerTooLarge as refusal:
+            yield LastChunk(encode_json(_not_told(refusal)))
+            return
+        yield WAIT_HEARTBEAT
+    reading = outcome.reading
+    if reading is not None and reading.held:
+        with reading:
+            async for piece in gathered(json_pieces(result_of(outcome))):
+                yield piece
+        return
+    *pieces, last = sliced(encode_json(result_of(outcome)))
+    for piece in pieces:
+        yield piece
+    yield LastChunk(last)
+
+
+def _not_told(refusal: RequestError) -> dict[str, object]:
+    """The answer of a run whose values cannot be told; its status was sent before."""
+    return {"__error__": {"error": type(refusal).__name__, "message": refusal.message}}
+
+
+async def stopped_body(
+    run: FollowedRun, *, heartbeat_seconds: float
+) -> AsyncGenerator[bytes, None]:
+    """``{}`` once the run's row says that it has ended, or is gone."""
+    while not await run.ended(heartbeat_seconds):
+        yield WAIT_HEARTBEAT
+    yield LastChunk(b"{}")
+
+
+def result_of(outcome: RunOutcome) -> object:
+    """What ``wait`` answers: values, or ``{"__error__"}`` when the run failed."""
+    if outcome.forgotten:
+        return {"__error__": {"error": "RunForgotten", "message": _FORGOTTEN}}
+    if outcome.error is not None and outcome.status != "interrupted":
+        return {"__error__": outcome.error}
+    return outcome.values

@@ -1,0 +1,80 @@
+"""What is stored with a run and is enough to execute it: from the assistant and the request."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from headrace.db.tables import AssistantRow
+from headrace.errors import BadRequest, InvalidRequest
+from headrace.graphs.configuration import CHECKPOINT_KEYS, checked_config
+from headrace.runs.schemas import RunCreate
+
+
+def run_kwargs(
+    assistant: AssistantRow,
+    body: RunCreate,
+    *,
+    temporary: bool,
+    checkpoint: Mapping[str, Any] = MappingProxyType({}),
+    headers: Mapping[str, str] = MappingProxyType({}),
+) -> dict[str, Any]:
+    """What is stored with the run; enough to execute it.
+
+    :param headers: of the request, what the graph is to see. They stand above the body: a proxy in
+        front may have set them, whom no caller is to contradict.
+    :param checkpoint: where to start from, unless that is where the thread stands: for LangGraph
+        the latter would be a step back in time too.
+
+    :raises BadRequest: both configurable and context.
+    :raises InvalidRequest: malformed configuration.
+    """
+    own = body.config or {}
+    configurable = own.get("configurable") or {}
+    if configurable and body.context:
+        raise BadRequest(
+            "Cannot specify both config.configurable and context. Send context alone: it takes the"
+            " place of configurable since LangGraph 0.6."
+        )
+    merged = _merged(assistant, own)
+    # Two names of one thing: graphs of either kind find in theirs what came under the other.
+    given = body.context or {}
+    if configurable:
+        given = {key: value for key, value in configurable.items() if key not in CHECKPOINT_KEYS}
+    inherited = assistant.config.get("configurable") or {}
+    merged["configurable"] = {
+        **{key: value for key, value in (inherited | given).items() if _may_be_given(key)},
+        **headers,
+        **checkpoint,
+    }
+    durability = body.durability or ("exit" if body.checkpoint_during is False else "async")
+    return {
+        "input": body.input,
+        "command": body.command.model_dump(exclude_none=True) if body.command else None,
+        **({"strict_resume": True} if body.strict_resume else {}),
+        "config": merged,
+        "context": (assistant.context or {}) | given,
+        "stream_mode": list(body.stream_mode),
+        "interrupt_before": body.interrupt_before,
+        "interrupt_after": body.interrupt_after,
+        "temporary": temporary,
+        "subgraphs": body.stream_subgraphs,
+        "resumable": body.stream_resumable,
+        "durability": durability,
+    }
+
+
+def _merged(assistant: AssistantRow, own: dict[str, Any]) -> dict[str, Any]:
+    if not assistant.config:
+        return own.copy()
+    try:
+        return {**checked_config(assistant.config), **own}
+    except ValueError as error:
+        # Of an assistant from before its configuration was looked at.
+        raise InvalidRequest(
+            f"Assistant {assistant.assistant_id} has a configuration that no run can have: {error}"
+        ) from error
+
+
+def _may_be_given(key: str) -> bool:
+    """Double-underscored keys are LangGraph's own wiring; which checkpoint is said apart."""
+    return not key.startswith("__") and key not in CHECKPOINT_KEYS

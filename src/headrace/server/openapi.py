@@ -1,0 +1,138 @@
+"""The OpenAPI description: the API's, and with it that of an app of the user's."""
+
+import json
+import re
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.applications import Starlette
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from headrace.auth.api_keys import HEADER
+from headrace.edge.head_requests import as_get, without_body
+from headrace.server.field_texts import EXAMPLES, FIELDS
+
+#: The name of the key in the description.
+_SCHEME = "ApiKey"
+#: Tags of what asks nobody for a key.
+_PUBLIC = frozenset({"health", "system"})
+
+_PARAMETER = re.compile(r"{(\w+)(?::\w+)?}")
+
+
+class DescribedApi(FastAPI):
+    """The API; ``beside`` is what is served with it."""
+
+    beside: Starlette | None = None
+    #: Whether callers need a key.
+    needs_key: bool = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await super().__call__(scope, receive, send)
+            return
+        with as_get(scope) as inner:
+            await super().__call__(inner, receive, without_body(send))
+
+    def openapi(self) -> dict[str, Any]:
+        if self.openapi_schema is None:
+            own = completed(super().openapi(), needs_key=self.needs_key)
+            if self.beside is not None:
+                own = joined(own, described(self.beside))
+            self.openapi_schema = own
+        return self.openapi_schema
+
+
+def completed(own: dict[str, Any], *, needs_key: bool) -> dict[str, Any]:
+    """The API's description with a text for each field, an example of each body, and the key."""
+    schemas = own.get("components", {}).get("schemas", {})
+    for name, schema in schemas.items():
+        for field, told in schema.get("properties", {}).items():
+            _describe(told, f"{name}.{field}", field)
+    for operations in own["paths"].values():
+        for operation in operations.values():
+            _complete_operation(operation, needs_key=needs_key)
+    if needs_key:
+        scheme = {"type": "apiKey", "in": "header", "name": HEADER}
+        own.setdefault("components", {})["securitySchemes"] = {_SCHEME: scheme}
+        own["security"] = [{_SCHEME: []}]
+    return own
+
+
+def _complete_operation(operation: dict[str, Any], *, needs_key: bool) -> None:
+    for parameter in operation.get("parameters", ()):
+        _describe(parameter, parameter["name"])
+    body = operation.get("requestBody", {}).get("content", {}).get("application/json")
+    if body is not None and (example := _example_of(body["schema"])) is not None:
+        body["example"] = example
+    if needs_key and _PUBLIC.intersection(operation.get("tags", ())):
+        operation["security"] = []
+
+
+def _describe(told: dict[str, Any], *names: str) -> None:
+    for name in names:
+        if name in FIELDS:
+            told.setdefault("description", FIELDS[name])
+
+
+def _example_of(schema: dict[str, Any]) -> Any:
+    if "$ref" in schema:
+        return EXAMPLES.get(schema["$ref"].rpartition("/")[2])
+    if "items" in schema:
+        one = _example_of(schema["items"])
+        return None if one is None else [one]
+    found = (_example_of(form) for form in schema.get("anyOf", ()))
+    return next((example for example in found if example is not None), None)
+
+
+def described(app: Starlette) -> dict[str, Any]:
+    """What the app says of itself; of one that says nothing, its paths."""
+    if isinstance(app, FastAPI):
+        return app.openapi()
+    paths: dict[str, Any] = {}
+    for route in app.routes:
+        if isinstance(route, Route) and route.include_in_schema:
+            path = _PARAMETER.sub(r"{\1}", route.path)
+            for method in sorted((route.methods or {"GET"}) - {"HEAD"}):
+                paths.setdefault(path, {})[method.lower()] = _operation(route)
+    return {"paths": paths}
+
+
+def _operation(route: Route) -> dict[str, Any]:
+    lines = (route.endpoint.__doc__ or "").strip().splitlines()
+    return {
+        "summary": lines[0] if lines else route.name,
+        "parameters": [
+            {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+            for name in _PARAMETER.findall(route.path)
+        ],
+        "responses": {"200": {"description": "Successful Response"}},
+    }
+
+
+def joined(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
+    """Both; of two paths of one name ours, of two schemas of one name both."""
+    components = ours.get("components", {})
+    renamed = {
+        name: f"App_{name}"
+        for name, schema in theirs.get("components", {}).get("schemas", {}).items()
+        if components.get("schemas", {}).get(name, schema) != schema
+    }
+    theirs = _with_names(theirs, renamed)
+    parts = {**theirs.get("components", {}), **components}
+    for kind in parts:
+        parts[kind] = {**theirs.get("components", {}).get(kind, {}), **components.get(kind, {})}
+    return {**ours, "paths": {**theirs.get("paths", {}), **ours["paths"]}, "components": parts}
+
+
+def _with_names(description: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
+    if not names:
+        return description
+    text = json.dumps(description)
+    for old, new in names.items():
+        text = text.replace(f'"#/components/schemas/{old}"', f'"#/components/schemas/{new}"')
+    told: dict[str, Any] = json.loads(text)
+    schemas = told["components"]["schemas"]
+    told["components"]["schemas"] = {names.get(name, name): one for name, one in schemas.items()}
+    return told

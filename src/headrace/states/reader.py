@@ -1,0 +1,303 @@
+"""A thread's values and state, read from its checkpoints through the graph that wrote them."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeVar
+from uuid import UUID
+
+import structlog
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple
+from langgraph.types import Interrupt, PregelTask, StateSnapshot
+
+from headrace.checkpoints.answer_memory import AnswerMemory, Reading, StateIsLarge
+from headrace.checkpoints.serializer import lenient
+from headrace.containment import is_cancellation
+from headrace.db.faults import DATABASE_ERRORS
+from headrace.error_text import error_repr
+from headrace.errors import AnswerTooLarge, GraphNotMade, Unavailable
+from headrace.graphs.registry import Graph, GraphRegistry
+from headrace.request_settings import AnswerSettings
+from headrace.states.history import History
+from headrace.states.raw_values import raw_values, visible_metadata
+from headrace.states.schemas import CheckpointRef, HistoryQuery, ThreadState
+
+T = TypeVar("T")
+
+_log = structlog.stdlib.get_logger("headrace.threads")
+
+#: Keys of checkpoint configs that clients get to see.
+_CHECKPOINT_KEYS = ("checkpoint_id", "thread_id", "checkpoint_ns", "checkpoint_map")
+
+EMPTY = ThreadState(
+    values={},
+    next=[],
+    tasks=[],
+    metadata=None,
+    created_at=None,
+    checkpoint=None,
+    parent_checkpoint=None,
+    interrupts=[],
+    checkpoint_id=None,
+    parent_checkpoint_id=None,
+)
+
+
+class StateReader:
+    """Reads states; a thread whose graph is unknown here shows its raw channel values.
+
+    What is read takes its memory from the answer's :class:`Reading`, which the caller releases.
+    """
+
+    def __init__(
+        self,
+        registry: GraphRegistry,
+        saver: BaseCheckpointSaver[Any],
+        memory: AnswerMemory | None = None,
+    ) -> None:
+        self._registry = registry
+        self._saver = saver
+        self.memory = memory or AnswerMemory(AnswerSettings())
+
+    async def read(
+        self,
+        thread_id: str,
+        graph_id: str | None,
+        *,
+        subgraphs: bool = False,
+        checkpoint: CheckpointRef | None = None,
+        configurable: Mapping[str, Any] | None = None,
+        reading: Reading | None = None,
+    ) -> ThreadState:
+        """The latest state, or the one at ``checkpoint``; :data:`EMPTY` when there is none.
+
+        :param configurable: of the thread's last run, for graphs that are made from it.
+        :raises AnswerTooLarge, AnswersFull: as :meth:`Reading.admit`.
+        """
+        reading = reading or self.memory.reading()
+        config = config_of(thread_id, checkpoint)
+
+        async def ask(graph: Graph) -> ThreadState:
+            return to_thread_state(await graph.aget_state(config, subgraphs=subgraphs))
+
+        made_for = _made_for(config, configurable)
+        with reading.current():
+            state = await self._through_graph(thread_id, graph_id, made_for, ask)
+            if state is None:
+                reading.begin_again()
+                found = await lenient(self._saver).aget_tuple(config)
+                state = EMPTY if found is None else await self._raw(found)
+        if state is EMPTY and checkpoint is not None and checkpoint.checkpoint_id is not None:
+            asked = {"checkpoint_id": checkpoint.checkpoint_id, "thread_id": thread_id}
+            return EMPTY.model_copy(
+                update={"checkpoint": asked, "checkpoint_id": checkpoint.checkpoint_id}
+            )
+        return state
+
+    async def history(
+        self,
+        thread_id: str,
+        graph_id: str | None,
+        query: HistoryQuery,
+        *,
+        configurable: Mapping[str, Any] | None = None,
+        reading: Reading | None = None,
+    ) -> History:
+        """The thread's states, newest first: one query where they are small.
+
+        :raises AnswerTooLarge, AnswersFull: the first of them is too large, or is so now.
+        """
+        reading = reading or self.memory.reading()
+        config = config_of(thread_id, query.checkpoint)
+        which: dict[str, Any] = {"filter": query.metadata} if query.metadata else {}
+
+        async def ask(graph: Graph, limit: int, before: str | None) -> list[ThreadState]:
+            page = {"limit": limit, "before": _before(before), **which}
+            return [to_thread_state(one) async for one in graph.aget_state_history(config, **page)]
+
+        made_for = _made_for(config, configurable)
+
+        async def read(limit: int, before: str | None) -> list[ThreadState]:
+            with reading.current():
+                states = await self._through_graph(
+                    thread_id, graph_id, made_for, lambda graph: ask(graph, limit, before)
+                )
+                if states is None:
+                    reading.begin_again()
+                    page = {"limit": limit, "before": _before(before), **which}
+                    found = [one async for one in lenient(self._saver).alist(config, **page)]
+                    states = [await self._raw(one) for one in found]
+            return states
+
+        # With a limit of 0 the saver would read all of them.
+        first = await read(query.limit, query.before) if query.limit else []
+        return await History.planned(first, query.before, reading, read)
+
+    async def _through_graph(
+        self,
+        thread_id: str,
+        graph_id: str | None,
+        config: RunnableConfig,
+        ask: Callable[[Graph], Awaitable[T]],
+    ) -> T | None:
+        """What the thread's graph makes of it; None when it is unknown here, or fails over it."""
+        if graph_id is None or graph_id not in self._registry.ids():
+            return None
+        try:
+            async with self._registry.for_run(graph_id, config) as graph:
+                return await ask(graph)
+        except GraphNotMade as error:
+            _log.warning("state_read_raw", thread_id=thread_id, graph_id=graph_id, exc_info=error)
+        except (Unavailable, AnswerTooLarge, StateIsLarge):
+            raise
+        except DATABASE_ERRORS:
+            raise
+        except BaseException as error:
+            if is_cancellation(error):
+                raise
+            # The graph's own reducers run here, over an input they may have failed on before; a
+            # factory of the user's, without the configuration of any run; and what is stored may
+            # not be readable any more. One thread's trouble must not be that of a page of threads.
+            _log.warning("state_read_raw", thread_id=thread_id, graph_id=graph_id, exc_info=True)
+        return None
+
+    async def values_of_run(
+        self, thread_id: str, graph_id: str, run_id: UUID, reading: Reading, *, output: bool
+    ) -> Any:
+        """What a run has left: the values of its last checkpoint; None when it made none.
+
+        :param output: only what the graph's output schema names.
+        :raises AnswerTooLarge, AnswersFull: as :meth:`Reading.admit`.
+        """
+        at: dict[str, Any] = {"thread_id": thread_id, "checkpoint_ns": ""}
+        with reading.current():
+            saver = lenient(self._saver)
+            which: dict[str, Any] = {"filter": {"run_id": str(run_id)}, "limit": 1}
+            found = [item.config async for item in saver.alist({"configurable": at}, **which)]
+            for checkpoint_id, _ in reading.rest:
+                found.append({"configurable": {**at, "checkpoint_id": checkpoint_id}})
+            if not found:
+                return None
+            last = found[0]
+
+            async def ask(graph: Graph) -> StateSnapshot:
+                snapshot = await graph.aget_state(last)
+                values = _output(graph, snapshot.values) if output else snapshot.values
+                return snapshot._replace(values=values)
+
+            snapshot = await self._through_graph(thread_id, graph_id, last, ask)
+            if snapshot is None:
+                reading.begin_again()
+                raw = await saver.aget_tuple(last)
+                return None if raw is None else await raw_values(saver, raw)
+        if snapshot.created_at is None:
+            # Deleted in between.
+            return None
+        values, interrupts = snapshot.values, snapshot.interrupts
+        if not interrupts:
+            return values
+        waiting = [interrupt_json(interrupt) for interrupt in interrupts]
+        return {**(values if isinstance(values, dict) else {}), "__interrupt__": waiting}
+
+    async def _raw(self, found: CheckpointTuple) -> ThreadState:
+        return EMPTY.model_copy(
+            update={
+                "values": await raw_values(lenient(self._saver), found),
+                "metadata": visible_metadata(found.metadata),
+                "created_at": found.checkpoint["ts"],
+                **_checkpoints(found.config, found.parent_config),
+            }
+        )
+
+
+def _before(checkpoint_id: str | None) -> RunnableConfig | None:
+    return None if checkpoint_id is None else {"configurable": {"checkpoint_id": checkpoint_id}}
+
+
+def config_of(thread_id: str, checkpoint: CheckpointRef | None = None) -> RunnableConfig:
+    """Where LangGraph is to look: the thread's latest checkpoint, or the one that is named."""
+    configurable: dict[str, Any] = {"thread_id": thread_id, "checkpoint_ns": ""}
+    if checkpoint is not None:
+        ns = configurable["checkpoint_ns"] = checkpoint.checkpoint_ns or ""
+        by_ns = checkpoint.checkpoint_map or {}
+        if by_ns and ns:
+            configurable["checkpoint_map"] = by_ns
+        if checkpoint_id := checkpoint.checkpoint_id or (by_ns.get(ns) if ns else None):
+            configurable["checkpoint_id"] = checkpoint_id
+    return {"configurable": configurable}
+
+
+def _made_for(config: RunnableConfig, configurable: Mapping[str, Any] | None) -> RunnableConfig:
+    return {"configurable": {**(configurable or {}), **config["configurable"]}}
+
+
+def _output(graph: Graph, values: Any) -> Any:
+    """Of a state's values those that the graph's output schema names."""
+    names = graph.output_channels
+    if isinstance(names, str) or not isinstance(values, Mapping):
+        return values
+    return {name: values[name] for name in names if name in values}
+
+
+def to_thread_state(snapshot: StateSnapshot) -> ThreadState:
+    """LangGraph's snapshot in the form of the API."""
+    if snapshot.created_at is None:
+        return EMPTY
+    return ThreadState(
+        values=snapshot.values,
+        next=list(snapshot.next),
+        tasks=[_task(task) for task in snapshot.tasks],
+        metadata=visible_metadata(snapshot.metadata),
+        created_at=snapshot.created_at,
+        interrupts=[interrupt_json(interrupt) for interrupt in snapshot.interrupts],
+        **_checkpoints(snapshot.config, snapshot.parent_config),
+    )
+
+
+def interrupt_json(interrupt: Interrupt) -> dict[str, Any]:
+    return {"value": interrupt.value, "id": interrupt.id}
+
+
+def interrupts_by_task(snapshot: StateSnapshot) -> dict[str, list[dict[str, Any]]]:
+    """What waits for an answer, as threads carry it."""
+    return {
+        task.id: [interrupt_json(interrupt) for interrupt in task.interrupts]
+        for task in snapshot.tasks
+        if task.interrupts
+    }
+
+
+def _task(task: PregelTask) -> dict[str, Any]:
+    state = task.state
+    return {
+        "id": task.id,
+        "name": task.name,
+        "path": list(task.path),
+        "error": _error(task.error),
+        "interrupts": [interrupt_json(interrupt) for interrupt in task.interrupts],
+        "checkpoint": visible(state) if isinstance(state, Mapping) else None,
+        "state": to_thread_state(state) if isinstance(state, StateSnapshot) else None,
+        "result": task.result,
+    }
+
+
+def _error(error: Any) -> str | None:
+    # Read back from a checkpoint it is text already.
+    return error if error is None or isinstance(error, str) else error_repr(error)
+
+
+def _checkpoints(config: RunnableConfig | None, parent: RunnableConfig | None) -> dict[str, Any]:
+    checkpoint, parent_checkpoint = visible(config), visible(parent)
+    return {
+        "checkpoint": checkpoint,
+        "parent_checkpoint": parent_checkpoint,
+        "checkpoint_id": checkpoint and checkpoint.get("checkpoint_id"),
+        "parent_checkpoint_id": parent_checkpoint and parent_checkpoint.get("checkpoint_id"),
+    }
+
+
+def visible(config: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Of a checkpoint's configuration what clients get to see."""
+    if not config:
+        return None
+    configurable = config.get("configurable", {})
+    return {key: configurable[key] for key in _CHECKPOINT_KEYS if key in configurable}

@@ -1,0 +1,223 @@
+"""How an execution ends: which status it comes to, and the commit of it, whatever that takes."""
+
+import asyncio
+from collections.abc import Callable
+
+import psycopg
+import structlog
+
+from headrace.db.faults import words_of
+from headrace.error_text import MAX_BYTES, error_message, error_name
+from headrace.errors import LeaseLost, Unavailable
+from headrace.events.event import RUN_DELETED
+from headrace.observability.masking import mask_text
+from headrace.queue.ends import RELEASED, EndedRun, RunEnd, StopAsked
+from headrace.queue.queue import Queue
+from headrace.worker.execution import Execution, Stop
+
+_log = structlog.stdlib.get_logger("headrace.worker")
+
+_END_RETRY_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0)
+
+
+class EndWriter:
+    """Commits ends; ``on_ended`` is told what a committed one means for others.
+
+    :param max_error_bytes: what is kept of an exception's words.
+    """
+
+    def __init__(
+        self,
+        queue: Queue,
+        on_ended: Callable[[Execution, EndedRun], None],
+        *,
+        max_error_bytes: int = MAX_BYTES,
+    ) -> None:
+        self._queue = queue
+        self._on_ended = on_ended
+        self._max_error_bytes = max_error_bytes
+
+    async def write_surely(self, execution: Execution, end: RunEnd) -> RunEnd | None:
+        """Commit it, or else that the run failed; None when it is not this process's now.
+
+        What cannot be stored, and faults of our own, must not leave a run that never ends.
+
+        :raises StopAsked: it was asked to stop before it could end like this.
+        """
+        delays = iter(_END_RETRY_SECONDS)
+        cancelled = False
+        while execution.stop is not Stop.LEASE_LOST:
+            try:
+                return await self.write(execution, end)
+            except StopAsked:
+                raise
+            except asyncio.CancelledError as fault:
+                if cancelled:
+                    raise
+                # By somebody who cancels all tasks of the loop; the loop's end cancels again.
+                cancelled, end = True, self.failed(fault)
+            except GeneratorExit:
+                raise
+            except BaseException as fault:
+                delay = next(delays, _END_RETRY_SECONDS[-1])
+                _log.error("run_end_failed", retry_in_seconds=delay, exc_info=fault)
+                end = self.failed(fault)
+                await asyncio.sleep(delay)
+        _log.error("lease_lost")
+        return None
+
+    def failed(self, error: BaseException) -> RunEnd:
+        """The end of a run that raised this."""
+        return RunEnd("error", "error", error_json(error, self._max_error_bytes))
+
+    async def write(self, execution: Execution, end: RunEnd) -> RunEnd | None:
+        """Commit how it ended, in the way that fits; None when it is not this process's now.
+
+        :raises StopAsked: it was asked to stop a moment ago, and ``execution`` says so now.
+        """
+        writes = execution.writes
+        if end is not RELEASED and execution.stop is not Stop.ROLLBACK:
+            return await self._write_end(execution, end)
+        if writes is not None:
+            try:
+                # What it has done belongs to it wherever it goes on, or is deleted with the rest.
+                await writes.committed()
+            except LeaseLost:
+                _log.error("lease_lost")
+                return None
+            except Exception as failure:
+                _log.warning("run_writes_failed", exc_info=failure)
+                if execution.stop is not Stop.ROLLBACK:
+                    return await self._write_end(execution, end)
+        if execution.stop is Stop.ROLLBACK:
+            return await self._roll_back(execution)
+        return await self._write_end(execution, end)
+
+    async def _roll_back(self, execution: Execution) -> RunEnd | None:
+        delays = iter(_END_RETRY_SECONDS)
+        while execution.stop is not Stop.LEASE_LOST:
+            try:
+                await self._queue.roll_back_if_owned(execution.token, execution.thread_id)
+            except LeaseLost:
+                break
+            except NotImplementedError as error:
+                _log.warning("rollback_refused", reason=str(error))
+                return await self._keep(execution)
+            except (Unavailable, psycopg.Error) as fault:
+                delay = next(delays, _END_RETRY_SECONDS[-1])
+                _log.warning("run_end_delayed", retry_in_seconds=delay, cause=type(fault).__name__)
+                await asyncio.sleep(delay)
+            else:
+                # What waits behind it may be claimed now, and whoever follows it hears of it.
+                self._tell(execution, EndedRun(more=True, watched=True))
+                return _ROLLED_BACK
+        _log.error("lease_lost")
+        return None
+
+    async def _keep(self, execution: Execution) -> RunEnd | None:
+        """A run that cannot be rolled back ends as one that was cancelled."""
+        delays = iter(_END_RETRY_SECONDS)
+        while execution.stop is not Stop.LEASE_LOST:
+            try:
+                await self._queue.keep_rolled_back(execution.token)
+                return await self._write_end(execution, _INTERRUPTED)
+            except StopAsked:
+                # Somebody has asked for the rollback again.
+                continue
+            except Unavailable as fault:
+                delay = next(delays, _END_RETRY_SECONDS[-1])
+                _log.warning("run_end_delayed", retry_in_seconds=delay, cause=fault.code)
+                await asyncio.sleep(delay)
+        _log.error("lease_lost")
+        return None
+
+    async def _write_end(self, execution: Execution, end: RunEnd) -> RunEnd | None:
+        """Commit the end, with what the run has written or after it; None when it is not ours now.
+
+        A run whose writes failed ends as ``error``, whatever its graph made of it; one that was
+        asked to stop ends as that. Repeated while
+        the database is away: the thread must not stay busy after a run that is over.
+        """
+        delays = iter(_END_RETRY_SECONDS)
+        writes = execution.writes
+        while execution.stop is not Stop.LEASE_LOST:
+            if writes is not None and writes.failure is not None:
+                if isinstance(writes.failure, LeaseLost):
+                    break
+                _log.error("run_writes_failed", exc_info=writes.failure)
+                if end.status != "interrupted":
+                    end = self.failed(writes.failure)
+                writes = None
+            try:
+                ended = await self._queue.end_if_owned(
+                    run_id=execution.run_id,
+                    thread_id=execution.thread_id,
+                    attempt=execution.started.attempt,
+                    process_id=execution.process_id,
+                    end=end,
+                    run=writes,
+                )
+            except LeaseLost:
+                break
+            except StopAsked as asked:
+                execution.stop_as_asked(asked.action)
+                raise
+            except Unavailable as fault:
+                delay = next(delays, _END_RETRY_SECONDS[-1])
+                _log.warning("run_end_delayed", retry_in_seconds=delay, cause=fault.code)
+                await asyncio.sleep(delay)
+            except Exception:
+                if writes is None or writes.failure is None:
+                    raise
+            else:
+                self._tell(execution, ended)
+                return end
+        _log.error("lease_lost")
+        return None
+
+    def _tell(self, execution: Execution, ended: EndedRun) -> None:
+        try:
+            self._on_ended(execution, ended)
+        except Exception:
+            # The row says it; those who were to hear of it look by themselves, later.
+            _log.exception("run_end_not_told")
+
+
+_INTERRUPTED = RunEnd(
+    "interrupted",
+    "interrupted",
+    {"error": "UserInterrupt", "message": "The run was to be rolled back; its checkpoints stand."},
+)
+_ROLLED_BACK = RunEnd(
+    "interrupted", "idle", {"error": "UserRollback", "message": "The run was rolled back."}
+)
+
+
+def error_json(error: BaseException, max_bytes: int = MAX_BYTES) -> dict[str, str]:
+    """An exception as clients see it, of what the row can hold, or the run would never end."""
+    # Callers read it: clients of models quote the key that they were given.
+    message = mask_text(words_of(error) or error_message(error, max_bytes=max_bytes))
+    return {"error": error_name(error), "message": message}
+
+
+def end_of_stopped(execution: Execution) -> RunEnd:
+    message = execution.stop_message
+    match execution.stop:
+        case Stop.CANCEL:
+            return RunEnd(
+                "interrupted", "interrupted", {"error": "UserInterrupt", "message": message}
+            )
+        case Stop.DELETED:
+            return RunEnd("interrupted", "interrupted", RUN_DELETED)
+        case Stop.RELEASED:
+            return RELEASED
+        case Stop.ROLLBACK:
+            return _ROLLED_BACK
+        case Stop.LEASE_LOST:
+            return RunEnd("error", "error", {"error": "LeaseLost", "message": message})
+        case None:
+            return RunEnd(
+                "timeout",
+                "error",
+                {"error": "RunTimeout", "message": "The run took longer than run_timeout_seconds."},
+            )

@@ -1,0 +1,63 @@
+"""Where a run that failed, or was stopped, leaves its thread: as the thread's state says."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+
+import structlog
+from langgraph.types import StateSnapshot
+
+from headrace.events.encoding import storable
+from headrace.graphs.registry import Graph
+from headrace.queue.ends import RunEnd
+from headrace.states.reader import config_of, interrupts_by_task
+
+_log = structlog.stdlib.get_logger("headrace.worker")
+
+#: Shorter than a graph that is cancelled may take to clean up.
+_READ_SECONDS = 2.0
+
+#: Of errors that say that the run was refused before it did anything.
+_REFUSED = ("UnknownInterruptError",)
+
+
+@dataclass(slots=True)
+class FinalState:
+    """What the thread's state was when the graph of a run broke off; None: nobody has looked."""
+
+    snapshot: StateSnapshot | None = None
+
+    @asynccontextmanager
+    async def noted(self, graph: Graph, thread_id: str) -> AsyncIterator[None]:
+        """Look at the state when what is done inside breaks off."""
+        try:
+            yield
+        except (Exception, asyncio.CancelledError):
+            try:
+                async with asyncio.timeout(_READ_SECONDS):
+                    self.snapshot = await graph.aget_state(config_of(thread_id))
+            except Exception:
+                # What the thread's row says stays.
+                _log.info("thread_state_unknown", thread_id=thread_id, exc_info=True)
+            raise
+
+    def end(self, end: RunEnd) -> RunEnd:
+        """``end`` with what the thread waits for.
+
+        A thread that waits and has no failed node is ``interrupted``, though a run on it was
+        refused: LangGraph does so over a resume that answers none of the interrupts, or does not
+        say which.
+        """
+        if self.snapshot is None or end.status in ("success", "pending"):
+            return end
+        interrupts = storable(interrupts_by_task(self.snapshot))
+        failed = any(task.error is not None for task in self.snapshot.tasks)
+        status = end.thread_status
+        if end.status == "error" and not failed and (interrupts or _refused(end)):
+            status = "interrupted" if self.snapshot.next else "idle"
+        return replace(end, thread_status=status, interrupts=interrupts)
+
+
+def _refused(end: RunEnd) -> bool:
+    return end.error is not None and end.error["error"] in _REFUSED

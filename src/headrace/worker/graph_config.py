@@ -1,0 +1,80 @@
+"""What a graph gets to see: its configuration and its input, from what is stored with the run.
+
+The ids of the run stand in ``configurable`` and in ``metadata``, as on LangGraph's server. The
+caller's own keys win where they do not name the run itself.
+"""
+
+from typing import Any, cast
+from uuid import UUID
+
+from langchain_core.runnables import RunnableConfig
+
+from headrace.auth.principal import ANONYMOUS, Principal
+from headrace.graphs.commands import graph_command
+from headrace.graphs.wiring import STRICT_RESUME
+
+
+def graph_config(
+    kwargs: dict[str, Any],
+    *,
+    run_id: UUID,
+    thread_id: str,
+    assistant_id: UUID,
+    graph_id: str,
+    principal: Principal,
+    metadata: dict[str, Any],
+    request_id: str,
+    recursion_limit: int,
+) -> RunnableConfig:
+    """The configuration of one execution."""
+    stored = kwargs["config"]
+    identity = "" if principal == ANONYMOUS else principal.identity
+    configurable = {
+        "user_id": identity,
+        "checkpoint_ns": "",
+        **stored["configurable"],
+        "run_id": str(run_id),
+        "thread_id": thread_id,
+        "graph_id": graph_id,
+        "assistant_id": str(assistant_id),
+        "langgraph_auth_user_id": identity,
+        "langgraph_request_id": request_id,
+    }
+    if kwargs.get("strict_resume"):
+        configurable[STRICT_RESUME] = True
+    config: dict[str, Any] = {
+        "recursion_limit": recursion_limit,
+        **stored,
+        "run_id": run_id,
+        "configurable": configurable,
+        "metadata": {**stored.get("metadata", {}), **metadata, "run_id": str(run_id)},
+    }
+    return cast("RunnableConfig", config)
+
+
+def checkpoints_in(config: RunnableConfig) -> list[RunnableConfig]:
+    """Each checkpoint that a configuration names: the thread's own, and those of subgraphs."""
+    configurable = config["configurable"]
+    named = dict(configurable.get("checkpoint_map") or {})
+    if configurable.get("checkpoint_id"):
+        named[configurable.get("checkpoint_ns") or ""] = configurable["checkpoint_id"]
+    return [
+        {
+            "configurable": {
+                "thread_id": configurable["thread_id"],
+                "checkpoint_ns": namespace,
+                "checkpoint_id": checkpoint_id,
+            }
+        }
+        for namespace, checkpoint_id in named.items()
+    ]
+
+
+def graph_input(kwargs: dict[str, Any]) -> Any:
+    """The input of one execution; a command wins over an input that came with it."""
+    command = kwargs["command"]
+    if command:
+        return graph_command(
+            resume=command.get("resume"), update=command.get("update"), goto=command.get("goto")
+        )
+    return kwargs["input"]

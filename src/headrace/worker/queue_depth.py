@@ -1,0 +1,59 @@
+"""How long the queue is: looked at by one process of each pod, now and then."""
+
+import asyncio
+import os
+from collections.abc import Sequence
+from time import monotonic
+
+import structlog
+
+from headrace.errors import Unavailable
+from headrace.observability.slots import StatusBoard
+from headrace.queue.queue import Queue, QueueFigures, UnservedGraph
+
+_log = structlog.stdlib.get_logger("headrace.queue")
+
+_LOOK_SECONDS = 10.0
+#: The same graph is logged again so much later.
+_LOG_AGAIN_SECONDS = 600.0
+
+
+class QueueDepth:
+    """The process with the least pid looks; the others know nothing."""
+
+    def __init__(self, queue: Queue, board: StatusBoard) -> None:
+        self._queue = queue
+        self._board = board
+        self.figures: QueueFigures | None = None
+        #: When each graph that nobody serves was logged.
+        self._logged: dict[str, float] = {}
+
+    async def look_forever(self) -> None:
+        while True:
+            try:
+                await self.look()
+            except Unavailable as fault:
+                self.figures = None
+                _log.warning("queue_not_measured", cause=fault.code)
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    async def look(self) -> None:
+        leads = all(os.getpid() < slot.pid for slot in self._board.others())
+        self.figures = await self._queue.figures() if leads else None
+        self._log_unserved(self.figures.unserved if self.figures is not None else ())
+
+    def _log_unserved(self, unserved: Sequence[UnservedGraph]) -> None:
+        now = monotonic()
+        due = now - _LOG_AGAIN_SECONDS
+        self._logged = {graph_id: at for graph_id, at in self._logged.items() if at > due}
+        for graph in unserved:
+            if graph.graph_id not in self._logged:
+                self._logged[graph.graph_id] = now
+                _log.error(
+                    "graph_not_served",
+                    graph_id=graph.graph_id,
+                    pending=graph.pending,
+                    oldest_ready_seconds=round(graph.oldest_ready_seconds, 1),
+                    remedy="Start a process whose langgraph.json names this graph, or cancel these"
+                    " runs.",
+                )

@@ -1,0 +1,90 @@
+"""What other processes ask of the runs that this one executes: to stop, or to store their events.
+
+Both stand in the run's row; a notice brings the look at it forward.
+"""
+
+import asyncio
+from collections.abc import Callable, Collection
+from uuid import UUID
+
+import structlog
+
+from headrace.db.arrays import Uuid
+from headrace.db.faults import translated_faults
+from headrace.db.pool import SharedPool
+from headrace.db.statements import named_statements
+from headrace.errors import Unavailable
+from headrace.event_settings import EventSettings
+from headrace.lifecycle import Signal, Tasks
+from headrace.notices.notifier import Listeners
+from headrace.worker.execution import Execution
+
+_log = structlog.stdlib.get_logger("headrace.control")
+
+#: A notice may come between the commit that gives a run to this process and its beginning here.
+_HEARD_OF = 1000
+
+
+class StopRequests:
+    """One per process; one query each second while runs are executed."""
+
+    def __init__(
+        self,
+        pool: SharedPool,
+        settings: EventSettings,
+        listeners: Listeners,
+        executions: Callable[[], Collection[Execution]],
+    ) -> None:
+        self._pool = pool
+        self._poll_seconds = settings.poll_seconds
+        self._executions = executions
+        self._sql = named_statements("headrace.following", "run_watcher.sql")["requests"]
+        self._wake = Signal()
+        #: Runs of which a notice came that were not, or not yet, executed here; the latest last.
+        self._heard_of: dict[UUID, None] = {}
+        listeners.add(on_run=self._heard, on_any=self._wake.set)
+
+    def start(self, tasks: Tasks) -> None:
+        tasks.keep(self._look_for_ever, name="control")
+
+    def begun(self, run_id: UUID) -> None:
+        """A run is executed here from now on: something may have been asked of it just before."""
+        if run_id in self._heard_of:
+            self._wake.set()
+
+    def _heard(self, run_id: UUID) -> None:
+        if any(one.run_id == run_id for one in self._executions()):
+            self._wake.set()
+            return
+        self._heard_of.pop(run_id, None)
+        self._heard_of[run_id] = None
+        if len(self._heard_of) > _HEARD_OF:
+            del self._heard_of[next(iter(self._heard_of))]
+
+    async def _look_for_ever(self) -> None:
+        while True:
+            await self._wake.wait(self._poll_seconds)
+            self._wake.clear()
+            executions = {one.run_id: one for one in self._executions()}
+            if not executions:
+                continue
+            try:
+                await self._look(executions)
+            except Unavailable as fault:
+                _log.warning("control_delayed", runs=len(executions), cause=fault.code)
+                await asyncio.sleep(self._poll_seconds)
+
+    async def _look(self, executions: dict[UUID, Execution]) -> None:
+        owners = {one.process_id for one in executions.values()}
+        with translated_faults():
+            async with self._pool.connection() as connection:
+                cursor = await connection.execute(self._sql, {"process_ids": Uuid(sorted(owners))})
+                asked = {row[0]: (row[1], row[2]) for row in await cursor.fetchall()}
+        for run_id, execution in executions.items():
+            action, watched = asked.get(run_id, (None, False))
+            try:
+                execution.channel.watch(watched)
+                if action is not None:
+                    execution.stop_as_asked(action)
+            except Exception:
+                _log.exception("request_not_passed_on", run_id=str(run_id))

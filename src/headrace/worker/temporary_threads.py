@@ -1,0 +1,120 @@
+"""Deletes the threads of stateless runs once those are over, many at once.
+
+Thousands of runs may end in the same moment; each with a transaction of its own would keep
+everybody else from the pool.
+"""
+
+import asyncio
+from collections import deque
+from itertools import islice
+from time import monotonic
+
+import psycopg
+import structlog
+
+from headrace.errors import Unavailable
+from headrace.isolation import for_each_sound
+from headrace.lifecycle import Tasks
+from headrace.queue.queue import Queue
+
+_log = structlog.stdlib.get_logger("headrace.worker")
+
+_AT_ONCE = 200
+_LOOK_SECONDS = 1.0
+
+#: One this long after its run was forgotten, by a process that died then.
+_ABANDONED_AFTER_SECONDS = 300.0
+_LOOK_FOR_ABANDONED_SECONDS = 60.0
+
+
+class TemporaryThreads:
+    """One per process. What one does not get done, any of them finds later.
+
+    :param later_seconds: how long after its end a run is kept whose values somebody may be about to
+        read in another process.
+    """
+
+    def __init__(self, queue: Queue, *, later_seconds: float) -> None:
+        self._queue = queue
+        self._later_seconds = later_seconds
+        self._waiting: dict[str, asyncio.Future[None]] = {}
+        self._later: deque[tuple[float, str]] = deque()
+        self._tasks = Tasks()
+        self._deleting = False
+
+    async def delete(self, thread_id: str) -> None:
+        """Return once it is deleted, or left for later."""
+        deleted = asyncio.get_running_loop().create_future()
+        self._waiting[thread_id] = deleted
+        if not self._deleting:
+            self._deleting = True
+            self._tasks.start(self._delete_waiting(), name="temporary-threads")
+        await deleted
+
+    def delete_later(self, thread_id: str) -> None:
+        """Once whoever waits elsewhere has read what the run has left."""
+        self._later.append((monotonic() + self._later_seconds, thread_id))
+
+    async def look_for_ever(self) -> None:
+        """See to those that were to be deleted later, and to those that were forgotten."""
+        looked_at = monotonic()
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            while due := self._due():
+                await self._delete(due, watched=False)
+            if monotonic() - looked_at > _LOOK_FOR_ABANDONED_SECONDS:
+                await self.delete_abandoned()
+                looked_at = monotonic()
+
+    async def delete_abandoned(self) -> None:
+        """Delete what processes have left that died between a run's end and this."""
+        try:
+            after = ""
+            while abandoned := await self._queue.abandoned_temporary_threads(
+                older_than_seconds=_ABANDONED_AFTER_SECONDS, after=after
+            ):
+                await self._delete(abandoned, watched=True)
+                after = abandoned[-1]
+        except Exception as fault:
+            _log.warning("abandoned_threads_left", cause=type(fault).__name__, exc_info=fault)
+
+    def _due(self) -> list[str]:
+        due: list[str] = []
+        while self._later and len(due) < _AT_ONCE and self._later[0][0] <= monotonic():
+            due.append(self._later.popleft()[1])
+        return due
+
+    async def _delete_waiting(self) -> None:
+        try:
+            while self._waiting:
+                batch = dict(islice(self._waiting.items(), _AT_ONCE))
+                for thread_id in batch:
+                    del self._waiting[thread_id]
+                try:
+                    await self._delete(list(batch), watched=True)
+                finally:
+                    for deleted in batch.values():
+                        if not deleted.done():
+                            deleted.set_result(None)
+        finally:
+            self._deleting = False
+
+    async def _delete(self, thread_ids: list[str], *, watched: bool) -> None:
+        """Delete them; those that cannot be deleted are left alone."""
+        try:
+            failed = await for_each_sound(
+                thread_ids,
+                lambda some: self._queue.delete_temporary_threads(some, watched=watched),
+                passing=(Unavailable, psycopg.OperationalError),
+            )
+        except Exception as fault:
+            # Whoever waits for this must not wait for ever.
+            _log.warning(
+                "temporary_threads_left",
+                threads=len(thread_ids),
+                cause=type(fault).__name__,
+                exc_info=None if isinstance(fault, Unavailable) else fault,
+            )
+            return
+        for thread_id, error in failed:
+            _log.warning("temporary_threads_left", threads=1, thread_id=thread_id, exc_info=error)
