@@ -23,6 +23,7 @@ given. Services raise these, ``headrace.edge`` renders them once as ``{"detail",
     │   │   ├── ThreadExists           409
     │   │   ├── ThreadBusy             409
     │   │   ├── AssistantExists        409
+    │   │   ├── AssistantChanged       409
     │   │   └── RunForgotten           409
     │   ├── PayloadTooLarge            413
     │   │   ├── AnswerTooLarge         413

@@ -1,7 +1,7 @@
 """The one connection pool of a process, shared by saver, store and SQLAlchemy.
 
 Three things differ from psycopg_pool's own. Taking and giving back are shielded from cancellation,
-which otherwise loses the connection for good (psycopg issues 509, 1208, 1345; N2). The check also
+which otherwise loses the connection for good (psycopg issues 509, 1208, 1345). The check also
 discards a connection to a server in recovery, which the stock one accepts. And dead connections are
 passed over at once: the stock loop waits 1, 2, 4 s between them, so that after a restart of the
 server a request could spend its whole timeout on a pool full of dead ones.
