@@ -87,7 +87,7 @@ def drawn_tree() -> list[tuple[str, str, str]]:
 
 def test_the_drawn_tree_is_that_of_the_classes() -> None:
     there = [
-        (name, kind.__base__.__name__, str(getattr(kind, "status", "")))
+        (name, kind.__mro__[1].__name__, str(getattr(kind, "status", "")))
         for name, kind in vars(errors).items()
         if inspect.isclass(kind) and kind.__module__ == errors.__name__
     ]
