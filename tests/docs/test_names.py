@@ -1,11 +1,14 @@
 """Settings, metrics and log events that a page names are there, with the defaults that it gives."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from headrace.cli.settings_table import configuration_page
+from headrace.graphs import manifest_keys
+from headrace.graphs.http_entry import ROOMS
 from tests.support.sources import ROOT, page
 
 #: Read by tests and by the shell, not by the server; and the placeholder of an image's name.
@@ -64,3 +67,27 @@ def test_the_limits_have_the_defaults_of_the_settings() -> None:
         if told[name] * units[name] != float(defaults()[name] or "nan")
     }
     assert wrong == {}
+
+
+def test_the_page_of_versions_has_the_floors_of_the_project() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    floors = dict(
+        re.findall(r"^([\w-]+)[^>]*>=([\d.]+)", "\n".join(project["dependencies"]), re.MULTILINE)
+    )
+    told: dict[str, str] = {}
+    for names, versions in re.findall(
+        r"^\| ([\w, -]+) \| ([\d., ]+) \|", page("versions.md"), re.M
+    ):
+        told |= dict(zip(names.split(", "), versions.split(", "), strict=True))
+    assert told == floors
+
+
+def test_the_page_of_the_manifest_names_every_key() -> None:
+    text = page("langgraph-json.md")
+    keys = {*manifest_keys._FOR_BUILDS, *manifest_keys._LATER, *manifest_keys._HONOURED}
+    keys |= {*manifest_keys.REFUSED, *manifest_keys._KEYS_OF_HTTP}
+    keys |= {f"checkpointer.{key}" for key in manifest_keys._KEYS_OF_CHECKPOINTER}
+    keys |= {f"store.{key}" for key in manifest_keys._KEYS_OF_STORE}
+    keys |= {f"disable_{room}" for room in ROOMS}
+    keys -= {"checkpointer", "store"}
+    assert [key for key in sorted(keys) if f"`{key}`" not in text] == []
