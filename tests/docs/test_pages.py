@@ -21,7 +21,13 @@ _READERS_OWN |= {"file.py", "main.py", "webapp.py"}
 
 def pages() -> list[Path]:
     own = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "loadtests" / "README.md"]
-    return own + sorted(_DOCS.rglob("*.md")) + sorted((ROOT / "deploy").rglob("*.md"))
+    return (
+        own
+        + sorted(_DOCS.rglob("*.md"))
+        + sorted(
+            path for folder in ("deploy", "examples") for path in (ROOT / folder).rglob("*.md")
+        )
+    )
 
 
 def text_files() -> list[Path]:
