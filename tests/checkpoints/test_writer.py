@@ -458,14 +458,7 @@ async def test_a_run_ends_only_after_what_it_wrote_to_other_threads(database_url
             await put(saver, other, 2, ["v"])
             await put(saver, own, 1, ["v"])
         ending = opened.tasks.start(
-            queue.end_if_owned(
-                run_id=token.run_id,
-                thread_id=own,
-                attempt=1,
-                process_id=process_id,
-                end=DONE,
-                run=writes,
-            ),
+            queue.end_if_owned(token, own, DONE, run=writes),
             name="end",
         )
         await eventually(lambda: transactions(database, own))

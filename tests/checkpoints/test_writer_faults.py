@@ -74,7 +74,7 @@ class World:
         """
         asked = run_request(thread_id)
         try:
-            await self.queue.start_if_thread_free(asked, self.process_id)
+            await self.queue.start_run_if_free(asked, self.process_id)
             self.started.add(asked.run_id)
             token = RunToken(asked.run_id, 1, self.process_id)
             with self.saver.run(token) as writes:
@@ -84,14 +84,7 @@ class World:
                     if number % pace == 0:
                         await writes.committed()
                         self.ledger.acknowledge(thread_id, range(1, number + 1))
-                await self.queue.end_if_owned(
-                    run_id=asked.run_id,
-                    thread_id=thread_id,
-                    attempt=1,
-                    process_id=self.process_id,
-                    end=DONE,
-                    run=writes,
-                )
+                await self.queue.end_if_owned(token, thread_id, DONE, run=writes)
             self.ended.add(asked.run_id)
             self.ledger.acknowledge(thread_id, range(1, steps + 1))
         except FAILURES as failure:
@@ -100,19 +93,13 @@ class World:
     async def compete(self, thread_id: str) -> None:
         """A run that writes nothing, on a thread that others want too; its end is repeated."""
         asked = run_request(thread_id)
-        end: dict[str, Any] = {
-            "run_id": asked.run_id,
-            "thread_id": thread_id,
-            "attempt": 1,
-            "process_id": self.process_id,
-            "end": DONE,
-        }
+        token = RunToken(asked.run_id, 1, self.process_id)
         try:
-            await self.queue.start_if_thread_free(asked, self.process_id)
+            await self.queue.start_run_if_free(asked, self.process_id)
             self.started.add(asked.run_id)
-            await self.queue.end_if_owned(**end)
+            await self.queue.end_if_owned(token, thread_id, DONE)
             self.ended.add(asked.run_id)
-            await self.queue.end_if_owned(**end)
+            await self.queue.end_if_owned(token, thread_id, DONE)
         except ThreadBusy:
             pass
         except FAILURES as failure:
@@ -580,14 +567,7 @@ async def test_a_retry_after_the_end_was_committed_leaves_the_next_run_alone(dat
                 await on.saver.aput_writes(config_of("t", 1), [("__interrupt__", "mine")], "task")
                 lost = on.proxy.next_commit("hold_answer")
                 ending = on.tasks.start(
-                    on.queue.end_if_owned(
-                        run_id=token.run_id,
-                        thread_id="t",
-                        attempt=1,
-                        process_id=on.process_id,
-                        end=DONE,
-                        run=writes,
-                    ),
+                    on.queue.end_if_owned(token, "t", DONE, run=writes),
                     name="end",
                 )
                 await lost.reached.wait()

@@ -218,7 +218,7 @@ async def test_nor_does_the_lease_of_a_process(full_pgbouncer):
     heartbeat = Heartbeat(full_pgbouncer, WorkerSettings(), open_timeout_seconds=1.0)
     began = time.monotonic()
     with pytest.raises(StartupRefusal, match=SILENT):
-        await heartbeat.start(on_lost=lambda: None)
+        await heartbeat.start()
     assert time.monotonic() - began < 5
 
 

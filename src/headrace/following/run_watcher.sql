@@ -1,4 +1,4 @@
--- Runs as processes see them that do not execute them, and what they ask of those that do.
+-- Runs as processes see them that do not execute them.
 
 -- name: states
 -- An ended run's events are all stored when its owner had been asked for them until the end.
@@ -23,10 +23,3 @@ FROM (
 ) AS watched
 WHERE runs.run_id = watched.run_id
 RETURNING runs.run_id, watched.events AND watched.is_new
-
--- name: requests
--- What is asked of the runs that a process executes.
-SELECT run_id, cancel_action, coalesce(watched_until > now(), false)
-FROM runs
-WHERE process_id = ANY (%(process_ids)s::uuid[]) AND status = 'running'
-  AND (cancel_action IS NOT NULL OR watched_until > now())

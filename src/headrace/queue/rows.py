@@ -11,6 +11,7 @@ from uuid import UUID
 
 from headrace.auth.principal import Principal
 from headrace.checkpoints.answer_memory import Reading
+from headrace.checkpoints.fence import RunToken
 from headrace.events.channel import Channel
 from headrace.events.reader import Reader
 from headrace.idempotency.schemas import RequestKey
@@ -53,33 +54,40 @@ class RunRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class StartedRun:
-    """A run that this process has, with its thread."""
+class Attempt:
+    """One attempt to execute a run, by this process; the run has its thread."""
 
-    attempt: int
-    #: The thread's and its own.
+    request: RunRequest
+    process_id: UUID
+    #: 1 for the first attempt of the run.
+    number: int
+    #: The metadata of the thread and of the run.
     metadata: dict[str, Any]
-    created_at: datetime
-    #: Set when it was asked to stop before this attempt of it began.
+    #: Set when somebody asked the run to stop before this attempt began.
     cancel_action: StopAction | None = None
-    #: A process that does not execute it waits for its events already.
+    #: Another process waits for its events already.
     watched: bool = False
     #: Nothing is stored for its thread yet.
     fresh_thread: bool = False
+    #: The run was claimed from the queue, not started in place.
+    claimed: bool = False
+    #: How long an earlier attempt had been executed when its process was lost.
+    lived_seconds: float | None = None
+
+    @property
+    def token(self) -> RunToken:
+        """The right to write for the run."""
+        return RunToken(self.request.run_id, self.number, self.process_id)
 
 
 @dataclass(frozen=True, slots=True)
 class QueuedRun:
-    """A run that waits for its thread, its time or a free place; any process may claim it."""
+    """What became of other runs when a run was put into the queue."""
 
-    run_id: UUID
-    thread_id: str
-    metadata: dict[str, Any]
-    created_at: datetime
-    #: The run that has its thread, when that is asked to make way.
+    #: The run that has the thread, if it is asked to make way.
     replaced: UUID | None = None
     action: StopAction | None = None
-    #: Runs that waited before it and are over because of it.
+    #: Runs that waited before it, and are over because of it.
     ended: tuple[UUID, ...] = ()
 
 
@@ -170,7 +178,7 @@ class LocalRun(Protocol):
 
 
 class Dispatcher(Protocol):
-    async def start(self, request: RunRequest) -> LocalRun | QueuedRun:
+    async def submit(self, request: RunRequest) -> LocalRun | QueuedRun:
         """Start in place, or put it into the queue; either is committed on return.
 
         :raises ThreadBusy: another run has the thread, and the strategy is ``reject``.
@@ -186,6 +194,54 @@ class Dispatcher(Protocol):
         """Ask runs to stop; returns, for each, what has become of it up to now."""
         ...
 
-    def wake(self) -> None:
-        """There may be something to claim, or somebody may have asked a run here to stop."""
-        ...
+
+def claimed_attempt(
+    process_id: UUID,
+    run_id: UUID,
+    thread_id: str,
+    assistant_id: UUID,
+    graph_id: str,
+    tenant: str,
+    owner: str,
+    multitask_strategy: str,
+    kwargs: dict[str, Any],
+    metadata: dict[str, Any],
+    number: int,
+    _created_at: datetime,
+    cancel_action: StopAction | None,
+    watched: bool,
+    request_id: str | None,
+    lived_seconds: float | None,
+    caller: str,
+) -> Attempt:
+    """From a row of ``claim_runs_of_locked_threads``.
+
+    :raises TypeError: another program has written the row, or damaged it.
+    """
+    if not isinstance(kwargs, dict) or not isinstance(metadata, dict):
+        raise TypeError("kwargs and metadata of a run are objects")
+    request = RunRequest(
+        assistant_updated_at=None,
+        run_id=run_id,
+        thread_id=thread_id,
+        assistant_id=assistant_id,
+        graph_id=graph_id,
+        principal=Principal(identity=owner, tenant=tenant, caller=caller),
+        multitask_strategy=multitask_strategy,
+        kwargs=kwargs,
+        metadata=metadata,
+        thread_config={},
+        request_id=request_id or "",
+        create_thread=False,
+        temporary_thread=bool(kwargs.get("temporary")),
+    )
+    return Attempt(
+        request,
+        process_id,
+        number,
+        metadata,
+        cancel_action,
+        watched,
+        claimed=True,
+        lived_seconds=lived_seconds,
+    )

@@ -134,7 +134,7 @@ class RunService:
         return self._follow(row, created=True, repeated=True)
 
     async def _dispatch(self, request: RunRequest) -> FollowedRun:
-        run = await self._dispatcher.start(request)
+        run = await self._dispatcher.submit(request)
         followable = Followable(
             run_id=request.run_id,
             thread_id=request.thread_id,

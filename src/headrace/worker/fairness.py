@@ -1,13 +1,13 @@
-"""Whose turn it is: runs of several callers take the places of a process in turns."""
+"""How callers share the places of a process: who gets the next one, who is at the limit."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from heapq import heapify, heappop, heappush
 from time import monotonic
 
 import structlog
 
-from headrace.queue.ready_callers import Turn
+from headrace.queue.ready_callers import CallerRuns
 from headrace.shares import Places
 
 _log = structlog.stdlib.get_logger("headrace.worker")
@@ -16,33 +16,28 @@ _log = structlog.stdlib.get_logger("headrace.worker")
 _LOG_AGAIN_SECONDS = 60.0
 
 
-def turns(places: Places, ready: Sequence[Turn], limit: int) -> list[Turn]:
-    """Which of the runs that are ready are to be claimed, ``limit`` at most.
+def fair_share(places: Places, ready: Sequence[CallerRuns], limit: int) -> list[CallerRuns]:
+    """Which runs of those that are ready to claim, ``limit`` at most.
 
-    A place goes to the caller who has the fewest, of several to the one whose run has waited
-    longest, and to none who has its share.
+    The next place goes to the caller who holds the fewest. Of several such callers, it goes to the
+    one whose run has waited longest. A caller who has its share gets none.
     """
     trial, taken = places.copy(), [0] * len(ready)
     waiting = [
-        (places.held_by(turn.caller), turn.first_ready, number) for number, turn in enumerate(ready)
+        (places.held_by(one.caller), one.first_ready, number) for number, one in enumerate(ready)
     ]
     heapify(waiting)
     left = limit
     while waiting and left:
         held, first_ready, number = heappop(waiting)
-        turn = ready[number]
-        # Who may not take one may not later either: others only take places away.
-        if not trial.take(turn.caller):
+        # A caller who may not take a place now may not later either: others only take more away.
+        if not trial.take(ready[number].caller):
             continue
         left -= 1
         taken[number] += 1
-        if taken[number] < turn.runs:
+        if taken[number] < ready[number].runs:
             heappush(waiting, (held + 1, first_ready, number))
-    return [
-        Turn(turn.caller, runs, turn.first_ready)
-        for turn, runs in zip(ready, taken, strict=True)
-        if runs
-    ]
+    return [replace(one, runs=runs) for one, runs in zip(ready, taken, strict=True) if runs]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,22 +1,22 @@
-"""Whose turn it is: the fewest places first, and nobody above the share."""
+"""Who gets the next place: the caller with the fewest, and nobody above the share."""
 
 from datetime import UTC, datetime, timedelta
 
 import structlog.testing
 
-from headrace.queue.ready_callers import Turn
+from headrace.queue.ready_callers import CallerRuns
 from headrace.shares import Places
-from headrace.worker.turns import LimitLog, caller_figures, turns
+from headrace.worker.fairness import LimitLog, caller_figures, fair_share
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
 
 
 def ready(caller, runs, seconds=0):
-    return Turn(caller, runs, START + timedelta(seconds=seconds))
+    return CallerRuns(caller, runs, START + timedelta(seconds=seconds))
 
 
 def chosen(places, *waiting, limit=20):
-    return {turn.caller: turn.runs for turn in turns(places, waiting, limit)}
+    return {one.caller: one.runs for one in fair_share(places, waiting, limit)}
 
 
 def holding(total, share=0.75, **held):
@@ -60,9 +60,9 @@ def test_choosing_takes_no_places():
     assert places.taken == 0
 
 
-def test_each_turn_keeps_since_when_its_runs_are_ready():
-    (turn,) = turns(holding(20), [ready("a", 3, 7)], 2)
-    assert turn == ready("a", 2, 7)
+def test_each_choice_keeps_since_when_its_runs_are_ready():
+    (one,) = fair_share(holding(20), [ready("a", 3, 7)], 2)
+    assert one == ready("a", 2, 7)
 
 
 def test_figures_tell_who_is_at_the_limit():
