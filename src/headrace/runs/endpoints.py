@@ -19,9 +19,10 @@ from headrace.edge.state import request_id_of
 from headrace.errors import InvalidRequest
 from headrace.events.modes import STREAM_MODES
 from headrace.events.reader import Released
+from headrace.following.followed_run import FollowedRun
 from headrace.idempotency.requests import IdempotencyKey
 from headrace.idempotency.schemas import RequestKey
-from headrace.queue.rows import CancelAction, FollowedRun
+from headrace.queue.rows import CancelAction
 from headrace.runs.responses import (
     JSON,
     SSE,
@@ -33,7 +34,7 @@ from headrace.runs.responses import (
 )
 from headrace.runs.schemas import Run, RunCreate, RunField, RunsCancel, RunStatus
 from headrace.runs.service import RunService, run_id_from
-from headrace.threads.paths import PathThreadId
+from headrace.threads.endpoints import PathThreadId
 
 making_router = new_router(tag="runs")
 #: ``Location`` headers lead to these.
@@ -57,7 +58,7 @@ async def wait_run(
     request: Request,
 ) -> Response:
     """Run on a thread and answer with the last values."""
-    run = await _start(runs, principal, thread_id, body, key, request)
+    run = await _create(runs, principal, thread_id, body, key, request)
     return await waiting_response(run, request, on_disconnect=body.on_disconnect)
 
 
@@ -67,7 +68,7 @@ async def wait_stateless_run(
     body: RunCreate, principal: CurrentPrincipal, runs: Runs, key: IdempotencyKey, request: Request
 ) -> Response:
     """Run without a thread and answer with the last values."""
-    run = await _start(runs, principal, None, body, key, request)
+    run = await _create(runs, principal, None, body, key, request)
     return await waiting_response(run, request, on_disconnect=body.on_disconnect)
 
 
@@ -82,7 +83,7 @@ async def stream_run(
     request: Request,
 ) -> Response:
     """Run on a thread and stream the events."""
-    run = await _start(runs, principal, thread_id, body, key, request)
+    run = await _create(runs, principal, thread_id, body, key, request)
     return streaming_response(run, request, on_disconnect=body.on_disconnect)
 
 
@@ -92,7 +93,7 @@ async def stream_stateless_run(
     body: RunCreate, principal: CurrentPrincipal, runs: Runs, key: IdempotencyKey, request: Request
 ) -> Response:
     """Run without a thread and stream the events."""
-    run = await _start(runs, principal, None, body, key, request)
+    run = await _create(runs, principal, None, body, key, request)
     return streaming_response(run, request, on_disconnect=body.on_disconnect)
 
 
@@ -145,12 +146,12 @@ async def _in_background(
     key: RequestKey | None,
     request: Request,
 ) -> tuple[FollowedRun, dict[str, Any]]:
-    run = await _start(runs, principal, thread_id, body, key, request, background=True)
+    run = await _create(runs, principal, thread_id, body, key, request, background=True)
     row = await runs.get(principal, run.thread_id, run.run_id)
     return run, Run.from_row(row).__dict__
 
 
-async def _start(
+async def _create(
     runs: RunService,
     principal: Principal,
     thread_id: str | None,
@@ -160,7 +161,7 @@ async def _start(
     *,
     background: bool = False,
 ) -> FollowedRun:
-    return await runs.start(
+    return await runs.create(
         principal,
         thread_id,
         body,

@@ -105,28 +105,6 @@ class RunRepository:
         async with self._sessions.begin() as session:
             return (await session.scalars(statement)).one_or_none()
 
-    async def unfinished(
-        self,
-        principal: Principal,
-        *,
-        thread_id: str | None = None,
-        run_ids: Sequence[UUID] | None = None,
-        statuses: Sequence[str] = ("pending", "running"),
-        limit: int,
-    ) -> Sequence[UUID]:
-        """Runs that have not ended and that nobody has asked to end."""
-        statement = select(RunRow.run_id).where(
-            RunRow.tenant == principal.tenant,
-            RunRow.status.in_(statuses),
-            RunRow.cancel_action.is_(None),
-        )
-        if thread_id is not None:
-            statement = statement.where(RunRow.thread_id == thread_id)
-        if run_ids is not None:
-            statement = statement.where(RunRow.run_id.in_(run_ids))
-        async with self._sessions.begin() as session:
-            return (await session.scalars(statement.limit(limit))).all()
-
     async def delete_if_ended(self, principal: Principal, run_id: UUID) -> bool:
         """Delete the run; False when it has not ended, or is not there.
 
@@ -160,16 +138,6 @@ class RunRepository:
         async with self._sessions.begin() as session:
             missing, at_head = (await session.execute(_FIND_CHECKPOINTS, values)).one()
         return FoundCheckpoints(missing=missing, at_head=at_head)
-
-    async def executed(self, principal: Principal, thread_id: str) -> RunRow | None:
-        """The run that a process executes on the thread, whether it was asked to stop or not."""
-        statement = select(RunRow).where(
-            RunRow.tenant == principal.tenant,
-            RunRow.thread_id == thread_id,
-            RunRow.status == "running",
-        )
-        async with self._sessions.begin() as session:
-            return (await session.scalars(statement)).one_or_none()
 
     async def search(
         self,

@@ -15,7 +15,7 @@ from headrace.errors import InvalidRequest
 from headrace.events.sse import CONTENT_TYPE
 from headrace.runs.responses import SSE
 from headrace.runs.thread_stream import THREAD_STREAM_MODES, ThreadStreams, last_seen
-from headrace.threads.paths import PathThreadId
+from headrace.threads.endpoints import PathThreadId
 
 router = new_router(tag="threads")
 

@@ -1,6 +1,5 @@
 """Threads over HTTP: made, read, found, changed, copied and deleted."""
 
-from functools import partial
 from typing import Annotated, Any, cast
 
 from fastapi import Body, Depends, Header, Request, Response
@@ -14,9 +13,9 @@ from headrace.edge.state import state_of
 from headrace.errors import InvalidRequest
 from headrace.idempotency.requests import IdempotencyKey
 from headrace.threads.listing import ThreadListing
-from headrace.threads.paths import PathThreadId
 from headrace.threads.removal import ThreadRemoval
 from headrace.threads.schemas import (
+    AnyThreadId,
     Pruned,
     SelectedThread,
     Thread,
@@ -25,9 +24,10 @@ from headrace.threads.schemas import (
     ThreadPatch,
     ThreadSearch,
     ThreadsPrune,
+    thread_json,
+    ttl_json,
 )
 from headrace.threads.service import ThreadService
-from headrace.threads.wire import thread_json, ttl_json
 
 router = new_router(tag="threads")
 
@@ -49,6 +49,14 @@ Listing = Annotated[ThreadListing, Depends(_listing)]
 Removal = Annotated[ThreadRemoval, Depends(_removal)]
 
 
+async def _stored_id(thread_id: AnyThreadId, principal: CurrentPrincipal, request: Request) -> str:
+    return await (await _service(request)).stored_id(principal, thread_id)
+
+
+#: The id under which the thread of a path is stored; a client may spell a UUID in another way.
+PathThreadId = Annotated[str, Depends(_stored_id)]
+
+
 @router.post("/threads", response_model=Thread)
 @changes_when(lambda values: bool(values["body"] and values["body"].supersteps))
 async def create_thread(
@@ -59,10 +67,7 @@ async def create_thread(
 ) -> Response:
     """Create a thread."""
     wanted = body or ThreadCreate()
-    if key is None:
-        row = await threads.create(principal, wanted)
-    else:
-        row = await threads.create_once(principal, wanted, key)
+    row = await threads.create(principal, wanted, key)
     reading = threads.reading()
     return held_response(await threads.shown(row, reading), reading)
 
@@ -173,14 +178,10 @@ async def copy_thread(
     thread_id: PathThreadId,
     principal: CurrentPrincipal,
     threads: Threads,
-    removal: Removal,
     key: IdempotencyKey,
 ) -> Response:
     """Copy a thread with the whole history; the copy goes on from where it stands."""
-    if key is None:
-        row = await removal.copy(principal, thread_id)
-    else:
-        row = await threads.make_once(principal, key, partial(removal.copy, principal, thread_id))
+    row = await threads.copy(principal, thread_id, key)
     copy: dict[str, Any] = thread_json(row, None)
     del copy["values"]
     return json_response(copy)

@@ -27,10 +27,10 @@ from headrace.threads.json_containment import (
     contains,
     extracted,
 )
-from headrace.threads.schemas import ThreadFilter, ThreadSearch
+from headrace.threads.schemas import ThreadFilter, ThreadSearch, thread_json
 from headrace.threads.search_repository import ThreadSearchRepository
 from headrace.threads.search_sql import Order
-from headrace.threads.wire import thread_json
+from headrace.threads.service import ThreadService
 
 _log = structlog.stdlib.get_logger("headrace.threads")
 
@@ -71,19 +71,18 @@ class Page:
 
 class ThreadListing:
     """
-    :param read_values: of a thread, as single reads show them; asked for many at once, it reads
-        them together.
+    :param threads: reads the values of a thread; many reads at once become one query.
     """
 
     def __init__(
         self,
         repository: ThreadSearchRepository,
-        read_values: Callable[[ThreadRow, Reading], Awaitable[Any]],
+        threads: ThreadService,
         memory: AnswerMemory | None = None,
         limits: RequestLimits | None = None,
     ) -> None:
         self._repository = repository
-        self._read_values = read_values
+        self._threads = threads
         self._memory = memory or AnswerMemory(AnswerSettings())
         self._limits = limits or RequestLimits(RequestSettings())
 
@@ -215,7 +214,7 @@ class ThreadListing:
     async def _values(self, row: ThreadRow, reading: Reading) -> Any:
         """None for a thread that cannot be read at all: the others on its page can."""
         try:
-            return await self._read_values(row, reading)
+            return await self._threads.values(row, reading)
         except (Unavailable, AnswerTooLarge, StateIsLarge):
             raise
         except DATABASE_ERRORS:

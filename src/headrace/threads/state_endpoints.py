@@ -26,7 +26,7 @@ from headrace.states.schemas import (
     UpdatedState,
     selected,
 )
-from headrace.threads.paths import PathThreadId
+from headrace.threads.endpoints import PathThreadId
 from headrace.threads.state_service import StateService
 
 router = new_router(tag="threads")

@@ -20,7 +20,8 @@ from headrace.states.schemas import (
     ThreadStorage,
     channels_for,
 )
-from headrace.threads.service import ThreadService, found
+from headrace.threads.repository import found
+from headrace.threads.service import ThreadService
 from headrace.threads.state_repository import StateRepository
 from headrace.threads.updates import StateUpdates
 

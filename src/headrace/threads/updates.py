@@ -47,8 +47,8 @@ from headrace.graphs.registry import Graph, GraphRegistry
 from headrace.graphs.wiring import runtime_for_update
 from headrace.states.reader import config_of, interrupts_by_task, visible
 from headrace.states.schemas import CheckpointRef, StateChange
+from headrace.threads.repository import found
 from headrace.threads.schemas import ThreadCreate
-from headrace.threads.service import found
 
 _log = structlog.stdlib.get_logger("headrace.threads")
 
