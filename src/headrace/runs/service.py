@@ -1,7 +1,7 @@
 """Rules of runs: creating, following, reading, stopping and deleting them."""
 
-from collections.abc import Collection, Mapping
-from contextlib import nullcontext
+from collections.abc import AsyncIterator, Collection, Mapping
+from contextlib import asynccontextmanager
 from types import MappingProxyType
 from uuid import UUID
 
@@ -20,7 +20,7 @@ from headrace.errors import (
 )
 from headrace.following.followed_run import FollowedRun
 from headrace.following.following import Following
-from headrace.idempotency.schemas import RequestKey, Reservation
+from headrace.idempotency.schemas import RequestKey
 from headrace.idempotency.service import IdempotencyService
 from headrace.ids import canonical_uuid, uuid7
 from headrace.lifecycle import Tasks
@@ -82,18 +82,9 @@ class RunService:
         """
         if thread_id is not None:
             thread_id = await self._threads.stored_id(principal, thread_id)
-        reserved = (
-            await self._keys.reserve(principal, key) if key else Reservation(uuid7(), made=False)
-        )
-        run_id = reserved.resource_id
-        if reserved.made:
-            return await self._made(principal, run_id)
-        async with self._keys.making(principal, key) if key else nullcontext():
-            row = await self._repository.find(principal, run_id) if reserved.resumed else None
-            if row is not None and key is not None:
-                # An older release has made the run, and confirms its key in another transaction.
-                await self._keys.confirm(principal, key, row.thread_id)
-                return self._follow(row, created=True)
+        async with self._reserved(principal, key) as (run_id, made):
+            if made is not None:
+                return made
             for tries_left in reversed(range(_ASSISTANT_TRIES)):
                 assistant = await self._assistants.get_for_run(
                     principal, body.assistant_id, anew=tries_left < _ASSISTANT_TRIES - 1
@@ -118,17 +109,39 @@ class RunService:
                         raise
         raise AssertionError("unreachable")
 
+    @asynccontextmanager
+    async def _reserved(
+        self, principal: Principal, key: RequestKey | None
+    ) -> AsyncIterator[tuple[UUID, FollowedRun | None]]:
+        """The id of the run to make, and the run itself if an earlier try has made it.
+
+        :raises RunForgotten: an earlier try has made it, and it is deleted.
+        """
+        if key is None:
+            yield uuid7(), None
+            return
+        reserved = await self._keys.reserve(principal, key)
+        run_id = reserved.resource_id
+        if reserved.made:
+            row = await self._repository.find(principal, run_id)
+            if row is None:
+                raise RunForgotten
+            yield run_id, self._follow(row, created=True, repeated=True)
+            return
+        async with self._keys.making(principal, key):
+            row = await self._repository.find(principal, run_id) if reserved.resumed else None
+            if row is None:
+                yield run_id, None
+                return
+            # An older release has made the run: it confirms a key in another transaction.
+            await self._keys.confirm(principal, key, row.thread_id)
+            yield run_id, self._follow(row, created=True)
+
     async def _submit(self, request: RunRequest) -> FollowedRun:
         run = await self._worker.start(request)
         if isinstance(run, QueuedRun):
             return self._follow(request, created=True, queued=True)
         return FollowedRun.of(self._following, request, local=run, created=True)
-
-    async def _made(self, principal: Principal, run_id: UUID) -> FollowedRun:
-        row = await self._repository.find(principal, run_id)
-        if row is None:
-            raise RunForgotten
-        return self._follow(row, created=True, repeated=True)
 
     async def follow(
         self, principal: Principal, thread_id: str | None, run_id: UUID
