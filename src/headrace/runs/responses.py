@@ -18,7 +18,7 @@ from headrace.runs.service import RunService
 
 JSON: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "Its last values, or `__error__`",
+        "description": "The last values, or `__error__`",
         "content": {"application/json": {}},
     }
 }
