@@ -13,8 +13,8 @@ from headrace.auth.principal import ANONYMOUS
 from headrace.checkpoints.fence import process_key
 from headrace.events.event import Event
 from headrace.events.reader import Reader, Released
+from headrace.following.followed_run import FollowedRun
 from headrace.lifecycle import Tasks
-from headrace.queue.rows import FollowedRun
 from headrace.runs.response_bodies import event_frames
 from headrace.runs.schemas import MultitaskStrategy, RunCreate
 from headrace.server.state import State
@@ -76,7 +76,7 @@ async def start(
         if_not_exists="create",
     )
     thread_id = "11111111-1111-4111-8111-111111111111"
-    return await state.runs.start(ANONYMOUS, thread_id, body, request_id="")
+    return await state.runs.create(ANONYMOUS, thread_id, body, request_id="")
 
 
 async def follow(state: State, run: FollowedRun) -> FollowedRun:
@@ -378,7 +378,7 @@ async def test_a_cancel_through_another_process_is_in_the_row_soon(database_url,
         await read(run.subscribe(), 1)
         joined = await follow(there, run)
         began = time.monotonic()
-        joined.cancel("enough")
+        there.runs.cancel_soon(joined, "enough")
         await eventually(lambda: talker.stopped)
         stopped = time.monotonic() - began
         outcome = await joined.outcome(SECONDS)

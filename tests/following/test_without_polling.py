@@ -10,8 +10,8 @@ import pytest
 
 from headrace.auth.principal import ANONYMOUS
 from headrace.errors import RunNotFound
+from headrace.following.followed_run import FollowedRun
 from headrace.lifecycle import Tasks
-from headrace.queue.rows import FollowedRun
 from headrace.runs.schemas import RunCreate
 from headrace.server.state import State
 from tests.following.test_following import SECONDS, Talker, custom, follow, read, told
@@ -49,7 +49,7 @@ async def start(state: State, thread_id: str = THREAD, **body: object) -> Follow
             **body,
         }
     )
-    return await state.runs.start(ANONYMOUS, thread_id, asked, request_id="")
+    return await state.runs.create(ANONYMOUS, thread_id, asked, request_id="")
 
 
 class Clock:

@@ -14,7 +14,7 @@ from headrace.events.event import Event, end_event
 from headrace.events.pieces import PIECE_BYTES
 from headrace.events.reader import ChannelReader, Reader, Released
 from headrace.events.sse import HEARTBEAT
-from headrace.queue.rows import FollowedRun
+from headrace.following.followed_run import FollowedRun
 from headrace.runs.response_bodies import event_frames
 
 

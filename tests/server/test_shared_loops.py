@@ -9,8 +9,8 @@ import pytest
 from headrace.auth.principal import ANONYMOUS
 from headrace.events.reader import Released
 from headrace.events.sse import RELEASED
+from headrace.following.followed_run import FollowedRun
 from headrace.following.thread_watcher import LastSeen
-from headrace.queue.rows import FollowedRun
 from headrace.runs.schemas import RunCreate
 from headrace.server.state import State
 from headrace.threads.schemas import ThreadCreate
@@ -38,7 +38,7 @@ async def start(state: State, thread_id: str, *, after_seconds: float = 0) -> Fo
         if_not_exists="create",
         after_seconds=after_seconds,
     )
-    return await state.runs.start(ANONYMOUS, thread_id, body, request_id="")
+    return await state.runs.create(ANONYMOUS, thread_id, body, request_id="")
 
 
 def faults(state: State) -> dict[str, float]:

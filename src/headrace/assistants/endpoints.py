@@ -24,6 +24,7 @@ from headrace.edge.places import changes_when, lists
 from headrace.edge.responses import held_response, json_response
 from headrace.edge.routing import new_router
 from headrace.edge.state import state_of
+from headrace.threads.endpoints import Removal
 
 #: An id, or the name of a graph; the service judges it.
 PathAssistantId = Annotated[str, Path(max_length=1000)]
@@ -108,12 +109,11 @@ async def delete_assistant(
     assistant_id: PathAssistantId,
     principal: CurrentPrincipal,
     assistants: Assistants,
-    request: Request,
+    removal: Removal,
     delete_threads: Annotated[bool, Query()] = False,
 ) -> None:
-    """Delete an assistant with all versions, and the threads if that is asked for."""
-    also = state_of(request).delete_threads_of if delete_threads else None
-    await assistants.delete(principal, assistant_id, delete_threads=also)
+    """Delete an assistant with all versions, and with `delete_threads` also the threads."""
+    await assistants.delete(principal, assistant_id, threads=removal if delete_threads else None)
 
 
 @router.post("/assistants/{assistant_id}/versions", response_model=list[AssistantVersion])

@@ -1,7 +1,7 @@
 """Rules of assistants: what a name or an id stands for, and who may change one."""
 
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -29,6 +29,7 @@ from headrace.errors import (
 from headrace.ids import canonical_uuid, system_assistant_id, uuid7
 from headrace.request_limits import RequestLimits
 from headrace.request_settings import AnswerSettings, RequestSettings
+from headrace.threads.removal import ThreadRemoval
 
 #: What an assistant is called whose maker gave it no name; the SDK documents it.
 _UNNAMED = "Untitled"
@@ -179,19 +180,20 @@ class AssistantService:
         principal: Principal,
         reference: str,
         *,
-        delete_threads: Callable[[Principal, UUID], Awaitable[None]] | None = None,
+        threads: ThreadRemoval | None = None,
     ) -> None:
         """Delete it with its versions; runs that were accepted go on.
 
-        :param delete_threads: deletes its threads; called before it is gone, so that a failure
-            leaves something to try again with.
+        :param threads: its threads are deleted too, and before it: after a failure the caller can
+            try again. None: they stay.
+        :raises RunStillStopping: a run on one of its threads does not stop.
         :raises SystemAssistant: it is the server's.
         :raises AssistantNotFound: there is none that the caller may see.
         """
         assistant_id = self._id(reference)
         await self._own(principal, assistant_id)
-        if delete_threads is not None:
-            await delete_threads(principal, assistant_id)
+        if threads is not None:
+            await threads.delete_all_of_assistant(principal, assistant_id)
         if not await self._repository.delete(principal, assistant_id):
             raise _not_found(assistant_id)
 

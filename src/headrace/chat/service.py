@@ -9,10 +9,11 @@ from headrace.auth.principal import ANONYMOUS, Principal
 from headrace.chat.replies import interrupts_of, messages_of, reply_of
 from headrace.chat.schemas import ChatReply, ChatRequest
 from headrace.errors import InvalidRequest, RequestError, RunForgotten, ThreadNotFound
+from headrace.following.followed_run import FollowedRun
 from headrace.graphs.descriptions import GraphDescriptions
 from headrace.idempotency.schemas import RequestKey
 from headrace.ids import uuid7
-from headrace.queue.rows import FollowedRun, RunOutcome
+from headrace.queue.rows import RunOutcome
 from headrace.runs.schemas import RunCreate
 from headrace.runs.service import RunService
 from headrace.threads.service import ThreadService
@@ -71,7 +72,7 @@ class ChatService:
             # There is nothing to answer on a thread that is not there.
             if_not_exists="reject" if body.resumes else "create",
         )
-        return await self._runs.start(
+        return await self._runs.create(
             principal,
             body.thread_id or str(uuid7()),
             create,

@@ -21,9 +21,10 @@ from psycopg.errors import InvalidSqlStatementName
 from headrace.checkpoints.fence import Guard, RunToken
 from headrace.checkpoints.operations import Kind, Numbers, Operation, Outcomes
 from headrace.checkpoints.stray_sweeper import Strays
-from headrace.db.faults import first_line, passes, retry_delay_seconds
+from headrace.db.faults import passes, retry_delay_seconds
 from headrace.db.held_connection import HeldConnection
 from headrace.db.pool import WORN_BYTES, Connection
+from headrace.error_text import first_line
 from headrace.errors import DatabaseUnavailable
 from headrace.lifecycle import aside
 from headrace.setting_groups import CheckpointerSettings

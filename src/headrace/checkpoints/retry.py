@@ -11,7 +11,8 @@ from typing import TypeVar
 import psycopg
 import structlog
 
-from headrace.db.faults import DATABASE_ERRORS, first_line, passes, retry_delay_seconds
+from headrace.db.faults import DATABASE_ERRORS, passes, retry_delay_seconds
+from headrace.error_text import first_line
 from headrace.errors import DatabaseUnavailable
 
 _log = structlog.stdlib.get_logger("headrace.checkpoints")

@@ -9,6 +9,7 @@ import psycopg_pool
 import sqlalchemy.exc
 import structlog
 
+from headrace.error_text import first_line
 from headrace.errors import DatabaseUnavailable, InvalidRequest, PoolExhausted, StartupRefusal
 from headrace.observability.masking import mask_text
 
@@ -153,10 +154,3 @@ def words_of(error: BaseException) -> str | None:
     else:
         return None
     return f"The database refused it: {said}."
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of what the driver says; the name of the class where it says nothing."""
-    cause = getattr(error, "orig", None) or error
-    lines = str(cause).strip().splitlines()
-    return lines[0] if lines else type(cause).__name__

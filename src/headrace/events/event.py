@@ -36,6 +36,14 @@ class Event:
     def size_bytes(self) -> int:
         return len(self.frame)
 
+    def frame_in_thread(self, run_id: object) -> bytes:
+        """The frame for a stream of all runs of a thread, where an id names the run too.
+
+        An error, which ends a run, has no id: a client that has seen it is told again how the run
+        ended.
+        """
+        return frame(self.name, self.data, f"{run_id}:{self.event_id}" if self.event_id else None)
+
 
 #: What clients of a run get that is deleted meanwhile; the words are the reference's.
 RUN_DELETED = {"error": "HTTPException", "message": "404: Run not found"}

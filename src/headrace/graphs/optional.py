@@ -6,6 +6,7 @@ The one module besides the loader that imports inside a function: ``langchain`` 
 
 from langchain_core.language_models import BaseChatModel
 
+from headrace.error_text import first_line
 from headrace.errors import StartupRefusal
 
 
@@ -26,20 +27,17 @@ def chat_model(name: str) -> BaseChatModel:
     try:
         return init_chat_model(name)
     except ImportError as error:
-        raise _refusal(name, _first_line(error), "Install the provider's package.") from error
+        raise _refusal(
+            name, first_line(error).rstrip("."), "Install the provider's package."
+        ) from error
     except Exception as error:
         # Each provider has errors of its own for a key that is missing.
         raise _refusal(
             name,
-            _first_line(error),
+            first_line(error).rstrip("."),
             "Set the provider's key, for example OPENAI_API_KEY, or unset HEADRACE_MODEL for the"
             " model that needs none.",
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0].rstrip(".")
 
 
 def _refusal(name: str, what: str, remedy: str) -> StartupRefusal:

@@ -1,6 +1,7 @@
-"""What runs are answered with: their result, their events, and where to find them again."""
+"""Responses about a run: last values or a stream of events, and where the run is read again."""
 
 from collections.abc import Callable, Collection
+from functools import partial
 from typing import Annotated, Any, cast
 from urllib.parse import quote
 
@@ -11,13 +12,13 @@ from headrace.edge.state import state_of
 from headrace.edge.streaming import LiveResponse
 from headrace.errors import RunForgotten
 from headrace.events.sse import CONTENT_TYPE
-from headrace.queue.rows import FollowedRun
+from headrace.following.followed_run import FollowedRun
 from headrace.runs.response_bodies import event_frames, result_body, stopped_body
 from headrace.runs.service import RunService
 
 JSON: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "Its last values, or `__error__`",
+        "description": "The last values, or `__error__`",
         "content": {"application/json": {}},
     }
 }
@@ -38,13 +39,13 @@ async def waiting_response(
 ) -> Response:
     """The run's values, once it has ended.
 
-    :raises RunForgotten: an earlier try of the request has made it, and it is gone.
+    :raises RunForgotten: an earlier try of the request has made it, and it is deleted.
     """
     headers = locations(run, "join")
     if head := headers_alone(request, media_type="application/json", headers=headers):
         return head
     if run.repeated:
-        # It may have ended long ago: its status is not sent before that is known.
+        # The run may have ended long ago: wait for that before a status is sent.
         outcome = await run.outcome(_heartbeat_seconds(request))
         if outcome is not None and outcome.forgotten:
             raise RunForgotten
@@ -52,7 +53,7 @@ async def waiting_response(
         result_body(run, heartbeat_seconds=_heartbeat_seconds(request)),
         media_type="application/json",
         headers=headers,
-        on_disconnect=disconnect_policy(run, on_disconnect),
+        on_disconnect=disconnect_policy(run, request, on_disconnect),
     )
 
 
@@ -74,6 +75,11 @@ def streaming_response(
     after: int | None = None,
     modes: Collection[str] = (),
 ) -> Response:
+    """The run's events.
+
+    :param after: as :meth:`FollowedRun.subscribe`.
+    :param modes: only events of these stream modes; empty: all.
+    """
     headers = {
         **locations(run, "stream"),
         "Cache-Control": "no-store",
@@ -90,17 +96,19 @@ def streaming_response(
         ),
         media_type=CONTENT_TYPE,
         headers=headers,
-        on_disconnect=disconnect_policy(run, on_disconnect),
+        on_disconnect=disconnect_policy(run, request, on_disconnect),
     )
 
 
-def disconnect_policy(run: FollowedRun, on_disconnect: str | None) -> Callable[[], None]:
-    """What a client's leaving means for its run; without a word from it, nothing."""
-
-    def cancel() -> None:
-        run.cancel("client disconnected before the run ended")
-
-    return cancel if on_disconnect == "cancel" else lambda: None
+def disconnect_policy(
+    run: FollowedRun, request: Request, on_disconnect: str | None
+) -> Callable[[], None]:
+    """What happens to the run when the client leaves: nothing, unless it has asked for a cancel."""
+    if on_disconnect != "cancel":
+        return lambda: None
+    # Not the request: it is freed before the stream ends.
+    runs = cast("RunService", state_of(request).runs)
+    return partial(runs.cancel_soon, run, "client disconnected before the run ended")
 
 
 def locations(run: FollowedRun, last: str) -> dict[str, str]:

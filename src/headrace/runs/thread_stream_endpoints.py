@@ -1,4 +1,4 @@
-"""A thread's runs as one stream over HTTP."""
+"""The route that streams all runs of a thread."""
 
 from typing import Annotated, cast
 
@@ -15,7 +15,7 @@ from headrace.errors import InvalidRequest
 from headrace.events.sse import CONTENT_TYPE
 from headrace.runs.responses import SSE
 from headrace.runs.thread_stream import THREAD_STREAM_MODES, ThreadStreams, last_seen
-from headrace.threads.paths import PathThreadId
+from headrace.threads.endpoints import PathThreadId
 
 router = new_router(tag="threads")
 
@@ -43,7 +43,8 @@ async def join_thread_stream(
 ) -> Response:
     """Stream the events of all runs of a thread.
 
-    Those to come; with an id those after it; with -1 all that are kept. The stream has no end.
+    Without `Last-Event-ID` the stream has the events to come; with an id, the events after it; with
+    -1, all stored events. The stream does not end by itself.
     """
     modes = words_in(stream_mode, "stream_mode") + words_in(stream_modes, "stream_modes")
     if unknown := [mode for mode in modes if mode not in THREAD_STREAM_MODES]:

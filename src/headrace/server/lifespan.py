@@ -31,7 +31,6 @@ from headrace.server.state import State
 from headrace.server.vital_signs import start_health
 from headrace.settings import Settings
 from headrace.thread_pool import ThreadPool, use_thread_pool
-from headrace.threads.of_assistant import deleting_threads
 
 _log = structlog.stdlib.get_logger("headrace.lifespan")
 
@@ -217,7 +216,6 @@ def _state(
         threads=services.threads,
         thread_listing=services.thread_listing,
         thread_removal=services.thread_removal,
-        delete_threads_of=deleting_threads(services.thread_listing, services.thread_removal),
         states=services.states,
         thread_streams=services.thread_streams,
         runs=services.runs,

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from headrace.db.conninfo import connection_string
 from headrace.events.backlog import Backlog
 from headrace.events.log import EventLog
-from headrace.following.following import Followable
 from headrace.following.run_watcher import Watcher
 from headrace.following.thread_watcher import ThreadWatcher
 from headrace.notices.notifier import Notifier
@@ -37,13 +36,6 @@ class RunEngine:
     notifier: Notifier
     depth: QueueDepth
     backlog: Backlog
-
-    def stop_soon(self, foundation: Foundation, run: Followable, reason: str) -> None:
-        """Ask it to stop, wherever it is executed, without waiting for that."""
-        foundation.tasks.start(
-            self.worker.cancel(run.tenant, [run.run_id], "interrupt", reason),
-            name=f"cancel-{run.run_id}",
-        )
 
 
 async def start_run_engine(foundation: Foundation, stack: AsyncExitStack) -> RunEngine:

@@ -24,7 +24,6 @@ from headrace.server.drain import Drain
 from headrace.settings import Settings
 from headrace.store_items.service import StoreService
 from headrace.threads.listing import ThreadListing
-from headrace.threads.of_assistant import DeleteThreads
 from headrace.threads.removal import ThreadRemoval
 from headrace.threads.service import ThreadService
 from headrace.threads.state_service import StateService
@@ -52,7 +51,6 @@ class State:
     threads: ThreadService
     thread_listing: ThreadListing
     thread_removal: ThreadRemoval
-    delete_threads_of: DeleteThreads
     states: StateService
     thread_streams: ThreadStreams
     runs: RunService

@@ -1,4 +1,4 @@
-"""States of threads over HTTP."""
+"""Routes of the states of threads: read, update, history, storage."""
 
 from collections.abc import AsyncGenerator
 from typing import Annotated, Any, TypeVar, cast
@@ -26,7 +26,7 @@ from headrace.states.schemas import (
     UpdatedState,
     selected,
 )
-from headrace.threads.paths import PathThreadId
+from headrace.threads.endpoints import PathThreadId
 from headrace.threads.state_service import StateService
 
 router = new_router(tag="threads")
@@ -65,7 +65,7 @@ async def get_thread_state_at(
 ) -> Response:
     """Read the state of a thread at one checkpoint.
 
-    Without values where there is no such checkpoint.
+    For a checkpoint that is not there the state has no values.
     """
     query = _state_query(CheckpointRef(checkpoint_id=checkpoint_id), subgraphs, select)
     return await _answer(states, principal, thread_id, query)
@@ -77,7 +77,7 @@ async def post_thread_state_at(
 ) -> Response:
     """Read the state of a thread at a checkpoint, also one of a subgraph.
 
-    Where none is named it is the latest one.
+    A request that names no checkpoint gets the latest one.
     """
     return await _answer(states, principal, thread_id, query)
 
@@ -87,7 +87,7 @@ async def post_thread_state_at(
 async def update_thread_state(
     thread_id: PathThreadId, principal: CurrentPrincipal, states: States, body: StateUpdate
 ) -> Response:
-    """Change the state of a thread as if a node had answered these values."""
+    """Change the state of a thread as if a node had written these values."""
     checkpoint = await states.update(principal, thread_id, body)
     return json_response(
         {
@@ -110,8 +110,8 @@ async def get_thread_history(
 ) -> Response:
     """List the states of a thread, newest first.
 
-    Where they are large, a page may have fewer than `limit`. `X-Pagination-Next` is there then:
-    send it as `before` to go on.
+    A page of large states may have fewer than `limit`. The answer then has the header
+    `X-Pagination-Next`: send it as `before` to go on.
     """
     query = _valid(
         HistoryQuery, {"limit": limit, "before": before, "select": words_in(select, "select")}
@@ -127,7 +127,7 @@ async def post_thread_history(
     states: States,
     query: HistoryQuery | None = None,
 ) -> Response:
-    """List the states of a thread, filtered by metadata, or those of a subgraph."""
+    """List the states of a thread, filtered by metadata, or the states of a subgraph."""
     return await _history(states, principal, thread_id, query or HistoryQuery())
 
 
@@ -136,7 +136,7 @@ async def post_thread_history(
 async def get_thread_storage(
     thread_id: PathThreadId, principal: CurrentPrincipal, states: States
 ) -> ThreadStorage:
-    """Measure how many bytes the checkpoints of a thread take up, by channel."""
+    """Measure how many bytes the checkpoints of a thread take, by channel."""
     return await states.storage(principal, thread_id)
 
 
@@ -189,7 +189,7 @@ def _state_query(
 
 
 def _valid(model: type[Model], fields: dict[str, Any]) -> Model:
-    """:raises InvalidRequest: as for a body."""
+    """The model of these fields; :raises InvalidRequest: as for a body."""
     try:
         return model.model_validate(fields)
     except ValidationError as error:
