@@ -13,8 +13,9 @@ import pytest
 from pydantic import SecretStr
 from starlette.routing import BaseRoute
 
-from headrace.edge.places import GateFigures, RequestPlaces, kind_of
+from headrace.edge.places import RequestPlaces, kind_of
 from headrace.errors import CallerShareUsed, PoolShareFull, TooManyAnswers, TooManyStreams
+from headrace.observability.figures import GateFigures
 from headrace.server.app import build_router, create_app
 from headrace.settings import Settings
 from tests.support.apps import GRAPHS, settings_for, started

@@ -16,15 +16,16 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from headrace.errors import StartupRefusal
-from headrace.health.checks import DatabaseProbe
+from headrace.health.checks import DatabaseCheck, DatabaseProbe
 from headrace.health.endpoints import router
+from headrace.health.pulse import Measured, Pulse
 from headrace.health.service import HealthService
 from headrace.lifecycle import Restarts, Supervision
 from headrace.observability.metrics import Metrics
-from headrace.observability.pulse import Pulse
 from headrace.observability.slots import StatusBoard
 from headrace.server.drain import Drain
 from headrace.settings import Settings, multiprocess_dir
+from tests.support.probes import ToldSchema
 
 #: Whether this process has met the fault.
 _met = False
@@ -95,17 +96,22 @@ def journal(line: str) -> None:
             file.write(f"{os.getpid()} {line}\n")
 
 
-async def _database() -> None:
+class PortCheck(DatabaseCheck):
     """The database is a port; without one it is always there.
 
     A file is a fault that no restart cures; one process takes it away.
     """
-    if fault := os.environ.get("APP_FAULT"):
-        await _meet(fault)
-    port = os.environ.get("APP_DATABASE_PORT")
-    if port:
-        _, writer = await asyncio.open_connection("127.0.0.1", int(port))
-        writer.close()
+
+    def __init__(self) -> None:
+        """It has no pool."""
+
+    async def ask(self) -> None:
+        if fault := os.environ.get("APP_FAULT"):
+            await _meet(fault)
+        port = os.environ.get("APP_DATABASE_PORT")
+        if port:
+            _, writer = await asyncio.open_connection("127.0.0.1", int(port))
+            writer.close()
 
 
 async def _meet(fault: str) -> None:
@@ -127,17 +133,17 @@ async def lifespan(_app: FastAPI) -> AsyncIterator[dict[str, State]]:
         board, multiprocess_dir=multiprocess_dir(), cache_seconds=settings.metrics.cache_seconds
     )
     executor = StreamExecutor()
-    pulse = Pulse(board, metrics, runs_running=lambda: executor.running)
+    pulse = Pulse(board, metrics, Measured())
     restarts = Restarts(first_pause_seconds=0.01, most=3)
     supervision = Supervision(metrics.record_fault, restarts=restarts)
-    probe = DatabaseProbe(_database, supervision=supervision)
+    probe = DatabaseProbe(PortCheck(), supervision=supervision)
     health = HealthService(
         version="0",
         board=board,
         metrics=metrics,
         database=probe,
-        schema_problem=lambda: None,
-        task_problem=lambda: supervision.problem,
+        schema=ToldSchema(),
+        supervision=supervision,
     )
     await pulse.start()
     await probe.start()

@@ -26,25 +26,12 @@ from headrace.db.held_connection import HeldConnection
 from headrace.db.pool import WORN_BYTES, Connection
 from headrace.errors import DatabaseUnavailable
 from headrace.lifecycle import aside
+from headrace.observability.figures import FlushFigures
 from headrace.setting_groups import CheckpointerSettings
 
 _log = structlog.stdlib.get_logger("headrace.writer")
 
 _LOCK_NOT_AVAILABLE = "55P03"
-
-
-@dataclass(frozen=True, slots=True)
-class FlushFigures:
-    """What one try of a flush took."""
-
-    operations: int
-    bytes: int
-    #: ``committed``, ``retried``, or ``rejected`` when a part of it has to fail.
-    outcome: str
-    #: Of the operation that waited longest.
-    queue_seconds: float = 0.0
-    pool_seconds: float = 0.0
-    database_seconds: float = 0.0
 
 
 OnFlush = Callable[[FlushFigures], None]

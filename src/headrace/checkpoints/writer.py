@@ -25,18 +25,10 @@ from headrace.db.held_connection import HeldConnection
 from headrace.db.pool import SharedPool
 from headrace.errors import DatabaseUnavailable
 from headrace.lifecycle import Tasks
+from headrace.observability.figures import WriterFigures
 from headrace.setting_groups import CheckpointerSettings
 
 _log = structlog.stdlib.get_logger("headrace.writer")
-
-
-@dataclass(frozen=True, slots=True)
-class WriterFigures:
-    """What is queued or in flight, and who waits for a place in the queue."""
-
-    operations: int
-    bytes: int
-    waiting: int
 
 
 @dataclass(slots=True)

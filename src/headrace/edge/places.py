@@ -17,7 +17,6 @@ import functools
 import inspect
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from time import monotonic
 from typing import Any, Literal, cast
 
@@ -34,6 +33,7 @@ from headrace.errors import (
     TooManyAnswers,
     TooManyStreams,
 )
+from headrace.observability.figures import GateFigures
 from headrace.settings import Settings
 from headrace.shares import Gate, Places, QueueFull, current_caller
 
@@ -50,14 +50,6 @@ _KIND = "headrace_kind"
 _TURN_SECONDS = 15.0
 #: Refusals are told this often at most for each gate.
 _TELL_SECONDS = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class GateFigures:
-    """Places that are held now, and requests that wait for one."""
-
-    held: int
-    waiting: int = 0
 
 
 class Lease:

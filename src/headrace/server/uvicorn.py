@@ -123,8 +123,7 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
         state = self._state()
         if isinstance(metrics := getattr(state, "metrics", None), Metrics):
-            metrics.connections_open = lambda: self._connections.open
-            self._connections.count_with(metrics.count_cut_connection)
+            self._connections.count_in(metrics)
         if isinstance(places := getattr(state, "places", None), RequestPlaces):
             places.answers.total = self._connections.max_connections
         health = getattr(state, "health", None)

@@ -8,8 +8,9 @@ from time import monotonic
 import structlog
 
 from headrace.errors import Unavailable
+from headrace.observability.figures import QueueFigures, UnservedGraph
 from headrace.observability.slots import StatusBoard
-from headrace.queue.queue import Queue, QueueFigures, UnservedGraph
+from headrace.queue.queue import Queue
 
 _log = structlog.stdlib.get_logger("headrace.queue")
 

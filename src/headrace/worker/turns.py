@@ -1,12 +1,12 @@
 """Whose turn it is: runs of several callers take the places of a process in turns."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 from time import monotonic
 
 import structlog
 
+from headrace.observability.figures import CallerFigures
 from headrace.queue.ready_callers import Turn
 from headrace.shares import Places
 
@@ -43,18 +43,6 @@ def turns(places: Places, ready: Sequence[Turn], limit: int) -> list[Turn]:
         for turn, runs in zip(ready, taken, strict=True)
         if runs
     ]
-
-
-@dataclass(frozen=True, slots=True)
-class CallerFigures:
-    """How the places of a process are shared now."""
-
-    #: Callers who hold places.
-    holding: int
-    #: Of those, the ones who may take no more though places are free.
-    at_limit: int
-    #: Places of the caller who holds most.
-    most_places: int
 
 
 def caller_figures(places: Places) -> CallerFigures:

@@ -10,6 +10,7 @@ import structlog
 from headrace.errors import Draining, RequestError, ThreadBusy, Unavailable
 from headrace.lifecycle import Supervision, Tasks
 from headrace.notices.notifier import Notifier
+from headrace.observability.figures import CallerFigures
 from headrace.observability.metrics import Metrics
 from headrace.queue.claimed import ClaimedRun
 from headrace.queue.ends import EndedRun
@@ -31,7 +32,7 @@ from headrace.worker.execution import Execution, Stop
 from headrace.worker.executor import Executor
 from headrace.worker.heartbeat import Heartbeat
 from headrace.worker.quarantine import Quarantine
-from headrace.worker.turns import CallerFigures, caller_figures
+from headrace.worker.turns import caller_figures
 
 #: A run for later wakes the queue at its time, if that is not further away; the next look into the
 #: queue, a second later at the latest, finds the others.
