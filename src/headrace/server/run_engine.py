@@ -60,10 +60,9 @@ async def start_run_engine(foundation: Foundation, stack: AsyncExitStack) -> Run
     watcher.start()
     thread_watcher = ThreadWatcher(pool, notifier, settings.events, tasks)
     thread_watcher.start()
-    sweeper = EventSweeper(log, settings.events)
-    tasks.keep(sweeper.sweep_forever, name="event-sweeper", vital=False)
+    EventSweeper(log, settings.events).start(tasks)
     depth = QueueDepth(queue, foundation.board)
-    tasks.keep(depth.look_forever, name="queue-depth", vital=False)
+    depth.start(tasks)
     await notifier.start()
     stack.push_async_callback(notifier.stop)
     return RunEngine(worker, watcher, thread_watcher, notifier, depth, backlog)
@@ -132,5 +131,5 @@ async def _start_worker(
         wake=worker.queue_changed,
         tell=notifier.run_changed,
     )
-    tasks.keep(rescuer.sweep_forever, name="rescuer", vital=False)
+    rescuer.start(tasks)
     return worker

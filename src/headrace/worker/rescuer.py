@@ -1,13 +1,12 @@
 """Runs of processes that died go on elsewhere; what cannot is ended, so that its thread is free."""
 
-import asyncio
 from collections.abc import Callable
 from time import monotonic
 from uuid import UUID
 
 import structlog
 
-from headrace.errors import Unavailable
+from headrace.lifecycle import Tasks
 from headrace.observability.metrics import Metrics
 from headrace.queue.queue import Queue
 from headrace.setting_groups import WorkerSettings
@@ -50,15 +49,18 @@ class Rescuer:
         self._mended_at = monotonic()
         self._ended_unserved_at = float("-inf")
 
-    async def sweep_forever(self) -> None:
-        while True:
-            await asyncio.sleep(self._settings.sweep_seconds)
-            if not self._heartbeat.judges_others:
-                continue
-            try:
-                await self.sweep()
-            except Unavailable as fault:
-                _log.warning("sweep_skipped", cause=fault.code)
+    def start(self, tasks: Tasks) -> None:
+        tasks.repeat(
+            self._sweep_if_judging,
+            every_seconds=self._settings.sweep_seconds,
+            name="rescuer",
+            log=_log,
+            skipped_event="sweep_skipped",
+        )
+
+    async def _sweep_if_judging(self) -> None:
+        if self._heartbeat.judges_others:
+            await self.sweep()
 
     async def sweep(self) -> None:
         """One round."""
