@@ -111,7 +111,7 @@ async def open_foundation(
     )
     stack.push_async_callback(writer.stop)
     strays = StraySweeper(pool, writer.strays)
-    tasks.keep(strays.sweep_forever, name="stray-sweeper", vital=False)
+    strays.start(tasks)
     stack.callback(watch_blocked_types(metrics.count_blocked_type))
     saver = build_saver(settings, pool, writer, metrics, entries.checkpointer.serde)
     stack.push_async_callback(saver.stop)
@@ -176,5 +176,5 @@ def _open_store(
         interval_seconds=ttl.sweep_interval_minutes * 60,
         count=metrics.count_expired_items,
     )
-    tasks.keep(sweeper.sweep_forever, name="store-sweeper", vital=False)
+    sweeper.start(tasks)
     return store

@@ -65,7 +65,7 @@ async def build_services(foundation: Foundation, engine: RunEngine) -> Services:
     )
     await assistants.create_system(registry.descriptions())
     keys = IdempotencyService(sessions, settings.idempotency, count=metrics.count_keyed_request)
-    foundation.tasks.keep(keys.sweep_forever, name="idempotency-sweeper", vital=False)
+    keys.start(foundation.tasks)
     states = StateReader(registry, foundation.saver, memory)
     updates = StateUpdates(
         pool,
@@ -134,7 +134,7 @@ def _build_removal(foundation: Foundation, runs: RunService) -> ThreadRemoval:
         store_minutes=foundation.entries.store_ttl.default_ttl,
     )
     threads = RetentionSweeper(pool, removal, ttl, count=metrics.count_expired_threads)
-    foundation.tasks.keep(threads.sweep_forever, name="retention-sweeper", vital=False)
+    threads.start(foundation.tasks)
     if retention.run_minutes:
         ended = RunSweeper(
             pool,
@@ -143,5 +143,5 @@ def _build_removal(foundation: Foundation, runs: RunService) -> ThreadRemoval:
             limit=ttl.sweep_limit,
             count=metrics.count_expired_runs,
         )
-        foundation.tasks.keep(ended.sweep_forever, name="run-sweeper", vital=False)
+        ended.start(foundation.tasks)
     return removal
