@@ -230,7 +230,7 @@ async def serve(url: str, folder: Path, **groups: Any) -> AsyncIterator[Served]:
             transport=transport, base_url="http://server", timeout=120
         ) as http:
             await http.get("/ok")
-            yield http, seen["state"].places, app
+            yield http, seen["state"].get(RequestPlaces), app
 
 
 async def timed(asked: Any) -> tuple[float, httpx.Response]:

@@ -5,13 +5,13 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from types import SimpleNamespace
 
 import httpx
 import pytest
 import uvicorn
 from fastapi import FastAPI
 
+from headrace.edge.state import State
 from headrace.health.checks import DatabaseProbe
 from headrace.health.endpoints import router
 from headrace.health.service import HealthService
@@ -60,7 +60,7 @@ async def served() -> AsyncIterator[Served]:
             schema=this.schema,
             supervision=Supervision(),
         )
-        yield {"headrace": SimpleNamespace(health=health)}
+        yield {"headrace": State(health)}
 
     app = FastAPI(lifespan=lifespan)
     app.include_router(router)

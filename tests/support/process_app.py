@@ -9,12 +9,12 @@ import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
+from headrace.edge.state import State, state_of
 from headrace.errors import StartupRefusal
 from headrace.health.checks import DatabaseCheck, DatabaseProbe
 from headrace.health.endpoints import router
@@ -25,18 +25,19 @@ from headrace.observability.metrics import Metrics
 from headrace.observability.slots import StatusBoard
 from headrace.server.drain import Drain
 from headrace.settings import Settings, multiprocess_dir
+from headrace.worker.worker import Worker
 from tests.support.probes import ToldSchema
 
 #: Whether this process has met the fault.
 _met = False
 
 
-class StreamExecutor:
+class StreamWorker(Worker):
     """Its runs are streams that tick until their time is over or the grace is."""
 
     def __init__(self) -> None:
         self.refusing = False
-        self.running = 0
+        self._streams = 0
         self._cut = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -53,7 +54,7 @@ class StreamExecutor:
             await self._idle.wait()
 
     async def stream(self, seconds: float) -> AsyncIterator[bytes]:
-        self.running += 1
+        self._streams += 1
         self._idle.clear()
         ends_at = time.monotonic() + seconds
         try:
@@ -71,22 +72,14 @@ class StreamExecutor:
             yield b"event: end\ndata: {}\n\n"
             journal("run success")
         finally:
-            self.running -= 1
-            if self.running == 0:
+            self._streams -= 1
+            if self._streams == 0:
                 # The last byte leaves when the response has taken it.
                 asyncio.get_running_loop().call_later(0.05, self._settle)
 
     def _settle(self) -> None:
-        if self.running == 0:
+        if self._streams == 0:
             self._idle.set()
-
-
-@dataclass
-class State:
-    drain: Drain
-    health: HealthService
-    metrics: Metrics
-    executor: StreamExecutor
 
 
 def journal(line: str) -> None:
@@ -132,7 +125,7 @@ async def lifespan(_app: FastAPI) -> AsyncIterator[dict[str, State]]:
     metrics = Metrics(
         board, multiprocess_dir=multiprocess_dir(), cache_seconds=settings.metrics.cache_seconds
     )
-    executor = StreamExecutor()
+    worker = StreamWorker()
     pulse = Pulse(board, metrics, Measured())
     restarts = Restarts(first_pause_seconds=0.01, most=3)
     supervision = Supervision(metrics.record_fault, restarts=restarts)
@@ -147,10 +140,10 @@ async def lifespan(_app: FastAPI) -> AsyncIterator[dict[str, State]]:
     )
     await pulse.start()
     await probe.start()
-    drain = Drain(settings.server, board=board, executor=executor)
+    drain = Drain(settings.server, board=board, worker=worker)
     board.set_state("serving")
     journal("up")
-    yield {"headrace": State(drain, health, metrics, executor)}
+    yield {"headrace": State(drain, health, metrics, worker)}
     await asyncio.sleep(float(os.environ.get("APP_SLOW_SHUTDOWN", "0")))
     await probe.stop()
     await pulse.stop()
@@ -163,14 +156,14 @@ def create_app() -> FastAPI:
 
     @app.get("/stream")
     async def stream(request: Request, seconds: float) -> Response:
-        executor: StreamExecutor = request.state.headrace.executor
-        if executor.refusing:
+        worker = state_of(request).get(StreamWorker)
+        if worker.refusing:
             return JSONResponse({"detail": "draining"}, 503, headers={"Retry-After": "1"})
-        return StreamingResponse(executor.stream(seconds), media_type="text/event-stream")
+        return StreamingResponse(worker.stream(seconds), media_type="text/event-stream")
 
     @app.get("/pid")
     async def pid(request: Request) -> int:
-        request.state.headrace.metrics.observe_http("GET", "/pid", 200, 0.001)
+        state_of(request).get(Metrics).observe_http("GET", "/pid", 200, 0.001)
         return os.getpid()
 
     @app.get("/block")

@@ -1,8 +1,8 @@
 """The routes of assistants and of what their graphs look like."""
 
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
-from fastapi import Body, Depends, Path, Query, Request, Response
+from fastapi import Body, Path, Query, Response
 from pydantic import BaseModel, Field
 
 from headrace.assistants.graph_service import GraphService
@@ -23,7 +23,8 @@ from headrace.checkpoints.row_pages import next_page
 from headrace.edge.places import changes_when, lists
 from headrace.edge.responses import held_response, json_response
 from headrace.edge.routing import new_router
-from headrace.edge.state import state_of
+from headrace.edge.state import provided
+from headrace.threads.of_assistant import AssistantThreads
 
 #: An id, or the name of a graph; the service judges it.
 PathAssistantId = Annotated[str, Path(max_length=1000)]
@@ -32,11 +33,8 @@ PathAssistantId = Annotated[str, Path(max_length=1000)]
 router = new_router(tag="assistants")
 
 
-async def _service(request: Request) -> AssistantService:
-    return cast("AssistantService", state_of(request).assistants)
-
-
-Assistants = Annotated[AssistantService, Depends(_service)]
+Assistants = Annotated[AssistantService, provided(AssistantService)]
+ThreadsOfAssistant = Annotated[AssistantThreads, provided(AssistantThreads)]
 
 
 @router.post("/assistants", response_model=Assistant)
@@ -108,11 +106,11 @@ async def delete_assistant(
     assistant_id: PathAssistantId,
     principal: CurrentPrincipal,
     assistants: Assistants,
-    request: Request,
+    threads: ThreadsOfAssistant,
     delete_threads: Annotated[bool, Query()] = False,
 ) -> None:
     """Delete an assistant with all versions, and the threads if that is asked for."""
-    also = state_of(request).delete_threads_of if delete_threads else None
+    also = threads.delete if delete_threads else None
     await assistants.delete(principal, assistant_id, delete_threads=also)
 
 
@@ -169,11 +167,7 @@ class Drawing(BaseModel):
     edges: list[dict[str, Any]]
 
 
-async def _graph_service(request: Request) -> GraphService:
-    return cast("GraphService", state_of(request).assistant_graphs)
-
-
-Graphs = Annotated[GraphService, Depends(_graph_service)]
+Graphs = Annotated[GraphService, provided(GraphService)]
 #: A depth, or whether at all.
 XRay = Annotated[Annotated[int, Field(ge=0, le=100)] | bool, Query()]
 

@@ -18,7 +18,7 @@ import inspect
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from time import monotonic
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import structlog
 from fastapi import Request
@@ -312,4 +312,4 @@ def _wrapped(endpoint: Endpoint, kind: str, handle: Handle) -> Endpoint:
 
 
 def _places_of(request: Request) -> RequestPlaces:
-    return cast("RequestPlaces", state_of(request).places)
+    return state_of(request).get(RequestPlaces)

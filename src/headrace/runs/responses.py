@@ -1,19 +1,20 @@
 """What runs are answered with: their result, their events, and where to find them again."""
 
 from collections.abc import Callable, Collection
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 from urllib.parse import quote
 
-from fastapi import Depends, Request, Response
+from fastapi import Request, Response
 
 from headrace.edge.head_requests import headers_alone
-from headrace.edge.state import state_of
+from headrace.edge.state import provided, state_of
 from headrace.edge.streaming import LiveResponse
 from headrace.errors import RunForgotten
 from headrace.events.sse import CONTENT_TYPE
 from headrace.queue.rows import FollowedRun
 from headrace.runs.response_bodies import event_frames, result_body, stopped_body
 from headrace.runs.service import RunService
+from headrace.settings import Settings
 
 JSON: dict[int | str, dict[str, Any]] = {
     200: {
@@ -26,11 +27,7 @@ SSE: dict[int | str, dict[str, Any]] = {
 }
 
 
-async def _service(request: Request) -> RunService:
-    return cast("RunService", state_of(request).runs)
-
-
-Runs = Annotated[RunService, Depends(_service)]
+Runs = Annotated[RunService, provided(RunService)]
 
 
 async def waiting_response(
@@ -113,4 +110,4 @@ def run_path(run: FollowedRun) -> str:
 
 
 def _heartbeat_seconds(request: Request) -> float:
-    return cast("float", state_of(request).settings.server.heartbeat_seconds)
+    return state_of(request).get(Settings).server.heartbeat_seconds

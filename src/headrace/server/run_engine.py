@@ -13,8 +13,7 @@ from headrace.following.run_watcher import Watcher
 from headrace.following.thread_watcher import ThreadWatcher
 from headrace.notices.notifier import Notifier
 from headrace.queue.queue import Queue
-from headrace.server.foundation import Foundation
-from headrace.server.opening import build_notifier
+from headrace.server.resources import Resources, build_notifier
 from headrace.shares import Places
 from headrace.worker.admission import Admission
 from headrace.worker.channels import Channels
@@ -37,7 +36,7 @@ class RunEngine:
     depth: QueueDepth
     backlog: Backlog
 
-    def stop_soon(self, foundation: Foundation, run: Followable, reason: str) -> None:
+    def stop_soon(self, foundation: Resources, run: Followable, reason: str) -> None:
         """Ask it to stop, wherever it is executed, without waiting for that."""
         foundation.tasks.start(
             self.worker.cancel(run.tenant, [run.run_id], "interrupt", reason),
@@ -45,7 +44,7 @@ class RunEngine:
         )
 
 
-async def start_run_engine(foundation: Foundation, stack: AsyncExitStack) -> RunEngine:
+async def start_run_engine(foundation: Resources, stack: AsyncExitStack) -> RunEngine:
     """From here on runs are claimed, and those of lost processes rescued."""
     pool, settings, tasks = foundation.pool, foundation.settings, foundation.tasks
     queue = Queue(pool, foundation.writer)
@@ -69,7 +68,7 @@ async def start_run_engine(foundation: Foundation, stack: AsyncExitStack) -> Run
 
 
 async def _start_worker(
-    foundation: Foundation,
+    foundation: Resources,
     queue: Queue,
     channels: Channels,
     notifier: Notifier,

@@ -19,7 +19,7 @@ from headrace.runs.retention import RunSweeper
 from headrace.runs.run_requests import RunRequests
 from headrace.runs.service import RunService
 from headrace.runs.thread_stream import ThreadStreams
-from headrace.server.foundation import Foundation
+from headrace.server.resources import Resources
 from headrace.server.run_engine import RunEngine
 from headrace.states.reader import StateReader
 from headrace.store_items.service import StoreService
@@ -51,7 +51,7 @@ class Services:
     chat: ChatService
 
 
-async def build_services(foundation: Foundation, engine: RunEngine) -> Services:
+async def build_services(foundation: Resources, engine: RunEngine) -> Services:
     """Each graph has its first assistant on return."""
     pool, registry, sessions = foundation.pool, foundation.registry, foundation.sessions
     settings, metrics = foundation.settings, foundation.metrics
@@ -116,7 +116,7 @@ async def build_services(foundation: Foundation, engine: RunEngine) -> Services:
     )
 
 
-def _build_removal(foundation: Foundation, runs: RunService) -> ThreadRemoval:
+def _build_removal(foundation: Resources, runs: RunService) -> ThreadRemoval:
     pool, metrics, ttl = foundation.pool, foundation.metrics, foundation.entries.thread_ttl
     removal = ThreadRemoval(
         pool,

@@ -1,16 +1,16 @@
 """Threads over HTTP: made, read, found, changed, copied and deleted."""
 
 from functools import partial
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
-from fastapi import Body, Depends, Header, Request, Response
+from fastapi import Body, Header, Response
 
 from headrace.auth.dependencies import CurrentPrincipal
 from headrace.edge.places import changes, changes_when, lists
 from headrace.edge.query_words import Words
 from headrace.edge.responses import held_response, json_response, page_response
 from headrace.edge.routing import new_router
-from headrace.edge.state import state_of
+from headrace.edge.state import provided
 from headrace.errors import InvalidRequest
 from headrace.idempotency.requests import IdempotencyKey
 from headrace.threads.listing import ThreadListing
@@ -32,21 +32,9 @@ from headrace.threads.wire import thread_json, ttl_json
 router = new_router(tag="threads")
 
 
-async def _service(request: Request) -> ThreadService:
-    return cast("ThreadService", state_of(request).threads)
-
-
-async def _listing(request: Request) -> ThreadListing:
-    return cast("ThreadListing", state_of(request).thread_listing)
-
-
-async def _removal(request: Request) -> ThreadRemoval:
-    return cast("ThreadRemoval", state_of(request).thread_removal)
-
-
-Threads = Annotated[ThreadService, Depends(_service)]
-Listing = Annotated[ThreadListing, Depends(_listing)]
-Removal = Annotated[ThreadRemoval, Depends(_removal)]
+Threads = Annotated[ThreadService, provided(ThreadService)]
+Listing = Annotated[ThreadListing, provided(ThreadListing)]
+Removal = Annotated[ThreadRemoval, provided(ThreadRemoval)]
 
 
 @router.post("/threads", response_model=Thread)

@@ -14,18 +14,22 @@ _PAGE = 100
 DeleteThreads = Callable[[Principal, UUID], Awaitable[None]]
 
 
-def deleting_threads(listing: ThreadListing, removal: ThreadRemoval) -> DeleteThreads:
-    """A call that deletes the threads whose last run was of an assistant, and stops their runs.
+class AssistantThreads:
+    """The threads whose last run was of one assistant."""
 
-    :raises RunStillStopping: one of them did not stop; those before it are gone.
-    """
+    def __init__(self, listing: ThreadListing, removal: ThreadRemoval) -> None:
+        self._listing = listing
+        self._removal = removal
 
-    async def delete(principal: Principal, assistant_id: UUID) -> None:
+    async def delete(self, principal: Principal, assistant_id: UUID) -> None:
+        """Delete them, and stop their runs.
+
+        :raises RunStillStopping: one of them did not stop; those before it are gone.
+        """
         wanted = ThreadSearch(
             metadata={"assistant_id": str(assistant_id)}, limit=_PAGE, select=["thread_id"]
         )
-        while found := (await listing.search(principal, wanted)).threads:
+        while found := (await self._listing.search(principal, wanted)).threads:
             thread_ids = [thread["thread_id"] for thread in found]
-            await removal.prune(principal, ThreadsPrune(thread_ids=thread_ids, strategy="delete"))
-
-    return delete
+            prune = ThreadsPrune(thread_ids=thread_ids, strategy="delete")
+            await self._removal.prune(principal, prune)

@@ -11,8 +11,7 @@ from headrace.threads.service import ThreadService
 
 
 async def _stored_id(thread_id: AnyThreadId, principal: CurrentPrincipal, request: Request) -> str:
-    threads: ThreadService = state_of(request).threads
-    return await threads.stored_id(principal, thread_id)
+    return await state_of(request).get(ThreadService).stored_id(principal, thread_id)
 
 
 #: One UUID is one thread, in whichever spelling.

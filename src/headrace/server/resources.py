@@ -1,22 +1,35 @@
-"""What everything else stands on: metrics and tasks, the pool, saver and store, the graphs."""
+"""The resources that a process opens first: metrics, the pool, saver and store, the graphs."""
 
-from contextlib import AsyncExitStack
+import asyncio
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 
+import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from headrace.checkpoints.answer_memory import AnswerMemory
-from headrace.checkpoints.saver import UpstreamSaver
-from headrace.checkpoints.serializer import watch_blocked_types
+from headrace.checkpoints.saver import GroupCommitSaver, UpstreamSaver
+from headrace.checkpoints.serializer import build_serializer, watch_blocked_types
 from headrace.checkpoints.store import Store
 from headrace.checkpoints.store_sweeper import StoreSweeper
 from headrace.checkpoints.stray_sweeper import StraySweeper
 from headrace.checkpoints.writer import Writer
+from headrace.db.conninfo import connection_string, describe
 from headrace.db.engine import Sessions, build_engine
-from headrace.db.pool import SharedPool
-from headrace.db.schema import SchemaState
+from headrace.db.faults import DatabaseAway, driver_word, translated_faults
+from headrace.db.pool import (
+    CONNECTIONS_BESIDE_POOL,
+    ServerFacts,
+    SharedPool,
+    build_pool,
+    probe,
+    unreachable,
+)
+from headrace.db.schema import SchemaState, ensure_compatible
 from headrace.edge.bodies import BodyMemory
-from headrace.graphs.checkpointer_entry import CheckpointerEntry
+from headrace.errors import StartupRefusal, Unavailable
+from headrace.graphs.checkpointer_entry import CheckpointerEntry, SerdeEntry
 from headrace.graphs.http_entry import HttpEntry
 from headrace.graphs.manifest import Manifest
 from headrace.graphs.manifest_ttl import TtlEntry
@@ -24,12 +37,18 @@ from headrace.graphs.registry import GraphRegistry
 from headrace.graphs.sources import GraphSource
 from headrace.graphs.store_entry import StoreEntry, StoreTTL
 from headrace.lifecycle import Supervision, Tasks
+from headrace.notices.notifier import Notifier, PollingNotifier, PostgresNotifier
 from headrace.observability.metrics import Metrics
 from headrace.observability.slots import StatusBoard
 from headrace.retention_settings import RetentionSettings
-from headrace.server.opening import build_saver, open_pool
 from headrace.server.watchdog import Watchdog
+from headrace.setting_groups import DatabaseSettings
 from headrace.settings import Settings, multiprocess_dir
+
+_log = structlog.stdlib.get_logger("headrace.lifespan")
+
+#: The last attempt to reach the database has so long.
+_LEAST_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +76,9 @@ class Entries:
 
 
 @dataclass(frozen=True, slots=True)
-class Foundation:
+class Resources:
+    """Open from the start of the lifespan to its end; closed in reverse order."""
+
     settings: Settings
     entries: Entries
     board: StatusBoard
@@ -77,9 +98,9 @@ class Foundation:
     registry: GraphRegistry
 
 
-async def open_foundation(
+async def open_resources(
     settings: Settings, sources: list[GraphSource], entries: Entries, stack: AsyncExitStack
-) -> Foundation:
+) -> Resources:
     """:raises StartupRefusal: with what to change."""
     board = StatusBoard(settings.runtime_dir, stale_seconds=settings.server.slot_stale_seconds)
     board.publish()
@@ -123,7 +144,7 @@ async def open_foundation(
         look_seconds=settings.requests.factory_timeout_seconds,
     )
     stack.push_async_callback(registry.close)
-    return Foundation(
+    return Resources(
         settings=settings,
         entries=entries,
         board=board,
@@ -178,3 +199,127 @@ def _open_store(
     )
     sweeper.start(tasks)
     return store
+
+
+async def open_pool(
+    settings: Settings, metrics: Metrics, stack: AsyncExitStack
+) -> tuple[SharedPool, SchemaState]:
+    """:raises StartupRefusal: HR301 the database, HR311, HR312 the schema."""
+    database = settings.database
+    facts = await _probe_patiently(database)
+    pool = build_pool(database, facts, on_checkout=metrics.observe_checkout)
+    stack.push_async_callback(pool.close)
+    with refused_start(database, pool):
+        await pool.open(wait=True, timeout=database.open_timeout_seconds)
+        schema = await ensure_compatible(pool)
+    _log.info(
+        "pool_opened",
+        database=describe(connection_string(database)),
+        url_from=database.url_source,
+        postgres=facts.version,
+        pooler=facts.behind_pooler,
+        size=pool.max_size,
+        schema=schema.current,
+    )
+    _warn_about_budget(settings, facts)
+    return pool, schema
+
+
+@contextmanager
+def refused_start(database: DatabaseSettings, pool: SharedPool) -> Iterator[None]:
+    """Where a start needs the database: trouble with it is a sentence, not a traceback.
+
+    :raises StartupRefusal: HR301.
+    """
+    try:
+        with translated_faults():
+            yield
+    except Unavailable as problem:
+        cause = problem.__cause__ or problem
+        word = pool.fault or driver_word(cause)
+        raise unreachable(connection_string(database), DatabaseAway(word)) from cause
+
+
+async def _probe_patiently(database: DatabaseSettings) -> ServerFacts:
+    """A database that is just restarting is waited for, within ``open_timeout_seconds``."""
+    conninfo = connection_string(database)
+    deadline = asyncio.get_running_loop().time() + database.open_timeout_seconds
+    while True:
+        left = deadline - asyncio.get_running_loop().time()
+        try:
+            return await probe(conninfo, timeout_seconds=max(left, _LEAST_SECONDS))
+        except StartupRefusal as refusal:
+            if asyncio.get_running_loop().time() > deadline:
+                raise
+            _log.warning("database_awaited", reason=refusal.message)
+            await asyncio.sleep(0.5)
+
+
+def _warn_about_budget(settings: Settings, facts: ServerFacts) -> None:
+    wanted = settings.processes * (settings.database.pool_max + CONNECTIONS_BESIDE_POOL)
+    if not facts.behind_pooler and wanted > facts.max_connections:
+        _log.warning(
+            "connection_budget_exceeded",
+            wanted=wanted,
+            max_connections=facts.max_connections,
+            remedy="lower HEADRACE_PROCESSES or HEADRACE_DATABASE__POOL_MAX",
+        )
+
+
+def build_saver(
+    settings: Settings,
+    pool: SharedPool,
+    writer: Writer,
+    metrics: Metrics,
+    serde: SerdeEntry,
+) -> UpstreamSaver:
+    """The saver of the engine that ``checkpointer.engine`` names.
+
+    :param serde: what the manifest says of the types in checkpoints.
+    """
+    saver = _saver_of_engine(settings, pool, writer, metrics)
+    saver.serde = build_serializer(
+        json_types=serde.allowed_json_modules,
+        msgpack_types=serde.allowed_msgpack_modules,
+        pickle_fallback=serde.pickle_fallback,
+    )
+    return saver
+
+
+def _saver_of_engine(
+    settings: Settings, pool: SharedPool, writer: Writer, metrics: Metrics
+) -> UpstreamSaver:
+    timeout_seconds = settings.database.run_acquire_timeout_seconds
+    if settings.checkpointer.engine == "upstream":
+        return UpstreamSaver(
+            pool,
+            writer,
+            observe=metrics.observe_checkpoint,
+            acquire_timeout_seconds=timeout_seconds,
+            max_error_bytes=settings.worker.max_error_bytes,
+            max_checkpoint_bytes=settings.checkpointer.max_checkpoint_bytes,
+        )
+    return GroupCommitSaver(
+        pool,
+        writer,
+        observe=metrics.observe_checkpoint,
+        acquire_timeout_seconds=timeout_seconds,
+        max_error_bytes=settings.worker.max_error_bytes,
+        max_checkpoint_bytes=settings.checkpointer.max_checkpoint_bytes,
+        read_batch=settings.checkpointer.read_batch,
+        read_timeout_seconds=settings.checkpointer.flush_timeout_seconds,
+    )
+
+
+def build_notifier(
+    settings: Settings, pool: SharedPool, metrics: Metrics, supervision: Supervision
+) -> Notifier:
+    """One that listens where the connection is direct: a pooler passes no notices on."""
+    if settings.events.notices == "off" or pool.behind_pooler:
+        return PollingNotifier()
+    return PostgresNotifier(
+        connection_string(settings.database),
+        pool,
+        supervision=supervision,
+        count=metrics.count_notice,
+    )
