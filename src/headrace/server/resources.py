@@ -9,6 +9,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from headrace.checkpoints.answer_memory import AnswerMemory
+from headrace.checkpoints.run_saver import RunSaver
 from headrace.checkpoints.saver import GroupCommitSaver, UpstreamSaver
 from headrace.checkpoints.serializer import build_serializer, watch_blocked_types
 from headrace.checkpoints.store import Store
@@ -91,7 +92,7 @@ class Resources:
     users_engine: AsyncEngine
     sessions: Sessions
     writer: Writer
-    saver: UpstreamSaver
+    saver: RunSaver
     store: Store
     answer_memory: AnswerMemory
     body_memory: BodyMemory
@@ -272,7 +273,7 @@ def build_saver(
     writer: Writer,
     metrics: Metrics,
     serde: SerdeEntry,
-) -> UpstreamSaver:
+) -> RunSaver:
     """The saver of the engine that ``checkpointer.engine`` names.
 
     :param serde: what the manifest says of the types in checkpoints.
@@ -288,7 +289,7 @@ def build_saver(
 
 def _saver_of_engine(
     settings: Settings, pool: SharedPool, writer: Writer, metrics: Metrics
-) -> UpstreamSaver:
+) -> RunSaver:
     timeout_seconds = settings.database.run_acquire_timeout_seconds
     if settings.checkpointer.engine == "upstream":
         return UpstreamSaver(

@@ -17,7 +17,7 @@ from psycopg.rows import dict_row
 from headrace.auth.principal import Principal
 from headrace.checkpoints.copies import copy_thread
 from headrace.checkpoints.fence import lock_out
-from headrace.checkpoints.saver import UpstreamSaver
+from headrace.checkpoints.run_saver import RunSaver
 from headrace.checkpoints.writer import Writer
 from headrace.db.faults import translated_faults
 from headrace.db.pool import Connection, SharedPool
@@ -59,7 +59,7 @@ class ThreadRemoval:
         self,
         pool: SharedPool,
         writer: Writer,
-        saver: UpstreamSaver,
+        saver: RunSaver,
         stop_runs: StopRuns,
         *,
         lock_timeout_seconds: float = 5.0,
