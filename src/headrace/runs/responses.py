@@ -110,4 +110,4 @@ def run_path(run: FollowedRun) -> str:
 
 
 def _heartbeat_seconds(request: Request) -> float:
-    return state_of(request).get(Settings).server.heartbeat_seconds
+    return state_of(request).get(Settings).server.ping_seconds

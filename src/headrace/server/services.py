@@ -106,7 +106,7 @@ async def build_services(foundation: Resources, engine: RunEngine) -> Services:
             following,
             state_service,
             settings.events,
-            heartbeat_seconds=settings.server.heartbeat_seconds,
+            heartbeat_seconds=settings.server.ping_seconds,
             on_cut=metrics.count_cut_client,
         ),
         store_items=StoreService(foundation.store, settings.store, memory, limits),
