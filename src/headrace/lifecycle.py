@@ -30,7 +30,7 @@ class Service(Protocol):
     async def stop(self) -> None: ...
 
 
-async def aside(make: Callable[[], Coroutine[Any, Any, T]]) -> T:
+async def run_in_thread(make: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Run a coroutine on an event loop of its own, in a thread of its own.
 
     For what copies megabytes outside of the interpreter's lock and would hold up everybody else on

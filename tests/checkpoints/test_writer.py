@@ -10,7 +10,6 @@ import psycopg
 import pytest
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
-from headrace.checkpoints.flush import FlushFigures
 from headrace.checkpoints.rows import WriteRows, checkpoint_rows
 from headrace.checkpoints.run_writes import RunWrites
 from headrace.checkpoints.saver import GroupCommitSaver
@@ -18,6 +17,7 @@ from headrace.checkpoints.upstream import ERROR_SOURCE
 from headrace.checkpoints.writer import Writer
 from headrace.errors import DatabaseUnavailable
 from headrace.lifecycle import Tasks
+from headrace.observability.figures import FlushFigures
 from headrace.queue.queue import Queue
 from tests.support.chains import (
     CHANNEL,

@@ -19,12 +19,12 @@ import pytest
 from langgraph.checkpoint.base import CheckpointMetadata
 
 from headrace.checkpoints.fence import RunToken, process_key
-from headrace.checkpoints.flush import FlushFigures
 from headrace.checkpoints.saver import GroupCommitSaver
 from headrace.checkpoints.writer import Writer
 from headrace.db.pool import SharedPool
 from headrace.errors import LeaseLost, ThreadBusy, Unavailable
 from headrace.lifecycle import Tasks
+from headrace.observability.figures import FlushFigures
 from headrace.queue.queue import Queue
 from tests.db.conditions import kill_backends
 from tests.support.chains import Ledger, checkpoint_of, config_of, identity, put

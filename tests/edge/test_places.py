@@ -13,8 +13,9 @@ import pytest
 from pydantic import SecretStr
 from starlette.routing import BaseRoute
 
-from headrace.edge.places import GateFigures, RequestPlaces, kind_of
+from headrace.edge.places import RequestPlaces, kind_of
 from headrace.errors import CallerShareUsed, PoolShareFull, TooManyAnswers, TooManyStreams
+from headrace.observability.figures import GateFigures
 from headrace.server.app import build_router, create_app
 from headrace.settings import Settings
 from tests.support.apps import GRAPHS, settings_for, started
@@ -229,7 +230,7 @@ async def serve(url: str, folder: Path, **groups: Any) -> AsyncIterator[Served]:
             transport=transport, base_url="http://server", timeout=120
         ) as http:
             await http.get("/ok")
-            yield http, seen["state"].places, app
+            yield http, seen["state"].get(RequestPlaces), app
 
 
 async def timed(asked: Any) -> tuple[float, httpx.Response]:

@@ -17,8 +17,7 @@ from headrace.following.followed_run import FollowedRun
 from headrace.lifecycle import Tasks
 from headrace.runs.response_bodies import event_frames
 from headrace.runs.schemas import MultitaskStrategy, RunCreate
-from headrace.server.state import State
-from tests.support.pair import open_states
+from tests.support.pair import Process, open_states
 from tests.support.waiting import eventually
 
 SECONDS = 15
@@ -65,7 +64,7 @@ def talker():
 
 
 async def start(
-    state: State, *, resumable: bool = False, strategy: MultitaskStrategy | None = None
+    state: Process, *, resumable: bool = False, strategy: MultitaskStrategy | None = None
 ) -> FollowedRun:
     body = RunCreate(
         assistant_id="talker",
@@ -79,7 +78,7 @@ async def start(
     return await state.runs.create(ANONYMOUS, thread_id, body, request_id="")
 
 
-async def follow(state: State, run: FollowedRun) -> FollowedRun:
+async def follow(state: Process, run: FollowedRun) -> FollowedRun:
     return await state.runs.follow(ANONYMOUS, run.thread_id, run.run_id)
 
 
@@ -103,7 +102,7 @@ def custom(*lines: int) -> list[tuple[str, bytes]]:
     return [("custom", str(line).encode()) for line in lines]
 
 
-async def watched(owner: State, run: FollowedRun) -> None:
+async def watched(owner: Process, run: FollowedRun) -> None:
     """Its owner has learnt that the run is watched."""
 
     def marked() -> bool:

@@ -13,9 +13,8 @@ from headrace.errors import RunNotFound
 from headrace.following.followed_run import FollowedRun
 from headrace.lifecycle import Tasks
 from headrace.runs.schemas import RunCreate
-from headrace.server.state import State
 from tests.following.test_following import SECONDS, Talker, custom, follow, read, told
-from tests.support.pair import open_states
+from tests.support.pair import Process, open_states
 from tests.support.waiting import eventually
 
 THREAD = "22222222-2222-4222-8222-222222222222"
@@ -39,7 +38,7 @@ async def pair(database_url):
             yield here, there, talker
 
 
-async def start(state: State, thread_id: str = THREAD, **body: object) -> FollowedRun:
+async def start(state: Process, thread_id: str = THREAD, **body: object) -> FollowedRun:
     asked = RunCreate.model_validate(
         {
             "assistant_id": "talker",

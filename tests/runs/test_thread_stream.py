@@ -241,7 +241,7 @@ async def test_streams_end_when_the_process_drains(database_url):
             while b"run_done" not in told:
                 told += await anext(frames)
         assert told.count(str(run.run_id).encode()) >= 2
-        here.drain._release()
+        here.thread_watcher.release()
         assert await anext(frames) == RELEASED
         with pytest.raises(StopAsyncIteration):
             await anext(frames)

@@ -1,8 +1,8 @@
 """The routes of assistants and of what their graphs look like."""
 
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
-from fastapi import Body, Depends, Path, Query, Request, Response
+from fastapi import Body, Path, Query, Response
 from pydantic import BaseModel, Field
 
 from headrace.assistants.graph_service import GraphService
@@ -23,7 +23,7 @@ from headrace.checkpoints.row_pages import next_page
 from headrace.edge.places import changes_when, lists
 from headrace.edge.responses import held_response, json_response
 from headrace.edge.routing import new_router
-from headrace.edge.state import state_of
+from headrace.edge.state import provided
 from headrace.threads.endpoints import Removal
 
 #: An id, or the name of a graph; the service judges it.
@@ -33,11 +33,7 @@ PathAssistantId = Annotated[str, Path(max_length=1000)]
 router = new_router(tag="assistants")
 
 
-async def _service(request: Request) -> AssistantService:
-    return cast("AssistantService", state_of(request).assistants)
-
-
-Assistants = Annotated[AssistantService, Depends(_service)]
+Assistants = Annotated[AssistantService, provided(AssistantService)]
 
 
 @router.post("/assistants", response_model=Assistant)
@@ -169,11 +165,7 @@ class Drawing(BaseModel):
     edges: list[dict[str, Any]]
 
 
-async def _graph_service(request: Request) -> GraphService:
-    return cast("GraphService", state_of(request).assistant_graphs)
-
-
-Graphs = Annotated[GraphService, Depends(_graph_service)]
+Graphs = Annotated[GraphService, provided(GraphService)]
 #: A depth, or whether at all.
 XRay = Annotated[Annotated[int, Field(ge=0, le=100)] | bool, Query()]
 

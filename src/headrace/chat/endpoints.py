@@ -1,8 +1,8 @@
 """``/chat`` and ``/chat/stream`` over HTTP."""
 
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
-from fastapi import Depends, Request, Response
+from fastapi import Request, Response
 
 from headrace.auth.dependencies import CurrentPrincipal
 from headrace.chat.schemas import ChatReply, ChatRequest
@@ -12,7 +12,7 @@ from headrace.edge.places import lasting
 from headrace.edge.requests import release_body
 from headrace.edge.responses import json_response
 from headrace.edge.routing import new_router
-from headrace.edge.state import request_id_of, state_of
+from headrace.edge.state import provided, request_id_of
 from headrace.edge.streaming import ClientLeft, unless_left
 from headrace.errors import Draining
 from headrace.events.reader import Released
@@ -30,11 +30,7 @@ _SSE: dict[int | str, dict[str, Any]] = {
 }
 
 
-async def _service(request: Request) -> ChatService:
-    return cast("ChatService", state_of(request).chat)
-
-
-Chat = Annotated[ChatService, Depends(_service)]
+Chat = Annotated[ChatService, provided(ChatService)]
 
 
 @router.post("/chat", response_model=ChatReply)

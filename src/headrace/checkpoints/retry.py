@@ -23,7 +23,7 @@ READ_SECONDS = 10.0
 T = TypeVar("T")
 
 
-async def repeat(work: Callable[[], Awaitable[T]], *, seconds: float, operation: str) -> T:
+async def retried(work: Callable[[], Awaitable[T]], *, seconds: float, operation: str) -> T:
     """Return what ``work`` returns; repeat it, for ``seconds`` at most, while the database is away.
 
     A statement that was cancelled is not repeated: it would take as long again.

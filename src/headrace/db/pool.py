@@ -29,6 +29,7 @@ from headrace.db.jsonb import dump_jsonb, load_jsonb
 from headrace.db.statements import use_schema
 from headrace.errors import StartupRefusal
 from headrace.lifecycle import Tasks
+from headrace.observability.figures import PoolFigures
 from headrace.setting_groups import DatabaseSettings
 
 Connection = AsyncConnection[Any]
@@ -78,22 +79,6 @@ async def _configure(connection: Connection) -> None:
 async def _reset(connection: Connection) -> None:
     # SQLAlchemy switches autocommit off while it has a connection.
     await connection.set_autocommit(True)
-
-
-@dataclass(frozen=True, slots=True)
-class PoolFigures:
-    """What the pool looks like now, in connections and waiting requests."""
-
-    size: int
-    available: int
-    in_use: int
-    waiting: int
-    max_size: int
-
-    @property
-    def leaked(self) -> int:
-        """Connections that nobody holds and nobody can have; 0 when all is well."""
-        return max(0, self.size - self.available - self.in_use)
 
 
 class SharedPool(AsyncConnectionPool[Connection]):
@@ -186,13 +171,16 @@ class SharedPool(AsyncConnectionPool[Connection]):
         return self._transfers.start(work, name=name)
 
     def figures(self) -> PoolFigures:
-        stats = self.get_stats()
+        """What the pool looks like now."""
+        stats, in_use = self.get_stats(), len(self._held)
+        size, available = stats["pool_size"], stats["pool_available"]
         return PoolFigures(
-            size=stats["pool_size"],
-            available=stats["pool_available"],
-            in_use=len(self._held),
+            size=size,
+            available=available,
+            in_use=in_use,
             waiting=stats["requests_waiting"],
             max_size=self.max_size,
+            leaked=max(0, size - available - in_use),
         )
 
     async def _connect(self, timeout: float | None = None) -> Connection:

@@ -9,12 +9,12 @@ import asyncio
 import heapq
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from itertools import count
 
 import structlog
 
 from headrace.errors import BodiesFull
+from headrace.observability.figures import MemoryFigures
 from headrace.shares import Places, Room
 
 _log = structlog.stdlib.get_logger("headrace.bodies")
@@ -27,14 +27,6 @@ _VALUE_BYTES = 224
 _WIDEST_CHARACTER = 4
 #: How often bodies that do not come are looked for while others wait.
 _LOOK_SECONDS = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class BodyFigures:
-    """Bytes that large bodies hold now, what is parsed from them included; bodies that wait."""
-
-    bytes: int
-    waiting: int
 
 
 class BodyMemory:
@@ -70,9 +62,9 @@ class BodyMemory:
         self._waiting = 0
         self._look: asyncio.TimerHandle | None = None
 
-    def figures(self) -> BodyFigures:
+    def figures(self) -> MemoryFigures:
         held = self._places.taken * PIECE_BYTES + self._parsed.bytes
-        return BodyFigures(held, self._waiting + self._parsed.waiting)
+        return MemoryFigures(held, self._waiting + self._parsed.waiting)
 
     def body(self, caller: str) -> "Body":
         """A body that has become large. It holds memory until it is released."""

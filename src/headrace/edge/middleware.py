@@ -10,10 +10,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from headrace.edge.prefix import path_below_prefix
 from headrace.edge.routing import error_response
+from headrace.edge.state import found_state
 from headrace.edge.streaming import drop_unsent, finish, make_place
 from headrace.errors import TooManyPublicRequests
 from headrace.graphs.http_entry import HeaderRules
 from headrace.ids import uuid7
+from headrace.observability.metrics import Metrics
 from headrace.shares import Gate, Places
 
 _log = structlog.stdlib.get_logger("headrace.access")
@@ -116,9 +118,9 @@ class Middleware:
         if status == _METHOD_NOT_ALLOWED:
             # Starlette names the route of a path, though it has not this method.
             route = UNMATCHED
-        state = scope.get("state", {}).get("headrace")
+        state = found_state(scope.get("state", {}))
         if state is not None:
-            state.metrics.observe_http(scope["method"], route, status, seconds)
+            state.get(Metrics).observe_http(scope["method"], route, status, seconds)
         log = _log.debug if path_below_prefix(scope) in _QUIET else _log.info
         log(
             "request_answered",

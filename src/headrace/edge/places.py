@@ -17,9 +17,8 @@ import functools
 import inspect
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from time import monotonic
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import structlog
 from fastapi import Request
@@ -34,6 +33,7 @@ from headrace.errors import (
     TooManyAnswers,
     TooManyStreams,
 )
+from headrace.observability.figures import GateFigures
 from headrace.settings import Settings
 from headrace.shares import Gate, Places, QueueFull, current_caller
 
@@ -50,14 +50,6 @@ _KIND = "headrace_kind"
 _TURN_SECONDS = 15.0
 #: Refusals are told this often at most for each gate.
 _TELL_SECONDS = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class GateFigures:
-    """Places that are held now, and requests that wait for one."""
-
-    held: int
-    waiting: int = 0
 
 
 class Lease:
@@ -320,4 +312,4 @@ def _wrapped(endpoint: Endpoint, kind: str, handle: Handle) -> Endpoint:
 
 
 def _places_of(request: Request) -> RequestPlaces:
-    return cast("RequestPlaces", state_of(request).places)
+    return state_of(request).get(RequestPlaces)

@@ -17,14 +17,18 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.routing import Match
 from starlette.types import Scope
 
-from headrace.auth.api_keys import HEADER
+from headrace.auth.api_keys import HEADER, ApiKeys
 from headrace.containment import contain, is_cancellation
 from headrace.db.faults import translated_faults
+from headrace.edge.bodies import BodyMemory
+from headrace.edge.places import RequestPlaces
 from headrace.edge.prefix import at_place, own_path_of, repeated_place
 from headrace.edge.requests import JSONRequest
+from headrace.edge.state import found_state
 from headrace.error_text import clipped
 from headrace.errors import InvalidRequest, RequestError, Unauthenticated
 from headrace.events.encoding import encode_json
+from headrace.settings import Settings
 from headrace.shares import current_caller
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
@@ -116,21 +120,22 @@ class HeadraceRoute(OwnRoute):
 
         async def handle(request: Request) -> Response:
             strict = JSONRequest(request.scope, request.receive)
-            state = getattr(request.state, "headrace", None)
+            state = found_state(request)
             if state is not None:
-                strict.max_body_bytes = state.settings.server.max_body_bytes
-                strict.max_body_values = state.settings.requests.max_body_values
-                strict.body_memory = state.body_memory
+                settings = state.get(Settings)
+                strict.max_body_bytes = settings.server.max_body_bytes
+                strict.max_body_values = settings.requests.max_body_values
+                strict.body_memory = state.get(BodyMemory)
             # Graphs, factories and handlers of the user's run in some requests.
             contain()
             try:
                 if state is not None and not self.public:
                     # Before the body is read: a stranger is not worth that.
-                    caller = state.api_keys.check(request.headers.get(HEADER), request.scope)
+                    caller = state.get(ApiKeys).check(request.headers.get(HEADER), request.scope)
                     # Its task is the request's own, until the end of the answer.
                     current_caller.set(caller)
                     strict.caller = caller
-                    strict.turns = state.places.turns
+                    strict.turns = state.get(RequestPlaces).turns
                     if self.body_field is None:
                         await strict.take_turn()
                 with translated_faults():

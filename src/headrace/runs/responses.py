@@ -2,19 +2,20 @@
 
 from collections.abc import Callable, Collection
 from functools import partial
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 from urllib.parse import quote
 
-from fastapi import Depends, Request, Response
+from fastapi import Request, Response
 
 from headrace.edge.head_requests import headers_alone
-from headrace.edge.state import state_of
+from headrace.edge.state import provided, state_of
 from headrace.edge.streaming import LiveResponse
 from headrace.errors import RunForgotten
 from headrace.events.sse import CONTENT_TYPE
 from headrace.following.followed_run import FollowedRun
 from headrace.runs.response_bodies import event_frames, result_body, stopped_body
 from headrace.runs.service import RunService
+from headrace.settings import Settings
 
 JSON: dict[int | str, dict[str, Any]] = {
     200: {
@@ -27,11 +28,7 @@ SSE: dict[int | str, dict[str, Any]] = {
 }
 
 
-async def _service(request: Request) -> RunService:
-    return cast("RunService", state_of(request).runs)
-
-
-Runs = Annotated[RunService, Depends(_service)]
+Runs = Annotated[RunService, provided(RunService)]
 
 
 async def waiting_response(
@@ -107,7 +104,7 @@ def disconnect_policy(
     if on_disconnect != "cancel":
         return lambda: None
     # Not the request: it is freed before the stream ends.
-    runs = cast("RunService", state_of(request).runs)
+    runs = state_of(request).get(RunService)
     return partial(runs.cancel_soon, run, "client disconnected before the run ended")
 
 
@@ -121,4 +118,4 @@ def run_path(run: FollowedRun) -> str:
 
 
 def _heartbeat_seconds(request: Request) -> float:
-    return cast("float", state_of(request).settings.server.heartbeat_seconds)
+    return state_of(request).get(Settings).server.ping_seconds

@@ -3,8 +3,6 @@
 Their checkpoints, and with them the conversation, stay: no checkpoint refers to the row of a run.
 """
 
-import asyncio
-import random
 import time
 from collections.abc import Callable
 from typing import Any
@@ -15,8 +13,8 @@ import structlog
 from headrace.db.faults import translated_faults
 from headrace.db.pool import SharedPool
 from headrace.db.statements import named_statements
-from headrace.errors import Unavailable
 from headrace.ids import earliest_uuid7
+from headrace.lifecycle import Tasks
 
 _log = structlog.stdlib.get_logger("headrace.runs")
 
@@ -51,17 +49,19 @@ class RunSweeper:
         #: The last run that was looked at. After the last one of all, the next round begins anew.
         self._after = _BEFORE_ALL
 
-    async def sweep_forever(self) -> None:
-        while True:
-            # Processes that started together should not sweep together.
-            await asyncio.sleep(self._interval_seconds * random.uniform(0.7, 1.3))  # noqa: S311
-            try:
-                deleted = await self.sweep()
-            except Unavailable as fault:
-                _log.warning("runs_kept_longer", cause=fault.code)
-            else:
-                if deleted:
-                    _log.info("runs_expired", runs=deleted)
+    def start(self, tasks: Tasks) -> None:
+        tasks.repeat(
+            self._sweep,
+            every_seconds=self._interval_seconds,
+            jitter=0.3,
+            name="run-sweeper",
+            log=_log,
+            skipped_event="runs_kept_longer",
+        )
+
+    async def _sweep(self) -> None:
+        if deleted := await self.sweep():
+            _log.info("runs_expired", runs=deleted)
 
     async def sweep(self) -> int:
         """One round; returns how many runs were deleted.

@@ -1,30 +1,27 @@
 """The route that streams all runs of a thread."""
 
-from typing import Annotated, cast
+from typing import Annotated
 
-from fastapi import Depends, Header, Query, Request, Response
+from fastapi import Header, Query, Request, Response
 
 from headrace.auth.dependencies import CurrentPrincipal
 from headrace.edge.head_requests import headers_alone
 from headrace.edge.places import lasting_of_thread
 from headrace.edge.query_words import Words, words_in
 from headrace.edge.routing import new_router
-from headrace.edge.state import state_of
+from headrace.edge.state import provided, state_of
 from headrace.edge.streaming import LiveResponse
 from headrace.errors import InvalidRequest
 from headrace.events.sse import CONTENT_TYPE
 from headrace.runs.responses import SSE
 from headrace.runs.thread_stream import THREAD_STREAM_MODES, ThreadStreams, last_seen
 from headrace.threads.endpoints import PathThreadId
+from headrace.threads.service import ThreadService
 
 router = new_router(tag="threads")
 
 
-async def _service(request: Request) -> ThreadStreams:
-    return cast("ThreadStreams", state_of(request).thread_streams)
-
-
-Streams = Annotated[ThreadStreams, Depends(_service)]
+Streams = Annotated[ThreadStreams, provided(ThreadStreams)]
 
 
 @router.get("/threads/{thread_id}/stream", responses=SSE, response_class=Response)
@@ -54,7 +51,7 @@ async def join_thread_stream(
     seen = last_seen(last_event_id_header or last_event_id)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     if head := headers_alone(request, media_type=CONTENT_TYPE, headers=headers):
-        await state_of(request).threads.get(principal, thread_id)
+        await state_of(request).get(ThreadService).get(principal, thread_id)
         return head
     stream = await streams.open(principal, thread_id, modes, seen)
     return LiveResponse(

@@ -12,8 +12,7 @@ from headrace.following.run_watcher import Watcher
 from headrace.following.thread_watcher import ThreadWatcher
 from headrace.notices.notifier import Notifier
 from headrace.queue.queue import Queue
-from headrace.server.foundation import Foundation
-from headrace.server.opening import build_notifier
+from headrace.server.resources import Resources, build_notifier
 from headrace.shares import Places
 from headrace.worker.admission import Admission
 from headrace.worker.channels import Channels
@@ -38,7 +37,7 @@ class RunEngine:
     backlog: Backlog
 
 
-async def start_run_engine(foundation: Foundation, stack: AsyncExitStack) -> RunEngine:
+async def start_run_engine(foundation: Resources, stack: AsyncExitStack) -> RunEngine:
     """From here on runs are claimed, and those of lost processes rescued."""
     pool, settings, tasks = foundation.pool, foundation.settings, foundation.tasks
     queue = Queue(pool, foundation.writer)
@@ -60,7 +59,7 @@ async def start_run_engine(foundation: Foundation, stack: AsyncExitStack) -> Run
 
 
 async def _start_worker(
-    foundation: Foundation,
+    foundation: Resources,
     queue: Queue,
     channels: Channels,
     notifier: Notifier,

@@ -18,7 +18,7 @@ from headrace.runs.retention import RunSweeper
 from headrace.runs.run_requests import RunRequests
 from headrace.runs.service import RunService
 from headrace.runs.thread_stream import ThreadStreams
-from headrace.server.foundation import Foundation
+from headrace.server.resources import Resources
 from headrace.server.run_engine import RunEngine
 from headrace.states.reader import StateReader
 from headrace.store_items.service import StoreService
@@ -52,7 +52,7 @@ class Services:
     chat: ChatService
 
 
-async def build_services(foundation: Foundation, engine: RunEngine) -> Services:
+async def build_services(foundation: Resources, engine: RunEngine) -> Services:
     """Each graph has its first assistant on return."""
     pool, registry, sessions = foundation.pool, foundation.registry, foundation.sessions
     settings, metrics = foundation.settings, foundation.metrics
@@ -66,7 +66,7 @@ async def build_services(foundation: Foundation, engine: RunEngine) -> Services:
     )
     await assistants.create_system(registry.descriptions())
     keys = IdempotencyService(sessions, settings.idempotency, count=metrics.count_keyed_request)
-    foundation.tasks.keep(keys.sweep_forever, name="idempotency-sweeper", vital=False)
+    keys.start(foundation.tasks)
     states = StateReader(registry, foundation.saver, memory)
     updates = StateUpdates(
         pool,
@@ -114,7 +114,7 @@ async def build_services(foundation: Foundation, engine: RunEngine) -> Services:
             state_service,
             settings.events,
             metrics,
-            heartbeat_seconds=settings.server.heartbeat_seconds,
+            heartbeat_seconds=settings.server.ping_seconds,
         ),
         store_items=StoreService(foundation.store, settings.store, memory, limits),
         following=following,
@@ -124,7 +124,7 @@ async def build_services(foundation: Foundation, engine: RunEngine) -> Services:
 
 
 def _build_removal(
-    foundation: Foundation, stops: RunStops, search: ThreadSearchRepository
+    foundation: Resources, stops: RunStops, search: ThreadSearchRepository
 ) -> ThreadRemoval:
     pool, metrics, ttl = foundation.pool, foundation.metrics, foundation.entries.thread_ttl
     removal = ThreadRemoval(
@@ -144,7 +144,7 @@ def _build_removal(
         store_minutes=foundation.entries.store_ttl.default_ttl,
     )
     threads = RetentionSweeper(pool, removal, ttl, count=metrics.count_expired_threads)
-    foundation.tasks.keep(threads.sweep_forever, name="retention-sweeper", vital=False)
+    threads.start(foundation.tasks)
     if retention.run_minutes:
         ended = RunSweeper(
             pool,
@@ -153,5 +153,5 @@ def _build_removal(
             limit=ttl.sweep_limit,
             count=metrics.count_expired_runs,
         )
-        foundation.tasks.keep(ended.sweep_forever, name="run-sweeper", vital=False)
+        ended.start(foundation.tasks)
     return removal

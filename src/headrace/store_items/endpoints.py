@@ -1,14 +1,14 @@
 """Store items over HTTP."""
 
-from typing import Annotated, cast
+from typing import Annotated
 
-from fastapi import Body, Depends, Query, Request, Response
+from fastapi import Body, Query, Response
 
 from headrace.auth.dependencies import CurrentPrincipal
 from headrace.edge.places import lists
 from headrace.edge.responses import held_response, json_response
 from headrace.edge.routing import new_router
-from headrace.edge.state import state_of
+from headrace.edge.state import provided
 from headrace.store_items.schemas import (
     MAX_LABELS,
     FoundItem,
@@ -27,11 +27,7 @@ from headrace.store_items.service import StoreService
 router = new_router(tag="store")
 
 
-async def _service(request: Request) -> StoreService:
-    return cast("StoreService", state_of(request).store_items)
-
-
-StoreItems = Annotated[StoreService, Depends(_service)]
+StoreItems = Annotated[StoreService, provided(StoreService)]
 
 
 @router.put("/store/items", status_code=204)

@@ -1,6 +1,6 @@
 """Routes of threads: create, search, read, update, copy, prune and delete."""
 
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 from fastapi import Body, Depends, Header, Request, Response
 
@@ -9,7 +9,7 @@ from headrace.edge.places import changes, changes_when, lists
 from headrace.edge.query_words import Words
 from headrace.edge.responses import held_response, json_response, page_response
 from headrace.edge.routing import new_router
-from headrace.edge.state import state_of
+from headrace.edge.state import provided, state_of
 from headrace.errors import InvalidRequest
 from headrace.idempotency.requests import IdempotencyKey
 from headrace.threads.listing import ThreadListing
@@ -32,25 +32,13 @@ from headrace.threads.service import ThreadService
 router = new_router(tag="threads")
 
 
-async def _service(request: Request) -> ThreadService:
-    return cast("ThreadService", state_of(request).threads)
-
-
-async def _listing(request: Request) -> ThreadListing:
-    return cast("ThreadListing", state_of(request).thread_listing)
-
-
-async def _removal(request: Request) -> ThreadRemoval:
-    return cast("ThreadRemoval", state_of(request).thread_removal)
-
-
-Threads = Annotated[ThreadService, Depends(_service)]
-Listing = Annotated[ThreadListing, Depends(_listing)]
-Removal = Annotated[ThreadRemoval, Depends(_removal)]
+Threads = Annotated[ThreadService, provided(ThreadService)]
+Listing = Annotated[ThreadListing, provided(ThreadListing)]
+Removal = Annotated[ThreadRemoval, provided(ThreadRemoval)]
 
 
 async def _stored_id(thread_id: AnyThreadId, principal: CurrentPrincipal, request: Request) -> str:
-    return await (await _service(request)).stored_id(principal, thread_id)
+    return await state_of(request).get(ThreadService).stored_id(principal, thread_id)
 
 
 #: The id under which the thread of a path is stored; a client may spell a UUID in another way.

@@ -15,7 +15,7 @@ from psycopg.errors import DeadlockDetected, LockNotAvailable, SerializationFail
 
 from headrace.auth.principal import Principal
 from headrace.checkpoints.fence import lock_out
-from headrace.checkpoints.saver import UpstreamSaver
+from headrace.checkpoints.run_saver import RunSaver
 from headrace.checkpoints.writer import Writer
 from headrace.db.faults import translated_faults
 from headrace.db.pool import Connection, SharedPool
@@ -60,7 +60,7 @@ class ThreadRemoval:
         self,
         pool: SharedPool,
         writer: Writer,
-        saver: UpstreamSaver,
+        saver: RunSaver,
         stops: RunStops,
         search: ThreadSearchRepository,
         *,

@@ -4,8 +4,6 @@ Any process may sweep. The time of a thread counts from its last use. A busy thr
 again later: a sweeper locks a thread first and judges it under the lock.
 """
 
-import asyncio
-import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,9 +17,9 @@ from headrace.db.faults import translated_faults
 from headrace.db.pool import Connection, SharedPool
 from headrace.db.statements import named_statements
 from headrace.db.transactions import locking_transaction
-from headrace.errors import Unavailable
 from headrace.graphs.manifest_ttl import TtlEntry
 from headrace.isolation import for_each_sound
+from headrace.lifecycle import Tasks
 from headrace.threads.removal import ThreadRemoval
 
 _log = structlog.stdlib.get_logger("headrace.threads")
@@ -69,18 +67,20 @@ class RetentionSweeper:
         #: By tenant: threads created before this time are planned. A new process begins anew.
         self._planned: dict[str, datetime] = {}
 
-    async def sweep_forever(self) -> None:
-        seconds = self._entry.sweep_interval_minutes * 60
-        while True:
-            # Processes that started together should not sweep together.
-            await asyncio.sleep(seconds * random.uniform(0.7, 1.3))  # noqa: S311
-            try:
-                swept = await self.sweep()
-            except Unavailable as fault:
-                _log.warning("threads_kept_longer", cause=fault.code)
-            else:
-                if swept.deleted or swept.reduced:
-                    _log.info("threads_expired", deleted=swept.deleted, reduced=swept.reduced)
+    def start(self, tasks: Tasks) -> None:
+        tasks.repeat(
+            self._sweep,
+            every_seconds=self._entry.sweep_interval_minutes * 60,
+            jitter=0.3,
+            name="retention-sweeper",
+            log=_log,
+            skipped_event="threads_kept_longer",
+        )
+
+    async def _sweep(self) -> None:
+        swept = await self.sweep()
+        if swept.deleted or swept.reduced:
+            _log.info("threads_expired", deleted=swept.deleted, reduced=swept.reduced)
 
     async def sweep(self) -> Swept:
         """One round: at most ``sweep_limit`` threads are looked at.

@@ -1,9 +1,9 @@
 """Routes of the states of threads: read, update, history, storage."""
 
 from collections.abc import AsyncGenerator
-from typing import Annotated, Any, TypeVar, cast
+from typing import Annotated, Any, TypeVar
 
-from fastapi import Depends, Path, Query, Request, Response
+from fastapi import Path, Query, Response
 from pydantic import BaseModel, ValidationError
 
 from headrace.auth.dependencies import CurrentPrincipal
@@ -11,7 +11,7 @@ from headrace.edge.places import changes, lists
 from headrace.edge.query_words import Words, words_in
 from headrace.edge.responses import held_response, json_response, list_response
 from headrace.edge.routing import error_lines, new_router
-from headrace.edge.state import state_of
+from headrace.edge.state import provided
 from headrace.errors import InvalidRequest
 from headrace.states.schemas import (
     MAX_HISTORY,
@@ -34,11 +34,7 @@ router = new_router(tag="threads")
 Model = TypeVar("Model", bound=BaseModel)
 
 
-async def _service(request: Request) -> StateService:
-    return cast("StateService", state_of(request).states)
-
-
-States = Annotated[StateService, Depends(_service)]
+States = Annotated[StateService, provided(StateService)]
 
 
 @router.get("/threads/{thread_id}/state", response_model=ShownState)

@@ -22,7 +22,7 @@ from psycopg.errors import LockNotAvailable
 from psycopg.types.json import Jsonb
 
 from headrace.auth.principal import Principal
-from headrace.checkpoints.saver import UpstreamSaver
+from headrace.checkpoints.run_saver import RunSaver
 from headrace.checkpoints.transaction import TransactionSaver
 from headrace.checkpoints.writer import Writer
 from headrace.containment import is_cancelled
@@ -75,7 +75,7 @@ class StateUpdates:
         self,
         pool: SharedPool,
         writer: Writer,
-        saver: UpstreamSaver,
+        saver: RunSaver,
         registry: GraphRegistry,
         *,
         timeout_seconds: float = 10.0,

@@ -10,7 +10,7 @@ from typing import Any
 import structlog
 from langchain_core.runnables import RunnableConfig
 
-from headrace.checkpoints.saver import UpstreamSaver
+from headrace.checkpoints.run_saver import RunSaver
 from headrace.checkpoints.write_size import MAX_CHECKPOINT_BYTES, least_bytes
 from headrace.containment import contain
 from headrace.errors import CheckpointNotFound, UserExit
@@ -71,7 +71,7 @@ class Executor:
         self,
         registry: GraphRegistry,
         queue: Queue,
-        saver: UpstreamSaver,
+        saver: RunSaver,
         channels: Channels,
         settings: WorkerSettings,
         metrics: Metrics,

@@ -51,7 +51,7 @@ _NOBODYS = (psycopg.OperationalError, psycopg.InterfaceError, TimeoutError)
 _TRIES = 3
 
 
-class Reader:
+class LatestReader:
     """One per process and statement; needs a running event loop.
 
     :param latest: reads the latest checkpoints of ``thread_ids`` and ``namespaces``.
@@ -102,14 +102,14 @@ class Reader:
         await self._tasks.join()
 
     async def _query_until_empty(self) -> None:
-        loan = HeldConnection(self._pool, timeout_seconds=self._acquire_timeout_seconds)
+        held = HeldConnection(self._pool, timeout_seconds=self._acquire_timeout_seconds)
         try:
             while self._wanted:
                 batch = dict(list(self._wanted.items())[: self._max_batch])
                 for head in batch:
                     del self._wanted[head]
-                await self._answer(batch, loan)
-                await loan.share()
+                await self._answer(batch, held)
+                await held.share()
         except Exception as error:
             # Of our own: nobody is left waiting for an answer that does not come.
             _log.exception("reads_given_up", reads=len(self._wanted))
@@ -119,15 +119,15 @@ class Reader:
                 waiting.exception()
         finally:
             self._queries -= 1
-            await loan.give_back()
+            await held.give_back()
 
     async def _answer(
-        self, batch: dict[Head, "asyncio.Future[DictRow | None]"], loan: HeldConnection
+        self, batch: dict[Head, "asyncio.Future[DictRow | None]"], held: HeldConnection
     ) -> None:
         """Answer them all; a row that cannot be read fails those alone who asked for it."""
 
         async def answer(heads: Sequence[Head]) -> None:
-            for head, row in zip(heads, await self._read(heads, loan), strict=True):
+            for head, row in zip(heads, await self._read(heads, held), strict=True):
                 if not batch[head].done():
                     batch[head].set_result(row)
 
@@ -144,24 +144,24 @@ class Reader:
                 # Whoever asked may be gone.
                 batch[head].exception()
 
-    async def _read(self, heads: Sequence[Head], loan: HeldConnection) -> list[DictRow | None]:
+    async def _read(self, heads: Sequence[Head], held: HeldConnection) -> list[DictRow | None]:
         for tries_left in reversed(range(_TRIES)):
             try:
-                rows = await loan.use(
+                rows = await held.use(
                     lambda connection: _latest(connection, self._latest, heads),
                     seconds=self._timeout_seconds,
                 )
             except _NOBODYS:
-                await loan.examine()
+                await held.examine()
                 if not tries_left:
                     raise
             except Exception:
                 # What was read of the answer, or not, must not be met by the next question.
-                await loan.examine()
+                await held.examine()
                 raise
             else:
                 if sum(map(size_of, rows)) > WORN_BYTES:
-                    await loan.wear_out()
+                    await held.wear_out()
                 return rows
         raise AssertionError("unreachable")
 
