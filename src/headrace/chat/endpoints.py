@@ -22,7 +22,7 @@ from headrace.runs.responses import locations, streaming_response
 
 router = new_router(tag="chat")
 
-#: Read by nobody but the log; nginx's number for it.
+#: nginx's status for it. Only the log shows it: the client has left.
 _CLIENT_LEFT = 499
 
 _SSE: dict[int | str, dict[str, Any]] = {
@@ -46,10 +46,10 @@ async def chat(
     key: IdempotencyKey,
     request: Request,
 ) -> Response:
-    """Say something and get the reply.
+    """Send a message and get the reply.
 
-    Where `interrupts` is not empty, the graph waits: send the answer as `resume`. A new `message`
-    begins a new turn, and what was asked is dropped.
+    If `interrupts` is not empty, the graph waits: send the answer as `resume`. A new `message`
+    begins a new turn and drops the question.
     """
     run = await service.start(
         principal,
@@ -59,16 +59,16 @@ async def chat(
         key=key,
         headers=configurable_headers(request),
     )
-    # What the run has of it is the run's.
+    # The run has its own copy of the input.
     release_body(request)
     try:
-        # A place must not be held for a client that has left: its run may go on for hours.
+        # A client that has left must not hold a place: its run may go on for hours.
         while (outcome := await unless_left(run.outcome(3600), request.receive)) is None:
             pass
     except ClientLeft:
         return Response(status_code=_CLIENT_LEFT)
     except Released:
-        # The thread has the reply once another process has finished the run.
+        # Another process finishes the run; the reply is then in the thread.
         raise Draining from None
     return json_response(service.reply(run, outcome).model_dump(), headers=locations(run, "join"))
 
@@ -82,10 +82,10 @@ async def chat_stream(
     key: IdempotencyKey,
     request: Request,
 ) -> Response:
-    """Say something and get the reply as it comes.
+    """Send a message and stream the reply.
 
-    `messages` events hold the pieces. `interrupts` tells what the graph waits for. `end` or
-    `error` comes last.
+    `messages` events bring the reply in pieces. `interrupts` brings the questions that the graph
+    waits for. `end` or `error` is the last event.
     """
     run = await service.start(
         principal,

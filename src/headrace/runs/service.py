@@ -117,7 +117,7 @@ class RunService:
             assistant = await self._assistants.get_for_run(
                 asked.principal,
                 asked.body.assistant_id,
-                anew=tries_left < _ASSISTANT_TRIES - 1,
+                reload=tries_left < _ASSISTANT_TRIES - 1,
             )
             request = await self._requests.complete(asked, assistant, run_id, key)
             try:

@@ -36,7 +36,7 @@ StoreItems = Annotated[StoreService, Depends(_service)]
 
 @router.put("/store/items", status_code=204)
 async def put_item(body: ItemPut, principal: CurrentPrincipal, items: StoreItems) -> None:
-    """Write an item, over the one that is there."""
+    """Write an item. It replaces the item with this key."""
     await items.put(principal, body)
 
 
@@ -50,7 +50,7 @@ async def get_item(
 ) -> Response:
     """Read an item; null where there is none.
 
-    The labels of the namespace come with periods between them, or one by one.
+    Send the labels of the namespace joined by periods, or repeat the parameter for each label.
     """
     labels = [label for part in namespace or () for label in part.split(".")]
     item = await items.get(principal, labels, key, refresh_ttl=refresh_ttl)
@@ -61,7 +61,7 @@ async def get_item(
 async def delete_item(body: ItemDelete, principal: CurrentPrincipal, items: StoreItems) -> None:
     """Delete an item.
 
-    204 also where there is none.
+    The answer is 204 also where there is no such item.
     """
     await items.delete(principal, body)
 
@@ -73,7 +73,7 @@ async def search_items(
     items: StoreItems,
     query: Annotated[ItemSearch | None, Body()] = None,
 ) -> Response:
-    """List the items below a namespace, latest change first."""
+    """List the items below a namespace, last changed first."""
     reading = items.reading()
     found = await items.search(principal, query or ItemSearch(), reading)
     return held_response({"items": [FoundItem.from_item(item) for item in found]}, reading)
@@ -86,6 +86,6 @@ async def list_namespaces(
     items: StoreItems,
     query: Annotated[NamespaceSearch | None, Body()] = None,
 ) -> Response:
-    """List the namespaces that hold something."""
+    """List the namespaces that have items."""
     found = await items.namespaces(principal, query or NamespaceSearch())
     return json_response({"namespaces": found})
