@@ -20,7 +20,7 @@ from headrace.assistants.schemas import (
 from headrace.assistants.service import AssistantService
 from headrace.auth.dependencies import CurrentPrincipal
 from headrace.checkpoints.row_pages import next_page
-from headrace.edge.places import changes_when, lists
+from headrace.edge.gates import changes_when, lists
 from headrace.edge.responses import held_response, json_response
 from headrace.edge.routing import new_router
 from headrace.edge.state import state_of

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from headrace.assistants.content import changed, mirrored
+from headrace.assistants.configuration import changed, mirrored
 from headrace.assistants.repository import AssistantRepository
 from headrace.assistants.schemas import (
     AssistantCreate,

@@ -7,12 +7,11 @@ from fastapi import Depends, Request, Response
 from headrace.auth.dependencies import CurrentPrincipal
 from headrace.chat.schemas import ChatReply, ChatRequest
 from headrace.chat.service import ChatService
-from headrace.edge.headers import configurable_headers
-from headrace.edge.places import lasting
+from headrace.edge.gates import lasting
 from headrace.edge.requests import release_body
 from headrace.edge.responses import json_response
 from headrace.edge.routing import new_router
-from headrace.edge.state import request_id_of, state_of
+from headrace.edge.state import configurable_headers, request_id_of, state_of
 from headrace.edge.streaming import ClientLeft, unless_left
 from headrace.errors import Draining
 from headrace.events.reader import Released

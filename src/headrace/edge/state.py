@@ -1,4 +1,4 @@
-"""How endpoints reach what the lifespan built."""
+"""Access of endpoints to the objects of the lifespan, and to the values of one request."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,6 +7,7 @@ from fastapi import Request
 from starlette.requests import HTTPConnection
 
 from headrace.errors import RequestError
+from headrace.graphs.http_entry import HeaderRules
 
 
 class NotStarted(RequestError):
@@ -16,17 +17,17 @@ class NotStarted(RequestError):
 
 
 def state_of(request: Request) -> Any:
-    """The lifespan's state object; each room casts the service it takes from it.
+    """The state object of the lifespan. Each room casts the service that it takes from it.
 
-    :raises NotStarted: when the app runs without headrace's lifespan.
+    :raises NotStarted: the app runs without headrace's lifespan.
     """
     return started(request)
 
 
 def started(source: HTTPConnection | Mapping[str, Any]) -> Any:
-    """The state of a request or WebSocket, or of what the lifespan yielded.
+    """The state object in a request, a WebSocket, or the mapping that the lifespan yielded.
 
-    :raises NotStarted: it is not there.
+    :raises NotStarted: the app runs without headrace's lifespan.
     """
     if isinstance(source, HTTPConnection):
         state = getattr(source.state, "headrace", None)
@@ -38,5 +39,14 @@ def started(source: HTTPConnection | Mapping[str, Any]) -> Any:
 
 
 def request_id_of(request: Request) -> str:
-    """The id that the middleware gave this request; empty where the middleware is not used."""
+    """The id that the middleware has given this request; empty without the middleware."""
     return str(getattr(request.state, "request_id", ""))
+
+
+def configurable_headers(request: Request) -> dict[str, str]:
+    """The headers that the request passes on to its run.
+
+    ``http.configurable_headers`` of the manifest names them; by default there are none.
+    """
+    rules: HeaderRules | None = state_of(request).http.configurable_headers
+    return rules.chosen(request.headers.raw) if rules is not None else {}

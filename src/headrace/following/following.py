@@ -15,10 +15,10 @@ from uuid import UUID
 from headrace.checkpoints.answer_memory import AnswerMemory, Reading
 from headrace.errors import AnswersFull, AnswerTooLarge
 from headrace.event_settings import EventSettings
-from headrace.events.backlog import Backlog
 from headrace.events.channel import Channel
 from headrace.events.event import Event, end_event, gap_event, last_values_event
 from headrace.events.reader import ChannelReader, Moved, Reader, Released
+from headrace.events.reader_buffers import BufferBudget
 from headrace.following.run_watcher import GONE, IfEnded, RunState, Watch, Watcher
 from headrace.queue.rows import LocalRun, RunOutcome
 from headrace.request_settings import AnswerSettings
@@ -70,10 +70,10 @@ class Following:
         read_values: ReadValues,
         ask_to_stop: AskToStop,
         memory: AnswerMemory | None = None,
-        backlog: Backlog | None = None,
+        backlog: BufferBudget | None = None,
     ) -> None:
         self.memory = memory or AnswerMemory(AnswerSettings())
-        self.backlog = backlog or Backlog(EventSettings())
+        self.backlog = backlog or BufferBudget(EventSettings())
         self.watcher = watcher
         self.local = local
         self.read_values = read_values

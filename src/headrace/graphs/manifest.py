@@ -13,11 +13,10 @@ from dotenv import dotenv_values
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from headrace.errors import DOCUMENTATION, StartupRefusal
-from headrace.graphs.checkpointer_entry import CheckpointerEntry
 from headrace.graphs.http_entry import HttpEntry
 from headrace.graphs.manifest_keys import REFUSED, notices_of, refused_key
 from headrace.graphs.object_path import attribute_of, has_attribute, module_of, names_a_file
-from headrace.graphs.store_entry import StoreEntry
+from headrace.graphs.persistence_entries import CheckpointerEntry, StoreEntry
 from headrace.settings import Settings, environment, set_environment
 
 DEFAULT_NAME = "langgraph.json"

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Any
 
-from headrace.events.encoding import encode_json
+from headrace.events.json_encoding import encode_json
 from headrace.health.checks import DatabaseProbe
 from headrace.observability.exposition import Written
 from headrace.observability.metrics import Metrics

@@ -18,11 +18,10 @@ from headrace.auth.principal import Principal
 from headrace.checkpoints.answer_memory import Reading
 from headrace.errors import AnswersFull, AnswerTooLarge, Draining, InvalidRequest
 from headrace.event_settings import EventSettings
-from headrace.events.backlog import Cut
-from headrace.events.encoding import encode_json
 from headrace.events.event import Event
-from headrace.events.pieces import sliced
+from headrace.events.json_encoding import encode_json, sliced
 from headrace.events.reader import Released
+from headrace.events.reader_buffers import Cut
 from headrace.events.sse import END, HEARTBEAT, RELEASED, frame
 from headrace.following.following import Followable, Following, FollowingReader
 from headrace.following.thread_watcher import (

@@ -15,14 +15,12 @@ from headrace.checkpoints.writer import Writer
 from headrace.db.engine import Sessions, build_engine
 from headrace.db.pool import SharedPool
 from headrace.db.schema import SchemaState
-from headrace.edge.bodies import BodyMemory
-from headrace.graphs.checkpointer_entry import CheckpointerEntry
+from headrace.edge.body_memory import BodyMemory
 from headrace.graphs.http_entry import HttpEntry
 from headrace.graphs.manifest import Manifest
-from headrace.graphs.manifest_ttl import TtlEntry
+from headrace.graphs.persistence_entries import CheckpointerEntry, StoreEntry, StoreTTL, TtlEntry
 from headrace.graphs.registry import GraphRegistry
 from headrace.graphs.sources import GraphSource
-from headrace.graphs.store_entry import StoreEntry, StoreTTL
 from headrace.lifecycle import Supervision, Tasks
 from headrace.observability.metrics import Metrics
 from headrace.observability.slots import StatusBoard

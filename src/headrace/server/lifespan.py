@@ -13,7 +13,7 @@ import structlog
 
 from headrace.auth.api_keys import ApiKeys
 from headrace.containment import containing_tasks
-from headrace.edge.places import RequestPlaces
+from headrace.edge.gates import RequestGates
 from headrace.graphs.manifest import Manifest, find_manifest
 from headrace.graphs.sources import GraphSource, sources_from, sources_from_objects
 from headrace.health.checks import DatabaseQuestion
@@ -158,7 +158,7 @@ async def serving(
         with refused_start(settings.database, foundation.pool):
             services = await build_services(foundation, engine)
         keys = ApiKeys(settings.accepted_api_keys, local_only=settings.local_only)
-        places = RequestPlaces(
+        places = RequestGates(
             settings,
             share=settings.caller_share,
             count=foundation.metrics.count_gate_refusal,
@@ -198,7 +198,7 @@ def _state(
     health: HealthService,
     drain: Drain,
     keys: ApiKeys,
-    places: RequestPlaces,
+    places: RequestGates,
 ) -> State:
     settings, http = foundation.settings, foundation.entries.http
     return State(

@@ -10,7 +10,7 @@ from headrace.checkpoints.saver import GroupCommitSaver, UpstreamSaver
 from headrace.checkpoints.serializer import build_serializer
 from headrace.checkpoints.writer import Writer
 from headrace.db.conninfo import connection_string, describe
-from headrace.db.faults import DatabaseAway, driver_word, translated_faults
+from headrace.db.faults import DatabaseAway, driver_reason, translated_faults
 from headrace.db.pool import (
     CONNECTIONS_BESIDE_POOL,
     ServerFacts,
@@ -21,7 +21,7 @@ from headrace.db.pool import (
 )
 from headrace.db.schema import SchemaState, ensure_compatible
 from headrace.errors import StartupRefusal, Unavailable
-from headrace.graphs.checkpointer_entry import SerdeEntry
+from headrace.graphs.persistence_entries import SerdeEntry
 from headrace.lifecycle import Supervision
 from headrace.notices.notifier import Notifier, PollingNotifier, PostgresNotifier
 from headrace.observability.metrics import Metrics
@@ -70,7 +70,7 @@ def refused_start(database: DatabaseSettings, pool: SharedPool) -> Iterator[None
             yield
     except Unavailable as problem:
         cause = problem.__cause__ or problem
-        word = pool.fault or driver_word(cause)
+        word = pool.fault or driver_reason(cause)
         raise unreachable(connection_string(database), DatabaseAway(word)) from cause
 
 

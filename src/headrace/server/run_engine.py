@@ -6,8 +6,8 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 from headrace.db.conninfo import connection_string
-from headrace.events.backlog import Backlog
 from headrace.events.log import EventLog
+from headrace.events.reader_buffers import BufferBudget
 from headrace.following.following import Followable
 from headrace.following.run_watcher import Watcher
 from headrace.following.thread_watcher import ThreadWatcher
@@ -35,7 +35,7 @@ class RunEngine:
     thread_watcher: ThreadWatcher
     notifier: Notifier
     depth: QueueDepth
-    backlog: Backlog
+    backlog: BufferBudget
 
     def stop_soon(self, foundation: Foundation, run: Followable, reason: str) -> None:
         """Ask it to stop, wherever it is executed, without waiting for that."""
@@ -51,7 +51,7 @@ async def start_run_engine(foundation: Foundation, stack: AsyncExitStack) -> Run
     queue = Queue(pool, foundation.writer)
     notifier = build_notifier(settings, pool, foundation.metrics, foundation.supervision)
     log = EventLog(pool, foundation.writer, settings.events)
-    backlog = Backlog(settings.events, on_cut=foundation.metrics.count_cut_client)
+    backlog = BufferBudget(settings.events, on_cut=foundation.metrics.count_cut_client)
     channels = Channels(settings.events, log, notifier, foundation.metrics, backlog)
     control = StopRequests(pool, settings.events, notifier.listeners, lambda: worker.executions())
     worker = await _start_worker(foundation, queue, channels, notifier, control, stack)

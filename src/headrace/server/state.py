@@ -12,8 +12,8 @@ from headrace.chat.service import ChatService
 from headrace.checkpoints.saver import UpstreamSaver
 from headrace.checkpoints.store import Store
 from headrace.db.pool import SharedPool
-from headrace.edge.bodies import BodyMemory
-from headrace.edge.places import RequestPlaces
+from headrace.edge.body_memory import BodyMemory
+from headrace.edge.gates import RequestGates
 from headrace.graphs.http_entry import HttpEntry
 from headrace.graphs.registry import GraphRegistry
 from headrace.health.service import HealthService
@@ -61,7 +61,7 @@ class State:
     #: Raises where the database does not answer.
     ask_database: Callable[[], Awaitable[None]]
     api_keys: ApiKeys
-    places: RequestPlaces
+    places: RequestGates
     body_memory: BodyMemory
     worker: Worker
     #: Awaited by the server process before it closes its sockets.

@@ -15,7 +15,7 @@ import structlog
 import uvicorn
 from uvicorn.lifespan.on import LifespanOn
 
-from headrace.edge.places import RequestPlaces
+from headrace.edge.gates import RequestGates
 from headrace.errors import StartupRefusal
 from headrace.health.service import HealthService
 from headrace.observability.metrics import Metrics
@@ -125,7 +125,7 @@ class Server(uvicorn.Server):
         if isinstance(metrics := getattr(state, "metrics", None), Metrics):
             metrics.connections_open = lambda: self._connections.open
             self._connections.count_with(metrics.count_cut_connection)
-        if isinstance(places := getattr(state, "places", None), RequestPlaces):
+        if isinstance(places := getattr(state, "places", None), RequestGates):
             places.answers.total = self._connections.max_connections
         health = getattr(state, "health", None)
         if self._health_port is not None and isinstance(health, HealthService):

@@ -4,7 +4,7 @@ from contextlib import AsyncExitStack
 from importlib.metadata import version
 
 from headrace.db.schema import read_state
-from headrace.edge.places import RequestPlaces
+from headrace.edge.gates import RequestGates
 from headrace.health.checks import DatabaseProbe, SchemaProbe, pool_check
 from headrace.health.service import HealthService
 from headrace.observability.pulse import Pulse
@@ -18,7 +18,7 @@ _SCHEMA_TIMEOUT_SECONDS = 4.0
 async def start_health(
     foundation: Foundation,
     engine: RunEngine,
-    places: RequestPlaces,
+    places: RequestGates,
     threads: ThreadPool | None,
     stack: AsyncExitStack,
 ) -> HealthService:

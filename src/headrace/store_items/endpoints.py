@@ -5,7 +5,7 @@ from typing import Annotated, cast
 from fastapi import Body, Depends, Query, Request, Response
 
 from headrace.auth.dependencies import CurrentPrincipal
-from headrace.edge.places import lists
+from headrace.edge.gates import lists
 from headrace.edge.responses import held_response, json_response
 from headrace.edge.routing import new_router
 from headrace.edge.state import state_of

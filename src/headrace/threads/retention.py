@@ -20,7 +20,7 @@ from headrace.db.pool import Connection, SharedPool
 from headrace.db.statements import named_statements
 from headrace.db.transactions import locking_transaction
 from headrace.errors import Unavailable
-from headrace.graphs.manifest_ttl import TtlEntry
+from headrace.graphs.persistence_entries import TtlEntry
 from headrace.isolation import for_each_sound
 from headrace.threads.removal import ThreadRemoval
 

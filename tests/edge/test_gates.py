@@ -13,7 +13,7 @@ import pytest
 from pydantic import SecretStr
 from starlette.routing import BaseRoute
 
-from headrace.edge.places import GateFigures, RequestPlaces, kind_of
+from headrace.edge.gates import GateFigures, RequestGates, kind_of
 from headrace.errors import CallerShareUsed, PoolShareFull, TooManyAnswers, TooManyStreams
 from headrace.server.app import build_router, create_app
 from headrace.settings import Settings
@@ -129,9 +129,9 @@ def flattened(routes: Any) -> Any:
             yield route
 
 
-def places(share: float = 1.0, **groups: Any) -> tuple[RequestPlaces, list[tuple[str, str]]]:
+def places(share: float = 1.0, **groups: Any) -> tuple[RequestGates, list[tuple[str, str]]]:
     refused: list[tuple[str, str]] = []
-    made = RequestPlaces(
+    made = RequestGates(
         Settings.model_validate(groups),
         share=share,
         count=lambda gate, reason: refused.append((gate, reason)),
@@ -166,7 +166,7 @@ async def test_only_so_many_wait_and_none_of_them_all():
         # Three of the four places to wait in.
         waiting = [asyncio.create_task(one("a")) for _ in range(3)]
         await eventually(lambda: gates.figures()["changes"].waiting == 3)
-        with pytest.raises(PoolShareFull, match="too many wait"):
+        with pytest.raises(PoolShareFull, match="too many requests wait"):
             await one("a")
         waiting.append(asyncio.create_task(one("b")))
         await eventually(lambda: gates.figures()["changes"].waiting == 4)
@@ -207,7 +207,7 @@ def test_without_several_keys_one_caller_may_have_all():
         gates.lasting("")
 
 
-Served = tuple[httpx.AsyncClient, RequestPlaces, Any]
+Served = tuple[httpx.AsyncClient, RequestGates, Any]
 
 
 @asynccontextmanager
