@@ -7,7 +7,7 @@ import psycopg
 import pytest
 import structlog
 
-from headrace.db.faults import driver_word, public_word, translated_faults
+from headrace.db.faults import driver_reason, public_reason, translated_faults
 from headrace.errors import DatabaseUnavailable, PoolExhausted
 from headrace.health.checks import DatabaseCheck, DatabaseProbe
 from tests.support.database import open_pool
@@ -122,5 +122,5 @@ def away(postgres, how):
     ],
 )
 def test_the_drivers_word_is_its_reason_and_no_secret(said, word):
-    assert driver_word(psycopg.OperationalError(said)) == word
-    assert '"' not in public_word(word)
+    assert driver_reason(psycopg.OperationalError(said)) == word
+    assert '"' not in public_reason(word)

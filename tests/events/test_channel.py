@@ -8,10 +8,10 @@ import pytest
 
 from headrace.errors import LeaseLost
 from headrace.event_settings import EventSettings
-from headrace.events.backlog import Cut
 from headrace.events.channel import Channel
 from headrace.events.event import Event, end_event
 from headrace.events.reader import Moved
+from headrace.events.reader_buffers import Cut
 from tests.support.waiting import eventually
 
 END = end_event("r", "success", None)

@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from httpx import ASGITransport, AsyncClient
 from pydantic import SecretStr
 
-from headrace.edge.bodies import BodyMemory
+from headrace.edge.body_memory import BodyMemory
 from headrace.graphs.sources import sources_from_objects
 from headrace.health.pulse import Measured, Pulse
 from headrace.lifecycle import Supervision

@@ -11,7 +11,7 @@ import structlog
 from headrace.event_settings import EventSettings
 from headrace.events.channel import Channel
 from headrace.events.event import Event, end_event
-from headrace.events.pieces import PIECE_BYTES
+from headrace.events.json_encoding import PIECE_BYTES
 from headrace.events.reader import ChannelReader, Reader, Released
 from headrace.events.sse import HEARTBEAT
 from headrace.following.followed_run import FollowedRun

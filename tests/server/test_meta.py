@@ -8,7 +8,7 @@ import pytest
 from fastapi import APIRouter, FastAPI
 
 from headrace.assistants import endpoints as assistants
-from headrace.edge.bodies import BodyMemory
+from headrace.edge.body_memory import BodyMemory
 from headrace.edge.state import State
 from headrace.health.checks import DatabaseQuestion
 from headrace.lifecycle import Tasks

@@ -47,7 +47,7 @@ class DatabaseAway(psycopg_pool.PoolTimeout):
     """A pool had no connection to give because the database does not answer; says why."""
 
 
-def driver_word(error: BaseException) -> str:
+def driver_reason(error: BaseException) -> str:
     """The driver's own reason in one line, without host and address; never a password.
 
     Its hint ("Is the server running ...") asks what the reader asks already.
@@ -57,7 +57,7 @@ def driver_word(error: BaseException) -> str:
     return mask_text(_ATTEMPT.sub("", lines[-1])) if lines else type(error).__name__
 
 
-def public_word(word: str) -> str:
+def public_reason(word: str) -> str:
     """The same for those who may be strangers: without the names of users and databases."""
     return _QUOTED.sub("", word)
 
@@ -141,7 +141,7 @@ def refused_migrations() -> Iterator[None]:
         ) from error
 
 
-def words_of(error: BaseException) -> str | None:
+def caller_message(error: BaseException) -> str | None:
     """What a caller may hear of a driver's error: Postgres's own sentence, without the statement
     and its parameters. None for any other error."""
     original: BaseException | None = error

@@ -24,7 +24,7 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 
 from headrace.db.arrays import register_columns
 from headrace.db.conninfo import connection_string, describe
-from headrace.db.faults import DatabaseAway, driver_word
+from headrace.db.faults import DatabaseAway, driver_reason
 from headrace.db.jsonb import dump_jsonb, load_jsonb
 from headrace.db.statements import use_schema
 from headrace.errors import StartupRefusal
@@ -190,7 +190,7 @@ class SharedPool(AsyncConnectionPool[Connection]):
         try:
             connection = await super()._connect(timeout)
         except Exception as error:
-            self._connect_fault = driver_word(error)
+            self._connect_fault = driver_reason(error)
             raise
         finally:
             self._connecting.discard(began)
@@ -213,7 +213,7 @@ class SharedPool(AsyncConnectionPool[Connection]):
                 await check_connection(connection)
             except psycopg.Error as error:
                 cut = asyncio.get_running_loop().time() >= silent.when()
-                self._check_fault = "it does not answer" if cut else driver_word(error)
+                self._check_fault = "it does not answer" if cut else driver_reason(error)
                 # The pool replaces what comes back closed. Not close(): that gives it back itself.
                 connection.pgconn.finish()
                 await super().putconn(connection)
@@ -335,7 +335,7 @@ def unreachable(conninfo: str, error: BaseException) -> StartupRefusal:
     return StartupRefusal(
         "HR301",
         where=f"database {describe(conninfo)}",
-        what=f"cannot connect ({driver_word(error)})",
+        what=f"cannot connect ({driver_reason(error)})",
         remedy="Start Postgres or correct DATABASE_URL.",
     )
 

@@ -7,6 +7,7 @@ from fastapi import Depends, Request
 from starlette.requests import HTTPConnection
 
 from headrace.errors import RequestError
+from headrace.graphs.http_entry import HeaderRules, HttpEntry
 
 T = TypeVar("T")
 
@@ -69,5 +70,14 @@ def found_state(source: HTTPConnection | Mapping[str, Any]) -> State | None:
 
 
 def request_id_of(request: Request) -> str:
-    """The id that the middleware gave this request; empty where the middleware is not used."""
+    """The id that the middleware has given this request; empty without the middleware."""
     return str(getattr(request.state, "request_id", ""))
+
+
+def configurable_headers(request: Request) -> dict[str, str]:
+    """The headers that the request passes on to its run.
+
+    ``http.configurable_headers`` of the manifest names them; by default there are none.
+    """
+    rules: HeaderRules | None = state_of(request).get(HttpEntry).configurable_headers
+    return rules.chosen(request.headers.raw) if rules is not None else {}

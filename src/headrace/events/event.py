@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from headrace.events.encoding import encode_json
+from headrace.events.json_encoding import encode_json
 from headrace.events.sse import data_of, frame, name_of
 
 

@@ -2,8 +2,8 @@
 
 from headrace.checkpoints.answer_memory import AnswerMemory
 from headrace.event_settings import EventSettings
-from headrace.events.backlog import Backlog
 from headrace.events.reader import Released
+from headrace.events.reader_buffers import BufferBudget
 from headrace.following.run_watcher import Watch, Watcher
 from headrace.states.reader import StateReader
 
@@ -16,11 +16,11 @@ class Following:
     """
 
     def __init__(
-        self, watcher: Watcher, states: StateReader, backlog: Backlog | None = None
+        self, watcher: Watcher, states: StateReader, backlog: BufferBudget | None = None
     ) -> None:
         self.watcher = watcher
         self.states = states
-        self.backlog = backlog or Backlog(EventSettings())
+        self.backlog = backlog or BufferBudget(EventSettings())
         self.released = False
         self._watches: set[Watch] = set()
 

@@ -25,8 +25,8 @@ from headrace.db.statements import named_statements
 from headrace.db.transactions import locking_transaction
 from headrace.errors import DatabaseUnavailable, Unavailable
 from headrace.event_settings import EventSettings
-from headrace.events.backlog import Cut
 from headrace.events.reader import Released
+from headrace.events.reader_buffers import Cut
 from headrace.isolation import for_each_sound
 from headrace.lifecycle import Signal, Tasks
 from headrace.notices.notifier import Notifier

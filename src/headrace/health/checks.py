@@ -8,7 +8,7 @@ from time import monotonic
 
 import structlog
 
-from headrace.db.faults import DatabaseAway, driver_word, public_word, translated_faults
+from headrace.db.faults import DatabaseAway, driver_reason, public_reason, translated_faults
 from headrace.db.pool import SharedPool
 from headrace.db.schema import SchemaState, read_state
 from headrace.errors import DatabaseUnavailable, HeadraceError, PoolExhausted, Unavailable
@@ -93,7 +93,7 @@ class DatabaseProbe:
         silent = monotonic() - self._ended_at > self._silence_seconds
         if not (failed or silent):
             return None
-        word = public_word(self._word) if failed else ""
+        word = public_reason(self._word) if failed else ""
         return f"the database does not answer: {word}" if word else "the database does not answer"
 
     async def start(self) -> None:
@@ -138,8 +138,8 @@ def _word_of(error: BaseException) -> str:
     """The driver's own, which is at the end of the chain; empty where there is none."""
     if error.__cause__ is not None:
         cause = error.__cause__
-        return driver_word(cause) if str(cause) else ""
-    return "" if isinstance(error, HeadraceError) else driver_word(error)
+        return driver_reason(cause) if str(cause) else ""
+    return "" if isinstance(error, HeadraceError) else driver_reason(error)
 
 
 class SchemaProbe:

@@ -12,9 +12,9 @@ from time import monotonic
 from headrace.checkpoints.answer_memory import AnswerMemory
 from headrace.checkpoints.writer import Writer
 from headrace.db.pool import SharedPool
-from headrace.edge.bodies import BodyMemory
-from headrace.edge.places import RequestPlaces
-from headrace.events.backlog import Backlog
+from headrace.edge.body_memory import BodyMemory
+from headrace.edge.gates import RequestGates
+from headrace.events.reader_buffers import BufferBudget
 from headrace.following.run_watcher import Watcher
 from headrace.following.thread_watcher import ThreadWatcher
 from headrace.lifecycle import Supervision, Tasks
@@ -46,13 +46,13 @@ class Measured:
     writer: Writer | None = None
     answer_memory: AnswerMemory | None = None
     body_memory: BodyMemory | None = None
-    places: RequestPlaces | None = None
+    places: RequestGates | None = None
     threads: ThreadPool | None = None
     worker: Worker | None = None
     queue_depth: QueueDepth | None = None
     watcher: Watcher | None = None
     thread_watcher: ThreadWatcher | None = None
-    backlog: Backlog | None = None
+    backlog: BufferBudget | None = None
     notifier: Notifier | None = None
 
     def figures(self) -> dict[str, object]:

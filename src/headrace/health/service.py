@@ -6,7 +6,7 @@ from dataclasses import asdict
 from time import monotonic
 from typing import Any
 
-from headrace.events.encoding import encode_json
+from headrace.events.json_encoding import encode_json
 from headrace.health.checks import DatabaseProbe, SchemaProbe
 from headrace.lifecycle import Supervision
 from headrace.observability.exposition import Written

@@ -284,7 +284,7 @@ class Metrics:
         self._stored_events.inc(count)
 
     def count_cut_client(self, reason: str) -> None:
-        """``stalled``, ``memory`` or ``behind``. Fits ``Backlog(on_cut=...)``."""
+        """``stalled``, ``memory`` or ``behind``. Fits ``BufferBudget(on_cut=...)``."""
         self._cut_clients.labels(reason).inc()
 
     def count_cut_connection(self, reason: str) -> None:
@@ -303,7 +303,7 @@ class Metrics:
         self._bounded_answers.labels(outcome).inc()
 
     def count_gate_refusal(self, gate: str, reason: str) -> None:
-        """``timeout``, ``queue_full``, ``share``, ``full``. Fits ``RequestPlaces(count=...)``."""
+        """``timeout``, ``queue_full``, ``share``, ``full``. Fits ``RequestGates(count=...)``."""
         self._gate_refusals.labels(gate, reason).inc()
 
     def count_refused_body(self, reason: str) -> None:

@@ -10,12 +10,11 @@ from pydantic import Field
 from headrace.auth.dependencies import CurrentPrincipal
 from headrace.auth.principal import Principal
 from headrace.checkpoints.row_pages import next_page
-from headrace.edge.headers import configurable_headers
-from headrace.edge.places import changes, lasting, lasting_when, lists
-from headrace.edge.query_words import Words, words_in
+from headrace.edge.gates import changes, lasting, lasting_when, lists
+from headrace.edge.query_lists import QueryList, query_values
 from headrace.edge.responses import held_response, json_response
 from headrace.edge.routing import new_router
-from headrace.edge.state import request_id_of
+from headrace.edge.state import configurable_headers, request_id_of
 from headrace.errors import InvalidRequest
 from headrace.events.modes import STREAM_MODES
 from headrace.events.reader import Released
@@ -186,7 +185,7 @@ async def list_runs(
     principal: CurrentPrincipal,
     runs: Runs,
     status: Annotated[RunStatus | None, Query()] = None,
-    select: Words = None,
+    select: QueryList = None,
     limit: Annotated[int, Query(ge=0, le=1000)] = 10,
     offset: Annotated[int, Query(ge=0, le=2**31 - 1)] = 0,
 ) -> Response:
@@ -263,7 +262,7 @@ async def join_stream(
     principal: CurrentPrincipal,
     runs: Runs,
     request: Request,
-    stream_mode: Words = None,
+    stream_mode: QueryList = None,
     cancel_on_disconnect: Annotated[bool, Query()] = False,
     last_event_id: LastEventId = None,
     last_event_id_header: LastEventIdHeader = None,
@@ -288,7 +287,7 @@ async def join_stream_by_id(
     principal: CurrentPrincipal,
     runs: Runs,
     request: Request,
-    stream_mode: Words = None,
+    stream_mode: QueryList = None,
     cancel_on_disconnect: Annotated[bool, Query()] = False,
     last_event_id: LastEventId = None,
     last_event_id_header: LastEventIdHeader = None,
@@ -307,7 +306,7 @@ def words_of(given: list[str] | None, name: str, known: tuple[Any, ...]) -> list
 
     :raises InvalidRequest: a word is none of ``known``.
     """
-    words = words_in(given, name)
+    words = query_values(given, name)
     if unknown := [word for word in words if word not in known]:
         raise InvalidRequest(f"{name}: '{unknown[0]}' is none of {', '.join(known)}")
     return words

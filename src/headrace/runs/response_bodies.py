@@ -9,11 +9,10 @@ import orjson
 from headrace.edge.responses import gathered
 from headrace.edge.streaming import LastChunk
 from headrace.errors import AnswersFull, AnswerTooLarge, RequestError
-from headrace.events.backlog import BrokenOff, Cut
-from headrace.events.encoding import encode_json
 from headrace.events.event import Event
-from headrace.events.pieces import json_pieces, sliced
+from headrace.events.json_encoding import encode_json, json_pieces, sliced
 from headrace.events.reader import Reader, Released
+from headrace.events.reader_buffers import BrokenOff, Cut
 from headrace.events.sse import HEARTBEAT, RELEASED
 from headrace.following.followed_run import FollowedRun
 from headrace.queue.rows import RunOutcome

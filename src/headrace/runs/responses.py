@@ -9,7 +9,7 @@ from fastapi import Request, Response
 
 from headrace.edge.head_requests import headers_alone
 from headrace.edge.state import provided, state_of
-from headrace.edge.streaming import LiveResponse
+from headrace.edge.streaming import StreamResponse
 from headrace.errors import RunForgotten
 from headrace.events.sse import CONTENT_TYPE
 from headrace.following.followed_run import FollowedRun
@@ -46,7 +46,7 @@ async def waiting_response(
         outcome = await run.outcome(_heartbeat_seconds(request))
         if outcome is not None and outcome.forgotten:
             raise RunForgotten
-    return LiveResponse(
+    return StreamResponse(
         result_body(run, heartbeat_seconds=_heartbeat_seconds(request)),
         media_type="application/json",
         headers=headers,
@@ -54,9 +54,9 @@ async def waiting_response(
     )
 
 
-def stopping_response(run: FollowedRun, request: Request) -> LiveResponse:
+def stopping_response(run: FollowedRun, request: Request) -> StreamResponse:
     """``{}`` once the run has stopped."""
-    return LiveResponse(
+    return StreamResponse(
         stopped_body(run, heartbeat_seconds=_heartbeat_seconds(request)),
         media_type="application/json",
         headers=locations(run, "join"),
@@ -84,7 +84,7 @@ def streaming_response(
     }
     if head := headers_alone(request, media_type=CONTENT_TYPE, headers=headers):
         return head
-    return LiveResponse(
+    return StreamResponse(
         event_frames(
             run,
             run.subscribe(after),

@@ -8,8 +8,8 @@ from headrace.auth.principal import Principal
 from headrace.checkpoints.writer import Writer
 from headrace.db.tables import AssistantRow
 from headrace.errors import BadRequest, CheckpointNotFound, InvalidRequest
+from headrace.graphs.commands import refuse_unknown_nodes
 from headrace.graphs.context import missing_names
-from headrace.graphs.nodes import refuse_unknown_nodes
 from headrace.graphs.registry import GraphRegistry
 from headrace.idempotency.schemas import RequestKey
 from headrace.ids import canonical_uuid

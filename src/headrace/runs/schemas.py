@@ -17,8 +17,7 @@ from pydantic import (
 from headrace.db.tables import RunRow
 from headrace.events.modes import StreamMode
 from headrace.graphs.commands import GraphCommand
-from headrace.graphs.configuration import RunConfig
-from headrace.graphs.wiring import HAS_STRICT_RESUME
+from headrace.graphs.configuration import HAS_STRICT_RESUME, RunConfig
 from headrace.threads.schemas import AnyThreadId
 
 #: A year.

@@ -87,7 +87,7 @@ class RunService:
                 return made
             for tries_left in reversed(range(_ASSISTANT_TRIES)):
                 assistant = await self._assistants.get_for_run(
-                    principal, body.assistant_id, anew=tries_left < _ASSISTANT_TRIES - 1
+                    principal, body.assistant_id, reload=tries_left < _ASSISTANT_TRIES - 1
                 )
                 request = await self._requests.complete(
                     principal,

@@ -17,11 +17,10 @@ import structlog
 from headrace.auth.principal import Principal
 from headrace.errors import AnswersFull, AnswerTooLarge, Draining, InvalidRequest
 from headrace.event_settings import EventSettings
-from headrace.events.backlog import Cut
-from headrace.events.encoding import encode_json
 from headrace.events.event import Event
-from headrace.events.pieces import sliced
+from headrace.events.json_encoding import encode_json, sliced
 from headrace.events.reader import Released
+from headrace.events.reader_buffers import Cut
 from headrace.events.sse import END, HEARTBEAT, RELEASED, frame
 from headrace.following.followed_run import FollowedRun
 from headrace.following.following import Following

@@ -5,12 +5,12 @@ from typing import Annotated
 from fastapi import Header, Query, Request, Response
 
 from headrace.auth.dependencies import CurrentPrincipal
+from headrace.edge.gates import lasting_of_thread
 from headrace.edge.head_requests import headers_alone
-from headrace.edge.places import lasting_of_thread
-from headrace.edge.query_words import Words, words_in
+from headrace.edge.query_lists import QueryList, query_values
 from headrace.edge.routing import new_router
 from headrace.edge.state import provided, state_of
-from headrace.edge.streaming import LiveResponse
+from headrace.edge.streaming import StreamResponse
 from headrace.errors import InvalidRequest
 from headrace.events.sse import CONTENT_TYPE
 from headrace.runs.responses import SSE
@@ -31,8 +31,8 @@ async def join_thread_stream(
     principal: CurrentPrincipal,
     streams: Streams,
     request: Request,
-    stream_mode: Words = None,
-    stream_modes: Words = None,
+    stream_mode: QueryList = None,
+    stream_modes: QueryList = None,
     last_event_id: Annotated[str | None, Query(max_length=65_536)] = None,
     last_event_id_header: Annotated[
         str | None, Header(alias="Last-Event-ID", max_length=65_536)
@@ -43,7 +43,7 @@ async def join_thread_stream(
     Without `Last-Event-ID` the stream has the events to come; with an id, the events after it; with
     -1, all stored events. The stream does not end by itself.
     """
-    modes = words_in(stream_mode, "stream_mode") + words_in(stream_modes, "stream_modes")
+    modes = query_values(stream_mode, "stream_mode") + query_values(stream_modes, "stream_modes")
     if unknown := [mode for mode in modes if mode not in THREAD_STREAM_MODES]:
         raise InvalidRequest(
             f"Invalid stream mode: {unknown[0]}; there are {', '.join(THREAD_STREAM_MODES)}"
@@ -54,7 +54,7 @@ async def join_thread_stream(
         await state_of(request).get(ThreadService).get(principal, thread_id)
         return head
     stream = await streams.open(principal, thread_id, modes, seen)
-    return LiveResponse(
+    return StreamResponse(
         stream.frames(),
         media_type=CONTENT_TYPE,
         headers=headers,

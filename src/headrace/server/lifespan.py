@@ -15,7 +15,7 @@ import structlog
 
 from headrace.auth.api_keys import ApiKeys
 from headrace.containment import containing_tasks
-from headrace.edge.places import RequestPlaces
+from headrace.edge.gates import RequestGates
 from headrace.edge.state import State
 from headrace.graphs.manifest import Manifest, find_manifest
 from headrace.graphs.sources import GraphSource, sources_from, sources_from_objects
@@ -155,7 +155,7 @@ async def serving(
         with refused_start(settings.database, resources.pool):
             services = await build_services(resources, engine)
         keys = ApiKeys(settings.accepted_api_keys, local_only=settings.local_only)
-        places = RequestPlaces(
+        places = RequestGates(
             settings,
             share=settings.caller_share,
             count=resources.metrics.count_gate_refusal,
@@ -188,7 +188,7 @@ async def serving(
 async def _start_health(
     resources: Resources,
     engine: RunEngine,
-    places: RequestPlaces,
+    places: RequestGates,
     threads: ThreadPool | None,
     stack: AsyncExitStack,
 ) -> HealthService:

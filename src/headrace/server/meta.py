@@ -8,7 +8,7 @@ from starlette.routing import NoMatchFound
 
 from headrace.edge.routing import new_router
 from headrace.edge.state import state_of
-from headrace.graphs.wiring import HAS_STRICT_RESUME
+from headrace.graphs.configuration import HAS_STRICT_RESUME
 from headrace.health.checks import DatabaseQuestion
 
 router = new_router(tag="system", public=True)

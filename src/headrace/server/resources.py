@@ -18,7 +18,7 @@ from headrace.checkpoints.stray_sweeper import StraySweeper
 from headrace.checkpoints.writer import Writer
 from headrace.db.conninfo import connection_string, describe
 from headrace.db.engine import Sessions, build_engine
-from headrace.db.faults import DatabaseAway, driver_word, translated_faults
+from headrace.db.faults import DatabaseAway, driver_reason, translated_faults
 from headrace.db.pool import (
     CONNECTIONS_BESIDE_POOL,
     ServerFacts,
@@ -28,15 +28,19 @@ from headrace.db.pool import (
     unreachable,
 )
 from headrace.db.schema import SchemaState, ensure_compatible
-from headrace.edge.bodies import BodyMemory
+from headrace.edge.body_memory import BodyMemory
 from headrace.errors import StartupRefusal, Unavailable
-from headrace.graphs.checkpointer_entry import CheckpointerEntry, SerdeEntry
 from headrace.graphs.http_entry import HttpEntry
 from headrace.graphs.manifest import Manifest
-from headrace.graphs.manifest_ttl import TtlEntry
+from headrace.graphs.persistence_entries import (
+    CheckpointerEntry,
+    SerdeEntry,
+    StoreEntry,
+    StoreTTL,
+    TtlEntry,
+)
 from headrace.graphs.registry import GraphRegistry
 from headrace.graphs.sources import GraphSource
-from headrace.graphs.store_entry import StoreEntry, StoreTTL
 from headrace.lifecycle import Supervision, Tasks
 from headrace.notices.notifier import Notifier, PollingNotifier, PostgresNotifier
 from headrace.observability.metrics import Metrics
@@ -237,7 +241,7 @@ def refused_start(database: DatabaseSettings, pool: SharedPool) -> Iterator[None
             yield
     except Unavailable as problem:
         cause = problem.__cause__ or problem
-        word = pool.fault or driver_word(cause)
+        word = pool.fault or driver_reason(cause)
         raise unreachable(connection_string(database), DatabaseAway(word)) from cause
 
 

@@ -6,8 +6,8 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 from headrace.db.conninfo import connection_string
-from headrace.events.backlog import Backlog
 from headrace.events.log import EventLog
+from headrace.events.reader_buffers import BufferBudget
 from headrace.following.run_watcher import Watcher
 from headrace.following.thread_watcher import ThreadWatcher
 from headrace.notices.notifier import Notifier
@@ -34,7 +34,7 @@ class RunEngine:
     thread_watcher: ThreadWatcher
     notifier: Notifier
     depth: QueueDepth
-    backlog: Backlog
+    backlog: BufferBudget
 
 
 async def start_run_engine(foundation: Resources, stack: AsyncExitStack) -> RunEngine:
@@ -43,7 +43,7 @@ async def start_run_engine(foundation: Resources, stack: AsyncExitStack) -> RunE
     queue = Queue(pool, foundation.writer)
     notifier = build_notifier(settings, pool, foundation.metrics, foundation.supervision)
     log = EventLog(pool, foundation.writer, settings.events)
-    backlog = Backlog(settings.events, on_cut=foundation.metrics.count_cut_client)
+    backlog = BufferBudget(settings.events, on_cut=foundation.metrics.count_cut_client)
     channels = Channels(settings.events, log, notifier, foundation.metrics, backlog)
     worker = await _start_worker(foundation, queue, channels, notifier, stack)
     watcher = Watcher(pool, notifier, settings.events, tasks)

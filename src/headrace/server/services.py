@@ -7,10 +7,10 @@ import structlog
 from headrace.assistants.graph_service import GraphService
 from headrace.assistants.repository import AssistantRepository
 from headrace.assistants.service import AssistantService
-from headrace.chat.choice import chat_graph
 from headrace.chat.service import ChatService
 from headrace.following.following import Following
 from headrace.graphs.descriptions import GraphDescriptions
+from headrace.graphs.manifest import chat_graph
 from headrace.idempotency.service import IdempotencyService
 from headrace.request_limits import RequestLimits
 from headrace.runs.repository import RunRepository

@@ -15,7 +15,7 @@ import structlog
 import uvicorn
 from uvicorn.lifespan.on import LifespanOn
 
-from headrace.edge.places import RequestPlaces
+from headrace.edge.gates import RequestGates
 from headrace.edge.state import State, found_state
 from headrace.errors import StartupRefusal
 from headrace.health.service import HealthService
@@ -142,7 +142,7 @@ class Server(uvicorn.Server):
     def _count_connections(self, state: State) -> None:
         if (metrics := state.find(Metrics)) is not None:
             self._connections.count_in(metrics)
-        if (places := state.find(RequestPlaces)) is not None:
+        if (places := state.find(RequestGates)) is not None:
             places.answers.total = self._connections.max_connections
 
     async def shutdown(self, sockets: Any = None) -> None:

@@ -5,8 +5,8 @@ from typing import Annotated, Any
 from fastapi import Body, Depends, Header, Request, Response
 
 from headrace.auth.dependencies import CurrentPrincipal
-from headrace.edge.places import changes, changes_when, lists
-from headrace.edge.query_words import Words
+from headrace.edge.gates import changes, changes_when, lists
+from headrace.edge.query_lists import QueryList
 from headrace.edge.responses import held_response, json_response, page_response
 from headrace.edge.routing import new_router
 from headrace.edge.state import provided, state_of
@@ -113,7 +113,7 @@ async def get_thread(
     thread_id: PathThreadId,
     principal: CurrentPrincipal,
     threads: Threads,
-    include: Words = None,
+    include: QueryList = None,
 ) -> Response:
     """Read a thread with the present values.
 

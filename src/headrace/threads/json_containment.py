@@ -10,7 +10,7 @@ from math import isfinite
 from typing import Any
 
 from headrace.db.jsonb import load_jsonb
-from headrace.events.encoding import encode_json, storable
+from headrace.events.json_encoding import encode_json, storable
 
 #: Characters that JSON text cannot carry as they are.
 _UNWRITABLE = re.compile("[\0\ud800-\udfff]")

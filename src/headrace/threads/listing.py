@@ -17,7 +17,7 @@ from headrace.db.faults import DATABASE_ERRORS
 from headrace.db.row_sizes import RowPage
 from headrace.db.tables import ThreadRow
 from headrace.errors import AnswersFull, AnswerTooLarge, InvalidRequest, Unavailable
-from headrace.events.encoding import encode_json
+from headrace.events.json_encoding import encode_json
 from headrace.request_limits import RequestLimits
 from headrace.request_settings import AnswerSettings, RequestSettings
 from headrace.threads.json_containment import (

@@ -17,7 +17,7 @@ from headrace.db.faults import translated_faults
 from headrace.db.pool import Connection, SharedPool
 from headrace.db.statements import named_statements
 from headrace.db.transactions import locking_transaction
-from headrace.graphs.manifest_ttl import TtlEntry
+from headrace.graphs.persistence_entries import TtlEntry
 from headrace.isolation import for_each_sound
 from headrace.lifecycle import Tasks
 from headrace.threads.removal import ThreadRemoval

@@ -7,8 +7,8 @@ from fastapi import Path, Query, Response
 from pydantic import BaseModel, ValidationError
 
 from headrace.auth.dependencies import CurrentPrincipal
-from headrace.edge.places import changes, lists
-from headrace.edge.query_words import Words, words_in
+from headrace.edge.gates import changes, lists
+from headrace.edge.query_lists import QueryList, query_values
 from headrace.edge.responses import held_response, json_response, list_response
 from headrace.edge.routing import error_lines, new_router
 from headrace.edge.state import provided
@@ -43,7 +43,7 @@ async def get_thread_state(
     principal: CurrentPrincipal,
     states: States,
     subgraphs: Annotated[bool, Query()] = False,
-    select: Words = None,
+    select: QueryList = None,
 ) -> Response:
     """Read the state of a thread at the latest checkpoint."""
     query = _state_query(CheckpointRef(), subgraphs, select)
@@ -57,7 +57,7 @@ async def get_thread_state_at(
     principal: CurrentPrincipal,
     states: States,
     subgraphs: Annotated[bool, Query()] = False,
-    select: Words = None,
+    select: QueryList = None,
 ) -> Response:
     """Read the state of a thread at one checkpoint.
 
@@ -102,7 +102,7 @@ async def get_thread_history(
     states: States,
     limit: Annotated[int, Query(ge=0, le=MAX_HISTORY)] = 1,
     before: Annotated[CheckpointId | None, Query()] = None,
-    select: Words = None,
+    select: QueryList = None,
 ) -> Response:
     """List the states of a thread, newest first.
 
@@ -110,7 +110,7 @@ async def get_thread_history(
     `X-Pagination-Next`: send it as `before` to go on.
     """
     query = _valid(
-        HistoryQuery, {"limit": limit, "before": before, "select": words_in(select, "select")}
+        HistoryQuery, {"limit": limit, "before": before, "select": query_values(select, "select")}
     )
     return await _history(states, principal, thread_id, query)
 
@@ -179,7 +179,7 @@ def _state_query(
         {
             "checkpoint": checkpoint,
             "subgraphs": subgraphs,
-            "select": words_in(select, "select"),
+            "select": query_values(select, "select"),
         },
     )
 

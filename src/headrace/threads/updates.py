@@ -26,7 +26,7 @@ from headrace.checkpoints.run_saver import RunSaver
 from headrace.checkpoints.transaction import TransactionSaver
 from headrace.checkpoints.writer import Writer
 from headrace.containment import is_cancelled
-from headrace.db.faults import DATABASE_ERRORS, words_of
+from headrace.db.faults import DATABASE_ERRORS, caller_message
 from headrace.db.pool import Connection, SharedPool
 from headrace.db.statements import named_statements
 from headrace.db.transactions import locking_transaction
@@ -40,11 +40,11 @@ from headrace.errors import (
     ThreadBusy,
     UpdateTooSlow,
 )
-from headrace.events.encoding import storable
+from headrace.events.json_encoding import storable
 from headrace.graphs.commands import graph_command
+from headrace.graphs.configuration import runtime_for_update
 from headrace.graphs.context import as_context, known_context, missing_names
 from headrace.graphs.registry import Graph, GraphRegistry
-from headrace.graphs.wiring import runtime_for_update
 from headrace.states.reader import config_of, interrupts_by_task, visible
 from headrace.states.schemas import CheckpointRef, StateChange
 from headrace.threads.repository import found
@@ -268,7 +268,7 @@ def _refusals(graph_id: str, thread_id: str, connection: Connection) -> Iterator
         _log.info("state_refused", graph_id=graph_id, thread_id=thread_id, exc_info=True)
         raise InvalidRequest(
             f"Graph '{graph_id}' does not take these values: {error_name(error)}:"
-            f" {words_of(error) or error_message(error, max_bytes=_MAX_ERROR_BYTES)}"
+            f" {caller_message(error) or error_message(error, max_bytes=_MAX_ERROR_BYTES)}"
         ) from error
 
 

@@ -4,7 +4,12 @@ from langgraph._internal import _constants
 from langgraph.graph import START, StateGraph
 from langgraph.store.memory import InMemoryStore
 
-from headrace.graphs.wiring import HAS_STRICT_RESUME, RUNTIME, STRICT_RESUME, runtime_for_update
+from headrace.graphs.configuration import (
+    HAS_STRICT_RESUME,
+    RUNTIME,
+    STRICT_RESUME,
+    runtime_for_update,
+)
 from tests.support.graphs.door import State, by_store
 
 

@@ -14,7 +14,7 @@ import structlog
 
 from headrace.event_settings import EventSettings
 from headrace.events.event import Event
-from headrace.events.pieces import PIECE_BYTES
+from headrace.events.json_encoding import PIECE_BYTES
 from headrace.lifecycle import Signal
 
 _log = structlog.stdlib.get_logger("headrace.events")
@@ -36,7 +36,7 @@ class BrokenOff(Cut):
     """The reader was cut while a part of an event was sent: the body must not be completed."""
 
 
-class Backlog:
+class BufferBudget:
     """One per process: counts what waits for its readers.
 
     An event above 256 KiB counts once, however many readers wait for it. A smaller one counts for
@@ -172,7 +172,7 @@ class ReaderBuffer:
         "run_id",
     )
 
-    def __init__(self, backlog: Backlog, run_id: object, on_cut: Callable[[], None]) -> None:
+    def __init__(self, backlog: BufferBudget, run_id: object, on_cut: Callable[[], None]) -> None:
         self.run_id = run_id
         self.bytes = 0
         #: When the client took something last, or the buffer ceased to be empty.

@@ -1,31 +1,34 @@
-"""Places that requests hold while they work, so that no kind of request and no caller takes all.
+"""Gates: a working request holds a place, so that no kind of request and no caller takes all.
 
-Three kinds of endpoints say what they are by a decorator: ``lists`` and ``changes`` may each hold a
-part of the database pool, and wait for it in a queue that callers share; what is ``lasting``
-(streams, waits, joins) holds one of as many places as the process has connections, and is refused
-where there is none. Runs and single rows have no gate: the rest of the pool is theirs.
+A decorator marks three kinds of endpoints:
 
-A place is taken once the request is read and valid, so that a slow body holds none. Lists and
-changes give it back when their handler returns, so that a slow reader holds none either: a large
-history reads on behind its first piece, one statement at a time, bounded by the memory for answers.
-What lasts gives its place back when its body has ended.
+- ``lists`` and ``changes``: each kind may hold a part of the database pool. Its requests wait for a
+  place in a queue, which callers share.
+- ``lasting`` (streams, waits, joins): the process has one place for each connection. If none is
+  free, the request is refused.
 
-Where there are several callers, all requests but those of lists and changes take turns too.
+Starts of runs and reads of single rows have no gate. They use the rest of the pool.
+
+A request takes its place after it was read and validated, so a slow body holds none. A list or
+change gives it back when its handler returns, so a slow client holds none either. A large history
+goes on reading after that: one statement at a time, bounded by the memory for answers. A lasting
+answer gives its place back when its body has ended.
+
+If there are several callers, all other requests take turns (``turns.py``).
 """
 
 import functools
 import inspect
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
-from time import monotonic
 from typing import Any, Literal
 
-import structlog
 from fastapi import Request
 
 from headrace.edge.requests import end_turn
 from headrace.edge.state import state_of
-from headrace.edge.streaming import LiveResponse
+from headrace.edge.streaming import StreamResponse
+from headrace.edge.turns import Refusals, Turns
 from headrace.errors import (
     CallerShareUsed,
     PoolShareFull,
@@ -39,21 +42,17 @@ from headrace.shares import Gate, Places, QueueFull, current_caller
 
 PoolPartName = Literal["lists", "changes"]
 Endpoint = Callable[..., Coroutine[Any, Any, Any]]
-#: Whether this request needs a place, by the arguments of its handler.
+#: Tells from the arguments of the handler whether the request needs a place.
 When = Callable[[Mapping[str, Any]], bool]
 
-_log = structlog.stdlib.get_logger("headrace.places")
-
-#: Where an endpoint says which kind it is.
+#: The attribute of an endpoint that holds its kind.
 _KIND = "headrace_kind"
 #: How long a request waits for its turn.
 _TURN_SECONDS = 15.0
-#: Refusals are told this often at most for each gate.
-_TELL_SECONDS = 10.0
 
 
-class Lease:
-    """Places that a response holds, one of each."""
+class HeldPlaces:
+    """The places that a response holds: one of each kind."""
 
     __slots__ = ("_caller", "_held")
 
@@ -62,44 +61,17 @@ class Lease:
         self._held = held
 
     def release(self) -> None:
-        """Once; later calls do nothing."""
+        """Give the places back. Later calls do nothing."""
         held, self._held = self._held, ()
         for places in held:
             places.release(self._caller)
 
 
-class Turns:
-    """Requests of several callers that a process works on, each from its body to its answer.
-
-    The event loop works on what is ready in the order in which it came. Without turns, hundreds of
-    requests that one caller sends at once would all go before the next of another.
-    """
-
-    def __init__(self, gate: Gate, refused: Callable[[str, str, str], None]) -> None:
-        self.gate = gate
-        self._refused = refused
-
-    async def take(self, caller: str) -> None:
-        """:raises CallerShareUsed: the caller's turn did not come in time."""
-        try:
-            await self.gate.take(caller)
-        except TimeoutError:
-            self._refused("requests", "timeout", caller)
-            raise CallerShareUsed(
-                "Too many requests with your API key wait in this process for their turn (setting"
-                " callers.requests_at_once); send fewer at once, or try again."
-            ) from None
-
-    def release(self, caller: str) -> None:
-        self.gate.release(caller)
-
-
-class RequestPlaces:
+class RequestGates:
     """All gates of one process.
 
-    :param share: the part that one of several callers may have of each; 1.0 where there is one.
-    :param count: called with gate and reason of each refusal: ``timeout``, ``queue_full``,
-        ``share``, ``full``.
+    :param share: the part of each gate that one of several callers may have; 1.0 for one caller.
+    :param count: as :class:`Refusals`.
     """
 
     def __init__(
@@ -110,17 +82,15 @@ class RequestPlaces:
         count: Callable[[str, str], None] = lambda gate, reason: None,
     ) -> None:
         self._database = settings.database
-        self._count = count
-        self._untold: dict[str, int] = {}
-        self._told_at: dict[str, float] = {}
-        #: Their number is what the server has of connections; it says so when it starts.
+        self._refusals = Refusals(count)
+        #: One for each connection of the server, which sets their number when it starts.
         self.answers = Places(settings.server.max_connections, share)
         self.thread_streams = Places(settings.events.max_thread_streams, share)
-        #: None where there is one caller: it would only wait for itself.
+        #: None if there is only one caller, which would wait for itself.
         self.turns: Turns | None = None
         if share < 1.0:
             at_once = Places(settings.callers.requests_at_once, share)
-            self.turns = Turns(Gate(at_once, timeout_seconds=_TURN_SECONDS), self._refused)
+            self.turns = Turns(Gate(at_once, timeout_seconds=_TURN_SECONDS), self._refusals)
         self._gates: dict[PoolPartName, Gate] = {
             "lists": self._gate(settings.database.lists_part, share),
             "changes": self._gate(settings.database.changes_part, share),
@@ -136,45 +106,45 @@ class RequestPlaces:
 
     @asynccontextmanager
     async def of_pool(self, name: PoolPartName, caller: str) -> AsyncIterator[None]:
-        """Hold a place of this part of the pool within.
+        """Hold a place of this part of the pool while the context is open.
 
-        :raises PoolShareFull: none became free in time, or too many wait.
+        :raises PoolShareFull: no place became free in time, or too many requests wait.
         """
         gate = self._gates[name]
         try:
             await gate.take(caller)
         except TimeoutError:
             seconds = self._database.part_wait_seconds
-            self._refused(name, "timeout", caller)
-            raise self._pool_share_full(name, f"none became free in {seconds:g} s") from None
+            self._refusals.note(name, "timeout", caller)
+            raise self._pool_share_full(name, f"none became free within {seconds:g} s") from None
         except QueueFull:
-            self._refused(name, "queue_full", caller)
-            raise self._pool_share_full(name, "too many wait for one already") from None
+            self._refusals.note(name, "queue_full", caller)
+            raise self._pool_share_full(name, "too many requests wait for one already") from None
         try:
             yield
         finally:
             gate.release(caller)
 
-    def lasting(self, caller: str, *, of_thread: bool = False) -> Lease:
-        """Places for an answer that lasts; the caller releases them when it has ended.
+    def lasting(self, caller: str, *, of_thread: bool = False) -> HeldPlaces:
+        """Take the places of a lasting answer. The caller releases them when the answer has ended.
 
-        :param of_thread: it is the stream of a whole thread, of which there are fewer.
-        :raises CallerShareUsed: this caller has enough of them.
-        :raises TooManyAnswers, TooManyStreams: nobody may have more.
+        :param of_thread: for the stream of a whole thread, which needs one of fewer places too.
+        :raises CallerShareUsed: this caller already uses its share.
+        :raises TooManyAnswers, TooManyStreams: no place is free.
         """
         if not self.answers.take(caller):
             raise self._lasting_refused("answers", self.answers, caller, TooManyAnswers())
         if not of_thread:
-            return Lease(caller, (self.answers,))
+            return HeldPlaces(caller, (self.answers,))
         if not self.thread_streams.take(caller):
             self.answers.release(caller)
             raise self._lasting_refused(
                 "thread_streams", self.thread_streams, caller, TooManyStreams()
             )
-        return Lease(caller, (self.answers, self.thread_streams))
+        return HeldPlaces(caller, (self.answers, self.thread_streams))
 
     def figures(self) -> dict[str, GateFigures]:
-        """Of each gate, as of now."""
+        """The present figures of each gate, by name."""
         found = {
             str(name): GateFigures(gate.places.taken, gate.waiting)
             for name, gate in self._gates.items()
@@ -198,54 +168,39 @@ class RequestPlaces:
         self, gate: str, places: Places, caller: str, full: RequestError
     ) -> RequestError:
         if not places.free:
-            self._refused(gate, "full", caller)
+            self._refusals.note(gate, "full", caller)
             return full
-        self._refused(gate, "share", caller)
+        self._refusals.note(gate, "share", caller)
         what = "streams of threads" if places is self.thread_streams else "streams, waits and joins"
         return CallerShareUsed(
-            f"Your API key has {places.held_by(caller)} {what} open in this process, and"
-            f" {places.free} places are left for other keys (setting callers.share); end some, or"
+            f"Your API key has {places.held_by(caller)} {what} open in this process; the"
+            f" {places.free} free places are for other keys (setting callers.share). End some, or"
             " try again."
         )
 
-    def _refused(self, gate: str, reason: str, caller: str) -> None:
-        self._count(gate, reason)
-        self._untold[gate] = self._untold.get(gate, 0) + 1
-        now = monotonic()
-        if now - self._told_at.get(gate, float("-inf")) < _TELL_SECONDS:
-            return
-        _log.warning(
-            "place_refused",
-            gate=gate,
-            reason=reason,
-            caller=caller or None,
-            refused=self._untold.pop(gate),
-        )
-        self._told_at[gate] = now
-
 
 def lists(endpoint: Endpoint) -> Endpoint:
-    """It reads many rows: it holds a place of the pool's part for lists."""
+    """Mark an endpoint that reads many rows. It takes a place in the pool's part for lists."""
     return _of_pool(endpoint, "lists", None)
 
 
 def changes(endpoint: Endpoint) -> Endpoint:
-    """It takes many statements: it holds a place of the pool's part for changes."""
+    """Mark an endpoint that needs many statements. It takes a place in the part for changes."""
     return _of_pool(endpoint, "changes", None)
 
 
 def changes_when(when: When) -> Callable[[Endpoint], Endpoint]:
-    """As :func:`changes`, where the request asks for that much."""
+    """As :func:`changes`, for the requests that ``when`` selects."""
     return lambda endpoint: _of_pool(endpoint, "changes", when)
 
 
 def lasting(endpoint: Endpoint) -> Endpoint:
-    """It may take as long as a run: it holds a place until its body has ended."""
+    """Mark an endpoint that may take as long as a run. It holds a place until its answer ends."""
     return _lasting(endpoint, None)
 
 
 def lasting_when(when: When) -> Callable[[Endpoint], Endpoint]:
-    """As :func:`lasting`, where the request asks for that."""
+    """As :func:`lasting`, for the requests that ``when`` selects."""
     return lambda endpoint: _lasting(endpoint, when)
 
 
@@ -255,7 +210,7 @@ def lasting_of_thread(endpoint: Endpoint) -> Endpoint:
 
 
 def kind_of(endpoint: Callable[..., Any]) -> str:
-    """``lists``, ``changes`` or ``lasting``; ``plain`` where it says nothing."""
+    """``lists``, ``changes`` or ``lasting``; ``plain`` for an endpoint without a mark."""
     return str(getattr(endpoint, _KIND, "plain"))
 
 
@@ -263,9 +218,9 @@ def _of_pool(endpoint: Endpoint, name: PoolPartName, when: When | None) -> Endpo
     async def handle(call: Endpoint, request: Request, values: dict[str, Any]) -> Any:
         if when is not None and not when(values):
             return await call(**values)
-        # It may wait here, and what it does then is bounded.
+        # The request may wait here, and this gate bounds the work after it.
         end_turn(request)
-        async with _places_of(request).of_pool(name, current_caller.get()):
+        async with _gates_of(request).of_pool(name, current_caller.get()):
             return await call(**values)
 
     return _wrapped(endpoint, name, handle)
@@ -275,16 +230,16 @@ def _lasting(endpoint: Endpoint, when: When | None, *, of_thread: bool = False) 
     async def handle(call: Endpoint, request: Request, values: dict[str, Any]) -> Any:
         if when is not None and not when(values):
             return await call(**values)
-        lease = _places_of(request).lasting(current_caller.get(), of_thread=of_thread)
+        held = _gates_of(request).lasting(current_caller.get(), of_thread=of_thread)
         try:
             response = await call(**values)
         except BaseException:
-            lease.release()
+            held.release()
             raise
-        if isinstance(response, LiveResponse):
-            response.hold(lease.release)
+        if isinstance(response, StreamResponse):
+            response.hold(held.release)
         else:
-            lease.release()
+            held.release()
         return response
 
     return _wrapped(endpoint, "lasting", handle)
@@ -294,7 +249,7 @@ Handle = Callable[[Endpoint, Request, dict[str, Any]], Coroutine[Any, Any, Any]]
 
 
 def _wrapped(endpoint: Endpoint, kind: str, handle: Handle) -> Endpoint:
-    """An endpoint that FastAPI calls as it would call ``endpoint``, once all is valid."""
+    """An endpoint with the signature of ``endpoint``: FastAPI calls it after validation."""
     signature = inspect.signature(endpoint)
     takes_request = "request" in signature.parameters
 
@@ -311,5 +266,5 @@ def _wrapped(endpoint: Endpoint, kind: str, handle: Handle) -> Endpoint:
     return wrapper
 
 
-def _places_of(request: Request) -> RequestPlaces:
-    return state_of(request).get(RequestPlaces)
+def _gates_of(request: Request) -> RequestGates:
+    return state_of(request).get(RequestGates)

@@ -1,7 +1,7 @@
-"""What an assistant says, from what a caller sends; pure.
+"""The config and context of an assistant, from what a caller sends. Pure functions.
 
-``config.configurable`` and ``context`` are LangGraph's old and new name of one thing. An assistant
-holds both, alike, so that graphs of either kind find it.
+``config.configurable`` and ``context`` are LangGraph's old and new name for one thing. An assistant
+stores the value under both names, because some graphs read the old one and some the new one.
 """
 
 from collections.abc import Mapping
@@ -13,17 +13,17 @@ from headrace.errors import BadRequest, InvalidRequest
 def mirrored(
     config: dict[str, Any] | None, context: dict[str, Any] | None
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Config and context as they are stored.
+    """The config and context to store.
 
-    :raises BadRequest: both are given, and differ.
-    :raises InvalidRequest: ``config.configurable`` is no object.
+    :raises BadRequest: ``config.configurable`` and ``context`` differ.
+    :raises InvalidRequest: ``config.configurable`` is not an object.
     """
     stored = dict(config or {})
     configurable = _configurable(stored)
     if configurable and context and configurable != context:
         raise BadRequest(
-            "Cannot specify both config.configurable and context. Send context alone: it takes the"
-            " place of configurable since LangGraph 0.6."
+            "Cannot specify both config.configurable and context. Send context alone: LangGraph 0.6"
+            " replaced configurable by it."
         )
     both = configurable or context or {}
     if both:
@@ -37,10 +37,10 @@ def changed(
     config: dict[str, Any] | None,
     context: dict[str, Any] | None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Config and context after an update that gives either, both, or none.
+    """The config and context to store after an update, which may send one, both or none.
 
-    An empty config asks for nothing. A config without ``configurable`` leaves that, and the
-    context, as they were. An empty context, or ``configurable``, removes both.
+    An empty config changes nothing. A config without ``configurable`` keeps the old
+    ``configurable`` and context. An empty context or ``configurable`` removes both.
 
     :raises BadRequest: as :func:`mirrored`.
     """

@@ -13,7 +13,7 @@ import pytest
 from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.types import Interrupt
 
-from headrace.events.encoding import encode_json, storable
+from headrace.events.json_encoding import encode_json, storable
 
 
 class Point(NamedTuple):

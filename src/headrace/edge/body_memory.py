@@ -1,8 +1,8 @@
-"""The memory that a process has for large request bodies, shared among callers.
+"""The memory of a process for large request bodies, which callers share.
 
-A body counts with the bytes that have come, not with those that it announces. Where there is no
-memory for more of it, its next bytes are not read, so that the socket holds its client. What is
-parsed from it counts besides, before it is parsed. Small bodies are not counted and never wait.
+A body counts with the bytes that have arrived, not with the length that it announces. While there
+is no memory for more, headrace does not read on, so that TCP holds the client. The values parsed
+from a body count too, before they are parsed. Small bodies are not counted and never wait.
 """
 
 import asyncio
@@ -19,27 +19,27 @@ from headrace.shares import Places, Room
 
 _log = structlog.stdlib.get_logger("headrace.bodies")
 
-#: Bodies up to this size are free. Memory is taken in pieces of this size.
+#: Bodies up to this size do not count. Larger ones take memory in pieces of this size.
 PIECE_BYTES = 64 * 1024
-#: What one value of a body may take in memory: an object with one short key is the largest.
+#: The memory of one parsed value, at most: that of an object with one short key.
 _VALUE_BYTES = 224
-#: One character above U+FFFF makes each character of its text so wide.
+#: Bytes per character of a text that has one character above U+FFFF.
 _WIDEST_CHARACTER = 4
-#: How often bodies that do not come are looked for while others wait.
+#: While bodies wait, the memory looks for stalled bodies this often.
 _LOOK_SECONDS = 0.5
 
 
 class BodyMemory:
     """One per process.
 
-    A caller's oldest body that is still coming may take memory beyond the bound, one body's at
-    most: so however many bodies are half received, one can always be completed. A body that has not
-    brought a piece for ``wait_seconds`` is given up while others wait.
+    The oldest incomplete body of a caller may take memory beyond the bound, for one body at most.
+    So one body can always be completed, however many are half received. While others wait, a body
+    that has brought no piece for ``wait_seconds`` is refused.
 
-    :param total_bytes: for the bytes of bodies, and as many for what is parsed from them.
-    :param wait_seconds: how long one body waits in all.
+    :param total_bytes: for the bytes of bodies, and as many again for their parsed values.
+    :param wait_seconds: how long one body may wait in all.
     :param share: see :class:`headrace.shares.Places`.
-    :param count_refused: called with why: ``no_room``, ``stalled``.
+    :param count_refused: called with the reason of each refusal: ``no_room`` or ``stalled``.
     """
 
     def __init__(
@@ -55,9 +55,9 @@ class BodyMemory:
         self._wait_seconds = wait_seconds
         self._count_refused = count_refused
         self._numbers = count()
-        #: Of each caller, those that are still coming, the oldest first.
+        #: The incomplete bodies of each caller, oldest first.
         self._coming: dict[str, dict[Body, None]] = {}
-        #: Of each caller, the oldest first; a turn that is done no longer waits.
+        #: The bodies of each caller that wait for a piece, oldest first; done futures wait no more.
         self._turns: dict[str, list[tuple[int, Body, asyncio.Future[None]]]] = {}
         self._waiting = 0
         self._look: asyncio.TimerHandle | None = None
@@ -67,24 +67,27 @@ class BodyMemory:
         return MemoryFigures(held, self._waiting + self._parsed.waiting)
 
     def body(self, caller: str) -> "Body":
-        """A body that has become large. It holds memory until it is released."""
+        """A body that has become large. It holds memory until :meth:`Body.release`."""
         return Body(self, caller, next(self._numbers))
 
     def begin(self, body: "Body") -> None:
-        """It is coming."""
+        """The body begins to arrive."""
         self._coming.setdefault(body.caller, {})[body] = None
 
     def end(self, body: "Body") -> None:
-        """It is complete, or was given up."""
+        """The body is complete, or was refused."""
         coming = self._coming[body.caller]
         del coming[body]
         if not coming:
             del self._coming[body.caller]
-        # Another one is the oldest now.
+        # Another body is the oldest now, and may go beyond the bound.
         self._admit()
 
     async def take_piece(self, body: "Body") -> None:
-        """:raises BodiesFull: there was none in time."""
+        """Wait for a piece of memory.
+
+        :raises BodiesFull: none became free in time.
+        """
         if self._may_take(body):
             self._hold(body)
             return
@@ -99,7 +102,7 @@ class BodyMemory:
         except TimeoutError:
             raise self._refusal("no_room", body) from None
         finally:
-            # One that got its piece in the moment it was given up gives it back with the others.
+            # A body that got its piece in this very moment gives it back in give_back().
             self._waiting -= 1
             body.waited_seconds += asyncio.get_running_loop().time() - began
 
@@ -110,9 +113,10 @@ class BodyMemory:
         self._admit()
 
     async def take_for_values(self, body: "Body", size_bytes: int) -> int:
-        """What it has then: no more than one caller may hold.
+        """Wait for memory for the parsed values.
 
-        :raises BodiesFull: there was no memory in time.
+        :returns: the bytes taken: never more than one caller may hold.
+        :raises BodiesFull: no memory became free in time.
         """
         taken = min(size_bytes, self._parsed.most_bytes)
         try:
@@ -124,8 +128,8 @@ class BodyMemory:
     def give_back_values(self, body: "Body", size_bytes: int) -> None:
         self._parsed.give(size_bytes, body.caller)
 
-    def give_up_stalled(self, body: "Body") -> BodiesFull:
-        """What its caller is told."""
+    def stalled(self, body: "Body") -> BodiesFull:
+        """The error for a body that brought nothing while others waited."""
         return self._refusal("stalled", body)
 
     def _refusal(self, reason: str, body: "Body") -> BodiesFull:
@@ -150,7 +154,7 @@ class BodyMemory:
         body.pieces += 1
 
     def _admit(self) -> None:
-        """Pieces go to the caller who holds fewest, and to its oldest body."""
+        """Give free pieces to the caller that holds fewest, and to its oldest body."""
         while first := [queue[0] for caller in list(self._turns) if (queue := self._queue(caller))]:
             may = [entry for entry in first if self._may_take(entry[1])]
             if not may:
@@ -169,7 +173,7 @@ class BodyMemory:
         return queue
 
     def _look_for_stalled(self) -> None:
-        """Now, and again while anybody waits."""
+        """Refuse stalled bodies now, and again while others wait."""
         if self._look is not None:
             return
         loop = asyncio.get_running_loop()
@@ -185,12 +189,12 @@ class BodyMemory:
 
 
 class Body:
-    """One large body; :meth:`release` gives its memory back."""
+    """One large body. :meth:`release` gives its memory back."""
 
     def __init__(self, memory: BodyMemory, caller: str, number: int) -> None:
         self.caller = caller
         self.number = number
-        #: That it holds.
+        #: Pieces of memory that it holds.
         self.pieces = 0
         self.waited_seconds = 0.0
         self._memory = memory
@@ -201,24 +205,24 @@ class Body:
 
     @asynccontextmanager
     async def coming(self) -> AsyncIterator[None]:
-        """Within the block it is received.
+        """Receive the body while the context is open.
 
-        :raises BodiesFull: it brings nothing while others wait.
+        :raises BodiesFull: it brought nothing for too long while others waited.
         """
         self._memory.begin(self)
         try:
             async with asyncio.timeout(None) as self._patience:
                 yield
         except TimeoutError:
-            raise self._memory.give_up_stalled(self) from None
+            raise self._memory.stalled(self) from None
         finally:
             self._patience = None
             self._memory.end(self)
 
     async def grow(self, received_bytes: int) -> None:
-        """Return once there is memory for so many bytes in all.
+        """Wait until the body has memory for ``received_bytes`` in all.
 
-        :raises BodiesFull: there was none in time.
+        :raises BodiesFull: no memory became free in time.
         """
         wanted = -(-received_bytes // PIECE_BYTES)
         if wanted <= self.pieces:
@@ -230,21 +234,20 @@ class Body:
         self._moved_at = asyncio.get_running_loop().time()
 
     def give_up_if_stalled(self, since: float) -> None:
-        """End it where it brought nothing ``since`` then, by the loop's clock."""
+        """End the receiving if the body brought nothing since that time of the loop's clock."""
         if self._patience is not None and not self._is_waiting and self._moved_at <= since:
             self._patience.reschedule(asyncio.get_running_loop().time())
-            # Once is enough.
             self._patience = None
 
     async def admit_values(self, size_bytes: int) -> None:
-        """Return once there is memory for what is parsed from it: :func:`parsed_at_most`.
+        """Wait for memory for the parsed values: :func:`parsed_at_most` gives their size.
 
-        :raises BodiesFull: there was none in time.
+        :raises BodiesFull: no memory became free in time.
         """
         self._values_bytes = await self._memory.take_for_values(self, size_bytes)
 
     def release(self) -> None:
-        """It is handled, or refused."""
+        """Give the memory back. Call this when the request is handled or refused."""
         self._memory.give_back(self)
         if self._values_bytes:
             size_bytes, self._values_bytes = self._values_bytes, 0
@@ -252,7 +255,7 @@ class Body:
 
 
 def parsed_at_most(body: bytes, max_values: int) -> int:
-    """Bytes that the values of a body may take. Takes its time: no loop's."""
+    """Bytes that the parsed values of a body take at most. Too slow for the event loop."""
     values = 1 + body.count(b",") + body.count(b"[") + body.count(b"{")
     is_narrow = body.isascii() and b"\\u" not in body
     return min(values, max_values) * _VALUE_BYTES + len(body) * (

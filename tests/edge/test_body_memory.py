@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from headrace.edge.bodies import PIECE_BYTES, BodyMemory
+from headrace.edge.body_memory import PIECE_BYTES, BodyMemory
 from headrace.edge.requests import JSONRequest
 from headrace.errors import BodiesFull
 from tests.support.waiting import eventually

@@ -13,7 +13,7 @@ import pytest
 from pydantic import SecretStr
 from starlette.routing import BaseRoute
 
-from headrace.edge.places import RequestPlaces, kind_of
+from headrace.edge.gates import RequestGates, kind_of
 from headrace.errors import CallerShareUsed, PoolShareFull, TooManyAnswers, TooManyStreams
 from headrace.observability.figures import GateFigures
 from headrace.server.app import build_router, create_app
@@ -130,9 +130,9 @@ def flattened(routes: Any) -> Any:
             yield route
 
 
-def places(share: float = 1.0, **groups: Any) -> tuple[RequestPlaces, list[tuple[str, str]]]:
+def places(share: float = 1.0, **groups: Any) -> tuple[RequestGates, list[tuple[str, str]]]:
     refused: list[tuple[str, str]] = []
-    made = RequestPlaces(
+    made = RequestGates(
         Settings.model_validate(groups),
         share=share,
         count=lambda gate, reason: refused.append((gate, reason)),
@@ -167,7 +167,7 @@ async def test_only_so_many_wait_and_none_of_them_all():
         # Three of the four places to wait in.
         waiting = [asyncio.create_task(one("a")) for _ in range(3)]
         await eventually(lambda: gates.figures()["changes"].waiting == 3)
-        with pytest.raises(PoolShareFull, match="too many wait"):
+        with pytest.raises(PoolShareFull, match="too many requests wait"):
             await one("a")
         waiting.append(asyncio.create_task(one("b")))
         await eventually(lambda: gates.figures()["changes"].waiting == 4)
@@ -208,7 +208,7 @@ def test_without_several_keys_one_caller_may_have_all():
         gates.lasting("")
 
 
-Served = tuple[httpx.AsyncClient, RequestPlaces, Any]
+Served = tuple[httpx.AsyncClient, RequestGates, Any]
 
 
 @asynccontextmanager
@@ -230,7 +230,7 @@ async def serve(url: str, folder: Path, **groups: Any) -> AsyncIterator[Served]:
             transport=transport, base_url="http://server", timeout=120
         ) as http:
             await http.get("/ok")
-            yield http, seen["state"].get(RequestPlaces), app
+            yield http, seen["state"].get(RequestGates), app
 
 
 async def timed(asked: Any) -> tuple[float, httpx.Response]:

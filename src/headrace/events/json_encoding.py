@@ -1,15 +1,26 @@
-"""Large values as JSON piece by piece: what holds others is never written as a whole."""
+"""Values of graphs as the JSON that clients of the LangGraph API expect, whole or in pieces."""
 
 from collections.abc import Iterator
 from typing import Any
 
-from headrace.events.encoding import encode_json
+from headrace.db.jsonb import load_jsonb
+from headrace.json_text import json_text
 
 #: About what is sent at once.
 PIECE_BYTES = 256 * 1024
 
 #: Levels that are taken apart: a page, its states, their values, lists of messages.
 _DEPTH = 5
+
+
+def encode_json(value: Any) -> bytes:
+    """JSON of anything a graph's state may hold; never raises (docs/values.md)."""
+    return json_text(value)
+
+
+def storable(value: Any) -> Any:
+    """The value as Postgres's ``jsonb`` can hold it: plain JSON; never raises."""
+    return load_jsonb(json_text(value))
 
 
 def json_pieces(value: Any, depth: int = _DEPTH) -> Iterator[bytes]:

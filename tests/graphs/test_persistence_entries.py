@@ -6,7 +6,7 @@ import pytest
 
 from headrace.errors import StartupRefusal
 from headrace.graphs.manifest import read_manifest
-from headrace.graphs.store_entry import StoreEntry
+from headrace.graphs.persistence_entries import StoreEntry
 
 
 @pytest.fixture

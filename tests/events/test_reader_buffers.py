@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from headrace.event_settings import EventSettings
-from headrace.events.backlog import Backlog, BrokenOff, Cut
 from headrace.events.channel import Channel
-from headrace.events.pieces import PIECE_BYTES
+from headrace.events.json_encoding import PIECE_BYTES
 from headrace.events.reader import ChannelReader
+from headrace.events.reader_buffers import BrokenOff, BufferBudget, Cut
 
 KIB = 1024
 
@@ -24,7 +24,7 @@ class Process:
     def __init__(self, **settings: float) -> None:
         self.settings = EventSettings.model_validate({"buffer_bytes": 64 * KIB, **settings})
         self.cut: list[str] = []
-        self.backlog = Backlog(self.settings, on_cut=self.cut.append)
+        self.backlog = BufferBudget(self.settings, on_cut=self.cut.append)
 
     def run(self) -> Channel:
         return Channel(self.settings, backlog=self.backlog)
