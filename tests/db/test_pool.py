@@ -2,12 +2,14 @@
 
 import asyncio
 import random
+import sys
+from contextlib import asynccontextmanager
 from time import perf_counter
 
 import psycopg
 import pytest
 from psycopg.pq import TransactionStatus
-from psycopg_pool import PoolClosed
+from psycopg_pool import AsyncConnectionPool, PoolClosed
 
 from headrace.db.conninfo import connection_string
 from headrace.db.faults import translated_faults
@@ -40,6 +42,75 @@ async def all_can_be_had(pool, size: int) -> None:
         await connection.execute("SELECT 1")
         await pool.putconn(connection)
     await until_at_rest(pool, size)
+
+
+@asynccontextmanager
+async def stock_pool_of(size: int, url: str):
+    """psycopg_pool's own, with the check that comes with it."""
+    async with AsyncConnectionPool(
+        url,
+        min_size=size,
+        max_size=size,
+        timeout=10,
+        check=AsyncConnectionPool.check_connection,
+        reset=lambda connection: connection.set_autocommit(True),
+        kwargs={"autocommit": True},
+    ) as pool:
+        await pool.wait()
+        yield pool
+
+
+async def swallowed_cancellations(pool) -> int:
+    """Cancel a waiting request at each step after the connection was given back.
+
+    Returns how many of the requests accepted the cancellation, and had a connection all the same.
+    """
+    swallowed = 0
+    for count in range(40):
+        holder = await pool.getconn()
+        taking = asyncio.ensure_future(pool.getconn())
+        await until(lambda: pool.get_stats()["requests_waiting"] == 1)
+        await pool.putconn(holder)
+        await steps(count)
+        accepted = taking.cancel()
+        await asyncio.wait({taking})
+        if not taking.cancelled():
+            swallowed += accepted
+            await pool.putconn(taking.result())
+        await until(lambda: pool.get_stats()["pool_available"] == 1)
+    return swallowed
+
+
+async def test_a_cancelled_request_is_cancelled_though_a_connection_comes(database_url):
+    async with pool_of(1, database_url) as pool:
+        assert await swallowed_cancellations(pool) == 0
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="asyncio.wait_for keeps cancellations")
+async def test_the_stock_pool_swallows_cancellations(database_url):
+    """The day this fails, ``getconn`` needs its shield for silent servers alone."""
+    async with stock_pool_of(1, database_url) as pool:
+        assert await swallowed_cancellations(pool) > 0
+
+
+@pytest.mark.parametrize(("pool_with", "at_once"), [(pool_of, True), (stock_pool_of, False)])
+async def test_a_request_to_a_silent_server_is_cancelled_at_once(database_url, pool_with, at_once):
+    """The stock pool waits for the server. The day it does not, the shield can go."""
+    async with proxied(database_url) as proxy, pool_with(1, proxy.url) as pool:
+        proxy.stall()
+        taking = asyncio.ensure_future(pool.getconn())
+        await until(lambda: pool.get_stats()["pool_available"] == 0)
+        await asyncio.sleep(0.05)
+        taking.cancel()
+        await asyncio.wait({taking}, timeout=1)
+        assert taking.done() == at_once
+        proxy.flow()
+        await asyncio.wait({taking})
+        if not taking.cancelled():
+            # psycopg_pool 3.3.0 swallows the cancellation of a check.
+            assert not at_once
+            await pool.putconn(taking.result())
+        await until(lambda: pool.get_stats()["pool_available"] == 1)
 
 
 async def test_a_storm_of_cancellations_loses_no_connection(database_url):
