@@ -44,8 +44,7 @@ given. Services raise these, ``headrace.edge`` renders them once as ``{"detail",
     │       ├── GraphNotMade           503
     │       └── Draining               503
     ├── StartupRefusal                      the process will not start: code, what, where, remedy
-    ├── LeaseLost                           this process no longer owns the run it works on
-    └── PoolerDetected                      a direct connection was needed, a pooler answered
+    └── LeaseLost                           this process no longer owns the run it works on
     UserExit                                a BaseException: user code wanted to end the process
 """
 
@@ -337,10 +336,6 @@ class Draining(Unavailable):
 
 class LeaseLost(HeadraceError):
     """This process has lost its lease and with it the run."""
-
-
-class PoolerDetected(HeadraceError):
-    """A pooler stands between headrace and Postgres where a direct connection is needed."""
 
 
 class StartupRefusal(HeadraceError):

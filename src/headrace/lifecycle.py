@@ -1,4 +1,4 @@
-"""What lives long: the start/stop contract, and tasks that are named, held and kept up."""
+"""Tasks that live long: they are named, held and kept up."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -6,7 +6,7 @@ from contextvars import Context
 from dataclasses import dataclass
 from functools import partial
 from time import monotonic
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import structlog
 
@@ -15,17 +15,6 @@ from headrace.thread_pool import in_a_thread
 T = TypeVar("T")
 
 _log = structlog.stdlib.get_logger("headrace.tasks")
-
-
-class Service(Protocol):
-    """Something with a lifetime.
-
-    ``start`` returns when the service is usable. ``stop`` may be called twice, or without a start.
-    """
-
-    async def start(self) -> None: ...
-
-    async def stop(self) -> None: ...
 
 
 async def aside(make: Callable[[], Coroutine[Any, Any, T]]) -> T:
