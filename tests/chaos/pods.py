@@ -10,8 +10,8 @@ from pathlib import Path
 import httpx
 
 from tests.support.live import LiveServer
-from tests.support.processes import wait_until
 from tests.support.proxy import Proxy
+from tests.support.waiting import wait_until
 
 GRAPH = Path(__file__).parent / "graph" / "langgraph.json"
 

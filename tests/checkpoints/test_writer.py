@@ -347,6 +347,8 @@ async def test_stopping_commits_all_that_is_queued(database_url, database):
     assert count(database) == 40
 
 
+# It has a bound on time.
+@pytest.mark.alone
 @pytest.mark.parametrize("how", ["silent", "refusing"])
 async def test_stopping_while_the_database_is_away_tells_everyone_within_the_limit(
     database_url, how

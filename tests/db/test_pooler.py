@@ -36,8 +36,9 @@ from headrace.worker.heartbeat import Heartbeat
 from tests.db.conditions import until_at_rest
 from tests.support.database import database_settings, open_pool
 from tests.support.engine import ENGINES, open_saver
-from tests.support.processes import free_port, wait_until
+from tests.support.processes import free_port
 from tests.support.tools import require_tool
+from tests.support.waiting import wait_until
 
 HEAD = known_revisions()[-1]
 

@@ -14,6 +14,7 @@ from headrace.events.channel import Channel
 from headrace.events.json_encoding import PIECE_BYTES
 from headrace.events.reader import ChannelReader
 from headrace.events.reader_buffers import BrokenOff, BufferBudget, Cut
+from tests.support.waiting import eventually
 
 KIB = 1024
 
@@ -81,6 +82,8 @@ async def test_one_that_reads_at_once_is_not_cut_however_large_the_events_are():
     assert process.backlog.bytes == 0
 
 
+# It has a bound on time.
+@pytest.mark.alone
 async def test_one_that_takes_pieces_is_not_cut_though_it_is_behind_for_long():
     process = Process(stall_seconds=0.2)
     run = process.run()
@@ -101,7 +104,7 @@ async def test_one_that_takes_nothing_is_cut_and_everything_of_it_is_freed():
     pieces = reader.pieces(frames)
     next(pieces)
     assert process.backlog.bytes > 5 * PIECE_BYTES
-    await asyncio.sleep(0.3)
+    await eventually(lambda: process.cut)
     assert process.cut == ["stalled"]
     assert process.backlog.bytes == 0
     # The generator that waits for the client keeps nothing of it.
@@ -112,6 +115,8 @@ async def test_one_that_takes_nothing_is_cut_and_everything_of_it_is_freed():
         await reader.read(1)
 
 
+# It has a bound on time.
+@pytest.mark.alone
 async def test_one_that_is_behind_by_less_than_its_bound_stays():
     process = Process(stall_seconds=0.05)
     run = process.run()
@@ -134,6 +139,8 @@ async def test_a_large_event_counts_once_for_all_its_readers():
     assert process.backlog.bytes == 0
 
 
+# It has a bound on time.
+@pytest.mark.alone
 async def test_a_run_waits_for_its_reader_while_the_budget_is_exceeded_and_loses_nothing():
     process = Process(buffer_total_bytes=4 * PIECE_BYTES, stall_seconds=1)
     run = process.run()
@@ -145,6 +152,8 @@ async def test_a_run_waits_for_its_reader_while_the_budget_is_exceeded_and_loses
     assert sum(taken) > 50 * PIECE_BYTES
 
 
+# It has a bound on time.
+@pytest.mark.alone
 async def test_a_stalled_reader_stops_its_run_for_the_time_of_a_stall_and_no_longer():
     process = Process(buffer_total_bytes=4 * PIECE_BYTES, stall_seconds=0.3)
     run = process.run()
@@ -157,6 +166,8 @@ async def test_a_stalled_reader_stops_its_run_for_the_time_of_a_stall_and_no_lon
     assert sum(taken) > 22 * PIECE_BYTES
 
 
+# It has a bound on time.
+@pytest.mark.alone
 async def test_one_that_moves_holds_up_the_others_of_its_run_for_a_bounded_time():
     process = Process(buffer_total_bytes=4 * PIECE_BYTES, stall_seconds=0.4)
     run = process.run()
@@ -167,6 +178,8 @@ async def test_one_that_moves_holds_up_the_others_of_its_run_for_a_bounded_time(
     assert sum(taken) > 58 * PIECE_BYTES
 
 
+# It has a bound on time.
+@pytest.mark.alone
 async def test_a_run_whose_own_readers_keep_up_never_waits_for_those_of_others():
     process = Process(buffer_total_bytes=4 * PIECE_BYTES, stall_seconds=5)
     other, run = process.run(), process.run()
@@ -179,6 +192,8 @@ async def test_a_run_whose_own_readers_keep_up_never_waits_for_those_of_others()
     assert not process.backlog.exceeded
 
 
+# It has a bound on time.
+@pytest.mark.alone
 async def test_the_budget_cuts_the_one_that_stalls_first():
     process = Process(buffer_total_bytes=4 * PIECE_BYTES, stall_seconds=1)
     stalls, moves = process.run(), process.run()
@@ -203,12 +218,14 @@ async def test_many_that_are_behind_a_little_are_cut_when_the_budget_stays_excee
     for run in runs:
         run.publish("values", "x" * 30 * KIB)
     assert not process.cut
-    await asyncio.sleep(0.4)
+    await eventually(lambda: process.cut)
     assert process.cut == ["memory"]
     assert not process.backlog.exceeded
     assert len(readers) == 5
 
 
+# It has a bound on time.
+@pytest.mark.alone
 async def test_an_event_larger_than_the_budget_is_delivered_to_one_that_moves():
     process = Process(buffer_total_bytes=4 * PIECE_BYTES, stall_seconds=0.1)
     run = process.run()

@@ -181,6 +181,8 @@ async def test_a_join_elsewhere_gets_the_values(database_url, talker):
         assert own.values == outcome.values
 
 
+# It has a bound on time.
+@pytest.mark.alone
 @pytest.mark.parametrize(("notices", "bound"), [("auto", 1.0), ("off", 1.5)])
 async def test_a_cancel_written_elsewhere_stops_the_run_and_stands_in_the_row(
     database_url, talker, database, notices, bound
@@ -211,6 +213,8 @@ async def test_a_cancel_written_elsewhere_stops_the_run_and_stands_in_the_row(
         assert (await read(waiting))[-1].name == "end"
 
 
+# It has a bound on time.
+@pytest.mark.alone
 async def test_with_its_listener_killed_a_watcher_hears_by_polling(database_url, talker, database):
     async with open_states(database_url, {"talker": talker.graph}) as (here, there):
         run = await start(here)
@@ -370,6 +374,8 @@ async def test_a_run_that_makes_way_for_one_of_another_process_is_told_at_once(
         talker.stop()
 
 
+# It has a bound on time.
+@pytest.mark.alone
 async def test_a_cancel_through_another_process_is_in_the_row_soon(database_url, talker, database):
     async with open_states(database_url, {"talker": talker.graph}) as (here, there):
         run = await start(here)

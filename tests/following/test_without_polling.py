@@ -18,7 +18,7 @@ from tests.support.pair import Process, open_states
 from tests.support.waiting import eventually
 
 THREAD = "22222222-2222-4222-8222-222222222222"
-SOON_SECONDS = 0.6
+SOON_SECONDS = 5.0
 
 
 _LISTENERS = """
@@ -187,6 +187,8 @@ async def test_who_streams_a_run_that_is_deleted_gets_an_error(pair, whole_threa
         await follow(here, run)
 
 
+# It has a bound on time.
+@pytest.mark.alone
 async def test_a_run_for_later_begins_at_its_time(pair):
     here, _, talker = pair
     # The rounds of the queue are a second apart: at their time, three of three by chance are rare.
@@ -197,4 +199,4 @@ async def test_a_run_for_later_begins_at_its_time(pair):
         assert await run.outcome(SECONDS) is not None
         took = time.monotonic() - began
         print(f"for later: {took:.3f} s")
-        assert 0.4 <= took < 0.4 + SOON_SECONDS / 2
+        assert 0.4 <= took < 0.4 + 0.3

@@ -1,10 +1,12 @@
 """The one connection pool of a process, shared by saver, store and SQLAlchemy.
 
-Three things differ from psycopg_pool's own. Taking and giving back are shielded from cancellation,
-which otherwise loses the connection for good (psycopg issues 509, 1208, 1345; N2). The check also
-discards a connection to a server in recovery, which the stock one accepts. And dead connections are
-passed over at once: the stock loop waits 1, 2, 4 s between them, so that after a restart of the
-server a request could spend its whole timeout on a pool full of dead ones.
+Three things differ from psycopg_pool's own. Taking a connection is shielded from cancellation: the
+stock pool loses no connection, but on Python 3.11 it swallows a cancellation that comes just as a
+connection does, and a check that is cancelled waits for seconds for a server that does not answer
+(tests/db/test_pool.py proves both). The check also discards a connection to a server in recovery,
+which the stock one accepts. And dead connections are passed over at once: the stock loop waits
+1, 2, 4 s between them, so that after a restart of the server a request could spend its whole
+timeout on a pool full of dead ones.
 """
 
 import asyncio
@@ -82,7 +84,7 @@ async def _reset(connection: Connection) -> None:
 
 
 class SharedPool(AsyncConnectionPool[Connection]):
-    """An ``AsyncConnectionPool`` whose connections survive cancellation.
+    """An ``AsyncConnectionPool`` in which a request can be cancelled at once.
 
     ``on_checkout`` is called with the seconds each request waited and whether it was in vain.
     """
@@ -151,9 +153,8 @@ class SharedPool(AsyncConnectionPool[Connection]):
             # Given back before: psycopg below 3.3 does that itself when a dead one is closed.
             return
         self._held.discard(conn)
-        await asyncio.shield(
-            self._transfers.start(super().putconn(conn), name="pool-putconn", context=Context())
-        )
+        # No shield: it hands the connection to a worker of the pool, and waits for nothing itself.
+        await super().putconn(conn)
 
     def wear_out(self, connection: Connection) -> None:
         """Let the pool replace ``connection`` when it comes back: it has carried a lot at once."""
