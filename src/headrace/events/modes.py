@@ -1,7 +1,7 @@
 """LangGraph's stream chunks as the events of the HTTP API.
 
 The API has one mode more than LangGraph: ``messages`` sends each message accumulated so far
-(``messages/partial``), ``messages-tuple`` LangGraph's own chunks (shared API reference, 2.2).
+(``messages/partial``), ``messages-tuple`` sends LangGraph's own chunks. The clients expect both.
 """
 
 from collections.abc import Iterable, Iterator

@@ -1,9 +1,9 @@
 """The lease of this process: one row, renewed from a thread of its own over its own connection.
 
-Neither a busy pool nor a busy event loop can expire it (N13); but a loop that has been silent for
-``loop_stall_limit_seconds`` no longer deserves it, and then the thread stops renewing. The database
-clock judges expiry. The local deadline counts from before a renewal was sent, so this process stops
-its runs no later than others may take them.
+Neither a busy pool nor a busy event loop can expire the lease. But when the loop has been silent
+for ``loop_stall_limit_seconds``, its runs make no progress, and the thread stops renewing. The
+database clock judges expiry. The local deadline counts from before a renewal was sent, so this
+process stops its runs no later than others may take them.
 """
 
 import asyncio
