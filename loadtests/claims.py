@@ -18,6 +18,7 @@ from uuid import UUID
 
 import psycopg
 
+from headrace.checkpoints.fence import RunToken
 from headrace.checkpoints.writer import Writer
 from headrace.db.conninfo import connection_string
 from headrace.db.migrate import upgrade
@@ -98,9 +99,7 @@ async def _take_turns(
     """The run of the busy thread ends, the next of those behind it is taken."""
     for _ in range(turns):
         started = perf_counter()
-        ended = await queue.end_if_owned(
-            run_id=run_id, thread_id="busy", attempt=1, process_id=process_id, end=_DONE
-        )
+        ended = await queue.end_if_owned(RunToken(run_id, 1, process_id), "busy", _DONE)
         seconds.ends.append(perf_counter() - started)
         assert ended.more, "none is behind it: fewer turns, or more runs"
         started = perf_counter()

@@ -6,7 +6,9 @@ from contextvars import ContextVar
 from weakref import ReferenceType, ref
 
 import pytest
+import structlog
 
+from headrace.errors import DatabaseUnavailable
 from headrace.lifecycle import Restarts, Signal, Supervision, Tasks
 from tests.support.waiting import eventually
 
@@ -40,6 +42,31 @@ async def test_a_cleared_signal_is_waited_for_again():
     signal.set()
     signal.clear()
     assert not await signal.wait(0.001)
+
+
+async def test_work_is_repeated_after_rounds_without_a_database():
+    rounds: list[float] = []
+    loop, tasks = asyncio.get_running_loop(), Tasks()
+
+    async def work() -> None:
+        rounds.append(loop.time())
+        if len(rounds) < 3:
+            raise DatabaseUnavailable
+
+    began = loop.time()
+    with structlog.testing.capture_logs() as logs:
+        tasks.repeat(
+            work,
+            every_seconds=0.02,
+            name="work",
+            log=structlog.stdlib.get_logger(),
+            skipped_event="work_skipped",
+        )
+        await eventually(lambda: len(rounds) >= 4)
+        await tasks.stop()
+    assert rounds[0] - began >= 0.02
+    skipped = {"event": "work_skipped", "cause": "database_unavailable", "log_level": "warning"}
+    assert logs == [skipped, skipped]
 
 
 QUICK = Restarts(first_pause_seconds=0.001, longest_pause_seconds=0.01, most=3, settled_seconds=30)

@@ -1,15 +1,17 @@
-"""What lives long: the start/stop contract, and tasks that are named, held and kept up."""
+"""Background tasks: named, held until they end, and started again when they fail."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+import random
+from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context
 from dataclasses import dataclass
 from functools import partial
 from time import monotonic
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import structlog
 
+from headrace.errors import Unavailable
 from headrace.thread_pool import in_a_thread
 
 T = TypeVar("T")
@@ -17,18 +19,7 @@ T = TypeVar("T")
 _log = structlog.stdlib.get_logger("headrace.tasks")
 
 
-class Service(Protocol):
-    """Something with a lifetime.
-
-    ``start`` returns when the service is usable. ``stop`` may be called twice, or without a start.
-    """
-
-    async def start(self) -> None: ...
-
-    async def stop(self) -> None: ...
-
-
-async def aside(make: Callable[[], Coroutine[Any, Any, T]]) -> T:
+async def run_in_thread(make: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Run a coroutine on an event loop of its own, in a thread of its own.
 
     For what copies megabytes outside of the interpreter's lock and would hold up everybody else on
@@ -168,6 +159,43 @@ class Tasks:
         self._timers.pop(name, None)
         task = self.start(make(), name=name)
         task.add_done_callback(partial(self._start_again, make, vital, monotonic()))
+
+    def repeat(
+        self,
+        work: Callable[[], Awaitable[object]],
+        *,
+        every_seconds: float,
+        name: str,
+        log: structlog.stdlib.BoundLogger,
+        skipped_event: str,
+        jitter: float = 0.0,
+        at_once: bool = False,
+    ) -> None:
+        """Do ``work`` again and again until :meth:`stop`, with a pause before each round.
+
+        A round that raises :class:`Unavailable` is logged as ``skipped_event`` and its cause, and
+        the next one comes after the usual pause. After any other exception the task starts again,
+        as with :meth:`keep`.
+
+        :param jitter: each pause differs from ``every_seconds`` by up to this part of it, so that
+            processes that started together do not work at the same moments. 0.3 is 30 percent.
+        :param at_once: the first round does not wait for a pause.
+        """
+
+        async def pause() -> None:
+            await asyncio.sleep(every_seconds * random.uniform(1 - jitter, 1 + jitter))  # noqa: S311
+
+        async def rounds() -> None:
+            if not at_once:
+                await pause()
+            while True:
+                try:
+                    await work()
+                except Unavailable as fault:
+                    log.warning(skipped_event, cause=fault.code)
+                await pause()
+
+        self.keep(rounds, name=name, vital=False)
 
     async def join(self) -> None:
         """Wait until no task is left; new ones may be added meanwhile."""

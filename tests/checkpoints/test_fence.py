@@ -78,7 +78,7 @@ class Scene:
 
     def taking(self) -> asyncio.Task[Any]:
         return self.tasks.start(
-            self.taker.taking.take_runs_of_lost_processes(GONE, max_failures=1), name="taking"
+            self.taker.takeover.take_runs_of_lost_processes(GONE, max_failures=1), name="taking"
         )
 
     def checkpoints(self, thread_id: str) -> list[int]:
@@ -252,14 +252,7 @@ async def test_an_end_after_the_take_over_is_refused_with_all_that_comes_with_it
             expire_process(on.database, process_id)
             await on.taking()
             with pytest.raises(LeaseLost):
-                await own.end_if_owned(
-                    run_id=token.run_id,
-                    thread_id="t",
-                    attempt=1,
-                    process_id=process_id,
-                    end=DONE,
-                    run=writes,
-                )
+                await own.end_if_owned(token, "t", DONE, run=writes)
         assert on.checkpoints("t") == []
         row = on.database.execute("SELECT status, error->>'error' FROM runs").fetchone()
         assert row == ("error", "ProcessLost")
@@ -272,9 +265,7 @@ async def test_a_token_that_is_not_the_runs_writes_nothing(database_url, wrong):
         process_id, again = on.process(), on.process()
         token = on.run(process_id, "t")
         if wrong == "ended":
-            await Queue(on.pool, on.writer).end_if_owned(
-                run_id=token.run_id, thread_id="t", attempt=1, process_id=process_id, end=DONE
-            )
+            await Queue(on.pool, on.writer).end_if_owned(token, "t", DONE)
         forged = {
             "attempt": RunToken(token.run_id, 2, process_id),
             "process": RunToken(token.run_id, 1, again),
@@ -351,6 +342,8 @@ asyncio.run(main(*sys.argv[1:]))
 """
 
 
+# It has a bound on time.
+@pytest.mark.alone
 async def test_a_flush_of_a_stopped_client_is_ended_by_the_taker_within_its_bound(database_url):
     """The client is a real process under SIGSTOP, half-way through its flush."""
     async with scene(database_url, taker_patience=0.5) as on:
@@ -544,5 +537,5 @@ async def test_a_start_has_no_token_and_a_lost_processs_start_is_taken_like_any_
         process_id = on.process()
         on.database.execute("UPDATE processes SET lost = true")
         asked = run_request("t")
-        await Queue(on.pool, on.writer).start_if_thread_free(asked, process_id)
+        await Queue(on.pool, on.writer).start_run_if_free(asked, process_id)
         assert [run.run_id for run in await on.taking()] == [asked.run_id]

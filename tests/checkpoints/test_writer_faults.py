@@ -19,12 +19,12 @@ import pytest
 from langgraph.checkpoint.base import CheckpointMetadata
 
 from headrace.checkpoints.fence import RunToken, process_key
-from headrace.checkpoints.flush import FlushFigures
 from headrace.checkpoints.saver import GroupCommitSaver
 from headrace.checkpoints.writer import Writer
 from headrace.db.pool import SharedPool
 from headrace.errors import LeaseLost, ThreadBusy, Unavailable
 from headrace.lifecycle import Tasks
+from headrace.observability.figures import FlushFigures
 from headrace.queue.queue import Queue
 from tests.db.conditions import kill_backends
 from tests.support.chains import Ledger, checkpoint_of, config_of, identity, put
@@ -74,7 +74,7 @@ class World:
         """
         asked = run_request(thread_id)
         try:
-            await self.queue.start_if_thread_free(asked, self.process_id)
+            await self.queue.start_run_if_free(asked, self.process_id)
             self.started.add(asked.run_id)
             token = RunToken(asked.run_id, 1, self.process_id)
             with self.saver.run(token) as writes:
@@ -84,14 +84,7 @@ class World:
                     if number % pace == 0:
                         await writes.committed()
                         self.ledger.acknowledge(thread_id, range(1, number + 1))
-                await self.queue.end_if_owned(
-                    run_id=asked.run_id,
-                    thread_id=thread_id,
-                    attempt=1,
-                    process_id=self.process_id,
-                    end=DONE,
-                    run=writes,
-                )
+                await self.queue.end_if_owned(token, thread_id, DONE, run=writes)
             self.ended.add(asked.run_id)
             self.ledger.acknowledge(thread_id, range(1, steps + 1))
         except FAILURES as failure:
@@ -100,19 +93,13 @@ class World:
     async def compete(self, thread_id: str) -> None:
         """A run that writes nothing, on a thread that others want too; its end is repeated."""
         asked = run_request(thread_id)
-        end: dict[str, Any] = {
-            "run_id": asked.run_id,
-            "thread_id": thread_id,
-            "attempt": 1,
-            "process_id": self.process_id,
-            "end": DONE,
-        }
+        token = RunToken(asked.run_id, 1, self.process_id)
         try:
-            await self.queue.start_if_thread_free(asked, self.process_id)
+            await self.queue.start_run_if_free(asked, self.process_id)
             self.started.add(asked.run_id)
-            await self.queue.end_if_owned(**end)
+            await self.queue.end_if_owned(token, thread_id, DONE)
             self.ended.add(asked.run_id)
-            await self.queue.end_if_owned(**end)
+            await self.queue.end_if_owned(token, thread_id, DONE)
         except ThreadBusy:
             pass
         except FAILURES as failure:
@@ -245,6 +232,8 @@ async def test_connections_cut_on_the_way_lose_nothing(database_url):
         assert on.problems() == []
 
 
+# It has a bound on time.
+@pytest.mark.alone
 async def test_a_server_that_falls_silent_is_left_for_another_connection(database_url):
     """Once before the COMMIT has reached it, with all locks held; once altogether."""
     async with world(database_url, flush_timeout_seconds=0.5) as on:
@@ -449,6 +438,8 @@ async def test_a_row_that_somebody_else_holds_delays_its_writer_alone(database_u
         assert on.problems() == []
 
 
+# It has a bound on time.
+@pytest.mark.alone
 async def test_a_lock_that_a_whole_batch_waits_for_is_not_waited_for_by_each_of_its_parts(
     database_url,
 ):
@@ -549,6 +540,8 @@ async def test_waiters_that_are_cancelled_at_random_take_nothing_with_them(datab
         assert (figures.operations, figures.bytes, figures.waiting) == (0, 0, 0)
 
 
+# It has a bound on time.
+@pytest.mark.alone
 @pytest.mark.parametrize("fault", ["none", "cut", "silent"])
 async def test_draining_under_load_keeps_what_was_acknowledged(database_url, fault):
     """Runs go on writing while the writer stops; nobody is left waiting."""
@@ -580,14 +573,7 @@ async def test_a_retry_after_the_end_was_committed_leaves_the_next_run_alone(dat
                 await on.saver.aput_writes(config_of("t", 1), [("__interrupt__", "mine")], "task")
                 lost = on.proxy.next_commit("hold_answer")
                 ending = on.tasks.start(
-                    on.queue.end_if_owned(
-                        run_id=token.run_id,
-                        thread_id="t",
-                        attempt=1,
-                        process_id=on.process_id,
-                        end=DONE,
-                        run=writes,
-                    ),
+                    on.queue.end_if_owned(token, "t", DONE, run=writes),
                     name="end",
                 )
                 await lost.reached.wait()

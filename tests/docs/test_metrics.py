@@ -49,6 +49,11 @@ def logged_events() -> dict[str, set[str]]:
                 level = _LEVEL_OF.get(method, method)
             case ast.Name(id="log"):
                 level = "info"
+            case ast.Attribute(attr="repeat"):
+                (event,) = [word.value for word in call.keywords if word.arg == "skipped_event"]
+                assert isinstance(event, ast.Constant), f"{module}:{call.lineno}: name the event"
+                events[str(event.value)].add("warning")
+                continue
             case _:
                 continue
         event = call.args[0]

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from headrace.auth.principal import ANONYMOUS
+from headrace.checkpoints.fence import RunToken
 from headrace.queue.queue import Queue
 from tests.support.database import open_pool
 from tests.support.engine import open_writer
@@ -27,10 +28,11 @@ async def claim(queue, owner, limit=10):
 
 
 async def end(queue, asked, owner):
-    run = {"run_id": asked.run_id, "thread_id": asked.thread_id, "attempt": 1}
-    await queue.end_if_owned(**run, process_id=owner, end=DONE)
+    await queue.end_if_owned(RunToken(asked.run_id, 1, owner), asked.thread_id, DONE)
 
 
+# It has a bound on time.
+@pytest.mark.alone
 async def test_hundreds_that_wait_on_one_thread_go_in_order_and_hold_up_nobody(queue, database):
     owner = register_process(database)
     first = run_request("long")
@@ -67,6 +69,8 @@ async def test_hundreds_that_wait_on_one_thread_go_in_order_and_hold_up_nobody(q
     ).fetchone() == (None, None, 0)
 
 
+# It has a bound on time.
+@pytest.mark.alone
 async def test_hundreds_that_wait_for_their_time_come_once_each_and_not_before(queue, database):
     owner = register_process(database)
     later = [replace(run_request(f"later-{n}"), after_seconds=3600) for n in range(MANY // 2)]
@@ -80,7 +84,7 @@ async def test_hundreds_that_wait_for_their_time_come_once_each_and_not_before(q
         await end(queue, now, owner)
     # Their threads are not theirs until then.
     beside = run_request("later-0")
-    await queue.start_if_thread_free(beside, owner)
+    await queue.start_run_if_free(beside, owner)
     await end(queue, beside, owner)
     assert time.monotonic() - began < 2.0
     database.execute("UPDATE runs SET created_at = now() WHERE status = 'pending'")

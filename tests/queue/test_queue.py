@@ -1,13 +1,17 @@
 """The run queue: one run per thread, guarded ends, what becomes of lost processes' runs."""
 
+import ast
 import asyncio
+import re
 from dataclasses import replace
+from importlib import resources
 from uuid import UUID
 
 import psycopg
 import pytest
 
 from headrace.auth.principal import Principal
+from headrace.checkpoints.fence import RunToken
 from headrace.errors import AssistantChanged, LeaseLost, ThreadBusy, ThreadNotFound
 from headrace.ids import uuid7
 from headrace.queue.ends import RunEnd, queue_statements
@@ -17,6 +21,7 @@ from tests.support.engine import open_writer
 from tests.support.runs import DONE
 from tests.support.runs import register_process as register
 from tests.support.runs import run_request as request
+from tests.support.sources import modules
 
 
 def thread(database, thread_id="t"):
@@ -27,8 +32,8 @@ def thread(database, thread_id="t"):
 
 async def test_a_started_run_has_its_thread(queue, database):
     asked = request()
-    started = await queue.start_if_thread_free(asked, register(database))
-    assert started.attempt == 1
+    started = await queue.start_run_if_free(asked, register(database))
+    assert started.number == 1
     status, running, metadata = thread(database)
     assert (status, running) == ("busy", asked.run_id)
     assert metadata == {"graph_id": "agent", "assistant_id": str(UUID(int=1))}
@@ -38,16 +43,16 @@ async def test_a_started_run_has_its_thread(queue, database):
 async def test_a_second_run_is_refused_and_leaves_nothing(queue, database):
     owner = register(database)
     first = request()
-    await queue.start_if_thread_free(first, owner)
+    await queue.start_run_if_free(first, owner)
     with pytest.raises(ThreadBusy):
-        await queue.start_if_thread_free(request(), owner)
+        await queue.start_run_if_free(request(), owner)
     assert database.execute("SELECT count(*) FROM runs").fetchone() == (1,)
     assert thread(database)[1] == first.run_id
 
 
 async def test_of_many_at_once_one_gets_the_thread(queue, database):
     owner = register(database)
-    tries = [queue.start_if_thread_free(request(), owner) for _ in range(24)]
+    tries = [queue.start_run_if_free(request(), owner) for _ in range(24)]
     results = await asyncio.gather(*tries, return_exceptions=True)
     assert sum(isinstance(result, ThreadBusy) for result in results) == 23
     assert database.execute("SELECT count(*) FROM runs").fetchone() == (1,)
@@ -55,39 +60,33 @@ async def test_of_many_at_once_one_gets_the_thread(queue, database):
 
 async def test_an_unknown_thread_is_not_found(queue, database):
     with pytest.raises(ThreadNotFound):
-        await queue.start_if_thread_free(request(create=False), register(database))
+        await queue.start_run_if_free(request(create=False), register(database))
 
 
 async def test_another_tenants_thread_is_not_found_even_when_it_may_be_created(queue, database):
     owner = register(database)
-    await queue.start_if_thread_free(request(principal=Principal("a", tenant="one")), owner)
+    await queue.start_run_if_free(request(principal=Principal("a", tenant="one")), owner)
     with pytest.raises(ThreadNotFound):
-        await queue.start_if_thread_free(request(principal=Principal("b", tenant="two")), owner)
+        await queue.start_run_if_free(request(principal=Principal("b", tenant="two")), owner)
 
 
 async def end(queue, asked, owner, how=DONE, attempt=1):
-    await queue.end_if_owned(
-        run_id=asked.run_id,
-        thread_id=asked.thread_id,
-        attempt=attempt,
-        process_id=owner,
-        end=how,
-    )
+    await queue.end_if_owned(RunToken(asked.run_id, attempt, owner), asked.thread_id, how)
 
 
 async def test_an_end_frees_the_thread_and_may_be_repeated(queue, database):
     owner, asked = register(database), request()
-    await queue.start_if_thread_free(asked, owner)
+    await queue.start_run_if_free(asked, owner)
     await end(queue, asked, owner)
     await end(queue, asked, owner)
     assert thread(database)[:2] == ("idle", None)
-    await queue.start_if_thread_free(request(), owner)
+    await queue.start_run_if_free(request(), owner)
 
 
 @pytest.mark.parametrize("wrong", ["owner", "attempt", "status"])
 async def test_an_end_by_anyone_else_changes_nothing(queue, database, wrong):
     owner, asked = register(database), request()
-    await queue.start_if_thread_free(asked, owner)
+    await queue.start_run_if_free(asked, owner)
     if wrong == "status":
         await end(queue, asked, owner)
     how = RunEnd("error", "error", {"error": "E", "message": "m"}) if wrong == "status" else DONE
@@ -105,14 +104,14 @@ async def test_an_end_by_anyone_else_changes_nothing(queue, database, wrong):
 @pytest.mark.parametrize("how", ["expired", "lost", "missing"])
 async def test_runs_of_lost_processes_end_as_error(queue, database, how):
     owner, asked = register(database), request()
-    await queue.start_if_thread_free(asked, owner)
+    await queue.start_run_if_free(asked, owner)
     if how == "missing":
         database.execute("DELETE FROM processes")
     elif how == "lost":
         database.execute("UPDATE processes SET lost = true")
     else:
         database.execute("UPDATE processes SET heartbeat_at = now() - interval '11 seconds'")
-    failed = await queue.taking.take_runs_of_lost_processes(
+    failed = await queue.takeover.take_runs_of_lost_processes(
         {"error": "ProcessLost", "message": "gone"}, max_failures=1
     )
     assert [run.run_id for run in failed] == [asked.run_id]
@@ -125,9 +124,9 @@ async def test_runs_of_lost_processes_end_as_error(queue, database, how):
 
 async def test_runs_of_living_processes_are_left_alone(queue, database):
     asked = request()
-    await queue.start_if_thread_free(asked, register(database))
+    await queue.start_run_if_free(asked, register(database))
     assert (
-        await queue.taking.take_runs_of_lost_processes(
+        await queue.takeover.take_runs_of_lost_processes(
             {"error": "x", "message": "x"}, max_failures=1
         )
         == []
@@ -139,11 +138,11 @@ async def test_many_sweepers_at_once_take_each_run_once(queue, database):
     owner = register(database)
     asked = [request(f"t{number}") for number in range(20)]
     for one in asked:
-        await queue.start_if_thread_free(one, owner)
+        await queue.start_run_if_free(one, owner)
     database.execute("UPDATE processes SET lost = true")
     error = {"error": "ProcessLost", "message": "gone"}
     sweeps = await asyncio.gather(
-        *[queue.taking.take_runs_of_lost_processes(error, max_failures=1) for _ in range(6)]
+        *[queue.takeover.take_runs_of_lost_processes(error, max_failures=1) for _ in range(6)]
     )
     taken = sorted(run.thread_id for sweep in sweeps for run in sweep)
     assert taken == sorted(one.thread_id for one in asked)
@@ -158,7 +157,7 @@ async def test_starts_ends_and_sweeps_together_leave_no_slot_behind(queue, datab
             asked = request(f"t{(number + turn) % 3}")
             mine = doomed if (number + turn) % 5 == 0 else owner
             try:
-                await queue.start_if_thread_free(asked, mine)
+                await queue.start_run_if_free(asked, mine)
             except ThreadBusy:
                 continue
             if mine is owner:
@@ -167,12 +166,12 @@ async def test_starts_ends_and_sweeps_together_leave_no_slot_behind(queue, datab
     async def sweep() -> None:
         for _ in range(8):
             database.execute("UPDATE processes SET lost = true WHERE process_id = %s", (doomed,))
-            await queue.taking.take_runs_of_lost_processes(
+            await queue.takeover.take_runs_of_lost_processes(
                 {"error": "x", "message": "x"}, max_failures=1
             )
 
     await asyncio.gather(*[loop(number) for number in range(8)], sweep())
-    await queue.taking.take_runs_of_lost_processes({"error": "x", "message": "x"}, max_failures=1)
+    await queue.takeover.take_runs_of_lost_processes({"error": "x", "message": "x"}, max_failures=1)
     assert database.execute("SELECT count(*) FROM threads WHERE status = 'busy'").fetchone() == (0,)
     assert database.execute("SELECT count(*) FROM runs WHERE ended_at IS NULL").fetchone() == (0,)
 
@@ -186,14 +185,26 @@ async def test_a_server_default_of_repeatable_read_changes_nothing(database_url)
         owner = register(database)
     async with open_pool(database_url, pool_max=8) as pool, open_writer(pool) as writer:
         queue = Queue(pool, writer)
-        tries = [queue.start_if_thread_free(request(), owner) for _ in range(16)]
+        tries = [queue.start_run_if_free(request(), owner) for _ in range(16)]
         results = await asyncio.gather(*tries, return_exceptions=True)
     assert sum(isinstance(result, ThreadBusy) for result in results) == 15
 
 
 def test_every_statement_has_a_name_and_a_user():
+    """Each begins with its name alone on a line, and code of the package asks for that name."""
+    words = {
+        node.value
+        for tree in modules().values()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
     names = set(queue_statements())
-    assert len(names) > 10
+    assert names - words == set()
+    text = resources.files("headrace.queue").joinpath("queue.sql").read_text()
+    head, *statements = re.split(r"^-- name: (\w+)$", text, flags=re.MULTILINE)
+    # Nothing but comments stands before the first name, and each name stands once.
+    assert all(line.startswith("--") for line in head.splitlines() if line)
+    assert sorted(names) == sorted(statements[::2])
 
 
 @pytest.fixture
@@ -218,7 +229,7 @@ def change(database, assistant):
 
 
 async def test_a_run_starts_or_waits_from_what_its_assistant_is(queue, database, assistant):
-    await queue.start_if_thread_free(of_assistant(assistant), register(database))
+    await queue.start_run_if_free(of_assistant(assistant), register(database))
     await queue.enqueue(of_assistant(assistant))
     assert runs_by_status(database) == {"running": 1, "pending": 1}
 
@@ -226,13 +237,13 @@ async def test_a_run_starts_or_waits_from_what_its_assistant_is(queue, database,
 @pytest.mark.parametrize("gone", [False, True], ids=["changed", "deleted"])
 async def test_a_run_never_starts_from_what_its_assistant_was(queue, database, assistant, gone):
     owner = register(database)
-    await queue.start_if_thread_free(of_assistant(assistant), owner)
+    await queue.start_run_if_free(of_assistant(assistant), owner)
     if gone:
         database.execute("DELETE FROM assistants WHERE assistant_id = %s", (assistant[0],))
     else:
         change(database, assistant)
     with pytest.raises(AssistantChanged):
-        await queue.start_if_thread_free(of_assistant(assistant, thread_id="other"), owner)
+        await queue.start_run_if_free(of_assistant(assistant, thread_id="other"), owner)
     for strategy in ("enqueue", "interrupt", "rollback"):
         with pytest.raises(AssistantChanged):
             await queue.enqueue(of_assistant(assistant, multitask_strategy=strategy))
@@ -250,8 +261,8 @@ def runs_by_status(database):
 async def test_a_thread_is_fresh_until_something_is_stored_for_it(queue, database):
     owner = register(database)
     first = request()
-    assert (await queue.start_if_thread_free(first, owner)).fresh_thread
+    assert (await queue.start_run_if_free(first, owner)).fresh_thread
     database.execute(
         "INSERT INTO checkpoints (thread_id, checkpoint_id, checkpoint) VALUES ('used', '1', '{}')"
     )
-    assert not (await queue.start_if_thread_free(request("used"), owner)).fresh_thread
+    assert not (await queue.start_run_if_free(request("used"), owner)).fresh_thread

@@ -9,7 +9,7 @@ from headrace.auth.principal import ANONYMOUS
 from headrace.queue.ends import queue_statements
 from headrace.queue.ready_callers import ReadyCallers
 from headrace.shares import Places
-from headrace.worker.turns import turns
+from headrace.worker.fairness import fair_share
 from tests.support.runs import register_process, run_request
 
 
@@ -37,12 +37,12 @@ def fill(database, caller, count, *, seconds_ago):
 
 
 async def found(queue, limit=20):
-    return {turn.caller: turn.runs for turn in await queue.callers.ready(["agent"], limit)}
+    return {one.caller: one.runs for one in await queue.callers.ready(["agent"], limit)}
 
 
 async def claim(queue, owner, places, limit=20):
     ready = await queue.callers.ready(["agent"], limit)
-    claimed = await queue.claim_turns(owner, ["agent"], turns(places, ready, limit))
+    claimed = await queue.claim_for_callers(owner, ["agent"], fair_share(places, ready, limit))
     return [one.request.principal.caller for one in claimed]
 
 
@@ -124,8 +124,8 @@ async def test_what_another_process_works_on_is_passed_over(queue, database_url,
     ready = await queue.callers.ready(["agent"], 20)
     with psycopg.connect(database_url) as other:
         other.execute("SELECT 1 FROM threads WHERE thread_id = 'first' FOR NO KEY UPDATE")
-        (turn,) = turns(Places(4, 1.0), ready, 1)
-        (claimed,) = await queue.claim_turns(register_process(database), ["agent"], [turn])
+        (chosen,) = fair_share(Places(4, 1.0), ready, 1)
+        (claimed,) = await queue.claim_for_callers(register_process(database), ["agent"], [chosen])
     assert claimed.request.thread_id == "second"
 
 
@@ -133,5 +133,5 @@ async def test_more_callers_than_are_looked_at_at_once_come_in_turn(pool, queue)
     for caller in "abcde":
         await enqueue(queue, caller, caller)
     callers = ReadyCallers(pool, max_callers=2)
-    seen = ["".join(turn.caller for turn in await callers.ready(["agent"], 20)) for _ in range(5)]
+    seen = ["".join(one.caller for one in await callers.ready(["agent"], 20)) for _ in range(5)]
     assert seen == ["ab", "bc", "cd", "de", "e"]

@@ -21,7 +21,7 @@ async def started(queue, owner, *names):
     """Runs that a process executes, each on a thread of its own."""
     requests = [run_request(name) for name in names]
     for asked in requests:
-        await queue.start_if_thread_free(asked, owner)
+        await queue.start_run_if_free(asked, owner)
     return requests
 
 
@@ -33,7 +33,7 @@ async def lose(queue, database, owner, *, max_failures=3, after_seconds=1.0):
         (60 + after_seconds, owner),
     )
     expire_process(database, owner)
-    taken = await queue.taking.take_runs_of_lost_processes(
+    taken = await queue.takeover.take_runs_of_lost_processes(
         LOST, max_failures=max_failures, apart_seconds=10
     )
     return {run.thread_id: (run.status, run.failures) for run in taken}

@@ -58,14 +58,13 @@ STOPPED = RunEnd("interrupted", "interrupted", {"error": "UserInterrupt", "messa
 
 async def end(queue, asked, owner, how=DONE, attempt=1):
     """As a worker does: a run that was asked to stop ends as that."""
-    run = {"run_id": asked.run_id, "thread_id": asked.thread_id, "attempt": attempt}
+    token = RunToken(asked.run_id, attempt, owner)
     try:
-        return await queue.end_if_owned(**run, process_id=owner, end=how)
+        return await queue.end_if_owned(token, asked.thread_id, how)
     except StopAsked as stop:
         if stop.action == "rollback":
-            token = RunToken(asked.run_id, attempt, owner)
             return await queue.roll_back_if_owned(token, asked.thread_id)
-        return await queue.end_if_owned(**run, process_id=owner, end=STOPPED)
+        return await queue.end_if_owned(token, asked.thread_id, STOPPED)
 
 
 async def claim(queue, owner, limit=10):
@@ -95,7 +94,7 @@ def sound(database):
 
 async def test_a_claimed_run_knows_the_request_that_made_it(queue, database, owner):
     first, second = replace(request(), request_id="first"), replace(request(), request_id="second")
-    await queue.start_if_thread_free(first, owner)
+    await queue.start_run_if_free(first, owner)
     await queue.enqueue(second)
     await end(queue, first, owner, RELEASED)
     (again,) = await queue.claim(owner, GRAPHS, 10)
@@ -120,7 +119,7 @@ async def test_a_keyed_run_is_confirmed_with_its_making_and_never_made_again(
         )
 
     async def make(one):
-        await (queue.enqueue(one) if queued else queue.start_if_thread_free(one, owner))
+        await (queue.enqueue(one) if queued else queue.start_run_if_free(one, owner))
 
     reserve()
     await asyncio.gather(make(asked), make(other))
@@ -143,7 +142,7 @@ async def test_a_keyed_run_is_confirmed_with_its_making_and_never_made_again(
 
 async def test_a_key_stays_free_where_its_run_was_refused(queue, database, owner):
     key = RequestKey.of("/runs", "k", b"{}")
-    await queue.start_if_thread_free(request(), owner)
+    await queue.start_run_if_free(request(), owner)
     refused = replace(request(), key=key, multitask_strategy="reject")
     database.execute(
         "INSERT INTO idempotency_keys (tenant, route, key, body_sha256, run_id)"
@@ -151,7 +150,7 @@ async def test_a_key_stays_free_where_its_run_was_refused(queue, database, owner
         (key.route, key.key, key.body_sha256, refused.run_id),
     )
     for make in (
-        partial(queue.start_if_thread_free, refused, owner),
+        partial(queue.start_run_if_free, refused, owner),
         partial(queue.enqueue, refused),
     ):
         with pytest.raises(ThreadBusy):
@@ -161,15 +160,16 @@ async def test_a_key_stays_free_where_its_run_was_refused(queue, database, owner
 
 async def test_a_queued_run_waits_for_its_thread_and_is_claimed_after_it(queue, database, owner):
     first, second = request(), request()
-    await queue.start_if_thread_free(first, owner)
-    queued = await queue.enqueue(second)
-    assert queued.metadata["own"] == 1
+    await queue.start_run_if_free(first, owner)
+    await queue.enqueue(second)
+    metadata = one(database, "SELECT metadata FROM runs WHERE run_id = %s", second.run_id)
+    assert metadata[0]["own"] == 1
     assert await claim(queue, owner) == []
     ended = await end(queue, first, owner)
     assert ended.more
     assert thread(database) == ("busy", None, second.run_id)
     with pytest.raises(ThreadBusy):
-        await queue.start_if_thread_free(request(), owner)
+        await queue.start_run_if_free(request(), owner)
     assert await claim(queue, owner) == [second.run_id]
     assert thread(database) == ("busy", second.run_id, None)
     assert not (await end(queue, second, owner)).more
@@ -185,8 +185,8 @@ async def test_a_run_on_a_free_thread_may_be_queued_and_claimed_with_what_it_was
     (claimed,) = await queue.claim(owner, GRAPHS, 10)
     assert claimed.request.kwargs == asked.kwargs
     assert claimed.request.principal == asked.principal
-    assert claimed.started.attempt == 1
-    assert claimed.started.metadata["own"] == 1
+    assert claimed.number == 1
+    assert claimed.metadata["own"] == 1
 
 
 async def test_a_run_of_an_unknown_graph_is_left_to_others(queue, owner):
@@ -212,7 +212,7 @@ async def test_a_delayed_run_waits_for_its_time_while_others_start_in_place(queu
     await queue.enqueue(later)
     assert await claim(queue, owner) == []
     now = request()
-    await queue.start_if_thread_free(now, owner)
+    await queue.start_run_if_free(now, owner)
     assert sound(database)
     await end(queue, now, owner)
     assert thread(database) == ("busy", None, later.run_id)
@@ -239,7 +239,7 @@ async def test_reject_is_refused_by_a_waiting_run_too(queue, database):
 
 async def test_interrupt_ends_what_waits_and_asks_what_runs(queue, database, owner):
     running, waiting = request(), request()
-    await queue.start_if_thread_free(running, owner)
+    await queue.start_run_if_free(running, owner)
     await queue.enqueue(waiting)
     new = replace(request(), multitask_strategy="interrupt")
     queued = await queue.enqueue(new)
@@ -252,7 +252,7 @@ async def test_interrupt_ends_what_waits_and_asks_what_runs(queue, database, own
 
 async def test_rollback_removes_what_waits_and_asks_what_runs(queue, database, owner):
     running, waiting = request(), request()
-    await queue.start_if_thread_free(running, owner)
+    await queue.start_run_if_free(running, owner)
     await queue.enqueue(waiting)
     new = replace(request(), multitask_strategy="rollback")
     await queue.enqueue(new)
@@ -265,7 +265,7 @@ async def test_rollback_removes_what_waits_and_asks_what_runs(queue, database, o
 
 async def test_a_rollback_deletes_the_checkpoints_of_its_run_alone(queue, database, owner):
     asked = request()
-    await queue.start_if_thread_free(asked, owner)
+    await queue.start_run_if_free(asked, owner)
     for thread_id, run_id in (("t", asked.run_id), ("t", uuid7()), ("u", asked.run_id)):
         database.execute(
             "INSERT INTO checkpoints (thread_id, checkpoint_id, checkpoint, metadata) VALUES"
@@ -282,12 +282,12 @@ async def test_a_rollback_deletes_the_checkpoints_of_its_run_alone(queue, databa
 
 async def test_a_released_run_is_claimed_again_before_those_behind_it(queue, database, owner):
     first, second = request(), request()
-    await queue.start_if_thread_free(first, owner)
+    await queue.start_run_if_free(first, owner)
     await queue.enqueue(second)
     assert (await end(queue, first, owner, RELEASED)).more
     assert sound(database)
     (again,) = await queue.claim(owner, GRAPHS, 10)
-    assert (again.request.run_id, again.started.attempt) == (first.run_id, 2)
+    assert (again.request.run_id, again.number) == (first.run_id, 2)
     assert one(database, "SELECT failures FROM runs WHERE run_id = %s", first.run_id) == (0,)
     with pytest.raises(LeaseLost):
         await end(queue, first, owner, attempt=1)
@@ -301,14 +301,14 @@ async def test_a_rescued_run_goes_on_until_it_has_failed_too_often(queue, databa
     for attempt in (1, 2, 3):
         owner = register(database)
         if attempt == 1:
-            await queue.start_if_thread_free(asked, owner)
+            await queue.start_run_if_free(asked, owner)
             await queue.enqueue(behind)
         else:
             assert await claim(queue, owner) == []
             (again,) = await queue.claim_suspect(owner, GRAPHS)
             assert again.request.run_id == asked.run_id
         expire_process(database, owner)
-        (taken,) = await queue.taking.take_runs_of_lost_processes(LOST, max_failures=3)
+        (taken,) = await queue.takeover.take_runs_of_lost_processes(LOST, max_failures=3)
         assert (taken.run_id, taken.failures) == (asked.run_id, attempt)
         assert taken.status == ("pending" if attempt < 3 else "error")
         assert sound(database)
@@ -320,15 +320,15 @@ async def test_a_rescued_run_goes_on_until_it_has_failed_too_often(queue, databa
 )
 async def test_a_lost_run_that_was_to_be_cancelled(queue, database, owner, action, becomes):
     asked = request()
-    await queue.start_if_thread_free(asked, owner)
+    await queue.start_run_if_free(asked, owner)
     await queue.cancel("default", [asked.run_id], action, "enough")
     expire_process(database, owner)
-    await queue.taking.take_runs_of_lost_processes(LOST, max_failures=1)
+    await queue.takeover.take_runs_of_lost_processes(LOST, max_failures=1)
     assert status(database, asked.run_id) == becomes
     assert sound(database)
     if becomes == "pending":
         (claimed,) = await queue.claim(register(database), GRAPHS, 1)
-        assert claimed.started.cancel_action == "rollback"
+        assert claimed.cancel_action == "rollback"
 
 
 @pytest.mark.parametrize("action", ["interrupt", "rollback"])
@@ -344,17 +344,17 @@ async def test_a_cancelled_run_that_waits_is_over_at_once(queue, database, owner
 
 async def test_a_rollback_of_a_released_run_is_left_to_whoever_claims_it(queue, database, owner):
     asked = request()
-    await queue.start_if_thread_free(asked, owner)
+    await queue.start_run_if_free(asked, owner)
     await end(queue, asked, owner, RELEASED)
     (told,) = await queue.cancel("default", [asked.run_id], "rollback", "enough")
     assert told.state == "asked"
     (claimed,) = await queue.claim(owner, GRAPHS, 1)
-    assert claimed.started.cancel_action == "rollback"
+    assert claimed.cancel_action == "rollback"
 
 
 async def test_a_cancel_of_a_strangers_or_unknown_or_ended_run(queue, database, owner):
     asked = request()
-    await queue.start_if_thread_free(asked, owner)
+    await queue.start_run_if_free(asked, owner)
     (stranger,) = await queue.cancel("other", [asked.run_id], "interrupt", "")
     (unknown,) = await queue.cancel("default", [uuid7()], "interrupt", "")
     assert (stranger.state, unknown.state) == ("unknown", "unknown")
@@ -367,7 +367,7 @@ async def test_a_cancel_of_a_strangers_or_unknown_or_ended_run(queue, database, 
 
 async def test_a_run_that_an_older_release_left_waiting_is_found(queue, database, owner):
     first, second = request(), request()
-    await queue.start_if_thread_free(first, owner)
+    await queue.start_run_if_free(first, owner)
     await queue.enqueue(second)
     await end(queue, first, owner)
     database.execute(
@@ -375,9 +375,9 @@ async def test_a_run_that_an_older_release_left_waiting_is_found(queue, database
         " status = 'idle'"
     )
     assert await claim(queue, owner) == []
-    assert await queue.taking.mend_threads() == 1
+    assert await queue.takeover.mend_threads() == 1
     assert await claim(queue, owner) == [second.run_id]
-    assert await queue.taking.mend_threads() == 0
+    assert await queue.takeover.mend_threads() == 0
 
 
 async def test_claims_at_once_take_each_run_once(database_url, queue, database):
@@ -401,7 +401,7 @@ async def test_everything_at_once_leaks_no_slot_and_loses_no_run(database_url, q
             strategy = ("enqueue", "enqueue", "interrupt", "rollback")[(number + turn) % 4]
             asked = replace(asked, multitask_strategy=strategy)
             try:
-                await queue.start_if_thread_free(asked, steady)
+                await queue.start_run_if_free(asked, steady)
             except ThreadBusy:
                 await queue.enqueue(asked)
             else:
@@ -415,25 +415,24 @@ async def test_everything_at_once_leaks_no_slot_and_loses_no_run(database_url, q
             owner = register(database) if turn % 5 == 0 else steady
             taken = await queue.claim(owner, GRAPHS, 2)
             for item in [*taken, *await queue.claim_suspect(owner, GRAPHS)]:
-                token = RunToken(item.request.run_id, item.started.attempt, owner)
                 if owner is not steady:
                     continue
-                if item.started.cancel_action == "rollback":
-                    await queue.roll_back_if_owned(token, item.request.thread_id)
+                if item.cancel_action == "rollback":
+                    await queue.roll_back_if_owned(item.token, item.request.thread_id)
                 else:
-                    await end(queue, item.request, owner, attempt=item.started.attempt)
+                    await end(queue, item.request, owner, attempt=item.number)
             if owner is not steady:
                 expire_process(database, owner)
-                await queue.taking.take_runs_of_lost_processes(LOST, max_failures=50)
+                await queue.takeover.take_runs_of_lost_processes(LOST, max_failures=50)
 
     await asyncio.gather(*[make(number) for number in range(6)], *[work(n) for n in range(3)])
-    await queue.taking.take_runs_of_lost_processes(LOST, max_failures=50)
+    await queue.takeover.take_runs_of_lost_processes(LOST, max_failures=50)
     assert sound(database)
     while found := [
         *await queue.claim(steady, GRAPHS, 10),
         *await queue.claim_suspect(steady, GRAPHS),
     ]:
         for item in found:
-            await end(queue, item.request, steady, attempt=item.started.attempt)
+            await end(queue, item.request, steady, attempt=item.number)
     assert one(database, "SELECT count(*) FROM runs WHERE ended_at IS NULL") == (0,)
     assert one(database, "SELECT count(*) FROM threads WHERE status = 'busy'") == (0,)

@@ -3,14 +3,13 @@
 import asyncio
 import json
 from pathlib import Path
-from uuid import UUID
 
 import psycopg
 import pytest
 
 from headrace.queue.ends import RunEnd, StopAsked
 from headrace.queue.queue import Queue
-from headrace.queue.rows import StopAction
+from headrace.queue.rows import Attempt, StopAction
 from tests.support.apps import app_client, settings_for
 from tests.support.database import open_pool
 from tests.support.engine import open_writer
@@ -186,22 +185,11 @@ async def test_a_run_that_is_to_stop_cannot_end_otherwise(database_url):
         kept_by: dict[StopAction, bool] = {"interrupt": True, "delete": True, "rollback": False}
         for action, kept in kept_by.items():
             asked = run_request(f"t-{action}")
-            started = await queue.start_if_thread_free(asked, owner)
+            attempt = await queue.start_run_if_free(asked, owner)
             await queue.cancel(asked.principal.tenant, [asked.run_id], action, "stop")
 
-            async def end(
-                run_end: RunEnd,
-                run_id: UUID = asked.run_id,
-                thread: str = asked.thread_id,
-                attempt: int = started.attempt,
-            ) -> None:
-                await queue.end_if_owned(
-                    run_id=run_id,
-                    thread_id=thread,
-                    attempt=attempt,
-                    process_id=owner,
-                    end=run_end,
-                )
+            async def end(run_end: RunEnd, attempt: Attempt = attempt) -> None:
+                await queue.end_if_owned(attempt.token, attempt.request.thread_id, run_end)
 
             for other in (DONE, RunEnd("error", "error", {"error": "E", "message": "m"})):
                 with pytest.raises(StopAsked) as refused:

@@ -110,14 +110,8 @@ async def test_starts_and_ends_of_runs_touch_no_index_of_threads(database_url):
         for _ in range(rounds):
             for number in range(threads):
                 request = run_request(f"t{number}")
-                await queue.start_if_thread_free(request, process_id)
-                await queue.end_if_owned(
-                    run_id=request.run_id,
-                    thread_id=request.thread_id,
-                    attempt=1,
-                    process_id=process_id,
-                    end=DONE,
-                )
+                attempt = await queue.start_run_if_free(request, process_id)
+                await queue.end_if_owned(attempt.token, request.thread_id, DONE)
     assert await updates(database_url, 2 * threads * rounds) == (2 * threads * rounds,) * 2
 
 
@@ -129,15 +123,9 @@ async def test_only_runs_that_fail_touch_the_index_of_statuses(database_url):
             halted = []
             for end in (DONE, RunEnd("error", "error", {"error": "E", "message": "m"}), DONE):
                 request = run_request()
-                await queue.start_if_thread_free(request, process_id)
+                attempt = await queue.start_run_if_free(request, process_id)
                 halted.append(told(database))
-                await queue.end_if_owned(
-                    run_id=request.run_id,
-                    thread_id="t",
-                    attempt=1,
-                    process_id=process_id,
-                    end=end,
-                )
+                await queue.end_if_owned(attempt.token, "t", end)
                 halted.append(told(database))
     assert halted == [None, None, None, "error", None, None]
     assert await updates(database_url, 6) == (6, 4)
@@ -178,8 +166,8 @@ async def test_a_page_and_its_values_are_two_queries(database_url):
                 sources_from_objects({"agent": agent}), checkpointer=saver, store=InMemoryStore()
             )
             states = StateReader(registry, saver)
-            service = ThreadService(None, states, None, None)  # type: ignore[arg-type]
-            listing = ThreadListing(ThreadSearchRepository(pool, timeout_seconds=5), service.values)
+            service = ThreadService(None, states, None, None, None)  # type: ignore[arg-type]
+            listing = ThreadListing(ThreadSearchRepository(pool, timeout_seconds=5), service)
             with psycopg.connect(database_url, autocommit=True) as database:
                 for number in range(50):
                     config: RunnableConfig = {"configurable": {"thread_id": f"t{number}"}}

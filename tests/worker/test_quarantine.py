@@ -65,7 +65,7 @@ async def test_nothing_begins_beside_a_suspect_until_it_has_lived_long_enough(
     async with open_worker(database_url, **LEASE, apart_seconds=1) as worker:
         await eventually(lambda: running(database) == {"suspect"})
         began = asyncio.get_running_loop().time()
-        assert isinstance(await worker.start(slow("fresh")), QueuedRun)
+        assert isinstance(await worker.submit(slow("fresh")), QueuedRun)
         await eventually(lambda: statuses(database)["fresh"] == "success")
         assert asyncio.get_running_loop().time() - began > 0.5
         # It was let in before the suspect had ended.
@@ -75,7 +75,7 @@ async def test_nothing_begins_beside_a_suspect_until_it_has_lived_long_enough(
 async def test_a_busy_process_makes_room(database, database_url):
     """A single process that is never idle takes no others for a while, then the suspect."""
     async with open_worker(database_url, **LEASE, apart_patience_seconds=0.5) as worker:
-        await worker.start(slow("long", 2))
+        await worker.submit(slow("long", 2))
         suspects(database, "suspect")
         await eventually(lambda: statuses(database)["suspect"] == "success")
         assert statuses(database)["long"] == "running"
@@ -85,7 +85,7 @@ async def test_others_have_a_turn_between_two_suspects(database, database_url):
     suspects(database, "s1", "s2", seconds=0.3)
     async with open_worker(database_url, **LEASE) as worker:
         await eventually(lambda: len(running(database)) == 1)
-        await worker.start(slow("fresh"))
+        await worker.submit(slow("fresh"))
         await eventually(lambda: set(statuses(database).values()) == {"success"})
     rows = database.execute("SELECT thread_id FROM runs ORDER BY ended_at").fetchall()
     assert [name for (name,) in rows][1] == "fresh"

@@ -18,7 +18,7 @@ async def test_it_counts_what_waits_and_for_how_long(database_url):
         assert depth.figures is not None
         assert (depth.figures.pending, depth.figures.oldest_ready_seconds) == (0, 0)
         with psycopg.connect(database_url, autocommit=True) as database:
-            await queue.start_if_thread_free(run_request("busy"), register_process(database))
+            await queue.start_run_if_free(run_request("busy"), register_process(database))
             await queue.enqueue(run_request("busy"))
             await queue.enqueue(run_request("free"))
             database.execute(

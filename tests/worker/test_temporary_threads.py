@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from headrace.auth.principal import ANONYMOUS
+from headrace.lifecycle import Tasks
 from headrace.queue.ends import queue_statements
 from headrace.queue.queue import Queue
 from headrace.runs.schemas import RunCreate
@@ -78,11 +79,12 @@ async def test_one_that_another_run_has_or_somebody_reads_stays(threads, databas
         "UPDATE threads SET status = 'idle', running_run_id = NULL WHERE thread_id = 'read'"
     )
     await threads.delete("busy")
-    looking = asyncio.ensure_future(threads.look_for_ever())
+    tasks = Tasks()
+    threads.start(tasks)
     for name in ("busy", "read", "free"):
         threads.delete_later(name)
     await eventually(lambda: left(database) == ["busy", "read"])
-    looking.cancel()
+    await tasks.stop()
     # Whoever followed it here was served from memory.
     await threads.delete("read")
     assert left(database) == ["busy"]
@@ -95,7 +97,7 @@ async def test_the_thread_of_a_background_run_goes_soon_after_it(database_url, d
         here,
     ):
         body = RunCreate(assistant_id="talker", input={"said": 0})
-        run = await here.runs.start(ANONYMOUS, None, body, request_id="", background=True)
+        run = await here.runs.create(ANONYMOUS, None, body, request_id="", background=True)
         talker.stop()
         outcome = await run.outcome(10)
         assert outcome is not None

@@ -61,14 +61,14 @@ async def test_a_graph_that_somebody_may_execute_is_not(queue, database, graph_i
     serves(database, *graph_ids) if graph_ids else register_process(database)
     await wait_for(queue, database, "a")
     assert (await queue.figures()).unserved == []
-    assert await queue.taking.end_unserved_runs(10) == []
+    assert await queue.takeover.end_unserved_runs(10) == []
 
 
 async def test_runs_that_waited_too_long_are_ended(queue, database):
     serves(database, "other")
     first, behind = await wait_for(queue, database, "t", "t", minutes=10)
     await queue.enqueue(run_request("young"))
-    ended = await queue.taking.end_unserved_runs(300)
+    ended = await queue.takeover.end_unserved_runs(300)
     assert {run.run_id for run in ended} == {first.run_id, behind.run_id}
     assert all(run.status == "error" for run in ended)
     row = database.execute(

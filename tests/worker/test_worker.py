@@ -36,9 +36,9 @@ async def test_a_busy_thread_and_a_full_process_queue_and_are_served_in_turn(
 ):
     async with open_worker(database_url, max_concurrent_runs=1) as worker:
         first, second, elsewhere = slow(seconds=0.1), slow(seconds=0), slow("u", seconds=0)
-        await worker.start(first)
+        await worker.submit(first)
         for asked in (second, elsewhere):
-            assert isinstance(await worker.start(asked), QueuedRun)
+            assert isinstance(await worker.submit(asked), QueuedRun)
         await eventually(lambda: status(database, second) == ("success", 1, 0))
         await eventually(lambda: status(database, elsewhere) == ("success", 1, 0))
 
@@ -46,7 +46,7 @@ async def test_a_busy_thread_and_a_full_process_queue_and_are_served_in_turn(
 async def test_without_a_worker_runs_are_only_queued(database_url, database):
     async with open_worker(database_url, enabled=False) as api:
         asked = slow(seconds=0)
-        assert isinstance(await api.start(asked), QueuedRun)
+        assert isinstance(await api.submit(asked), QueuedRun)
         assert status(database, asked) == ("pending", 0, 0)
         async with open_worker(database_url):
             await eventually(lambda: status(database, asked) == ("success", 1, 0))
@@ -56,9 +56,9 @@ async def test_a_start_whose_caller_is_gone_is_executed_on_a_busy_thread_too(
     database_url, database
 ):
     async with open_worker(database_url) as worker:
-        await worker.start(slow(seconds=0.1))
+        await worker.submit(slow(seconds=0.1))
         asked = slow(seconds=0)
-        starting = asyncio.ensure_future(worker.start(asked))
+        starting = asyncio.ensure_future(worker.submit(asked))
         await asyncio.sleep(0)
         starting.cancel()
         await eventually(lambda: status(database, asked) == ("success", 1, 0))
@@ -69,7 +69,7 @@ async def test_what_a_drain_releases_goes_on_elsewhere_from_its_last_checkpoint(
 ):
     asked = slow(seconds=0.4)
     async with open_worker(database_url) as first:
-        execution = await first.start(asked)
+        execution = await first.submit(asked)
         # The input, and the first step.
         await eventually(lambda: checkpoints(database, asked) >= 2)
         await first.finish(0)
@@ -88,7 +88,7 @@ async def test_a_claim_that_is_under_way_when_the_grace_ends_is_released_too(
 ):
     asked = slow(seconds=30)
     async with open_worker(database_url, enabled=False) as api:
-        await api.start(asked)
+        await api.submit(asked)
     with psycopg.connect(database_url) as holder:
         holder.execute("SELECT 1 FROM runs FOR UPDATE")
         async with open_worker(database_url) as worker:
@@ -111,7 +111,7 @@ async def test_a_run_whose_end_a_promoted_standby_lacks_is_taken_up_again(databa
     """Its row says that it is running here, and here nobody knows it."""
     async with open_worker(database_url, heartbeat_seconds=0.2) as worker:
         asked = slow(seconds=0)
-        execution = await worker.start(asked)
+        execution = await worker.submit(asked)
         await execution.outcome(10)
         with database.transaction():
             database.execute("UPDATE runs SET status = 'running', ended_at = NULL")
@@ -130,7 +130,7 @@ async def test_a_run_whose_end_a_promoted_standby_lacks_is_taken_up_again(databa
 async def test_a_released_run_without_a_checkpoint_starts_from_its_input(database_url, database):
     async with open_worker(database_url, enabled=False) as api:
         asked = slow(seconds=0)
-        await api.start(asked)
+        await api.submit(asked)
         database.execute("UPDATE runs SET attempt = 1")
         async with open_worker(database_url):
             await eventually(lambda: status(database, asked) == ("success", 2, 0))
@@ -142,7 +142,7 @@ async def test_a_run_taken_up_again_is_followed_here_once_the_place_of_its_event
     """Whoever reads on from an id before that would be told nothing of the attempts before."""
     async with open_worker(database_url, enabled=False) as api:
         asked = slow(seconds=5)
-        await api.start(asked)
+        await api.submit(asked)
         database.execute("UPDATE runs SET attempt = 1")
         database.execute(
             "INSERT INTO run_events (run_id, event_id, attempt, event, data)"
@@ -165,9 +165,9 @@ async def test_a_new_run_replaces_one_that_another_process_executes(
 ):
     async with open_worker(database_url) as first, open_worker(database_url) as second:
         running, new = slow(seconds=30), slow(seconds=0, strategy=strategy)
-        await first.start(running)
+        await first.submit(running)
         await eventually(lambda: checkpoints(database, running) >= 1)
-        await second.start(new)
+        await second.submit(new)
         await eventually(lambda: status(database, new) == ("success", 1, 0))
         if strategy == "interrupt":
             assert status(database, running) == ("interrupted", 1, 0)
@@ -180,7 +180,7 @@ async def test_a_new_run_replaces_one_that_another_process_executes(
 async def test_a_cancel_reaches_the_owner_and_frees_the_thread(database_url, database, action):
     async with open_worker(database_url) as owner, open_worker(database_url) as other:
         running = slow(seconds=30)
-        execution = await owner.start(running)
+        execution = await owner.submit(running)
         (told,) = await other.cancel("default", [running.run_id], action, "enough")
         assert told.state == "asked"
         outcome = await execution.outcome(5)
@@ -196,8 +196,8 @@ async def test_a_run_that_the_rows_alone_give_to_this_process_is_given_back(data
         worker.refuse_new()
         async with open_worker(database_url, enabled=False) as api:
             asked = slow(seconds=0)
-            await api.start(asked)
+            await api.submit(asked)
             await worker._queue.claim(worker._heartbeat.process_id, ["agent"], 1)
             assert status(database, asked)[0] == "running"
-            await worker._claims._release_unknown()
+            await worker._claims.release_unknown()
             assert status(database, asked) == ("pending", 1, 0)

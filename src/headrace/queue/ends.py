@@ -5,8 +5,8 @@ written too; they come after the checkpoints before them.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from uuid import UUID
 
+from headrace.checkpoints.fence import RunToken
 from headrace.checkpoints.operations import Kind, Numbers, Operation, Outcomes
 from headrace.checkpoints.run_writes import RunWrites
 from headrace.db.arrays import Column, Integer, Jsonb, Text, Uuid
@@ -38,6 +38,9 @@ RELEASED = RunEnd("pending", "busy")
 
 @dataclass(frozen=True, slots=True)
 class EndedRun:
+    """A committed end, and what it means for others."""
+
+    end: RunEnd
     #: Another run of the thread may be claimed now.
     more: bool
     #: A process that did not execute it wants to know.
@@ -55,23 +58,14 @@ class StopAsked(HeadraceError):
 class End(Operation):
     """Write a run's terminal status and free its thread; after whatever ``run`` has written."""
 
-    __slots__ = ("attempt", "end", "error", "interrupts", "process_id", "run_id")
+    __slots__ = ("end", "error", "interrupts", "owner")
     # It may be tried again, and what the run has written stands.
     fails_run = False
 
     def __init__(
-        self,
-        *,
-        run_id: UUID,
-        thread_id: str,
-        attempt: int,
-        process_id: UUID,
-        end: RunEnd,
-        run: RunWrites | None = None,
+        self, token: RunToken, thread_id: str, end: RunEnd, *, run: RunWrites | None = None
     ) -> None:
-        self.run_id = run_id
-        self.attempt = attempt
-        self.process_id = process_id
+        self.owner = token
         self.end = end
         self.error = _optional_jsonb(end.error)
         self.interrupts = _optional_jsonb(end.interrupts)
@@ -88,7 +82,7 @@ class End(Operation):
     ) -> "EndedRun | Exception":
         """What the row says of it now."""
         if status == self.end.status:
-            return EndedRun(more, watched)
+            return EndedRun(self.end, more, watched)
         if status == "running" and asked is not None and not self._carries_out(asked):
             return StopAsked(asked)
         return LeaseLost()
@@ -109,10 +103,10 @@ class _EndKind(Kind):
         self, connection: Connection, operations: Sequence[End], numbers: Numbers
     ) -> Outcomes:
         ended: dict[str, Column] = {
-            "run_ids": Uuid([item.run_id for item in operations]),
+            "run_ids": Uuid([item.owner.run_id for item in operations]),
             "thread_ids": Text([item.thread_id.encode() for item in operations]),
-            "attempts": Integer([item.attempt for item in operations]),
-            "process_ids": Uuid([item.process_id for item in operations]),
+            "attempts": Integer([item.owner.attempt for item in operations]),
+            "process_ids": Uuid([item.owner.process_id for item in operations]),
             "statuses": Text([item.end.status.encode() for item in operations]),
             "thread_statuses": Text([item.end.thread_status.encode() for item in operations]),
             "errors": Jsonb([item.error for item in operations]),

@@ -6,7 +6,7 @@ attempt, and only what callers ask for by tenant.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -25,20 +25,22 @@ from headrace.checkpoints.fence import RunToken
 from headrace.checkpoints.operations import Operation
 from headrace.checkpoints.run_writes import RunWrites
 from headrace.checkpoints.writer import Writer
+from headrace.db.arrays import Uuid
 from headrace.db.faults import translated_faults
 from headrace.db.pool import SharedPool
 from headrace.db.transactions import locking_transaction
 from headrace.errors import DatabaseUnavailable, LeaseLost, ThreadBusy, Unavailable
 from headrace.events.event import RUN_DELETED
-from headrace.queue.claimed import ClaimedRun, claimed_run
+from headrace.observability.figures import QueueFigures, UnservedGraph
 from headrace.queue.ends import End, EndedRun, RunEnd, queue_statements
-from headrace.queue.ready_callers import ReadyCallers, Turn
+from headrace.queue.ready_callers import CallerRuns, ReadyCallers
 from headrace.queue.rows import (
+    Attempt,
     Cancellation,
     QueuedRun,
     RunRequest,
-    StartedRun,
     StopAction,
+    claimed_attempt,
 )
 from headrace.queue.starts import Enqueue, Start, ThreadLocked
 from headrace.queue.takeover import Takeover
@@ -80,22 +82,6 @@ class Suspects:
     older: int
 
 
-@dataclass(frozen=True, slots=True)
-class UnservedGraph:
-    """A graph of which runs wait and that no process executes."""
-
-    graph_id: str
-    pending: int
-    oldest_ready_seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class QueueFigures:
-    pending: int
-    oldest_ready_seconds: float
-    unserved: Sequence[UnservedGraph] = ()
-
-
 class Queue:
     """Every transition of a run that this process starts, waits for, executes or ends."""
 
@@ -112,18 +98,18 @@ class Queue:
         self._last_ready: datetime | None = None
         self._looked_at_all = float("-inf")
         #: What is done about processes that are gone.
-        self.taking = Takeover(pool, lock_timeout_seconds=lock_timeout_seconds)
+        self.takeover = Takeover(pool, lock_timeout_seconds=lock_timeout_seconds)
         #: Whose runs wait.
         self.callers = ReadyCallers(pool)
 
-    async def start_if_thread_free(self, request: RunRequest, process_id: UUID) -> StartedRun:
+    async def start_run_if_free(self, request: RunRequest, process_id: UUID) -> Attempt:
         """Take the thread and insert its run, running, in one transaction.
 
         :raises ThreadBusy: another run has the thread.
         :raises ThreadNotFound: no such thread for this caller.
         """
         start = partial(Start, request, process_id)
-        return cast("StartedRun", await self._commit_unlocked(start))
+        return cast("Attempt", await self._commit_unlocked(start))
 
     async def enqueue(self, request: RunRequest) -> QueuedRun:
         """Insert the run, pending, and do to those before it what its strategy says.
@@ -145,9 +131,7 @@ class Queue:
                     raise ThreadBusy from None
                 await asyncio.sleep(_LOCKED_PAUSE_SECONDS)
 
-    async def claim(
-        self, process_id: UUID, graph_ids: Sequence[str], limit: int
-    ) -> list[ClaimedRun]:
+    async def claim(self, process_id: UUID, graph_ids: Sequence[str], limit: int) -> list[Attempt]:
         """Take up to ``limit`` runs that may run now, the longest ready first."""
         whole = monotonic() - self._looked_at_all > _LOOK_AT_ALL_SECONDS
         floor = _SINCE_EVER if whole or self._last_ready is None else self._last_ready - _OVERLAP
@@ -169,16 +153,16 @@ class Queue:
             self._last_ready = rows[-1][-1]
         return await self._readable(rows, process_id)
 
-    async def claim_turns(
-        self, process_id: UUID, graph_ids: Sequence[str], turns: Sequence[Turn]
-    ) -> list[ClaimedRun]:
-        """Take the longest ready runs of each caller, as many as it has turns."""
+    async def claim_for_callers(
+        self, process_id: UUID, graph_ids: Sequence[str], wanted: Sequence[CallerRuns]
+    ) -> list[Attempt]:
+        """Take the longest ready runs of each caller, as many as ``wanted`` says."""
         values = {
             "process_id": process_id,
             "graph_ids": list(graph_ids),
-            "callers": [turn.caller for turn in turns],
-            "floors": [turn.first_ready for turn in turns],
-            "turns": [turn.runs for turn in turns],
+            "callers": [one.caller for one in wanted],
+            "floors": [one.first_ready for one in wanted],
+            "turns": [one.runs for one in wanted],
         }
         async with self._transaction() as connection:
             await connection.execute(
@@ -190,24 +174,18 @@ class Queue:
             rows = await found.fetchall()
         return await self._readable(rows, process_id)
 
-    async def _readable(self, rows: Sequence[Any], process_id: UUID) -> list[ClaimedRun]:
+    async def _readable(self, rows: Sequence[Any], process_id: UUID) -> list[Attempt]:
         """The runs of these rows; one that cannot be read ends, and the others go on."""
-        claimed: list[ClaimedRun] = []
+        claimed: list[Attempt] = []
         for row in rows:
             try:
-                claimed.append(claimed_run(*row[:-1]))
+                claimed.append(claimed_attempt(process_id, *row[:-1]))
             except Exception:
-                run_id, thread_id, attempt = row[0], row[1], row[9]
-                _log.exception("claimed_run_unreadable", run_id=str(run_id), thread_id=thread_id)
+                token, thread_id = RunToken(row[0], row[9], process_id), row[1]
+                _log.exception("claimed_run_unreadable", run_id=str(row[0]), thread_id=thread_id)
                 # Where that is not to be had, its process finds it among those it does not know.
                 with suppress(LeaseLost, Unavailable):
-                    await self.end_if_owned(
-                        run_id=run_id,
-                        thread_id=thread_id,
-                        attempt=attempt,
-                        process_id=process_id,
-                        end=_UNREADABLE,
-                    )
+                    await self.end_if_owned(token, thread_id, _UNREADABLE)
         return claimed
 
     async def suspects(
@@ -222,7 +200,7 @@ class Queue:
         rows = await self._rows("look_for_suspects", values)
         return Suspects(*rows[0]) if rows else None
 
-    async def claim_suspect(self, process_id: UUID, graph_ids: Sequence[str]) -> list[ClaimedRun]:
+    async def claim_suspect(self, process_id: UUID, graph_ids: Sequence[str]) -> list[Attempt]:
         """Take the run that has waited longest of those that processes were lost with, if any."""
         values = {"process_id": process_id, "graph_ids": list(graph_ids)}
         async with self._transaction() as connection:
@@ -255,9 +233,25 @@ class Queue:
         by_id = {row[0]: Cancellation(*row) for row in rows}
         return [by_id.get(run_id, Cancellation(run_id, "", "unknown")) for run_id in run_ids]
 
-    async def owned(self, process_id: UUID) -> list[tuple[UUID, str, int]]:
-        """Run, thread and attempt of whatever the rows say that this process executes."""
-        return await self._rows("runs_of_process", {"process_id": process_id})
+    async def attempts_of(self, process_id: UUID) -> list[tuple[RunToken, str]]:
+        """What this process executes according to the rows: tokens, and the runs' threads."""
+        rows = await self._rows("runs_of_process", {"process_id": process_id})
+        return [
+            (RunToken(run_id, attempt, process_id), thread_id)
+            for run_id, thread_id, attempt in rows
+        ]
+
+    async def requests_to(
+        self, process_ids: Collection[UUID]
+    ) -> dict[UUID, tuple[StopAction | None, bool]]:
+        """What other processes ask of the runs that these processes execute.
+
+        By run: how to stop, and whether events are wanted. A run of which nothing is asked is left
+        out.
+        """
+        values = {"process_ids": Uuid(sorted(process_ids))}
+        rows = await self._rows("requests_to_processes", values)
+        return {run_id: (action, watched) for run_id, action, watched in rows}
 
     async def figures(self) -> QueueFigures:
         """How much waits, and for how long."""
@@ -275,18 +269,11 @@ class Queue:
         return QueueFigures(
             pending=pending,
             oldest_ready_seconds=oldest or 0.0,
-            unserved=[UnservedGraph(*row) for row in unserved],
+            unserved=tuple(UnservedGraph(*row) for row in unserved),
         )
 
     async def end_if_owned(
-        self,
-        *,
-        run_id: UUID,
-        thread_id: str,
-        attempt: int,
-        process_id: UUID,
-        end: RunEnd,
-        run: RunWrites | None = None,
+        self, token: RunToken, thread_id: str, end: RunEnd, *, run: RunWrites | None = None
     ) -> EndedRun:
         """Write the run's terminal status and free its thread; safe to repeat.
 
@@ -301,14 +288,7 @@ class Queue:
             # Once the run has ended, nothing is written for it any more.
             await run.committed_elsewhere(thread_id)
             run.raise_if_failed()
-        operation = End(
-            run_id=run_id,
-            thread_id=thread_id,
-            attempt=attempt,
-            process_id=process_id,
-            end=end,
-            run=run,
-        )
+        operation = End(token, thread_id, end, run=run)
         return cast("EndedRun", await self._writer.commit(operation))
 
     async def roll_back_if_owned(self, token: RunToken, thread_id: str) -> None:
@@ -356,8 +336,9 @@ class Queue:
         values = {"thread_ids": sorted(thread_ids), "watched": watched}
         async with self._transaction() as connection:
             await connection.execute(self._sql["delete_temporary_threads"], values)
-            for name in ("checkpoints", "blobs", "writes"):
-                await connection.execute(self._sql[f"delete_{name}_of_locked"])
+            await connection.execute(self._sql["delete_checkpoints_of_locked"])
+            await connection.execute(self._sql["delete_blobs_of_locked"])
+            await connection.execute(self._sql["delete_writes_of_locked"])
 
     async def abandoned_temporary_threads(
         self, *, older_than_seconds: float, after: str = ""

@@ -468,6 +468,13 @@ FROM runs JOIN asked USING (run_id)
 SELECT run_id, thread_id, attempt FROM runs
 WHERE process_id = %(process_id)s AND status = 'running'
 
+-- name: requests_to_processes
+-- What other processes ask of the runs that these processes execute: to stop, to store events.
+SELECT run_id, cancel_action, coalesce(watched_until > now(), false)
+FROM runs
+WHERE process_id = ANY (%(process_ids)s::uuid[]) AND status = 'running'
+  AND (cancel_action IS NOT NULL OR watched_until > now())
+
 -- name: remove_run_if_owned
 -- Of a rollback, which deletes its checkpoints in the same transaction.
 WITH removed AS (

@@ -20,7 +20,7 @@ _SINCE_EVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class CallerRuns:
     """Runs of one caller that may be claimed; or, of those, what is to be claimed now."""
 
     caller: str
@@ -43,7 +43,7 @@ class ReadyCallers:
         #: The first caller to look at, where there are too many for one look.
         self._since = ""
 
-    async def ready(self, graph_ids: Sequence[str], limit: int) -> list[Turn]:
+    async def ready(self, graph_ids: Sequence[str], limit: int) -> list[CallerRuns]:
         """The callers with runs that may be claimed, each with up to ``limit`` of them."""
         whole = monotonic() - self._looked_at_all > _LOOK_AT_ALL_SECONDS
         values = {
@@ -55,13 +55,13 @@ class ReadyCallers:
         }
         rows = await self._rows("ready_callers", values)
         now = rows[0][0]
-        found = [Turn(*row[1:]) for row in rows if row[2]]
+        found = [CallerRuns(*row[1:]) for row in rows if row[2]]
         full = len(rows) == self._max_callers
         if self._since or full:
             # Others were not looked at: what is theirs may be older.
             self._floor = _SINCE_EVER
         else:
-            self._floor = min([now, *(turn.first_ready for turn in found)]) - _OVERLAP
+            self._floor = min([now, *(one.first_ready for one in found)]) - _OVERLAP
             if whole:
                 self._looked_at_all = monotonic()
         self._since = rows[-1][1] if full else ""

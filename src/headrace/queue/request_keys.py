@@ -12,7 +12,7 @@ from headrace.db.pool import Connection
 from headrace.queue.rows import RunRequest
 
 
-class Keys:
+class RequestKeys:
     """The idempotency keys of what is started or queued: confirmed where their runs are made.
 
     Without such keys nothing is sent.
@@ -33,7 +33,7 @@ class Keys:
     @classmethod
     async def lock(
         cls, connection: Connection, requests: Sequence[RunRequest], sql: Mapping[str, bytes]
-    ) -> "Keys":
+    ) -> "RequestKeys":
         """Wait for them before threads are locked."""
         keys = cls(sql, requests)
         if keys.there:

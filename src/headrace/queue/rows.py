@@ -1,18 +1,13 @@
-"""Where services meet the worker: what they hand over, and what they get to follow.
+"""A run between services, worker and queue: as it is requested, started, queued and ended."""
 
-The worker implements :class:`Dispatcher`; the lifespan joins both.
-"""
-
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 from uuid import UUID
 
 from headrace.auth.principal import Principal
 from headrace.checkpoints.answer_memory import Reading
-from headrace.events.channel import Channel
-from headrace.events.reader import Reader
+from headrace.checkpoints.fence import RunToken
 from headrace.idempotency.schemas import RequestKey
 
 #: What becomes of a run that is asked to stop: kept as ``interrupted``, or undone without a trace.
@@ -51,35 +46,46 @@ class RunRequest:
     #: Committed with the run: a retry makes no second one.
     key: RequestKey | None = None
 
+    @property
+    def tenant(self) -> str:
+        return self.principal.tenant
+
 
 @dataclass(frozen=True, slots=True)
-class StartedRun:
-    """A run that this process has, with its thread."""
+class Attempt:
+    """One attempt to execute a run, by this process; the run has its thread."""
 
-    attempt: int
-    #: The thread's and its own.
+    request: RunRequest
+    process_id: UUID
+    #: 1 for the first attempt of the run.
+    number: int
+    #: The metadata of the thread and of the run.
     metadata: dict[str, Any]
-    created_at: datetime
-    #: Set when it was asked to stop before this attempt of it began.
+    #: Set when somebody asked the run to stop before this attempt began.
     cancel_action: StopAction | None = None
-    #: A process that does not execute it waits for its events already.
+    #: Another process waits for its events already.
     watched: bool = False
     #: Nothing is stored for its thread yet.
     fresh_thread: bool = False
+    #: The run was claimed from the queue, not started in place.
+    claimed: bool = False
+    #: How long an earlier attempt had been executed when its process was lost.
+    lived_seconds: float | None = None
+
+    @property
+    def token(self) -> RunToken:
+        """The right to write for the run."""
+        return RunToken(self.request.run_id, self.number, self.process_id)
 
 
 @dataclass(frozen=True, slots=True)
 class QueuedRun:
-    """A run that waits for its thread, its time or a free place; any process may claim it."""
+    """What became of other runs when a run was put into the queue."""
 
-    run_id: UUID
-    thread_id: str
-    metadata: dict[str, Any]
-    created_at: datetime
-    #: The run that has its thread, when that is asked to make way.
+    #: The run that has the thread, if it is asked to make way.
     replaced: UUID | None = None
     action: StopAction | None = None
-    #: Runs that waited before it and are over because of it.
+    #: Runs that waited before it, and are over because of it.
     ended: tuple[UUID, ...] = ()
 
 
@@ -111,81 +117,53 @@ class RunOutcome:
     forgotten: bool = False
 
 
-class FollowedRun(Protocol):
-    """A run that somebody follows, wherever it is executed."""
+def claimed_attempt(
+    process_id: UUID,
+    run_id: UUID,
+    thread_id: str,
+    assistant_id: UUID,
+    graph_id: str,
+    tenant: str,
+    owner: str,
+    multitask_strategy: str,
+    kwargs: dict[str, Any],
+    metadata: dict[str, Any],
+    number: int,
+    _created_at: datetime,
+    cancel_action: StopAction | None,
+    watched: bool,
+    request_id: str | None,
+    lived_seconds: float | None,
+    caller: str,
+) -> Attempt:
+    """From a row of ``claim_runs_of_locked_threads``.
 
-    @property
-    def run_id(self) -> UUID: ...
-
-    @property
-    def thread_id(self) -> str: ...
-
-    @property
-    def repeated(self) -> bool:
-        """Whether an earlier try of the same request has made it."""
-        ...
-
-    def subscribe(self, after: int | None = None) -> Reader:
-        """Follow its events.
-
-        :param after: -1: from the start; otherwise what comes after that event id; None: for who
-            has made the run, everything, when called before the first wait; for others what is to
-            come, and before it what this or the executing process still holds.
-        """
-        ...
-
-    def unsubscribe(self, reader: Reader) -> None: ...
-
-    async def outcome(self, timeout_seconds: float) -> RunOutcome | None:
-        """How it ended, once the row says so; None when it still runs after the timeout.
-
-        :raises Released: this process follows it no longer.
-        :raises AnswerTooLarge, AnswersFull: its values cannot be read, or not now.
-        """
-        ...
-
-    async def ended(self, timeout_seconds: float) -> bool:
-        """Whether it has ended, without its values.
-
-        :raises Released: this process follows it no longer.
-        """
-        ...
-
-    def cancel(self, reason: str) -> None:
-        """Ask it to stop; it ends as ``interrupted``."""
-        ...
-
-
-class LocalRun(Protocol):
-    """A run that this process executes."""
-
-    @property
-    def channel(self) -> Channel: ...
-
-    async def outcome(self, timeout_seconds: float) -> RunOutcome | None:
-        """:raises Moved: it goes on elsewhere."""
-        ...
-
-    def cancel(self, reason: str) -> None: ...
-
-
-class Dispatcher(Protocol):
-    async def start(self, request: RunRequest) -> LocalRun | QueuedRun:
-        """Start in place, or put it into the queue; either is committed on return.
-
-        :raises ThreadBusy: another run has the thread, and the strategy is ``reject``.
-        :raises ThreadNotFound: there is none that the caller may see.
-        :raises RunForgotten: a try before this has made it, and it is gone.
-        :raises Unavailable: this process can do neither.
-        """
-        ...
-
-    async def cancel(
-        self, tenant: str, run_ids: Sequence[UUID], action: StopAction, reason: str
-    ) -> list[Cancellation]:
-        """Ask runs to stop; returns, for each, what has become of it up to now."""
-        ...
-
-    def wake(self) -> None:
-        """There may be something to claim, or somebody may have asked a run here to stop."""
-        ...
+    :raises TypeError: another program has written the row, or damaged it.
+    """
+    if not isinstance(kwargs, dict) or not isinstance(metadata, dict):
+        raise TypeError("kwargs and metadata of a run are objects")
+    request = RunRequest(
+        assistant_updated_at=None,
+        run_id=run_id,
+        thread_id=thread_id,
+        assistant_id=assistant_id,
+        graph_id=graph_id,
+        principal=Principal(identity=owner, tenant=tenant, caller=caller),
+        multitask_strategy=multitask_strategy,
+        kwargs=kwargs,
+        metadata=metadata,
+        thread_config={},
+        request_id=request_id or "",
+        create_thread=False,
+        temporary_thread=bool(kwargs.get("temporary")),
+    )
+    return Attempt(
+        request,
+        process_id,
+        number,
+        metadata,
+        cancel_action,
+        watched,
+        claimed=True,
+        lived_seconds=lived_seconds,
+    )

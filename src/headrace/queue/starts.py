@@ -24,8 +24,8 @@ from headrace.errors import (
     ThreadNotFound,
 )
 from headrace.queue.ends import queue_statements
-from headrace.queue.request_keys import Keys
-from headrace.queue.rows import QueuedRun, RunRequest, StartedRun, StopAction
+from headrace.queue.request_keys import RequestKeys
+from headrace.queue.rows import Attempt, QueuedRun, RunRequest, StopAction
 
 _REPLACED = JsonValue(
     {"error": "UserInterrupt", "message": "Another run was started on the thread."}
@@ -41,7 +41,7 @@ class ThreadLocked(HeadraceError):
 
 
 class Start(Operation):
-    """Take the thread and insert its run, running. The result is a :class:`StartedRun`."""
+    """Take the thread and insert its run, running. The result is an :class:`Attempt`."""
 
     __slots__ = ("kwargs", "metadata", "process_id", "request", "thread_config")
 
@@ -75,7 +75,7 @@ class _StartKind(Kind):
     async def send(
         self, connection: Connection, operations: Sequence[Start], numbers: Numbers
     ) -> Outcomes:
-        keys = await Keys.lock(connection, [item.request for item in operations], self._sql)
+        keys = await RequestKeys.lock(connection, [item.request for item in operations], self._sql)
         absent = [item for item in operations if item.request.create_thread]
         if absent:
             await connection.execute(
@@ -112,7 +112,7 @@ class _EnqueueKind(Kind):
     async def send(
         self, connection: Connection, operations: Sequence[Enqueue], numbers: Numbers
     ) -> Outcomes:
-        keys = await Keys.lock(connection, [item.request for item in operations], self._sql)
+        keys = await RequestKeys.lock(connection, [item.request for item in operations], self._sql)
         absent = [item for item in operations if item.request.create_thread]
         if absent:
             await connection.execute(
@@ -140,7 +140,7 @@ class _EnqueueKind(Kind):
         return outcomes
 
     async def _queue(
-        self, connection: Connection, item: Enqueue, keys: Keys
+        self, connection: Connection, item: Enqueue, keys: RequestKeys
     ) -> AsyncCursor[tuple[Any, ...]] | None:
         """What becomes of those before it, and then the run itself."""
         request, cancelled = item.request, None
@@ -179,15 +179,13 @@ def _queue_outcome(
     busy: bool,
     changed: bool,
     metadata: dict[str, Any] | None,
-    created_at: datetime,
+    _created_at: datetime,
     replaced: UUID | None,
     action: StopAction | None,
 ) -> QueuedRun | Exception:
     request = queued.request
     if metadata is not None:
-        return QueuedRun(
-            request.run_id, request.thread_id, metadata, created_at, replaced, action, ended
-        )
+        return QueuedRun(replaced, action, ended)
     if changed:
         return AssistantChanged()
     if busy and request.multitask_strategy == "reject":
@@ -204,12 +202,19 @@ def _start_outcome(
     changed: bool,
     attempt: int | None,
     metadata: dict[str, Any],
-    created_at: datetime,
+    _created_at: datetime,
     watched: bool,
     fresh: bool,
-) -> StartedRun | Exception:
+) -> Attempt | Exception:
     if attempt is not None:
-        return StartedRun(attempt, metadata, created_at, watched=watched, fresh_thread=fresh)
+        return Attempt(
+            start.request,
+            start.process_id,
+            attempt,
+            metadata,
+            watched=watched,
+            fresh_thread=fresh,
+        )
     if changed:
         return AssistantChanged()
     if busy:

@@ -6,15 +6,13 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 from headrace.db.conninfo import connection_string
-from headrace.events.backlog import Backlog
 from headrace.events.log import EventLog
-from headrace.following.following import Followable
+from headrace.events.reader_buffers import BufferBudget
 from headrace.following.run_watcher import Watcher
 from headrace.following.thread_watcher import ThreadWatcher
 from headrace.notices.notifier import Notifier
 from headrace.queue.queue import Queue
-from headrace.server.foundation import Foundation
-from headrace.server.opening import build_notifier
+from headrace.server.resources import Resources, build_notifier
 from headrace.shares import Places
 from headrace.worker.admission import Admission
 from headrace.worker.channels import Channels
@@ -23,6 +21,7 @@ from headrace.worker.executor import Executor
 from headrace.worker.heartbeat import Heartbeat
 from headrace.worker.queue_depth import QueueDepth
 from headrace.worker.rescuer import Rescuer
+from headrace.worker.roster import Roster
 from headrace.worker.stop_requests import StopRequests
 from headrace.worker.temporary_threads import TemporaryThreads
 from headrace.worker.worker import Worker
@@ -35,46 +34,35 @@ class RunEngine:
     thread_watcher: ThreadWatcher
     notifier: Notifier
     depth: QueueDepth
-    backlog: Backlog
-
-    def stop_soon(self, foundation: Foundation, run: Followable, reason: str) -> None:
-        """Ask it to stop, wherever it is executed, without waiting for that."""
-        foundation.tasks.start(
-            self.worker.cancel(run.tenant, [run.run_id], "interrupt", reason),
-            name=f"cancel-{run.run_id}",
-        )
+    backlog: BufferBudget
 
 
-async def start_run_engine(foundation: Foundation, stack: AsyncExitStack) -> RunEngine:
+async def start_run_engine(foundation: Resources, stack: AsyncExitStack) -> RunEngine:
     """From here on runs are claimed, and those of lost processes rescued."""
     pool, settings, tasks = foundation.pool, foundation.settings, foundation.tasks
     queue = Queue(pool, foundation.writer)
     notifier = build_notifier(settings, pool, foundation.metrics, foundation.supervision)
     log = EventLog(pool, foundation.writer, settings.events)
-    backlog = Backlog(settings.events, on_cut=foundation.metrics.count_cut_client)
+    backlog = BufferBudget(settings.events, on_cut=foundation.metrics.count_cut_client)
     channels = Channels(settings.events, log, notifier, foundation.metrics, backlog)
-    control = StopRequests(pool, settings.events, notifier.listeners, lambda: worker.executions())
-    worker = await _start_worker(foundation, queue, channels, notifier, control, stack)
-    control.start(tasks)
+    worker = await _start_worker(foundation, queue, channels, notifier, stack)
     watcher = Watcher(pool, notifier, settings.events, tasks)
     watcher.start()
     thread_watcher = ThreadWatcher(pool, notifier, settings.events, tasks)
     thread_watcher.start()
-    sweeper = EventSweeper(log, settings.events)
-    tasks.keep(sweeper.sweep_forever, name="event-sweeper", vital=False)
+    EventSweeper(log, settings.events).start(tasks)
     depth = QueueDepth(queue, foundation.board)
-    tasks.keep(depth.look_forever, name="queue-depth", vital=False)
+    depth.start(tasks)
     await notifier.start()
     stack.push_async_callback(notifier.stop)
     return RunEngine(worker, watcher, thread_watcher, notifier, depth, backlog)
 
 
 async def _start_worker(
-    foundation: Foundation,
+    foundation: Resources,
     queue: Queue,
     channels: Channels,
     notifier: Notifier,
-    control: StopRequests,
     stack: AsyncExitStack,
 ) -> Worker:
     """The lease first, then who executes under it, then who looks after others."""
@@ -96,41 +84,35 @@ async def _start_worker(
         settings.worker,
         metrics,
         temporary,
-        on_ended=lambda execution, end: worker.ended(execution, end),
         max_checkpoint_bytes=settings.checkpointer.max_checkpoint_bytes,
         # The other half is for the commit of the release: a run that is cut has no end, and waits
         # for its lease.
         release_seconds=settings.server.shutdown_margin_seconds / 2,
     )
+    places = Places(settings.worker.max_concurrent_runs, settings.caller_share)
+    roster = Roster(places, notifier, enabled=settings.worker.enabled)
+    stop_requests = StopRequests(queue, settings.events, notifier.listeners, roster)
     admission = Admission(queue, metrics, max_queued_runs=settings.callers.max_queued_runs)
-    tasks.keep(admission.look_forever, name="admission", vital=False)
     worker = Worker(
         executor,
         queue,
         heartbeat,
         channels,
         notifier,
+        roster,
+        stop_requests,
+        admission,
         settings.worker,
         metrics,
-        supervision=foundation.supervision,
         graph_ids=foundation.registry.ids(),
-        places=Places(settings.worker.max_concurrent_runs, settings.caller_share),
-        admission=admission,
-        on_begun=control.begun,
+        supervision=foundation.supervision,
     )
-    notifier.listeners.add(on_queue=worker.wake, on_any=worker.wake)
-    await heartbeat.start(on_lost=worker.drop_all)
+    await heartbeat.start()
     stack.push_async_callback(heartbeat.stop)
     stack.push_async_callback(worker.stop)
-    worker.begin_rounds()
-    tasks.keep(temporary.look_for_ever, name="temporary-threads", vital=False)
-    rescuer = Rescuer(
-        queue,
-        heartbeat,
-        settings.worker,
-        metrics,
-        wake=worker.queue_changed,
-        tell=notifier.run_changed,
-    )
-    tasks.keep(rescuer.sweep_forever, name="rescuer", vital=False)
+    worker.start()
+    admission.start(tasks)
+    stop_requests.start(tasks)
+    temporary.start(tasks)
+    Rescuer(queue, heartbeat, settings.worker, metrics, roster, notifier).start(tasks)
     return worker

@@ -13,6 +13,7 @@ from time import monotonic
 import structlog
 
 from headrace.errors import TooManyQueuedRuns, Unavailable
+from headrace.lifecycle import Tasks
 from headrace.observability.metrics import Metrics
 from headrace.queue.queue import Queue
 
@@ -66,7 +67,10 @@ class Admission:
     def _queued(self, caller: str) -> int:
         return self._seen.get(caller, 0) + self._since[caller]
 
-    async def look_forever(self) -> None:
+    def start(self, tasks: Tasks) -> None:
+        tasks.keep(self._look_when_asked, name="admission", vital=False)
+
+    async def _look_when_asked(self) -> None:
         while True:
             # A process that queues nothing need not know.
             await self._asked.wait()

@@ -5,7 +5,6 @@ and a process whose places are all kept like this is replaced.
 """
 
 import asyncio
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic
@@ -15,6 +14,7 @@ import structlog
 
 from headrace.setting_groups import WorkerSettings
 from headrace.worker.execution import Execution
+from headrace.worker.roster import Roster
 
 _log = structlog.stdlib.get_logger("headrace.worker")
 
@@ -37,14 +37,11 @@ class _DeafRun:
 
 
 class DeafRuns:
-    """Those of one process. Use it from its event loop.
+    """Those of one process. Use it from its event loop."""
 
-    :param on_gone: called with each run of which nothing goes on any more.
-    """
-
-    def __init__(self, settings: WorkerSettings, *, on_gone: Callable[[Execution], None]) -> None:
+    def __init__(self, settings: WorkerSettings, roster: Roster) -> None:
         self._settings = settings
-        self._on_gone = on_gone
+        self._roster = roster
         # Not by run: another attempt of the same may be executed here meanwhile.
         self._runs: dict[Execution, _DeafRun] = {}
 
@@ -107,7 +104,7 @@ class DeafRuns:
         if deaf.was_told:
             seconds = round(monotonic() - deaf.since, 1)
             _log.info("deaf_run_gone", seconds=seconds, **_names(execution))
-        self._on_gone(execution)
+        self._roster.give_back(execution)
 
     def _tell(self, execution: Execution) -> None:
         deaf = self._runs[execution]

@@ -1,12 +1,11 @@
 """How an execution ends: which status it comes to, and the commit of it, whatever that takes."""
 
 import asyncio
-from collections.abc import Callable
 
 import psycopg
 import structlog
 
-from headrace.db.faults import words_of
+from headrace.db.faults import caller_message
 from headrace.error_text import MAX_BYTES, error_message, error_name
 from headrace.errors import LeaseLost, Unavailable
 from headrace.events.event import RUN_DELETED
@@ -21,23 +20,16 @@ _END_RETRY_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0)
 
 
 class EndWriter:
-    """Commits ends; ``on_ended`` is told what a committed one means for others.
+    """Commits ends, and returns what a committed end means for others.
 
     :param max_error_bytes: what is kept of an exception's words.
     """
 
-    def __init__(
-        self,
-        queue: Queue,
-        on_ended: Callable[[Execution, EndedRun], None],
-        *,
-        max_error_bytes: int = MAX_BYTES,
-    ) -> None:
+    def __init__(self, queue: Queue, *, max_error_bytes: int = MAX_BYTES) -> None:
         self._queue = queue
-        self._on_ended = on_ended
         self._max_error_bytes = max_error_bytes
 
-    async def write_surely(self, execution: Execution, end: RunEnd) -> RunEnd | None:
+    async def write_surely(self, execution: Execution, end: RunEnd) -> EndedRun | None:
         """Commit it, or else that the run failed; None when it is not this process's now.
 
         What cannot be stored, and faults of our own, must not leave a run that never ends.
@@ -70,7 +62,7 @@ class EndWriter:
         """The end of a run that raised this."""
         return RunEnd("error", "error", error_json(error, self._max_error_bytes))
 
-    async def write(self, execution: Execution, end: RunEnd) -> RunEnd | None:
+    async def write(self, execution: Execution, end: RunEnd) -> EndedRun | None:
         """Commit how it ended, in the way that fits; None when it is not this process's now.
 
         :raises StopAsked: it was asked to stop a moment ago, and ``execution`` says so now.
@@ -93,7 +85,7 @@ class EndWriter:
             return await self._roll_back(execution)
         return await self._write_end(execution, end)
 
-    async def _roll_back(self, execution: Execution) -> RunEnd | None:
+    async def _roll_back(self, execution: Execution) -> EndedRun | None:
         delays = iter(_END_RETRY_SECONDS)
         while execution.stop is not Stop.LEASE_LOST:
             try:
@@ -108,13 +100,12 @@ class EndWriter:
                 _log.warning("run_end_delayed", retry_in_seconds=delay, cause=type(fault).__name__)
                 await asyncio.sleep(delay)
             else:
-                # What waits behind it may be claimed now, and whoever follows it hears of it.
-                self._tell(execution, EndedRun(more=True, watched=True))
-                return _ROLLED_BACK
+                # Runs behind it may be claimed now, and followers hear of its end.
+                return EndedRun(_ROLLED_BACK, more=True, watched=True)
         _log.error("lease_lost")
         return None
 
-    async def _keep(self, execution: Execution) -> RunEnd | None:
+    async def _keep(self, execution: Execution) -> EndedRun | None:
         """A run that cannot be rolled back ends as one that was cancelled."""
         delays = iter(_END_RETRY_SECONDS)
         while execution.stop is not Stop.LEASE_LOST:
@@ -131,7 +122,7 @@ class EndWriter:
         _log.error("lease_lost")
         return None
 
-    async def _write_end(self, execution: Execution, end: RunEnd) -> RunEnd | None:
+    async def _write_end(self, execution: Execution, end: RunEnd) -> EndedRun | None:
         """Commit the end, with what the run has written or after it; None when it is not ours now.
 
         A run whose writes failed ends as ``error``, whatever its graph made of it; one that was
@@ -149,13 +140,8 @@ class EndWriter:
                     end = self.failed(writes.failure)
                 writes = None
             try:
-                ended = await self._queue.end_if_owned(
-                    run_id=execution.run_id,
-                    thread_id=execution.thread_id,
-                    attempt=execution.started.attempt,
-                    process_id=execution.process_id,
-                    end=end,
-                    run=writes,
+                return await self._queue.end_if_owned(
+                    execution.token, execution.thread_id, end, run=writes
                 )
             except LeaseLost:
                 break
@@ -169,18 +155,8 @@ class EndWriter:
             except Exception:
                 if writes is None or writes.failure is None:
                     raise
-            else:
-                self._tell(execution, ended)
-                return end
         _log.error("lease_lost")
         return None
-
-    def _tell(self, execution: Execution, ended: EndedRun) -> None:
-        try:
-            self._on_ended(execution, ended)
-        except Exception:
-            # The row says it; those who were to hear of it look by themselves, later.
-            _log.exception("run_end_not_told")
 
 
 _INTERRUPTED = RunEnd(
@@ -196,7 +172,7 @@ _ROLLED_BACK = RunEnd(
 def error_json(error: BaseException, max_bytes: int = MAX_BYTES) -> dict[str, str]:
     """An exception as clients see it, of what the row can hold, or the run would never end."""
     # Callers read it: clients of models quote the key that they were given.
-    message = mask_text(words_of(error) or error_message(error, max_bytes=max_bytes))
+    message = mask_text(caller_message(error) or error_message(error, max_bytes=max_bytes))
     return {"error": error_name(error), "message": message}
 
 

@@ -4,13 +4,12 @@ import asyncio
 from enum import Enum
 from uuid import UUID
 
-from headrace.checkpoints.fence import RunToken
 from headrace.checkpoints.run_writes import RunWrites
 from headrace.events.channel import Channel
 from headrace.events.event import RUN_DELETED, end_event
 from headrace.events.reader import Moved
 from headrace.lifecycle import Signal
-from headrace.queue.rows import RunOutcome, RunRequest, StartedRun
+from headrace.queue.rows import Attempt, RunOutcome
 from headrace.thread_pool import Work
 from headrace.worker.channels import Channels
 
@@ -33,22 +32,17 @@ _STOPS = {"rollback": Stop.ROLLBACK, "delete": Stop.DELETED}
 
 
 class Execution:
-    """Implements :class:`headrace.following.following.LocalRun`.
-
-    :param claimed: it came from the queue: whoever follows it, most likely from elsewhere, is to
-        find its events from the first on.
-    """
+    """An attempt while this process executes it."""
 
     __slots__ = (
         "_attention",
         "_ended",
         "_moved",
         "_outcome",
+        "attempt",
         "channel",
         "graph",
-        "process_id",
         "request",
-        "started",
         "stop",
         "stop_message",
         "token",
@@ -56,20 +50,11 @@ class Execution:
         "writes",
     )
 
-    def __init__(
-        self,
-        request: RunRequest,
-        started: StartedRun,
-        process_id: UUID,
-        channels: Channels,
-        *,
-        claimed: bool = False,
-    ) -> None:
-        self.request = request
-        self.started = started
-        self.process_id = process_id
+    def __init__(self, attempt: Attempt, channels: Channels) -> None:
+        self.attempt = attempt
+        self.request = attempt.request
         #: The fence of whatever it writes.
-        self.token = RunToken(request.run_id, started.attempt, process_id)
+        self.token = attempt.token
         #: What it has written; None before its graph has begun.
         self.writes: RunWrites | None = None
         #: What drives its graph; None before that has begun.
@@ -80,9 +65,10 @@ class Execution:
         self.stop_message = ""
         self.channel: Channel = channels.open(
             self.token,
-            request.thread_id,
-            resumable=bool(request.kwargs.get("resumable")),
-            kept=claimed or request.keep_events,
+            self.request.thread_id,
+            resumable=bool(self.request.kwargs.get("resumable")),
+            # Others may follow a run from the queue, and are to find its events from the first on.
+            kept=attempt.claimed or self.request.keep_events,
             on_lost=lambda: self.ask_to_stop(Stop.LEASE_LOST, "The run was taken over."),
         )
         self._attention = Signal()
@@ -125,7 +111,7 @@ class Execution:
             self.channel.abandon()
         self._attention.set()
 
-    async def through(self, graph: asyncio.Task[None], timeout_seconds: float) -> None:
+    async def wait_for(self, graph: asyncio.Task[None], timeout_seconds: float) -> None:
         """Return once the graph is through, the run is asked to stop, or its time is over."""
         graph.add_done_callback(lambda _: self._attention.set())
         await self._attention.wait(timeout_seconds)
@@ -147,7 +133,7 @@ class Execution:
         finally:
             self.channel.close(end)
 
-    def leave(self) -> None:
+    def hand_over(self) -> None:
         """It goes on, or is ended, elsewhere: whoever follows it here is to follow it there."""
         self._moved = True
         self._ended.set()

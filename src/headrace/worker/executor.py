@@ -1,7 +1,7 @@
 """Executes ONE run from start to finish: the graph, its events, its terminal row, in that order."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from time import perf_counter
@@ -10,14 +10,14 @@ from typing import Any
 import structlog
 from langchain_core.runnables import RunnableConfig
 
-from headrace.checkpoints.saver import UpstreamSaver
+from headrace.checkpoints.run_saver import RunSaver
 from headrace.checkpoints.write_size import MAX_CHECKPOINT_BYTES, least_bytes
 from headrace.containment import contain
 from headrace.errors import CheckpointNotFound, UserExit
-from headrace.events.encoding import storable
 from headrace.events.event import RUN_DELETED
+from headrace.events.json_encoding import storable
 from headrace.events.modes import Translator
-from headrace.graphs.nodes import refuse_unknown_nodes
+from headrace.graphs.commands import refuse_unknown_nodes
 from headrace.graphs.registry import GraphRegistry
 from headrace.lifecycle import Tasks
 from headrace.observability.metrics import Metrics
@@ -45,15 +45,19 @@ _LARGE_BYTES = 16 * 1024 * 1024
 
 
 @dataclass(slots=True)
-class GraphResult:
-    """What the graph left behind: its last values, and what it waits for if it was interrupted."""
+class RunResult:
+    """What an execution left: the graph's last values, what it waits for, and the committed end."""
 
+    began_at: float
     values: Any = None
     interrupted: bool = False
-    #: As the graph told them, for whoever waits.
-    raised: list[Any] = field(default_factory=list)
+    #: Interrupts as the graph streamed them, for the answer.
+    streamed_interrupts: list[Any] = field(default_factory=list)
+    #: Interrupts by task, for the thread's row.
     interrupts: dict[str, Any] | None = None
-    standing: FinalState = field(default_factory=FinalState)
+    final_state: FinalState = field(default_factory=FinalState)
+    #: None while the run has not ended, and when another process has it now.
+    ended: EndedRun | None = None
 
 
 class Executor:
@@ -67,13 +71,12 @@ class Executor:
         self,
         registry: GraphRegistry,
         queue: Queue,
-        saver: UpstreamSaver,
+        saver: RunSaver,
         channels: Channels,
         settings: WorkerSettings,
         metrics: Metrics,
         temporary: TemporaryThreads,
         *,
-        on_ended: Callable[[Execution, EndedRun], None] = lambda execution, ended: None,
         release_seconds: float = _STOP_SECONDS / 2,
         max_checkpoint_bytes: int = MAX_CHECKPOINT_BYTES,
     ) -> None:
@@ -84,57 +87,61 @@ class Executor:
         self._settings = settings
         self._metrics = metrics
         self._temporary = temporary
-        self._ending = EndWriter(queue, on_ended, max_error_bytes=settings.max_error_bytes)
+        self._end_writer = EndWriter(queue, max_error_bytes=settings.max_error_bytes)
         self._graphs = Tasks()
         self._release_seconds = release_seconds
         self._max_checkpoint_bytes = max_checkpoint_bytes
 
-    async def execute(self, execution: Execution) -> None:
-        """Run to the end, whatever it is; never raises for what the graph does.
+    async def execute(self, execution: Execution) -> RunResult:
+        """Run the graph to its end, and commit that end; never raises for what the graph does.
 
-        Whatever fails here, the run's row gets a terminal status, its thread is freed, and whoever
-        follows it is told: a run that is left behind would be `running` for ever, for this process
-        renews its lease.
+        Whatever fails here, the run's row gets a terminal status and its thread is freed: a run
+        that is left behind would be `running` for ever, for this process renews its lease.
+        :meth:`finish` comes next, once others have been told of the end.
         """
         contain()
-        started = perf_counter()
-        result = GraphResult()
-        written = await self._end(execution, await self._end_of_drive(execution, result))
-        if written is None:
-            execution.leave()
+        result = RunResult(perf_counter())
+        result.ended = await self._end(execution, await self._end_of_drive(execution, result))
+        return result
+
+    async def finish(self, execution: Execution, result: RunResult) -> None:
+        """Delete a temporary thread, then tell those who follow the run in this process."""
+        if result.ended is None:
+            execution.hand_over()
             return
-        end = written
+        end, graph_id = result.ended.end, execution.request.graph_id
         if end is RELEASED:
-            execution.leave()
-            _log.info("run_released", graph_id=execution.request.graph_id)
+            execution.hand_over()
+            _log.info("run_released", graph_id=graph_id)
             return
         try:
             await self._delete_temporary(execution)
         finally:
-            # Of a run that failed nobody is told values.
+            # A run that failed has no values to tell.
             failed = end.error is not None and end.status != "interrupted"
             values = None if failed else _values(result)
             execution.finish(RunOutcome(status=end.status, values=values, error=end.error))
         if least_bytes(result.values) > _LARGE_BYTES:
             collect_soon()
-        self._metrics.observe_run(execution.request.graph_id, end.status, perf_counter() - started)
+        seconds = perf_counter() - result.began_at
+        self._metrics.observe_run(graph_id, end.status, seconds)
         _log.info(
             "run_ended",
             status=end.status,
-            graph_id=execution.request.graph_id,
-            seconds=round(perf_counter() - started, 4),
+            graph_id=graph_id,
+            seconds=round(seconds, 4),
             error=end.error["error"] if end.error else None,
         )
 
-    async def _end_of_drive(self, execution: Execution, result: GraphResult) -> RunEnd:
+    async def _end_of_drive(self, execution: Execution, result: RunResult) -> RunEnd:
         try:
-            return result.standing.end(await self._drive(execution, result))
+            return result.final_state.end(await self._drive(execution, result))
         except GeneratorExit:
             raise
         except BaseException as fault:
             # Cancelled by user code that cancels all tasks of the loop, else a fault of our own.
             _log.exception("run_not_driven")
-            return self._ending.failed(fault)
+            return self._end_writer.failed(fault)
 
     async def _settle_events(self, execution: Execution, end: RunEnd) -> None:
         """What is to be stored is stored before the end, or never: the fence sees to that."""
@@ -163,16 +170,16 @@ class Executor:
             # It is found later, among those that were forgotten.
             _log.exception("temporary_thread_left")
 
-    async def _end(self, execution: Execution, end: RunEnd) -> RunEnd | None:
+    async def _end(self, execution: Execution, end: RunEnd) -> EndedRun | None:
         """Tell and commit its end; None when it is not this process's to end."""
         while True:
             await self._settle_events(execution, end)
             try:
-                return await self._ending.write_surely(execution, end)
+                return await self._end_writer.write_surely(execution, end)
             except StopAsked:
                 end = end_of_stopped(execution)
 
-    async def _drive(self, execution: Execution, result: GraphResult) -> RunEnd:
+    async def _drive(self, execution: Execution, result: RunResult) -> RunEnd:
         """Run the graph until it is through, stopped, or out of time."""
         if execution.stop is not None:
             # Asked before it began.
@@ -181,7 +188,7 @@ class Executor:
             self._stream(execution, result), name=f"graph-{execution.run_id}"
         )
         execution.graph = graph
-        await execution.through(graph, self._settings.run_timeout_seconds)
+        await execution.wait_for(graph, self._settings.run_timeout_seconds)
         if graph.done():
             return self._end_of(graph, result)
         graph.cancel()
@@ -195,7 +202,7 @@ class Executor:
             return self._end_of(graph, result)
         return end_of_stopped(execution)
 
-    def _end_of(self, graph: asyncio.Task[None], result: GraphResult) -> RunEnd:
+    def _end_of(self, graph: asyncio.Task[None], result: RunResult) -> RunEnd:
         if graph.cancelled():
             error: BaseException | None = asyncio.CancelledError("the graph cancelled itself")
         else:
@@ -207,9 +214,9 @@ class Executor:
             # A log that the user has configured may fail over it in any way.
             original = error.original if isinstance(error, UserExit) else error
             _log.warning("run_failed", exc_info=original)
-        return self._ending.failed(error)
+        return self._end_writer.failed(error)
 
-    async def _stream(self, execution: Execution, result: GraphResult) -> None:
+    async def _stream(self, execution: Execution, result: RunResult) -> None:
         request, kwargs = execution.request, execution.request.kwargs
         await self._channels.continue_attempt(execution.channel, execution.token)
         execution.channel.publish("metadata", _metadata_event(execution))
@@ -219,7 +226,7 @@ class Executor:
             self._saver.run(
                 execution.token,
                 durability=kwargs["durability"],
-                fresh_thread=request.thread_id if execution.started.fresh_thread else None,
+                fresh_thread=request.thread_id if execution.attempt.fresh_thread else None,
             ) as writes,
         ):
             execution.writes = writes
@@ -235,17 +242,17 @@ class Executor:
             assistant_id=request.assistant_id,
             graph_id=request.graph_id,
             principal=request.principal,
-            metadata={**execution.started.metadata, "run_attempt": execution.started.attempt},
+            metadata={**execution.attempt.metadata, "run_attempt": execution.attempt.number},
             request_id=request.request_id,
             recursion_limit=self._settings.recursion_limit,
         )
 
     async def _follow(
-        self, execution: Execution, result: GraphResult, config: RunnableConfig
+        self, execution: Execution, result: RunResult, config: RunnableConfig
     ) -> None:
         request, kwargs = execution.request, execution.request.kwargs
         given = graph_input(kwargs)
-        if execution.started.attempt > 1 and await self._has_checkpoint(execution):
+        if execution.attempt.number > 1 and await self._has_checkpoint(execution):
             # It goes on from there.
             given = None
             _leave_checkpoint(config)
@@ -256,7 +263,7 @@ class Executor:
             self._registry.for_run(
                 request.graph_id, config, access="threads.create_run", context=kwargs["context"]
             ) as graph,
-            result.standing.noted(graph, request.thread_id),
+            result.final_state.noted(graph, request.thread_id),
         ):
             refuse_unknown_nodes(graph.nodes, kwargs)
             async for namespace, mode, chunk in graph_stream(graph, given, kwargs, config):
@@ -308,20 +315,20 @@ def _leave_checkpoint(config: RunnableConfig) -> None:
 
 
 def _metadata_event(execution: Execution) -> dict[str, Any]:
-    return {"run_id": str(execution.run_id), "attempt": execution.started.attempt}
+    return {"run_id": str(execution.run_id), "attempt": execution.attempt.number}
 
 
-def _note(result: GraphResult, mode: str, chunk: Any) -> None:
+def _note(result: RunResult, mode: str, chunk: Any) -> None:
     if mode == "values":
         result.values = chunk
     elif mode == "updates" and isinstance(chunk, dict) and "__interrupt__" in chunk:
         result.interrupted = True
         # Each task tells its own; the parts of a subgraph may be told again with the whole.
-        known = {interrupt.id for interrupt in result.raised}
-        result.raised += [one for one in chunk["__interrupt__"] if one.id not in known]
+        known = {interrupt.id for interrupt in result.streamed_interrupts}
+        result.streamed_interrupts += [one for one in chunk["__interrupt__"] if one.id not in known]
 
 
-def _values(result: GraphResult) -> Any:
+def _values(result: RunResult) -> Any:
     try:
         return _answer(result)
     except BaseException:
@@ -330,10 +337,13 @@ def _values(result: GraphResult) -> Any:
         return None
 
 
-def _answer(result: GraphResult) -> Any:
+def _answer(result: RunResult) -> Any:
     """The last values, and all that the graph waits for: LangGraph tells values with one of several
     interrupts, or with none where another node ended after asking."""
     values = result.values
-    if not result.raised:
+    if not result.streamed_interrupts:
         return values
-    return {**(values if isinstance(values, dict) else {}), "__interrupt__": result.raised}
+    return {
+        **(values if isinstance(values, dict) else {}),
+        "__interrupt__": result.streamed_interrupts,
+    }

@@ -11,7 +11,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
 from uuid import UUID
@@ -24,7 +24,7 @@ from headrace.db.statements import use_schema
 from headrace.db.time_limit import cut_after
 from headrace.error_text import error_message
 from headrace.ids import uuid7
-from headrace.lifecycle import Supervision, Tasks
+from headrace.lifecycle import Signal, Supervision, Tasks
 from headrace.queue.ends import queue_statements
 from headrace.setting_groups import WorkerSettings
 
@@ -61,7 +61,7 @@ class Heartbeat:
         self._settings = settings
         #: At start the database has this long; from then on no longer than the lease allows.
         self._answer_seconds = open_timeout_seconds
-        self._on_lost: Callable[[], None] | None = None
+        self._lost = Signal()
         self._sql = queue_statements()
         self._supervision = supervision or Supervision()
         self._tasks = Tasks(self._supervision)
@@ -90,13 +90,11 @@ class Heartbeat:
         unbroken = time.monotonic() - self._unbroken_since
         return self._process_id is not None and unbroken >= self._settings.lease_seconds
 
-    async def start(self, *, on_lost: Callable[[], None]) -> None:
+    async def start(self) -> None:
         """Register this process and begin to renew.
 
-        :param on_lost: called in the event loop when all runs of the present id must stop.
         :raises StartupRefusal: HR301 the row could not be written.
         """
-        self._on_lost = on_lost
         self._loop_seen = time.monotonic()
         seconds = self._answer_seconds
         try:
@@ -111,6 +109,11 @@ class Heartbeat:
             target=self._renew_until_stopped, name="headrace-heartbeat", daemon=True
         )
         self._thread.start()
+
+    async def until_lost(self) -> None:
+        """Return when the lease was lost since the last call: runs of an earlier id must stop."""
+        await self._lost.wait()
+        self._lost.clear()
 
     async def stop(self) -> None:
         """Give the lease back; runs must have ended before."""
@@ -133,8 +136,7 @@ class Heartbeat:
             return
         _log.error("lease_lost", process_id=str(self._process_id), reason=reason)
         self._process_id = None
-        if self._on_lost is not None:
-            self._on_lost()
+        self._lost.set()
 
     def _renew_until_stopped(self) -> None:
         loop_silent = False

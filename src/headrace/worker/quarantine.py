@@ -7,15 +7,15 @@ until it has ended or has lived there for longer than it needed to end the proce
 """
 
 import asyncio
-from collections.abc import Callable
 from time import monotonic
 from uuid import UUID
 
 import structlog
 
-from headrace.queue.claimed import ClaimedRun
 from headrace.queue.queue import Suspects
+from headrace.queue.rows import Attempt
 from headrace.setting_groups import WorkerSettings
+from headrace.worker.roster import Roster
 
 _log = structlog.stdlib.get_logger("headrace.worker")
 
@@ -24,74 +24,69 @@ _ANY_PROCESS = 10
 
 
 class Quarantine:
-    """One per process.
+    """One per process. Closes the roster, and opens it when other runs may begin here again."""
 
-    :param on_open: called when other runs may begin here again.
-    """
-
-    def __init__(self, settings: WorkerSettings, *, on_open: Callable[[], None]) -> None:
+    def __init__(self, settings: WorkerSettings, roster: Roster) -> None:
         self._settings = settings
-        self._on_open = on_open
+        self._roster = roster
         self._suspect: UUID | None = None
         self._timer: asyncio.TimerHandle | None = None
         #: Since when no other run has been let in, so that the process becomes idle.
         self._closed_at: float | None = None
         self._open_until = 0.0
-        #: One round for others between two suspects.
-        self.others_first = False
+        #: Between two suspects, other runs may begin in one round.
+        self._others_first = False
 
-    @property
-    def closed(self) -> bool:
-        """Whether no other run may begin here now."""
-        return self._suspect is not None or self._closed_at is not None
+    def end_turn_of_others(self) -> bool:
+        """Other runs have had a round of claims; return whether a suspect had to wait for it."""
+        waited, self._others_first = self._others_first, False
+        return waited
 
-    def may_take(self, suspects: Suspects | None, *, busy: bool) -> bool:
-        """Whether a suspect may begin here now; if not, whether room is made for one.
-
-        :param busy: other runs are executed here.
-        """
+    def may_take(self, suspects: Suspects | None) -> bool:
+        """Whether a suspect may begin here now; if not, room may be made for one."""
         if self._suspect is not None:
             return False
         if suspects is None or suspects.executing >= max(1, suspects.processes // 2):
             # The other half is for runs that did nothing.
             self._open()
             return False
-        if not busy:
-            return not self.others_first or self._closed_at is not None
+        if not self._roster.busy:
+            return not self._others_first or self._closed_at is not None
         if not self._makes_room(suspects):
             self._open()
             return False
         if self._closed_at is None:
             _log.info("room_made_for_suspect", waiting_seconds=round(suspects.waiting_seconds, 1))
             self._closed_at = monotonic()
+            self._roster.closed = True
         # Beside those that are left: they have lived for long, and no other enters.
         return monotonic() - self._closed_at >= self._settings.apart_patience_seconds
 
-    def begun(self, claimed: ClaimedRun) -> None:
-        """It is executed here from now on."""
-        seconds = max(self._settings.apart_seconds, 2 * (claimed.lived_seconds or 0.0))
-        self._suspect, self._closed_at = claimed.request.run_id, None
-        self._timer = asyncio.get_running_loop().call_later(
-            seconds, self.ended, claimed.request.run_id
-        )
+    def begin(self, attempt: Attempt) -> None:
+        """The suspect is executed here from now on."""
+        request = attempt.request
+        seconds = max(self._settings.apart_seconds, 2 * (attempt.lived_seconds or 0.0))
+        self._suspect, self._closed_at = request.run_id, None
+        self._roster.closed = True
+        self._timer = asyncio.get_running_loop().call_later(seconds, self.end, request.run_id)
         _log.warning(
             "run_executed_apart",
-            run_id=str(claimed.request.run_id),
-            thread_id=claimed.request.thread_id,
-            graph_id=claimed.request.graph_id,
+            run_id=str(request.run_id),
+            thread_id=request.thread_id,
+            graph_id=request.graph_id,
             seconds=round(seconds, 1),
         )
 
-    def ended(self, run_id: UUID) -> None:
-        """It has ended, or has lived for long enough: others may enter."""
+    def end(self, run_id: UUID) -> None:
+        """A run has ended, or has lived for long enough; after a suspect, others may begin."""
         if run_id != self._suspect:
             return
         if self._timer is not None:
             self._timer.cancel()
         self._suspect = self._timer = None
-        self.others_first = True
+        self._others_first = True
         self._open_until = monotonic() + self._settings.apart_patience_seconds
-        self._on_open()
+        self._reopen()
 
     def _makes_room(self, suspects: Suspects) -> bool:
         """The older half of the processes does, and not again at once."""
@@ -103,4 +98,8 @@ class Quarantine:
     def _open(self) -> None:
         if self._closed_at is not None:
             self._closed_at = None
-            self._on_open()
+            self._reopen()
+
+    def _reopen(self) -> None:
+        self._roster.closed = False
+        self._roster.announce()

@@ -1,6 +1,5 @@
 """How long the queue is: looked at by one process of each pod, now and then."""
 
-import asyncio
 import os
 from collections.abc import Sequence
 from time import monotonic
@@ -8,8 +7,10 @@ from time import monotonic
 import structlog
 
 from headrace.errors import Unavailable
+from headrace.lifecycle import Tasks
+from headrace.observability.figures import QueueFigures, UnservedGraph
 from headrace.observability.slots import StatusBoard
-from headrace.queue.queue import Queue, QueueFigures, UnservedGraph
+from headrace.queue.queue import Queue
 
 _log = structlog.stdlib.get_logger("headrace.queue")
 
@@ -28,18 +29,27 @@ class QueueDepth:
         #: When each graph that nobody serves was logged.
         self._logged: dict[str, float] = {}
 
-    async def look_forever(self) -> None:
-        while True:
-            try:
-                await self.look()
-            except Unavailable as fault:
-                self.figures = None
-                _log.warning("queue_not_measured", cause=fault.code)
-            await asyncio.sleep(_LOOK_SECONDS)
+    def start(self, tasks: Tasks) -> None:
+        tasks.repeat(
+            self.look,
+            every_seconds=_LOOK_SECONDS,
+            at_once=True,
+            name="queue-depth",
+            log=_log,
+            skipped_event="queue_not_measured",
+        )
 
     async def look(self) -> None:
+        """One round.
+
+        :raises Unavailable: the database could not be asked; :attr:`figures` is None then.
+        """
         leads = all(os.getpid() < slot.pid for slot in self._board.others())
-        self.figures = await self._queue.figures() if leads else None
+        try:
+            self.figures = await self._queue.figures() if leads else None
+        except Unavailable:
+            self.figures = None
+            raise
         self._log_unserved(self.figures.unserved if self.figures is not None else ())
 
     def _log_unserved(self, unserved: Sequence[UnservedGraph]) -> None:

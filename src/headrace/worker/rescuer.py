@@ -1,17 +1,16 @@
 """Runs of processes that died go on elsewhere; what cannot is ended, so that its thread is free."""
 
-import asyncio
-from collections.abc import Callable
 from time import monotonic
-from uuid import UUID
 
 import structlog
 
-from headrace.errors import Unavailable
+from headrace.lifecycle import Tasks
+from headrace.notices.notifier import Notifier
 from headrace.observability.metrics import Metrics
 from headrace.queue.queue import Queue
 from headrace.setting_groups import WorkerSettings
 from headrace.worker.heartbeat import Heartbeat
+from headrace.worker.roster import Roster
 
 _log = structlog.stdlib.get_logger("headrace.rescuer")
 
@@ -25,11 +24,7 @@ _UNSERVED_SECONDS = 10.0
 
 
 class Rescuer:
-    """One per process; any number may sweep at once.
-
-    :param wake: called when something may be claimed.
-    :param tell: called with each run that has ended here.
-    """
+    """One per process; any number may sweep at once."""
 
     def __init__(
         self,
@@ -37,33 +32,35 @@ class Rescuer:
         heartbeat: Heartbeat,
         settings: WorkerSettings,
         metrics: Metrics,
-        *,
-        wake: Callable[[], None],
-        tell: Callable[[UUID], None] = lambda run_id: None,
+        roster: Roster,
+        notifier: Notifier,
     ) -> None:
         self._queue = queue
         self._heartbeat = heartbeat
         self._settings = settings
         self._metrics = metrics
-        self._wake = wake
-        self._tell = tell
+        self._roster = roster
+        self._notifier = notifier
         self._mended_at = monotonic()
         self._ended_unserved_at = float("-inf")
 
-    async def sweep_forever(self) -> None:
-        while True:
-            await asyncio.sleep(self._settings.sweep_seconds)
-            if not self._heartbeat.judges_others:
-                continue
-            try:
-                await self.sweep()
-            except Unavailable as fault:
-                _log.warning("sweep_skipped", cause=fault.code)
+    def start(self, tasks: Tasks) -> None:
+        tasks.repeat(
+            self._sweep_if_judging,
+            every_seconds=self._settings.sweep_seconds,
+            name="rescuer",
+            log=_log,
+            skipped_event="sweep_skipped",
+        )
+
+    async def _sweep_if_judging(self) -> None:
+        if self._heartbeat.judges_others:
+            await self.sweep()
 
     async def sweep(self) -> None:
         """One round."""
-        taking = self._queue.taking
-        for run in await taking.take_runs_of_lost_processes(
+        takeover = self._queue.takeover
+        for run in await takeover.take_runs_of_lost_processes(
             _ERROR,
             max_failures=self._settings.max_failures,
             apart_seconds=self._settings.apart_seconds,
@@ -77,15 +74,15 @@ class Rescuer:
                 failures=run.failures,
             )
             if run.status == "pending":
-                self._wake()
+                self._roster.announce()
             else:
-                self._tell(run.run_id)
+                self._notifier.run_changed(run.run_id)
                 self._metrics.count_run(run.graph_id, run.status)
         await self._end_unserved()
         if monotonic() - self._mended_at > _MEND_SECONDS:
-            if mended := await taking.mend_threads():
+            if mended := await takeover.mend_threads():
                 _log.warning("threads_mended", threads=mended)
-                self._wake()
+                self._roster.announce()
             self._mended_at = monotonic()
 
     async def _end_unserved(self) -> None:
@@ -93,12 +90,12 @@ class Rescuer:
         if not seconds or monotonic() - self._ended_unserved_at < _UNSERVED_SECONDS:
             return
         self._ended_unserved_at = monotonic()
-        for run in await self._queue.taking.end_unserved_runs(seconds):
+        for run in await self._queue.takeover.end_unserved_runs(seconds):
             _log.warning(
                 "unserved_run_ended",
                 run_id=str(run.run_id),
                 thread_id=run.thread_id,
                 graph_id=run.graph_id,
             )
-            self._tell(run.run_id)
+            self._notifier.run_changed(run.run_id)
             self._metrics.count_run(run.graph_id, run.status)

@@ -4,20 +4,17 @@ Both stand in the run's row; a notice brings the look at it forward.
 """
 
 import asyncio
-from collections.abc import Callable, Collection
 from uuid import UUID
 
 import structlog
 
-from headrace.db.arrays import Uuid
-from headrace.db.faults import translated_faults
-from headrace.db.pool import SharedPool
-from headrace.db.statements import named_statements
 from headrace.errors import Unavailable
 from headrace.event_settings import EventSettings
 from headrace.lifecycle import Signal, Tasks
 from headrace.notices.notifier import Listeners
+from headrace.queue.queue import Queue
 from headrace.worker.execution import Execution
+from headrace.worker.roster import Roster
 
 _log = structlog.stdlib.get_logger("headrace.control")
 
@@ -29,23 +26,18 @@ class StopRequests:
     """One per process; one query each second while runs are executed."""
 
     def __init__(
-        self,
-        pool: SharedPool,
-        settings: EventSettings,
-        listeners: Listeners,
-        executions: Callable[[], Collection[Execution]],
+        self, queue: Queue, settings: EventSettings, listeners: Listeners, roster: Roster
     ) -> None:
-        self._pool = pool
+        self._queue = queue
         self._poll_seconds = settings.poll_seconds
-        self._executions = executions
-        self._sql = named_statements("headrace.following", "run_watcher.sql")["requests"]
+        self._roster = roster
         self._wake = Signal()
         #: Runs of which a notice came that were not, or not yet, executed here; the latest last.
         self._heard_of: dict[UUID, None] = {}
         listeners.add(on_run=self._heard, on_any=self._wake.set)
 
     def start(self, tasks: Tasks) -> None:
-        tasks.keep(self._look_for_ever, name="control")
+        tasks.keep(self._look_when_woken, name="control")
 
     def begun(self, run_id: UUID) -> None:
         """A run is executed here from now on: something may have been asked of it just before."""
@@ -53,7 +45,7 @@ class StopRequests:
             self._wake.set()
 
     def _heard(self, run_id: UUID) -> None:
-        if any(one.run_id == run_id for one in self._executions()):
+        if run_id in self._roster.executions:
             self._wake.set()
             return
         self._heard_of.pop(run_id, None)
@@ -61,11 +53,11 @@ class StopRequests:
         if len(self._heard_of) > _HEARD_OF:
             del self._heard_of[next(iter(self._heard_of))]
 
-    async def _look_for_ever(self) -> None:
+    async def _look_when_woken(self) -> None:
         while True:
             await self._wake.wait(self._poll_seconds)
             self._wake.clear()
-            executions = {one.run_id: one for one in self._executions()}
+            executions = dict(self._roster.executions)
             if not executions:
                 continue
             try:
@@ -75,11 +67,7 @@ class StopRequests:
                 await asyncio.sleep(self._poll_seconds)
 
     async def _look(self, executions: dict[UUID, Execution]) -> None:
-        owners = {one.process_id for one in executions.values()}
-        with translated_faults():
-            async with self._pool.connection() as connection:
-                cursor = await connection.execute(self._sql, {"process_ids": Uuid(sorted(owners))})
-                asked = {row[0]: (row[1], row[2]) for row in await cursor.fetchall()}
+        asked = await self._queue.requests_to({one.token.process_id for one in executions.values()})
         for run_id, execution in executions.items():
             action, watched = asked.get(run_id, (None, False))
             try:

@@ -55,8 +55,10 @@ class TemporaryThreads:
         """Once whoever waits elsewhere has read what the run has left."""
         self._later.append((monotonic() + self._later_seconds, thread_id))
 
-    async def look_for_ever(self) -> None:
-        """See to those that were to be deleted later, and to those that were forgotten."""
+    def start(self, tasks: Tasks) -> None:
+        tasks.keep(self._delete_due_and_abandoned, name="temporary-threads", vital=False)
+
+    async def _delete_due_and_abandoned(self) -> None:
         looked_at = monotonic()
         while True:
             await asyncio.sleep(_LOOK_SECONDS)

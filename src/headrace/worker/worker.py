@@ -1,7 +1,7 @@
-"""The run worker of a process: capacity, the runs it has, what it claims, and their orderly end."""
+"""The run worker of a process: starts, queues, claims and cancels runs, and ends them in order."""
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from uuid import UUID
 
@@ -10,31 +10,26 @@ import structlog
 from headrace.errors import Draining, RequestError, ThreadBusy, Unavailable
 from headrace.lifecycle import Supervision, Tasks
 from headrace.notices.notifier import Notifier
+from headrace.observability.figures import CallerFigures
 from headrace.observability.metrics import Metrics
-from headrace.queue.claimed import ClaimedRun
 from headrace.queue.ends import EndedRun
 from headrace.queue.queue import Queue
-from headrace.queue.rows import (
-    Cancellation,
-    QueuedRun,
-    RunRequest,
-    StartedRun,
-    StopAction,
-)
+from headrace.queue.rows import Attempt, Cancellation, QueuedRun, RunRequest, StopAction
 from headrace.setting_groups import WorkerSettings
-from headrace.shares import Places
 from headrace.worker.admission import Admission
 from headrace.worker.channels import Channels
 from headrace.worker.claims import Claims
 from headrace.worker.deaf_runs import DeafRuns
 from headrace.worker.execution import Execution, Stop
 from headrace.worker.executor import Executor
+from headrace.worker.fairness import caller_figures
 from headrace.worker.heartbeat import Heartbeat
 from headrace.worker.quarantine import Quarantine
-from headrace.worker.turns import CallerFigures, caller_figures
+from headrace.worker.roster import Roster
+from headrace.worker.stop_requests import StopRequests
 
-#: A run for later wakes the queue at its time, if that is not further away; the next look into the
-#: queue, a second later at the latest, finds the others.
+#: A delayed run wakes the queue at its time, if that is not further away. Later ones are found by
+#: the rounds of claims, a second late at most.
 _TIMED_SECONDS = 3600.0
 
 _LEASE_LOST = "The server process lost its lease on this run."
@@ -44,12 +39,11 @@ _log = structlog.stdlib.get_logger("headrace.worker")
 
 
 class Worker:
-    """Implements :class:`headrace.queue.rows.Dispatcher`.
+    """One per process.
 
     :param graph_ids: what this process can execute.
-    :param places: for runs of this process, and who holds them.
+    :param roster: what this process executes, and the places for more.
     :param admission: whether a run may wait in the queue.
-    :param on_begun: called with each run that is executed here from then on.
     """
 
     def __init__(
@@ -59,141 +53,117 @@ class Worker:
         heartbeat: Heartbeat,
         channels: Channels,
         notifier: Notifier,
+        roster: Roster,
+        stop_requests: StopRequests,
+        admission: Admission,
         settings: WorkerSettings,
         metrics: Metrics,
         *,
         graph_ids: Sequence[str],
-        places: Places,
-        admission: Admission,
         supervision: Supervision | None = None,
-        on_begun: Callable[[UUID], None] = lambda run_id: None,
     ) -> None:
         self._executor = executor
-        self._channels = channels
         self._queue = queue
         self._heartbeat = heartbeat
-        self._settings = settings
-        self._metrics = metrics
+        self._channels = channels
         self._notifier = notifier
-        self._on_begun = on_begun
-        self._tasks = Tasks()
-        self._rounds = Tasks(supervision)
-        self._executions: dict[UUID, Execution] = {}
-        #: They have ended, and keep their places.
-        self._deaf = DeafRuns(settings, on_gone=self._give_back)
-        #: Being started in place.
-        self._starting: set[UUID] = set()
-        #: Each start in place and each execution holds one for its caller.
-        self._places = places
+        self._roster = roster
+        self._stop_requests = stop_requests
         self._admission = admission
-        self._draining = False
-        #: The grace is over: what begins now, of a claim that was under way, is released at once.
+        self._metrics = metrics
+        #: Starts, claims and executions: each is waited for, for it may commit at any moment.
+        self._tasks = Tasks()
+        self._loops = Tasks(supervision)
+        self._deaf_runs = DeafRuns(settings, roster)
+        #: The grace is over: a run that begins now, from a claim under way, is released at once.
         self._releasing = False
-        self._apart = Quarantine(settings, on_open=self.queue_changed)
+        self._quarantine = Quarantine(settings, roster)
         self._claims = Claims(
             queue,
             heartbeat,
+            roster,
+            self._quarantine,
+            notifier,
             metrics,
-            self._tasks,
             graph_ids=graph_ids,
-            apart=self._apart,
             apart_seconds=settings.apart_seconds,
-            places=places,
-            free=lambda: self._free,
-            busy=lambda: bool(self.running or self._starting),
-            holds=lambda run_id: run_id in self._executions or run_id in self._starting,
-            begin=self._begin_claimed,
-            on_full=notifier.queue_changed,
         )
 
     @property
     def running(self) -> int:
         """Runs this process executes now."""
-        return len(self._executions)
+        return len(self._roster.executions)
 
     @property
     def deaf(self) -> int:
         """Runs that have ended here while their graph, or a thread, goes on."""
-        return len(self._deaf)
+        return len(self._deaf_runs)
 
     @property
     def problem(self) -> str | None:
         """Why this process should be replaced, or None."""
-        return self._deaf.problem
-
-    def executions(self) -> Collection[Execution]:
-        """The runs this process executes now."""
-        return self._executions.values()
+        return self._deaf_runs.problem
 
     def execution_of(self, run_id: UUID) -> Execution | None:
-        """The run, if this process executes it, and knows the place of its events; until then it is
-        followed as if it were elsewhere."""
-        execution = self._executions.get(run_id)
+        """The run, if this process executes it, and knows the place of its events.
+
+        Before that the run is followed as if another process executed it.
+        """
+        execution = self._roster.executions.get(run_id)
         return execution if execution is not None and execution.channel.placed else None
-
-    @property
-    def _free(self) -> int:
-        if self._apart.closed:
-            return 0
-        return max(0, self._places.free - self._claims.reserved)
-
-    def _may_begin(self, caller: str) -> bool:
-        """Whether there is a place for a run of this caller."""
-        return self._free > 0 and self._places.allowance(caller) > 0
 
     def caller_figures(self) -> CallerFigures:
         """How callers share the places of this process."""
-        return caller_figures(self._places)
+        return caller_figures(self._roster.places)
 
-    def begin_rounds(self) -> None:
-        """Claim from now on."""
-        if self._settings.enabled:
-            self._rounds.keep(self._claims.take_for_ever, name="claims")
+    def start(self) -> None:
+        """Claim runs, and watch over the lease, from now on."""
+        self._loops.keep(self._drop_runs_when_lease_is_lost, name="lost-lease")
+        if self._roster.enabled:
+            self._loops.keep(self._claim_until_drained, name="claims")
 
-    async def start(self, request: RunRequest) -> Execution | QueuedRun:
-        if self._draining:
+    async def submit(self, request: RunRequest) -> Execution | QueuedRun:
+        """Start the run here, or put it into the queue; either is committed on return.
+
+        :raises ThreadBusy: another run has the thread, and the strategy is ``reject``.
+        :raises ThreadNotFound: there is none that the caller may see.
+        :raises RunForgotten: an earlier try has made it, and it is gone.
+        :raises TooManyQueuedRuns: as many runs of its caller wait as may.
+        :raises Unavailable: this process can neither start nor queue it.
+        """
+        if self._roster.draining:
             raise Draining
         process_id = self._heartbeat.process_id
         if (
             process_id is None
-            or not self._settings.enabled
+            or not self._roster.enabled
             or not request.in_place
             or request.after_seconds > 0
-            or not self._may_begin(request.principal.caller)
+            or not self._roster.may_begin(request.principal.caller)
         ):
             return await self._enqueue_if_admitted(request)
         starting = self._tasks.start(
-            self._queue.start_if_thread_free(request, process_id), name=f"start-{request.run_id}"
+            self._queue.start_run_if_free(request, process_id), name=f"start-{request.run_id}"
         )
-        self._start_begins(request)
+        self._roster.add_start(request)
         try:
-            started = await asyncio.shield(starting)
-            execution = self._begin(request, process_id, started)
+            execution = self._begin(await asyncio.shield(starting))
         except asyncio.CancelledError:
             # The row may be committed any moment, and a run without an executor never ends.
-            starting.add_done_callback(partial(self._begin_unclaimed, request, process_id))
+            starting.add_done_callback(partial(self._begin_unclaimed, request))
             raise
         except BaseException as error:
-            self._start_is_over(request)
+            self._roster.remove_start(request)
             if isinstance(error, Unavailable) or not isinstance(error, RequestError):
                 # A fault of our own too: it may have come after the commit.
                 self._claims.doubt()
             if not isinstance(error, ThreadBusy):
                 raise
         else:
-            # Not before: a run that nobody holds is one that was committed unawares.
-            self._start_is_over(request)
+            # Not before: a run that the roster does not have counts as committed unawares.
+            self._roster.remove_start(request)
             return execution
         return await self._enqueue_if_admitted(request)
-
-    def _start_begins(self, request: RunRequest) -> None:
-        self._starting.add(request.run_id)
-        self._places.hold(request.principal.caller)
-
-    def _start_is_over(self, request: RunRequest) -> None:
-        """Its execution, if there is one, has a place of its own."""
-        self._starting.discard(request.run_id)
-        self._places.release(request.principal.caller)
 
     async def _enqueue_if_admitted(self, request: RunRequest) -> QueuedRun:
         """:raises TooManyQueuedRuns: as many of its caller wait as may."""
@@ -209,25 +179,19 @@ class Worker:
             self._notifier.run_changed(run_id)
         if 0 < request.after_seconds <= _TIMED_SECONDS:
             asyncio.get_running_loop().call_later(
-                request.after_seconds, self.queue_changed, request.principal.caller
+                request.after_seconds, self._announce, request.principal.caller
             )
         elif not request.after_seconds:
-            self.queue_changed(request.principal.caller)
+            self._announce(request.principal.caller)
         return queued
 
-    def queue_changed(self, caller: str | None = None) -> None:
-        """Something may be claimed, here or, if there is no room here, elsewhere.
-
-        :param caller: whose run it is; None: nobody knows.
-        """
-        room = self._free > 0 if caller is None else self._may_begin(caller)
-        if self._draining or not self._settings.enabled or not room:
-            self._notifier.queue_changed()
-        self._claims.wake()
+    def _announce(self, caller: str) -> None:
+        """A run of this caller may be claimed."""
+        self._roster.announce(room=self._roster.may_begin(caller))
 
     def _tell_to_stop(self, run_id: UUID, action: StopAction, reason: str) -> None:
-        """Its row says so already; whoever executes it need not come upon that by itself."""
-        execution = self._executions.get(run_id)
+        """Its row says so already; the process that executes it need not look by itself."""
+        execution = self._roster.executions.get(run_id)
         if execution is None:
             self._notifier.run_changed(run_id)
         else:
@@ -236,6 +200,7 @@ class Worker:
     async def cancel(
         self, tenant: str, run_ids: Sequence[UUID], action: StopAction, reason: str
     ) -> list[Cancellation]:
+        """Ask runs to stop; returns, for each, what has become of it up to now."""
         cancelled = await self._queue.cancel(tenant, run_ids, action, reason)
         for one in cancelled:
             if one.state == "asked":
@@ -243,16 +208,12 @@ class Worker:
             elif one.state != "unknown":
                 self._notifier.run_changed(one.run_id)
         # A thread may be free for the next one.
-        self._claims.wake()
+        self._roster.wake()
         return cancelled
-
-    def wake(self) -> None:
-        self._claims.wake()
 
     def refuse_new(self) -> None:
         """From now on no run is started or claimed here."""
-        self._draining = True
-        self._claims.end()
+        self._roster.drain()
 
     async def finish(self, grace_seconds: float) -> None:
         """Let runs go on for the grace, then release the rest; none is left on return."""
@@ -265,115 +226,135 @@ class Worker:
         except TimeoutError:
             _log.warning("drain_released_runs", runs=self.running)
         self._releasing = True
-        self._stop(self._executions.values(), Stop.RELEASED, _SHUT_DOWN)
+        for execution in self._roster.executions.values():
+            execution.ask_to_stop(Stop.RELEASED, _SHUT_DOWN)
         await self._join()
-
-    def drop_all(self) -> None:
-        """The lease is lost: stop everything, write nothing."""
-        self._metrics.count_lease_loss()
-        self._stop(self._executions.values(), Stop.LEASE_LOST, _LEASE_LOST)
 
     async def stop(self) -> None:
         """End what is left; a drain normally left nothing."""
         await self.finish(0)
-        await self._rounds.stop()
-        self._deaf.stop()
+        await self._loops.stop()
+        self._deaf_runs.stop()
 
-    def ended(self, execution: Execution, end: EndedRun) -> None:
-        """Fits ``Executor(on_ended=...)``: what a committed end means for others."""
-        if end.watched:
-            self._notifier.run_changed(execution.run_id)
-        if end.more:
-            if self._draining or not self._settings.enabled:
-                # Otherwise there is room here once this one has left.
-                self._notifier.queue_changed()
-            self._claims.wake()
-
-    def _stop(self, executions: Iterable[Execution], stop: Stop, message: str) -> None:
-        for execution in executions:
-            execution.ask_to_stop(stop, message)
+    def drop_all(self) -> None:
+        """The lease is lost: stop everything that began under it, write nothing."""
+        self._metrics.count_lease_loss()
+        for execution in self._roster.executions.values():
+            if execution.token.process_id != self._heartbeat.process_id:
+                execution.ask_to_stop(Stop.LEASE_LOST, _LEASE_LOST)
 
     async def _join(self) -> None:
-        while self._tasks or self._starting or self._claims.reserved:
+        while self._tasks or self._roster.starting:
             await self._tasks.join()
             await asyncio.sleep(0)
 
-    def _begin(
-        self, request: RunRequest, process_id: UUID, started: StartedRun, *, claimed: bool = False
-    ) -> Execution:
+    async def _drop_runs_when_lease_is_lost(self) -> None:
+        while True:
+            await self._heartbeat.until_lost()
+            self.drop_all()
+
+    async def _claim_until_drained(self) -> None:
+        while not self._roster.draining:
+            # A task of its own: when the loop is cancelled, the claim still goes through.
+            await self._tasks.start(self._claim(), name="claim")
+            await self._claims.until_next_round()
+        # Wait to be stopped with the other loops: one that ends by itself is reported as a fault.
+        await asyncio.Event().wait()
+
+    async def _claim(self) -> None:
+        try:
+            claimed = await self._claims.take()
+        except Unavailable as fault:
+            _log.warning("claim_skipped", cause=fault.code)
+            return
+        for attempt in claimed:
+            try:
+                self._begin_claimed(attempt)
+            except Exception:
+                # Its row says that it is executed here: the next round gives it back.
+                run_id = attempt.request.run_id
+                _log.exception("claimed_run_not_begun", run_id=str(run_id))
+                self._quarantine.end(run_id)
+                self._claims.doubt()
+
+    def _begin(self, attempt: Attempt) -> Execution:
         """Start executing; synchronous, so that the caller can subscribe before the first event."""
-        execution = Execution(request, started, process_id, self._channels, claimed=claimed)
-        if process_id != self._heartbeat.process_id:
+        execution = Execution(attempt, self._channels)
+        if attempt.process_id != self._heartbeat.process_id:
             execution.ask_to_stop(Stop.LEASE_LOST, _LEASE_LOST)
         elif self._releasing:
             execution.ask_to_stop(Stop.RELEASED, _SHUT_DOWN)
-        self._executions[request.run_id] = execution
-        # Whatever its share: it is executed here. :meth:`_execute` gives the place back.
-        self._places.hold(request.principal.caller)
-        self._on_begun(request.run_id)
-        if started.watched:
+        self._roster.add(execution)
+        self._stop_requests.begun(execution.run_id)
+        if attempt.watched:
             execution.channel.watch(True)
-        if started.cancel_action is not None:
-            execution.stop_as_asked(started.cancel_action)
-        self._tasks.start(self._execute(execution), name=f"run-{request.run_id}")
+        if attempt.cancel_action is not None:
+            execution.stop_as_asked(attempt.cancel_action)
+        self._tasks.start(self._execute(execution), name=f"run-{execution.run_id}")
         return execution
 
-    def _begin_claimed(self, claimed: ClaimedRun, process_id: UUID) -> None:
-        earlier = self._executions.get(claimed.request.run_id)
+    def _begin_claimed(self, attempt: Attempt) -> None:
+        earlier = self._roster.executions.get(attempt.request.run_id)
         if earlier is None:
-            self._begin(claimed.request, process_id, claimed.started, claimed=True)
+            self._begin(attempt)
             return
 
-        async def afterwards() -> None:
-            # Another attempt that has lost the run, and is about to notice.
+        async def begin_after_earlier() -> None:
+            # An earlier attempt that has lost the run, and is about to notice.
             earlier.ask_to_stop(Stop.LEASE_LOST, _LEASE_LOST)
             await earlier.until_finished()
             await asyncio.sleep(0)
             try:
-                self._begin(claimed.request, process_id, claimed.started, claimed=True)
+                self._begin(attempt)
             except Exception:
                 self._claims.doubt()
                 raise
 
-        self._tasks.start(afterwards(), name=f"after-{claimed.request.run_id}")
+        self._tasks.start(begin_after_earlier(), name=f"after-{attempt.request.run_id}")
 
-    def _begin_unclaimed(
-        self, request: RunRequest, process_id: UUID, starting: asyncio.Task[StartedRun]
-    ) -> None:
+    def _begin_unclaimed(self, request: RunRequest, starting: asyncio.Task[Attempt]) -> None:
+        """The client has gone while its run was started: execute the run, or queue it."""
         if starting.cancelled():
-            self._start_is_over(request)
+            self._roster.remove_start(request)
             return
         error = starting.exception()
         if error is None:
-            self._begin(request, process_id, starting.result())
-        self._start_is_over(request)
+            self._begin(starting.result())
+        self._roster.remove_start(request)
         if isinstance(error, Unavailable):
             self._claims.doubt()
         elif isinstance(error, ThreadBusy) and request.multitask_strategy != "reject":
             self._tasks.start(self._enqueue(request), name=f"queue-{request.run_id}")
 
     async def _execute(self, execution: Execution) -> None:
-        # Of a run from the queue nothing else would say which request has made it.
+        # A run from the queue has no request whose log context it could have.
         structlog.contextvars.bind_contextvars(
             run_id=str(execution.run_id),
             thread_id=execution.thread_id,
             request_id=execution.request.request_id,
         )
         try:
-            await self._executor.execute(execution)
+            result = await self._executor.execute(execution)
+            if result.ended is not None:
+                self._tell_others(execution, result.ended)
+            await self._executor.finish(execution, result)
         finally:
-            if self._executions.get(execution.run_id) is execution:
-                del self._executions[execution.run_id]
-            self._apart.ended(execution.run_id)
-            if self._draining:
+            self._roster.remove(execution)
+            self._quarantine.end(execution.run_id)
+            if self._roster.draining:
                 released = execution.stop is Stop.RELEASED
                 self._metrics.count_drained("released" if released else "finished")
-            if not self._deaf.keep(execution):
-                self._give_back(execution)
+            if not self._deaf_runs.keep(execution):
+                self._roster.give_back(execution)
 
-    def _give_back(self, execution: Execution) -> None:
-        """The place of a run of which nothing goes on here any more."""
-        self._places.release(execution.request.principal.caller)
-        if not self._draining and (self._free == 1 or self._claims.passed_over):
-            # It was full, for this caller or for all, and a claim may have left something.
-            self._claims.wake()
+    def _tell_others(self, execution: Execution, ended: EndedRun) -> None:
+        """What a committed end means for other processes, and for the runs behind this one."""
+        try:
+            if ended.watched:
+                self._notifier.run_changed(execution.run_id)
+            if ended.more:
+                # There is room here once this run has left.
+                self._roster.announce(room=True)
+        except Exception:
+            # The row says it; those who were to hear of it look by themselves, later.
+            _log.exception("run_end_not_told")
