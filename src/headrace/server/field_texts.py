@@ -1,7 +1,7 @@
-"""What the OpenAPI description says of fields and parameters, and an example of every body.
+"""The texts of fields and parameters in the OpenAPI description, and an example of each body.
 
-Most fields mean one thing wherever they stand. Where one means something else, or more, it is
-written under its schema: ``Schema.field``.
+Most fields mean one thing everywhere. A text for a field of one schema is written as
+``Schema.field``.
 """
 
 from collections.abc import Mapping
