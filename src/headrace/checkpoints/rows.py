@@ -245,7 +245,7 @@ def _parameters(operations: Sequence[WriteRows], numbers: Numbers) -> Mapping[st
 
 
 def _merged_checkpoint(earlier: Row | None, row: Row) -> Row:
-    """The result of two upserts of a checkpoint: the parent of the first, the rest of the second."""
+    """Two upserts of a checkpoint give the parent of the first and the rest of the second."""
     return row if earlier is None else (*row[:4], earlier[4], *row[5:])
 
 
