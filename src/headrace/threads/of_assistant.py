@@ -1,6 +1,5 @@
 """Deleting the threads of an assistant, when it is deleted and its caller asks for that."""
 
-from collections.abc import Awaitable, Callable
 from uuid import UUID
 
 from headrace.auth.principal import Principal
@@ -10,8 +9,6 @@ from headrace.threads.schemas import ThreadSearch, ThreadsPrune
 
 #: Threads looked up at once; each is deleted in a transaction of its own.
 _PAGE = 100
-
-DeleteThreads = Callable[[Principal, UUID], Awaitable[None]]
 
 
 class AssistantThreads:
