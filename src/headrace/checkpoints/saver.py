@@ -30,7 +30,7 @@ from headrace.checkpoints.retry import READ_SECONDS, retried
 from headrace.checkpoints.rows import WriteRows, checkpoint_rows, lasting, task_rows
 from headrace.checkpoints.run_saver import RunSaver
 from headrace.checkpoints.run_writes import RunWrites, current_run
-from headrace.checkpoints.sized_reads import BoundedReads, channels_of
+from headrace.checkpoints.sized_reads import SizedReads, channels_of
 from headrace.checkpoints.sized_reads_sql import LATEST_SMALL
 from headrace.checkpoints.timing import Observe, timed
 from headrace.checkpoints.upstream import ERROR_SOURCE, NULL_TASK, PooledSaver
@@ -61,7 +61,7 @@ class UpstreamSaver(PooledSaver, RunSaver):
         )
         self.observe = observe
         self._writer = writer
-        self._bounded = BoundedReads(pool, acquire_timeout_seconds=acquire_timeout_seconds)
+        self._sized = SizedReads(pool, acquire_timeout_seconds=acquire_timeout_seconds)
         self._max_error_bytes = max_error_bytes
 
     async def setup(self) -> None:
@@ -95,7 +95,7 @@ class UpstreamSaver(PooledSaver, RunSaver):
     async def _one(
         self, thread_id: str, ns: str, checkpoint_id: str | None, reading: Reading
     ) -> CheckpointTuple | None:
-        found = await self._bounded.one(self, thread_id, ns, checkpoint_id, reading)
+        found = await self._sized.one(self, thread_id, ns, checkpoint_id, reading)
         if not isinstance(found, tuple) or isinstance(found, CheckpointTuple):
             return found
         return await self._large(thread_id, ns, *found, reading)
@@ -110,7 +110,7 @@ class UpstreamSaver(PooledSaver, RunSaver):
     async def _whole(
         self, thread_id: str, ns: str, checkpoint_id: str, reading: Reading
     ) -> CheckpointTuple | None:
-        found = await self._bounded.whole(self, thread_id, ns, checkpoint_id, reading)
+        found = await self._sized.whole(self, thread_id, ns, checkpoint_id, reading)
         if found is not None:
             return found
         where = {"thread_id": thread_id, "checkpoint_ns": ns, "checkpoint_id": checkpoint_id}
@@ -250,7 +250,7 @@ class UpstreamSaver(PooledSaver, RunSaver):
         ids = [checkpoint_id for checkpoint_id, _ in reading.admitted]
         if len(ids) != 1:
             where, parameters = self.conditions(config, filter, before)
-            for item in await self._bounded.page(self, where, parameters, limit, reading):
+            for item in await self._sized.page(self, where, parameters, limit, reading):
                 yield item
             ids = [checkpoint_id for checkpoint_id, _ in reading.rest] if ids else []
         thread_id, ns = _place(config)

@@ -39,7 +39,7 @@ class Decoder(Protocol):
     def _tuple_from(self, row: DictRow) -> CheckpointTuple | None: ...
 
 
-class BoundedReads:
+class SizedReads:
     """One per saver. Each read is for the answer that is passed with it."""
 
     def __init__(self, pool: SharedPool, *, acquire_timeout_seconds: float) -> None:
