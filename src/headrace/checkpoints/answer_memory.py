@@ -1,7 +1,7 @@
 """The memory that a process has for answers with large states, and the reads that take it.
 
-How many bytes a state holds is known before it is read (``bounded.py``). Whoever reads it for a
-client takes memory for it first, keeps it until the answer has left, and waits a bounded time where
+The size of a state is known before the state is read (``sized_reads.py``). A read for a client
+first takes memory for the state, keeps it until the answer is sent, and waits a bounded time if
 there is none. Runs read without a bound: a graph needs its state.
 """
 
@@ -19,17 +19,17 @@ from headrace.shares import Room, current_caller
 
 _log = structlog.stdlib.get_logger("headrace.answers")
 
-#: Smaller states take no memory that is worth counting, and never wait.
+#: Smaller states are not counted, and never wait.
 FREE_BYTES = 64 * 1024
 
-#: A state in memory is its bytes as they came, what they are decoded to, and a part of its JSON.
+#: A state in memory is its bytes from Postgres, the decoded values, and a part of its JSON.
 _COPIES = 3
 
 _current: ContextVar["Reading | None"] = ContextVar("headrace_reading", default=None)
 
 
 class StateIsLarge(HeadraceError):
-    """The state is not among the small ones that were asked for."""
+    """Raised when only small states are wanted and this one is not."""
 
     def __init__(self, size_bytes: int) -> None:
         super().__init__()
@@ -39,8 +39,8 @@ class StateIsLarge(HeadraceError):
 class AnswerMemory:
     """One per process.
 
-    :param share: see :class:`headrace.shares.Room`: one caller leaves some to others.
-    :param count: called with what became of an answer that met a bound: ``shortened``,
+    :param share: see :class:`headrace.shares.Room`: one caller leaves some memory to others.
+    :param count: called with the outcome of an answer that met a bound: ``shortened``,
         ``too_large``, ``no_room``, ``cut``.
     """
 
@@ -54,7 +54,7 @@ class AnswerMemory:
         self.settings = settings
         self.count = count
         self._room = Room(settings.memory_bytes, share)
-        #: What the answers of one caller may hold.
+        #: The bytes that the answers of one caller may hold.
         self.most_bytes = self._room.most_bytes
 
     def figures(self) -> MemoryFigures:
@@ -67,9 +67,9 @@ class AnswerMemory:
         return Reading(self, channels=channels, only_small=only_small)
 
     async def take(self, size_bytes: int, caller: str) -> None:
-        """Return once there are so many bytes for this caller.
+        """Return once this caller may use so many bytes.
 
-        :raises AnswersFull: not in time.
+        :raises AnswersFull: there is no memory in time.
         """
         try:
             await self._room.take(size_bytes, caller, self.settings.wait_seconds)
@@ -84,11 +84,11 @@ class AnswerMemory:
 
 
 class Reading:
-    """What one answer reads: sizes are admitted before values are read.
+    """The reads of one answer: sizes are admitted before values are read.
 
-    Its memory is given back by :meth:`release`, or once nobody has it any more.
+    :meth:`release` gives its memory back; so does the garbage collector if it is never called.
 
-    :param channels: whose values are wanted; LangGraph's own are read besides. None: all.
+    :param channels: the channels whose values are wanted, besides LangGraph's own; None: all.
     :param only_small: refuse larger states with :class:`StateIsLarge`.
     """
 
@@ -99,20 +99,20 @@ class Reading:
         self._caller = current_caller.get()
         self.channels = None if channels is None else sorted(channels)
         self.only_small = only_small
-        #: Memory that it has taken.
+        #: Bytes of memory that this reading has taken.
         self.held = 0
-        #: Memory that its answer holds besides: it cannot wait for that.
+        #: Bytes that its answer holds besides. The reading cannot wait for those.
         self.beside = 0
-        #: Bytes of the states that it has read.
+        #: Bytes of the states that were read.
         self.bytes = 0
-        #: Checkpoints and their bytes that the last page did not read, in its order.
+        #: Checkpoints that the last page did not read, with their bytes, in the order of the page.
         self.rest: list[tuple[str, int]] = []
-        #: Checkpoints and bytes that the next page consists of; they were admitted.
+        #: Checkpoints of the next page, with their bytes; they were admitted.
         self.admitted: Sequence[tuple[str, int]] = ()
 
     @contextmanager
     def current(self) -> Iterator[None]:
-        """Within the block the saver reads for this answer."""
+        """Within the block the saver's reads belong to this answer."""
         token = _current.set(self)
         try:
             yield
@@ -138,23 +138,23 @@ class Reading:
             raise AnswerTooLarge(too_large(size_bytes, limit))
 
     async def take(self, size_bytes: int) -> None:
-        """Return once there is memory for states that come to so many bytes.
+        """Return once there is memory for states of so many bytes in all.
 
         :raises AnswersFull, StateIsLarge: as :meth:`admit`.
         """
         if size_bytes > FREE_BYTES:
             if self.only_small:
                 raise StateIsLarge(size_bytes)
-            # What it has itself it cannot wait for.
+            # It cannot wait for memory that it holds itself.
             room = max(self.memory.most_bytes - self.held - self.beside, 0)
             wanted = min(size_bytes * _COPIES, room)
             await self.memory.take(wanted, self._caller)
             self.held += wanted
 
     async def keep(self, size_bytes: int) -> None:
-        """Hold as much in all, once there is so much.
+        """Hold memory for so many bytes in all, once there is enough.
 
-        :raises AnswersFull: there is not.
+        :raises AnswersFull: there is not enough in time.
         """
         more = size_bytes - self.held
         if size_bytes > FREE_BYTES and more > 0:
@@ -163,14 +163,14 @@ class Reading:
             self.held += more
 
     def begin_again(self) -> None:
-        """What was read is of no use, and what is read in its place counts instead of it."""
+        """Forget what was read: the answer is read anew, and only the new read counts."""
         if not self.admitted:
             self.release()
             self.bytes = 0
             self.rest = []
 
     def release(self) -> None:
-        """Its answer has left."""
+        """Give the memory back: the answer is sent."""
         held, self.held = self.held, 0
         if held:
             self.memory.give(held, self._caller)
@@ -182,12 +182,12 @@ class Reading:
         self.release()
 
     def __del__(self) -> None:
-        # Of an answer that was never sent.
+        # The answer was never sent.
         self.release()
 
 
 def too_large(size_bytes: int, limit_bytes: int) -> str:
-    """What a caller is told who asked for a state of this size."""
+    """The message to a caller whose state is too large."""
     return (
         f"The state holds {size_bytes} bytes, and an answer reads at most {limit_bytes} (setting"
         " answers.max_state_bytes). Ask for parts of it: GET /threads/{thread_id}/state"
@@ -196,5 +196,5 @@ def too_large(size_bytes: int, limit_bytes: int) -> str:
 
 
 def current_reading() -> Reading | None:
-    """The answer that is read for; None for runs."""
+    """The reading of the answer that the calling task works for; None in runs."""
     return _current.get()

@@ -1,4 +1,4 @@
-"""Deleting some of a thread's checkpoints without breaking those that stay."""
+"""Deletes some of a thread's checkpoints without breaking the others."""
 
 import asyncio
 import random
@@ -10,7 +10,7 @@ from psycopg.errors import DeadlockDetected, SerializationFailure
 
 from headrace.db.statements import statement
 
-# Whoever else deletes them waits here. The ids are remembered, and nothing but them is deleted.
+# A concurrent deletion waits here. Only the ids that are found here are deleted.
 _DOOMED = statement("""
 SELECT thread_id, checkpoint_ns, checkpoint_id FROM checkpoints
 WHERE metadata ->> 'run_id' = ANY(%s) AND (%s::text IS NULL OR thread_id = %s)
@@ -18,13 +18,13 @@ ORDER BY thread_id, checkpoint_ns, checkpoint_id
 FOR UPDATE
 """)
 
-# All statements below get the doomed ones as three arrays, in this form.
+# All statements below get the checkpoints to delete as three arrays, in this form.
 _THESE = (
     "unnest(%(threads)s::text[], %(namespaces)s::text[], %(ids)s::text[]) AS doomed (t, ns, id)"
 )
 
-# Children that stay, and whose state is stored as changes to that of an ancestor: LangGraph counts
-# those, and LangGraph.js marks the whole thread.
+# Children that stay and whose state is stored as changes to an ancestor's state. LangGraph keeps
+# counters of such changes, and LangGraph.js marks the whole thread.
 _DEPENDENT = statement(f"""
 SELECT DISTINCT c.thread_id
 FROM {_THESE}
@@ -50,14 +50,14 @@ DELETE FROM checkpoint_writes w USING {_THESE}
 WHERE w.thread_id = doomed.t AND w.checkpoint_ns = doomed.ns AND w.checkpoint_id = doomed.id
 """)  # noqa: S608 - of constants
 
-# As aprune leaves the oldest one that it keeps.
+# aprune does this for the oldest checkpoint that it keeps.
 _FORGET_PARENTS = statement(f"""
 UPDATE checkpoints c SET parent_checkpoint_id = NULL FROM {_THESE}
 WHERE c.thread_id = doomed.t AND c.checkpoint_ns = doomed.ns
   AND c.parent_checkpoint_id = doomed.id
 """)  # noqa: S608 - of constants
 
-# Blobs are shared by all checkpoints that have the same version of a channel.
+# All checkpoints with the same version of a channel share a blob.
 _DELETE_BLOBS = statement("""
 WITH freed AS (
     SELECT * FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[])
@@ -75,7 +75,7 @@ WHERE b.thread_id = g.thread_id AND b.checkpoint_ns = g.checkpoint_ns
   AND b.channel = g.channel AND b.version = g.version
 """)
 
-#: Two that delete at the same time may each be the other's obstacle; one of them goes through.
+#: Two concurrent deletions may block each other; Postgres lets one of them through.
 _ATTEMPTS = 5
 _PAUSE_SECONDS = 0.05
 
@@ -85,10 +85,10 @@ async def delete_for_runs(
 ) -> None:
     """Delete the checkpoints that these runs wrote, with their writes and blobs.
 
-    No index knows the run of a checkpoint: this reads all of them, or of the thread.
+    There is no index on the run of a checkpoint: this reads all checkpoints, or all of the thread.
 
-    :raises NotImplementedError: a checkpoint of another run would lose what its state is made of;
-        then nothing is deleted.
+    :raises NotImplementedError: a checkpoint of another run would lose values that its state
+        depends on; then nothing is deleted.
     """
     if not run_ids:
         return
@@ -123,9 +123,9 @@ async def _refuse_dependent(cursor: AsyncCursor[Any], these: dict[str, list[str]
 
 
 async def retried_deletion(delete: Callable[[], Awaitable[None]]) -> None:
-    """Run a transaction, again when another one that deletes the same made it fail.
+    """Run a deletion, and repeat it if a concurrent deletion made it fail.
 
-    :raises psycopg.errors.SerializationFailure: and DeadlockDetected, at the last attempt.
+    :raises psycopg.errors.SerializationFailure: or DeadlockDetected, at the last attempt.
     """
     for attempt in range(1, _ATTEMPTS + 1):
         try:

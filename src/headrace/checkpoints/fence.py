@@ -22,7 +22,7 @@ _SQL = ("headrace.checkpoints", "flush.sql")
 
 @dataclass(frozen=True, slots=True)
 class RunToken:
-    """The right to write for a run: this attempt of it, executed by this process."""
+    """The right to write for a run: its attempt, and the process that executes it."""
 
     run_id: UUID
     attempt: int
@@ -35,9 +35,11 @@ def process_key(process_id: UUID) -> int:
 
 
 async def lock_out(connection: Connection, process_id: UUID) -> None:
-    """Wait for the flushes of a process that are in flight; none begins before this commits.
+    """Wait for the flushes of a process that are in flight. No flush begins before this transaction
+    commits.
 
-    In a transaction, before it locks any thread; what it takes then, later flushes see as taken.
+    Call it in a transaction, before that locks any thread. Later flushes see the runs that the
+    transaction takes as taken.
 
     :raises psycopg.errors.LockNotAvailable: a flush takes longer than the transaction waits.
     """
@@ -46,7 +48,9 @@ async def lock_out(connection: Connection, process_id: UUID) -> None:
 
 
 class Guard:
-    """What opens every flush: time limits, the locks of the fence, and who still holds a token."""
+    """The first statements of every flush: time limits, the locks of the fence, and the check of
+    tokens.
+    """
 
     def __init__(self, *, lock_timeout_seconds: float, transaction_timeout_seconds: float) -> None:
         self._sql = named_statements(*_SQL)
@@ -63,9 +67,11 @@ class Guard:
         """Queue the guard's statements on a pipelined transaction.
 
         :param endings: for each token the status that an earlier try of this flush may already have
-            given its run, or an empty string. Its rows were then committed with that: they are not
-            written again, over what the next run on the thread has made of them, nor are they lost.
-        :param held_threads: nobody is to delete these before the transaction has ended.
+            given its run, or an empty string. The rows of that try were committed with the status:
+            they are not lost, and not written again over changes that the thread's next run has
+            made.
+        :param held_threads: no other process may delete these threads before the transaction has
+            ended.
         """
         keys = sorted({process_key(token.process_id) for token in tokens})
         await connection.execute(

@@ -1,9 +1,9 @@
-"""One batch, one transaction, in one round trip; and what is done when it fails.
+"""Sends one batch as one transaction in one round trip, and decides what to do when it fails.
 
-Three classes of failure. The server or the way to it is unwell: the same batch again, on a
-connection that was checked, until ``retry_seconds`` are over; every operation stands a second time.
-A lock does not come: the batch is cut, so that its other half need not wait. Anything else is
-somebody's row: the batch is cut until that row stands alone and fails alone.
+There are three kinds of failure. The server or the network is down: the batch is sent again on a
+checked connection until ``retry_seconds`` are over; each operation may be done twice. A lock is not
+granted: the batch is cut, so that its other half need not wait. Any other error is the fault of one
+row: the batch is cut until that row is alone and fails alone.
 """
 
 import asyncio
@@ -55,7 +55,8 @@ class Flusher:
     async def flush(
         self, batch: Sequence[Operation], held: HeldConnection, *, in_thread: bool = False
     ) -> None:
-        """Commit ``batch`` in order, whole or in parts; every operation of it has settled then.
+        """Commit ``batch`` in order, whole or in parts. On return each of its operations has
+        settled.
 
         :param in_thread: talk to the database from a thread, for values that take long to copy.
         """
@@ -68,7 +69,7 @@ class Flusher:
             failure = await self._commit(_Try(part, held, in_thread), deadline)
             if failure is None:
                 continue
-            # A lock that everything here waits for would be waited for again by each part of it.
+            # If all operations wait for one lock, each part of the batch would wait for it again.
             locked_out = isinstance(failure, DatabaseUnavailable) and monotonic() > deadline
             if len(part) == 1 or locked_out:
                 _log.warning(
@@ -84,7 +85,7 @@ class Flusher:
                 parts += [part[middle:], part[:middle]]
 
     async def _commit(self, attempt: "_Try", deadline: float) -> BaseException | None:
-        """None when the whole batch has settled, else what stands against it as a whole."""
+        """None if the whole batch has settled, else the error of the batch as a whole."""
         batch, tries = attempt.batch, 0
         while True:
             try:
@@ -95,7 +96,7 @@ class Flusher:
                     self._strays.remember(_threads_of_runs(batch))
                 self._report(batch, "retried" if verdict is None else "rejected")
                 if isinstance(error, InvalidSqlStatementName):
-                    # The server has forgotten what the driver believes to be prepared.
+                    # The server has lost a statement that the driver believes to be prepared.
                     await attempt.held.discard()
                 else:
                     await attempt.held.examine()
@@ -110,8 +111,8 @@ class Flusher:
                 _log.warning("flush_retried", operations=len(batch), error=first_line(error))
                 await asyncio.sleep(delay)
             except Exception as error:
-                # Before it was sent: some value has no form that Postgres takes. Its operation is
-                # found like a row that Postgres refuses.
+                # Nothing was sent: Postgres has no form for some value. Its operation is found like
+                # a row that Postgres refuses.
                 _log.info("flush_cut", operations=len(batch), exc_info=True)
                 self._report(batch, "rejected")
                 await attempt.held.examine()
@@ -122,7 +123,7 @@ class Flusher:
                 return None
 
     async def _once(self, attempt: "_Try") -> list[Any]:
-        """One transaction with the whole batch; the outcome of each operation."""
+        """Send the whole batch in one transaction; returns the outcome of each operation."""
         started = perf_counter()
         await attempt.held.take()
         taken = perf_counter()
@@ -151,7 +152,7 @@ class Flusher:
             by_kind[operation.kind].append(operation)
         pending: list[tuple[list[Operation], Outcomes]] = []
         async with connection.pipeline():
-            # Another default isolation would act on a snapshot from before the lock.
+            # A stricter default isolation would use a snapshot from before the lock.
             await connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED", prepare=False)
             await self._guard.send(
                 connection,
@@ -162,7 +163,7 @@ class Flusher:
             for kind in sorted(by_kind, key=lambda kind: kind.order):
                 ask = await kind.send(connection, by_kind[kind], numbers)
                 pending.append((by_kind[kind], ask))
-            # Before it can leave, or it could be carried out and nobody had expected that.
+            # Note the ends before the batch is sent: it may be carried out even if no answer comes.
             _note_ends(batch)
             await connection.execute("COMMIT", prepare=False)
         outcomes: dict[Operation, Any] = {}
@@ -188,12 +189,14 @@ class _Try:
 
 
 def _threads_of_runs(batch: Sequence[Operation]) -> list[str]:
-    """Threads that were there when their runs began."""
+    """Threads that existed when their runs began."""
     return sorted({operation.thread_id for operation in batch if operation.token is not None})
 
 
 def _of_failed_run(operation: Operation) -> bool:
-    """Settle what follows a failed write of its run: a chain has no holes."""
+    """Settle an operation that follows a failed write of its run: a chain of checkpoints has no
+    holes.
+    """
     if operation.run is None or operation.run.failure is None:
         return False
     operation.settle(operation.run.failure)
@@ -201,9 +204,10 @@ def _of_failed_run(operation: Operation) -> bool:
 
 
 def _note_ends(batch: Sequence[Operation]) -> None:
-    """Tell what is committed with the end of its run, or not at all.
+    """Note for each operation the end of its run that is committed with it.
 
-    Not what comes after the end: in a part of its own it could be missing although the run ended.
+    An operation after the end is not noted: it may be in another part of the batch, and be missing
+    although the run ended.
     """
     endings: dict[RunToken, str] = {}
     for operation in reversed(batch):
@@ -214,7 +218,7 @@ def _note_ends(batch: Sequence[Operation]) -> None:
 
 
 def _endings(batch: Sequence[Operation]) -> dict[RunToken, str]:
-    """By token: the status that an unanswered try may have given the run already."""
+    """By token: the status that an earlier try without an answer may have given the run."""
     return {
         operation.token: operation.sent_end
         for operation in batch
@@ -223,7 +227,7 @@ def _endings(batch: Sequence[Operation]) -> dict[RunToken, str]:
 
 
 def _verdict(error: Exception) -> BaseException | None:
-    """What is wrong with the batch itself; None when the same batch may succeed."""
+    """The error that the batch itself causes; None if the batch may succeed later."""
     if passes(error):
         return None
     if isinstance(error, psycopg.Error) and error.sqlstate == _LOCK_NOT_AVAILABLE:

@@ -1,10 +1,10 @@
--- What a flush of the group-commit writer sends, besides the run starts and ends of queue/queue.sql.
--- A batch is one transaction: guard, live_tokens when a run writes, then the rows.
+-- The statements of a flush of the group-commit writer, besides the run starts and ends of
+-- queue/queue.sql. A batch is one transaction: guard, live_tokens if a run writes, then the rows.
 
 -- name: guard
--- A statement of its own: whatever comes after takes its snapshot once the locks are held.
--- A flush whose client fell silent half-way keeps its locks until the server gives it up. Limits on
--- idle transactions do not see it: to the server a pipeline is busy up to its end.
+-- A statement of its own: later statements take their snapshots once the locks are held.
+-- If the client falls silent half-way, its flush keeps the locks until the server gives it up. Limits
+-- on idle transactions do not apply: for the server a pipeline is busy up to its end.
 SELECT
   set_config('lock_timeout', %(lock_timeout)s, true),
   CASE WHEN current_setting('server_version_num')::int >= 170000
@@ -12,8 +12,8 @@ SELECT
   (SELECT count(pg_advisory_xact_lock_shared(key)) FROM unnest(%(keys)s::bigint[]) AS key)
 
 -- name: hold_threads
--- Of what takes long to write: whoever deletes one of these threads waits until it is written, and
--- deletes that too. Before live_tokens, which sees no run of a thread that is gone.
+-- For large values, which take long to write: a deletion of one of these threads waits until they
+-- are written, and deletes them too. Before live_tokens, which sees no run of a deleted thread.
 SELECT count(*) FROM (
   SELECT 1 FROM threads WHERE thread_id = ANY (%(thread_ids)s::text[])
   ORDER BY thread_id
@@ -21,8 +21,9 @@ SELECT count(*) FROM (
 ) AS held
 
 -- name: live_tokens
--- Remembers the numbers, from 1, of the tokens whose run is still this process's; and of those whose
--- run an earlier try of this very flush has ended, its answer lost, and its rows committed with it.
+-- Remembers two lists of token numbers, from 1: tokens whose run this process still executes; and
+-- tokens whose run was ended by an earlier try of this flush, which committed its rows too but got no
+-- answer.
 SELECT
   set_config('headrace.live_tokens', coalesce(
     string_agg(number::text, ',') FILTER (WHERE status = 'running'), ''), true),

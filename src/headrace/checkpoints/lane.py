@@ -1,7 +1,7 @@
 """A lane of the group-commit writer: one queue, one flush at a time.
 
-Idle, it flushes at once when somebody waits, and otherwise lingers a moment for more. Busy, the
-next batch forms while the last one is in flight.
+An idle lane flushes at once if a caller waits, and otherwise waits a moment for more operations. In
+a busy lane the next batch forms while the last one is in flight.
 """
 
 import asyncio
@@ -20,8 +20,8 @@ from headrace.setting_groups import CheckpointerSettings
 
 _log = structlog.stdlib.get_logger("headrace.writer")
 
-#: Turns of the event loop that a batch waits: runs that are ready to go on may write in them, and a
-#: flush costs more than what it carries.
+#: Turns of the event loop that a batch waits, so that runs that are ready can add writes: one flush
+#: of many operations is cheaper than many flushes.
 _TURNS = 6
 
 _STOPPED = "The server stopped before this was committed."
@@ -60,7 +60,7 @@ class Lane:
         self._abandoned = False
 
     def put(self, operation: Operation) -> None:
-        """Queue it; it is flushed sooner or later without further ado."""
+        """Queue the operation; the lane flushes it without another call."""
         if self._abandoned:
             self._release([operation], DatabaseUnavailable(_STOPPED))
             return
@@ -72,11 +72,13 @@ class Lane:
             self._tasks.start(self._flush_until_empty(), name=f"flush-{self._name}")
 
     def hurry(self) -> None:
-        """Somebody waits for what is queued here."""
+        """A caller waits for an operation that is queued here."""
         self._hurry.set()
 
     def abandon(self) -> None:
-        """What is queued fails, and whatever may come; the flush in flight is for its task."""
+        """Let everything queued fail, and everything that is put later. The flush in flight goes
+        on.
+        """
         self._abandoned = True
         while self._queue:
             self._release([self._queue.popleft()], DatabaseUnavailable(_STOPPED))
@@ -104,7 +106,7 @@ class Lane:
             self._release(batch, DatabaseUnavailable(_STOPPED))
             raise
         except Exception as fault:
-            # A fault of our own: it must not leave anybody waiting, nor end the lane.
+            # A defect of headrace: it must not leave callers waiting, nor end the lane.
             _log.exception("flush_failed", operations=len(batch))
             self._release(batch, fault)
         else:
@@ -119,12 +121,12 @@ class Lane:
             self._on_settled(operation)
 
     async def _linger(self) -> None:
-        """Wait for company as long as nobody waits for what is here."""
+        """Wait for more operations as long as no caller waits for one of these."""
         if not self._hurry.is_set() and self._settings.linger_seconds:
             await self._hurry.wait(self._settings.linger_seconds)
 
     def _next_batch(self) -> list[Operation]:
-        """As much as one flush may carry; at least one."""
+        """As many operations as one flush may carry; at least one."""
         batch: list[Operation] = []
         size = 0
         while self._queue and len(batch) < self._settings.max_batch_operations:
@@ -133,6 +135,6 @@ class Lane:
                 break
             batch.append(self._queue.popleft())
         if not self._queue:
-            # Otherwise whom somebody waits for may still be in it.
+            # Otherwise an operation with a waiting caller may still be in the queue.
             self._hurry.clear()
         return batch

@@ -1,7 +1,7 @@
-"""Reads of latest checkpoints, many threads in one query.
+"""Reads latest checkpoints, many threads in one query.
 
-While a query is under way, what is asked meanwhile gathers for the next one. Reads are repeated on
-a checked connection when theirs was dead, and a server in recovery is not believed.
+While a query is under way, new reads gather for the next one. A read on a dead connection is
+repeated on a checked one, and an answer of a server in recovery is not used.
 """
 
 import asyncio
@@ -38,23 +38,24 @@ LEFT JOIN LATERAL (
 ) AS latest ON true
 """)  # noqa: S608 - upstream's constant
 
-#: Queries under way at once; more would only be smaller.
+#: Queries under way at once. More queries would only be smaller ones.
 _QUERIES = 2
 
-#: Below this many reads that wait, a second query would only make both smaller.
+#: With fewer waiting reads than this, a second query would only make both smaller.
 _READS_FOR_ANOTHER = 16
 
-#: The server's trouble, or the way's.
+#: Errors of the server or the network, not of a row.
 _NOBODYS = (psycopg.OperationalError, psycopg.InterfaceError, TimeoutError)
 
-#: A dead connection is one try, a pool full of them is passed over by the check.
+#: A dead connection costs one try; after that connections are checked.
 _TRIES = 3
 
 
 class LatestReader:
     """One per process and statement; needs a running event loop.
 
-    :param latest: reads the latest checkpoints of ``thread_ids`` and ``namespaces``.
+    :param latest: the statement that reads the latest checkpoints of ``thread_ids`` and
+        ``namespaces``.
     """
 
     def __init__(
@@ -85,7 +86,7 @@ class LatestReader:
         :raises psycopg.OperationalError: the database cannot be reached.
         :raises TimeoutError: it does not answer.
         """
-        # What cannot be asked fails its caller alone, not whoever shares the query.
+        # An id that Postgres cannot take fails its own caller, not the others in the query.
         head = (thread_id.encode(), ns.encode(), channels)
         if b"\0" in head[0] or b"\0" in head[1]:
             raise psycopg.DataError("PostgreSQL text fields cannot contain NUL (0x00) bytes")
@@ -111,7 +112,7 @@ class LatestReader:
                 await self._answer(batch, held)
                 await held.share()
         except Exception as error:
-            # Of our own: nobody is left waiting for an answer that does not come.
+            # A defect of headrace: no caller may wait for an answer that never comes.
             _log.exception("reads_given_up", reads=len(self._wanted))
             wanted, self._wanted = self._wanted, {}
             for waiting in wanted.values():
@@ -124,7 +125,7 @@ class LatestReader:
     async def _answer(
         self, batch: dict[Head, "asyncio.Future[DictRow | None]"], held: HeldConnection
     ) -> None:
-        """Answer them all; a row that cannot be read fails those alone who asked for it."""
+        """Answer all reads. A row that cannot be read fails only the callers that wait for it."""
 
         async def answer(heads: Sequence[Head]) -> None:
             for head, row in zip(heads, await self._read(heads, held), strict=True):
@@ -141,7 +142,7 @@ class LatestReader:
         for head, fault in failed:
             if not batch[head].done():
                 batch[head].set_exception(fault)
-                # Whoever asked may be gone.
+                # The caller may be gone.
                 batch[head].exception()
 
     async def _read(self, heads: Sequence[Head], held: HeldConnection) -> list[DictRow | None]:
@@ -156,7 +157,7 @@ class LatestReader:
                 if not tries_left:
                     raise
             except Exception:
-                # What was read of the answer, or not, must not be met by the next question.
+                # The next query must not meet the rest of this answer.
                 await held.examine()
                 raise
             else:

@@ -1,10 +1,11 @@
-"""What of a configuration is stored with each checkpoint: ids, and the run's metadata, bounded.
+"""Chooses what of a configuration is stored with each checkpoint: ids, and the run's metadata,
+bounded.
 
-LangGraph copies whatever text or number stands in ``configurable`` into each checkpoint's metadata:
-a password too, and a text of megabytes once for each step. Of a run's ``configurable`` only ids are
-kept here, and of ``metadata``, which callers give in order to find their checkpoints by it, what is
-short. A graph that is called without a run is its developer's: LangGraph's copy stays there, except
-for what is long or has the name of a secret.
+LangGraph copies every text or number in ``configurable`` into each checkpoint's metadata: also a
+password, and a text of megabytes once for each step. For a run, only ids of ``configurable`` are
+kept here, and short values of ``metadata``, which callers set to find their checkpoints. A graph
+that is called without a run belongs to its developer: LangGraph's copy stays, except for long
+values and names of secrets.
 """
 
 from collections.abc import Mapping, Set
@@ -12,7 +13,7 @@ from typing import Any, cast
 
 from langchain_core.runnables import RunnableConfig
 
-#: Who and what made a checkpoint.
+#: Ids of what made a checkpoint.
 _IDS = frozenset(
     (
         "run_id",
@@ -25,19 +26,19 @@ _IDS = frozenset(
         "langgraph_request_id",
     )
 )
-#: What the saver itself reads.
+#: Keys that the saver itself reads.
 _PLACE = frozenset(("thread_id", "checkpoint_ns", "checkpoint_id"))
-#: Parts of names; LangGraph passes over the same ones elsewhere.
+#: Parts of names of secrets; LangGraph skips these names elsewhere.
 _SECRETS = ("key", "token", "secret", "password", "auth")
 _MAX_CHARACTERS = 1000
-#: Keys and values of metadata together.
+#: Most bytes of keys and values of metadata together.
 _MAX_TOTAL = 8 * 1024
 
 
 def stored_config(config: RunnableConfig, *, ids_only: bool) -> RunnableConfig:
-    """The configuration with nothing in it that a checkpoint is not to hold.
+    """The configuration without what a checkpoint must not hold.
 
-    :param ids_only: it is a run's.
+    :param ids_only: it is the configuration of a run.
     """
     configurable = config["configurable"]
     kept = {

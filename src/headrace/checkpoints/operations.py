@@ -1,4 +1,4 @@
-"""What the group-commit writer commits: operations, each once, batched by kind."""
+"""The operations that the group-commit writer commits, batched by kind."""
 
 import asyncio
 from abc import ABC, abstractmethod
@@ -9,8 +9,8 @@ from headrace.checkpoints.fence import RunToken
 from headrace.checkpoints.run_writes import RunWrites
 from headrace.db.pool import Connection
 
-#: Asked once the transaction has committed: an outcome for each operation, in order. An exception
-#: is the outcome of one that did not happen.
+#: Called once the transaction has committed; returns an outcome for each operation, in order. An
+#: exception is the outcome of an operation that was not done.
 Outcomes = Callable[[], Awaitable[Sequence[Any]]]
 
 
@@ -44,9 +44,10 @@ class Kind(ABC):
 
 
 class Operation:
-    """Something to be committed for a thread.
+    """Something to commit for a thread.
 
-    Committing it twice must be like committing it once: a flush whose answer was lost is repeated.
+    Committing it twice must have the effect of committing it once: a flush without an answer is
+    repeated.
     """
 
     __slots__ = ("_outcome", "queued_at", "run", "sent_end", "settled", "size_bytes", "thread_id")
@@ -98,5 +99,5 @@ class Operation:
             self._outcome.set_result(outcome)
         else:
             self._outcome.set_exception(failure)
-            # Whoever asked may be gone.
+            # The caller may be gone.
             self._outcome.exception()

@@ -1,17 +1,17 @@
-"""A bound on what may be queued, in operations and bytes; full means wait, in order of arrival."""
+"""A bound on queued operations and bytes. If it is full, callers wait in order of arrival."""
 
 import asyncio
 from collections import deque
 
 
 class QueueBound:
-    """Counts what has entered and not left yet."""
+    """Counts operations that have entered and not left yet."""
 
     def __init__(self, *, max_operations: int, max_bytes: int) -> None:
         self._max_operations = max_operations
         self._max_bytes = max_bytes
         self._waiting: deque[tuple[asyncio.Future[None], int]] = deque()
-        #: Let in, but not yet resumed by the event loop; nobody may slip in before them.
+        #: Admitted, but not yet resumed by the event loop; no other caller may enter before them.
         self._admitted = 0
         self.operations = 0
         self.bytes = 0
@@ -22,7 +22,7 @@ class QueueBound:
         return sum(not turn.done() for turn, _ in self._waiting)
 
     async def enter(self, size_bytes: int) -> None:
-        """Wait for room. Something larger than the whole bound enters when nothing else is in."""
+        """Wait for room. An operation larger than the bound enters when nothing else is in."""
         if not self._waiting and not self._admitted and self._fits(size_bytes):
             self._add(size_bytes)
             return
@@ -32,14 +32,14 @@ class QueueBound:
             await turn
         except asyncio.CancelledError:
             if turn.cancelled():
-                # Those behind it may fit; it is passed over from now on.
+                # Callers behind it may have room now; it is skipped from now on.
                 self._admit()
             else:
                 self._admitted -= 1
                 self.leave(size_bytes)
             raise
         self._admitted -= 1
-        # Those that came while it was let in, and would fit.
+        # Admit callers that came meanwhile and have room.
         self._admit()
 
     def leave(self, size_bytes: int) -> None:

@@ -1,4 +1,4 @@
-"""Work that meets a dead connection, a silent server or no server is done again.
+"""Repeats work that meets a dead connection, a silent server or no server.
 
 Only for work that may be done twice: reads, and writes that leave the same rows each time.
 """

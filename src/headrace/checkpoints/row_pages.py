@@ -1,4 +1,4 @@
-"""Lists of rows under the bounds of answers: small pages at once, larger ones with memory."""
+"""Lists of rows under the bounds of answers: small pages at once, larger pages with memory."""
 
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -9,14 +9,14 @@ from headrace.errors import AnswerTooLarge
 
 Row = TypeVar("Row")
 
-#: A page of no more takes no memory that is worth counting.
+#: A page of at most this many bytes is not counted.
 _FREE_BYTES = 1024 * 1024
 
 
 async def rows_within(
     reading: Reading, read: Callable[[int], Awaitable[RowPage[Row]]]
 ) -> RowPage[Row]:
-    """The page as far as an answer goes; it has its memory then, which ``reading`` holds.
+    """The rows of the page that one answer may hold. ``reading`` holds the memory for them.
 
     :param read: reads so many bytes of the page, and at least one row.
     :raises AnswersFull: there is no memory for it now.
@@ -32,7 +32,7 @@ async def rows_within(
 
 
 def next_page(page: RowPage[Row], offset: int) -> dict[str, str]:
-    """The header that says where to go on, of a page that bytes have ended."""
+    """The header that says where to continue, if bytes ended the page."""
     return {"X-Pagination-Next": str(offset + len(page.rows))} if page.is_short else {}
 
 

@@ -1,7 +1,7 @@
 """The saver's two writes, a checkpoint and the writes of a task, as rows of upstream's tables.
 
-Rows hold each column in Postgres's binary form, made when the caller calls, so that a value that
-cannot be encoded fails its caller and nobody else.
+Each column is encoded into Postgres's binary form when the saver is called. So a value that cannot
+be encoded fails its own caller and no other.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -34,10 +34,11 @@ from headrace.observability.masking import mask_text
 
 Row = tuple[Any, ...]
 
-#: Rows by primary key, the columns after it as value; the key of a write says nothing of the mode.
+#: Rows by primary key; the value has the other columns. The key of a write does not include its
+#: mode.
 Rows = dict[tuple[Any, ...], Row]
 
-#: What these channels hold says what became of a task, and nothing that it made.
+#: Channels that say how a task ended, not what it made.
 _OF_THE_TASK = frozenset((ERROR, ERROR_SOURCE, INTERRUPT, RESUME))
 
 
@@ -73,13 +74,14 @@ def checkpoint_rows(
     new_versions: ChannelVersions,
     size: WriteSize | None = None,
 ) -> WriteRows:
-    """A checkpoint and the blobs of the channels that changed; plain values stand in its JSON.
+    """A checkpoint, and the blobs of the channels that changed. Plain values are in the
+    checkpoint's JSON.
 
-    A plain value that would come back from there as another one goes into a blob too.
+    A plain value that JSON would change is stored as a blob too.
 
-    :param size: what it may take up at most.
-    :raises TypeError: a value that the serializer has no form for.
-    :raises CheckpointTooLarge: the values are larger together than is written at once.
+    :param size: counts the bytes and refuses too many.
+    :raises TypeError: the serializer has no form for a value.
+    :raises CheckpointTooLarge: the values together are larger than one write may be.
     """
     size = size or WriteSize()
     configurable = config["configurable"]
@@ -115,14 +117,15 @@ def checkpoint_rows(
 def lasting(
     writes: Sequence[tuple[str, Any]], max_error_bytes: int = MAX_BYTES
 ) -> Sequence[tuple[str, Any]]:
-    """What of a task's writes is to be stored: where it failed or was cancelled, only that it did.
+    """The writes of a task that are stored. If the task failed or was cancelled, only that is
+    stored.
 
-    LangGraph hands over what such a task had written by then as well, and takes a task for done
-    once anything of it is stored: taken up again, a run that was stopped between a node's values
-    and its edge would end there, as a success.
+    LangGraph also hands over what such a task had written by then, and treats a task as done once
+    any write of it is stored. A run that was stopped between a node's values and its edge would,
+    when it goes on, end there as a success.
 
-    The serializer stores an exception as its ``repr()``, which user code may have made long or
-    impossible: it becomes text here, with the middle cut out above ``max_error_bytes``.
+    The serializer stores an exception as its ``repr()``, which user code may make long or
+    impossible. Here it becomes text, with the middle cut out above ``max_error_bytes``.
     """
     if all(channel != ERROR for channel, _ in writes):
         return writes
@@ -144,8 +147,8 @@ def task_rows(
     task_path: str,
     size: WriteSize | None = None,
 ) -> WriteRows | None:
-    """What a task wrote; None for nothing. Errors, interrupts and the like replace an earlier row,
-    values do not.
+    """The rows of a task's writes; None if there are none. Errors and interrupts replace an earlier
+    row, values do not.
 
     :raises CheckpointTooLarge: as :func:`checkpoint_rows`.
     """
@@ -175,7 +178,7 @@ def _serialized(
     try:
         size.add(channel, size_bytes)
     except CheckpointTooLarge:
-        # The error lives on with its run, and what this frame holds with it.
+        # The error lives as long as its run, and keeps this frame's values alive.
         del blob, value
         raise
     return kind, blob
@@ -206,8 +209,9 @@ class _RowsKind(Kind):
 
 
 def _one_run_per_thread(operations: Sequence[WriteRows]) -> list[list[WriteRows]]:
-    """Cut where another run writes to the same thread: a stale run's row, which is left out in the
-    end, would otherwise stand for a row of the same key of the run that has the thread now."""
+    """Cut the batch where another run writes to a thread. A stale run's row is left out in the end;
+    it must not replace a row with the same key of the run that has the thread now.
+    """
     parts: list[list[WriteRows]] = [[]]
     writers: dict[str, RunToken | None] = {}
     for operation in operations:
@@ -241,12 +245,14 @@ def _parameters(operations: Sequence[WriteRows], numbers: Numbers) -> Mapping[st
 
 
 def _merged_checkpoint(earlier: Row | None, row: Row) -> Row:
-    """What two upserts in a row leave: the parent of the first, the rest of the second."""
+    """Two upserts of a checkpoint give the parent of the first and the rest of the second."""
     return row if earlier is None else (*row[:4], earlier[4], *row[5:])
 
 
 def _merged_write(earlier: Row | None, row: Row) -> Row:
-    """What two writes of a key leave: a value stays, an error replaces, the path is the first's."""
+    """The result of two writes of one key: a value stays, an error replaces it, the path is the
+    first one's.
+    """
     if earlier is None:
         return row
     return (*row[:6], earlier[6], *row[7:]) if row[-1] else earlier
@@ -300,7 +306,7 @@ def _text(value: Any) -> bytes:
 
 
 def _size(blobs: Sequence[Row], checkpoint: Row | None, writes: Sequence[Row]) -> int:
-    """Bytes of what is large if anything is."""
+    """The bytes of large values."""
     size = sum(len(row[5]) for row in blobs) + sum(len(row[8]) for row in writes)
     return size + len(checkpoint[4]) + len(checkpoint[5]) if checkpoint is not None else size
 

@@ -1,9 +1,8 @@
 """The writes of one run, from its first checkpoint to its end: queued in order, awaited at once.
 
 LangGraph chains its checkpoints: each waits for the call before. Within a run those calls return as
-soon as they are queued, and whoever executes the run awaits :meth:`RunWrites.committed` before
-anything is told to a client. One that failed fails the run: nothing after it is written, and the
-next call raises.
+soon as they are queued, and the worker awaits :meth:`RunWrites.committed` before it sends anything
+to a client. A failed write fails the run: nothing after it is written, and the next call raises.
 """
 
 import asyncio
@@ -13,7 +12,7 @@ from contextvars import ContextVar
 
 from headrace.checkpoints.fence import RunToken
 
-#: Stores what was held back.
+#: Stores a command that was kept back.
 StoreNow = Callable[[], Awaitable[None]]
 
 _current: ContextVar["RunWrites | None"] = ContextVar("headrace_run_writes", default=None)
@@ -24,8 +23,8 @@ class RunWrites:
 
     :param token: the run's fence; None for a graph that runs outside of headrace's runs.
     :param waits_each: durability ``sync``: every call returns after its own commit.
-    :param fresh_thread: a thread of which nothing is stored yet.
-    :param hurry: called with a thread whose queued writes are awaited now.
+    :param fresh_thread: a thread that has nothing stored yet.
+    :param hurry: called with a thread whose queued writes a caller waits for now.
     """
 
     __slots__ = (
@@ -57,7 +56,7 @@ class RunWrites:
         self._threads: set[str] = set()
         self._unsettled = 0
         self._idle: asyncio.Future[None] | None = None
-        #: What a command is to do to the thread, until LangGraph has done it.
+        #: Calls that store the command, until LangGraph has applied it.
         self._held: list[StoreNow] = []
         self._holds_command = token is not None
 
@@ -71,31 +70,30 @@ class RunWrites:
             _current.reset(previous)
 
     def holds(self, store: StoreNow) -> bool:
-        """Take what stores the run's command, unless that is known to be applied already.
+        """Keep the call that stores the run's command, unless the command is known to be applied
+        already.
 
-        LangGraph stores a command before it applies it, and applies what is stored in every later
-        run of the thread: one that a reducer refuses would fail them all. So it is kept here until
-        the graph goes on, and forgotten with a run that fails before.
+        LangGraph stores a command before it applies it, and applies every stored command again in
+        each later run of the thread. A command that a reducer refuses would fail all those runs. So
+        the command is kept here until the graph goes on, and is forgotten if the run fails before.
         """
         if self._holds_command:
             self._held.append(store)
         return self._holds_command
 
     async def store_command(self) -> None:
-        """The command has been applied, or there is none: store what was held; safe to repeat."""
+        """Store the kept command: it has been applied, or there is none. Safe to repeat."""
         self._holds_command = False
         while self._held:
             await self._held.pop(0)()
 
     def raise_if_failed(self) -> None:
-        """
-        :raises BaseException: what an earlier write of the run failed with.
-        """
+        """:raises BaseException: the error of an earlier write of the run."""
         if self.failure is not None:
             raise self.failure
 
     def fail(self, failure: BaseException) -> None:
-        """Something of the run could not even be queued: nothing is written after it."""
+        """Record that a write could not even be queued: nothing is written after it."""
         if self.failure is None:
             self.failure = failure
         if self._idle is not None:
@@ -118,7 +116,9 @@ class RunWrites:
         self.raise_if_failed()
 
     async def committed_elsewhere(self, thread_id: str) -> None:
-        """The same where something was queued for another thread, which has an order of its own."""
+        """As :meth:`committed`, but only if writes to another thread were queued: each thread has
+        its own order.
+        """
         if self._threads - {thread_id}:
             await self.committed()
 
@@ -134,7 +134,7 @@ class RunWrites:
         self._threads.add(thread_id)
 
     def settled(self, failure: BaseException | None) -> None:
-        """The writer knows how one of its operations went."""
+        """The writer knows the outcome of one operation of this run."""
         self._unsettled -= 1
         if failure is not None and self.failure is None:
             self.failure = failure

@@ -1,8 +1,8 @@
 """The savers of graphs: upstream's tables, serializer and semantics on the shared pool.
 
 :class:`GroupCommitSaver` writes through the group-commit writer and reads latest checkpoints
-together.
-:class:`UpstreamSaver` is upstream's own way, the engine ``upstream``: each operation alone, timed.
+    together.
+:class:`UpstreamSaver` does each operation alone, as upstream does, and times it.
 """
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -30,7 +30,7 @@ from headrace.checkpoints.retry import READ_SECONDS, retried
 from headrace.checkpoints.rows import WriteRows, checkpoint_rows, lasting, task_rows
 from headrace.checkpoints.run_saver import RunSaver
 from headrace.checkpoints.run_writes import RunWrites, current_run
-from headrace.checkpoints.sized_reads import BoundedReads, channels_of
+from headrace.checkpoints.sized_reads import SizedReads, channels_of
 from headrace.checkpoints.sized_reads_sql import LATEST_SMALL
 from headrace.checkpoints.timing import Observe, timed
 from headrace.checkpoints.upstream import ERROR_SOURCE, NULL_TASK, PooledSaver
@@ -61,7 +61,7 @@ class UpstreamSaver(PooledSaver, RunSaver):
         )
         self.observe = observe
         self._writer = writer
-        self._bounded = BoundedReads(pool, acquire_timeout_seconds=acquire_timeout_seconds)
+        self._sized = SizedReads(pool, acquire_timeout_seconds=acquire_timeout_seconds)
         self._max_error_bytes = max_error_bytes
 
     async def setup(self) -> None:
@@ -95,7 +95,7 @@ class UpstreamSaver(PooledSaver, RunSaver):
     async def _one(
         self, thread_id: str, ns: str, checkpoint_id: str | None, reading: Reading
     ) -> CheckpointTuple | None:
-        found = await self._bounded.one(self, thread_id, ns, checkpoint_id, reading)
+        found = await self._sized.one(self, thread_id, ns, checkpoint_id, reading)
         if not isinstance(found, tuple) or isinstance(found, CheckpointTuple):
             return found
         return await self._large(thread_id, ns, *found, reading)
@@ -103,14 +103,14 @@ class UpstreamSaver(PooledSaver, RunSaver):
     async def _large(
         self, thread_id: str, ns: str, checkpoint_id: str, size_bytes: int, reading: Reading
     ) -> CheckpointTuple | None:
-        """A checkpoint that an answer reads alone."""
+        """A large checkpoint that an answer reads alone."""
         await reading.admit(size_bytes)
         return await self._whole(thread_id, ns, checkpoint_id, reading)
 
     async def _whole(
         self, thread_id: str, ns: str, checkpoint_id: str, reading: Reading
     ) -> CheckpointTuple | None:
-        found = await self._bounded.whole(self, thread_id, ns, checkpoint_id, reading)
+        found = await self._sized.whole(self, thread_id, ns, checkpoint_id, reading)
         if found is not None:
             return found
         where = {"thread_id": thread_id, "checkpoint_ns": ns, "checkpoint_id": checkpoint_id}
@@ -124,7 +124,7 @@ class UpstreamSaver(PooledSaver, RunSaver):
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
         if (run := current_run()) is not None:
-            # What follows a command in a graph shows that it was applied.
+            # A checkpoint after a command shows that the command was applied.
             await run.store_command()
         return await self._put(config, checkpoint, metadata, new_versions)
 
@@ -175,7 +175,7 @@ class UpstreamSaver(PooledSaver, RunSaver):
 
     @timed("prune")
     async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
-        """As upstream's, except that two at the same time do not fail."""
+        """As upstream's, but two concurrent calls do not fail."""
         for thread_id in [] if isinstance(thread_ids, str) else thread_ids:
             await self._writer.settled(str(thread_id))
         upstreams = super().aprune
@@ -219,7 +219,7 @@ class UpstreamSaver(PooledSaver, RunSaver):
         before: RunnableConfig | None = None,
         limit: int | None = None,
     ) -> AsyncIterator[CheckpointTuple]:
-        # The consumer's own time between items would be counted as ours: time the first page only.
+        # Time the first page only: later pages include the consumer's own time between items.
         started = perf_counter()
         first = True
         if config is not None:
@@ -246,11 +246,11 @@ class UpstreamSaver(PooledSaver, RunSaver):
         before: RunnableConfig | None,
         limit: int | None,
     ) -> AsyncIterator[CheckpointTuple]:
-        """The small ones at the page's beginning, or those that were admitted."""
+        """The small checkpoints at the beginning of the page, or those that were admitted."""
         ids = [checkpoint_id for checkpoint_id, _ in reading.admitted]
         if len(ids) != 1:
             where, parameters = self.conditions(config, filter, before)
-            for item in await self._bounded.page(self, where, parameters, limit, reading):
+            for item in await self._sized.page(self, where, parameters, limit, reading):
                 yield item
             ids = [checkpoint_id for checkpoint_id, _ in reading.rest] if ids else []
         thread_id, ns = _place(config)
@@ -373,7 +373,7 @@ class GroupCommitSaver(UpstreamSaver):
         task_id: str,
         task_path: str,
     ) -> None:
-        # LangGraph starts an error handler only once what it handles is durable.
+        # LangGraph starts an error handler only once the error is durable.
         handled = any(channel == ERROR_SOURCE for channel, _ in writes)
         run = current_run()
         with _none_after(run):
@@ -405,9 +405,10 @@ def _place(config: RunnableConfig) -> tuple[str, str]:
 
 @contextmanager
 def _none_after(run: RunWrites | None) -> Iterator[None]:
-    """What is too large ends its run: a checkpoint after it would name values that are not there.
+    """End the run if a write is too large: a checkpoint after it would name values that are not
+    stored.
 
-    LangGraph goes on for a moment with what comes after a write that has failed.
+    LangGraph goes on for a moment after a write has failed.
     """
     try:
         yield

@@ -1,7 +1,7 @@
-"""How values of checkpoints are read back: which types are made again from what is stored.
+"""Decides which types are rebuilt when values of checkpoints are read.
 
-Whoever can write to the database says what is stored. A type that is not allowed is not made: its
-fields are handed out instead (GHSA-g48c-2wqr-h844).
+Anybody who can write to the database decides what is stored. A type that is not allowed is not
+rebuilt: the value's fields are returned instead (GHSA-g48c-2wqr-h844).
 """
 
 import copy
@@ -33,7 +33,7 @@ from headrace.checkpoints.upstream import (
     without_snapshot,
 )
 
-#: Module and name of types; True is every type, None LangGraph's own choice.
+#: Module and name of each type; True: every type; None: LangGraph's own choice.
 Types = Sequence[tuple[str, str]] | Literal[True] | None
 
 
@@ -47,11 +47,11 @@ _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class ExactSerializer(JsonPlusSerializer):
-    """LangGraph's serializer, and what it writes it can read. Two things are different.
+    """LangGraph's serializer, but it can read everything that it writes. Two things differ.
 
-    Integers beyond 64 bits, which that refuses, are stored as the call ``int("digits")``. Half a
-    surrogate pair becomes U+FFFD, as it does in answers, and not a question mark; in a key too,
-    where that refuses it.
+    Integers beyond 64 bits, which LangGraph's refuses, are stored as the call ``int("digits")``.
+    Half a surrogate pair becomes U+FFFD, as in answers, and not a question mark; also in a key,
+    where LangGraph's refuses it.
     """
 
     def dumps_typed(self, obj: Any) -> tuple[str, bytes]:
@@ -67,9 +67,7 @@ class ExactSerializer(JsonPlusSerializer):
 
 
 class _Packer:
-    """
-    :param mends: half surrogate pairs are replaced; else they are refused.
-    """
+    """:param mends: replace half surrogate pairs; else refuse them."""
 
     def __init__(self, *, mends: bool) -> None:
         self._mends = mends
@@ -104,7 +102,7 @@ _AS_IT_IS, _MENDING = _Packer(mends=False), _Packer(mends=True)
 
 
 def _mended(obj: Any) -> Any:
-    """The same with text that UTF-8 can carry."""
+    """The value with text that UTF-8 can encode."""
     kind = type(obj)
     if kind is str:
         return _LONE_SURROGATE.sub("\N{REPLACEMENT CHARACTER}", obj)
@@ -116,7 +114,7 @@ def _mended(obj: Any) -> Any:
 
 
 class _Lenient:
-    """Reads what it can, and tells in words of what it cannot."""
+    """Reads what it can, and returns a text in place of a value that it cannot read."""
 
     def __init__(self, inner: SerializerProtocol) -> None:
         self._inner = inner
@@ -134,9 +132,9 @@ class _Lenient:
 
 
 def lenient(saver: BaseCheckpointSaver[Any]) -> BaseCheckpointSaver[Any]:
-    """The same saver, for who only shows what it reads.
+    """The saver for code that only shows values.
 
-    A value that cannot be read is text that says so.
+    In place of a value that cannot be read stands a text that says so.
     """
     reader = copy.copy(saver)
     reader.serde = _Lenient(saver.serde)
@@ -146,11 +144,11 @@ def lenient(saver: BaseCheckpointSaver[Any]) -> BaseCheckpointSaver[Any]:
 def build_serializer(
     *, json_types: Types = None, msgpack_types: Types = None, pickle_fallback: bool = False
 ) -> JsonPlusSerializer:
-    """LangGraph's serializer, with what is allowed besides its own types.
+    """LangGraph's serializer with more allowed types than its own.
 
-    :param json_types: of checkpoints that releases before 2025 have written.
-    :param msgpack_types: of all later ones.
-    :param pickle_fallback: what cannot be written otherwise is pickled, and so read back.
+    :param json_types: types in checkpoints of releases before 2025.
+    :param msgpack_types: types in all later checkpoints.
+    :param pickle_fallback: pickle values that have no other form, and read them back.
     """
     given: dict[str, Any] = {"pickle_fallback": pickle_fallback}
     if json_types is True:
@@ -163,9 +161,10 @@ def build_serializer(
 
 
 def watch_blocked_types(count: Callable[[], None]) -> Callable[[], None]:
-    """Call ``count`` for each value whose type is not made again; what is returned ends that.
+    """Call ``count`` for each value whose type is not rebuilt. Call the returned function to end
+    that.
 
-    LangGraph raises nothing there: the run goes on with plain fields.
+    LangGraph raises nothing in this case: the run goes on with plain fields.
     """
 
     def listen(event: SerdeEvent) -> None:

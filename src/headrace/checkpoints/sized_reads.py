@@ -1,8 +1,9 @@
-"""Checkpoints for answers: their size is known before they are read, and small ones come at once.
+"""Reads checkpoints for answers: sizes are known before values are read, and small checkpoints come
+at once.
 
 One statement reads the size of each checkpoint it finds, from the lengths that Postgres keeps
-beside large values, and with it those that are small. A large one is read afterwards, alone, once
-its answer has the memory for it (``answer_memory.py``), each value in a row of its own.
+beside large values, and also reads the small checkpoints. A large one is read afterwards, alone,
+once its answer has memory for it (``answer_memory.py``); each value is in a row of its own.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -28,7 +29,7 @@ from headrace.db.statements import Statement
 
 T = TypeVar("T")
 
-#: What one statement reads of small checkpoints altogether.
+#: Bytes of small checkpoints that one statement reads together.
 _PAGE_BYTES = 1024 * 1024
 
 
@@ -38,8 +39,8 @@ class Decoder(Protocol):
     def _tuple_from(self, row: DictRow) -> CheckpointTuple | None: ...
 
 
-class BoundedReads:
-    """One per saver; a read belongs to the answer that is given with it."""
+class SizedReads:
+    """One per saver. Each read is for the answer that is passed with it."""
 
     def __init__(self, pool: SharedPool, *, acquire_timeout_seconds: float) -> None:
         self._pool = pool
@@ -53,14 +54,14 @@ class BoundedReads:
         limit: int | None,
         reading: Reading,
     ) -> list[CheckpointTuple]:
-        """The first of the checkpoints found, newest first, as far as they are small together.
+        """The first checkpoints found, newest first, while they are small together.
 
-        ``reading.rest`` has the others, with their sizes.
+        ``reading.rest`` has the others with their sizes.
         """
         settings = reading.memory.settings
         fits = min(_PAGE_BYTES, settings.max_bytes, settings.max_state_bytes)
         if reading.admitted:
-            # Some of them may have got more writes since.
+            # Some of them may have got more writes since then.
             fits = _PAGE_BYTES + 2 * sum(size for _, size in reading.admitted)
         rows = await self._rows(page(where), (_text(reading), fits, *parameters, limit))
         tuples: list[CheckpointTuple] = []
@@ -69,7 +70,7 @@ class BoundedReads:
             await reading.admit(sum(row["bytes"] for row in rows if row["checkpoint"] is not None))
         for row in rows:
             found = None if row["checkpoint"] is None else decoder._tuple_from(row)
-            # One so old that more belongs to it is read as large ones are.
+            # A checkpoint so old that LangGraph needs more rows for it is read like a large one.
             if found is None or reading.rest:
                 reading.rest.append((row["checkpoint_id"], row["bytes"]))
             else:
@@ -84,7 +85,7 @@ class BoundedReads:
         checkpoint_id: str | None,
         reading: Reading,
     ) -> CheckpointTuple | tuple[str, int] | None:
-        """The checkpoint, or its id and size where it is large; the latest without an id."""
+        """The checkpoint, or its id and size if it is large; the latest one without an id."""
         key = (thread_id, ns) if checkpoint_id is None else (thread_id, ns, checkpoint_id)
         where = WHERE_LATEST if checkpoint_id is None else WHERE_ID
         found = await self.page(decoder, where, key, 1, reading)
@@ -96,8 +97,9 @@ class BoundedReads:
     async def whole(
         self, decoder: Decoder, thread_id: str, ns: str, checkpoint_id: str, reading: Reading
     ) -> CheckpointTuple | None:
-        """A checkpoint whose size was admitted; None where it is so old that more belongs to it,
-        or gone."""
+        """A checkpoint whose size was admitted. None if it is gone, or so old that LangGraph needs
+        more rows for it.
+        """
         key = (thread_id, ns, checkpoint_id)
         row = await _retried(lambda: self._row(key, reading))
         return None if row is None else decoder._tuple_from(row)
@@ -136,7 +138,7 @@ async def _retried(read: Callable[[], Awaitable[T]]) -> T:
 
 
 def channels_of(reading: Reading) -> bytes | None:
-    """A JSON array, as the statements take it."""
+    """The wanted channels as a JSON array for the statements."""
     return None if reading.channels is None else orjson.dumps(reading.channels)
 
 

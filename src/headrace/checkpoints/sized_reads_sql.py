@@ -6,12 +6,12 @@ A channel is wanted, or not, by a JSON array of names; where that is null all ar
 from headrace.checkpoints.answer_memory import FREE_BYTES
 from headrace.db.statements import Statement, statement
 
-#: Up to this stored size what is compressed cannot be large either.
+#: A value of at most this stored size is not large, even if it is compressed.
 _NEVER_LARGE = 4096
 
-# Of a checkpoint ``c``. What JSON comes to is not kept anywhere: only what is stored in more than
-# a few bytes is written out for it. Where a channel is stored step by step, its steps since it was
-# stored whole count, and the largest whole one.
+# The size of checkpoint ``c``. Postgres keeps no size of JSON: only values stored in more than a
+# few bytes are written out to measure them. For a channel that is stored step by step, the steps
+# since it was stored whole count, and the largest whole value.
 _SIZE = f"""
   SELECT
     CASE WHEN pg_column_size(c.checkpoint) + pg_column_size(c.metadata) <= {_NEVER_LARGE}
@@ -48,7 +48,7 @@ _SIZE = f"""
     ), 0) ELSE 0 END AS bytes
 """  # noqa: S608 - of constants
 
-# The columns of upstream's SELECT, as far as the checkpoint is small.
+# The columns of upstream's SELECT, if the checkpoint is small.
 _COLUMNS = """
   c.thread_id, c.checkpoint_ns, c.checkpoint_id, c.parent_checkpoint_id, c.bytes,
   CASE WHEN c.small THEN c.checkpoint END AS checkpoint,
@@ -70,7 +70,7 @@ _COLUMNS = """
   ) END AS pending_writes
 """
 
-# LangGraph's own channels start like that; so do those of graphs whose state is one value.
+# LangGraph's own channels start like this, and those of graphs whose state is one value.
 _WANTED = "({0} IS NULL OR {0} ? {1}.channel OR {1}.channel ~ '^(__|branch:|start:)')"
 
 
@@ -80,7 +80,7 @@ def _told(text: str, channels: str) -> str:
     return text
 
 
-#: As ``reader.LATEST``.
+#: As ``latest_reader.LATEST``.
 LATEST_SMALL = statement(f"""
 SELECT wanted.number, pg_is_in_recovery() AS in_recovery, latest.*
 FROM unnest(%(thread_ids)s::text[], %(namespaces)s::text[], %(channels)s::jsonb[])
@@ -141,9 +141,9 @@ WHERE cw.thread_id = %s AND cw.checkpoint_ns = %s AND cw.checkpoint_id = %s
 
 
 def page(where: str) -> Statement:
-    """The first checkpoints that ``where`` finds, newest first; of these the small ones whole.
+    """The first checkpoints that ``where`` finds, newest first; small ones whole.
 
-    Its parameters are the channels, what the small ones may come to, those of ``where``, and how
-    many to look at.
+    Its parameters are the channels, the most bytes of small checkpoints together, those of
+    ``where``, and how many checkpoints to look at.
     """
     return statement(_PAGE.format(where=where))

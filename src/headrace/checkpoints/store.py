@@ -1,12 +1,12 @@
-"""The store every graph of a process is compiled with: upstream's, on the shared pool, timed.
+"""The store that every graph of a process is compiled with: upstream's, on the shared pool, timed.
 
-Upstream has one batch under way per process: while it runs, everybody waits, its searches go one
-round trip after the other, and one value that Postgres refuses fails all its neighbours. Here reads
-are shared out over a few connections, writes stay one batch after the other, so that the last put
-wins, and what is refused is refused alone.
+Upstream has one batch under way per process: all other callers wait meanwhile, its searches take
+one round trip after the other, and one value that Postgres refuses fails all operations of its
+batch. Here reads are spread over a few connections, and write batches follow each other, so that
+the last put wins. An operation that Postgres refuses fails alone.
 
 A batch that meets a dead connection, a silent server or no server is repeated, puts included: a put
-that was committed before its answer was lost writes its item a second time.
+whose answer was lost may write its item twice.
 """
 
 import asyncio
@@ -27,16 +27,16 @@ from headrace.lifecycle import Tasks
 
 _log = structlog.stdlib.get_logger("headrace.store")
 
-#: An operation and whoever waits for its result.
+#: An operation, and the future of its result.
 Asked = tuple["asyncio.Future[Any]", Op]
 
 #: Connections that reads use at once.
 _READ_BATCHES = 4
 
-#: Fewer reads than this go together: a second connection would gain nothing.
+#: Fewer reads than this go together: a second connection would not help.
 _SMALLEST_SHARE = 4
 
-#: The statement, not the server, is at fault: another one may well succeed. The last three: a key
+#: Errors of a statement, not of the server: another statement may succeed. The last three: a key
 #: that no index holds, a filter that upstream does not know, a value that is no JSON.
 _REFUSALS = (
     psycopg.DataError,
@@ -47,7 +47,7 @@ _REFUSALS = (
     TypeError,
 )
 
-#: Expired items are not seen, whether or not anything is said about how long items live.
+#: Expired items are never returned, whatever the time to live is.
 _NO_DEFAULT_TTL: TTLConfig = {"omit_expired": True}
 
 
@@ -87,7 +87,7 @@ class Store(TakenStore):
 
     @timed("batch")
     async def abatch(self, ops: Iterable[Op]) -> list[Result]:
-        """Do ``ops`` together, again while the database is away.
+        """Do ``ops`` together, and repeat them while the database is away.
 
         :raises DatabaseUnavailable: it stayed away for longer than ``retry_seconds``.
         """
@@ -106,7 +106,7 @@ class Store(TakenStore):
         )
 
     async def close(self) -> None:
-        """Answer what was asked, then end."""
+        """Answer the operations that wait, then end."""
         self.stop_taking()
         while not self.asked.empty():
             self._add(self.asked.get_nowait())
@@ -128,7 +128,7 @@ class Store(TakenStore):
         if not wanted:
             return
         try:
-            # In here: a key of the user's may have no hash, or fail to compare.
+            # Inside the try: a user's key may have no hash, or fail to compare.
             positions, ops = deduplicated([op for _, op in wanted])
             results = await self.abatch(ops)
         except asyncio.CancelledError:
@@ -136,7 +136,7 @@ class Store(TakenStore):
                 waiting.cancel()
             raise
         except BaseException as error:
-            # Whatever the user's embeddings raise: nobody is left waiting.
+            # The user's embeddings may raise anything: no caller may be left waiting.
             if len(wanted) > 1 and isinstance(error, _REFUSALS):
                 for asked in wanted:
                     await self._answer([asked])
@@ -152,7 +152,7 @@ class Store(TakenStore):
 
 
 def _with_whole_minutes(op: Op) -> Op:
-    """The table keeps whole minutes: half a one would be none as soon as the item is read."""
+    """The table keeps whole minutes: half a minute would become zero when the item is read."""
     if isinstance(op, PutOp) and op.ttl is not None and isfinite(op.ttl):
         return op._replace(ttl=float(ceil(op.ttl)))
     return op
@@ -175,7 +175,7 @@ class _Batches:
         self._running = 0
 
     def add(self, asked: Asked) -> None:
-        """Take it into the next batch; what is added in one turn of the loop goes together."""
+        """Put it into the next batch. Operations of one turn of the event loop go together."""
         self._waiting.append(asked)
         if self._running < min(self._limit, ceil(len(self._waiting) / _SMALLEST_SHARE)):
             self._running += 1

@@ -1,4 +1,4 @@
-"""Deletes store items whose time is over. Reads do not see them before that either."""
+"""Deletes expired store items. Reads do not return them before that either."""
 
 from collections.abc import Callable
 
@@ -14,8 +14,8 @@ _log = structlog.stdlib.get_logger("headrace.store")
 #: Items that one statement deletes: short transactions, few locks.
 _BATCH = 1000
 
-#: By the index on ``expires_at``. Several sweepers pass over each other's rows; one that was read
-#: meanwhile, and lives on, is seen as such once its lock is had.
+#: Uses the index on ``expires_at``. Concurrent sweepers skip each other's rows. A row that a read
+#: has kept alive meanwhile no longer matches once it is locked.
 _DELETE_EXPIRED = statement("""
 DELETE FROM store
 USING (
@@ -53,7 +53,7 @@ class StoreSweeper:
             _log.info("store_items_expired", items=deleted)
 
     async def sweep(self, batch: int = _BATCH) -> int:
-        """Delete in batches what has expired; tells how many items.
+        """Delete expired items in batches; returns how many.
 
         :raises Unavailable: the database could not be reached; what was deleted stays deleted.
         """

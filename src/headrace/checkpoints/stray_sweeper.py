@@ -1,11 +1,11 @@
-"""Rows of threads that were deleted while a flush was still on its way are found and deleted.
+"""Deletes rows of threads that were deleted while a flush was still on its way.
 
-A flush whose client gave it up may still be carried out, long after its run has ended as ``error``
-and its thread was deleted: its rows would belong to nobody, for ever. Large flushes hold their
-threads (``hold_threads`` of flush.sql): a deletion waits for them. For all others the process
-remembers which threads had a flush without an answer, and looks at them later. Only these: rows
-under an id without a thread are otherwise those of graphs that were run past the API, or of a
-database that is still to be adopted.
+Postgres may still carry out a flush that its client gave up, long after the run ended as ``error``
+and the thread was deleted: its rows would belong to no thread, for ever. Large flushes hold their
+threads (``hold_threads`` of flush.sql), and a deletion waits for them. For all others the process
+remembers which threads had a flush without an answer, and checks them later. It checks only these:
+other rows without a thread belong to graphs that were called outside of the API, or to a database
+that is not adopted yet.
 """
 
 from collections.abc import Iterable
@@ -20,9 +20,10 @@ from headrace.lifecycle import Tasks
 
 _log = structlog.stdlib.get_logger("headrace.writer")
 
-#: What was given up may still be carried out for so long after it: there are locks to wait for.
+#: Postgres may carry out a flush up to this many seconds after it was given up: it may wait for
+#: locks.
 _AFTER_SECONDS = 120.0
-#: Not more threads are remembered; whoever writes so many without an answer has other trouble.
+#: At most this many threads are remembered.
 _MAX_THREADS = 10_000
 _AT_ONCE = 200
 
@@ -36,14 +37,14 @@ AND NOT EXISTS (SELECT 1 FROM threads WHERE threads.thread_id = {table}.thread_i
 
 
 class Strays:
-    """Threads of runs that had a flush without an answer, by when they are to be looked at."""
+    """Threads of runs that had a flush without an answer, with the time to check them."""
 
     def __init__(self, *, after_seconds: float = _AFTER_SECONDS) -> None:
         self.after_seconds = after_seconds
         self._due_at: dict[str, float] = {}
 
     def remember(self, thread_ids: Iterable[str]) -> None:
-        """A flush for these was given up; it may still be carried out."""
+        """A flush for these threads was given up; Postgres may still carry it out."""
         for thread_id in thread_ids:
             if thread_id in self._due_at or len(self._due_at) < _MAX_THREADS:
                 self._due_at[thread_id] = monotonic() + self.after_seconds
@@ -58,7 +59,7 @@ class Strays:
 
 
 class StraySweeper:
-    """One per process, for what its own writer has given up."""
+    """One per process, for flushes that its own writer has given up."""
 
     def __init__(self, pool: SharedPool, strays: Strays, *, interval_seconds: float = 30.0) -> None:
         self._pool = pool
@@ -75,9 +76,9 @@ class StraySweeper:
         )
 
     async def sweep(self) -> int:
-        """One round: delete the rows of remembered threads that are gone; tells how many rows.
+        """One round: delete the rows of remembered threads that are gone; returns how many rows.
 
-        :raises Unavailable: the database could not be reached; they are looked at again.
+        :raises Unavailable: the database could not be reached; the threads are checked again.
         """
         deleted = 0
         while due := self._strays.due():

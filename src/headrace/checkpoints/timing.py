@@ -1,4 +1,4 @@
-"""Operations of saver and store, timed."""
+"""Times the operations of saver and store."""
 
 from collections.abc import Callable, Coroutine
 from functools import wraps
@@ -14,7 +14,7 @@ Method = TypeVar("Method", bound=Callable[..., Coroutine[Any, Any, Any]])
 
 
 def timed(operation: str) -> Callable[[Method], Method]:
-    """Tell ``self.observe`` the seconds that each call of a method took, also when it raises."""
+    """Report to ``self.observe`` the seconds of each call of a method, also if it raises."""
 
     def decorate(method: Method) -> Method:
         @wraps(method)
@@ -25,7 +25,7 @@ def timed(operation: str) -> Callable[[Method], Method]:
             finally:
                 self.observe(operation, perf_counter() - started)
 
-        # LangGraph asks for a saver's signature in every run; found here, it need not be built.
+        # LangGraph asks for a saver's signature in every run; kept here, it need not be computed.
         call.__signature__ = signature(method)  # type: ignore[attr-defined]
         return cast("Method", call)
 

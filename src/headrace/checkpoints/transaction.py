@@ -1,8 +1,9 @@
-"""A saver inside one transaction of somebody else's: all it writes is committed with that, or not.
+"""A saver inside a transaction of its caller: everything it writes is committed with that
+transaction, or not at all.
 
-For what changes a thread besides its runs: no run of the thread may write meanwhile, which the
-transaction's lock on the thread's row sees to. There is no fence: a transaction that is lost in the
-middle leaves nothing.
+For changes of a thread outside its runs. No run of the thread may write meanwhile: the
+transaction's lock on the thread's row prevents that. There is no fence: a transaction that is lost
+in the middle leaves nothing.
 """
 
 from collections.abc import AsyncIterator
@@ -22,11 +23,11 @@ from headrace.lifecycle import Signal
 
 
 class ChangeEnded(Exception):
-    """The change that this saver wrote for is over; nothing is read or written."""
+    """The change that this saver wrote for has ended; nothing more is read or written."""
 
 
 class TransactionSaver(PooledSaver):
-    """Upstream's saver on the connection of a transaction that is open; it sees its own writes."""
+    """Upstream's saver on the connection of an open transaction; it sees its own writes."""
 
     def __init__(
         self,
@@ -44,10 +45,10 @@ class TransactionSaver(PooledSaver):
         self._ended = False
 
     async def end(self) -> None:
-        """Let nothing use the connection any more; to be awaited before it is given back.
+        """Let nothing use the connection any more. Await it before the connection is given back.
 
-        A graph that is cut leaves tasks which read and write on. On a connection that somebody else
-        has by then, they would read that one's rows, and write into its transaction.
+        A graph that is cut leaves tasks that read and write on. On a connection that another caller
+        has by then, they would read that caller's rows and write into its transaction.
         """
         self._ended = True
         try:

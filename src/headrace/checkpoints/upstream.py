@@ -40,13 +40,13 @@ from headrace.db.statements import langgraph_cursor, statement
 #: A checkpoint with its blobs and pending writes, up to its WHERE.
 SELECT_CHECKPOINT = SELECT_SQL
 
-#: The channel to which LangGraph writes what an error handler is to handle.
+#: The channel to which LangGraph writes the error for an error handler.
 ERROR_SOURCE = ERROR_SOURCE_NODE
 
 #: The task under whose id LangGraph stores what a command does to a thread.
 NULL_TASK = NULL_TASK_ID
 
-#: What a DeltaChannel puts into a checkpoint now and then: its whole value.
+#: A DeltaChannel's whole value, which it puts into a checkpoint now and then.
 DeltaSnapshot: type = _DeltaSnapshot
 
 #: How LangGraph's serializer packs what msgpack has no form for, and its options.
@@ -63,7 +63,7 @@ _SENDS_ARE_A_CHANNEL = 4
 
 @dataclass(frozen=True, slots=True)
 class _Blob:
-    """A plain value that is to be stored as others are."""
+    """A plain value that is stored as a blob."""
 
     value: Any
 
@@ -72,7 +72,7 @@ class _Blob:
 async def _cursor_on(
     connection: Connection, *, pipeline: bool, supports_pipeline: bool
 ) -> AsyncIterator[AsyncCursor[DictRow]]:
-    """What upstream's two ``_cursor`` give for a connection that nobody else has."""
+    """The cursor that upstream's two ``_cursor`` methods give, on a connection of its own."""
     if not pipeline:
         async with langgraph_cursor(connection) as cursor:
             yield cursor
@@ -120,8 +120,9 @@ class PooledSaver(AsyncPostgresSaver):
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
-        """As upstream's, except that plain values which jsonb would change go into blobs, and that
-        of the configuration less is stored."""
+        """As upstream's, but plain values that jsonb would change go into blobs, and less of the
+        configuration is stored.
+        """
         values = {
             name: _Blob(value) if isinstance(value, PLAIN) and not is_exact(value) else value
             for name, value in checkpoint["channel_values"].items()
@@ -134,7 +135,7 @@ class PooledSaver(AsyncPostgresSaver):
         return await super().aput(self._stored(config), kept, metadata, new_versions)
 
     def _stored(self, config: RunnableConfig) -> RunnableConfig:
-        """What is stored of the configuration."""
+        """The part of the configuration that is stored."""
         return stored_config(config, ids_only=current_run() is not None)
 
     def _dump_blobs(
@@ -179,7 +180,7 @@ class PooledSaver(AsyncPostgresSaver):
     def _tuple_from(self, row: DictRow) -> CheckpointTuple | None:
         """What ``aget_tuple`` makes of a row, without its hop through a thread.
 
-        None for a checkpoint so old that its pending sends are still to be fetched.
+        None for a checkpoint so old that its pending sends still have to be fetched.
         """
         checkpoint, parent_id = row["checkpoint"], row["parent_checkpoint_id"]
         if checkpoint["v"] < _SENDS_ARE_A_CHANNEL and parent_id:
@@ -202,15 +203,15 @@ class PooledSaver(AsyncPostgresSaver):
 
 
 def without_snapshot(value: Any) -> Any:
-    """``value`` itself, where savers hand it out wrapped as the whole value of a DeltaChannel."""
+    """The plain value, if a saver wraps it as the whole value of a DeltaChannel."""
     return value.value if isinstance(value, _DeltaSnapshot) else value
 
 
 class TakenStore(AsyncPostgresStore):
-    """Upstream's store, what it is asked for taken by a task of ours in place of its own.
+    """Upstream's store, but a task of ours takes the waiting operations.
 
-    :param operation_timeout_seconds: a connection that gives no answer for so long is cut, and what
-        ran on it fails with ``psycopg.OperationalError``.
+    :param operation_timeout_seconds: a connection without an answer for this long is cut, and its
+        operation fails with ``psycopg.OperationalError``.
     """
 
     __slots__ = ("_acquire_timeout_seconds", "_operation_timeout_seconds", "_pool")
@@ -231,7 +232,7 @@ class TakenStore(AsyncPostgresStore):
     @asynccontextmanager
     async def _cursor(self, *, pipeline: bool = False) -> AsyncIterator[AsyncCursor[DictRow]]:
         async with self._pool.connection(self._acquire_timeout_seconds) as connection:
-            # Left to itself, psycopg waits for a server that does not answer for ever.
+            # By itself psycopg waits for ever for a server that does not answer.
             silent = asyncio.get_running_loop().call_later(
                 self._operation_timeout_seconds, shut, connection, context=Context()
             )
@@ -246,7 +247,7 @@ class TakenStore(AsyncPostgresStore):
     async def measured(self, op: SearchOp, *, max_bytes: int) -> tuple[int, int]:
         """How many items a search would find, and the bytes of their values.
 
-        :param max_bytes: those of a page that is worth measuring exactly.
+        :param max_bytes: the size of a page up to which sizes are measured exactly.
         """
         [(query, parameters)], _ = self._prepare_batch_search_queries(
             [(0, op._replace(refresh_ttl=False))]
@@ -260,7 +261,7 @@ class TakenStore(AsyncPostgresStore):
         return row["found"], int(row["bytes"] or 0)
 
     def _ensure_task(self) -> None:
-        # Called before each operation, and by upstream's own ``__init__``.
+        # Upstream calls it before each operation, and in its ``__init__``.
         if self._task is None or self._task.done():
             self._task = self.taking()
 
@@ -270,7 +271,7 @@ class TakenStore(AsyncPostgresStore):
 
     @property
     def asked(self) -> "asyncio.Queue[tuple[asyncio.Future[Any], Op]]":
-        """What it was asked and nobody has taken yet."""
+        """The operations that no task has taken yet."""
         return self._aqueue
 
     def stop_taking(self) -> None:
@@ -280,5 +281,5 @@ class TakenStore(AsyncPostgresStore):
 
 
 def deduplicated(ops: list[Op]) -> tuple[list[int] | None, list[Op]]:
-    """Equal reads once, of puts to one key the last; for each given one where its result stands."""
+    """Equal reads once, and the last of several puts to one key; with the place of each result."""
     return _dedupe_ops(ops)

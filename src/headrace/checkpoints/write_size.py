@@ -1,37 +1,37 @@
-"""How large one write of a saver may be, counted while its values are serialized."""
+"""Counts the size of one write of a saver while its values are serialized."""
 
 from itertools import islice
 from typing import Any
 
 from headrace.errors import CheckpointTooLarge
 
-#: What one write may hold by default.
+#: Bytes that one write may hold by default.
 MAX_CHECKPOINT_BYTES = 128 * 1024 * 1024
 
 
-#: Of a container, so many members are looked at before it is serialized.
+#: At most this many members of a container are looked at before it is serialized.
 _LOOKED_AT = 64
 
 
 class WriteSize:
-    """What the values of one write take up, known before anything of it is on its way."""
+    """The bytes of the values of one write, known before anything is sent."""
 
     def __init__(self, most: int = MAX_CHECKPOINT_BYTES) -> None:
         self._most = most
         self._total = 0
 
     def expect(self, channel: str, value: Any) -> None:
-        """Refuse a value that is plainly too large before it is serialized, which takes as much
+        """Refuse a value that is plainly too large before it is serialized: serializing takes the
         memory again.
 
-        :raises CheckpointTooLarge: it is too much with that.
+        :raises CheckpointTooLarge: the write is too large with this value.
         """
         least = least_bytes(value)
         if self._total + least > self._most:
             self.add(channel, least)
 
     def add(self, channel: str, size_bytes: int) -> None:
-        """:raises CheckpointTooLarge: it is too much with that."""
+        """:raises CheckpointTooLarge: the write is too large with this value."""
         self._total += size_bytes
         if self._total > self._most:
             raise CheckpointTooLarge(
@@ -43,9 +43,10 @@ class WriteSize:
 
 
 def least_bytes(value: Any, levels: int = 2) -> int:
-    """No fewer than these bytes will be written: of a text or bytes, or of a few in containers.
+    """A lower bound of the serialized size: the length of a text or bytes, or of a few in
+    containers.
 
-    :param levels: of containers that are looked into, 64 members of each.
+    :param levels: depth of containers to look into, 64 members of each.
     """
     if isinstance(value, str | bytes | bytearray):
         return len(value)

@@ -1,9 +1,9 @@
-"""Group commit: what runs and savers write at the same time becomes few transactions.
+"""Group commit: concurrent writes of runs and savers become few transactions.
 
-The public face is :class:`Writer`. Operations of one thread are committed in the order in which
-they were queued; those of different threads share flushes. Threads are spread over lanes, each with
-one connection of the pool while it has work; large values go through a lane of their own, so that
-nothing small waits behind them.
+Other rooms use :class:`Writer`. Operations of one thread are committed in the order in which they
+were queued; those of different threads share flushes. Threads are spread over lanes. A lane holds
+one connection of the pool while it has work. Large values go through a lane of their own, so that
+small ones do not wait behind them.
 """
 
 import asyncio
@@ -32,26 +32,27 @@ _log = structlog.stdlib.get_logger("headrace.writer")
 
 @dataclass(slots=True)
 class _Thread:
-    """A thread with operations that have not settled: in its lane, and held back behind those."""
+    """A thread with operations that have not settled, in its lane or held back behind those."""
 
     lane: Lane
     queued: int = 0
     settled: int = 0
-    #: From the first on that belongs into another lane: there once this one is through.
+    #: Operations from the first large one on. They move to the large lane once this lane has
+    #: finished the earlier ones.
     held: deque[Operation] = field(default_factory=deque)
-    #: Who waits until so many have settled.
+    #: Callers that wait until so many operations have settled.
     waiting: deque[tuple[int, asyncio.Future[None]]] = field(default_factory=deque)
 
     @property
     def idle(self) -> bool:
-        """Its lane has nothing of it."""
+        """Its lane has no operation of it."""
         return self.settled + len(self.held) == self.queued
 
 
 class Writer:
     """One per process; needs a running event loop.
 
-    :ivar strays: threads for which a flush was given up that may still be carried out.
+    :ivar strays: threads with a flush that was given up and that Postgres may still carry out.
     """
 
     def __init__(
@@ -90,7 +91,7 @@ class Writer:
     async def stop(self) -> None:
         """Take no more, commit what is queued, give the connections back.
 
-        What the database does not take within ``drain_seconds`` fails.
+        Operations that the database does not take within ``drain_seconds`` fail.
         """
         self._closed = True
         for lane in (*self._lanes, self._large):
@@ -131,14 +132,14 @@ class Writer:
     async def commit(self, operation: Operation) -> Any:
         """Return ``operation``'s result once it is committed.
 
-        :raises BaseException: what it failed with.
+        :raises BaseException: the error of the operation.
         """
         outcome = operation.outcome()
         await self.queue(operation)
         return await outcome
 
     async def settled(self, thread_id: str) -> None:
-        """Return once whatever of the thread is queued or in flight now has settled."""
+        """Return once all operations of the thread that are queued now have settled."""
         thread = self._threads.get(thread_id)
         if thread is None:
             return
@@ -150,7 +151,7 @@ class Writer:
     def begin(
         self, token: RunToken | None, *, waits_each: bool, fresh_thread: str | None
     ) -> RunWrites:
-        """The writes of a run that begins; see :class:`RunWrites`."""
+        """The writes of a new run; see :class:`RunWrites`."""
         return RunWrites(token, waits_each=waits_each, fresh_thread=fresh_thread, hurry=self._hurry)
 
     def figures(self) -> WriterFigures:
@@ -181,10 +182,12 @@ class Writer:
             del self._threads[operation.thread_id]
 
     def _move(self, thread: _Thread) -> None:
-        """Into the lane for large values, the first of which has waited for this."""
+        """Move the thread to the lane for large values. Its first large operation has waited for
+        this.
+        """
         thread.lane = self._large
         held, thread.held = thread.held, deque()
         for operation in held:
             self._large.put(operation)
-        # They have waited enough, and somebody may have hurried the lane before.
+        # These operations have waited already, and a caller may have hurried the lane before.
         self._large.hurry()

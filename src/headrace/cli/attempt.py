@@ -1,7 +1,7 @@
-"""Saved code on its way to be served: first checked, then started beside what serves.
+"""Saved code on its way to being served: first checked, then started beside the present server.
 
-Whatever the code does, only the attempt fails: the check runs in a process of its own, and so does
-the new server, which may meet other code than the check did.
+Whatever the code does, only the attempt fails. The check runs in a process of its own, and so does
+the new server, which may load other code than the check did.
 """
 
 import socket
@@ -23,9 +23,9 @@ from headrace.graphs.manifest import refuse_missing_files
 
 
 class Attempt:
-    """To be looked at with :meth:`step` until it has ended.
+    """Call :meth:`step` until it has ended.
 
-    :param names: the files that were saved, as they are told.
+    :param names: the files that were saved, as the log shows them.
     """
 
     def __init__(
@@ -48,18 +48,18 @@ class Attempt:
         except StartupRefusal as refusal:
             self._fail(str(refusal))
         except (OSError, ValueError) as error:
-            # A file that cannot be read, or is no text.
+            # The file cannot be read, or is no text.
             self._fail(f".env or langgraph.json cannot be read: {error}")
         else:
             self._check = GraphCheck()
 
     @property
     def pid(self) -> int | None:
-        """Of the server, once there is one."""
+        """The server's pid, once there is one."""
         return self._generation.pid if self._generation is not None else None
 
     def step(self) -> Generation | None:
-        """The new server once it serves; None before that, and when it has :attr:`failed`."""
+        """The new server once it serves; None before that, and if it has :attr:`failed`."""
         if self._check is not None:
             self._look_at_check(self._check)
         elif self._generation is not None and not self.failed:
@@ -69,12 +69,12 @@ class Attempt:
                 typer.echo(f"reloaded in {seconds:.1f} s: {', '.join(self._names)}")
                 return ready
             if not self._generation.running:
-                # It has said itself what it does not like.
+                # The server has printed the reason itself.
                 self._fail("")
         return None
 
     def stop(self) -> None:
-        """Give it up, whatever it has come to."""
+        """Give the attempt up at any stage."""
         if self._check is not None:
             self._check.stop()
             self._check = None
@@ -104,12 +104,12 @@ class Attempt:
 
 
 def tell_if_slow(check: GraphCheck) -> None:
-    """Say, once, where the user's code is while it takes long to import."""
+    """Print once where the user's code is, if its import takes long."""
     if (place := check.slow_at()) is not None:
         typer.echo(f"still importing, at {place}; Ctrl-C stops, a save begins anew", err=True)
 
 
 def names_of(files: list[Path], folder: Path) -> list[str]:
-    """As they are told: relative to ``folder`` where they are inside."""
+    """Names for the log: paths relative to ``folder`` if they are inside."""
     names = {file.relative_to(folder) if file.is_relative_to(folder) else file for file in files}
     return sorted(map(str, names))

@@ -1,6 +1,6 @@
-"""``headrace dev``: a database, its schema and the server, in the foreground, for one folder.
+"""``headrace dev``: a database, its schema and the server for one folder, in the foreground.
 
-Starts them in order and stops them in the reverse one. Everything it keeps is in ``.headrace``.
+Starts them in order and stops them in reverse order. It keeps all its files in ``.headrace``.
 """
 
 import asyncio
@@ -101,12 +101,12 @@ def _run(
     check: FirstCheck | None,
     listener: socket.socket,
 ) -> int:
-    """Start all of it, wait for the end; the exit code. ``stack`` stops what was started."""
+    """Start everything and wait for the end; returns the exit code. ``stack`` stops everything."""
     embedded = None
     if project.settings.database.url is None:
         embedded = _relative(workspace.data)
         url = _embedded_postgres(workspace, stack)
-        # An app of the user's finds its database by the usual name.
+        # The user's app finds its database under the usual name.
         project.fix(HEADRACE_DATABASE__URL=url, DATABASE_URL=url)
     if signals.received:
         return 0
@@ -143,7 +143,7 @@ def _run(
 def _input_schema(
     check: FirstCheck | None, graphs: list[str], project: Project
 ) -> dict[str, Any] | None:
-    """What the graph behind /chat takes."""
+    """The input schema of the graph behind /chat."""
     wanted = chat_graph(graphs, project.settings.chat_graph)
     return None if check is None else check.input_schema(wanted)
 
@@ -154,13 +154,13 @@ def _prefix(manifest: Manifest | None) -> str:
 
 
 def _may_fail(project: Project) -> bool:
-    """Whether there is anything of the user's to check: the built-in graph alone always loads."""
+    """Whether there is user code to check: the built-in graph always loads."""
     settings = project.settings
     return bool(settings.app or settings.model) or project.manifest is not None
 
 
 def _embedded_postgres(workspace: Workspace, stack: ExitStack) -> str:
-    """Start it; its URL."""
+    """Start the embedded Postgres; returns its URL."""
     postgres = EmbeddedPostgres(workspace.data)
     place = _relative(workspace.data)
     how = "starting" if workspace.data.exists() else "creating"

@@ -1,4 +1,4 @@
-"""The server that ``headrace dev`` keeps up: its start, what is saved meanwhile, its end."""
+"""The server that ``headrace dev`` keeps running: its start, saved code, its end."""
 
 import socket
 import time
@@ -18,7 +18,7 @@ _POLL_SECONDS = 0.05
 
 
 class DevServer:
-    """One generation serves; a save brings the next, and the last ones end what they do."""
+    """One generation serves. A save starts the next one, and earlier ones finish their runs."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class DevServer:
         self._stack.close()
 
     def wait_ready(self) -> bool:
-        """Wait until all processes serve; False when the server ends or is to be stopped before."""
+        """Wait until all processes serve; False if the server ends or has to stop before."""
         assert self._serving is not None
         while self._serving.running and not self._signals.received:
             if self._serving.ready:
@@ -63,9 +63,11 @@ class DevServer:
         return False
 
     def wait_end(self) -> int:
-        """Keep the server up until it is to be stopped, and put saved code in place; the exit code.
+        """Keep the server running until it has to stop, and put saved code in place; returns the
+        exit code.
 
-        A server stopped on request counts as 0. One that ended before it ever served ends this too.
+        A server that was stopped on request counts as 0. A server that ended before it ever served
+        ends this too.
         """
         assert self._serving is not None
         if not self._signals.received and not self._serving.running:
@@ -92,7 +94,7 @@ class DevServer:
             self._files.look_at(*folders, files=files)
 
     def _look_at_server(self) -> None:
-        """One that has ended by itself is started again; should that fail, with the next save."""
+        """Start a server again that ended by itself; if that fails, again with the next save."""
         if self._serving is not None and not self._serving.running:
             typer.echo(f"the server has ended (exit code {self._serving.exit_code})", err=True)
             self._serving = None
@@ -124,7 +126,7 @@ class DevServer:
         return [*self._leaving, *([self._serving] if self._serving is not None else [])]
 
     def _name_groups(self) -> None:
-        """For ``stop_leftover_server``, should this process be killed."""
+        """Record process groups for ``stop_leftover_server``, in case this process is killed."""
         pids = [one.pid for one in self._generations()]
         if self._attempt is not None and self._attempt.pid is not None:
             pids.append(self._attempt.pid)
@@ -152,7 +154,7 @@ class DevServer:
             time.sleep(_POLL_SECONDS)
 
     def _tell_what_is_waited_for(self) -> bool:
-        """Whether there are runs to wait for, which is said."""
+        """Print that runs are waited for; returns whether there are any."""
         runs = sum(one.runs for one in self._generations())
         if not runs:
             return False

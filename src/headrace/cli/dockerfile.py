@@ -1,8 +1,8 @@
-"""``headrace dockerfile``: the Dockerfile of a project, from its ``langgraph.json``.
+"""``headrace dockerfile``: a Dockerfile for a project, from its ``langgraph.json``.
 
-Reads the manifest and looks which files there are; imports nothing of the project's and builds
-nothing. The image it describes starts from Python's own, into which headrace is installed; or from
-an image of headrace that the reader has (``deploy/docker/Dockerfile``).
+Reads the manifest and checks which files exist. It imports nothing of the project and builds
+nothing. The image starts from Python's own, with headrace installed into it, or from an image of
+headrace that the user has (``deploy/docker/Dockerfile``).
 """
 
 import re
@@ -23,18 +23,19 @@ from headrace.graphs.manifest import (
 )
 from headrace.settings import Settings
 
-#: The least that headrace runs on, and what an image has where the manifest asks for none.
+#: The oldest Python that headrace runs on, and the one of an image if the manifest names none.
 _PYTHON = (3, 11)
 _USUAL_PYTHON = (3, 12)
 
 _STDOUT = Path("-")
 
-#: What has no place in an image: conversations, secrets, history, what is made anew.
+#: Files that do not belong into an image: conversations, secrets, history, and files that are built
+#: anew.
 _IGNORED = (".env", ".env.*", ".git", ".headrace", ".venv", "venv", "**/__pycache__", "Dockerfile")
 
 
 class ImageManifest(Manifest):
-    """The manifest with what only an image needs."""
+    """The manifest with the keys that only an image needs."""
 
     python_version: Annotated[str, Field(pattern=r"^3\.\d+$")] | None = None
     dockerfile_lines: tuple[str, ...] = ()
@@ -109,7 +110,7 @@ def _write(file: Path, text: str, *, force: bool) -> None:
 
 
 def _append(file: Path, lines: list[str]) -> None:
-    """Add lines; what is there already stays as it is."""
+    """Add lines to a file; its present content stays."""
     before = file.read_text("utf-8") if file.is_file() else ""
     if before and not before.endswith("\n"):
         before += "\n"
@@ -118,9 +119,10 @@ def _append(file: Path, lines: list[str]) -> None:
 
 
 def ignore_lines(path: Path, present: str) -> list[str]:
-    """What ``.dockerignore`` lacks; a line of the user's that says the contrary is left alone.
+    """The lines that ``.dockerignore`` lacks. If a line of the user says the contrary, none is
+    added for it.
 
-    :param present: the file as it is.
+    :param present: the present content of the file.
     """
     manifest = read_manifest_as(path, ImageManifest)
     wanted = list(_IGNORED)
@@ -131,7 +133,7 @@ def ignore_lines(path: Path, present: str) -> list[str]:
 
 
 def _pattern(line: str) -> str:
-    """The same for ``/.env``, ``.env/`` and ``!.env``, and for ``**/.env``."""
+    """One form for ``/.env``, ``.env/`` and ``!.env``, and for ``**/.env``."""
     return line.strip().removeprefix("!").removeprefix("**/").strip("/")
 
 
@@ -161,7 +163,7 @@ _HEAD = """\
 # .venv, .headrace and .env out of the image.
 """
 
-#: What headrace's own image has too (``deploy/docker/Dockerfile``).
+#: headrace's own image has these too (``deploy/docker/Dockerfile``).
 _RUNS = """\
 RUN groupadd --gid 10001 headrace \\
     && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin headrace \\
@@ -180,8 +182,7 @@ CMD ["serve"]
 
 
 def _from_python(manifest: ImageManifest) -> str:
-    """Python's own image, which everybody can have, and headrace with the versions it was locked
-    with."""
+    """Python's own image, which is public, and headrace with its locked versions."""
     major, minor = manifest.python() or _USUAL_PYTHON
     own = f"headrace=={version('headrace')}"
     install = "/opt/headrace/bin/pip install --no-cache-dir --disable-pip-version-check"
@@ -232,7 +233,9 @@ def _packages_may_come() -> str:
 
 
 def _own_lines(manifest: ImageManifest) -> list[str]:
-    """Where LangGraph's own builder has them: after the base, before the project."""
+    """The manifest's own lines, where LangGraph's builder puts them: after the base, before the
+    project.
+    """
     if not manifest.dockerfile_lines:
         return []
     return ["\n".join(["# dockerfile_lines of langgraph.json", *manifest.dockerfile_lines, ""])]
@@ -243,9 +246,11 @@ def _code() -> str:
 
 
 def _secrets_stay_out(manifest: ImageManifest) -> str:
-    """Of ``.env`` and the file that ``env`` names; the server looks for the latter, so it is empty.
+    """Lines that empty ``.env`` and the file that ``env`` names; the server needs the latter to
+    exist.
 
-    ``headrace dev`` reads ``.env`` without being told to, so it may be there without a word of it.
+    ``headrace dev`` reads ``.env`` by itself, so the file may exist although the manifest does not
+    name it.
     """
     named = None
     if isinstance(manifest.env, str):
@@ -266,7 +271,9 @@ def _secrets_stay_out(manifest: ImageManifest) -> str:
 
 
 def _install(manifest: ImageManifest) -> str:
-    """Packages as LangGraph has them: requirements, files of such, and folders in place."""
+    """Packages as in LangGraph's images: requirements, requirement files, and folders installed in
+    place.
+    """
     wanted: list[str] = []
     for name in manifest.dependencies:
         wanted += _wanted(manifest, name)
@@ -283,7 +290,7 @@ def _install(manifest: ImageManifest) -> str:
 
 
 def _wanted(manifest: ImageManifest, name: str) -> list[str]:
-    """What pip is told for one dependency; nothing for a folder that is only copied."""
+    """pip's arguments for one dependency; none for a folder that is only copied."""
     if not name.startswith((".", "/")):
         _refuse_unprintable(name)
         return [quote(name)]
@@ -301,7 +308,7 @@ def _wanted(manifest: ImageManifest, name: str) -> list[str]:
 
 
 def _inside(manifest: ImageManifest, name: str, *, what: str) -> str:
-    """The path from the manifest's folder; only what is in there can be copied."""
+    """The path from the manifest's folder. Only files inside that can be copied."""
     _refuse_unprintable(name)
     folder = manifest.folder.resolve()
     try:

@@ -1,11 +1,11 @@
-"""Requests to paste that work for the graph at hand."""
+"""Example requests to paste that work for the present graph."""
 
 import json
 import shlex
 from collections.abc import Mapping
 from typing import Any
 
-#: What the built-in graph shows best: a conversation, and a memory beyond it.
+#: The built-in graph shows a conversation, and a memory across conversations.
 _MESSAGES = (
     ("Remember that I like green tea.", "first"),
     ("What did I just say?", "first"),
@@ -33,15 +33,15 @@ def built_in_examples(url: str, key: str) -> list[str]:
 def examples(
     url: str, key: str, graph_id: str, input_schema: Mapping[str, Any] | None
 ) -> list[str]:
-    """A request that the graph behind /chat takes: through /chat, unless it takes no messages.
+    """A request for the graph behind /chat: through /chat, unless the graph takes no messages.
 
-    :param input_schema: JSON schema of the graph's input; None where it cannot be told.
+    :param input_schema: JSON schema of the graph's input; None if it is not known.
     """
     properties = (input_schema or {}).get("properties") or {}
     if "messages" in properties:
         return [_curl(f"{url}/chat", key, {"message": "Hello!", "thread_id": "first"})]
     required = (input_schema or {}).get("required") or ()
-    # Where nothing is required, something must be given all the same, or the graph does not run.
+    # If no field is required, one must be given all the same, or the graph does not run.
     names = [name for name in properties if name in required] or list(properties)[:1]
     given = {name: _value(properties[name]) for name in names}
     return [_curl(f"{url}/runs/wait", key, {"assistant_id": graph_id, "input": given})]

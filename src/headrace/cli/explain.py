@@ -1,4 +1,4 @@
-"""``headrace explain``: the entry of a refusal, from the page that is installed with headrace."""
+"""``headrace explain``: the text of a refusal, from the page that is installed with headrace."""
 
 import re
 from pathlib import Path
@@ -27,13 +27,13 @@ def explain(code: Code = None) -> None:
 
 
 def entries() -> dict[str, str]:
-    """Code to the Markdown of its entry."""
+    """The Markdown of each entry, by code."""
     parts = _HEADING.split(_page().read_text(encoding="utf-8"))[1:]
     return {code: text.strip() for code, text in zip(parts[::2], parts[1::2], strict=True)}
 
 
 def _page() -> Path:
-    """In the wheel beside the package's code, in a checkout in its ``docs``."""
+    """The page: in the wheel beside the package's code, in a checkout in ``docs``."""
     package = Path(__file__).parents[1]
     packaged = package / "_docs" / "errors.md"
     return packaged if packaged.is_file() else package.parents[1] / "docs" / "errors.md"
@@ -45,6 +45,6 @@ def _first_sentence(text: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """Without the marks of Markdown; a link to another page is its address."""
+    """The text without Markdown; a link to another page becomes its address."""
     text = re.sub(r"\[[^\]]+\]\(([^):]+)\)", rf"{DOCUMENTATION}/\1", text)
     return text.replace("**", "").replace("`", "'")

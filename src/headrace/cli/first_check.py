@@ -1,4 +1,4 @@
-"""The first check of the graphs, beside the start of Postgres: it speaks as soon as it knows."""
+"""The first check of the graphs, while Postgres starts: it prints its result at once."""
 
 import threading
 from types import TracebackType
@@ -14,7 +14,7 @@ _POLL_SECONDS = 0.05
 
 
 class FirstCheck:
-    """Under way while the context is open; a thread looks at it, and tells what is wrong."""
+    """Runs while the context is open; a thread watches the check and prints what is wrong."""
 
     def __init__(self) -> None:
         self._check = GraphCheck()
@@ -43,7 +43,7 @@ class FirstCheck:
         return not self._refused
 
     def input_schema(self, graph_id: str) -> dict[str, Any] | None:
-        """The JSON schema of what a graph takes, once it has passed; None where it is not known."""
+        """The JSON schema of a graph's input, once the check has passed; else None."""
         return self._check.input_schema(graph_id)
 
     def _look(self) -> None:

@@ -22,13 +22,13 @@ def first_screen(
     prefix: str = "",
     app: str = "",
 ) -> str:
-    """One line of facts, and lines to paste that work for the graph at hand.
+    """One line of facts, and lines to paste that work for the present graph.
 
-    :param embedded: where the embedded Postgres keeps its data; None for another Postgres.
+    :param embedded: the data directory of the embedded Postgres; None for another Postgres.
     :param built_in: whether the graphs are headrace's own.
-    :param input_schema: of the graph behind /chat; None where it cannot be told.
-    :param app: the app that is served in place of headrace's own; of it the facts alone are shown.
-    :param prefix: what stands before every path.
+    :param input_schema: of the graph behind /chat; None if it is not known.
+    :param app: the app that is served in place of headrace's own; only facts are shown for it.
+    :param prefix: the prefix of every path.
     """
     major = facts.version.partition(".")[0]
     place = f"(embedded) {embedded}" if embedded else _database(settings)
@@ -49,7 +49,7 @@ def first_screen(
         ]
     )
     if app:
-        # Where it has the API, and whether, is its own affair.
+        # The user's app may serve the API anywhere, or not at all.
         return line
     # The key itself is not shown: screens are shared.
     key = " -H 'x-api-key: YOUR-KEY'" if settings.accepted_api_keys else ""

@@ -1,7 +1,7 @@
-"""One server of ``headrace dev``: a gunicorn master and its processes, with the code as it is now.
+"""One server of ``headrace dev``: a gunicorn master and its processes, with the present code.
 
-Generations follow each other on one listening socket and one status board: the next one is started
-beside the one that serves, which drains once the next one serves.
+Generations share one listening socket and one status board. The next one starts beside the one that
+serves, which drains once the next one serves.
 """
 
 import contextlib
@@ -18,18 +18,18 @@ from headrace.observability.slots import Slot, read_slots, remove_slots_of
 from headrace.server.gunicorn import arguments
 from headrace.settings import Settings
 
-#: While others serve, a process that cannot be started is waited for no longer.
+#: While others serve, a process that cannot start is waited for at most this many seconds.
 _STRAGGLER_SECONDS = 5.0
 
-#: After gunicorn's own limit its processes are killed.
+#: Seconds after gunicorn's own limit until its processes are killed.
 _KILL_MARGIN_SECONDS = 10.0
 
-#: After the second Ctrl-C.
+#: Seconds after the second Ctrl-C.
 _QUICK_SECONDS = 3.0
 
 
 class Generation:
-    """A child in a session of its own: no Ctrl-C reaches it."""
+    """A child process in a session of its own: Ctrl-C does not reach it."""
 
     def __init__(self, settings: Settings, listener: socket.socket, lock: IO[Any]) -> None:
         assert settings.runtime_dir is not None
@@ -55,7 +55,9 @@ class Generation:
 
     @property
     def ready(self) -> bool:
-        """Whether all its processes serve; while others do, one that cannot is not waited for."""
+        """Whether all its processes serve. While others serve, a process that cannot start is not
+        waited for.
+        """
         serving = sum(slot.state == "serving" for slot in self._slots())
         if serving:
             self._give_up_at = min(self._give_up_at, time.monotonic() + _STRAGGLER_SECONDS)
@@ -63,7 +65,7 @@ class Generation:
 
     @property
     def runs(self) -> int:
-        """Runs that it executes, as its processes have said within the last second."""
+        """The number of runs that it executes, as its processes reported within the last second."""
         return sum(slot.figures.runs_running for slot in self._slots() if slot.figures is not None)
 
     @property
@@ -72,12 +74,12 @@ class Generation:
         return code if code >= 0 else 128 - code
 
     def stop(self) -> None:
-        """Tell it to drain and end; it has as long as its settings say."""
+        """Tell it to drain and end; its settings say how long that may take."""
         self._signal(signal.SIGTERM)
         self._kill_at = time.monotonic() + self._limit_seconds
 
     def stop_now(self) -> None:
-        """Cut the drain: runs and streams end now, and are taken up again by the next start."""
+        """Cut the drain: runs and streams end now, and the next start goes on with the runs."""
         self._signal(signal.SIGQUIT)
         self._kill_at = time.monotonic() + _QUICK_SECONDS
 
@@ -88,7 +90,7 @@ class Generation:
         return self.running
 
     def kill(self) -> None:
-        """End it at once, and take its processes off the board."""
+        """End it at once, and remove its processes from the board."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
         self._process.wait()

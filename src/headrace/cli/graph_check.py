@@ -1,4 +1,4 @@
-"""The check of the graphs, in a process of its own: user code, and LangGraph's slow import."""
+"""Checks the graphs in a process of its own: user code, and LangGraph's slow import."""
 
 import contextlib
 import fcntl
@@ -12,16 +12,16 @@ from typing import Any, Self
 
 from headrace.errors import StartupRefusal
 
-#: Of what the user's code has written before it ended its process.
+#: At most this much of what the user's code wrote before it ended its process.
 _LAST_LINES = 10
 
 
 class GraphCheck:
-    """Under way from the start; whatever the user's code does, it ends in :meth:`problem`."""
+    """Runs from its construction on; :meth:`problem` has the result, whatever the code does."""
 
     def __init__(self) -> None:
         self._reports, theirs = os.pipe()
-        # Read from time to time, never waited for.
+        # Read from time to time; nothing waits for it.
         fcntl.fcntl(self._reports, fcntl.F_SETFL, os.O_NONBLOCK)
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `stop`
         self._process = subprocess.Popen(  # noqa: S603 - our own arguments, no shell
@@ -30,7 +30,7 @@ class GraphCheck:
             stdout=self._output,
             stderr=self._output,
             pass_fds=[theirs],
-            # No Ctrl-C reaches it: it is stopped by `stop`.
+            # Ctrl-C does not reach it: `stop` ends it.
             start_new_session=True,
         )
         os.close(theirs)
@@ -46,7 +46,7 @@ class GraphCheck:
         return self._verdict is not None or self._process.poll() is not None
 
     def slow_at(self) -> str | None:
-        """The user's line that takes long, told once; None while there is nothing to tell."""
+        """The user's line that takes long, once; None if there is nothing to report."""
         self._read()
         stands, self._stands = self._stands, None
         return stands
@@ -54,7 +54,7 @@ class GraphCheck:
     def problem(self) -> str | None:
         """What is wrong, once it has :attr:`ended`: a traceback and one sentence; None if nothing.
 
-        A process that ended without a word was ended by the code that it imported.
+        If the process ended without a result, the code that it imported has ended it.
         """
         self._read()
         if self._verdict is None:
@@ -64,12 +64,14 @@ class GraphCheck:
         return "\n".join(filter(None, [self._verdict["traceback"], self._verdict["refusal"]]))
 
     def input_schema(self, graph_id: str) -> dict[str, Any] | None:
-        """The JSON schema of what a graph takes, once all is well; None where it is not known."""
+        """The JSON schema of a graph's input, if the check found no problem; None if it is not
+        known.
+        """
         schema = ((self._verdict or {}).get("inputs") or {}).get(graph_id)
         return schema if isinstance(schema, dict) else None
 
     def stop(self) -> None:
-        """End it, and what it has started; may be called twice."""
+        """End the check, and the processes that it has started; may be called twice."""
         if self._stopped:
             return
         self._stopped = True

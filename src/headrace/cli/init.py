@@ -32,7 +32,7 @@ _MANIFEST = """\
 
 
 def init() -> None:
-    """Write graph.py and langgraph.json into this folder; nothing that is there is touched."""
+    """Write graph.py and langgraph.json into this folder; existing files are not touched."""
     files = {Path("graph.py"): _GRAPH, Path("langgraph.json"): _MANIFEST}
     for path in files:
         if path.exists():

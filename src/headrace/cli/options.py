@@ -26,7 +26,7 @@ Config = Annotated[Path | None, typer.Option(help="Path of langgraph.json (HEADR
 
 
 def read_dotenv(folder: Path) -> None:
-    """Set what the folder's ``.env`` says and the environment does not."""
+    """Set the variables of the folder's ``.env`` that the environment does not have."""
     present = environment()
     values = dotenv_values(folder / ".env").items()
     set_environment({name: value for name, value in values if value and name not in present})
@@ -35,11 +35,11 @@ def read_dotenv(folder: Path) -> None:
 def settings_with(
     *, host: str | None, port: int | None, processes: int | None, config: Path | None
 ) -> Settings:
-    """The settings under the options given, which also go to the processes started from here.
+    """The settings with the given options, which processes started from here get too.
 
-    What the manifest's ``env`` says counts where neither option nor environment says anything.
+    The manifest's ``env`` applies to variables that neither options nor environment set.
 
-    :raises StartupRefusal: HR104 when the manifest cannot be read.
+    :raises StartupRefusal: HR104 the manifest cannot be read.
     """
     given = {"HOST": host, "PORT": port, "PROCESSES": processes, "CONFIG": config}
     set_environment(
@@ -49,9 +49,10 @@ def settings_with(
 
 
 def read_settings() -> tuple[Settings, Manifest | None]:
-    """The settings of the environment, and the manifest, whose ``env`` the environment gets.
+    """The settings of the environment, and the manifest; the manifest's ``env`` goes into the
+    environment.
 
-    :raises StartupRefusal: HR104 when the manifest cannot be read.
+    :raises StartupRefusal: HR104 the manifest cannot be read.
     """
     settings = Settings()
     if (manifest := find_manifest(settings)) is None:
@@ -61,7 +62,7 @@ def read_settings() -> tuple[Settings, Manifest | None]:
 
 
 def settings_refusal(error: ValidationError | SettingsError) -> StartupRefusal:
-    """HR001, naming the variables; never their values, which may be secrets."""
+    """HR001 with the names of the variables, never their values, which may be secrets."""
     where, what = "settings", str(error)
     if isinstance(error, ValidationError):
         found = error.errors(include_url=False, include_context=False, include_input=False)

@@ -1,4 +1,4 @@
-"""What ``headrace dev`` serves: its command line, and the files of its folder as they are now.
+"""What ``headrace dev`` serves: its command line, and the present files of its folder.
 
 Read anew for each start of a server.
 """
@@ -18,7 +18,7 @@ from headrace.settings import Settings, environment, restore_environment, set_en
 class Project:
     """The settings and the manifest as the files say now; the environment is set accordingly.
 
-    ``fixed`` variables stay as they are until the end, whatever a file says.
+    ``fixed`` variables keep their values until the end, whatever a file says.
     """
 
     def __init__(
@@ -44,27 +44,27 @@ class Project:
         self.settings, self.manifest = read_settings()
 
     def serve_manifest(self, path: Path) -> None:
-        """Serve this one, whatever the folder has."""
+        """Serve this manifest, whatever the folder has."""
         self.fix(HEADRACE_CONFIG=str(path))
         self.settings, self.manifest = read_settings()
 
     def fix(self, **variables: str) -> None:
-        """Set these variables, for all servers that are started from here."""
+        """Set these variables for all servers that are started from here."""
         self._fixed |= variables
         set_environment(variables)
         self.settings = Settings()
 
     def fix_what_is_started(self) -> None:
-        """What cannot change under a running ``headrace dev``: where it listens, and its data.
+        """Fix what cannot change under a running ``headrace dev``: its address and its data.
 
-        Also a manifest that was there: one that is gone is a mistake, not a wish for the built-in
-        graph.
+        Also the manifest, if there was one: a manifest that disappears is a mistake, not a wish for
+        the built-in graph.
         """
         present = environment()
         fixed = {
             "HEADRACE_HOST": self.settings.host,
             "HEADRACE_PORT": str(self.settings.port),
-            # Of this start: the status board and the figures of all servers.
+            # The status board and the metric files of all servers of this start.
             "HEADRACE_RUNTIME_DIR": present["HEADRACE_RUNTIME_DIR"],
             "PROMETHEUS_MULTIPROC_DIR": present["PROMETHEUS_MULTIPROC_DIR"],
         }
@@ -79,7 +79,7 @@ class Project:
         """Read files and settings anew.
 
         :raises StartupRefusal: HR101, HR104, HR109, HR111 for the manifest.
-        :raises ValidationError: a setting is not what it may be.
+        :raises ValidationError: a setting has a wrong value.
         """
         restore_environment(self._before)
         try:
@@ -90,17 +90,17 @@ class Project:
             if manifest is not None:
                 manifest.import_folders()
         finally:
-            # Also where a file is wrong: what serves goes on with these.
+            # Also if a file is wrong: the present server goes on with these.
             set_environment(self._fixed)
         self.settings, self.manifest = settings, manifest
 
     def watched(self) -> tuple[list[Path], list[Path]]:
-        """Folders with code, and single files beside it, whose changes count."""
+        """Folders with code, and single files, whose changes start a new server."""
         files = [self.folder / ".env"]
         if self.settings.config is not None:
             files.append(self.settings.config.absolute())
         if self.manifest is not None:
-            # One that is gone may come back.
+            # A file that is gone may come back.
             with suppress(StartupRefusal):
                 self._folders = self.manifest.import_folders()
             if isinstance(self.manifest.env, str):

@@ -1,7 +1,7 @@
-"""``headrace serve``: looks for what can be refused at once, then becomes gunicorn.
+"""``headrace serve``: checks what can be refused at once, then becomes gunicorn.
 
-What has to be set before the first import of the server (the Prometheus directory: set later, it
-silently gives one process's values) is set here, before the exec.
+Variables that must be set before the first import of the server are set here, before the exec. If
+the Prometheus directory were set later, metrics would silently be those of one process.
 """
 
 import errno
@@ -48,7 +48,7 @@ def serve(
 
 
 def become_server(settings: Settings) -> None:
-    """Refuse what can be refused at once; then this process is gunicorn.
+    """Refuse what can be refused at once; then this process becomes gunicorn.
 
     :raises StartupRefusal: with what to change.
     """
@@ -70,9 +70,10 @@ def warn_about_unknown_variables() -> None:
 
 
 def refuse_open_door(settings: Settings) -> None:
-    """A worker has no door: health and metrics ask nobody for a key.
+    """Refuse to serve strangers without keys. A worker serves no API: health and metrics need no
+    key.
 
-    :raises StartupRefusal: HR205 when strangers could reach it and nobody is asked for a key.
+    :raises StartupRefusal: HR205 strangers could reach the API, and no key is needed.
     """
     if not settings.server.api:
         return
@@ -88,7 +89,7 @@ def refuse_open_door(settings: Settings) -> None:
 
 
 def _is_loopback(host: str) -> bool:
-    """Whether every address of ``host`` is this machine's own; an unknown one is not."""
+    """Whether every address of ``host`` belongs to this machine; an unknown host does not."""
     try:
         found = socket.getaddrinfo(host or "0.0.0.0", None, type=socket.SOCK_STREAM)  # noqa: S104
     except OSError:
@@ -97,7 +98,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def refuse_missing_graphs(settings: Settings) -> None:
-    """Also say, a line each, what of the manifest does not do what it may be there for.
+    """Check the manifest, and print a line for each part of it that has no effect.
 
     :raises StartupRefusal: HR104, HR109, HR111 for the manifest, HR101 for what it names.
     """
@@ -112,7 +113,8 @@ def refuse_missing_graphs(settings: Settings) -> None:
 def refuse_unfit_schema(settings: Settings) -> None:
     """Ask the database before the server is started; each process asks again.
 
-    One that does not answer may be starting, which the server waits for; that is said here.
+    A database that does not answer may be starting, and the server waits for it; that is printed
+    here.
 
     :raises StartupRefusal: HR303, HR304 the URL, HR311, HR312 the schema.
     """
@@ -128,9 +130,9 @@ def refuse_unfit_schema(settings: Settings) -> None:
 
 
 def refuse_taken_address(settings: Settings) -> None:
-    """Try the address: gunicorn would itself try for five seconds and then show a traceback.
+    """Try the address: gunicorn would try for five seconds and then show a traceback.
 
-    :raises StartupRefusal: HR201 when somebody listens there, HR203 when nobody can.
+    :raises StartupRefusal: HR201 another process listens there, HR203 no process can.
     """
     bound_socket(settings).close()
     if settings.metrics.port:
@@ -141,9 +143,8 @@ def refuse_taken_address(settings: Settings) -> None:
 def bound_socket(settings: Settings, *, group: str = "") -> socket.socket:
     """A socket on the address of the settings, which does not listen yet.
 
-    :param group: what stands in the names of the variables that set the address.
-
-    :raises StartupRefusal: HR201 when somebody listens there, HR203 when nobody can.
+    :param group: the group in the names of the variables that set the address.
+    :raises StartupRefusal: HR201 another process listens there, HR203 no process can.
     """
     where = f"{settings.host}:{settings.port}"
     try:
@@ -176,9 +177,9 @@ def bound_socket(settings: Settings, *, group: str = "") -> socket.socket:
 
 
 def prepare_runtime_directory(settings: Settings, *, default: Path | None = None) -> Path:
-    """An empty directory for status slots and metric files, named in the environment.
+    """Make an empty directory for status slots and metric files, and name it in the environment.
 
-    :param default: where the settings name none; without it a new one in the temporary folder.
+    :param default: used if the settings name none; without it a new one in the temporary folder.
     """
     directory = settings.runtime_dir or default
     if directory is None:
@@ -186,7 +187,7 @@ def prepare_runtime_directory(settings: Settings, *, default: Path | None = None
         (directory / TEMPORARY).touch()
     for part in ("slots", "metrics"):
         (directory / part).mkdir(parents=True, exist_ok=True)
-        # Files of an earlier start: dead processes would be counted on.
+        # Remove files of an earlier start, or dead processes would be counted.
         for leftover in (directory / part).iterdir():
             leftover.unlink(missing_ok=True)
     directory = directory.absolute()

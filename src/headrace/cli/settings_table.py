@@ -25,7 +25,7 @@ is warned of.
 `headrace settings --markdown`.
 """
 
-#: Of the grouped ones, those that the README shows.
+#: The settings in groups that the README shows.
 _FIRST = (
     ("database", "url"),
     ("database", "pool_max"),
@@ -79,7 +79,7 @@ def configuration_page() -> str:
 
 
 def readme_table() -> str:
-    """The settings one meets first, for the README."""
+    """The most important settings, for the README."""
     shown = [
         *[
             (f"HEADRACE_{name.upper()}", field)
@@ -121,7 +121,7 @@ def _assignment(name: str, value: Any) -> str:
 
 
 def _fields(model: type[BaseModel]) -> Iterator[tuple[str, FieldInfo]]:
-    """The fields one may set: what is left out of dumps is worked out by headrace."""
+    """The fields that a user may set; headrace computes those that are left out of dumps."""
     for name, field in model.model_fields.items():
         if not field.exclude:
             yield name, field

@@ -1,4 +1,4 @@
-"""Ctrl-C, TERM and a closed terminal as a count that is looked at between steps."""
+"""Counts Ctrl-C, TERM and a closed terminal; callers look at the count between steps."""
 
 import signal
 from types import FrameType
@@ -8,8 +8,8 @@ from typing import Any, Self
 class StopSignals:
     """Counts requests to stop while the context is open.
 
-    The first one never raises, so that no step is torn apart; while a step is ``raising``, which is
-    until ``settle`` was called, the second one raises KeyboardInterrupt, for a step that hangs.
+    The first one never raises, so that no step is interrupted. Until ``settle`` is called, the
+    second one raises KeyboardInterrupt, for a step that hangs.
     """
 
     def __init__(self) -> None:
@@ -18,7 +18,7 @@ class StopSignals:
         self._before: dict[signal.Signals, Any] = {}
 
     def settle(self) -> None:
-        """From now on somebody polls ``received``: nothing is raised any more."""
+        """From now on the caller polls ``received``, and nothing is raised any more."""
         self._raising = False
 
     def __enter__(self) -> Self:

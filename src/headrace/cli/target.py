@@ -1,4 +1,4 @@
-"""What ``headrace dev <target>`` points at: a manifest, or one graph for which one is written."""
+"""The target of ``headrace dev <target>``: a manifest, or one graph that gets a manifest."""
 
 import ast
 import json
@@ -9,18 +9,18 @@ import typer
 from headrace.errors import StartupRefusal
 from headrace.graphs.manifest import DEFAULT_NAME
 
-#: What LangGraph's own clients ask for when nothing else is said.
+#: The graph that LangGraph's own clients ask for by default.
 _GRAPH_ID = "agent"
 
 
-#: What a graph is called where nobody is told otherwise, best guess first.
+#: Usual names of a graph, best guess first.
 _USUAL_NAMES = ("graph", "builder", "agent", "app", "workflow", "make_graph")
 
 
 def target_in(folder: Path) -> str | None:
-    """The graph of a folder without a manifest that has a ``graph.py``; None when it has none.
+    """The graph of a folder that has a ``graph.py`` and no manifest; None without a ``graph.py``.
 
-    :raises StartupRefusal: HR101 when nothing in it is called like a graph.
+    :raises StartupRefusal: HR101 no name in it looks like a graph.
     """
     file = folder / "graph.py"
     if (folder / DEFAULT_NAME).exists() or not file.is_file():
@@ -38,7 +38,7 @@ def target_in(folder: Path) -> str | None:
 
 
 def _names_at_top(file: Path) -> set[str]:
-    """What a module binds, read without running it; nothing when it is no Python."""
+    """The names that a module binds, read without running it; none if it is no Python."""
     try:
         tree = ast.parse(file.read_text(encoding="utf-8"))
     except (SyntaxError, ValueError):

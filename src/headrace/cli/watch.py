@@ -1,6 +1,6 @@
 """Notices that the user's code was saved.
 
-Looks at modification times: that works on every file system, and a project is small.
+Compares modification times: that works on every file system, and a project is small.
 """
 
 import os
@@ -18,7 +18,7 @@ _Look = tuple[int, int, int]
 
 
 class SavedFiles:
-    """Python files and manifests below folders, and further files by name."""
+    """Python files and manifests below folders, and single files by name."""
 
     def __init__(self, *folders: Path, files: Iterable[Path] = ()) -> None:
         self._folders = _outermost(folders)
@@ -27,14 +27,16 @@ class SavedFiles:
         self._looked_at = monotonic()
 
     def look_at(self, *folders: Path, files: Iterable[Path]) -> None:
-        """Look at these from now on; what was seen of them before counts."""
+        """Watch these from now on; changes since they were last seen count."""
         chosen = _outermost(folders), list(files)
         if chosen != (self._folders, self._files):
             self._folders, self._files = chosen
             self._seen = {path: self._seen.get(path, look) for path, look in self._look()}
 
     def changed(self) -> list[Path]:
-        """What was saved, made or removed since the last call; looks twice a second at most."""
+        """The files that were saved, made or removed since the last call; looks at most twice a
+        second.
+        """
         if monotonic() - self._looked_at < _LOOK_SECONDS:
             return []
         found = dict(self._look())
@@ -68,7 +70,7 @@ class SavedFiles:
 
 
 def _outermost(folders: Iterable[Path]) -> list[Path]:
-    """Without those that are inside another one."""
+    """The folders that are not inside another one."""
     found = list(dict.fromkeys(folders))
     return [
         one for one in found if not any(one != top and one.is_relative_to(top) for top in found)

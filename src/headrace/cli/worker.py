@@ -1,4 +1,6 @@
-"""``headrace worker``: what ``headrace serve`` runs, without the API: runs, health and metrics."""
+"""``headrace worker``: ``headrace serve`` without the API. It executes runs and serves health and
+metrics.
+"""
 
 from headrace.cli.options import Config, Host, Port, Processes, settings_with
 from headrace.cli.serve import become_server

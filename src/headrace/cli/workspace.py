@@ -1,7 +1,7 @@
-"""The folder ``.headrace`` of ``headrace dev``, and who works in it.
+"""The folder ``.headrace`` of ``headrace dev``, and the locks on it.
 
-One ``headrace dev`` at a time holds it. The server it starts holds a second lock of its own, so
-that a server whose ``headrace dev`` was killed is recognised, and stopped, by the next one.
+One ``headrace dev`` at a time holds it. Its server holds a second lock, so that the next ``headrace
+dev`` can recognise and stop a server whose ``headrace dev`` was killed.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ _POLL_SECONDS = 0.05
 
 
 class Workspace:
-    """``.headrace`` of one folder; as a context, held for this process alone."""
+    """``.headrace`` of one folder; as a context manager, held for this process alone."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -57,7 +57,7 @@ class Workspace:
             self._held = None
 
     def lock_for_server(self) -> IO[Any]:
-        """The lock that servers inherit; it is held as long as any process of theirs lives.
+        """The lock that servers inherit; it is held as long as one of their processes lives.
 
         The file names the servers' process groups, for ``stop_leftover_server``.
         """
@@ -67,7 +67,7 @@ class Workspace:
         return lock
 
     def stop_leftover_server(self) -> None:
-        """Stop the server that a killed ``headrace dev`` left behind, when there is one."""
+        """Stop the server of a killed ``headrace dev``, if there is one."""
         path = self.folder / "server.lock"
         deadline = time.monotonic() + _LEFTOVER_STOP_SECONDS
         number: signal.Signals | None = signal.SIGTERM
@@ -88,7 +88,9 @@ class Workspace:
 
 
 def _try_lock(path: Path) -> IO[Any] | None:
-    """The file, locked until it is closed by all who have it open; None when others hold it."""
+    """The file, locked until all processes that have it open close it; None if another process
+    holds the lock.
+    """
     file = path.open("a+")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

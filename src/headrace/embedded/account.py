@@ -1,7 +1,7 @@
 """The operating system user that Postgres runs as, and what that user can reach.
 
-Postgres refuses to run as root. Started by root it runs as ``nobody``; anyone else runs it as
-themselves. Nothing here opens a directory of root's to others: what ``nobody`` cannot reach is put
+Postgres refuses to run as root. If root starts it, it runs as ``nobody``; any other user runs it as
+themselves. No directory of root is opened to others: files that ``nobody`` cannot reach are put
 below ``/var/lib/headrace`` instead, and a note says so.
 """
 
@@ -26,16 +26,16 @@ SHARED_ROOT = Path("/var/lib/headrace")
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Who runs Postgres; ``uid`` None means the current user, without any switch."""
+    """The user who runs Postgres; ``uid`` None means the current user."""
 
     uid: int | None = None
     gid: int | None = None
 
     @classmethod
     def choose(cls) -> Self:
-        """The account for whoever runs this process.
+        """The account for the user who runs this process.
 
-        :raises StartupRefusal: HR324 when root has no ``nobody`` to hand over to.
+        :raises StartupRefusal: HR324 root has no user ``nobody`` to run Postgres as.
         """
         if os.geteuid() != 0:
             return cls()
@@ -77,9 +77,9 @@ class Account:
             os.chown(path, self.uid, self.gid)
 
     def can_enter(self, directory: Path) -> bool:
-        """Whether this user can go into ``directory``, or into its nearest parent that exists.
+        """Whether this user can enter ``directory``, or its nearest parent that exists.
 
-        Mode bits only, no access control lists: a wrong no costs a copy, not a failure.
+        Checks mode bits only, no access control lists: a wrong no costs a copy, not a failure.
         """
         if self.uid is None:
             return True
@@ -97,7 +97,7 @@ class Account:
 
 
 def reachable_binaries(account: Account, binaries: Binaries) -> tuple[Binaries, str | None]:
-    """``binaries``, or a copy that ``account`` can run, and then a note that says so."""
+    """``binaries``, or a copy that ``account`` can run, with a note that says so."""
     readable = binaries.postgres.stat().st_mode & stat.S_IROTH
     if account.can_enter(binaries.bindir) and (account.uid is None or readable):
         return binaries, None
@@ -124,7 +124,7 @@ def make_shared_root() -> None:
 
 
 def _open_to_readers(tree: Path) -> None:
-    # pip keeps to the umask, so that files of a careful root are not readable by others.
+    # pip follows the umask: with a strict one, other users cannot read root's files.
     for folder, _, files in os.walk(tree):
         Path(folder).chmod(0o755)
         for name in files:

@@ -1,7 +1,6 @@
-"""The data directory: locked for one owner, of the right major version, made when it is not there.
+"""The data directory: locked for one owner, with the right major version, created if it is missing.
 
-It refuses the data of another major version, a folder that holds something else, and a second
-owner.
+It refuses data of another major version, a folder with other content, and a second owner.
 """
 
 import fcntl
@@ -39,13 +38,14 @@ def lock(data_dir: Path) -> IO[Any]:
 
 
 def settle(account: Account, data_dir: Path) -> tuple[Path, str | None]:
-    """Where the data really goes, and a note when that is not below ``data_dir``'s own parent.
+    """The directory where the data really goes, and a note if that is not below ``data_dir``'s own
+    parent.
 
-    When ``account`` cannot enter the parent, ``data_dir`` becomes a symbolic link to a new
-    directory below ``/var/lib/headrace``; so removing the link starts afresh, and moving it takes
-    the data along.
+    If ``account`` cannot enter the parent, ``data_dir`` becomes a symbolic link to a new directory
+    below ``/var/lib/headrace``. So removing the link starts afresh, and moving the link takes the
+    data along.
 
-    :raises StartupRefusal: HR324 when the data is there already, out of reach.
+    :raises StartupRefusal: HR324 the data is there already, out of reach.
     """
     if not data_dir.is_symlink():
         if account.can_enter(data_dir.parent):
@@ -102,9 +102,9 @@ def check_major(data_dir: Path, binaries: Binaries) -> bool:
 
 
 def create(account: Account, binaries: Binaries, data_dir: Path, *, durable: bool) -> None:
-    """Run initdb. The directory appears whole or not at all, also when this process is killed.
+    """Run initdb. The directory appears whole or not at all, even if this process is killed.
 
-    :raises StartupRefusal: HR323 with what initdb said last.
+    :raises StartupRefusal: HR323 with the last output of initdb.
     """
     unfinished = data_dir.with_name(f"{data_dir.name}.new")
     shutil.rmtree(unfinished, ignore_errors=True)

@@ -1,7 +1,7 @@
 """A private Postgres for development and tests, owned by the process that started it.
 
-It listens on a unix socket in a directory of its own and on no TCP port: nothing can clash with it
-and no other user can reach it, which is what makes trust authentication right.
+It listens on a unix socket in a directory of its own and on no TCP port. Nothing can collide with
+it, and no other user can reach it; so trust authentication is safe.
 """
 
 import contextlib
@@ -37,7 +37,7 @@ _START_TIMEOUT_SECONDS = 60.0
 
 _ADOPT_TIMEOUT_SECONDS = 10.0
 
-#: Fast shutdown first, then the ways that leave recovery to the next start.
+#: Fast shutdown first, then signals that leave recovery to the next start.
 _STOP_SIGNALS = ((signal.SIGINT, 30.0), (signal.SIGQUIT, 5.0), (signal.SIGKILL, 5.0))
 
 _POLL_SECONDS = 0.02
@@ -46,11 +46,11 @@ _NOT_DURABLE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes":
 
 
 class EmbeddedPostgres:
-    """One Postgres server on ``data_dir``, which is created when it is not there.
+    """One Postgres server on ``data_dir``, which is created if it is missing.
 
-    A server that a killed process left running on the same data is adopted, and stopped like one's
-    own. ``durable=False`` trades safety for speed: for tests only. ``notes`` holds sentences about
-    where things were put, for whoever reports the start.
+    A server that a killed process left running on this data is adopted, and stopped like an own
+    one. ``durable=False`` trades safety for speed: for tests only. ``notes`` holds sentences about
+    the places of files, for the report of the start.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class EmbeddedPostgres:
         bindir: Path | None = None,
         options: Mapping[str, str] | None = None,
     ) -> None:
-        # Its last part may be a link of ours; the links above it may start where only root can go.
+        # The last part may be our own link; links above it may begin where only root can go.
         self.data_dir = data_dir.parent.resolve() / data_dir.name
         self.notes: list[str] = []
         self.adopted = False
@@ -219,7 +219,8 @@ class EmbeddedPostgres:
     def _running(self) -> bool:
         if self._process is not None:
             return self._process.poll() is None
-        # Not our child: where nobody reaps it its id stays, so the file it removes counts too.
+        # Not our child: if no process reaps it, its id stays; so check the file that it removes,
+        # too.
         left = self._postmaster
         return left is not None and left.alive and read_postmaster(self._place) == left
 
@@ -260,7 +261,7 @@ def _socket_parent() -> str:
 
 
 def _remove_socket_directory(directory: Path) -> None:
-    """Remove what a server left behind, only where the directory is one of ours."""
+    """Remove the files of a server, but only if the directory is one of ours."""
     if not directory.name.startswith(_SOCKET_PREFIX):
         return
     for leftover in directory.glob(".s.PGSQL.*"):

@@ -1,6 +1,6 @@
-"""What ``postmaster.pid`` says about the server of a data directory.
+"""Reads ``postmaster.pid``, the file about the server of a data directory.
 
-Postgres writes it; a file left by a dead server is Postgres's own business, never removed here.
+Postgres writes it. A file of a dead server is left to Postgres and never removed here.
 """
 
 import os
@@ -12,7 +12,7 @@ _PID, _PORT, _SOCKET_DIRECTORY = 0, 3, 4
 
 @dataclass(frozen=True, slots=True)
 class Postmaster:
-    """A server process as its data directory names it."""
+    """A server process, as its data directory names it."""
 
     pid: int
     port: int

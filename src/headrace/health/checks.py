@@ -1,6 +1,8 @@
-"""The database and schema checks behind readiness: asked in the background, answered from memory.
+"""The database and schema checks behind readiness: they run in the background, and probes read
+their results from memory.
 
-A probe must answer in milliseconds while Postgres is away, and must not add load when it is back.
+A probe must get its answer in milliseconds while Postgres is away, and must not add load when
+Postgres is back.
 """
 
 import asyncio
@@ -19,7 +21,8 @@ _log = structlog.stdlib.get_logger("headrace.health")
 #: A single failure may be one connection that died; two in a row are the database.
 _FAILURES_UNTIL_UNREACHABLE = 2
 
-#: While the database is away, another reason is told no sooner than this after the last.
+#: While the database is away, another reason is logged at least this many seconds after the last
+#: one.
 _TOLD_AGAIN_SECONDS = 10.0
 
 
@@ -51,7 +54,7 @@ class DatabaseCheck:
             raise DatabaseUnavailable from error.__cause__
         except DatabaseUnavailable:
             if self._pool.fault is not None:
-                # What connecting says is nearer to the cause than how a check ended.
+                # The error of connecting is nearer to the cause than the error of the check.
                 raise DatabaseUnavailable from DatabaseAway(self._pool.fault)
             raise
 
@@ -78,7 +81,8 @@ class DatabaseProbe:
         self._check = check
         self._interval_seconds = interval_seconds
         self._timeout_seconds = timeout_seconds
-        # A frozen server can hold a check beyond its timeout: cancelling a query waits for it.
+        # A frozen server can hold a check beyond its timeout, because cancelling a query waits for
+        # the server.
         self._silence_seconds = _FAILURES_UNTIL_UNREACHABLE * (interval_seconds + timeout_seconds)
         self._failures = 0
         self._word = ""
@@ -127,7 +131,7 @@ class DatabaseProbe:
             self._failures, self._told = 0, ("", 0.0)
 
     def _tell(self) -> None:
-        """The driver's word once; again where it becomes another one, and not too often."""
+        """Log the driver's text once, and again if it changes, but not too often."""
         word, at = self._told
         if not at or (word != self._word and monotonic() - at > _TOLD_AGAIN_SECONDS):
             _log.error("database_lost", error=self._word or "it does not answer")
@@ -135,7 +139,7 @@ class DatabaseProbe:
 
 
 def _word_of(error: BaseException) -> str:
-    """The driver's own, which is at the end of the chain; empty where there is none."""
+    """The driver's own text, from the end of the chain of causes; empty if there is none."""
     if error.__cause__ is not None:
         cause = error.__cause__
         return driver_reason(cause) if str(cause) else ""
@@ -145,8 +149,8 @@ def _word_of(error: BaseException) -> str:
 class SchemaProbe:
     """Reads the schema's state every ``interval_seconds`` and remembers what it saw last.
 
-    A migration of a later release may end this one's fitness while it serves. A reading that fails
-    leaves the verdict as it is: whether the database answers is for :class:`DatabaseProbe` to say.
+    A migration of a later release may make the schema unusable for this one while it serves. A
+    reading that fails changes nothing: :class:`DatabaseProbe` decides whether the database answers.
     """
 
     def __init__(
@@ -196,7 +200,7 @@ class SchemaProbe:
         except (HeadraceError, OSError):
             return
         except Exception:
-            # Such as a right that was taken away: no reason to end the probe for good.
+            # For example a right was revoked: the probe must go on.
             _log.exception("schema_not_read")
             return
         if found.problem is not None and self._found.problem is None:
@@ -207,9 +211,9 @@ class SchemaProbe:
 
 
 class DatabaseQuestion:
-    """Asks the database when somebody wants to know, for all who want to know meanwhile.
+    """Asks the database once for all callers that ask at the same time.
 
-    Anybody may want to, without a key: however many do, one connection is used.
+    Callers need no key for it. However many ask, one connection is used.
     """
 
     def __init__(self, pool: SharedPool, tasks: Tasks, *, timeout_seconds: float = 2.0) -> None:
@@ -219,7 +223,7 @@ class DatabaseQuestion:
         self._asking: asyncio.Task[Unavailable | None] | None = None
 
     async def ask(self) -> None:
-        """:raises Unavailable: it does not answer, or no connection to it is to be had."""
+        """:raises Unavailable: the database does not answer, or the pool has no connection."""
         if self._asking is None or self._asking.done():
             self._asking = self._tasks.start(self._ask(), name="database-question")
         problem = await asyncio.shield(self._asking)

@@ -1,6 +1,6 @@
-"""GET /livez /readyz /startupz /health /metrics: outside authentication, never waiting.
+"""GET /livez /readyz /startupz /health /metrics: they need no key and never wait.
 
-All are coroutines without blocking work, so they answer when thread pool and database do not.
+All are coroutines without blocking work, so they answer even if thread pool and database do not.
 """
 
 from typing import Annotated
@@ -18,7 +18,7 @@ metrics_router = APIRouter(route_class=OwnRoute, tags=["health"])
 
 
 Health = Annotated[HealthService, provided(HealthService)]
-#: ``json``; any other word means the text, as a scraper wants it.
+#: ``json`` for JSON; any other word means Prometheus text.
 Format = Annotated[str, Query(max_length=100)]
 
 

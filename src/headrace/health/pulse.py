@@ -1,7 +1,7 @@
 """The pulse of a process: each second it measures the process and publishes its status slot.
 
-It runs on the event loop on purpose: its own delay is the loop lag, and a loop that no longer runs
-anything no longer publishes.
+It runs on the event loop on purpose: its own delay is the loop lag, and a blocked loop publishes
+nothing.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ _LAG_BEATS = 150
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """The objects whose figures the pulse publishes; the figures of absent ones are zero."""
+    """The objects whose figures the pulse publishes. Figures of absent objects are zero."""
 
     pool: SharedPool | None = None
     writer: Writer | None = None
@@ -113,7 +113,7 @@ class Pulse:
         self._board.remove()
 
     def measure(self) -> Figures:
-        """This process now."""
+        """The figures of this process now."""
         return Figures.model_validate(
             {
                 **self._measured.figures(),

@@ -1,4 +1,6 @@
-"""Is this pod ready, and how is each of its processes? Answered from memory and slots only."""
+"""The verdict whether this pod is ready, and a report on each process. Read from memory and slots
+only.
+"""
 
 import asyncio
 from collections.abc import Sequence
@@ -14,7 +16,7 @@ from headrace.observability.metrics import Metrics
 from headrace.observability.slots import Slot, StatusBoard
 from headrace.worker.worker import Worker
 
-#: A report is told again for so long: anybody may ask for it as often as they like.
+#: A report is sent again for this many seconds: anybody may request it, as often as they like.
 _REPORT_SECONDS = 0.25
 
 
@@ -42,9 +44,9 @@ class HealthService:
         self._schema = schema
         self._supervision = supervision
         self._worker = worker
-        #: Whether metrics have a port of their own, as the server says.
+        #: Whether metrics have a port of their own. The server sets it.
         self.metrics_elsewhere = False
-        #: When the report was written last, its status, and its JSON.
+        #: When the report was written, its status, and its JSON.
         self._written: tuple[float, int, bytes] = (float("-inf"), 503, b"")
 
     @property
@@ -59,11 +61,11 @@ class HealthService:
         return self._worker.problem if self._worker is not None else None
 
     def unready_reasons(self) -> list[str]:
-        """Why no more requests should be sent here; empty when they are welcome.
+        """Why requests should not be sent here; empty if the pod is ready.
 
-        The pod is ready while one of its processes serves and none is silent. A process that drains
-        speaks for itself only: its neighbours go on serving, and once its listeners are closed no
-        probe reaches it.
+        The pod is ready while one of its processes serves and none is silent. A draining process
+        reports only itself as unready: the others go on serving, and once its listeners are closed
+        no probe reaches it.
         """
         return self._reasons(self._board.read_all())
 
@@ -79,7 +81,8 @@ class HealthService:
             if slot.state != "serving" and speaks:
                 reasons.append(f"process {slot.pid} is {slot.state}")
         if self._board.is_stale(self._board.own):
-            # Asked from another thread: what this loop knows of the database is old.
+            # The event loop is blocked and another thread asks: the result of the database check is
+            # old.
             return reasons
         if problem := self._database.problem:
             reasons.append(problem)
@@ -90,13 +93,13 @@ class HealthService:
         return reasons
 
     def silent(self) -> list[int]:
-        """Which processes of the pod have been silent for too long; empty while any is not."""
+        """The pids of all processes of the pod if all have been silent too long; else empty."""
         slots = self._board.read_all()
         silent = [slot.pid for slot in slots if self._board.is_stale(slot)]
         return silent if len(silent) == len(slots) else []
 
     def report(self) -> dict[str, Any]:
-        """Everything /health tells: verdict, version, schema, and each process of the pod."""
+        """The content of /health: verdict, version, schema, and each process of the pod."""
         slots = self._board.read_all()
         reasons = self._reasons(slots)
         return {
@@ -114,9 +117,9 @@ class HealthService:
         }
 
     def written_report(self) -> tuple[int, bytes]:
-        """The report as JSON, with its status: 200, or 503 where the pod is unready.
+        """The report as JSON, with its status: 200, or 503 if the pod is unready.
 
-        It may be a quarter of a second old. May be called from another thread.
+        The report may be a quarter of a second old. May be called from another thread.
         """
         now = monotonic()
         written_at, status, body = self._written
@@ -127,8 +130,8 @@ class HealthService:
         return status, body
 
     async def metrics(self) -> Written:
-        """What is to be told of the metrics; written elsewhere, while this loop goes on."""
-        # Whoever leaves must not take it away from the others.
+        """The metrics, written by another thread while this loop goes on."""
+        # A caller that is cancelled must not cancel it for the others.
         return await asyncio.shield(asyncio.wrap_future(self._metrics.exposition.latest()))
 
     def _describe(self, slot: Slot) -> dict[str, Any]:
@@ -144,7 +147,7 @@ class HealthService:
 
 
 def _unserved_graphs(slots: Sequence[Slot]) -> list[dict[str, Any]]:
-    """Graphs of which runs wait and that no process, of this pod or another, executes."""
+    """Graphs that runs wait for and that no process of any pod executes."""
     figures = [slot.figures for slot in slots if slot.figures is not None]
     queues = [one.queue for one in figures if one.queue is not None]
     return [asdict(graph) for queue in queues[:1] for graph in queue.unserved]

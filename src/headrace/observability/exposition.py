@@ -1,7 +1,8 @@
-"""What ``/metrics`` answers, written in a thread of its own: once for all who ask within a second.
+"""Writes what ``/metrics`` answers, in a thread of its own: once for all requests within a second.
 
 Reading the files of all processes takes interpreter time that grows with series and processes. The
-event loop has none to spare for that, and anybody may ask, without a key, as often as they like.
+event loop has no time for that, and anybody may request metrics without a key, as often as they
+like.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -16,14 +17,14 @@ from prometheus_client.registry import Collector
 
 from headrace.observability.report import report
 
-#: Writing them takes at most this part of a thread's time.
+#: Writing the metrics takes at most this part of a thread's time.
 _LARGEST_SHARE = 0.1
-#: However long it takes.
+#: The longest pause between two writings, in seconds.
 _MOST_SECONDS = 10.0
 
 
 def written(families: Sequence[Metric]) -> bytes:
-    """As Prometheus reads it."""
+    """The metrics as Prometheus text."""
     registry = CollectorRegistry()
     registry.register(_Found(families))
     return generate_latest(registry)
@@ -34,12 +35,12 @@ class Written:
     """All figures at one moment."""
 
     text: bytes
-    #: Some of them, as LangGraph's server gives them in JSON.
+    #: Some of the figures, in the JSON form of LangGraph's server.
     report: dict[str, Any]
 
 
 class Exposition:
-    """Writes down what ``collect`` finds. May be asked from several threads."""
+    """Writes the metrics that ``collect`` finds. Thread-safe."""
 
     def __init__(
         self, collect: Callable[[], Iterable[Metric]], *, cache_seconds: float = 1.0
@@ -47,13 +48,13 @@ class Exposition:
         self._collect = collect
         self._cache_seconds = cache_seconds
         self._lock = Lock()
-        # Not the loop's own threads: nodes of graphs may hold all of those.
+        # Not the loop's default threads: nodes of graphs may use all of them.
         self._executor: ThreadPoolExecutor | None = None
         self._latest: Future[Written] | None = None
         self._fresh_until = 0.0
 
     def latest(self) -> Future[Written]:
-        """What was written within the last ``cache_seconds``, or is being written now."""
+        """The metrics written within the last ``cache_seconds``, or being written now."""
         with self._lock:
             latest = self._latest
             if latest is None or (latest.done() and monotonic() >= self._fresh_until):
@@ -63,7 +64,7 @@ class Exposition:
             return latest
 
     def close(self) -> None:
-        """Let the thread go; whoever waits still gets an answer."""
+        """Let the thread end; requests that wait still get an answer."""
         with self._lock:
             executor, self._executor, self._latest = self._executor, None, None
         if executor is not None:

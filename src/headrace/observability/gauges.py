@@ -15,7 +15,7 @@ from headrace.observability.slots import Slot, StatusBoard
 
 _PROCESS_STATES = ("starting", "serving", "draining", "stale")
 
-#: Name, help, and where the figure stands.
+#: Name, help text, and how to read the figure.
 _POOL_GAUGES: tuple[tuple[str, str, Callable[[PoolFigures], float]], ...] = (
     ("pool_size", "Connections in the pool.", lambda pool: pool.size),
     ("pool_available", "Connections that are free.", lambda pool: pool.available),
@@ -78,7 +78,7 @@ _PROCESS_GAUGES: tuple[tuple[str, str, Callable[[Figures], float]], ...] = (
 
 
 class SlotCollector(Collector):
-    """Collects from whatever slots stand on the board."""
+    """Collects from the slots that are on the board."""
 
     def __init__(self, board: StatusBoard) -> None:
         self._board = board
@@ -146,7 +146,7 @@ def _extremes(name: str, text: str, found: list[float]) -> Iterator[GaugeMetricF
 
 
 def _queue(figures: Sequence[Figures]) -> Iterator[GaugeMetricFamily]:
-    """The same queue for all: not to be summed over pods."""
+    """The figures of the queue. All pods share it, so do not sum them over pods."""
     seen = [item.queue for item in figures if item.queue is not None]
     if seen:
         yield GaugeMetricFamily(
@@ -170,7 +170,7 @@ def _queue(figures: Sequence[Figures]) -> Iterator[GaugeMetricFamily]:
 
 
 def _gates(figures: Sequence[Figures]) -> Iterator[GaugeMetricFamily]:
-    """By gate, and whether places are held or waited for."""
+    """Places of each gate: held, and waited for."""
     for suffix, aggregate in (("", sum), ("_min", min), ("_max", max)):
         family = GaugeMetricFamily(
             f"headrace_gate_places{suffix}",
@@ -185,7 +185,9 @@ def _gates(figures: Sequence[Figures]) -> Iterator[GaugeMetricFamily]:
 
 
 def _collections(figures: Sequence[Figures]) -> Iterator[GaugeMetricFamily]:
-    """By generation; an interpreter may have fewer of them than another."""
+    """Garbage collections of each generation. Interpreters may have different numbers of
+    generations.
+    """
     for suffix, aggregate in (("", sum), ("_min", min), ("_max", max)):
         family = GaugeMetricFamily(
             f"headrace_gc_collections{suffix}",

@@ -1,4 +1,5 @@
-"""Sliding-window latency: what the last minute's operations took, for status slots and /health.
+"""Sliding-window latency: how long the operations of the last minute took, for status slots and
+/health.
 
 Prometheus histograms answer for hours and many pods; this answers for one process, now.
 """
@@ -23,7 +24,7 @@ class Percentiles(BaseModel):
 
 
 class LatencyWindow:
-    """The last ``capacity`` durations, as far as they are younger than ``seconds``."""
+    """The last ``capacity`` durations that are younger than ``seconds``."""
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
-"""Logs: JSON lines, or a form for people on a terminal; one format for our own and others' loggers.
+"""Logs: JSON lines, or a form for terminals; headrace's loggers and all others write in one format.
 
-Nothing is configured at import: whoever starts a process calls ``configure_logging``. Passwords in
-URLs and fields that are named like secrets are masked last, tracebacks included.
+Importing this configures nothing: a process calls ``configure_logging`` at its start. The last step
+masks passwords in URLs and fields with names of secrets, in tracebacks too.
 """
 
 import json
@@ -21,7 +21,8 @@ from headrace.observability.short_lines import ShortFilter, ShortRenderer, short
 from headrace.setting_groups import ObservabilitySettings
 from headrace.settings import colors_welcome
 
-#: Loggers that bring handlers of their own; theirs are dropped, so that lines come once, our way.
+#: Loggers with handlers of their own. Those handlers are removed, so that each line is written once
+#: and in our format.
 _ADOPTED = ("uvicorn", "uvicorn.error", "gunicorn", "gunicorn.error", "alembic", "psycopg.pool")
 #: The HTTP middleware writes the access log.
 _SILENCED = ("uvicorn.access", "gunicorn.access")
@@ -70,9 +71,9 @@ def configure_logging(settings: ObservabilitySettings, *, stream: TextIO | None 
 
 
 def configure_library_logging() -> None:
-    """For an app that has logging of its own: events go there; no handler is touched.
+    """For a user's app with logging of its own: events go to its handlers, which stay as they are.
 
-    Does nothing when the app configured structlog itself.
+    Does nothing if the app configured structlog itself.
     """
     if not structlog.is_configured():
         structlog.configure(
@@ -117,10 +118,10 @@ def _formatter(*, console: bool, colors: bool, max_text_bytes: int) -> logging.F
         foreign_pre_chain=_shared_processors(),
         processors=[
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-            # Before the mask, so that a password in a traceback is masked too.
+            # Before masking, so that a password in a traceback is masked too.
             structlog.processors.format_exc_info,
-            # The mask reads every word of the text. What it would not know for a password, because
-            # it is cut there, lies in the middle and is cut out afterwards.
+            # Masking reads every word of the text. A password that was cut in half, and is not
+            # recognised, stands in the middle of the text and is cut out afterwards.
             _Clip(2 * max_text_bytes),
             mask_secrets,
             _Clip(max_text_bytes),
@@ -130,7 +131,7 @@ def _formatter(*, console: bool, colors: bool, max_text_bytes: int) -> logging.F
 
 
 class _Clip:
-    """structlog processor: texts of bounded length, tracebacks among them."""
+    """structlog processor that bounds the length of texts, tracebacks included."""
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
@@ -167,13 +168,13 @@ def _shared_processors() -> list[Processor]:
 
 
 def _configure_structlog(*, short: bool) -> None:
-    # In place: loggers that were used before keep the list.
+    # Change the list in place: loggers that were used before keep this list.
     processors = structlog.get_config()["processors"] if structlog.is_configured() else []
     processors[:] = [
         structlog.stdlib.filter_by_level,
         *_shared_processors(),
-        # Here, so that no other handler of the record meets the exception itself: the repr() of
-        # one from user code may raise, or be megabytes long.
+        # Format the exception here, so that no other handler gets the object: repr() of an
+        # exception from user code may raise, or be megabytes long.
         shorten_exception if short else structlog.processors.format_exc_info,
         structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
     ]
@@ -189,6 +190,7 @@ def _to_json(event: Any, **_options: Any) -> str:
     try:
         line = orjson.dumps(event, default=value_text, option=orjson.OPT_NON_STR_KEYS).decode()
     except TypeError:
-        # Half a surrogate pair, an integer of more than 64 bits: the line is worth more than they.
+        # A value that JSON cannot hold, such as half a surrogate pair or an integer of more than 64
+        # bits: replace the value and keep the line.
         return json.dumps(event, default=value_text, skipkeys=True)
     return printable_json(line)

@@ -1,8 +1,8 @@
-"""Secrets in texts and fields: masked by their form, whatever they stand in.
+"""Masks secrets in texts and fields by their form.
 
-What is known for one: the password of a URL, a value behind a name like ``api_key`` or ``token``,
-what follows ``Bearer``, keys of well-known makers. Text comes from everywhere, so each pattern
-takes time in proportion to it.
+It recognises the password of a URL, a value after a name like ``api_key`` or ``token``, text after
+``Bearer``, and keys of well-known providers. Text comes from everywhere, so the time of each
+pattern is proportional to the text's length.
 """
 
 import re
@@ -28,9 +28,9 @@ _VALUE = (
     r"(?:b?'(?:[^'\\]|\\.)*'|b?\"(?:[^\"\\]|\\.)*\"|\\+'[^'\\]*\\+'|\\+\"[^\"\\]*\\+\""
     r"|(?:(?:bearer|basic|digest|token|negotiate)\s+)?[^\s&'\",}]+)"
 )
-#: Behind a name: ``=``, ``:``, or the comma of a pair of texts.
+#: The separator after a name: ``=``, ``:``, or the comma of a pair of texts.
 _NAMED = re.compile(rf"(?i)({_NAMES})(\\*['\"]?\s*(?:=>|[=:])\s*|['\"]\s*,\s*(?=b?['\"])){_VALUE}")
-#: Cookies are several, up to the end of the line or of the text in quotes.
+#: A header has several cookies, up to the end of the line or of the quoted text.
 _COOKIE = re.compile(
     r"(?i)(cookie)(\\*['\"]?\s*[=:]\s*(?:\\*b?['\"])?|['\"]\s*,\s*b?['\"])[^\r\n'\"]+"
 )
@@ -42,22 +42,22 @@ _MADE_BY_SOMEBODY = re.compile(
     r"|xox[abeoprs]-[\w-]{8,}|AKIA[0-9A-Z]{12,}|AIza[\w-]{30,}|hf_\w{16,}"
     r"|eyJ[\w-]{8,}\.[\w-]+\.[\w-]*)"
 )
-#: What one of the patterns may find has one of these in it.
+#: Every text that one of the patterns matches contains one of these.
 _HINTS = ("pass", "pwd", "secret", "token", "key", "cred", "sign", "auth", "connection")
 _MAKERS = ("sk-", "lsv2_", "gh", "glpat-", "xox", "AKIA", "AIza", "hf_", "eyJ")
 
 _SECRET_FIELD = re.compile(rf"(?i)^.*(?:{_NAMES}|cookie)$")
-#: Deeper values are told as text.
+#: Deeper values are logged as text.
 _MAX_DEPTH = 20
 
 
 def mask_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """structlog processor: no secret in any text, no field that is named like one."""
+    """structlog processor that masks secrets in all texts, and fields with names of secrets."""
     return {key: _masked(key, value, 0) for key, value in event.items()}
 
 
 def mask_text(text: str) -> str:
-    """``text`` with ``***`` in the place of secrets."""
+    """``text`` with ``***`` in place of secrets."""
     if "://" in text:
         text = _WORD.sub(_without_url_password, text)
     lowered = text.lower()
@@ -77,9 +77,10 @@ def mask_text(text: str) -> str:
 
 
 def _without_url_password(word: re.Match[str]) -> str:
-    """Masked to the last @, because people write passwords unencoded; http://host:80/ is a port.
+    """Mask up to the last @, because people write passwords unencoded; in http://host:80/ the 80 is
+    a port.
 
-    By hand, because a pattern that looks for the last @ takes quadratic time on a hostile text.
+    Written by hand: a pattern that searches for the last @ takes quadratic time on a hostile text.
     """
     text = word[0]
     last = text.rfind("@")

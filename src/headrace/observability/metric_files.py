@@ -1,8 +1,8 @@
-"""prometheus-client's files of the pod's processes, and what becomes of those of ended ones.
+"""prometheus-client's files of the pod's processes, and those of ended processes.
 
-What an ended process counted stays: its files are folded into one for each kind of metric, else
-each process that a pod ever had would be read at every scrape. Who reads holds a shared lock, so
-that nothing is counted twice or left out in between.
+What an ended process counted must stay. Its files are folded into one for each kind of metric,
+because otherwise each scrape would read files of all processes that the pod ever had. A reader
+holds a shared lock, so that nothing is counted twice or left out during a fold.
 """
 
 import fcntl
@@ -17,24 +17,26 @@ from prometheus_client.mmap_dict import MmapedDict
 
 from headrace.observability.process import is_alive
 
-#: In place of a pid; no process has it.
+#: Stands in place of a pid; no process has it.
 _FOLDED = 0
-#: Gauges are none of them: they come from the status slots.
+#: Gauges are not here: they come from the status slots.
 _KINDS = ("counter", "histogram")
 
 
 @contextmanager
 def reading(directory: Path) -> Iterator[None]:
-    """Wait until no file is being folded, and let none be meanwhile. For threads, not for loops."""
+    """Hold the shared lock: wait until no file is being folded, and allow no fold meanwhile. It
+    blocks: call it from a thread.
+    """
     with _lock_file(directory) as lock:
         fcntl.flock(lock, fcntl.LOCK_SH)
         yield
 
 
 def fold_files_of_dead(directory: Path) -> None:
-    """Put what ended processes counted into one file for each kind.
+    """Fold the files of ended processes into one file for each kind of metric.
 
-    While somebody reads it does nothing: the end of the next process brings another chance.
+    Does nothing while a reader holds the lock: the end of the next process tries again.
 
     :raises OSError: the files cannot be read or written.
     """
@@ -47,7 +49,7 @@ def fold_files_of_dead(directory: Path) -> None:
             for kind in _KINDS:
                 _fold(directory, kind)
         except (RuntimeError, ValueError, struct.error) as error:
-            # What prometheus-client raises over a damaged file, that of a killed process perhaps.
+            # prometheus-client raises these for a damaged file, perhaps of a killed process.
             raise OSError(f"a file of metrics is damaged: {error}") from error
 
 
@@ -69,7 +71,7 @@ def _fold(directory: Path, kind: str) -> None:
     for path in [*dead, *([folded] if folded.exists() else [])]:
         for key, value, _, _ in MmapedDict.read_all_values_from_file(str(path)):  # type: ignore[no-untyped-call]
             sums[key] += value
-    # Read by nobody until it is whole: its name does not end in .db.
+    # No reader opens it until it is complete: its name does not end in .db.
     draft = directory / f"{kind}_{_FOLDED}.new"
     draft.unlink(missing_ok=True)
     values = MmapedDict(str(draft))  # type: ignore[no-untyped-call]

@@ -25,7 +25,7 @@ _log = structlog.stdlib.get_logger("headrace.metrics")
 METRICS_MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-#: A label takes this many values; further ones are counted together as ``__other__``.
+#: A label has at most this many values; others are counted together as ``__other__``.
 _VALUES_PER_LABEL = 200
 _OTHER = "__other__"
 
@@ -219,7 +219,7 @@ class Metrics:
         self._run_seconds.labels(self._bounded("graph", graph)).observe(seconds)
 
     def count_run(self, graph: str, status: str) -> None:
-        """Count a run that ended without being executed here, by the sweep for one."""
+        """Count a run that ended without being executed here, for example by the rescuer."""
         self._runs.labels(self._bounded("graph", graph), status).inc()
 
     def count_claim(self) -> None:
@@ -246,7 +246,7 @@ class Metrics:
         self._checkpoint_seconds.labels(operation).observe(seconds)
 
     def observe_flush(self, flush: FlushFigures) -> None:
-        """Fits ``Writer(on_flush=...)``."""
+        """Count one try of a flush."""
         self._flushes.labels(flush.outcome).inc()
         if flush.outcome == "committed":
             self.flush_latency.add(flush.database_seconds)
@@ -263,19 +263,19 @@ class Metrics:
         self._expired_items.inc(count)
 
     def count_expired_threads(self, action: str, count: int) -> None:
-        """Fits ``RetentionSweeper(count=...)``."""
+        """:param action: ``deleted``, ``reduced`` or ``left``."""
         self._expired_threads.labels(action).inc(count)
 
     def count_expired_runs(self, count: int) -> None:
-        """Fits ``RunSweeper(count=...)`` and ``ThreadRemoval(count_runs=...)``."""
+        """Count runs that retention deleted, alone or with their threads."""
         self._expired_runs.inc(count)
 
     def count_blocked_type(self) -> None:
-        """Fits ``watch_blocked_types(count)``."""
+        """Count a type in a checkpoint that the serializer did not load."""
         self._blocked_types.inc()
 
     def observe_checkout(self, seconds: float, timed_out: bool) -> None:
-        """Fits ``SharedPool(on_checkout=...)``."""
+        """Count a request for a connection: the seconds it waited, and whether it got none."""
         self._checkout_seconds.observe(seconds)
         if timed_out:
             self._pool_timeouts.inc()
@@ -314,16 +314,18 @@ class Metrics:
         self._loop_stalls.inc()
 
     def record_fault(self, task: str, error: BaseException | None = None) -> None:
-        """Count and log a background fault. Fits ``Tasks(on_fault=...)``."""
+        """Count and log a fault of a background task."""
         self._faults.labels(self._bounded("task", task)).inc()
         _log.error("background_task_failed", task=task, exc_info=error)
 
     def render(self) -> bytes:
-        """The text exposition of all processes of the pod, as of now. Takes its time: no loop's."""
+        """The metrics of all processes of the pod as Prometheus text, as of now. It blocks: call it
+        from a thread.
+        """
         return written(self.families())
 
     def families(self) -> list[Metric]:
-        """The same, not yet written."""
+        """The metrics of all processes of the pod, before they are written as text."""
         if self._directory is None:
             return list(self._registry.collect())
         registry = CollectorRegistry()

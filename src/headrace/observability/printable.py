@@ -1,7 +1,7 @@
-"""Text that a reader of the log can trust: it stays within its line, and moves no cursor.
+"""Makes text safe for a reader of the log: it stays within its line and moves no cursor.
 
-Callers choose paths and graphs choose the words of their exceptions. A line feed among them would
-begin a line that looks like one of ours, and an escape sequence would paint over what is there.
+Callers choose paths, and graphs choose the texts of their exceptions. A line feed in them would
+begin a line that looks like one of ours, and an escape sequence would overwrite other text.
 """
 
 import re
@@ -12,11 +12,12 @@ from structlog.typing import EventDict, WrappedLogger
 
 #: JSON escapes these itself.
 _FIRST_CONTROLS = r"\x00-\x1f"
-#: The second set, what else ends a line, and what turns the direction of writing.
+#: The second set of control characters, other line ends, and marks that change the direction of
+#: writing.
 _OTHERS = r"\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069"
 _UNPRINTABLE = re.compile(f"[{_FIRST_CONTROLS}{_OTHERS}]")
 _UNPRINTABLE_IN_JSON = re.compile(f"[{_OTHERS}]")
-#: What has lines of its own: a traceback. They are indented, and ours are not.
+#: Fields with lines of their own: tracebacks. Those lines are indented; log lines are not.
 _LINES = ("exception", "stack")
 _INDENT = "    "
 
@@ -27,12 +28,14 @@ def printable(text: str) -> str:
 
 
 def printable_json(line: str) -> str:
-    """The same of a line of JSON, whose strings alone can have such characters."""
+    """A line of JSON made safe in the same way; only its strings can have such characters."""
     return _UNPRINTABLE_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", line)
 
 
 def print_safely(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """structlog processor for forms that people read: all texts, the lines of a traceback kept."""
+    """structlog processor for forms that people read: makes all texts safe, and keeps the lines of
+    a traceback.
+    """
     return {
         key: _lines(value) if key in _LINES and isinstance(value, str) else _safe(value)
         for key, value in event.items()

@@ -10,18 +10,18 @@ from contextlib import suppress
 from contextvars import Context
 from time import monotonic
 
-#: ``malloc.h`` of glibc; other allocators have no ``mallopt``, or take it for nothing.
+#: From ``malloc.h`` of glibc; other allocators have no ``mallopt`` or ignore it.
 _M_MMAP_THRESHOLD = -3
 _RETURNED_FROM_BYTES = 1024 * 1024
 
 _GROWN_BYTES = 64 * 1024 * 1024
-#: So long the values of a run are still being answered, perhaps.
+#: The values of a run may still be sent to a client for this many seconds.
 _LEFT_SECONDS = 0.1
-#: A collection that would wait for longer is not repeated.
+#: The longest pause before a repeated collection, in seconds.
 _GIVEN_UP_SECONDS = 60.0
 _COLLECT_SECONDS = 1.0
 
-#: Linux; elsewhere the fallbacks below answer.
+#: Linux only; elsewhere the fallbacks below are used.
 _STATM = "/proc/self/statm"
 
 
@@ -36,24 +36,25 @@ def resident_bytes() -> int:
 
 
 def return_large_blocks() -> None:
-    """Let freed blocks of more than 1 MiB go back to the system at once, where glibc allocates.
+    """Let glibc return freed blocks of more than 1 MiB to the system at once.
 
-    Left to itself glibc raises that bound to 32 MiB as soon as such a block is freed, and a process
-    that has carried large states keeps hundreds of megabytes from then on.
+    By default glibc raises that bound to 32 MiB as soon as such a block is freed; a process that
+    has carried large states then keeps hundreds of megabytes.
     """
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _RETURNED_FROM_BYTES)
 
 
 class LargeGarbage:
-    """Collects what refers to itself once the process has grown by 64 MiB, once a second at most.
+    """Collects cyclic garbage once the process has grown by 64 MiB, at most once a second.
 
-    Python counts objects and not their bytes: a few runs over large states, which LangGraph leaves
-    as cycles, are far too few objects for a collection, and hold hundreds of megabytes. What was
-    there before the processes were forked is frozen, and not looked at.
+    Python counts objects and not their bytes. A few runs with large states, which LangGraph leaves
+    in cycles, are far too few objects for a collection, but hold hundreds of megabytes. Objects
+    from before the fork are frozen and not examined.
 
-    What a run holds that still goes on is garbage later: a collection that frees little is
-    repeated, after twice the time each time. After a minute what is left is the process's own.
+    A run that still goes on keeps its objects; they become garbage later. So a collection that
+    frees little is repeated, each time after twice the pause. After a minute the rest is memory
+    that the process needs.
     """
 
     def __init__(self) -> None:
@@ -76,8 +77,9 @@ class LargeGarbage:
 
 
 def collect_soon() -> None:
-    """Collect what a run with large values leaves, when its task has ended: before the next such
-    run begins, and again when the answer has let go of the values."""
+    """Collect what a run with large values leaves when its task has ended: before the next such run
+    begins, and again when the answer has released the values.
+    """
     loop = asyncio.get_running_loop()
     loop.call_soon(gc.collect, context=Context())
     loop.call_later(_LEFT_SECONDS, gc.collect, context=Context())

@@ -1,8 +1,8 @@
-"""The log of ``headrace dev``: a short line for what somebody who writes a graph wants to see.
+"""The log of ``headrace dev``: short lines with what the author of a graph wants to see.
 
-A request is one line, a run that failed is its error with the user's own frames, and what the
-server does by itself is told only when it is a warning. Ids are told by their last eight digits:
-the first ones of a run's id are its time, and the same for all runs of a minute.
+A request is one line. A failed run is its error with the user's own frames. Events of the server
+itself are shown only if they are warnings. Ids are shortened to their last eight digits: the first
+digits of a run's id are its time, and equal for all runs of a minute.
 """
 
 import logging
@@ -19,19 +19,19 @@ from headrace.observability.user_code import short_traceback
 
 _UUID = re.compile(r"\b[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{4}([0-9a-fA-F]{8})\b")
 
-#: Libraries whose information is about the server, not about graphs.
+#: Libraries whose info lines are about the server, not about graphs.
 _MACHINERY = ("gunicorn", "uvicorn", "alembic", "headrace", "psycopg", "asyncio")
-#: Information of headrace's that is told all the same.
+#: headrace's info events that are shown all the same.
 _TOLD = frozenset({"request_answered", "database_found", "schema_fit_again"})
-#: gunicorn's words for a process that has itself said why it does not start.
+#: gunicorn's lines about a process that has logged itself why it does not start.
 _SAID_BEFORE = re.compile(r"Worker \(pid:\d+\) exited with code [13]\.$|Reason: Worker failed")
 
-#: Fields that are in every line, or in its first words.
+#: Fields that every line has, or that are in its first words.
 _LEFT_OUT = frozenset(
     {"event", "exception", "level", "logger", "request_id", "stack", "timestamp", "run_id"}
 )
 _MOST_VALUE_CHARACTERS = 160
-#: A failed run is told with its error; its end is not told again.
+#: A failed run is shown with its error; its end is not shown again.
 _FAILED_KEPT = 256
 
 _RESET, _BOLD, _DIM = "\x1b[0m", "\x1b[1m", "\x1b[2m"
@@ -40,7 +40,7 @@ _LEVEL_COLORS = {"warning": _YELLOW, "error": _RED, "critical": _RED}
 
 
 class ShortFilter(logging.Filter):
-    """Which records are told; for the log's handler."""
+    """Which records are shown; a filter for the log's handler."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ class ShortFilter(logging.Filter):
         if name == "run_failed":
             self._failed.append(str(event.get("run_id")))
         if name == "run_ended":
-            # That of a run which succeeded is in the line of its request.
+            # The end of a successful run is in the line of its request.
             return event["status"] != "success" and str(event.get("run_id")) not in self._failed
         if record.levelno <= logging.INFO and record.name.startswith(_MACHINERY):
             return name in _TOLD
@@ -60,7 +60,7 @@ class ShortFilter(logging.Filter):
 
 
 def shorten_exception(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """structlog processor: the user's frames in place of ``exc_info``."""
+    """structlog processor that puts the user's frames in place of ``exc_info``."""
     found = event.pop("exc_info", None)
     error = found[1] if isinstance(found, tuple) else found
     if error and not isinstance(error, BaseException):
@@ -71,7 +71,7 @@ def shorten_exception(_logger: WrappedLogger, _method: str, event: EventDict) ->
 
 
 class ShortRenderer:
-    """structlog's last processor: one event as a line, an exception below it."""
+    """structlog's last processor: one event as a line, with an exception below it."""
 
     def __init__(self, *, colors: bool) -> None:
         self._colors = colors
@@ -131,7 +131,7 @@ class ShortRenderer:
 
 
 def short_ids(text: str) -> str:
-    """``text`` with the last eight digits of each UUID in its place."""
+    """``text`` with each UUID replaced by its last eight digits."""
     return _UUID.sub(r"\1", text)
 
 

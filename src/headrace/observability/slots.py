@@ -1,8 +1,9 @@
-"""Status slots: what each server process of the pod last said about itself.
+"""Status slots: what each server process of the pod last reported about itself.
 
-One small JSON file per process under ``<runtime_dir>/slots``, replaced by rename each second from
-an event-loop task, so that a blocked or stopped loop goes stale by itself. Whoever answers a probe
-reads all of them. Without a runtime directory there is one process and its slot stays in memory.
+Each process has a small JSON file under ``<runtime_dir>/slots``. A task on its event loop replaces
+the file by rename each second, so the slot of a blocked or stopped loop becomes stale by itself. A
+process that answers a probe reads all slots. Without a runtime directory there is one process, and
+its slot stays in memory.
 """
 
 import os
@@ -27,8 +28,8 @@ class Slot(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     pid: int = Field(gt=0, lt=2**31)
-    #: The process that started it; processes of two masters stand on one board while one follows
-    #: the other.
+    #: The process that started it. Slots of two masters are on one board while a new master
+    #: replaces the old one.
     master: int = 0
     state: State
     started_at: float
@@ -44,19 +45,20 @@ def slots_directory(runtime_dir: Path) -> Path:
 
 
 class SlotReader:
-    """Reads the slots of a folder; a file that is the same as last time is not parsed again.
+    """Reads the slots of a folder. A file that has not changed is not parsed again.
 
-    Strangers may ask for the health of a pod as often as they like.
+    Anybody may request the health of a pod, as often as they like.
     """
 
     def __init__(self, runtime_dir: Path) -> None:
         self._runtime_dir = runtime_dir
-        #: By file name: which file it was, and what stood in it.
+        #: By file name: the identity of the file, and the slot that it held.
         self._known: dict[str, tuple[tuple[int, int], Slot]] = {}
 
     def read(self) -> list[Slot]:
-        """The slots of living processes, by pid; files of dead ones and broken ones are passed
-        over."""
+        """The slots of living processes, by pid. Files of dead processes and broken files are
+        skipped.
+        """
         slots, known = [], {}
         for path in slots_directory(self._runtime_dir).glob("*.json"):
             try:
@@ -100,7 +102,7 @@ def remove_slot(runtime_dir: Path, pid: int) -> None:
 
 
 def remove_slots_of(runtime_dir: Path, master: int) -> None:
-    """Take the processes of a master that was killed off the board."""
+    """Remove the slots of processes whose master was killed."""
     for path in slots_directory(runtime_dir).glob("*.json"):
         try:
             slot = Slot.model_validate_json(path.read_bytes())
@@ -111,7 +113,7 @@ def remove_slots_of(runtime_dir: Path, master: int) -> None:
 
 
 class StatusBoard:
-    """This process's slot, and sight of the others'."""
+    """The slot of this process, and a view of the others."""
 
     def __init__(self, runtime_dir: Path | None, *, stale_seconds: float) -> None:
         self._runtime_dir = runtime_dir

@@ -1,4 +1,4 @@
-"""The user's own frames of a traceback: what a person wants to see of an error first.
+"""The user's own frames of a traceback: what a person wants to see first.
 
 Installed packages, the standard library and headrace itself are not the user's.
 """
@@ -11,29 +11,30 @@ from pathlib import Path
 
 from headrace.error_text import error_message
 
-#: Where installed code and headrace's own is; the folder of an editable headrace included.
+#: Folders of installed code and of headrace, an editable install included.
 _INSTALLED = tuple(
     {f"{sysconfig.get_path(name)}{os.sep}" for name in ("stdlib", "platstdlib", "purelib")}
     | {f"{os.sep}site-packages{os.sep}", f"{Path(__file__).parents[1]}{os.sep}"}
 )
 
-#: Causes of causes are shown up to here.
+#: At most this many causes are shown.
 _MOST_LINKS = 4
 #: Leaves of an exception group that are shown.
 _MOST_LEAVES = 3
-#: A longer message is cut on the screen; the run's row has more of it.
+#: A longer message is cut on the screen. The run's row keeps more of it.
 _MOST_CHARACTERS = 2000
 
 
 def is_installed(path: str) -> bool:
-    """Whether a frame of this file is no code of the user's."""
+    """Whether this file is installed code, and not the user's."""
     return path.startswith("<") or any(part in path for part in _INSTALLED)
 
 
 def fault_place(error: BaseException) -> str:
-    """``graph.py line 12``, where in the user's files it happened; empty when it was nowhere there.
+    """``graph.py line 12``: where in the user's files the error was raised; empty if in none of
+    them.
 
-    For a ``SyntaxError`` that is the line that is wrong, not the one that imports the file.
+    For a ``SyntaxError`` it is the line with the mistake, not the line that imports the file.
     """
     wrong = error.filename if isinstance(error, SyntaxError) else None
     if isinstance(error, SyntaxError) and wrong and not is_installed(wrong):
@@ -52,12 +53,12 @@ def described(error: BaseException) -> str:
 
 
 def short_traceback(error: BaseException) -> str:
-    """The error, what led to it, and the user's frames of each; a line of source below a frame."""
+    """The error and its causes, with the user's frames of each; a source line below each frame."""
     return "\n".join(_lines(error))
 
 
 def shown_path(path: str) -> str:
-    """Relative to the working directory where it is inside."""
+    """The path relative to the working directory, if it is inside that."""
     try:
         return str(Path(path).relative_to(Path.cwd()))
     except (ValueError, OSError):
@@ -84,7 +85,7 @@ def _lines_of(error: BaseException) -> Iterator[str]:
     frames = _frames(error)
     chosen = [frame for frame in frames if not is_installed(frame.filename)]
     if frames and frames[-1] not in chosen:
-        # Where a library gave up, below the user's line that called it.
+        # The line in a library that raised, below the user's line that called it.
         chosen.append(frames[-1])
     for frame in chosen:
         yield f"  {shown_path(frame.filename)} line {frame.lineno}, in {frame.name}"
@@ -101,7 +102,7 @@ def _frames(error: BaseException) -> list[traceback.FrameSummary]:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """The error, its cause, the cause of that."""
+    """The error, its cause, the cause of the cause, and so on."""
     found: BaseException | None = error
     for _ in range(_MOST_LINKS):
         if found is None:
@@ -120,6 +121,6 @@ def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]
 
 def _message(error: BaseException) -> str:
     if isinstance(error, SyntaxError):
-        # Its text repeats file and line.
+        # The text of a SyntaxError repeats file and line.
         return str(error.msg)
     return error_message(error, max_bytes=_MOST_CHARACTERS)

@@ -1,4 +1,4 @@
-"""The server: the library face plus a manifest, middleware and error pages."""
+"""The server's app: the API of the library with a manifest, middleware and error pages."""
 
 from importlib.metadata import version
 from typing import Any
@@ -43,7 +43,7 @@ _ROUTERS = {
 
 
 def build_router(rooms: frozenset[str] = SERVED_ROOMS) -> APIRouter:
-    """The routes of the LangGraph API that ``rooms`` have, /chat, probes, metrics."""
+    """The routes of the LangGraph API in ``rooms``, with ``/chat``, probes and metrics."""
     router = APIRouter()
     for name, routers in _ROUTERS.items():
         if name in rooms:
@@ -55,7 +55,7 @@ def build_router(rooms: frozenset[str] = SERVED_ROOMS) -> APIRouter:
 
 
 def create_app(settings: Settings | None = None) -> ASGIApp:
-    """What ``headrace serve`` runs; opens nothing before its lifespan.
+    """The app that ``headrace serve`` runs. It opens nothing before its lifespan.
 
     :raises StartupRefusal: the manifest cannot be read, asks for what headrace cannot do, or names
         an app that cannot be served.
@@ -74,12 +74,12 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
     api.beside = app
     own_cors = has_cors(app) and http.cors is None
     joined = with_api(app, api, http, ours, _public_paths(api))
-    # Middleware of the app's may change bodies.
+    # Middleware of the user's app may change bodies.
     return _dressed(joined, chosen, http, plain_inside=False, cors=not own_cors)
 
 
 def _build_health(ours: Lifespan) -> FastAPI:
-    """Of a worker: its health says nothing that a description or a key is needed for."""
+    """The app of a worker process. Its health pages need no description and no key."""
     app = FastAPI(title="headrace", version=version("headrace"), lifespan=ours, openapi_url=None)
     app.router.redirect_slashes = False
     app.include_router(health.router)
@@ -91,7 +91,7 @@ def _build_api(
     settings: Settings, http: HttpEntry, ours: Lifespan, *, alone: bool = True
 ) -> DescribedApi:
     """
-    :param alone: no app of the user's is served beside it, whose ``/`` would be hidden.
+    :param alone: no app of the user is served beside it. Such an app may have a ``/`` of its own.
     """
     rooms = http.rooms
     closed = bool(settings.accepted_api_keys) or "meta" not in rooms
@@ -105,7 +105,7 @@ def _build_api(
         redoc_url=None,
     )
     app.needs_key = bool(settings.accepted_api_keys)
-    # The framework asks for no key, and redirects to whatever host the request names.
+    # FastAPI's own redirect asks for no key, and goes to the host that the request names.
     app.router.redirect_slashes = False
     app.include_router(build_router(rooms))
     for router in page_routers(with_docs="meta" in rooms, with_root=alone):
@@ -117,7 +117,7 @@ def _build_api(
 
 
 def _public_paths(api: FastAPI) -> frozenset[str]:
-    """What asks nobody for a key."""
+    """The paths that need no key."""
     routers = (health.probes_router, health.metrics_router, meta.router, meta.info_router)
     paths = {route.path for router in routers for route in router.routes if hasattr(route, "path")}
     paths |= paths_of(page_routers(with_docs=True, with_root=True))
@@ -129,7 +129,7 @@ def _public_paths(api: FastAPI) -> frozenset[str]:
 def _dressed(
     app: ASGIApp, settings: Settings, http: HttpEntry, *, plain_inside: bool, cors: bool = True
 ) -> ASGIApp:
-    """Around the whole app, so that its error pages are dressed as well."""
+    """The whole app with its middleware, so that error pages pass through it too."""
     if http.mount_prefix is not None:
         app = MountPrefix(app, http.mount_prefix)
     if cors:

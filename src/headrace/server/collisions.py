@@ -1,7 +1,8 @@
-"""Paths that an app of the user's and headrace's router both have: the first one included answers.
+"""Paths that both the user's app and headrace's router have: the router that was included first
+answers.
 
-A route of the user's that headrace's hides would be gone without a word: the app does not start. A
-route of headrace's that the user's hides may be meant: it is told.
+When a route of headrace hides a route of the user, nobody would notice: the app does not start.
+When a route of the user hides one of headrace, that may be meant: it is logged.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,7 +20,7 @@ from headrace.errors import StartupRefusal
 
 _log = structlog.stdlib.get_logger("headrace.server")
 
-#: What a parameter may stand for, the most general first: no literal of anybody's path.
+#: Values for a path parameter, the most general first. No route has such a literal in its path.
 _SAMPLES = ("zq7x", "7", "7.5", "0199c0de-0000-7000-8000-000000000000", "zq7x/zq7x")
 
 _SHOWN = 3
@@ -27,13 +28,13 @@ _SHOWN = 3
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A route as requests find it, with all that stands before its path."""
+    """A route as requests find it, with everything that comes before its path."""
 
     path: str
-    #: None: all of them.
+    #: None: all methods.
     methods: frozenset[str] | None
     ours: bool
-    #: Everything below its path is its own.
+    #: It answers everything below its path.
     mount: bool = False
 
     @property
@@ -43,11 +44,11 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Collision:
-    """A request that both would answer, of which the later one never sees it."""
+    """A request that two routes could answer. The later route never gets it."""
 
     first: Place
     second: Place
-    #: What is asked for: the second's path where all of it is hidden, else an example.
+    #: The path of the second route if all of it is hidden, else an example.
     request: str
     hidden: Literal["all", "some"]
 
@@ -70,9 +71,9 @@ def places_of(routes: Sequence[BaseRoute], before: str = "") -> Iterator[Place]:
 
 
 def collisions_in(places: Sequence[Place], *, by_path: bool = False) -> list[Collision]:
-    """What is hidden of one by the other, in the order of what hides.
+    """Pairs of routes where one hides the other, in the order of the hiding routes.
 
-    :param by_path: a path that is found is taken, whatever the method.
+    :param by_path: the first route with the path gets the request, whatever the method.
     """
     found = []
     for number, first in enumerate(places):
@@ -85,9 +86,9 @@ def collisions_in(places: Sequence[Place], *, by_path: bool = False) -> list[Col
 
 
 def look_for_collisions(routes: Sequence[BaseRoute]) -> None:
-    """Look at the whole app, and tell what is hidden in it.
+    """Check the whole app, and log which routes are hidden.
 
-    :raises StartupRefusal: HR112 a route of the user's is never reached.
+    :raises StartupRefusal: HR112 a route of the user is never reached.
     """
     found = collisions_in(list(places_of(routes)))
     gone = [one for one in found if one.first.ours and one.hidden == "all" and not one.second.mount]
@@ -121,7 +122,7 @@ def _refusal(gone: Sequence[Collision]) -> StartupRefusal:
 
 
 def named(place: Place) -> str:
-    """The route as people write it."""
+    """The route as people write it: methods and path."""
     if place.mount:
         return f"mount {place.path or '/'}"
     methods = sorted((place.methods or frozenset()) - {"HEAD"}) or sorted(place.methods or ())
@@ -132,7 +133,7 @@ def _share_method(first: Place, second: Place) -> bool:
     if first.methods is None or second.methods is None:
         return True
     shared = first.methods & second.methods
-    # HEAD comes with GET; nobody loses a route of his for it alone.
+    # HEAD comes with GET: a collision of HEAD alone hides no route that somebody wrote.
     return bool(shared - {"HEAD"}) or shared == first.methods == second.methods
 
 
@@ -154,13 +155,13 @@ def _pattern(path: str) -> Pattern[str]:
 
 @cache
 def _sample(path: str) -> str | None:
-    """A request for the path with nothing special in it."""
+    """A request path that matches ``path`` and no literal of another route."""
     parts = [_of_segment(segment) for segment in path.split("/")]
     return None if None in parts else "/".join(str(part) for part in parts)
 
 
 def _both(first: str, second: str) -> str | None:
-    """A request that may be for both paths: segment by segment one that both take."""
+    """A request path that may match both: for each segment a text that both accept."""
     one, other = first.split("/"), second.split("/")
     example: list[str] = []
     for number in range(max(len(one), len(other))):
@@ -175,7 +176,7 @@ def _both(first: str, second: str) -> str | None:
 
 
 def _at(segments: list[str], number: int) -> str | None:
-    """The segment; a last one that takes everything goes on for ever."""
+    """The segment with this number. A last ``{name:path}`` stands for all that follow."""
     if number < len(segments):
         return segments[number]
     return segments[-1] if segments[-1].endswith(":path}") else None
@@ -183,7 +184,7 @@ def _at(segments: list[str], number: int) -> str | None:
 
 @cache
 def _of_segment(*segments: str) -> str | None:
-    """A text that each of the segments takes."""
+    """A text that each of the segments accepts."""
     literal = [segment for segment in segments if "{" not in segment]
     filled = [_filled(segment, sample) for segment in segments for sample in _SAMPLES]
     patterns = [_pattern(f"/{segment}") for segment in segments]
@@ -203,9 +204,9 @@ def _filled(segment: str, sample: str) -> str:
 
 
 def _flat(routes: Sequence[BaseRoute]) -> Iterator[Any]:
-    """Routes, those of included routers with their whole path.
+    """The routes, with those of included routers under their whole paths.
 
-    Newer releases of FastAPI keep included routers as they are, and tell their routes by this
+    Newer releases of FastAPI keep included routers as they are and list their routes by this
     function; older ones copy the routes.
     """
     flatten = getattr(routing, "iter_route_contexts", None)

@@ -1,10 +1,11 @@
-"""The connections of a process: how many there may be, and how long each may keep it waiting.
+"""The connections of a process: how many there may be, and how long each may stay without progress.
 
-A connection costs a file descriptor and memory whether a request comes or not, and nobody needs a
-key to open one. So there is a bound below the limit of descriptors; beyond it the connections that
-have waited longest without a request make room, and a new one is refused only where all others have
-work under way. A look once a second ends what no longer moves. What is being answered is never
-idle: streams and long waits last as long as they will.
+A connection costs a file descriptor and memory even without a request, and opening one needs no
+key. So their number is bounded below the limit of descriptors. At the bound, the connection that
+has waited longest without a request is closed to make room; a new one is refused only if all others
+have work under way. A check once a second closes connections that make no progress. A connection is
+never idle while its request is being answered: streams and long waits may last as long as they
+need.
 """
 
 import asyncio
@@ -24,32 +25,32 @@ from headrace.settings import Settings
 _log = structlog.stdlib.get_logger("headrace.connections")
 
 _LOOK_SECONDS = 1.0
-#: Why connections were cut is told this often at most, whatever happens.
+#: Seconds between two log lines about cut connections, at least.
 _TELL_SECONDS = 10.0
-#: Refused connections that may linger until their clients have read why; part of the descriptors
-#: that are kept back.
+#: Refused connections that may stay open until their clients have read the reason. They use some of
+#: the descriptors that are kept free.
 _MAX_LEAVING = 64
 _LEAVING_PART = 4
-#: Descriptors for everything that is no connection of a client: files, pipes, listeners, and those
-#: who ask on the port of health and metrics.
+#: Descriptors for everything else: files, pipes, listeners, and connections to the port of health
+#: and metrics.
 _OWN_DESCRIPTORS = 128
 #: A burst of new connections is accepted before the first of them can be refused.
 _BURST = 2048
 
 
 class Connection(Protocol):
-    """What is looked after."""
+    """A connection that :class:`Connections` supervises."""
 
     def look(self, seconds: float) -> None:
-        """End it if it is overdue; ``seconds`` have passed since the last look."""
+        """Close it if it is overdue. ``seconds`` have passed since the last check."""
 
     def drop(self) -> None:
-        """Close it at once, whatever is under way."""
+        """Close it at once, even with work under way."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one request, and one connection, may take."""
+    """Limits of one request and of one connection."""
 
     max_request_line_bytes: int
     max_header_bytes: int
@@ -86,13 +87,13 @@ class Connections:
         self.max_connections = max_connections
         self._max_leaving = max_leaving
         self._looked_after: dict[Connection, None] = {}
-        #: WebSockets too, which end by their own rules.
+        #: All connections of the server, WebSockets included.
         self._all: Collection[object] = ()
-        #: Without a request under way; the one that has been so longest comes first.
+        #: Connections without a request under way; the one that has waited longest comes first.
         self._waiting: dict[Connection, None] = {}
-        #: Answered for the last time, or aborted; the oldest first.
+        #: Connections that have had their last answer or were aborted; the oldest first.
         self._leaving: dict[Connection, None] = {}
-        #: Where open and cut connections are counted; the lifespan makes it after the listener.
+        #: Counts open and cut connections. None until the lifespan has started.
         self._metrics: Metrics | None = None
         self._untold: Counter[str] = Counter()
         self._told_at = float("-inf")
@@ -107,7 +108,7 @@ class Connections:
         self._count_open()
 
     def admit(self, connection: Connection, all_open: Collection[object]) -> bool:
-        """Take a new connection; False where it has to be refused, because all are at work.
+        """Take a new connection. False: refuse it, because all others are at work.
 
         :param all_open: every connection of the server, this one included.
         """
@@ -120,16 +121,16 @@ class Connections:
         return True
 
     def begin_work(self, connection: Connection) -> None:
-        """A request has come whole, but for its body."""
+        """The head of a request has arrived."""
         self._waiting.pop(connection, None)
 
     def begin_wait(self, connection: Connection) -> None:
-        """It waits for a request, or for the rest of a body that does not come."""
+        """The connection waits for a request, or for the rest of a body that does not come."""
         if connection not in self._leaving:
             self._waiting[connection] = None
 
     def begin_leave(self, connection: Connection) -> None:
-        """It has had its last answer and goes once the client has read that."""
+        """The last answer is written. The connection closes once the client has read it."""
         self._waiting.pop(connection, None)
         self._leaving[connection] = None
         if len(self._leaving) > self._max_leaving:
@@ -141,28 +142,28 @@ class Connections:
         self._count_open()
 
     def record_cut(self, reason: str) -> None:
-        """Count one that is cut; the log tells how many, and not each."""
+        """Count a connection that is cut. The log reports numbers, not single connections."""
         if self._metrics is not None:
             self._metrics.count_cut_connection(reason)
         self._untold[reason] += 1
 
     async def look_after(self) -> None:
-        """End what is overdue, until cancelled."""
+        """Close overdue connections until cancelled."""
         seconds = min(_LOOK_SECONDS, self.limits.shortest_seconds / 4)
         looked = monotonic()
         while True:
             await asyncio.sleep(seconds)
             before, looked = looked, monotonic()
-            # A loop that was blocked must not blame the clients for that.
+            # After a blocked event loop, do not count the blocked time against clients.
             passed = min(looked - before, 2 * seconds)
             for connection in list(self._looked_after):
                 try:
                     connection.look(passed)
                 except Exception:
-                    # A defect: it must not leave the others unwatched.
+                    # A defect in one connection must not leave the others unsupervised.
                     _log.exception("connection_not_watched")
                     connection.drop()
-            # WebSockets come and go by rules of their own.
+            # A WebSocket that closes is not reported here.
             self._count_open()
             self._tell(looked)
 
@@ -187,10 +188,11 @@ class Connections:
 
 
 def connections_of(settings: Settings) -> Connections:
-    """The bound is the setting's, or what the limit of descriptors leaves, if that is less.
+    """Connections with the bound of the setting, or with a lower one if the limit of descriptors
+    needs it.
 
-    The soft limit is raised towards the hard one where that is needed. What pool and graphs may
-    open of their own is left to them.
+    The soft limit of descriptors is raised towards the hard one if necessary. Descriptors for the
+    pool and the graphs are kept free.
     """
     server = settings.server
     others = settings.database.pool_max + settings.worker.max_concurrent_runs + _OWN_DESCRIPTORS

@@ -1,7 +1,8 @@
-"""An app of the user's and the API as one: ``http.app`` of the manifest.
+"""The user's app and the API served as one: ``http.app`` of the manifest.
 
-The app stays what it is: it is told of the API by a middleware within its own ones, so that these
-wrap both, while its exception handlers and its router see only what the API does not have.
+The user's app stays as it is. A middleware inside its own middleware sends the API's requests to
+the API. So the app's middleware wraps both, and its exception handlers and its router see only
+requests that are not the API's.
 """
 
 from collections.abc import AsyncIterator, Callable
@@ -30,7 +31,7 @@ from headrace.server.lifespan import Lifespan
 
 _log = structlog.stdlib.get_logger("headrace.server")
 
-#: Policy of a close, as WebSockets have it.
+#: WebSocket close code 1008: policy violation.
 _POLICY_VIOLATION = 1008
 
 
@@ -39,7 +40,7 @@ def with_api(
 ) -> Starlette:
     """``app`` itself, which now serves ``api`` too.
 
-    :param public: paths of the API that ask nobody for a key.
+    :param public: paths of the API that need no key.
     """
 
     def needs_key(scope: Scope) -> bool:
@@ -48,14 +49,14 @@ def with_api(
         return http.enable_custom_route_auth
 
     _tell_what_is_hidden(app, api, custom_app_place(str(http.app)))
-    # Those of an earlier call are replaced: a module is imported once.
+    # Replace what an earlier call added: Python imports the user's module only once.
     ours: tuple[Any, ...] = (Fork, KeyGuard)
     own = [one for one in app.user_middleware if one.cls not in ours]
     guard = Middleware(KeyGuard, needs_key=needs_key)
     fork = Middleware(Fork, api=api)
     first = http.middleware_order == "auth_first"
     app.user_middleware[:] = [guard, *own, fork] if first else [*own, guard, fork]
-    # Built by now where this is not the first time.
+    # A second call finds the middleware built already.
     app.middleware_stack = None
     theirs = app.router.lifespan_context
     if isinstance(theirs, BothLifespans):
@@ -65,10 +66,10 @@ def with_api(
 
 
 def _tell_what_is_hidden(app: Starlette, api: FastAPI, where: str) -> None:
-    """As on LangGraph's own server the app's routes cannot replace the API's: say which of them do
-    not answer.
+    """Log the app's routes that do not answer: as on LangGraph's server they cannot replace routes
+    of the API.
     """
-    # FastAPI's pages about the app, which nobody wrote.
+    # FastAPI's own pages about the app: the user did not write them.
     about = {getattr(app, name, None) for name in ("docs_url", "redoc_url", "openapi_url")}
     theirs = [place for place in places_of(app.routes) if place.path not in about]
     places = [*places_of(api.routes), *theirs]
@@ -84,18 +85,20 @@ def _tell_what_is_hidden(app: Starlette, api: FastAPI, where: str) -> None:
 
 
 def has_cors(app: Starlette) -> bool:
-    """Whether the app answers pages of other origins by itself."""
+    """Whether the app has a CORS middleware of its own."""
     kinds = [one.cls for one in app.user_middleware]
     return any(isinstance(kind, type) and issubclass(kind, CORSMiddleware) for kind in kinds)
 
 
 def serves(api: FastAPI, scope: Scope) -> bool:
-    """Whether the API has such a path, with whichever method."""
+    """Whether the API has a route with this path, for any method."""
     return any(route.matches(scope)[0] is not Match.NONE for route in api.router.routes)
 
 
 class Fork:
-    """Innermost of the app's middleware: what the API has goes there, all else on."""
+    """The innermost middleware of the app: requests of the API go to the API, all others to the
+    app.
+    """
 
     def __init__(self, app: ASGIApp, api: FastAPI) -> None:
         self._app = app
@@ -107,7 +110,9 @@ class Fork:
 
 
 class KeyGuard:
-    """Asks for a key where ``needs_key`` says so; the API's own routes ask by themselves later."""
+    """Checks the key where ``needs_key`` says so. The API's own routes check it later by
+    themselves.
+    """
 
     def __init__(self, app: ASGIApp, needs_key: Callable[[Scope], bool]) -> None:
         self._app = app
@@ -128,7 +133,7 @@ class KeyGuard:
 
 
 class BothLifespans:
-    """headrace's, and the app's own within it: that starts later and ends earlier."""
+    """headrace's lifespan, and inside it the app's own: that one starts later and ends earlier."""
 
     def __init__(self, ours: Lifespan, theirs: Any, where: str) -> None:
         self._ours = ours

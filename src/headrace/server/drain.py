@@ -1,17 +1,17 @@
-"""How a process stops being one of those that serve: in which order, and for how long.
+"""How a process stops serving: the order of the steps, and how long each may take.
 
-When a signal comes, the process is *draining* at once, and goes on serving everything for the drain
-delay. Then it looks at the status slots of the pod:
+After the signal the process is *draining* at once, and goes on serving everything for the drain
+delay. Then it reads the status slots of the pod:
 
-- others serve (one worker was told, or HUP put new ones in place): its listeners close, so that new
-  connections go to them, and nobody is refused anything;
-- others start: it goes on serving until they serve, for at most half the grace;
-- nobody else will (the whole pod stops): the sockets stay open, so that probes read 503 from
-  /readyz instead of a refused connection, and new runs are refused with ``Retry-After``.
+- Other processes serve (only this process was told to stop, or HUP started new ones): it closes its
+  listeners, so that new connections go to the others. No request is refused.
+- Other processes start: it goes on serving until they serve, but for at most half the grace.
+- No other process will serve (the whole pod stops): the sockets stay open, so that probes read 503
+  from /readyz instead of a refused connection, and new runs are refused with ``Retry-After``.
 
-Its own runs and their streams then have what is left of the grace. Runs that are left after it are
-released to the queue, and another process goes on with them. ``server.process`` and the lifespan
-close the rest.
+Then its own runs and their streams have the rest of the grace. Runs that are still there after it
+go back to the queue, and another process goes on with them. ``server.process`` and the lifespan
+close everything else.
 """
 
 import asyncio
@@ -30,8 +30,8 @@ from headrace.worker.worker import Worker
 
 _log = structlog.stdlib.get_logger("headrace.drain")
 
-#: When all processes are told to stop they learn of it within milliseconds of each other; this long
-#: a process waits for the others' word before it believes that they go on.
+#: When the whole pod stops, its processes get the signal within milliseconds of each other. A
+#: process waits this long before it believes that the others go on.
 _SETTLE_SECONDS = 0.5
 _LOOK_SECONDS = 0.05
 
@@ -64,7 +64,7 @@ class Drain:
 
     @property
     def bound_seconds(self) -> float:
-        """``drain`` takes no longer: delay, grace, and a margin for releasing what is left."""
+        """The longest time that ``drain`` takes: delay, grace, and a margin for releasing runs."""
         settings = self._settings
         return (
             settings.drain_delay_seconds + settings.grace_seconds + settings.shutdown_margin_seconds
@@ -72,26 +72,29 @@ class Drain:
 
     @property
     def closing_seconds(self) -> float:
-        """What remains after ``drain`` for sockets, lifespan and pool."""
+        """The time left after ``drain`` for sockets, lifespan and pool."""
         return self._settings.shutdown_margin_seconds
 
     def begin(self) -> None:
-        """Publish that this process drains. Quick and synchronous: signal callbacks call it."""
+        """Publish that this process drains. Quick and synchronous, because signal callbacks call
+        it.
+        """
         if self._began_at is None:
             self._began_at = monotonic()
             self._board.set_state("draining")
             _log.info("drain_began", grace_seconds=self._settings.grace_seconds)
 
     def hurry(self) -> None:
-        """Cut delay and grace: somebody asked twice."""
+        """Skip the rest of delay and grace: a second signal came."""
         if not self._hurried.is_set():
             self._hurried.set()
             _log.warning("drain_hurried")
 
     async def drain(self, *, close_listeners: Callable[[], Awaitable[None] | None]) -> None:
-        """Serve on, then finish; returns when this process has no run and no stream of one left.
+        """Go on serving, then finish. On return this process has no run and no stream of a run
+        left.
 
-        ``close_listeners`` stops taking connections and lets go of idle ones.
+        :param close_listeners: takes no more connections and closes idle ones.
         """
         if self._finished:
             return
@@ -131,7 +134,7 @@ class Drain:
             await self._wait(_LOOK_SECONDS)
 
     async def _finish(self) -> None:
-        """Give the worker the rest of the grace, or none once somebody asked twice."""
+        """Give the worker the rest of the grace, or none after a second signal."""
         ends_at = self._start + self._settings.drain_delay_seconds + self._settings.grace_seconds
         tasks = Tasks()
         finishing = tasks.start(

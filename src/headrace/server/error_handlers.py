@@ -1,4 +1,4 @@
-"""Answers where no route was: what the caller asked for, and what there is instead."""
+"""Answers to requests that no route matches: what the caller asked for, and what there is."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -20,7 +20,7 @@ from headrace.observability.masking import mask_text
 from headrace.server.unserved_routes import unserved_route
 
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
-#: Of what a caller sent, no answer repeats more.
+#: An answer repeats at most this many characters of what the caller sent.
 _SHOWN = 200
 
 
@@ -49,7 +49,9 @@ async def _http_error(
 
 
 def _without_slash(request: Request, public: frozenset[str] | None) -> Response | None:
-    """To the same path without its last slash, on this server; with a key where that needs one."""
+    """A redirect to this path without its last slash, on this server. It needs a key if that path
+    does.
+    """
     scope, path = request.scope, path_below_prefix(request.scope)
     plain = path.rstrip("/")
     if plain == path or not plain or path.startswith("//"):
@@ -67,7 +69,7 @@ def _without_slash(request: Request, public: frozenset[str] | None) -> Response 
                 return error_response(error)
         query = scope.get("query_string", b"").decode("latin-1")
         before = str(scope.get("root_path", "")).rstrip("/")
-        # A path alone: the host that the request names may be anybody's.
+        # A path without a host: anybody can put any host into a request.
         location = quote(before + plain, safe="/:@!$&'()*+,;=~") + (f"?{query}" if query else "")
         return Response(status_code=307, headers={"Location": location})
     return None
@@ -84,7 +86,7 @@ def _nothing_here(app: FastAPI, scope: Scope, method: str, path: str) -> str:
 
 
 def _shown(path: str) -> str:
-    """A path as answers repeat it: a client may have put a secret there by mistake."""
+    """The path as answers show it. A client may have put a secret into it by mistake."""
     return mask_text(path)[:_SHOWN]
 
 
@@ -93,7 +95,7 @@ def _has_docs(app: FastAPI) -> bool:
 
 
 def _allowed(app: FastAPI, scope: Scope) -> list[str]:
-    """The methods that some route takes at the scope's path."""
+    """The methods that a route accepts at the scope's path."""
     found = [
         method
         for method in _METHODS

@@ -1,4 +1,4 @@
-"""What headrace tells gunicorn: its command line and its logger."""
+"""gunicorn's command line and logger, as headrace sets them."""
 
 import logging
 from typing import Any
@@ -17,10 +17,11 @@ _WITHOUT_CONTROL_SOCKET = (
     ("--no-control-socket",) if hasattr(config, "ControlSocketDisable") else ()
 )
 
-#: A file of this name marks a runtime directory that goes when the master does.
+#: A file of this name marks a runtime directory that the master removes when it ends.
 TEMPORARY = ".temporary"
 
-#: A file of this name marks one that several masters share: none of them clears the board.
+#: A file of this name marks a runtime directory that several masters share: no master clears the
+#: board.
 SHARED = ".shared"
 
 
@@ -29,15 +30,15 @@ def arguments(
 ) -> list[str]:
     """gunicorn's arguments, without the program's name.
 
-    :param application: what to serve, like ``module:app``; default: that of the settings, else
-        headrace's own server. A worker alone serves its own.
-    :param listener: descriptor of a bound socket; default: one is made.
+    :param application: the app to serve, like ``module:app``; default: that of the settings, else
+        headrace's own server. A worker process always serves its own app.
+    :param listener: descriptor of a bound socket; default: gunicorn makes one.
     """
     server = settings.server
     own = settings.app if server.api else ""
     binds = [_bind(settings.host, settings.port) if listener is None else f"fd://{listener}"]
     if settings.metrics.port and listener is None:
-        # Each process takes this one out for its thread that answers there.
+        # Each process takes this socket out for the thread of its health port.
         binds.append(_bind(settings.metrics.host or settings.host, settings.metrics.port))
     return [
         f"--config=python:{__package__}.hooks",
@@ -60,7 +61,9 @@ def _bind(host: str, port: int) -> str:
 
 
 class ServerLogger(Logger):
-    """gunicorn's logger, writing through headrace's; set up in the master, kept by its forks."""
+    """gunicorn's logger, which writes through headrace's. The master sets it up, and its forks keep
+    it.
+    """
 
     def setup(self, cfg: Any) -> None:
         super().setup(cfg)  # type: ignore[no-untyped-call]

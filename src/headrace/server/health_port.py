@@ -1,8 +1,9 @@
-"""The port of health and metrics: a thread of its own answers, with an event loop of its own.
+"""The port of health and metrics: a thread answers there, with an event loop of its own.
 
-Probes and scrapers get their answer while the process is at its bound of connections, or while a
-graph blocks its event loop. All processes of the pod accept on one socket, and any of them answers
-for all: from status slots, metric files, and what the background checks have found last.
+Probes and scrapers get their answer even while the process has as many connections as it may have,
+or while a graph blocks its event loop. All processes of the pod accept on one socket, and each of
+them answers for the whole pod: from status slots, from metric files, and from what the background
+checks found last.
 """
 
 import asyncio
@@ -25,7 +26,7 @@ from headrace.server.protocol import BoundedProtocol
 
 _log = structlog.stdlib.get_logger("headrace.health_port")
 
-#: Probes and scrapers are few, and have nothing to send.
+#: Probes and scrapers are few, and send no bodies.
 _LIMITS = Limits(
     max_request_line_bytes=2048,
     max_header_bytes=16 * 1024,
@@ -36,7 +37,7 @@ _LIMITS = Limits(
 )
 MAX_CONNECTIONS = 24
 _KEEPALIVE_SECONDS = 20
-#: What is being answered at the end has so long.
+#: How long answers under way may take at the end.
 _CLOSING_SECONDS = 1.0
 
 _JSON = "application/json"
@@ -44,7 +45,7 @@ _Answer = tuple[int, bytes, str]
 
 
 class HealthPort:
-    """Answers from ``start`` to ``stop``; what there is to tell comes with ``serve``."""
+    """Answers from ``start`` to ``stop``. It has something to report after ``serve``."""
 
     def __init__(self, listener: socket.socket) -> None:
         self._listener = listener
@@ -70,20 +71,23 @@ class HealthPort:
         self._thread.start()
 
     def serve(self, health: HealthService) -> None:
-        """The process has started; metrics are no longer answered on the other port."""
+        """The process has started. From now on the port of the API serves no metrics."""
         health.metrics_elsewhere = True
         self._health = health
 
     def stop(self) -> None:
-        """Take no more connections, as others of the pod do, and end. Does not wait."""
+        """Take no more connections, so that other processes of the pod get them, and end. Does not
+        wait.
+        """
         if self._loop is not None and self._stopping is not None:
-            # It may have ended by itself.
+            # The loop may have ended by itself.
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._stopping.set)
 
     def _run(self) -> None:
         try:
-            # uvloop, as on the other port: it bears a burst beyond the limit of descriptors.
+            # uvloop, as on the port of the API: it survives a burst beyond the limit of
+            # descriptors.
             with asyncio.Runner(loop_factory=self._config.get_loop_factory()) as runner:
                 runner.run(self._answer())
         except Exception:
@@ -139,7 +143,7 @@ class HealthPort:
         return _json(404, {"detail": f"This port answers {known}.", "code": "not_found"})
 
     def _livez(self) -> _Answer:
-        """An event loop of the pod runs, or starts."""
+        """At least one event loop of the pod runs, or the process is still starting."""
         health = self._health
         if health is None:
             return _json(200, {"status": "starting"})

@@ -1,9 +1,11 @@
-"""What gunicorn calls in its master: stop when none can start, clean up. Hook functions only.
+"""gunicorn's hooks in its master: stop when no process can start, and clean up. Hook functions
+only.
 
-An exception here would end the master, so file system trouble is logged and passed over.
+An exception here would end the master. So trouble with files is logged, and the master goes on.
 
-The server's own modules are imported here, before the fork: processes share their memory, and one
-that is started again is ready at once. The user's graphs are not: each process imports them anew.
+The server's own modules are imported here, before the fork: processes share their memory, and a
+process that is started again is ready at once. The user's graphs are not imported here: each
+process imports them anew.
 """
 
 import gc
@@ -19,18 +21,18 @@ from headrace.observability.slots import remove_slot, slots_directory
 from headrace.server.gunicorn import SHARED, TEMPORARY
 from headrace.settings import multiprocess_dir, runtime_dir
 
-#: No exit code is this one.
+#: A value that no exit code has.
 _NEVER = -1
 #: The master's own exit code when no process can start; gunicorn's word for it.
 _BOOT_ERROR = 3
 
 
 def on_starting(server: Any) -> None:
-    """A fresh master has no processes yet: what stands on the board is of an earlier one.
+    """Clear the board: a fresh master has no processes yet, so the slots are of an earlier one.
 
-    gunicorn stops itself when a process exits with 3 or 4, its own codes for a failed start. Any
-    library that user code calls may exit with these while the process serves; so the master looks
-    at no exit code, and a process whose start has failed tells it another way (``child_exit``).
+    gunicorn stops when a process exits with 3 or 4, its own codes for a failed start. Any library
+    in user code may exit with these while the process serves. So the master ignores exit codes, and
+    a process whose start has failed reports that in another way (``child_exit``).
     """
     server.WORKER_BOOT_ERROR = server.APP_LOAD_ERROR = _NEVER
     directory = runtime_dir()
@@ -45,17 +47,18 @@ def on_starting(server: Any) -> None:
 
 
 def when_ready(server: Any) -> None:
-    """What was imported so far lives for ever: no collection need look at it.
+    """Freeze what was imported so far: it lives for ever, so the garbage collector need not look at
+    it.
 
-    So no page of it is copied for that after the fork, and no process looks it all through at its
-    end (2.2 s from TERM to the end of an idle pod without this, 0.9 s with it).
+    Without this each process would copy those pages after the fork, and walk through all of them at
+    its end (2.2 s from TERM to the end of an idle pod without this, 0.9 s with it).
     """
     gc.collect()
     gc.freeze()
 
 
 def on_exit(server: Any) -> None:
-    """Take away what ``headrace serve`` made for this master alone."""
+    """Remove what ``headrace serve`` made for this master alone."""
     directory = runtime_dir()
     # One that was replaced (USR2) leaves it to its successor.
     last = server.reexec_pid == 0

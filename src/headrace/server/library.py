@@ -1,4 +1,4 @@
-"""The library face: what an app of your own takes from headrace besides the lifespan."""
+"""What the user's own app takes from headrace besides the lifespan."""
 
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -29,7 +29,7 @@ def graph(connection: HTTPConnection, graph_id: str) -> Pregel[Any, Any, Any, An
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> Any:
-        # A router is made when asked for: importing this module makes nothing.
+        # Make a router on each access: importing this module builds nothing.
         if name == "router":
             return build_router()
         raise AttributeError(name)

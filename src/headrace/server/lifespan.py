@@ -1,7 +1,7 @@
 """Builds everything a process needs, in order, and closes it in reverse after the last request.
 
-Resources, run engine, services, health: only these places join objects. Each step
-may refuse to start; what was opened until then is closed again.
+Objects are joined here, in ``resources``, ``run_engine`` and ``services`` only. Each step may
+refuse to start; then everything that is open already is closed again.
 """
 
 from collections.abc import AsyncIterator, Mapping
@@ -36,10 +36,10 @@ _log = structlog.stdlib.get_logger("headrace.lifespan")
 
 
 class Lifespan:
-    """What an app or a script enters to have graphs and all they need; see :func:`lifespan`.
+    """An app or a script enters it to have graphs and everything they need; see :func:`lifespan`.
 
-    Called with an app it serves: runs are executed, requests answered. Entered by itself
-    (``async with``) it opens pool, saver, store and graphs, and takes no runs.
+    Called with an app, it executes runs and answers requests. Entered by itself (``async with``) it
+    opens pool, saver, store and graphs, and executes no runs.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Lifespan:
     ) -> None:
         self._graphs = graphs
         self._settings = settings
-        #: headrace's own server, which looks at its address itself.
+        #: headrace's own server checks its address by itself.
         self._of_server = of_server
         self._opened: AsyncExitStack | None = None
 
@@ -71,7 +71,7 @@ class Lifespan:
         if self._opened is not None:
             raise RuntimeError("this lifespan is entered already; call headrace.lifespan() again")
         settings, sources, manifest = self._ready()
-        # A script is no server process: it has no place on their board.
+        # A script is no server process: it publishes no status slot.
         alone = settings.model_copy(update={"runtime_dir": None})
         async with AsyncExitStack() as stack:
             resources = await open_resources(
@@ -123,7 +123,7 @@ def lifespan(
 
 
 def _look_at(app: Any, settings: Settings) -> None:
-    """:raises StartupRefusal: HR112 a route of the user's is never reached."""
+    """:raises StartupRefusal: HR112 a route of the user is never reached."""
     routes = getattr(app, "routes", None)
     if not routes:
         return
@@ -141,7 +141,7 @@ def _look_at(app: Any, settings: Settings) -> None:
 async def serving(
     settings: Settings, sources: list[GraphSource], manifest: Manifest | None = None
 ) -> AsyncIterator[State]:
-    """Everything open, from the pool to the run worker.
+    """Open everything, from the pool to the worker.
 
     :raises StartupRefusal: with what to change.
     """
@@ -181,7 +181,7 @@ async def serving(
             places,
         )
         if not drain.draining:
-            # A server that knows of no drain, uvicorn by itself: its listeners are closed already.
+            # A server without a drain, such as plain uvicorn: its listeners are closed already.
             await drain.drain(close_listeners=lambda: None)
 
 
@@ -192,7 +192,7 @@ async def _start_health(
     threads: ThreadPool | None,
     stack: AsyncExitStack,
 ) -> HealthService:
-    """From here on figures are published and the database is asked."""
+    """Start to publish figures and to check the database."""
     pool, metrics = resources.pool, resources.metrics
     measured = Measured(
         pool=pool,
@@ -239,5 +239,5 @@ def _threads(settings: Settings) -> ThreadPool | None:
 
 
 def _members(joined: Resources | RunEngine | Services) -> list[object]:
-    """The objects that it joins, itself included."""
+    """``joined`` itself, and the objects that it joins."""
     return [joined, *(getattr(joined, field.name) for field in fields(joined))]

@@ -12,13 +12,13 @@ from headrace.graphs.configuration import HAS_STRICT_RESUME
 from headrace.health.checks import DatabaseQuestion
 
 router = new_router(tag="system", public=True)
-#: Not there where the manifest disables ``meta``.
+#: Not served if the manifest disables ``meta``.
 info_router = new_router(tag="system", public=True)
-#: Included where callers need a key; FastAPI's own page would ask for none.
+#: Served if callers need a key: FastAPI's own page asks for none.
 schema_router = new_router(tag="system")
 
-#: What a server may have, and an endpoint that it has then: names of functions, because a prefix
-#: may stand before each path.
+#: Features and one endpoint of each. Endpoints are named by function, because paths may have a
+#: prefix.
 _FEATURES = {
     "assistants": "search_assistants",
     "threads": "search_threads",
@@ -27,7 +27,7 @@ _FEATURES = {
     "crons": "search_crons",
 }
 
-#: What no headrace has.
+#: Features that headrace never has.
 _ABSENT = ("langsmith", "langsmith_tracing_replicas", "langsmith_tracing_session_on_runs")
 
 

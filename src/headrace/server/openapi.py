@@ -1,4 +1,4 @@
-"""The OpenAPI description: the API's, and with it that of an app of the user's."""
+"""The OpenAPI description of the API, joined with that of the user's app."""
 
 import json
 import re
@@ -15,14 +15,14 @@ from headrace.server.field_texts import EXAMPLES, FIELDS
 
 #: The name of the key in the description.
 _SCHEME = "ApiKey"
-#: Tags of what asks nobody for a key.
+#: Tags of endpoints that need no key.
 _PUBLIC = frozenset({"health", "system"})
 
 _PARAMETER = re.compile(r"{(\w+)(?::\w+)?}")
 
 
 class DescribedApi(FastAPI):
-    """The API; ``beside`` is what is served with it."""
+    """The API with its description. ``beside`` is the user's app that is served with it."""
 
     beside: Starlette | None = None
     #: Whether callers need a key.
@@ -87,7 +87,7 @@ def _example_of(schema: dict[str, Any]) -> Any:
 
 
 def described(app: Starlette) -> dict[str, Any]:
-    """What the app says of itself; of one that says nothing, its paths."""
+    """The app's own description. For an app that has none: its paths."""
     if isinstance(app, FastAPI):
         return app.openapi()
     paths: dict[str, Any] = {}
@@ -112,7 +112,9 @@ def _operation(route: Route) -> dict[str, Any]:
 
 
 def joined(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
-    """Both; of two paths of one name ours, of two schemas of one name both."""
+    """Both descriptions in one. If both have a path, ours is kept; if both have a schema of one
+    name, both are kept.
+    """
     components = ours.get("components", {})
     renamed = {
         name: f"App_{name}"

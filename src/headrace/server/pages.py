@@ -14,7 +14,7 @@ from headrace.edge.routing import new_router
 from headrace.edge.state import state_of
 from headrace.graphs.http_entry import HttpEntry
 
-#: What the pages load: the package ships the files of Swagger UI and ReDoc.
+#: The files that the pages load. The package fastapi-offline ships Swagger UI and ReDoc.
 _ASSETS = Path(str(files("fastapi_offline"))) / "static"
 _TYPES = {
     "swagger-ui-bundle.js": "text/javascript",
@@ -30,7 +30,7 @@ _ROOT_PAGE = """<!DOCTYPE html>
 <ul>{links}</ul></body></html>
 """
 
-#: The key that a person enters goes with each request of the page, and is kept nowhere.
+#: The page sends the key that a person enters with each request, and stores it nowhere.
 _DOCS_PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>headrace: API</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
@@ -121,13 +121,13 @@ async def asset(name: str) -> Response:
 
 def page_routers(*, with_docs: bool, with_root: bool) -> list[APIRouter]:
     """
-    :param with_docs: the API's description is served.
-    :param with_root: no app of the user's has ``/``.
+    :param with_docs: serve the pages of the API's description.
+    :param with_root: serve ``/``; not if the user's app has one.
     """
     return [*([root_router] if with_root else []), *([docs_router] if with_docs else [])]
 
 
 def paths_of(routers: list[APIRouter]) -> set[str]:
-    """What the pages are served at."""
+    """The paths of the pages."""
     routes: list[Any] = [route for router in routers for route in router.routes]
     return {route.path for route in routes}

@@ -1,8 +1,9 @@
 """One server process: gunicorn's worker around headrace's uvicorn server.
 
-It tells the master that it lives from start-up to the last moment of a drain, logs the blocking
-frame before it is killed for silence, and never outlives its master. Its exit code says nothing to
-the master: user code may end the process with any code, and a failed start is told another way.
+It tells the master that it lives, from start-up to the last moment of a drain. It logs the blocking
+frame before gunicorn kills it for silence, and it never outlives its master. Its exit code says
+nothing to the master: user code may end the process with any code, and a failed start is reported
+in another way.
 """
 
 import asyncio
@@ -39,11 +40,12 @@ _log = structlog.stdlib.get_logger("headrace.process")
 _NOTIFY_SECONDS = 1.0
 #: The blocking frame is logged when this part of gunicorn's timeout has passed in silence.
 _SILENCE_LOGGED_AT = 0.8
-#: gunicorn kills at the graceful timeout; a shutdown that hangs ends itself this much earlier.
+#: gunicorn kills at the graceful timeout. A shutdown that hangs ends itself this many seconds
+#: earlier.
 _EARLIER_THAN_KILL_SECONDS = 0.5
-#: Threads of user code cannot be cancelled; after the shutdown they are left this much time.
+#: Threads of user code cannot be cancelled. After the shutdown they have this many seconds.
 _THREADS_SECONDS = 1.0
-#: Between the failed start of a process and the next, while others serve.
+#: Pause between a failed start and the next one, while other processes serve.
 _RESPAWN_DELAY_SECONDS = 1.0
 _FAILED = 1
 _IP = (socket.AF_INET, socket.AF_INET6)
@@ -60,15 +62,15 @@ class ServerProcess(UvicornWorker):
         "lifespan": "on",
         "access_log": False,
         "server_header": False,
-        # Notified from a task of our own, which runs during start-up and drain too.
+        # A task of our own notifies the master; it also runs during start-up and drain.
         "callback_notify": None,
     }
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # Made in the master, before the fork: both see it.
+        # Made in the master before the fork, so that master and process share it.
         self._told_master = mmap.mmap(-1, 1)
-        # The base class hung gunicorn's handlers on it.
+        # The base class added gunicorn's handlers to it.
         adopt_logger("uvicorn.error")
         self._ends_at: float | None = None
         self._refusal: StartupRefusal | None = None
@@ -106,14 +108,14 @@ class ServerProcess(UvicornWorker):
             self._refuse(refusal)
             sys.exit(self._start_failed())
         except BaseException as error:
-            # An app of the user's (`serve --app`) may do anything while it is imported.
+            # A user's app (`serve --app`) may do anything while it is imported.
             _log.error("app_import_failed", exc_info=error)
             self._refuse(import_refusal(f"app {self.app.app_uri}", error))
             sys.exit(self._start_failed())
 
     async def _serve(self) -> None:
         self.config.app = self.wsgi
-        # Not gunicorn's wrappers, which uvloop closes twice: "Error while closing socket".
+        # Not gunicorn's wrappers: uvloop closes those twice and logs "Error while closing socket".
         sockets = [getattr(one, "sock", one) for one in self.sockets]
         settings = Settings()
         health_port = _health_port(settings, sockets)
@@ -142,8 +144,9 @@ class ServerProcess(UvicornWorker):
         _leave_threads_behind()
 
     async def _live(self, server: Server) -> None:
-        """Tell the master each second that the loop runs; end when the master has gone, or when
-        this process is of no use any more."""
+        """Tell the master each second that the loop runs. End when the master has gone, or when
+        this process has to be replaced.
+        """
         while True:
             self.notify()  # type: ignore[no-untyped-call]
             self._watch_for_silence()
@@ -154,9 +157,10 @@ class ServerProcess(UvicornWorker):
             await asyncio.sleep(_NOTIFY_SECONDS)
 
     def _watch_for_silence(self) -> None:
-        """Unless called again in time, all threads' frames go to stderr, from a C thread.
+        """Write all threads' frames to stderr unless this is called again in time. A C thread does
+        it.
 
-        Past the end of a shutdown the process is ended by the same watchdog.
+        The same timer ends the process if a shutdown takes too long.
         """
         silence = self.cfg.timeout * _SILENCE_LOGGED_AT if self.cfg.timeout else float("inf")
         left = float("inf")
@@ -186,7 +190,7 @@ class ServerProcess(UvicornWorker):
         )
         speaks = others_serve or self._is_first_to_fail()
         if speaks and self._refusal is not None:
-            # Whoever read it may have gone; that must not make another exit code of this one.
+            # The reader of stderr may have gone. That must not change the exit code.
             with contextlib.suppress(OSError):
                 sys.stderr.write(f"{self._refusal}\n")
                 sys.stderr.flush()
@@ -210,7 +214,7 @@ class ServerProcess(UvicornWorker):
         try:
             mark.touch(exist_ok=False)
         except FileExistsError:
-            # An old one did not stop its master.
+            # A mark that is older did not stop this master.
             return time.time() - mark.stat().st_mtime > _MARK_SECONDS
         except OSError:
             return True
@@ -218,7 +222,7 @@ class ServerProcess(UvicornWorker):
 
 
 def _health_port(settings: Settings, sockets: list[socket.socket]) -> HealthPort | None:
-    """Let the port of health and metrics answer on one of ``sockets``, which is taken out."""
+    """Let the health port answer on one of ``sockets``; that socket is removed from the list."""
     if not settings.metrics.port:
         return None
     for one in sockets:
@@ -231,7 +235,9 @@ def _health_port(settings: Settings, sockets: list[socket.socket]) -> HealthPort
 
 
 def _announce(directory: Path) -> None:
-    """Stand on the board before the application is imported: one that drains waits for us."""
+    """Publish a status slot before the application is imported: a draining process waits for this
+    one.
+    """
     now = time.time()
     with contextlib.suppress(OSError):
         write_slot(
@@ -247,7 +253,9 @@ def _announce(directory: Path) -> None:
 
 
 def _leave_threads_behind() -> None:
-    """End the process soon, though a thread of user code still runs; all else is closed by now."""
+    """End the process soon, even if a thread of user code still runs. Everything else is closed by
+    now.
+    """
     timer = threading.Timer(_THREADS_SECONDS, os._exit, args=(0,))
     timer.daemon = True
     timer.start()

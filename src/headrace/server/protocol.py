@@ -1,8 +1,8 @@
-"""uvicorn's HTTP protocol with bounds: what a request's head may weigh, how long its rest may take.
+"""uvicorn's HTTP protocol with bounds on the size of a request's head and on the time for its rest.
 
-httptools takes a head of any size and hands out trailers as if they were headers; uvicorn waits for
-the rest of a request for ever. Nobody needs a key for either. Here each connection counts what it
-receives, refuses with the one form that refusals have, and is looked at once a second.
+httptools accepts a head of any size and reports trailers as headers; uvicorn waits for the rest of
+a request for ever. An attacker needs no key for either. Here each connection counts the bytes that
+it receives, refuses with an error answer in the usual form, and is checked once a second.
 """
 
 import asyncio
@@ -18,15 +18,16 @@ from headrace.server.connections import Connections
 
 #: Requests that one connection may send ahead of their answers.
 _MAX_PIPELINED = 16
-#: A body below this many bytes a second may last no longer than the time without progress.
+#: A body slower than this many bytes a second may take no longer than the timeout without progress.
 _LEAST_BYTES_A_SECOND = 500
-#: Framing of a chunked body that one byte of it may cost, beside what all may cost.
+#: Bytes of chunk framing allowed for each byte of the body, beside a fixed allowance.
 _FRAMING_A_BYTE = 16
-#: A connection that is cut reads on for so long: else its client might lose the answer.
+#: A connection that is cut reads on for this many seconds, so that its client does not lose the
+#: answer.
 _LINGER_SECONDS = 2.0
-#: And so many bytes.
+#: It reads at most this many bytes meanwhile.
 _LINGER_BYTES = 1024 * 1024
-#: A body that has not moved for so long makes room where there is none.
+#: A body without progress for this many seconds may be given up to make room for a new connection.
 _STALLED_SECONDS = 5.0
 
 
@@ -35,12 +36,12 @@ class _Refusal:
     status: int
     code: str
     detail: str
-    #: As the metric counts it.
+    #: The reason in the metric.
     reason: str
 
 
 class _Awaited(Enum):
-    """What a connection waits for, as far as that is the client's turn."""
+    """What a connection waits for while it is the client's turn."""
 
     NOTHING = auto()
     HEAD = auto()
@@ -48,7 +49,7 @@ class _Awaited(Enum):
 
 
 class _Refused(Exception):
-    """Raised in the parser's callbacks: it stops there."""
+    """Raised in the parser's callbacks, to stop the parser."""
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -59,23 +60,24 @@ class BoundedProtocol(HttpToolsProtocol):
         self._bounds = bounds
         self._limits = bounds.limits
         self._refusal: _Refusal | None = None
-        #: Nothing more is read, though answers under way are finished.
+        #: Nothing more is read; answers under way are finished.
         self._deaf = False
         #: The last answer is sent.
         self._leaving = False
         self._discarded = 0
         #: A request's head is awaited or incomplete.
         self._in_head = True
-        #: Of the next message there is more than empty lines.
+        #: The next message has begun with more than empty lines.
         self._begun = False
         self._messages = 0
-        #: Bytes since the last message's end that came before the present chunk; its own bytes.
+        #: Bytes since the end of the last message, before the present chunk; and the bytes of this
+        #: chunk.
         self._received = 0
         self._chunk = 0
         self._body = 0
         self._upgrade: bytes | None = None
         self._stalled = False
-        # What the looks have seen.
+        # Results of the last checks.
         self._mark = (_Awaited.NOTHING, 0, 0)
         self._quiet_seconds = 0.0
         self._body_seconds = 0.0
@@ -118,7 +120,7 @@ class BoundedProtocol(HttpToolsProtocol):
         except httptools.HttpParserError:
             self._refuse(self._refusal or _bad("The request is not valid HTTP."))
             return
-        # After one that ended in this chunk, what is left of the chunk is not counted.
+        # If a message ended in this chunk, the rest of the chunk is not counted.
         if self._messages == before:
             self._received += self._chunk
         self._chunk = 0
@@ -134,12 +136,12 @@ class BoundedProtocol(HttpToolsProtocol):
         if len(self.pipeline) >= _MAX_PIPELINED:
             self._stop(_bad(f"More than {_MAX_PIPELINED} requests wait for an answer."))
         self._check_head()
-        # The base class asks again later, when the list below is the trailers'.
+        # The base class asks again later, when the list below holds the trailers.
         self._upgrade = super()._get_upgrade() if self.parser.should_upgrade() else None
         super().on_headers_complete()
         self._in_head = False
         self._bounds.begin_work(self)
-        # Trailers are counted, and told nobody: their sender did not mean them as headers.
+        # Trailers are counted but not passed on: their sender did not mean them as headers.
         self.headers = []
 
     def on_body(self, body: bytes) -> None:
@@ -150,7 +152,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if len(self.headers) > self._limits.max_headers:
             self._stop(self._too_many_headers())
         super().on_message_complete()
-        # An idle connection holds none of them.
+        # An idle connection keeps no headers in memory.
         self.headers = []
         self._in_head, self._begun = True, False
         self._messages += 1
@@ -200,13 +202,13 @@ class BoundedProtocol(HttpToolsProtocol):
             self.cycle.keep_alive = False
 
     def _check_head(self) -> None:
-        """Once it is complete."""
+        """Check the head once it is complete."""
         limits = self._limits
         if len(self.url) > limits.max_request_line_bytes:
             self._stop(self._line_too_long())
         if len(self.headers) > limits.max_headers:
             self._stop(self._too_many_headers())
-        # The sum only where it may be too much.
+        # Compute the sum only if it may be too much.
         if self._received + self._chunk > limits.max_header_bytes and (
             sum(len(name) + len(value) + 4 for name, value in self.headers)
             > limits.max_header_bytes
@@ -214,7 +216,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._stop(self._headers_too_large())
 
     def _check_progress(self) -> None:
-        """Once a chunk has ended in the midst of a request."""
+        """Check the request after a chunk that ends inside it."""
         limits = self._limits
         if self._in_head:
             if self._begun and len(self.url) > limits.max_request_line_bytes:
@@ -264,26 +266,27 @@ class BoundedProtocol(HttpToolsProtocol):
         raise _Refused
 
     def _refuse(self, refusal: _Refusal) -> None:
-        """Answer, unless an answer is under way: then the connection ends with that."""
+        """Send a refusal. If an answer is under way, end the connection after it instead."""
         if self._deaf or self._leaving or self.transport.is_closing():
             return
         self._bounds.record_cut(refusal.reason)
         if self.headers:
-            # Of this message: no answer under way reads them, and the connection lives on a while.
+            # The headers of this message: no answer reads them, and the connection stays open for a
+            # moment.
             self.headers.clear()
         cycle = self.cycle
         if cycle is None or cycle.response_complete:
             if self._in_head:
                 self._answer(refusal)
             else:
-                # The rest of a body: it is answered already.
+                # The rest of a body whose request is answered already.
                 self._leave()
         elif self._in_head:
             self._deaf = True
         elif self.pipeline or cycle.response_started:
             self.drop()
         else:
-            # Whoever reads this body learns that no more of it comes, and answers nobody.
+            # The endpoint that reads this body learns that no more of it comes.
             cycle.disconnected = True
             cycle.message_event.set()
             self._answer(refusal)
@@ -304,7 +307,9 @@ class BoundedProtocol(HttpToolsProtocol):
         self._leave()
 
     def _leave(self) -> None:
-        """Send nothing more, and read on for a moment: a reset would take the answer away."""
+        """Send nothing more, but read on for a moment: after a reset the client may lose the
+        answer.
+        """
         self._leaving = True
         self._quiet_seconds = 0.0
         self._unset_keepalive_if_required()
@@ -314,7 +319,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self.transport.write_eof()
 
     def _is_unread(self, seconds: float) -> bool:
-        """Whether the client has read nothing for too long of what is written for it."""
+        """Whether the client has read nothing of what is written for it, for too long."""
         before, self._unsent = self._unsent, self.transport.get_write_buffer_size()
         waits = self.flow.write_paused or self.cycle is None or self.cycle.response_complete
         if not self._unsent or not waits or self._unsent != before:
@@ -324,7 +329,7 @@ class BoundedProtocol(HttpToolsProtocol):
         return self._unread_seconds > self._limits.unread_timeout_seconds
 
     def _look_for_progress(self, seconds: float) -> None:
-        """End a request whose rest does not come."""
+        """End a request if its rest does not come."""
         mark = self._progress()
         what = mark[0]
         if mark[:2] != self._mark[:2]:
@@ -347,17 +352,17 @@ class BoundedProtocol(HttpToolsProtocol):
                 self._bounds.begin_wait(self)
 
     def _progress(self) -> tuple["_Awaited", int, int]:
-        """What is awaited of the client, and what changes when it comes."""
+        """What the client has to send next, and a value that changes when it comes."""
         answered = self.cycle is None or self.cycle.response_complete
         if self._in_head:
-            # Between requests uvicorn's keep-alive counts.
+            # Between requests uvicorn's keep-alive timer applies.
             begun = self.cycle is None or self._begun or self._received > 0
             what = _Awaited.HEAD if answered and begun else _Awaited.NOTHING
             return (what, self._messages, 0)
         if answered:
-            # The rest of a body that nobody wants: its bytes do not count.
+            # The rest of a body that no endpoint reads does not count as progress.
             return (_Awaited.BODY, self._messages, -1)
-        # Nobody reads it yet, so the client is not to blame.
+        # No endpoint reads the body yet, so the client may wait.
         what = _Awaited.NOTHING if self.flow.read_paused else _Awaited.BODY
         return (what, self._messages, self._body)
 

@@ -52,15 +52,15 @@ from headrace.settings import Settings, multiprocess_dir
 
 _log = structlog.stdlib.get_logger("headrace.lifespan")
 
-#: The last attempt to reach the database has so long.
+#: Seconds that the last attempt to reach the database has at least.
 _LEAST_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Entries:
-    """What ``langgraph.json`` says besides its graphs; the defaults where there is none.
+    """What ``langgraph.json`` says besides its graphs; defaults without a manifest.
 
-    Of the times that things are kept for, what holds: settings win.
+    The retention times are final: settings override the manifest.
     """
 
     checkpointer: CheckpointerEntry
@@ -91,7 +91,7 @@ class Resources:
     supervision: Supervision
     tasks: Tasks
     pool: SharedPool
-    #: As it was when the pool opened.
+    #: The schema's state when the pool opened.
     schema: SchemaState
     users_engine: AsyncEngine
     sessions: Sessions
@@ -232,7 +232,8 @@ async def open_pool(
 
 @contextmanager
 def refused_start(database: DatabaseSettings, pool: SharedPool) -> Iterator[None]:
-    """Where a start needs the database: trouble with it is a sentence, not a traceback.
+    """Inside the block, trouble with the database becomes a refusal to start: a sentence, no
+    traceback.
 
     :raises StartupRefusal: HR301.
     """
@@ -246,7 +247,7 @@ def refused_start(database: DatabaseSettings, pool: SharedPool) -> Iterator[None
 
 
 async def _probe_patiently(database: DatabaseSettings) -> ServerFacts:
-    """A database that is just restarting is waited for, within ``open_timeout_seconds``."""
+    """Wait for a database that is just restarting, within ``open_timeout_seconds``."""
     conninfo = connection_string(database)
     deadline = asyncio.get_running_loop().time() + database.open_timeout_seconds
     while True:
@@ -280,7 +281,7 @@ def build_saver(
 ) -> RunSaver:
     """The saver of the engine that ``checkpointer.engine`` names.
 
-    :param serde: what the manifest says of the types in checkpoints.
+    :param serde: the manifest's rules for types in checkpoints.
     """
     saver = _saver_of_engine(settings, pool, writer, metrics)
     saver.serde = build_serializer(
@@ -319,7 +320,9 @@ def _saver_of_engine(
 def build_notifier(
     settings: Settings, pool: SharedPool, metrics: Metrics, supervision: Supervision
 ) -> Notifier:
-    """One that listens where the connection is direct: a pooler passes no notices on."""
+    """A notifier that listens, if the connection is direct. A pooler (PgBouncer) passes on no
+    notices: then it polls.
+    """
     if settings.events.notices == "off" or pool.behind_pooler:
         return PollingNotifier()
     return PostgresNotifier(

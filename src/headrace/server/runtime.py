@@ -1,4 +1,4 @@
-"""What code of the user's gets of a process: the graphs, and the pool they stand on."""
+"""The graphs of a process and the pool they use, for the user's own code."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,7 +19,9 @@ from headrace.graphs.registry import GraphRegistry
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """The graphs of a process, and what it shares with them; open as long as its lifespan is."""
+    """The graphs of a process, and the pool and store that it shares with them. Open as long as its
+    lifespan.
+    """
 
     #: Connections are in autocommit; give each back soon (``async with pool.connection()``).
     pool: AsyncConnectionPool[AsyncConnection[Any]]
@@ -31,7 +33,7 @@ class Runtime:
 
     @classmethod
     def of(cls, source: HTTPConnection | Mapping[str, Any]) -> "Runtime":
-        """The one of a request or WebSocket, or of what the lifespan yielded.
+        """The runtime of a request or WebSocket, or of the state that the lifespan yielded.
 
         :raises headrace.errors.NotStarted: the app runs without headrace's lifespan.
         """

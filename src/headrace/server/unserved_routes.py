@@ -1,4 +1,4 @@
-"""What clients of the LangGraph API may ask for and headrace does not have."""
+"""Features of the LangGraph API that headrace does not have, by their paths."""
 
 import re
 
@@ -35,7 +35,7 @@ _UNSERVED = tuple(
 
 
 def unserved_route(path: str) -> str | None:
-    """A sentence where ``path`` belongs to something that headrace does not have."""
+    """A sentence if ``path`` belongs to a feature that headrace does not have; else None."""
     for pattern, what, remedy in _UNSERVED:
         if pattern.fullmatch(path.rstrip("/")):
             verb = "are" if what.startswith(("Cron", "UI")) else "is"

@@ -1,6 +1,7 @@
-"""uvicorn's server with headrace's end: drain with open sockets, then close, always the lifespan.
+"""uvicorn's server with headrace's start and end.
 
-Also its start: a refusal to start is one sentence on stderr, not a traceback.
+A refusal to start is one sentence on stderr, not a traceback. The end is a drain with open sockets,
+then the close, and always the lifespan's shutdown.
 """
 
 import asyncio
@@ -28,7 +29,8 @@ from headrace.server.protocol import BoundedProtocol
 _log = structlog.stdlib.get_logger("headrace.server")
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
-#: Ctrl-C reaches a process twice, from the terminal and from the master; later ones are impatience.
+#: Ctrl-C reaches a process twice within this time, from the terminal and from the master. A later
+#: signal means: hurry.
 _SAME_SIGNAL_SECONDS = 1.0
 #: A connection accepted just before the listeners closed may still bring its request.
 _FRESH_CONNECTION_SECONDS = 0.25
@@ -36,7 +38,7 @@ _LOOK_SECONDS = 0.05
 
 
 class Lifespan(LifespanOn):
-    """The lifespan; a refusal to start goes to ``on_refusal`` instead of the log."""
+    """uvicorn's lifespan, but a refusal to start goes to ``on_refusal`` instead of the log."""
 
     def __init__(
         self, config: uvicorn.Config, *, on_refusal: Callable[[StartupRefusal], None]
@@ -56,7 +58,7 @@ class Lifespan(LifespanOn):
 class Server(uvicorn.Server):
     """Serves until told to stop; then drains, closes and exits within ``shutdown_seconds``.
 
-    ``on_shutdown`` is called with the loop time by which the process must be gone.
+    :param on_shutdown: called with the loop time by which the process must be gone.
     """
 
     def __init__(
@@ -98,7 +100,9 @@ class Server(uvicorn.Server):
                 signal.signal(number, signal.SIG_IGN)
 
     def handle_exit(self, sig: int, frame: Any) -> None:
-        """Begin the drain; a later INT or QUIT cuts it. TERM does not: gunicorn repeats it."""
+        """Begin the drain. A later INT or QUIT cuts it; TERM does not, because gunicorn repeats
+        TERM.
+        """
         now = asyncio.get_running_loop().time()
         drain = self._drain()
         if self._told_at is None:
@@ -113,7 +117,7 @@ class Server(uvicorn.Server):
                 drain.hurry()
 
     def stop_if_unfit(self) -> None:
-        """Drain and end when a vital task cannot be kept up, for another process to be started."""
+        """Drain and end if a vital task keeps failing, so that another process is started."""
         state = self._state()
         health = state.find(HealthService) if state is not None else None
         problem = health.task_problem if health is not None else None
@@ -154,7 +158,7 @@ class Server(uvicorn.Server):
         if drain is not None:
             await self._finish(drain)
         await self._close_listeners()
-        # Requests that are no runs, a user's own streams for one, have the rest of the time.
+        # Requests that are no runs, such as streams of the user's app, have the rest of the time.
         await self._requests_end(before=ends_at - closing_seconds)
         self.config.timeout_graceful_shutdown = 1
         try:
@@ -170,7 +174,7 @@ class Server(uvicorn.Server):
         except TimeoutError:
             _log.error("drain_cut", bound_seconds=drain.bound_seconds)
         except Exception:
-            # Whatever went wrong, the lifespan must still be shut down.
+            # The lifespan must be shut down even if the drain failed.
             _log.exception("drain_failed")
 
     async def _requests_end(self, *, before: float) -> None:
@@ -179,7 +183,7 @@ class Server(uvicorn.Server):
             await asyncio.wait(tasks, timeout=_LOOK_SECONDS)
 
     async def _close_listeners(self) -> None:
-        """Take no more connections and let go of idle ones; answers under way are the last."""
+        """Take no more connections and close idle ones. Answers under way are finished."""
         if any(server.is_serving() for server in self.servers):
             for server in self.servers:
                 server.close()

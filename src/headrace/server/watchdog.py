@@ -1,9 +1,10 @@
-"""The watchdog of an event loop: names what blocks it, while it does, from a thread of its own.
+"""The watchdog of an event loop: a thread that names the code that blocks the loop, while it
+blocks.
 
-A graph that calls synchronous code holds up every other run and request of its process. The lease
-is renewed meanwhile (``worker.heartbeat``), and gunicorn ends the process much later; this says in
-time where to look. What holds the interpreter's lock too, C code for one, holds up this thread as
-well: then the frames come from ``server.process``, whose alarm needs no lock.
+A graph that calls synchronous code holds up every other run and request of its process. Meanwhile
+``worker.heartbeat`` renews the lease, and gunicorn ends the process much later; the watchdog logs
+in time where to look. Code that also holds the interpreter's lock, such as C code, holds up this
+thread too: then ``server.process`` writes the frames, whose timer needs no lock.
 """
 
 import asyncio
@@ -26,12 +27,12 @@ _log = structlog.stdlib.get_logger("headrace.watchdog")
 
 @dataclass(frozen=True, slots=True)
 class Blocked:
-    """Where an event loop stands."""
+    """The frame where an event loop is blocked."""
 
     file: str
     line: int
     function: str
-    #: The innermost frame, which may be a library's.
+    #: The innermost frame; it may be in a library.
     innermost: str
     node: str | None = None
     run_id: str | None = None
@@ -39,7 +40,7 @@ class Blocked:
 
 
 class Watchdog:
-    """Logs each stall of the loop it was started on once, and once more when it is over."""
+    """Logs each stall of the loop that started it: while it lasts, and when it is over."""
 
     def __init__(
         self,
@@ -83,13 +84,13 @@ class Watchdog:
             before, looked = looked, time.monotonic()
             seen = self._seen
             if looked - before > self._stall_seconds:
-                # Nobody ran, not this thread either: no frame of now is to blame.
+                # The whole process was paused, this thread too: no frame is to blame.
                 _log.warning("process_paused", seconds=round(looked - before, 1))
             elif looked - seen > self._stall_seconds:
                 try:
                     self._report(seen)
                 except Exception as error:
-                    # It looks into frames of user code, where anything may lie.
+                    # It reads frames of user code, where any value may raise.
                     _log.warning("stall_not_told", exc_info=True)
                     self._supervision.report("watchdog", error)
                 while self._seen == seen and not self._stopped.wait(self._tick_seconds):
@@ -117,7 +118,9 @@ class Watchdog:
 
 
 def blocked_at(frame: FrameType) -> Blocked:
-    """Who blocks: the innermost frame of code that is not installed, else the innermost of all."""
+    """The code that blocks: the innermost frame outside installed packages, else the innermost of
+    all.
+    """
     frames = _stack(frame)
     own = next((one for one in frames if not is_installed(one.f_code.co_filename)), frame)
     known = next((found for one in frames if (found := _metadata(one))), {})
@@ -141,7 +144,7 @@ def _stack(frame: FrameType | None) -> list[FrameType]:
 
 
 def _metadata(frame: FrameType) -> dict[str, Any]:
-    """What LangGraph knows of the node: each of its own frames on the way has a ``config``."""
+    """LangGraph's metadata of the running node: each of LangGraph's frames has a ``config``."""
     if not str(frame.f_globals.get("__name__", "")).startswith(("langgraph.", "langchain_core.")):
         return {}
     config = frame.f_locals.get("config")
