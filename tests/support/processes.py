@@ -159,24 +159,6 @@ def server(
         under_test.close()
 
 
-async def read_stream(client: httpx.AsyncClient, seconds: float, opened: asyncio.Event) -> str:
-    """The name of the last event of a stream, or how it broke."""
-    last = "nothing"
-    try:
-        async with client.stream("GET", f"/stream?seconds={seconds}") as response:
-            if response.status_code != 200:
-                return str(response.status_code)
-            async for line in response.aiter_lines():
-                if line.startswith("event: "):
-                    last = line.removeprefix("event: ")
-                    opened.set()
-    except httpx.HTTPError as error:
-        return f"broken: {error!r}"
-    finally:
-        opened.set()
-    return last
-
-
 class Prober:
     """Asks /readyz again and again on new connections, as a kubelet does, only faster."""
 
