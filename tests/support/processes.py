@@ -71,9 +71,9 @@ class ServerUnderTest:
         resource.prlimit(self.master.pid, resource.RLIMIT_NOFILE, (count, count))
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "gunicorn", *self._arguments()]
+        command = [sys.executable, "-m", "tests.support.preloaded_gunicorn", *self._arguments()]
         with self.log_file.open("wb") as log:
-            self.master = subprocess.Popen(  # same argv as `headrace serve` execs
+            self.master = subprocess.Popen(  # same arguments as `headrace serve` execs
                 command, env=self._environment, stdout=log, stderr=log, cwd=Path.cwd()
             )
 
