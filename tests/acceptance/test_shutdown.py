@@ -131,7 +131,10 @@ async def test_a_signal_to_the_master(tmp_path, database_url, number):
         assert seconds < GRACE_SECONDS + 3
         check_ends(server, streams, {one.run_id for one in streams if one.seconds == LONG})
         assert 503 in prober.statuses
+        assert set(prober.statuses[5:]) == {503}
         assert prober.refused_before_the_end == 0
+        assert "was sent SIG" not in server.log()
+        assert not list((server.runtime_dir / "slots").glob("*.json"))
         # The lifespan was shut down: the leases are given back, not left to expire.
         assert rows(server, "SELECT count(*) FROM processes") == [(0,)]
 
@@ -156,6 +159,7 @@ async def test_one_process_is_told_and_its_timeout_is_shorter_than_the_grace(
         assert prober.refused == 0
         assert prober.statuses[-10:] == [200] * 10
         assert "WORKER TIMEOUT" not in server.log()
+        assert "exited with code" not in server.log()
         assert "was sent SIG" not in server.log()
 
 
@@ -170,6 +174,7 @@ async def test_hup_puts_new_processes_in_place(tmp_path, database_url):
         assert prober.refused == 0
         assert prober.statuses[-10:] == [200] * 10
         assert httpx.post(f"{server.url}/runs/wait", json=QUICK).status_code == 200
+        assert "exited with code" not in server.log()
 
 
 def test_a_stopped_process_is_named_by_readiness(tmp_path, database_url):

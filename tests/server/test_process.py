@@ -3,8 +3,6 @@
 import os
 import re
 import signal
-import socket
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.support.database import PrivatePostgres
 from tests.support.processes import ServerUnderTest, server
 from tests.support.waiting import wait_until
 
@@ -19,10 +18,14 @@ pytestmark = [pytest.mark.acceptance, pytest.mark.alone]
 
 
 @pytest.fixture(scope="module")
-def pod(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerUnderTest]:
+def pod(
+    tmp_path_factory: pytest.TempPathFactory, module_database: str
+) -> Iterator[ServerUnderTest]:
     """Two processes for the tests that leave them alive."""
     with server(
-        tmp_path_factory.mktemp("pod"), HEADRACE_SERVER__SLOT_STALE_SECONDS="1.5"
+        tmp_path_factory.mktemp("pod"),
+        DATABASE_URL=module_database,
+        HEADRACE_SERVER__SLOT_STALE_SECONDS="1.5",
     ) as running:
         running.wait_ready()
         yield running
@@ -87,18 +90,19 @@ def test_a_killed_process_is_replaced_and_forgotten(pod: ServerUnderTest) -> Non
 def test_a_refusal_to_start_is_one_sentence_and_the_end(tmp_path: Path) -> None:
     refuse = tmp_path / "refuse"
     refuse.touch()
-    started = time.monotonic()
     with server(tmp_path, APP_REFUSE=str(refuse)) as running:
-        assert running.wait_exit(10) == 3
-        elapsed = time.monotonic() - started
+        assert running.wait_exit(60) == 3
         assert running.log().count("HR999 the test: asked to refuse. Ask less.") == 1
         assert "Traceback" not in running.log()
-    assert elapsed < 8
+        # No process was tried a second time.
+        assert 1 <= running.log().count("Booting worker") <= 2
 
 
-def test_a_process_that_cannot_come_back_leaves_the_others_serving(tmp_path: Path) -> None:
+def test_a_process_that_cannot_come_back_leaves_the_others_serving(
+    tmp_path: Path, database_url: str
+) -> None:
     refuse = tmp_path / "refuse"
-    with server(tmp_path, APP_REFUSE=str(refuse)) as running:
+    with server(tmp_path, DATABASE_URL=database_url, APP_REFUSE=str(refuse)) as running:
         running.wait_ready()
         killed, left = running.pids()
         refuse.touch()
@@ -111,9 +115,12 @@ def test_a_process_that_cannot_come_back_leaves_the_others_serving(tmp_path: Pat
         assert running.wait_exit(5) == 0
 
 
-def test_the_frame_that_blocks_the_loop_is_logged(tmp_path: Path) -> None:
+def test_the_frame_that_blocks_the_loop_is_logged(tmp_path: Path, database_url: str) -> None:
     with server(
-        tmp_path, HEADRACE_PROCESSES="1", HEADRACE_SERVER__PROCESS_TIMEOUT_SECONDS="5"
+        tmp_path,
+        DATABASE_URL=database_url,
+        HEADRACE_PROCESSES="1",
+        HEADRACE_SERVER__PROCESS_TIMEOUT_SECONDS="5",
     ) as running:
         running.wait_ready(1)
         with pytest.raises(httpx.HTTPError):
@@ -123,11 +130,12 @@ def test_the_frame_that_blocks_the_loop_is_logged(tmp_path: Path) -> None:
         assert "WORKER TIMEOUT" in log
 
 
-def test_readiness_follows_the_database_and_liveness_does_not(tmp_path: Path) -> None:
-    database = _Port()
-    with database, server(tmp_path, APP_DATABASE_PORT=str(database.number)) as running:
+def test_readiness_follows_the_database_and_liveness_does_not(
+    tmp_path: Path, private_postgres: PrivatePostgres
+) -> None:
+    with server(tmp_path, DATABASE_URL=private_postgres.url) as running:
         running.wait_ready()
-        database.close()
+        private_postgres.stop()
         answers = []
 
         def unready() -> bool:
@@ -140,53 +148,23 @@ def test_readiness_follows_the_database_and_liveness_does_not(tmp_path: Path) ->
         assert reason.startswith("the database does not answer")
         assert running.get("/livez").status_code == 200
         assert running.get("/startupz").status_code == 200
-        database.open()
+        private_postgres.start()
         # Either process may answer.
-        wait_until(lambda: {running.get("/readyz").status_code for _ in range(6)} == {200})
+        wait_until(
+            lambda: {running.get("/readyz").status_code for _ in range(6)} == {200}, seconds=20
+        )
 
 
-class _Port:
-    """Something that accepts connections, or does not."""
-
-    def __init__(self) -> None:
-        self.number = 0
-        self.open()
-
-    def open(self) -> None:
-        self._socket = socket.create_server(("127.0.0.1", self.number))
-        self.number = self._socket.getsockname()[1]
-        self._thread = threading.Thread(target=self._accept, args=(self._socket,), daemon=True)
-        self._thread.start()
-
-    def close(self) -> None:
-        self._socket.shutdown(socket.SHUT_RDWR)
-        self._socket.close()
-        self._thread.join()
-
-    def _accept(self, listener: socket.socket) -> None:
-        while True:
-            try:
-                connection, _ = listener.accept()
-            except OSError:
-                return
-            connection.close()
-
-    def __enter__(self) -> "_Port":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-def test_a_process_whose_task_cannot_be_kept_up_is_replaced(tmp_path: Path) -> None:
-    fault = tmp_path / "fault"
-    with server(tmp_path, APP_FAULT=str(fault)) as running:
+def test_a_process_whose_task_cannot_be_kept_up_is_replaced(
+    tmp_path: Path, database_url: str
+) -> None:
+    with server(tmp_path, DATABASE_URL=database_url) as running:
         running.wait_ready()
-        fault.touch()
+        running.get("/fault")
         wait_until(lambda: running.journal().count("up") == 3, seconds=20)
         wait_until(lambda: running.journal().count("down") == 1)
         wait_until(lambda: running.get("/readyz").status_code == 200)
         log = running.log()
-    assert "database-probe" in log
+    assert "background tasks end again and again: vital" in log
     assert "process_unfit" in log
     assert len({*running.pids()}) == 3

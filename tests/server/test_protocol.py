@@ -31,12 +31,15 @@ _BOUND = _OPEN_FILES - _OPEN_FILES // 3
 
 
 @pytest.fixture(scope="module")
-def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerUnderTest]:
+def process(
+    tmp_path_factory: pytest.TempPathFactory, module_database: str
+) -> Iterator[ServerUnderTest]:
     """One process, few descriptors, short times."""
     with server(
         tmp_path_factory.mktemp("bounded"),
         with_health_port=True,
         open_files=_OPEN_FILES,
+        DATABASE_URL=module_database,
         HEADRACE_PROCESSES="1",
         HEADRACE_SERVER__HEADER_TIMEOUT_SECONDS=str(_TIMEOUT),
         HEADRACE_SERVER__BODY_TIMEOUT_SECONDS=str(_TIMEOUT),
@@ -190,7 +193,7 @@ def test_an_upgrade_that_nobody_speaks_ends_with_its_answer(process: ServerUnder
 
 
 def test_a_refusal_does_not_enter_an_answer_under_way(process: ServerUnderTest) -> None:
-    found = answers(process, [b"GET /stream?seconds=1 HTTP/1.1\r\n\r\n", b"no request\r\n\r\n"])
+    found = answers(process, [b"GET /ticks?seconds=1 HTTP/1.1\r\n\r\n", b"no request\r\n\r\n"])
     assert found.count(b"HTTP/1.1") == 1
     assert b"event: end" in found
 
@@ -256,7 +259,7 @@ def test_an_answer_that_nobody_reads_is_dropped(process: ServerUnderTest) -> Non
 def test_streams_and_slow_answers_are_not_idle(process: ServerUnderTest) -> None:
     """Longer than all timeouts, while others press for their places."""
     with connect(process) as streaming, ExitStack() as stack:
-        streaming.sendall(b"GET /stream?seconds=4 HTTP/1.1\r\nconnection: close\r\n\r\n")
+        streaming.sendall(b"GET /ticks?seconds=4 HTTP/1.1\r\nconnection: close\r\n\r\n")
         assert streaming.recv(10).startswith(b"HTTP/1.1")
         for _ in range(2 * _BOUND):
             stack.enter_context(connect(process))
@@ -278,7 +281,7 @@ def test_connections_without_a_request_make_room(process: ServerUnderTest, sent:
 
 
 def test_a_process_whose_connections_all_work_refuses_others(process: ServerUnderTest) -> None:
-    stream = b"GET /stream?seconds=20 HTTP/1.1\r\n\r\n"
+    stream = b"GET /ticks?seconds=20 HTTP/1.1\r\n\r\n"
     with ExitStack() as stack:
         held = [stack.enter_context(connect(process)) for _ in range(_BOUND)]
         for client in held:
@@ -343,9 +346,9 @@ def test_metrics_leave_the_port_that_everybody_asks(process: ServerUnderTest) ->
         assert process.get(path).status_code == 200
 
 
-def test_any_process_answers_for_the_pod(tmp_path: Path) -> None:
+def test_any_process_answers_for_the_pod(tmp_path: Path, database_url: str) -> None:
     """The master gives all of them one socket; one that is replaced is not missed."""
-    with server(tmp_path, with_health_port=True) as running:
+    with server(tmp_path, with_health_port=True, DATABASE_URL=database_url) as running:
         running.wait_ready()
         assert running.health("/readyz").status_code == 200
         assert 'headrace_processes{state="serving"} 2.0' in running.health("/metrics").text

@@ -25,7 +25,7 @@ class LiveServer(ServerUnderTest):
         self.database_url = database_url
 
     def wait_ready(self, processes: int = 2) -> None:
-        wait_until(lambda: len(self.serving()) >= processes, seconds=30)
+        wait_until(lambda: len(self.serving()) >= processes, seconds=60)
         wait_until(lambda: self.status("/readyz") == 200)
 
     def status(self, path: str) -> int:

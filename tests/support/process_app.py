@@ -1,4 +1,4 @@
-"""A small real application for tests of the server process: streams, drain, health, metrics.
+"""An app around the real engine, for tests of the server process: it can also do what harms one.
 
 What it does is told by ``APP_*`` variables; what happened to it is appended to ``APP_JOURNAL``.
 """
@@ -12,74 +12,12 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse, Response, StreamingResponse
+from fastapi.responses import Response, StreamingResponse
 
-from headrace.edge.state import State, state_of
+import headrace
+from headrace.edge.state import State
 from headrace.errors import StartupRefusal
-from headrace.health.checks import DatabaseCheck, DatabaseProbe
-from headrace.health.endpoints import router
-from headrace.health.pulse import Measured, Pulse
-from headrace.health.service import HealthService
-from headrace.lifecycle import Restarts, Supervision
-from headrace.observability.metrics import Metrics
-from headrace.observability.slots import StatusBoard
-from headrace.server.drain import Drain
-from headrace.settings import Settings, multiprocess_dir
-from headrace.worker.worker import Worker
-from tests.support.probes import ToldSchema
-
-#: Whether this process has met the fault.
-_met = False
-
-
-class StreamWorker(Worker):
-    """Its runs are streams that tick until their time is over or the grace is."""
-
-    def __init__(self) -> None:
-        self.refusing = False
-        self._streams = 0
-        self._cut = asyncio.Event()
-        self._idle = asyncio.Event()
-        self._idle.set()
-
-    def refuse_new(self) -> None:
-        self.refusing = True
-
-    async def finish(self, grace_seconds: float) -> None:
-        try:
-            async with asyncio.timeout(grace_seconds):
-                await self._idle.wait()
-        except TimeoutError:
-            self._cut.set()
-            await self._idle.wait()
-
-    async def stream(self, seconds: float) -> AsyncIterator[bytes]:
-        self._streams += 1
-        self._idle.clear()
-        ends_at = time.monotonic() + seconds
-        try:
-            yield f"event: metadata\ndata: {os.getpid()}\n\n".encode()
-            while time.monotonic() < ends_at:
-                try:
-                    async with asyncio.timeout(0.1):
-                        await self._cut.wait()
-                except TimeoutError:
-                    yield b": tick\n\n"
-                    continue
-                yield b"event: error\ndata: {}\n\n"
-                journal("run error")
-                return
-            yield b"event: end\ndata: {}\n\n"
-            journal("run success")
-        finally:
-            self._streams -= 1
-            if self._streams == 0:
-                # The last byte leaves when the response has taken it.
-                asyncio.get_running_loop().call_later(0.05, self._settle)
-
-    def _settle(self) -> None:
-        if self._streams == 0:
-            self._idle.set()
+from tests.support.graphs.graphs import make_slow
 
 
 def journal(line: str) -> None:
@@ -89,81 +27,37 @@ def journal(line: str) -> None:
             file.write(f"{os.getpid()} {line}\n")
 
 
-class PortCheck(DatabaseCheck):
-    """The database is a port; without one it is always there.
-
-    A file is a fault that no restart cures; one process takes it away.
-    """
-
-    def __init__(self) -> None:
-        """It has no pool."""
-
-    async def ask(self) -> None:
-        if fault := os.environ.get("APP_FAULT"):
-            await _meet(fault)
-        port = os.environ.get("APP_DATABASE_PORT")
-        if port:
-            _, writer = await asyncio.open_connection("127.0.0.1", int(port))
-            writer.close()
-
-
-async def _meet(fault: str) -> None:
-    global _met
-    if not _met and os.path.exists(fault):  # noqa: ASYNC240 - a local file
-        os.unlink(fault)
-        _met = True
-    if _met:
-        raise ZeroDivisionError
-
-
 @asynccontextmanager
-async def lifespan(_app: FastAPI) -> AsyncIterator[dict[str, State]]:
+async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
     if os.path.exists(os.environ.get("APP_REFUSE", "")):  # noqa: ASYNC240 - before anything runs
         raise StartupRefusal("HR999", where="the test", what="asked to refuse", remedy="Ask less.")
-    settings = Settings()
-    board = StatusBoard(settings.runtime_dir, stale_seconds=settings.server.slot_stale_seconds)
-    metrics = Metrics(
-        board, multiprocess_dir=multiprocess_dir(), cache_seconds=settings.metrics.cache_seconds
-    )
-    worker = StreamWorker()
-    pulse = Pulse(board, metrics, Measured())
-    restarts = Restarts(first_pause_seconds=0.01, most=3)
-    supervision = Supervision(metrics.record_fault, restarts=restarts)
-    probe = DatabaseProbe(PortCheck(), supervision=supervision)
-    health = HealthService(
-        version="0",
-        board=board,
-        metrics=metrics,
-        database=probe,
-        schema=ToldSchema(),
-        supervision=supervision,
-    )
-    await pulse.start()
-    await probe.start()
-    drain = Drain(settings.server, board=board, worker=worker)
-    board.set_state("serving")
-    journal("up")
-    yield {"headrace": State(drain, health, metrics, worker)}
-    await asyncio.sleep(float(os.environ.get("APP_SLOW_SHUTDOWN", "0")))
-    await probe.stop()
-    await pulse.stop()
+    async with headrace.lifespan(graphs={"slow": make_slow()})(app) as state:
+        journal("up")
+        yield state
+        await asyncio.sleep(float(os.environ.get("APP_SLOW_SHUTDOWN", "0")))
     journal("down")
+
+
+async def ticks(seconds: float) -> AsyncIterator[bytes]:
+    """A stream of the user's own, which is no run."""
+    ends_at = time.monotonic() + seconds
+    while time.monotonic() < ends_at:
+        yield b": tick\n\n"
+        await asyncio.sleep(0.1)
+    yield b"event: end\ndata: {}\n\n"
 
 
 def create_app() -> FastAPI:
     app = FastAPI(lifespan=lifespan)
-    app.include_router(router)
+    app.include_router(headrace.router)
 
-    @app.get("/stream")
-    async def stream(request: Request, seconds: float) -> Response:
-        worker = state_of(request).get(StreamWorker)
-        if worker.refusing:
-            return JSONResponse({"detail": "draining"}, 503, headers={"Retry-After": "1"})
-        return StreamingResponse(worker.stream(seconds), media_type="text/event-stream")
+    @app.get("/ticks")
+    async def stream(seconds: float) -> Response:
+        return StreamingResponse(ticks(seconds), media_type="text/event-stream")
 
     @app.get("/pid")
     async def pid(request: Request) -> int:
-        state_of(request).get(Metrics).observe_http("GET", "/pid", 200, 0.001)
+        request.state.headrace.metrics.observe_http("GET", "/pid", 200, 0.001)
         return os.getpid()
 
     @app.get("/block")
@@ -182,6 +76,15 @@ def create_app() -> FastAPI:
     @app.get("/thread")
     async def leave_a_thread(seconds: float) -> int:
         threading.Thread(target=time.sleep, args=(seconds,)).start()
+        return os.getpid()
+
+    @app.get("/fault")
+    async def lose_a_vital_task(request: Request) -> int:
+        """A background task of this process ends again and again, whatever restarts it."""
+        state: State = request.state.headrace
+        supervision = state.health._database._tasks._supervision
+        for _ in range(8):
+            supervision.ended("vital", ZeroDivisionError(), lived_seconds=0, vital=True)
         return os.getpid()
 
     return app

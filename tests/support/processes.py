@@ -71,9 +71,9 @@ class ServerUnderTest:
         resource.prlimit(self.master.pid, resource.RLIMIT_NOFILE, (count, count))
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "gunicorn", *self._arguments()]
+        command = [sys.executable, "-m", "tests.support.preloaded_gunicorn", *self._arguments()]
         with self.log_file.open("wb") as log:
-            self.master = subprocess.Popen(  # same argv as `headrace serve` execs
+            self.master = subprocess.Popen(  # same arguments as `headrace serve` execs
                 command, env=self._environment, stdout=log, stderr=log, cwd=Path.cwd()
             )
 
@@ -157,24 +157,6 @@ def server(
         yield under_test
     finally:
         under_test.close()
-
-
-async def read_stream(client: httpx.AsyncClient, seconds: float, opened: asyncio.Event) -> str:
-    """The name of the last event of a stream, or how it broke."""
-    last = "nothing"
-    try:
-        async with client.stream("GET", f"/stream?seconds={seconds}") as response:
-            if response.status_code != 200:
-                return str(response.status_code)
-            async for line in response.aiter_lines():
-                if line.startswith("event: "):
-                    last = line.removeprefix("event: ")
-                    opened.set()
-    except httpx.HTTPError as error:
-        return f"broken: {error!r}"
-    finally:
-        opened.set()
-    return last
 
 
 class Prober:
