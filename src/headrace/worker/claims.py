@@ -169,7 +169,7 @@ class Claims:
         runs = {one.caller: one.runs for one in chosen}
         for one in ready:
             if one.runs > runs.get(one.caller, 0):
-                self._limit_log.met(one.caller)
+                self._limit_log.reached(one.caller)
 
     async def _claim(self, places: int, claim: Awaitable[list[Attempt]]) -> list[Attempt]:
         """Wait for a claim; meanwhile ``places`` are reserved for it."""
