@@ -15,7 +15,7 @@ LOAD_URL ?= http://127.0.0.1:8123
 IMAGE_BASE := .tools/python-stand-in.tar
 
 .DEFAULT_GOAL := help
-.PHONY: help run check lint types imports test test-together test-alone test-deploy test-images test-cold chaos chaos-short attack fuzz load bench format lock docs manifests ci-tools clean python test-floors test-floors-short
+.PHONY: help run check lint types imports dead-code test test-together test-alone test-deploy test-images test-cold chaos chaos-short attack fuzz load bench format lock docs manifests ci-tools clean python test-floors test-floors-short
 
 ##@ Use
 
@@ -24,7 +24,7 @@ run: $(VENV)/run.stamp  ## Serve the built-in chat graph, or those of ./langgrap
 
 ##@ Check
 
-check: lint types imports  ## Lint, types, import layers
+check: lint types imports dead-code  ## Lint, types, import layers, dead code
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
@@ -35,6 +35,9 @@ types: $(VENV)/dev.stamp
 
 imports: $(VENV)/dev.stamp
 	$(BIN)/lint-imports
+
+dead-code: $(VENV)/dev.stamp
+	$(BIN)/vulture
 
 test:  ## The whole suite, on an embedded Postgres; TESTS=tests/db PYTEST_ARGS=-x narrow it
 	$(MAKE) test-together

@@ -231,7 +231,7 @@ def _serving(database: str, processes: int, folder: Path) -> Iterator[int]:
         "DATABASE_URL": database,
         "HEADRACE_WORKER__MAX_CONCURRENT_RUNS": "20000",
         "HEADRACE_OBSERVABILITY__LOG_LEVEL": "warning",
-        "HEADRACE_SERVER__HEARTBEAT_SECONDS": f"{_HEARTBEAT_SECONDS}",
+        "HEADRACE_SERVER__PING_SECONDS": f"{_HEARTBEAT_SECONDS}",
     }
     command = [sys.executable, "-m", "headrace", "serve", f"--port={port}"]
     command += [f"--processes={processes}", f"--config={_CONFIG}"]

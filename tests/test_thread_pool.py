@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import uvloop
 
-from headrace.lifecycle import aside
+from headrace.lifecycle import run_in_thread
 from headrace.thread_pool import ThreadFigures, ThreadPool, Work, in_a_thread, use_thread_pool
 from tests.support.waiting import eventually
 
@@ -47,7 +47,7 @@ async def test_a_run_has_a_thread_whatever_another_holds(gate: threading.Event) 
         async def three() -> int:
             return 3
 
-        assert await asyncio.wait_for(aside(three), 5) == 3
+        assert await asyncio.wait_for(run_in_thread(three), 5) == 3
     gate.set()
     assert await asyncio.gather(*waits) == [True] * 23
     await eventually(lambda: pool.figures().busy == 0)

@@ -7,12 +7,12 @@ versions ends the same.
 from alembic import op
 
 from headrace.db.ddl import create_index_concurrently, record_versions
-from headrace.db.laid import Laid
+from headrace.db.table_schema import RevisionNames
 
 revision = "0001"
 down_revision = None
 
-laid = Laid(
+names = RevisionNames(
     tables={
         "checkpoint_migrations": {"v": "integer"},
         "checkpoints": {

@@ -3,12 +3,12 @@
 from alembic import op
 
 from headrace.db.ddl import create_index_concurrently, record_versions
-from headrace.db.laid import Laid
+from headrace.db.table_schema import RevisionNames
 
 revision = "0002"
 down_revision = "0001"
 
-laid = Laid(
+names = RevisionNames(
     tables={
         "store_migrations": {"v": "integer"},
         "store": {

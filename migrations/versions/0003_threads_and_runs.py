@@ -4,12 +4,12 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
 
-from headrace.db.laid import Laid
+from headrace.db.table_schema import RevisionNames
 
 revision = "0003"
 down_revision = "0002"
 
-laid = Laid(
+names = RevisionNames(
     tables={
         "assistants": {"assistant_id": "uuid", "graph_id": "text", "owner": "text"},
         "processes": {"process_id": "uuid", "heartbeat_at": "timestamp with time zone"},

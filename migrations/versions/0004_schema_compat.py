@@ -3,12 +3,12 @@
 import sqlalchemy as sa
 from alembic import op
 
-from headrace.db.laid import Laid
+from headrace.db.table_schema import RevisionNames
 
 revision = "0004"
 down_revision = "0003"
 
-laid = Laid(
+names = RevisionNames(
     tables={"schema_compat": {"only_row": "boolean", "min_revision": "text"}},
     indexes={"schema_compat_pkey": "schema_compat"},
 )

@@ -8,12 +8,12 @@ import sqlalchemy as sa
 from alembic import op
 
 from headrace.db.ddl import create_index_concurrently
-from headrace.db.laid import Laid
+from headrace.db.table_schema import RevisionNames
 
 revision = "0005"
 down_revision = "0004"
 
-laid = Laid(
+names = RevisionNames(
     tables={
         "run_events": {
             "run_id": "uuid",

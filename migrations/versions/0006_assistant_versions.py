@@ -4,12 +4,12 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
 
-from headrace.db.laid import Laid
+from headrace.db.table_schema import RevisionNames
 
 revision = "0006"
 down_revision = "0005"
 
-laid = Laid(
+names = RevisionNames(
     tables={"assistant_versions": {"assistant_id": "uuid", "version": "integer", "name": "text"}},
     indexes={"assistant_versions_pkey": "assistant_versions"},
     repeatable=True,

@@ -10,12 +10,12 @@ from alembic import op
 from sqlalchemy import text
 
 from headrace.db.ddl import create_index_concurrently
-from headrace.db.laid import Laid
+from headrace.db.table_schema import RevisionNames
 
 revision = "0007"
 down_revision = "0006"
 
-laid = Laid(
+names = RevisionNames(
     indexes={
         "threads_newest_idx": "threads",
         "threads_halted_status_idx": "threads",

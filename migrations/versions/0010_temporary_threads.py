@@ -5,12 +5,12 @@ Runs change neither column: starts and ends stay HOT updates.
 """
 
 from headrace.db.ddl import create_index_concurrently
-from headrace.db.laid import Laid
+from headrace.db.table_schema import RevisionNames
 
 revision = "0010"
 down_revision = "0009"
 
-laid = Laid(indexes={"threads_temporary_idx": "threads"}, repeatable=True)
+names = RevisionNames(indexes={"threads_temporary_idx": "threads"}, repeatable=True)
 
 
 def upgrade() -> None:

@@ -7,12 +7,12 @@
 from alembic import op
 
 from headrace.db.ddl import create_index_concurrently
-from headrace.db.laid import Laid
+from headrace.db.table_schema import RevisionNames
 
 revision = "0011"
 down_revision = "0010"
 
-laid = Laid(indexes={"runs_suspected_idx": "runs"}, repeatable=True)
+names = RevisionNames(indexes={"runs_suspected_idx": "runs"}, repeatable=True)
 
 
 def upgrade() -> None:

@@ -1,12 +1,12 @@
 """Idempotency keys are found by the run they made: an ended run goes no earlier than its key."""
 
 from headrace.db.ddl import create_index_concurrently
-from headrace.db.laid import Laid
+from headrace.db.table_schema import RevisionNames
 
 revision = "0012"
 down_revision = "0011"
 
-laid = Laid(indexes={"idempotency_keys_run_id_idx": "idempotency_keys"}, repeatable=True)
+names = RevisionNames(indexes={"idempotency_keys_run_id_idx": "idempotency_keys"}, repeatable=True)
 
 
 def upgrade() -> None:

@@ -7,12 +7,12 @@ runs are those of one more caller, and are claimed like others.
 from alembic import op
 
 from headrace.db.ddl import create_index_concurrently
-from headrace.db.laid import Laid
+from headrace.db.table_schema import RevisionNames
 
 revision = "0013"
 down_revision = "0012"
 
-laid = Laid(indexes={"threads_ready_caller_idx": "threads"}, repeatable=True)
+names = RevisionNames(indexes={"threads_ready_caller_idx": "threads"}, repeatable=True)
 
 
 def upgrade() -> None:

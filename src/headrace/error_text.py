@@ -46,6 +46,16 @@ def error_message(error: BaseException, *, max_bytes: int = MAX_BYTES) -> str:
     return clipped(": ".join([*own, "; ".join(parts)]), max_bytes)
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of the message of our own code's or a library's error; else the class name.
+
+    For an error of SQLAlchemy it is the driver's message.
+    """
+    cause = getattr(error, "orig", None) or error
+    lines = str(cause).strip().splitlines()
+    return lines[0] if lines else type(cause).__name__
+
+
 def error_repr(error: object, *, max_bytes: int = MAX_BYTES) -> str:
     """Its ``repr()``, or the name of its class where that fails."""
     if isinstance(error, BaseException):

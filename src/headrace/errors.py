@@ -1,10 +1,11 @@
-"""Every error headrace raises on purpose; no web framework is known here.
+"""The errors that headrace raises on purpose. This module knows no web framework.
 
-The class carries the HTTP status and a stable ``code``; its docstring is the message unless one is
-given. Services raise these, ``headrace.edge`` renders them once as ``{"detail", "code"}``::
+Each class has an HTTP status and a stable ``code``. Its docstring is the message, unless the caller
+gives one. Services raise these errors; ``headrace.edge`` renders them as ``{"detail", "code"}``.
+A few rooms add subclasses of their own. ::
 
     HeadraceError
-    ├── RequestError                   500  an error that one request is answered with
+    ├── RequestError                   500  the answer to one request
     │   ├── BadRequest                 400
     │   ├── Forbidden                  403
     │   │   ├── StrangerRefused        403
@@ -23,14 +24,15 @@ given. Services raise these, ``headrace.edge`` renders them once as ``{"detail",
     │   │   ├── ThreadExists           409
     │   │   ├── ThreadBusy             409
     │   │   ├── AssistantExists        409
+    │   │   ├── AssistantChanged       409
     │   │   └── RunForgotten           409
     │   ├── PayloadTooLarge            413
     │   │   ├── AnswerTooLarge         413
     │   │   └── CheckpointTooLarge     413
-    │   ├── TooManyRequests            429  this caller is to end something, or to try later
+    │   ├── TooManyRequests            429  this caller has too much in progress
     │   │   ├── CallerShareUsed        429
     │   │   └── TooManyQueuedRuns      429
-    │   └── Unavailable                503  try again later, here or elsewhere
+    │   └── Unavailable                503  try again later, or on another process
     │       ├── DatabaseUnavailable    503
     │       ├── PoolExhausted          503
     │       ├── PoolShareFull          503
@@ -43,21 +45,20 @@ given. Services raise these, ``headrace.edge`` renders them once as ``{"detail",
     │       ├── TooManyPublicRequests  503
     │       ├── GraphNotMade           503
     │       └── Draining               503
-    ├── StartupRefusal                      the process will not start: code, what, where, remedy
-    ├── LeaseLost                           this process no longer owns the run it works on
-    └── PoolerDetected                      a direct connection was needed, a pooler answered
-    UserExit                                a BaseException: user code wanted to end the process
+    ├── StartupRefusal                      the process does not start: code, what, where, remedy
+    └── LeaseLost                           this process no longer owns the run
+    UserExit                                a BaseException: user code tried to end the process
 """
 
 import inspect
 from typing import ClassVar
 
-#: Where the pages are that an installed headrace does not have.
+#: The address of the documentation, which an installed headrace does not contain.
 DOCUMENTATION = "https://github.com/headrace/headrace/blob/main/docs"
 
 
 class HeadraceError(Exception):
-    """Something headrace noticed went wrong."""
+    """headrace found an error."""
 
     def __init__(self, message: str | None = None) -> None:
         super().__init__(message or inspect.cleandoc(type(self).__doc__ or type(self).__name__))
@@ -91,16 +92,16 @@ class Forbidden(RequestError):
 
 
 class SystemAssistant(Forbidden):
-    """Each graph's first assistant is the server's; create one of your own to change or delete."""
+    """The server owns the first assistant of each graph; create one of your own to change it."""
 
     code = "system_assistant"
 
 
 class StrangerRefused(Forbidden):
-    """This server has no API keys, so it answers callers of its own machine alone.
+    """This server has no API keys, so it answers only callers on its own machine.
 
-    Set HEADRACE_API_KEYS, and send one as x-api-key; or HEADRACE_AUTH=none, where something in
-    front asks who calls.
+    Set HEADRACE_API_KEYS and send a key as x-api-key. If a proxy authenticates the callers, set
+    HEADRACE_AUTH=none.
     """
 
     code = "stranger_refused"
@@ -123,20 +124,20 @@ class MalformedJSON(InvalidRequest):
 
 
 class IdempotencyKeyReused(InvalidRequest):
-    """This Idempotency-Key came with another body before; send a new key for a new request."""
+    """An earlier request with this Idempotency-Key had another body; send a new key."""
 
     code = "idempotency_key_reused"
 
 
 class Unauthenticated(RequestError):
-    """Who calls is not known."""
+    """The server does not know this caller."""
 
     status = 401
     code = "unauthenticated"
 
 
 class NotFound(RequestError):
-    """There is no such thing here."""
+    """Not found."""
 
     status = 404
     code = "not_found"
@@ -173,14 +174,14 @@ class CheckpointNotFound(NotFound):
 
 
 class Conflict(RequestError):
-    """The request conflicts with the present state."""
+    """The request conflicts with the current state."""
 
     status = 409
     code = "conflict"
 
 
 class ThreadExists(Conflict):
-    """A thread with this id already exists; send if_exists=do_nothing to take it as it is."""
+    """A thread with this id already exists; send if_exists=do_nothing to use it."""
 
     code = "thread_exists"
 
@@ -192,19 +193,19 @@ class ThreadBusy(Conflict):
 
 
 class AssistantExists(Conflict):
-    """An assistant with this id already exists; send if_exists=do_nothing to take it as it is."""
+    """An assistant with this id already exists; send if_exists=do_nothing to use it."""
 
     code = "assistant_exists"
 
 
 class AssistantChanged(Conflict):
-    """The assistant is changed again and again while the run is to start; send it once more."""
+    """The assistant was changed several times while the run was started; send it again."""
 
     code = "assistant_changed"
 
 
 class RunForgotten(Conflict):
-    """The run of this Idempotency-Key has ended and is gone; send a new key for a new run."""
+    """The run of this Idempotency-Key has ended and is deleted; send a new key for a new run."""
 
     code = "run_forgotten"
 
@@ -223,13 +224,13 @@ class AnswerTooLarge(PayloadTooLarge):
 
 
 class CheckpointTooLarge(PayloadTooLarge):
-    """A checkpoint would hold more than is written at once; keep less in the state."""
+    """The checkpoint is too large to be stored; keep less in the state."""
 
     code = "checkpoint_too_large"
 
 
 class TooManyRequests(RequestError):
-    """This caller has too much under way; let some of it end, then try again."""
+    """This caller has too many requests or runs in progress; try again when some have ended."""
 
     status = 429
     code = "too_many_requests"
@@ -237,13 +238,13 @@ class TooManyRequests(RequestError):
 
 
 class CallerShareUsed(TooManyRequests):
-    """This caller holds its share of what all callers share; end some of it, or try again."""
+    """This caller uses its whole share of this process; end some requests, or try again."""
 
     code = "caller_share_used"
 
 
 class TooManyQueuedRuns(TooManyRequests):
-    """As many runs of this caller wait in the queue as may; wait until some have ended."""
+    """Too many runs of this caller wait in the queue; try again when some have ended."""
 
     code = "too_many_queued_runs"
     retry_after_seconds = 5
@@ -271,20 +272,20 @@ class PoolExhausted(Unavailable):
 
 
 class PoolShareFull(Unavailable):
-    """The part of the database pool for requests like this one did not become free; try again."""
+    """Requests of this kind use their whole part of the database pool; try again."""
 
     code = "pool_share_full"
     retry_after_seconds = 2
 
 
 class RunStillStopping(Unavailable):
-    """The run was asked to stop and has not yet; try again."""
+    """The run has not stopped yet; try again."""
 
     code = "run_still_stopping"
 
 
 class UpdateTooSlow(Unavailable):
-    """The change of a thread's state took too long; nothing has changed."""
+    """The change of the thread's state took too long; nothing has changed."""
 
     code = "update_too_slow"
 
@@ -296,27 +297,27 @@ class TooManyStreams(Unavailable):
 
 
 class TooManyAnswers(Unavailable):
-    """This process has as many streams, waits and joins under way as it has connections."""
+    """This process has no place for another stream, wait or join; try again."""
 
     code = "too_many_answers"
 
 
 class AnswersFull(Unavailable):
-    """Answers with large states take all the memory that this process has for them; try again."""
+    """Other answers use all the memory of this process for large states; try again."""
 
     code = "answers_full"
     retry_after_seconds = 2
 
 
 class BodiesFull(Unavailable):
-    """Large request bodies take all the memory that this process has for them; try again."""
+    """Other requests use all the memory of this process for large bodies; try again."""
 
     code = "bodies_full"
     retry_after_seconds = 2
 
 
 class TooManyPublicRequests(Unavailable):
-    """Too many requests without a key wait in this process; try again."""
+    """Too many public requests, which need no key, wait in this process; try again."""
 
     code = "too_many_public_requests"
     retry_after_seconds = 2
@@ -336,19 +337,15 @@ class Draining(Unavailable):
 
 
 class LeaseLost(HeadraceError):
-    """This process has lost its lease and with it the run."""
-
-
-class PoolerDetected(HeadraceError):
-    """A pooler stands between headrace and Postgres where a direct connection is needed."""
+    """This process has lost its lease, and another process may own the run."""
 
 
 class StartupRefusal(HeadraceError):
-    """headrace will not start like this.
+    """headrace refuses to start.
 
-    ``code`` is stable (``HR102``); ``where`` names the file, setting or address; ``what`` says what
-    is wrong there; ``remedy`` what to change. Printed as one sentence that ends with the command
-    which prints its entry of ``docs/errors.md``.
+    ``code`` is stable (``HR102``). ``where`` names the file, setting or address, ``what`` the
+    error there, ``remedy`` the change to make. The message ends with the command that prints the
+    entry of the code in ``docs/errors.md``.
     """
 
     def __init__(self, code: str, *, where: str, what: str, remedy: str) -> None:
@@ -362,9 +359,9 @@ class StartupRefusal(HeadraceError):
 class UserExit(BaseException):
     """User code raised SystemExit, KeyboardInterrupt or GeneratorExit in a task of its own.
 
-    asyncio lets the first two out of the event loop, and the process ends. At the edge of the task
-    they become this. It is no ``Exception``: code that handles every ``Exception`` does not handle
-    this, as it would not handle the original.
+    asyncio lets the first two end the event loop, and with it the process. headrace turns them into
+    this error at the edge of the task. It is not an ``Exception``: code that catches ``Exception``
+    does not catch this, as it does not catch the original.
     """
 
     def __init__(self, original: BaseException) -> None:

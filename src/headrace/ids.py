@@ -1,36 +1,32 @@
-"""Identifiers: UUIDv7 for what we create (RFC 9562, section 5.7), UUIDv5 for system assistants."""
+"""Identifiers: UUIDv7 for new rows (RFC 9562, section 5.7), UUIDv5 for system assistants."""
 
-import os
 import re
-import time
 from uuid import UUID, uuid5
 
-#: The fixed namespace in which LangGraph servers derive a graph's system assistant; with it a graph
-#: has the same assistant id everywhere. It differs from RFC 9562's URL namespace in two digits.
+import uuid_utils.compat
+
+#: LangGraph servers derive the id of a graph's system assistant in this namespace. With it a graph
+#: has one assistant id on every server. It differs from RFC 9562's URL namespace in two digits.
 _ASSISTANT_NAMESPACE = UUID("6ba7b821-9dad-11d1-80b4-00c04fd430c8")
 
 
 def uuid7() -> UUID:
-    """A time-ordered UUID: 48 bits of Unix milliseconds, then 74 random bits."""
-    milliseconds = time.time_ns() // 1_000_000
-    random_bits = int.from_bytes(os.urandom(10), "big")
-    value = (milliseconds & 0xFFFF_FFFF_FFFF) << 80
-    value |= 0x7 << 76
-    value |= ((random_bits >> 68) & 0xFFF) << 64
-    value |= 0b10 << 62
-    value |= random_bits & 0x3FFF_FFFF_FFFF_FFFF
-    return UUID(int=value)
+    """A new UUIDv7, greater than all that this process has made before.
+
+    Lists of runs sort by it, so it also counts within one millisecond.
+    """
+    return uuid_utils.compat.uuid7()
 
 
 def earliest_uuid7(unix_seconds: float) -> UUID:
-    """What every UUIDv7 made at that time or later is not less than."""
+    """The smallest UUIDv7 of that time: each one made then or later is greater or equal."""
     return UUID(
         int=(max(0, int(unix_seconds * 1000)) & 0xFFFF_FFFF_FFFF) << 80 | 0x7 << 76 | 2 << 62
     )
 
 
 def system_assistant_id(graph_id: str) -> UUID:
-    """The id of the assistant that every graph has from the start."""
+    """The id of the assistant that the server makes for each graph."""
     return uuid5(_ASSISTANT_NAMESPACE, graph_id)
 
 
@@ -43,16 +39,19 @@ _UUID = re.compile(
 
 
 def canonical_uuid(value: str) -> str | None:
-    """The one spelling of a UUID: lower case, with dashes; None when ``value`` is none.
+    """The canonical spelling of a UUID: lower case, with dashes. None if ``value`` is no UUID.
 
-    Clients write capitals, braces, ``urn:uuid:`` or no dashes, and mean the same.
+    Clients also write a UUID with capitals, braces, ``urn:uuid:`` or no dashes.
     """
     found = _UUID.fullmatch(value)
     return None if found is None else str(UUID(hex=found["digits"]))
 
 
 def storable_id(value: str) -> str:
-    """An id that the database can hold."""
+    """``value``, if the database can store it.
+
+    :raises ValueError: it holds a NUL character.
+    """
     if "\0" in value:
         raise ValueError("an id cannot hold a NUL character")
     return value

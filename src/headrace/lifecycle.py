@@ -1,4 +1,4 @@
-"""What lives long: the start/stop contract, and tasks that are named, held and kept up."""
+"""Background tasks: named, held until they end, and started again when they fail."""
 
 import asyncio
 import random
@@ -7,7 +7,7 @@ from contextvars import Context
 from dataclasses import dataclass
 from functools import partial
 from time import monotonic
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import structlog
 
@@ -19,18 +19,7 @@ T = TypeVar("T")
 _log = structlog.stdlib.get_logger("headrace.tasks")
 
 
-class Service(Protocol):
-    """Something with a lifetime.
-
-    ``start`` returns when the service is usable. ``stop`` may be called twice, or without a start.
-    """
-
-    async def start(self) -> None: ...
-
-    async def stop(self) -> None: ...
-
-
-async def aside(make: Callable[[], Coroutine[Any, Any, T]]) -> T:
+async def run_in_thread(make: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Run a coroutine on an event loop of its own, in a thread of its own.
 
     For what copies megabytes outside of the interpreter's lock and would hold up everybody else on

@@ -1,7 +1,7 @@
 """The groups of settings and their fields, typed and with defaults; nothing is read here."""
 
 import re
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
@@ -146,8 +146,11 @@ class ServerSettings(Group):
     keepalive_seconds: int = Field(
         75, ge=1, description="Idle keep-alive; keep it above the load balancer's."
     )
-    heartbeat_seconds: float = Field(
-        5.0, gt=0, description="A comment (SSE) or newline (wait) this often."
+    ping_seconds: float = Field(
+        5.0,
+        gt=0,
+        description="An answer that has nothing to say sends a comment (SSE) or a newline (wait)"
+        " this often. Was `HEADRACE_SERVER__HEARTBEAT_SECONDS`, which still works.",
     )
     drain_delay_seconds: float = Field(
         0.0, ge=0, description="Readiness is 503 this long before draining starts."
@@ -181,6 +184,28 @@ class ServerSettings(Group):
         """gunicorn's graceful_timeout: the whole shutdown fits into it."""
         whole = self.drain_delay_seconds + self.grace_seconds + 2 * self.shutdown_margin_seconds
         return int(whole) + 1
+
+    @model_validator(mode="before")
+    @classmethod
+    def _earlier_name_of_ping_seconds(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or "heartbeat_seconds" not in values:
+            return values
+        kept = {name: value for name, value in values.items() if name != "heartbeat_seconds"}
+        earlier = values["heartbeat_seconds"]
+        if not _equal(kept.setdefault("ping_seconds", earlier), earlier):
+            raise ValueError(
+                "server.heartbeat_seconds is the earlier name of server.ping_seconds, and they"
+                " differ; unset server.heartbeat_seconds"
+            )
+        return kept
+
+
+def _equal(one: Any, other: Any) -> bool:
+    """As numbers where both are; variables come as texts."""
+    try:
+        return float(one) == float(other)
+    except (TypeError, ValueError):
+        return bool(one == other)
 
 
 class WorkerSettings(Group):

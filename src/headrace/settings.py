@@ -229,6 +229,7 @@ def unknown_variables() -> list[str]:
             }
     known |= {
         "HEADRACE_REQUIRE_TOOLS",
+        "HEADRACE_SERVER__HEARTBEAT_SECONDS",  # the earlier name of server.ping_seconds
         "HEADRACE_TEST_DATABASE_URL",
         "HEADRACE_TEST_OFFICIAL",
     }

@@ -16,7 +16,7 @@ import pytest
 
 from headrace.lifecycle import Tasks
 from tests.support.live import LiveServer, live_server
-from tests.support.processes import wait_until
+from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.alone]
 

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from tests.support.live import LiveServer, live_server
-from tests.support.processes import wait_until
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.acceptance
 

@@ -12,7 +12,7 @@ import pytest
 from headrace.lifecycle import Tasks
 from tests.db.conditions import kill_backends
 from tests.support.live import live_server
-from tests.support.processes import wait_until
+from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.alone]
 

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from tests.support.live import GRAPHS, live_server
-from tests.support.processes import wait_until
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.acceptance
 

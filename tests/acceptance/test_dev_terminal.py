@@ -15,7 +15,8 @@ import httpx
 import pytest
 
 from headrace.observability.slots import read_slots
-from tests.support.processes import free_port, wait_until
+from tests.support.processes import free_port
+from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(300)]
 

@@ -13,7 +13,8 @@ import httpx
 import pytest
 
 from tests.support.curl import curl_lines, paste
-from tests.support.processes import free_port, wait_until
+from tests.support.processes import free_port
+from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.alone, pytest.mark.timeout(400)]
 

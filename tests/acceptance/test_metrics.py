@@ -9,7 +9,7 @@ from headrace.db.schema import known_revisions
 from headrace.ids import uuid7
 from tests.support.exposition import Exposition
 from tests.support.live import LiveServer
-from tests.support.processes import wait_until
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.acceptance
 

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from tests.support.live import live_server
-from tests.support.processes import wait_until
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.acceptance
 

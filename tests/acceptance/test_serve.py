@@ -8,7 +8,8 @@ import sys
 import httpx
 import pytest
 
-from tests.support.processes import free_port, wait_until
+from tests.support.processes import free_port
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.acceptance
 

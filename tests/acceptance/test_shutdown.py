@@ -18,7 +18,8 @@ import pytest
 
 from headrace.lifecycle import Tasks
 from tests.support.live import GRAPHS, LiveServer, live_server
-from tests.support.processes import Prober, wait_until
+from tests.support.processes import Prober
+from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.alone]
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.support.processes import free_port, wait_until
+from tests.support.processes import free_port
+from tests.support.waiting import wait_until
 
 COLD = bool(os.environ.get("TEST_COLD"))
 pytestmark = [

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
+from headrace import errors
 from headrace.settings import Settings
 from tests.support.sources import ROOT, modules
 
@@ -203,6 +204,19 @@ def test_one_module_alone_knows_upstreams_private_names() -> None:
         if owner_of(kind, node.attr).startswith("langgraph")
     ]
     assert inherited == []
+
+
+def test_the_drawn_error_tree_is_the_tree() -> None:
+    drawn = {
+        name: int(status or 0)
+        for name, status in re.findall(r"── (\w+) *(\d{3})?", errors.__doc__ or "")
+    }
+    classes = {
+        name: getattr(value, "status", 0)
+        for name, value in vars(errors).items()
+        if isinstance(value, type) and issubclass(value, errors.HeadraceError)
+    }
+    assert {**drawn, "HeadraceError": 0} == classes
 
 
 def test_every_setting_is_described() -> None:

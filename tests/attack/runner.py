@@ -22,7 +22,7 @@ from tests.attack.site import Target, backends, target
 from tests.attack.tally import Tally
 from tests.attack.watch import watched
 from tests.support.database import database_settings
-from tests.support.processes import wait_until
+from tests.support.waiting import wait_until
 
 _TEMPLATE = "headrace_template"
 #: A drive that says nothing for so long after its own bounds is killed.

@@ -14,7 +14,7 @@ import psycopg
 from headrace.embedded.launcher import EmbeddedPostgres
 from tests.attack.address import ATTACKER_KEY, NEIGHBOUR_KEY, Address
 from tests.support.live import LiveServer
-from tests.support.processes import wait_until
+from tests.support.waiting import wait_until
 
 GRAPH = Path(__file__).parent / "graph" / "langgraph.json"
 

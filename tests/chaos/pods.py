@@ -10,8 +10,8 @@ from pathlib import Path
 import httpx
 
 from tests.support.live import LiveServer
-from tests.support.processes import wait_until
 from tests.support.proxy import Proxy
+from tests.support.waiting import wait_until
 
 GRAPH = Path(__file__).parent / "graph" / "langgraph.json"
 
@@ -21,7 +21,7 @@ QUICK = {
     # What a lost process had goes on soon, though every process is busy all the time.
     "HEADRACE_WORKER__APART_SECONDS": "0.5",
     "HEADRACE_WORKER__APART_PATIENCE_SECONDS": "0.5",
-    "HEADRACE_SERVER__HEARTBEAT_SECONDS": "1",
+    "HEADRACE_SERVER__PING_SECONDS": "1",
     "HEADRACE_SERVER__GRACE_SECONDS": "1",
     "HEADRACE_DATABASE__POOL_MAX": "5",
     "HEADRACE_OBSERVABILITY__LOG_FORMAT": "json",

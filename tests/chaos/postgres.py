@@ -16,7 +16,8 @@ from headrace.embedded.binaries import find_binaries
 from headrace.embedded.launcher import EmbeddedPostgres
 from headrace.embedded.postmaster import read_postmaster
 from tests.support.database import database_settings
-from tests.support.processes import free_port, wait_until
+from tests.support.processes import free_port
+from tests.support.waiting import wait_until
 
 _STANDBY = "standby"
 #: So far behind is an asynchronous standby that takes over.

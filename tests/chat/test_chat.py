@@ -10,6 +10,7 @@ import httpx
 import pytest
 import pytest_asyncio
 
+from headrace.edge.gates import RequestGates
 from headrace.server.app import create_app
 from tests.support.apps import app_client, settings_for, started
 from tests.support.waiting import eventually
@@ -328,7 +329,7 @@ async def test_a_client_that_leaves_before_the_reply_keeps_no_place(database_url
         sent.append(message)
 
     def held() -> int:
-        return seen["state"].places.figures()["answers"].held if seen else 0
+        return seen["state"].get(RequestGates).figures()["answers"].held if seen else 0
 
     scope = {
         "type": "http",

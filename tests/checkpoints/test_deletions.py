@@ -8,7 +8,7 @@ from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.store.memory import InMemoryStore
 from psycopg.errors import DeadlockDetected, SerializationFailure
 
-from headrace.checkpoints.deletions import repeated
+from headrace.checkpoints.deletions import retried_deletion
 from headrace.graphs.chat import build_chat
 from tests.support.database import open_pool
 from tests.support.engine import ENGINES, open_saver
@@ -139,11 +139,11 @@ async def test_a_transaction_is_repeated_a_few_times(fault):
         if len(attempts) <= times:
             raise fault
 
-    await repeated(lambda: fails(4))
+    await retried_deletion(lambda: fails(4))
     assert len(attempts) == 5
     attempts.clear()
     with pytest.raises(fault):
-        await repeated(lambda: fails(5))
+        await retried_deletion(lambda: fails(5))
     assert len(attempts) == 5
 
 
@@ -155,5 +155,5 @@ async def test_other_failures_are_not_repeated():
         raise psycopg.errors.UndefinedTable
 
     with pytest.raises(psycopg.errors.UndefinedTable):
-        await repeated(fails)
+        await retried_deletion(fails)
     assert attempts == [1]

@@ -342,6 +342,8 @@ asyncio.run(main(*sys.argv[1:]))
 """
 
 
+# It has a bound on time.
+@pytest.mark.alone
 async def test_a_flush_of_a_stopped_client_is_ended_by_the_taker_within_its_bound(database_url):
     """The client is a real process under SIGSTOP, half-way through its flush."""
     async with scene(database_url, taker_patience=0.5) as on:

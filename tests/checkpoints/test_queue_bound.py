@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace.checkpoints.queue_bound import Bound
+from headrace.checkpoints.queue_bound import QueueBound
 from headrace.lifecycle import Tasks
 
 
@@ -18,7 +18,7 @@ async def settle() -> None:
 
 @pytest.mark.parametrize(("operations", "size"), [(2, 1), (100, 40)])
 async def test_no_more_enter_than_fit(operations, size):
-    bound = Bound(max_operations=operations, max_bytes=100)
+    bound = QueueBound(max_operations=operations, max_bytes=100)
     tasks = Tasks()
     for number in range(6):
         tasks.start(bound.enter(size), name=f"enter-{number}")
@@ -31,7 +31,7 @@ async def test_no_more_enter_than_fit(operations, size):
 
 
 async def test_they_enter_in_the_order_in_which_they_came():
-    bound = Bound(max_operations=100, max_bytes=10)
+    bound = QueueBound(max_operations=100, max_bytes=10)
     entered: list[int] = []
 
     async def enter(number: int, size: int) -> None:
@@ -50,7 +50,7 @@ async def test_they_enter_in_the_order_in_which_they_came():
 
 
 async def test_what_is_larger_than_the_bound_enters_alone():
-    bound = Bound(max_operations=100, max_bytes=10)
+    bound = QueueBound(max_operations=100, max_bytes=10)
     await bound.enter(1)
     tasks = Tasks()
     tasks.start(bound.enter(1000), name="oversized")
@@ -66,7 +66,7 @@ async def test_what_is_larger_than_the_bound_enters_alone():
 
 
 async def test_one_that_is_cancelled_lets_those_behind_it_in():
-    bound = Bound(max_operations=100, max_bytes=10)
+    bound = QueueBound(max_operations=100, max_bytes=10)
     await bound.enter(5)
     tasks = Tasks()
     too_large = tasks.start(bound.enter(9), name="too-large")
@@ -83,7 +83,7 @@ async def test_one_that_is_cancelled_lets_those_behind_it_in():
 async def test_one_that_is_cancelled_just_when_room_is_made_is_cancelled_and_nothing_else():
     """Both in one turn of the loop, in either order."""
     for leave_first in (True, False):
-        bound = Bound(max_operations=1, max_bytes=10)
+        bound = QueueBound(max_operations=1, max_bytes=10)
         await bound.enter(1)
         tasks = Tasks()
         waiting = tasks.start(bound.enter(1), name="waiting")
@@ -108,7 +108,7 @@ async def test_one_that_is_cancelled_just_when_room_is_made_is_cancelled_and_not
 )
 def test_whatever_happens_nothing_is_lost_and_nobody_waits_without_reason(moves):
     async def play() -> None:
-        bound = Bound(max_operations=3, max_bytes=25)
+        bound = QueueBound(max_operations=3, max_bytes=25)
         inside: list[int] = []
         waiting: list[asyncio.Task[None]] = []
         tasks = Tasks()
@@ -139,7 +139,7 @@ def test_whatever_happens_nothing_is_lost_and_nobody_waits_without_reason(moves)
 
 
 async def test_nobody_slips_in_between_room_being_made_and_the_first_in_line_taking_it():
-    bound = Bound(max_operations=2, max_bytes=100)
+    bound = QueueBound(max_operations=2, max_bytes=100)
     entered: list[str] = []
 
     async def enter(name: str) -> None:

@@ -54,6 +54,8 @@ async def slow_operations(saver: AsyncPostgresSaver, count: int) -> float:
     return perf_counter() - started
 
 
+# It has a bound on time.
+@pytest.mark.alone
 async def test_k_operations_on_a_pool_of_k_take_about_the_time_of_one(
     database_url, record_property
 ):

@@ -9,7 +9,7 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.types import Interrupt
 
 from headrace.checkpoints.serializer import build_serializer
-from headrace.graphs.checkpointer_entry import CheckpointerEntry
+from headrace.graphs.persistence_entries import CheckpointerEntry
 from tests.support.apps import app_client, settings_for, write_manifest
 from tests.support.exposition import Exposition
 

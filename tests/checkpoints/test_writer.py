@@ -10,7 +10,6 @@ import psycopg
 import pytest
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
-from headrace.checkpoints.flush import FlushFigures
 from headrace.checkpoints.rows import WriteRows, checkpoint_rows
 from headrace.checkpoints.run_writes import RunWrites
 from headrace.checkpoints.saver import GroupCommitSaver
@@ -18,6 +17,7 @@ from headrace.checkpoints.upstream import ERROR_SOURCE
 from headrace.checkpoints.writer import Writer
 from headrace.errors import DatabaseUnavailable
 from headrace.lifecycle import Tasks
+from headrace.observability.figures import FlushFigures
 from headrace.queue.queue import Queue
 from tests.support.chains import (
     CHANNEL,
@@ -347,6 +347,8 @@ async def test_stopping_commits_all_that_is_queued(database_url, database):
     assert count(database) == 40
 
 
+# It has a bound on time.
+@pytest.mark.alone
 @pytest.mark.parametrize("how", ["silent", "refusing"])
 async def test_stopping_while_the_database_is_away_tells_everyone_within_the_limit(
     database_url, how

@@ -19,12 +19,12 @@ import pytest
 from langgraph.checkpoint.base import CheckpointMetadata
 
 from headrace.checkpoints.fence import RunToken, process_key
-from headrace.checkpoints.flush import FlushFigures
 from headrace.checkpoints.saver import GroupCommitSaver
 from headrace.checkpoints.writer import Writer
 from headrace.db.pool import SharedPool
 from headrace.errors import LeaseLost, ThreadBusy, Unavailable
 from headrace.lifecycle import Tasks
+from headrace.observability.figures import FlushFigures
 from headrace.queue.queue import Queue
 from tests.db.conditions import kill_backends
 from tests.support.chains import Ledger, checkpoint_of, config_of, identity, put
@@ -232,6 +232,8 @@ async def test_connections_cut_on_the_way_lose_nothing(database_url):
         assert on.problems() == []
 
 
+# It has a bound on time.
+@pytest.mark.alone
 async def test_a_server_that_falls_silent_is_left_for_another_connection(database_url):
     """Once before the COMMIT has reached it, with all locks held; once altogether."""
     async with world(database_url, flush_timeout_seconds=0.5) as on:
@@ -436,6 +438,8 @@ async def test_a_row_that_somebody_else_holds_delays_its_writer_alone(database_u
         assert on.problems() == []
 
 
+# It has a bound on time.
+@pytest.mark.alone
 async def test_a_lock_that_a_whole_batch_waits_for_is_not_waited_for_by_each_of_its_parts(
     database_url,
 ):
@@ -536,6 +540,8 @@ async def test_waiters_that_are_cancelled_at_random_take_nothing_with_them(datab
         assert (figures.operations, figures.bytes, figures.waiting) == (0, 0, 0)
 
 
+# It has a bound on time.
+@pytest.mark.alone
 @pytest.mark.parametrize("fault", ["none", "cut", "silent"])
 async def test_draining_under_load_keeps_what_was_acknowledged(database_url, fault):
     """Runs go on writing while the writer stops; nobody is left waiting."""

@@ -4,6 +4,7 @@ import json
 import socket
 
 import pytest
+from pydantic import ValidationError
 
 from headrace.cli.serve import refuse_missing_graphs, refuse_open_door, refuse_taken_address
 from headrace.errors import StartupRefusal
@@ -30,6 +31,17 @@ def test_a_variable_that_no_setting_reads_is_found(monkeypatch):
     monkeypatch.setenv("HEADRACE_DATABASE__POOL_MAXIMUM", "3")
     monkeypatch.setenv("HEADRACE_API_KEYS", KEY)
     assert unknown_variables() == ["HEADRACE_DATABASE__POOL_MAXIMUM"]
+
+
+def test_the_earlier_name_of_a_setting_still_works(monkeypatch):
+    monkeypatch.setenv("HEADRACE_SERVER__HEARTBEAT_SECONDS", "1.5")
+    assert Settings().server.ping_seconds == 1.5
+    assert unknown_variables() == []
+    monkeypatch.setenv("HEADRACE_SERVER__PING_SECONDS", "1.50")
+    assert Settings().server.ping_seconds == 1.5
+    monkeypatch.setenv("HEADRACE_SERVER__PING_SECONDS", "2")
+    with pytest.raises(ValidationError, match=r"differ; unset server\.heartbeat_seconds"):
+        Settings()
 
 
 def test_a_manifest_is_looked_at_and_what_it_does_not_do_is_said(tmp_path, capsys):

@@ -150,10 +150,9 @@ def test_a_page_shows_the_answer_letter_by_letter(seen):
 def test_a_page_stops_its_run(seen):
     scene = seen["stop"]
     assert scene["runs"] == ["interrupted"]
-    (_, (kind, text)) = scene["messages"]
-    assert kind == "ai"
-    assert text
-    assert not text.endswith("in message 1.")
+    # What it has shown: the SDK may read the thread anew by now, which holds no half an answer.
+    assert scene["texts"]
+    assert not any(text.endswith("in message 1.") for text in scene["texts"])
 
 
 def test_a_page_that_is_loaded_again_finds_back_to_its_run(seen):

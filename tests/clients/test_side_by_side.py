@@ -21,8 +21,9 @@ from tests.clients.side_by_side.chapters import CHAPTERS
 from tests.clients.side_by_side.comparison import Report, compare
 from tests.clients.side_by_side.listed import LISTED
 from tests.support.live import live_server
-from tests.support.processes import free_port, wait_until
+from tests.support.processes import free_port
 from tests.support.sources import ROOT
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.acceptance
 

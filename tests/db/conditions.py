@@ -1,18 +1,9 @@
 """What tests of the pool wait for."""
 
-import asyncio
-from collections.abc import Callable
-
 import psycopg
 
 from headrace.db.pool import SharedPool
-
-
-async def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
-    """Wait until ``condition`` holds; TimeoutError when it does not."""
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.01)
+from tests.support.waiting import eventually
 
 
 def at_rest(pool: SharedPool, size: int) -> bool:
@@ -26,7 +17,7 @@ def at_rest(pool: SharedPool, size: int) -> bool:
 
 async def until_at_rest(pool: SharedPool, size: int) -> None:
     try:
-        await until(lambda: at_rest(pool, size))
+        await eventually(lambda: at_rest(pool, size))
     except TimeoutError:
         raise AssertionError(f"the pool did not come to rest: {pool.figures()}") from None
 

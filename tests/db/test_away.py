@@ -7,9 +7,9 @@ import psycopg
 import pytest
 import structlog
 
-from headrace.db.faults import driver_word, public_word, translated_faults
+from headrace.db.faults import driver_reason, public_reason, translated_faults
 from headrace.errors import DatabaseUnavailable, PoolExhausted
-from headrace.health.checks import DatabaseProbe, pool_check
+from headrace.health.checks import DatabaseCheck, DatabaseProbe
 from tests.support.database import open_pool
 from tests.support.waiting import eventually
 
@@ -43,7 +43,7 @@ async def test_a_database_that_is_away_says_why_once(private_postgres, how):
             database.execute("CREATE ROLE ada LOGIN")
         url = url.replace("postgres@", f"ada:{SECRET}@")
     async with open_pool(url, acquire_timeout_seconds=3, connect_timeout_seconds=2) as pool:
-        probe = DatabaseProbe(pool_check(pool), interval_seconds=0.05)
+        probe = DatabaseProbe(DatabaseCheck(pool), interval_seconds=0.05)
         with structlog.testing.capture_logs() as lines:
             await probe.start()
             undo = away(private_postgres, how)
@@ -122,5 +122,5 @@ def away(postgres, how):
     ],
 )
 def test_the_drivers_word_is_its_reason_and_no_secret(said, word):
-    assert driver_word(psycopg.OperationalError(said)) == word
-    assert '"' not in public_word(word)
+    assert driver_reason(psycopg.OperationalError(said)) == word
+    assert '"' not in public_reason(word)

@@ -16,8 +16,9 @@ from headrace.db.pool import SharedPool
 from headrace.db.tables import ThreadRow
 from headrace.errors import DatabaseUnavailable, InvalidRequest, PoolExhausted
 from headrace.lifecycle import Tasks
-from tests.db.conditions import active_queries, kill_backends, until, until_at_rest
+from tests.db.conditions import active_queries, kill_backends, until_at_rest
 from tests.support.database import open_pool
+from tests.support.waiting import eventually
 
 
 @asynccontextmanager
@@ -92,12 +93,12 @@ async def sleep_in_a_transaction(sessions: Sessions) -> None:
 async def test_a_session_cancelled_in_a_statement_gives_its_connection_back(database_url):
     async with sessions_on(database_url) as (sessions, pool):
         task = Tasks().start(sleep_in_a_transaction(sessions), name="sleeper")
-        await until(lambda: active_queries(database_url, "pg_sleep"))
+        await eventually(lambda: active_queries(database_url, "pg_sleep"))
         task.cancel()
         await asyncio.wait([task], timeout=5)
         assert task.cancelled()
         await until_at_rest(pool, 1)
-        await until(lambda: not active_queries(database_url, "pg_sleep"), seconds=5)
+        await eventually(lambda: not active_queries(database_url, "pg_sleep"), seconds=5)
         assert await thread_ids(pool) == []
 
 
@@ -137,13 +138,15 @@ async def test_a_storm_of_cancelled_sessions_loses_no_connection(database_url):
             await thread_ids(pool)
 
 
+# It has a bound on time.
+@pytest.mark.alone
 async def test_a_transaction_that_takes_too_long_is_ended(database_url):
     async with sessions_on(database_url, timeout_seconds=0.3) as (sessions, pool):
         started = perf_counter()
         with pytest.raises(DatabaseUnavailable):
             await sleep_in_a_transaction(sessions)
         assert perf_counter() - started < 2
-        await until(lambda: not active_queries(database_url, "pg_sleep"), seconds=5)
+        await eventually(lambda: not active_queries(database_url, "pg_sleep"), seconds=5)
         assert await thread_ids(pool) == []
 
 

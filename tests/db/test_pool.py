@@ -2,12 +2,14 @@
 
 import asyncio
 import random
+import sys
+from contextlib import asynccontextmanager
 from time import perf_counter
 
 import psycopg
 import pytest
 from psycopg.pq import TransactionStatus
-from psycopg_pool import PoolClosed
+from psycopg_pool import AsyncConnectionPool, PoolClosed
 
 from headrace.db.conninfo import connection_string
 from headrace.db.faults import translated_faults
@@ -15,10 +17,11 @@ from headrace.db.pool import build_pool, probe
 from headrace.db.transactions import locking_transaction
 from headrace.errors import DatabaseUnavailable, PoolExhausted, StartupRefusal
 from headrace.lifecycle import Tasks
-from tests.db.conditions import at_rest, kill_backends, until, until_at_rest
+from tests.db.conditions import at_rest, kill_backends, until_at_rest
 from tests.support.database import database_settings, open_pool
 from tests.support.processes import free_port
 from tests.support.proxy import proxied
+from tests.support.waiting import eventually
 
 SIZE = 4
 
@@ -40,6 +43,77 @@ async def all_can_be_had(pool, size: int) -> None:
         await connection.execute("SELECT 1")
         await pool.putconn(connection)
     await until_at_rest(pool, size)
+
+
+@asynccontextmanager
+async def stock_pool_of(size: int, url: str):
+    """psycopg_pool's own, with the check that comes with it."""
+    async with AsyncConnectionPool(
+        url,
+        min_size=size,
+        max_size=size,
+        timeout=10,
+        check=AsyncConnectionPool.check_connection,
+        reset=lambda connection: connection.set_autocommit(True),
+        kwargs={"autocommit": True},
+    ) as pool:
+        await pool.wait()
+        yield pool
+
+
+async def swallowed_cancellations(pool) -> int:
+    """Cancel a waiting request at each step after the connection was given back.
+
+    Returns how many of the requests accepted the cancellation, and had a connection all the same.
+    """
+    swallowed = 0
+    for count in range(40):
+        holder = await pool.getconn()
+        taking = asyncio.ensure_future(pool.getconn())
+        await eventually(lambda: pool.get_stats()["requests_waiting"] == 1)
+        await pool.putconn(holder)
+        await steps(count)
+        accepted = taking.cancel()
+        await asyncio.wait({taking})
+        if not taking.cancelled():
+            swallowed += accepted
+            await pool.putconn(taking.result())
+        await eventually(lambda: pool.get_stats()["pool_available"] == 1)
+    return swallowed
+
+
+async def test_a_cancelled_request_is_cancelled_though_a_connection_comes(database_url):
+    async with pool_of(1, database_url) as pool:
+        assert await swallowed_cancellations(pool) == 0
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="asyncio.wait_for keeps cancellations")
+async def test_the_stock_pool_swallows_cancellations(database_url):
+    """The day this fails, ``getconn`` needs its shield for silent servers alone."""
+    async with stock_pool_of(1, database_url) as pool:
+        assert await swallowed_cancellations(pool) > 0
+
+
+# It has a bound on time.
+@pytest.mark.alone
+@pytest.mark.parametrize(("pool_with", "at_once"), [(pool_of, True), (stock_pool_of, False)])
+async def test_a_request_to_a_silent_server_is_cancelled_at_once(database_url, pool_with, at_once):
+    """The stock pool waits for the server. The day it does not, the shield can go."""
+    async with proxied(database_url) as proxy, pool_with(1, proxy.url) as pool:
+        proxy.stall()
+        taking = asyncio.ensure_future(pool.getconn())
+        await eventually(lambda: pool.get_stats()["pool_available"] == 0)
+        await asyncio.sleep(0.05)
+        taking.cancel()
+        await asyncio.wait({taking}, timeout=1)
+        assert taking.done() == at_once
+        proxy.flow()
+        await asyncio.wait({taking})
+        if not taking.cancelled():
+            # psycopg_pool 3.3.0 swallows the cancellation of a check.
+            assert not at_once
+            await pool.putconn(taking.result())
+        await eventually(lambda: pool.get_stats()["pool_available"] == 1)
 
 
 async def test_a_storm_of_cancellations_loses_no_connection(database_url):
@@ -120,9 +194,11 @@ async def test_a_pool_closed_under_load_leaves_no_session_behind(database_url):
         await tasks.join()
     with psycopg.connect(database_url, autocommit=True) as connection:
         count = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'closing'"
-        await until(lambda: connection.execute(count).fetchone() == (0,))
+        await eventually(lambda: connection.execute(count).fetchone() == (0,))
 
 
+# It has a bound on time.
+@pytest.mark.alone
 @pytest.mark.parametrize("size", [1, SIZE])
 async def test_dead_connections_are_passed_over_at_once(size, database_url):
     async with pool_of(size, database_url) as pool:
@@ -138,6 +214,8 @@ async def test_dead_connections_are_passed_over_at_once(size, database_url):
         await all_can_be_had(pool, size)
 
 
+# It has a bound on time.
+@pytest.mark.alone
 async def test_requests_that_meet_only_dead_connections_all_succeed(database_url):
     async def user(pool) -> None:
         async with pool.connection() as connection:
@@ -163,12 +241,14 @@ async def test_a_session_killed_in_use_is_replaced(database_url):
         await all_can_be_had(pool, 1)
 
 
+# It has a bound on time.
+@pytest.mark.alone
 async def test_one_request_too_many_is_refused_at_once(database_url):
     async with pool_of(1, database_url, pool_max_waiting=1) as pool:
         holder = await pool.getconn()
         tasks = Tasks()
         waiting = tasks.start(pool.getconn(), name="waiting")
-        await until(lambda: pool.figures().waiting == 1)
+        await eventually(lambda: pool.figures().waiting == 1)
         started = perf_counter()
         with pytest.raises(PoolExhausted), translated_faults():
             await pool.getconn()
@@ -195,6 +275,8 @@ async def test_a_request_that_waits_too_long_is_refused_and_reported(database_ur
     await pool.close()
 
 
+# It has a bound on time.
+@pytest.mark.alone
 async def test_a_server_that_falls_silent_costs_a_request_no_more_than_its_timeout(database_url):
     """Nobody says that the connection is dead; there is just no answer to the check."""
     async with proxied(database_url) as proxy, pool_of(SIZE, proxy.url) as pool:
@@ -210,13 +292,15 @@ async def test_a_server_that_falls_silent_costs_a_request_no_more_than_its_timeo
         await all_can_be_had(pool, SIZE)
 
 
+# It has a bound on time.
+@pytest.mark.alone
 async def test_a_pool_whose_server_is_away_closes_without_waiting_for_those_who_wait(database_url):
     async with proxied(database_url) as proxy:
         async with pool_of(1, proxy.url, acquire_timeout_seconds=30.0) as pool:
             tasks = Tasks()
             holder = await pool.getconn()
             waiting = [tasks.start(pool.getconn(), name="waiting") for _ in range(3)]
-            await until(lambda: pool.figures().waiting == 3)
+            await eventually(lambda: pool.figures().waiting == 3)
             waiting[0].cancel()
             await proxy.stop()
             await pool.putconn(holder)

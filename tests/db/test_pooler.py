@@ -19,7 +19,7 @@ from pydantic import SecretStr
 from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from headrace.checkpoints.saver import UpstreamSaver
+from headrace.checkpoints.run_saver import RunSaver
 from headrace.db.engine import Sessions, build_engine
 from headrace.db.migrate import adopt, drift, upgrade
 from headrace.db.pool import build_pool, probe
@@ -29,15 +29,16 @@ from headrace.embedded.account import Account
 from headrace.errors import StartupRefusal
 from headrace.graphs.sources import sources_from_objects
 from headrace.server.lifespan import serving
-from headrace.server.opening import refused_start
+from headrace.server.resources import refused_start
 from headrace.setting_groups import WorkerSettings
 from headrace.settings import Settings
 from headrace.worker.heartbeat import Heartbeat
 from tests.db.conditions import until_at_rest
 from tests.support.database import database_settings, open_pool
 from tests.support.engine import ENGINES, open_saver
-from tests.support.processes import free_port, wait_until
+from tests.support.processes import free_port
 from tests.support.tools import require_tool
+from tests.support.waiting import wait_until
 
 HEAD = known_revisions()[-1]
 
@@ -105,7 +106,7 @@ async def test_the_pool_prepares_nothing_behind_a_pooler(migrated_through_pgboun
             assert await cursor.fetchone() == (0,)
 
 
-async def converse(saver: UpstreamSaver, thread_id: str) -> int:
+async def converse(saver: RunSaver, thread_id: str) -> int:
     """Twelve turns, each read back; more than it takes to have a statement prepared."""
     config: RunnableConfig = {"configurable": {"thread_id": thread_id, "checkpoint_ns": ""}}
     for _ in range(12):

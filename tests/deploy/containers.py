@@ -16,9 +16,9 @@ import httpx
 import pytest
 
 from tests.deploy.tools import TOOLS
-from tests.support.processes import wait_until
 from tests.support.sources import ROOT
 from tests.support.tools import require_tool
+from tests.support.waiting import wait_until
 
 STAND_IN = "localhost/python-stand-in"
 #: The same as a file; the Makefile knows how it is made.

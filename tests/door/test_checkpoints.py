@@ -7,7 +7,8 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from tests.support.door import Door, until
+from tests.support.door import Door
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -171,7 +172,7 @@ async def busy(door: Door, tmp_path):
     asked = {"assistant_id": "slow", "input": {"x": "1", "gate": str(gate)}}
     await door.post(f"/threads/{thread_id}/runs", asked)
     yield thread_id, head, gate
-    await until(lambda: all_ended(door, thread_id))
+    await eventually(lambda: all_ended(door, thread_id))
 
 
 async def all_ended(door: Door, thread_id: str) -> bool:
@@ -194,7 +195,7 @@ async def test_a_queued_run_that_names_the_head_of_its_time_comes_after_the_one_
 ):
     async with busy(door, tmp_path) as (thread_id, head, gate):
         if written:
-            await until(lambda: has_written(door, thread_id, "before:1"))
+            await eventually(lambda: has_written(door, thread_id, "before:1"))
         for turn in ("2", "3"):
             await door.post(
                 f"/threads/{thread_id}/runs",
@@ -212,7 +213,7 @@ async def test_so_does_one_that_comes_while_the_next_has_the_thread(door: Door, 
             f"/threads/{thread_id}/runs", {**body, "input": {"x": "2", "gate": str(second)}}
         )
         gate.touch()
-        await until(lambda: has_written(door, thread_id, "before:2"))
+        await eventually(lambda: has_written(door, thread_id, "before:2"))
         await door.post(f"/threads/{thread_id}/runs", {**body, "input": {"x": "3", "gate": ""}})
         second.touch()
     assert (await door.state(thread_id))["values"]["log"] == TURNS
@@ -234,7 +235,7 @@ async def test_one_that_names_an_earlier_checkpoint_starts_there(door: Door, tmp
 @pytest.mark.parametrize("strategy", ["interrupt", "rollback"])
 async def test_one_that_takes_the_thread_goes_on_from_what_is_left(door: Door, tmp_path, strategy):
     async with busy(door, tmp_path) as (thread_id, head, _):
-        await until(lambda: has_written(door, thread_id, "before:1"))
+        await eventually(lambda: has_written(door, thread_id, "before:1"))
         ran = await door.wait(
             thread_id,
             "slow",

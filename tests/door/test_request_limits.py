@@ -42,6 +42,8 @@ LONG = b"[" + b"1," * 400_000 + b"1]"
 RUN = b'{"assistant_id": "none", "input": {}, '
 
 
+# It has a bound on time.
+@pytest.mark.alone
 @pytest.mark.parametrize(
     ("path", "body"),
     [
@@ -98,6 +100,8 @@ async def test_of_many_errors_twenty_are_told_each_shortened(door: Door):
     assert len(filtered.content) < 20 * 1024
 
 
+# It has a bound on time.
+@pytest.mark.alone
 @pytest.mark.parametrize(
     "values", [b"[]," * 2_000_000, b"{}," * 2_000_000, b"1," * 3_500_000, b'"",' * 2_000_000]
 )
@@ -197,6 +201,8 @@ async def test_metadata_does_not_grow_by_what_is_merged_into_it(door: Door):
     assert statuses == [200, 422, 422]
 
 
+# It has a bound on time.
+@pytest.mark.alone
 async def test_a_filter_against_a_long_list_takes_no_time_of_the_loop(door: Door):
     thread_id = await door.thread()
     log = [str(n) for n in range(50_000)]

@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.support.door import Door, until
+from tests.support.door import Door
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -94,7 +95,7 @@ async def test_a_cancelled_run_leaves_what_waits(door: Door, tmp_path):
         "stream_mode": "updates",
     }
     run = (await door.post(f"/threads/{thread_id}/runs", body)).json()
-    await until(lambda: asks(door, thread_id))
+    await eventually(lambda: asks(door, thread_id))
     await door.post(f"/threads/{thread_id}/runs/{run['run_id']}/cancel?wait=1")
     assert await agrees(door, thread_id) == ("interrupted", ["q"])
 

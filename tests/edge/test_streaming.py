@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
 from headrace.edge.middleware import Middleware
-from headrace.edge.streaming import LiveResponse
+from headrace.edge.streaming import StreamResponse
 from headrace.events.reader import Released
 from headrace.lifecycle import Tasks
 from tests.support.processes import free_port
@@ -27,7 +27,7 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
             raise Released
         yield b"{}"
 
-    await LiveResponse(
+    await StreamResponse(
         chunks(),
         media_type="application/json",
         headers={"Location": "/elsewhere"},
@@ -77,7 +77,7 @@ class Parting:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
         self.request = weakref.ref(request)
-        await LiveResponse(
+        await StreamResponse(
             self._chunks(), media_type="text/plain", headers={}, on_disconnect=self._leave
         )(scope, receive, send)
 

@@ -8,10 +8,10 @@ import pytest
 
 from headrace.errors import LeaseLost
 from headrace.event_settings import EventSettings
-from headrace.events.backlog import Cut
 from headrace.events.channel import Channel
 from headrace.events.event import Event, end_event
 from headrace.events.reader import Moved
+from headrace.events.reader_buffers import BufferBudget, Cut
 from tests.support.waiting import eventually
 
 END = end_event("r", "success", None)
@@ -117,12 +117,14 @@ async def test_a_waiting_reader_wakes_up():
 
 
 async def test_a_stalled_reader_is_cut_and_others_are_not():
-    run = channel({"buffer_events": 16, "stall_seconds": 0.05})
+    settings = EventSettings(buffer_events=16, stall_seconds=0.05)
+    cut: list[str] = []
+    run = Channel(settings, backlog=BufferBudget(settings, on_cut=cut.append))
     slow, quick = run.subscribe(), run.subscribe()
     for number in range(17):
         run.publish("x", number)
         assert await data(quick, 1) == [str(number).encode()]
-    await asyncio.sleep(0.1)
+    await eventually(lambda: cut)
     with pytest.raises(Cut):
         await slow.read(1)
     run.publish("x", "after")

@@ -23,7 +23,7 @@ def test_only_what_was_asked_for_is_sent():
 
 
 def test_namespaces_stand_behind_the_name():
-    translator = Translator(frozenset({"values"}), subgraphs=True)
+    translator = Translator(frozenset({"values"}))
     names = [name for name, _ in translator.events(("child:1", "leaf:2"), "values", {})]
     assert names == ["values|child:1|leaf:2"]
 

@@ -13,12 +13,11 @@ from headrace.auth.principal import ANONYMOUS
 from headrace.checkpoints.fence import process_key
 from headrace.events.event import Event
 from headrace.events.reader import Reader, Released
+from headrace.following.followed_run import FollowedRun
 from headrace.lifecycle import Tasks
-from headrace.queue.rows import FollowedRun
 from headrace.runs.response_bodies import event_frames
 from headrace.runs.schemas import MultitaskStrategy, RunCreate
-from headrace.server.state import State
-from tests.support.pair import open_states
+from tests.support.pair import Process, open_states
 from tests.support.waiting import eventually
 
 SECONDS = 15
@@ -65,7 +64,7 @@ def talker():
 
 
 async def start(
-    state: State, *, resumable: bool = False, strategy: MultitaskStrategy | None = None
+    state: Process, *, resumable: bool = False, strategy: MultitaskStrategy | None = None
 ) -> FollowedRun:
     body = RunCreate(
         assistant_id="talker",
@@ -76,10 +75,10 @@ async def start(
         if_not_exists="create",
     )
     thread_id = "11111111-1111-4111-8111-111111111111"
-    return await state.runs.start(ANONYMOUS, thread_id, body, request_id="")
+    return await state.runs.create(ANONYMOUS, thread_id, body, request_id="")
 
 
-async def follow(state: State, run: FollowedRun) -> FollowedRun:
+async def follow(state: Process, run: FollowedRun) -> FollowedRun:
     return await state.runs.follow(ANONYMOUS, run.thread_id, run.run_id)
 
 
@@ -103,7 +102,7 @@ def custom(*lines: int) -> list[tuple[str, bytes]]:
     return [("custom", str(line).encode()) for line in lines]
 
 
-async def watched(owner: State, run: FollowedRun) -> None:
+async def watched(owner: Process, run: FollowedRun) -> None:
     """Its owner has learnt that the run is watched."""
 
     def marked() -> bool:
@@ -182,6 +181,8 @@ async def test_a_join_elsewhere_gets_the_values(database_url, talker):
         assert own.values == outcome.values
 
 
+# It has a bound on time.
+@pytest.mark.alone
 @pytest.mark.parametrize(("notices", "bound"), [("auto", 1.0), ("off", 1.5)])
 async def test_a_cancel_written_elsewhere_stops_the_run_and_stands_in_the_row(
     database_url, talker, database, notices, bound
@@ -212,6 +213,8 @@ async def test_a_cancel_written_elsewhere_stops_the_run_and_stands_in_the_row(
         assert (await read(waiting))[-1].name == "end"
 
 
+# It has a bound on time.
+@pytest.mark.alone
 async def test_with_its_listener_killed_a_watcher_hears_by_polling(database_url, talker, database):
     async with open_states(database_url, {"talker": talker.graph}) as (here, there):
         run = await start(here)
@@ -371,6 +374,8 @@ async def test_a_run_that_makes_way_for_one_of_another_process_is_told_at_once(
         talker.stop()
 
 
+# It has a bound on time.
+@pytest.mark.alone
 async def test_a_cancel_through_another_process_is_in_the_row_soon(database_url, talker, database):
     async with open_states(database_url, {"talker": talker.graph}) as (here, there):
         run = await start(here)
@@ -378,7 +383,7 @@ async def test_a_cancel_through_another_process_is_in_the_row_soon(database_url,
         await read(run.subscribe(), 1)
         joined = await follow(there, run)
         began = time.monotonic()
-        joined.cancel("enough")
+        there.runs.cancel_soon(joined, "enough")
         await eventually(lambda: talker.stopped)
         stopped = time.monotonic() - began
         outcome = await joined.outcome(SECONDS)

@@ -10,16 +10,15 @@ import pytest
 
 from headrace.auth.principal import ANONYMOUS
 from headrace.errors import RunNotFound
+from headrace.following.followed_run import FollowedRun
 from headrace.lifecycle import Tasks
-from headrace.queue.rows import FollowedRun
 from headrace.runs.schemas import RunCreate
-from headrace.server.state import State
 from tests.following.test_following import SECONDS, Talker, custom, follow, read, told
-from tests.support.pair import open_states
+from tests.support.pair import Process, open_states
 from tests.support.waiting import eventually
 
 THREAD = "22222222-2222-4222-8222-222222222222"
-SOON_SECONDS = 0.6
+SOON_SECONDS = 5.0
 
 
 _LISTENERS = """
@@ -39,7 +38,7 @@ async def pair(database_url):
             yield here, there, talker
 
 
-async def start(state: State, thread_id: str = THREAD, **body: object) -> FollowedRun:
+async def start(state: Process, thread_id: str = THREAD, **body: object) -> FollowedRun:
     asked = RunCreate.model_validate(
         {
             "assistant_id": "talker",
@@ -49,7 +48,7 @@ async def start(state: State, thread_id: str = THREAD, **body: object) -> Follow
             **body,
         }
     )
-    return await state.runs.start(ANONYMOUS, thread_id, asked, request_id="")
+    return await state.runs.create(ANONYMOUS, thread_id, asked, request_id="")
 
 
 class Clock:
@@ -188,6 +187,8 @@ async def test_who_streams_a_run_that_is_deleted_gets_an_error(pair, whole_threa
         await follow(here, run)
 
 
+# It has a bound on time.
+@pytest.mark.alone
 async def test_a_run_for_later_begins_at_its_time(pair):
     here, _, talker = pair
     # The rounds of the queue are a second apart: at their time, three of three by chance are rare.
@@ -198,4 +199,4 @@ async def test_a_run_for_later_begins_at_its_time(pair):
         assert await run.outcome(SECONDS) is not None
         took = time.monotonic() - began
         print(f"for later: {took:.3f} s")
-        assert 0.4 <= took < 0.4 + SOON_SECONDS / 2
+        assert 0.4 <= took < 0.4 + 0.3

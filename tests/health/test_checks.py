@@ -1,14 +1,14 @@
 """The probe's verdict: slow to condemn, quick to forgive, never waiting."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
 import structlog
 
 from headrace.errors import DatabaseUnavailable, PoolExhausted
-from headrace.health.checks import DatabaseProbe, pool_check
+from headrace.health.checks import DatabaseCheck, DatabaseProbe
 from headrace.lifecycle import Supervision
 from tests.support.database import PrivatePostgres, open_pool
 from tests.support.waiting import eventually
@@ -16,14 +16,14 @@ from tests.support.waiting import eventually
 LOST = "the database does not answer"
 
 
-class Script:
+class Script(DatabaseCheck):
     """A check that ends as it is told, and tells when it is asked again."""
 
     def __init__(self) -> None:
         self.asked = 0
         self._outcomes: asyncio.Queue[Exception | None] = asyncio.Queue()
 
-    async def __call__(self) -> None:
+    async def ask(self) -> None:
         self.asked += 1
         if outcome := await self._outcomes.get():
             raise outcome
@@ -39,7 +39,7 @@ class Script:
 
 @asynccontextmanager
 async def probing(
-    check: Callable[[], Awaitable[None]], *, timeout_seconds: float = 30.0
+    check: DatabaseCheck, *, timeout_seconds: float = 30.0
 ) -> AsyncIterator[DatabaseProbe]:
     probe = DatabaseProbe(check, interval_seconds=0.001, timeout_seconds=timeout_seconds)
     await probe.start()
@@ -112,14 +112,15 @@ async def test_a_check_that_exceeds_its_time_has_failed() -> None:
 async def test_a_check_that_hangs_beyond_its_time_counts_as_silence() -> None:
     released = asyncio.Event()
 
-    async def frozen() -> None:
-        while not released.is_set():
-            try:
-                await released.wait()
-            except asyncio.CancelledError:
-                continue
+    class Frozen(Script):
+        async def ask(self) -> None:
+            while not released.is_set():
+                try:
+                    await released.wait()
+                except asyncio.CancelledError:
+                    continue
 
-    async with probing(frozen, timeout_seconds=0.05) as probe:
+    async with probing(Frozen(), timeout_seconds=0.05) as probe:
         assert probe.problem is None
         await eventually(lambda: probe.problem == LOST)
         released.set()
@@ -129,11 +130,12 @@ async def test_a_check_that_hangs_beyond_its_time_counts_as_silence() -> None:
 async def test_a_probe_that_ends_is_reported_and_counts_as_silence() -> None:
     reported: list[str] = []
 
-    async def broken() -> None:
-        raise ZeroDivisionError
+    class Broken(Script):
+        async def ask(self) -> None:
+            raise ZeroDivisionError
 
     probe = DatabaseProbe(
-        broken,
+        Broken(),
         interval_seconds=0.001,
         timeout_seconds=0.02,
         supervision=Supervision(lambda name, _: reported.append(name)),
@@ -146,35 +148,36 @@ async def test_a_probe_that_ends_is_reported_and_counts_as_silence() -> None:
 
 async def test_a_pool_that_is_fully_in_use_is_not_unready(database_url: str) -> None:
     async with open_pool(database_url, pool_min=1, pool_max=2) as pool:
-        check = pool_check(pool, timeout_seconds=0.05)
+        check = DatabaseCheck(pool, timeout_seconds=0.05)
         rounds = 0
 
-        async def counted() -> None:
-            nonlocal rounds
-            rounds += 1
-            await check()
+        class Counted(DatabaseCheck):
+            async def ask(self) -> None:
+                nonlocal rounds
+                rounds += 1
+                await super().ask()
 
         async with pool.connection(), pool.connection():
             with pytest.raises(PoolExhausted):
-                await check()
-            async with probing(counted) as probe:
+                await check.ask()
+            async with probing(Counted(pool, timeout_seconds=0.05)) as probe:
                 await eventually(lambda: rounds > 5)
                 assert probe.problem is None
                 assert pool.figures().waiting == 0
-        await check()
+        await check.ask()
 
 
 async def test_a_pool_with_a_connection_left_asks_the_database(database_url: str) -> None:
     async with open_pool(database_url, pool_min=1, pool_max=2) as pool:
         async with pool.connection():
-            await pool_check(pool)()
+            await DatabaseCheck(pool).ask()
         assert pool.figures().in_use == 0
 
 
 async def test_a_database_that_stops_and_returns(private_postgres: PrivatePostgres) -> None:
     async with (
         open_pool(private_postgres.url, pool_min=1, pool_max=2) as pool,
-        probing(pool_check(pool, timeout_seconds=0.2), timeout_seconds=0.3) as probe,
+        probing(DatabaseCheck(pool, timeout_seconds=0.2), timeout_seconds=0.3) as probe,
     ):
         assert probe.problem is None
         await asyncio.to_thread(private_postgres.stop)

@@ -4,20 +4,22 @@ import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from types import SimpleNamespace
+from dataclasses import dataclass, field
 
 import httpx
 import pytest
 import uvicorn
 from fastapi import FastAPI
 
+from headrace.edge.state import State
 from headrace.health.checks import DatabaseProbe
 from headrace.health.endpoints import router
 from headrace.health.service import HealthService
+from headrace.lifecycle import Supervision
 from headrace.observability.metrics import Metrics
 from headrace.observability.slots import StatusBoard
 from tests.support.measured import board_with
+from tests.support.probes import ToldDatabase, ToldSchema
 from tests.support.waiting import eventually
 
 PATHS = ("/livez", "/startupz", "/readyz", "/health", "/metrics")
@@ -30,9 +32,8 @@ class Served:
     client: httpx.AsyncClient
     board: StatusBoard
     probe: DatabaseProbe
-    schema_problem: str | None = None
-    database_gone: bool = False
-    checks: int = 0
+    database: ToldDatabase
+    schema: ToldSchema = field(default_factory=ToldSchema)
 
 
 @asynccontextmanager
@@ -49,11 +50,6 @@ async def listening(app: FastAPI) -> AsyncIterator[str]:
 
 @pytest.fixture
 async def served() -> AsyncIterator[Served]:
-    async def check() -> None:
-        this.checks += 1
-        if this.database_gone:
-            raise OSError("gone")
-
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, object]]:
         health = HealthService(
@@ -61,14 +57,17 @@ async def served() -> AsyncIterator[Served]:
             board=this.board,
             metrics=Metrics(this.board),
             database=this.probe,
-            schema_problem=lambda: this.schema_problem,
+            schema=this.schema,
+            supervision=Supervision(),
         )
-        yield {"headrace": SimpleNamespace(health=health)}
+        yield {"headrace": State(health)}
 
     app = FastAPI(lifespan=lifespan)
     app.include_router(router)
     async with httpx.AsyncClient() as client:
-        this = Served(client, board_with(), DatabaseProbe(check, interval_seconds=0.001))
+        database = ToldDatabase()
+        probe = DatabaseProbe(database, interval_seconds=0.001)
+        this = Served(client, board_with(), probe, database)
         async with listening(app) as url:
             client.base_url = httpx.URL(url)
             yield this
@@ -78,7 +77,7 @@ async def served() -> AsyncIterator[Served]:
 async def test_nothing_asked_for_touches_the_database(served: Served) -> None:
     for path in PATHS * 5:
         assert (await served.client.get(path)).status_code == 200
-    assert served.checks == 0
+    assert served.database.asked == 0
 
 
 async def test_liveness_and_start_up_tell_who_answers(served: Served) -> None:
@@ -94,7 +93,7 @@ async def test_ready_is_a_word(served: Served) -> None:
 
 async def test_unready_is_503_with_reasons(served: Served) -> None:
     served.board.set_state("draining")
-    served.schema_problem = "the schema is at 9001"
+    served.schema.told = "the schema is at 9001"
     answer = await served.client.get("/readyz")
     assert answer.status_code == 503
     reasons = [f"process {os.getpid()} is draining", "the schema is at 9001"]
@@ -105,7 +104,7 @@ async def test_unready_is_503_with_reasons(served: Served) -> None:
 
 
 async def test_liveness_does_not_follow_readiness(served: Served) -> None:
-    served.database_gone = True
+    served.database.gone = True
     await served.probe.start()
     await eventually(lambda: served.probe.problem)
     assert (await served.client.get("/readyz")).status_code == 503

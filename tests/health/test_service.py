@@ -13,9 +13,11 @@ import pytest
 
 from headrace.health.checks import DatabaseProbe
 from headrace.health.service import HealthService
+from headrace.lifecycle import Supervision
 from headrace.observability.metrics import Metrics
 from headrace.observability.slots import Slot, StatusBoard, write_slot
 from tests.support.measured import FIGURES
+from tests.support.probes import ToldDatabase, ToldSchema
 from tests.support.waiting import eventually
 
 
@@ -25,9 +27,9 @@ class Pod:
 
     board: StatusBoard
     probe: DatabaseProbe
+    database: ToldDatabase
     directory: Path
-    schema_problem: str | None = None
-    database_gone: bool = False
+    schema: ToldSchema = field(default_factory=ToldSchema)
     health: HealthService = field(init=False)
 
     def __post_init__(self) -> None:
@@ -36,8 +38,8 @@ class Pod:
             board=self.board,
             metrics=Metrics(self.board),
             database=self.probe,
-            schema_problem=lambda: self.schema_problem,
-            schema_revision=lambda: "0004",
+            schema=self.schema,
+            supervision=Supervision(),
         )
 
     def other(self, pid: int, state: str, *, silent_seconds: float = 0.0) -> None:
@@ -59,14 +61,10 @@ class Pod:
 @pytest.fixture
 async def pod(tmp_path: Path) -> AsyncIterator[Pod]:
     """A process that serves, with a database that answers."""
-
-    async def check() -> None:
-        if this.database_gone:
-            raise OSError("gone")
-
-    probe = DatabaseProbe(check, interval_seconds=0.001)
-    this = Pod(StatusBoard(tmp_path, stale_seconds=5.0), probe, tmp_path)
-    this.board.measure_with(lambda: FIGURES)
+    database = ToldDatabase()
+    probe = DatabaseProbe(database, interval_seconds=0.001)
+    this = Pod(StatusBoard(tmp_path, stale_seconds=5.0), probe, database, tmp_path)
+    this.board.publish(FIGURES)
     this.board.set_state("serving")
     await probe.start()
     yield this
@@ -114,10 +112,10 @@ async def test_a_pod_without_a_process_that_serves_is_unready(pod: Pod, neighbou
 
 
 async def test_a_schema_that_is_unfit_makes_the_pod_unready(pod: Pod) -> None:
-    pod.schema_problem = "the schema is at 9001"
+    pod.schema.told = "the schema is at 9001"
     assert pod.health.unready_reasons() == ["the schema is at 9001"]
     assert pod.health.report()["schema"] == {"ok": False, "revision": "0004"}
-    pod.schema_problem = None
+    pod.schema.told = None
     assert pod.health.unready_reasons() == []
 
 
@@ -125,18 +123,18 @@ LOST = "the database does not answer: gone"
 
 
 async def test_a_database_that_is_gone_makes_the_pod_unready(pod: Pod) -> None:
-    pod.database_gone = True
+    pod.database.gone = True
     await eventually(lambda: pod.health.unready_reasons() == [LOST])
     assert pod.health.report()["database"] == {"reachable": False}
-    pod.database_gone = False
+    pod.database.gone = False
     await eventually(lambda: pod.health.unready_reasons() == [])
 
 
 async def test_all_reasons_are_told_together(pod: Pod, neighbour: int) -> None:
     pod.other(neighbour, "serving", silent_seconds=7.0)
     pod.board.set_state("draining")
-    pod.schema_problem = "the schema is at 9001"
-    pod.database_gone = True
+    pod.schema.told = "the schema is at 9001"
+    pod.database.gone = True
     await eventually(lambda: len(pod.health.unready_reasons()) == 4)
 
 
@@ -157,7 +155,7 @@ async def test_who_asks_often_is_told_what_was_written_before(pod: Pod) -> None:
     """Strangers may ask as often as they like: a report costs reading the slots of the pod."""
     status, body = pod.health.written_report()
     assert (status, json.loads(body)["status"]) == (200, "ready")
-    pod.schema_problem = "the schema is at 9001"
+    pod.schema.told = "the schema is at 9001"
     assert pod.health.written_report() == (200, body)
     assert pod.health.unready_reasons() == ["the schema is at 9001"]
     await eventually(lambda: pod.health.written_report()[0] == 503)

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from tests.support.processes import free_port, wait_until
+from tests.support.processes import free_port
 from tests.support.sources import page
+from tests.support.waiting import wait_until
 
 HERE = Path(__file__).parent
 

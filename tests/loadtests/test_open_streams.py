@@ -15,7 +15,7 @@ CONFIG = ROOT / "loadtests" / "streams" / "langgraph.json"
 
 async def test_quiet_streams_hear_heartbeats_on_time_and_livez_answers(tmp_path, database_url):
     with live_server(
-        tmp_path, database_url, config=CONFIG, HEADRACE_SERVER__HEARTBEAT_SECONDS="1"
+        tmp_path, database_url, config=CONFIG, HEADRACE_SERVER__PING_SECONDS="1"
     ) as server:
         found = await measure(server.port, streams=100, seconds=4.0)
     assert found.complete == 100

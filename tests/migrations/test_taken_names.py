@@ -4,9 +4,9 @@ import psycopg
 import pytest
 from alembic.script import ScriptDirectory
 
-from headrace.db.laid import Laid
 from headrace.db.migrate import drift, upgrade
 from headrace.db.schema import known_revisions, scripts_folder, state
+from headrace.db.table_schema import RevisionNames
 from headrace.errors import StartupRefusal
 from tests.migrations.catalog import set_up_by_upstream, snapshot
 from tests.migrations.commands import run_headrace
@@ -22,7 +22,7 @@ TAKEN = {
     "table runs": "CREATE TABLE runs (id bigint PRIMARY KEY, distance numeric)",
     "table processes": "CREATE TABLE processes (process_id text)",
     "table assistants": 'CREATE TABLE assistants (assistant_id uuid, "Name" text)',
-    # Of later revisions: before, everything up to them was laid.
+    # Names of later revisions: the earlier ones are there already.
     "table assistant_versions": "CREATE TABLE assistant_versions (n int)",
     "table run_events": "CREATE TABLE run_events (run_id uuid, event_id bigint, distance text)",
     "table schema_compat": "CREATE TABLE schema_compat (app text)",
@@ -140,13 +140,13 @@ def test_each_revision_says_what_it_lays(empty_database_url, monkeypatch):
     """And nothing else: a new revision that lays something has to name it."""
     folder = str(scripts_folder())
     revisions = list(ScriptDirectory(folder).walk_revisions())[::-1]
-    said = {one.revision: getattr(one.module, "laid", Laid()) for one in revisions}
+    said = {one.revision: getattr(one.module, "names", RevisionNames()) for one in revisions}
     known = {"headrace_alembic_version", "headrace_alembic_version_pkc"}
     with psycopg.connect(empty_database_url, autocommit=True) as connection:
         for revision in revisions:
             monkeypatch.setattr("headrace.db.migrate.HEAD", revision.revision)
             upgrade(database_settings(empty_database_url))
             found = {row[0] for row in connection.execute(_NAMES)} - known
-            laid = said[revision.revision]
-            assert found == {*laid.tables, *laid.indexes, *laid.functions}, revision.revision
+            names = said[revision.revision]
+            assert found == {*names.tables, *names.indexes, *names.functions}, revision.revision
             known |= found

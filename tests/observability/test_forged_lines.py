@@ -25,12 +25,15 @@ def log(request: pytest.FixtureRequest):
     """What a process writes, in each of the forms."""
     said = StringIO()
     before = logging.getLogger().handlers[:], logging.getLogger().level
+    structlogs = structlog.get_config()
+    processors = structlogs["processors"][:]
     settings: ObservabilitySettings = Settings().observability.model_copy(
         update={"log_format": request.param}
     )
     configure_logging(settings, stream=said)
     yield request.param, said
-    structlog.reset_defaults()
+    structlogs["processors"][:] = processors
+    structlog.configure(**structlogs)
     logging.getLogger().handlers, level = before[0], before[1]
     logging.getLogger().setLevel(level)
 

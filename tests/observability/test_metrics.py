@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -68,7 +69,7 @@ def test_a_run_that_the_sweep_ended_has_no_seconds(metrics: Metrics) -> None:
 
 def test_live_gauges_are_those_of_the_board(metrics: Metrics) -> None:
     found = exposed(metrics)
-    for name, value in POOL.model_dump().items():
+    for name, value in asdict(POOL).items():
         for suffix in ("", "_min", "_max"):
             assert found.value(f"headrace_pool_{name}{suffix}") == value
     assert found.value("headrace_runs_running") == 6

@@ -134,14 +134,12 @@ def test_a_state_is_seen_by_others_at_once(tmp_path: Path, board: StatusBoard) -
     assert [slot.state for slot in read_slots(tmp_path)] == ["draining"]
 
 
-def test_figures_are_measured_at_each_publication(tmp_path: Path, board: StatusBoard) -> None:
-    running = iter(range(10))
-    board.measure_with(lambda: FIGURES.model_copy(update={"runs_running": next(running)}))
+def test_figures_stay_until_others_are_published(tmp_path: Path, board: StatusBoard) -> None:
     seen = []
-    for _ in range(3):
-        board.publish()
-        seen += [slot.figures.runs_running for slot in read_slots(tmp_path) if slot.figures]
-    assert seen == [0, 1, 2]
+    for figures in (FIGURES, None, FIGURES.model_copy(update={"runs_running": 7})):
+        board.publish(figures)
+        seen += [slot.figures for slot in read_slots(tmp_path)]
+    assert seen == [FIGURES, FIGURES, FIGURES.model_copy(update={"runs_running": 7})]
 
 
 def test_what_cannot_be_written_does_not_end_what_is_served(tmp_path: Path) -> None:

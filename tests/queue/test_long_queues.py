@@ -31,6 +31,8 @@ async def end(queue, asked, owner):
     await queue.end_if_owned(RunToken(asked.run_id, 1, owner), asked.thread_id, DONE)
 
 
+# It has a bound on time.
+@pytest.mark.alone
 async def test_hundreds_that_wait_on_one_thread_go_in_order_and_hold_up_nobody(queue, database):
     owner = register_process(database)
     first = run_request("long")
@@ -67,6 +69,8 @@ async def test_hundreds_that_wait_on_one_thread_go_in_order_and_hold_up_nobody(q
     ).fetchone() == (None, None, 0)
 
 
+# It has a bound on time.
+@pytest.mark.alone
 async def test_hundreds_that_wait_for_their_time_come_once_each_and_not_before(queue, database):
     owner = register_process(database)
     later = [replace(run_request(f"later-{n}"), after_seconds=3600) for n in range(MANY // 2)]

@@ -1,6 +1,5 @@
 """A run's events as a client gets them: filtered, cut when nobody reads, alive when quiet."""
 
-import asyncio
 from collections.abc import Sequence
 from typing import Any, cast
 from uuid import UUID
@@ -11,11 +10,12 @@ import structlog
 from headrace.event_settings import EventSettings
 from headrace.events.channel import Channel
 from headrace.events.event import Event, end_event
-from headrace.events.pieces import PIECE_BYTES
+from headrace.events.json_encoding import PIECE_BYTES
 from headrace.events.reader import ChannelReader, Reader, Released
 from headrace.events.sse import HEARTBEAT
-from headrace.queue.rows import FollowedRun
+from headrace.following.followed_run import FollowedRun
 from headrace.runs.response_bodies import event_frames
+from tests.support.waiting import eventually
 
 
 class Here:
@@ -57,7 +57,7 @@ async def test_a_client_that_does_not_read_is_cut_and_its_body_ends():
     for number in range(17):
         run.channel.publish("values", number)
     with structlog.testing.capture_logs() as logs:
-        await asyncio.sleep(0.1)
+        await eventually(lambda: not run.channel.wanted)
         assert await frames(run, reader) == []
     assert [(one["event"], one["reason"]) for one in logs] == [("slow_client_cut", "stalled")]
     assert not run.channel.wanted
@@ -69,7 +69,7 @@ async def test_one_that_is_cut_in_the_midst_of_an_event_gets_no_whole_body():
     stream = event_frames(followed, run.channel.subscribe(), heartbeat_seconds=9)
     run.channel.publish("values", "x" * 600_000)
     assert len(await anext(stream)) == PIECE_BYTES
-    await asyncio.sleep(0.1)
+    await eventually(lambda: not run.channel.wanted)
     with pytest.raises(Released):
         await anext(stream)
 

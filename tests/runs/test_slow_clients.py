@@ -10,8 +10,8 @@ import httpx
 import pytest
 
 from tests.support.live import GRAPHS, LiveServer, live_server
-from tests.support.processes import wait_until
 from tests.support.slow_clients import StreamClient
+from tests.support.waiting import wait_until
 
 MODES = ["values", "updates", "debug", "tasks"]
 MB = 1_000_000

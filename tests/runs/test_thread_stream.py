@@ -235,13 +235,13 @@ async def test_streams_end_when_the_process_drains(database_url):
         frames = stream.frames()
         # Without notices, of a run in the other process.
         body = RunCreate.model_validate({"assistant_id": "agent", "input": {"messages": []}})
-        run = await there.runs.start(ANONYMOUS, row.thread_id, body, request_id="")
+        run = await there.runs.create(ANONYMOUS, row.thread_id, body, request_id="")
         told = b""
         async with asyncio.timeout(20):
             while b"run_done" not in told:
                 told += await anext(frames)
         assert told.count(str(run.run_id).encode()) >= 2
-        here.drain._release()
+        here.thread_watcher.release()
         assert await anext(frames) == RELEASED
         with pytest.raises(StopAsyncIteration):
             await anext(frames)
@@ -260,9 +260,9 @@ async def test_a_client_that_does_not_read_is_cut(database_url):
     async with open_states(database_url, {"agent": agent}, count=1, events=events) as (here,):
         row = await here.threads.create(ANONYMOUS, ThreadCreate())
         stream = await here.thread_streams.open(ANONYMOUS, row.thread_id, [], None)
-        stream._patience_seconds = -1.0
+        here.thread_streams.patience_seconds = -1.0
         body = RunCreate.model_validate({"assistant_id": "agent", "input": {"messages": []}})
-        await here.runs.start(ANONYMOUS, row.thread_id, body, request_id="")
+        await here.runs.create(ANONYMOUS, row.thread_id, body, request_id="")
         frames = stream.frames()
         assert await anext(frames)
         with pytest.raises(StopAsyncIteration):

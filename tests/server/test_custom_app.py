@@ -1,11 +1,11 @@
 """``http.app``: an app of the user's and the API as one."""
 
 import sys
-from types import SimpleNamespace
 
 import pytest
 
 from headrace.auth.api_keys import ApiKeys
+from headrace.edge.state import State
 from headrace.errors import StartupRefusal
 from headrace.server.custom_app import KeyGuard
 from tests.support.apps import GRAPHS, app_client, settings_for, write_manifest
@@ -103,13 +103,13 @@ async def test_their_routes_need_no_key_unless_the_manifest_says_so(settings):
 
 async def test_a_socket_asks_for_a_key_where_its_routes_do():
     guarded = KeyGuard(reached, needs_key=lambda scope: scope["path"] == "/socket")
-    keys = SimpleNamespace(headrace=SimpleNamespace(api_keys=ApiKeys([KEY])))
+    state = {"headrace": State(ApiKeys([KEY]))}
     for path, headers, first in (
         ("/socket", [], "websocket.close"),
         ("/socket", [(b"x-api-key", KEY.encode())], "websocket.accept"),
         ("/other", [], "websocket.accept"),
     ):
-        scope = {"type": "websocket", "path": path, "headers": headers, "state": vars(keys)}
+        scope = {"type": "websocket", "path": path, "headers": headers, "state": state}
         sent: list[str] = []
 
         async def send(message, sent=sent):

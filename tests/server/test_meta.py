@@ -2,13 +2,14 @@
 
 import asyncio
 from importlib.metadata import version
-from types import SimpleNamespace
 
 import httpx
 import pytest
 from fastapi import APIRouter, FastAPI
 
 from headrace.assistants import endpoints as assistants
+from headrace.edge.body_memory import BodyMemory
+from headrace.edge.state import State
 from headrace.health.checks import DatabaseQuestion
 from headrace.lifecycle import Tasks
 from headrace.server import meta
@@ -86,7 +87,7 @@ async def test_a_database_that_is_gone_is_503_and_asked_once_by_many(private_pos
         app = FastAPI()
         app.include_router(meta.router)
 
-        state = SimpleNamespace(settings=Settings(), ask_database=question.ask, body_memory=None)
+        state = State(Settings(), question, BodyMemory(total_bytes=1, wait_seconds=1.0))
 
         @app.middleware("http")
         async def with_state(request, call_next):

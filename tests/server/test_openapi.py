@@ -13,10 +13,10 @@ from headrace.settings import Settings
 #: What a summary may begin with.
 VERBS = re.compile(
     "(Cancel|Change|Choose|Copy|Count|Create|Delete|Describe|Draw|List|Make|Measure|Merge|Read"
-    "|Report|Run|Say|Show|Stop|Stream|Tell|Wait|Write) "
+    "|Report|Run|Send|Show|Stop|Stream|Tell|Wait|Write) "
 )
 #: Words that mean nothing to somebody who reads this one operation.
-VAGUE = re.compile(r"\b(the same|its|theirs|of those)\b", re.IGNORECASE)
+VAGUE = re.compile(r"\b(the same|its|theirs|of those|whoever)\b", re.IGNORECASE)
 
 
 def described(keys: str = "") -> dict:

@@ -10,7 +10,7 @@ from langgraph_sdk.client import LangGraphClient
 from pydantic import SecretStr
 
 import headrace
-from headrace.edge.routing import FollowingRoute, OwnRoute
+from headrace.edge.routing import LocationRoute, OwnRoute
 from headrace.server.app import build_router
 from headrace.settings import Settings
 from tests.support.apps import started
@@ -138,7 +138,7 @@ async def test_what_only_looks_like_a_place_twice_is_not_there(settings):
 def test_every_route_knows_its_own_path_and_those_that_are_followed_answer_twice():
     routes = list(flat(build_router()))
     assert [one.path for one in routes if one.own_path != one.path] == []
-    followed = {one.own_path for one in routes if isinstance(one, FollowingRoute)}
+    followed = {one.own_path for one in routes if isinstance(one, LocationRoute)}
     assert {
         "/threads/{thread_id}/runs/{run_id}",
         "/threads/{thread_id}/runs/{run_id}/join",

@@ -12,7 +12,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.support.processes import ServerUnderTest, server, wait_until
+from tests.support.processes import ServerUnderTest, server
+from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.alone]
 

@@ -17,7 +17,8 @@ import httpx
 import pytest
 
 from tests.support.endless import ENDLESS, HEAD
-from tests.support.processes import ServerUnderTest, server, wait_until
+from tests.support.processes import ServerUnderTest, server
+from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.alone]
 

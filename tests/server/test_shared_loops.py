@@ -9,13 +9,12 @@ import pytest
 from headrace.auth.principal import ANONYMOUS
 from headrace.events.reader import Released
 from headrace.events.sse import RELEASED
+from headrace.following.followed_run import FollowedRun
 from headrace.following.thread_watcher import LastSeen
-from headrace.queue.rows import FollowedRun
 from headrace.runs.schemas import RunCreate
-from headrace.server.state import State
 from headrace.threads.schemas import ThreadCreate
 from tests.following.test_following import Talker, custom, follow, read, told
-from tests.support.pair import open_states
+from tests.support.pair import Process, open_states
 from tests.support.shared_loops import LOOPS
 from tests.support.waiting import eventually
 
@@ -29,7 +28,7 @@ def talker():
     return Talker()
 
 
-async def start(state: State, thread_id: str, *, after_seconds: float = 0) -> FollowedRun:
+async def start(state: Process, thread_id: str, *, after_seconds: float = 0) -> FollowedRun:
     body = RunCreate(
         assistant_id="talker",
         input={"said": 0},
@@ -38,10 +37,10 @@ async def start(state: State, thread_id: str, *, after_seconds: float = 0) -> Fo
         if_not_exists="create",
         after_seconds=after_seconds,
     )
-    return await state.runs.start(ANONYMOUS, thread_id, body, request_id="")
+    return await state.runs.create(ANONYMOUS, thread_id, body, request_id="")
 
 
-def faults(state: State) -> dict[str, float]:
+def faults(state: Process) -> dict[str, float]:
     """Ends of loops that were not asked for, by loop."""
     return {
         sample.labels["task"]: sample.value

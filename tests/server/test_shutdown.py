@@ -10,7 +10,8 @@ import httpx
 import pytest
 
 from headrace.lifecycle import Tasks
-from tests.support.processes import Prober, ServerUnderTest, read_stream, server, wait_until
+from tests.support.processes import Prober, ServerUnderTest, read_stream, server
+from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.alone]
 

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from starlette.testclient import TestClient
 
 import headrace
-from headrace.auth.strangers import is_stranger
+from headrace.auth.api_keys import may_be_remote
 from headrace.edge.routing import HeadraceRoute
 from headrace.server.app import build_router
 from headrace.settings import Settings
@@ -105,8 +105,8 @@ async def test_with_keys_or_without_auth_everybody_is_answered_as_ever(database_
     ],
 )
 def test_who_is_on_this_machine(client, stranger):
-    assert is_stranger({"client": client, "headers": []}) is stranger
-    assert is_stranger({"client": client, "headers": [(b"x-forwarded-for", b"::1")]})
+    assert may_be_remote({"client": client, "headers": []}) is stranger
+    assert may_be_remote({"client": client, "headers": [(b"x-forwarded-for", b"::1")]})
 
 
 async def test_every_route_asks_and_the_public_ones_alone_do_not(database_url):

@@ -98,7 +98,7 @@ async def test_what_cannot_be_stored_is_refused_with_what_to_change(client, form
         await put([], "k", {})
     for namespace, key, value, said in (
         (["", root], "k", {}, "non-empty string without periods"),
-        (["langgraph", root], "k", {}, "use another one"),
+        (["langgraph", root], "k", {}, "use another label"),
         ([root] * 21, "k", {}, "max_namespace_depth"),
         ([root], "k" * 2001, {}, "max_path_bytes"),
         ([root], "é" * 1000, {}, "max_path_bytes"),

@@ -1,8 +1,7 @@
 """One app for all tests that look at what the server makes of a request."""
 
-import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -60,13 +59,6 @@ class Door:
     async def runs(self, thread_id: str) -> list[Any]:
         found: list[Any] = (await self.http.get(f"/threads/{thread_id}/runs?limit=100")).json()
         return found
-
-
-async def until(condition: Callable[[], Awaitable[bool]]) -> None:
-    """Ask the server until it says so."""
-    async with asyncio.timeout(10):
-        while not await condition():
-            await asyncio.sleep(0.01)
 
 
 @asynccontextmanager

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from headrace.checkpoints.flush import OnFlush
+from headrace.checkpoints.run_saver import RunSaver
 from headrace.checkpoints.saver import GroupCommitSaver, UpstreamSaver
 from headrace.checkpoints.timing import Observe
 from headrace.checkpoints.writer import Writer
@@ -33,7 +34,7 @@ async def open_saver(
     engine: str = "group_commit",
     observe: Observe = lambda operation, seconds: None,
     **changes: object,
-) -> AsyncIterator[UpstreamSaver]:
+) -> AsyncIterator[RunSaver]:
     """A saver of one of the engines."""
     writer = Writer(pool, CheckpointerSettings.model_validate(changes))
     try:

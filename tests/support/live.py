@@ -8,7 +8,8 @@ from typing import Any
 import httpx
 
 from headrace.server.gunicorn import APPLICATION
-from tests.support.processes import ServerUnderTest, wait_until
+from tests.support.processes import ServerUnderTest
+from tests.support.waiting import wait_until
 
 GRAPHS = Path(__file__).parent / "graphs" / "langgraph.json"
 FORMS = GRAPHS.with_name("forms.json")

@@ -1,20 +1,20 @@
 """A process that has measured one of everything."""
 
-from headrace.checkpoints.flush import FlushFigures
-from headrace.observability.metrics import Metrics
-from headrace.observability.slots import (
+from headrace.observability.figures import (
     Figures,
-    GateStatus,
-    PoolStatus,
-    QueueStatus,
-    StatusBoard,
-    ThreadsStatus,
-    UnservedStatus,
-    WriterStatus,
+    FlushFigures,
+    GateFigures,
+    PoolFigures,
+    QueueFigures,
+    UnservedGraph,
+    WriterFigures,
 )
+from headrace.observability.metrics import Metrics
+from headrace.observability.slots import StatusBoard
+from headrace.thread_pool import ThreadFigures
 
-POOL = PoolStatus(size=3, available=1, in_use=2, waiting=4, max_size=5, leaked=0)
-WRITER = WriterStatus(operations=11, bytes=1200, waiting=1)
+POOL = PoolFigures(size=3, available=1, in_use=2, waiting=4, max_size=5, leaked=0)
+WRITER = WriterFigures(operations=11, bytes=1200, waiting=1)
 FLUSH = FlushFigures(
     operations=9,
     bytes=900,
@@ -26,15 +26,15 @@ FLUSH = FlushFigures(
 FIGURES = Figures(
     pool=POOL,
     writer=WRITER,
-    queue=QueueStatus(
+    queue=QueueFigures(
         pending=4,
         oldest_ready_seconds=1.5,
-        unserved=(UnservedStatus(graph_id="gone", pending=2, oldest_ready_seconds=40.0),),
+        unserved=(UnservedGraph(graph_id="gone", pending=2, oldest_ready_seconds=40.0),),
     ),
-    gates={"lists": GateStatus(held=3, waiting=5)},
+    gates={"lists": GateFigures(held=3, waiting=5)},
     runs_running=6,
     deaf_runs=1,
-    threads=ThreadsStatus(busy=5, most=9),
+    threads=ThreadFigures(busy=5, most=9),
     runs_watched=2,
     threads_watched=3,
     notices_connected=True,
@@ -48,7 +48,7 @@ FIGURES = Figures(
 def board_with(figures: Figures = FIGURES) -> StatusBoard:
     """The board of a process that stands alone."""
     board = StatusBoard(None, stale_seconds=5.0)
-    board.measure_with(lambda: figures)
+    board.publish(figures)
     board.set_state("serving")
     return board
 

@@ -9,12 +9,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
+from headrace.health.pulse import Measured, Pulse
 from headrace.observability.logging import configure_logging
 from headrace.observability.metrics import Metrics
-from headrace.observability.pulse import Pulse
 from headrace.observability.slots import StatusBoard
 from headrace.settings import Settings, multiprocess_dir
 from tests.support.exposition import Exposition
@@ -23,8 +24,8 @@ from tests.support.sources import ROOT
 
 
 def obey(board: StatusBoard, metrics: Metrics) -> Iterator[object]:
-    pools = [POOL]
-    board.measure_with(Pulse(board, metrics, pool_figures=lambda: pools[-1]).measure)
+    pulse, pool = Pulse(board, metrics, Measured()), POOL
+    board.publish(pulse.measure().model_copy(update={"pool": pool}))
     board.set_state("serving")
     yield board.own.pid
     for line in sys.stdin:
@@ -33,8 +34,8 @@ def obey(board: StatusBoard, metrics: Metrics) -> Iterator[object]:
                 for _ in range(int(times)):
                     observe_one_of_each(metrics)
             case ["available", connections]:
-                pools.append(POOL.model_copy(update={"available": int(connections)}))
-        board.publish()
+                pool = replace(POOL, available=int(connections))
+        board.publish(pulse.measure().model_copy(update={"pool": pool}))
         yield metrics.render().decode()
 
 

@@ -4,6 +4,8 @@ One Postgres per test process, a migrated template in it, a database of its own 
 """
 
 import os
+import re
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +15,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+import structlog
 
 from headrace.db.migrate import upgrade
 from headrace.embedded.launcher import EmbeddedPostgres
@@ -27,28 +30,63 @@ _KEPT = ("HEADRACE_REQUIRE_TOOLS", "HEADRACE_TEST_OFFICIAL")
 _STRIPPED = {*DATABASE_URL_VARIABLES, *MIGRATION_URL_VARIABLES, "PROMETHEUS_MULTIPROC_DIR"}
 
 
+#: Copying a database takes a tenth of the time in memory. A container may have little of it.
+_MEMORY = Path("/dev/shm")
+_MEMORY_BYTES = 3 * 1024**3
+
+#: What the test server logs when it or one of its sessions ended in a way that no test asked for.
+_CRASHES = re.compile(r"terminated by signal|PANIC|out of memory|No space left|could not fork")
+_crashes = pytest.StashKey[list[str]]()
+
+
 def pytest_configure(config: pytest.Config) -> None:
     for name in list(os.environ):
         if name not in _KEPT and (name in _STRIPPED or name.startswith(_STRIPPED_PREFIXES)):
             del os.environ[name]
+    config.stash[_crashes] = []
+    # structlog's default, but for the tracebacks: with the locals of every frame they block the
+    # event loop for seconds.
+    plain = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    structlog.configure(processors=[*structlog.get_config()["processors"][:-1], plain])
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["crashes"] = session.config.stash[_crashes]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    node.config.stash[_crashes] += getattr(node, "workeroutput", {}).get("crashes", [])
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    if crashes := config.stash[_crashes]:
+        terminalreporter.section("the test Postgres crashed")
+        for line in crashes:
+            terminalreporter.write_line(line)
 
 
 @contextmanager
 def _data_directory() -> Iterator[Path]:
     """Where a server that gives up root can still read it; pytest's own folders are private."""
-    with tempfile.TemporaryDirectory(prefix="headrace-test-", ignore_cleanup_errors=True) as name:
+    roomy = _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > _MEMORY_BYTES
+    with tempfile.TemporaryDirectory(
+        prefix="headrace-test-", dir=_MEMORY if roomy else None, ignore_cleanup_errors=True
+    ) as name:
         Path(name).chmod(0o755)
         yield Path(name) / "pg"
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[EmbeddedPostgres]:
+def postgres(pytestconfig: pytest.Config) -> Iterator[EmbeddedPostgres]:
     """The Postgres of this test process; not durable."""
-    with (
-        _data_directory() as data,
-        EmbeddedPostgres(data, durable=False, options={"max_connections": "200"}) as server,
-    ):
-        yield server
+    options = {"max_connections": "200", "max_wal_size": "128MB"}
+    with _data_directory() as data:
+        with EmbeddedPostgres(data, durable=False, options=options) as server:
+            yield server
+        log = server.log_file.read_text(errors="replace").splitlines()
+        pytestconfig.stash[_crashes] += [line for line in log if _CRASHES.search(line)]
 
 
 @pytest.fixture(scope="session")

@@ -9,33 +9,35 @@ import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
+from headrace.edge.state import State, state_of
 from headrace.errors import StartupRefusal
-from headrace.health.checks import DatabaseProbe
+from headrace.health.checks import DatabaseCheck, DatabaseProbe
 from headrace.health.endpoints import router
+from headrace.health.pulse import Measured, Pulse
 from headrace.health.service import HealthService
 from headrace.lifecycle import Restarts, Supervision
 from headrace.observability.metrics import Metrics
-from headrace.observability.pulse import Pulse
 from headrace.observability.slots import StatusBoard
 from headrace.server.drain import Drain
 from headrace.settings import Settings, multiprocess_dir
+from headrace.worker.worker import Worker
+from tests.support.probes import ToldSchema
 
 #: Whether this process has met the fault.
 _met = False
 
 
-class StreamExecutor:
+class StreamWorker(Worker):
     """Its runs are streams that tick until their time is over or the grace is."""
 
     def __init__(self) -> None:
         self.refusing = False
-        self.running = 0
+        self._streams = 0
         self._cut = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -52,7 +54,7 @@ class StreamExecutor:
             await self._idle.wait()
 
     async def stream(self, seconds: float) -> AsyncIterator[bytes]:
-        self.running += 1
+        self._streams += 1
         self._idle.clear()
         ends_at = time.monotonic() + seconds
         try:
@@ -70,22 +72,14 @@ class StreamExecutor:
             yield b"event: end\ndata: {}\n\n"
             journal("run success")
         finally:
-            self.running -= 1
-            if self.running == 0:
+            self._streams -= 1
+            if self._streams == 0:
                 # The last byte leaves when the response has taken it.
                 asyncio.get_running_loop().call_later(0.05, self._settle)
 
     def _settle(self) -> None:
-        if self.running == 0:
+        if self._streams == 0:
             self._idle.set()
-
-
-@dataclass
-class State:
-    drain: Drain
-    health: HealthService
-    metrics: Metrics
-    executor: StreamExecutor
 
 
 def journal(line: str) -> None:
@@ -95,17 +89,22 @@ def journal(line: str) -> None:
             file.write(f"{os.getpid()} {line}\n")
 
 
-async def _database() -> None:
+class PortCheck(DatabaseCheck):
     """The database is a port; without one it is always there.
 
     A file is a fault that no restart cures; one process takes it away.
     """
-    if fault := os.environ.get("APP_FAULT"):
-        await _meet(fault)
-    port = os.environ.get("APP_DATABASE_PORT")
-    if port:
-        _, writer = await asyncio.open_connection("127.0.0.1", int(port))
-        writer.close()
+
+    def __init__(self) -> None:
+        """It has no pool."""
+
+    async def ask(self) -> None:
+        if fault := os.environ.get("APP_FAULT"):
+            await _meet(fault)
+        port = os.environ.get("APP_DATABASE_PORT")
+        if port:
+            _, writer = await asyncio.open_connection("127.0.0.1", int(port))
+            writer.close()
 
 
 async def _meet(fault: str) -> None:
@@ -126,25 +125,25 @@ async def lifespan(_app: FastAPI) -> AsyncIterator[dict[str, State]]:
     metrics = Metrics(
         board, multiprocess_dir=multiprocess_dir(), cache_seconds=settings.metrics.cache_seconds
     )
-    executor = StreamExecutor()
-    pulse = Pulse(board, metrics, runs_running=lambda: executor.running)
+    worker = StreamWorker()
+    pulse = Pulse(board, metrics, Measured())
     restarts = Restarts(first_pause_seconds=0.01, most=3)
     supervision = Supervision(metrics.record_fault, restarts=restarts)
-    probe = DatabaseProbe(_database, supervision=supervision)
+    probe = DatabaseProbe(PortCheck(), supervision=supervision)
     health = HealthService(
         version="0",
         board=board,
         metrics=metrics,
         database=probe,
-        schema_problem=lambda: None,
-        task_problem=lambda: supervision.problem,
+        schema=ToldSchema(),
+        supervision=supervision,
     )
     await pulse.start()
     await probe.start()
-    drain = Drain(settings.server, board=board, executor=executor)
+    drain = Drain(settings.server, board=board, worker=worker)
     board.set_state("serving")
     journal("up")
-    yield {"headrace": State(drain, health, metrics, executor)}
+    yield {"headrace": State(drain, health, metrics, worker)}
     await asyncio.sleep(float(os.environ.get("APP_SLOW_SHUTDOWN", "0")))
     await probe.stop()
     await pulse.stop()
@@ -157,14 +156,14 @@ def create_app() -> FastAPI:
 
     @app.get("/stream")
     async def stream(request: Request, seconds: float) -> Response:
-        executor: StreamExecutor = request.state.headrace.executor
-        if executor.refusing:
+        worker = state_of(request).get(StreamWorker)
+        if worker.refusing:
             return JSONResponse({"detail": "draining"}, 503, headers={"Retry-After": "1"})
-        return StreamingResponse(executor.stream(seconds), media_type="text/event-stream")
+        return StreamingResponse(worker.stream(seconds), media_type="text/event-stream")
 
     @app.get("/pid")
     async def pid(request: Request) -> int:
-        request.state.headrace.metrics.observe_http("GET", "/pid", 200, 0.001)
+        state_of(request).get(Metrics).observe_http("GET", "/pid", 200, 0.001)
         return os.getpid()
 
     @app.get("/block")

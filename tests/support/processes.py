@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -17,6 +17,7 @@ import httpx
 
 from headrace.server.gunicorn import arguments
 from headrace.settings import Settings
+from tests.support.waiting import wait_until
 
 APPLICATION = "tests.support.process_app:create_app()"
 
@@ -32,14 +33,6 @@ def free_ports(count: int) -> list[int]:
         for probe in probes:
             probe.bind(("127.0.0.1", 0))
         return [int(probe.getsockname()[1]) for probe in probes]
-
-
-def wait_until(condition: Callable[[], object], *, seconds: float = 10.0) -> None:
-    """Poll; raise AssertionError when the deadline passes."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true in time"
-        time.sleep(0.02)
 
 
 class ServerUnderTest:

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import SecretStr
 
 from headrace.graphs.sources import sources_from_objects
-from headrace.server.foundation import Entries, open_foundation
+from headrace.server.resources import Entries, open_resources
 from headrace.server.run_engine import start_run_engine
 from headrace.settings import Settings
 from tests.support.graphs.graphs import make_slow
@@ -47,11 +47,11 @@ async def open_worker(
         }
     )
     async with AsyncExitStack() as stack:
-        foundation = await open_foundation(
+        resources = await open_resources(
             settings,
             sources_from_objects({"agent": make_slow()}),
             Entries.of(None, settings.retention),
             stack,
         )
-        engine = await start_run_engine(foundation, stack)
+        engine = await start_run_engine(resources, stack)
         yield engine.worker

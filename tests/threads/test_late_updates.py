@@ -58,7 +58,7 @@ async def test_a_connection_that_is_lost_meanwhile_is_the_databases_trouble(data
         async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as other:
             await other.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                " WHERE state = 'idle in transaction'"
+                " WHERE state = 'idle in transaction' AND datname = current_database()"
             )
         return END
 

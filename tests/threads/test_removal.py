@@ -5,30 +5,47 @@ from contextlib import asynccontextmanager
 
 import psycopg
 import pytest
+from langgraph.store.memory import InMemoryStore
 
 from headrace.auth.principal import ANONYMOUS
 from headrace.checkpoints.fence import process_key
+from headrace.db.engine import Sessions, build_engine
 from headrace.errors import LeaseLost, RunStillStopping, ThreadNotFound
+from headrace.event_settings import EventSettings
+from headrace.following.following import Following
+from headrace.following.run_watcher import Watcher
+from headrace.graphs.registry import GraphRegistry
+from headrace.lifecycle import Tasks
+from headrace.notices.notifier import PollingNotifier
+from headrace.states.reader import StateReader
 from headrace.threads.removal import ThreadRemoval
+from headrace.threads.repository import ThreadRepository
+from headrace.threads.run_stops import RunStops
+from headrace.threads.search_repository import ThreadSearchRepository
 from tests.support.chains import put
 from tests.support.database import open_pool
 from tests.support.engine import open_saver, open_writer
 from tests.support.runs import insert_running_run, register_process
 from tests.support.waiting import eventually
-
-
-async def nobody_stops(principal, thread_id):
-    """The process that executes the run does not listen."""
+from tests.support.workers import open_worker
 
 
 @asynccontextmanager
 async def removing(url, **options):
+    """The process that executes the runs of the tests does not listen: no run stops when asked."""
     async with (
         open_pool(url) as pool,
         open_writer(pool) as writer,
         open_saver(pool) as saver,
+        open_worker(url, enabled=False) as worker,
     ):
-        yield ThreadRemoval(pool, writer, saver, nobody_stops, **options), saver
+        registry = await GraphRegistry.open([], checkpointer=saver, store=InMemoryStore())
+        watcher = Watcher(pool, PollingNotifier(), EventSettings(), Tasks())
+        following = Following(watcher, StateReader(registry, saver))
+        sessions = Sessions(build_engine(pool), timeout_seconds=10)
+        stops = RunStops(worker, following, ThreadRepository(sessions))
+        search = ThreadSearchRepository(pool, timeout_seconds=5)
+        yield ThreadRemoval(pool, writer, saver, stops, search, **options), saver
 
 
 def rows(database, thread_id):

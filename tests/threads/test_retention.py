@@ -11,10 +11,9 @@ import pytest
 
 from headrace.errors import StartupRefusal
 from headrace.graphs.manifest import read_manifest
-from headrace.graphs.manifest_ttl import TtlEntry
-from headrace.graphs.store_entry import StoreTTL
+from headrace.graphs.persistence_entries import StoreTTL, TtlEntry
 from headrace.retention_settings import RetentionSettings
-from headrace.server.foundation import Entries
+from headrace.server.resources import Entries
 from headrace.threads.retention import RetentionSweeper
 from tests.support.graphs.graphs import agent, stepwise
 from tests.support.pair import open_states

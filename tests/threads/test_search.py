@@ -166,8 +166,8 @@ async def test_a_page_and_its_values_are_two_queries(database_url):
                 sources_from_objects({"agent": agent}), checkpointer=saver, store=InMemoryStore()
             )
             states = StateReader(registry, saver)
-            service = ThreadService(None, states, None, None)  # type: ignore[arg-type]
-            listing = ThreadListing(ThreadSearchRepository(pool, timeout_seconds=5), service.values)
+            service = ThreadService(None, states, None, None, None)  # type: ignore[arg-type]
+            listing = ThreadListing(ThreadSearchRepository(pool, timeout_seconds=5), service)
             with psycopg.connect(database_url, autocommit=True) as database:
                 for number in range(50):
                     config: RunnableConfig = {"configurable": {"thread_id": f"t{number}"}}

@@ -346,7 +346,7 @@ async def test_a_change_that_is_lost_in_the_middle_leaves_nothing(database_url):
         await asked.wait()
         body = RunCreate.model_validate({"assistant_id": "pair", "input": {}})
         starting = asyncio.ensure_future(
-            there.runs.start(ANONYMOUS, thread_id, body, request_id="")
+            there.runs.create(ANONYMOUS, thread_id, body, request_id="")
         )
         done, _ = await asyncio.wait({changing, starting}, timeout=0.3)
         assert not done

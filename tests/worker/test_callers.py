@@ -43,6 +43,8 @@ def status(database, asked):
     ).fetchone()[0]
 
 
+# It has a bound on time.
+@pytest.mark.alone
 async def test_endless_runs_of_one_caller_leave_places_for_another(database_url, database):
     async with open_worker(database_url, share=0.75, max_concurrent_runs=20) as worker:
         started = await start_many(worker, 200, "a")
@@ -62,6 +64,8 @@ def waits_with(worker, database, left):
     return worker.running == 6 and count(database, "pending", "a") == left
 
 
+# It has a bound on time.
+@pytest.mark.alone
 async def test_a_waiting_run_begins_when_one_of_its_caller_ends(database_url, database):
     async with open_worker(database_url, share=0.75, max_concurrent_runs=8) as worker:
         await start_many(worker, 12, "a")
@@ -177,6 +181,7 @@ async def test_two_keys_share_the_places_and_each_has_a_queue_of_its_own(databas
 
 
 async def eventually_told(client, line):
-    async with asyncio.timeout(5):
-        while line not in (await client.get("/metrics")).text:
-            await asyncio.sleep(0.1)
+    async def told():
+        return line in (await client.get("/metrics")).text
+
+    await eventually(told)

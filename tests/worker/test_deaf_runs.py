@@ -38,23 +38,29 @@ class Deaf:
     async def cancel(self, run):
         """Until its row says so."""
         await self.client.post(f"{run}/cancel", params={"wait": True})
-        async with asyncio.timeout(STOPPED_SECONDS):
-            while await self.status(run) != "interrupted":
-                await asyncio.sleep(0.05)
+        await self.until_status(run, "interrupted")
+
+    async def until_status(self, run, status):
+        async def told():
+            return await self.status(run) == status
+
+        await eventually(told, seconds=STOPPED_SECONDS)
 
     async def figures(self):
         (process,) = (await self.client.get("/health")).json()["processes"]
         return process
 
     async def until_figure(self, name, value):
-        async with asyncio.timeout(STOPPED_SECONDS):
-            while (await self.figures())[name] != value:
-                await asyncio.sleep(0.05)
+        async def told():
+            return (await self.figures())[name] == value
+
+        await eventually(told, seconds=STOPPED_SECONDS)
 
     async def until_busy(self, threads):
-        async with asyncio.timeout(STOPPED_SECONDS):
-            while (await self.figures())["threads"]["busy"] != threads:
-                await asyncio.sleep(0.05)
+        async def told():
+            return (await self.figures())["threads"]["busy"] == threads
+
+        await eventually(told, seconds=STOPPED_SECONDS)
 
 
 @pytest.fixture
@@ -71,7 +77,7 @@ async def deaf(database_url, tmp_path, request):
 @pytest.mark.parametrize("how", ["on_the_loop", "in_a_thread"])
 async def test_a_third_run_waits_for_the_place_of_a_deaf_one(deaf, how, capsys):
     runs = [await deaf.begin(how) for _ in range(2)]
-    await asyncio.sleep(0.3)
+    await deaf.until_figure("runs_running", 2)
     await asyncio.gather(*(deaf.cancel(run) for run in runs))
     await deaf.until_figure("deaf_runs", 2)
     assert (await deaf.figures())["runs_running"] == 0
@@ -81,9 +87,7 @@ async def test_a_third_run_waits_for_the_place_of_a_deaf_one(deaf, how, capsys):
     metrics = (await deaf.client.get("/metrics")).text
     assert "headrace_deaf_runs 2.0" in metrics
     deaf.until.touch()
-    async with asyncio.timeout(STOPPED_SECONDS):
-        while await deaf.status(third) != "success":
-            await asyncio.sleep(0.05)
+    await deaf.until_status(third, "success")
     await deaf.until_figure("deaf_runs", 0)
     await deaf.until_busy(0)
 
@@ -142,8 +146,12 @@ async def test_a_process_that_the_deaf_hold_is_to_be_replaced(
         for run in runs:
             await deaf.cancel(run)
         assert (await client.get("/readyz")).status_code == 200
-        await asyncio.sleep(1.2)
-        ready = await client.get("/readyz")
+
+        async def unready():
+            ready = await client.get("/readyz")
+            return ready if ready.status_code != 200 else None
+
+        ready = await eventually(unready, seconds=STOPPED_SECONDS)
         assert ready.status_code == 503
         assert why in ready.text
         deaf.until.touch()
@@ -153,7 +161,7 @@ async def test_a_process_that_the_deaf_hold_is_to_be_replaced(
 
 async def test_a_deaf_run_is_told_and_so_is_its_end(deaf, caplog):
     run = await deaf.begin("on_the_loop")
-    await asyncio.sleep(0.3)
+    await deaf.until_figure("runs_running", 1)
     with caplog.at_level("INFO"):
         await deaf.cancel(run)
         await deaf.until_figure("deaf_runs", 1)

@@ -14,7 +14,7 @@ from headrace.lifecycle import Tasks
 from headrace.notices.notifier import PollingNotifier
 from headrace.queue.ends import RELEASED, EndedRun
 from headrace.queue.queue import Queue
-from headrace.server.foundation import Entries, open_foundation
+from headrace.server.resources import Entries, open_resources
 from headrace.settings import Settings
 from headrace.worker.channels import Channels
 from headrace.worker.execution import Execution, Stop
@@ -29,19 +29,19 @@ from tests.support.workers import KWARGS
 class Process:
     """What executes runs in a process, and its row; nobody renews its lease."""
 
-    def __init__(self, foundation, database):
-        self.queue = Queue(foundation.pool, foundation.writer)
+    def __init__(self, resources, database):
+        self.queue = Queue(resources.pool, resources.writer)
         self.database = database
         self.process_id = register_process(database)
-        events, metrics = foundation.settings.events, foundation.metrics
-        log = EventLog(foundation.pool, foundation.writer, events)
+        events, metrics = resources.settings.events, resources.metrics
+        log = EventLog(resources.pool, resources.writer, events)
         self.channels = Channels(events, log, PollingNotifier(), metrics)
         self.executor = Executor(
-            foundation.registry,
+            resources.registry,
             self.queue,
-            foundation.saver,
+            resources.saver,
             self.channels,
-            foundation.settings.worker,
+            resources.settings.worker,
             metrics,
             TemporaryThreads(self.queue, later_seconds=1),
         )
@@ -61,13 +61,13 @@ class Process:
 async def process(database_url, database):
     settings = Settings.model_validate({"database": {"url": SecretStr(database_url)}})
     async with AsyncExitStack() as stack:
-        foundation = await open_foundation(
+        resources = await open_resources(
             settings,
             sources_from_objects({"agent": make_slow()}),
             Entries.of(None, settings.retention),
             stack,
         )
-        yield Process(foundation, database)
+        yield Process(resources, database)
 
 
 async def test_the_end_is_committed_before_anybody_who_follows_is_told(process):

@@ -8,14 +8,9 @@ import pytest
 from headrace.lifecycle import Tasks
 from headrace.setting_groups import WorkerSettings
 from headrace.worker.heartbeat import Heartbeat
+from tests.support.waiting import eventually
 
 QUICK = WorkerSettings(lease_seconds=0.9, heartbeat_seconds=0.15, loop_stall_limit_seconds=0.6)
-
-
-async def until(condition, seconds: float = 10.0) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 @pytest.fixture
@@ -48,17 +43,24 @@ def row(database, process_id):
     ).fetchone()
 
 
+async def next_beat(database, process_id):
+    before = row(database, process_id)[0]
+    await eventually(lambda: row(database, process_id)[0] > before)
+
+
 async def test_it_registers_renews_and_leaves(database_url, database):
     heartbeat = Heartbeat(database_url, QUICK)
     await heartbeat.start()
     process_id = heartbeat.process_id
     first = row(database, process_id)[0]
-    await until(lambda: row(database, process_id)[0] > first)
+    await eventually(lambda: row(database, process_id)[0] > first)
     await heartbeat.stop()
     assert row(database, process_id) is None
     await heartbeat.stop()
 
 
+# It has a bound on time.
+@pytest.mark.alone
 async def test_a_blocked_loop_loses_nothing_for_a_while(heartbeat, lost, database):
     process_id = heartbeat.process_id
     before = row(database, process_id)[0]
@@ -69,6 +71,8 @@ async def test_a_blocked_loop_loses_nothing_for_a_while(heartbeat, lost, databas
     assert lost == []
 
 
+# It has a bound on time.
+@pytest.mark.alone
 async def test_a_loop_that_is_silent_too_long_is_no_longer_vouched_for(heartbeat, lost, database):
     process_id = heartbeat.process_id
     time.sleep(1.9)  # noqa: ASYNC251 - blocking the loop is the point
@@ -77,8 +81,8 @@ async def test_a_loop_that_is_silent_too_long_is_no_longer_vouched_for(heartbeat
         " WHERE process_id = %s",
         (process_id,),
     ).fetchone() == (True,)
-    await until(lambda: lost)
-    await until(lambda: heartbeat.process_id not in (None, process_id))
+    await eventually(lambda: lost)
+    await eventually(lambda: heartbeat.process_id not in (None, process_id))
 
 
 async def test_marked_lost_by_another_it_drops_its_runs_and_comes_back_anew(
@@ -86,8 +90,8 @@ async def test_marked_lost_by_another_it_drops_its_runs_and_comes_back_anew(
 ):
     process_id = heartbeat.process_id
     database.execute("UPDATE processes SET lost = true")
-    await until(lambda: lost)
-    await until(lambda: heartbeat.process_id not in (None, process_id))
+    await eventually(lambda: lost)
+    await eventually(lambda: heartbeat.process_id not in (None, process_id))
     assert row(database, process_id)[1] is True
     assert row(database, heartbeat.process_id)[1] is False
 
@@ -99,8 +103,7 @@ async def test_a_killed_connection_costs_no_lease(heartbeat, lost, database):
             "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
             " WHERE datname = current_database() AND pid <> pg_backend_pid()"
         ).fetchone()[0]
-        before = row(database, process_id)[0]
-        await until(lambda before=before: row(database, process_id)[0] > before)
+        await next_beat(database, process_id)
         assert killed <= 1
     assert heartbeat.process_id == process_id
     assert lost == []
@@ -108,10 +111,10 @@ async def test_a_killed_connection_costs_no_lease(heartbeat, lost, database):
 
 async def test_it_judges_others_only_after_a_whole_lease_of_its_own(heartbeat, database):
     assert not heartbeat.judges_others
-    await until(lambda: heartbeat.judges_others)
+    await eventually(lambda: heartbeat.judges_others)
     database.execute(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
         " WHERE datname = current_database() AND pid <> pg_backend_pid()"
     )
-    await until(lambda: not heartbeat.judges_others)
-    await until(lambda: heartbeat.judges_others)
+    await eventually(lambda: not heartbeat.judges_others)
+    await eventually(lambda: heartbeat.judges_others)

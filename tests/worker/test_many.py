@@ -41,6 +41,8 @@ async def test_every_event_of_twenty_thousand_arrives_in_order(client):
     assert resident_bytes() - before < 100 * MB
 
 
+# It has a bound on time.
+@pytest.mark.alone
 async def test_thousands_of_tasks_that_nobody_awaits_hold_up_nobody(client):
     body = {"assistant_id": "leaves", "input": {"count": TASKS}}
     async with asyncio.timeout(10):

@@ -97,7 +97,7 @@ async def test_the_thread_of_a_background_run_goes_soon_after_it(database_url, d
         here,
     ):
         body = RunCreate(assistant_id="talker", input={"said": 0})
-        run = await here.runs.start(ANONYMOUS, None, body, request_id="", background=True)
+        run = await here.runs.create(ANONYMOUS, None, body, request_id="", background=True)
         talker.stop()
         outcome = await run.outcome(10)
         assert outcome is not None

@@ -1,8 +1,8 @@
-"""The routes of assistants and of what their graphs look like."""
+"""Assistants over HTTP, with the drawings and schemas of their graphs."""
 
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
-from fastapi import Body, Depends, Path, Query, Request, Response
+from fastapi import Body, Path, Query, Response
 from pydantic import BaseModel, Field
 
 from headrace.assistants.graph_service import GraphService
@@ -20,23 +20,20 @@ from headrace.assistants.schemas import (
 from headrace.assistants.service import AssistantService
 from headrace.auth.dependencies import CurrentPrincipal
 from headrace.checkpoints.row_pages import next_page
-from headrace.edge.places import changes_when, lists
+from headrace.edge.gates import changes_when, lists
 from headrace.edge.responses import held_response, json_response
 from headrace.edge.routing import new_router
-from headrace.edge.state import state_of
+from headrace.edge.state import provided
+from headrace.threads.endpoints import Removal
 
-#: An id, or the name of a graph; the service judges it.
+#: An id, or the name of a graph. The service tells which.
 PathAssistantId = Annotated[str, Path(max_length=1000)]
 
 
 router = new_router(tag="assistants")
 
 
-async def _service(request: Request) -> AssistantService:
-    return cast("AssistantService", state_of(request).assistants)
-
-
-Assistants = Annotated[AssistantService, Depends(_service)]
+Assistants = Annotated[AssistantService, provided(AssistantService)]
 
 
 @router.post("/assistants", response_model=Assistant)
@@ -56,8 +53,8 @@ async def search_assistants(
 ) -> Response:
     """List assistants, newest first.
 
-    The header `X-Pagination-Next` is there while there are more. Where assistants are large, a page
-    may have fewer than `limit`: go on from that header.
+    While there are more, the header `X-Pagination-Next` is set: send that value as `offset` to get
+    the next page. A page of large assistants may have fewer than `limit`.
     """
     query = query or AssistantSearch()
     reading = assistants.reading()
@@ -79,7 +76,7 @@ async def count_assistants(
     assistants: Assistants,
     query: Annotated[AssistantFilter | None, Body()] = None,
 ) -> int:
-    """Count the assistants that a filter leaves."""
+    """Count the assistants that match a filter."""
     return await assistants.count(principal, query or AssistantFilter())
 
 
@@ -87,7 +84,7 @@ async def count_assistants(
 async def get_assistant(
     assistant_id: PathAssistantId, principal: CurrentPrincipal, assistants: Assistants
 ) -> Response:
-    """Read an assistant, by an id or by the name of a graph."""
+    """Read an assistant, by id or by the name of a graph."""
     return json_response(Assistant.from_row(await assistants.get(principal, assistant_id)))
 
 
@@ -108,12 +105,11 @@ async def delete_assistant(
     assistant_id: PathAssistantId,
     principal: CurrentPrincipal,
     assistants: Assistants,
-    request: Request,
+    removal: Removal,
     delete_threads: Annotated[bool, Query()] = False,
 ) -> None:
-    """Delete an assistant with all versions, and the threads if that is asked for."""
-    also = state_of(request).delete_threads_of if delete_threads else None
-    await assistants.delete(principal, assistant_id, delete_threads=also)
+    """Delete an assistant with all versions, and with `delete_threads` also the threads."""
+    await assistants.delete(principal, assistant_id, threads=removal if delete_threads else None)
 
 
 @router.post("/assistants/{assistant_id}/versions", response_model=list[AssistantVersion])
@@ -126,8 +122,8 @@ async def list_assistant_versions(
 ) -> Response:
     """List the versions of an assistant, newest first.
 
-    Where they are large, a page may have fewer than `limit`. `X-Pagination-Next` is there then:
-    send it as `offset` to go on.
+    While there are more, the header `X-Pagination-Next` is set: send that value as `offset` to get
+    the next page. A page of large versions may have fewer than `limit`.
     """
     reading = assistants.reading()
     wanted = query or VersionSearch()
@@ -152,7 +148,7 @@ JSONSchema = dict[str, Any] | None
 
 
 class GraphSchemas(BaseModel):
-    """JSON schemas; null where none can be told."""
+    """JSON schemas of a graph. A schema that the server cannot derive is null."""
 
     graph_id: str
     input_schema: JSONSchema
@@ -169,11 +165,7 @@ class Drawing(BaseModel):
     edges: list[dict[str, Any]]
 
 
-async def _graph_service(request: Request) -> GraphService:
-    return cast("GraphService", state_of(request).assistant_graphs)
-
-
-Graphs = Annotated[GraphService, Depends(_graph_service)]
+Graphs = Annotated[GraphService, provided(GraphService)]
 #: A depth, or whether at all.
 XRay = Annotated[Annotated[int, Field(ge=0, le=100)] | bool, Query()]
 
@@ -184,7 +176,7 @@ async def get_assistant_graph(
 ) -> Response:
     """Draw the graph of an assistant: nodes and edges.
 
-    With `xray` those of subgraphs too, to all depths or that many.
+    With `xray`, the drawing includes subgraphs: down to that depth, or `true` for all.
     """
     return json_response(await graphs.drawing(principal, assistant_id, xray=xray))
 
@@ -193,7 +185,7 @@ async def get_assistant_graph(
 async def get_assistant_schemas(
     assistant_id: PathAssistantId, principal: CurrentPrincipal, graphs: Graphs
 ) -> Response:
-    """Describe what the graph of an assistant takes, gives and holds."""
+    """Describe the input, output, state and context of the graph of an assistant."""
     return json_response(await graphs.schemas(principal, assistant_id))
 
 
@@ -204,9 +196,9 @@ async def get_assistant_subgraphs(
     graphs: Graphs,
     recurse: Annotated[bool, Query()] = False,
 ) -> Response:
-    """Describe the subgraphs of an assistant by namespace.
+    """Describe the subgraphs of an assistant, by namespace.
 
-    With `recurse` those inside of subgraphs too.
+    With `recurse`, the answer includes the subgraphs of subgraphs.
     """
     return json_response(await graphs.subgraphs(principal, assistant_id, recurse=recurse))
 
@@ -221,9 +213,9 @@ async def get_assistant_subgraph(
     graphs: Graphs,
     recurse: Annotated[bool, Query()] = False,
 ) -> Response:
-    """Describe the subgraph of an assistant that has this namespace.
+    """Describe the subgraph of an assistant at a namespace.
 
-    `a|b` is `b` inside of `a`.
+    The namespace `a|b` names the subgraph `b` inside the subgraph `a`.
     """
     found = await graphs.subgraphs(principal, assistant_id, namespace=namespace, recurse=recurse)
     return json_response(found)

@@ -1,4 +1,4 @@
-"""What an assistant's graph looks like: the assistant decides which graph, and how it is made."""
+"""Drawings and schemas of an assistant's graph, made with the assistant's configuration."""
 
 from typing import Any
 
@@ -7,8 +7,8 @@ from headrace.auth.principal import Principal
 from headrace.db.tables import AssistantRow
 from headrace.graphs.descriptions import GraphDescriptions
 
-#: Between the names in a namespace.
-_INSIDE = "|"
+#: Separates the names of nested subgraphs in a namespace.
+_SEPARATOR = "|"
 
 
 class GraphService:
@@ -36,17 +36,17 @@ class GraphService:
         namespace: str | None = None,
         recurse: bool = False,
     ) -> dict[str, Any]:
-        """By namespace; none for a namespace that is not there."""
+        """The schemas by namespace; empty for an unknown namespace."""
         row = await self._assistants.get_runnable(principal, reference)
-        # LangGraph finds an inner one only where it is told to look inside.
-        inner = namespace is not None and _INSIDE in namespace
+        # LangGraph finds a nested subgraph only with ``recurse``.
+        inner = namespace is not None and _SEPARATOR in namespace
         return await self._descriptions.subgraphs(
             row.graph_id, _config(row), namespace=namespace, recurse=recurse or inner
         )
 
 
 def _config(row: AssistantRow) -> dict[str, Any]:
-    """What a factory finds, as far as there is no run."""
+    """The configuration that a factory gets when there is no run."""
     configurable = {
         key: value
         for key, value in (row.config.get("configurable") or {}).items()

@@ -1,6 +1,6 @@
-"""Assistants in the database; every call is bounded by the caller's tenant.
+"""Assistants in the database. Each call sees only the caller's tenant.
 
-All may read what the server itself owns; nobody but the owner's tenant writes.
+All tenants can read the system assistants. Only the tenant that owns an assistant can change it.
 """
 
 import re
@@ -20,17 +20,17 @@ from headrace.db.row_sizes import RowPage, read_page
 from headrace.db.tables import AssistantRow, AssistantVersionRow
 from headrace.ids import system_assistant_id
 
-#: What a version says of its assistant.
+#: The columns of an assistant that each version stores.
 _CONTENT = ("graph_id", "name", "description", "config", "context", "metadata_")
 
 
-#: What a caller has sent.
+#: The columns that may be large: callers send them.
 _LARGE = ("config", "context", "metadata")
 
 
 class AssistantRepository:
     """
-    :param list_timeout_seconds: how long Postgres may work on one list or count.
+    :param list_timeout_seconds: after this time Postgres cancels a list or count.
     """
 
     def __init__(self, sessions: Sessions, *, list_timeout_seconds: float = 10.0) -> None:
@@ -45,7 +45,7 @@ class AssistantRepository:
     async def create_if_absent(
         self, principal: Principal, assistant_id: UUID, content: Mapping[str, Any]
     ) -> AssistantRow | None:
-        """The new assistant, or None when the id is taken, by whomever."""
+        """The new assistant, or None when an assistant of any tenant has the id."""
         values = {
             "assistant_id": assistant_id,
             "tenant": principal.tenant,
@@ -70,7 +70,10 @@ class AssistantRepository:
         assistant_id: UUID,
         change: Callable[[AssistantRow], Mapping[str, Any]],
     ) -> AssistantRow | None:
-        """Make a new version of it with what ``change`` says of the present one, under its lock."""
+        """Lock the assistant, and store what ``change`` returns for it as a new version.
+
+        :returns: None when the tenant has no such assistant.
+        """
         async with self._sessions.begin() as session:
             row = await _locked(session, principal, assistant_id)
             if row is None:
@@ -101,7 +104,7 @@ class AssistantRepository:
             return row
 
     async def delete(self, principal: Principal, assistant_id: UUID) -> bool:
-        """With its versions; whether it was there."""
+        """Delete it with its versions. True if it was there."""
         statement = delete(AssistantRow).where(
             AssistantRow.tenant == principal.tenant, AssistantRow.assistant_id == assistant_id
         )
@@ -114,7 +117,7 @@ class AssistantRepository:
     ) -> RowPage[AssistantRow]:
         """At most ``limit`` rows from ``query.offset`` on; newest first unless the query says.
 
-        What ``query.select`` does not name of what may be large is not read, and is ``{}``.
+        Large columns that ``query.select`` does not name are not read; they are ``{}``.
         """
         without = set(_LARGE).difference(query.select) if query.select else set[str]()
         conditions, values = _conditions(query)
@@ -165,8 +168,11 @@ class AssistantRepository:
 
     @asynccontextmanager
     async def _listing(self) -> AsyncIterator[Session]:
-        """A transaction in which Postgres itself ends what takes too long: a comparison of JSON
-        hears no cancel request, but between rows it looks at its clock."""
+        """A transaction with a statement_timeout.
+
+        Postgres ignores a cancel request while it compares JSON, but checks its own timeout
+        between rows.
+        """
         async with self._sessions.begin() as session:
             await session.execute(
                 select(func.set_config("statement_timeout", self._list_timeout, True))
@@ -174,9 +180,9 @@ class AssistantRepository:
             yield session
 
     async def create_system(self, descriptions: Mapping[str, str | None]) -> None:
-        """Give each graph its first assistant, with what is said of the graph now.
+        """Create the system assistant of each graph, or update its description.
 
-        Several processes may do so at once.
+        Several processes may do this at once.
         """
         rows = [
             {
@@ -201,7 +207,7 @@ class AssistantRepository:
 
 
 def _describe(assistant_id: object, text: object) -> Update:
-    """Say something else of an assistant, in a new version; where that is said, nothing."""
+    """Give an assistant a new description, as a new version, if it differs from the old one."""
     return (
         update(AssistantRow)
         .where(
@@ -226,7 +232,7 @@ def _readers(principal: Principal) -> dict[str, Any]:
 
 
 def _conditions(query: AssistantFilter) -> tuple[str, dict[str, Any]]:
-    """What a filter says in SQL, and its values."""
+    """A filter as SQL conditions, and their values."""
     conditions, values = "", dict[str, Any]()
     if query.graph_id is not None:
         conditions += " AND graph_id = :graph_id"
@@ -243,7 +249,7 @@ def _conditions(query: AssistantFilter) -> tuple[str, dict[str, Any]]:
 async def _locked(
     session: Session, principal: Principal, assistant_id: UUID
 ) -> AssistantRow | None:
-    """The caller's own assistant; its versions hold what it says at present."""
+    """Lock an assistant of the caller's tenant. Its current content is stored as a version."""
     statement = (
         select(AssistantRow)
         .where(AssistantRow.tenant == principal.tenant, AssistantRow.assistant_id == assistant_id)
@@ -251,20 +257,20 @@ async def _locked(
     )
     row = (await session.scalars(statement)).one_or_none()
     if row is not None:
-        # A release before versions may have made it.
+        # A release that had no versions may have created it.
         await session.execute(_store_version(assistant_id))
     return row
 
 
 async def _save(session: Session, row: AssistantRow) -> None:
-    # Later than what whoever had the lock before has set: two states never share it.
+    # Later than the previous holder of the lock has set: no two states share a time.
     row.updated_at = func.clock_timestamp()
     await session.flush()
     await session.refresh(row)
 
 
 def _store_version(*assistant_ids: object) -> Insert:
-    """Keep what these assistants say at present, unless it is kept already."""
+    """Store the current content of these assistants as a version, unless it is stored."""
     columns = [getattr(AssistantRow, name) for name in _CONTENT]
     present = select(
         AssistantRow.assistant_id, AssistantRow.version, *columns, AssistantRow.updated_at

@@ -1,4 +1,4 @@
-"""Assistants on the wire."""
+"""Bodies of requests and answers about assistants."""
 
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
@@ -10,7 +10,7 @@ from typing_extensions import TypedDict
 from headrace.db.tables import AssistantRow, AssistantVersionRow
 from headrace.graphs.configuration import AssistantConfig
 
-#: What Postgres's ``integer`` holds.
+#: The largest value of Postgres's ``integer``.
 _MAX_INTEGER = 2**31 - 1
 
 AssistantField = Literal[
@@ -28,7 +28,7 @@ AssistantField = Literal[
 
 
 class AssistantVersion(BaseModel):
-    """An assistant under one version number."""
+    """One version of an assistant."""
 
     assistant_id: UUID
     graph_id: str
@@ -46,7 +46,7 @@ class AssistantVersion(BaseModel):
 
 
 class Assistant(AssistantVersion):
-    """A graph with a configuration, as its latest version says."""
+    """A graph with a configuration: the version that runs use."""
 
     updated_at: datetime
 
@@ -56,7 +56,7 @@ class Assistant(AssistantVersion):
 
 
 class SelectedAssistant(TypedDict, total=False):
-    """The fields of an assistant that a search asked for; all unless it did."""
+    """The fields of an assistant that `select` names; all without `select`."""
 
     assistant_id: UUID
     graph_id: str
@@ -80,7 +80,7 @@ def _content(row: AssistantRow | AssistantVersionRow) -> dict[str, Any]:
         "name": row.name,
         "description": row.description,
         "version": row.version,
-        # Postgres says them in the time zone of the session.
+        # Postgres answers in the time zone of the session.
         "created_at": row.created_at.astimezone(UTC),
     }
 
@@ -95,7 +95,7 @@ class _Body(BaseModel):
 
 
 class AssistantCreate(_Body):
-    """``config.configurable`` and ``context`` are two names of one thing; send either."""
+    """A new assistant. ``config.configurable`` and ``context`` mean one thing: send one of them."""
 
     graph_id: Name
     assistant_id: UUID | None = None
@@ -108,7 +108,11 @@ class AssistantCreate(_Body):
 
 
 class AssistantUpdate(_Body):
-    """What is not given stays; ``metadata`` is merged; ``description: null`` removes it."""
+    """Changes to an assistant.
+
+    An omitted field stays as it is. ``metadata`` is merged. ``description: null`` removes the
+    description.
+    """
 
     graph_id: Name | None = None
     config: AssistantConfig | None = None
@@ -119,7 +123,7 @@ class AssistantUpdate(_Body):
 
 
 class AssistantFilter(_Body):
-    """Joined by AND; ``name`` is a part of the name in any case."""
+    """All conditions must hold. ``name`` is a part of the name, in upper or lower case."""
 
     metadata: dict[str, Any] | None = None
     graph_id: Name | None = None
@@ -127,7 +131,7 @@ class AssistantFilter(_Body):
 
 
 class AssistantSearch(AssistantFilter):
-    """A page of what passes the filter."""
+    """A page of the assistants that match the filter."""
 
     limit: int = Field(10, ge=1, le=1000)
     offset: int = Field(0, ge=0, le=_MAX_INTEGER)
@@ -145,6 +149,6 @@ class VersionSearch(_Body):
 
 
 class LatestVersion(_Body):
-    """Which version runs are to use."""
+    """The version that runs use from now on."""
 
     version: int = Field(ge=1, le=_MAX_INTEGER)

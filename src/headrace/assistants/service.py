@@ -1,11 +1,11 @@
-"""Rules of assistants: what a name or an id stands for, and who may change one."""
+"""Rules of assistants: which one a name or id refers to, and who may change it."""
 
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from headrace.assistants.content import changed, mirrored
+from headrace.assistants.configuration import changed, mirrored
 from headrace.assistants.repository import AssistantRepository
 from headrace.assistants.schemas import (
     AssistantCreate,
@@ -29,16 +29,19 @@ from headrace.errors import (
 from headrace.ids import canonical_uuid, system_assistant_id, uuid7
 from headrace.request_limits import RequestLimits
 from headrace.request_settings import AnswerSettings, RequestSettings
+from headrace.threads.removal import ThreadRemoval
 
-#: What an assistant is called whose maker gave it no name; the SDK documents it.
+#: The name of an assistant that was created without one; the SDK documents it.
 _UNNAMED = "Untitled"
 
-#: Assistants that runs were made from lately.
-_RECENT = 256
+#: How many assistants a process caches for the start of runs.
+_MAX_CACHED = 256
 
 
 class AssistantService:
-    """``graph_ids`` are the graphs this server has; an assistant of another one cannot run here."""
+    """
+    :param graph_ids: the graphs of this server. It cannot run an assistant of another graph.
+    """
 
     def __init__(
         self,
@@ -51,20 +54,20 @@ class AssistantService:
         self._memory = memory or AnswerMemory(AnswerSettings())
         self._graph_ids = frozenset(graph_ids)
         self._limits = limits or RequestLimits(RequestSettings())
-        self._recent: OrderedDict[tuple[str, str], AssistantRow] = OrderedDict()
+        self._cache: OrderedDict[tuple[str, str], AssistantRow] = OrderedDict()
 
     async def create_system(self, descriptions: Mapping[str, str | None]) -> None:
-        """Make sure that each graph has its first assistant.
+        """Create the system assistant of each graph, or update its description.
 
-        :param descriptions: what the manifest says of each graph, and so of its assistant.
+        :param descriptions: the manifest's description of each graph, by graph id.
         """
         await self._repository.create_system(descriptions)
 
     async def create(self, principal: Principal, body: AssistantCreate) -> AssistantRow:
-        """A new assistant, or with ``if_exists=do_nothing`` the one that is there.
+        """Create an assistant, or with ``if_exists=do_nothing`` return the existing one.
 
         :raises GraphNotFound: this server does not have the graph.
-        :raises AssistantExists: the id is taken.
+        :raises AssistantExists: an assistant has this id already.
         """
         self._known_graph(body.graph_id)
         self._refuse_large(body)
@@ -89,10 +92,10 @@ class AssistantService:
         return row
 
     async def get(self, principal: Principal, reference: str) -> AssistantRow:
-        """The assistant with this id, or the first one of the graph with this name.
+        """The assistant with this id, or the system assistant of the graph with this name.
 
-        :raises InvalidRequest: neither a UUID nor a graph's name.
-        :raises AssistantNotFound: a UUID that stands for nothing the caller may see.
+        :raises InvalidRequest: ``reference`` is neither a UUID nor the name of a graph.
+        :raises AssistantNotFound: the caller can see no assistant with this id.
         """
         assistant_id = self._id(reference)
         row = await self._repository.get(principal, assistant_id)
@@ -101,31 +104,34 @@ class AssistantService:
         return row
 
     async def get_for_run(
-        self, principal: Principal, reference: str, *, anew: bool = False
+        self, principal: Principal, reference: str, *, reload: bool = False
     ) -> AssistantRow:
-        """As :meth:`get_runnable`, but perhaps as it was a while ago.
+        """As :meth:`get_runnable`, from this process's cache, which may be out of date.
 
-        A run that is made from it starts only if it is still the same, by its ``updated_at``: the
-        transaction of the start says so without a query of its own.
+        The start of a run compares ``updated_at`` in its own transaction, so a cached assistant
+        costs no query. If it was out of date, call again with ``reload``.
 
-        :param anew: it was not.
+        :param reload: read the database, not the cache.
         """
         key = (principal.tenant, reference)
-        row = None if anew else self._recent.get(key)
+        row = None if reload else self._cache.get(key)
         if row is None:
             row = await self.get_runnable(principal, reference)
-            self._recent[key] = row
-            if len(self._recent) > _RECENT:
-                self._recent.popitem(last=False)
+            self._cache[key] = row
+            if len(self._cache) > _MAX_CACHED:
+                self._cache.popitem(last=False)
         return row
 
     async def get_runnable(self, principal: Principal, reference: str) -> AssistantRow:
-        """As :meth:`get`, and its graph is one this server has."""
+        """As :meth:`get`, if this server has its graph.
+
+        :raises InvalidRequest: also when this server does not have the graph.
+        """
         row = await self.get(principal, reference)
         if row.graph_id not in self._graph_ids:
             raise InvalidRequest(
-                f"Assistant {row.assistant_id} is of graph '{row.graph_id}', which this server does"
-                f" not have; it has: {', '.join(sorted(self._graph_ids))}"
+                f"Assistant {row.assistant_id} needs the graph '{row.graph_id}', which this server"
+                f" does not have; it has: {', '.join(sorted(self._graph_ids))}"
             )
         return row
 
@@ -134,9 +140,9 @@ class AssistantService:
     ) -> AssistantRow:
         """Make a new version, which runs use from now on.
 
-        :raises GraphNotFound: it is to be of a graph that this server does not have.
-        :raises SystemAssistant: it is the server's.
-        :raises AssistantNotFound: there is none that the caller may see.
+        :raises GraphNotFound: the update names a graph that this server does not have.
+        :raises SystemAssistant: the server owns it.
+        :raises AssistantNotFound: the caller can see no such assistant.
         """
         if body.graph_id is not None:
             self._known_graph(body.graph_id)
@@ -147,7 +153,7 @@ class AssistantService:
             described = "description" in body.model_fields_set
             metadata = {**row.metadata_, **(body.metadata or {})}
             if body.metadata:
-                self._limits.metadata(metadata, "metadata, with what the assistant has")
+                self._limits.metadata(metadata, "metadata, merged with the assistant's")
             return {
                 "graph_id": body.graph_id or row.graph_id,
                 "name": body.name if body.name is not None else row.name,
@@ -164,7 +170,7 @@ class AssistantService:
     async def set_latest(self, principal: Principal, reference: str, version: int) -> AssistantRow:
         """Let runs use this version from now on.
 
-        :raises SystemAssistant: it is the server's.
+        :raises SystemAssistant: the server owns it.
         :raises AssistantNotFound: there is no such assistant, or it has no such version.
         """
         assistant_id = self._id(reference)
@@ -179,26 +185,27 @@ class AssistantService:
         principal: Principal,
         reference: str,
         *,
-        delete_threads: Callable[[Principal, UUID], Awaitable[None]] | None = None,
+        threads: ThreadRemoval | None = None,
     ) -> None:
-        """Delete it with its versions; runs that were accepted go on.
+        """Delete an assistant with its versions. Accepted runs go on.
 
-        :param delete_threads: deletes its threads; called before it is gone, so that a failure
-            leaves something to try again with.
+        :param threads: its threads are deleted too, and before it: after a failure the caller can
+            try again. None: they stay.
+        :raises RunStillStopping: a run on one of its threads does not stop.
         :raises SystemAssistant: it is the server's.
         :raises AssistantNotFound: there is none that the caller may see.
         """
         assistant_id = self._id(reference)
         await self._own(principal, assistant_id)
-        if delete_threads is not None:
-            await delete_threads(principal, assistant_id)
+        if threads is not None:
+            await threads.delete_all_of_assistant(principal, assistant_id)
         if not await self._repository.delete(principal, assistant_id):
             raise _not_found(assistant_id)
 
     async def search(
         self, principal: Principal, query: AssistantSearch, reading: Reading
     ) -> tuple[list[AssistantRow], bool]:
-        """One page, and whether there is another.
+        """One page, and whether another one follows.
 
         :raises AnswersFull: as :func:`rows_within`.
         """
@@ -219,9 +226,9 @@ class AssistantService:
     async def versions(
         self, principal: Principal, reference: str, query: VersionSearch, reading: Reading
     ) -> RowPage[AssistantVersionRow]:
-        """One page of them, newest first.
+        """One page of an assistant's versions, newest first.
 
-        :raises AssistantNotFound: there is no such assistant that the caller may see.
+        :raises AssistantNotFound: the caller can see no such assistant.
         :raises AnswersFull: as :func:`rows_within`.
         """
         self._limits.filter(query.metadata, "metadata")
@@ -235,7 +242,7 @@ class AssistantService:
         return await rows_within(reading, read)
 
     def reading(self) -> Reading:
-        """Of an answer with assistants; the caller releases it."""
+        """Begin an answer with assistants. The caller releases it."""
         return self._memory.reading()
 
     def _refuse_large(self, body: AssistantCreate | AssistantUpdate) -> None:
@@ -261,7 +268,10 @@ class AssistantService:
         return UUID(canonical)
 
     async def _own(self, principal: Principal, assistant_id: UUID) -> None:
-        """Refuse what the caller may see but not change."""
+        """
+        :raises SystemAssistant: the caller can see it but not change it.
+        :raises AssistantNotFound: the caller cannot see it.
+        """
         row = await self._repository.get(principal, assistant_id)
         if row is None:
             raise _not_found(assistant_id)
@@ -270,7 +280,7 @@ class AssistantService:
 
     async def _refuse(self, principal: Principal, assistant_id: UUID) -> AssistantRow:
         await self._own(principal, assistant_id)
-        # Deleted, or made, in between.
+        # Another request has created or deleted it meanwhile.
         raise _not_found(assistant_id)
 
 

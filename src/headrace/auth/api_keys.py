@@ -3,9 +3,9 @@
 import hashlib
 import hmac
 from collections.abc import Iterable, Mapping
+from ipaddress import IPv6Address, ip_address
 from typing import Any
 
-from headrace.auth.strangers import is_stranger
 from headrace.errors import StrangerRefused, Unauthenticated
 
 #: What langgraph-sdk sends its ``api_key`` in.
@@ -13,6 +13,28 @@ HEADER = "x-api-key"
 
 #: Hexadecimal digits of a digest that name a caller: too few to tell the key.
 _NAME_LENGTH = 16
+
+
+#: What a proxy adds to what it passes on, besides ``x-forwarded-*``. A request that has one came
+#: from elsewhere, or wants to look as if it came from here: servers that believe any proxy
+#: (``--forwarded-allow-ips='*'``) take the caller's address from these.
+_OF_PROXIES = frozenset(
+    {
+        b"forwarded",
+        b"via",
+        b"x-real-ip",
+        b"x-client-ip",
+        b"x-cluster-client-ip",
+        b"x-original-forwarded-for",
+        b"cf-connecting-ip",
+        b"fastly-client-ip",
+        b"fly-client-ip",
+        b"true-client-ip",
+    }
+)
+
+#: What ``TestClient`` calls itself; nobody who comes over a network has such an address.
+_IN_PROCESS = "testclient"
 
 
 class ApiKeys:
@@ -36,7 +58,7 @@ class ApiKeys:
         :raises StrangerRefused: there are no keys, and the caller may be on another machine.
         """
         if not self._digests:
-            if self._local_only and scope is not None and is_stranger(scope):
+            if self._local_only and scope is not None and may_be_remote(scope):
                 raise StrangerRefused
             return ""
         if presented is None:
@@ -51,3 +73,25 @@ class ApiKeys:
 
 def _digest(key: str) -> bytes:
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
+
+
+def may_be_remote(scope: Mapping[str, Any]) -> bool:
+    """Whether a request may have come from another machine, by its ASGI scope."""
+    for name, _ in scope.get("headers", ()):
+        if name in _OF_PROXIES or name.startswith(b"x-forwarded-"):
+            return True
+    client = scope.get("client")
+    # Over a unix socket there is no address: who may open its file is on this machine.
+    return client is not None and not _is_here(str(client[0]))
+
+
+def _is_here(host: str) -> bool:
+    if host in ("", _IN_PROCESS) or host.startswith(("unix:", "/")):
+        return True
+    try:
+        address = ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        return address.ipv4_mapped.is_loopback
+    return address.is_loopback

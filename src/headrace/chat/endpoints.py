@@ -1,18 +1,17 @@
 """``/chat`` and ``/chat/stream`` over HTTP."""
 
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
-from fastapi import Depends, Request, Response
+from fastapi import Request, Response
 
 from headrace.auth.dependencies import CurrentPrincipal
 from headrace.chat.schemas import ChatReply, ChatRequest
 from headrace.chat.service import ChatService
-from headrace.edge.headers import configurable_headers
-from headrace.edge.places import lasting
+from headrace.edge.gates import lasting
 from headrace.edge.requests import release_body
 from headrace.edge.responses import json_response
 from headrace.edge.routing import new_router
-from headrace.edge.state import request_id_of, state_of
+from headrace.edge.state import configurable_headers, provided, request_id_of
 from headrace.edge.streaming import ClientLeft, unless_left
 from headrace.errors import Draining
 from headrace.events.reader import Released
@@ -22,7 +21,7 @@ from headrace.runs.responses import locations, streaming_response
 
 router = new_router(tag="chat")
 
-#: Read by nobody but the log; nginx's number for it.
+#: nginx's status for it. Only the log shows it: the client has left.
 _CLIENT_LEFT = 499
 
 _SSE: dict[int | str, dict[str, Any]] = {
@@ -30,11 +29,7 @@ _SSE: dict[int | str, dict[str, Any]] = {
 }
 
 
-async def _service(request: Request) -> ChatService:
-    return cast("ChatService", state_of(request).chat)
-
-
-Chat = Annotated[ChatService, Depends(_service)]
+Chat = Annotated[ChatService, provided(ChatService)]
 
 
 @router.post("/chat", response_model=ChatReply)
@@ -46,10 +41,10 @@ async def chat(
     key: IdempotencyKey,
     request: Request,
 ) -> Response:
-    """Say something and get the reply.
+    """Send a message and get the reply.
 
-    Where `interrupts` is not empty, the graph waits: send the answer as `resume`. A new `message`
-    begins a new turn, and what was asked is dropped.
+    If `interrupts` is not empty, the graph waits: send the answer as `resume`. A new `message`
+    begins a new turn and drops the question.
     """
     run = await service.start(
         principal,
@@ -59,16 +54,16 @@ async def chat(
         key=key,
         headers=configurable_headers(request),
     )
-    # What the run has of it is the run's.
+    # The run has its own copy of the input.
     release_body(request)
     try:
-        # A place must not be held for a client that has left: its run may go on for hours.
+        # A client that has left must not hold a place: its run may go on for hours.
         while (outcome := await unless_left(run.outcome(3600), request.receive)) is None:
             pass
     except ClientLeft:
         return Response(status_code=_CLIENT_LEFT)
     except Released:
-        # The thread has the reply once another process has finished the run.
+        # Another process finishes the run; the reply is then in the thread.
         raise Draining from None
     return json_response(service.reply(run, outcome).model_dump(), headers=locations(run, "join"))
 
@@ -82,10 +77,10 @@ async def chat_stream(
     key: IdempotencyKey,
     request: Request,
 ) -> Response:
-    """Say something and get the reply as it comes.
+    """Send a message and stream the reply.
 
-    `messages` events hold the pieces. `interrupts` tells what the graph waits for. `end` or
-    `error` comes last.
+    `messages` events bring the reply in pieces. `interrupts` brings the questions that the graph
+    waits for. `end` or `error` is the last event.
     """
     run = await service.start(
         principal,

@@ -1,4 +1,4 @@
-"""What a run's values say to somebody who chats."""
+"""The messages, reply and questions in the values of a run."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
@@ -15,9 +15,9 @@ from headrace.chat.schemas import ChatInterrupt
 
 
 def messages_of(values: Any) -> list[BaseMessage] | None:
-    """The conversation; None where the graph keeps none.
+    """The messages in the state; None if the state has no list of messages.
 
-    A graph without ``add_messages`` may keep its messages as dictionaries or pairs.
+    A graph without ``add_messages`` may store messages as dictionaries or pairs.
     """
     messages = values.get("messages") if isinstance(values, Mapping) else None
     if not isinstance(messages, Sequence) or isinstance(messages, str | bytes):
@@ -29,12 +29,12 @@ def _message(one: Any) -> BaseMessage | None:
     try:
         return convert_to_messages([one])[0]
     except (ValueError, NotImplementedError, TypeError, KeyError):
-        # Not a message, though it stands among them.
+        # An entry of the list that is not a message.
         return None
 
 
 def interrupts_of(values: Any) -> list[ChatInterrupt]:
-    """What the graph waits for; all of it where several nodes have asked."""
+    """The questions that the graph waits for, of all nodes."""
     raised = values.get("__interrupt__") if isinstance(values, Mapping) else None
     return [_interrupt(one) for one in cast("Iterable[Any]", raised or ())]
 
@@ -46,12 +46,12 @@ def _interrupt(one: Any) -> ChatInterrupt:
 
 
 def reply_of(messages: Sequence[BaseMessage]) -> str | None:
-    """The text of the last message, if it is the graph's; of a tool's that ended the turn too."""
+    """The text of the last message, if the model or a tool wrote it; else None."""
     last = messages[-1] if messages else None
     if last is None or isinstance(last, HumanMessage):
         return None
     if isinstance(last, AIMessage):
         text = str(last.text)
-        # A call without a word is no reply.
+        # A tool call without text is no reply.
         return None if not text and last.tool_calls else text
     return str(last.text) if isinstance(last, ToolMessage) else None

@@ -1,4 +1,4 @@
-"""Requests and answers of ``/chat``."""
+"""Bodies of requests to ``/chat`` and of the answers."""
 
 from typing import Annotated, Any
 from uuid import UUID
@@ -8,12 +8,12 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from headrace.ids import storable_id
 from headrace.threads.schemas import AnyThreadId
 
-#: A body holds no more anyway, unless the server's settings let it.
+#: Twice the default limit on a body.
 MAX_MESSAGE = 16 * 1024 * 1024
 
 
 def _reachable_id(value: str) -> str:
-    """Conversations are read at ``/threads/{thread_id}``: an id is one part of a path."""
+    """A thread id that is one part of a path: clients read ``/threads/{thread_id}``."""
     if "/" in value or value in (".", ".."):
         raise ValueError(
             "a thread id is one part of a path: it has no slash, and is not '.' or '..';"
@@ -26,7 +26,7 @@ ChatThreadId = Annotated[AnyThreadId, AfterValidator(_reachable_id)]
 
 
 class ChatRequest(BaseModel):
-    """What to say, or what to answer where the graph has asked. Other fields are ignored."""
+    """A message, or the answer to a question of the graph. Other fields are ignored."""
 
     model_config = ConfigDict(
         extra="ignore",
@@ -39,23 +39,23 @@ class ChatRequest(BaseModel):
         None,
         min_length=1,
         max_length=MAX_MESSAGE,
-        description="What to say. Send either this or `resume`.",
+        description="The message. Send either this or `resume`.",
     )
     resume: Any = Field(
         None,
         description=(
-            "The answer to what the graph waits for, as it came in `interrupts`. Where it waits for"
-            " several answers: an object of them by the ids of the interrupts."
+            "The answer to the question in `interrupts`. If there are several questions: an object"
+            " with the answers by the ids of the interrupts."
         ),
     )
     thread_id: ChatThreadId | None = Field(
-        None, description="The conversation to go on with, or to begin; omitted: a new one."
+        None, description="The conversation to continue or to begin; omitted: a new one."
     )
     user_id: Annotated[str, Field(max_length=255), AfterValidator(storable_id)] | None = Field(
         None,
         description=(
-            "Who speaks; the graph finds it in its configuration. API keys do not say who calls,"
-            " so they change nothing about it."
+            "The user who speaks. The graph finds it in its configuration. An API key does not name"
+            " a user, so it does not replace this."
         ),
     )
     context: dict[str, Any] | None = Field(
@@ -76,24 +76,23 @@ class ChatRequest(BaseModel):
 
 
 class ChatInterrupt(BaseModel):
-    """A question of the graph's."""
+    """A question of the graph."""
 
-    id: str | None = Field(description="Names it among several.")
-    value: Any = Field(description="What the graph asks.")
+    id: str | None = Field(description="The id of the question, for `resume` with several answers.")
+    value: Any = Field(description="The question.")
 
 
 class ChatReply(BaseModel):
-    """What the graph has said, or what it waits for."""
+    """The reply of the graph, or the questions that it waits for."""
 
     thread_id: str = Field(description="The conversation; send it with the next message.")
     run_id: UUID = Field(description="The run that made this reply.")
     reply: str | None = Field(
         description=(
-            "The text of the last message; null where the graph waits for an answer or has said"
-            " nothing."
+            "The text of the last message; null if the graph waits for an answer or has no reply."
         )
     )
     interrupts: list[ChatInterrupt] = Field(
-        description="What the graph waits for; send the answer as `resume`."
+        description="The questions that the graph waits for; send the answer as `resume`."
     )
     messages: list[dict[str, Any]] = Field(description="The whole conversation.")

@@ -1,4 +1,4 @@
-"""A message in, a reply out: a thread and a run underneath, like every other."""
+"""A message in, a reply out. Each message is a run on a thread."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,10 +9,11 @@ from headrace.auth.principal import ANONYMOUS, Principal
 from headrace.chat.replies import interrupts_of, messages_of, reply_of
 from headrace.chat.schemas import ChatReply, ChatRequest
 from headrace.errors import InvalidRequest, RequestError, RunForgotten, ThreadNotFound
+from headrace.following.followed_run import FollowedRun
 from headrace.graphs.descriptions import GraphDescriptions
 from headrace.idempotency.schemas import RequestKey
 from headrace.ids import uuid7
-from headrace.queue.rows import FollowedRun, RunOutcome
+from headrace.queue.rows import RunOutcome
 from headrace.runs.schemas import RunCreate
 from headrace.runs.service import RunService
 from headrace.threads.service import ThreadService
@@ -39,8 +40,8 @@ class ChatService:
         self._threads = threads
         self._descriptions = descriptions
         self._graph_id = graph_id
-        #: The fields of its input, once they are known.
-        self._taken: tuple[str, ...] | None = None
+        #: The fields of the graph's input; None until they are read.
+        self._input_fields: tuple[str, ...] | None = None
 
     async def start(
         self,
@@ -52,9 +53,9 @@ class ChatService:
         key: RequestKey | None,
         headers: Mapping[str, str],
     ) -> FollowedRun:
-        """Start the run that answers; the thread is made if it is not there.
+        """Start the run that answers. A message to an unknown thread creates the thread.
 
-        An authenticated caller is who they are, whatever ``user_id`` says.
+        For an authenticated caller, the identity of the caller replaces ``user_id``.
 
         :raises InvalidRequest: the graph takes no messages, or waits for no answer.
         :raises ThreadNotFound: there is no such thread to resume.
@@ -68,10 +69,10 @@ class ChatService:
             **self._given(body),
             **_configuration(body, user_id),
             stream_mode=["messages-tuple", "updates"] if tokens else ["values"],
-            # There is nothing to answer on a thread that is not there.
+            # A thread that does not exist waits for no answer.
             if_not_exists="reject" if body.resumes else "create",
         )
-        return await self._runs.start(
+        return await self._runs.create(
             principal,
             body.thread_id or str(uuid7()),
             create,
@@ -82,9 +83,10 @@ class ChatService:
         )
 
     def reply(self, run: FollowedRun, outcome: RunOutcome) -> ChatReply:
-        """
-        :raises RunFailed: with the graph's own error.
-        :raises RunForgotten: an earlier try has made it, and it is gone.
+        """The answer of ``/chat`` from the outcome of its run.
+
+        :raises RunFailed: the run failed; the message is the error of the graph.
+        :raises RunForgotten: an earlier request with this key created the run, and it is deleted.
         """
         if outcome.forgotten:
             raise RunForgotten
@@ -106,12 +108,10 @@ class ChatService:
             thread = await self._threads.get(principal, thread_id)
         except (InvalidRequest, ThreadNotFound):
             raise ThreadNotFound(
-                f"There is no conversation {thread_id}; begin one with message."
+                f"There is no conversation {thread_id}; send message to begin one."
             ) from None
         if thread.status == "idle":
-            raise InvalidRequest(
-                "This conversation waits for no answer; send message instead of resume."
-            )
+            raise InvalidRequest("This conversation waits for no answer; send message, not resume.")
 
     def _given(self, body: ChatRequest) -> dict[str, Any]:
         if body.resumes:
@@ -119,18 +119,21 @@ class ChatService:
         return {"input": {"messages": [{"role": "user", "content": body.message}]}}
 
     async def _refuse_without_messages(self) -> None:
-        """Before a run is made whose first node would fail."""
-        if self._taken is None:
-            self._taken = await self._takes()
-        if self._taken and "messages" not in self._taken:
-            raise self._no_messages(f"takes {', '.join(self._taken)} and no messages")
+        """Refuse a graph without messages: its first node would fail.
 
-    async def _takes(self) -> tuple[str, ...]:
-        """The fields of the graph's input; none where its schema does not tell."""
+        :raises InvalidRequest: the input schema of the graph has no ``messages``.
+        """
+        if self._input_fields is None:
+            self._input_fields = await self._read_input_fields()
+        if self._input_fields and "messages" not in self._input_fields:
+            raise self._no_messages(f"takes {', '.join(self._input_fields)} and no messages")
+
+    async def _read_input_fields(self) -> tuple[str, ...]:
+        """The fields of the graph's input; none if its schema does not name them."""
         try:
             schemas = await self._descriptions.schemas(self._graph_id, {})
         except Exception:
-            # A graph that is made for each run need not be made without a configuration.
+            # A factory that makes a graph for each run may need the configuration of a run.
             _log.info("chat_graph_not_described", graph_id=self._graph_id, exc_info=True)
             return ()
         properties = (schemas.get("input_schema") or {}).get("properties")
@@ -145,7 +148,7 @@ class ChatService:
 
 
 def _configuration(body: ChatRequest, user_id: str | None) -> dict[str, Any]:
-    """Either form reaches the graph as both; together they are refused."""
+    """The user id in ``context`` or ``config``, not in both: that is refused."""
     user = {"user_id": user_id} if user_id else {}
     if body.context is not None:
         return {"context": {**body.context, **user}}

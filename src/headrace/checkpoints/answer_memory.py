@@ -8,12 +8,12 @@ there is none. Runs read without a bound: a graph needs its state.
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
 from typing import Self
 
 import structlog
 
 from headrace.errors import AnswersFull, AnswerTooLarge, HeadraceError
+from headrace.observability.figures import MemoryFigures
 from headrace.request_settings import AnswerSettings
 from headrace.shares import Room, current_caller
 
@@ -34,14 +34,6 @@ class StateIsLarge(HeadraceError):
     def __init__(self, size_bytes: int) -> None:
         super().__init__()
         self.size_bytes = size_bytes
-
-
-@dataclass(frozen=True, slots=True)
-class AnswerFigures:
-    """Bytes that answers hold now, and answers that wait for some."""
-
-    bytes: int
-    waiting: int
 
 
 class AnswerMemory:
@@ -65,8 +57,8 @@ class AnswerMemory:
         #: What the answers of one caller may hold.
         self.most_bytes = self._room.most_bytes
 
-    def figures(self) -> AnswerFigures:
-        return AnswerFigures(self._room.bytes, self._room.waiting)
+    def figures(self) -> MemoryFigures:
+        return MemoryFigures(self._room.bytes, self._room.waiting)
 
     def reading(
         self, *, channels: Collection[str] | None = None, only_small: bool = False

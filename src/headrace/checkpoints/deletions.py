@@ -122,7 +122,7 @@ async def _refuse_dependent(cursor: AsyncCursor[Any], these: dict[str, list[str]
         )
 
 
-async def repeated(delete: Callable[[], Awaitable[None]]) -> None:
+async def retried_deletion(delete: Callable[[], Awaitable[None]]) -> None:
     """Run a transaction, again when another one that deletes the same made it fail.
 
     :raises psycopg.errors.SerializationFailure: and DeadlockDetected, at the last attempt.

@@ -1,4 +1,4 @@
-"""The fence: a process that lost a run writes nothing for it any more (field note 14).
+"""The fence: a process that lost a run writes nothing for it any more.
 
 Writes of a run carry its token. Their transaction first takes the process's advisory lock in its
 shared form, in a statement of its own; the next statement then sees every take-over that was

@@ -21,30 +21,18 @@ from psycopg.errors import InvalidSqlStatementName
 from headrace.checkpoints.fence import Guard, RunToken
 from headrace.checkpoints.operations import Kind, Numbers, Operation, Outcomes
 from headrace.checkpoints.stray_sweeper import Strays
-from headrace.db.faults import first_line, passes, retry_delay_seconds
+from headrace.db.faults import passes, retry_delay_seconds
 from headrace.db.held_connection import HeldConnection
 from headrace.db.pool import WORN_BYTES, Connection
+from headrace.error_text import first_line
 from headrace.errors import DatabaseUnavailable
-from headrace.lifecycle import aside
+from headrace.lifecycle import run_in_thread
+from headrace.observability.figures import FlushFigures
 from headrace.setting_groups import CheckpointerSettings
 
 _log = structlog.stdlib.get_logger("headrace.writer")
 
 _LOCK_NOT_AVAILABLE = "55P03"
-
-
-@dataclass(frozen=True, slots=True)
-class FlushFigures:
-    """What one try of a flush took."""
-
-    operations: int
-    bytes: int
-    #: ``committed``, ``retried``, or ``rejected`` when a part of it has to fail.
-    outcome: str
-    #: Of the operation that waited longest.
-    queue_seconds: float = 0.0
-    pool_seconds: float = 0.0
-    database_seconds: float = 0.0
 
 
 OnFlush = Callable[[FlushFigures], None]
@@ -65,11 +53,11 @@ class Flusher:
         self._on_flush = on_flush
 
     async def flush(
-        self, batch: Sequence[Operation], loan: HeldConnection, *, apart: bool = False
+        self, batch: Sequence[Operation], held: HeldConnection, *, in_thread: bool = False
     ) -> None:
         """Commit ``batch`` in order, whole or in parts; every operation of it has settled then.
 
-        :param apart: talk to the database from a thread, for values that take long to copy.
+        :param in_thread: talk to the database from a thread, for values that take long to copy.
         """
         parts = [list(batch)]
         deadline = monotonic() + self._settings.retry_seconds
@@ -77,7 +65,7 @@ class Flusher:
             part = [operation for operation in parts.pop() if not _of_failed_run(operation)]
             if not part:
                 continue
-            failure = await self._commit(_Try(part, loan, apart), deadline)
+            failure = await self._commit(_Try(part, held, in_thread), deadline)
             if failure is None:
                 continue
             # A lock that everything here waits for would be waited for again by each part of it.
@@ -108,9 +96,9 @@ class Flusher:
                 self._report(batch, "retried" if verdict is None else "rejected")
                 if isinstance(error, InvalidSqlStatementName):
                     # The server has forgotten what the driver believes to be prepared.
-                    await attempt.loan.discard()
+                    await attempt.held.discard()
                 else:
-                    await attempt.loan.examine()
+                    await attempt.held.examine()
                 if verdict is not None:
                     return verdict
                 if monotonic() > deadline:
@@ -126,7 +114,7 @@ class Flusher:
                 # found like a row that Postgres refuses.
                 _log.info("flush_cut", operations=len(batch), exc_info=True)
                 self._report(batch, "rejected")
-                await attempt.loan.examine()
+                await attempt.held.examine()
                 return error
             else:
                 for operation, outcome in zip(batch, outcomes, strict=True):
@@ -136,14 +124,14 @@ class Flusher:
     async def _once(self, attempt: "_Try") -> list[Any]:
         """One transaction with the whole batch; the outcome of each operation."""
         started = perf_counter()
-        await attempt.loan.take()
+        await attempt.held.take()
         taken = perf_counter()
 
         def transact(connection: Connection) -> Coroutine[Any, Any, list[Any]]:
             work = partial(self._transact, attempt, connection)
-            return aside(work) if attempt.apart else work()
+            return run_in_thread(work) if attempt.in_thread else work()
 
-        outcomes = await attempt.loan.use(transact, seconds=self._settings.flush_timeout_seconds)
+        outcomes = await attempt.held.use(transact, seconds=self._settings.flush_timeout_seconds)
         self._report(
             attempt.batch,
             "committed",
@@ -152,7 +140,7 @@ class Flusher:
             database_seconds=perf_counter() - taken,
         )
         if sum(operation.size_bytes for operation in attempt.batch) > WORN_BYTES:
-            await attempt.loan.wear_out()
+            await attempt.held.wear_out()
         return outcomes
 
     async def _transact(self, attempt: "_Try", connection: Connection) -> list[Any]:
@@ -169,7 +157,7 @@ class Flusher:
                 connection,
                 numbers.tokens,
                 [endings.get(token, "") for token in numbers.tokens],
-                _threads_of_runs(batch) if attempt.apart else (),
+                _threads_of_runs(batch) if attempt.in_thread else (),
             )
             for kind in sorted(by_kind, key=lambda kind: kind.order):
                 ask = await kind.send(connection, by_kind[kind], numbers)
@@ -192,11 +180,11 @@ class Flusher:
 
 @dataclass(frozen=True, slots=True)
 class _Try:
-    """A batch on its way, and the way."""
+    """A batch, and how it is sent."""
 
     batch: Sequence[Operation]
-    loan: HeldConnection
-    apart: bool
+    held: HeldConnection
+    in_thread: bool
 
 
 def _threads_of_runs(batch: Sequence[Operation]) -> list[str]:

@@ -13,6 +13,7 @@ import structlog
 from headrace.checkpoints.flush import Flusher
 from headrace.checkpoints.operations import Operation
 from headrace.db.held_connection import HeldConnection
+from headrace.db.pool import SharedPool
 from headrace.errors import DatabaseUnavailable
 from headrace.lifecycle import Signal, Tasks
 from headrace.setting_groups import CheckpointerSettings
@@ -27,26 +28,32 @@ _STOPPED = "The server stopped before this was committed."
 
 
 class Lane:
-    """Operations leave it in the order in which they came."""
+    """Operations leave it in the order in which they came.
+
+    :param in_thread: its flushes talk to the database from a thread; see :class:`Flusher`.
+    :param on_settled: told of each operation that has settled.
+    """
 
     def __init__(
         self,
         name: str,
+        pool: SharedPool,
         flusher: Flusher,
         settings: CheckpointerSettings,
         *,
-        lend: Callable[[], HeldConnection],
+        acquire_timeout_seconds: float,
         tasks: Tasks,
         on_settled: Callable[[Operation], None],
-        apart: bool = False,
+        in_thread: bool = False,
     ) -> None:
         self._name = name
         self._flusher = flusher
         self._settings = settings
-        self._lend = lend
+        self._pool = pool
+        self._acquire_timeout_seconds = acquire_timeout_seconds
         self._tasks = tasks
         self._on_settled = on_settled
-        self._apart = apart
+        self._in_thread = in_thread
         self._queue: deque[Operation] = deque()
         self._hurry = Signal()
         self._flushing = False
@@ -75,24 +82,24 @@ class Lane:
             self._release([self._queue.popleft()], DatabaseUnavailable(_STOPPED))
 
     async def _flush_until_empty(self) -> None:
-        loan = self._lend()
+        held = HeldConnection(self._pool, timeout_seconds=self._acquire_timeout_seconds)
         try:
             while self._queue:
                 await self._linger()
                 for _ in range(_TURNS):
                     await asyncio.sleep(0)
-                await self._flush(self._next_batch(), loan)
-                await loan.share()
+                await self._flush(self._next_batch(), held)
+                await held.share()
         except asyncio.CancelledError:
             self.abandon()
             raise
         finally:
             self._flushing = False
-            await loan.give_back()
+            await held.give_back()
 
-    async def _flush(self, batch: Sequence[Operation], loan: HeldConnection) -> None:
+    async def _flush(self, batch: Sequence[Operation], held: HeldConnection) -> None:
         try:
-            await self._flusher.flush(batch, loan, apart=self._apart)
+            await self._flusher.flush(batch, held, in_thread=self._in_thread)
         except asyncio.CancelledError:
             self._release(batch, DatabaseUnavailable(_STOPPED))
             raise

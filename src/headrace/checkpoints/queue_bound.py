@@ -4,7 +4,7 @@ import asyncio
 from collections import deque
 
 
-class Bound:
+class QueueBound:
     """Counts what has entered and not left yet."""
 
     def __init__(self, *, max_operations: int, max_bytes: int) -> None:

@@ -11,7 +11,8 @@ from typing import TypeVar
 import psycopg
 import structlog
 
-from headrace.db.faults import DATABASE_ERRORS, first_line, passes, retry_delay_seconds
+from headrace.db.faults import DATABASE_ERRORS, passes, retry_delay_seconds
+from headrace.error_text import first_line
 from headrace.errors import DatabaseUnavailable
 
 _log = structlog.stdlib.get_logger("headrace.checkpoints")
@@ -22,7 +23,7 @@ READ_SECONDS = 10.0
 T = TypeVar("T")
 
 
-async def repeat(work: Callable[[], Awaitable[T]], *, seconds: float, operation: str) -> T:
+async def retried(work: Callable[[], Awaitable[T]], *, seconds: float, operation: str) -> T:
     """Return what ``work`` returns; repeat it, for ``seconds`` at most, while the database is away.
 
     A statement that was cancelled is not repeated: it would take as long again.

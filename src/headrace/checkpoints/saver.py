@@ -23,11 +23,12 @@ from langgraph.checkpoint.base import (
 
 from headrace.checkpoints.answer_memory import Reading, current_reading
 from headrace.checkpoints.copies import copy_thread
-from headrace.checkpoints.deletions import delete_for_runs, repeated
+from headrace.checkpoints.deletions import delete_for_runs, retried_deletion
 from headrace.checkpoints.fence import RunToken
-from headrace.checkpoints.reader import Reader
-from headrace.checkpoints.retry import READ_SECONDS, repeat
+from headrace.checkpoints.latest_reader import LatestReader
+from headrace.checkpoints.retry import READ_SECONDS, retried
 from headrace.checkpoints.rows import WriteRows, checkpoint_rows, lasting, task_rows
+from headrace.checkpoints.run_saver import RunSaver
 from headrace.checkpoints.run_writes import RunWrites, current_run
 from headrace.checkpoints.sized_reads import BoundedReads, channels_of
 from headrace.checkpoints.sized_reads_sql import LATEST_SMALL
@@ -40,12 +41,8 @@ from headrace.error_text import MAX_BYTES
 from headrace.errors import CheckpointTooLarge
 
 
-class UpstreamSaver(PooledSaver):
-    """One per process, shared by all its runs; needs a running event loop.
-
-    A call returns after its commit. Within :meth:`run` it may return earlier, and ``committed`` of
-    what that yields waits for all of them; a read of a thread waits for what is queued for it.
-    """
+class UpstreamSaver(PooledSaver, RunSaver):
+    """The engine ``upstream``."""
 
     def __init__(
         self,
@@ -68,7 +65,7 @@ class UpstreamSaver(PooledSaver):
         self._max_error_bytes = max_error_bytes
 
     async def setup(self) -> None:
-        """Does nothing: ``headrace db upgrade`` lays the tables, and a server changes no schema."""
+        """Does nothing."""
 
     @contextmanager
     def run(
@@ -78,12 +75,6 @@ class UpstreamSaver(PooledSaver):
         durability: str = "async",
         fresh_thread: str | None = None,
     ) -> Iterator[RunWrites]:
-        """Calls within the block, and from tasks started in it, belong to one run.
-
-        :param token: the fence its writes stand behind; this engine has none.
-        :param durability: LangGraph's; with ``sync`` every call still waits for its own commit.
-        :param fresh_thread: a thread of which nothing is stored yet: it need not be read first.
-        """
         writes = self._writer.begin(
             token, waits_each=durability == "sync", fresh_thread=fresh_thread
         )
@@ -91,7 +82,7 @@ class UpstreamSaver(PooledSaver):
             yield writes
 
     async def stop(self) -> None:
-        """Wait for what is under way; the writer is stopped by whoever built it."""
+        """There is nothing to wait for."""
 
     @timed("get_tuple")
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
@@ -188,7 +179,7 @@ class UpstreamSaver(PooledSaver):
         for thread_id in [] if isinstance(thread_ids, str) else thread_ids:
             await self._writer.settled(str(thread_id))
         upstreams = super().aprune
-        await repeated(lambda: upstreams(thread_ids, strategy=strategy))
+        await retried_deletion(lambda: upstreams(thread_ids, strategy=strategy))
 
     @timed("delete_for_runs")
     async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
@@ -198,7 +189,7 @@ class UpstreamSaver(PooledSaver):
             async with self._cursor() as cursor:
                 await delete_for_runs(cursor, run_ids)
 
-        await repeated(delete)
+        await retried_deletion(delete)
 
     @timed("copy_thread")
     async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
@@ -214,7 +205,7 @@ class UpstreamSaver(PooledSaver):
     ) -> Mapping[str, DeltaChannelHistory]:
         await self._writer.settled(str(config["configurable"]["thread_id"]))
         upstreams = super().aget_delta_channel_history
-        return await repeat(
+        return await retried(
             lambda: upstreams(config=config, channels=channels),
             seconds=READ_SECONDS,
             operation="get_delta_channel_history",
@@ -291,13 +282,13 @@ class GroupCommitSaver(UpstreamSaver):
             max_error_bytes=max_error_bytes,
             max_checkpoint_bytes=max_checkpoint_bytes,
         )
-        self._reader = Reader(
+        self._reader = LatestReader(
             pool,
             acquire_timeout_seconds=acquire_timeout_seconds,
             timeout_seconds=read_timeout_seconds,
             max_batch=read_batch,
         )
-        self._small_reader = Reader(
+        self._small_reader = LatestReader(
             pool,
             acquire_timeout_seconds=acquire_timeout_seconds,
             timeout_seconds=read_timeout_seconds,
@@ -328,7 +319,7 @@ class GroupCommitSaver(UpstreamSaver):
         return self._tuple_from(row) or await self._upstreams_tuple(config)
 
     async def _upstreams_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
-        return await repeat(
+        return await retried(
             lambda: PooledSaver.aget_tuple(self, config),
             seconds=READ_SECONDS,
             operation="get_tuple",

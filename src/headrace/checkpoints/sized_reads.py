@@ -13,8 +13,8 @@ from langgraph.checkpoint.base import CheckpointTuple
 from psycopg.rows import DictRow, dict_row
 
 from headrace.checkpoints.answer_memory import Reading
-from headrace.checkpoints.reader import size_of
-from headrace.checkpoints.retry import READ_SECONDS, repeat
+from headrace.checkpoints.latest_reader import size_of
+from headrace.checkpoints.retry import READ_SECONDS, retried
 from headrace.checkpoints.sized_reads_sql import (
     BLOBS,
     CHECKPOINT,
@@ -99,7 +99,7 @@ class BoundedReads:
         """A checkpoint whose size was admitted; None where it is so old that more belongs to it,
         or gone."""
         key = (thread_id, ns, checkpoint_id)
-        row = await _repeated(lambda: self._row(key, reading))
+        row = await _retried(lambda: self._row(key, reading))
         return None if row is None else decoder._tuple_from(row)
 
     async def _row(self, key: tuple[str, str, str], reading: Reading) -> DictRow | None:
@@ -120,7 +120,7 @@ class BoundedReads:
         return row
 
     async def _rows(self, query: Statement, parameters: Sequence[Any]) -> list[DictRow]:
-        return await _repeated(lambda: self._rows_once(query, parameters))
+        return await _retried(lambda: self._rows_once(query, parameters))
 
     async def _rows_once(self, query: Statement, parameters: Sequence[Any]) -> list[DictRow]:
         async with (
@@ -131,8 +131,8 @@ class BoundedReads:
             return await cursor.fetchall()
 
 
-async def _repeated(read: Callable[[], Awaitable[T]]) -> T:
-    return await repeat(read, seconds=READ_SECONDS, operation="read_for_answer")
+async def _retried(read: Callable[[], Awaitable[T]]) -> T:
+    return await retried(read, seconds=READ_SECONDS, operation="read_for_answer")
 
 
 def channels_of(reading: Reading) -> bytes | None:

@@ -1,4 +1,4 @@
-"""The statements of ``bounded.py``: sizes of checkpoints, and the columns of those that are small.
+"""The statements of ``sized_reads.py``: sizes of checkpoints, and the columns of small ones.
 
 A channel is wanted, or not, by a JSON array of names; where that is null all are.
 """

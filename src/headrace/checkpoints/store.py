@@ -19,7 +19,7 @@ import psycopg
 import structlog
 from langgraph.store.base import Op, PutOp, Result, SearchOp, TTLConfig
 
-from headrace.checkpoints.retry import repeat
+from headrace.checkpoints.retry import retried
 from headrace.checkpoints.timing import Observe, timed
 from headrace.checkpoints.upstream import TakenStore, deduplicated
 from headrace.db.pool import SharedPool
@@ -93,13 +93,13 @@ class Store(TakenStore):
         """
         whole = [_with_whole_minutes(op) for op in ops]
         upstreams = super().abatch
-        return await repeat(
+        return await retried(
             lambda: upstreams(whole), seconds=self._retry_seconds, operation="store_batch"
         )
 
     async def size(self, op: SearchOp, *, max_bytes: int) -> tuple[int, int]:
         """As :meth:`TakenStore.measured`; repeated like every read."""
-        return await repeat(
+        return await retried(
             lambda: self.measured(op, max_bytes=max_bytes),
             seconds=self._retry_seconds,
             operation="store_size",

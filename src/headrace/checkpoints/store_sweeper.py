@@ -1,7 +1,5 @@
 """Deletes store items whose time is over. Reads do not see them before that either."""
 
-import asyncio
-import random
 from collections.abc import Callable
 
 import structlog
@@ -9,7 +7,7 @@ import structlog
 from headrace.db.faults import translated_faults
 from headrace.db.pool import SharedPool
 from headrace.db.statements import statement
-from headrace.errors import Unavailable
+from headrace.lifecycle import Tasks
 
 _log = structlog.stdlib.get_logger("headrace.store")
 
@@ -40,17 +38,19 @@ class StoreSweeper:
         self._interval_seconds = interval_seconds
         self._count = count
 
-    async def sweep_forever(self) -> None:
-        while True:
-            # Processes that started together need not sweep together.
-            await asyncio.sleep(self._interval_seconds * random.uniform(0.7, 1.3))  # noqa: S311
-            try:
-                deleted = await self.sweep()
-            except Unavailable as fault:
-                _log.warning("store_items_kept_longer", cause=fault.code)
-            else:
-                if deleted:
-                    _log.info("store_items_expired", items=deleted)
+    def start(self, tasks: Tasks) -> None:
+        tasks.repeat(
+            self._sweep,
+            every_seconds=self._interval_seconds,
+            jitter=0.3,
+            name="store-sweeper",
+            log=_log,
+            skipped_event="store_items_kept_longer",
+        )
+
+    async def _sweep(self) -> None:
+        if deleted := await self.sweep():
+            _log.info("store_items_expired", items=deleted)
 
     async def sweep(self, batch: int = _BATCH) -> int:
         """Delete in batches what has expired; tells how many items.

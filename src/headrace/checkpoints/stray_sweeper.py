@@ -8,7 +8,6 @@ under an id without a thread are otherwise those of graphs that were run past th
 database that is still to be adopted.
 """
 
-import asyncio
 from collections.abc import Iterable
 from time import monotonic
 
@@ -17,7 +16,7 @@ import structlog
 from headrace.db.faults import translated_faults
 from headrace.db.pool import SharedPool
 from headrace.db.statements import statement
-from headrace.errors import Unavailable
+from headrace.lifecycle import Tasks
 
 _log = structlog.stdlib.get_logger("headrace.writer")
 
@@ -66,13 +65,14 @@ class StraySweeper:
         self._strays = strays
         self._interval_seconds = interval_seconds
 
-    async def sweep_forever(self) -> None:
-        while True:
-            await asyncio.sleep(self._interval_seconds)
-            try:
-                await self.sweep()
-            except Unavailable as fault:
-                _log.warning("stray_rows_left", cause=fault.code)
+    def start(self, tasks: Tasks) -> None:
+        tasks.repeat(
+            self.sweep,
+            every_seconds=self._interval_seconds,
+            name="stray-sweeper",
+            log=_log,
+            skipped_event="stray_rows_left",
+        )
 
     async def sweep(self) -> int:
         """One round: delete the rows of remembered threads that are gone; tells how many rows.

@@ -85,7 +85,7 @@ async def _cursor_on(
 
 
 class PooledSaver(AsyncPostgresSaver):
-    """Upstream's saver without the lock that makes a pool of ten work as one (N3).
+    """Upstream's saver without its lock, under which a pool of ten connections works as one.
 
     ``_cursor`` is upstream's single way to the database; overriding it keeps its SQL, serializer
     and semantics.

@@ -18,25 +18,16 @@ from headrace.checkpoints.fence import RunToken
 from headrace.checkpoints.flush import Flusher, OnFlush
 from headrace.checkpoints.lane import Lane
 from headrace.checkpoints.operations import Operation
-from headrace.checkpoints.queue_bound import Bound
+from headrace.checkpoints.queue_bound import QueueBound
 from headrace.checkpoints.run_writes import RunWrites
 from headrace.checkpoints.stray_sweeper import Strays
-from headrace.db.held_connection import HeldConnection
 from headrace.db.pool import SharedPool
 from headrace.errors import DatabaseUnavailable
 from headrace.lifecycle import Tasks
+from headrace.observability.figures import WriterFigures
 from headrace.setting_groups import CheckpointerSettings
 
 _log = structlog.stdlib.get_logger("headrace.writer")
-
-
-@dataclass(frozen=True, slots=True)
-class WriterFigures:
-    """What is queued or in flight, and who waits for a place in the queue."""
-
-    operations: int
-    bytes: int
-    waiting: int
 
 
 @dataclass(slots=True)
@@ -76,21 +67,22 @@ class Writer:
         self.strays = Strays()
         flusher = Flusher(settings, self.strays, on_flush=on_flush)
 
-        def lane(name: str, *, apart: bool = False) -> Lane:
+        def lane(name: str, *, in_thread: bool = False) -> Lane:
             return Lane(
                 name,
+                pool,
                 flusher,
                 settings,
-                lend=lambda: HeldConnection(pool, timeout_seconds=acquire_timeout_seconds),
+                acquire_timeout_seconds=acquire_timeout_seconds,
                 tasks=self._tasks,
                 on_settled=self._settled,
-                apart=apart,
+                in_thread=in_thread,
             )
 
         self._lanes = [lane(str(number)) for number in range(settings.lanes)]
-        self._large = lane("large", apart=True)
+        self._large = lane("large", in_thread=True)
         self._threads: dict[str, _Thread] = {}
-        self._bound = Bound(
+        self._bound = QueueBound(
             max_operations=settings.max_queued_operations, max_bytes=settings.max_queued_bytes
         )
         self._closed = False

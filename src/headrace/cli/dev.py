@@ -11,7 +11,6 @@ from typing import Annotated, Any
 
 import typer
 
-from headrace.chat.choice import chat_graph
 from headrace.cli.dev_server import DevServer
 from headrace.cli.first_check import FirstCheck
 from headrace.cli.first_screen import first_screen
@@ -31,7 +30,7 @@ from headrace.db.conninfo import connection_string
 from headrace.db.migrate import upgrade
 from headrace.db.pool import probe
 from headrace.embedded.launcher import EmbeddedPostgres
-from headrace.graphs.manifest import BUILT_IN, Manifest
+from headrace.graphs.manifest import BUILT_IN, Manifest, chat_graph
 from headrace.server.gunicorn import SHARED
 
 Target = Annotated[

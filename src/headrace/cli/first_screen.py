@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from headrace.chat.choice import chat_graph
 from headrace.cli.examples import built_in_examples, examples
 from headrace.db.conninfo import connection_string, describe
 from headrace.db.pool import CONNECTIONS_BESIDE_POOL, ServerFacts
+from headrace.graphs.manifest import chat_graph
 from headrace.settings import Settings
 
 

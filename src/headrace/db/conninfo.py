@@ -12,7 +12,7 @@ from headrace.setting_groups import DatabaseSettings
 #: ``postgresql+psycopg://`` and the like are SQLAlchemy's; libpq knows only the plain scheme.
 _DRIVER_SUFFIX = re.compile(r"^(postgres(?:ql)?)\+[a-z0-9_]+://", re.IGNORECASE)
 
-#: libpq's TCP settings: a silent peer is given up after about a minute, not two hours (N1).
+#: libpq's TCP settings: a silent peer is given up after about a minute, not two hours.
 _KEEPALIVE: dict[str, int] = {
     "keepalives": 1,
     "keepalives_idle": 30,

@@ -9,6 +9,7 @@ import psycopg_pool
 import sqlalchemy.exc
 import structlog
 
+from headrace.error_text import first_line
 from headrace.errors import DatabaseUnavailable, InvalidRequest, PoolExhausted, StartupRefusal
 from headrace.observability.masking import mask_text
 
@@ -46,7 +47,7 @@ class DatabaseAway(psycopg_pool.PoolTimeout):
     """A pool had no connection to give because the database does not answer; says why."""
 
 
-def driver_word(error: BaseException) -> str:
+def driver_reason(error: BaseException) -> str:
     """The driver's own reason in one line, without host and address; never a password.
 
     Its hint ("Is the server running ...") asks what the reader asks already.
@@ -56,7 +57,7 @@ def driver_word(error: BaseException) -> str:
     return mask_text(_ATTEMPT.sub("", lines[-1])) if lines else type(error).__name__
 
 
-def public_word(word: str) -> str:
+def public_reason(word: str) -> str:
     """The same for those who may be strangers: without the names of users and databases."""
     return _QUOTED.sub("", word)
 
@@ -140,7 +141,7 @@ def refused_migrations() -> Iterator[None]:
         ) from error
 
 
-def words_of(error: BaseException) -> str | None:
+def caller_message(error: BaseException) -> str | None:
     """What a caller may hear of a driver's error: Postgres's own sentence, without the statement
     and its parameters. None for any other error."""
     original: BaseException | None = error
@@ -153,10 +154,3 @@ def words_of(error: BaseException) -> str | None:
     else:
         return None
     return f"The database refused it: {said}."
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of what the driver says; the name of the class where it says nothing."""
-    cause = getattr(error, "orig", None) or error
-    lines = str(cause).strip().splitlines()
-    return lines[0] if lines else type(cause).__name__

@@ -23,7 +23,6 @@ from sqlalchemy.pool import NullPool
 
 from headrace.db.conninfo import connection_string
 from headrace.db.faults import refused_migrations
-from headrace.db.laid import Laid
 from headrace.db.pool import silent_server, unreachable
 from headrace.db.schema import (
     SchemaState,
@@ -34,7 +33,13 @@ from headrace.db.schema import (
     state,
 )
 from headrace.db.statements import statement, use_schema
-from headrace.db.table_schema import find_home, left_elsewhere, make_home, refuse_taken_names
+from headrace.db.table_schema import (
+    RevisionNames,
+    create_schema,
+    find_schema,
+    other_schema_with_tables,
+    refuse_taken_names,
+)
 from headrace.db.time_limit import cut_after
 from headrace.errors import StartupRefusal
 from headrace.setting_groups import DatabaseSettings
@@ -102,7 +107,7 @@ def upgrade(settings: DatabaseSettings) -> str:
     with refused_migrations(), _exclusive(settings):
         if settings.schema_name:
             with _connect(settings) as connection:
-                make_home(connection, settings.schema_name)
+                create_schema(connection, settings.schema_name)
         found = state(settings, migrations=True)
         if found.newer:
             refuse_unfit(found)
@@ -119,7 +124,7 @@ def elsewhere(settings: DatabaseSettings) -> str | None:
     if not settings.schema_name:
         return None
     with _connect(settings) as connection:
-        return left_elsewhere(connection, settings.schema_name)
+        return other_schema_with_tables(connection, settings.schema_name)
 
 
 def _refuse_taken_names(
@@ -127,9 +132,9 @@ def _refuse_taken_names(
 ) -> None:
     """Before the first change: nothing is left half done because of a name."""
     newest_first = scripts.iterate_revisions(HEAD, found.current or "base")
-    pending = [getattr(script.module, "laid", Laid()) for script in newest_first][::-1]
+    pending = [getattr(script.module, "names", RevisionNames()) for script in newest_first][::-1]
     with _connect(settings) as connection:
-        refuse_taken_names(connection, find_home(connection, settings.schema_name), pending)
+        refuse_taken_names(connection, find_schema(connection, settings.schema_name), pending)
 
 
 def drift(settings: DatabaseSettings) -> str | None:
@@ -220,7 +225,7 @@ def _go_home(connection: psycopg.Connection[Any], schema: str) -> None:
 
     A server's connections have none; a migration's is direct, and its own.
     """
-    home = find_home(connection, schema)
+    home = find_schema(connection, schema)
     row = connection.execute("SELECT current_schema()").fetchone()
     if row is None or row[0] != home or schema:
         connection.execute("SELECT set_config('search_path', quote_ident(%s), false)", (home,))

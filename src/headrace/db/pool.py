@@ -1,10 +1,12 @@
 """The one connection pool of a process, shared by saver, store and SQLAlchemy.
 
-Three things differ from psycopg_pool's own. Taking and giving back are shielded from cancellation,
-which otherwise loses the connection for good (psycopg issues 509, 1208, 1345; N2). The check also
-discards a connection to a server in recovery, which the stock one accepts. And dead connections are
-passed over at once: the stock loop waits 1, 2, 4 s between them, so that after a restart of the
-server a request could spend its whole timeout on a pool full of dead ones.
+Three things differ from psycopg_pool's own. Taking a connection is shielded from cancellation: the
+stock pool loses no connection, but on Python 3.11 it swallows a cancellation that comes just as a
+connection does, and a check that is cancelled waits for seconds for a server that does not answer
+(tests/db/test_pool.py proves both). The check also discards a connection to a server in recovery,
+which the stock one accepts. And dead connections are passed over at once: the stock loop waits
+1, 2, 4 s between them, so that after a restart of the server a request could spend its whole
+timeout on a pool full of dead ones.
 """
 
 import asyncio
@@ -24,11 +26,12 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 
 from headrace.db.arrays import register_columns
 from headrace.db.conninfo import connection_string, describe
-from headrace.db.faults import DatabaseAway, driver_word
+from headrace.db.faults import DatabaseAway, driver_reason
 from headrace.db.jsonb import dump_jsonb, load_jsonb
 from headrace.db.statements import use_schema
 from headrace.errors import StartupRefusal
 from headrace.lifecycle import Tasks
+from headrace.observability.figures import PoolFigures
 from headrace.setting_groups import DatabaseSettings
 
 Connection = AsyncConnection[Any]
@@ -80,24 +83,8 @@ async def _reset(connection: Connection) -> None:
     await connection.set_autocommit(True)
 
 
-@dataclass(frozen=True, slots=True)
-class PoolFigures:
-    """What the pool looks like now, in connections and waiting requests."""
-
-    size: int
-    available: int
-    in_use: int
-    waiting: int
-    max_size: int
-
-    @property
-    def leaked(self) -> int:
-        """Connections that nobody holds and nobody can have; 0 when all is well."""
-        return max(0, self.size - self.available - self.in_use)
-
-
 class SharedPool(AsyncConnectionPool[Connection]):
-    """An ``AsyncConnectionPool`` whose connections survive cancellation.
+    """An ``AsyncConnectionPool`` in which a request can be cancelled at once.
 
     ``on_checkout`` is called with the seconds each request waited and whether it was in vain.
     """
@@ -166,9 +153,8 @@ class SharedPool(AsyncConnectionPool[Connection]):
             # Given back before: psycopg below 3.3 does that itself when a dead one is closed.
             return
         self._held.discard(conn)
-        await asyncio.shield(
-            self._transfers.start(super().putconn(conn), name="pool-putconn", context=Context())
-        )
+        # No shield: it hands the connection to a worker of the pool, and waits for nothing itself.
+        await super().putconn(conn)
 
     def wear_out(self, connection: Connection) -> None:
         """Let the pool replace ``connection`` when it comes back: it has carried a lot at once."""
@@ -186,13 +172,16 @@ class SharedPool(AsyncConnectionPool[Connection]):
         return self._transfers.start(work, name=name)
 
     def figures(self) -> PoolFigures:
-        stats = self.get_stats()
+        """What the pool looks like now."""
+        stats, in_use = self.get_stats(), len(self._held)
+        size, available = stats["pool_size"], stats["pool_available"]
         return PoolFigures(
-            size=stats["pool_size"],
-            available=stats["pool_available"],
-            in_use=len(self._held),
+            size=size,
+            available=available,
+            in_use=in_use,
             waiting=stats["requests_waiting"],
             max_size=self.max_size,
+            leaked=max(0, size - available - in_use),
         )
 
     async def _connect(self, timeout: float | None = None) -> Connection:
@@ -202,7 +191,7 @@ class SharedPool(AsyncConnectionPool[Connection]):
         try:
             connection = await super()._connect(timeout)
         except Exception as error:
-            self._connect_fault = driver_word(error)
+            self._connect_fault = driver_reason(error)
             raise
         finally:
             self._connecting.discard(began)
@@ -225,7 +214,7 @@ class SharedPool(AsyncConnectionPool[Connection]):
                 await check_connection(connection)
             except psycopg.Error as error:
                 cut = asyncio.get_running_loop().time() >= silent.when()
-                self._check_fault = "it does not answer" if cut else driver_word(error)
+                self._check_fault = "it does not answer" if cut else driver_reason(error)
                 # The pool replaces what comes back closed. Not close(): that gives it back itself.
                 connection.pgconn.finish()
                 await super().putconn(connection)
@@ -347,7 +336,7 @@ def unreachable(conninfo: str, error: BaseException) -> StartupRefusal:
     return StartupRefusal(
         "HR301",
         where=f"database {describe(conninfo)}",
-        what=f"cannot connect ({driver_word(error)})",
+        what=f"cannot connect ({driver_reason(error)})",
         remedy="Start Postgres or correct DATABASE_URL.",
     )
 

@@ -5,16 +5,38 @@ is created.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg
 from psycopg import sql
 from psycopg.errors import DuplicateSchema, InsufficientPrivilege, UniqueViolation
 
-from headrace.db.laid import Columns, Laid
 from headrace.errors import StartupRefusal
 
 _Connection = psycopg.Connection[Any]
+
+#: Columns by name, with the type as ``format_type`` tells it.
+Columns = Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class RevisionNames:
+    """What a revision makes under names that were free before it.
+
+    :ivar tables: each with the columns by which it is known as ours, or LangGraph's, however far an
+        earlier upgrade or upstream's ``setup()`` got.
+    :ivar indexes: each with its table; those of primary keys too, which have names like all others.
+    :ivar functions: without arguments, each with a word that its source has.
+    :ivar repeatable: the revision goes on where an earlier attempt has left some of this, or
+        LangGraph's ``setup()`` at any of its versions.
+    """
+
+    tables: Mapping[str, Columns] = field(default_factory=dict)
+    indexes: Mapping[str, str] = field(default_factory=dict)
+    functions: Mapping[str, str] = field(default_factory=dict)
+    repeatable: bool = False
+
 
 #: Relations, types and functions without arguments that have one of the names.
 _FOUND = """
@@ -46,7 +68,7 @@ _TOLD = 6
 _SETTING = "HEADRACE_DATABASE__SCHEMA"
 
 
-def find_home(connection: _Connection, schema: str) -> str:
+def find_schema(connection: _Connection, schema: str) -> str:
     """The schema that headrace's tables are in, or will be.
 
     :param schema: that of the setting; empty: where the version table is, else the first of the
@@ -71,7 +93,7 @@ def find_home(connection: _Connection, schema: str) -> str:
     return str(row[0])
 
 
-def make_home(connection: _Connection, schema: str) -> None:
+def create_schema(connection: _Connection, schema: str) -> None:
     """Create the schema of the setting unless it is there.
 
     :raises StartupRefusal: HR318 when this role may not create it, or create tables in it.
@@ -105,7 +127,7 @@ def make_home(connection: _Connection, schema: str) -> None:
         )
 
 
-def left_elsewhere(connection: _Connection, schema: str) -> str | None:
+def other_schema_with_tables(connection: _Connection, schema: str) -> str | None:
     """Another schema, on this role's ``search_path``, that has headrace's or LangGraph's tables."""
     row = connection.execute(
         "SELECT relnamespace::regnamespace::name FROM pg_class c"
@@ -128,7 +150,9 @@ def no_access(schema: str, user: str) -> StartupRefusal:
     )
 
 
-def refuse_taken_names(connection: _Connection, schema: str, pending: Sequence[Laid]) -> None:
+def refuse_taken_names(
+    connection: _Connection, schema: str, pending: Sequence[RevisionNames]
+) -> None:
     """Look whether what the ``pending`` revisions are going to make is free to be made.
 
     Allowed is what a repeatable revision has made before, or LangGraph in its place.
@@ -156,19 +180,19 @@ def refuse_taken_names(connection: _Connection, schema: str, pending: Sequence[L
 
 
 def _taken(
-    connection: _Connection, schema: str, pending: Sequence[Laid]
+    connection: _Connection, schema: str, pending: Sequence[RevisionNames]
 ) -> Iterator[tuple[str, str, bool]]:
     """What is in the way: name, kind, and whether it looks like ours."""
     tables: dict[str, Columns] = {}
     indexes: dict[str, str] = {}
     functions: dict[str, str] = {}
     allowed: set[str] = set()
-    for laid in pending:
-        tables |= laid.tables
-        indexes |= laid.indexes
-        functions |= laid.functions
-        if laid.repeatable:
-            allowed |= {*laid.tables, *laid.indexes, *laid.functions}
+    for names in pending:
+        tables |= names.tables
+        indexes |= names.indexes
+        functions |= names.functions
+        if names.repeatable:
+            allowed |= {*names.tables, *names.indexes, *names.functions}
     rows = connection.execute(
         _FOUND,
         {

@@ -11,14 +11,12 @@ from uuid import UUID
 from sqlalchemy import (
     BigInteger,
     CheckConstraint,
-    Column,
     DateTime,
     ForeignKey,
     Index,
     Integer,
     LargeBinary,
     MetaData,
-    Table,
     Text,
     Uuid,
     func,
@@ -325,16 +323,6 @@ class ProcessRow(Base):
     graph_ids: Mapped[list[str] | None] = mapped_column(
         ARRAY(Text), comment="which graphs it executes; NULL where its release does not say"
     )
-
-
-#: LangGraph's, for what SQLAlchemy asks of it; not one of the tables that are compared.
-CHECKPOINTS = Table(
-    "checkpoints",
-    MetaData(),
-    Column("thread_id", Text),
-    Column("checkpoint_ns", Text),
-    Column("checkpoint_id", Text),
-)
 
 
 class SchemaCompatRow(Base):

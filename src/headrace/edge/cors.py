@@ -1,7 +1,8 @@
-"""Which pages of other origins may use this server: ``http.cors`` of the manifest, or a default.
+"""CORS: which web pages may use this server. ``http.cors`` of the manifest decides, or a default.
 
-The default: where callers need a key, any page, for a page has none by itself. Where they need
-none, pages of this machine alone: any other, merely looked at, could read every conversation.
+By default, a server that needs API keys allows every page, because a page has no key by itself. A
+server without keys allows only pages of this machine: any other page that a user opens in a browser
+could read all conversations.
 """
 
 import inspect
@@ -11,7 +12,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from headrace.graphs.http_entry import CorsEntry
 
-#: What clients cannot do without: the run's id, where its stream goes on, and the next page.
+#: Headers that clients need: the id of the run, the address of its stream, the next page.
 EXPOSED = (
     "Content-Location",
     "Location",
@@ -20,11 +21,11 @@ EXPOSED = (
     "X-Request-Id",
 )
 
-#: Pages of this machine, on whichever port.
+#: Pages of this machine, on any port.
 _LOOPBACK = r"https?://(localhost|[a-z0-9.-]+\.localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?"
 
-#: Some browsers ask before a page of the web reaches a server on this machine. Starlette knows what
-#: to answer since 0.51; before, such a browser refuses the page.
+#: Some browsers ask first when a web page wants to reach a server on this machine. Starlette
+#: answers since 0.51; with an older one such a browser refuses the page.
 _PRIVATE_NETWORK = (
     {"allow_private_network": True}
     if "allow_private_network" in inspect.signature(CORSMiddleware).parameters

@@ -1,4 +1,4 @@
-"""HEAD: what GET answers, without its body."""
+"""HEAD requests: the answer of GET without the body."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,10 +12,10 @@ _MARK = "headrace_head"
 
 @contextmanager
 def as_get(scope: Scope) -> Iterator[Scope]:
-    """A scope with which the routes answer HEAD as they answer GET.
+    """A scope with the method GET, so that the routes answer a HEAD request like GET.
 
-    The given scope stays a HEAD: the server reads it while the answer is sent, and would miss the
-    body of a GET. After the answer it has what the routes have added, as the route itself.
+    The given scope keeps the method HEAD: the server reads it while it sends the answer, and would
+    expect a body for GET. Afterwards it has what the routes have added, such as the route.
     """
     inner: Scope = {**scope, "method": "GET", _MARK: True}
     try:
@@ -25,12 +25,12 @@ def as_get(scope: Scope) -> Iterator[Scope]:
 
 
 def is_head(scope: Scope) -> bool:
-    """Whether the client wants no body, though the scope may say GET."""
+    """Whether the client has sent HEAD, though the scope may say GET."""
     return scope.get("method") == "HEAD" or _MARK in scope
 
 
 def without_body(send: Send) -> Send:
-    """Send the start of an answer, and of its body nothing."""
+    """A ``send`` that drops the body of an answer."""
 
     async def send_start(message: Message) -> None:
         if message["type"] == "http.response.body":
@@ -43,10 +43,10 @@ def without_body(send: Send) -> Send:
 def headers_alone(
     request: Request, *, media_type: str, headers: Mapping[str, str]
 ) -> Response | None:
-    """The answer to HEAD where GET would begin to stream; None where the request is no HEAD."""
+    """The answer to HEAD where GET would stream; None if the request is not HEAD."""
     if not is_head(request.scope):
         return None
     response = Response(headers=dict(headers), media_type=media_type)
-    # How long a stream gets is not known.
+    # The length of a stream is not known.
     del response.headers["content-length"]
     return response

@@ -1,4 +1,4 @@
-"""Pure ASGI middleware: a request id in every log line, one access log line, HTTP metrics."""
+"""Pure ASGI middleware: a request id for all log lines, one access log line, HTTP metrics."""
 
 import re
 from contextlib import ExitStack
@@ -10,40 +10,42 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from headrace.edge.prefix import path_below_prefix
 from headrace.edge.routing import error_response
-from headrace.edge.streaming import drop_unsent, finish, make_place
+from headrace.edge.state import found_state
+from headrace.edge.streaming import accept_bodies, drop_handed, send_handed
 from headrace.errors import TooManyPublicRequests
 from headrace.graphs.http_entry import HeaderRules
 from headrace.ids import uuid7
+from headrace.observability.metrics import Metrics
 from headrace.shares import Gate, Places
 
 _log = structlog.stdlib.get_logger("headrace.access")
 
-#: A caller's own id is kept when it is short and plain; else a new one is made.
+#: A request id of the caller is used if it looks like this; else the middleware makes one.
 _PLAIN_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 
-#: Label of requests that no route matched, so that scanners cannot make new series.
+#: The label of requests that match no route, so that scanners cannot create new series.
 UNMATCHED = "__unmatched__"
 
 _METHOD_NOT_ALLOWED = 405
 
 _RUN_PATH = re.compile(r"/runs/([0-9a-f-]{36})$")
 
-#: Asked for every few seconds by machines; logged at debug.
+#: Probes ask for these every few seconds. They are logged at debug.
 _QUIET = frozenset({"/livez", "/readyz", "/startupz", "/metrics", "/ok"})
 
-#: What anybody may ask without a key. So many such requests are worked on at once, so that a flood
-#: of them does not come before those with a key; the others wait.
+#: Paths that need no key. The process works on a few such requests at once, and the others wait: a
+#: flood of them must not delay requests with a key.
 _PUBLIC = (_QUIET | {"/health", "/info", "/docs", "/openapi.json"}) - {"/metrics"}
 _PUBLIC_AT_ONCE = 4
 _PUBLIC_SECONDS = 15.0
 
 
 class Middleware:
-    """Wraps a whole app; needs headrace's lifespan for metrics, works without.
+    """Wraps a whole app. Without headrace's lifespan it works, but records no metrics.
 
-    :param plain_inside: nothing between this and the endpoints changes bodies: those that last may
-        go on from here.
-    :param logged_headers: headers of requests that the access log is to tell; default: none.
+    :param plain_inside: no middleware between this one and the endpoints changes bodies. Then this
+        one sends the bodies of streams itself, and the framework's objects are freed before.
+    :param logged_headers: request headers for the access log; default: none.
     """
 
     def __init__(
@@ -81,21 +83,21 @@ class Middleware:
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
                 if path_below_prefix(scope) in _PUBLIC:
-                    await self._answer_anybody(scope, receive, send_with_id)
+                    await self._answer_public(scope, receive, send_with_id)
                 elif self._plain_inside:
-                    place = make_place(scope)
+                    handed = accept_bodies(scope)
                     try:
                         await self.app(scope, receive, send_with_id)
-                        await finish(place, scope, receive, send)
+                        await send_handed(handed, scope, receive, send)
                     finally:
-                        drop_unsent(place)
+                        drop_handed(handed)
                 else:
                     await self.app(scope, receive, send_with_id)
             finally:
                 self._record(scope, status, perf_counter() - started, run_id)
 
-    async def _answer_anybody(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Wait for a turn among requests that need no key; it ends when the answer begins."""
+    async def _answer_public(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Wait for a turn among public requests. The turn ends when the answer begins."""
         try:
             await self._public.take("")
         except TimeoutError:
@@ -105,7 +107,7 @@ class Middleware:
             turn.callback(self._public.release, "")
 
             async def send_after_turn(message: Message) -> None:
-                # Whoever reads slowly keeps no turn.
+                # A slow client must not hold the turn.
                 turn.close()
                 await send(message)
 
@@ -114,11 +116,11 @@ class Middleware:
     def _record(self, scope: Scope, status: int, seconds: float, run_id: str | None) -> None:
         route = getattr(scope.get("route"), "path", UNMATCHED)
         if status == _METHOD_NOT_ALLOWED:
-            # Starlette names the route of a path, though it has not this method.
+            # Starlette names a route with this path, though the route does not have the method.
             route = UNMATCHED
-        state = scope.get("state", {}).get("headrace")
+        state = found_state(scope.get("state", {}))
         if state is not None:
-            state.metrics.observe_http(scope["method"], route, status, seconds)
+            state.get(Metrics).observe_http(scope["method"], route, status, seconds)
         log = _log.debug if path_below_prefix(scope) in _QUIET else _log.info
         log(
             "request_answered",
@@ -127,16 +129,16 @@ class Middleware:
             route=route,
             status=status,
             seconds=round(seconds, 4),
-            **self._told(scope),
+            **self._header_fields(scope),
             **({"run_id": run_id} if run_id is not None else {}),
         )
 
-    def _told(self, scope: Scope) -> dict[str, dict[str, str]]:
+    def _header_fields(self, scope: Scope) -> dict[str, dict[str, str]]:
         rules = self._logged_headers
         return {"headers": rules.chosen(scope["headers"])} if rules is not None else {}
 
 
 def _run_of(location: str | None) -> str | None:
-    """The run that an answer is about, as its ``Content-Location`` says."""
+    """The id of the run in a ``Content-Location``."""
     found = _RUN_PATH.search(location) if location is not None else None
     return found[1] if found is not None else None

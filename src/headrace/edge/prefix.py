@@ -1,6 +1,6 @@
-"""What stands before the API's own paths: a root path, a mount, a prefix of ``include_router``.
+"""Prefixes of the API's paths: a root path, a mount, or the prefix of ``include_router``.
 
-:class:`MountPrefix` is the server's own: ``http.mount_prefix`` of the manifest.
+:class:`MountPrefix` adds the prefix that ``http.mount_prefix`` of the manifest names.
 """
 
 from collections.abc import Callable
@@ -12,16 +12,16 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from headrace.edge.responses import json_response
 
-#: What machines of the same pod ask for; these know no prefix.
+#: Paths without the prefix: probes and Prometheus do not know it.
 AT_ROOT = frozenset({"/livez", "/readyz", "/startupz", "/health", "/metrics", "/ok"})
 
-#: Where an endpoint keeps the path that headrace has given it.
+#: The attribute of an endpoint that holds the path headrace has given it.
 _OWN_PATH = "headrace_own_path"
-_PLACES = ("location", "content-location")
+_LOCATION_HEADERS = ("location", "content-location")
 
 
 def path_below_prefix(scope: Scope) -> str:
-    """The path of a request as routes know it."""
+    """The path of a request without its root path."""
     path: str = scope["path"]
     root: str = scope.get("root_path", "")
     below = path.removeprefix(root)
@@ -29,37 +29,34 @@ def path_below_prefix(scope: Scope) -> str:
 
 
 def own_path_of(endpoint: Callable[..., Any], path: str) -> str:
-    """The path that the endpoint was given first.
+    """The path that headrace has given the endpoint.
 
-    Older releases of FastAPI make a route again where it is included, with the prefix in its path.
+    Older releases of FastAPI create a new route on inclusion, with the prefix in its path.
     """
     own: str = endpoint.__dict__.setdefault(_OWN_PATH, path)
     return own
 
 
-def at_place(response: Response, scope: Scope, own_path: str) -> Response:
-    """``response``, its locations below what stands before ``own_path`` in this request."""
-    if "content-location" in response.headers and (before := _before(scope, own_path)):
-        for name in _PLACES:
+def with_prefixed_locations(response: Response, scope: Scope, own_path: str) -> Response:
+    """``response``, with the prefix of this request before its ``Location`` headers."""
+    if "content-location" in response.headers and (prefix := _prefix(scope, own_path)):
+        for name in _LOCATION_HEADERS:
             if name in response.headers:
-                response.headers[name] = quote(before) + response.headers[name]
+                response.headers[name] = quote(prefix) + response.headers[name]
     return response
 
 
-def _before(scope: Scope, own_path: str) -> str:
+def _prefix(scope: Scope, own_path: str) -> str:
     below = path_below_prefix(scope)
     included = below.split("/")[: below.count("/") - own_path.count("/") + 1]
     return str(scope.get("root_path", "")).rstrip("/") + "/".join(included)
 
 
-def repeated_place(scope: Scope, own_path: str) -> str | None:
-    """The path of a request in which what stands before ``own_path`` is there twice, with it once.
-
-    None where it is not.
-    """
+def path_with_one_prefix(scope: Scope, own_path: str) -> str | None:
+    """The path with the prefix once, for a request that has the prefix twice; else None."""
     root = str(scope.get("root_path", "")).rstrip("/")
     below = path_below_prefix(scope)
-    # Root, prefix, root, prefix, own path; the first root is off already.
+    # Twice: root, prefix, root, prefix, own path. The first root is removed already.
     twice = below.count("/") - root.count("/") - own_path.count("/")
     if twice < 0 or twice % 2:
         return None
@@ -71,10 +68,10 @@ def repeated_place(scope: Scope, own_path: str) -> str | None:
 
 
 class MountPrefix:
-    """Pure ASGI: takes the prefix off requests; it is their root path.
+    """Pure ASGI middleware: moves the prefix from the path of a request to the root path.
 
-    SDKs put a ``Location`` behind their base URL, which has the prefix too. So it is taken off
-    where it stands twice.
+    SDKs append a ``Location`` to their base URL, which has the prefix too. So a prefix that stands
+    twice is removed twice.
     """
 
     def __init__(self, app: ASGIApp, prefix: str) -> None:
@@ -100,7 +97,9 @@ class MountPrefix:
         if scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1000})
             return
-        detail = f"Not Found; what this server has is below {self._prefix} (http.mount_prefix)."
+        detail = (
+            f"Not Found; the paths of this server are below {self._prefix} (http.mount_prefix)."
+        )
         response = json_response({"detail": detail, "code": "not_found"})
         response.status_code = 404
         await response(scope, receive, send)

@@ -1,51 +1,45 @@
-"""Request bodies at the door: bounded, strict JSON, nothing that Postgres cannot store."""
+"""Request bodies: bounded, strict JSON, without values that Postgres cannot store."""
 
 import asyncio
 import json
 import re
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Protocol
+from typing import Any
 
 import orjson
 from fastapi import Request
 
-from headrace.edge.bodies import PIECE_BYTES, Body, BodyMemory, parsed_at_most
+from headrace.edge.body_memory import PIECE_BYTES, Body, BodyMemory, parsed_at_most
+from headrace.edge.turns import Turns
 from headrace.errors import InvalidRequest, MalformedJSON, PayloadTooLarge
 
-#: Checkpoints hold at most 255 levels; this leaves room for what graphs wrap around a value.
+#: Checkpoints hold at most 255 levels. Graphs put some levels of their own around a value.
 MAX_DEPTH = 128
 
-#: A float that large may have been an integer beyond 64 bits, which orjson rounds.
+#: orjson rounds integers beyond 64 bits to floats. A float this large may be such an integer.
 _MAY_BE_ROUNDED = 2.0**63
 
 _TEXT = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 
 
-#: Above this a body is read off the event loop, one at a time: read, it may take thirty times its
-#: size for a moment.
+#: Larger bodies are parsed in a thread, one at a time: the values of a body may take thirty times
+#: the memory of its text.
 _READ_APART_BYTES = 128 * 1024
 _APART = ThreadPoolExecutor(max_workers=1, thread_name_prefix="large-body")
 
 
-class Turns(Protocol):
-    """Whose requests a process works on."""
-
-    async def take(self, caller: str) -> None: ...
-    def release(self, caller: str) -> None: ...
-
-
 class JSONRequest(Request):
-    """A request whose ``json()`` refuses what could not be stored or sent back."""
+    """A request whose ``json()`` refuses values that headrace cannot store or send back."""
 
     max_body_bytes: int = 8 * 1024 * 1024
-    #: Numbers, texts, lists and objects in it.
+    #: Numbers, texts, lists and objects of one body.
     max_body_values: int = 500_000
-    #: The process's memory for large bodies; None: they are not counted.
+    #: The process's memory for large bodies. None: large bodies are not counted.
     body_memory: BodyMemory | None = None
-    #: Whose share of it the body takes.
+    #: The caller whose share the body uses.
     caller: str = ""
-    #: In which callers take turns; None where there is one caller.
+    #: None if there is only one caller.
     turns: Turns | None = None
     _large: Body | None = None
     _has_turn = False
@@ -89,9 +83,9 @@ class JSONRequest(Request):
                 await large.grow(received)
 
     async def take_turn(self) -> None:
-        """Wait until this process may work for the caller; a request without a body asks at once.
+        """Wait for the caller's turn. A request without a body does so at once.
 
-        :raises CallerShareUsed: too many of the caller's requests wait for theirs.
+        :raises CallerShareUsed: the turn did not come in time.
         """
         if self.turns is None or self._has_turn:
             return
@@ -99,13 +93,13 @@ class JSONRequest(Request):
         self._has_turn = True
 
     def end_turn(self) -> None:
-        """Let others have it: the work is done, or what follows has a bound of its own."""
+        """Give the turn back: the work is done, or a gate of its own bounds the rest."""
         if self._has_turn and self.turns is not None:
             self._has_turn = False
             self.turns.release(self.caller)
 
     def release(self) -> None:
-        """Give back the memory that the body holds, and the turn; the request is handled."""
+        """Give back the turn, and the memory of the body. Call this when the request is handled."""
         self.end_turn()
         if self._large is not None:
             self._large.release()
@@ -113,7 +107,8 @@ class JSONRequest(Request):
     async def json(self) -> Any:
         """The value of the body.
 
-        :raises MalformedJSON, InvalidRequest: it is no JSON, or more than is taken.
+        :raises MalformedJSON: the body is not JSON.
+        :raises InvalidRequest: the body is beyond a limit, or holds a value that cannot be stored.
         :raises BodiesFull: the process has no memory for it.
         """
         body = await self.body()
@@ -135,20 +130,19 @@ class JSONRequest(Request):
 
 
 def end_turn(request: Request) -> None:
-    """Let others have the turn of a request that now waits for something with a bound of its
-    own."""
+    """Give back the turn of a request that now waits at a gate of its own."""
     if isinstance(request, JSONRequest):
         request.end_turn()
 
 
 def release_body(request: Request) -> None:
-    """Give back the memory of its body before an answer that takes long."""
+    """Give back the turn and the memory of the body before a long answer."""
     if isinstance(request, JSONRequest):
         request.release()
 
 
 def _read(body: bytes, max_values: int) -> Any:
-    # Millions of values take a second to read, and hold up all threads: not for what is refused.
+    # Parsing millions of values takes a second and blocks all threads. Refuse such a body first.
     if _least_values(body) > max_values and _least_values(_TEXT.sub(b"", body)) > max_values:
         raise InvalidRequest(_too_many(max_values))
     try:
@@ -158,14 +152,14 @@ def _read(body: bytes, max_values: int) -> Any:
     problem, is_rounded = _examined(value, max_values, has_nul=b"\\u0000" in body)
     if problem is not None:
         raise InvalidRequest(problem)
-    # Only to this depth, and after orjson has found it to be JSON: json takes more than that.
+    # The depth is checked and orjson has parsed the body: json alone accepts more than JSON.
     return json.loads(body) if is_rounded else value
 
 
 def _least_values(structure: bytes) -> int:
-    """No fewer values than this are in JSON without texts.
+    """A lower bound on the number of values in JSON whose texts were removed.
 
-    Each list and each object is one; each comma stands between two.
+    Each list and each object is a value. Each comma separates two values.
     """
     return max(structure.count(b"[") + structure.count(b"{"), structure.count(b",") + 1)
 
@@ -178,7 +172,7 @@ def _too_many(max_values: int) -> str:
 
 
 def _examined(value: Any, max_values: int, *, has_nul: bool) -> tuple[str | None, bool]:
-    """What is wrong with the value, or None; and whether an integer in it may be rounded."""
+    """What is wrong with the value, or None; and whether orjson may have rounded an integer."""
     level, depth, seen, is_rounded = [value], 0, 0, False
     while level:
         depth += 1

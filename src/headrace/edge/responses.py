@@ -1,6 +1,7 @@
-"""JSON answers that hold values of graphs, which only headrace's encoder knows how to write.
+"""JSON answers with values of graphs, which only headrace's encoder can write.
 
-Large ones leave piece by piece, and keep the memory they were read into until they have left.
+A large answer is sent piece by piece. It holds its share of the memory for answers until it is
+sent.
 """
 
 import asyncio
@@ -13,10 +14,9 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from headrace.checkpoints.answer_memory import Reading
-from headrace.events.encoding import encode_json
-from headrace.events.pieces import PIECE_BYTES, json_pieces, sliced
+from headrace.events.json_encoding import PIECE_BYTES, encode_json, json_pieces, sliced
 
-#: Of what a client has to take so much in ``answers.send_seconds``.
+#: A client must take so many bytes within ``answers.send_seconds``.
 _PACE_BYTES = 4 * 1024 * 1024
 
 _log = structlog.stdlib.get_logger("headrace.answers")
@@ -29,7 +29,7 @@ def json_response(value: Any, *, headers: Mapping[str, str] | None = None) -> Re
 def held_response(
     value: Any, reading: Reading, *, headers: Mapping[str, str] | None = None
 ) -> Response:
-    """``value``, which was read with ``reading``; what it holds is released once it has left."""
+    """An answer with ``value``; the memory of ``reading`` is released when the answer is sent."""
     if not reading.held:
         return json_response(value, headers=headers)
     return PiecesResponse(json_pieces(value), reading, headers=headers)
@@ -38,7 +38,7 @@ def held_response(
 def page_response(
     items: list[bytes], reading: Reading, *, headers: Mapping[str, str] | None = None
 ) -> Response:
-    """A JSON array of items that are JSON already."""
+    """A JSON array of items that are JSON text already."""
     if not reading.held:
         body = b"[" + b",".join(items) + b"]"
         return Response(body, headers=dict(headers or {}), media_type="application/json")
@@ -48,7 +48,7 @@ def page_response(
 async def list_response(
     items: AsyncGenerator[Any, None], reading: Reading, *, headers: Mapping[str, str] | None = None
 ) -> Response:
-    """A JSON array of what is still being read with ``reading``; at once where it is small."""
+    """A JSON array of items that are still being read. A small one is sent at once."""
     begun: list[bytes] = []
     pieces = list_pieces(items, reading)
     async for piece in pieces:
@@ -61,13 +61,13 @@ async def list_response(
 async def list_pieces(
     items: AsyncGenerator[Any, None], reading: Reading
 ) -> AsyncGenerator[bytes, None]:
-    """The JSON array of ``items``; none is kept once the next one is asked for."""
+    """The JSON array of ``items``. Each item is freed before the next one is read."""
     separator = b"["
     async with aclosing(items):
         async for item in items:
             yield separator
             separator = b","
-            # Pieces take longer than the whole.
+            # Writing in pieces is slower: do it only for large answers.
             for piece in json_pieces(item) if reading.held else (encode_json(item),):
                 yield piece
             del item
@@ -75,7 +75,7 @@ async def list_pieces(
 
 
 class PiecesResponse(Response):
-    """A body in pieces. A client that does not take them in time is cut."""
+    """A body in pieces. A client that does not take them in time is cut off."""
 
     def __init__(
         self,
@@ -100,7 +100,7 @@ class PiecesResponse(Response):
                     pace.sent(len(piece))
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
         except TimeoutError:
-            # The body stays incomplete, which clients notice.
+            # The body stays incomplete, so the client notices.
             memory.count("cut")
             _log.warning("slow_answer_cut", path=scope["path"])
         finally:
@@ -108,7 +108,7 @@ class PiecesResponse(Response):
 
 
 class _Pace:
-    """Raises TimeoutError where so many bytes take longer than so many seconds."""
+    """Raises TimeoutError when ``_PACE_BYTES`` take longer than ``seconds``."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -132,7 +132,7 @@ class _Pace:
 async def gathered(
     pieces: AsyncIterable[bytes] | Iterable[bytes],
 ) -> AsyncGenerator[bytes, None]:
-    """The same bytes in pieces that are worth sending, and none that is large."""
+    """Joins small pieces and splits large ones."""
     gathering: list[bytes] = []
     size = 0
     async for piece in pieces if isinstance(pieces, AsyncIterable) else _once(pieces):

@@ -1,7 +1,7 @@
-"""The route class of every headrace endpoint: errors become ``{"detail", "code"}`` right here.
+"""The route classes of all headrace endpoints. They render errors as ``{"detail", "code"}``.
 
-Because the route does it, the endpoints behave the same in the server and in a user's own FastAPI
-app, whose exception handlers stay untouched.
+The route does this, not an exception handler. So endpoints behave alike in the server and in a
+user's own FastAPI app, which keeps its exception handlers.
 """
 
 import inspect
@@ -17,14 +17,18 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.routing import Match
 from starlette.types import Scope
 
-from headrace.auth.api_keys import HEADER
+from headrace.auth.api_keys import HEADER, ApiKeys
 from headrace.containment import contain, is_cancellation
 from headrace.db.faults import translated_faults
-from headrace.edge.prefix import at_place, own_path_of, repeated_place
+from headrace.edge.body_memory import BodyMemory
+from headrace.edge.gates import RequestGates
+from headrace.edge.prefix import own_path_of, path_with_one_prefix, with_prefixed_locations
 from headrace.edge.requests import JSONRequest
+from headrace.edge.state import found_state
 from headrace.error_text import clipped
 from headrace.errors import InvalidRequest, RequestError, Unauthenticated
-from headrace.events.encoding import encode_json
+from headrace.events.json_encoding import encode_json
+from headrace.settings import Settings
 from headrace.shares import current_caller
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
@@ -33,7 +37,7 @@ _log = structlog.stdlib.get_logger("headrace.edge")
 
 
 def error_response(error: RequestError) -> Response:
-    """The one form every refusal has; the SDKs show ``detail`` to the caller."""
+    """The answer for an error. The SDKs show ``detail`` to the caller."""
     headers = {}
     if error.retry_after_seconds is not None:
         headers["Retry-After"] = str(error.retry_after_seconds)
@@ -47,15 +51,15 @@ def error_response(error: RequestError) -> Response:
     )
 
 
-#: So many errors of one request are told, and of each so much.
+#: Bounds on the errors of one request in an answer: how many, and bytes of each.
 MAX_ERRORS = 20
 _MAX_ERROR_BYTES = 500
-#: Of a refusal no more is sent: it may repeat what the caller sent.
+#: Bytes of a ``detail``, which may repeat values that the caller has sent.
 _MAX_DETAIL_BYTES = 16 * 1024
 
 
 def validation_message(error: RequestValidationError, content_type: str | None) -> str:
-    """What to change, in one line per field; of many errors the first."""
+    """What to change: one part per field, for the first errors."""
     items = error.errors()
     for item in items:
         if (
@@ -68,9 +72,9 @@ def validation_message(error: RequestValidationError, content_type: str | None) 
 
 
 def error_lines(told: Sequence[tuple[Sequence[Any], str]], found: int) -> str:
-    """Errors of a request by their places, each shortened.
+    """Errors of a request with their places, shortened.
 
-    :param found: how many there are.
+    :param found: how many errors there are in all.
     """
     lines = []
     for loc, message in told[:MAX_ERRORS]:
@@ -82,27 +86,27 @@ def error_lines(told: Sequence[tuple[Sequence[Any], str]], found: int) -> str:
 
 
 def described_by(endpoint: Callable[..., Any]) -> tuple[str, str]:
-    """Summary and description, in Markdown."""
+    """Summary and description of an operation, in Markdown, from the docstring."""
     first, _, rest = inspect.cleandoc(endpoint.__doc__ or "").replace("``", "`").partition("\n\n")
     return " ".join(first.split()).rstrip("."), rest.strip()
 
 
 class OwnRoute(APIRoute):
-    """A route of headrace's, wherever an app has included it."""
+    """A route of headrace, also where an app has included it under a prefix."""
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
-        #: As headrace itself says it, without what an app has put before it.
+        #: The path without the prefix of an app.
         self.own_path = own_path_of(endpoint, path)
         super().__init__(path, endpoint, **options)
 
 
 class HeadraceRoute(OwnRoute):
-    """Asks for the key, parses strictly, answers faults in one form, logs what nobody foresaw.
+    """Checks the API key, parses strictly, renders errors, and logs unexpected ones.
 
-    Its ``Location`` headers have what stands before its path: a root path, a mount, a prefix.
+    It puts the prefix of the request before ``Location`` headers.
     """
 
-    #: Whether it answers without a key.
+    #: Whether it answers requests without a key.
     public: ClassVar[bool] = False
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **more: Any) -> None:
@@ -116,33 +120,34 @@ class HeadraceRoute(OwnRoute):
 
         async def handle(request: Request) -> Response:
             strict = JSONRequest(request.scope, request.receive)
-            state = getattr(request.state, "headrace", None)
+            state = found_state(request)
             if state is not None:
-                strict.max_body_bytes = state.settings.server.max_body_bytes
-                strict.max_body_values = state.settings.requests.max_body_values
-                strict.body_memory = state.body_memory
+                settings = state.get(Settings)
+                strict.max_body_bytes = settings.server.max_body_bytes
+                strict.max_body_values = settings.requests.max_body_values
+                strict.body_memory = state.get(BodyMemory)
             # Graphs, factories and handlers of the user's run in some requests.
             contain()
             try:
                 if state is not None and not self.public:
                     # Before the body is read: a stranger is not worth that.
-                    caller = state.api_keys.check(request.headers.get(HEADER), request.scope)
+                    caller = state.get(ApiKeys).check(request.headers.get(HEADER), request.scope)
                     # Its task is the request's own, until the end of the answer.
                     current_caller.set(caller)
                     strict.caller = caller
-                    strict.turns = state.places.turns
+                    strict.turns = state.get(RequestGates).turns
                     if self.body_field is None:
                         await strict.take_turn()
                 with translated_faults():
                     response = await inner(strict)
-                return at_place(response, request.scope, self.own_path)
+                return with_prefixed_locations(response, request.scope, self.own_path)
             except RequestError as error:
                 return error_response(error)
             except RequestValidationError as error:
                 message = validation_message(error, request.headers.get("content-type"))
                 return error_response(InvalidRequest(message))
             except StarletteHTTPException as error:
-                # FastAPI's word for whatever reading the body raised.
+                # FastAPI raises this for any error while it reads the body.
                 if isinstance(error.__cause__, RequestError):
                     return error_response(error.__cause__)
                 raise
@@ -158,20 +163,20 @@ class HeadraceRoute(OwnRoute):
 
 
 class PublicRoute(HeadraceRoute):
-    """Answers without a key too: what clients and probes ask before they have one."""
+    """A route that answers without a key, for probes and for clients that have none yet."""
 
     public = True
 
 
-class FollowingRoute(HeadraceRoute):
-    """Also answers where a ``Location`` leads that a client has put behind its base URL.
+class LocationRoute(HeadraceRoute):
+    """A route that also answers where the prefix stands twice in the path.
 
-    The SDKs do so; what stands before the path is then there twice.
+    SDKs append a ``Location``, which has the prefix, to their base URL, which has it too.
     """
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         match, child_scope = super().matches(scope)
-        if match is Match.NONE and (once := repeated_place(scope, self.own_path)) is not None:
+        if match is Match.NONE and (once := path_with_one_prefix(scope, self.own_path)) is not None:
             match, child_scope = super().matches({**scope, "path": once})
             if match is not Match.NONE:
                 child_scope["path"] = once
@@ -185,15 +190,18 @@ class Refusal(BaseModel):
     code: str = Field(description="Stable, for programs.")
 
 
-#: In the description of every operation, in place of FastAPI's own form of a 422.
+#: The error answers in the OpenAPI of every operation, in place of FastAPI's own form of a 422.
 _REFUSALS: dict[int | str, dict[str, Any]] = {
     "4XX": {"model": Refusal, "description": "Refused: the caller must change something."},
-    429: {"model": Refusal, "description": "This caller has too much under way: try again later."},
-    503: {"model": Refusal, "description": "Not now: try again, here or elsewhere."},
+    429: {
+        "model": Refusal,
+        "description": "This caller has too many requests or runs in progress: try again later.",
+    },
+    503: {"model": Refusal, "description": "The server cannot take the request now: try again."},
 }
 
 
-#: A body without a content type is read as JSON. FastAPI did that unasked before 0.132.
+#: Read a body without a content type as JSON. FastAPI did so by default before 0.132.
 _LENIENT: dict[str, Any] = (
     {"strict_content_type": False}
     if "strict_content_type" in inspect.signature(APIRouter).parameters
@@ -202,9 +210,10 @@ _LENIENT: dict[str, Any] = (
 
 
 def new_router(*, tag: str, public: bool = False, followed: bool = False) -> APIRouter:
-    """A router for one room's endpoints.
+    """A router for the endpoints of one room.
 
-    :param followed: ``Location`` headers lead to them.
+    :param public: the endpoints need no key.
+    :param followed: ``Location`` headers point to these endpoints.
     """
-    route_class = PublicRoute if public else FollowingRoute if followed else HeadraceRoute
+    route_class = PublicRoute if public else LocationRoute if followed else HeadraceRoute
     return APIRouter(route_class=route_class, tags=[tag], responses=_REFUSALS, **_LENIENT)

@@ -1,12 +1,15 @@
-"""How endpoints reach what the lifespan built."""
+"""How endpoints reach the objects that the lifespan built."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar, cast
 
-from fastapi import Request
+from fastapi import Depends, Request
 from starlette.requests import HTTPConnection
 
 from headrace.errors import RequestError
+from headrace.graphs.http_entry import HeaderRules, HttpEntry
+
+T = TypeVar("T")
 
 
 class NotStarted(RequestError):
@@ -15,28 +18,66 @@ class NotStarted(RequestError):
     code = "not_started"
 
 
-def state_of(request: Request) -> Any:
-    """The lifespan's state object; each room casts the service it takes from it.
+class State:
+    """The objects of a process, one of each class; the lifespan yields it as ``headrace``."""
 
-    :raises NotStarted: when the app runs without headrace's lifespan.
+    def __init__(self, *objects: object) -> None:
+        self._by_class = {type(one): one for one in objects}
+
+    def find(self, kind: type[T]) -> T | None:
+        """The object of exactly this class, or None."""
+        return cast("T | None", self._by_class.get(kind))
+
+    def get(self, kind: type[T]) -> T:
+        """The object of exactly this class.
+
+        :raises LookupError: the process has none.
+        """
+        found = self.find(kind)
+        if found is None:
+            raise LookupError(f"this process has no {kind.__name__}")
+        return found
+
+
+def provided(kind: type[T]) -> Any:
+    """A dependency for endpoints: the process's object of this class.
+
+    ``Runs = Annotated[RunService, provided(RunService)]``
     """
-    return started(request)
+
+    async def find(request: Request) -> T:
+        return state_of(request).get(kind)
+
+    return Depends(find)
 
 
-def started(source: HTTPConnection | Mapping[str, Any]) -> Any:
+def state_of(source: HTTPConnection | Mapping[str, Any]) -> State:
     """The state of a request or WebSocket, or of what the lifespan yielded.
 
-    :raises NotStarted: it is not there.
+    :raises NotStarted: the app runs without headrace's lifespan.
     """
-    if isinstance(source, HTTPConnection):
-        state = getattr(source.state, "headrace", None)
-    else:
-        state = source.get("headrace")
+    state = found_state(source)
     if state is None:
         raise NotStarted
     return state
 
 
+def found_state(source: HTTPConnection | Mapping[str, Any]) -> State | None:
+    """As :func:`state_of`, but None where there is no state."""
+    if isinstance(source, HTTPConnection):
+        return cast("State | None", getattr(source.state, "headrace", None))
+    return cast("State | None", source.get("headrace"))
+
+
 def request_id_of(request: Request) -> str:
-    """The id that the middleware gave this request; empty where the middleware is not used."""
+    """The id that the middleware has given this request; empty without the middleware."""
     return str(getattr(request.state, "request_id", ""))
+
+
+def configurable_headers(request: Request) -> dict[str, str]:
+    """The headers that the request passes on to its run.
+
+    ``http.configurable_headers`` of the manifest names them; by default there are none.
+    """
+    rules: HeaderRules | None = state_of(request).get(HttpEntry).configurable_headers
+    return rules.chosen(request.headers.raw) if rules is not None else {}

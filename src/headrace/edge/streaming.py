@@ -1,8 +1,8 @@
-"""Responses that last: they send what comes, keep quiet connections alive, notice who hung up.
+"""Streamed responses: they send chunks as they come, and notice a client that has left.
 
-Where headrace's own middleware is told that nothing between it and the endpoints changes bodies,
-such a response goes on there, once everything that made it is gone: framework, request and body
-weigh more than the stream itself.
+An endpoint may hand its stream over to headrace's middleware, if no middleware between the two
+changes bodies. The middleware then sends it after the framework's objects, the request and its body
+are freed: they take more memory than the stream itself.
 """
 
 import asyncio
@@ -14,23 +14,23 @@ from starlette.types import Receive, Scope, Send
 
 from headrace.events.reader import Released
 
-#: Where a request's state holds the place for a response that goes on in the middleware.
-_PLACE = "headrace_live"
-#: What FastAPI leaves in a request's scope.
-_MADE_BY_FRAMEWORK = "fastapi"
+#: The key in a request's state under which the middleware accepts bodies.
+_HANDED = "headrace_handed"
+#: Prefix of the keys that FastAPI leaves in a request's scope.
+_FRAMEWORK_PREFIX = "fastapi"
 
 
 T = TypeVar("T")
 
 
 class ClientLeft(Exception):
-    """Nobody is there any more to be answered."""
+    """The client has left."""
 
 
 async def unless_left(work: Coroutine[Any, Any, T], receive: Receive) -> T:
-    """What ``work`` returns, of a request whose body is read and whose answer has not begun.
+    """The result of ``work``. Call it between the body of a request and its answer.
 
-    :raises ClientLeft: its client has left; ``work`` was cancelled.
+    :raises ClientLeft: the client has left; ``work`` was cancelled.
     """
     working = asyncio.create_task(work)  # noqa: TID251 - ends in this function
     watching = asyncio.create_task(_left(receive))  # noqa: TID251 - ends in this function
@@ -51,15 +51,15 @@ async def _left(receive: Receive) -> None:
 
 
 class LastChunk(bytes):
-    """A chunk that its generator knows to be the last: the body ends with it, in one write."""
+    """The last chunk, so that it and the end of the body go out in one write."""
 
 
-class LiveResponse(Response):
-    """Streams ``chunks``; calls ``on_disconnect`` when the client leaves before their end.
+class StreamResponse(Response):
+    """Streams ``chunks``, and calls ``on_disconnect`` when the client leaves before the end.
 
-    The headers go out at once, so that a client learns its run's id before the first event. The
-    generator is closed in every case. Where it raises :class:`Released` the body is not completed:
-    the connection breaks off, and clients go on from the ``Location`` they were given.
+    The headers are sent at once, so that a client has the run's id before the first event. The
+    generator is closed in every case. If it raises :class:`Released`, the body stays incomplete and
+    the connection is closed: clients go on at the ``Location`` in the headers.
     """
 
     def __init__(
@@ -71,12 +71,12 @@ class LiveResponse(Response):
         on_disconnect: Callable[[], None],
     ) -> None:
         super().__init__(headers=dict(headers), media_type=media_type)
-        # Response set the length of an empty body.
+        # Response has set the length of an empty body.
         del self.headers["content-length"]
-        self._body = LiveBody(chunks, on_disconnect)
+        self._body = StreamBody(chunks, on_disconnect)
 
     def hold(self, release: Callable[[], None]) -> None:
-        """Call ``release`` once its body has ended, however it does: sent, broken off, dropped."""
+        """Call ``release`` when the body has ended: sent, broken off or dropped."""
         self._body.release = release
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -85,15 +85,15 @@ class LiveResponse(Response):
         except BaseException:
             self._body.drop()
             raise
-        place = scope.get("state", {}).get(_PLACE)
-        if place is None:
+        handed = scope.get("state", {}).get(_HANDED)
+        if handed is None:
             await self._body.send(receive, send)
         else:
-            place.append(self._body)
+            handed.append(self._body)
 
 
-class LiveBody:
-    """What is left of a response once its headers are sent."""
+class StreamBody:
+    """The body of a response whose headers are sent."""
 
     __slots__ = ("_chunks", "_disconnected", "_on_disconnect", "release")
 
@@ -106,12 +106,12 @@ class LiveBody:
         self.release = _nothing
 
     def drop(self) -> None:
-        """It will not be sent: its client has gone before the first byte."""
+        """Do not send it: the client has left before the first byte."""
         self._end()
         self._on_disconnect()
 
     async def send(self, receive: Receive, send: Send) -> None:
-        """All of it, or until the client has left."""
+        """Send all of it, or until the client has left."""
         sender = cast("asyncio.Task[None]", asyncio.current_task())
         watching = asyncio.create_task(  # noqa: TID251 - ends in this function
             self._watch(receive, sender), name="live-watch"
@@ -152,23 +152,23 @@ class LiveBody:
 def _nothing() -> None: ...
 
 
-def make_place(scope: Scope) -> list[LiveBody]:
-    """Let the response of this request, if it lasts, go on in the caller's hands."""
-    place: list[LiveBody] = []
-    scope["state"][_PLACE] = place
-    return place
+def accept_bodies(scope: Scope) -> list[StreamBody]:
+    """Let the response of this request hand its body over; returns the list for it."""
+    handed: list[StreamBody] = []
+    scope["state"][_HANDED] = handed
+    return handed
 
 
-async def finish(place: list[LiveBody], scope: Scope, receive: Receive, send: Send) -> None:
-    """Send the body that was put there, if one was, and keep nothing else of the request."""
-    if not place:
+async def send_handed(handed: list[StreamBody], scope: Scope, receive: Receive, send: Send) -> None:
+    """Send the body that was handed over, if there is one, and free the rest of the request."""
+    if not handed:
         return
-    for key in [key for key in scope if key.startswith(_MADE_BY_FRAMEWORK)]:
+    for key in [key for key in scope if key.startswith(_FRAMEWORK_PREFIX)]:
         del scope[key]
-    await place.pop().send(receive, send)
+    await handed.pop().send(receive, send)
 
 
-def drop_unsent(place: list[LiveBody]) -> None:
-    """What was put there and not sent, because something failed in between, ends as well."""
-    while place:
-        place.pop().drop()
+def drop_handed(handed: list[StreamBody]) -> None:
+    """End a body that was handed over but not sent, because something failed in between."""
+    while handed:
+        handed.pop().drop()

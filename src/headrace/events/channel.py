@@ -16,9 +16,9 @@ import structlog
 from headrace.checkpoints.write_size import least_bytes
 from headrace.errors import LeaseLost, Unavailable
 from headrace.event_settings import EventSettings
-from headrace.events.backlog import Backlog, Cut
 from headrace.events.event import Event
 from headrace.events.reader import ChannelReader, Moved, ReadStored
+from headrace.events.reader_buffers import BufferBudget, Cut
 from headrace.lifecycle import Signal, Tasks
 
 _log = structlog.stdlib.get_logger("headrace.events")
@@ -84,7 +84,7 @@ class Channel:
         on_lost: Callable[[], None] = lambda: None,
         on_closed: Callable[[], None] = lambda: None,
         is_watched: Callable[[], Awaitable[bool]] | None = None,
-        backlog: Backlog | None = None,
+        backlog: BufferBudget | None = None,
         run_id: object = "",
     ) -> None:
         self.resumable = resumable
@@ -103,7 +103,7 @@ class Channel:
         self._on_lost = on_lost
         self._on_closed = on_closed
         self._is_watched = is_watched
-        self._backlog = backlog or Backlog(settings)
+        self._backlog = backlog or BufferBudget(settings)
         self._run_id = run_id
         #: How long the run has waited for slow readers while others were held up.
         self._waited_seconds = 0.0

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from headrace.events.encoding import encode_json
+from headrace.events.json_encoding import encode_json
 from headrace.events.sse import data_of, frame, name_of
 
 
@@ -35,6 +35,14 @@ class Event:
     @property
     def size_bytes(self) -> int:
         return len(self.frame)
+
+    def frame_in_thread(self, run_id: object) -> bytes:
+        """The frame for a stream of all runs of a thread, where an id names the run too.
+
+        An error, which ends a run, has no id: a client that has seen it is told again how the run
+        ended.
+        """
+        return frame(self.name, self.data, f"{run_id}:{self.event_id}" if self.event_id else None)
 
 
 #: What clients of a run get that is deleted meanwhile; the words are the reference's.

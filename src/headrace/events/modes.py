@@ -1,7 +1,7 @@
 """LangGraph's stream chunks as the events of the HTTP API.
 
 The API has one mode more than LangGraph: ``messages`` sends each message accumulated so far
-(``messages/partial``), ``messages-tuple`` LangGraph's own chunks (shared API reference, 2.2).
+(``messages/partial``), ``messages-tuple`` sends LangGraph's own chunks. The clients expect both.
 """
 
 from collections.abc import Iterable, Iterator
@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, cast, get_args
 
 from langchain_core.messages import (
-    AIMessageChunk,
     BaseMessage,
     BaseMessageChunk,
     message_chunk_to_message,
@@ -52,7 +51,6 @@ class Translator:
     """Turns one run's chunks into events; keeps what ``messages`` has accumulated."""
 
     requested: frozenset[str]
-    subgraphs: bool = False
     _accumulated: dict[str, BaseMessageChunk] = field(default_factory=dict)
     _announced: set[str] = field(default_factory=set)
 
@@ -98,8 +96,3 @@ def _place(config: RunnableConfig | None) -> dict[str, Any] | None:
     if config is None:
         return None
     return {key: value for key, value in config["configurable"].items() if key in _PLACE}
-
-
-def is_reply(message: BaseMessage) -> bool:
-    """Whether this is the model speaking, whole or in part."""
-    return message.type in ("ai", "AIMessageChunk") or isinstance(message, AIMessageChunk)

@@ -7,8 +7,8 @@ Publishing never waits for a reader. One that is behind its bound and takes noth
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Protocol
 
-from headrace.events.backlog import ReaderBuffer
 from headrace.events.event import Event
+from headrace.events.reader_buffers import ReaderBuffer
 from headrace.lifecycle import Signal
 
 

@@ -1,7 +1,7 @@
 """Server-sent events as LangGraph clients read them.
 
 Line ends are CRLF and data stands on one line: the JavaScript SDK joins several data lines without
-a newline (shared API reference, section 2.1). An id stands after the data.
+a newline. An id stands after the data.
 """
 
 CONTENT_TYPE = "text/event-stream; charset=utf-8"

@@ -1,8 +1,8 @@
-"""Watches runs that this process does not execute: their rows, and the events stored of them.
+"""Watches runs that other processes execute: their rows and their stored events.
 
-One query a round for all of them, on a notice or each second. Whoever wants a run's events says so
-in its row (``watched_until``), and its owner begins to store them. A reader that is slow has a page
-in memory and the rest in the database.
+A round has one query for all runs; it comes on a notice, and each second. A watcher that wants the
+events of a run writes that into its row (``watched_until``); the process that executes the run then
+begins to store them. A slow reader has one page in memory and the rest in the database.
 """
 
 import asyncio
@@ -28,24 +28,24 @@ from headrace.notices.notifier import Notifier
 
 _log = structlog.stdlib.get_logger("headrace.watcher")
 
-#: What a watch makes of a run that has ended already: its stored events and its end; the same only
-#: if there are such events; nothing.
+#: What a watch tells of a run that had ended before: stored events and the end (``tell``), both if
+#: there are stored events (``tell_stored``), or nothing.
 IfEnded = Literal["tell", "tell_stored", "nothing"]
 
 _UNFINISHED = ("pending", "running")
-#: A row that was passed over is looked at again so soon.
+#: A row that was locked is looked at again after this time.
 _AGAIN_SECONDS = 0.05
-#: A reader has one page above this in memory, not two.
+#: A reader has two pages in memory, one that is sent and the next; above this size only one.
 _LARGE_PAGE_BYTES = 2 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class RunState:
-    """What a run's row says; ``gone`` is the status of one that has no row any more."""
+    """What a run's row says; the status of a run without a row is ``gone``."""
 
     status: str
     error: dict[str, Any] | None = None
-    #: Its owner stored its events until it ended; always so while it runs.
+    #: Its process stored its events until it ended; True while it runs.
     watched: bool = True
 
     @property
@@ -57,11 +57,11 @@ GONE = RunState("gone")
 
 
 class Watch:
-    """One follower's view of a run elsewhere.
+    """One follower's view of a run that another process executes.
 
-    :param after: the id after which events are wanted; None for those to come; no events at all
-        without ``events``.
-    :param announced: its end is told to all processes without anybody's asking for it.
+    :param events: whether events are wanted, and not only the end.
+    :param after: the id after which events are wanted; None: the events to come.
+    :param announced: its process announces its end to all processes anyway.
     """
 
     __slots__ = (
@@ -99,11 +99,11 @@ class Watch:
         self.state: RunState | None = None
         #: Nothing more will come.
         self.complete = False
-        #: It could not be looked at: a value of it, or of its run, cannot be sent or read.
+        #: The query fails on it: a value of this run cannot be sent or read.
         self.failed = False
-        #: It had ended when it was looked at first, and nothing of it was asked for.
+        #: The run had ended before the first look, and the follower wants nothing of such a run.
         self.late = False
-        #: A large page is being sent: the next one is read when the client has taken it.
+        #: A large page is being sent: the next page is read when the client has taken this one.
         self.paused = False
         self.changed = Signal()
         self._events: list[Event] = []
@@ -129,12 +129,15 @@ class Watch:
         return events
 
     def fail(self) -> None:
-        """Nothing can be learnt of its run here; its follower is let go."""
+        """The run cannot be followed from this process: its follower is released."""
         self.failed = True
         self.changed.set()
 
     def feed(self, state: RunState, page: Sequence[Event], *, full: bool) -> None:
-        """What a round has found; ``full``: there may be more right now."""
+        """Take what a round has found.
+
+        :param full: there may be more events right now.
+        """
         first = self.state is None
         self.state = state
         if first and state.ended and not self._tells(page):
@@ -148,11 +151,11 @@ class Watch:
             self.changed.set()
 
     def _tells(self, page: Sequence[object]) -> bool:
-        """Whether a run that had ended before it was watched has anything to tell."""
+        """Whether the follower gets this page of a run that had ended before it was watched."""
         return self._if_ended == "tell" or (self._if_ended == "tell_stored" and bool(page))
 
 
-#: Of which run events are wanted, after which id, and whether they have ids for clients.
+#: The run whose events are wanted, the id after which, and whether they have ids for clients.
 _Wanted = tuple[UUID, int | None, bool]
 
 
@@ -188,7 +191,7 @@ class Watcher:
         self._events_sql = event_statements()["events_of_watched"]
         self._watches: dict[UUID, set[Watch]] = {}
         self._marked_at: dict[UUID, float] = {}
-        #: Whose owners will tell their end.
+        #: Runs whose processes will announce their end.
         self._announced: set[UUID] = set()
         self._pause_seconds = settings.poll_seconds
         self._wake = Signal()
@@ -196,7 +199,7 @@ class Watcher:
 
     @property
     def watching(self) -> int:
-        """Followers of runs elsewhere."""
+        """The number of followers of runs that other processes execute."""
         return sum(len(watches) for watches in self._watches.values())
 
     def start(self) -> None:
@@ -215,7 +218,7 @@ class Watcher:
             self._announced.discard(watch.run_id)
 
     def look(self) -> None:
-        """There is something to fetch: a page was read."""
+        """Look soon: a page was read, and there may be more."""
         self._wake.set()
 
     def _heard(self, run_id: UUID) -> None:
@@ -231,7 +234,7 @@ class Watcher:
                 one
                 for some in self._watches.values()
                 for one in some
-                # One whose client is slow is not fed, but its events must go on being stored.
+                # A watch with a slow client is not fed, but the events of its run must be stored.
                 if one.hungry or (one.sound and one.wants_events and self._is_due(one.run_id))
             ]
             if not watches:
@@ -255,13 +258,13 @@ class Watcher:
         run_ids = list({watch.run_id for watch in watches})
         passed_over = await self._mark(watches)
         async with self._pool.connection() as connection:
-            # The rows first: of a run that has ended then, all events are there now.
+            # The rows first: where a row says that the run has ended, all its events are stored.
             cursor = await connection.execute(self._sql["states"], {"run_ids": Uuid(run_ids)})
             states = {
                 row[0]: (RunState(row[1], row[2], row[3]), row[4])
                 for row in await cursor.fetchall()
             }
-            # Once for all: one that is asked for no page must not be fed an empty one.
+            # Decided once: a watch that is asked for no page must not be fed an empty one.
             hungry = [one for one in watches if one.hungry]
             asking = [one for one in hungry if one.wants_events]
             for one in asking:
@@ -274,15 +277,15 @@ class Watcher:
             try:
                 watch.feed(state, page.events, full=page.is_full)
             except Exception:
-                # Not to be raised here: the others of this round must not be fed again.
+                # Not raised: the other watches of this round must not be fed twice.
                 _log.exception("watch_failed", run_id=str(watch.run_id))
                 watch.fail()
             if watch.run_id in passed_over and not state.ended:
-                # Most likely it is just ending, and would not tell.
+                # The row was locked: most likely the run is ending, and will not announce that.
                 self._pause_seconds = min(_AGAIN_SECONDS, self._settings.poll_seconds)
 
     async def _pages(self, connection: Any, asking: Sequence[Watch]) -> Mapping[_Wanted, _Page]:
-        """One page for all that want the same of a run: its events are read and kept once."""
+        """Pages; watches that want one page of a run share it in the query and in memory."""
         wanted = list({_wanted(one): None for one in asking})
         if not wanted:
             return {}
@@ -302,14 +305,14 @@ class Watcher:
 
     def _page_of(self, rows: Sequence[tuple[int, str, bytes]], *, resumable: bool) -> _Page:
         size = sum(len(data) for _, _, data in rows)
-        # Whether a bound, not the last event, has ended the page.
+        # Whether the page has ended at a bound, not at the last event.
         is_full = len(rows) >= self._settings.batch_events or size >= self._settings.batch_bytes
         return _Page([Event.stored(*row, resumable=resumable) for row in rows], is_full)
 
     async def _mark(self, watches: Sequence[Watch]) -> Collection[UUID]:
-        """Say in the rows that their events are wanted, long before that lapses, or their end.
+        """Write into the rows that events, or only the end, are wanted, long before a mark lapses.
 
-        Returns those whose rows could not be had, or are not to be marked any more.
+        Returns the runs whose rows are locked, or that have ended.
         """
         due = self._due(watches)
         if not due:
@@ -334,7 +337,7 @@ class Watcher:
         return due.keys() - {row[0] for row in rows}
 
     def _due(self, watches: Sequence[Watch]) -> dict[UUID, bool]:
-        """The runs whose rows are to say so, and whether for their events."""
+        """The runs whose rows are to be marked, and whether events are wanted."""
         due: dict[UUID, bool] = {}
         for one in watches:
             if one.wants_events:
@@ -345,6 +348,6 @@ class Watcher:
         return due
 
     def _is_due(self, run_id: UUID) -> bool:
-        """Whether its row is to say again that its events are wanted."""
+        """Whether the mark for events in its row is to be renewed."""
         due_before = monotonic() - self._settings.watch_seconds / 3
         return self._marked_at.get(run_id, float("-inf")) < due_before

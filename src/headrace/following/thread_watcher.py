@@ -1,8 +1,9 @@
-"""Finds the runs of threads that somebody follows, in whichever process they are executed.
+"""Finds the runs of followed threads, in whichever process they are executed.
 
-Who follows a thread says so in its row (``watched_until``) before anything is answered. A start
-sees that in the statement that takes the thread, and the run's events are stored from the first on:
-so the row of a run is all that must be found, on a notice or each second. One round looks for all.
+A follower marks the row of its thread (``watched_until``) before the client gets an answer. The
+statement that starts a run sees the mark, and the events of the run are stored from the first one.
+So only the rows of new runs must be found, on a notice and each second; a round has one query for
+all threads.
 """
 
 import asyncio
@@ -24,8 +25,8 @@ from headrace.db.statements import named_statements
 from headrace.db.transactions import locking_transaction
 from headrace.errors import DatabaseUnavailable, Unavailable
 from headrace.event_settings import EventSettings
-from headrace.events.backlog import Cut
 from headrace.events.reader import Released
+from headrace.events.reader_buffers import Cut
 from headrace.isolation import for_each_sound
 from headrace.lifecycle import Signal, Tasks
 from headrace.notices.notifier import Notifier
@@ -33,21 +34,21 @@ from headrace.notices.notifier import Notifier
 _log = structlog.stdlib.get_logger("headrace.watcher")
 
 _LOCK_TIMEOUT_SECONDS = 5.0
-#: Of a thread's runs, how many are looked at in a round; runs of a thread come one after the other.
+#: How many runs of a thread a round looks at; runs of a thread come one after the other.
 _NEWEST = 50
-#: Runs that a client has not come to yet; it is cut when there are more.
+#: How many runs may wait for a client; it is cut when there are more.
 _MAX_WAITING = 200
-#: Notices come in crowds.
+#: Between two rounds: notices come in crowds.
 _PAUSE_SECONDS = 0.02
 
-#: Transactions that begin earlier may take a thread later.
+#: A transaction that began this long ago may still start a run.
 _OVERLAP = timedelta(seconds=5)
 _SINCE_EVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
 class LastSeen:
-    """Where a client left off: at an event of a run, or at its end."""
+    """The last thing that a client has seen: an event of a run, or the end of the run."""
 
     run_id: UUID
     #: None: the run was done.
@@ -56,10 +57,10 @@ class LastSeen:
 
 @dataclass(frozen=True, slots=True)
 class FoundRun:
-    """A run to be told.
+    """A run that the client is to get.
 
-    :param after: the id after which its events are wanted; None for those to come.
-    :param whole: its end is told even when nothing of it is stored.
+    :param after: the id after which its events are wanted; None: the events to come.
+    :param whole: the client gets its end also when none of its events is stored.
     """
 
     run_id: UUID
@@ -69,7 +70,7 @@ class FoundRun:
 
 
 class ThreadWatch:
-    """One follower's view of a thread: the runs that it has not come to yet."""
+    """One follower's view of a thread: the runs that wait for it."""
 
     __slots__ = (
         "_known",
@@ -90,23 +91,23 @@ class ThreadWatch:
         self.tenant = tenant
         self.changed = Signal()
         self.waiting: deque[FoundRun] = deque()
-        #: The thread is not there any more.
+        #: The thread was deleted.
         self.gone = False
         self.cut = False
-        #: It could not be looked at: a value of it cannot be sent or read.
+        #: The query fails on it: a value of this thread cannot be sent or read.
         self.failed = False
         self.marked_at = monotonic()
         self.state_updated_at: datetime | None = None
-        #: Runs that have started earlier are not looked at.
+        #: Runs that have started before this time are not looked at.
         self.since = _SINCE_EVER
         self._known: deque[UUID] = deque(maxlen=2 * _NEWEST)
 
     def know(self, run_id: UUID) -> None:
-        """It is not to be told."""
+        """The client does not want this run."""
         self._known.append(run_id)
 
     def found(self, run: FoundRun) -> None:
-        """Put it behind those that wait, if it is a new one."""
+        """Put the run behind those that wait, if it is a new one."""
         if run.run_id in self._known:
             return
         self._known.append(run.run_id)
@@ -117,14 +118,14 @@ class ThreadWatch:
         self.changed.set()
 
     def fail(self) -> None:
-        """Nothing can be learnt of its thread here; its follower is let go."""
+        """The thread cannot be followed from this process: its follower is released."""
         self.failed = True
         self.changed.set()
 
     async def next(self, timeout_seconds: float) -> FoundRun | None:
         """The next run; None when none came in time, or something else has changed.
 
-        :raises Cut: runs were dropped because nobody asked for them.
+        :raises Cut: too many runs waited, and were dropped.
         :raises Released: the thread cannot be followed from here.
         """
         if not self.waiting:
@@ -157,14 +158,14 @@ class ThreadWatcher:
 
     @property
     def watching(self) -> int:
-        """Followers of threads."""
+        """The number of followers of threads."""
         return len(self._watches)
 
     def start(self) -> None:
         self._tasks.keep(self._look_for_ever, name="thread-watcher")
 
     def release(self) -> None:
-        """The process drains: threads are not followed any more from here."""
+        """The process drains: it stops following threads."""
         self.released = True
         for watch in self._watches:
             watch.changed.set()
@@ -174,7 +175,7 @@ class ThreadWatcher:
     ) -> ThreadWatch | None:
         """Follow a thread from now on, or from what was seen last; None when it is not there.
 
-        :raises Unavailable: it cannot be said in the thread's row.
+        :raises Unavailable: the row of the thread cannot be marked.
         """
         watch = ThreadWatch(thread_id, tenant)
         try:
@@ -298,15 +299,15 @@ def _asked(watches: Sequence[ThreadWatch]) -> dict[str, Any]:
 
 
 def made_at(run_id: UUID) -> datetime:
-    """When the id of a run was made, which says so itself.
+    """The time that the id of a run holds: when it was made.
 
-    :raises ValueError: it says a time that there is not; see :func:`is_dated`.
+    :raises ValueError: it holds no time; see :func:`is_dated`.
     """
     return datetime.fromtimestamp(int.from_bytes(run_id.bytes[:6], "big") / 1000, UTC)
 
 
 def is_dated(run_id: UUID) -> bool:
-    """Whether the id tells a time."""
+    """Whether the id holds a time."""
     try:
         made_at(run_id)
     except (ValueError, OverflowError, OSError):

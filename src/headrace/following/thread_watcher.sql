@@ -1,14 +1,14 @@
--- Threads of which somebody follows all runs.
+-- Threads whose runs are all followed by a client.
 
 -- name: mark_thread
--- Waits for whoever has the row: runs that start after this has been committed are told. What runs
--- now is joined; what began a moment ago and is over is known already.
+-- Waits for a lock on the row: runs that start after this is committed are told to the client. The
+-- present run is joined; a run that began a moment ago and has ended is known already.
 UPDATE threads SET watched_until = now() + make_interval(secs => %(seconds)s)
 WHERE thread_id = %(thread_id)s AND tenant = %(tenant)s
 RETURNING running_run_id, state_updated_at
 
 -- name: mark_threads
--- The same again, long before it lapses; passes over rows that somebody changes just now.
+-- Renews marks, long before they lapse; skips locked rows.
 UPDATE threads SET watched_until = now() + make_interval(secs => %(seconds)s)
 FROM (
   SELECT thread_id FROM threads
@@ -20,15 +20,15 @@ WHERE threads.thread_id = watched.thread_id
 RETURNING threads.thread_id
 
 -- name: threads
--- Those that are there still, and when their state has changed last.
+-- The threads that still exist, and when the state of each has changed last.
 SELECT watch.number, threads.state_updated_at
 FROM unnest(%(thread_ids)s::text[], %(tenants)s::text[])
   WITH ORDINALITY AS watch (thread_id, tenant, number)
 JOIN threads ON threads.thread_id = watch.thread_id AND threads.tenant = watch.tenant
 
 -- name: runs_since
--- In the order of their starts. Of a thread's runs the newest are looked at, and the one that it
--- runs, which may have been made long ago.
+-- Runs by the time of their start: the newest of each thread, and the running one, which may have been
+-- made long ago.
 SELECT watch.number, runs.run_id, runs.graph_id, runs.started_at
 FROM unnest(%(thread_ids)s::text[], %(tenants)s::text[], %(since)s::timestamptz[])
   WITH ORDINALITY AS watch (thread_id, tenant, since, number)
@@ -48,8 +48,8 @@ WHERE runs.started_at >= watch.since
 ORDER BY watch.number, runs.started_at, runs.run_id
 
 -- name: last_seen
--- From when on to look for runs: transactions that began a moment ago may take the thread yet. And
--- when the run that a client has seen last has started.
+-- The time from which to look for runs (a transaction that began a moment ago may still start one), and
+-- when the run that the client has seen last has started.
 SELECT now() - interval '5 seconds', (
   SELECT started_at FROM runs
   WHERE run_id = %(run_id)s::uuid AND thread_id = %(thread_id)s AND tenant = %(tenant)s)

@@ -15,9 +15,9 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.graph import START, StateGraph
 from langgraph.store.base import BaseStore
 
+from headrace.errors import StartupRefusal
 from headrace.graphs.echo import MEMORY_MARK, EchoModel
 from headrace.graphs.messages import ChatState
-from headrace.graphs.optional import chat_model
 
 _WISH = re.compile(r"^\s*(?:please\s+)?remember(?:\s+that)?[\s:,]+(?P<what>.+?)\s*$", re.I | re.S)
 
@@ -77,3 +77,40 @@ def _instructions(memories: Sequence[str] | None) -> str:
     if not lines:
         return "You are a helpful assistant. The user has not asked you to remember anything yet."
     return "\n".join(["You are a helpful assistant. The user asked you to remember:", *lines])
+
+
+def chat_model(name: str) -> BaseChatModel:
+    """The model of an ``init_chat_model`` string, for example ``openai:gpt-5``.
+
+    :raises StartupRefusal: HR110 a package or a key is missing, or nobody offers such a model.
+    """
+    try:
+        from langchain.chat_models import init_chat_model  # noqa: PLC0415
+    except ImportError:
+        raise _refusal(
+            name,
+            "the package langchain is not installed",
+            "Run pip install 'headrace[models]', or unset HEADRACE_MODEL for the model that needs"
+            " no key.",
+        ) from None
+    try:
+        return init_chat_model(name)
+    except ImportError as error:
+        raise _refusal(name, _first_line(error), "Install the provider's package.") from error
+    except Exception as error:
+        # Each provider has errors of its own for a key that is missing.
+        raise _refusal(
+            name,
+            _first_line(error),
+            "Set the provider's key, for example OPENAI_API_KEY, or unset HEADRACE_MODEL for the"
+            " model that needs none.",
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0].rstrip(".")
+
+
+def _refusal(name: str, what: str, remedy: str) -> StartupRefusal:
+    return StartupRefusal("HR110", where=f"HEADRACE_MODEL={name}", what=what, remedy=remedy)

@@ -1,9 +1,13 @@
 """Commands as clients send them, and in LangGraph's own form."""
 
+from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated, Any, cast
 
+from langgraph.constants import END
 from langgraph.types import Command, Send
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from headrace.errors import InvalidRequest
 
 #: Pairs of an update, and ways of a ``goto``.
 MAX_PARTS = 1000
@@ -89,3 +93,33 @@ def _is_pair(value: Any) -> bool:
 
 def _is_send(value: Any) -> bool:
     return isinstance(value, dict) and isinstance(value.get("node"), str)
+
+
+def refuse_unknown_nodes(nodes: Collection[str], kwargs: Mapping[str, Any]) -> None:
+    """LangGraph passes over a node that the graph has not, and the stop that was asked for.
+
+    :param kwargs: as a run's are stored.
+    :raises InvalidRequest: ``command.goto``, ``interrupt_before`` or ``interrupt_after`` names one.
+    """
+    command = kwargs["command"] or {}
+    wanted = {
+        "command.goto": [name for name in targets(command.get("goto")) if name != END],
+        "interrupt_before": _named(kwargs["interrupt_before"]),
+        "interrupt_after": _named(kwargs["interrupt_after"]),
+    }
+    for where, names in wanted.items():
+        if unknown := [name for name in names if name not in nodes]:
+            there = ", ".join(name for name in nodes if not name.startswith("__"))
+            raise InvalidRequest(
+                f"{where}: the graph has no node '{unknown[0]}'; it has {there or 'none'}"
+            )
+
+
+def targets(goto: Any) -> list[str]:
+    """The nodes that a command's ``goto`` names."""
+    ways = goto if isinstance(goto, list) else [goto] if goto else []
+    return [str(way.get("node")) if isinstance(way, dict) else str(way) for way in ways]
+
+
+def _named(names: Sequence[str] | str | None) -> Sequence[str]:
+    return () if names is None or isinstance(names, str) else names

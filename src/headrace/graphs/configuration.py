@@ -2,6 +2,8 @@
 
 from typing import Annotated, Any
 
+from langgraph import errors
+from langgraph.runtime import Runtime
 from pydantic import AfterValidator
 
 from headrace.ids import canonical_uuid
@@ -9,6 +11,15 @@ from headrace.ids import canonical_uuid
 #: More steps than any run takes; what Postgres's ``integer`` holds.
 MAX_RECURSION_LIMIT = 2**31 - 1
 MAX_CONCURRENCY = 10_000
+
+# LangGraph's own keys in ``configurable``, by value: it has no public names for them, and releases
+# before 1.2.22 do not have the second. A test fails when LangGraph renames one.
+
+#: Where nodes and edges find their store and their context.
+RUNTIME = "__pregel_runtime"
+#: Where a run says that its resume is to name interrupts that wait.
+STRICT_RESUME = "__pregel_strict_resume"
+HAS_STRICT_RESUME = hasattr(errors, "UnknownInterruptError")
 
 
 def checked_config(config: dict[str, Any]) -> dict[str, Any]:
@@ -103,3 +114,8 @@ def _steps(value: Any) -> int:
 
 def _is_whole(value: Any, *, least: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def runtime_for_update(store: Any, context: Any) -> dict[str, Any]:
+    """What edges need while a state is changed without a run."""
+    return {RUNTIME: Runtime(store=store, context=context)}

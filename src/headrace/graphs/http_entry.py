@@ -15,6 +15,12 @@ from headrace.graphs.object_path import ObjectPath
 #: What a room is called in ``disable_<room>``.
 ROOMS = ("assistants", "threads", "runs", "store", "meta", "mcp", "a2a", "ui", "webhooks")
 
+#: The rooms that headrace has. Probes and ``/ok`` are always served, and no room.
+SERVED_ROOMS = frozenset({"assistants", "threads", "runs", "store", "chat", "meta"})
+
+#: A message to /chat makes a thread and a run: an app without either room has no /chat.
+_NEEDED_BY_CHAT = frozenset({"threads", "runs"})
+
 #: As LangGraph's schema has it: no run sees these, whatever the manifest says.
 ALWAYS_OMITTED = frozenset({"x-api-key", "x-tenant-id", "x-service-key"})
 
@@ -136,6 +142,11 @@ class HttpEntry(BaseModel):
         return prefix
 
     @property
-    def disabled(self) -> frozenset[str]:
-        """The rooms that are not to be served."""
-        return frozenset(room for room in ROOMS if getattr(self, f"disable_{room}"))
+    def rooms(self) -> frozenset[str]:
+        """The rooms of the API that are served: all but those that the manifest disables.
+
+        Router, OpenAPI page and ``/info`` follow it.
+        """
+        disabled = {room for room in ROOMS if getattr(self, f"disable_{room}")}
+        rooms = SERVED_ROOMS - disabled
+        return rooms if rooms >= _NEEDED_BY_CHAT else rooms - {"chat"}

@@ -5,7 +5,7 @@ key is told in ``docs/langgraph-json.md``.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
 
@@ -13,16 +13,15 @@ from dotenv import dotenv_values
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from headrace.errors import DOCUMENTATION, StartupRefusal
-from headrace.graphs.checkpointer_entry import CheckpointerEntry
 from headrace.graphs.http_entry import HttpEntry
 from headrace.graphs.manifest_keys import REFUSED, notices_of, refused_key
 from headrace.graphs.object_path import attribute_of, has_attribute, module_of, names_a_file
-from headrace.graphs.store_entry import StoreEntry
+from headrace.graphs.persistence_entries import CheckpointerEntry, StoreEntry
 from headrace.settings import Settings, environment, set_environment
 
 DEFAULT_NAME = "langgraph.json"
 
-#: The graph that is served where there is no manifest.
+#: The built-in graph. A server without a manifest serves it.
 BUILT_IN = "chat"
 
 Text = Annotated[str, Field(min_length=1)]
@@ -108,6 +107,14 @@ class Manifest(BaseModel):
                 )
             return {name: value for name, value in dotenv_values(file).items() if value is not None}
         return {name: str(value) for name, value in self.env.items()}
+
+
+def chat_graph(graph_ids: Sequence[str], wanted: str) -> str:
+    """The graph behind ``/chat``.
+
+    :param wanted: the graph that the setting names; empty: ``chat``, else the first graph.
+    """
+    return wanted or (BUILT_IN if BUILT_IN in graph_ids else graph_ids[0])
 
 
 AnyManifest = TypeVar("AnyManifest", bound=Manifest)

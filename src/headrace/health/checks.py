@@ -4,14 +4,13 @@ A probe must answer in milliseconds while Postgres is away, and must not add loa
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from time import monotonic
 
 import structlog
 
-from headrace.db.faults import DatabaseAway, driver_word, public_word, translated_faults
+from headrace.db.faults import DatabaseAway, driver_reason, public_reason, translated_faults
 from headrace.db.pool import SharedPool
-from headrace.db.schema import SchemaState
+from headrace.db.schema import SchemaState, read_state
 from headrace.errors import DatabaseUnavailable, HeadraceError, PoolExhausted, Unavailable
 from headrace.lifecycle import Supervision, Tasks
 
@@ -24,8 +23,45 @@ _FAILURES_UNTIL_UNREACHABLE = 2
 _TOLD_AGAIN_SECONDS = 10.0
 
 
+class DatabaseCheck:
+    """Takes a connection of ``pool`` and asks it one question.
+
+    :param timeout_seconds: how long it waits for a connection.
+    """
+
+    def __init__(self, pool: SharedPool, *, timeout_seconds: float = 0.9) -> None:
+        self._pool = pool
+        self._timeout_seconds = timeout_seconds
+
+    async def ask(self) -> None:
+        """
+        :raises PoolExhausted: running graphs hold all connections. That is load: taking a loaded
+            pod out of service would only move the load.
+        :raises DatabaseUnavailable: the database does not answer, or the pool has no connection.
+        """
+        if self._all_in_use():
+            raise PoolExhausted
+        try:
+            with translated_faults():
+                async with self._pool.connection(timeout=self._timeout_seconds) as connection:
+                    await connection.execute("SELECT 1", prepare=False)
+        except PoolExhausted as error:
+            if self._all_in_use():
+                raise
+            raise DatabaseUnavailable from error.__cause__
+        except DatabaseUnavailable:
+            if self._pool.fault is not None:
+                # What connecting says is nearer to the cause than how a check ended.
+                raise DatabaseUnavailable from DatabaseAway(self._pool.fault)
+            raise
+
+    def _all_in_use(self) -> bool:
+        figures = self._pool.figures()
+        return figures.in_use >= figures.max_size
+
+
 class DatabaseProbe:
-    """Runs ``check`` every ``interval_seconds`` and remembers whether the database answers.
+    """Asks ``check`` every ``interval_seconds`` and remembers whether the database answers.
 
     A dead database shows after at most two intervals and two timeouts; a live one at the next
     success. A check that raises :class:`PoolExhausted` leaves the verdict as it is.
@@ -33,7 +69,7 @@ class DatabaseProbe:
 
     def __init__(
         self,
-        check: Callable[[], Awaitable[None]],
+        check: DatabaseCheck,
         *,
         supervision: Supervision | None = None,
         interval_seconds: float = 0.5,
@@ -57,7 +93,7 @@ class DatabaseProbe:
         silent = monotonic() - self._ended_at > self._silence_seconds
         if not (failed or silent):
             return None
-        word = public_word(self._word) if failed else ""
+        word = public_reason(self._word) if failed else ""
         return f"the database does not answer: {word}" if word else "the database does not answer"
 
     async def start(self) -> None:
@@ -77,7 +113,7 @@ class DatabaseProbe:
         try:
             with translated_faults():
                 async with asyncio.timeout(self._timeout_seconds):
-                    await self._check()
+                    await self._check.ask()
         except PoolExhausted:
             return
         except (HeadraceError, OSError) as error:
@@ -102,12 +138,12 @@ def _word_of(error: BaseException) -> str:
     """The driver's own, which is at the end of the chain; empty where there is none."""
     if error.__cause__ is not None:
         cause = error.__cause__
-        return driver_word(cause) if str(cause) else ""
-    return "" if isinstance(error, HeadraceError) else driver_word(error)
+        return driver_reason(cause) if str(cause) else ""
+    return "" if isinstance(error, HeadraceError) else driver_reason(error)
 
 
 class SchemaProbe:
-    """Runs ``read`` every ``interval_seconds`` and remembers what the schema was when last seen.
+    """Reads the schema's state every ``interval_seconds`` and remembers what it saw last.
 
     A migration of a later release may end this one's fitness while it serves. A reading that fails
     leaves the verdict as it is: whether the database answers is for :class:`DatabaseProbe` to say.
@@ -115,16 +151,18 @@ class SchemaProbe:
 
     def __init__(
         self,
-        read: Callable[[], Awaitable[SchemaState]],
+        pool: SharedPool,
         found: SchemaState,
         *,
         supervision: Supervision | None = None,
         interval_seconds: float = 15.0,
+        acquire_timeout_seconds: float = 4.0,
         timeout_seconds: float = 5.0,
     ) -> None:
-        self._read = read
+        self._pool = pool
         self._found = found
         self._interval_seconds = interval_seconds
+        self._acquire_timeout_seconds = acquire_timeout_seconds
         self._timeout_seconds = timeout_seconds
         self._tasks = Tasks(supervision)
 
@@ -152,7 +190,9 @@ class SchemaProbe:
         try:
             with translated_faults():
                 async with asyncio.timeout(self._timeout_seconds):
-                    found = await self._read()
+                    found = await read_state(
+                        self._pool, timeout_seconds=self._acquire_timeout_seconds
+                    )
         except (HeadraceError, OSError):
             return
         except Exception:
@@ -197,35 +237,3 @@ class DatabaseQuestion:
         except Unavailable as problem:
             return problem
         return None
-
-
-def pool_check(pool: SharedPool, *, timeout_seconds: float = 0.9) -> Callable[[], Awaitable[None]]:
-    """A check that takes a connection of ``pool`` and asks it one question.
-
-    When running graphs hold all connections the check raises :class:`PoolExhausted`: that is load,
-    and taking a loaded pod out of service would only move it. An empty-handed pool is a fault.
-    """
-
-    async def check() -> None:
-        if _all_in_use(pool):
-            raise PoolExhausted
-        try:
-            with translated_faults():
-                async with pool.connection(timeout=timeout_seconds) as connection:
-                    await connection.execute("SELECT 1", prepare=False)
-        except PoolExhausted as error:
-            if _all_in_use(pool):
-                raise
-            raise DatabaseUnavailable from error.__cause__
-        except DatabaseUnavailable:
-            if pool.fault is not None:
-                # What connecting says is nearer to the cause than how a check ended.
-                raise DatabaseUnavailable from DatabaseAway(pool.fault)
-            raise
-
-    return check
-
-
-def _all_in_use(pool: SharedPool) -> bool:
-    figures = pool.figures()
-    return figures.in_use >= figures.max_size

@@ -3,12 +3,13 @@
 All are coroutines without blocking work, so they answer when thread pool and database do not.
 """
 
-from typing import Annotated, cast
+from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Query
 from fastapi.responses import JSONResponse, Response
 
 from headrace.edge.routing import OwnRoute
+from headrace.edge.state import provided
 from headrace.health.service import HealthService
 from headrace.observability.metrics import METRICS_MEDIA_TYPE
 
@@ -16,11 +17,7 @@ probes_router = APIRouter(route_class=OwnRoute, tags=["health"])
 metrics_router = APIRouter(route_class=OwnRoute, tags=["health"])
 
 
-async def _health(request: Request) -> HealthService:
-    return cast("HealthService", request.state.headrace.health)
-
-
-Health = Annotated[HealthService, Depends(_health)]
+Health = Annotated[HealthService, provided(HealthService)]
 #: ``json``; any other word means the text, as a scraper wants it.
 Format = Annotated[str, Query(max_length=100)]
 

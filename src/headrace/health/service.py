@@ -1,15 +1,18 @@
 """Is this pod ready, and how is each of its processes? Answered from memory and slots only."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import asdict
 from time import monotonic
 from typing import Any
 
-from headrace.events.encoding import encode_json
-from headrace.health.checks import DatabaseProbe
+from headrace.events.json_encoding import encode_json
+from headrace.health.checks import DatabaseProbe, SchemaProbe
+from headrace.lifecycle import Supervision
 from headrace.observability.exposition import Written
 from headrace.observability.metrics import Metrics
 from headrace.observability.slots import Slot, StatusBoard
+from headrace.worker.worker import Worker
 
 #: A report is told again for so long: anybody may ask for it as often as they like.
 _REPORT_SECONDS = 0.25
@@ -18,9 +21,7 @@ _REPORT_SECONDS = 0.25
 class HealthService:
     """The verdicts behind the health endpoints.
 
-    ``schema_problem`` returns why the schema cannot be served, or None, and ``schema_revision`` the
-    revision that was seen last. ``task_problem`` returns why this process should be replaced, or
-    None. They must not block.
+    :param worker: None in a process that has none.
     """
 
     def __init__(
@@ -30,19 +31,19 @@ class HealthService:
         board: StatusBoard,
         metrics: Metrics,
         database: DatabaseProbe,
-        schema_problem: Callable[[], str | None],
-        schema_revision: Callable[[], str | None] = lambda: None,
-        task_problem: Callable[[], str | None] = lambda: None,
+        schema: SchemaProbe,
+        supervision: Supervision,
+        worker: Worker | None = None,
     ) -> None:
         self._version = version
         self._board = board
         self._metrics = metrics
         self._database = database
-        self._schema_problem = schema_problem
-        self._schema_revision = schema_revision
+        self._schema = schema
+        self._supervision = supervision
+        self._worker = worker
         #: Whether metrics have a port of their own, as the server says.
         self.metrics_elsewhere = False
-        self._task_problem = task_problem
         #: When the report was written last, its status, and its JSON.
         self._written: tuple[float, int, bytes] = (float("-inf"), 503, b"")
 
@@ -53,7 +54,9 @@ class HealthService:
     @property
     def task_problem(self) -> str | None:
         """Why this process should be replaced, or None."""
-        return self._task_problem()
+        if problem := self._supervision.problem:
+            return problem
+        return self._worker.problem if self._worker is not None else None
 
     def unready_reasons(self) -> list[str]:
         """Why no more requests should be sent here; empty when they are welcome.
@@ -80,9 +83,9 @@ class HealthService:
             return reasons
         if problem := self._database.problem:
             reasons.append(problem)
-        if problem := self._schema_problem():
+        if problem := self._schema.problem:
             reasons.append(problem)
-        if problem := self._task_problem():
+        if problem := self.task_problem:
             reasons.append(f"process {self.pid}: {problem}")
         return reasons
 
@@ -103,8 +106,8 @@ class HealthService:
             "answered_by": self.pid,
             "database": {"reachable": self._database.problem is None},
             "schema": {
-                "ok": self._schema_problem() is None,
-                "revision": self._schema_revision(),
+                "ok": self._schema.problem is None,
+                "revision": self._schema.revision,
             },
             "queue": {"unserved_graphs": _unserved_graphs(slots)},
             "processes": [self._describe(slot) for slot in slots],
@@ -144,4 +147,4 @@ def _unserved_graphs(slots: Sequence[Slot]) -> list[dict[str, Any]]:
     """Graphs of which runs wait and that no process, of this pod or another, executes."""
     figures = [slot.figures for slot in slots if slot.figures is not None]
     queues = [one.queue for one in figures if one.queue is not None]
-    return [graph.model_dump() for queue in queues[:1] for graph in queue.unserved]
+    return [asdict(graph) for queue in queues[:1] for graph in queue.unserved]

@@ -15,7 +15,7 @@ import structlog
 from headrace.auth.principal import Principal
 from headrace.db.engine import Sessions
 from headrace.db.tables import IdempotencyKeyRow
-from headrace.errors import HeadraceError, IdempotencyKeyReused, RequestError, Unavailable
+from headrace.errors import IdempotencyKeyReused, RequestError, Unavailable
 from headrace.event_settings import IdempotencySettings
 from headrace.idempotency.repository import IdempotencyRepository
 from headrace.idempotency.schemas import RequestKey, Reservation
@@ -129,14 +129,15 @@ class IdempotencyService:
         while await self._repository.delete_old(limit=limit) == limit:
             pass
 
-    async def sweep_forever(self) -> None:
-        """Delete keys that hold no longer."""
-        while True:
-            await asyncio.sleep(self._settings.sweep_seconds)
-            try:
-                await self.sweep()
-            except HeadraceError as fault:
-                _log.warning("idempotency_sweep_skipped", cause=str(fault))
+    def start(self, tasks: Tasks) -> None:
+        """Delete keys that no longer hold, now and then."""
+        tasks.repeat(
+            self.sweep,
+            every_seconds=self._settings.sweep_seconds,
+            name="idempotency-sweeper",
+            log=_log,
+            skipped_event="idempotency_sweep_skipped",
+        )
 
 
 def _place(principal: Principal, key: RequestKey) -> tuple[str, str, str]:

@@ -1,8 +1,9 @@
 """Hints between processes: something about the queue, or about a run, has changed.
 
-A notice says only where to look; the tables are the truth, and whoever acts on notices also polls
-(N59, N60). :class:`Notifier` is what others see; :class:`PostgresNotifier` carries notices by
-NOTIFY, in transactions of their own, and hears them on one LISTEN connection.
+A notice says only where to look. A listener misses notices while it reconnects, and hears none
+through a pooler: the tables are the truth, and each listener also polls. :class:`Notifier` is what
+others see; :class:`PostgresNotifier` sends notices by NOTIFY, in transactions of their own, and
+hears them on one LISTEN connection.
 """
 
 import asyncio

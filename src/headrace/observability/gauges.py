@@ -10,20 +10,13 @@ from collections.abc import Callable, Iterator, Sequence
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from headrace.observability.slots import (
-    AnswersStatus,
-    BodiesStatus,
-    Figures,
-    PoolStatus,
-    Slot,
-    StatusBoard,
-    WriterStatus,
-)
+from headrace.observability.figures import Figures, MemoryFigures, PoolFigures, WriterFigures
+from headrace.observability.slots import Slot, StatusBoard
 
 _PROCESS_STATES = ("starting", "serving", "draining", "stale")
 
 #: Name, help, and where the figure stands.
-_POOL_GAUGES: tuple[tuple[str, str, Callable[[PoolStatus], float]], ...] = (
+_POOL_GAUGES: tuple[tuple[str, str, Callable[[PoolFigures], float]], ...] = (
     ("pool_size", "Connections in the pool.", lambda pool: pool.size),
     ("pool_available", "Connections that are free.", lambda pool: pool.available),
     ("pool_in_use", "Connections in somebody's hands.", lambda pool: pool.in_use),
@@ -31,16 +24,16 @@ _POOL_GAUGES: tuple[tuple[str, str, Callable[[PoolStatus], float]], ...] = (
     ("pool_max_size", "Connections the pool may open.", lambda pool: pool.max_size),
     ("pool_leaked", "Connections that nobody holds or can have.", lambda pool: pool.leaked),
 )
-_WRITER_GAUGES: tuple[tuple[str, str, Callable[[WriterStatus], float]], ...] = (
+_WRITER_GAUGES: tuple[tuple[str, str, Callable[[WriterFigures], float]], ...] = (
     ("writes_queued", "Writes queued or in flight.", lambda writer: writer.operations),
     ("writes_queued_bytes", "Bytes queued or in flight.", lambda writer: writer.bytes),
     ("writes_waiting", "Writes that wait for a place in the queue.", lambda writer: writer.waiting),
 )
-_ANSWER_GAUGES: tuple[tuple[str, str, Callable[[AnswersStatus], float]], ...] = (
+_ANSWER_GAUGES: tuple[tuple[str, str, Callable[[MemoryFigures], float]], ...] = (
     ("answers_bytes", "Memory that answers with large states take.", lambda answers: answers.bytes),
     ("answers_waiting", "Answers that wait for that memory.", lambda answers: answers.waiting),
 )
-_BODY_GAUGES: tuple[tuple[str, str, Callable[[BodiesStatus], float]], ...] = (
+_BODY_GAUGES: tuple[tuple[str, str, Callable[[MemoryFigures], float]], ...] = (
     (
         "bodies_bytes",
         "Memory that large request bodies and what is parsed from them take.",

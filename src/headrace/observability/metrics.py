@@ -7,13 +7,13 @@ never a path, an id, or a user.
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Histogram, Metric, values
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from headrace.observability.exposition import Exposition, written
+from headrace.observability.figures import FlushFigures
 from headrace.observability.gauges import SlotCollector
 from headrace.observability.latency import LatencyWindow
 from headrace.observability.metric_files import reading
@@ -35,21 +35,6 @@ _DATABASE_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25,
 _BATCH_BUCKETS = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 
 
-class FlushFigures(Protocol):
-    """What is counted of a flush of the group-commit writer."""
-
-    @property
-    def outcome(self) -> str: ...
-    @property
-    def operations(self) -> int: ...
-    @property
-    def queue_seconds(self) -> float: ...
-    @property
-    def pool_seconds(self) -> float: ...
-    @property
-    def database_seconds(self) -> float: ...
-
-
 class Metrics:
     """The metrics of one process; ``render`` answers for all processes of the pod."""
 
@@ -62,8 +47,8 @@ class Metrics:
     ) -> None:
         #: What ``/metrics`` answers.
         self.exposition = Exposition(self.families, cache_seconds=cache_seconds)
-        #: Open connections of this process; the server says, which is there before and after this.
-        self.connections_open: Callable[[], int] = _none
+        #: Open connections of this process. The server keeps it up to date.
+        self.connections_open = 0
         self.checkpoint_latency = LatencyWindow()
         self.flush_latency = LatencyWindow()
         self.store_latency = LatencyWindow()
@@ -299,11 +284,10 @@ class Metrics:
         self._stored_events.inc(count)
 
     def count_cut_client(self, reason: str) -> None:
-        """``stalled``, ``memory`` or ``behind``. Fits ``Backlog(on_cut=...)``."""
+        """``stalled``, ``memory`` or ``behind``. Fits ``BufferBudget(on_cut=...)``."""
         self._cut_clients.labels(reason).inc()
 
     def count_cut_connection(self, reason: str) -> None:
-        """Fits ``Connections.count_with``."""
         self._cut_connections.labels(reason).inc()
 
     def count_notice(self, direction: str) -> None:
@@ -319,7 +303,7 @@ class Metrics:
         self._bounded_answers.labels(outcome).inc()
 
     def count_gate_refusal(self, gate: str, reason: str) -> None:
-        """``timeout``, ``queue_full``, ``share``, ``full``. Fits ``RequestPlaces(count=...)``."""
+        """``timeout``, ``queue_full``, ``share``, ``full``. Fits ``RequestGates(count=...)``."""
         self._gate_refusals.labels(gate, reason).inc()
 
     def count_refused_body(self, reason: str) -> None:
@@ -356,10 +340,6 @@ class Metrics:
             return _OTHER
         seen.add(value)
         return value
-
-
-def _none() -> int:
-    return 0
 
 
 def _declarers(

@@ -7,143 +7,18 @@ reads all of them. Without a runtime directory there is one process and its slot
 
 import os
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
 import structlog
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from headrace.observability.latency import Percentiles
+from headrace.observability.figures import Figures
 from headrace.observability.process import is_alive
 
 _log = structlog.stdlib.get_logger("headrace.slots")
 
 State = Literal["starting", "serving", "draining"]
-
-
-class PoolStatus(BaseModel):
-    """The pool's connections, and the requests that wait for one."""
-
-    model_config = ConfigDict(frozen=True, from_attributes=True)
-
-    size: int
-    available: int
-    in_use: int
-    waiting: int
-    max_size: int
-    leaked: int
-
-
-class WriterStatus(BaseModel):
-    """What a process has queued for the database and not committed yet."""
-
-    model_config = ConfigDict(frozen=True, from_attributes=True)
-
-    operations: int
-    bytes: int
-    waiting: int
-
-
-class AnswersStatus(BaseModel):
-    """The memory that answers with large states take, and those that wait for some."""
-
-    model_config = ConfigDict(frozen=True, from_attributes=True)
-
-    bytes: int = 0
-    waiting: int = 0
-
-
-class GateStatus(BaseModel):
-    """Places that requests of one kind hold, and requests that wait for one."""
-
-    model_config = ConfigDict(frozen=True, from_attributes=True)
-
-    held: int = 0
-    waiting: int = 0
-
-
-class CallersStatus(BaseModel):
-    """How callers share the places of a process."""
-
-    model_config = ConfigDict(frozen=True, from_attributes=True)
-
-    holding: int = 0
-    at_limit: int = 0
-    most_places: int = 0
-
-
-class ThreadsStatus(BaseModel):
-    """The threads that work for runs, and how many may."""
-
-    model_config = ConfigDict(frozen=True, from_attributes=True)
-
-    busy: int = 0
-    most: int = 0
-
-
-class BodiesStatus(BaseModel):
-    """The memory that large request bodies take, and those that wait for some."""
-
-    model_config = ConfigDict(frozen=True, from_attributes=True)
-
-    bytes: int = 0
-    waiting: int = 0
-
-
-class UnservedStatus(BaseModel):
-    """A graph of which runs wait and that no process executes."""
-
-    model_config = ConfigDict(frozen=True, from_attributes=True)
-
-    graph_id: str
-    pending: int
-    oldest_ready_seconds: float
-
-
-class QueueStatus(BaseModel):
-    """The queue of all processes, as one process of a pod has seen it last."""
-
-    model_config = ConfigDict(frozen=True, from_attributes=True)
-
-    pending: int
-    oldest_ready_seconds: float
-    #: Graphs of which runs wait and that no process executes; only so many of them.
-    unserved: tuple[UnservedStatus, ...] = ()
-
-
-class Figures(BaseModel):
-    """What a process measures about itself; the part of a slot that changes each second."""
-
-    model_config = ConfigDict(frozen=True)
-
-    pool: PoolStatus | None = None
-    writer: WriterStatus | None = None
-    answers: AnswersStatus = AnswersStatus()
-    gates: dict[str, GateStatus] = {}
-    bodies: BodiesStatus = BodiesStatus()
-    #: In the slot of the process that looks for its pod.
-    queue: QueueStatus | None = None
-    runs_running: int = 0
-    callers: CallersStatus = CallersStatus()
-    #: Runs that have ended while their graph, or a thread, goes on; they keep their places.
-    deaf_runs: int = 0
-    threads: ThreadsStatus = ThreadsStatus()
-    #: Followers of runs that other processes execute.
-    runs_watched: int = 0
-    threads_watched: int = 0
-    #: Whether notices arrive; otherwise polling alone finds what changes elsewhere.
-    notices_connected: bool = False
-    connections: int = 0
-    #: What waits for slow readers of events.
-    events_waiting_bytes: int = 0
-    loop_lag_seconds: float = 0.0
-    rss_bytes: int = 0
-    open_fds: int = 0
-    gc_collections: tuple[int, ...] = ()
-    checkpoints: Percentiles = Percentiles()
-    flushes: Percentiles = Percentiles()
-    store: Percentiles = Percentiles()
 
 
 class Slot(BaseModel):
@@ -242,7 +117,6 @@ class StatusBoard:
         self._runtime_dir = runtime_dir
         self._reader = SlotReader(runtime_dir) if runtime_dir is not None else None
         self._stale_seconds = stale_seconds
-        self._measure: Callable[[], Figures] | None = None
         now = time.time()
         self._slot = Slot(
             pid=os.getpid(), master=os.getppid(), state="starting", started_at=now, written_at=now
@@ -261,19 +135,20 @@ class StatusBoard:
         """Whether other processes may stand on this board."""
         return self._runtime_dir is not None
 
-    def measure_with(self, measure: Callable[[], Figures]) -> None:
-        """From now on ``publish`` takes its figures from here."""
-        self._measure = measure
-
     def set_state(self, state: State) -> None:
         """Change and publish the state at once, so that the next probe of any process sees it."""
         self._slot = self._slot.model_copy(update={"state": state})
         self.publish()
 
-    def publish(self) -> None:
-        """Write the slot. A full disk is logged, not raised: it must not end what is served."""
-        figures = self._measure() if self._measure is not None else self._slot.figures
-        self._slot = self._slot.model_copy(update={"figures": figures, "written_at": time.time()})
+    def publish(self, figures: Figures | None = None) -> None:
+        """Write the slot. A full disk is logged, not raised: the process goes on serving.
+
+        :param figures: None: those that were published last.
+        """
+        changes: dict[str, object] = {"written_at": time.time()}
+        if figures is not None:
+            changes["figures"] = figures
+        self._slot = self._slot.model_copy(update=changes)
         if self._runtime_dir is None:
             return
         try:

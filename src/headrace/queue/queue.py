@@ -32,6 +32,7 @@ from headrace.db.pool import SharedPool
 from headrace.db.transactions import locking_transaction
 from headrace.errors import DatabaseUnavailable, LeaseLost, ThreadBusy, Unavailable
 from headrace.events.event import RUN_DELETED
+from headrace.observability.figures import QueueFigures, UnservedGraph
 from headrace.queue.ends import End, EndedRun, RunEnd, queue_statements
 from headrace.queue.ready_callers import CallerRuns, ReadyCallers
 from headrace.queue.rows import (
@@ -81,22 +82,6 @@ class Suspects:
     processes: int
     #: Processes that are older than the one that asks.
     older: int
-
-
-@dataclass(frozen=True, slots=True)
-class UnservedGraph:
-    """A graph with waiting runs that no process executes."""
-
-    graph_id: str
-    pending: int
-    oldest_ready_seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class QueueFigures:
-    pending: int
-    oldest_ready_seconds: float
-    unserved: Sequence[UnservedGraph] = ()
 
 
 class Queue:
@@ -289,7 +274,7 @@ class Queue:
         return QueueFigures(
             pending=pending,
             oldest_ready_seconds=oldest or 0.0,
-            unserved=[UnservedGraph(*row) for row in unserved],
+            unserved=tuple(UnservedGraph(*row) for row in unserved),
         )
 
     async def end_if_owned(

@@ -1,19 +1,13 @@
-"""Where services meet the worker: what they hand over, and what they get to follow.
+"""A run between services, worker and queue: as it is requested, started, queued and ended."""
 
-The worker implements :class:`Dispatcher`; the lifespan joins both.
-"""
-
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 from uuid import UUID
 
 from headrace.auth.principal import Principal
 from headrace.checkpoints.answer_memory import Reading
 from headrace.checkpoints.fence import RunToken
-from headrace.events.channel import Channel
-from headrace.events.reader import Reader
 from headrace.idempotency.schemas import RequestKey
 
 #: How a run stops that a client cancels: it ends as ``interrupted``, or is undone and deleted.
@@ -51,6 +45,10 @@ class RunRequest:
     after_seconds: float = 0.0
     #: Committed with the run, so that a retry makes no second run.
     key: RequestKey | None = None
+
+    @property
+    def tenant(self) -> str:
+        return self.principal.tenant
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,82 +116,6 @@ class RunOutcome:
     error: dict[str, str] | None
     reading: Reading | None = field(default=None, compare=False)
     forgotten: bool = False
-
-
-class FollowedRun(Protocol):
-    """A run that somebody follows, wherever it is executed."""
-
-    @property
-    def run_id(self) -> UUID: ...
-
-    @property
-    def thread_id(self) -> str: ...
-
-    @property
-    def repeated(self) -> bool:
-        """Whether an earlier try of the same request has made it."""
-        ...
-
-    def subscribe(self, after: int | None = None) -> Reader:
-        """Follow its events.
-
-        :param after: -1: from the start; otherwise what comes after that event id; None: for who
-            has made the run, everything, when called before the first wait; for others what is to
-            come, and before it what this or the executing process still holds.
-        """
-        ...
-
-    def unsubscribe(self, reader: Reader) -> None: ...
-
-    async def outcome(self, timeout_seconds: float) -> RunOutcome | None:
-        """How it ended, once the row says so; None when it still runs after the timeout.
-
-        :raises Released: this process follows it no longer.
-        :raises AnswerTooLarge, AnswersFull: its values cannot be read, or not now.
-        """
-        ...
-
-    async def ended(self, timeout_seconds: float) -> bool:
-        """Whether it has ended, without its values.
-
-        :raises Released: this process follows it no longer.
-        """
-        ...
-
-    def cancel(self, reason: str) -> None:
-        """Ask it to stop; it ends as ``interrupted``."""
-        ...
-
-
-class LocalRun(Protocol):
-    """A run that this process executes."""
-
-    @property
-    def channel(self) -> Channel: ...
-
-    async def outcome(self, timeout_seconds: float) -> RunOutcome | None:
-        """:raises Moved: it goes on elsewhere."""
-        ...
-
-    def cancel(self, reason: str) -> None: ...
-
-
-class Dispatcher(Protocol):
-    async def submit(self, request: RunRequest) -> LocalRun | QueuedRun:
-        """Start in place, or put it into the queue; either is committed on return.
-
-        :raises ThreadBusy: another run has the thread, and the strategy is ``reject``.
-        :raises ThreadNotFound: there is none that the caller may see.
-        :raises RunForgotten: a try before this has made it, and it is gone.
-        :raises Unavailable: this process can do neither.
-        """
-        ...
-
-    async def cancel(
-        self, tenant: str, run_ids: Sequence[UUID], action: StopAction, reason: str
-    ) -> list[Cancellation]:
-        """Ask runs to stop; returns, for each, what has become of it up to now."""
-        ...
 
 
 def claimed_attempt(

@@ -1,4 +1,4 @@
-"""The routes of runs: create, read, join, cancel and delete."""
+"""Routes of runs: create, read, join, cancel and delete."""
 
 import re
 from contextlib import suppress
@@ -10,18 +10,18 @@ from pydantic import Field
 from headrace.auth.dependencies import CurrentPrincipal
 from headrace.auth.principal import Principal
 from headrace.checkpoints.row_pages import next_page
-from headrace.edge.headers import configurable_headers
-from headrace.edge.places import changes, lasting, lasting_when, lists
-from headrace.edge.query_words import Words, words_in
+from headrace.edge.gates import changes, lasting, lasting_when, lists
+from headrace.edge.query_lists import QueryList, query_values
 from headrace.edge.responses import held_response, json_response
 from headrace.edge.routing import new_router
-from headrace.edge.state import request_id_of
+from headrace.edge.state import configurable_headers, request_id_of
 from headrace.errors import InvalidRequest
 from headrace.events.modes import STREAM_MODES
 from headrace.events.reader import Released
+from headrace.following.followed_run import FollowedRun
 from headrace.idempotency.requests import IdempotencyKey
 from headrace.idempotency.schemas import RequestKey
-from headrace.queue.rows import CancelAction, FollowedRun
+from headrace.queue.rows import CancelAction
 from headrace.runs.responses import (
     JSON,
     SSE,
@@ -33,13 +33,13 @@ from headrace.runs.responses import (
 )
 from headrace.runs.schemas import Run, RunCreate, RunField, RunsCancel, RunStatus
 from headrace.runs.service import RunService, run_id_from
-from headrace.threads.paths import PathThreadId
+from headrace.threads.endpoints import PathThreadId
 
 making_router = new_router(tag="runs")
 #: ``Location`` headers lead to these.
 followed_router = new_router(tag="runs", followed=True)
 
-#: As the client writes it; :func:`headrace.runs.service.run_id_from` judges it.
+#: As the client writes it; :func:`headrace.runs.service.run_id_from` checks it.
 PathRunId = Annotated[str, Path(max_length=255)]
 
 
@@ -56,8 +56,8 @@ async def wait_run(
     key: IdempotencyKey,
     request: Request,
 ) -> Response:
-    """Run on a thread and answer with the last values."""
-    run = await _start(runs, principal, thread_id, body, key, request)
+    """Start a run on a thread, wait for the end, and return the last values."""
+    run = await _create(runs, principal, thread_id, body, key, request)
     return await waiting_response(run, request, on_disconnect=body.on_disconnect)
 
 
@@ -66,8 +66,8 @@ async def wait_run(
 async def wait_stateless_run(
     body: RunCreate, principal: CurrentPrincipal, runs: Runs, key: IdempotencyKey, request: Request
 ) -> Response:
-    """Run without a thread and answer with the last values."""
-    run = await _start(runs, principal, None, body, key, request)
+    """Start a run without a thread, wait for the end, and return the last values."""
+    run = await _create(runs, principal, None, body, key, request)
     return await waiting_response(run, request, on_disconnect=body.on_disconnect)
 
 
@@ -81,8 +81,8 @@ async def stream_run(
     key: IdempotencyKey,
     request: Request,
 ) -> Response:
-    """Run on a thread and stream the events."""
-    run = await _start(runs, principal, thread_id, body, key, request)
+    """Start a run on a thread and stream the events."""
+    run = await _create(runs, principal, thread_id, body, key, request)
     return streaming_response(run, request, on_disconnect=body.on_disconnect)
 
 
@@ -91,8 +91,8 @@ async def stream_run(
 async def stream_stateless_run(
     body: RunCreate, principal: CurrentPrincipal, runs: Runs, key: IdempotencyKey, request: Request
 ) -> Response:
-    """Run without a thread and stream the events."""
-    run = await _start(runs, principal, None, body, key, request)
+    """Start a run without a thread and stream the events."""
+    run = await _create(runs, principal, None, body, key, request)
     return streaming_response(run, request, on_disconnect=body.on_disconnect)
 
 
@@ -105,7 +105,7 @@ async def create_run(
     key: IdempotencyKey,
     request: Request,
 ) -> Response:
-    """Run on a thread, in the background."""
+    """Start a run on a thread, in the background."""
     run, shown = await _in_background(runs, principal, thread_id, body, key, request)
     return json_response(shown, headers={"Content-Location": run_path(run)})
 
@@ -114,7 +114,7 @@ async def create_run(
 async def create_stateless_run(
     body: RunCreate, principal: CurrentPrincipal, runs: Runs, key: IdempotencyKey, request: Request
 ) -> Response:
-    """Run without a thread, in the background."""
+    """Start a run without a thread, in the background."""
     run, shown = await _in_background(runs, principal, None, body, key, request)
     return json_response(shown, headers={"Content-Location": f"/runs/{run.run_id}"})
 
@@ -129,7 +129,7 @@ async def create_runs(
     key: IdempotencyKey,
     request: Request,
 ) -> Response:
-    """Run several inputs without threads, in the background."""
+    """Start several runs without threads, in the background."""
     made: list[dict[str, Any]] = []
     for number, body in enumerate(bodies):
         own = key.part(number) if key is not None else None
@@ -145,12 +145,12 @@ async def _in_background(
     key: RequestKey | None,
     request: Request,
 ) -> tuple[FollowedRun, dict[str, Any]]:
-    run = await _start(runs, principal, thread_id, body, key, request, background=True)
+    run = await _create(runs, principal, thread_id, body, key, request, background=True)
     row = await runs.get(principal, run.thread_id, run.run_id)
     return run, Run.from_row(row).__dict__
 
 
-async def _start(
+async def _create(
     runs: RunService,
     principal: Principal,
     thread_id: str | None,
@@ -160,7 +160,7 @@ async def _start(
     *,
     background: bool = False,
 ) -> FollowedRun:
-    return await runs.start(
+    return await runs.create(
         principal,
         thread_id,
         body,
@@ -171,7 +171,7 @@ async def _start(
     )
 
 
-#: Ids count a run's events; each attempt begins 2^32 further. Other servers' ids are times.
+#: An id counts a run's events; each attempt begins 2^32 higher. Other servers send times as ids.
 _EVENT_ID = re.compile("[0-9]{1,12}")
 
 LastEventId = Annotated[str | None, Query(max_length=65_536)]
@@ -185,14 +185,15 @@ async def list_runs(
     principal: CurrentPrincipal,
     runs: Runs,
     status: Annotated[RunStatus | None, Query()] = None,
-    select: Words = None,
+    select: QueryList = None,
     limit: Annotated[int, Query(ge=0, le=1000)] = 10,
     offset: Annotated[int, Query(ge=0, le=2**31 - 1)] = 0,
 ) -> Response:
     """List the runs of a thread, newest first.
 
-    Where they are large, a page may have fewer than `limit`. `X-Pagination-Next` is there then:
-    send it as `offset` to go on, or `select` fields without `kwargs` and `metadata`.
+    A page of large runs may have fewer than `limit`. The answer then has the header
+    `X-Pagination-Next`: send it as `offset` to go on, or `select` fields without `kwargs` and
+    `metadata`.
     """
     fields = words_of(select, "select", get_args(RunField))
     reading = runs.reading()
@@ -232,7 +233,7 @@ async def join_run(
     request: Request,
     cancel_on_disconnect: Annotated[bool, Query()] = False,
 ) -> Response:
-    """Wait for the end of a run and answer with the last values."""
+    """Wait for a run and return the last values."""
     run = await runs.follow(principal, thread_id, run_id_from(run_id))
     return await waiting_response(run, request, on_disconnect=_policy(cancel_on_disconnect))
 
@@ -246,7 +247,7 @@ async def join_run_by_id(
     request: Request,
     cancel_on_disconnect: Annotated[bool, Query()] = False,
 ) -> Response:
-    """Wait for the end of a run whose thread is not known."""
+    """Wait for a run, by run id alone, and return the last values."""
     run = await runs.follow(principal, None, run_id_from(run_id))
     return await waiting_response(run, request, on_disconnect=_policy(cancel_on_disconnect))
 
@@ -261,15 +262,15 @@ async def join_stream(
     principal: CurrentPrincipal,
     runs: Runs,
     request: Request,
-    stream_mode: Words = None,
+    stream_mode: QueryList = None,
     cancel_on_disconnect: Annotated[bool, Query()] = False,
     last_event_id: LastEventId = None,
     last_event_id_header: LastEventIdHeader = None,
 ) -> Response:
     """Stream the events of a run.
 
-    Those to come; with an id those after it; with -1, or an id that no run here has sent, all from
-    the first.
+    Without `Last-Event-ID` the stream has the events to come; with it, the events after that id.
+    With -1, or an id that no run here has sent, it has all events from the first.
     """
     after = _event_id(last_event_id_header or last_event_id)
     modes = words_of(stream_mode, "stream_mode", STREAM_MODES)
@@ -286,12 +287,12 @@ async def join_stream_by_id(
     principal: CurrentPrincipal,
     runs: Runs,
     request: Request,
-    stream_mode: Words = None,
+    stream_mode: QueryList = None,
     cancel_on_disconnect: Annotated[bool, Query()] = False,
     last_event_id: LastEventId = None,
     last_event_id_header: LastEventIdHeader = None,
 ) -> Response:
-    """Stream the events of a run whose thread is not known."""
+    """Stream the events of a run, by run id alone."""
     after = _event_id(last_event_id_header or last_event_id)
     modes = words_of(stream_mode, "stream_mode", STREAM_MODES)
     run = await runs.follow(principal, None, run_id_from(run_id))
@@ -301,19 +302,21 @@ async def join_stream_by_id(
 
 
 def words_of(given: list[str] | None, name: str, known: tuple[Any, ...]) -> list[str]:
+    """The words of a query parameter.
+
+    :raises InvalidRequest: a word is none of ``known``.
     """
-    :raises InvalidRequest: a word that is not known.
-    """
-    words = words_in(given, name)
+    words = query_values(given, name)
     if unknown := [word for word in words if word not in known]:
         raise InvalidRequest(f"{name}: '{unknown[0]}' is none of {', '.join(known)}")
     return words
 
 
 def _event_id(given: str | None) -> int | None:
-    """The id after which events are wanted; -1, from the start, for one that no run here has sent.
+    """The id after which events are wanted; -1 (from the start) for an id that no run here sends.
 
-    Clients keep ids of other servers: they get more than they have missed, and never less.
+    A client may have kept an id of another server: it gets more events than it has missed, never
+    fewer.
     """
     if not given:
         return None
@@ -325,20 +328,20 @@ def _policy(cancel_on_disconnect: bool) -> str | None:
 
 
 _STOPPED: dict[str, Any] = {
-    "description": "It has stopped (`wait`)",
+    "description": "The run has stopped (`wait`)",
     "content": {"application/json": {}},
 }
 
-#: Longer than a graph that is cancelled may take to clean up.
+#: How long a delete waits for a run to stop; a cancelled graph has less time to clean up.
 _STOP_SECONDS = 10.0
 
-#: Most graphs stop within it; their threads are free, and say so, when the answer comes.
+#: Most graphs stop within it: then the thread is free, and shown as free, when the answer comes.
 _MOMENT_SECONDS = 0.25
 
 
 @making_router.post(
     "/threads/{thread_id}/runs/{run_id}/cancel",
-    responses={200: _STOPPED, 202: {"description": "It was asked to stop"}},
+    responses={200: _STOPPED, 202: {"description": "The run was asked to stop"}},
     response_class=Response,
 )
 @lasting_when(lambda values: bool(values["wait"]))
@@ -353,8 +356,8 @@ async def cancel_run(
 ) -> Response:
     """Stop a run.
 
-    202: it was asked to stop, and is shown as `interrupted` from now on. With `wait` the answer is
-    200 and `{}` once it has stopped.
+    202: the run was asked to stop, and is shown as `interrupted` from now on. With `wait` the
+    answer is 200 and `{}`, once the run has stopped.
     """
     run = await runs.cancel(principal, thread_id, run_id_from(run_id), action)
     if wait:
@@ -372,7 +375,7 @@ async def cancel_runs(
     runs: Runs,
     action: Annotated[CancelAction, Query()] = "interrupt",
 ) -> Response:
-    """Stop several runs: those that are named, or all of a status."""
+    """Stop several runs: the named ones, or all that have a status."""
     await runs.cancel_many(principal, body, action)
     return Response(status_code=204)
 

@@ -1,4 +1,4 @@
-"""The checkpoint that a caller names for a run, in whichever of the three places."""
+"""The checkpoint that a caller names for a run, in any of three places of the request."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from headrace.runs.schemas import RunCreate
 
 @dataclass(frozen=True, slots=True)
 class NamedCheckpoint:
-    """:ivar ids: checkpoints by namespace; that of the thread itself under the empty one."""
+    """:ivar ids: checkpoints by namespace; the thread's own has the empty namespace."""
 
     ids: Mapping[str, str]
     #: For LangGraph's ``configurable``.
@@ -20,12 +20,12 @@ class NamedCheckpoint:
 
     @property
     def root(self) -> str | None:
-        """The checkpoint of the thread itself, where no subgraph's is named."""
+        """The thread's own checkpoint; None where the request names one of a subgraph."""
         return self.ids.get("") if len(self.ids) == 1 else None
 
 
 def named_checkpoint(body: RunCreate, thread_id: str | None) -> NamedCheckpoint | None:
-    """What the body names; None when it names nothing.
+    """The checkpoint that the body names; None when it names none.
 
     :raises InvalidRequest: it names no checkpoint, two different ones, or another thread's.
     """

@@ -1,6 +1,6 @@
-"""Runs in the database; every call is bounded by the caller's tenant.
+"""Runs in the database; each call sees one tenant's rows only.
 
-Who runs what is the queue's to write; here runs that have ended are deleted.
+The queue writes who runs what; this module reads runs, and deletes those that have ended.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -14,12 +14,12 @@ from headrace.db.engine import Sessions
 from headrace.db.row_sizes import RowPage, read_page
 from headrace.db.tables import TERMINAL, RunEventRow, RunRow
 
-#: What a caller has sent.
+#: Columns with what the caller has sent.
 _LARGE = ("kwargs", "metadata")
 
 
-#: Runs of a thread. One that was asked to leave no trace is not shown any more; one that was asked
-#: to stop is shown as what it will be.
+#: Runs of a thread. A run that is being rolled back is not shown; a run that was asked to stop is
+#: shown as ``interrupted``.
 _PAGE, _PAGE_INTERRUPTED, _PAGE_OF_STATUS = (
     f"""
 SELECT * FROM runs
@@ -39,16 +39,17 @@ ORDER BY run_id DESC LIMIT :limit OFFSET :offset"""  # noqa: S608 - of constants
 @dataclass(frozen=True, slots=True)
 class FoundCheckpoints:
     """
-    :ivar at_head: the thread's own is its last one, or was until the runs that it has now, or that
-        wait for it, have followed one another: whoever names it means where the thread stands.
+    :ivar missing: checkpoints that the thread does not have.
+    :ivar at_head: the thread's own checkpoint is its last one, or was the last one when the present
+        chain of runs began: a caller that names it means the thread's last checkpoint.
     """
 
     missing: Sequence[str]
     at_head: bool
 
 
-#: Runs that follow one another: each was made before the one before it had ended. Of a thread that
-#: none has and none waits for there are none. More than these are not looked at.
+#: ``following`` is the present chain of runs: each was made before the one before it had ended. A
+#: thread without an unfinished run has no chain. At most 100 runs are looked at.
 _FIND_CHECKPOINTS = text(
     """
 WITH recent AS (
@@ -100,37 +101,16 @@ class RunRepository:
             return (await session.scalars(statement)).one_or_none()
 
     async def find(self, principal: Principal, run_id: UUID) -> RunRow | None:
-        """As :meth:`get`, on whichever thread."""
+        """The run with this id, on any thread."""
         statement = select(RunRow).where(RunRow.tenant == principal.tenant, RunRow.run_id == run_id)
         async with self._sessions.begin() as session:
             return (await session.scalars(statement)).one_or_none()
 
-    async def unfinished(
-        self,
-        principal: Principal,
-        *,
-        thread_id: str | None = None,
-        run_ids: Sequence[UUID] | None = None,
-        statuses: Sequence[str] = ("pending", "running"),
-        limit: int,
-    ) -> Sequence[UUID]:
-        """Runs that have not ended and that nobody has asked to end."""
-        statement = select(RunRow.run_id).where(
-            RunRow.tenant == principal.tenant,
-            RunRow.status.in_(statuses),
-            RunRow.cancel_action.is_(None),
-        )
-        if thread_id is not None:
-            statement = statement.where(RunRow.thread_id == thread_id)
-        if run_ids is not None:
-            statement = statement.where(RunRow.run_id.in_(run_ids))
-        async with self._sessions.begin() as session:
-            return (await session.scalars(statement.limit(limit))).all()
-
     async def delete_if_ended(self, principal: Principal, run_id: UUID) -> bool:
         """Delete the run; False when it has not ended, or is not there.
 
-        Its stored events go with it, or with the next sweep while somebody elsewhere reads them.
+        Its stored events are deleted with it. While another process reads them, the next sweep
+        deletes them.
         """
         statement = delete(RunRow).where(
             RunRow.tenant == principal.tenant,
@@ -149,7 +129,7 @@ class RunRepository:
     async def find_checkpoints(
         self, principal: Principal, thread_id: str, ids: Mapping[str, str]
     ) -> FoundCheckpoints:
-        """Which of these checkpoints, by namespace, a thread has that the caller may see."""
+        """Look for checkpoints, given by namespace, on a thread that the caller may see."""
         values = {
             "thread_id": thread_id,
             "tenant": principal.tenant,
@@ -160,16 +140,6 @@ class RunRepository:
         async with self._sessions.begin() as session:
             missing, at_head = (await session.execute(_FIND_CHECKPOINTS, values)).one()
         return FoundCheckpoints(missing=missing, at_head=at_head)
-
-    async def executed(self, principal: Principal, thread_id: str) -> RunRow | None:
-        """The run that a process executes on the thread, whether it was asked to stop or not."""
-        statement = select(RunRow).where(
-            RunRow.tenant == principal.tenant,
-            RunRow.thread_id == thread_id,
-            RunRow.status == "running",
-        )
-        async with self._sessions.begin() as session:
-            return (await session.scalars(statement)).one_or_none()
 
     async def search(
         self,
@@ -182,9 +152,9 @@ class RunRepository:
         max_bytes: int,
         without: Collection[str] = (),
     ) -> RowPage[RunRow]:
-        """Newest first; one that is asked to stop counts as what it will be.
+        """One page, newest first; a run that was asked to stop counts as ``interrupted``.
 
-        :param without: of ``kwargs`` and ``metadata`` what is not read, and is ``{}``.
+        :param without: ``kwargs`` or ``metadata``: not read, and ``{}`` in the rows.
         """
         values = {"tenant": principal.tenant, "thread_id": thread_id, "offset": offset}
         page = _PAGE

@@ -1,6 +1,7 @@
-"""Following a run for a client: its events as SSE, or its result as one JSON body."""
+"""Bodies of responses about a run: events as server-sent events, or the values as one JSON body."""
 
-from collections.abc import AsyncGenerator, Collection, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
+from contextlib import aclosing
 from time import monotonic
 
 import orjson
@@ -8,13 +9,13 @@ import orjson
 from headrace.edge.responses import gathered
 from headrace.edge.streaming import LastChunk
 from headrace.errors import AnswersFull, AnswerTooLarge, RequestError
-from headrace.events.backlog import BrokenOff, Cut
-from headrace.events.encoding import encode_json
 from headrace.events.event import Event
-from headrace.events.pieces import json_pieces, sliced
+from headrace.events.json_encoding import encode_json, json_pieces, sliced
 from headrace.events.reader import Reader, Released
+from headrace.events.reader_buffers import BrokenOff, Cut
 from headrace.events.sse import HEARTBEAT, RELEASED
-from headrace.queue.rows import FollowedRun, RunOutcome
+from headrace.following.followed_run import FollowedRun
+from headrace.queue.rows import RunOutcome
 
 #: Keeps proxies and load balancers from closing a quiet ``wait``; JSON readers skip white space.
 WAIT_HEARTBEAT = b"\n"
@@ -23,14 +24,14 @@ _FORGOTTEN = (
     "The run has ended and is gone, with its values: it was deleted, or was a run without a thread."
 )
 
-#: How often memory for the values is waited for.
+#: Heartbeats without memory for the values, before a body says that there is none.
 _TRIES = 6
 
-#: A mode for those who want of updates only what the graph waits for: an event of that name.
+#: The stream mode of ``/chat``: interrupts alone, each as an event of this name.
 INTERRUPTS = "interrupts"
 _ONLY_INTERRUPTS = b'{"__interrupt__":'
 
-#: Told whatever modes a reader asks for: they close the stream.
+#: Sent for any modes: these events close the stream.
 _ALWAYS = ("end", "error")
 
 
@@ -41,25 +42,19 @@ async def event_frames(
     heartbeat_seconds: float,
     modes: Collection[str] = (),
 ) -> AsyncGenerator[bytes, None]:
-    """What ``reader`` gets of the run's events, and a heartbeat whenever that is nothing.
+    """The run's events that ``reader`` gets, and a heartbeat whenever there is none.
 
-    :param modes: tell events of these stream modes only; of all when there are none.
+    :param modes: only events of these stream modes; empty: all.
     :raises Released: the client was cut in the midst of an event; the body must not be completed.
     """
-    told_at = monotonic()
+
+    def frames(events: Sequence[Event]) -> list[bytes]:
+        return [event.frame for event in _of_modes(events, modes)]
+
     try:
-        while (events := await reader.read(heartbeat_seconds)) is not None:
-            frames = [event.frame for event in _of_modes(events, modes)]
-            quiet = not events
-            # Not kept here: what is large goes when the reader is cut.
-            events = ()
-            for chunk in reader.pieces(frames):
-                told_at = monotonic()
+        async with aclosing(paced_chunks(reader, frames, heartbeat_seconds)) as chunks:
+            async for chunk in chunks:
                 yield chunk
-            # Not only when nothing came: what came may all be of other modes.
-            if quiet or monotonic() - told_at > heartbeat_seconds:
-                told_at = monotonic()
-                yield HEARTBEAT
     except BrokenOff:
         # Half an event must not look like a whole one.
         raise Released from None
@@ -72,6 +67,29 @@ async def event_frames(
         run.unsubscribe(reader)
 
 
+async def paced_chunks(
+    reader: Reader, frames: Callable[[Sequence[Event]], list[bytes]], heartbeat_seconds: float
+) -> AsyncGenerator[bytes, None]:
+    """Chunks of what ``reader`` gets until its end, and a heartbeat whenever there is none.
+
+    :param frames: the frames of events that are to be sent.
+    :raises Cut, BrokenOff, Released: as :class:`Reader`.
+    """
+    sent_at = monotonic()
+    while (events := await reader.read(heartbeat_seconds)) is not None:
+        wanted = frames(events)
+        quiet = not events
+        # Not kept here: large events are freed when the reader is cut.
+        events = ()
+        for chunk in reader.pieces(wanted):
+            sent_at = monotonic()
+            yield chunk
+        # Also when events came: all of them may be of other modes.
+        if quiet or monotonic() - sent_at > heartbeat_seconds:
+            sent_at = monotonic()
+            yield HEARTBEAT
+
+
 def _of_modes(events: Sequence[Event], modes: Collection[str]) -> Sequence[Event]:
     if not modes:
         return events
@@ -80,7 +98,7 @@ def _of_modes(events: Sequence[Event], modes: Collection[str]) -> Sequence[Event
     told: list[Event] = []
     for event in events:
         kind = event.name.split("|", 1)[0].split("/", 1)[0]
-        # Without an id: the end, and word of what is missing.
+        # Events without an id are the end, and the one that says that events are missing.
         if event.name in _ALWAYS or not event.event_id or kind in wanted:
             told.append(event)
         elif INTERRUPTS in modes and kind == "updates" and _interrupts(event):
@@ -94,9 +112,9 @@ def _interrupts(event: Event) -> bool:
 
 
 async def result_body(run: FollowedRun, *, heartbeat_seconds: float) -> AsyncGenerator[bytes, None]:
-    """The run's last values as JSON, a newline whenever that takes long.
+    """The run's last values as JSON; before it a newline for each heartbeat that passes.
 
-    :raises Released: the body must not be completed; the client asks again elsewhere.
+    :raises Released: the body must not be completed; the client asks another process.
     """
     tries = 0
     while True:
@@ -125,21 +143,21 @@ async def result_body(run: FollowedRun, *, heartbeat_seconds: float) -> AsyncGen
 
 
 def _not_told(refusal: RequestError) -> dict[str, object]:
-    """The answer of a run whose values cannot be told; its status was sent before."""
+    """The body for values that cannot be sent; status 200 was sent before."""
     return {"__error__": {"error": type(refusal).__name__, "message": refusal.message}}
 
 
 async def stopped_body(
     run: FollowedRun, *, heartbeat_seconds: float
 ) -> AsyncGenerator[bytes, None]:
-    """``{}`` once the run's row says that it has ended, or is gone."""
+    """``{}`` once the run's row says that it has ended, or the row is deleted."""
     while not await run.ended(heartbeat_seconds):
         yield WAIT_HEARTBEAT
     yield LastChunk(b"{}")
 
 
 def result_of(outcome: RunOutcome) -> object:
-    """What ``wait`` answers: values, or ``{"__error__"}`` when the run failed."""
+    """The body of ``wait``: values, or ``{"__error__"}`` when the run failed."""
     if outcome.forgotten:
         return {"__error__": {"error": "RunForgotten", "message": _FORGOTTEN}}
     if outcome.error is not None and outcome.status != "interrupted":

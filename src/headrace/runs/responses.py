@@ -1,23 +1,25 @@
-"""What runs are answered with: their result, their events, and where to find them again."""
+"""Responses about a run: last values or a stream of events, and where the run is read again."""
 
 from collections.abc import Callable, Collection
-from typing import Annotated, Any, cast
+from functools import partial
+from typing import Annotated, Any
 from urllib.parse import quote
 
-from fastapi import Depends, Request, Response
+from fastapi import Request, Response
 
 from headrace.edge.head_requests import headers_alone
-from headrace.edge.state import state_of
-from headrace.edge.streaming import LiveResponse
+from headrace.edge.state import provided, state_of
+from headrace.edge.streaming import StreamResponse
 from headrace.errors import RunForgotten
 from headrace.events.sse import CONTENT_TYPE
-from headrace.queue.rows import FollowedRun
+from headrace.following.followed_run import FollowedRun
 from headrace.runs.response_bodies import event_frames, result_body, stopped_body
 from headrace.runs.service import RunService
+from headrace.settings import Settings
 
 JSON: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "Its last values, or `__error__`",
+        "description": "The last values, or `__error__`",
         "content": {"application/json": {}},
     }
 }
@@ -26,11 +28,7 @@ SSE: dict[int | str, dict[str, Any]] = {
 }
 
 
-async def _service(request: Request) -> RunService:
-    return cast("RunService", state_of(request).runs)
-
-
-Runs = Annotated[RunService, Depends(_service)]
+Runs = Annotated[RunService, provided(RunService)]
 
 
 async def waiting_response(
@@ -38,27 +36,27 @@ async def waiting_response(
 ) -> Response:
     """The run's values, once it has ended.
 
-    :raises RunForgotten: an earlier try of the request has made it, and it is gone.
+    :raises RunForgotten: an earlier try of the request has made it, and it is deleted.
     """
     headers = locations(run, "join")
     if head := headers_alone(request, media_type="application/json", headers=headers):
         return head
     if run.repeated:
-        # It may have ended long ago: its status is not sent before that is known.
+        # The run may have ended long ago: wait for that before a status is sent.
         outcome = await run.outcome(_heartbeat_seconds(request))
         if outcome is not None and outcome.forgotten:
             raise RunForgotten
-    return LiveResponse(
+    return StreamResponse(
         result_body(run, heartbeat_seconds=_heartbeat_seconds(request)),
         media_type="application/json",
         headers=headers,
-        on_disconnect=disconnect_policy(run, on_disconnect),
+        on_disconnect=disconnect_policy(run, request, on_disconnect),
     )
 
 
-def stopping_response(run: FollowedRun, request: Request) -> LiveResponse:
+def stopping_response(run: FollowedRun, request: Request) -> StreamResponse:
     """``{}`` once the run has stopped."""
-    return LiveResponse(
+    return StreamResponse(
         stopped_body(run, heartbeat_seconds=_heartbeat_seconds(request)),
         media_type="application/json",
         headers=locations(run, "join"),
@@ -74,6 +72,11 @@ def streaming_response(
     after: int | None = None,
     modes: Collection[str] = (),
 ) -> Response:
+    """The run's events.
+
+    :param after: as :meth:`FollowedRun.subscribe`.
+    :param modes: only events of these stream modes; empty: all.
+    """
     headers = {
         **locations(run, "stream"),
         "Cache-Control": "no-store",
@@ -81,7 +84,7 @@ def streaming_response(
     }
     if head := headers_alone(request, media_type=CONTENT_TYPE, headers=headers):
         return head
-    return LiveResponse(
+    return StreamResponse(
         event_frames(
             run,
             run.subscribe(after),
@@ -90,17 +93,19 @@ def streaming_response(
         ),
         media_type=CONTENT_TYPE,
         headers=headers,
-        on_disconnect=disconnect_policy(run, on_disconnect),
+        on_disconnect=disconnect_policy(run, request, on_disconnect),
     )
 
 
-def disconnect_policy(run: FollowedRun, on_disconnect: str | None) -> Callable[[], None]:
-    """What a client's leaving means for its run; without a word from it, nothing."""
-
-    def cancel() -> None:
-        run.cancel("client disconnected before the run ended")
-
-    return cancel if on_disconnect == "cancel" else lambda: None
+def disconnect_policy(
+    run: FollowedRun, request: Request, on_disconnect: str | None
+) -> Callable[[], None]:
+    """What happens to the run when the client leaves: nothing, unless it has asked for a cancel."""
+    if on_disconnect != "cancel":
+        return lambda: None
+    # Not the request: it is freed before the stream ends.
+    runs = state_of(request).get(RunService)
+    return partial(runs.cancel_soon, run, "client disconnected before the run ended")
 
 
 def locations(run: FollowedRun, last: str) -> dict[str, str]:
@@ -113,4 +118,4 @@ def run_path(run: FollowedRun) -> str:
 
 
 def _heartbeat_seconds(request: Request) -> float:
-    return cast("float", state_of(request).settings.server.heartbeat_seconds)
+    return state_of(request).get(Settings).server.ping_seconds

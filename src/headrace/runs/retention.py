@@ -1,10 +1,8 @@
-"""Runs that ended long ago are deleted, while their threads live on; any process may sweep.
+"""Deletes runs that ended long ago, while their threads stay; any process may sweep.
 
-Their checkpoints, and so the conversation, stay: nothing there refers to the row of a run.
+Their checkpoints, and with them the conversation, stay: no checkpoint refers to the row of a run.
 """
 
-import asyncio
-import random
 import time
 from collections.abc import Callable
 from typing import Any
@@ -15,8 +13,8 @@ import structlog
 from headrace.db.faults import translated_faults
 from headrace.db.pool import SharedPool
 from headrace.db.statements import named_statements
-from headrace.errors import Unavailable
 from headrace.ids import earliest_uuid7
+from headrace.lifecycle import Tasks
 
 _log = structlog.stdlib.get_logger("headrace.runs")
 
@@ -29,8 +27,8 @@ class RunSweeper:
     """One per process; any number may sweep at once.
 
     :param keep_seconds: how long a run is kept after its end.
-    :param limit: runs that one round looks at.
-    :param count: told of how many were deleted.
+    :param limit: how many runs one round looks at.
+    :param count: called with the number of deleted runs.
     """
 
     def __init__(
@@ -48,25 +46,27 @@ class RunSweeper:
         self._limit = limit
         self._count = count
         self._sql = named_statements("headrace.runs", "retention.sql")
-        #: The last run that was looked at. What is kept for now is looked at again in the end.
+        #: The last run that was looked at. After the last one of all, the next round begins anew.
         self._after = _BEFORE_ALL
 
-    async def sweep_forever(self) -> None:
-        while True:
-            # Processes that started together need not sweep together.
-            await asyncio.sleep(self._interval_seconds * random.uniform(0.7, 1.3))  # noqa: S311
-            try:
-                deleted = await self.sweep()
-            except Unavailable as fault:
-                _log.warning("runs_kept_longer", cause=fault.code)
-            else:
-                if deleted:
-                    _log.info("runs_expired", runs=deleted)
+    def start(self, tasks: Tasks) -> None:
+        tasks.repeat(
+            self._sweep,
+            every_seconds=self._interval_seconds,
+            jitter=0.3,
+            name="run-sweeper",
+            log=_log,
+            skipped_event="runs_kept_longer",
+        )
+
+    async def _sweep(self) -> None:
+        if deleted := await self.sweep():
+            _log.info("runs_expired", runs=deleted)
 
     async def sweep(self) -> int:
-        """One round; tells how many runs were deleted.
+        """One round; returns how many runs were deleted.
 
-        :raises Unavailable: the database could not be reached; what was deleted stays deleted.
+        :raises Unavailable: the database could not be reached; deleted runs stay deleted.
         """
         before = earliest_uuid7(time.time() - self._keep_seconds)
         looked_at = deleted = 0

@@ -1,10 +1,10 @@
--- Runs whose time is over. Ids of runs are in the order of their making, so that the oldest are found
--- by the primary key: no index knows when a run ended, and starts and ends write none for this.
+-- Runs whose time is over. Ids of runs rise with time, so the primary key finds the oldest. There is
+-- no index by the end of a run: each start and end would have to write it.
 
 -- name: look_at_oldest
--- Which of the next ones may go: ended long ago, on a thread that has no run and that none waits for
--- (a queued run may name a checkpoint that they have written), not followed, without stored events, and
--- without an Idempotency-Key that holds.
+-- The next runs, and whether each may be deleted: it ended long ago, its thread is not busy (a queued
+-- run may name a checkpoint that it has written), nobody follows it, it has no stored events, and no
+-- Idempotency-Key holds it.
 SELECT run_id,
   coalesce(ended_at < now() - make_interval(secs => %(keep_seconds)s), false)
   AND coalesce(watched_until < now(), true)
@@ -21,7 +21,7 @@ FROM (
 ORDER BY run_id
 
 -- name: delete_ended
--- An ended run stays one. Several sweepers pass over each other's.
+-- An ended run does not begin again. Sweepers skip rows that another sweeper has locked.
 WITH batch AS MATERIALIZED (
   SELECT run_id FROM runs
   WHERE run_id = ANY (%(run_ids)s::uuid[]) AND ended_at IS NOT NULL

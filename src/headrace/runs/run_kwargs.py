@@ -1,4 +1,4 @@
-"""What is stored with a run and is enough to execute it: from the assistant and the request."""
+"""The ``kwargs`` of a run: what its process needs to execute it, from assistant and request."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -18,13 +18,12 @@ def run_kwargs(
     checkpoint: Mapping[str, Any] = MappingProxyType({}),
     headers: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, Any]:
-    """What is stored with the run; enough to execute it.
+    """What is stored with the run, and is enough to execute it.
 
-    :param headers: of the request, what the graph is to see. They stand above the body: a proxy in
-        front may have set them, whom no caller is to contradict.
-    :param checkpoint: where to start from, unless that is where the thread stands: for LangGraph
-        the latter would be a step back in time too.
-
+    :param headers: headers of the request that the graph is to see. They win over the body: a proxy
+        in front may have set them, and a caller must not override them.
+    :param checkpoint: the checkpoint to start from; empty for the thread's last one: a named one is
+        a step back in time for LangGraph.
     :raises BadRequest: both configurable and context.
     :raises InvalidRequest: malformed configuration.
     """
@@ -36,7 +35,7 @@ def run_kwargs(
             " place of configurable since LangGraph 0.6."
         )
     merged = _merged(assistant, own)
-    # Two names of one thing: graphs of either kind find in theirs what came under the other.
+    # Two names of one thing: a graph finds the values under the name that it uses.
     given = body.context or {}
     if configurable:
         given = {key: value for key, value in configurable.items() if key not in CHECKPOINT_KEYS}
@@ -69,12 +68,12 @@ def _merged(assistant: AssistantRow, own: dict[str, Any]) -> dict[str, Any]:
     try:
         return {**checked_config(assistant.config), **own}
     except ValueError as error:
-        # Of an assistant from before its configuration was looked at.
+        # The assistant may be older than the check of configurations.
         raise InvalidRequest(
             f"Assistant {assistant.assistant_id} has a configuration that no run can have: {error}"
         ) from error
 
 
 def _may_be_given(key: str) -> bool:
-    """Double-underscored keys are LangGraph's own wiring; which checkpoint is said apart."""
+    """Keys with two underscores are LangGraph's own; keys of checkpoints are passed separately."""
     return not key.startswith("__") and key not in CHECKPOINT_KEYS

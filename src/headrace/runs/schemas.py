@@ -1,4 +1,4 @@
-"""Runs on the wire."""
+"""Runs in requests and answers."""
 
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, cast
@@ -17,8 +17,7 @@ from pydantic import (
 from headrace.db.tables import RunRow
 from headrace.events.modes import StreamMode
 from headrace.graphs.commands import GraphCommand
-from headrace.graphs.configuration import RunConfig
-from headrace.graphs.wiring import HAS_STRICT_RESUME
+from headrace.graphs.configuration import HAS_STRICT_RESUME, RunConfig
 from headrace.threads.schemas import AnyThreadId
 
 #: A year.
@@ -51,7 +50,7 @@ StreamModes = Annotated[
 NodeName = Annotated[str, Field(max_length=1000)]
 NodeNames = Annotated[list[NodeName], Field(max_length=_MAX_NODES, fail_fast=True)]
 
-#: What is refused, and why; empty values ask for nothing.
+#: Fields that are refused, and why; an empty value is accepted.
 _ABSENT = {
     "webhook": "headrace sends no webhooks yet; join the run, or follow the thread's stream",
     "feedback_keys": "headrace makes no feedback links of LangSmith; leave it out",
@@ -73,10 +72,10 @@ _DURABILITIES = {True: ("sync", "async"), False: ("exit",)}
 
 
 class RunCreate(BaseModel):
-    """What to run, on what, and how.
+    """What to run, on which input, and how.
 
-    Fields that nobody knows are ignored: clients are newer than servers. Those that mean something
-    on other servers and nothing here are refused.
+    Unknown fields are ignored: a client may be newer than the server. Fields that other servers
+    know and headrace lacks are refused.
     """
 
     model_config = ConfigDict(extra="ignore")
@@ -102,7 +101,7 @@ class RunCreate(BaseModel):
     on_completion: Literal["delete", "keep"] | None = None
     after_seconds: float | None = Field(None, ge=0, le=MAX_AFTER_SECONDS)
     strict_resume: bool | None = None
-    #: Only as what the path says anyway.
+    #: Accepted only where it says what the path says.
     thread_id: Any = None
     webhook: Absent = None
     feedback_keys: Absent = None
@@ -162,7 +161,7 @@ RunField = Literal[
 
 
 def shown_status(row: RunRow) -> RunStatus | None:
-    """The status that callers see; None of a run that is being rolled back.
+    """The status that callers see; None for a run that is being rolled back.
 
     A run that was asked to stop ends as ``interrupted``, however long its graph takes to stop.
     """
@@ -188,7 +187,7 @@ class Run(BaseModel):
 
     @classmethod
     def from_row(cls, row: RunRow) -> "Run":
-        """As callers see it: a run that was asked to stop is ``interrupted`` from then on."""
+        """The run as callers see it: ``interrupted`` from when it was asked to stop."""
         return cls(
             run_id=row.run_id,
             thread_id=row.thread_id,
@@ -197,7 +196,7 @@ class Run(BaseModel):
             status=shown_status(row) or "interrupted",
             kwargs=row.kwargs,
             multitask_strategy=cast("MultitaskStrategy", row.multitask_strategy),
-            # Postgres says them in the time zone of the session.
+            # Postgres gives times in the time zone of the session.
             created_at=row.created_at.astimezone(UTC),
             updated_at=row.updated_at.astimezone(UTC),
         )

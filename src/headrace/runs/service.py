@@ -1,7 +1,7 @@
-"""Rules of runs: what may be started, on which thread, with which configuration."""
+"""Rules of runs: creating, following, reading, stopping and deleting them."""
 
-from collections.abc import Collection, Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Collection, Mapping
+from contextlib import asynccontextmanager
 from types import MappingProxyType
 from uuid import UUID
 
@@ -18,30 +18,22 @@ from headrace.errors import (
     RunNotFound,
     RunStillStopping,
 )
-from headrace.events.reader import Released
-from headrace.following.following import Followable, Following
+from headrace.following.followed_run import FollowedRun
+from headrace.following.following import Following
 from headrace.idempotency.schemas import RequestKey
 from headrace.idempotency.service import IdempotencyService
 from headrace.ids import canonical_uuid, uuid7
-from headrace.queue.rows import (
-    CancelAction,
-    Dispatcher,
-    FollowedRun,
-    QueuedRun,
-    RunRequest,
-)
+from headrace.lifecycle import Tasks
+from headrace.queue.rows import CancelAction, QueuedRun, RunRequest
 from headrace.runs.repository import RunRepository
-from headrace.runs.run_requests import Asked, RunRequests
+from headrace.runs.run_requests import RunRequests
 from headrace.runs.schemas import RunCreate, RunsCancel, shown_status
+from headrace.threads.run_stops import RunStops
 from headrace.threads.service import ThreadService
+from headrace.worker.worker import Worker
 
-_CANCEL_BATCH = 200
-#: The first with what this process remembers of the assistant.
+#: The first try takes the assistant from the cache, the others reload it.
 _ASSISTANT_TRIES = 5
-#: Long enough for a graph that listens; what does not is taken away from it.
-_STOP_SECONDS = 2.0
-_CANCELLED = "The run was cancelled."
-_DELETED = "The run is deleted."
 _ENDED = ("success", "error", "timeout", "interrupted")
 
 
@@ -51,20 +43,24 @@ class RunService:
         repository: RunRepository,
         assistants: AssistantService,
         threads: ThreadService,
-        dispatcher: Dispatcher,
+        worker: Worker,
         following: Following,
+        stops: RunStops,
         keys: IdempotencyService,
         requests: RunRequests,
+        tasks: Tasks,
     ) -> None:
         self._repository = repository
         self._assistants = assistants
         self._threads = threads
-        self._dispatcher = dispatcher
+        self._worker = worker
         self._following = following
+        self._stops = stops
         self._keys = keys
         self._requests = requests
+        self._tasks = tasks
 
-    async def start(
+    async def create(
         self,
         principal: Principal,
         thread_id: str | None,
@@ -76,100 +72,106 @@ class RunService:
         key: RequestKey | None = None,
         headers: Mapping[str, str] = MappingProxyType({}),
     ) -> FollowedRun:
-        """Start a run here, or queue it; without a thread on one of its own.
+        """Start a run here, or queue it; without a thread it gets one of its own.
 
         :param any_thread_id: a thread that is to be created may have an id that is no UUID.
-        :param background: nobody follows it from the start.
+        :param background: nobody follows the run from the start.
         :param key: a retry gets the run that the first try has made.
-        :param headers: of the request, what the graph is to see in ``configurable``.
+        :param headers: headers of the request that the graph is to see in ``configurable``.
         :raises InvalidRequest, NotFound, Conflict, Unavailable: nothing was started.
         """
         if thread_id is not None:
             thread_id = await self._threads.stored_id(principal, thread_id)
-        asked = Asked(
-            principal=principal,
-            thread_id=thread_id,
-            body=body,
-            request_id=request_id,
-            any_thread_id=any_thread_id,
-            background=background,
-            headers=headers,
-        )
+        async with self._reserved(principal, key) as (run_id, made):
+            if made is not None:
+                return made
+            for tries_left in reversed(range(_ASSISTANT_TRIES)):
+                assistant = await self._assistants.get_for_run(
+                    principal, body.assistant_id, reload=tries_left < _ASSISTANT_TRIES - 1
+                )
+                request = await self._requests.complete(
+                    principal,
+                    thread_id,
+                    body,
+                    assistant,
+                    run_id,
+                    request_id=request_id,
+                    any_thread_id=any_thread_id,
+                    background=background,
+                    key=key,
+                    headers=headers,
+                )
+                try:
+                    return await self._submit(request)
+                except AssistantChanged:
+                    # The cached assistant is out of date: reload it and retry.
+                    if not tries_left:
+                        raise
+        raise AssertionError("unreachable")
+
+    @asynccontextmanager
+    async def _reserved(
+        self, principal: Principal, key: RequestKey | None
+    ) -> AsyncIterator[tuple[UUID, FollowedRun | None]]:
+        """The id of the run to make, and the run itself if an earlier try has made it.
+
+        :raises RunForgotten: an earlier try has made it, and it is deleted.
+        """
         if key is None:
-            return await self._make(asked, uuid7(), key=None)
+            yield uuid7(), None
+            return
         reserved = await self._keys.reserve(principal, key)
         run_id = reserved.resource_id
         if reserved.made:
-            return await self._made(principal, run_id)
+            row = await self._repository.find(principal, run_id)
+            if row is None:
+                raise RunForgotten
+            yield run_id, self._follow(row, created=True, repeated=True)
+            return
         async with self._keys.making(principal, key):
             row = await self._repository.find(principal, run_id) if reserved.resumed else None
-            if row is not None:
-                run = self._follow(row, created=True)
-            else:
-                return await self._make(asked, run_id, key=key)
-        # Made by a release that did not do that in one transaction.
-        await self._keys.confirm(principal, key, run.thread_id)
-        return run
+            if row is None:
+                yield run_id, None
+                return
+            # An older release has made the run: it confirms a key in another transaction.
+            await self._keys.confirm(principal, key, row.thread_id)
+            yield run_id, self._follow(row, created=True)
 
-    async def _make(self, asked: Asked, run_id: UUID, *, key: RequestKey | None) -> FollowedRun:
-        """Once more where the assistant is not any more what this process took it for."""
-        for tries_left in reversed(range(_ASSISTANT_TRIES)):
-            assistant = await self._assistants.get_for_run(
-                asked.principal,
-                asked.body.assistant_id,
-                anew=tries_left < _ASSISTANT_TRIES - 1,
-            )
-            request = await self._requests.complete(asked, assistant, run_id, key)
-            try:
-                return await self._dispatch(request)
-            except AssistantChanged:
-                if not tries_left:
-                    raise
-        raise AssertionError("unreachable")
-
-    async def _made(self, principal: Principal, run_id: UUID) -> FollowedRun:
-        row = await self._repository.find(principal, run_id)
-        if row is None:
-            raise RunForgotten
-        return self._follow(row, created=True, repeated=True)
-
-    async def _dispatch(self, request: RunRequest) -> FollowedRun:
-        run = await self._dispatcher.submit(request)
-        followable = Followable(
-            run_id=request.run_id,
-            thread_id=request.thread_id,
-            graph_id=request.graph_id,
-            tenant=request.principal.tenant,
-            resumable=bool(request.kwargs["resumable"]),
-            temporary=request.temporary_thread,
-        )
+    async def _submit(self, request: RunRequest) -> FollowedRun:
+        run = await self._worker.submit(request)
         if isinstance(run, QueuedRun):
-            return self._following.follow(followable, created=True, queued=True)
-        return self._following.follow(followable, created=True, local=run)
+            return self._follow(request, created=True, queued=True)
+        return FollowedRun.of(self._following, request, local=run, created=True)
 
     async def follow(
         self, principal: Principal, thread_id: str | None, run_id: UUID
     ) -> FollowedRun:
-        """Follow a run wherever it is executed; on whichever thread when none is named.
+        """Follow a run, in whichever process it is executed.
 
+        :param thread_id: its thread; None: the caller knows only the run's id.
         :raises RunNotFound: there is none that the caller may see.
         """
         return self._follow(await self._row(principal, thread_id, run_id))
 
-    def _follow(self, row: RunRow, *, created: bool = False, repeated: bool = False) -> FollowedRun:
-        followable = Followable(
-            run_id=row.run_id,
-            thread_id=row.thread_id,
-            graph_id=row.graph_id,
-            tenant=row.tenant,
-            resumable=bool(row.kwargs.get("resumable")),
-            temporary=bool(row.kwargs.get("temporary")),
+    def _follow(
+        self,
+        run: RunRow | RunRequest,
+        *,
+        created: bool = False,
+        queued: bool = False,
+        repeated: bool = False,
+    ) -> FollowedRun:
+        return FollowedRun.of(
+            self._following,
+            run,
+            local=self._worker.execution_of(run.run_id),
+            created=created,
+            queued=queued,
             repeated=repeated,
         )
-        return self._following.follow(followable, created=created)
 
     async def get(self, principal: Principal, thread_id: str | None, run_id: UUID) -> RunRow:
-        """:raises RunNotFound: the caller may see none, or it is being rolled back."""
+        """:raises RunNotFound: the caller may see no such run, or it is being rolled back."""
         row = await self._row(principal, thread_id, run_id)
         if shown_status(row) is None:
             raise RunNotFound(f"Run with ID {run_id} not found")
@@ -197,7 +199,7 @@ class RunService:
     ) -> RowPage[RunRow]:
         """Runs of a thread, newest first.
 
-        :param without: of ``kwargs`` and ``metadata`` what is not read, and is ``{}``.
+        :param without: ``kwargs`` or ``metadata``: not read, and ``{}`` in the rows.
         :raises ThreadNotFound: there is no such thread for the caller.
         :raises AnswersFull: as :func:`rows_within`.
         """
@@ -217,13 +219,13 @@ class RunService:
         return await rows_within(reading, read)
 
     def reading(self) -> Reading:
-        """Of an answer with runs; the caller releases it."""
+        """The memory of an answer with runs; the caller releases it."""
         return self._following.memory.reading()
 
     async def cancel(
         self, principal: Principal, thread_id: str, run_id: UUID, action: CancelAction
     ) -> FollowedRun:
-        """Ask a run to stop; the outcome of what is returned tells when it has.
+        """Ask a run to stop; the outcome of the returned run tells when it has stopped.
 
         :raises RunNotFound: there is none, or it has ended.
         """
@@ -233,33 +235,36 @@ class RunService:
                 "No matching runs to cancel. Please verify the thread ID and run ID are correct,"
                 " and the run hasn't been deleted or completed."
             )
-        await self._dispatcher.cancel(principal.tenant, [run_id], action, _CANCELLED)
-        return self._follow(row, created=True)
+        return await self._stops.cancel(row, action)
+
+    def cancel_soon(self, run: FollowedRun, reason: str) -> None:
+        """Ask a run to stop, in whichever process it is executed, and return at once."""
+        if run.local is not None:
+            run.local.cancel(reason)
+        else:
+            self._tasks.start(
+                self._worker.cancel(run.tenant, [run.run_id], "interrupt", reason),
+                name=f"cancel-{run.run_id}",
+            )
 
     async def cancel_many(
         self, principal: Principal, which: RunsCancel, action: CancelAction
     ) -> None:
-        """Ask all of them to stop.
+        """Ask several runs to stop.
 
-        :raises RunNotFound: there is none that has not ended.
+        :raises RunNotFound: none of them is unfinished.
         """
         thread_id = which.thread_id
         if thread_id is not None:
             thread_id = await self._threads.stored_id(principal, thread_id)
         statuses = ("pending", "running") if which.status in (None, "all") else (which.status,)
-        found = 0
-        while run_ids := await self._repository.unfinished(
+        if not await self._stops.cancel_many(
             principal,
+            action,
             thread_id=thread_id,
             run_ids=which.run_ids,
             statuses=[status for status in statuses if status is not None],
-            limit=_CANCEL_BATCH,
         ):
-            found += len(run_ids)
-            await self._dispatcher.cancel(principal.tenant, run_ids, action, _CANCELLED)
-            if len(run_ids) < _CANCEL_BATCH:
-                break
-        if not found:
             raise RunNotFound("No runs found to cancel.")
 
     async def delete(
@@ -271,23 +276,9 @@ class RunService:
         :raises RunStillStopping: it does not stop in time.
         """
         row = await self._row(principal, thread_id, run_id)
-        if row.status not in _ENDED:
-            await self._dispatcher.cancel(principal.tenant, [run_id], "delete", _DELETED)
-            if not await self._follow(row, created=True).ended(timeout_seconds):
-                raise RunStillStopping
+        if row.status not in _ENDED and not await self._stops.stop(row, timeout_seconds):
+            raise RunStillStopping
         await self._repository.delete_if_ended(principal, run_id)
-
-    async def stop_all_of(self, principal: Principal, thread_id: str) -> None:
-        """Before the thread is deleted: stop its runs, and wait a moment until none is executed."""
-        asked = await self._repository.unfinished(
-            principal, thread_id=thread_id, limit=_CANCEL_BATCH
-        )
-        if asked:
-            await self._dispatcher.cancel(principal.tenant, asked, "delete", _DELETED)
-        row = await self._repository.executed(principal, thread_id)
-        if row is not None:
-            with suppress(Released):
-                await self._follow(row, created=True).ended(_STOP_SECONDS)
 
 
 def run_id_from(value: str) -> UUID:

@@ -1,30 +1,29 @@
-"""All runs of a thread as one stream of server-sent events, without an end of its own.
+"""All runs of a thread as one stream of server-sent events, which lasts as long as the thread.
 
-Each run is told from what is stored of it, wherever it is executed: a slow client has a page in
-memory and the rest in the database. One that takes nothing for so long that storing might have
-ceased is cut, and may read on from the last id it has seen.
+The events of each run are read from the database, in whichever process the run is executed: a slow
+client has one page in memory and the rest in the database. Events are stored only while a client is
+seen to read: a client that takes nothing for too long is cut, and may read on from its last id.
 """
 
 import re
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
+from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import aclosing
 from time import monotonic
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 from uuid import UUID
 
 import structlog
 
 from headrace.auth.principal import Principal
-from headrace.checkpoints.answer_memory import Reading
 from headrace.errors import AnswersFull, AnswerTooLarge, Draining, InvalidRequest
 from headrace.event_settings import EventSettings
-from headrace.events.backlog import Cut
-from headrace.events.encoding import encode_json
 from headrace.events.event import Event
-from headrace.events.pieces import sliced
+from headrace.events.json_encoding import encode_json, sliced
 from headrace.events.reader import Released
+from headrace.events.reader_buffers import Cut
 from headrace.events.sse import END, HEARTBEAT, RELEASED, frame
-from headrace.following.following import Followable, Following, FollowingReader
+from headrace.following.followed_run import FollowedRun
+from headrace.following.following import Following
 from headrace.following.thread_watcher import (
     FoundRun,
     LastSeen,
@@ -32,12 +31,14 @@ from headrace.following.thread_watcher import (
     ThreadWatcher,
     is_dated,
 )
-from headrace.threads.service import found
+from headrace.observability.metrics import Metrics
+from headrace.runs.response_bodies import paced_chunks
+from headrace.threads.repository import found
 from headrace.threads.state_service import StateService
 
 _log = structlog.stdlib.get_logger("headrace.runs")
 
-#: ``run_modes``: what the streams of the runs tell. ``lifecycle``: that they begin and are done.
+#: ``run_modes``: the events of the runs. ``lifecycle``: that a run begins, and that it is done.
 #: ``state_update``: the thread's state whenever it has changed.
 ThreadStreamMode = Literal["run_modes", "lifecycle", "state_update"]
 THREAD_STREAM_MODES = get_args(ThreadStreamMode)
@@ -49,12 +50,9 @@ _SEEN = re.compile(r"([0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}):([0-
 #: Ids of runs tell when they were made.
 _RUN_ID_VERSION = 7
 
-#: The thread's present state, as clients see states.
-ReadState = Callable[[Reading], Awaitable[Any]]
-
 
 def last_seen(given: str | None) -> LastSeen | Literal["nothing"] | None:
-    """What a ``Last-Event-ID`` says; -1 is before whatever is stored.
+    """What the client has seen, by its ``Last-Event-ID``; -1 is before all stored events.
 
     :raises InvalidRequest: no stream of a thread has sent it.
     """
@@ -72,7 +70,7 @@ def last_seen(given: str | None) -> LastSeen | Literal["nothing"] | None:
 
 
 class ThreadStreams:
-    """Opens them; one per process."""
+    """Opens streams; one per process."""
 
     def __init__(
         self,
@@ -80,17 +78,17 @@ class ThreadStreams:
         following: Following,
         states: StateService,
         settings: EventSettings,
+        metrics: Metrics,
         *,
         heartbeat_seconds: float,
-        on_cut: Callable[[str], None],
     ) -> None:
-        self._watcher = watcher
-        self._following = following
-        self._states = states
-        self._heartbeat_seconds = heartbeat_seconds
-        # Its runs' events are stored for so long after it has been seen to read.
-        self._patience_seconds = settings.watch_seconds / 2
-        self._on_cut = on_cut
+        self.watcher = watcher
+        self.following = following
+        self.states = states
+        self.metrics = metrics
+        self.heartbeat_seconds = heartbeat_seconds
+        # The events of its runs are stored for this long after the client was last seen to read.
+        self.patience_seconds = settings.watch_seconds / 2
 
     async def open(
         self,
@@ -99,30 +97,15 @@ class ThreadStreams:
         modes: Collection[str],
         seen: LastSeen | Literal["nothing"] | None,
     ) -> "ThreadStream":
-        """What is told from now on, or from what was seen last.
+        """The thread's stream from now on, or from what the client has seen last.
 
         :raises ThreadNotFound: there is no such thread for the caller.
         :raises Unavailable: this process drains, or its database does not answer.
         """
-        if self._watcher.released:
+        if self.watcher.released:
             raise Draining
-        watch = found(thread_id, await self._watcher.add(thread_id, principal.tenant, seen))
-
-        async def read_state(reading: Reading) -> Any:
-            return (await self._states.read(principal, thread_id, reading=reading)).__dict__
-
-        return ThreadStream(
-            self._following,
-            watch,
-            modes or ("run_modes",),
-            heartbeat_seconds=self._heartbeat_seconds,
-            patience_seconds=self._patience_seconds,
-            read_state=read_state,
-            reading=self._states.reading,
-            on_cut=self._on_cut,
-            close=lambda: self._watcher.remove(watch),
-            is_released=lambda: self._watcher.released,
-        )
+        watch = found(thread_id, await self.watcher.add(thread_id, principal.tenant, seen))
+        return ThreadStream(self, principal, watch, modes or ("run_modes",))
 
 
 class ThreadStream:
@@ -130,32 +113,23 @@ class ThreadStream:
 
     def __init__(
         self,
-        following: Following,
+        streams: ThreadStreams,
+        principal: Principal,
         watch: ThreadWatch,
         modes: Collection[str],
-        *,
-        heartbeat_seconds: float,
-        patience_seconds: float,
-        read_state: ReadState,
-        reading: Callable[[], Reading],
-        on_cut: Callable[[str], None],
-        close: Callable[[], None],
-        is_released: Callable[[], bool],
     ) -> None:
-        self._following = following
+        self._streams = streams
+        self._principal = principal
         self._watch = watch
         self._modes = modes
-        self._heartbeat_seconds = heartbeat_seconds
-        self._patience_seconds = patience_seconds
-        self._read_state = read_state
-        self._reading = reading
-        self._on_cut = on_cut
-        self.close = close
-        self._is_released = is_released
         self._told_state = watch.state_updated_at
 
+    def close(self) -> None:
+        """Stop watching the thread."""
+        self._streams.watcher.remove(self._watch)
+
     async def frames(self) -> AsyncGenerator[bytes, None]:
-        """What to send, and a heartbeat whenever that is nothing; until the thread is gone.
+        """Chunks to send, and a heartbeat whenever there is none, until the thread is deleted.
 
         :raises Released: the client was cut in the midst of an event; the body must not be
             completed.
@@ -167,7 +141,7 @@ class ThreadStream:
                     sent_at = monotonic()
                     yield chunk
                     whole = chunk.endswith(END)
-                    if monotonic() - sent_at > self._patience_seconds:
+                    if monotonic() - sent_at > self._streams.patience_seconds:
                         self._note_cut("stalled", monotonic() - sent_at)
                         raise Cut
         except Cut:
@@ -184,19 +158,19 @@ class ThreadStream:
     def _note_cut(self, reason: str, seconds: float) -> None:
         thread_id = self._watch.thread_id
         _log.warning("slow_client_cut", thread_id=thread_id, reason=reason, seconds=seconds)
-        self._on_cut(reason)
+        self._streams.metrics.count_cut_client(reason)
 
     async def _chunks(self) -> AsyncGenerator[bytes, None]:
         watch = self._watch
         while watch.waiting or not watch.gone:
-            if self._is_released():
+            if self._streams.watcher.released:
                 raise Released
             if "state_update" in self._modes and watch.state_updated_at != self._told_state:
                 async with aclosing(self._state()) as pieces:
                     async for piece in pieces:
                         yield piece
                 continue
-            run = await watch.next(self._heartbeat_seconds)
+            run = await watch.next(self._streams.heartbeat_seconds)
             if run is None:
                 yield HEARTBEAT
                 continue
@@ -206,10 +180,13 @@ class ThreadStream:
 
     async def _state(self) -> AsyncGenerator[bytes, None]:
         """The thread's state; a heartbeat in its place where there is no memory for it yet."""
-        told, reading = self._watch.state_updated_at, self._reading()
+        states, watch = self._streams.states, self._watch
+        told, reading = watch.state_updated_at, states.reading()
         with reading:
             try:
-                state = encode_json(await self._read_state(reading))
+                read = await states.read(self._principal, watch.thread_id, reading=reading)
+                state = encode_json(read.__dict__)
+                del read
             except AnswerTooLarge as refusal:
                 state = encode_json({"values": None, "values_omitted": refusal.message})
             except AnswersFull:
@@ -219,36 +196,32 @@ class ThreadStream:
             for piece in sliced(frame("state_update", state)):
                 yield piece
 
-    async def _run(self, run: FoundRun) -> AsyncGenerator[bytes, None]:
-        reader = FollowingReader(
-            self._following,
-            Followable(
-                run_id=run.run_id,
-                thread_id=self._watch.thread_id,
-                graph_id=run.graph_id,
-                tenant=self._watch.tenant,
-                # Of one that is joined what is to come, whether more is stored or not.
-                resumable=run.after is None,
-            ),
+    async def _run(self, found: FoundRun) -> AsyncGenerator[bytes, None]:
+        run = FollowedRun(
+            following=self._streams.following,
+            run_id=found.run_id,
+            thread_id=self._watch.thread_id,
+            graph_id=found.graph_id,
+            tenant=self._watch.tenant,
+            # A client that joins a run gets what is to come, whether more is stored or not.
+            resumable=found.after is None,
+            created=found.whole,
             # Not from memory: a slow client has no place there.
-            None,
-            after=run.after,
-            created=run.whole,
+            local=None,
         )
-        told, told_at = run.whole, monotonic()
+        told = found.whole
+
+        def frames(events: Sequence[Event]) -> list[bytes]:
+            nonlocal told
+            told = told or bool(events)
+            return [one.frame_in_thread(run.run_id) for one in events if self._tells(one)]
+
+        reader = run.subscribe(found.after)
         try:
-            while (events := await reader.read(self._heartbeat_seconds)) is not None:
-                told = told or bool(events)
-                frames = [_event_frame(run.run_id, one) for one in events if self._tells(one)]
-                quiet = not events
-                # Not kept here: what is large goes when the reader is cut.
-                events = ()
-                for chunk in reader.pieces(frames):
-                    told_at = monotonic()
+            pace = self._streams.heartbeat_seconds
+            async with aclosing(paced_chunks(reader, frames, pace)) as chunks:
+                async for chunk in chunks:
                     yield chunk
-                if quiet or monotonic() - told_at > self._heartbeat_seconds:
-                    told_at = monotonic()
-                    yield HEARTBEAT
         finally:
             reader.close()
         if told and self._tells_runs:
@@ -266,8 +239,3 @@ class ThreadStream:
         return "run_modes" in self._modes or (
             "lifecycle" in self._modes and event.name == "metadata"
         )
-
-
-def _event_frame(run_id: UUID, event: Event) -> bytes:
-    # An error, which ends a run, has no id: whoever has seen it is told again how the run ended.
-    return frame(event.name, event.data, f"{run_id}:{event.event_id}" if event.event_id else None)

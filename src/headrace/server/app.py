@@ -15,7 +15,7 @@ from headrace.edge.cors import cors_policy
 from headrace.edge.middleware import Middleware
 from headrace.edge.prefix import MountPrefix
 from headrace.graphs.custom_app import load_custom_app
-from headrace.graphs.http_entry import HttpEntry
+from headrace.graphs.http_entry import SERVED_ROOMS, HttpEntry
 from headrace.graphs.manifest import find_manifest
 from headrace.health import endpoints as health
 from headrace.observability.logging import configure_logging
@@ -27,7 +27,6 @@ from headrace.server.error_handlers import add_error_handlers
 from headrace.server.lifespan import Lifespan
 from headrace.server.openapi import DescribedApi
 from headrace.server.pages import page_routers, paths_of
-from headrace.server.rooms import ALL_ROOMS, rooms_of
 from headrace.settings import Settings
 from headrace.store_items import endpoints as store_items
 from headrace.threads import endpoints as threads
@@ -43,7 +42,7 @@ _ROUTERS = {
 }
 
 
-def build_router(rooms: frozenset[str] = ALL_ROOMS) -> APIRouter:
+def build_router(rooms: frozenset[str] = SERVED_ROOMS) -> APIRouter:
     """The routes of the LangGraph API that ``rooms`` have, /chat, probes, metrics."""
     router = APIRouter()
     for name, routers in _ROUTERS.items():
@@ -94,7 +93,7 @@ def _build_api(
     """
     :param alone: no app of the user's is served beside it, whose ``/`` would be hidden.
     """
-    rooms = rooms_of(http)
+    rooms = http.rooms
     closed = bool(settings.accepted_api_keys) or "meta" not in rooms
     app = DescribedApi(
         title="headrace",

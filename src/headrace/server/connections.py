@@ -10,13 +10,14 @@ idle: streams and long waits last as long as they will.
 import asyncio
 import resource
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
 from time import monotonic
 from typing import Protocol
 
 import structlog
 
+from headrace.observability.metrics import Metrics
 from headrace.setting_groups import ServerSettings
 from headrace.settings import Settings
 
@@ -91,7 +92,8 @@ class Connections:
         self._waiting: dict[Connection, None] = {}
         #: Answered for the last time, or aborted; the oldest first.
         self._leaving: dict[Connection, None] = {}
-        self._count: Callable[[str], None] = _count_nothing
+        #: Where open and cut connections are counted; the lifespan makes it after the listener.
+        self._metrics: Metrics | None = None
         self._untold: Counter[str] = Counter()
         self._told_at = float("-inf")
 
@@ -99,9 +101,10 @@ class Connections:
     def open(self) -> int:
         return len(self._all)
 
-    def count_with(self, count: Callable[[str], None]) -> None:
-        """Call ``count`` with the reason of each connection that is cut from now on."""
-        self._count = count
+    def count_in(self, metrics: Metrics) -> None:
+        """Count open connections, and those that are cut, in ``metrics`` from now on."""
+        self._metrics = metrics
+        self._count_open()
 
     def admit(self, connection: Connection, all_open: Collection[object]) -> bool:
         """Take a new connection; False where it has to be refused, because all are at work.
@@ -110,6 +113,7 @@ class Connections:
         """
         self._all = all_open
         self._looked_after[connection] = None
+        self._count_open()
         if len(all_open) - len(self._leaving) > self.max_connections and not self._make_room():
             return False
         self._waiting[connection] = None
@@ -134,10 +138,12 @@ class Connections:
     def forget(self, connection: Connection) -> None:
         for held in (self._looked_after, self._waiting, self._leaving):
             held.pop(connection, None)
+        self._count_open()
 
     def record_cut(self, reason: str) -> None:
         """Count one that is cut; the log tells how many, and not each."""
-        self._count(reason)
+        if self._metrics is not None:
+            self._metrics.count_cut_connection(reason)
         self._untold[reason] += 1
 
     async def look_after(self) -> None:
@@ -156,7 +162,13 @@ class Connections:
                     # A defect: it must not leave the others unwatched.
                     _log.exception("connection_not_watched")
                     connection.drop()
+            # WebSockets come and go by rules of their own.
+            self._count_open()
             self._tell(looked)
+
+    def _count_open(self) -> None:
+        if self._metrics is not None:
+            self._metrics.connections_open = self.open
 
     def _make_room(self) -> bool:
         longest = next(iter(self._waiting), None)
@@ -172,9 +184,6 @@ class Connections:
             _log.warning("connections_cut", open=len(self._all), **self._untold)
             self._untold.clear()
             self._told_at = now
-
-
-def _count_nothing(_reason: str) -> None: ...
 
 
 def connections_of(settings: Settings) -> Connections:

@@ -17,9 +17,10 @@ from starlette.requests import HTTPConnection
 from starlette.routing import Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from headrace.auth.api_keys import HEADER
+from headrace.auth.api_keys import HEADER, ApiKeys
 from headrace.edge.prefix import path_below_prefix
 from headrace.edge.routing import error_response
+from headrace.edge.state import state_of
 from headrace.errors import StartupRefusal, StrangerRefused, Unauthenticated
 from headrace.graphs.custom_app import custom_app_place
 from headrace.graphs.http_entry import HttpEntry
@@ -116,7 +117,7 @@ class KeyGuard:
         if scope["type"] in ("http", "websocket") and self._needs_key(scope):
             request = HTTPConnection(scope)
             try:
-                request.state.headrace.api_keys.check(request.headers.get(HEADER), scope)
+                state_of(request).get(ApiKeys).check(request.headers.get(HEADER), scope)
             except (Unauthenticated, StrangerRefused) as error:
                 if scope["type"] == "http":
                     await error_response(error)(scope, receive, send)

@@ -16,15 +16,17 @@ close the rest.
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from time import monotonic
-from typing import Protocol
 
 import structlog
 
+from headrace.following.following import Following
+from headrace.following.thread_watcher import ThreadWatcher
 from headrace.lifecycle import Tasks
 from headrace.observability.slots import StatusBoard
 from headrace.setting_groups import ServerSettings
+from headrace.worker.worker import Worker
 
 _log = structlog.stdlib.get_logger("headrace.drain")
 
@@ -34,35 +36,24 @@ _SETTLE_SECONDS = 0.5
 _LOOK_SECONDS = 0.05
 
 
-class Executor(Protocol):
-    """What runs graphs in this process, as far as its end is concerned."""
-
-    def refuse_new(self) -> None:
-        """From now on new runs get :class:`headrace.errors.Draining`. May be called twice."""
-
-    async def finish(self, grace_seconds: float) -> None:
-        """Return when no own run is left and each stream's last byte was written.
-
-        Runs go on for ``grace_seconds``; the rest go back to the queue, and another process goes
-        on with them. May be cancelled and called again with a shorter grace.
-        """
-
-
 class Drain:
-    """The drain of one process. ``begin`` and ``drain`` may be called twice."""
+    """The drain of one process. ``begin`` and ``drain`` may be called twice.
+
+    :param following: what follows runs and threads of other processes; it is released.
+    """
 
     def __init__(
         self,
         settings: ServerSettings,
         *,
         board: StatusBoard,
-        executor: Executor,
-        release: Callable[[], None] = lambda: None,
+        worker: Worker,
+        following: Sequence[Following | ThreadWatcher] = (),
     ) -> None:
         self._settings = settings
-        self._release = release
         self._board = board
-        self._executor = executor
+        self._worker = worker
+        self._following = following
         self._began_at: float | None = None
         self._hurried = asyncio.Event()
         self._finished = False
@@ -111,9 +102,10 @@ class Drain:
             closing = close_listeners()
             if closing is not None:
                 await closing
-        self._executor.refuse_new()
-        # Who follows runs of other processes loses nothing by following them from another one.
-        self._release()
+        self._worker.refuse_new()
+        # Clients that follow runs of other processes can follow them from another process as well.
+        for following in self._following:
+            following.release()
         await self._finish()
         self._finished = True
         _log.info("drain_ended", seconds=round(monotonic() - self._start, 2))
@@ -139,11 +131,11 @@ class Drain:
             await self._wait(_LOOK_SECONDS)
 
     async def _finish(self) -> None:
-        """Give the executor the rest of the grace, or none once somebody asked twice."""
+        """Give the worker the rest of the grace, or none once somebody asked twice."""
         ends_at = self._start + self._settings.drain_delay_seconds + self._settings.grace_seconds
         tasks = Tasks()
         finishing = tasks.start(
-            self._executor.finish(max(0.0, ends_at - monotonic())), name="drain-finish"
+            self._worker.finish(max(0.0, ends_at - monotonic())), name="drain-finish"
         )
         hurrying = tasks.start(self._hurried.wait(), name="drain-hurry")
         try:
@@ -152,7 +144,7 @@ class Drain:
         finally:
             await tasks.stop()
         if cut:
-            await self._executor.finish(0.0)
+            await self._worker.finish(0.0)
         else:
             finishing.result()
 

@@ -9,14 +9,15 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 from starlette.types import Scope
 
-from headrace.auth.api_keys import HEADER
+from headrace.auth.api_keys import HEADER, ApiKeys
 from headrace.edge.head_requests import is_head
 from headrace.edge.prefix import path_below_prefix
 from headrace.edge.responses import json_response
 from headrace.edge.routing import error_response
+from headrace.edge.state import found_state
 from headrace.errors import RequestError
 from headrace.observability.masking import mask_text
-from headrace.server.unserved_routes import absent
+from headrace.server.unserved_routes import unserved_route
 
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 #: Of what a caller sent, no answer repeats more.
@@ -34,7 +35,7 @@ async def _http_error(
     if status in (404, 405):
         path = path_below_prefix(request.scope)
         method = "HEAD" if is_head(request.scope) else request.method
-        if (sentence := absent(path)) is not None:
+        if (sentence := unserved_route(path)) is not None:
             status, detail, code, headers = 501, sentence, "not_implemented", {}
         elif status == 405:
             allowed = _allowed(request.app, request.scope)
@@ -58,10 +59,10 @@ def _without_slash(request: Request, public: frozenset[str] | None) -> Response 
     for route in request.app.router.routes:
         if route.matches(there)[0] is not Match.FULL:
             continue
-        state = getattr(request.state, "headrace", None)
+        state = found_state(request)
         if state is not None and public is not None and plain not in public:
             try:
-                state.api_keys.check(request.headers.get(HEADER), scope)
+                state.get(ApiKeys).check(request.headers.get(HEADER), scope)
             except RequestError as error:
                 return error_response(error)
         query = scope.get("query_string", b"").decode("latin-1")

@@ -17,7 +17,7 @@ import structlog
 import uvicorn
 from uvicorn.server import ServerState
 
-from headrace.events.encoding import encode_json
+from headrace.events.json_encoding import encode_json
 from headrace.health.service import HealthService
 from headrace.observability.metrics import METRICS_MEDIA_TYPE
 from headrace.server.connections import Connections, Limits

@@ -1,11 +1,13 @@
 """Builds everything a process needs, in order, and closes it in reverse after the last request.
 
-Foundation, run engine, services, vital signs: the only places where objects are joined. Each step
+Resources, run engine, services, health: only these places join objects. Each step
 may refuse to start; what was opened until then is closed again.
 """
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import fields
+from importlib.metadata import version
 from types import TracebackType
 from typing import Any
 
@@ -13,25 +15,22 @@ import structlog
 
 from headrace.auth.api_keys import ApiKeys
 from headrace.containment import containing_tasks
-from headrace.edge.places import RequestPlaces
+from headrace.edge.gates import RequestGates
+from headrace.edge.state import State
 from headrace.graphs.manifest import Manifest, find_manifest
 from headrace.graphs.sources import GraphSource, sources_from, sources_from_objects
-from headrace.health.checks import DatabaseQuestion
+from headrace.health.checks import DatabaseCheck, DatabaseProbe, DatabaseQuestion, SchemaProbe
+from headrace.health.pulse import Measured, Pulse
 from headrace.health.service import HealthService
 from headrace.observability.logging import configure_library_logging
 from headrace.server.collisions import look_for_collisions, places_of
 from headrace.server.drain import Drain
-from headrace.server.foundation import Entries, Foundation, open_foundation
-from headrace.server.opening import refused_start
-from headrace.server.rooms import rooms_of
+from headrace.server.resources import Entries, Resources, open_resources, refused_start
 from headrace.server.run_engine import RunEngine, start_run_engine
 from headrace.server.runtime import Runtime
 from headrace.server.services import Services, build_services
-from headrace.server.state import State
-from headrace.server.vital_signs import start_health
 from headrace.settings import Settings
 from headrace.thread_pool import ThreadPool, use_thread_pool
-from headrace.threads.of_assistant import deleting_threads
 
 _log = structlog.stdlib.get_logger("headrace.lifespan")
 
@@ -75,13 +74,11 @@ class Lifespan:
         # A script is no server process: it has no place on their board.
         alone = settings.model_copy(update={"runtime_dir": None})
         async with AsyncExitStack() as stack:
-            foundation = await open_foundation(
+            resources = await open_resources(
                 alone, sources, Entries.of(manifest, settings.retention), stack
             )
             self._opened = stack.pop_all()
-        return Runtime(
-            foundation.pool, foundation.users_engine, foundation.store, foundation.registry
-        )
+        return Runtime(resources.pool, resources.users_engine, resources.store, resources.registry)
 
     async def __aexit__(
         self,
@@ -151,32 +148,82 @@ async def serving(
     async with AsyncExitStack() as stack:
         stack.enter_context(containing_tasks())
         threads = _threads(settings)
-        foundation = await open_foundation(
+        resources = await open_resources(
             settings, sources, Entries.of(manifest, settings.retention), stack
         )
-        engine = await start_run_engine(foundation, stack)
-        with refused_start(settings.database, foundation.pool):
-            services = await build_services(foundation, engine)
+        engine = await start_run_engine(resources, stack)
+        with refused_start(settings.database, resources.pool):
+            services = await build_services(resources, engine)
         keys = ApiKeys(settings.accepted_api_keys, local_only=settings.local_only)
-        places = RequestPlaces(
+        places = RequestGates(
             settings,
             share=settings.caller_share,
-            count=foundation.metrics.count_gate_refusal,
+            count=resources.metrics.count_gate_refusal,
         )
-        health = await start_health(foundation, engine, places, threads, stack)
-
-        def release() -> None:
-            services.following.release()
-            engine.thread_watcher.release()
+        health = await _start_health(resources, engine, places, threads, stack)
 
         drain = Drain(
-            settings.server, board=foundation.board, executor=engine.worker, release=release
+            settings.server,
+            board=resources.board,
+            worker=engine.worker,
+            following=(services.following, engine.thread_watcher),
         )
-        foundation.board.set_state("serving")
-        yield _state(foundation, engine, services, health, drain, keys, places)
+        resources.board.set_state("serving")
+        yield State(
+            *_members(resources),
+            *_members(engine),
+            *_members(services),
+            resources.entries.http,
+            DatabaseQuestion(resources.pool, resources.tasks),
+            health,
+            drain,
+            keys,
+            places,
+        )
         if not drain.draining:
             # A server that knows of no drain, uvicorn by itself: its listeners are closed already.
             await drain.drain(close_listeners=lambda: None)
+
+
+async def _start_health(
+    resources: Resources,
+    engine: RunEngine,
+    places: RequestGates,
+    threads: ThreadPool | None,
+    stack: AsyncExitStack,
+) -> HealthService:
+    """From here on figures are published and the database is asked."""
+    pool, metrics = resources.pool, resources.metrics
+    measured = Measured(
+        pool=pool,
+        writer=resources.writer,
+        answer_memory=resources.answer_memory,
+        body_memory=resources.body_memory,
+        places=places,
+        threads=threads,
+        worker=engine.worker,
+        queue_depth=engine.depth,
+        watcher=engine.watcher,
+        thread_watcher=engine.thread_watcher,
+        backlog=engine.backlog,
+        notifier=engine.notifier,
+    )
+    supervision = resources.supervision
+    pulse = Pulse(resources.board, metrics, measured, supervision=supervision)
+    database = DatabaseProbe(DatabaseCheck(pool), supervision=supervision)
+    schema = SchemaProbe(pool, resources.schema, supervision=supervision)
+    for one in (pulse, database, schema):
+        await one.start()
+        stack.push_async_callback(one.stop)
+    return HealthService(
+        version=version("headrace"),
+        board=resources.board,
+        metrics=metrics,
+        database=database,
+        schema=schema,
+        supervision=supervision,
+        worker=engine.worker,
+    )
 
 
 def _threads(settings: Settings) -> ThreadPool | None:
@@ -191,42 +238,6 @@ def _threads(settings: Settings) -> ThreadPool | None:
     return threads
 
 
-def _state(
-    foundation: Foundation,
-    engine: RunEngine,
-    services: Services,
-    health: HealthService,
-    drain: Drain,
-    keys: ApiKeys,
-    places: RequestPlaces,
-) -> State:
-    settings, http = foundation.settings, foundation.entries.http
-    return State(
-        settings=settings,
-        http=http,
-        rooms=rooms_of(http),
-        metrics=foundation.metrics,
-        pool=foundation.pool,
-        engine=foundation.users_engine,
-        saver=foundation.saver,
-        store=foundation.store,
-        store_items=services.store_items,
-        graphs=foundation.registry,
-        assistants=services.assistants,
-        assistant_graphs=services.assistant_graphs,
-        threads=services.threads,
-        thread_listing=services.thread_listing,
-        thread_removal=services.thread_removal,
-        delete_threads_of=deleting_threads(services.thread_listing, services.thread_removal),
-        states=services.states,
-        thread_streams=services.thread_streams,
-        runs=services.runs,
-        chat=services.chat,
-        health=health,
-        ask_database=DatabaseQuestion(foundation.pool, foundation.tasks).ask,
-        api_keys=keys,
-        places=places,
-        body_memory=foundation.body_memory,
-        worker=engine.worker,
-        drain=drain,
-    )
+def _members(joined: Resources | RunEngine | Services) -> list[object]:
+    """The objects that it joins, itself included."""
+    return [joined, *(getattr(joined, field.name) for field in fields(joined))]

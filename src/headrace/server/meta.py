@@ -8,7 +8,8 @@ from starlette.routing import NoMatchFound
 
 from headrace.edge.routing import new_router
 from headrace.edge.state import state_of
-from headrace.graphs.wiring import HAS_STRICT_RESUME
+from headrace.graphs.configuration import HAS_STRICT_RESUME
+from headrace.health.checks import DatabaseQuestion
 
 router = new_router(tag="system", public=True)
 #: Not there where the manifest disables ``meta``.
@@ -38,7 +39,7 @@ async def ok(request: Request, check_db: Annotated[bool, Query()] = False) -> di
     """
     services: dict[str, str] = {}
     if check_db:
-        await state_of(request).ask_database()
+        await state_of(request).get(DatabaseQuestion).ask()
         services["database"] = "ok"
     return {"ok": True, "services": services}
 

@@ -12,6 +12,7 @@ from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Respon
 from headrace.auth.api_keys import HEADER
 from headrace.edge.routing import new_router
 from headrace.edge.state import state_of
+from headrace.graphs.http_entry import HttpEntry
 
 #: What the pages load: the package ships the files of Swagger UI and ReDoc.
 _ASSETS = Path(str(files("fastapi_offline"))) / "static"
@@ -78,7 +79,7 @@ async def root(request: Request) -> Response:
     """Tell what this is and where to go on: a page for browsers, JSON for others."""
     before = request.scope.get("root_path", "")
     links = {"health": "/health", "ok": "/ok"}
-    if "meta" in state_of(request).rooms:
+    if "meta" in state_of(request).get(HttpEntry).rooms:
         links = {"docs": "/docs", "openapi": "/openapi.json", "info": "/info", **links}
     links = {name: f"{before}{path}" for name, path in links.items()}
     if "text/html" not in request.headers.get("accept", ""):

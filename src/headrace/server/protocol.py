@@ -13,7 +13,7 @@ from typing import Any
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from headrace.events.encoding import encode_json
+from headrace.events.json_encoding import encode_json
 from headrace.server.connections import Connections
 
 #: Requests that one connection may send ahead of their answers.

@@ -6,15 +6,13 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 from headrace.db.conninfo import connection_string
-from headrace.events.backlog import Backlog
 from headrace.events.log import EventLog
-from headrace.following.following import Followable
+from headrace.events.reader_buffers import BufferBudget
 from headrace.following.run_watcher import Watcher
 from headrace.following.thread_watcher import ThreadWatcher
 from headrace.notices.notifier import Notifier
 from headrace.queue.queue import Queue
-from headrace.server.foundation import Foundation
-from headrace.server.opening import build_notifier
+from headrace.server.resources import Resources, build_notifier
 from headrace.shares import Places
 from headrace.worker.admission import Admission
 from headrace.worker.channels import Channels
@@ -36,23 +34,16 @@ class RunEngine:
     thread_watcher: ThreadWatcher
     notifier: Notifier
     depth: QueueDepth
-    backlog: Backlog
-
-    def stop_soon(self, foundation: Foundation, run: Followable, reason: str) -> None:
-        """Ask it to stop, wherever it is executed, without waiting for that."""
-        foundation.tasks.start(
-            self.worker.cancel(run.tenant, [run.run_id], "interrupt", reason),
-            name=f"cancel-{run.run_id}",
-        )
+    backlog: BufferBudget
 
 
-async def start_run_engine(foundation: Foundation, stack: AsyncExitStack) -> RunEngine:
+async def start_run_engine(foundation: Resources, stack: AsyncExitStack) -> RunEngine:
     """From here on runs are claimed, and those of lost processes rescued."""
     pool, settings, tasks = foundation.pool, foundation.settings, foundation.tasks
     queue = Queue(pool, foundation.writer)
     notifier = build_notifier(settings, pool, foundation.metrics, foundation.supervision)
     log = EventLog(pool, foundation.writer, settings.events)
-    backlog = Backlog(settings.events, on_cut=foundation.metrics.count_cut_client)
+    backlog = BufferBudget(settings.events, on_cut=foundation.metrics.count_cut_client)
     channels = Channels(settings.events, log, notifier, foundation.metrics, backlog)
     worker = await _start_worker(foundation, queue, channels, notifier, stack)
     watcher = Watcher(pool, notifier, settings.events, tasks)
@@ -68,7 +59,7 @@ async def start_run_engine(foundation: Foundation, stack: AsyncExitStack) -> Run
 
 
 async def _start_worker(
-    foundation: Foundation,
+    foundation: Resources,
     queue: Queue,
     channels: Channels,
     notifier: Notifier,

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 from langgraph.pregel import Pregel
 from langgraph.store.base import BaseStore
@@ -11,9 +11,10 @@ from psycopg_pool import AsyncConnectionPool
 from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.requests import HTTPConnection
 
-from headrace.edge.state import started
+from headrace.checkpoints.store import Store
+from headrace.db.pool import SharedPool
+from headrace.edge.state import state_of
 from headrace.graphs.registry import GraphRegistry
-from headrace.server.state import State
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +35,13 @@ class Runtime:
 
         :raises headrace.errors.NotStarted: the app runs without headrace's lifespan.
         """
-        state = cast("State", started(source))
-        return cls(state.pool, state.engine, state.store, state.graphs)
+        state = state_of(source)
+        return cls(
+            state.get(SharedPool),
+            state.get(AsyncEngine),
+            state.get(Store),
+            state.get(GraphRegistry),
+        )
 
     def graph(self, graph_id: str) -> Pregel[Any, Any, Any, Any]:
         """The compiled graph, with saver and store on the shared pool.

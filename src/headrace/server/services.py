@@ -1,17 +1,16 @@
 """The services of a process: what endpoints call, joined to the foundation and the run engine."""
 
 from dataclasses import dataclass
-from functools import partial
 
 import structlog
 
 from headrace.assistants.graph_service import GraphService
 from headrace.assistants.repository import AssistantRepository
 from headrace.assistants.service import AssistantService
-from headrace.chat.choice import chat_graph
 from headrace.chat.service import ChatService
 from headrace.following.following import Following
 from headrace.graphs.descriptions import GraphDescriptions
+from headrace.graphs.manifest import chat_graph
 from headrace.idempotency.service import IdempotencyService
 from headrace.request_limits import RequestLimits
 from headrace.runs.repository import RunRepository
@@ -19,14 +18,16 @@ from headrace.runs.retention import RunSweeper
 from headrace.runs.run_requests import RunRequests
 from headrace.runs.service import RunService
 from headrace.runs.thread_stream import ThreadStreams
-from headrace.server.foundation import Foundation
+from headrace.server.resources import Resources
 from headrace.server.run_engine import RunEngine
 from headrace.states.reader import StateReader
 from headrace.store_items.service import StoreService
+from headrace.threads.copies import ThreadCopies
 from headrace.threads.listing import ThreadListing
 from headrace.threads.removal import ThreadRemoval
 from headrace.threads.repository import ThreadRepository
 from headrace.threads.retention import RetentionSweeper
+from headrace.threads.run_stops import RunStops
 from headrace.threads.search_repository import ThreadSearchRepository
 from headrace.threads.service import ThreadService
 from headrace.threads.state_repository import StateRepository
@@ -51,7 +52,7 @@ class Services:
     chat: ChatService
 
 
-async def build_services(foundation: Foundation, engine: RunEngine) -> Services:
+async def build_services(foundation: Resources, engine: RunEngine) -> Services:
     """Each graph has its first assistant on return."""
     pool, registry, sessions = foundation.pool, foundation.registry, foundation.sessions
     settings, metrics = foundation.settings, foundation.metrics
@@ -65,7 +66,7 @@ async def build_services(foundation: Foundation, engine: RunEngine) -> Services:
     )
     await assistants.create_system(registry.descriptions())
     keys = IdempotencyService(sessions, settings.idempotency, count=metrics.count_keyed_request)
-    foundation.tasks.keep(keys.sweep_forever, name="idempotency-sweeper", vital=False)
+    keys.start(foundation.tasks)
     states = StateReader(registry, foundation.saver, memory)
     updates = StateUpdates(
         pool,
@@ -74,19 +75,25 @@ async def build_services(foundation: Foundation, engine: RunEngine) -> Services:
         registry,
         timeout_seconds=settings.requests.change_timeout_seconds,
     )
-    threads = ThreadService(ThreadRepository(sessions), states, keys, updates.create, limits)
+    thread_rows = ThreadRepository(sessions)
+    copies = ThreadCopies(pool, foundation.writer)
+    threads = ThreadService(thread_rows, states, keys, updates, copies, limits)
     state_service = StateService(threads, states, StateRepository(pool), updates, limits)
-    following = Following(
-        engine.watcher,
-        local=engine.worker.execution_of,
-        read_values=states.values_of_run,
-        ask_to_stop=partial(engine.stop_soon, foundation),
-        memory=memory,
-        backlog=engine.backlog,
-    )
+    following = Following(engine.watcher, states, engine.backlog)
+    stops = RunStops(engine.worker, following, thread_rows)
     repository = RunRepository(sessions)
     requests = RunRequests(repository, threads, registry, foundation.writer, limits)
-    runs = RunService(repository, assistants, threads, engine.worker, following, keys, requests)
+    runs = RunService(
+        repository,
+        assistants,
+        threads,
+        engine.worker,
+        following,
+        stops,
+        keys,
+        requests,
+        foundation.tasks,
+    )
     search = ThreadSearchRepository(
         pool,
         timeout_seconds=settings.database.transaction_timeout_seconds,
@@ -98,16 +105,16 @@ async def build_services(foundation: Foundation, engine: RunEngine) -> Services:
         assistants=assistants,
         assistant_graphs=GraphService(assistants, descriptions),
         threads=threads,
-        thread_listing=ThreadListing(search, threads.values, memory, limits),
-        thread_removal=_build_removal(foundation, runs),
+        thread_listing=ThreadListing(search, threads, memory, limits),
+        thread_removal=_build_removal(foundation, stops, search),
         states=state_service,
         thread_streams=ThreadStreams(
             engine.thread_watcher,
             following,
             state_service,
             settings.events,
-            heartbeat_seconds=settings.server.heartbeat_seconds,
-            on_cut=metrics.count_cut_client,
+            metrics,
+            heartbeat_seconds=settings.server.ping_seconds,
         ),
         store_items=StoreService(foundation.store, settings.store, memory, limits),
         following=following,
@@ -116,13 +123,16 @@ async def build_services(foundation: Foundation, engine: RunEngine) -> Services:
     )
 
 
-def _build_removal(foundation: Foundation, runs: RunService) -> ThreadRemoval:
+def _build_removal(
+    foundation: Resources, stops: RunStops, search: ThreadSearchRepository
+) -> ThreadRemoval:
     pool, metrics, ttl = foundation.pool, foundation.metrics, foundation.entries.thread_ttl
     removal = ThreadRemoval(
         pool,
         foundation.writer,
         foundation.saver,
-        runs.stop_all_of,
+        stops,
+        search,
         count_runs=metrics.count_expired_runs,
     )
     retention = foundation.settings.retention
@@ -134,7 +144,7 @@ def _build_removal(foundation: Foundation, runs: RunService) -> ThreadRemoval:
         store_minutes=foundation.entries.store_ttl.default_ttl,
     )
     threads = RetentionSweeper(pool, removal, ttl, count=metrics.count_expired_threads)
-    foundation.tasks.keep(threads.sweep_forever, name="retention-sweeper", vital=False)
+    threads.start(foundation.tasks)
     if retention.run_minutes:
         ended = RunSweeper(
             pool,
@@ -143,5 +153,5 @@ def _build_removal(foundation: Foundation, runs: RunService) -> ThreadRemoval:
             limit=ttl.sweep_limit,
             count=metrics.count_expired_runs,
         )
-        foundation.tasks.keep(ended.sweep_forever, name="run-sweeper", vital=False)
+        ended.start(foundation.tasks)
     return removal

@@ -4,8 +4,8 @@ import re
 
 _RUNS = "POST /threads/{thread_id}/runs/stream"
 
-#: Paths, what is there on other servers, and what to use here.
-_ABSENT = tuple(
+#: Paths, the feature that other servers have there, and the alternative here.
+_UNSERVED = tuple(
     (re.compile(path), what, remedy)
     for path, what, remedy in (
         (
@@ -34,9 +34,9 @@ _ABSENT = tuple(
 )
 
 
-def absent(path: str) -> str | None:
+def unserved_route(path: str) -> str | None:
     """A sentence where ``path`` belongs to something that headrace does not have."""
-    for pattern, what, remedy in _ABSENT:
+    for pattern, what, remedy in _UNSERVED:
         if pattern.fullmatch(path.rstrip("/")):
             verb = "are" if what.startswith(("Cron", "UI")) else "is"
             return f"{what} {verb} not in headrace. {remedy}"

@@ -15,7 +15,8 @@ import structlog
 import uvicorn
 from uvicorn.lifespan.on import LifespanOn
 
-from headrace.edge.places import RequestPlaces
+from headrace.edge.gates import RequestGates
+from headrace.edge.state import State, found_state
 from headrace.errors import StartupRefusal
 from headrace.health.service import HealthService
 from headrace.observability.metrics import Metrics
@@ -114,7 +115,8 @@ class Server(uvicorn.Server):
     def stop_if_unfit(self) -> None:
         """Drain and end when a vital task cannot be kept up, for another process to be started."""
         state = self._state()
-        problem = state.health.task_problem if state is not None else None
+        health = state.find(HealthService) if state is not None else None
+        problem = health.task_problem if health is not None else None
         if problem and not self.should_exit:
             _log.error("process_unfit", why=problem)
             self.should_exit = True
@@ -122,14 +124,11 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: Any = None) -> None:
         await super().startup(sockets)
         state = self._state()
-        if isinstance(metrics := getattr(state, "metrics", None), Metrics):
-            metrics.connections_open = lambda: self._connections.open
-            self._connections.count_with(metrics.count_cut_connection)
-        if isinstance(places := getattr(state, "places", None), RequestPlaces):
-            places.answers.total = self._connections.max_connections
-        health = getattr(state, "health", None)
-        if self._health_port is not None and isinstance(health, HealthService):
-            self._health_port.serve(health)
+        if state is not None:
+            self._count_connections(state)
+            health = state.find(HealthService)
+            if self._health_port is not None and health is not None:
+                self._health_port.serve(health)
         drain = self._drain()
         if drain is not None:
             needed = drain.bound_seconds + drain.closing_seconds
@@ -139,6 +138,12 @@ class Server(uvicorn.Server):
                     needed_seconds=needed,
                     graceful_timeout_seconds=self._shutdown_seconds,
                 )
+
+    def _count_connections(self, state: State) -> None:
+        if (metrics := state.find(Metrics)) is not None:
+            self._connections.count_in(metrics)
+        if (places := state.find(RequestGates)) is not None:
+            places.answers.total = self._connections.max_connections
 
     async def shutdown(self, sockets: Any = None) -> None:
         clock = asyncio.get_running_loop().time
@@ -186,9 +191,9 @@ class Server(uvicorn.Server):
 
     def _drain(self) -> Drain | None:
         state = self._state()
-        return state.drain if state is not None else None
+        return state.find(Drain) if state is not None else None
 
-    def _state(self) -> Any:
-        """headrace's :class:`~headrace.server.state.State` once the lifespan has started."""
+    def _state(self) -> State | None:
+        """headrace's state, once the lifespan has started."""
         lifespan = getattr(self, "lifespan", None)
-        return lifespan.state.get("headrace") if lifespan is not None else None
+        return found_state(lifespan.state) if lifespan is not None else None

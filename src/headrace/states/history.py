@@ -1,17 +1,17 @@
 """A page of a thread's states, planned by their sizes before the large ones are read."""
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from functools import partial
+from typing import Any
 
 from headrace.checkpoints.answer_memory import Reading
-from headrace.states.schemas import ThreadState
+from headrace.states.reader import StateReader
+from headrace.states.schemas import HistoryQuery, ThreadState
 
-#: Small states are read together as far as they come to this.
+#: Small states are read together, up to this many bytes.
 _TOGETHER_BYTES = 1024 * 1024
 
-#: So many states before that checkpoint, newest first.
-ReadStates = Callable[[int, str | None], Awaitable[list[ThreadState]]]
-
-#: Checkpoints and their bytes, that are read at once.
+#: Checkpoints with their bytes, which are read at once.
 Group = Sequence[tuple[str, int]]
 
 
@@ -23,56 +23,59 @@ class History:
 
     def __init__(
         self,
-        first: list[ThreadState],
-        groups: Sequence[Group],
-        before: str | None,
-        next_before: str | None,
+        reader: StateReader,
+        thread_id: str,
+        graph_id: str | None,
+        query: HistoryQuery,
+        *,
+        configurable: Mapping[str, Any] | None,
         reading: Reading,
-        read: ReadStates,
     ) -> None:
-        self.next_before = next_before
-        self._first = first
-        self._groups = groups
-        self._before = before
+        self.next_before: str | None = None
+        self._query = query
         self._reading = reading
-        self._read = read
+        self._page = partial(
+            reader.page, thread_id, graph_id, query, configurable=configurable, reading=reading
+        )
+        self._first: list[ThreadState] = []
+        self._groups: Sequence[Group] = ()
+        self._before = query.before
 
-    @classmethod
-    async def planned(
-        cls, first: list[ThreadState], before: str | None, reading: Reading, read: ReadStates
-    ) -> "History":
-        """The page that begins with ``first``, as far as an answer may go; it has its memory then.
+    async def plan(self) -> None:
+        """Read the small states at once, and take the memory that the large ones will need.
 
-        :raises AnswerTooLarge, AnswersFull: it cannot even begin.
+        :raises AnswerTooLarge, AnswersFull: not even the first state can be sent, or not now.
         """
-        if first:
-            before = first[-1].checkpoint_id
-        fitting, more = _fitting(reading, bool(first))
-        groups = _groups(fitting)
+        query, reading = self._query, self._reading
+        # With a limit of 0 the saver would read all of them.
+        if query.limit:
+            self._first = await self._page(limit=query.limit, before=query.before)
+        if self._first:
+            self._before = self._first[-1].checkpoint_id
+        fitting, more = _fitting(reading, bool(self._first))
+        self._groups = groups = _groups(fitting)
         if groups:
             reading.refuse_too_large(groups[0][0][1])
             await reading.take(max(sum(size for _, size in group) for group in groups))
-        next_before = None
         if more:
-            next_before = fitting[-1][0] if fitting else before
+            self.next_before = fitting[-1][0] if fitting else self._before
             reading.memory.count("shortened")
-        return cls(first, groups, before, next_before, reading, read)
 
     async def states(self) -> AsyncGenerator[ThreadState, None]:
-        """One by one: what was told is not kept."""
+        """One by one; a state that was given out is not kept."""
         while self._first:
             yield self._first.pop(0)
         before = self._before
         for group in self._groups:
             self._reading.admitted = group
-            states = await self._read(len(group), before)
+            states = await self._page(limit=len(group), before=before)
             before = group[-1][0]
             while states:
                 yield states.pop(0)
 
 
 def _fitting(reading: Reading, begun: bool) -> tuple[Group, bool]:
-    """Of what is left to read, what the page has room for; and whether there is more."""
+    """The states left to read that the page has room for, and whether there are more."""
     settings = reading.memory.settings
     total, rest = reading.bytes, reading.rest
     for number, (_, size) in enumerate(rest):

@@ -1,4 +1,4 @@
-"""What a checkpoint holds, as far as it can be known without the graph that wrote it."""
+"""The values of a checkpoint, read without the graph that wrote it."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
@@ -12,15 +12,15 @@ from headrace.graphs.messages import merge
 #: Where LangGraph counts, in a checkpoint's metadata, the steps of channels stored step by step.
 _COUNTERS = "counters_since_delta_snapshot"
 
-#: Channels that are LangGraph's own business.
+#: Names of LangGraph's internal channels begin like this.
 _INTERNAL = ("__", "branch:", "start:")
 
 
 async def raw_values(saver: BaseCheckpointSaver[Any], found: CheckpointTuple) -> dict[str, Any]:
-    """The values of the channels that are no internal ones.
+    """The values of all channels except internal ones.
 
-    Messages that are stored step by step are put together. How other things stored in that way
-    come together only their graph knows: they are left out.
+    Messages that are stored step by step are put together. Other values stored step by step are
+    left out: only their graph can put them together.
     """
     values = {
         name: without_snapshot(value) for name, value in found.checkpoint["channel_values"].items()
@@ -37,7 +37,7 @@ async def raw_values(saver: BaseCheckpointSaver[Any], found: CheckpointTuple) ->
 
 
 def visible_metadata(metadata: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Without how LangGraph stores the thread."""
+    """The metadata without LangGraph's notes on how it stores the thread."""
     return {name: value for name, value in (metadata or {}).items() if name != _COUNTERS}
 
 

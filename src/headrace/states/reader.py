@@ -17,7 +17,6 @@ from headrace.error_text import error_repr
 from headrace.errors import AnswerTooLarge, GraphNotMade, Unavailable
 from headrace.graphs.registry import Graph, GraphRegistry
 from headrace.request_settings import AnswerSettings
-from headrace.states.history import History
 from headrace.states.raw_values import raw_values, visible_metadata
 from headrace.states.schemas import CheckpointRef, HistoryQuery, ThreadState
 
@@ -25,7 +24,7 @@ T = TypeVar("T")
 
 _log = structlog.stdlib.get_logger("headrace.threads")
 
-#: Keys of checkpoint configs that clients get to see.
+#: Keys of a checkpoint's configuration that clients see.
 _CHECKPOINT_KEYS = ("checkpoint_id", "thread_id", "checkpoint_ns", "checkpoint_map")
 
 EMPTY = ThreadState(
@@ -43,9 +42,9 @@ EMPTY = ThreadState(
 
 
 class StateReader:
-    """Reads states; a thread whose graph is unknown here shows its raw channel values.
+    """Reads states; for a thread whose graph this server lacks, the raw channel values.
 
-    What is read takes its memory from the answer's :class:`Reading`, which the caller releases.
+    The memory for a state belongs to the answer's :class:`Reading`, which the caller releases.
     """
 
     def __init__(
@@ -93,44 +92,38 @@ class StateReader:
             )
         return state
 
-    async def history(
+    async def page(
         self,
         thread_id: str,
         graph_id: str | None,
         query: HistoryQuery,
         *,
-        configurable: Mapping[str, Any] | None = None,
-        reading: Reading | None = None,
-    ) -> History:
-        """The thread's states, newest first: one query where they are small.
+        limit: int,
+        before: str | None,
+        configurable: Mapping[str, Any] | None,
+        reading: Reading,
+    ) -> list[ThreadState]:
+        """So many of the thread's states before that checkpoint, newest first.
 
-        :raises AnswerTooLarge, AnswersFull: the first of them is too large, or is so now.
+        :param query: which states; its ``limit`` and ``before`` are not looked at.
+        :raises AnswerTooLarge, AnswersFull: as :meth:`Reading.admit`.
         """
-        reading = reading or self.memory.reading()
         config = config_of(thread_id, query.checkpoint)
-        which: dict[str, Any] = {"filter": query.metadata} if query.metadata else {}
+        page: dict[str, Any] = {"limit": limit, "before": _before(before)}
+        if query.metadata:
+            page["filter"] = query.metadata
 
-        async def ask(graph: Graph, limit: int, before: str | None) -> list[ThreadState]:
-            page = {"limit": limit, "before": _before(before), **which}
+        async def ask(graph: Graph) -> list[ThreadState]:
             return [to_thread_state(one) async for one in graph.aget_state_history(config, **page)]
 
         made_for = _made_for(config, configurable)
-
-        async def read(limit: int, before: str | None) -> list[ThreadState]:
-            with reading.current():
-                states = await self._through_graph(
-                    thread_id, graph_id, made_for, lambda graph: ask(graph, limit, before)
-                )
-                if states is None:
-                    reading.begin_again()
-                    page = {"limit": limit, "before": _before(before), **which}
-                    found = [one async for one in lenient(self._saver).alist(config, **page)]
-                    states = [await self._raw(one) for one in found]
-            return states
-
-        # With a limit of 0 the saver would read all of them.
-        first = await read(query.limit, query.before) if query.limit else []
-        return await History.planned(first, query.before, reading, read)
+        with reading.current():
+            states = await self._through_graph(thread_id, graph_id, made_for, ask)
+            if states is None:
+                reading.begin_again()
+                found = [one async for one in lenient(self._saver).alist(config, **page)]
+                states = [await self._raw(one) for one in found]
+        return states
 
     async def _through_graph(
         self,
@@ -139,7 +132,7 @@ class StateReader:
         config: RunnableConfig,
         ask: Callable[[Graph], Awaitable[T]],
     ) -> T | None:
-        """What the thread's graph makes of it; None when it is unknown here, or fails over it."""
+        """What ``ask`` returns; None when this server lacks the graph, or the graph raises."""
         if graph_id is None or graph_id not in self._registry.ids():
             return None
         try:
@@ -154,18 +147,18 @@ class StateReader:
         except BaseException as error:
             if is_cancellation(error):
                 raise
-            # The graph's own reducers run here, over an input they may have failed on before; a
-            # factory of the user's, without the configuration of any run; and what is stored may
-            # not be readable any more. One thread's trouble must not be that of a page of threads.
+            # User code runs here: reducers, over an input that they may have failed on before, and
+            # factories, without the configuration of a run. Stored values may be unreadable, too.
+            # One such thread must not fail a page of threads.
             _log.warning("state_read_raw", thread_id=thread_id, graph_id=graph_id, exc_info=True)
         return None
 
     async def values_of_run(
         self, thread_id: str, graph_id: str, run_id: UUID, reading: Reading, *, output: bool
     ) -> Any:
-        """What a run has left: the values of its last checkpoint; None when it made none.
+        """The values of a run's last checkpoint; None when the run has none.
 
-        :param output: only what the graph's output schema names.
+        :param output: only values that the graph's output schema names.
         :raises AnswerTooLarge, AnswersFull: as :meth:`Reading.admit`.
         """
         at: dict[str, Any] = {"thread_id": thread_id, "checkpoint_ns": ""}
@@ -190,7 +183,7 @@ class StateReader:
                 raw = await saver.aget_tuple(last)
                 return None if raw is None else await raw_values(saver, raw)
         if snapshot.created_at is None:
-            # Deleted in between.
+            # The checkpoint was deleted meanwhile.
             return None
         values, interrupts = snapshot.values, snapshot.interrupts
         if not interrupts:
@@ -214,7 +207,7 @@ def _before(checkpoint_id: str | None) -> RunnableConfig | None:
 
 
 def config_of(thread_id: str, checkpoint: CheckpointRef | None = None) -> RunnableConfig:
-    """Where LangGraph is to look: the thread's latest checkpoint, or the one that is named."""
+    """The configuration that leads LangGraph to the checkpoint, or to the thread's latest one."""
     configurable: dict[str, Any] = {"thread_id": thread_id, "checkpoint_ns": ""}
     if checkpoint is not None:
         ns = configurable["checkpoint_ns"] = checkpoint.checkpoint_ns or ""
@@ -231,7 +224,7 @@ def _made_for(config: RunnableConfig, configurable: Mapping[str, Any] | None) ->
 
 
 def _output(graph: Graph, values: Any) -> Any:
-    """Of a state's values those that the graph's output schema names."""
+    """The values that the graph's output schema names."""
     names = graph.output_channels
     if isinstance(names, str) or not isinstance(values, Mapping):
         return values
@@ -258,7 +251,7 @@ def interrupt_json(interrupt: Interrupt) -> dict[str, Any]:
 
 
 def interrupts_by_task(snapshot: StateSnapshot) -> dict[str, list[dict[str, Any]]]:
-    """What waits for an answer, as threads carry it."""
+    """The interrupts that wait for an answer, by task id, as threads show them."""
     return {
         task.id: [interrupt_json(interrupt) for interrupt in task.interrupts]
         for task in snapshot.tasks
@@ -281,7 +274,7 @@ def _task(task: PregelTask) -> dict[str, Any]:
 
 
 def _error(error: Any) -> str | None:
-    # Read back from a checkpoint it is text already.
+    # An error that was read from a checkpoint is text already.
     return error if error is None or isinstance(error, str) else error_repr(error)
 
 
@@ -296,7 +289,7 @@ def _checkpoints(config: RunnableConfig | None, parent: RunnableConfig | None) -
 
 
 def visible(config: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """Of a checkpoint's configuration what clients get to see."""
+    """The part of a checkpoint's configuration that clients see."""
     if not config:
         return None
     configurable = config.get("configurable", {})

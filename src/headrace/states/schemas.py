@@ -1,4 +1,4 @@
-"""States of threads on the wire: what is read, and what is changed."""
+"""States of threads in requests and answers."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, get_args
@@ -15,14 +15,14 @@ from pydantic import (
 from headrace.graphs.commands import GraphCommand
 from headrace.ids import canonical_uuid, storable_id
 
-#: More are better sent as several threads' worth of requests: they are one transaction.
+#: They are one transaction: a client that has more sends several requests.
 MAX_SUPERSTEPS = 1000
-#: Where a list is the whole state: no more than a body holds anyway.
+#: The most values of a state that is a list; a body holds no more.
 MAX_VALUES = 1_000_000
 
 
 class NodeValues(BaseModel):
-    """What a node is to have written; the last one that ran when none is named."""
+    """Values as if a node had written them; without ``as_node`` it is the node that ran last."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -31,7 +31,7 @@ class NodeValues(BaseModel):
 
 
 class StateChange(NodeValues):
-    """One of those that are made side by side."""
+    """One change of a superstep."""
 
     command: GraphCommand | None = None
 
@@ -43,7 +43,7 @@ class StateChange(NodeValues):
 
 
 class Superstep(BaseModel):
-    """What nodes are to have written side by side."""
+    """Changes as if nodes had made them in parallel."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -82,7 +82,7 @@ StateField = Literal[
 ]
 _FIELDS = get_args(StateField)
 _KEY = "values."
-#: What comes next follows from all channels.
+#: These fields need all channels: LangGraph derives them from the whole state.
 _OF_ALL_CHANNELS = frozenset({"values", "next", "tasks", "interrupts"})
 
 MAX_HISTORY = 1000
@@ -116,12 +116,12 @@ CheckpointId = Annotated[
 ]
 
 
-#: Of a subgraph: the nodes on the way to it, and their tasks.
+#: The place of a subgraph: the nodes on the way to it, and their tasks.
 Namespace = Annotated[str, Field(max_length=10_000)]
 
 
 class CheckpointRef(BaseModel):
-    """Where in a thread: its latest checkpoint, a certain one, or one of a subgraph's."""
+    """A checkpoint of a thread: the latest one, a named one, or one of a subgraph."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -132,7 +132,7 @@ class CheckpointRef(BaseModel):
 
 
 class StateQuery(BaseModel):
-    """Which state, and what of it."""
+    """Which state, and which of its fields."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -142,14 +142,14 @@ class StateQuery(BaseModel):
 
 
 class StateUpdate(NodeValues):
-    """What to change, from where."""
+    """What to change, and the checkpoint to start from."""
 
     checkpoint: CheckpointRef | None = None
     checkpoint_id: CheckpointId | None = None
 
 
 class UpdatedState(BaseModel):
-    """The checkpoint that a change has made, under each name that clients look for."""
+    """The checkpoint that a change has made, under each name that clients read."""
 
     checkpoint: dict[str, Any]
     configurable: dict[str, Any]
@@ -157,7 +157,7 @@ class UpdatedState(BaseModel):
 
 
 def _checkpoint_id(value: Any) -> Any:
-    """Clients send an id, a checkpoint, or the configuration that one stands in."""
+    """Clients send an id, a checkpoint, or a configuration that has one."""
     if not isinstance(value, dict):
         return value
     configurable = value.get("configurable")
@@ -170,7 +170,7 @@ def _checkpoint_id(value: Any) -> Any:
 
 
 class HistoryQuery(BaseModel):
-    """Which of a thread's states, newest first, and what of them."""
+    """Which states of a thread, newest first, and which of their fields."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -182,7 +182,7 @@ class HistoryQuery(BaseModel):
 
 
 class ShownState(BaseModel):
-    """A thread at one checkpoint; with ``select`` only what was asked for."""
+    """A thread at one checkpoint; with ``select`` only the selected fields."""
 
     values: Any = None
     next: list[str] | None = None
@@ -197,7 +197,7 @@ class ShownState(BaseModel):
 
 
 def selected(state: dict[str, Any], select: list[str] | None) -> dict[str, Any]:
-    """What was asked for of a state; all of it by default."""
+    """The selected fields of a state; all without a selection."""
     if not select:
         return state
     shown = {word: state[word] for word in select if word in state}
@@ -210,14 +210,14 @@ def selected(state: dict[str, Any], select: list[str] | None) -> dict[str, Any]:
 
 
 def channels_for(select: Sequence[str] | None) -> set[str] | None:
-    """The channels that these fields are read from; None: all of them."""
+    """The channels that these fields need; None: all."""
     if not select or not _OF_ALL_CHANNELS.isdisjoint(select):
         return None
     return {word.removeprefix(_KEY) for word in select if word.startswith(_KEY)}
 
 
 class Measured(BaseModel):
-    """How many there are, and their bytes."""
+    """A number of things, and their bytes."""
 
     count: int
     bytes: int
@@ -233,7 +233,7 @@ class MeasuredChannels(Measured):
 
 
 class ThreadStorage(BaseModel):
-    """What a thread's checkpoints take up."""
+    """The storage that the checkpoints of a thread take."""
 
     thread_id: str
     total_bytes: int

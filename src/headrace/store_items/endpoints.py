@@ -1,14 +1,14 @@
 """Store items over HTTP."""
 
-from typing import Annotated, cast
+from typing import Annotated
 
-from fastapi import Body, Depends, Query, Request, Response
+from fastapi import Body, Query, Response
 
 from headrace.auth.dependencies import CurrentPrincipal
-from headrace.edge.places import lists
+from headrace.edge.gates import lists
 from headrace.edge.responses import held_response, json_response
 from headrace.edge.routing import new_router
-from headrace.edge.state import state_of
+from headrace.edge.state import provided
 from headrace.store_items.schemas import (
     MAX_LABELS,
     FoundItem,
@@ -27,16 +27,12 @@ from headrace.store_items.service import StoreService
 router = new_router(tag="store")
 
 
-async def _service(request: Request) -> StoreService:
-    return cast("StoreService", state_of(request).store_items)
-
-
-StoreItems = Annotated[StoreService, Depends(_service)]
+StoreItems = Annotated[StoreService, provided(StoreService)]
 
 
 @router.put("/store/items", status_code=204)
 async def put_item(body: ItemPut, principal: CurrentPrincipal, items: StoreItems) -> None:
-    """Write an item, over the one that is there."""
+    """Write an item. It replaces the item with this key."""
     await items.put(principal, body)
 
 
@@ -50,7 +46,7 @@ async def get_item(
 ) -> Response:
     """Read an item; null where there is none.
 
-    The labels of the namespace come with periods between them, or one by one.
+    Send the labels of the namespace joined by periods, or repeat the parameter for each label.
     """
     labels = [label for part in namespace or () for label in part.split(".")]
     item = await items.get(principal, labels, key, refresh_ttl=refresh_ttl)
@@ -61,7 +57,7 @@ async def get_item(
 async def delete_item(body: ItemDelete, principal: CurrentPrincipal, items: StoreItems) -> None:
     """Delete an item.
 
-    204 also where there is none.
+    The answer is 204 also where there is no such item.
     """
     await items.delete(principal, body)
 
@@ -73,7 +69,7 @@ async def search_items(
     items: StoreItems,
     query: Annotated[ItemSearch | None, Body()] = None,
 ) -> Response:
-    """List the items below a namespace, latest change first."""
+    """List the items below a namespace, last changed first."""
     reading = items.reading()
     found = await items.search(principal, query or ItemSearch(), reading)
     return held_response({"items": [FoundItem.from_item(item) for item in found]}, reading)
@@ -86,6 +82,6 @@ async def list_namespaces(
     items: StoreItems,
     query: Annotated[NamespaceSearch | None, Body()] = None,
 ) -> Response:
-    """List the namespaces that hold something."""
+    """List the namespaces that have items."""
     found = await items.namespaces(principal, query or NamespaceSearch())
     return json_response({"namespaces": found})

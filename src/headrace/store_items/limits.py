@@ -1,4 +1,4 @@
-"""What a store item may be called, and how large it may be."""
+"""Limits of store items: namespaces, keys, sizes and filters."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,21 +9,21 @@ from headrace.db.jsonb import dump_jsonb
 from headrace.errors import BadRequest, InvalidRequest
 from headrace.retention_settings import StoreSettings
 
-#: LangGraph keeps this root to itself.
+#: LangGraph reserves this first label for itself.
 _RESERVED_ROOT = "langgraph"
 
 MAX_FILTER_KEYS = 20
 _OPERATORS = ("$eq", "$ne", "$gt", "$gte", "$lt", "$lte")
 
 
-class Limits:
-    """Each check raises :class:`InvalidRequest` with what to change."""
+class StoreLimits:
+    """Each check raises :class:`InvalidRequest`, which says what to change."""
 
     def __init__(self, settings: StoreSettings) -> None:
         self._settings = settings
 
     def path(self, namespace: Sequence[str], key: str) -> tuple[str, ...]:
-        """The namespace of one item, as the store takes it."""
+        """Check the namespace and key of an item; returns the namespace for the store."""
         checked = self.labels(namespace)
         if "\0" in key:
             raise InvalidRequest("key: it cannot hold a NUL character")
@@ -33,21 +33,21 @@ class Limits:
         return checked
 
     def new_path(self, namespace: Sequence[str], key: str) -> tuple[str, ...]:
-        """The same of an item that is to be written.
+        """As :meth:`path`, for an item that is written.
 
-        :raises BadRequest: there is no namespace.
+        :raises BadRequest: the namespace is empty.
         """
         if not namespace:
             raise BadRequest("Namespace cannot be empty.")
         if namespace[0] == _RESERVED_ROOT:
             raise InvalidRequest(
-                f"Root label for namespace cannot be '{_RESERVED_ROOT}': LangGraph keeps it to"
-                " itself; use another one."
+                f"Root label for namespace cannot be '{_RESERVED_ROOT}': LangGraph reserves it;"
+                " use another label."
             )
         return self.path(namespace, key)
 
     def labels(self, namespace: Sequence[str]) -> tuple[str, ...]:
-        """A namespace, or a part of one."""
+        """Check a namespace, or a part of one; returns it for the store."""
         if len(namespace) > self._settings.max_namespace_depth:
             raise InvalidRequest(
                 f"The namespace has {len(namespace)} labels; at most"
@@ -81,12 +81,12 @@ class Limits:
             )
 
     def filter(self, given: dict[str, Any] | None) -> None:
-        """A filter that the store can work out: it reads each value once for each key."""
+        """Check a filter. The store reads each value once for each key of it."""
         try:
             orjson.dumps(given)
         except TypeError:
             raise InvalidRequest(
-                "filter: a number of more than 64 bits cannot be looked for"
+                "filter: the store cannot compare numbers of more than 64 bits"
             ) from None
         if len(given or {}) > MAX_FILTER_KEYS:
             raise InvalidRequest(f"filter: at most {MAX_FILTER_KEYS} keys are taken")
@@ -94,6 +94,6 @@ class Limits:
             for operator in wanted if isinstance(wanted, dict) else ():
                 if operator not in _OPERATORS:
                     raise InvalidRequest(
-                        f"filter.{key}: '{operator}' is none of {', '.join(_OPERATORS)}; to find an"
-                        f' object as it is, send {{"{key}": {{"$eq": {{...}}}}}}'
+                        f"filter.{key}: '{operator}' is none of {', '.join(_OPERATORS)}; to find a"
+                        f' whole object, send {{"{key}": {{"$eq": {{...}}}}}}'
                     )

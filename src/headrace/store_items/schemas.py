@@ -1,4 +1,4 @@
-"""Store items on the wire."""
+"""Bodies of requests and answers about store items."""
 
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -6,14 +6,14 @@ from typing import Annotated, Any
 from langgraph.store.base import Item, SearchItem
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-#: What Postgres's ``integer`` holds.
+#: The largest value of Postgres's ``integer``.
 _MAX_INTEGER = 2**31 - 1
 
 #: A century, in minutes.
 MAX_TTL_MINUTES = 100 * 366 * 24 * 60.0
 
 
-#: More than any namespace has labels, and any label bytes: the settings of the store say less.
+#: Bounds on labels and their characters. The settings of the store are always smaller.
 MAX_LABELS, _MAX_LABEL = 1000, 4000
 _MAX_QUERY = 10_000
 
@@ -30,24 +30,21 @@ class _Body(BaseModel):
 
 def _no_index(value: Any) -> Any:
     if value:
-        raise ValueError(
-            "headrace has no semantic index yet; leave index out, or send false, which says the"
-            " same as here"
-        )
+        raise ValueError("headrace has no semantic index yet; leave index out, or send false")
     return value
 
 
 def _no_query(value: Any) -> Any:
     if value:
         raise ValueError(
-            "headrace has no semantic index yet and would answer what does not match; leave query"
-            " out, and narrow by namespace_prefix and filter"
+            "headrace has no semantic index yet, so a query would find items that do not match;"
+            " leave query out, and narrow the search by namespace_prefix and filter"
         )
     return value
 
 
 class ItemPut(_Body):
-    """``ttl`` in minutes, null for an item that is to stay; without it the manifest's default."""
+    """An item to write. ``ttl`` is in minutes; null: for ever; omitted: the manifest's default."""
 
     namespace: Labels
     key: Key
@@ -57,14 +54,17 @@ class ItemPut(_Body):
 
 
 class ItemDelete(_Body):
-    """Which item to delete."""
+    """The item to delete."""
 
     namespace: Labels = []
     key: Key
 
 
 class ItemSearch(_Body):
-    """Filters are joined by AND: a value, or ``{"$gt": value}`` and the like, by key."""
+    """A search below a namespace.
+
+    Each key of ``filter`` must match: a value, or an operator like ``{"$gt": value}``.
+    """
 
     namespace_prefix: Labels = []
     filter: dict[str, Any] | None = None
@@ -77,7 +77,7 @@ class ItemSearch(_Body):
 
 
 class NamespaceSearch(_Body):
-    """``*`` in prefix and suffix is any label; deeper ones are cut at ``max_depth``."""
+    """A search for namespaces. ``*`` in prefix and suffix is any label."""
 
     prefix: Labels | None = None
     suffix: Labels | None = None
@@ -101,7 +101,7 @@ class StoreItem(BaseModel):
 
 
 class FoundItem(BaseModel):
-    """The same as a search finds it; ``score`` is null where none was worked out."""
+    """A store item as a search finds it. ``score`` is null: there is no semantic search yet."""
 
     namespace: list[str]
     key: str
@@ -128,7 +128,7 @@ def _content(item: Item) -> dict[str, Any]:
         "namespace": list(item.namespace),
         "key": item.key,
         "value": item.value,
-        # Postgres says them in the time zone of the session.
+        # Postgres answers in the time zone of the session.
         "created_at": item.created_at.astimezone(UTC),
         "updated_at": item.updated_at.astimezone(UTC),
     }

@@ -1,8 +1,8 @@
-"""Rules of the store's items; the process's store, which graphs use too, is the repository.
+"""Rules of store items. The repository is the process's store, which graphs use too.
 
-Namespaces are as graphs write them: what a node has put under ``("memories", "ada")`` is found
-there. So the store as a whole belongs to the default tenant. Others are refused: a namespace that
-was theirs here would not be theirs inside of a graph.
+The API uses the namespaces of graphs: it finds an item of a node under ``("memories", "ada")``
+there. Namespaces know no tenant, so the whole store belongs to the default tenant. Other tenants
+are refused: a graph could not keep their namespaces apart.
 """
 
 import asyncio
@@ -18,24 +18,24 @@ from headrace.errors import BadRequest, Forbidden
 from headrace.request_limits import RequestLimits
 from headrace.request_settings import AnswerSettings, RequestSettings
 from headrace.retention_settings import StoreSettings
-from headrace.store_items.limits import Limits
+from headrace.store_items.limits import StoreLimits
 from headrace.store_items.schemas import ItemDelete, ItemPut, ItemSearch, NamespaceSearch
 
-#: Instead of a list that is too large.
+#: What to do about a list that is too large.
 _ASK_FOR_FEWER = "Ask for fewer with limit and offset."
 
 
 class StoreNotShared(Forbidden):
-    """The store belongs to the default tenant; no other one can use it yet."""
+    """The store belongs to the default tenant; other tenants cannot use it yet."""
 
     code = "store_not_shared"
 
 
 class StoreService:
-    """Each call raises :class:`InvalidRequest` for what the limits or the store do not take.
+    """Each call raises :class:`InvalidRequest` for a request outside the limits.
 
-    Each raises TimeoutError when the store has not answered within ``request_timeout_seconds``: it
-    repeats for longer, for the sake of graphs.
+    Each call raises TimeoutError when the store has not answered within
+    ``request_timeout_seconds``. The store itself repeats for longer, for nodes of graphs.
     """
 
     def __init__(
@@ -47,20 +47,20 @@ class StoreService:
     ) -> None:
         self._store = store
         self._memory = memory or AnswerMemory(AnswerSettings())
-        self._limits = Limits(settings)
+        self._limits = StoreLimits(settings)
         self._requests = requests or RequestLimits(RequestSettings())
         self._timeout_seconds = settings.request_timeout_seconds
 
     async def put(self, principal: Principal, body: ItemPut) -> None:
-        """Write an item, over the one that is there.
+        """Write an item. It replaces the item with this key.
 
-        :raises BadRequest: there is no namespace.
+        :raises BadRequest: the namespace is empty.
         """
         _admit(principal)
         namespace = self._limits.new_path(body.namespace, body.key)
         self._limits.value(body.value)
         ttl = body.ttl if "ttl" in body.model_fields_set else NOT_PROVIDED
-        # True is as nothing: the fields that the store's index names.
+        # True means the default: the fields that the store's index names.
         index = None if body.index is True else body.index
         async with asyncio.timeout(self._timeout_seconds):
             await self._store.aput(namespace, body.key, body.value, index, ttl=ttl)
@@ -70,7 +70,7 @@ class StoreService:
     ) -> Item | None:
         """The item, or None.
 
-        :raises BadRequest: there is no namespace.
+        :raises BadRequest: the namespace is empty.
         """
         _admit(principal)
         if not namespace:
@@ -80,21 +80,22 @@ class StoreService:
             return await self._store.aget(path, key, refresh_ttl=refresh_ttl)
 
     async def delete(self, principal: Principal, body: ItemDelete) -> None:
-        """Delete an item; no matter whether it is there."""
+        """Delete an item, if it is there."""
         _admit(principal)
         async with asyncio.timeout(self._timeout_seconds):
             await self._store.adelete(self._limits.path(body.namespace, body.key), body.key)
 
     def reading(self) -> Reading:
-        """Of an answer with items; the caller releases it."""
+        """Begin an answer with items. The caller releases it."""
         return self._memory.reading()
 
     async def search(
         self, principal: Principal, query: ItemSearch, reading: Reading
     ) -> list[SearchItem]:
-        """A page of the items below a namespace, latest change first.
+        """A page of the items below a namespace, last changed first.
 
-        :raises AnswerTooLarge, AnswersFull: they hold too much, or do so now.
+        :raises AnswerTooLarge: the page is larger than one answer may be.
+        :raises AnswersFull: other answers hold the memory.
         """
         _admit(principal)
         self._requests.filter(query.filter, "filter")
@@ -120,7 +121,7 @@ class StoreService:
     async def namespaces(
         self, principal: Principal, query: NamespaceSearch
     ) -> list[tuple[str, ...]]:
-        """A page of the namespaces that hold something, in their order."""
+        """A page of the namespaces that have items, in alphabetical order."""
         _admit(principal)
         async with asyncio.timeout(self._timeout_seconds):
             return await self._store.alist_namespaces(

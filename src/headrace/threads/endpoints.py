@@ -1,22 +1,21 @@
-"""Threads over HTTP: made, read, found, changed, copied and deleted."""
+"""Routes of threads: create, search, read, update, copy, prune and delete."""
 
-from functools import partial
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 from fastapi import Body, Depends, Header, Request, Response
 
 from headrace.auth.dependencies import CurrentPrincipal
-from headrace.edge.places import changes, changes_when, lists
-from headrace.edge.query_words import Words
+from headrace.edge.gates import changes, changes_when, lists
+from headrace.edge.query_lists import QueryList
 from headrace.edge.responses import held_response, json_response, page_response
 from headrace.edge.routing import new_router
-from headrace.edge.state import state_of
+from headrace.edge.state import provided, state_of
 from headrace.errors import InvalidRequest
 from headrace.idempotency.requests import IdempotencyKey
 from headrace.threads.listing import ThreadListing
-from headrace.threads.paths import PathThreadId
 from headrace.threads.removal import ThreadRemoval
 from headrace.threads.schemas import (
+    AnyThreadId,
     Pruned,
     SelectedThread,
     Thread,
@@ -25,28 +24,25 @@ from headrace.threads.schemas import (
     ThreadPatch,
     ThreadSearch,
     ThreadsPrune,
+    thread_json,
+    ttl_json,
 )
 from headrace.threads.service import ThreadService
-from headrace.threads.wire import thread_json, ttl_json
 
 router = new_router(tag="threads")
 
 
-async def _service(request: Request) -> ThreadService:
-    return cast("ThreadService", state_of(request).threads)
+Threads = Annotated[ThreadService, provided(ThreadService)]
+Listing = Annotated[ThreadListing, provided(ThreadListing)]
+Removal = Annotated[ThreadRemoval, provided(ThreadRemoval)]
 
 
-async def _listing(request: Request) -> ThreadListing:
-    return cast("ThreadListing", state_of(request).thread_listing)
+async def _stored_id(thread_id: AnyThreadId, principal: CurrentPrincipal, request: Request) -> str:
+    return await state_of(request).get(ThreadService).stored_id(principal, thread_id)
 
 
-async def _removal(request: Request) -> ThreadRemoval:
-    return cast("ThreadRemoval", state_of(request).thread_removal)
-
-
-Threads = Annotated[ThreadService, Depends(_service)]
-Listing = Annotated[ThreadListing, Depends(_listing)]
-Removal = Annotated[ThreadRemoval, Depends(_removal)]
+#: The id under which the thread of a path is stored; a client may spell a UUID in another way.
+PathThreadId = Annotated[str, Depends(_stored_id)]
 
 
 @router.post("/threads", response_model=Thread)
@@ -59,10 +55,7 @@ async def create_thread(
 ) -> Response:
     """Create a thread."""
     wanted = body or ThreadCreate()
-    if key is None:
-        row = await threads.create(principal, wanted)
-    else:
-        row = await threads.create_once(principal, wanted, key)
+    row = await threads.create(principal, wanted, key)
     reading = threads.reading()
     return held_response(await threads.shown(row, reading), reading)
 
@@ -77,8 +70,8 @@ async def search_threads(
 ) -> Response:
     """List threads, newest first.
 
-    The header `X-Pagination-Next` is there while there are more. Where values are large, a page may
-    have fewer than `limit`: go on from that header.
+    The answer has the header `X-Pagination-Next` while there are more threads. A page of large
+    values may have fewer than `limit`: send the header's value as `offset` to go on.
     """
     wanted = body or ThreadSearch()
     if wanted.ids:
@@ -98,7 +91,7 @@ async def count_threads(
     threads: Threads,
     body: Annotated[ThreadFilter | None, Body()] = None,
 ) -> Response:
-    """Count the threads that a filter leaves."""
+    """Count the threads that match a filter."""
     wanted = body or ThreadFilter()
     if wanted.ids:
         wanted.ids = await threads.stored_ids(principal, wanted.ids)
@@ -110,7 +103,7 @@ async def count_threads(
 async def prune_threads(
     principal: CurrentPrincipal, removal: Removal, threads: Threads, body: ThreadsPrune
 ) -> Response:
-    """Delete threads, or all of their checkpoints but the latest."""
+    """Delete threads, or with `keep_latest` all checkpoints but the latest of each."""
     body.thread_ids = await threads.stored_ids(principal, body.thread_ids)
     return json_response({"pruned_count": await removal.prune(principal, body)})
 
@@ -120,11 +113,11 @@ async def get_thread(
     thread_id: PathThreadId,
     principal: CurrentPrincipal,
     threads: Threads,
-    include: Words = None,
+    include: QueryList = None,
 ) -> Response:
     """Read a thread with the present values.
 
-    With `include=ttl` the time to live is shown, if there is one.
+    With `include=ttl` the answer has the thread's time to live, if there is one.
     """
     wanted = {word for words in include or [] for word in words.split(",") if word}
     if unknown := wanted - {"ttl"}:
@@ -140,7 +133,7 @@ async def get_thread(
 @router.patch(
     "/threads/{thread_id}",
     response_model=Thread,
-    responses={204: {"description": "Changed, and asked for nothing (`Prefer: return=minimal`)"}},
+    responses={204: {"description": "The thread has changed (`Prefer: return=minimal`)"}},
 )
 async def update_thread(
     thread_id: PathThreadId,
@@ -149,7 +142,7 @@ async def update_thread(
     body: ThreadPatch,
     prefer: Annotated[str, Header(max_length=1000)] = "",
 ) -> Response:
-    """Merge metadata into that of a thread, or give the thread a time to live."""
+    """Merge metadata into a thread, or give the thread a time to live."""
     row = await threads.update(principal, thread_id, body)
     if "return=minimal" in prefer:
         return Response(status_code=204)
@@ -162,7 +155,7 @@ async def update_thread(
 async def delete_thread(
     thread_id: PathThreadId, principal: CurrentPrincipal, removal: Removal
 ) -> Response:
-    """Delete a thread with all that belongs to it; a run on it is stopped."""
+    """Delete a thread with all runs and checkpoints; unfinished runs are stopped."""
     await removal.delete(principal, thread_id)
     return Response(status_code=204)
 
@@ -173,14 +166,10 @@ async def copy_thread(
     thread_id: PathThreadId,
     principal: CurrentPrincipal,
     threads: Threads,
-    removal: Removal,
     key: IdempotencyKey,
 ) -> Response:
-    """Copy a thread with the whole history; the copy goes on from where it stands."""
-    if key is None:
-        row = await removal.copy(principal, thread_id)
-    else:
-        row = await threads.make_once(principal, key, partial(removal.copy, principal, thread_id))
+    """Copy a thread with the whole history."""
+    row = await threads.copy(principal, thread_id, key)
     copy: dict[str, Any] = thread_json(row, None)
     del copy["values"]
     return json_response(copy)

@@ -1,7 +1,7 @@
-"""What values hold, judged as Postgres judges jsonb, and what is at a path in them.
+"""Containment of JSON as Postgres defines it for jsonb (``@>``), and values at paths.
 
-Values come as graphs hold them. Only what is looked at gets its JSON form: one key of a large state
-costs no more than that key.
+Values come as graphs hold them. Only the parts that are compared are converted to JSON: to look at
+one key of a large state costs no more than that key.
 """
 
 import re
@@ -10,28 +10,28 @@ from math import isfinite
 from typing import Any
 
 from headrace.db.jsonb import load_jsonb
-from headrace.events.encoding import encode_json, storable
+from headrace.events.json_encoding import encode_json, storable
 
-#: What JSON text cannot carry as it is.
+#: Characters that JSON text cannot carry as they are.
 _UNWRITABLE = re.compile("[\0\ud800-\udfff]")
 _STEP = re.compile(r"\.?([^.\[\]]+)|\[(-?\d+)\]")
 
-#: What a filter compares: scalars by type and value, since True is no 1 here.
+#: How scalars are compared: by type and value, because True is not 1 in JSON.
 _Scalar = tuple[bool, Any]
 
 
 class TooManyComparisons(Exception):
-    """A filter asks for more work than it may."""
+    """A filter needs more comparisons than a request may have."""
 
 
 class Comparisons:
-    """How much work filters may take, all of a request together."""
+    """Counts the comparisons that the filters of one request may still make."""
 
     def __init__(self, most: int = 500_000) -> None:
         self.most = self._left = most
 
     def take(self, number: int = 1) -> None:
-        """:raises TooManyComparisons: there are none left."""
+        """:raises TooManyComparisons: not so many are left."""
         self._left -= number
         if self._left < 0:
             raise TooManyComparisons
@@ -42,7 +42,7 @@ def contains(value: Any, wanted: Any, comparisons: Comparisons | None = None) ->
 
     :param value: as a graph holds it.
     :param wanted: as ``json.loads`` makes it.
-    :raises TooManyComparisons: it would take more than ``comparisons`` has left.
+    :raises TooManyComparisons: ``comparisons`` has not enough left.
     """
     return _contains(plain(value), wanted, comparisons or Comparisons())
 
@@ -60,12 +60,12 @@ def _contains(value: Any, wanted: Any, comparisons: Comparisons) -> bool:
 
 
 def _holds(value: list[Any], wanted: list[Any], comparisons: Comparisons) -> bool:
-    """Whether each wanted item is in one of the value's; one of these may serve several."""
+    """Whether each wanted item is contained in an item of the value; one may match several."""
     if not wanted:
         return True
     scalars: set[_Scalar] = set()
     parts: list[Any] = []
-    # Each item is looked at once, however many are wanted.
+    # Each item of the value is looked at once, for any number of wanted items.
     comparisons.take(len(value))
     for item in map(plain, value):
         if isinstance(item, dict | list):
@@ -83,7 +83,7 @@ def _scalar(value: Any) -> _Scalar:
 
 
 def plain(value: Any) -> Any:
-    """The value with its outermost level as JSON has it."""
+    """The value with its outermost level converted to JSON."""
     kind = type(value)
     if value is None or kind is bool or kind is list or (kind is int and value.bit_length() < 64):
         return value
@@ -101,7 +101,7 @@ def _is_writable(text: str) -> bool:
 
 
 def at_path(document: Mapping[str, Any], path: str) -> Any:
-    """What stands at ``values.messages[-1].content``; None where nothing does."""
+    """The value at a path like ``values.messages[-1].content``; None where there is none."""
     found: Any = document
     for key, index in _STEP.findall(path):
         found = plain(found)
@@ -113,15 +113,15 @@ def at_path(document: Mapping[str, Any], path: str) -> Any:
 
 
 class ExtractedTooLarge(Exception):
-    """What stands at some paths is too much together: they may all lead to the same."""
+    """The values at all paths are too large together; several paths may lead to one value."""
 
 
 def extracted(
     document: Mapping[str, Any], paths: Mapping[str, str], max_bytes: int
 ) -> dict[str, Any]:
-    """What stands at each of these paths, as JSON.
+    """The value at each path, as JSON.
 
-    :raises ExtractedTooLarge: together it is longer than ``max_bytes``.
+    :raises ExtractedTooLarge: together they are longer than ``max_bytes``.
     """
     shown: dict[str, Any] = {}
     total = 0

@@ -17,7 +17,7 @@ from headrace.db.faults import DATABASE_ERRORS
 from headrace.db.row_sizes import RowPage
 from headrace.db.tables import ThreadRow
 from headrace.errors import AnswersFull, AnswerTooLarge, InvalidRequest, Unavailable
-from headrace.events.encoding import encode_json
+from headrace.events.json_encoding import encode_json
 from headrace.request_limits import RequestLimits
 from headrace.request_settings import AnswerSettings, RequestSettings
 from headrace.threads.json_containment import (
@@ -27,29 +27,29 @@ from headrace.threads.json_containment import (
     contains,
     extracted,
 )
-from headrace.threads.schemas import ThreadFilter, ThreadSearch
+from headrace.threads.schemas import ThreadFilter, ThreadSearch, thread_json
 from headrace.threads.search_repository import ThreadSearchRepository
 from headrace.threads.search_sql import Order
-from headrace.threads.wire import thread_json
+from headrace.threads.service import ThreadService
 
 _log = structlog.stdlib.get_logger("headrace.threads")
 
-#: Threads whose values a filter on values may look into.
+#: How many threads a filter on values may read.
 MAX_DECODED = 1000
 
-#: What the rows of these may hold besides values.
+#: How many bytes their rows may have, besides values.
 _MAX_ROWS_BYTES = 32 * 1024 * 1024
 
 #: ``values.messages[-1].content``
 _KEY_OF_VALUES = re.compile(r"values\.([^.\[\]]+)")
 
-#: Not the threads in which nodes of graphs run: those may all be taken. One: it competes with the
-#: event loop for the interpreter.
+#: Its own thread, because nodes of graphs may occupy all threads of the common pool. Only one,
+#: because it competes with the event loop for the interpreter.
 _APART = ThreadPoolExecutor(max_workers=1, thread_name_prefix="large-values")
 
 T = TypeVar("T")
 
-#: Threads whose values are read at once: what one query of the saver takes.
+#: How many threads' values are read at once: as many as one query of the saver takes.
 _AT_ONCE = 64
 
 
@@ -57,9 +57,9 @@ _AT_ONCE = 64
 class Page:
     #: Threads as JSON.
     items: list[bytes]
-    #: Holds the memory that they take.
+    #: Holds the memory of the items.
     reading: Reading
-    #: With more pages the next one and one more: nothing is counted.
+    #: One more than were read so far while there are more: nothing is counted.
     total: int
     next_offset: int | None
 
@@ -71,26 +71,25 @@ class Page:
 
 class ThreadListing:
     """
-    :param read_values: of a thread, as single reads show them; asked for many at once, it reads
-        them together.
+    :param threads: reads the values of a thread; many reads at once become one query.
     """
 
     def __init__(
         self,
         repository: ThreadSearchRepository,
-        read_values: Callable[[ThreadRow, Reading], Awaitable[Any]],
+        threads: ThreadService,
         memory: AnswerMemory | None = None,
         limits: RequestLimits | None = None,
     ) -> None:
         self._repository = repository
-        self._read_values = read_values
+        self._threads = threads
         self._memory = memory or AnswerMemory(AnswerSettings())
         self._limits = limits or RequestLimits(RequestSettings())
 
     async def search(self, principal: Principal, body: ThreadSearch) -> Page:
         """
-        :raises InvalidRequest: a filter that is too large, or one on values that the other filters
-            leave too much to.
+        :raises InvalidRequest: a filter is too large; or it is one on values, and the other filters
+            leave too many threads to it.
         """
         self._refuse_large(body)
         order = Order(body.sort_by or "created_at", body.sort_order != "asc")
@@ -159,7 +158,7 @@ class ThreadListing:
             )
         found: list[ThreadRow] = []
         looked_into = 0
-        # What stands at other keys is not read.
+        # Other channels are not read.
         channels = set(body.values or {})
         comparisons = Comparisons(self._limits.settings.max_comparisons)
         async for row, read in self._values_of(rows, channels):
@@ -192,7 +191,7 @@ class ThreadListing:
     async def _values_of(
         self, rows: Sequence[ThreadRow], channels: set[str] | None
     ) -> AsyncIterator[tuple[ThreadRow, "_ValuesOfThread"]]:
-        """Small values are read together, large ones once it is their turn."""
+        """Each row with its values: small ones are read together, large ones in their turn."""
         for first in range(0, len(rows), _AT_ONCE):
             some = rows[first : first + _AT_ONCE]
             found = await asyncio.gather(*(self._read_small(row, channels) for row in some))
@@ -213,9 +212,9 @@ class ThreadListing:
         return read
 
     async def _values(self, row: ThreadRow, reading: Reading) -> Any:
-        """None for a thread that cannot be read at all: the others on its page can."""
+        """The values of a thread; None when they cannot be read: its page goes on without."""
         try:
-            return await self._read_values(row, reading)
+            return await self._threads.values(row, reading)
         except (Unavailable, AnswerTooLarge, StateIsLarge):
             raise
         except DATABASE_ERRORS:
@@ -227,7 +226,7 @@ class ThreadListing:
     async def _shown(
         self, rows: Sequence[ThreadRow], body: ThreadSearch, reading: Reading
     ) -> list[bytes]:
-        """As many of them as a page has room for."""
+        """Rows as JSON, as many as a page has room for."""
         extract = body.extract or {}
         fields: set[str] = set(body.select or ())
         channels = _channels_for(fields, extract)
@@ -275,7 +274,7 @@ class ThreadListing:
 
 
 class _ValuesOfThread:
-    """The values of one thread, read already where they are small."""
+    """The values of one thread; small ones are read already."""
 
     def __init__(
         self,
@@ -287,14 +286,14 @@ class _ValuesOfThread:
         self._read_values = read_values
         self.reading = reading
         self.small: Any = None
-        #: Of large values, which are still to be read.
+        #: The size of large values, which are not read yet; 0 for small ones.
         self.size_bytes = 0
-        #: Why there are none.
+        #: Why values are left out.
         self.omitted = ""
 
     async def values(self, beside: int = 0) -> Any:
         """
-        :param beside: memory that the answer holds besides.
+        :param beside: bytes of memory that the answer holds for other threads.
         :raises AnswersFull: they are large, and there is no memory for them.
         """
         if self.size_bytes:
@@ -303,7 +302,7 @@ class _ValuesOfThread:
         return self.small
 
     def __enter__(self) -> None:
-        """What is read of it is released at the block's end."""
+        """At the end of the block its memory is released."""
 
     def __exit__(self, *exc_info: object) -> None:
         self.small = None
@@ -311,7 +310,7 @@ class _ValuesOfThread:
 
 
 def _channels_for(fields: set[str], extract: dict[str, str]) -> set[str] | None:
-    """The channels that these are read from; None: all."""
+    """The channels that fields and paths need; None: all."""
     if not fields or "values" in fields:
         return None
     channels: set[str] = set()
@@ -325,7 +324,7 @@ def _channels_for(fields: set[str], extract: dict[str, str]) -> set[str] | None:
 
 
 async def _apart(work: Callable[..., T], *arguments: Any) -> T:
-    """Work over values of any size, off the event loop."""
+    """Do work over values of any size off the event loop."""
     return await asyncio.get_running_loop().run_in_executor(_APART, work, *arguments)
 
 

@@ -1,39 +1,35 @@
-"""Deleting threads, whoever has them; copying them; leaving of them only where they stand.
+"""Removal of threads, also from a process that executes a run of them, and of old checkpoints.
 
-A thread is taken as a rescuer takes a run: first the lock of the process that executes it, then the
-thread, then, in statements of their own, what is to go. A flush in flight is waited for, and a
-later one writes nothing for a run that is gone (checkpoints/fence.py).
+A thread is taken as a rescuer takes a run: the first statement takes the lock of the process that
+executes its run, the second locks the thread, later statements delete. A flush in flight is waited
+for, and a later flush writes nothing for a run that is deleted (checkpoints/fence.py).
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Literal
-from uuid import uuid4
+from uuid import UUID
 
 import structlog
 from psycopg.errors import DeadlockDetected, LockNotAvailable, SerializationFailure
-from psycopg.rows import dict_row
 
 from headrace.auth.principal import Principal
-from headrace.checkpoints.copies import copy_thread
 from headrace.checkpoints.fence import lock_out
-from headrace.checkpoints.saver import UpstreamSaver
+from headrace.checkpoints.run_saver import RunSaver
 from headrace.checkpoints.writer import Writer
 from headrace.db.faults import translated_faults
 from headrace.db.pool import Connection, SharedPool
 from headrace.db.statements import named_statements
-from headrace.db.tables import ThreadRow
 from headrace.db.transactions import locking_transaction
-from headrace.errors import Conflict, RunStillStopping
-from headrace.threads.schemas import ThreadsPrune
-from headrace.threads.search_repository import row_from
-from headrace.threads.service import found
+from headrace.errors import RunStillStopping
+from headrace.threads.repository import found
+from headrace.threads.run_stops import RunStops
+from headrace.threads.schemas import ThreadFilter, ThreadsPrune
+from headrace.threads.search_repository import ThreadSearchRepository
+from headrace.threads.search_sql import Order
 
-#: Stops the runs of a thread, and waits for that a moment.
-StopRuns = Callable[[Principal, str], Awaitable[None]]
-
-#: What has become of a thread that was to be reduced: ``left`` is one whose state is stored step by
-#: step, ``disturbed`` one on which a run began meanwhile.
+#: What has become of a thread that was to be reduced. ``left``: its state is stored step by step.
+#: ``disturbed``: a run began on it meanwhile.
 Reduction = Literal["reduced", "left", "disturbed"]
 
 #: How often another process may take the thread between a look and the lock.
@@ -41,6 +37,10 @@ _TAKES = 10
 
 #: Runs that are deleted in one statement.
 _RUNS_AT_ONCE = 500
+
+#: Threads of an assistant that are looked up at once, and the bytes that their rows may have; each
+#: is deleted in a transaction of its own.
+_PAGE, _PAGE_BYTES = 100, 1024 * 1024
 
 _log = structlog.stdlib.get_logger("headrace.threads")
 
@@ -51,23 +51,26 @@ class _Moved(Exception):
 
 class ThreadRemoval:
     """
-    :param stop_runs: what a run that can be asked is asked before it is taken away.
-    :param count_runs: told how many ended runs went while their thread stayed.
+    :param stops: asks the runs of a thread to stop before the thread is taken from their process.
+    :param count_runs: called with the number of ended runs that were deleted while their thread
+        stayed.
     """
 
     def __init__(
         self,
         pool: SharedPool,
         writer: Writer,
-        saver: UpstreamSaver,
-        stop_runs: StopRuns,
+        saver: RunSaver,
+        stops: RunStops,
+        search: ThreadSearchRepository,
         *,
         lock_timeout_seconds: float = 5.0,
         count_runs: Callable[[int], None] = lambda count: None,
     ) -> None:
         self._writer = writer
         self._saver = saver
-        self._stop_runs = stop_runs
+        self._stops = stops
+        self._search = search
         self._count_runs = count_runs
         self._pool = pool
         self._sql = named_statements("headrace.threads", "removal.sql")
@@ -79,13 +82,36 @@ class ThreadRemoval:
         """Delete the thread with its runs, events and checkpoints; a run it has is stopped first.
 
         :raises ThreadNotFound, InvalidRequest: there is none that the caller may see.
-        :raises RunStillStopping: its run is being written for all the time.
+        :raises RunStillStopping: its process goes on writing for its run.
         """
-        await self._stop_runs(principal, thread_id)
-        found(thread_id, await self.delete_if_there(principal, thread_id) or None)
+        found(thread_id, await self._stop_and_delete(principal, thread_id) or None)
+
+    async def delete_all_of_assistant(self, principal: Principal, assistant_id: UUID) -> None:
+        """Delete the threads whose last run was one of the assistant.
+
+        :raises RunStillStopping: the run of one of them does not stop; those before it are deleted.
+        """
+        wanted = ThreadFilter(metadata={"assistant_id": str(assistant_id)})
+        while True:
+            page = await self._search.page(
+                principal, wanted, Order(), limit=_PAGE, offset=0, max_bytes=_PAGE_BYTES
+            )
+            if not page.rows:
+                return
+            for row in page.rows:
+                await self._stop_and_delete(principal, row.thread_id)
+
+    async def _stop_and_delete(self, principal: Principal, thread_id: str) -> bool:
+        await self._stops.stop_all_of(principal, thread_id)
+        return await self.delete_if_there(principal, thread_id)
 
     async def delete_if_there(self, principal: Principal, thread_id: str) -> bool:
-        """Take the thread from whoever has it, and delete it; False when it is not there."""
+        """Take the thread from the process that executes its run, and delete it.
+
+        False: there is no such thread.
+
+        :raises RunStillStopping: as :meth:`delete`.
+        """
         values = {"thread_id": thread_id, "tenant": principal.tenant}
         for _ in range(_TAKES):
             await self._writer.settled(thread_id)
@@ -114,44 +140,16 @@ class ThreadRemoval:
         await connection.execute(self._sql["delete_thread"], values)
         return True
 
-    async def copy(
-        self, principal: Principal, thread_id: str, target: str | None = None
-    ) -> ThreadRow:
-        """A new thread with all checkpoints of another.
-
-        :param target: its id; default: a new UUIDv4.
-
-        :raises Conflict: there is no such thread for the caller.
-        """
-        values = {
-            "source": thread_id,
-            "target": target or str(uuid4()),
-            "tenant": principal.tenant,
-            "owner": principal.identity,
-        }
-        await self._writer.settled(thread_id)
-        async with (
-            self._transaction() as connection,
-            connection.cursor(row_factory=dict_row) as cursor,
-        ):
-            await cursor.execute(self._sql["copy_thread"], values)
-            made = await cursor.fetchone()
-            if made is None:
-                raise Conflict("Conflict")
-            await copy_thread(cursor, thread_id, values["target"])
-        return row_from(made)
-
     async def prune(self, principal: Principal, body: ThreadsPrune) -> int:
-        """Delete the threads, or all but their latest checkpoints; tells of how many.
+        """Delete the threads, or all but their latest checkpoints; returns how many threads.
 
-        Reduced are neither threads that a run has nor those whose state is stored step by step
-        (DeltaChannel): they would lose what their state is made of.
+        Busy threads, and threads whose state is stored step by step (DeltaChannel), keep all
+        checkpoints: their state is made of them.
         """
         pruned = 0
         for thread_id in dict.fromkeys(body.thread_ids):
             if body.strategy == "delete":
-                await self._stop_runs(principal, thread_id)
-                pruned += await self.delete_if_there(principal, thread_id)
+                pruned += await self._stop_and_delete(principal, thread_id)
             else:
                 pruned += await self._reduce(principal, thread_id)
         return pruned
@@ -166,7 +164,8 @@ class ThreadRemoval:
     async def keep_latest(self, thread_id: str) -> Reduction:
         """Delete all but the latest checkpoints of a thread, where that harms nothing.
 
-        Its ended runs go too, but the newest and those that somebody may still ask for.
+        Its ended runs are deleted too, except the newest one and those that a client may still ask
+        for.
         """
         reduction = await self._keep_latest_checkpoints(thread_id)
         if reduction != "disturbed":

@@ -1,16 +1,21 @@
-"""Threads in the database; every call is bounded by the caller's tenant."""
+"""Threads, and the runs that they have, in the database; each call sees one tenant's rows only."""
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
+from uuid import UUID
 
 from sqlalchemy import Text, cast, func, select, text, update
 from sqlalchemy.dialects.postgresql import JSONB, insert
 
 from headrace.auth.principal import Principal
 from headrace.db.engine import Sessions
-from headrace.db.tables import ThreadRow
+from headrace.db.tables import RunRow, ThreadRow
+from headrace.errors import InvalidRequest, ThreadNotFound
+from headrace.ids import canonical_uuid
 from headrace.threads.schemas import ThreadTTL
+
+T = TypeVar("T")
 
 
 class ThreadRepository:
@@ -24,8 +29,8 @@ class ThreadRepository:
         async with self._sessions.begin() as session:
             return (await session.scalars(statement)).one_or_none()
 
-    async def those_there(self, principal: Principal, thread_ids: Sequence[str]) -> Sequence[str]:
-        """Of these ids those that threads have."""
+    async def existing_ids(self, principal: Principal, thread_ids: Sequence[str]) -> Sequence[str]:
+        """The given ids that are ids of threads."""
         statement = select(ThreadRow.thread_id).where(
             ThreadRow.tenant == principal.tenant, ThreadRow.thread_id.in_(thread_ids)
         )
@@ -33,7 +38,7 @@ class ThreadRepository:
             return (await session.scalars(statement)).all()
 
     async def has_only_checkpoints(self, thread_id: str) -> bool:
-        """Whether a graph has run under this id, and nobody has a thread of it."""
+        """Whether a graph has run under this id, and no tenant has a thread of it."""
         statement = text(
             "SELECT EXISTS (SELECT FROM checkpoints WHERE thread_id = :id AND checkpoint_ns = '')"
             " AND NOT EXISTS (SELECT FROM threads WHERE thread_id = :id)"
@@ -48,7 +53,7 @@ class ThreadRepository:
         metadata: dict[str, Any],
         ttl: ThreadTTL | None = None,
     ) -> ThreadRow | None:
-        """The new thread, or None when the id is taken, by whomever."""
+        """The new thread; None when a thread of any tenant has the id."""
         statement = (
             insert(ThreadRow)
             .values(
@@ -75,8 +80,10 @@ class ThreadRepository:
         *,
         max_bytes: int,
     ) -> ThreadRow | None:
-        """Merge the metadata, one level deep; None when there is no such thread, or it would have
-        more than ``max_bytes`` of it."""
+        """Merge the metadata, one level deep.
+
+        None: there is no such thread, or its metadata would be longer than ``max_bytes``.
+        """
         merged = ThreadRow.metadata_.op("||")(cast(metadata, JSONB))
         statement = (
             update(ThreadRow)
@@ -96,6 +103,51 @@ class ThreadRepository:
         )
         async with self._sessions.begin() as session:
             return (await session.scalars(statement)).one_or_none()
+
+    async def unfinished_runs(
+        self,
+        principal: Principal,
+        *,
+        thread_id: str | None = None,
+        run_ids: Sequence[UUID] | None = None,
+        statuses: Sequence[str] = ("pending", "running"),
+        limit: int,
+    ) -> Sequence[UUID]:
+        """Runs that have not ended and that nobody has asked to stop."""
+        statement = select(RunRow.run_id).where(
+            RunRow.tenant == principal.tenant,
+            RunRow.status.in_(statuses),
+            RunRow.cancel_action.is_(None),
+        )
+        if thread_id is not None:
+            statement = statement.where(RunRow.thread_id == thread_id)
+        if run_ids is not None:
+            statement = statement.where(RunRow.run_id.in_(run_ids))
+        async with self._sessions.begin() as session:
+            return (await session.scalars(statement.limit(limit))).all()
+
+    async def executed_run(self, principal: Principal, thread_id: str) -> RunRow | None:
+        """The run that a process executes on the thread, whether it was asked to stop or not."""
+        statement = select(RunRow).where(
+            RunRow.tenant == principal.tenant,
+            RunRow.thread_id == thread_id,
+            RunRow.status == "running",
+        )
+        async with self._sessions.begin() as session:
+            return (await session.scalars(statement)).one_or_none()
+
+
+def found(thread_id: str, row: T | None) -> T:
+    """The row that a query by a thread's id has returned.
+
+    :raises ThreadNotFound: it has returned none.
+    :raises InvalidRequest: it has returned none, and the id is no UUID.
+    """
+    if row is not None:
+        return row
+    if canonical_uuid(thread_id) is None:
+        raise InvalidRequest("Invalid thread ID: must be a UUID")
+    raise ThreadNotFound(f"Thread with ID {thread_id} not found")
 
 
 def _ttl_columns(ttl: ThreadTTL | None) -> dict[str, Any]:

@@ -1,11 +1,9 @@
-"""Threads whose time is over are deleted, or reduced to where they stand; any process may sweep.
+"""Deletes threads whose time is over, or reduces them to their latest checkpoints.
 
-A thread's time is counted from its last use. Nobody's thread is taken away from a run: busy ones
-are looked at again later, and what is locked was judged under that lock.
+Any process may sweep. The time of a thread counts from its last use. A busy thread is looked at
+again later: a sweeper locks a thread first and judges it under the lock.
 """
 
-import asyncio
-import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,24 +17,27 @@ from headrace.db.faults import translated_faults
 from headrace.db.pool import Connection, SharedPool
 from headrace.db.statements import named_statements
 from headrace.db.transactions import locking_transaction
-from headrace.errors import Unavailable
-from headrace.graphs.manifest_ttl import TtlEntry
+from headrace.graphs.persistence_entries import TtlEntry
 from headrace.isolation import for_each_sound
+from headrace.lifecycle import Tasks
 from headrace.threads.removal import ThreadRemoval
 
 _log = structlog.stdlib.get_logger("headrace.threads")
 
-#: Threads that one transaction locks, and may delete: a start of a run waits no longer for it.
+#: How many threads one transaction locks, and may delete: the start of a run waits that long.
 _BATCH = 50
 _LOCK_TIMEOUT_SECONDS = 2.0
-#: Threads of one round that may fail: more of them are the database's trouble, not theirs.
+#: How many threads of a round may fail: if more do, the database has trouble, not the threads.
 _MOST_DISTURBED = 5
 _SINCE_EVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(slots=True)
 class Swept:
-    """What a round has done with how many threads; ``left`` would have lost their state."""
+    """How many threads a round has looked at, deleted, reduced, and left as they are.
+
+    ``left``: they would have lost their state.
+    """
 
     looked_at: int = 0
     deleted: int = 0
@@ -47,7 +48,7 @@ class Swept:
 class RetentionSweeper:
     """One per process; any number may sweep at once.
 
-    :param count: told of ``deleted``, ``reduced`` or ``left``, and of how many threads.
+    :param count: called with ``deleted``, ``reduced`` or ``left``, and the number of threads.
     """
 
     def __init__(
@@ -63,26 +64,28 @@ class RetentionSweeper:
         self._entry = entry
         self._count = count
         self._sql = named_statements("headrace.threads", "retention.sql")
-        #: Up to when threads of a tenant are planned; a new process begins with the oldest.
+        #: By tenant: threads created before this time are planned. A new process begins anew.
         self._planned: dict[str, datetime] = {}
 
-    async def sweep_forever(self) -> None:
-        seconds = self._entry.sweep_interval_minutes * 60
-        while True:
-            # Processes that started together need not sweep together.
-            await asyncio.sleep(seconds * random.uniform(0.7, 1.3))  # noqa: S311
-            try:
-                swept = await self.sweep()
-            except Unavailable as fault:
-                _log.warning("threads_kept_longer", cause=fault.code)
-            else:
-                if swept.deleted or swept.reduced:
-                    _log.info("threads_expired", deleted=swept.deleted, reduced=swept.reduced)
+    def start(self, tasks: Tasks) -> None:
+        tasks.repeat(
+            self._sweep,
+            every_seconds=self._entry.sweep_interval_minutes * 60,
+            jitter=0.3,
+            name="retention-sweeper",
+            log=_log,
+            skipped_event="threads_kept_longer",
+        )
+
+    async def _sweep(self) -> None:
+        swept = await self.sweep()
+        if swept.deleted or swept.reduced:
+            _log.info("threads_expired", deleted=swept.deleted, reduced=swept.reduced)
 
     async def sweep(self) -> Swept:
         """One round: at most ``sweep_limit`` threads are looked at.
 
-        :raises Unavailable: the database could not be reached; what was deleted stays deleted.
+        :raises Unavailable: the database could not be reached; deleted threads stay deleted.
         """
         await self._plan()
         swept, disturbed = Swept(), 0
@@ -98,7 +101,7 @@ class RetentionSweeper:
                 try:
                     await self._reduce(thread_id, swept)
                 except Exception as fault:
-                    # One that cannot be reduced, too large or unreadable, must not keep the others.
+                    # A thread that is too large or unreadable must not keep the others.
                     _log.warning("thread_not_reduced", thread_id=thread_id, exc_info=fault)
                     disturbed += 1
                     if disturbed > _MOST_DISTURBED:
@@ -108,7 +111,7 @@ class RetentionSweeper:
         return swept
 
     async def _plan(self) -> None:
-        """Have threads looked at that go by the default and are old enough for it."""
+        """Plan a look at threads that the default time to live concerns."""
         if self._entry.default_ttl is None:
             return
         left = self._entry.sweep_limit
@@ -130,7 +133,7 @@ class RetentionSweeper:
                 break
 
     async def _judge_and_delete(self, limit: int) -> list[tuple[str, str]]:
-        """Threads and verdicts; those that are to be deleted are."""
+        """Threads and verdicts; threads with the verdict ``delete`` are deleted on return."""
         values = {
             "limit": limit,
             "strategy": self._entry.strategy,
@@ -150,9 +153,9 @@ class RetentionSweeper:
         return verdicts
 
     async def _delete(self, connection: Connection, thread_ids: list[str]) -> set[str]:
-        """Delete threads and all that is theirs; those that cannot be deleted, for now.
+        """Delete threads with all that belongs to them; returns those that cannot be deleted now.
 
-        A table of the user's may refer to one of them, and must not keep all the others.
+        A user's table may refer to one of them; the others are deleted all the same.
         """
 
         async def delete(some: Sequence[str]) -> None:
@@ -175,7 +178,7 @@ class RetentionSweeper:
         return set(refused)
 
     async def _reduce(self, thread_id: str, swept: Swept) -> None:
-        """What fails here is tried again when its thread is looked at next."""
+        """Reduce one thread; after a failure the next look at it tries again."""
         done = await self._removal.keep_latest(thread_id)
         if done == "disturbed":
             return

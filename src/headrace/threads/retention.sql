@@ -1,6 +1,6 @@
 -- Threads whose time is over. The law (architecture.md): lock in one statement, act in the next.
--- sweep_at says when to look at a thread, not when its time is over: runs do not touch it, so that
--- their starts and ends touch no index. It is moved on here, at most once per time to live.
+-- sweep_at says when to look at a thread, not when its time is over. Runs do not write it, so their
+-- starts and ends touch no index; these statements move it on, at most once per time to live.
 
 -- name: tenants
 WITH RECURSIVE found (tenant) AS (
@@ -13,8 +13,8 @@ WITH RECURSIVE found (tenant) AS (
 SELECT tenant FROM found WHERE tenant IS NOT NULL
 
 -- name: plan_unplanned
--- Threads that go by the default and are old enough to be looked at. Those before the cursor were
--- planned by an earlier round.
+-- Threads without a time to live of their own that are old enough for the default. An earlier round
+-- has planned threads created before %(since)s.
 WITH old AS MATERIALIZED (
   SELECT thread_id, created_at FROM threads
   WHERE tenant = %(tenant)s AND NOT temporary AND sweep_at IS NULL
@@ -29,7 +29,7 @@ WITH old AS MATERIALIZED (
 SELECT count(*), max(created_at) FROM old
 
 -- name: lock_due
--- Several sweepers pass over each other's threads, and over those that somebody works on just now.
+-- Skips threads that another sweeper, or any other transaction, has locked.
 SELECT set_config('headrace.locked', coalesce((
   SELECT json_agg(thread_id)::text
   FROM (
@@ -42,8 +42,8 @@ SELECT set_config('headrace.locked', coalesce((
 ), '[]'), true)
 
 -- name: judge_locked
--- What is to become of each: a thread that was used since is looked at again when its time is over,
--- a busy one soon. One that is to be reduced is this sweeper's for ten minutes.
+-- The verdict on each thread. A thread that was used since is looked at again when its time is over, a
+-- busy one soon. A thread to reduce is left to this sweeper for ten minutes.
 WITH locked AS MATERIALIZED (
   SELECT thread_id, status, pruned_at,
     coalesce(ttl_strategy, %(strategy)s) AS strategy,
@@ -73,7 +73,8 @@ WITH locked AS MATERIALIZED (
 SELECT thread_id, verdict FROM judged
 
 -- name: mark_reduced
--- Looked at again after a day, or its time if that is longer: then it is reduced if it was used.
+-- The next look is after a day, or after its time to live if that is longer: if it was used by then, it
+-- is reduced again.
 UPDATE threads
 SET pruned_at = now(), sweep_at = now() + greatest(
   make_interval(secs => coalesce(ttl_minutes, %(ttl_minutes)s::float8) * 60), interval '1 day')
@@ -94,10 +95,10 @@ DELETE FROM checkpoint_blobs WHERE thread_id = ANY (%(thread_ids)s)
 DELETE FROM checkpoints WHERE thread_id = ANY (%(thread_ids)s)
 
 -- name: delete_threads
--- Their runs go with them.
+-- Deletes their runs too (ON DELETE CASCADE).
 DELETE FROM threads WHERE thread_id = ANY (%(thread_ids)s)
 
 -- name: postpone
--- What cannot be deleted now is looked at again in ten minutes, behind the others.
+-- Threads that cannot be deleted now are looked at again in ten minutes, after the others.
 UPDATE threads SET sweep_at = now() + interval '10 minutes'
 WHERE thread_id = ANY (%(thread_ids)s::text[])

@@ -1,20 +1,21 @@
-"""Threads on the wire."""
+"""Threads in requests and answers."""
 
 import re
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from typing_extensions import TypedDict
 
+from headrace.db.tables import ThreadRow
 from headrace.ids import canonical_uuid, storable_id
 from headrace.states.schemas import MAX_SUPERSTEPS, Superstep
 
 MAX_THREAD_ID_LENGTH = 255
 
 
-#: Threads made through the API have UUIDs; adopted ones and those of /chat may have any id.
+#: Threads of the API have UUIDs; adopted threads and threads of /chat may have any id.
 AnyThreadId = Annotated[
     str, Field(min_length=1, max_length=MAX_THREAD_ID_LENGTH), AfterValidator(storable_id)
 ]
@@ -35,12 +36,12 @@ TTLStrategy = Literal["delete", "keep_latest"]
 #: A hundred years, in minutes.
 MAX_TTL_MINUTES = 100 * 366 * 24 * 60.0
 
-#: What a search answers at most.
+#: The most threads of one page.
 MAX_PAGE = 1000
 
 
 class ThreadTTL(BaseModel):
-    """How long a thread is kept after it was last touched, and what becomes of it then."""
+    """How long a thread is kept after its last use, and what happens to it then."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -49,7 +50,7 @@ class ThreadTTL(BaseModel):
 
 
 class ThreadCreate(BaseModel):
-    """Fields of later API versions are ignored."""
+    """A new thread. Fields of later API versions are ignored."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -72,7 +73,7 @@ class ThreadPatch(BaseModel):
 
 
 class ThreadFilter(BaseModel):
-    """Which threads: those for which all of it holds. Objects are to be contained, as jsonb's."""
+    """Which threads: those that match all given fields. Objects match as ``@>`` of jsonb does."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -97,7 +98,7 @@ ThreadField = Literal[
 ]
 SortBy = Literal["thread_id", "status", "created_at", "updated_at", "state_updated_at"]
 
-#: More than there are fields; one may be named twice.
+#: More than there are fields: a client may name one twice.
 _MAX_FIELDS = 100
 _MAX_PATH = 1000
 
@@ -115,7 +116,7 @@ def _extractable(path: str) -> str:
 
 
 class ThreadSearch(ThreadFilter):
-    """Which threads, in which order, and what of them."""
+    """Which threads, in which order, and which of their fields."""
 
     limit: int = Field(10, ge=1, le=MAX_PAGE)
     offset: int = Field(0, ge=0, le=2**31 - 1)
@@ -134,7 +135,7 @@ class ThreadSearch(ThreadFilter):
 
 
 class ThreadsPrune(BaseModel):
-    """Which threads to delete, or to leave only the latest checkpoint of."""
+    """Which threads to delete, or to reduce to their latest checkpoints."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -149,7 +150,7 @@ class Pruned(BaseModel):
 
 
 class ThreadTTLInfo(BaseModel):
-    """A thread's own time to live, on ``include=ttl``."""
+    """A thread's own time to live, with ``include=ttl``."""
 
     strategy: TTLStrategy
     ttl_minutes: float
@@ -190,3 +191,39 @@ class SelectedThread(TypedDict, total=False):
     error: Any
     interrupts: dict[str, Any]
     extracted: dict[str, Any]
+
+
+def thread_json(row: ThreadRow, values: Any, *, values_omitted: str = "") -> dict[str, Any]:
+    """A thread as clients see it; ``error`` and ``interrupts`` appear once it has had a run.
+
+    Postgres gives times in the time zone of its session; clients get UTC.
+
+    :param values_omitted: why values that exist are not shown.
+    """
+    thread: dict[str, Any] = {
+        "thread_id": row.thread_id,
+        "created_at": row.created_at.astimezone(UTC),
+        "updated_at": row.updated_at.astimezone(UTC),
+        "state_updated_at": (row.state_updated_at or row.created_at).astimezone(UTC),
+        "metadata": row.metadata_,
+        "status": row.status,
+        "config": row.config,
+        "values": values,
+    }
+    if values_omitted:
+        thread["values_omitted"] = values_omitted
+    if row.state_updated_at is not None:
+        thread["error"] = row.error
+        thread["interrupts"] = row.interrupts or {}
+    return thread
+
+
+def ttl_json(row: ThreadRow) -> dict[str, Any] | None:
+    """The thread's own time to live; None when it has none."""
+    if row.ttl_minutes is None:
+        return None
+    return {
+        "strategy": row.ttl_strategy,
+        "ttl_minutes": row.ttl_minutes,
+        "expires_at": row.updated_at.astimezone(UTC) + timedelta(minutes=row.ttl_minutes),
+    }

@@ -1,4 +1,4 @@
-"""Lists of threads from the database; every query is bounded by the caller's tenant."""
+"""Lists of threads from the database; each query sees one tenant's rows only."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ from headrace.threads.search_sql import (
 
 _LOCK_TIMEOUT_SECONDS = 2.0
 
-#: What callers have sent, and what graphs have raised.
+#: Columns with what callers have sent, or graphs have raised.
 _LARGE = ("metadata", "config", "interrupts", "error")
 
 #: Attributes that cannot have their column's name.
@@ -37,9 +37,9 @@ _ATTRIBUTES = {"metadata": "metadata_"}
 
 class ThreadSearchRepository:
     """
-    :param timeout_seconds: of one query, the wait for a connection included; 0: none.
-    :param statement_timeout_seconds: how long Postgres may work on it: it compares JSON without
-        hearing cancel requests, but looks at its clock between rows.
+    :param timeout_seconds: for one query and the wait for a connection; 0: no timeout.
+    :param statement_timeout_seconds: for Postgres: while it compares JSON it does not hear cancel
+        requests, but between rows it looks at this timeout.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class ThreadSearchRepository:
         max_bytes: int,
         with_state: bool = False,
     ) -> RowPage[ThreadRow]:
-        """Threads in order, as far as so many bytes go.
+        """Threads in order, as many as ``max_bytes`` allow, and at least one.
 
         :param with_state: only those that have had a run.
         """
@@ -130,13 +130,13 @@ class ThreadSearchRepository:
         ):
             await connection.execute(told.encode())
             async with connection.cursor(row_factory=dict_row) as cursor:
-                # Never prepared: one plan for all filters would be the wrong one for most.
+                # Never prepared: no plan is right for all filters.
                 await cursor.execute(Statement(statement.encode()), values, prepare=False)
                 return await cursor.fetchall()
 
 
 def row_from(columns: Mapping[str, Any]) -> ThreadRow:
-    """A row that belongs to no session; columns of a newer release are left out."""
+    """A row that belongs to no session; columns that a newer release has added are left out."""
     return ThreadRow(
         **{_ATTRIBUTES.get(name, name): columns[name] for name in COLUMNS if name in columns}
     )

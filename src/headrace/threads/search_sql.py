@@ -1,10 +1,11 @@
-"""The statements of thread lists: which way leads to a page soonest.
+"""The statements of thread lists, by the fastest way to a page.
 
-Newest first is an index. So is a status, through ``halted_status``, except that busy threads are
-found through their unfinished runs. Metadata has two ways: what many threads have is found among
-the newest soon; what few have is found through the GIN index, and sorted. Which of both a filter is
-no statistics tell well enough, so the newest are looked through first, up to a bound. Deep pages
-skip ids, in an index alone where one knows enough.
+An index has threads newest first; another has them by status (``halted_status``). Busy threads are
+found through their unfinished runs. For a filter on metadata there are two ways: if many threads
+match, some of the newest do; if few match, the GIN index finds them, and they are sorted. The
+planner's statistics do not tell the two apart well enough, so a bounded number of the newest
+threads is looked through first. Deep pages skip ids, by an index-only scan where an index has all
+that the filter needs.
 """
 
 from collections.abc import Mapping
@@ -15,18 +16,18 @@ from headrace.auth.principal import Principal
 from headrace.db.tables import ThreadRow
 from headrace.threads.schemas import SortBy, ThreadFilter
 
-#: Pages that end further down are deep: nothing is looked through first.
+#: Pages that end below this row are deep: the newest threads are not looked through first.
 NEAR = 1000
 
-#: Of the newest threads so many are looked through for each one wanted, between two bounds. What is
-#: rarer than that is read and sorted as a whole in no longer time.
+#: How many of the newest threads are looked through for each one wanted, between two bounds. Rarer
+#: threads are read and sorted in no longer time.
 _LOOKED_THROUGH = 50
 _AT_LEAST, _AT_MOST = 2000, 10_000
 
 COLUMNS = tuple(column.name for column in ThreadRow.__table__.columns)
 _ALL = ", ".join(f"threads.{name}" for name in COLUMNS)
 
-#: Keys of metadata that the index of the newest has beside its own: what front ends filter on.
+#: Keys of metadata that the index of the newest includes: front ends filter on them.
 _INCLUDED = {"graph_id", "assistant_id"}
 _LONGEST_LISTED = 255
 
@@ -36,7 +37,7 @@ _UNFINISHED = """(
   SELECT thread_id FROM runs WHERE status = 'pending'
 )"""
 
-#: What a thread without a time of its state sorts by.
+#: The expression to sort by; a thread that has had no run has no ``state_updated_at``.
 _SORTED_BY: Mapping[SortBy, str] = {
     "thread_id": "thread_id",
     "status": "status",
@@ -48,7 +49,7 @@ _SORTED_BY: Mapping[SortBy, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """By what, and in which direction; threads alike in that by their id, in the other one."""
+    """The field to sort by, and the direction; equal ones by id, in the other direction."""
 
     by: SortBy = "created_at"
     descending: bool = True
@@ -71,13 +72,13 @@ class Wanted:
 
     conditions: tuple[str, ...]
     values: Mapping[str, Any]
-    #: Some threads or none match, and no index has them in order.
+    #: An unknown share of threads matches, and no index has them in order.
     scattered: bool
-    #: Busy ones are few, and none of the newest may be.
+    #: Busy threads are wanted: they are few, and none of the newest may be one.
     busy: bool = False
-    #: The planner does not see by itself that what is null is in the order of the rest.
+    #: Idle threads are wanted: the planner does not know that rows with a null are in index order.
     idle: bool = False
-    #: An index has them in order.
+    #: An index has the threads in order.
     ordered: bool = True
 
     @property
@@ -90,7 +91,7 @@ def wanted(
 ) -> Wanted:
     """
     :param with_state: only threads that have had a run.
-    :param deep: many ids are skipped, in an index that knows no status.
+    :param deep: many ids are skipped, in an index that has no status.
     """
     conditions = ["tenant = %(tenant)s", "NOT temporary"]
     values: dict[str, Any] = {"tenant": principal.tenant}
@@ -125,17 +126,18 @@ def wanted(
 
 
 def _is_listed(value: Any) -> bool:
-    """Whether the column of that name holds it wherever metadata does (migration 0007)."""
+    """Whether the column for this key holds the value whenever metadata does (migration 0007)."""
     return isinstance(value, str) and len(value) <= _LONGEST_LISTED
 
 
 def planning(
     what: Wanted, order: Order, *, deep: bool = False, statement_timeout_ms: int = 10_000
 ) -> str:
-    """What the planner is told before a page, for the transaction alone.
+    """The settings for the planner, which hold for one transaction.
 
-    Compiling a deep page would take longer than reading it, and sorting a large part of the table
-    longer than skipping it in order. The unfinished runs of a long queue fit into one hash table.
+    JIT compiling a deep page would take longer than reading it, and sorting a large part of the
+    table longer than skipping it in order. More ``work_mem`` holds the unfinished runs of a long
+    queue in one hash table.
     """
     settings = {"jit": "off", "statement_timeout": f"{statement_timeout_ms}ms"}
     if deep:
@@ -147,12 +149,12 @@ def planning(
 
 
 def count(what: Wanted) -> str:
-    """How many there are."""
+    """The statement that counts threads."""
     return f"SELECT count(*) FROM threads WHERE {_found(what)}"  # noqa: S608 - of constants
 
 
 def near_page(what: Wanted, order: Order, *, end: int) -> str:
-    """The page, if it lies among the newest threads (or oldest, upwards).
+    """The statement for a page among the newest threads (the oldest, if these come first).
 
     :param end: where the page ends.
     """
@@ -167,13 +169,13 @@ def near_page(what: Wanted, order: Order, *, end: int) -> str:
 
 
 def page(what: Wanted, order: Order, *, gathered: bool) -> str:
-    """The page, wherever it lies; ids are skipped in an index where one has them in order.
+    """The statement for any page; ids are skipped in an index if one has them in order.
 
-    :param gathered: find all that match before sorting them.
+    :param gathered: find all matching threads before sorting them.
     """
     found = f"SELECT thread_id, {order.key} AS key FROM threads WHERE {_found(what)}"  # noqa: S608
     if gathered:
-        # Not pulled up: what orders the page must not choose how it is found.
+        # OFFSET 0 keeps the subquery apart: the order must not decide how threads are found.
         found = f"SELECT thread_id, key FROM ({found} OFFSET 0) AS found"  # noqa: S608
         ordering = order.clause.replace(order.key, "key") if order.by != "thread_id" else ""
         ordering = ordering or order.clause

@@ -1,7 +1,7 @@
 """Rules of threads."""
 
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
 from headrace.auth.principal import Principal
 from headrace.checkpoints.answer_memory import Reading
@@ -19,17 +19,13 @@ from headrace.ids import canonical_uuid, uuid7
 from headrace.request_limits import RequestLimits
 from headrace.request_settings import RequestSettings
 from headrace.states.reader import EMPTY, StateReader
-from headrace.threads.repository import ThreadRepository
-from headrace.threads.schemas import ThreadCreate, ThreadPatch
-from headrace.threads.wire import thread_json
+from headrace.threads.copies import ThreadCopies
+from headrace.threads.repository import ThreadRepository, found
+from headrace.threads.schemas import ThreadCreate, ThreadPatch, thread_json
+from headrace.threads.updates import StateUpdates
 
-T = TypeVar("T")
-
-#: Metadata grows by what is merged into it, and is printed with spaces where it is measured.
+#: Postgres measures metadata with spaces, and metadata grows by what is merged into it.
 _WHOLE = 2
-
-#: Creates a thread with the states that its supersteps make; False when the id is taken.
-CreateWithStates = Callable[[Principal, str, ThreadCreate], Awaitable[bool]]
 
 
 class ThreadService:
@@ -38,36 +34,40 @@ class ThreadService:
         repository: ThreadRepository,
         states: StateReader,
         keys: IdempotencyService,
-        create_with_states: CreateWithStates,
+        updates: StateUpdates,
+        copies: ThreadCopies,
         limits: RequestLimits | None = None,
     ) -> None:
         self._repository = repository
         self._states = states
         self._keys = keys
-        self._create_with_states = create_with_states
+        self._updates = updates
+        self._copies = copies
         self._limits = limits or RequestLimits(RequestSettings())
 
-    async def create_once(
-        self, principal: Principal, body: ThreadCreate, key: RequestKey
+    async def create(
+        self, principal: Principal, body: ThreadCreate, key: RequestKey | None = None
     ) -> ThreadRow:
-        """As :meth:`create`; a retry gets the thread that the first try has made."""
+        """A new thread, or with ``if_exists=do_nothing`` the one that is there.
+
+        :param key: a retry gets the thread that the first try has made.
+        :raises ThreadExists: the id is taken.
+        """
+        if key is None:
+            return await self._create(principal, body)
         reserved = await self._keys.reserve(principal, key)
         thread_id = body.thread_id or reserved.resource_id
         if reserved.made:
             return await self.get(principal, str(thread_id))
-        again: dict[str, Any] = {"thread_id": thread_id}
+        changes: dict[str, Any] = {"thread_id": thread_id}
         if reserved.resumed:
-            again["if_exists"] = "do_nothing"
+            changes["if_exists"] = "do_nothing"
         async with self._keys.making(principal, key):
-            row = await self.create(principal, body.model_copy(update=again))
+            row = await self._create(principal, body.model_copy(update=changes))
         await self._keys.confirm(principal, key, row.thread_id)
         return row
 
-    async def create(self, principal: Principal, body: ThreadCreate) -> ThreadRow:
-        """A new thread, or with ``if_exists=do_nothing`` the one that is there.
-
-        :raises ThreadExists: the id is taken.
-        """
+    async def _create(self, principal: Principal, body: ThreadCreate) -> ThreadRow:
         self._limits.metadata(body.metadata)
         self._limits.supersteps(sum(len(step.updates) for step in body.supersteps or ()))
         thread_id = str(body.thread_id or uuid7())
@@ -76,7 +76,7 @@ class ThreadService:
             row = await self._repository.create_if_absent(
                 principal, thread_id, body.metadata or {}, body.ttl
             )
-        elif await self._create_with_states(principal, thread_id, body):
+        elif await self._updates.create(principal, thread_id, body):
             row = await self._repository.get(principal, thread_id)
         if row is None and body.if_exists == "do_nothing":
             row = await self._repository.get(principal, thread_id)
@@ -84,40 +84,46 @@ class ThreadService:
             raise ThreadExists(f"Thread with ID {thread_id} already exists")
         return row
 
-    async def make_once(
-        self, principal: Principal, key: RequestKey, make: Callable[[str], Awaitable[ThreadRow]]
+    async def copy(
+        self, principal: Principal, thread_id: str, key: RequestKey | None = None
     ) -> ThreadRow:
-        """What ``make`` makes of the id it is given; a retry gets what the first try has made."""
+        """A new thread with all checkpoints of another.
+
+        :param key: a retry gets the copy that the first try has made.
+        :raises Conflict: there is no such thread for the caller.
+        """
+        if key is None:
+            return await self._copies.copy(principal, thread_id)
         reserved = await self._keys.reserve(principal, key)
-        thread_id = str(reserved.resource_id)
+        target = str(reserved.resource_id)
         if reserved.made:
-            return await self.get(principal, thread_id)
+            return await self.get(principal, target)
         async with self._keys.making(principal, key):
-            row = await self._repository.get(principal, thread_id) if reserved.resumed else None
-            row = row or await make(thread_id)
-        await self._keys.confirm(principal, key, thread_id)
+            row = await self._repository.get(principal, target) if reserved.resumed else None
+            row = row or await self._copies.copy(principal, thread_id, target)
+        await self._keys.confirm(principal, key, target)
         return row
 
     async def stored_id(self, principal: Principal, given: str) -> str:
-        """The id under which the thread is stored that a client names in its own spelling.
+        """The id under which a thread is stored; the client may spell a UUID in another way.
 
-        Of a UUID that is the canonical one, unless a thread was adopted under just this spelling.
+        It is the canonical spelling of the UUID, unless a thread was adopted under the given one.
         """
         return (await self.stored_ids(principal, [given]))[0]
 
     async def stored_ids(self, principal: Principal, given: Sequence[str]) -> list[str]:
-        """As :meth:`stored_id`, of several; only unusual spellings are looked for."""
+        """As :meth:`stored_id`, for several ids; only unusual spellings are looked up."""
         canonical = {one: canonical_uuid(one) or one for one in given}
         unusual = [one for one, usual in canonical.items() if one != usual]
         if unusual:
-            there = await self._repository.those_there(principal, unusual)
-            canonical.update((one, one) for one in there)
+            existing = await self._repository.existing_ids(principal, unusual)
+            canonical.update((one, one) for one in existing)
         return [canonical[one] for one in given]
 
     async def get(self, principal: Principal, thread_id: str) -> ThreadRow:
         """
         :raises ThreadNotFound: there is none that the caller may see.
-        :raises InvalidRequest: nor can there be: it is no UUID.
+        :raises InvalidRequest: there is none, and the id is no UUID.
         """
         row = await self._repository.get(principal, thread_id)
         if row is None and await self._repository.has_only_checkpoints(thread_id):
@@ -149,7 +155,7 @@ class ThreadService:
             return thread_json(row, None, values_omitted=refusal.message)
 
     def reading(self) -> Reading:
-        """Of an answer with one thread; the caller releases it."""
+        """The memory of an answer with one thread; the caller releases it."""
         return self._states.memory.reading()
 
     async def values(self, row: ThreadRow, reading: Reading | None = None) -> Any:
@@ -168,27 +174,10 @@ class ThreadService:
         return None if state is EMPTY else state.values
 
 
-def found(thread_id: str, row: T | None) -> T:
-    """What was looked for by a thread's id.
-
-    :raises ThreadNotFound: it is not there.
-    :raises InvalidRequest: nor is the id one that a thread of the API has.
-    """
-    if row is not None:
-        return row
-    if not is_uuid(thread_id):
-        raise InvalidRequest("Invalid thread ID: must be a UUID")
-    raise ThreadNotFound(f"Thread with ID {thread_id} not found")
-
-
 def _not_adopted(thread_id: str) -> RequestError:
-    """As :func:`found` refuses, with what to do about it."""
-    kind = ThreadNotFound if is_uuid(thread_id) else InvalidRequest
+    """The refusal of :func:`found`, with what to do about it."""
+    kind = InvalidRequest if canonical_uuid(thread_id) is None else ThreadNotFound
     return kind(
         f"Thread with ID {thread_id} not found: a graph has written checkpoints of this id past the"
         " API. `headrace db adopt` makes threads of such."
     )
-
-
-def is_uuid(value: str) -> bool:
-    return canonical_uuid(value) is not None

@@ -1,17 +1,17 @@
-"""States of threads over HTTP."""
+"""Routes of the states of threads: read, update, history, storage."""
 
 from collections.abc import AsyncGenerator
-from typing import Annotated, Any, TypeVar, cast
+from typing import Annotated, Any, TypeVar
 
-from fastapi import Depends, Path, Query, Request, Response
+from fastapi import Path, Query, Response
 from pydantic import BaseModel, ValidationError
 
 from headrace.auth.dependencies import CurrentPrincipal
-from headrace.edge.places import changes, lists
-from headrace.edge.query_words import Words, words_in
+from headrace.edge.gates import changes, lists
+from headrace.edge.query_lists import QueryList, query_values
 from headrace.edge.responses import held_response, json_response, list_response
 from headrace.edge.routing import error_lines, new_router
-from headrace.edge.state import state_of
+from headrace.edge.state import provided
 from headrace.errors import InvalidRequest
 from headrace.states.schemas import (
     MAX_HISTORY,
@@ -26,7 +26,7 @@ from headrace.states.schemas import (
     UpdatedState,
     selected,
 )
-from headrace.threads.paths import PathThreadId
+from headrace.threads.endpoints import PathThreadId
 from headrace.threads.state_service import StateService
 
 router = new_router(tag="threads")
@@ -34,11 +34,7 @@ router = new_router(tag="threads")
 Model = TypeVar("Model", bound=BaseModel)
 
 
-async def _service(request: Request) -> StateService:
-    return cast("StateService", state_of(request).states)
-
-
-States = Annotated[StateService, Depends(_service)]
+States = Annotated[StateService, provided(StateService)]
 
 
 @router.get("/threads/{thread_id}/state", response_model=ShownState)
@@ -47,7 +43,7 @@ async def get_thread_state(
     principal: CurrentPrincipal,
     states: States,
     subgraphs: Annotated[bool, Query()] = False,
-    select: Words = None,
+    select: QueryList = None,
 ) -> Response:
     """Read the state of a thread at the latest checkpoint."""
     query = _state_query(CheckpointRef(), subgraphs, select)
@@ -61,11 +57,11 @@ async def get_thread_state_at(
     principal: CurrentPrincipal,
     states: States,
     subgraphs: Annotated[bool, Query()] = False,
-    select: Words = None,
+    select: QueryList = None,
 ) -> Response:
     """Read the state of a thread at one checkpoint.
 
-    Without values where there is no such checkpoint.
+    For a checkpoint that is not there the state has no values.
     """
     query = _state_query(CheckpointRef(checkpoint_id=checkpoint_id), subgraphs, select)
     return await _answer(states, principal, thread_id, query)
@@ -77,7 +73,7 @@ async def post_thread_state_at(
 ) -> Response:
     """Read the state of a thread at a checkpoint, also one of a subgraph.
 
-    Where none is named it is the latest one.
+    A request that names no checkpoint gets the latest one.
     """
     return await _answer(states, principal, thread_id, query)
 
@@ -87,7 +83,7 @@ async def post_thread_state_at(
 async def update_thread_state(
     thread_id: PathThreadId, principal: CurrentPrincipal, states: States, body: StateUpdate
 ) -> Response:
-    """Change the state of a thread as if a node had answered these values."""
+    """Change the state of a thread as if a node had written these values."""
     checkpoint = await states.update(principal, thread_id, body)
     return json_response(
         {
@@ -106,15 +102,15 @@ async def get_thread_history(
     states: States,
     limit: Annotated[int, Query(ge=0, le=MAX_HISTORY)] = 1,
     before: Annotated[CheckpointId | None, Query()] = None,
-    select: Words = None,
+    select: QueryList = None,
 ) -> Response:
     """List the states of a thread, newest first.
 
-    Where they are large, a page may have fewer than `limit`. `X-Pagination-Next` is there then:
-    send it as `before` to go on.
+    A page of large states may have fewer than `limit`. The answer then has the header
+    `X-Pagination-Next`: send it as `before` to go on.
     """
     query = _valid(
-        HistoryQuery, {"limit": limit, "before": before, "select": words_in(select, "select")}
+        HistoryQuery, {"limit": limit, "before": before, "select": query_values(select, "select")}
     )
     return await _history(states, principal, thread_id, query)
 
@@ -127,7 +123,7 @@ async def post_thread_history(
     states: States,
     query: HistoryQuery | None = None,
 ) -> Response:
-    """List the states of a thread, filtered by metadata, or those of a subgraph."""
+    """List the states of a thread, filtered by metadata, or the states of a subgraph."""
     return await _history(states, principal, thread_id, query or HistoryQuery())
 
 
@@ -136,7 +132,7 @@ async def post_thread_history(
 async def get_thread_storage(
     thread_id: PathThreadId, principal: CurrentPrincipal, states: States
 ) -> ThreadStorage:
-    """Measure how many bytes the checkpoints of a thread take up, by channel."""
+    """Measure how many bytes the checkpoints of a thread take, by channel."""
     return await states.storage(principal, thread_id)
 
 
@@ -183,13 +179,13 @@ def _state_query(
         {
             "checkpoint": checkpoint,
             "subgraphs": subgraphs,
-            "select": words_in(select, "select"),
+            "select": query_values(select, "select"),
         },
     )
 
 
 def _valid(model: type[Model], fields: dict[str, Any]) -> Model:
-    """:raises InvalidRequest: as for a body."""
+    """The model of these fields; :raises InvalidRequest: as for a body."""
     try:
         return model.model_validate(fields)
     except ValidationError as error:

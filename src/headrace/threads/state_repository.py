@@ -1,4 +1,4 @@
-"""What a thread's checkpoints take up; bounded by the caller's tenant."""
+"""The storage that the checkpoints of a thread take; each query sees one tenant's rows only."""
 
 from headrace.auth.principal import Principal
 from headrace.db.faults import translated_faults

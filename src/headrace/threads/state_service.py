@@ -1,4 +1,4 @@
-"""What clients ask of a thread's states: to read, to change, what they take up."""
+"""Rules of a thread's states: reading, changing and measuring them."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -20,7 +20,8 @@ from headrace.states.schemas import (
     ThreadStorage,
     channels_for,
 )
-from headrace.threads.service import ThreadService, found
+from headrace.threads.repository import found
+from headrace.threads.service import ThreadService
 from headrace.threads.state_repository import StateRepository
 from headrace.threads.updates import StateUpdates
 
@@ -49,7 +50,7 @@ class StateService:
         subgraphs: bool = False,
         reading: Reading | None = None,
     ) -> ThreadState:
-        """The state at a checkpoint; of one that is not there an empty one.
+        """The state at a checkpoint; an empty state for a checkpoint that is not there.
 
         :raises ThreadNotFound: there is no such thread for the caller.
         """
@@ -64,7 +65,7 @@ class StateService:
         )
 
     def reading(self, select: Sequence[str] | None = None) -> Reading:
-        """Of an answer with these fields of states; the caller releases it."""
+        """The memory of an answer with these fields of states; the caller releases it."""
         return self._states.memory.reading(channels=channels_for(select))
 
     async def history(
@@ -74,20 +75,23 @@ class StateService:
         query: HistoryQuery,
         reading: Reading | None = None,
     ) -> History:
-        """States, newest first; none of a thread that has had no run.
+        """States, newest first; none for a thread that has had no run.
 
         :raises ThreadNotFound: there is no such thread for the caller.
         """
         self._limits.filter(query.metadata, "metadata")
         row = await self._threads.get(principal, thread_id)
         of_thread(query.checkpoint, row.thread_id)
-        return await self._states.history(
+        history = History(
+            self._states,
             row.thread_id,
             row.metadata_.get("graph_id"),
             query,
             configurable=row.config.get("configurable"),
-            reading=reading,
+            reading=reading or self._states.memory.reading(),
         )
+        await history.plan()
+        return history
 
     async def update(
         self, principal: Principal, thread_id: str, body: StateUpdate
@@ -111,7 +115,7 @@ class StateService:
 
 
 def of_thread(checkpoint: CheckpointRef | None, thread_id: str) -> CheckpointRef | None:
-    """The checkpoint that a request names, if it is one of the thread that it names.
+    """The checkpoint that a request names.
 
     :raises InvalidRequest: it is another thread's.
     """

@@ -1,9 +1,9 @@
-"""Changes of a thread's state besides its runs.
+"""Changes of a thread's state that clients make themselves, without a run.
 
-A change takes the thread as a run does, by the lock on its row, and keeps that lock until it is
-committed: what the graph makes of it, and the row. No run starts in the middle, and a process that
-dies in the middle leaves neither half a change nor a thread that stays busy. The graph's own code,
-its reducers and edges, runs under the lock, so its time is bounded; below what a start waits for.
+A change takes the thread as a run does, by the lock on its row, and keeps the lock until the new
+checkpoints and the row are committed together. No run starts meanwhile. A process that dies
+meanwhile leaves neither half a change nor a busy thread. The graph's reducers and edges run under
+the lock, so their time is bounded: it is shorter than a start waits for a thread.
 """
 
 import asyncio
@@ -22,11 +22,11 @@ from psycopg.errors import LockNotAvailable
 from psycopg.types.json import Jsonb
 
 from headrace.auth.principal import Principal
-from headrace.checkpoints.saver import UpstreamSaver
+from headrace.checkpoints.run_saver import RunSaver
 from headrace.checkpoints.transaction import TransactionSaver
 from headrace.checkpoints.writer import Writer
 from headrace.containment import is_cancelled
-from headrace.db.faults import DATABASE_ERRORS, words_of
+from headrace.db.faults import DATABASE_ERRORS, caller_message
 from headrace.db.pool import Connection, SharedPool
 from headrace.db.statements import named_statements
 from headrace.db.transactions import locking_transaction
@@ -40,23 +40,23 @@ from headrace.errors import (
     ThreadBusy,
     UpdateTooSlow,
 )
-from headrace.events.encoding import storable
+from headrace.events.json_encoding import storable
 from headrace.graphs.commands import graph_command
+from headrace.graphs.configuration import runtime_for_update
 from headrace.graphs.context import as_context, known_context, missing_names
 from headrace.graphs.registry import Graph, GraphRegistry
-from headrace.graphs.wiring import runtime_for_update
 from headrace.states.reader import config_of, interrupts_by_task, visible
 from headrace.states.schemas import CheckpointRef, StateChange
+from headrace.threads.repository import found
 from headrace.threads.schemas import ThreadCreate
-from headrace.threads.service import found
 
 _log = structlog.stdlib.get_logger("headrace.threads")
 
 _LOCK_TIMEOUT_SECONDS = 5.0
-#: A start waits five seconds for a thread that somebody works on.
+#: Less than the five seconds that a start waits for a locked thread.
 _UPDATE_SECONDS = 4.0
 
-#: What a refusal tells of the words of the graph's own exception.
+#: How much of the message of a graph's exception a refusal repeats.
 _MAX_ERROR_BYTES = 2000
 
 _NO_GRAPH = (
@@ -68,14 +68,14 @@ _NO_GRAPH = (
 class StateUpdates:
     """One per process. A change holds one connection from its begin to its commit.
 
-    :param timeout_seconds: how long one may take.
+    :param timeout_seconds: how long a change may take.
     """
 
     def __init__(
         self,
         pool: SharedPool,
         writer: Writer,
-        saver: UpstreamSaver,
+        saver: RunSaver,
         registry: GraphRegistry,
         *,
         timeout_seconds: float = 10.0,
@@ -99,7 +99,7 @@ class StateUpdates:
     ) -> dict[str, Any]:
         """Change the state at a checkpoint, or the latest one; returns the new checkpoint.
 
-        :raises ThreadNotFound, CheckpointNotFound, AssistantNotFound: there is no such thing.
+        :raises ThreadNotFound, CheckpointNotFound, AssistantNotFound: it is not there.
         :raises ThreadBusy: a run has the thread.
         :raises BadRequest: the thread has no graph, or the graph no such node.
         :raises InvalidRequest: the graph does not take these values.
@@ -159,7 +159,7 @@ class StateUpdates:
                     return False
                 await self._apply(connection, graph_id, config_of(thread_id), supersteps, {})
         except LockNotAvailable:
-            # Somebody makes a thread with this id at the same time.
+            # Another request creates a thread with this id just now.
             return False
         return True
 
@@ -187,7 +187,7 @@ class StateUpdates:
         supersteps: Sequence[Sequence[StateUpdate]],
         configurable: dict[str, Any],
     ) -> dict[str, Any]:
-        """Let the graph make the new state, and the thread's row say where it stands now."""
+        """Let the graph write the new checkpoints, then update the row of the thread."""
         saver = TransactionSaver(
             self._pool,
             connection,
@@ -239,17 +239,17 @@ class StateUpdates:
 
 
 def _wiring(graph: Graph, configurable: dict[str, Any]) -> dict[str, Any]:
-    """What a run has besides: an edge behind the changed node may take store and context."""
+    """Store and context, as in a run: an edge behind the changed node may need them."""
     given, context = known_context(graph, configurable), None
     if given is not None and not missing_names(graph.context_schema, given):
-        # A run is refused for what is missing; who changes a state has nowhere to say it.
+        # A run without required context is refused; a change of state cannot send context.
         context = as_context(graph.context_schema, given)
     return runtime_for_update(graph.store, context)
 
 
 @contextmanager
 def _refusals(graph_id: str, thread_id: str, connection: Connection) -> Iterator[None]:
-    """What LangGraph or the graph's own code raises over values that came from a client."""
+    """Refuse a request whose values make LangGraph, or the graph's own code, raise."""
     try:
         yield
     except (HeadraceError, psycopg.Error):
@@ -260,15 +260,15 @@ def _refusals(graph_id: str, thread_id: str, connection: Connection) -> Iterator
         raise BadRequest(error_message(error, max_bytes=_MAX_ERROR_BYTES)) from error
     except BaseException as error:
         if is_cancelled():
-            # Its time is over, and what was cancelled said something else about that.
+            # The time is over, and the cancelled code has raised another exception.
             raise asyncio.CancelledError from error
         if connection.closed:
-            # Whatever was made of that, it is not about the values.
+            # The graph has failed because the connection broke, not over the values.
             raise DatabaseUnavailable from error
         _log.info("state_refused", graph_id=graph_id, thread_id=thread_id, exc_info=True)
         raise InvalidRequest(
             f"Graph '{graph_id}' does not take these values: {error_name(error)}:"
-            f" {words_of(error) or error_message(error, max_bytes=_MAX_ERROR_BYTES)}"
+            f" {caller_message(error) or error_message(error, max_bytes=_MAX_ERROR_BYTES)}"
         ) from error
 
 

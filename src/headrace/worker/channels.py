@@ -9,10 +9,10 @@ from uuid import UUID
 
 from headrace.checkpoints.fence import RunToken
 from headrace.event_settings import EventSettings
-from headrace.events.backlog import Backlog
 from headrace.events.channel import Channel
 from headrace.events.event import Event
 from headrace.events.log import EventLog
+from headrace.events.reader_buffers import BufferBudget
 from headrace.notices.notifier import Notifier
 from headrace.observability.metrics import Metrics
 
@@ -26,13 +26,13 @@ class Channels:
         log: EventLog,
         notifier: Notifier,
         metrics: Metrics,
-        backlog: Backlog | None = None,
+        backlog: BufferBudget | None = None,
     ) -> None:
         self._settings = settings
         self._log = log
         self._notifier = notifier
         self._metrics = metrics
-        self._backlog = backlog or Backlog(settings, on_cut=metrics.count_cut_client)
+        self._backlog = backlog or BufferBudget(settings, on_cut=metrics.count_cut_client)
 
     def open(
         self,

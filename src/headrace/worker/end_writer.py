@@ -5,7 +5,7 @@ import asyncio
 import psycopg
 import structlog
 
-from headrace.db.faults import words_of
+from headrace.db.faults import caller_message
 from headrace.error_text import MAX_BYTES, error_message, error_name
 from headrace.errors import LeaseLost, Unavailable
 from headrace.events.event import RUN_DELETED
@@ -177,7 +177,7 @@ _ROLLED_BACK = RunEnd(
 def error_json(error: BaseException, max_bytes: int = MAX_BYTES) -> dict[str, str]:
     """An exception as clients see it, cut to what the row can hold."""
     # Clients read this message, and the clients of model providers quote the key they were given.
-    message = mask_text(words_of(error) or error_message(error, max_bytes=max_bytes))
+    message = mask_text(caller_message(error) or error_message(error, max_bytes=max_bytes))
     return {"error": error_name(error), "message": message}
 
 

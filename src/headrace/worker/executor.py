@@ -10,14 +10,14 @@ from typing import Any
 import structlog
 from langchain_core.runnables import RunnableConfig
 
-from headrace.checkpoints.saver import UpstreamSaver
+from headrace.checkpoints.run_saver import RunSaver
 from headrace.checkpoints.write_size import MAX_CHECKPOINT_BYTES, least_bytes
 from headrace.containment import contain
 from headrace.errors import CheckpointNotFound, UserExit
-from headrace.events.encoding import storable
 from headrace.events.event import RUN_DELETED
+from headrace.events.json_encoding import storable
 from headrace.events.modes import Translator
-from headrace.graphs.nodes import refuse_unknown_nodes
+from headrace.graphs.commands import refuse_unknown_nodes
 from headrace.graphs.registry import GraphRegistry
 from headrace.lifecycle import Tasks
 from headrace.observability.metrics import Metrics
@@ -72,7 +72,7 @@ class Executor:
         self,
         registry: GraphRegistry,
         queue: Queue,
-        saver: UpstreamSaver,
+        saver: RunSaver,
         channels: Channels,
         settings: WorkerSettings,
         metrics: Metrics,

@@ -1,12 +1,13 @@
 """How callers share the places of a process: who gets the next one, who is at the limit."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from heapq import heapify, heappop, heappush
 from time import monotonic
 
 import structlog
 
+from headrace.observability.figures import CallerFigures
 from headrace.queue.ready_callers import CallerRuns
 from headrace.shares import Places
 
@@ -38,18 +39,6 @@ def fair_share(places: Places, ready: Sequence[CallerRuns], limit: int) -> list[
         if taken[number] < ready[number].runs:
             heappush(waiting, (held + 1, first_ready, number))
     return [replace(one, runs=runs) for one, runs in zip(ready, taken, strict=True) if runs]
-
-
-@dataclass(frozen=True, slots=True)
-class CallerFigures:
-    """How callers share the places of a process now."""
-
-    #: Callers that hold places.
-    holding: int
-    #: Callers that hold places, and may take no more although some are free.
-    at_limit: int
-    #: Places of the caller that holds the most.
-    most_places: int
 
 
 def caller_figures(places: Places) -> CallerFigures:

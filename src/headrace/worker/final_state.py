@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import structlog
 from langgraph.types import StateSnapshot
 
-from headrace.events.encoding import storable
+from headrace.events.json_encoding import storable
 from headrace.graphs.registry import Graph
 from headrace.queue.ends import RunEnd
 from headrace.states.reader import config_of, interrupts_by_task

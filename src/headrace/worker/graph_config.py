@@ -11,7 +11,7 @@ from langchain_core.runnables import RunnableConfig
 
 from headrace.auth.principal import ANONYMOUS, Principal
 from headrace.graphs.commands import graph_command
-from headrace.graphs.wiring import STRICT_RESUME
+from headrace.graphs.configuration import STRICT_RESUME
 
 
 def graph_config(

@@ -8,8 +8,9 @@ import structlog
 
 from headrace.errors import Unavailable
 from headrace.lifecycle import Tasks
+from headrace.observability.figures import QueueFigures, UnservedGraph
 from headrace.observability.slots import StatusBoard
-from headrace.queue.queue import Queue, QueueFigures, UnservedGraph
+from headrace.queue.queue import Queue
 
 _log = structlog.stdlib.get_logger("headrace.queue")
 

@@ -10,6 +10,7 @@ import structlog
 from headrace.errors import Draining, RequestError, ThreadBusy, Unavailable
 from headrace.lifecycle import Supervision, Tasks
 from headrace.notices.notifier import Notifier
+from headrace.observability.figures import CallerFigures
 from headrace.observability.metrics import Metrics
 from headrace.queue.ends import EndedRun
 from headrace.queue.queue import Queue
@@ -21,7 +22,7 @@ from headrace.worker.claims import Claims
 from headrace.worker.deaf_runs import DeafRuns
 from headrace.worker.execution import Execution, Stop
 from headrace.worker.executor import Executor
-from headrace.worker.fairness import CallerFigures, caller_figures
+from headrace.worker.fairness import caller_figures
 from headrace.worker.heartbeat import Heartbeat
 from headrace.worker.quarantine import Quarantine
 from headrace.worker.roster import Roster

@@ -90,7 +90,11 @@ try {
     list = await runs(stopped.thread);
     await new Promise((resolve) => setTimeout(resolve, 100));
   }
-  tell("stop", { ...stopped, runs: list.map((run) => run.status) });
+  tell("stop", {
+    ...stopped,
+    texts: await page.evaluate(() => window.texts),
+    runs: list.map((run) => run.status),
+  });
 
   await open("talker");
   await quiet();

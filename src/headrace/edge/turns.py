@@ -1,0 +1,69 @@
+"""Turns: the requests of several callers that a process works on at once.
+
+A turn lasts from the end of a request's body to its answer. The event loop works on what is ready
+in the order of arrival. Without turns, hundreds of requests that one caller sends at once would all
+come before the next request of another caller.
+"""
+
+from collections.abc import Callable
+from time import monotonic
+
+import structlog
+
+from headrace.errors import CallerShareUsed
+from headrace.shares import Gate
+
+_log = structlog.stdlib.get_logger("headrace.places")
+
+#: For each gate, one log line at most in this time.
+_LOG_SECONDS = 10.0
+
+
+class Refusals:
+    """Counts and logs the requests that a gate has refused.
+
+    :param count: called with the gate and the reason of each refusal.
+    """
+
+    def __init__(self, count: Callable[[str, str], None]) -> None:
+        self._count = count
+        self._not_logged: dict[str, int] = {}
+        self._logged_at: dict[str, float] = {}
+
+    def note(self, gate: str, reason: str, caller: str) -> None:
+        """:param reason: ``timeout``, ``queue_full``, ``share`` or ``full``."""
+        self._count(gate, reason)
+        self._not_logged[gate] = self._not_logged.get(gate, 0) + 1
+        now = monotonic()
+        if now - self._logged_at.get(gate, float("-inf")) < _LOG_SECONDS:
+            return
+        _log.warning(
+            "place_refused",
+            gate=gate,
+            reason=reason,
+            caller=caller or None,
+            refused=self._not_logged.pop(gate),
+        )
+        self._logged_at[gate] = now
+
+
+class Turns:
+    """One per process that has several callers."""
+
+    def __init__(self, gate: Gate, refusals: Refusals) -> None:
+        self.gate = gate
+        self._refusals = refusals
+
+    async def take(self, caller: str) -> None:
+        """:raises CallerShareUsed: the caller's turn did not come in time."""
+        try:
+            await self.gate.take(caller)
+        except TimeoutError:
+            self._refusals.note("requests", "timeout", caller)
+            raise CallerShareUsed(
+                "Too many requests with your API key wait for their turn in this process (setting"
+                " callers.requests_at_once); send fewer at once, or try again."
+            ) from None
+
+    def release(self, caller: str) -> None:
+        self.gate.release(caller)

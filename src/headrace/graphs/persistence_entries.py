@@ -1,0 +1,137 @@
+"""``checkpointer`` and ``store`` of ``langgraph.json``: types to read back, and times to live.
+
+The ``index`` of the store is not read yet.
+"""
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from headrace.retention_settings import LONGEST_MINUTES, RetentionSettings
+
+if TYPE_CHECKING:
+    # Its import would take a fifth of the start of every command, all of which read the manifest.
+    from langgraph.store.base import TTLConfig
+
+
+class TtlEntry(BaseModel):
+    """Minutes. Threads with a time to live of their own go by that."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    strategy: Literal["delete", "keep_latest"] = "delete"
+    default_ttl: float | None = Field(None, gt=0, le=LONGEST_MINUTES)
+    sweep_interval_minutes: float = Field(5.0, gt=0, le=LONGEST_MINUTES)
+    sweep_limit: int = Field(1000, ge=1)
+
+    def under(self, settings: RetentionSettings) -> "TtlEntry":
+        """The entry as it holds: what the settings say wins, word by word."""
+        return TtlEntry(
+            strategy=settings.thread_strategy or self.strategy,
+            default_ttl=minutes_under(settings.thread_minutes, self.default_ttl),
+            sweep_interval_minutes=settings.sweep_minutes or self.sweep_interval_minutes,
+            sweep_limit=settings.sweep_limit or self.sweep_limit,
+        )
+
+
+def minutes_under(setting: float | None, entry: float | None) -> float | None:
+    """The setting, whose 0 is for ever; where it is not set, the entry."""
+    return entry if setting is None else setting or None
+
+
+def _dotted(value: Any) -> Any:
+    """``["package", "module", "Type"]`` is ``("package.module", "Type")``."""
+    if isinstance(value, str):
+        value = value.replace(":", ".").split(".")
+    if isinstance(value, list | tuple):
+        parts = [part for word in value for part in str(word).split(".")]
+        if len(parts) < 2 or not all(part.isidentifier() for part in parts):
+            raise ValueError(f'{value!r} is not of the form ["package", "module", "Type"]')
+        return (".".join(parts[:-1]), parts[-1])
+    return value
+
+
+def _nothing_for_false(value: Any) -> Any:
+    return () if value is False else value
+
+
+TypeName = Annotated[tuple[str, str], BeforeValidator(_dotted)]
+
+
+TypeNames = Annotated[
+    tuple[TypeName, ...] | Literal[True] | None, BeforeValidator(_nothing_for_false)
+]
+
+
+class SerdeEntry(BaseModel):
+    """Which types are made again from what checkpoints hold.
+
+    ``True`` is every type; without a word, what LangGraph does by itself.
+    """
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    allowed_json_modules: TypeNames = None
+    allowed_msgpack_modules: TypeNames = None
+    pickle_fallback: bool = False
+
+
+class CheckpointerEntry(BaseModel):
+    """What a manifest says of checkpoints."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    serde: Annotated[SerdeEntry, BeforeValidator(lambda value: value or {})] = Field(
+        default_factory=SerdeEntry
+    )
+    ttl: TtlEntry | None = None
+    #: Of a checkpointer of one's own, which there cannot be.
+    path: str | None = None
+
+
+_SWEEP_MINUTES = 5.0
+
+
+def _sweeping(minutes: Any) -> Any:
+    return _SWEEP_MINUTES if minutes is None else minutes
+
+
+class StoreTTL(BaseModel):
+    """Minutes. ``default_ttl`` is given to items that come without; reading starts it anew."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    default_ttl: float | None = Field(None, gt=0, le=LONGEST_MINUTES)
+    refresh_on_read: bool = True
+    sweep_interval_minutes: Annotated[
+        float, Field(gt=0, le=LONGEST_MINUTES), BeforeValidator(_sweeping)
+    ] = _SWEEP_MINUTES
+
+    def under(self, settings: RetentionSettings) -> "StoreTTL":
+        """The entry as it holds: what the settings say wins, word by word."""
+        refresh = settings.store_refresh_on_read
+        return StoreTTL(
+            default_ttl=minutes_under(settings.store_minutes, self.default_ttl),
+            refresh_on_read=self.refresh_on_read if refresh is None else refresh,
+            sweep_interval_minutes=settings.sweep_minutes or self.sweep_interval_minutes,
+        )
+
+    def as_config(self) -> "TTLConfig":
+        """As stores take it. What has expired is not to be seen before it is swept."""
+        return {
+            "default_ttl": self.default_ttl,
+            "refresh_on_read": self.refresh_on_read,
+            "omit_expired": True,
+        }
+
+
+def _said(ttl: Any) -> Any:
+    return {} if ttl is None else ttl
+
+
+class StoreEntry(BaseModel):
+    """What a manifest says of the store."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    ttl: Annotated[StoreTTL, BeforeValidator(_said)] = StoreTTL()

@@ -1,0 +1,140 @@
+"""The pulse of a process: each second it measures the process and publishes its status slot.
+
+It runs on the event loop on purpose: its own delay is the loop lag, and a loop that no longer runs
+anything no longer publishes.
+"""
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass
+from time import monotonic
+
+from headrace.checkpoints.answer_memory import AnswerMemory
+from headrace.checkpoints.writer import Writer
+from headrace.db.pool import SharedPool
+from headrace.edge.body_memory import BodyMemory
+from headrace.edge.gates import RequestGates
+from headrace.events.reader_buffers import BufferBudget
+from headrace.following.run_watcher import Watcher
+from headrace.following.thread_watcher import ThreadWatcher
+from headrace.lifecycle import Supervision, Tasks
+from headrace.notices.notifier import Notifier
+from headrace.observability.figures import Figures
+from headrace.observability.metrics import Metrics
+from headrace.observability.process import (
+    LargeGarbage,
+    collections_by_generation,
+    open_files,
+    resident_bytes,
+)
+from headrace.observability.slots import StatusBoard
+from headrace.thread_pool import ThreadPool
+from headrace.worker.queue_depth import QueueDepth
+from headrace.worker.worker import Worker
+
+_BEAT_SECONDS = 0.1
+_BEATS_PER_SLOT = 10
+#: Loop lag is the worst of this many beats, so that a scrape every 15 s misses no stall.
+_LAG_BEATS = 150
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """The objects whose figures the pulse publishes; the figures of absent ones are zero."""
+
+    pool: SharedPool | None = None
+    writer: Writer | None = None
+    answer_memory: AnswerMemory | None = None
+    body_memory: BodyMemory | None = None
+    places: RequestGates | None = None
+    threads: ThreadPool | None = None
+    worker: Worker | None = None
+    queue_depth: QueueDepth | None = None
+    watcher: Watcher | None = None
+    thread_watcher: ThreadWatcher | None = None
+    backlog: BufferBudget | None = None
+    notifier: Notifier | None = None
+
+    def figures(self) -> dict[str, object]:
+        """The fields of :class:`Figures` that these objects know."""
+        found: dict[str, object] = {}
+        if self.pool is not None:
+            found["pool"] = self.pool.figures()
+        if self.writer is not None:
+            found["writer"] = self.writer.figures()
+        if self.answer_memory is not None:
+            found["answers"] = self.answer_memory.figures()
+        if self.body_memory is not None:
+            found["bodies"] = self.body_memory.figures()
+        if self.places is not None:
+            found["gates"] = self.places.figures()
+        if self.threads is not None:
+            found["threads"] = self.threads.figures()
+        if self.worker is not None:
+            found["runs_running"] = self.worker.running
+            found["callers"] = self.worker.caller_figures()
+            found["deaf_runs"] = self.worker.deaf
+        if self.queue_depth is not None:
+            found["queue"] = self.queue_depth.figures
+        if self.watcher is not None:
+            found["runs_watched"] = self.watcher.watching
+        if self.thread_watcher is not None:
+            found["threads_watched"] = self.thread_watcher.watching
+        if self.backlog is not None:
+            found["events_waiting_bytes"] = self.backlog.bytes
+        if self.notifier is not None:
+            found["notices_connected"] = self.notifier.connected
+        return found
+
+
+class Pulse:
+    """Publishes ``board``'s slot from ``start`` to ``stop``; ``stop`` removes it."""
+
+    def __init__(
+        self,
+        board: StatusBoard,
+        metrics: Metrics,
+        measured: Measured,
+        *,
+        supervision: Supervision | None = None,
+    ) -> None:
+        self._board = board
+        self._metrics = metrics
+        self._measured = measured
+        self._lags: deque[float] = deque(maxlen=_LAG_BEATS)
+        self._tasks = Tasks(supervision)
+
+    async def start(self) -> None:
+        self._board.publish(self.measure())
+        self._tasks.keep(self._beat, name="pulse")
+
+    async def stop(self) -> None:
+        await self._tasks.stop()
+        self._board.remove()
+
+    def measure(self) -> Figures:
+        """This process now."""
+        return Figures.model_validate(
+            {
+                **self._measured.figures(),
+                "connections": self._metrics.connections_open,
+                "loop_lag_seconds": round(max(self._lags, default=0.0), 4),
+                "rss_bytes": resident_bytes(),
+                "open_fds": open_files(),
+                "gc_collections": collections_by_generation(),
+                "checkpoints": self._metrics.checkpoint_latency.percentiles(),
+                "flushes": self._metrics.flush_latency.percentiles(),
+                "store": self._metrics.store_latency.percentiles(),
+            }
+        )
+
+    async def _beat(self) -> None:
+        beats, garbage = 0, LargeGarbage()
+        while True:
+            due = monotonic() + _BEAT_SECONDS
+            await asyncio.sleep(_BEAT_SECONDS)
+            self._lags.append(max(0.0, monotonic() - due))
+            garbage.look()
+            beats += 1
+            if beats % _BEATS_PER_SLOT == 0:
+                self._board.publish(self.measure())

@@ -1,0 +1,129 @@
+"""What a process measures about itself, in one shape each.
+
+The object that knows a figure returns it in this shape, the status slot stores it, and gauges and
+``/health`` show it.
+"""
+
+from dataclasses import dataclass
+
+from pydantic import BaseModel, ConfigDict
+
+from headrace.observability.latency import Percentiles
+from headrace.thread_pool import ThreadFigures
+
+
+@dataclass(frozen=True, slots=True)
+class PoolFigures:
+    """The pool's connections, and the requests that wait for one."""
+
+    size: int
+    available: int
+    in_use: int
+    waiting: int
+    max_size: int
+    #: Connections that nobody holds and nobody can have; 0 when all is well.
+    leaked: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class WriterFigures:
+    """Operations that are queued or in flight, and those that wait for a place in the queue."""
+
+    operations: int
+    bytes: int
+    waiting: int
+
+
+@dataclass(frozen=True, slots=True)
+class FlushFigures:
+    """What one try of a flush took."""
+
+    operations: int
+    bytes: int
+    #: ``committed``, ``retried``, or ``rejected`` when a part of it has to fail.
+    outcome: str
+    #: Of the operation that waited longest.
+    queue_seconds: float = 0.0
+    pool_seconds: float = 0.0
+    database_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryFigures:
+    """Memory that answers or bodies hold now, and how many of them wait for some."""
+
+    bytes: int = 0
+    waiting: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class GateFigures:
+    """Places that requests of one kind hold, and requests that wait for one."""
+
+    held: int = 0
+    waiting: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CallerFigures:
+    """How callers share the places of a process."""
+
+    #: Callers who hold places.
+    holding: int = 0
+    #: Callers who may take no more, although places are free.
+    at_limit: int = 0
+    #: Places of the caller who holds most.
+    most_places: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class UnservedGraph:
+    """A graph that runs wait for and that no process executes."""
+
+    graph_id: str
+    pending: int
+    oldest_ready_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class QueueFigures:
+    """The queue of all processes, as one process of a pod has seen it last."""
+
+    pending: int
+    oldest_ready_seconds: float
+    #: At most 20 of them.
+    unserved: tuple[UnservedGraph, ...] = ()
+
+
+class Figures(BaseModel):
+    """What a process measures about itself; the part of a slot that changes each second."""
+
+    model_config = ConfigDict(frozen=True)
+
+    pool: PoolFigures | None = None
+    writer: WriterFigures | None = None
+    answers: MemoryFigures = MemoryFigures()
+    gates: dict[str, GateFigures] = {}
+    bodies: MemoryFigures = MemoryFigures()
+    #: Only the process that looks for its pod has it.
+    queue: QueueFigures | None = None
+    runs_running: int = 0
+    callers: CallerFigures = CallerFigures()
+    #: Runs that have ended while their graph, or a thread, goes on; they keep their places.
+    deaf_runs: int = 0
+    threads: ThreadFigures = ThreadFigures()
+    #: Followers of runs that other processes execute.
+    runs_watched: int = 0
+    threads_watched: int = 0
+    #: Whether notices arrive; otherwise polling alone finds what changes elsewhere.
+    notices_connected: bool = False
+    connections: int = 0
+    #: Bytes of events that wait for slow readers.
+    events_waiting_bytes: int = 0
+    loop_lag_seconds: float = 0.0
+    rss_bytes: int = 0
+    open_fds: int = 0
+    gc_collections: tuple[int, ...] = ()
+    checkpoints: Percentiles = Percentiles()
+    flushes: Percentiles = Percentiles()
+    store: Percentiles = Percentiles()

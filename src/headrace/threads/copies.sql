@@ -1,0 +1,19 @@
+-- Copying whole threads.
+
+-- name: copy_thread
+-- A copy has no run: its status is what the last run of its source has left.
+INSERT INTO threads (
+  thread_id, tenant, owner, metadata, status, error, interrupts, state_updated_at, ttl_minutes,
+  ttl_strategy, sweep_at)
+SELECT %(target)s, tenant, %(owner)s, metadata,
+  CASE WHEN status <> 'busy' THEN status
+    WHEN interrupts <> '{}'
+      AND coalesce(error ->> 'error', 'UserInterrupt') = 'UserInterrupt' THEN 'interrupted'
+    WHEN error IS NOT NULL THEN 'error'
+    ELSE 'idle' END,
+  error, interrupts,
+  CASE WHEN state_updated_at IS NOT NULL THEN now() END,
+  ttl_minutes, ttl_strategy, now() + make_interval(secs => ttl_minutes * 60)
+FROM threads
+WHERE thread_id = %(source)s AND tenant = %(tenant)s
+RETURNING *

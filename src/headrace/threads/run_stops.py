@@ -1,0 +1,77 @@
+"""Stopping the runs of a caller: of one thread, of a list, or all."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from uuid import UUID
+
+from headrace.auth.principal import Principal
+from headrace.db.tables import RunRow
+from headrace.events.reader import Released
+from headrace.following.followed_run import FollowedRun
+from headrace.following.following import Following
+from headrace.queue.rows import CancelAction
+from headrace.threads.repository import ThreadRepository
+from headrace.worker.worker import Worker
+
+_BATCH = 200
+#: Long enough for a graph that listens. A run that does not stop in time loses its thread.
+_STOP_SECONDS = 2.0
+_CANCELLED = "The run was cancelled."
+_DELETED = "The run is deleted."
+
+
+class RunStops:
+    def __init__(self, worker: Worker, following: Following, repository: ThreadRepository) -> None:
+        self._worker = worker
+        self._following = following
+        self._repository = repository
+
+    async def cancel(self, run: RunRow, action: CancelAction) -> FollowedRun:
+        """Ask one run to stop; the outcome of the returned run tells when it has stopped."""
+        await self._worker.cancel(run.tenant, [run.run_id], action, _CANCELLED)
+        return self._follow(run)
+
+    async def cancel_many(
+        self,
+        principal: Principal,
+        action: CancelAction,
+        *,
+        thread_id: str | None,
+        run_ids: Sequence[UUID] | None,
+        statuses: Sequence[str],
+    ) -> int:
+        """Ask runs to stop: those of a thread, of a list, or all; returns how many were asked."""
+        asked = 0
+        while found := await self._repository.unfinished_runs(
+            principal, thread_id=thread_id, run_ids=run_ids, statuses=statuses, limit=_BATCH
+        ):
+            asked += len(found)
+            await self._worker.cancel(principal.tenant, found, action, _CANCELLED)
+            if len(found) < _BATCH:
+                break
+        return asked
+
+    async def stop(self, run: RunRow, timeout_seconds: float) -> bool:
+        """Stop a run that is going to be deleted; False when it does not stop in time.
+
+        :raises Released: this process stops following it.
+        """
+        await self._worker.cancel(run.tenant, [run.run_id], "delete", _DELETED)
+        return await self._follow(run).ended(timeout_seconds)
+
+    async def stop_all_of(self, principal: Principal, thread_id: str) -> None:
+        """Stop the runs of a thread that is going to be deleted.
+
+        Returns once no process executes a run of it, or after a moment.
+        """
+        asked = await self._repository.unfinished_runs(principal, thread_id=thread_id, limit=_BATCH)
+        if asked:
+            await self._worker.cancel(principal.tenant, asked, "delete", _DELETED)
+        run = await self._repository.executed_run(principal, thread_id)
+        if run is not None:
+            with suppress(Released):
+                await self._follow(run).ended(_STOP_SECONDS)
+
+    def _follow(self, run: RunRow) -> FollowedRun:
+        local = self._worker.execution_of(run.run_id)
+        return FollowedRun.of(self._following, run, local=local, created=True)

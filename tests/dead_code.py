@@ -1,0 +1,43 @@
+"""Names that vulture takes for dead and that are alive: somebody outside of src/ uses them by name.
+
+`make check` runs vulture with this file beside src/; its statements are read and never run.
+"""
+
+from typing import Any
+
+_: Any = None
+
+# Python and its libraries ask for these names.
+_.__getattr__, _.__dir__, _.__signature__, _.dump, _.as_bytes, _._ensure_task
+_._llm_type, _._generate, _._astream, _.run_manager  # LangChain's chat models
+_.acopy_thread, _.adelete_for_runs  # LangGraph's checkpointers
+_.autocommit, _._expire_at  # psycopg and its pool
+_.handlers  # logging
+_.redirect_slashes, _.middleware_stack  # Starlette
+_.data_received, _.keep_alive, _.disconnected, _.timeout_graceful_shutdown  # uvicorn
+_.lifespan_class, _.http_protocol_class, _.capture_signals, _.CONFIG_KWARGS
+_.on_starting, _.APP_LOAD_ERROR, _.when_ready, _.on_exit, _.child_exit  # gunicorn's hooks
+
+# gunicorn, Alembic and users name these in strings.
+_.ServerLogger, _.ServerProcess, _.create_app, _.include_name
+
+# Migrations call these.
+_.create_index_concurrently, _.record_versions
+
+# Tables and columns that SQL reads and writes; Alembic compares the schema with them.
+_.ProcessRow, _.SchemaCompatRow, _.type_annotation_map
+_.running_run_id, _.ready_at, _.ready_run_id, _.ready_graph_id, _.ready_caller
+_.halted_status, _.sweep_at, _.pruned_at, _.hostname, _.heartbeat_at, _.lost, _.only_row
+
+# Fields of what is read from and written as JSON.
+_.config_schema, _.edges, _.parent_checkpoint_id, _.channel_values, _.pending_writes
+_.pruned_count, _.expires_at, _.webhook, _.feedback_keys, _.langsmith_tracer
+_.disable_assistants, _.disable_threads, _.disable_runs, _.disable_store, _.disable_meta
+_.disable_mcp, _.disable_a2a, _.disable_ui, _.disable_webhooks
+_.p50_seconds, _.p95_seconds, _.p99_seconds, _.holding, _.flushes
+
+# Tests look at these; nothing else can show what they say.
+_.kind_of, _.in_recovery, _.render
+
+# Endpoints find these by their class (edge/state.py).
+_.assistant_graphs, _.thread_listing, _.thread_removal
