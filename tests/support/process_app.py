@@ -17,6 +17,8 @@ from fastapi.responses import Response, StreamingResponse
 import headrace
 from headrace.edge.state import State
 from headrace.errors import StartupRefusal
+from headrace.health.service import HealthService
+from headrace.observability.metrics import Metrics
 from tests.support.graphs.graphs import make_slow
 
 
@@ -57,7 +59,7 @@ def create_app() -> FastAPI:
 
     @app.get("/pid")
     async def pid(request: Request) -> int:
-        request.state.headrace.metrics.observe_http("GET", "/pid", 200, 0.001)
+        request.state.headrace.get(Metrics).observe_http("GET", "/pid", 200, 0.001)
         return os.getpid()
 
     @app.get("/block")
@@ -82,7 +84,7 @@ def create_app() -> FastAPI:
     async def lose_a_vital_task(request: Request) -> int:
         """A background task of this process ends again and again, whatever restarts it."""
         state: State = request.state.headrace
-        supervision = state.health._database._tasks._supervision
+        supervision = state.get(HealthService)._database._tasks._supervision
         for _ in range(8):
             supervision.ended("vital", ZeroDivisionError(), lived_seconds=0, vital=True)
         return os.getpid()

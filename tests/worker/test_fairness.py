@@ -77,5 +77,5 @@ def test_a_caller_at_its_limit_is_logged_once_a_minute():
     log = LimitLog(holding(20, a=15))
     with structlog.testing.capture_logs() as lines:
         for caller in ("a", "a", "b"):
-            log.met(caller)
+            log.reached(caller)
     assert [(line["caller"], line["places"]) for line in lines] == [("a", 15), ("b", 0)]

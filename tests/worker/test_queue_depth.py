@@ -14,7 +14,7 @@ async def test_it_counts_what_waits_and_for_how_long(database_url):
     async with open_pool(database_url) as pool, open_writer(pool) as writer:
         queue = Queue(pool, writer)
         depth = QueueDepth(queue, StatusBoard(None, stale_seconds=5.0))
-        await depth.look()
+        await depth.measure()
         assert depth.figures is not None
         assert (depth.figures.pending, depth.figures.oldest_ready_seconds) == (0, 0)
         with psycopg.connect(database_url, autocommit=True) as database:
@@ -25,6 +25,6 @@ async def test_it_counts_what_waits_and_for_how_long(database_url):
                 "UPDATE threads SET ready_at = now() - interval '1 minute' WHERE"
                 " ready_at IS NOT NULL"
             )
-        await depth.look()
+        await depth.measure()
         assert depth.figures.pending == 2
         assert 60 <= depth.figures.oldest_ready_seconds < 90

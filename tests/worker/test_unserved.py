@@ -44,8 +44,8 @@ async def test_a_graph_that_nobody_executes_is_told(queue, database):
     await wait_for(queue, database, "a", "b")
     depth = QueueDepth(queue, StatusBoard(None, stale_seconds=5.0))
     with structlog.testing.capture_logs() as lines:
-        await depth.look()
-        await depth.look()
+        await depth.measure()
+        await depth.measure()
     assert depth.figures is not None
     (graph,) = depth.figures.unserved
     assert (graph.graph_id, graph.pending) == ("agent", 2)

@@ -1,5 +1,6 @@
-"""Run ends as operations of the group-commit writer, in the transactions in which checkpoints are
-written too; they come after the checkpoints before them.
+"""Run ends as operations of the group-commit writer.
+
+The writer commits them in the transactions that also write checkpoints, after the checkpoints.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,7 +25,7 @@ def queue_statements() -> Mapping[str, bytes]:
 
 @dataclass(frozen=True, slots=True)
 class RunEnd:
-    """A terminal status and what the thread becomes with it."""
+    """The final status of a run, and the status of its thread then."""
 
     status: str
     thread_status: str
@@ -32,7 +33,7 @@ class RunEnd:
     interrupts: dict[str, Any] | None = None
 
 
-#: The end of an attempt that goes on in another process.
+#: The end of an attempt; the run goes on in another process.
 RELEASED = RunEnd("pending", "busy")
 
 
@@ -43,12 +44,12 @@ class EndedRun:
     end: RunEnd
     #: Another run of the thread may be claimed now.
     more: bool
-    #: A process that did not execute it wants to know.
+    #: Another process wants to know of the end.
     watched: bool
 
 
 class StopAsked(HeadraceError):
-    """The run is still this process's, and was asked to stop before this end was written."""
+    """The run still belongs to this process, but was asked to stop before this end was written."""
 
     def __init__(self, action: StopAction) -> None:
         super().__init__(action)
@@ -56,10 +57,10 @@ class StopAsked(HeadraceError):
 
 
 class End(Operation):
-    """Write a run's terminal status and free its thread; after whatever ``run`` has written."""
+    """Write a run's final status and free its thread, after the writes of ``run``."""
 
     __slots__ = ("end", "error", "interrupts", "owner")
-    # It may be tried again, and what the run has written stands.
+    # A failed end may be tried again; the writes of the run stay valid.
     fails_run = False
 
     def __init__(
@@ -80,7 +81,7 @@ class End(Operation):
     def result_of_row(
         self, status: str | None, more: bool, watched: bool, asked: StopAction | None
     ) -> "EndedRun | Exception":
-        """What the row says of it now."""
+        """The result of this operation, from the run's row after it."""
         if status == self.end.status:
             return EndedRun(self.end, more, watched)
         if status == "running" and asked is not None and not self._carries_out(asked):

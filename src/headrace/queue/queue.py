@@ -1,8 +1,9 @@
-"""The run queue in Postgres: who runs what, in transactions that keep the law of queue.sql.
+"""The run queue in Postgres: each transition of a run is one transaction.
 
-Starts, queueing and ends go through the group-commit writer; claims, cancels and roll-backs have
-transactions of their own. Only the worker may import this; everything here is guarded by owner and
-attempt, and only what callers ask for by tenant.
+The transactions keep the law at the top of queue.sql. Starts, queueing and ends go through the
+group-commit writer. Claims, cancels and rollbacks have transactions of their own. Only the worker
+may import this module. A write for a run is guarded by its token (run, attempt, process); a cancel
+is guarded by the tenant.
 """
 
 import asyncio
@@ -49,14 +50,14 @@ _log = structlog.stdlib.get_logger("headrace.queue")
 
 _LOCKED_PAUSE_SECONDS = 0.02
 
-#: Threads become ready in the order of their transactions' beginnings, and visible in that of their
-#: ends: a claim looks back that far behind the last one.
+#: A ready time is set when a transaction begins, and becomes visible when it commits. So a claim
+#: looks this far back behind the newest ready time that it has seen.
 _OVERLAP = timedelta(seconds=5)
-#: And this often from the very start, for whatever took longer.
+#: For transactions that took longer, a claim looks at all threads this often.
 _LOOK_AT_ALL_SECONDS = 5.0
 _SINCE_EVER = datetime(1970, 1, 1, tzinfo=UTC)
 
-#: The end of a run whose row somebody else has written, or damaged.
+#: The end of a run whose row another program has written, or damaged.
 _UNREADABLE = RunEnd(
     "error",
     "error",
@@ -64,26 +65,27 @@ _UNREADABLE = RunEnd(
 )
 
 _COUNTED_PENDING = 10_000
-#: Within this time a process that restarts serves its graphs again.
+#: A process that restarts serves its graphs again within this time.
 _UNSERVED_AFTER_SECONDS = 15.0
-#: So many graphs that nobody serves are told by name: callers' assistants may name any number.
-_TOLD_GRAPHS = 20
+#: At most this many graphs without a process are named: assistants may name any number.
+_UNSERVED_GRAPHS = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Suspects:
-    """Runs that processes were lost with, and that wait to be executed apart from others."""
+    """Figures about suspects that wait: runs whose process was lost, to be executed alone."""
 
+    #: How long the first of them has waited.
     waiting_seconds: float
-    #: Processes that execute one apart from others.
+    #: Processes that execute a suspect now.
     executing: int
     processes: int
-    #: Of those, the ones that are older than the process that asked.
+    #: Processes that are older than the one that asks.
     older: int
 
 
 class Queue:
-    """Every transition of a run that this process starts, waits for, executes or ends."""
+    """One per process: all transitions of the runs that it starts, queues, claims and ends."""
 
     def __init__(
         self, pool: SharedPool, writer: Writer, *, lock_timeout_seconds: float = 5.0
@@ -97,9 +99,9 @@ class Queue:
         )
         self._last_ready: datetime | None = None
         self._looked_at_all = float("-inf")
-        #: What is done about processes that are gone.
+        #: Takes runs from lost processes.
         self.takeover = Takeover(pool, lock_timeout_seconds=lock_timeout_seconds)
-        #: Whose runs wait.
+        #: The callers whose runs wait.
         self.callers = ReadyCallers(pool)
 
     async def start_run_if_free(self, request: RunRequest, process_id: UUID) -> Attempt:
@@ -112,7 +114,7 @@ class Queue:
         return cast("Attempt", await self._commit_unlocked(start))
 
     async def enqueue(self, request: RunRequest) -> QueuedRun:
-        """Insert the run, pending, and do to those before it what its strategy says.
+        """Insert the run, pending, and apply its strategy to the runs before it.
 
         :raises ThreadBusy: the strategy is ``reject``, and another run has the thread or waits.
         :raises ThreadNotFound: no such thread for this caller.
@@ -120,7 +122,10 @@ class Queue:
         return cast("QueuedRun", await self._commit_unlocked(partial(Enqueue, request)))
 
     async def _commit_unlocked(self, make: Callable[[], Operation]) -> Any:
-        """Commit it as soon as nobody else works on its thread."""
+        """Commit the operation as soon as no other transaction works on its thread.
+
+        :raises ThreadBusy: the thread stays locked for longer than the lock timeout.
+        """
         deadline = monotonic() + self._lock_timeout_seconds
         while True:
             try:
@@ -132,7 +137,7 @@ class Queue:
                 await asyncio.sleep(_LOCKED_PAUSE_SECONDS)
 
     async def claim(self, process_id: UUID, graph_ids: Sequence[str], limit: int) -> list[Attempt]:
-        """Take up to ``limit`` runs that may run now, the longest ready first."""
+        """Claim up to ``limit`` runs that may run now, the longest ready first."""
         whole = monotonic() - self._looked_at_all > _LOOK_AT_ALL_SECONDS
         floor = _SINCE_EVER if whole or self._last_ready is None else self._last_ready - _OVERLAP
         values = {
@@ -156,7 +161,7 @@ class Queue:
     async def claim_for_callers(
         self, process_id: UUID, graph_ids: Sequence[str], wanted: Sequence[CallerRuns]
     ) -> list[Attempt]:
-        """Take the longest ready runs of each caller, as many as ``wanted`` says."""
+        """Claim the longest ready runs of each caller, as many as ``wanted`` says."""
         values = {
             "process_id": process_id,
             "graph_ids": list(graph_ids),
@@ -175,7 +180,7 @@ class Queue:
         return await self._readable(rows, process_id)
 
     async def _readable(self, rows: Sequence[Any], process_id: UUID) -> list[Attempt]:
-        """The runs of these rows; one that cannot be read ends, and the others go on."""
+        """The runs of these rows; a run that cannot be read ends as an error."""
         claimed: list[Attempt] = []
         for row in rows:
             try:
@@ -183,7 +188,7 @@ class Queue:
             except Exception:
                 token, thread_id = RunToken(row[0], row[9], process_id), row[1]
                 _log.exception("claimed_run_unreadable", run_id=str(row[0]), thread_id=thread_id)
-                # Where that is not to be had, its process finds it among those it does not know.
+                # If this fails, the process releases the run later as one that it does not know.
                 with suppress(LeaseLost, Unavailable):
                     await self.end_if_owned(token, thread_id, _UNREADABLE)
         return claimed
@@ -191,7 +196,7 @@ class Queue:
     async def suspects(
         self, process_id: UUID, graph_ids: Sequence[str], *, apart_seconds: float
     ) -> Suspects | None:
-        """Those that :meth:`claim_suspect` could take; None when there are none."""
+        """Figures about suspects that :meth:`claim_suspect` could claim; None if there are none."""
         values = {
             "process_id": process_id,
             "graph_ids": list(graph_ids),
@@ -201,7 +206,7 @@ class Queue:
         return Suspects(*rows[0]) if rows else None
 
     async def claim_suspect(self, process_id: UUID, graph_ids: Sequence[str]) -> list[Attempt]:
-        """Take the run that has waited longest of those that processes were lost with, if any."""
+        """Claim the suspect that has waited longest, if there is one."""
         values = {"process_id": process_id, "graph_ids": list(graph_ids)}
         async with self._transaction() as connection:
             await connection.execute(self._sql["lock_thread_of_suspect"], values)
@@ -212,7 +217,7 @@ class Queue:
     async def cancel(
         self, tenant: str, run_ids: Sequence[UUID], action: StopAction, reason: str
     ) -> list[Cancellation]:
-        """End or remove those that wait; ask the owners of those that run."""
+        """End or remove runs that wait; ask the processes of runs that are executed."""
         values = {
             "tenant": tenant,
             "run_ids": list(run_ids),
@@ -254,7 +259,7 @@ class Queue:
         return {run_id: (action, watched) for run_id, action, watched in rows}
 
     async def figures(self) -> QueueFigures:
-        """How much waits, and for how long."""
+        """How many runs wait, and for how long."""
         ((pending, oldest),) = await self._rows("queue_figures", {"bound": _COUNTED_PENDING})
         unserved = []
         if oldest is not None and oldest > _UNSERVED_AFTER_SECONDS:
@@ -263,7 +268,7 @@ class Queue:
                 {
                     "seconds": _UNSERVED_AFTER_SECONDS,
                     "bound": _COUNTED_PENDING,
-                    "graphs": _TOLD_GRAPHS,
+                    "graphs": _UNSERVED_GRAPHS,
                 },
             )
         return QueueFigures(
@@ -275,29 +280,29 @@ class Queue:
     async def end_if_owned(
         self, token: RunToken, thread_id: str, end: RunEnd, *, run: RunWrites | None = None
     ) -> EndedRun:
-        """Write the run's terminal status and free its thread; safe to repeat.
+        """Write the run's final status and free its thread; safe to repeat.
 
-        With :data:`RELEASED` the run is pending again, for any process to go on with.
+        With :data:`RELEASED` the run is pending again, and any process may go on with it.
 
-        :param run: what the run has written so far; its end is committed with it or after it.
-        :raises LeaseLost: the run is not this process's any more, or ended otherwise.
-        :raises StopAsked: it was asked to stop, and must end as that.
-        :raises BaseException: what one of the run's writes failed with; nothing has ended then.
+        :param run: the writes of the run; its end is committed with the last of them or later.
+        :raises LeaseLost: the run does not belong to this process any more, or ended otherwise.
+        :raises StopAsked: somebody asked the run to stop, and it must end accordingly.
+        :raises BaseException: one of the run's writes failed with it; the run has not ended.
         """
         if run is not None:
-            # Once the run has ended, nothing is written for it any more.
+            # After the end of a run, the fence refuses its writes.
             await run.committed_elsewhere(thread_id)
             run.raise_if_failed()
         operation = End(token, thread_id, end, run=run)
         return cast("EndedRun", await self._writer.commit(operation))
 
     async def roll_back_if_owned(self, token: RunToken, thread_id: str) -> None:
-        """Delete what the run has left, and the run; its thread is what it was before it.
+        """Delete the run and its checkpoints; its thread becomes what it was before the run.
 
-        Whatever the run wrote must have settled.
+        No write of the run may be under way.
 
-        :raises LeaseLost: the run is not this process's any more.
-        :raises NotImplementedError: later checkpoints are stored as changes to its own.
+        :raises LeaseLost: the run does not belong to this process any more.
+        :raises NotImplementedError: later checkpoints are stored as changes to its checkpoints.
         """
         values = {
             "run_ids": [token.run_id],
@@ -316,7 +321,7 @@ class Queue:
             await connection.execute(self._sql["refresh_locked_threads"])
 
     async def keep_rolled_back(self, token: RunToken) -> None:
-        """The run cannot be rolled back: it is interrupted instead, and shown as that."""
+        """Mark a run that cannot be rolled back: it is to be interrupted instead."""
         values = {
             "run_id": token.run_id,
             "attempt": token.attempt,
@@ -329,9 +334,9 @@ class Queue:
     async def delete_temporary_threads(
         self, thread_ids: Sequence[str], *, watched: bool = True
     ) -> None:
-        """Delete threads that were made for runs which are over, with all that is theirs.
+        """Delete threads that were made for runs which have ended, with their runs and checkpoints.
 
-        :param watched: also those of whose runs another process reads events.
+        :param watched: also delete threads of runs whose events another process reads.
         """
         values = {"thread_ids": sorted(thread_ids), "watched": watched}
         async with self._transaction() as connection:
@@ -343,7 +348,7 @@ class Queue:
     async def abandoned_temporary_threads(
         self, *, older_than_seconds: float, after: str = ""
     ) -> list[str]:
-        """A page of them, in the order of their ids."""
+        """The ids of a page of such threads after ``after``, in order."""
         values = {"seconds": older_than_seconds, "after": after}
         rows = await self._rows("abandoned_temporary_threads", values)
         return [row[0] for row in rows]

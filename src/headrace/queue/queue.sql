@@ -1,11 +1,12 @@
--- Every change of who runs what. The law (architecture.md): lock in one statement, act in the next.
--- Under READ COMMITTED a statement acts on a snapshot older than the locks it takes, so the first
--- statement remembers what it locked in the transaction-local setting headrace.locked, and the second
--- touches only that. Lock order everywhere: threads (sorted), then runs.
+-- All statements that change which process runs what. The law (architecture.md): lock in one
+-- statement, act in the next. Under READ COMMITTED, the snapshot of a statement is older than the locks
+-- that it takes. So the first statement remembers what it locked in the transaction-local setting
+-- headrace.locked, and the second one touches only that. Lock order everywhere: threads (sorted), then
+-- runs. "Remembers" below means: in headrace.locked.
 
 -- name: create_threads_if_absent
--- For if_not_exists=create, stateless runs and /chat. With the metadata that the start would write:
--- that stays a HOT update then.
+-- For if_not_exists=create, stateless runs and /chat. Inserts the metadata that the start would write:
+-- so the start's update stays a HOT update.
 INSERT INTO threads (thread_id, tenant, owner, temporary, metadata)
 SELECT thread_id, tenant, owner, temporary, jsonb_build_object(
   'graph_id', graph_id, 'assistant_id', assistant_id::text)
@@ -16,8 +17,8 @@ ORDER BY thread_id
 ON CONFLICT DO NOTHING
 
 -- name: lock_keys
--- Of requests with an idempotency key, before any thread is locked. Remembers the runs that are not
--- to be made: an earlier try has made them, and they are gone.
+-- Locks the idempotency keys of requests, before any thread is locked. Remembers, in headrace.spent,
+-- the runs that must not be made: an earlier try has made them, and they are gone.
 WITH locked AS MATERIALIZED (
   SELECT keys.run_id, keys.thread_id
   FROM idempotency_keys AS keys
@@ -33,7 +34,7 @@ SELECT set_config('headrace.spent', coalesce((
 ), '[]'), true)
 
 -- name: confirm_keys
--- Of those whose runs are there now, in the transaction that made them.
+-- Confirms the keys whose runs exist now, in the transaction that made the runs.
 UPDATE idempotency_keys AS keys SET thread_id = runs.thread_id
 FROM unnest(%(key_tenants)s::text[], %(key_routes)s::text[], %(keys)s::text[],
     %(key_run_ids)s::uuid[])
@@ -43,8 +44,9 @@ WHERE keys.tenant = given.tenant AND keys.route = given.route AND keys.key = giv
   AND keys.run_id = given.run_id AND keys.thread_id IS NULL
 
 -- name: lock_free_threads
--- Remembers the wanted threads that no run has, and none waits for. Passes over those that somebody else works on just
--- now: a batch of starts never waits for one of them, and holds locks only after all its other waits.
+-- Remembers the wanted threads that no run has and no run waits for. Skips threads that another
+-- transaction has locked: a batch of starts never waits for a thread, and locks threads only after all
+-- its other waits.
 SELECT set_config('headrace.locked', coalesce((
   SELECT json_agg(thread_id)::text
   FROM (
@@ -59,9 +61,10 @@ SELECT set_config('headrace.locked', coalesce((
 ), '[]'), true)
 
 -- name: start_runs_on_locked_threads
--- Of several runs for one thread the first gets it. None starts from what its assistant was once: who
--- made it has read the assistant long before, perhaps. The thread's metadata goes into the run's; the
--- graph is what thread lists filter on. Who watches the thread watches the run from its first event.
+-- If several runs want one thread, the first one gets it. A run does not start from an old state of
+-- its assistant: the process may have read the assistant long ago. The thread's metadata is merged into
+-- the run's. The graph goes into the thread's metadata, because thread lists filter on it. A process
+-- that watches the thread watches the run from its first event.
 WITH wanted AS (
   SELECT DISTINCT ON (given.thread_id) given.*
   FROM unnest(%(run_ids)s::uuid[], %(thread_ids)s::text[], %(tenants)s::text[], %(owners)s::text[],
@@ -102,7 +105,7 @@ SELECT
 FROM wanted JOIN taken USING (thread_id)
 
 -- name: started_runs
--- What has become of each wanted start, in this try or in one whose answer was lost.
+-- The result of each start, whether it was made by this try or by one whose answer was lost.
 SELECT threads.thread_id IS NOT NULL AS there,
   threads.running_run_id IS NOT NULL OR coalesce(threads.ready_at <= clock_timestamp(), false) AS busy,
   given.assistant_updated_at IS NOT NULL AND NOT EXISTS (
@@ -120,7 +123,7 @@ LEFT JOIN runs ON runs.run_id = given.run_id AND runs.process_id = given.process
 ORDER BY given.number
 
 -- name: lock_threads_to_queue_on
--- Remembers them, whether a run has them or not; passes over others as a start does.
+-- Remembers the threads, whether a run has them or not. Skips locked threads, as a start does.
 SELECT set_config('headrace.locked', coalesce((
   SELECT json_agg(thread_id)::text
   FROM (
@@ -134,8 +137,9 @@ SELECT set_config('headrace.locked', coalesce((
 ), '[]'), true)
 
 -- name: remember_unfinished_runs_of_thread
--- For interrupt and rollback: what stands before a new run on a locked thread. Nothing when that run
--- is queued already, by a try whose answer was lost, or will not be, from an assistant's old state.
+-- For interrupt and rollback: the unfinished runs before a new run on a locked thread. None if the new
+-- run is queued already (by a try whose answer was lost), or will be refused because its assistant has
+-- changed.
 SELECT set_config('headrace.cancelled', coalesce((
   SELECT json_agg(run_id)::text
   FROM (
@@ -152,7 +156,7 @@ SELECT set_config('headrace.cancelled', coalesce((
 ), '[]'), true)
 
 -- name: queue_runs_on_locked_threads
--- One run after the other, each in a statement of its own.
+-- Inserts one pending run; each run of a batch has a statement of its own.
 WITH queued AS (
   INSERT INTO runs (
     run_id, thread_id, assistant_id, graph_id, tenant, owner, status, multitask_strategy, metadata,
@@ -200,7 +204,7 @@ JOIN unnest(%(thread_ids)s::text[], %(thread_configs)s::jsonb[]) AS given (threa
 WHERE threads.thread_id = queued.thread_id
 
 -- name: queued_runs
--- What has become of each that was to be queued, and the run before it that is asked to stop.
+-- The result for each run that was to be queued, and the run before it that is asked to stop.
 SELECT threads.thread_id IS NOT NULL AS there, threads.status = 'busy' AS busy,
   given.assistant_updated_at IS NOT NULL AND NOT EXISTS (
     SELECT FROM assistants WHERE assistants.assistant_id = given.assistant_id
@@ -216,8 +220,9 @@ LEFT JOIN runs AS replaced
 ORDER BY given.number
 
 -- name: refresh_locked_threads
--- After whatever changed the runs of locked threads: which pending run is the first, and since when
--- it may be claimed. A thread that a run has needs none. One without runs becomes what it was.
+-- After every change to runs of locked threads: writes which pending run is the first, and since when
+-- it may be claimed. A thread that a run has needs neither. A thread without unfinished runs gets the
+-- status that it had before them.
 UPDATE threads
 SET ready_at = CASE
       WHEN threads.ready_run_id = first.run_id THEN threads.ready_at ELSE first.ready_at END,
@@ -242,9 +247,9 @@ LEFT JOIN LATERAL (
 WHERE threads.thread_id = locked.thread_id AND threads.running_run_id IS NULL
 
 -- name: lock_ready_threads
--- Remembers those that may be claimed, the longest ready first. Ready times rise, so what lies below
--- the floor was claimed long since: under an old snapshot its index entries cannot be cleaned away.
--- Passes over suspects (look_for_suspects), which are claimed apart.
+-- Remembers the threads that may be claimed, the longest ready first. Ready times rise, so entries
+-- below the floor were claimed long ago; but while an old snapshot is open, they stay in the index.
+-- Skips suspects (see look_for_suspects), which are claimed alone.
 SELECT set_config('headrace.locked', coalesce((
   SELECT json_agg(thread_id)::text
   FROM (
@@ -264,11 +269,11 @@ SELECT set_config('headrace.locked', coalesce((
 ), '[]'), true)
 
 -- name: ready_callers
--- Whose threads may be claimed: how many up to a limit, and since when the first of them. One step of
--- the index for each caller, however many threads a caller has. An entry below the floor is passed over
--- without its row. Locks nothing: the process decides whose turn it is. A row without a caller tells the
--- time alone. Pairs are compared and ordered, because threads_ready_at_idx cannot serve that: it would be
--- read through to the first thread of a caller who came late.
+-- The callers whose threads may be claimed: how many threads (up to a limit), and since when the first
+-- one. Takes one step in the index for each caller, however many threads a caller has. Skips an entry
+-- below the floor without reading its row. Locks nothing: the process decides which callers are served.
+-- A row without a caller only gives the time. Pairs are compared and ordered so that the planner cannot
+-- use threads_ready_at_idx: it would read that index up to the first thread of a caller who came late.
 WITH RECURSIVE callers (caller, number) AS (
   (
     SELECT ready_caller, 1
@@ -314,8 +319,8 @@ LEFT JOIN LATERAL (
 ORDER BY callers.caller
 
 -- name: lock_ready_threads_of_callers
--- Remembers those whose turn it is: of each caller the longest ready, as many as its turns. Each caller
--- has the time of its first ready thread for a floor.
+-- Remembers the longest ready threads of each caller, as many as its turns. The floor of each caller is
+-- the time of its first ready thread.
 SELECT set_config('headrace.locked', coalesce((
   SELECT json_agg(thread_id)::text
   FROM (
@@ -344,9 +349,9 @@ SELECT set_config('headrace.locked', coalesce((
 SELECT caller, count(*) FROM runs WHERE status = 'pending' GROUP BY caller
 
 -- name: look_for_suspects
--- Runs that processes were lost with and that wait: for how long the first of them has, how many
--- processes execute one apart, how many processes there are, and how many are older than the asking one.
--- A rollback executes nothing and needs no place apart.
+-- Suspects are waiting runs whose process was lost. Returns how long the first of them has waited, how
+-- many processes execute one alone, how many processes there are, and how many are older than the one
+-- that asks. A rollback executes no graph, so it is no suspect.
 WITH suspects AS MATERIALIZED (
   SELECT run_id, thread_id FROM runs
   WHERE failures > 0 AND status = 'pending' AND cancel_action IS NULL
@@ -366,7 +371,7 @@ SELECT extract(epoch FROM now() - ready_at)::float8,
 FROM first WHERE ready_at IS NOT NULL
 
 -- name: lock_thread_of_suspect
--- Remembers the one of the longest ready suspect.
+-- Remembers the thread of the longest ready suspect.
 WITH suspects AS MATERIALIZED (
   SELECT run_id, thread_id FROM runs
   WHERE failures > 0 AND status = 'pending' AND cancel_action IS NULL
@@ -409,7 +414,7 @@ FROM claimed
 ORDER BY ready_at
 
 -- name: lock_threads_of_cancelled
--- Remembers the threads and, of the runs that the caller may see, the ids.
+-- Remembers the threads, and the ids of the runs that the caller may see.
 SELECT set_config('headrace.locked', coalesce((
   SELECT json_agg(thread_id)::text
   FROM (
@@ -431,9 +436,9 @@ SELECT set_config('headrace.cancelled', coalesce((
 ), '[]'), true)
 
 -- name: cancel_remembered_runs
--- What waits, or is executed, for interrupt, rollback or delete; whoever deletes a run does so once it
--- is over. A pending run is over at once; one that is to be rolled back and has left checkpoints is claimed
--- for that. A running one is its owner's to end.
+-- Stops pending and running runs, for interrupt, rollback or delete; a run is deleted after it has
+-- ended. A pending run ends at once; but if it is to be rolled back and has left checkpoints, a process
+-- claims it for that. A running run is ended by its owner.
 WITH asked AS MATERIALIZED (
   SELECT value::uuid AS run_id
   FROM json_array_elements_text(current_setting('headrace.cancelled')::json)
@@ -476,7 +481,7 @@ WHERE process_id = ANY (%(process_ids)s::uuid[]) AND status = 'running'
   AND (cancel_action IS NOT NULL OR watched_until > now())
 
 -- name: remove_run_if_owned
--- Of a rollback, which deletes its checkpoints in the same transaction.
+-- Deletes a run for a rollback; the same transaction deletes its checkpoints.
 WITH removed AS (
   DELETE FROM runs
   WHERE run_id = %(run_id)s AND attempt = %(attempt)s AND process_id = %(process_id)s
@@ -498,7 +503,7 @@ WHERE run_id = %(run_id)s AND attempt = %(attempt)s AND process_id = %(process_i
   AND status = 'running'
 
 -- name: lock_threads_of_runs
--- Remembers the threads that these runs have.
+-- Remembers the threads of these running runs.
 SELECT set_config('headrace.locked', coalesce((
   SELECT json_agg(thread_id)::text
   FROM (
@@ -513,11 +518,11 @@ SELECT set_config('headrace.locked', coalesce((
 ), '[]'), true)
 
 -- name: end_runs_if_owned
--- Guarded by owner and attempt: a process that lost a run changes nothing. Pending, as an end, is a
--- release: anybody may claim the run again. The next run of a thread has come after the one that ends
--- here, but for clocks that were set: older entries of the index, which an old snapshot keeps, need not
--- be looked through. A run that was asked to stop ends as that and as nothing else: callers are told so
--- from the moment on in which it is asked.
+-- Guarded by owner and attempt: a process that lost a run changes nothing. The end "pending" is a
+-- release: any process may claim the run again. The next run of a thread is younger than the one that
+-- ends here, unless a clock was set back; so older index entries, which an old snapshot keeps, are not
+-- read. A run that was asked to stop must end accordingly: clients see that status from the moment in
+-- which it was asked.
 WITH ended AS (
   UPDATE runs
   SET status = given.status, error = given.error, updated_at = now(),
@@ -568,8 +573,9 @@ LEFT JOIN LATERAL (
 WHERE threads.thread_id = ended.thread_id
 
 -- name: statuses_of_attempts
--- Tells ends that were committed, now or in a try whose answer was lost, from lost runs; whether more
--- waits for the thread, whether another process has ever watched the run, and what it was asked to end as.
+-- Tells committed ends (by this try, or by one whose answer was lost) from lost runs. Also returns
+-- whether more runs wait for the thread, whether another process has ever watched the run, and how the
+-- run was asked to stop.
 SELECT runs.status, coalesce(threads.ready_at <= clock_timestamp(), false) AS more,
   runs.watched_until IS NOT NULL AS watched, runs.cancel_action
 FROM unnest(%(run_ids)s::uuid[], %(attempts)s::int[])
@@ -579,8 +585,8 @@ LEFT JOIN threads ON threads.thread_id = runs.thread_id
 ORDER BY given.number
 
 -- name: delete_temporary_threads
--- Of stateless runs that are over, but where another run has the thread; and, unless ``watched``, but
--- for those whose events somebody in another process reads just now. Remembers them.
+-- Deletes threads of stateless runs that have ended, except where another run has the thread; unless
+-- ``watched``, also except where another process reads events of the run now. Remembers the threads.
 WITH gone AS (
   DELETE FROM threads
   WHERE thread_id = ANY (%(thread_ids)s::text[]) AND temporary AND status <> 'busy'
@@ -603,7 +609,7 @@ DELETE FROM checkpoint_writes
 WHERE thread_id IN (SELECT json_array_elements_text(current_setting('headrace.locked')::json))
 
 -- name: abandoned_temporary_threads
--- Left by processes that died between the end of a stateless run and its clean-up.
+-- Temporary threads left by processes that died between the end of a stateless run and its clean-up.
 SELECT thread_id FROM threads
 WHERE temporary AND status <> 'busy' AND updated_at < now() - make_interval(secs => %(seconds)s)
   AND thread_id > %(after)s
@@ -623,7 +629,7 @@ RETURNING 1
 DELETE FROM processes WHERE process_id = %(process_id)s
 
 -- name: processes_to_take_from
--- Expired ones, and owners of running runs that are lost or have no row.
+-- Processes whose lease has expired, and owners of running runs that are lost or have no row.
 SELECT process_id FROM processes
 WHERE NOT lost AND heartbeat_at < clock_timestamp() - make_interval(secs => lease_seconds)
 UNION
@@ -635,18 +641,19 @@ ORDER BY process_id
 LIMIT 100
 
 -- name: lock_process
--- The exclusive form of the lock that flushes of the process hold (checkpoints/fence.py): waits for
--- one in flight, and a later one sees what is taken here.
+-- Takes the exclusive form of the lock that flushes of the process share (checkpoints/fence.py). Waits
+-- for a flush under way; a later flush sees what is taken here.
 SELECT pg_advisory_xact_lock(%(key)s)
 
 -- name: mark_process_lost_if_expired
--- Judged again: it may have come back while the lock was waited for.
+-- Checks the lease again: the process may have renewed it during the wait for the lock.
 UPDATE processes SET lost = true
 WHERE process_id = %(process_id)s
   AND heartbeat_at < clock_timestamp() - make_interval(secs => lease_seconds)
 
 -- name: end_flushes_of_expired_process
--- Of a client that is gone or stopped in mid-flush: its transaction rolls back.
+-- Ends connections of a process that is gone, or stopped in the middle of a flush: their transactions
+-- roll back.
 SELECT pg_terminate_backend(pid)
 FROM pg_locks
 WHERE locktype = 'advisory' AND mode = 'ShareLock' AND granted
@@ -676,14 +683,15 @@ SELECT set_config('headrace.locked', coalesce((
 ), '[]'), true)
 
 -- name: remember_apart_seconds
--- How long a suspect has a process to itself at least, for the judgement of the same transaction.
+-- How long at least a suspect has a process to itself; take_lost_runs reads it in this transaction.
 SELECT set_config('headrace.apart_seconds', %(apart_seconds)s::float8::text, true)
 
 -- name: take_lost_runs
--- Each goes on elsewhere, unless it was to be interrupted, or processes have been lost with it too
--- often. A rollback is finished by whoever claims it.
--- Who is to blame: the only run of the process; else the suspects that it had to itself until shortly
--- before; else nobody knows, and each becomes a suspect, but is counted no further than that.
+-- Each run goes on in another process, unless it was to be interrupted, or its processes were lost too
+-- often. The process that claims a rollback finishes it.
+-- A failure is counted for the run that is to blame: the only run of the process; or else the suspects
+-- that had the process to themselves until shortly before. If neither exists, it is not known: each run
+-- becomes a suspect, but no failure above the first is counted.
 WITH lost AS MATERIALIZED (
   SELECT runs.run_id, runs.cancel_action, runs.failures, lived.seconds AS lived_seconds,
     count(*) OVER () AS beside,
@@ -731,7 +739,8 @@ WHERE threads.thread_id = taken.thread_id
 RETURNING taken.run_id, taken.thread_id, taken.graph_id, taken.status, taken.failures
 
 -- name: threads_to_mend
--- Whose pending runs nobody would claim: a release that knows of no queue ended the run before them.
+-- Threads whose pending runs no process would claim: an older release, which knows no queue, ended the
+-- run before them.
 SELECT DISTINCT thread_id
 FROM threads JOIN runs USING (thread_id)
 WHERE runs.status = 'pending' AND threads.running_run_id IS NULL AND threads.ready_at IS NULL
@@ -752,7 +761,7 @@ SELECT set_config('headrace.locked', coalesce((
 ), '[]'), true)
 
 -- name: queue_figures
--- Bounded: a long queue is told as that many.
+-- Counts up to a bound: a longer queue is reported as the bound.
 SELECT
   (SELECT count(*) FROM (
     SELECT FROM runs WHERE status = 'pending' LIMIT %(bound)s) AS pending),
@@ -760,8 +769,8 @@ SELECT
     WHERE ready_at IS NOT NULL AND ready_at <= now() ORDER BY ready_at LIMIT 1)
 
 -- name: unserved_graphs
--- Graphs of which runs wait and that no process executes; among those that have waited longest. While
--- a process of a release before this lives, nobody knows what it executes.
+-- Graphs with waiting runs that no process executes, among the runs that have waited longest. Empty
+-- while a process of an older release lives: it does not say which graphs it executes.
 WITH waiting AS MATERIALIZED (
   SELECT ready_graph_id, ready_at FROM threads
   WHERE ready_at <= now() - make_interval(secs => %(seconds)s) AND running_run_id IS NULL
@@ -796,7 +805,7 @@ SELECT set_config('headrace.locked', coalesce((
 ), '[]'), true)
 
 -- name: end_unserved_runs
--- And those that wait behind them for as long, and for the same graph.
+-- Also ends the runs behind them that have waited for as long, for that graph.
 WITH ended AS (
   UPDATE runs
   SET status = 'error', ended_at = now(), updated_at = now(),
@@ -819,7 +828,7 @@ WITH ended AS (
 SELECT run_id, thread_id, graph_id, status, failures FROM ended
 
 -- name: forget_lost_processes
--- Kept a day for whoever looks into what happened.
+-- Lost processes stay for a day, for people who look into what happened.
 DELETE FROM processes
 WHERE lost AND heartbeat_at < clock_timestamp() - interval '1 day'
   AND NOT EXISTS (

@@ -1,4 +1,4 @@
-"""Whose runs wait in the queue: a process that serves several callers asks before it claims."""
+"""The callers whose runs wait: a process that serves several callers asks before it claims."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,10 +10,10 @@ from headrace.db.faults import translated_faults
 from headrace.db.pool import SharedPool
 from headrace.queue.ends import queue_statements
 
-#: So many callers are looked at in one claim; the next claim goes on behind them.
+#: One claim looks at this many callers; the next claim goes on with the callers after them.
 MAX_CALLERS = 1000
 
-#: As in :class:`headrace.queue.queue.Queue`: threads become visible later than they become ready.
+#: As in :mod:`headrace.queue.queue`: threads become visible later than they become ready.
 _OVERLAP = timedelta(seconds=5)
 _LOOK_AT_ALL_SECONDS = 5.0
 _SINCE_EVER = datetime(1970, 1, 1, tzinfo=UTC)
@@ -21,26 +21,26 @@ _SINCE_EVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class CallerRuns:
-    """Runs of one caller that may be claimed; or, of those, what is to be claimed now."""
+    """How many runs of one caller may be claimed, or are chosen to be claimed."""
 
     caller: str
     runs: int
-    #: None of them became ready before.
+    #: The first of them became ready at this time.
     first_ready: datetime
 
 
 class ReadyCallers:
-    """One per process. Reads only; what it tells may be claimed by another process meanwhile."""
+    """One per process. Only reads: another process may claim these runs meanwhile."""
 
     def __init__(self, pool: SharedPool, *, max_callers: int = MAX_CALLERS) -> None:
         self._pool = pool
         self._max_callers = max_callers
         self._sql = queue_statements()
-        #: What became ready earlier was claimed before the last look: an old snapshot keeps its
-        #: entries in the index.
+        #: Threads that became ready earlier were claimed before the last look. Their entries may
+        #: still be in the index, if an old snapshot keeps them there.
         self._floor = _SINCE_EVER
         self._looked_at_all = float("-inf")
-        #: The first caller to look at, where there are too many for one look.
+        #: The first caller to look at, when there are too many for one look.
         self._since = ""
 
     async def ready(self, graph_ids: Sequence[str], limit: int) -> list[CallerRuns]:
@@ -58,7 +58,7 @@ class ReadyCallers:
         found = [CallerRuns(*row[1:]) for row in rows if row[2]]
         full = len(rows) == self._max_callers
         if self._since or full:
-            # Others were not looked at: what is theirs may be older.
+            # Other callers were not looked at, and their threads may be older.
             self._floor = _SINCE_EVER
         else:
             self._floor = min([now, *(one.first_ready for one in found)]) - _OVERLAP
@@ -68,7 +68,7 @@ class ReadyCallers:
         return found
 
     async def pending(self) -> dict[str, int]:
-        """Each caller's runs that wait: for a place, for their thread, or for their time."""
+        """How many runs of each caller wait: for a place, for their thread, or for their time."""
         return dict(await self._rows("pending_runs_of_callers", {}))
 
     async def _rows(self, statement: str, values: dict[str, Any]) -> list[Any]:

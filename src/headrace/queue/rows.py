@@ -10,15 +10,15 @@ from headrace.checkpoints.answer_memory import Reading
 from headrace.checkpoints.fence import RunToken
 from headrace.idempotency.schemas import RequestKey
 
-#: What becomes of a run that is asked to stop: kept as ``interrupted``, or undone without a trace.
+#: How a run stops that a client cancels: it ends as ``interrupted``, or is undone and deleted.
 CancelAction = Literal["interrupt", "rollback"]
-#: The same, or stopped because it is going to be deleted: whoever streams it gets an error.
+#: As above, or ``delete``: the run is going to be deleted, and its streams get an error.
 StopAction = Literal["interrupt", "rollback", "delete"]
 
 
 @dataclass(frozen=True, slots=True)
 class RunRequest:
-    """A run that is allowed and complete; only a free thread and capacity are still wanted."""
+    """A request for a run, checked and complete: only a free thread and a place are missing."""
 
     run_id: UUID
     thread_id: str
@@ -26,24 +26,24 @@ class RunRequest:
     graph_id: str
     principal: Principal
     multitask_strategy: str
-    #: Stored with the run, and what it can be started from again.
+    #: Stored with the run: another process can start the run from them.
     kwargs: dict[str, Any]
     metadata: dict[str, Any]
-    #: The caller's part of the configuration, shown on the thread.
+    #: The client's part of the configuration, shown on the thread.
     thread_config: dict[str, Any]
     request_id: str
-    #: The state of the assistant that the run was made from; it does not start from an older one.
-    #: None: whatever its state is by now.
+    #: When the assistant was last changed, as this process knows it: a run does not start from an
+    #: older state. None: any state will do.
     assistant_updated_at: datetime | None
     create_thread: bool
     temporary_thread: bool
-    #: Whether this process may execute it at once; otherwise it waits in the queue.
+    #: Whether this process may execute the run at once; otherwise it waits in the queue.
     in_place: bool = True
-    #: For readers that come later: the background has nobody who follows from the start.
+    #: Keep events for later readers: a background run has no reader from the start.
     keep_events: bool = False
-    #: Not before so many seconds from now; more than 0 means the queue.
+    #: The run does not start before so many seconds from now; more than 0 means the queue.
     after_seconds: float = 0.0
-    #: Committed with the run: a retry makes no second one.
+    #: Committed with the run, so that a retry makes no second run.
     key: RequestKey | None = None
 
     @property
@@ -91,10 +91,11 @@ class QueuedRun:
 
 @dataclass(frozen=True, slots=True)
 class Cancellation:
-    """What a request to stop a run has come to.
+    """The result of a request to stop a run.
 
-    ``state`` is ``unknown`` (there is no such run for the caller), ``ended`` (it has ended, now or
-    before), ``removed`` (rolled back at once), or ``asked`` (whoever executes it will see to it).
+    ``state`` is ``unknown`` (the caller has no such run), ``ended`` (the run has ended, now or
+    before), ``removed`` (it was rolled back at once), or ``asked`` (the process that executes it
+    will stop it).
     """
 
     run_id: UUID
@@ -104,10 +105,10 @@ class Cancellation:
 
 @dataclass(frozen=True, slots=True)
 class RunOutcome:
-    """How a run ended. ``values`` are the graph's last ones; ``error`` is set when it failed.
+    """How a run ended: ``values`` are the last values of the graph, ``error`` is set if it failed.
 
-    ``reading`` holds the memory of values that were read back, ``forgotten`` says that there is no
-    row any more that could tell.
+    ``reading`` holds the memory of values that were read from the database. ``forgotten`` says
+    that the run's row is gone, so that its end is not known.
     """
 
     status: str

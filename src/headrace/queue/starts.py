@@ -1,7 +1,7 @@
-"""Run starts, and runs that are queued, as operations of the group-commit writer.
+"""Run starts, and runs that are put into the queue, as operations of the group-commit writer.
 
-In a flush they come last: they lock threads without ever waiting, so that whatever waits holds no
-thread yet.
+They come last in a flush, and lock threads without waiting. So a flush that waits for another lock
+holds no thread yet.
 """
 
 from collections.abc import Sequence
@@ -32,12 +32,12 @@ _REPLACED = JsonValue(
 )
 
 
-#: In place of a process.
+#: Stands for the process of a run that no process executes yet.
 NOBODY = UUID(int=0)
 
 
 class ThreadLocked(HeadraceError):
-    """Another transaction works on the thread; whether a run has it is not known yet."""
+    """Another transaction works on the thread: it is not known yet whether a run has it."""
 
 
 class Start(Operation):
@@ -55,7 +55,7 @@ class Start(Operation):
 
 
 class Enqueue(Start):
-    """Insert the run, pending; its strategy says what becomes of those before it.
+    """Insert the run, pending, and apply its strategy to the runs before it.
 
     The result is a :class:`QueuedRun`.
     """
@@ -85,7 +85,7 @@ class _StartKind(Kind):
             **_threads(operations),
             **_runs(operations),
             "process_ids": Uuid([item.process_id for item in operations]),
-            "keyed": keys.there,
+            "keyed": keys.present,
         }
         await connection.execute(self._sql["lock_free_threads"], wanted, prepare=True)
         await connection.execute(self._sql["start_runs_on_locked_threads"], wanted, prepare=True)
@@ -142,7 +142,7 @@ class _EnqueueKind(Kind):
     async def _queue(
         self, connection: Connection, item: Enqueue, keys: RequestKeys
     ) -> AsyncCursor[tuple[Any, ...]] | None:
-        """What becomes of those before it, and then the run itself."""
+        """Stop the runs before it if its strategy says so, then insert the run."""
         request, cancelled = item.request, None
         if request.multitask_strategy in ("interrupt", "rollback"):
             await connection.execute(
@@ -165,7 +165,7 @@ class _EnqueueKind(Kind):
                 **_threads([item]),
                 **_runs([item]),
                 "after_milliseconds": after_milliseconds,
-                "keyed": keys.there,
+                "keyed": keys.present,
             },
             prepare=True,
         )

@@ -1,4 +1,4 @@
-"""What is done about lost processes: their runs go on elsewhere, and threads are mended."""
+"""Takes runs from lost processes, ends runs that no process serves, and mends threads."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -23,7 +23,7 @@ _log = structlog.stdlib.get_logger("headrace.queue")
 
 @dataclass(frozen=True, slots=True)
 class TakenRun:
-    """``status`` is ``pending`` when it goes on, ``interrupted`` or ``error`` when it does not."""
+    """``status``: ``pending`` if the run goes on, ``interrupted`` or ``error`` if it has ended."""
 
     run_id: UUID
     thread_id: str
@@ -47,8 +47,8 @@ class Takeover:
     ) -> list[TakenRun]:
         """Mark expired processes lost and put their runs back into the queue.
 
-        :param error: of a run that processes were lost with ``max_failures`` times.
-        :param apart_seconds: a suspect has had its process to itself for so long at least.
+        :param error: the error of a run whose process was lost ``max_failures`` times.
+        :param apart_seconds: a suspect had its process to itself for at least this long.
         """
         with translated_faults():
             async with self._pool.connection() as connection:
@@ -66,27 +66,27 @@ class Takeover:
             except Unavailable:
                 raise
             except Exception:
-                # One of its rows, perhaps: it must not keep the runs of other lost processes.
+                # Perhaps one of its rows is damaged. Runs of other lost processes must go on.
                 _log.exception("lost_process_passed_over", process_id=str(process_id))
         async with self._transaction() as connection:
             await connection.execute(self._sql["forget_lost_processes"])
         return taken
 
     async def _take_surely(self, process_id: UUID, judgement: Mapping[str, Any]) -> list[TakenRun]:
-        """Its runs, also from under a flush that it has left."""
+        """Take the runs of a process, even if its last flush still holds locks."""
         with suppress(LockNotAvailable):
             return await self._take_runs_of(process_id, judgement)
         await self._end_flushes_of(process_id)
         with suppress(LockNotAvailable):
             return await self._take_runs_of(process_id, judgement)
-        # It lives after all, or another takes from it; the next round comes soon.
+        # It is alive after all, or another process takes its runs. The next round comes soon.
         _log.warning("lost_process_passed_over", process_id=str(process_id))
         return []
 
     async def _take_runs_of(self, process_id: UUID, judgement: Mapping[str, Any]) -> list[TakenRun]:
-        """Its lock, then the judgement, then its runs.
+        """Lock the process, judge whether it is lost, then take its runs.
 
-        :raises LockNotAvailable: a flush of it, or another taker, has held the lock for too long.
+        :raises LockNotAvailable: a flush of it, or another process, held the lock for too long.
         """
         values = {**judgement, "process_id": process_id, "key": process_key(process_id)}
         async with self._transaction() as connection:
@@ -120,7 +120,7 @@ class Takeover:
         return [TakenRun(*row) for row in rows]
 
     async def mend_threads(self) -> int:
-        """Make claimable what waits and is not; returns how many threads were looked at."""
+        """Make waiting runs claimable that are not; return how many threads were looked at."""
         with translated_faults():
             async with self._pool.connection() as connection:
                 cursor = await connection.execute(self._sql["threads_to_mend"])

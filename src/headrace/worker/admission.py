@@ -1,8 +1,8 @@
-"""How many runs of one caller may wait in the queue: more are refused.
+"""Limits how many runs of one caller may wait in the queue.
 
-No run is counted when it is queued. Each process looks at the queue now and then, while it queues
-runs, and counts by itself what it has queued since. So more runs than the limit get in, at most as
-many as the other processes queue between two looks.
+Counting the queue for each run would be slow. So each process counts the queue now and then, and
+adds the runs that it has queued itself since. A few runs more than the limit may get in: at most
+those that other processes queue between two counts.
 """
 
 import asyncio
@@ -19,11 +19,11 @@ from headrace.queue.queue import Queue
 
 _log = structlog.stdlib.get_logger("headrace.worker")
 
-#: A process that queues runs looks this often.
-_LOOK_SECONDS = 5.0
-#: Before a run is refused the last look is no older than this.
+#: While a process queues runs, it counts the queue this often.
+_COUNT_SECONDS = 5.0
+#: A run is refused only after a count that is no older than this.
 _FRESH_SECONDS = 1.0
-#: A look that takes long is followed by so many times as long without one.
+#: After a slow count, the process waits this many times as long as the count took.
 _PAUSE_FACTOR = 20
 _LOG_AGAIN_SECONDS = 60.0
 
@@ -35,22 +35,23 @@ class Admission:
         self._queue = queue
         self._metrics = metrics
         self._max = max_queued_runs
-        self._seen: dict[str, int] = {}
-        #: Admitted here since the last look.
+        #: Waiting runs by caller, at the last count.
+        self._counted: dict[str, int] = {}
+        #: Runs that this process has admitted since.
         self._since: Counter[str] = Counter()
         self._asked = asyncio.Event()
-        self._looking = asyncio.Lock()
-        self._looked_at = self._logged_at = float("-inf")
-        self._look_took = 0.0
+        self._counting = asyncio.Lock()
+        self._counted_at = self._logged_at = float("-inf")
+        self._count_took = 0.0
 
     async def admit(self, caller: str) -> None:
-        """A run of this caller is about to be queued.
+        """Admit one more run of this caller to the queue.
 
-        :raises TooManyQueuedRuns: as many wait as may.
+        :raises TooManyQueuedRuns: ``callers.max_queued_runs`` of its runs wait already.
         """
         self._asked.set()
         if self._queued(caller) >= self._max:
-            await self._look_if_older_than(_FRESH_SECONDS)
+            await self._count_if_older_than(_FRESH_SECONDS)
         queued = self._queued(caller)
         if queued < self._max:
             self._since[caller] += 1
@@ -65,33 +66,33 @@ class Admission:
         )
 
     def _queued(self, caller: str) -> int:
-        return self._seen.get(caller, 0) + self._since[caller]
+        return self._counted.get(caller, 0) + self._since[caller]
 
     def start(self, tasks: Tasks) -> None:
-        tasks.keep(self._look_when_asked, name="admission", vital=False)
+        tasks.keep(self._count_when_asked, name="admission", vital=False)
 
-    async def _look_when_asked(self) -> None:
+    async def _count_when_asked(self) -> None:
         while True:
-            # A process that queues nothing need not know.
+            # A process that queues no runs has no need to count.
             await self._asked.wait()
-            await self._look_if_older_than(_LOOK_SECONDS)
-            await asyncio.sleep(_LOOK_SECONDS)
+            await self._count_if_older_than(_COUNT_SECONDS)
+            await asyncio.sleep(_COUNT_SECONDS)
 
-    async def _look_if_older_than(self, seconds: float) -> None:
-        async with self._looking:
-            age = monotonic() - self._looked_at
-            if age < max(seconds, _PAUSE_FACTOR * self._look_took):
+    async def _count_if_older_than(self, seconds: float) -> None:
+        async with self._counting:
+            age = monotonic() - self._counted_at
+            if age < max(seconds, _PAUSE_FACTOR * self._count_took):
                 return
-            # Where it cannot be told, the last look holds.
+            # Without the database, the last count stays valid.
             with suppress(Unavailable):
-                await self._look()
+                await self._count()
 
-    async def _look(self) -> None:
+    async def _count(self) -> None:
         begun, before = monotonic(), self._since.copy()
         self._asked.clear()
-        self._seen = await self._queue.callers.pending()
-        # A run that is being queued just now is missed, until the next look.
+        self._counted = await self._queue.callers.pending()
+        # A run that is being queued at this moment may be missed, until the next count.
         self._since.subtract(before)
         self._since = +self._since
-        self._looked_at = monotonic()
-        self._look_took = self._looked_at - begun
+        self._counted_at = monotonic()
+        self._count_took = self._counted_at - begun

@@ -1,4 +1,7 @@
-"""Opens the channel of each run that begins here: joined with the log, the notifier and metrics."""
+"""Opens the event channel of each run that begins here.
+
+Joins the channel, which knows only events, with the event log, the notifier and the metrics.
+"""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -15,6 +18,8 @@ from headrace.observability.metrics import Metrics
 
 
 class Channels:
+    """One per process."""
+
     def __init__(
         self,
         settings: EventSettings,
@@ -38,6 +43,11 @@ class Channels:
         kept: bool,
         on_lost: Callable[[], None],
     ) -> Channel:
+        """
+        :param resumable: each event is stored before any reader gets it.
+        :param kept: events are kept in memory though nobody reads them yet.
+        :param on_lost: called when the log refuses events, because the lease on the run is lost.
+        """
         run_id = token.run_id
         channel = Channel(
             self._settings,
@@ -56,14 +66,15 @@ class Channels:
         return channel
 
     async def continue_attempt(self, channel: Channel, token: RunToken) -> None:
-        """Let the ids of an attempt that is not the first go on after those of the ones before.
+        """Number the events of a later attempt after those of the earlier attempts.
 
-        Those of a run that is not resumable were perhaps not stored: its attempts are kept apart.
+        If the run is not resumable, earlier events were perhaps not stored. Then each attempt has
+        a range of numbers of its own.
         """
         if token.attempt > 1:
             stored = await self._log.last_id(token.run_id)
-            apart = 0 if channel.resumable else (token.attempt - 1) << 32
-            channel.continue_after(max(stored, apart))
+            own_range = 0 if channel.resumable else (token.attempt - 1) << 32
+            channel.continue_after(max(stored, own_range))
 
     async def _read(
         self, run_id: UUID, resumable: bool, after: int, before: int

@@ -23,14 +23,14 @@ from headrace.worker.roster import Roster
 _log = structlog.stdlib.get_logger("headrace.worker")
 
 _ROUND_SECONDS = 1.0
-#: A claim reserves so many places while it is under way; starts in place have the others.
+#: A claim reserves at most this many places while it is under way; starts in place use the others.
 _CLAIMED_AT_ONCE = 20
 #: The pause after a round that found runs only of callers at their limit.
 _AT_LIMIT_SECONDS = 0.05
 
 
 class Claims:
-    """One per process. Claims in rounds, when woken and each second."""
+    """One per process. Claims in rounds: whenever the roster is woken, and each second."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class Claims:
         self._all_at_limit = False
 
     def doubt(self) -> None:
-        """A start or claim has failed, and may have been committed nevertheless."""
+        """A start or a claim has failed, but the database may have committed it."""
         self._in_doubt = True
 
     async def take(self) -> list[Attempt]:
@@ -87,8 +87,9 @@ class Claims:
         return taken
 
     async def until_next_round(self) -> None:
+        """Return when the next round is due; at once if the last one may have left something."""
         if self._all_at_limit:
-            # Each notice and each run that ends would cause another look.
+            # Otherwise each notice and each run that ends would cause another useless round.
             await asyncio.sleep(_AT_LIMIT_SECONDS)
         if not self._more:
             await self._roster.until_woken(_ROUND_SECONDS)
@@ -116,7 +117,7 @@ class Claims:
         )
         if self._roster.draining or not self._quarantine.may_take(suspects):
             return []
-        # No other run begins meanwhile.
+        # Reserve all places: no other run may begin meanwhile.
         claimed = await self._claim(
             self._roster.free, self._queue.claim_suspect(process_id, self._graph_ids)
         )
@@ -168,10 +169,10 @@ class Claims:
         runs = {one.caller: one.runs for one in chosen}
         for one in ready:
             if one.runs > runs.get(one.caller, 0):
-                self._limit_log.met(one.caller)
+                self._limit_log.reached(one.caller)
 
     async def _claim(self, places: int, claim: Awaitable[list[Attempt]]) -> list[Attempt]:
-        """Wait for a claim while so many places are reserved for it."""
+        """Wait for a claim; meanwhile ``places`` are reserved for it."""
         self._roster.reserved = places
         try:
             claimed = await claim
@@ -185,7 +186,7 @@ class Claims:
         return claimed
 
     async def release_unknown(self) -> None:
-        """Give back runs that this process has according to the rows alone."""
+        """Release runs that this process executes according to their rows, but does not know."""
         process_id = self._heartbeat.process_id
         if process_id is None:
             return

@@ -1,7 +1,7 @@
-"""Runs that have ended while something of them goes on: a graph that hears no cancel, or a thread.
+"""Deaf runs: they have ended, but their graph ignores the cancel, or one of their threads goes on.
 
-Python can end neither. So such a run keeps its place in the process until that has ended by itself,
-and a process whose places are all kept like this is replaced.
+Python can stop neither. So a deaf run keeps its place in the process until its graph and its
+threads have ended by themselves. A process whose places are all held by deaf runs is replaced.
 """
 
 import asyncio
@@ -18,31 +18,31 @@ from headrace.worker.roster import Roster
 
 _log = structlog.stdlib.get_logger("headrace.worker")
 
-#: Threads end later than the run that they worked for, a call of a model for one: that is told
-#: when they have not ended so long after it.
-_TOLD_AFTER_SECONDS = 5.0
+#: A thread often ends a little later than its run, for example after a call of a model. It is
+#: logged only when it goes on for longer than this.
+_LOG_AFTER_SECONDS = 5.0
 
 
 @dataclass(slots=True)
 class _DeafRun:
     execution: Execution
     since: float
-    told: asyncio.TimerHandle
-    was_told: bool = False
+    timer: asyncio.TimerHandle
+    logged: bool = False
 
     def goes_on(self) -> str:
-        """What does: ``graph``, or ``threads``."""
+        """What still goes on: ``graph`` or ``threads``."""
         graph = self.execution.graph
         return "graph" if graph is not None and not graph.done() else "threads"
 
 
 class DeafRuns:
-    """Those of one process. Use it from its event loop."""
+    """The deaf runs of one process. Only its event loop uses this."""
 
     def __init__(self, settings: WorkerSettings, roster: Roster) -> None:
         self._settings = settings
         self._roster = roster
-        # Not by run: another attempt of the same may be executed here meanwhile.
+        # By execution, not by run: another attempt of the run may be executed here meanwhile.
         self._runs: dict[Execution, _DeafRun] = {}
 
     def __len__(self) -> int:
@@ -60,35 +60,40 @@ class DeafRuns:
         return None
 
     def keep(self, execution: Execution) -> bool:
-        """Whether anything of a run that has ended goes on; it is kept until that has ended."""
+        """Watch a run that has ended, if anything of it goes on; return whether it does.
+
+        When that has ended too, the run's place is given back.
+        """
         graph = execution.graph
         if graph is None or not graph.done() or graph.cancelled():
             execution.work.cut()
-        wait = _TOLD_AFTER_SECONDS
+        log_after_seconds = _LOG_AFTER_SECONDS
         if graph is not None and not graph.done():
-            # It has had time to stop.
-            wait = 0.0
+            # The graph has had its time to stop.
+            log_after_seconds = 0.0
             graph.add_done_callback(lambda _: self._look_at(execution))
         else:
-            # Its exception refers to the graph's state, and whoever is answered to the execution.
+            # The task's exception keeps the graph's state in memory, as long as a follower keeps
+            # the execution.
             execution.graph = None
             if not self._watch_threads(execution):
                 return False
-        told = asyncio.get_running_loop().call_later(wait, self._tell, execution)
-        self._runs[execution] = _DeafRun(execution, monotonic(), told)
+        loop = asyncio.get_running_loop()
+        timer = loop.call_later(log_after_seconds, self._log_deaf, execution)
+        self._runs[execution] = _DeafRun(execution, monotonic(), timer)
         return True
 
     def stop(self) -> None:
-        """Tell no more: the process ends."""
+        """Log nothing more: the process ends."""
         for one in self._runs.values():
-            one.told.cancel()
+            one.timer.cancel()
 
     def _watch_threads(self, execution: Execution) -> bool:
-        """Look again when no thread works for it; False: none does now."""
+        """Look again once no thread works for the run; return False if none does now."""
         loop = asyncio.get_running_loop()
 
         def idle() -> None:
-            # Called from a thread, which may outlive the loop.
+            # A thread calls this, and may outlive the loop.
             with suppress(RuntimeError):
                 loop.call_soon_threadsafe(self._look_at, execution)
 
@@ -100,15 +105,15 @@ class DeafRuns:
         deaf = self._runs.pop(execution, None)
         if deaf is None:
             return
-        deaf.told.cancel()
-        if deaf.was_told:
+        deaf.timer.cancel()
+        if deaf.logged:
             seconds = round(monotonic() - deaf.since, 1)
             _log.info("deaf_run_gone", seconds=seconds, **_names(execution))
         self._roster.give_back(execution)
 
-    def _tell(self, execution: Execution) -> None:
+    def _log_deaf(self, execution: Execution) -> None:
         deaf = self._runs[execution]
-        deaf.was_told = True
+        deaf.logged = True
         _log.warning(
             "run_deaf",
             goes_on=deaf.goes_on(),

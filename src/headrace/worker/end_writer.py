@@ -1,4 +1,4 @@
-"""How an execution ends: which status it comes to, and the commit of it, whatever that takes."""
+"""Ends an execution: decides the final status of the run, and commits it, however long it takes."""
 
 import asyncio
 
@@ -22,7 +22,7 @@ _END_RETRY_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0)
 class EndWriter:
     """Commits ends, and returns what a committed end means for others.
 
-    :param max_error_bytes: what is kept of an exception's words.
+    :param max_error_bytes: longer messages of exceptions are cut.
     """
 
     def __init__(self, queue: Queue, *, max_error_bytes: int = MAX_BYTES) -> None:
@@ -30,11 +30,12 @@ class EndWriter:
         self._max_error_bytes = max_error_bytes
 
     async def write_surely(self, execution: Execution, end: RunEnd) -> EndedRun | None:
-        """Commit it, or else that the run failed; None when it is not this process's now.
+        """Commit the end, or else that the run failed.
 
-        What cannot be stored, and faults of our own, must not leave a run that never ends.
+        An end that cannot be stored, and a fault of our own, must not leave a run that never ends.
 
-        :raises StopAsked: it was asked to stop before it could end like this.
+        :returns: None when the run does not belong to this process any more.
+        :raises StopAsked: somebody asked the run to stop before it could end like this.
         """
         delays = iter(_END_RETRY_SECONDS)
         cancelled = False
@@ -46,7 +47,7 @@ class EndWriter:
             except asyncio.CancelledError as fault:
                 if cancelled:
                     raise
-                # By somebody who cancels all tasks of the loop; the loop's end cancels again.
+                # User code has cancelled all tasks of the loop. The end of the loop cancels again.
                 cancelled, end = True, self.failed(fault)
             except GeneratorExit:
                 raise
@@ -63,16 +64,18 @@ class EndWriter:
         return RunEnd("error", "error", error_json(error, self._max_error_bytes))
 
     async def write(self, execution: Execution, end: RunEnd) -> EndedRun | None:
-        """Commit how it ended, in the way that fits; None when it is not this process's now.
+        """Commit the end; a run that is to be rolled back is deleted instead.
 
-        :raises StopAsked: it was asked to stop a moment ago, and ``execution`` says so now.
+        :returns: None when the run does not belong to this process any more.
+        :raises StopAsked: somebody asked the run to stop a moment ago; ``execution`` knows it now.
         """
         writes = execution.writes
         if end is not RELEASED and execution.stop is not Stop.ROLLBACK:
             return await self._write_end(execution, end)
         if writes is not None:
             try:
-                # What it has done belongs to it wherever it goes on, or is deleted with the rest.
+                # A released run goes on from these writes in another process; a rollback deletes
+                # them with the rest.
                 await writes.committed()
             except LeaseLost:
                 _log.error("lease_lost")
@@ -94,7 +97,7 @@ class EndWriter:
                 break
             except NotImplementedError as error:
                 _log.warning("rollback_refused", reason=str(error))
-                return await self._keep(execution)
+                return await self._interrupt_instead(execution)
             except (Unavailable, psycopg.Error) as fault:
                 delay = next(delays, _END_RETRY_SECONDS[-1])
                 _log.warning("run_end_delayed", retry_in_seconds=delay, cause=type(fault).__name__)
@@ -105,15 +108,15 @@ class EndWriter:
         _log.error("lease_lost")
         return None
 
-    async def _keep(self, execution: Execution) -> EndedRun | None:
-        """A run that cannot be rolled back ends as one that was cancelled."""
+    async def _interrupt_instead(self, execution: Execution) -> EndedRun | None:
+        """End a run that cannot be rolled back as ``interrupted``."""
         delays = iter(_END_RETRY_SECONDS)
         while execution.stop is not Stop.LEASE_LOST:
             try:
                 await self._queue.keep_rolled_back(execution.token)
                 return await self._write_end(execution, _INTERRUPTED)
             except StopAsked:
-                # Somebody has asked for the rollback again.
+                # A client has asked for the rollback again.
                 continue
             except Unavailable as fault:
                 delay = next(delays, _END_RETRY_SECONDS[-1])
@@ -123,11 +126,13 @@ class EndWriter:
         return None
 
     async def _write_end(self, execution: Execution, end: RunEnd) -> EndedRun | None:
-        """Commit the end, with what the run has written or after it; None when it is not ours now.
+        """Commit the end together with the last writes of the run, or after them.
 
-        A run whose writes failed ends as ``error``, whatever its graph made of it; one that was
-        asked to stop ends as that. Repeated while
-        the database is away: the thread must not stay busy after a run that is over.
+        A run whose writes failed ends as ``error``, even if its graph succeeded. A run that was
+        asked to stop ends as ``interrupted``. This is repeated while the database is away: a
+        thread must not stay busy when its run is over.
+
+        :returns: None when the run does not belong to this process any more.
         """
         delays = iter(_END_RETRY_SECONDS)
         writes = execution.writes
@@ -170,13 +175,14 @@ _ROLLED_BACK = RunEnd(
 
 
 def error_json(error: BaseException, max_bytes: int = MAX_BYTES) -> dict[str, str]:
-    """An exception as clients see it, of what the row can hold, or the run would never end."""
-    # Callers read it: clients of models quote the key that they were given.
+    """An exception as clients see it, cut to what the row can hold."""
+    # Clients read this message, and the clients of model providers quote the key they were given.
     message = mask_text(caller_message(error) or error_message(error, max_bytes=max_bytes))
     return {"error": error_name(error), "message": message}
 
 
 def end_of_stopped(execution: Execution) -> RunEnd:
+    """The end of a run that was asked to stop, or that ran out of time."""
     message = execution.stop_message
     match execution.stop:
         case Stop.CANCEL:

@@ -1,4 +1,4 @@
-"""Deletes stored events once nobody can want them any more."""
+"""Deletes stored events when ``events.keep_seconds`` have passed since their run ended."""
 
 import structlog
 

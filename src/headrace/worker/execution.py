@@ -1,4 +1,4 @@
-"""One run in this process: who follows it, whether it was asked to stop, how it ended."""
+"""One run in this process: its events, the requests to stop it, and how it ended."""
 
 import asyncio
 from enum import Enum
@@ -15,16 +15,16 @@ from headrace.worker.channels import Channels
 
 
 class Stop(Enum):
-    """Why a run is stopped before its graph is through; a later one of these trumps an earlier."""
+    """Why a run is stopped before its graph has finished. A higher value wins over a lower one."""
 
-    #: Anybody may go on with it: this process ends.
+    #: This process ends; another one may go on with the run.
     RELEASED = 1
     CANCEL = 2
-    #: It is going to be deleted.
+    #: The run is going to be deleted.
     DELETED = 3
-    #: It is to leave no trace.
+    #: The run is undone, and leaves nothing.
     ROLLBACK = 4
-    #: Nothing may be written.
+    #: This process may not write for the run any more.
     LEASE_LOST = 5
 
 
@@ -32,7 +32,7 @@ _STOPS = {"rollback": Stop.ROLLBACK, "delete": Stop.DELETED}
 
 
 class Execution:
-    """An attempt while this process executes it."""
+    """One attempt of a run, while this process executes it."""
 
     __slots__ = (
         "_attention",
@@ -53,13 +53,13 @@ class Execution:
     def __init__(self, attempt: Attempt, channels: Channels) -> None:
         self.attempt = attempt
         self.request = attempt.request
-        #: The fence of whatever it writes.
+        #: Goes with each write of the run: without a valid token nothing is written.
         self.token = attempt.token
-        #: What it has written; None before its graph has begun.
+        #: The writes of the run; None before its graph has begun.
         self.writes: RunWrites | None = None
-        #: What drives its graph; None before that has begun.
+        #: The task that runs the graph; None before that has begun.
         self.graph: asyncio.Task[None] | None = None
-        #: What threads do for it.
+        #: The work of threads for the run.
         self.work = Work()
         self.stop: Stop | None = None
         self.stop_message = ""
@@ -85,9 +85,9 @@ class Execution:
         return self.request.thread_id
 
     async def outcome(self, timeout_seconds: float) -> RunOutcome | None:
-        """How it ended, once the row says so; None when it still runs after the timeout.
+        """Return how the run ended, once its row says so; None if it still runs at the timeout.
 
-        :raises Moved: it does not end here.
+        :raises Moved: the run goes on in another process.
         """
         if not await self._ended.wait(timeout_seconds):
             return None
@@ -96,14 +96,15 @@ class Execution:
         return self._outcome
 
     def cancel(self, reason: str) -> None:
+        """Ask the run to stop; it ends as ``interrupted``."""
         self.ask_to_stop(Stop.CANCEL, reason)
 
     def stop_as_asked(self, action: str, message: str = "The run was cancelled.") -> None:
-        """Its row says that it is to stop."""
+        """Stop as the run's row asks."""
         self.ask_to_stop(_STOPS.get(action, Stop.CANCEL), message)
 
     def ask_to_stop(self, stop: Stop, message: str) -> None:
-        """Of several reasons the strongest counts, and of equal ones the first."""
+        """Ask the run to stop; the strongest reason counts, and among equal reasons the first."""
         if self.stop is None or stop.value > self.stop.value:
             self.stop = stop
             self.stop_message = message
@@ -112,7 +113,7 @@ class Execution:
         self._attention.set()
 
     async def wait_for(self, graph: asyncio.Task[None], timeout_seconds: float) -> None:
-        """Return once the graph is through, the run is asked to stop, or its time is over."""
+        """Return once the graph has ended, the run is asked to stop, or the timeout has passed."""
         graph.add_done_callback(lambda _: self._attention.set())
         await self._attention.wait(timeout_seconds)
 
@@ -120,21 +121,21 @@ class Execution:
         await self._ended.wait()
 
     def finish(self, outcome: RunOutcome) -> None:
-        """Tell everyone who follows; the row says the same already."""
+        """Tell all followers in this process how the run ended; its row says so already."""
         self._outcome = outcome
         self._ended.set()
-        # Whoever asked it to stop may wait for that elsewhere.
+        # The client that asked it to stop may wait in another process.
         self.channel.awaited = self.stop is not None
         end = None
         try:
-            # Of a deletion its events have told already.
+            # An event has told of a deletion already.
             if outcome.error != RUN_DELETED:
                 end = end_event(self.run_id, outcome.status, outcome.error)
         finally:
             self.channel.close(end)
 
     def hand_over(self) -> None:
-        """It goes on, or is ended, elsewhere: whoever follows it here is to follow it there."""
+        """Another process has the run now: send the followers there."""
         self._moved = True
         self._ended.set()
         self.channel.move()

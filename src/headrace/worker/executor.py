@@ -1,4 +1,4 @@
-"""Executes ONE run from start to finish: the graph, its events, its terminal row, in that order."""
+"""Executes one run from start to end: the graph, its events, its final row, in that order."""
 
 import asyncio
 from collections.abc import Sequence
@@ -37,10 +37,11 @@ from headrace.worker.temporary_threads import TemporaryThreads
 
 _log = structlog.stdlib.get_logger("headrace.worker")
 
-#: How long a graph that was cancelled may take to clean up before the run ends without it.
+#: A cancelled graph has this long to clean up; then the run ends without it.
 _STOP_SECONDS = 5.0
 
-#: Values of which LangGraph's cycles are not left to the collector, which counts objects alone.
+#: LangGraph leaves values of a run in reference cycles. Python's collector counts objects, not
+#: bytes: values of this size are collected at once.
 _LARGE_BYTES = 16 * 1024 * 1024
 
 
@@ -61,10 +62,10 @@ class RunResult:
 
 
 class Executor:
-    """Stateless between runs; everything about a run is in its :class:`Execution`.
+    """Keeps nothing between runs: what belongs to a run is in its :class:`Execution`.
 
     :param release_seconds: how long a graph may take to clean up when the process ends.
-    :param max_checkpoint_bytes: as the saver has it.
+    :param max_checkpoint_bytes: the limit of the saver.
     """
 
     def __init__(
@@ -95,9 +96,9 @@ class Executor:
     async def execute(self, execution: Execution) -> RunResult:
         """Run the graph to its end, and commit that end; never raises for what the graph does.
 
-        Whatever fails here, the run's row gets a terminal status and its thread is freed: a run
-        that is left behind would be `running` for ever, for this process renews its lease.
-        :meth:`finish` comes next, once others have been told of the end.
+        Whatever fails here, the run's row gets a final status and its thread becomes free. A run
+        that was forgotten here would be `running` for ever, because this process renews its lease.
+        Call :meth:`finish` next, after other processes have been told of the end.
         """
         contain()
         result = RunResult(perf_counter())
@@ -135,20 +136,20 @@ class Executor:
 
     async def _end_of_drive(self, execution: Execution, result: RunResult) -> RunEnd:
         try:
-            return result.final_state.end(await self._drive(execution, result))
+            return result.final_state.completed(await self._drive(execution, result))
         except GeneratorExit:
             raise
         except BaseException as fault:
-            # Cancelled by user code that cancels all tasks of the loop, else a fault of our own.
+            # User code has cancelled all tasks of the loop, or this is a fault of our own.
             _log.exception("run_not_driven")
             return self._end_writer.failed(fault)
 
     async def _settle_events(self, execution: Execution, end: RunEnd) -> None:
-        """What is to be stored is stored before the end, or never: the fence sees to that."""
+        """Store the last events before the end: after it, the fence refuses them."""
         try:
             if end.error == RUN_DELETED:
-                # Its row will be gone when those elsewhere look; what is stored for them is not,
-                # yet.
+                # Followers in other processes will not find the row any more, but will find this
+                # event.
                 execution.channel.publish("error", RUN_DELETED)
             await execution.channel.settle()
         except GeneratorExit:
@@ -160,18 +161,18 @@ class Executor:
         if not execution.request.temporary_thread:
             return
         if execution.channel.kept or execution.request.key is not None:
-            # Whoever waits for it elsewhere has not read its values yet; nor have those that sent
-            # the request again.
+            # Followers in other processes, and clients that repeat the request, have still to read
+            # the values.
             self._temporary.delete_later(execution.thread_id)
             return
         try:
             await self._temporary.delete(execution.thread_id)
         except Exception:
-            # It is found later, among those that were forgotten.
+            # A later round finds it among the abandoned threads.
             _log.exception("temporary_thread_left")
 
     async def _end(self, execution: Execution, end: RunEnd) -> EndedRun | None:
-        """Tell and commit its end; None when it is not this process's to end."""
+        """Store the last events and commit the end; None when another process has the run now."""
         while True:
             await self._settle_events(execution, end)
             try:
@@ -180,12 +181,12 @@ class Executor:
                 end = end_of_stopped(execution)
 
     async def _drive(self, execution: Execution, result: RunResult) -> RunEnd:
-        """Run the graph until it is through, stopped, or out of time."""
+        """Run the graph until it has ended, is stopped, or is out of time."""
         if execution.stop is not None:
-            # Asked before it began.
+            # It was asked to stop before it began.
             return end_of_stopped(execution)
         graph = self._graphs.start(
-            self._stream(execution, result), name=f"graph-{execution.run_id}"
+            self._run_graph(execution, result), name=f"graph-{execution.run_id}"
         )
         execution.graph = graph
         await execution.wait_for(graph, self._settings.run_timeout_seconds)
@@ -198,7 +199,7 @@ class Executor:
         if not graph.done():
             _log.error("run_did_not_stop", seconds=seconds)
         elif not graph.cancelled() and graph.exception() is None:
-            # It finished in the same moment; what it did stands.
+            # The graph finished at this very moment: its result stands.
             return self._end_of(graph, result)
         return end_of_stopped(execution)
 
@@ -211,12 +212,12 @@ class Executor:
             thread_status = "interrupted" if result.interrupted else "idle"
             return RunEnd("success", thread_status, interrupts=result.interrupts)
         with suppress(BaseException):
-            # A log that the user has configured may fail over it in any way.
+            # A log handler of the user may fail over this exception in any way.
             original = error.original if isinstance(error, UserExit) else error
             _log.warning("run_failed", exc_info=original)
         return self._end_writer.failed(error)
 
-    async def _stream(self, execution: Execution, result: RunResult) -> None:
+    async def _run_graph(self, execution: Execution, result: RunResult) -> None:
         request, kwargs = execution.request, execution.request.kwargs
         await self._channels.continue_attempt(execution.channel, execution.token)
         execution.channel.publish("metadata", _metadata_event(execution))
@@ -230,7 +231,7 @@ class Executor:
             ) as writes,
         ):
             execution.writes = writes
-            await self._follow(execution, result, config)
+            await self._stream_graph(execution, result, config)
             await writes.store_command()
 
     def _config(self, execution: Execution) -> RunnableConfig:
@@ -247,50 +248,55 @@ class Executor:
             recursion_limit=self._settings.recursion_limit,
         )
 
-    async def _follow(
+    async def _stream_graph(
         self, execution: Execution, result: RunResult, config: RunnableConfig
     ) -> None:
         request, kwargs = execution.request, execution.request.kwargs
         given = graph_input(kwargs)
         if execution.attempt.number > 1 and await self._has_checkpoint(execution):
-            # It goes on from there.
+            # An earlier attempt has come that far: go on from its checkpoint.
             given = None
-            _leave_checkpoint(config)
-        elif asked := checkpoints_in(config):
-            await self._refuse_without(asked)
+            _use_latest_checkpoint(config)
+        elif named := checkpoints_in(config):
+            await self._require(named)
         translator = Translator(frozenset(kwargs["stream_mode"]))
         async with (
             self._registry.for_run(
                 request.graph_id, config, access="threads.create_run", context=kwargs["context"]
             ) as graph,
-            result.final_state.noted(graph, request.thread_id),
+            result.final_state.read_on_failure(graph, request.thread_id),
         ):
             refuse_unknown_nodes(graph.nodes, kwargs)
             async for namespace, mode, chunk in graph_stream(graph, given, kwargs, config):
                 if mode != "events" and execution.writes is not None:
-                    # The graph goes on: a command has been applied.
+                    # The graph goes on, so it has applied its command.
                     await execution.writes.store_command()
                 if not namespace:
-                    _note(result, mode, chunk)
-                if execution.channel.wanted and not self._is_doomed(mode, chunk):
+                    _record(result, mode, chunk)
+                if execution.channel.wanted and not self._exceeds_checkpoint(mode, chunk):
                     for name, data in translator.events(namespace, mode, chunk):
                         execution.channel.publish(name, data)
                         await execution.channel.room()
             if result.interrupted:
                 # The next run on the thread must not resume from an older checkpoint.
-                _leave_checkpoint(config)
+                _use_latest_checkpoint(config)
                 snapshot = await graph.aget_state(config)
-                # After the last node nothing waits.
+                # After the last node no task waits.
                 result.interrupted = bool(snapshot.next)
                 result.interrupts = storable(interrupts_by_task(snapshot))
 
-    def _is_doomed(self, mode: str, chunk: Any) -> bool:
-        """Whether the run fails at its next checkpoint, for what is to be told is too large for
-        one: to write it as JSON would take its size twice more."""
+    def _exceeds_checkpoint(self, mode: str, chunk: Any) -> bool:
+        """Whether a chunk is too large for a checkpoint: then the run fails at the next one.
+
+        The chunk is not sent either, because its JSON would take twice its size in memory.
+        """
         return mode != "custom" and least_bytes(chunk) > self._max_checkpoint_bytes
 
-    async def _refuse_without(self, checkpoints: Sequence[RunnableConfig]) -> None:
-        """LangGraph would start from nothing, and the thread would stand there."""
+    async def _require(self, checkpoints: Sequence[RunnableConfig]) -> None:
+        """Refuse checkpoints that do not exist: LangGraph would start from an empty state.
+
+        :raises CheckpointNotFound: one of them is gone.
+        """
         for config in checkpoints:
             if await self._saver.aget_tuple(config) is None:
                 where = config["configurable"]
@@ -300,15 +306,15 @@ class Executor:
                 )
 
     async def _has_checkpoint(self, execution: Execution) -> bool:
-        """Whether the thread stands where an earlier attempt of this run has left it."""
+        """Whether an earlier attempt of this run wrote the thread's latest checkpoint."""
         latest = await self._saver.aget_tuple(
             {"configurable": {"thread_id": execution.thread_id, "checkpoint_ns": ""}}
         )
         return latest is not None and latest.metadata.get("run_id") == str(execution.run_id)
 
 
-def _leave_checkpoint(config: RunnableConfig) -> None:
-    """The thread's latest one is what counts."""
+def _use_latest_checkpoint(config: RunnableConfig) -> None:
+    """Let the graph use the thread's latest checkpoint, not one that the request named."""
     config["configurable"].pop("checkpoint_id", None)
     config["configurable"].pop("checkpoint_map", None)
     config["configurable"]["checkpoint_ns"] = ""
@@ -318,12 +324,12 @@ def _metadata_event(execution: Execution) -> dict[str, Any]:
     return {"run_id": str(execution.run_id), "attempt": execution.attempt.number}
 
 
-def _note(result: RunResult, mode: str, chunk: Any) -> None:
+def _record(result: RunResult, mode: str, chunk: Any) -> None:
     if mode == "values":
         result.values = chunk
     elif mode == "updates" and isinstance(chunk, dict) and "__interrupt__" in chunk:
         result.interrupted = True
-        # Each task tells its own; the parts of a subgraph may be told again with the whole.
+        # Each task streams its own interrupts. Those of a subgraph may come again with the whole.
         known = {interrupt.id for interrupt in result.streamed_interrupts}
         result.streamed_interrupts += [one for one in chunk["__interrupt__"] if one.id not in known]
 
@@ -332,14 +338,17 @@ def _values(result: RunResult) -> Any:
     try:
         return _answer(result)
     except BaseException:
-        # A dict of the user's own kind, perhaps.
+        # The values may be a dict class of the user.
         _log.exception("values_not_read")
         return None
 
 
 def _answer(result: RunResult) -> Any:
-    """The last values, and all that the graph waits for: LangGraph tells values with one of several
-    interrupts, or with none where another node ended after asking."""
+    """The last values with all interrupts.
+
+    LangGraph streams values with only one of several interrupts, or with none when another node
+    ended later.
+    """
     values = result.values
     if not result.streamed_interrupts:
         return values

@@ -13,15 +13,15 @@ from headrace.shares import Places
 
 _log = structlog.stdlib.get_logger("headrace.worker")
 
-#: The same caller is logged again so much later.
+#: A caller is logged again after this time.
 _LOG_AGAIN_SECONDS = 60.0
 
 
 def fair_share(places: Places, ready: Sequence[CallerRuns], limit: int) -> list[CallerRuns]:
     """Which runs of those that are ready to claim, ``limit`` at most.
 
-    The next place goes to the caller who holds the fewest. Of several such callers, it goes to the
-    one whose run has waited longest. A caller who has its share gets none.
+    The next place goes to the caller that holds the fewest. If several hold as few, it goes to the
+    one whose run has waited longest. A caller that has its share gets none.
     """
     trial, taken = places.copy(), [0] * len(ready)
     waiting = [
@@ -42,21 +42,21 @@ def fair_share(places: Places, ready: Sequence[CallerRuns], limit: int) -> list[
 
 
 def caller_figures(places: Places) -> CallerFigures:
-    """Where no place is free nobody is at a limit of their own."""
+    """When no place is free, no caller counts as being at its own limit."""
     held = places.callers()
     at_limit = sum(not places.allowance(caller) for caller in held) if places.free else 0
     return CallerFigures(len(held), at_limit, max(held.values(), default=0))
 
 
 class LimitLog:
-    """Says in the log which callers have met their limit, each now and then."""
+    """Logs which callers have reached their limit, each once a minute."""
 
     def __init__(self, places: Places) -> None:
         self._places = places
         self._logged: dict[str, float] = {}
 
-    def met(self, caller: str) -> None:
-        """A run of this caller waits though places are free."""
+    def reached(self, caller: str) -> None:
+        """A run of this caller waits although places are free."""
         now = monotonic()
         if now - self._logged.get(caller, float("-inf")) < _LOG_AGAIN_SECONDS:
             return

@@ -1,4 +1,4 @@
-"""Where a run that failed, or was stopped, leaves its thread: as the thread's state says."""
+"""The thread's state after a run that failed or was stopped: it decides the thread's status."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -15,22 +15,22 @@ from headrace.states.reader import config_of, interrupts_by_task
 
 _log = structlog.stdlib.get_logger("headrace.worker")
 
-#: Shorter than a graph that is cancelled may take to clean up.
+#: Shorter than the time that a cancelled graph has to clean up.
 _READ_SECONDS = 2.0
 
-#: Of errors that say that the run was refused before it did anything.
+#: Errors which say that the run was refused before it did anything.
 _REFUSED = ("UnknownInterruptError",)
 
 
 @dataclass(slots=True)
 class FinalState:
-    """What the thread's state was when the graph of a run broke off; None: nobody has looked."""
+    """The thread's state when the graph of a run broke off; None if it was not read."""
 
     snapshot: StateSnapshot | None = None
 
     @asynccontextmanager
-    async def noted(self, graph: Graph, thread_id: str) -> AsyncIterator[None]:
-        """Look at the state when what is done inside breaks off."""
+    async def read_on_failure(self, graph: Graph, thread_id: str) -> AsyncIterator[None]:
+        """Read the state if the block raises or is cancelled."""
         try:
             yield
         except (Exception, asyncio.CancelledError):
@@ -38,16 +38,16 @@ class FinalState:
                 async with asyncio.timeout(_READ_SECONDS):
                     self.snapshot = await graph.aget_state(config_of(thread_id))
             except Exception:
-                # What the thread's row says stays.
+                # The thread's row stays as it is.
                 _log.info("thread_state_unknown", thread_id=thread_id, exc_info=True)
             raise
 
-    def end(self, end: RunEnd) -> RunEnd:
-        """``end`` with what the thread waits for.
+    def completed(self, end: RunEnd) -> RunEnd:
+        """``end`` with the interrupts that the thread waits for.
 
-        A thread that waits and has no failed node is ``interrupted``, though a run on it was
-        refused: LangGraph does so over a resume that answers none of the interrupts, or does not
-        say which.
+        A thread that waits, and has no failed node, stays ``interrupted`` after a run that was
+        refused. LangGraph refuses a resume that answers none of the interrupts, or does not say
+        which.
         """
         if self.snapshot is None or end.status in ("success", "pending"):
             return end

@@ -1,7 +1,7 @@
-"""What a graph gets to see: its configuration and its input, from what is stored with the run.
+"""The configuration and the input of a graph, from the kwargs that are stored with its run.
 
-The ids of the run stand in ``configurable`` and in ``metadata``, as on LangGraph's server. The
-caller's own keys win where they do not name the run itself.
+The ids of the run are in ``configurable`` and in ``metadata``, as on LangGraph's server. The keys
+of the client win, except those that name the run itself.
 """
 
 from typing import Any, cast
@@ -26,7 +26,7 @@ def graph_config(
     request_id: str,
     recursion_limit: int,
 ) -> RunnableConfig:
-    """The configuration of one execution."""
+    """The configuration of one execution of a graph."""
     stored = kwargs["config"]
     identity = "" if principal == ANONYMOUS else principal.identity
     configurable = {
@@ -53,7 +53,7 @@ def graph_config(
 
 
 def checkpoints_in(config: RunnableConfig) -> list[RunnableConfig]:
-    """Each checkpoint that a configuration names: the thread's own, and those of subgraphs."""
+    """The checkpoints that a configuration names: that of the thread, and those of subgraphs."""
     configurable = config["configurable"]
     named = dict(configurable.get("checkpoint_map") or {})
     if configurable.get("checkpoint_id"):
@@ -71,7 +71,7 @@ def checkpoints_in(config: RunnableConfig) -> list[RunnableConfig]:
 
 
 def graph_input(kwargs: dict[str, Any]) -> Any:
-    """The input of one execution; a command wins over an input that came with it."""
+    """The input of one execution; a command wins over an input in the same request."""
     command = kwargs["command"]
     if command:
         return graph_command(

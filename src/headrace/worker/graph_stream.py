@@ -1,4 +1,4 @@
-"""What a graph streams, as (namespace, mode, chunk); the top graph's namespace is ()."""
+"""The stream of a graph, as (namespace, mode, chunk); the namespace of the top graph is ()."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -10,14 +10,14 @@ from headrace.graphs.context import known_context
 
 Part = tuple[tuple[str, ...], str, Any]
 
-#: What LangGraph hides from traces it hides from ``events`` too.
+#: LangGraph hides these from traces; they are hidden from the mode ``events`` too.
 _HIDDEN = "langsmith:hidden"
 
 
 async def graph_stream(
     graph: Any, given: Any, kwargs: dict[str, Any], config: RunnableConfig
 ) -> AsyncIterator[Part]:
-    """Execute a graph on ``given``, as is stored with its run."""
+    """Execute a graph on the input ``given``, with the options stored in ``kwargs``."""
     options = {
         "context": known_context(graph, kwargs["context"]),
         "stream_mode": graph_modes(kwargs["stream_mode"]),
@@ -25,7 +25,7 @@ async def graph_stream(
         "interrupt_before": kwargs["interrupt_before"],
         "interrupt_after": kwargs["interrupt_after"],
         "durability": kwargs["durability"],
-        # Not by itself: without it LangGraph streams the whole state, private keys included.
+        # Without it LangGraph streams the whole state, with private keys.
         "output_keys": graph.output_channels,
     }
     subgraphs = kwargs["subgraphs"]
@@ -38,7 +38,7 @@ async def graph_stream(
         if _HIDDEN in (item.get("tags") or ()):
             continue
         if item["event"] == "on_chain_stream" and item["run_id"] == run_id:
-            # The run's own chunks, which its other stream modes tell; no event of the graph's.
+            # This event carries a chunk of another stream mode of the run.
             yield _named(item["data"]["chunk"], subgraphs=subgraphs)
         else:
             yield (), "events", item

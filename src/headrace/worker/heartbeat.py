@@ -1,9 +1,10 @@
-"""The lease of this process: one row, renewed from a thread of its own over its own connection.
+"""The lease of this process: one row, renewed by a thread of its own over its own connection.
 
-Neither a busy pool nor a busy event loop can expire the lease. But when the loop has been silent
-for ``loop_stall_limit_seconds``, its runs make no progress, and the thread stops renewing. The
-database clock judges expiry. The local deadline counts from before a renewal was sent, so this
-process stops its runs no later than others may take them.
+So neither a busy pool nor a busy event loop lets the lease expire. But a loop that has been silent
+for ``loop_stall_limit_seconds`` executes nothing: then the thread stops renewing, and other
+processes take the runs. The clock of the database decides when a lease has expired. This process
+counts its own deadline from the moment before it sent a renewal, so it stops its runs no later
+than others may take them.
 """
 
 import asyncio
@@ -34,14 +35,14 @@ _TICK_SECONDS = 0.25
 
 
 class _Silent(psycopg.OperationalError):
-    """The server did not answer; it or a pooler still may."""
+    """The server did not answer in time; it, or a pooler, may answer later."""
 
 
 class Heartbeat:
-    """One process's lease; a new process id after each loss.
+    """The lease of one process; after each loss the process gets a new id.
 
-    :param graph_ids: what it executes, for others to know; None when that is not known.
-    :param schema: where the tables are; empty: in the path of the role.
+    :param graph_ids: the graphs that this process executes, for others to read; None: not known.
+    :param schema: the schema of the tables; empty: the search path of the role.
     :param open_timeout_seconds: how long the database may take to answer at start.
     """
 
@@ -59,7 +60,7 @@ class Heartbeat:
         self._schema = schema
         self._graph_ids = None if graph_ids is None else list(graph_ids)
         self._settings = settings
-        #: At start the database has this long; from then on no longer than the lease allows.
+        #: How long the database may take to answer; after the start, as long as the lease allows.
         self._answer_seconds = open_timeout_seconds
         self._lost = Signal()
         self._sql = queue_statements()
@@ -68,7 +69,7 @@ class Heartbeat:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._connection: psycopg.Connection[Any] | None = None
-        #: How often it was connected: each time again, it may be to a standby that took over.
+        #: How often this connected. A new connection may reach a standby that has taken over.
         self.connections = 0
         self._process_id: UUID | None = None
         self._deadline = 0.0
@@ -77,15 +78,15 @@ class Heartbeat:
 
     @property
     def process_id(self) -> UUID | None:
-        """Owner of runs started now; None while this process holds no lease."""
+        """The owner of runs that start now; None while this process holds no lease."""
         return self._process_id
 
     @property
     def judges_others(self) -> bool:
-        """True once this process has renewed for a whole lease without a break.
+        """Whether this process has renewed its lease for a whole lease time without a break.
 
-        After an outage of the database all leases look expired; the first process back must not
-        take everybody's runs.
+        After an outage of the database, all leases look expired. The first process that is back
+        must not take the runs of all the others.
         """
         unbroken = time.monotonic() - self._unbroken_since
         return self._process_id is not None and unbroken >= self._settings.lease_seconds
@@ -111,12 +112,12 @@ class Heartbeat:
         self._thread.start()
 
     async def until_lost(self) -> None:
-        """Return when the lease was lost since the last call: runs of an earlier id must stop."""
+        """Return when the lease was lost since the last call: its runs must stop at once."""
         await self._lost.wait()
         self._lost.clear()
 
     async def stop(self) -> None:
-        """Give the lease back; runs must have ended before."""
+        """Give the lease back. All runs must have ended before."""
         await self._tasks.stop()
         self._stop.set()
         if self._thread is not None:
@@ -124,7 +125,7 @@ class Heartbeat:
             self._thread = None
 
     async def _watch(self) -> None:
-        """The event loop's half: shows that the loop lives, and notices a passed deadline."""
+        """Show that the event loop lives, and notice when the deadline has passed."""
         while True:
             self._loop_seen = time.monotonic()
             if self._process_id is not None and self._loop_seen > self._deadline:
@@ -158,7 +159,7 @@ class Heartbeat:
                 self._unbroken_since = time.monotonic() + self._settings.heartbeat_seconds
                 self._disconnect()
             except Exception as error:
-                # Such as no more file descriptors or threads: this thread must outlive that.
+                # For example no file descriptor is left. This thread must go on all the same.
                 _log.warning("lease_not_renewed", error=error_message(error), exc_info=True)
                 self._supervision.report("heartbeat", error)
                 self._unbroken_since = time.monotonic() + self._settings.heartbeat_seconds
@@ -180,9 +181,9 @@ class Heartbeat:
         return self._connection
 
     def _execute(self, name: str, parameters: dict[str, Any]) -> psycopg.Cursor[Any]:
-        """Execute a statement of the queue; a server that does not answer is not waited for.
+        """Execute a statement of the queue.
 
-        :raises _Silent: there was no answer in time.
+        :raises _Silent: the server did not answer in time.
         """
         connection = self._connect()
         with cut_after(connection, self._answer_seconds) as limit:
@@ -225,8 +226,8 @@ class Heartbeat:
         if renewed is not None:
             self._deadline = sent + self._settings.lease_seconds
             return
-        # Marked lost by another process, or the row is gone: the watch takes it from here, the next
-        # round registers anew.
+        # Another process has marked this one as lost, or the row is gone. The watch reports the
+        # loss, and the next round registers a new id.
         self._deadline = 0.0
 
     def _remove(self) -> None:

@@ -1,8 +1,9 @@
-"""Runs that processes were lost with are executed apart: when one begins here, and who may enter.
+"""Suspects: runs whose process was lost. Each is executed alone, one per process at a time.
 
-A run that ends its process (a segfault, os._exit, too much memory) takes all runs beside it along,
-and nobody can tell which of them it was. So each of them is a suspect, and has a process to itself
-until it has ended or has lived there for longer than it needed to end the process before
+A run that kills its process (a segfault, ``os._exit``, too much memory) takes the other runs of
+the process down with it, and no one can tell which run it was. So all of them are suspects. A
+suspect has a process to itself until it has ended, or has lived for ``worker.apart_seconds``, and
+for twice as long as it had lived when its process was lost
 (docs/adr/0014-suspects-are-executed-apart.md).
 """
 
@@ -19,19 +20,19 @@ from headrace.worker.roster import Roster
 
 _log = structlog.stdlib.get_logger("headrace.worker")
 
-#: A suspect that waits this many times the patience is made room for by any process.
+#: For a suspect that has waited this many times the patience, any process makes room.
 _ANY_PROCESS = 10
 
 
 class Quarantine:
-    """One per process. Closes the roster, and opens it when other runs may begin here again."""
+    """One per process. Closes the roster for a suspect, and opens it when other runs may begin."""
 
     def __init__(self, settings: WorkerSettings, roster: Roster) -> None:
         self._settings = settings
         self._roster = roster
         self._suspect: UUID | None = None
         self._timer: asyncio.TimerHandle | None = None
-        #: Since when no other run has been let in, so that the process becomes idle.
+        #: Since when the process lets no other run begin, so that it becomes idle.
         self._closed_at: float | None = None
         self._open_until = 0.0
         #: Between two suspects, other runs may begin in one round.
@@ -47,7 +48,7 @@ class Quarantine:
         if self._suspect is not None:
             return False
         if suspects is None or suspects.executing >= max(1, suspects.processes // 2):
-            # The other half is for runs that did nothing.
+            # The other half of the processes is for runs that are no suspects.
             self._open()
             return False
         if not self._roster.busy:
@@ -59,7 +60,8 @@ class Quarantine:
             _log.info("room_made_for_suspect", waiting_seconds=round(suspects.waiting_seconds, 1))
             self._closed_at = monotonic()
             self._roster.closed = True
-        # Beside those that are left: they have lived for long, and no other enters.
+        # After the patience, it begins beside the runs that are left. They have lived for long,
+        # and no new one begins.
         return monotonic() - self._closed_at >= self._settings.apart_patience_seconds
 
     def begin(self, attempt: Attempt) -> None:
@@ -89,11 +91,11 @@ class Quarantine:
         self._reopen()
 
     def _makes_room(self, suspects: Suspects) -> bool:
-        """The older half of the processes does, and not again at once."""
+        """Whether this process makes room: the older half does, and not twice in a row."""
         patience = self._settings.apart_patience_seconds
-        ranks = suspects.older < max(1, suspects.processes // 2)
-        long = suspects.waiting_seconds >= patience * (1 if ranks else _ANY_PROCESS)
-        return long and monotonic() >= self._open_until
+        in_older_half = suspects.older < max(1, suspects.processes // 2)
+        waited = suspects.waiting_seconds >= patience * (1 if in_older_half else _ANY_PROCESS)
+        return waited and monotonic() >= self._open_until
 
     def _open(self) -> None:
         if self._closed_at is not None:

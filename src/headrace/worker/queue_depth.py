@@ -1,4 +1,4 @@
-"""How long the queue is: looked at by one process of each pod, now and then."""
+"""Measures the length of the queue: one process of each pod does, every ten seconds."""
 
 import os
 from collections.abc import Sequence
@@ -14,32 +14,32 @@ from headrace.queue.queue import Queue
 
 _log = structlog.stdlib.get_logger("headrace.queue")
 
-_LOOK_SECONDS = 10.0
-#: The same graph is logged again so much later.
+_MEASURE_SECONDS = 10.0
+#: A graph is logged again after this time.
 _LOG_AGAIN_SECONDS = 600.0
 
 
 class QueueDepth:
-    """The process with the least pid looks; the others know nothing."""
+    """The process with the lowest pid measures; in the others :attr:`figures` is None."""
 
     def __init__(self, queue: Queue, board: StatusBoard) -> None:
         self._queue = queue
         self._board = board
         self.figures: QueueFigures | None = None
-        #: When each graph that nobody serves was logged.
+        #: When each graph without a process that serves it was logged.
         self._logged: dict[str, float] = {}
 
     def start(self, tasks: Tasks) -> None:
         tasks.repeat(
-            self.look,
-            every_seconds=_LOOK_SECONDS,
+            self.measure,
+            every_seconds=_MEASURE_SECONDS,
             at_once=True,
             name="queue-depth",
             log=_log,
             skipped_event="queue_not_measured",
         )
 
-    async def look(self) -> None:
+    async def measure(self) -> None:
         """One round.
 
         :raises Unavailable: the database could not be asked; :attr:`figures` is None then.

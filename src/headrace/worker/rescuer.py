@@ -1,4 +1,7 @@
-"""Runs of processes that died go on elsewhere; what cannot is ended, so that its thread is free."""
+"""Rescues runs of lost processes: they go on in other processes, or end if they failed too often.
+
+Also ends runs whose graph no process serves, and mends threads that no process would claim.
+"""
 
 from time import monotonic
 

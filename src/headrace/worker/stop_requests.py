@@ -1,6 +1,6 @@
-"""What other processes ask of the runs that this one executes: to stop, or to store their events.
+"""Requests from other processes to the runs that this one executes: to stop, or to store events.
 
-Both stand in the run's row; a notice brings the look at it forward.
+The run's row holds the request. A notice only makes this process look at the row sooner.
 """
 
 import asyncio
@@ -18,8 +18,9 @@ from headrace.worker.roster import Roster
 
 _log = structlog.stdlib.get_logger("headrace.control")
 
-#: A notice may come between the commit that gives a run to this process and its beginning here.
-_HEARD_OF = 1000
+#: A notice may come after the commit that gives a run to this process, but before the run begins
+#: here. So many notices of unknown runs are remembered.
+_UNKNOWN_RUNS = 1000
 
 
 class StopRequests:
@@ -32,26 +33,26 @@ class StopRequests:
         self._poll_seconds = settings.poll_seconds
         self._roster = roster
         self._wake = Signal()
-        #: Runs of which a notice came that were not, or not yet, executed here; the latest last.
-        self._heard_of: dict[UUID, None] = {}
+        #: Runs with a notice that were not, or not yet, executed here; the latest is the last.
+        self._unknown: dict[UUID, None] = {}
         listeners.add(on_run=self._heard, on_any=self._wake.set)
 
     def start(self, tasks: Tasks) -> None:
         tasks.keep(self._look_when_woken, name="control")
 
     def begun(self, run_id: UUID) -> None:
-        """A run is executed here from now on: something may have been asked of it just before."""
-        if run_id in self._heard_of:
+        """A run is executed here from now on; a request to it may have come just before."""
+        if run_id in self._unknown:
             self._wake.set()
 
     def _heard(self, run_id: UUID) -> None:
         if run_id in self._roster.executions:
             self._wake.set()
             return
-        self._heard_of.pop(run_id, None)
-        self._heard_of[run_id] = None
-        if len(self._heard_of) > _HEARD_OF:
-            del self._heard_of[next(iter(self._heard_of))]
+        self._unknown.pop(run_id, None)
+        self._unknown[run_id] = None
+        if len(self._unknown) > _UNKNOWN_RUNS:
+            del self._unknown[next(iter(self._unknown))]
 
     async def _look_when_woken(self) -> None:
         while True:

@@ -1,7 +1,7 @@
-"""Deletes the threads of stateless runs once those are over, many at once.
+"""Deletes the threads of stateless runs after their runs, many in one transaction.
 
-Thousands of runs may end in the same moment; each with a transaction of its own would keep
-everybody else from the pool.
+Thousands of runs may end at one moment. If each used a transaction of its own, nothing else would
+get a connection from the pool.
 """
 
 import asyncio
@@ -20,18 +20,17 @@ from headrace.queue.queue import Queue
 _log = structlog.stdlib.get_logger("headrace.worker")
 
 _AT_ONCE = 200
-_LOOK_SECONDS = 1.0
+_DUE_EVERY_SECONDS = 1.0
 
-#: One this long after its run was forgotten, by a process that died then.
+#: A thread that is still there this long after its run was left by a process that died.
 _ABANDONED_AFTER_SECONDS = 300.0
-_LOOK_FOR_ABANDONED_SECONDS = 60.0
+_ABANDONED_EVERY_SECONDS = 60.0
 
 
 class TemporaryThreads:
-    """One per process. What one does not get done, any of them finds later.
+    """One per process. Threads that one process leaves, any process finds later.
 
-    :param later_seconds: how long after its end a run is kept whose values somebody may be about to
-        read in another process.
+    :param later_seconds: how long a thread stays whose values another process may have to read.
     """
 
     def __init__(self, queue: Queue, *, later_seconds: float) -> None:
@@ -43,7 +42,7 @@ class TemporaryThreads:
         self._deleting = False
 
     async def delete(self, thread_id: str) -> None:
-        """Return once it is deleted, or left for later."""
+        """Return once the thread is deleted, or left for a later round."""
         deleted = asyncio.get_running_loop().create_future()
         self._waiting[thread_id] = deleted
         if not self._deleting:
@@ -52,7 +51,7 @@ class TemporaryThreads:
         await deleted
 
     def delete_later(self, thread_id: str) -> None:
-        """Once whoever waits elsewhere has read what the run has left."""
+        """Delete the thread after ``later_seconds``: followers elsewhere still read its values."""
         self._later.append((monotonic() + self._later_seconds, thread_id))
 
     def start(self, tasks: Tasks) -> None:
@@ -61,15 +60,15 @@ class TemporaryThreads:
     async def _delete_due_and_abandoned(self) -> None:
         looked_at = monotonic()
         while True:
-            await asyncio.sleep(_LOOK_SECONDS)
+            await asyncio.sleep(_DUE_EVERY_SECONDS)
             while due := self._due():
                 await self._delete(due, watched=False)
-            if monotonic() - looked_at > _LOOK_FOR_ABANDONED_SECONDS:
+            if monotonic() - looked_at > _ABANDONED_EVERY_SECONDS:
                 await self.delete_abandoned()
                 looked_at = monotonic()
 
     async def delete_abandoned(self) -> None:
-        """Delete what processes have left that died between a run's end and this."""
+        """Delete threads of processes that died between the end of a run and this step."""
         try:
             after = ""
             while abandoned := await self._queue.abandoned_temporary_threads(
@@ -102,7 +101,7 @@ class TemporaryThreads:
             self._deleting = False
 
     async def _delete(self, thread_ids: list[str], *, watched: bool) -> None:
-        """Delete them; those that cannot be deleted are left alone."""
+        """Delete threads; those that cannot be deleted stay, and are logged."""
         try:
             failed = await for_each_sound(
                 thread_ids,
@@ -110,7 +109,7 @@ class TemporaryThreads:
                 passing=(Unavailable, psycopg.OperationalError),
             )
         except Exception as fault:
-            # Whoever waits for this must not wait for ever.
+            # Runs wait for this call to return, and must not wait for ever.
             _log.warning(
                 "temporary_threads_left",
                 threads=len(thread_ids),

@@ -41,9 +41,9 @@ _log = structlog.stdlib.get_logger("headrace.worker")
 class Worker:
     """One per process.
 
-    :param graph_ids: what this process can execute.
-    :param roster: what this process executes, and the places for more.
-    :param admission: whether a run may wait in the queue.
+    :param roster: the runs that this process has, and its places for more.
+    :param admission: decides whether one more run may wait in the queue.
+    :param graph_ids: the graphs that this process can execute.
     """
 
     def __init__(
@@ -149,24 +149,25 @@ class Worker:
         try:
             execution = self._begin(await asyncio.shield(starting))
         except asyncio.CancelledError:
-            # The row may be committed any moment, and a run without an executor never ends.
+            # The client has gone. The row may be committed at any moment, and a run without an
+            # execution never ends.
             starting.add_done_callback(partial(self._begin_unclaimed, request))
             raise
         except BaseException as error:
             self._roster.remove_start(request)
             if isinstance(error, Unavailable) or not isinstance(error, RequestError):
-                # A fault of our own too: it may have come after the commit.
+                # A fault of our own may also have come after the commit.
                 self._claims.doubt()
             if not isinstance(error, ThreadBusy):
                 raise
         else:
-            # Not before: a run that the roster does not have counts as committed unawares.
+            # Not earlier: a run that is not in the roster would be released as an unknown one.
             self._roster.remove_start(request)
             return execution
         return await self._enqueue_if_admitted(request)
 
     async def _enqueue_if_admitted(self, request: RunRequest) -> QueuedRun:
-        """:raises TooManyQueuedRuns: as many of its caller wait as may."""
+        """:raises TooManyQueuedRuns: as many runs of its caller wait as may."""
         await self._admission.admit(request.principal.caller)
         return await self._enqueue(request)
 
@@ -190,7 +191,7 @@ class Worker:
         self._roster.announce(room=self._roster.may_begin(caller))
 
     def _tell_to_stop(self, run_id: UUID, action: StopAction, reason: str) -> None:
-        """Its row says so already; the process that executes it need not look by itself."""
+        """Stop the run here, or tell the process that executes it; its row says so already."""
         execution = self._roster.executions.get(run_id)
         if execution is None:
             self._notifier.run_changed(run_id)
@@ -200,14 +201,14 @@ class Worker:
     async def cancel(
         self, tenant: str, run_ids: Sequence[UUID], action: StopAction, reason: str
     ) -> list[Cancellation]:
-        """Ask runs to stop; returns, for each, what has become of it up to now."""
+        """Ask runs to stop; return what has become of each up to now."""
         cancelled = await self._queue.cancel(tenant, run_ids, action, reason)
         for one in cancelled:
             if one.state == "asked":
                 self._tell_to_stop(one.run_id, action, reason)
             elif one.state != "unknown":
                 self._notifier.run_changed(one.run_id)
-        # A thread may be free for the next one.
+        # A thread may be free for its next run.
         self._roster.wake()
         return cancelled
 
@@ -216,7 +217,7 @@ class Worker:
         self._roster.drain()
 
     async def finish(self, grace_seconds: float) -> None:
-        """Let runs go on for the grace, then release the rest; none is left on return."""
+        """Let runs go on for the grace time, then release the rest; none is left on return."""
         self.refuse_new()
         if self._tasks:
             _log.info("drain_started", runs=self.running, grace_seconds=grace_seconds)
@@ -231,13 +232,13 @@ class Worker:
         await self._join()
 
     async def stop(self) -> None:
-        """End what is left; a drain normally left nothing."""
+        """End the runs that are left; after a drain there are none."""
         await self.finish(0)
         await self._loops.stop()
         self._deaf_runs.stop()
 
     def drop_all(self) -> None:
-        """The lease is lost: stop everything that began under it, write nothing."""
+        """The lease is lost: stop all runs that began under it, and write nothing for them."""
         self._metrics.count_lease_loss()
         for execution in self._roster.executions.values():
             if execution.token.process_id != self._heartbeat.process_id:
@@ -278,7 +279,7 @@ class Worker:
                 self._claims.doubt()
 
     def _begin(self, attempt: Attempt) -> Execution:
-        """Start executing; synchronous, so that the caller can subscribe before the first event."""
+        """Start executing. Synchronous, so that the caller can subscribe before the first event."""
         execution = Execution(attempt, self._channels)
         if attempt.process_id != self._heartbeat.process_id:
             execution.ask_to_stop(Stop.LEASE_LOST, _LEASE_LOST)
@@ -327,7 +328,7 @@ class Worker:
             self._tasks.start(self._enqueue(request), name=f"queue-{request.run_id}")
 
     async def _execute(self, execution: Execution) -> None:
-        # A run from the queue has no request whose log context it could have.
+        # A run from the queue does not inherit the log context of the request that made it.
         structlog.contextvars.bind_contextvars(
             run_id=str(execution.run_id),
             thread_id=execution.thread_id,
@@ -348,13 +349,13 @@ class Worker:
                 self._roster.give_back(execution)
 
     def _tell_others(self, execution: Execution, ended: EndedRun) -> None:
-        """What a committed end means for other processes, and for the runs behind this one."""
+        """Tell other processes of a committed end, and have the thread's next run claimed."""
         try:
             if ended.watched:
                 self._notifier.run_changed(execution.run_id)
             if ended.more:
-                # There is room here once this run has left.
+                # This process has room for it, once this run has left.
                 self._roster.announce(room=True)
         except Exception:
-            # The row says it; those who were to hear of it look by themselves, later.
+            # The rows say it all: other processes and the next round of claims will see it.
             _log.exception("run_end_not_told")
