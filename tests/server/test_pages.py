@@ -95,4 +95,4 @@ def test_a_browser_without_the_internet_shows_the_api(forms_server, path):
         check=True,
     ).stdout
     assert "Say something and get the reply" in shown
-    assert "Start a run on a thread, wait for the end" in shown
+    assert "Create a run on a thread, wait for the end" in shown

@@ -1,19 +1,19 @@
 """Server-sent events as LangGraph clients read them.
 
-Line ends are CRLF and data stands on one line: the JavaScript SDK joins several data lines without
-a newline. An id stands after the data.
+Line ends are CRLF, and data stands on one line: the JavaScript SDK joins several data lines without
+a newline. The id stands after the data.
 """
 
 CONTENT_TYPE = "text/event-stream; charset=utf-8"
 #: Ends each event, and stands nowhere else.
 END = b"\r\n\r\n"
 HEARTBEAT = b": heartbeat\r\n\r\n"
-#: Closes the stream of a run that goes on elsewhere: neither ``end`` nor ``error``, which would
-#: tell clients that the run is over.
+#: Closes the stream of a run that another process continues. It is neither ``end`` nor ``error``,
+#: which would tell clients that the run is over.
 RELEASED = b": the run goes on; connect again\r\nretry: 1000\r\n\r\n"
 
 
-#: What some clients take for the end of a line, as JSON writes it where it must be escaped.
+#: Characters that some clients take for the end of a line, and their escapes in JSON.
 _LINE_ENDS = (
     (b"\xe2\x80\xa8", b"\\u2028"),
     (b"\xe2\x80\xa9", b"\\u2029"),

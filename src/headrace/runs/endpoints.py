@@ -56,7 +56,7 @@ async def wait_run(
     key: IdempotencyKey,
     request: Request,
 ) -> Response:
-    """Start a run on a thread, wait for the end, and return the last values."""
+    """Create a run on a thread, wait for the end, and return the last values."""
     run = await _create(runs, principal, thread_id, body, key, request)
     return await waiting_response(run, request, on_disconnect=body.on_disconnect)
 
@@ -66,7 +66,7 @@ async def wait_run(
 async def wait_stateless_run(
     body: RunCreate, principal: CurrentPrincipal, runs: Runs, key: IdempotencyKey, request: Request
 ) -> Response:
-    """Start a run without a thread, wait for the end, and return the last values."""
+    """Create a run without a thread, wait for the end, and return the last values."""
     run = await _create(runs, principal, None, body, key, request)
     return await waiting_response(run, request, on_disconnect=body.on_disconnect)
 
@@ -81,7 +81,7 @@ async def stream_run(
     key: IdempotencyKey,
     request: Request,
 ) -> Response:
-    """Start a run on a thread and stream the events."""
+    """Create a run on a thread and stream the events."""
     run = await _create(runs, principal, thread_id, body, key, request)
     return streaming_response(run, request, on_disconnect=body.on_disconnect)
 
@@ -91,7 +91,7 @@ async def stream_run(
 async def stream_stateless_run(
     body: RunCreate, principal: CurrentPrincipal, runs: Runs, key: IdempotencyKey, request: Request
 ) -> Response:
-    """Start a run without a thread and stream the events."""
+    """Create a run without a thread and stream the events."""
     run = await _create(runs, principal, None, body, key, request)
     return streaming_response(run, request, on_disconnect=body.on_disconnect)
 
@@ -105,7 +105,7 @@ async def create_run(
     key: IdempotencyKey,
     request: Request,
 ) -> Response:
-    """Start a run on a thread, in the background."""
+    """Create a run on a thread, in the background."""
     run, shown = await _in_background(runs, principal, thread_id, body, key, request)
     return json_response(shown, headers={"Content-Location": run_path(run)})
 
@@ -114,7 +114,7 @@ async def create_run(
 async def create_stateless_run(
     body: RunCreate, principal: CurrentPrincipal, runs: Runs, key: IdempotencyKey, request: Request
 ) -> Response:
-    """Start a run without a thread, in the background."""
+    """Create a run without a thread, in the background."""
     run, shown = await _in_background(runs, principal, None, body, key, request)
     return json_response(shown, headers={"Content-Location": f"/runs/{run.run_id}"})
 
@@ -129,7 +129,7 @@ async def create_runs(
     key: IdempotencyKey,
     request: Request,
 ) -> Response:
-    """Start several runs without threads, in the background."""
+    """Create several runs without threads, in the background."""
     made: list[dict[str, Any]] = []
     for number, body in enumerate(bodies):
         own = key.part(number) if key is not None else None

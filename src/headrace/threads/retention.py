@@ -155,7 +155,7 @@ class RetentionSweeper:
     async def _delete(self, connection: Connection, thread_ids: list[str]) -> set[str]:
         """Delete threads with all that belongs to them; returns those that cannot be deleted now.
 
-        A user's table may refer to one of them; the others are deleted all the same.
+        A table of the user may refer to one of them; the others are deleted anyway.
         """
 
         async def delete(some: Sequence[str]) -> None:
