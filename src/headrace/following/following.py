@@ -17,7 +17,7 @@ from headrace.errors import AnswersFull, AnswerTooLarge
 from headrace.event_settings import EventSettings
 from headrace.events.channel import Channel
 from headrace.events.event import Event, end_event, gap_event, last_values_event
-from headrace.events.reader import ChannelReader, Moved, Reader, Released
+from headrace.events.reader import ChannelReader, EventReader, Moved, Released
 from headrace.events.reader_buffers import BufferBudget
 from headrace.following.run_watcher import GONE, IfEnded, RunState, Watch, Watcher
 from headrace.queue.rows import LocalRun, RunOutcome
@@ -70,10 +70,10 @@ class Following:
         read_values: ReadValues,
         ask_to_stop: AskToStop,
         memory: AnswerMemory | None = None,
-        backlog: BufferBudget | None = None,
+        reader_budget: BufferBudget | None = None,
     ) -> None:
         self.memory = memory or AnswerMemory(AnswerSettings())
-        self.backlog = backlog or BufferBudget(EventSettings())
+        self.reader_budget = reader_budget or BufferBudget(EventSettings())
         self.watcher = watcher
         self.local = local
         self.read_values = read_values
@@ -161,12 +161,12 @@ class Followed:
     def repeated(self) -> bool:
         return self._run.repeated
 
-    def subscribe(self, after: int | None = None) -> Reader:
+    def subscribe(self, after: int | None = None) -> EventReader:
         return FollowingReader(
             self._following, self._run, self._local, after=after, created=self._created
         )
 
-    def unsubscribe(self, reader: Reader) -> None:
+    def unsubscribe(self, reader: EventReader) -> None:
         if isinstance(reader, FollowingReader):
             reader.close()
 
@@ -289,7 +289,7 @@ class FollowingReader:
         self._reader: ChannelReader | None = None
         self._watch: Watch | None = None
         #: Of a run elsewhere: the page that is being sent.
-        self._buffer = following.backlog.buffer(run.run_id)
+        self._buffer = following.reader_budget.buffer(run.run_id)
         if local is not None:
             self._channel = local.channel
             self._reader = local.channel.subscribe(after)

@@ -12,7 +12,7 @@ from uuid import UUID
 from headrace.auth.principal import Principal
 from headrace.checkpoints.answer_memory import Reading
 from headrace.events.channel import Channel
-from headrace.events.reader import Reader
+from headrace.events.reader import EventReader
 from headrace.idempotency.schemas import RequestKey
 
 #: What becomes of a run that is asked to stop: kept as ``interrupted``, or undone without a trace.
@@ -125,7 +125,7 @@ class FollowedRun(Protocol):
         """Whether an earlier try of the same request has made it."""
         ...
 
-    def subscribe(self, after: int | None = None) -> Reader:
+    def subscribe(self, after: int | None = None) -> EventReader:
         """Follow its events.
 
         :param after: -1: from the start; otherwise what comes after that event id; None: for who
@@ -134,7 +134,7 @@ class FollowedRun(Protocol):
         """
         ...
 
-    def unsubscribe(self, reader: Reader) -> None: ...
+    def unsubscribe(self, reader: EventReader) -> None: ...
 
     async def outcome(self, timeout_seconds: float) -> RunOutcome | None:
         """How it ended, once the row says so; None when it still runs after the timeout.

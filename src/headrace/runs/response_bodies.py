@@ -10,7 +10,7 @@ from headrace.edge.streaming import LastChunk
 from headrace.errors import AnswersFull, AnswerTooLarge, RequestError
 from headrace.events.event import Event
 from headrace.events.json_encoding import encode_json, json_pieces, sliced
-from headrace.events.reader import Reader, Released
+from headrace.events.reader import EventReader, Released
 from headrace.events.reader_buffers import BrokenOff, Cut
 from headrace.events.sse import HEARTBEAT, RELEASED
 from headrace.queue.rows import FollowedRun, RunOutcome
@@ -35,7 +35,7 @@ _ALWAYS = ("end", "error")
 
 async def event_frames(
     run: FollowedRun,
-    reader: Reader,
+    reader: EventReader,
     *,
     heartbeat_seconds: float,
     modes: Collection[str] = (),

@@ -35,7 +35,7 @@ class RunEngine:
     thread_watcher: ThreadWatcher
     notifier: Notifier
     depth: QueueDepth
-    backlog: BufferBudget
+    reader_budget: BufferBudget
 
     def stop_soon(self, foundation: Foundation, run: Followable, reason: str) -> None:
         """Ask it to stop, wherever it is executed, without waiting for that."""
@@ -51,8 +51,8 @@ async def start_run_engine(foundation: Foundation, stack: AsyncExitStack) -> Run
     queue = Queue(pool, foundation.writer)
     notifier = build_notifier(settings, pool, foundation.metrics, foundation.supervision)
     log = EventLog(pool, foundation.writer, settings.events)
-    backlog = BufferBudget(settings.events, on_cut=foundation.metrics.count_cut_client)
-    channels = Channels(settings.events, log, notifier, foundation.metrics, backlog)
+    reader_budget = BufferBudget(settings.events, on_cut=foundation.metrics.count_cut_client)
+    channels = Channels(settings.events, log, notifier, foundation.metrics, reader_budget)
     control = StopRequests(pool, settings.events, notifier.listeners, lambda: worker.executions())
     worker = await _start_worker(foundation, queue, channels, notifier, control, stack)
     control.start(tasks)
@@ -66,7 +66,7 @@ async def start_run_engine(foundation: Foundation, stack: AsyncExitStack) -> Run
     tasks.keep(depth.look_forever, name="queue-depth", vital=False)
     await notifier.start()
     stack.push_async_callback(notifier.stop)
-    return RunEngine(worker, watcher, thread_watcher, notifier, depth, backlog)
+    return RunEngine(worker, watcher, thread_watcher, notifier, depth, reader_budget)
 
 
 async def _start_worker(

@@ -82,7 +82,7 @@ async def build_services(foundation: Foundation, engine: RunEngine) -> Services:
         read_values=states.values_of_run,
         ask_to_stop=partial(engine.stop_soon, foundation),
         memory=memory,
-        backlog=engine.backlog,
+        reader_budget=engine.reader_budget,
     )
     repository = RunRepository(sessions)
     requests = RunRequests(repository, threads, registry, foundation.writer, limits)

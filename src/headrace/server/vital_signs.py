@@ -32,7 +32,7 @@ async def start_health(
         writer_figures=foundation.writer.figures,
         answer_figures=foundation.answer_memory.figures,
         gate_figures=places.figures,
-        events_waiting_bytes=lambda: engine.backlog.bytes,
+        events_waiting_bytes=lambda: engine.reader_budget.bytes,
         body_figures=foundation.body_memory.figures,
         queue_figures=lambda: engine.depth.figures,
         thread_figures=threads.figures if threads is not None else None,
