@@ -193,7 +193,7 @@ async def list_runs(
     Where they are large, a page may have fewer than `limit`. `X-Pagination-Next` is there then:
     send it as `offset` to go on, or `select` fields without `kwargs` and `metadata`.
     """
-    fields = caller_message(select, "select", get_args(RunField))
+    fields = words_of(select, "select", get_args(RunField))
     reading = runs.reading()
     page = await runs.search(
         principal,
@@ -271,7 +271,7 @@ async def join_stream(
     the first.
     """
     after = _event_id(last_event_id_header or last_event_id)
-    modes = caller_message(stream_mode, "stream_mode", STREAM_MODES)
+    modes = words_of(stream_mode, "stream_mode", STREAM_MODES)
     run = await runs.follow(principal, thread_id, run_id_from(run_id))
     return streaming_response(
         run, request, on_disconnect=_policy(cancel_on_disconnect), after=after, modes=modes
@@ -292,14 +292,14 @@ async def join_stream_by_id(
 ) -> Response:
     """Stream the events of a run whose thread is not known."""
     after = _event_id(last_event_id_header or last_event_id)
-    modes = caller_message(stream_mode, "stream_mode", STREAM_MODES)
+    modes = words_of(stream_mode, "stream_mode", STREAM_MODES)
     run = await runs.follow(principal, None, run_id_from(run_id))
     return streaming_response(
         run, request, on_disconnect=_policy(cancel_on_disconnect), after=after, modes=modes
     )
 
 
-def caller_message(given: list[str] | None, name: str, known: tuple[Any, ...]) -> list[str]:
+def words_of(given: list[str] | None, name: str, known: tuple[Any, ...]) -> list[str]:
     """
     :raises InvalidRequest: a word that is not known.
     """
