@@ -1,4 +1,4 @@
-"""Alembic's entry: runs revisions on the connection that headrace.db.migrate opened and locked."""
+"""The entry of Alembic: runs revisions on the connection that headrace.db.migrate has locked."""
 
 from typing import Any
 
@@ -6,12 +6,12 @@ from alembic import context
 
 from headrace.db.tables import Base
 
-#: The user's own Alembic keeps its ``alembic_version``.
+#: Not ``alembic_version``, which a user's own Alembic has in a shared database.
 VERSION_TABLE = "headrace_alembic_version"
 
 
 def _ours(name: str | None, type_: str, _parents: Any) -> bool:
-    """LangGraph's tables, and whatever else lives in this database, are not compared."""
+    """False for tables of LangGraph and of other applications: they are not compared."""
     return type_ != "table" or name in Base.metadata.tables
 
 

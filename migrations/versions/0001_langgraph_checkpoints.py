@@ -1,7 +1,7 @@
-"""LangGraph's checkpoint tables, as AsyncPostgresSaver.setup() lays them (its versions 0 to 9).
+"""LangGraph's checkpoint tables, as AsyncPostgresSaver.setup() creates them (its versions 0 to 9).
 
-Every statement is a no-op where it was done before, so that a database at any of upstream's
-versions ends the same.
+Each statement does nothing if it was done before. So a database at any of LangGraph's versions ends
+with the same tables.
 """
 
 from alembic import op

@@ -1,4 +1,4 @@
-"""LangGraph's store table, as AsyncPostgresStore.setup() lays it (its versions 0 to 3)."""
+"""LangGraph's store table, as AsyncPostgresStore.setup() creates it (its versions 0 to 3)."""
 
 from alembic import op
 

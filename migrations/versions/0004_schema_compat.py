@@ -1,4 +1,4 @@
-"""The one row that says how old a release this database still serves."""
+"""One row with the oldest revision whose release can still use this database."""
 
 import sqlalchemy as sa
 from alembic import op

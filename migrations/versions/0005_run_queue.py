@@ -1,7 +1,7 @@
-"""The run queue: what is ready to be claimed, cancel requests, stored events, idempotency keys.
+"""The run queue: ready threads, cancel requests, stored events, idempotency keys.
 
-Nothing here changes what the release before does: its runs start and end as ever. The index is made
-outside of a transaction, so that everything before it may be there already.
+The previous release works as before: its runs start and end. The index is created outside of the
+transaction, so on a second try everything before it may exist already.
 """
 
 import sqlalchemy as sa

@@ -1,4 +1,4 @@
-"""Versions of assistants. What is there becomes each assistant's first stored version."""
+"""Versions of assistants. The present content of an assistant becomes its first stored version."""
 
 import sqlalchemy as sa
 from alembic import op

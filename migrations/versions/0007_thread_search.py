@@ -1,9 +1,9 @@
-"""Lists of threads by newest, metadata and status; how long threads are kept.
+"""Lists of threads by time, metadata and status; times to live of threads.
 
-Nothing here changes what the release before does. What lists are read by besides is written by a
-trigger, whichever release writes the row. The status itself is in no index: one on a column that
-every run changes would cost each start and end of a run its HOT update. The function is called only
-where a thread becomes or ceases to be ``error`` or ``interrupted``, or its metadata changes.
+The previous release works as before. A trigger writes the columns that lists filter by, whichever
+release writes the row. No index contains the status itself: every run changes it, so starts and
+ends of runs would be no HOT updates any more. The trigger calls its function only when a thread
+enters or leaves the status ``error`` or ``interrupted``, or when its metadata changes.
 """
 
 from alembic import op

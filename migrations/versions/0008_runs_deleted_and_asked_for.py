@@ -1,7 +1,6 @@
-"""Runs: one that is to be deleted is told so, and each knows the request that made it.
+"""Runs: the cancel action ``delete``, and the id of the request that created the run.
 
-What the release before writes stays valid; a run that is to be deleted it takes for one that is to
-be interrupted.
+Rows of the previous release stay valid. The previous release treats ``delete`` as ``interrupt``.
 """
 
 from alembic import op

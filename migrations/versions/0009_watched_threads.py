@@ -1,6 +1,6 @@
-"""Threads: whether somebody follows all their runs.
+"""Threads: until when a client follows all runs of the thread.
 
-Nullable and without an index: runs of threads that nobody follows are started as before.
+The column is nullable and has no index, so runs of other threads start as before.
 """
 
 from alembic import op

@@ -1,7 +1,7 @@
-"""Threads of stateless runs by themselves.
+"""An index on the threads of stateless runs.
 
-Those that a lost process has left are looked for each minute, and there may be a million others.
-Runs change neither column: starts and ends stay HOT updates.
+Every minute a process looks for those that a lost process has left, among a million other threads
+perhaps. Runs change neither column, so starts and ends stay HOT updates.
 """
 
 from headrace.db.ddl import create_index_concurrently

@@ -1,7 +1,7 @@
-"""Runs that processes were lost with are found without looking through the queue.
+"""An index on the runs whose process was lost, so that nobody searches the whole queue for them.
 
-``lived_seconds`` says how long an attempt had been executed when its process was lost;
-``graph_ids`` which graphs a process executes, NULL where its release does not say.
+``lived_seconds`` is how long an attempt had been executed when its process was lost. ``graph_ids``
+are the graphs that a process executes; NULL for a process of an older release.
 """
 
 from alembic import op

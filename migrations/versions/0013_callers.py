@@ -1,7 +1,7 @@
-"""Runs have their caller, and ready threads are found by it: callers take turns.
+"""The caller of each run, and an index to find the ready threads of a caller: callers take turns.
 
-A constant default rewrites no row. A release that does not know the columns leaves them empty: its
-runs are those of one more caller, and are claimed like others.
+A constant default rewrites no row. A release without these columns leaves them empty: its runs
+count as those of one more caller, and processes claim them like others.
 """
 
 from alembic import op

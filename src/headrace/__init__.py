@@ -11,7 +11,7 @@ In an app of your own::
         graph = headrace.graph(request, "agent")
         ...
 
-The names are loaded when they are first used, so that importing a part of headrace stays cheap.
+Each name is loaded at its first use, so that it stays cheap to import a part of headrace.
 """
 
 from importlib import import_module
@@ -38,7 +38,7 @@ _HOMES = {
 
 __all__ = ["Middleware", "Runtime", "Settings", "__version__", "graph", "lifespan", "router"]
 
-# Not seen by type checkers: a name that is not there is an error to them.
+# Hidden from type checkers, so that they report an unknown name.
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> Any:

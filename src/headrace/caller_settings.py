@@ -1,4 +1,4 @@
-"""The settings of what one caller of several may take."""
+"""The settings of shares: what one of several callers may use."""
 
 from pydantic import Field
 
@@ -6,7 +6,7 @@ from headrace.setting_groups import Group
 
 
 class CallerSettings(Group):
-    """What one of several callers may take; API keys tell callers apart (docs/limits.md)."""
+    """The limits of one caller. API keys tell callers apart (docs/limits.md)."""
 
     share: float = Field(
         0.75,

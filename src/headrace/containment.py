@@ -1,12 +1,11 @@
-"""User code cannot end the process: SystemExit and KeyboardInterrupt stay in the task that raised.
+"""Containment: SystemExit and KeyboardInterrupt of user code cannot end the process.
 
-asyncio raises these two out of the loop, whichever task they come from; a tool that uses argparse
-is enough, and the server process ends with all its runs. So tasks that are created while user code
-may run, by LangGraph or by the user, are given a coroutine that turns them into
-:class:`~headrace.errors.UserExit`, which stays in the task like every other exception.
+asyncio raises these two out of the event loop, from whichever task. A tool that uses argparse would
+end the server process with all its runs. So each task that is created while user code may run, by
+LangGraph or by the user, gets a coroutine that turns them into :class:`~headrace.errors.UserExit`,
+which stays in the task like every other exception.
 
-What has no task, such as a callback of ``loop.call_soon``, is met in :func:`run_until_done`, by
-whoever runs the loop.
+A callback of ``loop.call_soon`` has no task. :func:`run_until_done` handles its exits.
 """
 
 import asyncio
@@ -25,34 +24,34 @@ T = TypeVar("T")
 _log = structlog.stdlib.get_logger("headrace.containment")
 
 _EXITS = (SystemExit, KeyboardInterrupt)
-#: The last is Python's own way to end a coroutine: LangGraph's take a node's for that, and wait.
+#: Python ends a coroutine with GeneratorExit: LangGraph would misread one of a node, and wait.
 _ENDINGS = (*_EXITS, GeneratorExit)
 
 _contained: ContextVar[bool] = ContextVar("headrace_contained", default=False)
 
 
 def contain() -> None:
-    """Tasks that are created in this context from now on are contained, and those they create."""
+    """Contain all tasks that are created in this context from now on, and the tasks they create."""
     _contained.set(True)
 
 
 def is_cancellation(error: BaseException) -> bool:
-    """Whether somebody has cancelled the calling task; user code may raise the same by itself."""
+    """Whether the error comes from a cancellation of this task. User code may raise it itself."""
     task = asyncio.current_task()
     return isinstance(error, asyncio.CancelledError) and (task is None or task.cancelling() > 0)
 
 
 def is_cancelled() -> bool:
-    """Whether somebody has cancelled the calling task, whatever it was made of inside."""
+    """Whether this task was cancelled, even if user code has caught the CancelledError."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 
 
 @contextmanager
 def containing_tasks() -> Iterator[None]:
-    """Let the running loop contain the tasks of contexts that ask for it.
+    """Install the task factory that contains tasks in the running loop.
 
-    A task factory that the loop has already goes on making the tasks.
+    A task factory that the loop has already still creates the tasks.
     """
     loop = asyncio.get_running_loop()
     present = loop.get_task_factory()
@@ -68,7 +67,7 @@ def containing_tasks() -> Iterator[None]:
 
 
 def run_until_done(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run the loop until this has ended, whatever callbacks and other tasks raise out of it."""
+    """Run the loop until the coroutine has ended, whatever callbacks and other tasks raise."""
     main = loop.create_task(coroutine)
     while True:
         try:
@@ -76,17 +75,17 @@ def run_until_done(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, An
         except _EXITS as error:
             if main.done():
                 raise
-            # What was ready to run beside it still is.
+            # The loop goes on with all other ready tasks.
             _log.error("exit_refused", error=error_name(error), message=error_message(error))
         except RuntimeError as error:
             if main.done() or loop.is_closed() or loop.is_running():
                 raise
-            # Somebody has called stop() on the loop, which is not theirs.
+            # User code has called stop() on the loop.
             _log.error("exit_refused", error=error_name(error), message=error_message(error))
 
 
 class _TaskFactory:
-    """Makes tasks as ``inner`` does, or asyncio itself."""
+    """Creates tasks with ``inner``, or without it as asyncio does."""
 
     def __init__(self, inner: Callable[..., Any] | None) -> None:
         self.inner = inner
@@ -103,10 +102,10 @@ class _TaskFactory:
 
 
 class _Contained(Coroutine[Any, Any, T]):
-    """Drives a coroutine, and lets no exit out of it.
+    """Drives a coroutine and turns its exits into :class:`UserExit`.
 
-    No ``async def`` around it: such a one would never start what is cancelled before its first
-    step, and Python would warn of the coroutine inside.
+    Not an ``async def`` wrapper: if that is cancelled before its first step, it never starts the
+    coroutine inside, and Python warns about it.
     """
 
     __slots__ = ("_inner",)
@@ -133,5 +132,5 @@ class _Contained(Coroutine[Any, Any, T]):
         return self._inner.__await__()
 
     def __getattr__(self, name: str) -> Any:
-        # What debuggers and tracebacks of tasks look at: cr_frame, cr_code, __qualname__.
+        # Debuggers and tracebacks of tasks read cr_frame, cr_code and __qualname__.
         return getattr(self._inner, name)

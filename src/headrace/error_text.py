@@ -1,7 +1,7 @@
-"""What an exception says, as text that always exists, is bounded, and can be stored.
+"""Texts of exceptions: always present, bounded, and storable.
 
-Exceptions come from user code: their ``__str__`` and ``__repr__`` may raise, return no text, or
-return twenty megabytes of it. Nothing here raises, whatever they do.
+Exceptions come from user code. Their ``__str__`` and ``__repr__`` may raise, return something else
+than text, or return twenty megabytes. The functions here never raise.
 """
 
 import re
@@ -11,28 +11,28 @@ from itertools import islice
 
 from headrace.errors import UserExit
 
-#: What is kept of a text by default, in bytes of UTF-8.
+#: The default limit of a text in bytes of UTF-8.
 MAX_BYTES = 32 * 1024
 _MAX_NAME_BYTES = 200
-#: So many leaves of an exception group are named; it may hold thousands.
+#: A text names so many leaves of an exception group, which may have thousands.
 _MAX_LEAVES = 20
-#: asyncio's and anyio's own words, which tell nothing.
+#: Messages of asyncio and anyio without information.
 _STOCK = ("unhandled errors in a TaskGroup", "unhandled errors in a nursery")
-#: What UTF-8 or Postgres cannot hold.
+#: Characters that UTF-8 or Postgres cannot store.
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 
 def error_name(error: BaseException) -> str:
-    """The name of its class."""
+    """The name of the error's class."""
     kind = type(_original(error))
-    # Not by attribute: a metaclass may have its own idea of it.
+    # Not by attribute: a metaclass may override ``__name__``.
     return clipped(type.__dict__["__name__"].__get__(kind), _MAX_NAME_BYTES)
 
 
 def error_message(error: BaseException, *, max_bytes: int = MAX_BYTES) -> str:
-    """Its own words; of an exception group those of its leaves.
+    """The message of the error; for an exception group, the messages of its leaves.
 
-    Where ``str()`` fails it is the ``repr()``, and where that fails too the name of its class.
+    If ``str()`` fails, it is the ``repr()``; if that fails too, the name of the class.
     """
     error = _original(error)
     if not isinstance(error, BaseExceptionGroup):
@@ -57,7 +57,7 @@ def first_line(error: BaseException) -> str:
 
 
 def error_repr(error: object, *, max_bytes: int = MAX_BYTES) -> str:
-    """Its ``repr()``, or the name of its class where that fails."""
+    """The ``repr()`` of an object; if that fails, the name of its class."""
     if isinstance(error, BaseException):
         error = _original(error)
     said = _text(lambda: repr(error))
@@ -65,13 +65,13 @@ def error_repr(error: object, *, max_bytes: int = MAX_BYTES) -> str:
 
 
 def value_text(value: object, *, max_bytes: int = MAX_BYTES) -> str:
-    """``str()`` of any value, or the name of its class where that fails."""
+    """``str()`` of any value; if that fails, the name of its class."""
     said = _text(lambda: str(value))
     return _name_alone(value) if said is None else clipped(said, max_bytes)
 
 
 def clipped(text: str, max_bytes: int) -> str:
-    """The text without what cannot be stored; a long one without its middle, and saying so."""
+    """The text without characters that cannot be stored. A long text loses its middle."""
     length = len(text)
     kept = text if length <= max_bytes else text[:max_bytes]
     kept = _UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", kept)
@@ -100,23 +100,23 @@ def _named(error: BaseException, max_bytes: int) -> str:
 
 
 def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
-    """In order; without recursion, for groups may be nested deeply."""
+    """The leaves in order, without recursion: groups may be nested deeply."""
     inside = BaseExceptionGroup.__dict__["exceptions"]
     waiting: list[BaseException] = [group]
     while waiting:
         error = waiting.pop()
         if isinstance(error, BaseExceptionGroup):
-            # Not by attribute: a subclass may have its own idea of it.
+            # Not by attribute: a subclass may override ``exceptions``.
             waiting.extend(reversed(inside.__get__(error)))
         else:
             yield error
 
 
 def _text(say: Callable[[], object]) -> str | None:
-    """What it says as a plain string; None when it raises or says none."""
+    """The result as a plain string; None if the call raises or returns no string."""
     said = None
     with suppress(BaseException):
-        # User code: SystemExit and the like must not get out either.
+        # User code may also raise SystemExit.
         said = say()
     # A subclass of str may have methods of its own.
     return str.__str__(said) if isinstance(said, str) else None

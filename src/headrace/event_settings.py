@@ -1,4 +1,4 @@
-"""The groups of settings about events and about requests that are sent again."""
+"""The settings of events and of idempotency keys."""
 
 from typing import Literal
 
@@ -35,7 +35,9 @@ class EventSettings(Group):
         1024, ge=1, description="Events of a run kept in memory for readers that come later."
     )
     ring_bytes: int = Field(
-        1024 * 1024, ge=1024, description="Bytes of a run kept in memory for them."
+        1024 * 1024,
+        ge=1024,
+        description="Bytes of events of a run kept in memory for such readers.",
     )
     batch_events: int = Field(
         200, ge=1, description="Events of a run that are stored, or read back, at once."
@@ -49,7 +51,7 @@ class EventSettings(Group):
         600.0, ge=0, description="Stored events are deleted this long after their run ended."
     )
     sweep_seconds: float = Field(
-        60.0, gt=0, description="How often stored events that are old enough are sought."
+        60.0, gt=0, description="How often a process looks for stored events to delete."
     )
     poll_seconds: float = Field(
         1.0,
@@ -80,7 +82,5 @@ class IdempotencySettings(Group):
         gt=0,
         description="A request that is sent again within this time makes nothing new.",
     )
-    sweep_seconds: float = Field(
-        600.0, gt=0, description="How often keys that hold no longer are deleted."
-    )
+    sweep_seconds: float = Field(600.0, gt=0, description="How often expired keys are deleted.")
     sweep_batch: int = Field(1000, ge=1, description="Keys that are deleted at once.")

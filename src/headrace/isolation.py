@@ -1,8 +1,8 @@
-"""Work for many at once, of whom one may spoil it: that one fails, and nobody else.
+"""Batches of work in which a bad item must not fail the others.
 
-Rounds of the server ask one question for all callers together. A value that cannot be sent, or a
-row that cannot be read, fails the whole question; halves of it are asked until what fails stands
-alone.
+The server sends one query for many runs or callers. A value that cannot be sent, or a row that
+cannot be read, makes the whole query fail. Then each half of the batch is tried, until the bad item
+is alone.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -10,8 +10,8 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-#: When so many have failed alone and none was done, it is not theirs.
-_NOT_THEIRS = 8
+#: If so many single items have failed and none has succeeded, the items are not the cause.
+_MAX_FAILED = 8
 
 
 async def for_each_sound(
@@ -20,12 +20,12 @@ async def for_each_sound(
     *,
     passing: tuple[type[Exception], ...] = (),
 ) -> list[tuple[T, Exception]]:
-    """Do ``work`` for all ``items`` that it can be done for; the others, each with its error.
+    """Do ``work`` for all ``items`` for which it succeeds; returns the others with their errors.
 
-    ``work`` may be called again for items of a part for which it has failed. One item in a thousand
-    that fails costs about twenty calls. Where nothing can be done for anybody, the error is raised.
+    ``work`` may be called again for items of a batch that has failed. One bad item in a thousand
+    costs about twenty calls. If no item succeeds, the error is raised.
 
-    :param passing: errors that are nobody's: they end it at once.
+    :param passing: errors that no item causes: they are raised at once.
     """
     failed: list[tuple[T, Exception]] = []
     parts, done = [items], False
@@ -42,6 +42,6 @@ async def for_each_sound(
                 parts += [part[middle:], part[:middle]]
                 continue
             failed.append((part[0], error))
-            if not done and len(failed) >= _NOT_THEIRS:
+            if not done and len(failed) >= _MAX_FAILED:
                 raise
     return failed

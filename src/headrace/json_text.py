@@ -1,8 +1,8 @@
-"""JSON text of any Python value: what graphs leave in their state, in answers and in the database.
+"""JSON text of any Python value, for answers and for the database.
 
-``orjson`` writes what it can write. What it refuses is written here, step by step: without
-recursion, to a bounded depth and with bounded work. User code runs in between (``model_dump``,
-``__str__``, iterators); whatever it raises, the value has a form, at last the name of its class.
+``orjson`` writes most values. This module writes the others step by step: without recursion, to a
+bounded depth and with bounded work. User code runs in between (``model_dump``, ``__str__``,
+iterators). Whatever it raises, the value gets a form: in the last resort the name of its class.
 docs/values.md lists the forms.
 """
 
@@ -21,25 +21,25 @@ from uuid import UUID
 import orjson
 from pydantic import BaseModel
 
-#: Dataclasses and dates are left to :func:`_nearer`: orjson ends the process with a segmentation
-#: fault where an attribute or a time zone of theirs raises.
+#: :func:`_nearer` handles dataclasses and dates: orjson ends the process with a segmentation fault
+#: if an attribute or a time zone of one raises.
 _OPTIONS = (
     orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
 )
 
-#: Levels of lists and objects. orjson writes 254; parsers of clients stop at about a thousand.
+#: Levels of lists and objects. orjson writes 254; clients' parsers stop at about a thousand.
 MAX_DEPTH = 400
-#: Values of one text that are written here, without orjson: about one second.
+#: Values that this module writes for one text, without orjson: about one second.
 MAX_ITEMS = 100_000
-#: Characters of what ``str()`` gives.
+#: Characters of a ``str()``.
 MAX_WORDS = 100_000
-#: Levels whose parts orjson is given one by one: one odd value must not make a large state slow.
+#: Levels whose parts orjson gets one by one: one odd value must not make a large state slow.
 _TRIED_LEVELS = 3
-#: Steps from an object to something that JSON has.
+#: Steps from an object to a type of JSON.
 _MAX_STEPS = 20
-#: Bits of what a double can hold. Many parsers refuse a text with a longer number.
+#: Bits of a number in a double. Many parsers refuse a text with a longer number.
 _MAX_NUMBER_BITS = 1023
-#: Above these Python refuses to write digits.
+#: Python refuses to write the digits of a longer number.
 _MAX_DIGIT_BITS = 14_000
 
 TOO_DEEP = "... (nested too deeply)"
@@ -47,31 +47,31 @@ TOO_MANY = "... (too many values)"
 CYCLE = "... (contains itself)"
 _MASK = "**********"
 
-#: A NUL that no backslash escapes.
+#: A NUL whose backslash is not escaped.
 _NUL = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")
 _UNWRITABLE = re.compile("[\0\ud800-\udfff]")
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
 def json_text(value: Any, *, max_depth: int = MAX_DEPTH) -> bytes:
-    """``value`` as JSON on one line; never raises.
+    """``value`` as JSON on one line. It never raises.
 
-    :param max_depth: levels of lists and objects; what is deeper is cut off.
+    NUL, which Postgres cannot store, and half a surrogate pair, which UTF-8 cannot encode, become
+    U+FFFD. NaN and the infinities become null.
 
-    Neither NUL, which Postgres cannot store, nor half a surrogate pair, which UTF-8 cannot carry,
-    is in it: both become U+FFFD. NaN and the infinities become null.
+    :param max_depth: levels of lists and objects; deeper ones are cut off.
     """
     try:
         text = orjson.dumps(value, default=_nearer, option=_OPTIONS)
-    except TypeError:  # also for whatever user code raises in between
+    except TypeError:  # orjson also raises it for errors of user code
         text = _Text(max_depth).of(value)
     return _NUL.sub(rb"\1\\ufffd", text) if b"\\u0000" in text else text
 
 
 def _nearer(value: Any) -> Any:
-    """Something that is nearer to JSON than ``value``, which orjson does not know.
+    """A value that is nearer to JSON than ``value``, which orjson does not know.
 
-    :raises BaseException: whatever the value's own code raises.
+    :raises BaseException: any error of the value's own code.
     """
     if isinstance(value, BaseModel):
         return value.model_dump()
@@ -104,7 +104,7 @@ def _of_other(value: Any) -> Any:
         return value.pattern
     kind = type(value)
     if kind.__module__.partition(".")[0] == "numpy" and hasattr(kind, "tolist"):
-        # Arrays that orjson does not take: of objects, of dates, with gaps.
+        # Arrays that orjson refuses: of objects, of dates, with gaps.
         return (value.astype(str) if value.dtype.kind in "mM" else value).tolist()
     if hasattr(kind, "get_secret_value"):
         return _MASK
@@ -117,16 +117,16 @@ def _of_other(value: Any) -> Any:
 
 
 def _some(values: Iterable[Any]) -> list[Any]:
-    """All of them, or so many that the end is never reached anyway."""
+    """All values, or as many as can be written at most."""
     return list(islice(values, MAX_ITEMS + 1))
 
 
 def _words(value: Any) -> str:
-    """Its ``str()``, its ``repr()``, or the name of its class; never raises."""
+    """The ``str()``, the ``repr()`` or the name of the class of a value. It never raises."""
     for words in (str, repr):
         with suppress(BaseException):
             return _cut(words(value))
-    # Not by attribute: a metaclass may have its own idea of it.
+    # Not by attribute: a metaclass may override ``__name__``.
     return f"<{type.__dict__['__name__'].__get__(type(value))}>"
 
 
@@ -136,14 +136,14 @@ def _cut(text: str) -> str:
 
 
 def _step(value: Any) -> Any:
-    """What :func:`_nearer` makes of it, or its fields, or its words; never raises."""
+    """The result of :func:`_nearer`, or the fields, or the text of a value. It never raises."""
     with suppress(BaseException):
         return value.value if isinstance(value, Enum) else _nearer(value)
     return _fields(value)
 
 
 def _fields(value: Any) -> Any:
-    """What a model or dataclass holds whose own way to tell it has failed; else its words."""
+    """The fields of a model or dataclass whose own code has failed; else the text of the value."""
     with suppress(BaseException):
         if isinstance(value, BaseModel):
             known = type(value).model_fields
@@ -163,7 +163,7 @@ def _is_dataclass(value: Any) -> bool:
 
 
 def _field_names(value: Any) -> list[str]:
-    """Of a dataclass; what begins with an underscore is its own business."""
+    """The public fields of a dataclass."""
     names = [field.name for field in dataclasses.fields(value)]
     return [name for name in names if not name.startswith("_")]
 
@@ -175,15 +175,15 @@ def _attribute(value: Any, name: str) -> Any:
 
 
 class _Text:
-    """Writes one value, its parts from a stack of its own."""
+    """Writes one value, with a stack of its own in place of recursion."""
 
     def __init__(self, max_depth: int) -> None:
         self._max_depth = max_depth
         self._written: list[bytes] = []
         self._left = MAX_ITEMS
-        #: What is open: the parts to come, what closes it, and the ids it put on the path.
+        #: The open lists and objects: their remaining parts, closing bracket, and ids on the path.
         self._open: list[tuple[Iterator[tuple[bytes, Any]], bytes, list[int]]] = []
-        #: Everything that is open, by id: a value that holds itself is not followed.
+        #: All open values by id, to find a value that contains itself.
         self._path: dict[int, Any] = {}
 
     def of(self, value: Any) -> bytes:
@@ -202,7 +202,7 @@ class _Text:
         return b"".join(self._written)
 
     def _put(self, value: Any) -> None:
-        """Write it, or open it."""
+        """Write the value, or open it if it has parts."""
         self._left -= 1
         ids: list[int] = []
         for _ in range(_MAX_STEPS):
@@ -234,7 +234,7 @@ class _Text:
 
     def _elements(self, value: list[Any]) -> Iterator[tuple[bytes, Any]]:
         comma = b""
-        # A copy: user code that runs in between may change it.
+        # A copy: user code may change the list in between.
         for item in list(islice(list.__iter__(value), max(self._left, 0) + 1)):
             yield comma, item
             comma = b","
@@ -248,17 +248,17 @@ class _Text:
 
 
 def _tried(value: Any) -> bytes | None:
-    """What orjson makes of it; None where it refuses, or user code raises: SystemExit included."""
+    """The text of orjson; None if orjson refuses the value, or user code raises."""
     with suppress(BaseException):
         return orjson.dumps(value, default=_nearer, option=_OPTIONS)
     return None
 
 
 def _scalar(value: Any) -> bytes | None:
-    """The text of what has no parts; None of what has."""
+    """The text of a value without parts; None for all others."""
     if value is None or value is True or value is False:
         return orjson.dumps(value)
-    # Not isinstance(): ``__class__`` may lie, or raise.
+    # Not isinstance(): ``__class__`` may be wrong, or raise.
     kind = type(value)
     if issubclass(kind, Enum):
         return None
@@ -288,8 +288,8 @@ def _quoted(text: str) -> bytes:
 
 
 def _names(keys: list[Any]) -> list[str]:
-    """A name of its own for each key. Keys that are text keep theirs; another one whose name is
-    taken has that of its type behind it."""
+    """A unique name for each key. Text keys keep their names. If the name of another key is taken,
+    its type is appended."""
     taken = dict.fromkeys((key for key in keys if _is_name(key)), 1)
     return [key if _is_name(key) else _free(_name(key), key, taken) for key in keys]
 
@@ -315,7 +315,7 @@ def _free(name: str, key: Any, taken: dict[str, int]) -> str:
 
 
 def _name(key: Any) -> str:
-    """The text that a key becomes: that of the value, or its ``str()``."""
+    """The name of a key: the JSON text of a simple value, else its ``str()``."""
     for _ in range(_MAX_STEPS):
         kind = type(key)
         if issubclass(kind, str) and not issubclass(kind, Enum):

@@ -22,8 +22,8 @@ _log = structlog.stdlib.get_logger("headrace.tasks")
 async def run_in_thread(make: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Run a coroutine on an event loop of its own, in a thread of its own.
 
-    For what copies megabytes outside of the interpreter's lock and would hold up everybody else on
-    this loop. Cancellation reaches the coroutine, and returns once it has ended.
+    For work that copies megabytes without the interpreter's lock and would block this loop. A
+    cancellation cancels the coroutine, and waits until it has ended.
     """
     inside: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]]] = []
 
@@ -37,7 +37,7 @@ async def run_in_thread(make: Callable[[], Coroutine[Any, Any, T]]) -> T:
         with asyncio.Runner() as runner:
             return runner.run(main())
 
-    # Who happens to ask first is no run that this works for.
+    # The calling run must not count as the owner of the thread.
     thread = in_a_thread(run)
     try:
         return await asyncio.shield(thread)
@@ -53,24 +53,24 @@ OnFault = Callable[[str, BaseException | None], None]
 
 @dataclass(frozen=True, slots=True)
 class Restarts:
-    """How a task that has ended by itself is started again."""
+    """How a task that has ended by itself is restarted."""
 
     first_pause_seconds: float = 0.1
     longest_pause_seconds: float = 5.0
-    #: A vital task that has ended so often in a row cannot be kept up.
+    #: After so many ends in a row, a vital task counts as lost.
     most: int = 8
-    #: The row begins anew with one that has run for so long.
+    #: A task that has run for so long ends the row.
     settled_seconds: float = 30.0
 
     def pause_seconds(self, ended: int) -> float:
-        """The pause after the end number ``ended`` of a row."""
+        """The pause after end number ``ended`` in a row."""
         return min(self.longest_pause_seconds, self.first_pause_seconds * 2.0 ** min(ended - 1, 30))
 
 
 class Supervision:
-    """Counts how often the kept tasks of a process have ended by themselves; one per process.
+    """Counts how often kept tasks have ended by themselves. One per process.
 
-    :param on_fault: told the name of each, and what it ended with.
+    :param on_fault: called with the name of the task, and the error that ended it.
     """
 
     def __init__(
@@ -81,13 +81,13 @@ class Supervision:
     ) -> None:
         self._on_fault = on_fault
         self._restarts = restarts
-        #: By name: how often in a row, and whether the process is of no use without the task.
+        #: Ends in a row by name; and when a vital task was last given up.
         self._ended: dict[str, int] = {}
         self._lost: dict[str, float] = {}
 
     @property
     def problem(self) -> str | None:
-        """Why this process should be replaced: a vital task cannot be kept up. None otherwise."""
+        """Why this process should be replaced: a vital task ends again and again. Else None."""
         settled = (
             monotonic() - self._restarts.settled_seconds - self._restarts.longest_pause_seconds
         )
@@ -95,13 +95,13 @@ class Supervision:
         return f"background tasks end again and again: {', '.join(names)}" if names else None
 
     def report(self, name: str, error: BaseException | None) -> None:
-        """Note a fault of something that goes on by itself; from any thread."""
+        """Note a fault that does not end a task. Call it from any thread."""
         self._on_fault(name, error)
 
     def ended(
         self, name: str, error: BaseException | None, *, lived_seconds: float, vital: bool
     ) -> float:
-        """Note the end of a task that should not end; how long to pause before it starts again."""
+        """Note the end of a task that should not end; returns the pause before its restart."""
         count = self._ended.get(name, 0) + 1
         if lived_seconds > self._restarts.settled_seconds:
             count = 1
@@ -117,15 +117,15 @@ class Supervision:
 class Tasks:
     """Background tasks of one owner.
 
-    The event loop keeps only weak references to tasks; this keeps strong ones and gives each a
-    name. A kept task that ends before it was asked to is reported and started again: a dead
-    heartbeat must not go unnoticed, and nobody must wait for ever for a dead watcher.
+    The event loop has only weak references to tasks. This object holds them, and each has a name. A
+    kept task that ends before :meth:`stop` is reported and restarted: somebody must notice a dead
+    heartbeat, and nobody must wait for ever for a dead watcher.
     """
 
     def __init__(self, supervision: Supervision | None = None) -> None:
         self._supervision = supervision or Supervision()
         self._tasks: set[asyncio.Task[Any]] = set()
-        #: When kept tasks start again.
+        #: The timers for restarts, by name.
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._stopping = False
 
@@ -137,8 +137,8 @@ class Tasks:
     ) -> asyncio.Task[T]:
         """Run ``coroutine`` as a task that is held until it ends.
 
-        :param context: None: a copy of the caller's. A timer keeps its context until its time has
-            come, also when it was cancelled, and a graph's context holds the graph's state.
+        :param context: None: a copy of the caller's context. A timer holds its context until it is
+            due, even if it was cancelled, and the context of a graph holds the graph's state.
         """
         task = asyncio.create_task(  # noqa: TID251 - the one place
             coroutine, name=name, context=context
@@ -150,11 +150,11 @@ class Tasks:
     def keep(
         self, make: Callable[[], Coroutine[Any, Any, None]], *, name: str, vital: bool = True
     ) -> None:
-        """Run what ``make`` returns until :meth:`stop`, and again whenever it ends before.
+        """Run the coroutine of ``make`` until :meth:`stop`. Restart it whenever it ends before.
 
-        Whatever it ends with: an exception, a cancellation by somebody else, or nothing.
+        It may end with an exception, with a cancellation by others, or by returning.
 
-        :param vital: the process is to be replaced when the task cannot be kept up.
+        :param vital: the process should be replaced if the task ends again and again.
         """
         self._timers.pop(name, None)
         task = self.start(make(), name=name)
@@ -198,12 +198,12 @@ class Tasks:
         self.keep(rounds, name=name, vital=False)
 
     async def join(self) -> None:
-        """Wait until no task is left; new ones may be added meanwhile."""
+        """Wait until no task is left. New tasks may start meanwhile."""
         while self._tasks:
             await asyncio.wait(set(self._tasks))
 
     async def stop(self) -> None:
-        """Cancel what still runs and wait for it."""
+        """Cancel all tasks and wait for them."""
         self._stopping = True
         for timer in self._timers.values():
             timer.cancel()
@@ -231,7 +231,7 @@ class Tasks:
 
 
 class Signal:
-    """``asyncio.Event`` for what there are thousands of: weighs nothing while nobody waits."""
+    """A small ``asyncio.Event``, for objects of which there are thousands."""
 
     __slots__ = ("_is_set", "_waiters")
 
@@ -252,7 +252,7 @@ class Signal:
         self._is_set = False
 
     async def wait(self, timeout_seconds: float | None = None) -> bool:
-        """Return True once it is set; False when it was not in time."""
+        """Wait until it is set. False if that did not happen in time."""
         if self._is_set:
             return True
         loop = asyncio.get_running_loop()

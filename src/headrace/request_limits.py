@@ -1,4 +1,4 @@
-"""How much a caller may have stored, compared or run, each check refusing with what to change."""
+"""Limits on the values of requests. Each check refuses with what to change."""
 
 from typing import Any
 
@@ -8,33 +8,33 @@ from headrace.request_settings import RequestSettings
 
 #: Levels of lists and objects in metadata and filters.
 MAX_DEPTH = 32
-#: Numbers, texts, lists and objects in metadata, whatever its bytes: a filter is compared with all.
+#: Numbers, texts, lists and objects in metadata: a filter is compared with each of them.
 _MAX_METADATA_VALUES = 10_000
 _MAX_FILTER_BYTES = 256 * 1024
 
 
 class RequestLimits:
-    """Each check raises :class:`InvalidRequest`; None passes all of them."""
+    """Each check raises :class:`InvalidRequest`. None passes all checks."""
 
     def __init__(self, settings: RequestSettings) -> None:
         self.settings = settings
 
     def metadata(self, value: Any, where: str = "metadata") -> None:
-        """What is stored beside a run, thread or assistant, and looked into by filters."""
+        """Metadata of a run, thread or assistant, which filters search."""
         if not value:
             return
         self._short(value, self.settings.max_metadata_bytes, where, "max_metadata_bytes")
         _Shape(where, max_values=_MAX_METADATA_VALUES).check(value)
 
     def configuration(self, value: Any, where: str) -> None:
-        """What a graph is configured with."""
+        """A context, or a part of a config."""
         if value:
             self._short(
                 value, self.settings.max_configuration_bytes, where, "max_configuration_bytes"
             )
 
     def config(self, config: dict[str, Any] | None) -> None:
-        """A run's or assistant's ``config``, which has metadata of its own."""
+        """The ``config`` of a run or assistant, with the metadata in it."""
         if not config:
             return
         self.configuration(config, "config")
@@ -42,22 +42,22 @@ class RequestLimits:
         most = self.settings.max_recursion_limit
         if config.get("recursion_limit", 0) > most:
             raise InvalidRequest(
-                f"config.recursion_limit: at most {most} steps are taken (setting"
+                f"config.recursion_limit: at most {most} steps are allowed (setting"
                 " requests.max_recursion_limit)"
             )
 
     def supersteps(self, updates: int) -> None:
-        """Updates that a new thread begins with: they are one transaction."""
+        """The updates of a new thread, which are one transaction."""
         most = self.settings.max_superstep_updates
         if updates > most:
             raise InvalidRequest(
-                f"supersteps: they have {updates} updates; at most {most} are taken at once"
-                " (setting requests.max_superstep_updates). Make the thread with the first of them,"
+                f"supersteps: they have {updates} updates; at most {most} are allowed at once"
+                " (setting requests.max_superstep_updates). Create the thread with the first ones,"
                 " and send the others to POST /threads/{id}/state."
             )
 
     def filter(self, value: Any, where: str) -> None:
-        """What stored JSON is compared with: the work is its size times the size of that."""
+        """A filter. The work grows with the size of the filter times that of the stored JSON."""
         if not value:
             return
         _Shape(
@@ -69,20 +69,20 @@ class RequestLimits:
         size = len(json_text(value))
         if size > _MAX_FILTER_BYTES:
             raise InvalidRequest(
-                f"{where}: the filter is {size} bytes long; at most {_MAX_FILTER_BYTES} are taken"
+                f"{where}: the filter is {size} bytes long; at most {_MAX_FILTER_BYTES} are allowed"
             )
 
     def _short(self, value: Any, max_bytes: int, where: str, name: str) -> None:
         size = len(json_text(value))
         if size > max_bytes:
             raise InvalidRequest(
-                f"{where}: it is {size} bytes long; at most {max_bytes} are taken (setting"
-                f" requests.{name}). Large values belong into the input or the store."
+                f"{where}: it is {size} bytes long; at most {max_bytes} are allowed (setting"
+                f" requests.{name}). Put large values into the input or the store."
             )
 
 
 class _Shape:
-    """Walks a value and stops where it is more than is taken."""
+    """Walks through a value and refuses it when it is beyond a limit."""
 
     def __init__(
         self, where: str, *, max_values: int, max_array: int | None = None, named: str = ""
@@ -108,7 +108,7 @@ class _Shape:
                     if self._max_array is not None and len(item) > self._max_array:
                         self._refuse(
                             f"a list in it has {len(item)} items; at most {self._max_array} are"
-                            " taken (setting requests.max_filter_array)"
+                            " allowed (setting requests.max_filter_array)"
                         )
                     below.extend(item)
             level = below

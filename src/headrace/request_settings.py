@@ -1,4 +1,4 @@
-"""The groups of settings about what requests may ask and answers may hold."""
+"""The settings of the limits on requests and answers."""
 
 from pydantic import Field
 
@@ -6,7 +6,7 @@ from headrace.setting_groups import Group
 
 
 class RequestSettings(Group):
-    """What one request may hold (docs/limits.md)."""
+    """Limits on one request (docs/limits.md)."""
 
     max_body_values: int = Field(
         500_000,
@@ -83,7 +83,7 @@ class RequestSettings(Group):
 
 
 class AnswerSettings(Group):
-    """What one answer, and all answers of a process together, may read (docs/limits.md)."""
+    """Limits on one answer, and on all answers of a process together (docs/limits.md)."""
 
     max_bytes: int = Field(
         32 * 1024 * 1024,

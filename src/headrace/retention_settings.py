@@ -1,4 +1,4 @@
-"""The groups of settings about what is kept: threads, runs and store items."""
+"""The settings of the store, and of how long threads, runs and store items are kept."""
 
 from typing import Literal
 
@@ -6,12 +6,12 @@ from pydantic import Field, field_validator
 
 from headrace.setting_groups import Group
 
-#: A century, in minutes: more does not fit beside a date.
+#: A century, in minutes: a later date may be out of range.
 LONGEST_MINUTES = 100 * 366 * 24 * 60
 
 
 class StoreSettings(Group):
-    """The store that graphs and the API share: what it takes, and how long it is waited for."""
+    """The store that graphs and the API share: limits and timeouts."""
 
     operation_timeout_seconds: float = Field(
         10.0,
@@ -43,7 +43,7 @@ class StoreSettings(Group):
 class RetentionSettings(Group):
     """How long threads, runs and store items are kept (docs/retention.md).
 
-    What is set here wins over `langgraph.json`; what is not goes by that file.
+    A setting wins over the value in `langgraph.json`.
     """
 
     thread_minutes: float | None = Field(

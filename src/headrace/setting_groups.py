@@ -1,11 +1,11 @@
-"""The groups of settings and their fields, typed and with defaults; nothing is read here."""
+"""The groups of settings: typed fields with defaults. This module reads nothing."""
 
 import re
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
-#: What is put into SQL between quotes as it is.
+#: A name that SQL accepts between quotes without escapes.
 _SCHEMA_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,62}")
 
 
@@ -136,12 +136,12 @@ class ServerSettings(Group):
     body_timeout_seconds: float = Field(
         30.0,
         gt=0,
-        description="A body that does not move for so long is given up (408).",
+        description="A body that brings nothing for this long is refused (408).",
     )
     unread_timeout_seconds: float = Field(
         60.0,
         gt=0,
-        description="A connection whose client reads nothing of its answer for so long is closed.",
+        description="A connection whose client reads nothing of an answer for this long is closed.",
     )
     keepalive_seconds: int = Field(
         75, ge=1, description="Idle keep-alive; keep it above the load balancer's."
@@ -181,7 +181,7 @@ class ServerSettings(Group):
 
     @property
     def graceful_timeout_seconds(self) -> int:
-        """gunicorn's graceful_timeout: the whole shutdown fits into it."""
+        """gunicorn's graceful_timeout: longer than the whole shutdown."""
         whole = self.drain_delay_seconds + self.grace_seconds + 2 * self.shutdown_margin_seconds
         return int(whole) + 1
 
@@ -271,7 +271,7 @@ class WorkerSettings(Group):
 
     @property
     def threads(self) -> int:
-        """``max_threads``, or what it is by default."""
+        """``max_threads``, or its default."""
         return self.max_threads or max(64, 2 * self.max_concurrent_runs)
 
     @model_validator(mode="after")
@@ -318,7 +318,7 @@ class CheckpointerSettings(Group):
         10_000, ge=1, description="Writes queued in a process; further ones wait."
     )
     max_queued_bytes: int = Field(
-        256 * 1024 * 1024, ge=1024, description="Bytes queued in a process; further ones wait."
+        256 * 1024 * 1024, ge=1024, description="Bytes queued in a process; further writes wait."
     )
     lock_timeout_seconds: float = Field(
         2.0, gt=0, description="How long a flush waits for another transaction's row."
@@ -341,7 +341,7 @@ class CheckpointerSettings(Group):
 
 
 class MetricsSettings(Group):
-    """Where metrics and health are answered, beside the port that everybody asks."""
+    """The second port, for metrics and health."""
 
     port: int = Field(
         0,

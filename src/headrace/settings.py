@@ -1,4 +1,4 @@
-"""Every knob of headrace, typed and grouped; the only module that reads the environment.
+"""All settings of headrace, typed and grouped. Only this module reads the environment.
 
 Top-level fields are ``HEADRACE_<NAME>``; grouped ones ``HEADRACE_<GROUP>__<NAME>``, for example
 ``HEADRACE_DATABASE__POOL_MAX``. Durations carry their unit in the name.
@@ -27,18 +27,18 @@ from headrace.setting_groups import (
     WorkerSettings,
 )
 
-#: Where the database URL may come from when ``HEADRACE_DATABASE__URL`` is not set, in this order.
+#: The variables that may have the database URL. The first one that is set counts.
 DATABASE_URL_VARIABLES = ("HEADRACE_DATABASE__URL", "DATABASE_URL", "DATABASE_URI", "POSTGRES_URI")
 MIGRATION_URL_VARIABLES = ("HEADRACE_DATABASE__MIGRATION_URL", "MIGRATION_DATABASE_URL")
 
 
-#: What nobody guesses in a hurry.
+#: Shorter keys are too easy to guess.
 MIN_API_KEY_LENGTH = 16
 _PLAIN_KEY = re.compile(r"[!-~]+")
 
 
 class Settings(BaseSettings):
-    """All settings. Built once per process by whoever starts it, and passed down."""
+    """All settings. Created once per process at its start, and passed down."""
 
     model_config = SettingsConfigDict(
         env_prefix="HEADRACE_",
@@ -49,7 +49,7 @@ class Settings(BaseSettings):
 
     def __init__(self, **values: Any) -> None:
         """
-        :param values: what is given here counts more than the environment; a group as a mapping.
+        :param values: these win over the environment. A group is a mapping.
         :raises TypeError: no setting has this name.
         """
         # pydantic-settings has parameters of its own, which begin with an underscore.
@@ -73,21 +73,21 @@ class Settings(BaseSettings):
     )
     model: str = Field(
         "",
-        description="Model of the built-in chat graph, e.g. `openai:gpt-5`; empty: the echo one.",
+        description="Model of the built-in chat graph, e.g. `openai:gpt-5`; empty: the echo model.",
     )
     chat_graph: str = Field(
         "", description="Graph behind /chat; default `chat`, else the first of the manifest."
     )
     api_keys: SecretStr | None = Field(
         None,
-        description="Keys, separated by commas, of which callers send one as `x-api-key`;"
+        description="Keys, separated by commas. Callers send one as `x-api-key`;"
         " `openssl rand -hex 24` makes one.",
     )
     auth: Literal["auto", "none"] = Field(
         "auto",
-        description="`auto`: without keys only a loopback address is served, and callers of this"
-        " machine alone are answered; `none`: any address and any caller, because something in"
-        " front asks for keys.",
+        description="`auto`: without keys, headrace listens only on a loopback address and answers"
+        " only callers on this machine; `none`: any address and any caller, because a proxy in"
+        " front authenticates callers.",
     )
     runtime_dir: Path | None = Field(
         None, description="Status slots and metric files of the pod; set by `headrace serve`."
@@ -108,19 +108,18 @@ class Settings(BaseSettings):
 
     @property
     def accepted_api_keys(self) -> tuple[str, ...]:
-        """The keys, one by one; none when callers need no key."""
+        """The keys of the setting; empty when callers need no key."""
         given = self.api_keys.get_secret_value() if self.api_keys else ""
         return tuple(key for part in given.split(",") if (key := part.strip()))
 
     @property
     def caller_share(self) -> float:
-        """What part of some places one caller may hold (:mod:`headrace.shares`); 1.0, all of them,
-        where there cannot be several callers."""
+        """The share of one caller (:mod:`headrace.shares`); 1.0 if there is only one."""
         return self.callers.share if len(set(self.accepted_api_keys)) > 1 else 1.0
 
     @property
     def local_only(self) -> bool:
-        """Whether callers of this machine alone are answered: nothing else keeps others out."""
+        """Whether only callers on this machine are answered, because there are no keys."""
         return self.auth == "auto" and not self.accepted_api_keys
 
     @model_validator(mode="after")
@@ -148,7 +147,7 @@ class Settings(BaseSettings):
     def _at_least_one_role(self) -> Self:
         if not (self.worker.enabled or self.server.api):
             raise ValueError(
-                "worker.enabled and server.api are both off, which leaves nothing to do;"
+                "worker.enabled and server.api are both off, so the process would do nothing;"
                 " unset one of them"
             )
         return self
@@ -185,18 +184,18 @@ def environment() -> dict[str, str]:
 
 
 def set_environment(variables: Mapping[str, str]) -> None:
-    """Put variables into this process's environment (a manifest's ``env``, a ``.env`` file)."""
+    """Add variables to this process's environment (a manifest's ``env``, a ``.env`` file)."""
     os.environ.update(variables)
 
 
 def restore_environment(variables: Mapping[str, str]) -> None:
-    """Make this process's environment what ``environment`` has copied before."""
+    """Replace this process's environment by an earlier copy from :func:`environment`."""
     os.environ.clear()
     os.environ.update(variables)
 
 
 def colors_welcome() -> bool:
-    """Whether a terminal may get colours: `NO_COLOR`, or one that has none, says no."""
+    """Whether a terminal may get colours: not with `NO_COLOR`, and not on a dumb terminal."""
     return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
@@ -207,18 +206,18 @@ def multiprocess_dir() -> Path | None:
 
 
 def runtime_dir() -> Path | None:
-    """``HEADRACE_RUNTIME_DIR`` alone, for the gunicorn master, which builds no settings."""
+    """``HEADRACE_RUNTIME_DIR``, for the gunicorn master, which creates no settings."""
     value = os.environ.get("HEADRACE_RUNTIME_DIR")
     return Path(value) if value else None
 
 
 def database_url_for_tests() -> str | None:
-    """``HEADRACE_TEST_DATABASE_URL``: the Postgres of :mod:`headrace.testing`, if not its own."""
+    """``HEADRACE_TEST_DATABASE_URL``: a Postgres server for :mod:`headrace.testing`."""
     return os.environ.get("HEADRACE_TEST_DATABASE_URL") or None
 
 
 def unknown_variables() -> list[str]:
-    """``HEADRACE_*`` variables that no setting reads: most often a typing error."""
+    """``HEADRACE_*`` variables that no setting reads: usually typing errors."""
     known = {f"HEADRACE_{name.upper()}" for name in Settings.model_fields}
     for name, field in Settings.model_fields.items():
         group = field.annotation

@@ -1,9 +1,9 @@
 """Places that several callers share, so that no caller takes all of them.
 
-A caller may take a place while those it holds, this one included, are at most a share of what it
-holds and what is free. With a share of 0.75 one caller gets 75 of 100 places, the next 18 of the 25
-that are left, and so on: whoever comes later still finds one. (Choudhury and Hahne, "Dynamic queue
-length thresholds for shared-memory packet switches", 1998.)
+A caller may take a place if it then holds at most a share of its own and the free places. With a
+share of 0.75, the first caller gets 75 of 100 places, the second 18 of the other 25, and so on: a
+later caller still finds one. (Choudhury and Hahne, "Dynamic queue length thresholds for
+shared-memory packet switches", 1998.)
 """
 
 import asyncio
@@ -12,16 +12,16 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
 
-#: For whom this context works; "" where nobody in particular is known.
+#: The caller that this context works for; empty if there is none.
 current_caller: ContextVar[str] = ContextVar("headrace_current_caller", default="")
 
 
 class Places:
-    """A number of places, and who holds them. Nothing waits here: see :class:`Gate`.
+    """Places, and the callers that hold them. Nobody waits here: see :class:`Gate`.
 
-    :param total: how many there are; it may be changed.
-    :param share: of what a caller holds and what is free, at most this part is the caller's.
-        1.0 lets one caller take all places.
+    :param total: the number of places. It may change.
+    :param share: a caller may hold this part of its own and the free places together. 1.0 lets one
+        caller take all places.
     """
 
     def __init__(self, total: int, share: float = 1.0) -> None:
@@ -47,32 +47,32 @@ class Places:
         return self._held.get(caller, 0)
 
     def allowance(self, caller: str) -> int:
-        """How many more the caller may take now, if nobody else takes any meanwhile."""
+        """How many more places the caller may take now, if no other caller takes any."""
         free, held = self.free, self.held_by(caller)
         if not free:
             return 0
-        # The sum of both does not change by taking. Who holds none gets one.
+        # Taking a place does not change the sum. A caller without a place gets one.
         return max(int(self._share * (held + free)) - held, 0 if held else 1)
 
     def copy(self) -> "Places":
-        """To try out who could take them."""
+        """A copy, to try out who could take places."""
         copied = Places(self.total, self._share)
         copied._held, copied._taken = self._held.copy(), self._taken
         return copied
 
     def callers(self) -> dict[str, int]:
-        """Those who hold places, and how many."""
+        """How many places each caller holds."""
         return dict(self._held)
 
     def take(self, caller: str) -> bool:
-        """Take a place if the caller may; it is held until :meth:`release`."""
+        """Take a place, if the caller may. It is held until :meth:`release`."""
         if not self.allowance(caller):
             return False
         self.hold(caller)
         return True
 
     def hold(self, caller: str) -> None:
-        """Hold a place whatever the share says: what goes on already is counted, not refused."""
+        """Hold a place though the share may be used up: running work is counted, not refused."""
         self._held[caller] = self._held.get(caller, 0) + 1
         self._taken += 1
 
@@ -92,14 +92,14 @@ class Places:
 
 
 class QueueFull(Exception):
-    """As many wait at a gate as may, of all callers or of this one."""
+    """Too many requests wait at a gate, of all callers or of this one."""
 
 
 class Gate:
-    """Places that may be waited for; a place that becomes free goes to the caller who has fewest.
+    """Places that a caller can wait for. A free place goes to the caller that holds fewest.
 
-    :param timeout_seconds: how long one waits.
-    :param queue: places of those who wait; without it, any number may.
+    :param timeout_seconds: the longest wait.
+    :param queue: places for those that wait; without it, any number may wait.
     """
 
     def __init__(
@@ -116,9 +116,9 @@ class Gate:
 
     @asynccontextmanager
     async def place(self, caller: str) -> AsyncIterator[None]:
-        """Hold a place within.
+        """Hold a place while the context is open.
 
-        :raises TimeoutError: there was none for this caller in time.
+        :raises TimeoutError: no place became free for this caller in time.
         :raises QueueFull: too many wait already.
         """
         await self.take(caller)
@@ -128,8 +128,9 @@ class Gate:
             self.release(caller)
 
     async def take(self, caller: str) -> None:
-        """
-        :raises TimeoutError: there was no place for this caller in time.
+        """Wait for a place. The caller releases it.
+
+        :raises TimeoutError: no place became free for this caller in time.
         :raises QueueFull: too many wait already.
         """
         if caller not in self._waiting and self.places.take(caller):
@@ -152,7 +153,7 @@ class Gate:
                 await turn
         except BaseException:
             if turn.done() and not turn.cancelled():
-                # It got the place in the same moment.
+                # It got the place in this very moment.
                 self.release(caller)
             else:
                 self._leave(caller, turn)
@@ -180,7 +181,7 @@ class Gate:
             if not queue:
                 del self._waiting[caller]
             elif len(self._waiting) > 1:
-                # Behind the others who have as few.
+                # Other callers with as few places come first now.
                 self._waiting[caller] = self._waiting.pop(caller)
             if not turn.done():
                 self.places.hold(caller)
@@ -188,19 +189,19 @@ class Gate:
 
 
 class Room:
-    """Bytes that several callers share; of one caller first come, first served.
+    """Bytes that several callers share. The requests of one caller are served in order.
 
-    A caller may take what comes, with all that it holds, to a share of what it holds and what is
-    free. Of several callers the one who holds least is served first, and none waits behind the
-    queue of another. What would take more than that enters where nothing else is in.
+    A caller may hold a share of its own and the free bytes together. The caller that holds least is
+    served first, and no caller waits behind the queue of another. A request for more than the share
+    is served when nothing else is held.
 
-    :param share: 1.0 lets one caller take all.
+    :param share: 1.0 lets one caller take all bytes.
     """
 
     def __init__(self, total_bytes: int, share: float = 1.0) -> None:
         self._total = total_bytes
         self._share = share
-        #: What one caller may hold while it is alone.
+        #: Bytes that a caller may hold while it is the only one.
         self.most_bytes = int(share * total_bytes)
         self.bytes = 0
         self._held: dict[str, int] = {}
@@ -211,11 +212,11 @@ class Room:
         return sum(len(queue) for queue in self._waiting.values())
 
     async def take(self, size_bytes: int, caller: str, timeout_seconds: float) -> None:
-        """Return once there are so many bytes for this caller.
+        """Wait until the caller may hold so many bytes more.
 
-        :raises TimeoutError: not in time.
+        :raises TimeoutError: it could not in time.
         """
-        if caller not in self._waiting and self._fits(size_bytes, caller):
+        if caller not in self._waiting and self._may_hold(size_bytes, caller):
             self._hold(size_bytes, caller)
             return
         granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -226,7 +227,7 @@ class Room:
                 await granted
         except BaseException:
             if granted.done() and not granted.cancelled():
-                # In the same moment.
+                # It got the bytes in this very moment.
                 self._hold(-size_bytes, caller)
             else:
                 self._leave(caller, place)
@@ -245,7 +246,7 @@ class Room:
         else:
             self._held.pop(caller, None)
 
-    def _fits(self, size_bytes: int, caller: str) -> bool:
+    def _may_hold(self, size_bytes: int, caller: str) -> bool:
         if not self.bytes:
             return True
         held, free = self._held.get(caller, 0), self._total - self.bytes
@@ -260,7 +261,7 @@ class Room:
 
     def _grant(self) -> None:
         while True:
-            may = [one for one, queue in self._waiting.items() if self._fits(queue[0][0], one)]
+            may = [one for one, queue in self._waiting.items() if self._may_hold(queue[0][0], one)]
             if not may:
                 return
             caller = min(may, key=lambda one: self._held.get(one, 0))

@@ -1,10 +1,10 @@
-"""For the tests of an app on headrace: a migrated Postgres, a database for each test, a client.
+"""pytest fixtures for an app on headrace: a migrated Postgres, a database per test, a client.
 
 In the ``conftest.py`` at the top of your tests::
 
     pytest_plugins = ["headrace.testing"]
 
-A test that takes ``headrace_database`` has a database of its own; the app finds it when it starts.
+A test with ``headrace_database`` has a database of its own. The app finds it when it starts.
 """
 
 import asyncio
@@ -33,18 +33,18 @@ from headrace.settings import (
     database_url_for_tests,
 )
 
-#: Room for the pools of several apps at once.
+#: Enough for the pools of several apps.
 _MAX_CONNECTIONS = "200"
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
-    """A Postgres whose role may create databases."""
+class PostgresServer:
+    """A Postgres server whose role may create databases."""
 
     url: str
 
     def url_of(self, database: str) -> str:
-        """The URL of one of its databases."""
+        """The URL of one database of the server."""
         scheme, _, rest = self.url.partition("://")
         authority = re.split("[/?]", rest, maxsplit=1)[0]
         _, mark, query = rest.partition("?")
@@ -52,7 +52,7 @@ class Server:
 
     @contextmanager
     def new_database(self, template: str) -> Iterator[str]:
-        """Its name; it is gone afterwards, and whoever is still connected to it is thrown out."""
+        """The name of a new database. It is dropped afterwards, also with clients connected."""
         name = f"headrace_{uuid4().hex[:12]}"
         with psycopg.connect(self.url, autocommit=True) as connection:
             connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
@@ -62,9 +62,9 @@ class Server:
                 connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
 
     def freeze(self, database: str) -> None:
-        """Nobody is connected to it any more, or will be: it can be copied at any time.
+        """End all connections to a database and allow no new ones, so that it can be copied.
 
-        An engine that laid tables may keep a connection in its pool.
+        The engine that has created tables may still have a connection in its pool.
         """
         with psycopg.connect(self.url, autocommit=True) as connection:
             connection.execute(f'ALTER DATABASE "{database}" ALLOW_CONNECTIONS false')
@@ -75,26 +75,26 @@ class Server:
 
 
 @pytest.fixture(scope="session")
-def headrace_postgres() -> Iterator[Server]:
-    """A Postgres for the whole session.
+def headrace_postgres() -> Iterator[PostgresServer]:
+    """A Postgres server for the whole session.
 
-    The one of ``HEADRACE_TEST_DATABASE_URL``, like ``postgresql://user:password@host/postgres``;
-    else one of its own, which needs ``headrace[embedded]`` and keeps nothing.
+    ``HEADRACE_TEST_DATABASE_URL`` names it, like ``postgresql://user:password@host/postgres``.
+    Without that, the fixture starts a temporary server, which needs ``headrace[embedded]``.
     """
     if given := database_url_for_tests():
-        yield Server(given)
+        yield PostgresServer(given)
         return
-    # A server that gives up root must be able to read it; pytest's own folders are private.
+    # A server that gives up root must be able to read it; pytest's folders are private.
     with tempfile.TemporaryDirectory(prefix="headrace-", ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o755)
         options = {"max_connections": _MAX_CONNECTIONS}
         with EmbeddedPostgres(Path(folder) / "pg", durable=False, options=options) as server:
-            yield Server(server.dsn())
+            yield PostgresServer(server.dsn())
 
 
 @pytest.fixture(scope="session")
 def headrace_prepare() -> Callable[[str], None]:
-    """Lays tables of your own in the template, before headrace's: override it to have some.
+    """Creates your own tables in the template, before headrace's. Override this fixture to use it.
 
     It returns a function that is called once, with the URL of the template.
     """
@@ -103,13 +103,13 @@ def headrace_prepare() -> Callable[[str], None]:
 
 @pytest.fixture(scope="session")
 def headrace_template(
-    headrace_postgres: Server, headrace_prepare: Callable[[str], None]
+    headrace_postgres: PostgresServer, headrace_prepare: Callable[[str], None]
 ) -> Iterator[str]:
     """The name of a database with your tables and headrace's, and no rows."""
     with headrace_postgres.new_database("template0") as name:
         url = headrace_postgres.url_of(name)
         headrace_prepare(url)
-        # All else, the schema for one, as the environment says; never its databases.
+        # Other settings, such as the schema, come from the environment; its databases are not used.
         here = {"url": SecretStr(url), "migration_url": None}
         upgrade(Settings().database.model_copy(update=here))
         headrace_postgres.freeze(name)
@@ -118,7 +118,7 @@ def headrace_template(
 
 @pytest.fixture
 def headrace_database(
-    headrace_postgres: Server, headrace_template: str, monkeypatch: pytest.MonkeyPatch
+    headrace_postgres: PostgresServer, headrace_template: str, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[str]:
     """The URL of a migrated database of the test's own, also set as ``DATABASE_URL``."""
     with headrace_postgres.new_database(headrace_template) as name:
@@ -134,10 +134,10 @@ def headrace_database(
 async def client(
     app: ASGIApp, *, base_url: str = "http://testserver"
 ) -> AsyncIterator[httpx.AsyncClient]:
-    """An ``httpx.AsyncClient`` of an app whose lifespan runs, in the test's own event loop.
+    """An ``httpx.AsyncClient`` for an app whose lifespan runs, in the event loop of the test.
 
-    ``httpx.ASGITransport`` alone runs no lifespan. An answer is there once it is complete, a stream
-    too. What the app's start raises comes out here.
+    ``httpx.ASGITransport`` alone runs no lifespan. Each answer is complete when it arrives, also a
+    stream. An error of the app's start is raised here.
     """
     state: dict[str, Any] = {}
 
@@ -152,7 +152,7 @@ async def client(
 
 @asynccontextmanager
 async def _started(app: ASGIApp, state: dict[str, Any]) -> AsyncIterator[None]:
-    """In a task of its own: fixtures may be set up and torn down in different ones."""
+    """Run the lifespan in a task of its own: pytest may tear a fixture down in another task."""
     to_app: asyncio.Queue[Message] = asyncio.Queue()
     from_app: asyncio.Queue[Message] = asyncio.Queue()
     scope = {"type": "lifespan", "asgi": {"version": "3.0"}, "state": state}

@@ -1,15 +1,15 @@
-"""The threads of an event loop's default executor, which know for which run they work.
+"""The default executor of an event loop: a thread pool that knows the run of each job.
 
-LangGraph calls sync nodes and tools in the loop's default executor. asyncio's own has few threads
-and no owner for what they do: some runs whose nodes sleep fill it, and nobody can tell that their
-threads go on after the runs have ended. Here
+LangGraph calls sync nodes and tools in the loop's default executor. asyncio's executor has few
+threads and knows no runs: a few runs with sleeping nodes fill it, and nobody can tell that their
+threads go on after the runs have ended. In this pool
 
-- each run has a thread at once, whatever the others hold: those beyond the first are only given
-  while one is left for each place that has none;
-- what works for no run (name look-ups, large flushes, an app's own) has threads of its own;
-- a :class:`Work` knows how many threads work for it.
+- each run gets a first thread at once. A run gets more threads only while one is left for each
+  place whose run has none;
+- jobs for no run (name look-ups, large flushes, jobs of an app) have threads of their own;
+- a :class:`Work` knows how many threads work for its run.
 
-The threads are daemons, so that one that never returns does not hold up the end of the process.
+The threads are daemons, so a thread that never returns does not delay the end of the process.
 """
 
 import asyncio
@@ -27,16 +27,16 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-#: Threads for what works for no run, beyond those for runs.
+#: Threads for jobs of no run, in addition to those for runs.
 _FOR_OTHERS = 32
 #: A thread without work ends after this time.
 _IDLE_SECONDS = 30.0
-#: How the executors are called that loops make by themselves.
+#: Names of the executors that event loops create by themselves.
 _MADE_BY_LOOPS = ("asyncio", "uvloop")
 
 
 class Work:
-    """What threads do for one run. Use it from any thread."""
+    """The jobs of one run. Use it from any thread."""
 
     __slots__ = ("_busy", "_guard", "_on_idle", "_waiting", "is_cut")
 
@@ -45,17 +45,17 @@ class Work:
         self._busy = 0
         self._waiting: set[Future[Any]] = set()
         self._on_idle: Callable[[], None] | None = None
-        #: Whether the run was cut off; nobody waits then for what still works for it.
+        #: Whether the run was cut off. Then nobody waits for its threads.
         self.is_cut = False
 
     @property
     def busy(self) -> int:
-        """Threads that work for it now."""
+        """The number of threads that work for the run now."""
         return self._busy
 
     @contextmanager
     def entered(self) -> Iterator[None]:
-        """Count what this context, and the tasks made in it, give to the default executor."""
+        """Count all jobs that this context, and tasks created in it, give to the executor."""
         token = _work.set(self)
         try:
             yield
@@ -63,7 +63,7 @@ class Work:
             _work.reset(token)
 
     def cut(self) -> None:
-        """The run was cut off: cancel what no thread has begun yet."""
+        """The run was cut off: cancel the jobs that no thread has begun."""
         self.is_cut = True
         with self._guard:
             waiting = list(self._waiting)
@@ -71,9 +71,9 @@ class Work:
             future.cancel()
 
     def when_idle(self, then: Callable[[], None]) -> bool:
-        """Call ``then`` once, from a thread of the pool, when nothing works or waits for it.
+        """Call ``then`` once, from a thread of the pool, when the run has no more jobs.
 
-        :returns: False if that is so now; ``then`` is not called.
+        :returns: False if it has none now; then ``then`` is not called.
         """
         with self._guard:
             if self._is_idle():
@@ -109,7 +109,7 @@ _work: ContextVar[Work | None] = ContextVar("headrace_work", default=None)
 
 @dataclass(frozen=True, slots=True)
 class ThreadFigures:
-    """Threads that work for runs, and how many may."""
+    """How many threads work for runs, and how many may."""
 
     busy: int = 0
     most: int = 0
@@ -131,10 +131,10 @@ class _Job:
 
 
 class ThreadPool(ThreadPoolExecutor):
-    """A ThreadPoolExecutor for ``loop.set_default_executor``, which takes no other kind.
+    """A ThreadPoolExecutor, because ``loop.set_default_executor`` accepts nothing else.
 
-    :param max_threads: threads that work for runs.
-    :param places: runs at once that have a thread for sure, if ``max_threads`` is not less.
+    :param max_threads: threads for runs.
+    :param places: so many runs at once have a thread for sure, if ``max_threads`` allows.
     """
 
     def __init__(self, max_threads: int, *, places: int) -> None:
@@ -142,10 +142,10 @@ class ThreadPool(ThreadPoolExecutor):
         self._most = max_threads
         self._places = min(places, max_threads)
         self._guard = threading.Condition()
-        #: Ordered, and quick to take any out of: a node may be there thousands of times.
+        #: Ordered, and quick to remove from: a run may have thousands of jobs.
         self._jobs_by_work: dict[Work | None, OrderedDict[_Job, None]] = {}
         self._busy_by_work: Counter[Work | None] = Counter()
-        #: Of jobs for runs.
+        #: Threads that work for runs.
         self._busy = 0
         self._resting: list[queue.SimpleQueue[_Job]] = []
         self._started = 0
@@ -171,7 +171,7 @@ class ThreadPool(ThreadPoolExecutor):
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """As of any executor; but what works for a run that was cut off is not waited for."""
+        """As for any executor, but it does not wait for the threads of a run that was cut off."""
         with self._guard:
             self._closed = True
             waiting = [job.future for jobs in self._jobs_by_work.values() for job in jobs]
@@ -201,7 +201,7 @@ class ThreadPool(ThreadPoolExecutor):
         )
 
     def _next(self) -> _Job | None:
-        """Take the next job that may begin, of the work whose turn it is."""
+        """Take the next job that may begin. Runs take turns."""
         for work in list(self._jobs_by_work):
             if not self._may_begin(work):
                 continue
@@ -210,7 +210,7 @@ class ThreadPool(ThreadPoolExecutor):
                 job, _ = jobs.popitem(last=False)
                 if job.future.set_running_or_notify_cancel():
                     if jobs:
-                        # Behind the others.
+                        # The other runs come first now.
                         self._jobs_by_work[work] = jobs
                     self._count(job)
                     return job
@@ -249,7 +249,7 @@ class ThreadPool(ThreadPoolExecutor):
         try:
             thread.start()
         except RuntimeError as error:
-            # The system gives no more threads: that is this job's trouble, and keeps no place.
+            # The system has no more threads: only this job fails.
             self._count_off(job)
             job.future.set_exception(error)
 
@@ -269,7 +269,7 @@ class ThreadPool(ThreadPoolExecutor):
                 job = self._rest(inbox)
 
     def _rest(self, inbox: "queue.SimpleQueue[_Job]") -> _Job | None:
-        """Wait for a job; None when there was none for long."""
+        """Wait for a job; None if none has come for long."""
         try:
             return inbox.get(timeout=_IDLE_SECONDS)
         except queue.Empty:
@@ -281,12 +281,12 @@ class ThreadPool(ThreadPoolExecutor):
 
 
 def use_thread_pool(max_threads: int, *, places: int) -> ThreadPool | None:
-    """Make a pool the default executor of the running loop; the loop shuts it down when it ends.
+    """Make a pool the default executor of the running loop, which shuts it down at its end.
 
-    :returns: None where somebody has given the loop an executor of their own, which stays.
+    :returns: None if the app has set an executor of its own, which stays.
     """
     loop = asyncio.get_running_loop()
-    # No loop tells what it has; uvloop's has not even an attribute.
+    # No loop has a public way to read its executor; uvloop has no attribute at all.
     for one in gc.get_referents(loop, getattr(loop, "__dict__", None)):
         if isinstance(one, ThreadPoolExecutor) and not isinstance(one, ThreadPool):
             name = str(getattr(one, "_thread_name_prefix", ""))
@@ -298,7 +298,7 @@ def use_thread_pool(max_threads: int, *, places: int) -> ThreadPool | None:
 
 
 def in_a_thread(call: Callable[[], T]) -> "asyncio.Future[T]":
-    """Call it in a thread of the running loop's default executor, for no run."""
+    """Call a function in a thread of the running loop's default executor, for no run."""
     token = _work.set(None)
     try:
         return asyncio.get_running_loop().run_in_executor(None, call)

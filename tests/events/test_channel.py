@@ -119,7 +119,7 @@ async def test_a_waiting_reader_wakes_up():
 async def test_a_stalled_reader_is_cut_and_others_are_not():
     settings = EventSettings(buffer_events=16, stall_seconds=0.05)
     cut: list[str] = []
-    run = Channel(settings, backlog=BufferBudget(settings, on_cut=cut.append))
+    run = Channel(settings, reader_budget=BufferBudget(settings, on_cut=cut.append))
     slow, quick = run.subscribe(), run.subscribe()
     for number in range(17):
         run.publish("x", number)

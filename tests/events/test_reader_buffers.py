@@ -25,10 +25,10 @@ class Process:
     def __init__(self, **settings: float) -> None:
         self.settings = EventSettings.model_validate({"buffer_bytes": 64 * KIB, **settings})
         self.cut: list[str] = []
-        self.backlog = BufferBudget(self.settings, on_cut=self.cut.append)
+        self.reader_budget = BufferBudget(self.settings, on_cut=self.cut.append)
 
     def run(self) -> Channel:
-        return Channel(self.settings, backlog=self.backlog)
+        return Channel(self.settings, reader_budget=self.reader_budget)
 
 
 async def take(reader: ChannelReader) -> int:
@@ -79,7 +79,7 @@ async def test_one_that_reads_at_once_is_not_cut_however_large_the_events_are():
         run.publish("values", "x" * 100 * KIB)
     assert await take(reader) == 8
     assert not process.cut
-    assert process.backlog.bytes == 0
+    assert process.reader_budget.bytes == 0
 
 
 # It has a bound on time.
@@ -103,10 +103,10 @@ async def test_one_that_takes_nothing_is_cut_and_everything_of_it_is_freed():
     frames = [event.frame for event in await reader.read(1) or ()]
     pieces = reader.pieces(frames)
     next(pieces)
-    assert process.backlog.bytes > 5 * PIECE_BYTES
+    assert process.reader_budget.bytes > 5 * PIECE_BYTES
     await eventually(lambda: process.cut)
     assert process.cut == ["stalled"]
-    assert process.backlog.bytes == 0
+    assert process.reader_budget.bytes == 0
     # The generator that waits for the client keeps nothing of it.
     assert frames == []
     with pytest.raises(BrokenOff):
@@ -131,12 +131,12 @@ async def test_a_large_event_counts_once_for_all_its_readers():
     run = process.run()
     readers = [run.subscribe() for _ in range(10)]
     run.publish("values", "x" * 2 * PIECE_BYTES)
-    assert process.backlog.bytes < 3 * PIECE_BYTES
+    assert process.reader_budget.bytes < 3 * PIECE_BYTES
     for reader in readers[1:]:
         run.unsubscribe(reader)
-    assert process.backlog.bytes > 2 * PIECE_BYTES
+    assert process.reader_budget.bytes > 2 * PIECE_BYTES
     await take(readers[0])
-    assert process.backlog.bytes == 0
+    assert process.reader_budget.bytes == 0
 
 
 # It has a bound on time.
@@ -147,7 +147,7 @@ async def test_a_run_waits_for_its_reader_while_the_budget_is_exceeded_and_loses
     async with slowly(run.subscribe(), 0.005) as taken:
         # All of it is many times the budget, and takes longer than any wait may.
         assert await until_told(run, 20, 3 * PIECE_BYTES) > 0.3
-        assert process.backlog.bytes < 8 * PIECE_BYTES
+        assert process.reader_budget.bytes < 8 * PIECE_BYTES
     assert not process.cut
     assert sum(taken) > 50 * PIECE_BYTES
 
@@ -185,11 +185,11 @@ async def test_a_run_whose_own_readers_keep_up_never_waits_for_those_of_others()
     other, run = process.run(), process.run()
     behind, quick = other.subscribe(), run.subscribe()
     other.publish("values", "x" * 5 * PIECE_BYTES)
-    assert process.backlog.exceeded
+    assert process.reader_budget.exceeded
     async with slowly(quick, 0):
         assert await until_told(run, 50, 100) < 1
     other.unsubscribe(behind)
-    assert not process.backlog.exceeded
+    assert not process.reader_budget.exceeded
 
 
 # It has a bound on time.
@@ -220,7 +220,7 @@ async def test_many_that_are_behind_a_little_are_cut_when_the_budget_stays_excee
     assert not process.cut
     await eventually(lambda: process.cut)
     assert process.cut == ["memory"]
-    assert not process.backlog.exceeded
+    assert not process.reader_budget.exceeded
     assert len(readers) == 5
 
 
@@ -243,7 +243,7 @@ async def test_a_stream_that_was_never_sent_gives_its_bytes_back():
     reader: Any = run.subscribe()
     run.publish("values", "x" * KIB)
     run.close()
-    assert process.backlog.bytes
+    assert process.reader_budget.bytes
     del reader, run
     gc.collect()
-    assert process.backlog.bytes == 0
+    assert process.reader_budget.bytes == 0

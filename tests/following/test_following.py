@@ -12,7 +12,7 @@ from langgraph.graph import END, START, StateGraph
 from headrace.auth.principal import ANONYMOUS
 from headrace.checkpoints.fence import process_key
 from headrace.events.event import Event
-from headrace.events.reader import Reader, Released
+from headrace.events.reader import EventReader, Released
 from headrace.following.followed_run import FollowedRun
 from headrace.lifecycle import Tasks
 from headrace.runs.response_bodies import event_frames
@@ -82,7 +82,7 @@ async def follow(state: Process, run: FollowedRun) -> FollowedRun:
     return await state.runs.follow(ANONYMOUS, run.thread_id, run.run_id)
 
 
-async def read(reader: Reader, count: int | None = None) -> list[Event]:
+async def read(reader: EventReader, count: int | None = None) -> list[Event]:
     """So many events, or all to the end."""
     got: list[Event] = []
     async with asyncio.timeout(SECONDS):

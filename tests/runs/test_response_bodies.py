@@ -11,7 +11,7 @@ from headrace.event_settings import EventSettings
 from headrace.events.channel import Channel
 from headrace.events.event import Event, end_event
 from headrace.events.json_encoding import PIECE_BYTES
-from headrace.events.reader import ChannelReader, Reader, Released
+from headrace.events.reader import ChannelReader, EventReader, Released
 from headrace.events.sse import HEARTBEAT
 from headrace.following.followed_run import FollowedRun
 from headrace.runs.response_bodies import event_frames
@@ -27,11 +27,11 @@ class Here:
     def __init__(self, **settings: float) -> None:
         self.channel = Channel(EventSettings.model_validate(settings))
 
-    def unsubscribe(self, reader: Reader) -> None:
+    def unsubscribe(self, reader: EventReader) -> None:
         self.channel.unsubscribe(cast("ChannelReader", reader))
 
 
-async def frames(run: Here, reader: Reader, **options: Any) -> list[bytes]:
+async def frames(run: Here, reader: EventReader, **options: Any) -> list[bytes]:
     followed = cast("FollowedRun", run)
     return [one async for one in event_frames(followed, reader, heartbeat_seconds=9, **options)]
 

@@ -12,7 +12,7 @@ import headrace
 from headrace.edge.state import NotStarted
 from headrace.errors import AssistantNotFound
 from headrace.settings import Settings
-from headrace.testing import Server, client
+from headrace.testing import PostgresServer, client
 from tests.support.graphs.forms import ctx
 
 THREAD = "0199c0de-0000-7000-8000-000000000001"
@@ -136,7 +136,7 @@ def test_the_public_names_are_few():
 
 
 def test_a_template_can_be_copied_while_somebody_holds_a_connection_to_it(postgres):
-    server = Server(postgres.dsn())
+    server = PostgresServer(postgres.dsn())
     with server.new_database("template0") as template:
         held = psycopg.connect(server.url_of(template))
         server.freeze(template)
@@ -155,7 +155,7 @@ def test_a_template_can_be_copied_while_somebody_holds_a_connection_to_it(postgr
     ],
 )
 def test_the_url_of_another_database(url, other):
-    assert Server(url).url_of("x") == other
+    assert PostgresServer(url).url_of("x") == other
 
 
 def test_a_setting_that_is_none_is_not_passed_over():

@@ -10,7 +10,7 @@ from typing import Any
 from headrace.errors import BadRequest, InvalidRequest
 
 
-def mirrored(
+def stored_configuration(
     config: dict[str, Any] | None, context: dict[str, Any] | None
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The config and context to store.
@@ -31,7 +31,7 @@ def mirrored(
     return stored, both
 
 
-def changed(
+def updated_configuration(
     old_config: Mapping[str, Any],
     old_context: dict[str, Any],
     config: dict[str, Any] | None,
@@ -42,17 +42,17 @@ def changed(
     An empty config changes nothing. A config without ``configurable`` keeps the old
     ``configurable`` and context. An empty context or ``configurable`` removes both.
 
-    :raises BadRequest: as :func:`mirrored`.
+    :raises BadRequest: as :func:`stored_configuration`.
     """
     config = config or None
     if config is None and context is None:
         return dict(old_config), old_context
     if config is None:
         rest = {key: value for key, value in old_config.items() if key != "configurable"}
-        return mirrored(rest, context)
+        return stored_configuration(rest, context)
     if context is None and "configurable" not in config:
-        return mirrored(config, old_context)
-    return mirrored(config, context)
+        return stored_configuration(config, old_context)
+    return stored_configuration(config, context)
 
 
 def _configurable(config: dict[str, Any]) -> dict[str, Any]:

@@ -88,13 +88,13 @@ def _content(row: AssistantRow | AssistantVersionRow) -> dict[str, Any]:
 Name = Annotated[str, Field(max_length=1000)]
 
 
-class _Body(BaseModel):
+class _AssistantBody(BaseModel):
     """Fields of later API versions are ignored."""
 
     model_config = ConfigDict(extra="ignore")
 
 
-class AssistantCreate(_Body):
+class AssistantCreate(_AssistantBody):
     """A new assistant. ``config.configurable`` and ``context`` mean one thing: send one of them."""
 
     graph_id: Name
@@ -107,7 +107,7 @@ class AssistantCreate(_Body):
     if_exists: Literal["raise", "do_nothing"] | None = None
 
 
-class AssistantUpdate(_Body):
+class AssistantUpdate(_AssistantBody):
     """Changes to an assistant.
 
     An omitted field stays as it is. ``metadata`` is merged. ``description: null`` removes the
@@ -122,7 +122,7 @@ class AssistantUpdate(_Body):
     description: Annotated[str, Field(max_length=100_000)] | None = None
 
 
-class AssistantFilter(_Body):
+class AssistantFilter(_AssistantBody):
     """All conditions must hold. ``name`` is a part of the name, in upper or lower case."""
 
     metadata: dict[str, Any] | None = None
@@ -140,7 +140,7 @@ class AssistantSearch(AssistantFilter):
     select: Annotated[list[AssistantField], Field(max_length=100, fail_fast=True)] | None = None
 
 
-class VersionSearch(_Body):
+class VersionSearch(_AssistantBody):
     """A page of an assistant's versions."""
 
     metadata: dict[str, Any] | None = None
@@ -148,7 +148,7 @@ class VersionSearch(_Body):
     offset: int = Field(0, ge=0, le=_MAX_INTEGER)
 
 
-class LatestVersion(_Body):
+class LatestVersion(_AssistantBody):
     """The version that runs use from now on."""
 
     version: int = Field(ge=1, le=_MAX_INTEGER)

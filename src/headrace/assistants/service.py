@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from headrace.assistants.configuration import changed, mirrored
+from headrace.assistants.configuration import stored_configuration, updated_configuration
 from headrace.assistants.repository import AssistantRepository
 from headrace.assistants.schemas import (
     AssistantCreate,
@@ -71,7 +71,7 @@ class AssistantService:
         """
         self._known_graph(body.graph_id)
         self._refuse_large(body)
-        config, context = mirrored(body.config, body.context)
+        config, context = stored_configuration(body.config, body.context)
         assistant_id = body.assistant_id or uuid7()
         row = await self._repository.create_if_absent(
             principal,
@@ -149,7 +149,9 @@ class AssistantService:
         self._refuse_large(body)
 
         def change(row: AssistantRow) -> dict[str, Any]:
-            config, context = changed(row.config, row.context, body.config, body.context)
+            config, context = updated_configuration(
+                row.config, row.context, body.config, body.context
+            )
             described = "description" in body.model_fields_set
             metadata = {**row.metadata_, **(body.metadata or {})}
             if body.metadata:

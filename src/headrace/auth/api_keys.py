@@ -1,4 +1,11 @@
-"""API keys from the settings: they admit a caller, and tell one from another for shares alone."""
+"""API keys of the settings, and the check of a server without keys.
+
+A key admits a caller. headrace tells callers apart by their keys only to share resources.
+
+A server without keys answers callers on its own machine. The command line checks the address that
+the server listens on. A user's app runs in a server that headrace does not know, so each request is
+checked.
+"""
 
 import hashlib
 import hmac
@@ -8,17 +15,17 @@ from typing import Any
 
 from headrace.errors import StrangerRefused, Unauthenticated
 
-#: What langgraph-sdk sends its ``api_key`` in.
+#: The header in which langgraph-sdk sends its ``api_key``.
 HEADER = "x-api-key"
 
-#: Hexadecimal digits of a digest that name a caller: too few to tell the key.
+#: Hexadecimal digits of a digest that name a caller: too few to guess the key.
 _NAME_LENGTH = 16
 
 
-#: What a proxy adds to what it passes on, besides ``x-forwarded-*``. A request that has one came
-#: from elsewhere, or wants to look as if it came from here: servers that believe any proxy
-#: (``--forwarded-allow-ips='*'``) take the caller's address from these.
-_OF_PROXIES = frozenset(
+#: Headers that proxies add, besides ``x-forwarded-*``. A request with one comes from another
+#: machine, or tries to look local: a server that trusts all proxies (``--forwarded-allow-ips='*'``)
+#: takes the address of the caller from them.
+_PROXY_HEADERS = frozenset(
     {
         b"forwarded",
         b"via",
@@ -33,17 +40,17 @@ _OF_PROXIES = frozenset(
     }
 )
 
-#: What ``TestClient`` calls itself; nobody who comes over a network has such an address.
+#: The address of Starlette's ``TestClient``. No caller over a network can have it.
 _IN_PROCESS = "testclient"
 
 
 class ApiKeys:
-    """The keys that open this server; without any it is open to everyone, or to its own machine.
+    """The keys of this server. Without keys it is open to everyone, or only to its own machine.
 
-    Only digests are kept, and each is compared, in constant time: how long an answer takes tells
+    It keeps only digests, and compares all of them in constant time: the time of an answer says
     nothing about a key.
 
-    :param local_only: without keys, callers of this machine alone are answered.
+    :param local_only: without keys, answer only callers on this machine.
     """
 
     def __init__(self, keys: Iterable[str], *, local_only: bool = False) -> None:
@@ -51,10 +58,10 @@ class ApiKeys:
         self._local_only = local_only and not self._digests
 
     def check(self, presented: str | None, scope: Mapping[str, Any] | None = None) -> str:
-        """The caller's name for :mod:`headrace.shares`: part of the digest of the key, or empty.
+        """The name of the caller for :mod:`headrace.shares`: a part of the key's digest, or empty.
 
-        :param scope: of the request, for what a server without keys asks instead.
-        :raises Unauthenticated: a key is needed and ``presented`` is none of them.
+        :param scope: the ASGI scope of the request, for the check of a server without keys.
+        :raises Unauthenticated: a key is needed, and ``presented`` is not one of them.
         :raises StrangerRefused: there are no keys, and the caller may be on another machine.
         """
         if not self._digests:
@@ -64,7 +71,7 @@ class ApiKeys:
         if presented is None:
             raise Unauthenticated(f"Send an API key in the header {HEADER}.")
         digest = _digest(presented)
-        # All of them are compared, whichever is the right one.
+        # Compare all of them, also after a match.
         matches = [hmac.compare_digest(digest, known) for known in self._digests]
         if not any(matches):
             raise Unauthenticated(f"The API key in the header {HEADER} is not known here.")
@@ -76,16 +83,16 @@ def _digest(key: str) -> bytes:
 
 
 def may_be_remote(scope: Mapping[str, Any]) -> bool:
-    """Whether a request may have come from another machine, by its ASGI scope."""
+    """Whether a request may come from another machine, by its ASGI scope."""
     for name, _ in scope.get("headers", ()):
-        if name in _OF_PROXIES or name.startswith(b"x-forwarded-"):
+        if name in _PROXY_HEADERS or name.startswith(b"x-forwarded-"):
             return True
     client = scope.get("client")
-    # Over a unix socket there is no address: who may open its file is on this machine.
-    return client is not None and not _is_here(str(client[0]))
+    # A unix socket has no address: its callers are on this machine.
+    return client is not None and not _is_local(str(client[0]))
 
 
-def _is_here(host: str) -> bool:
+def _is_local(host: str) -> bool:
     if host in ("", _IN_PROCESS) or host.startswith(("unix:", "/")):
         return True
     try:

@@ -1,4 +1,4 @@
-"""FastAPI dependency that says who calls; the only HTTP in this room."""
+"""The FastAPI dependency for the caller. Only this module of the room knows HTTP."""
 
 from dataclasses import replace
 from typing import Annotated
@@ -10,7 +10,7 @@ from headrace.shares import current_caller
 
 
 async def current_principal() -> Principal:
-    """The caller; everyone is anonymous until an identity provider is configured."""
+    """The caller. All callers are anonymous: headrace has no identity provider yet."""
     caller = current_caller.get()
     return replace(ANONYMOUS, caller=caller) if caller else ANONYMOUS
 

@@ -1,21 +1,21 @@
-"""Who makes a request. Every repository call takes one; there is no unscoped access."""
+"""The caller of a request. Every call of a repository takes one, so that it sees one tenant."""
 
 from dataclasses import dataclass, field
 
-#: Tenant of everything made while no identity provider says otherwise.
+#: The tenant of all rows while there is no identity provider.
 DEFAULT_TENANT = "default"
 
-#: Tenant of what the server itself owns, such as each graph's first assistant; all may read it.
+#: The tenant of rows that the server owns, such as system assistants. All tenants can read them.
 SYSTEM_TENANT = "system"
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """The caller: ``identity`` owns what it creates, ``tenant`` bounds what it can see."""
+    """The caller: ``identity`` owns the rows it creates, ``tenant`` bounds the rows it can see."""
 
     identity: str
     tenant: str = DEFAULT_TENANT
-    #: With whom it shares places: which key it has sent. Empty where there are no keys.
+    #: The name of its API key, for shares; empty without keys.
     caller: str = field(default="", compare=False)
 
 

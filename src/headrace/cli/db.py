@@ -16,7 +16,7 @@ def upgrade() -> None:
     revision = migrate.upgrade(_database())
     step = "was there already" if before.current == revision else f"from {before.current or 'none'}"
     typer.echo(f"schema {revision} ({step})")
-    if before.current is None and (other := migrate.elsewhere(_database())):
+    if before.current is None and (other := migrate.other_schema(_database())):
         typer.echo(
             f"note: schema {other} has tables of headrace or LangGraph too; what is in them stays"
             " there. docs/own-schema.md tells how to move it.",

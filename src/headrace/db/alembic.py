@@ -1,4 +1,4 @@
-"""For a user's own Alembic, which shares the database: it leaves headrace's tables alone.
+"""A hook for a user's own Alembic in a shared database: it ignores headrace's tables.
 
 In ``env.py``: ``context.configure(..., include_name=include_name)``.
 """
@@ -13,10 +13,10 @@ _TABLES = frozenset(TABLES)
 
 
 def include_name(name: str | None, type_: str, parent_names: Mapping[str, Any]) -> bool:
-    """Alembic's hook: False for what is headrace's or LangGraph's, so that it is not compared.
+    """Alembic's hook: False for tables of headrace and LangGraph, which Alembic then ignores.
 
-    Where headrace has a schema of its own, that schema is left out, and its names are free for
-    tables of other schemas.
+    If headrace has a schema of its own, Alembic ignores that schema only: tables of other schemas
+    may have the names.
     """
     own = Settings().database.schema_name
     if type_ == "schema":

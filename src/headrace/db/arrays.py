@@ -1,10 +1,10 @@
 """Columns of a multi-row statement as binary array parameters, for ``unnest($1, $2, ...)``.
 
-psycopg's own array dumpers walk the list for types and escape each text element with a regular
-expression; here the caller has each element in Postgres's binary form already, and a column is one
-``join``. The format is that of ``array_recv`` in PostgreSQL's ``utils/adt/arrayfuncs.c``:
-dimensions, whether there are nulls, the element's type, length and lower bound, then each element
-with its length in front, -1 for NULL.
+psycopg's own array dumpers inspect each element for its type, and escape each text with a regular
+expression. Here the caller has each element in Postgres's binary form already, so a column is one
+``join``. ``array_recv`` in PostgreSQL's ``utils/adt/arrayfuncs.c`` defines the format: the number
+of dimensions, whether there are nulls, the type of the elements, the length, the lower bound, then
+each element after its length, which is -1 for NULL.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ _JSONB_VERSION = b"\x01"
 
 
 class Column:
-    """Elements in binary form, None for NULL; a subclass for each type names its two OIDs."""
+    """Elements in binary form, None for NULL. The subclass of each type has its two OIDs."""
 
     __slots__ = ("elements",)
     oid = 0
@@ -109,7 +109,7 @@ class _ColumnDumper(Dumper):
 
 
 def register_columns(context: AdaptContext) -> None:
-    """Let ``context`` (a connection) take columns as parameters."""
+    """Let ``context``, a connection, accept columns as parameters."""
     for column in (Text, Bytea, Jsonb, Boolean, Integer, BigInteger, Uuid):
         dumper = type(f"{column.__name__}ColumnDumper", (_ColumnDumper,), {"oid": column.oid})
         context.adapters.register_dumper(column, dumper)

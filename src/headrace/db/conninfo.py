@@ -1,4 +1,4 @@
-"""The database URL: found, cleaned of driver suffixes, and never logged with its password."""
+"""The database URL: read from the settings, cleaned of driver suffixes, logged without password."""
 
 import re
 from collections.abc import Mapping
@@ -9,10 +9,10 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from headrace.errors import StartupRefusal
 from headrace.setting_groups import DatabaseSettings
 
-#: ``postgresql+psycopg://`` and the like are SQLAlchemy's; libpq knows only the plain scheme.
+#: SQLAlchemy writes ``postgresql+psycopg://``; libpq knows only the scheme without the driver.
 _DRIVER_SUFFIX = re.compile(r"^(postgres(?:ql)?)\+[a-z0-9_]+://", re.IGNORECASE)
 
-#: libpq's TCP settings: a silent peer is given up after about a minute, not two hours.
+#: libpq's TCP settings: detect a silent peer after about a minute. The default is two hours.
 _KEEPALIVE: dict[str, int] = {
     "keepalives": 1,
     "keepalives_idle": 30,
@@ -23,7 +23,7 @@ _KEEPALIVE: dict[str, int] = {
 
 
 def connection_string(settings: DatabaseSettings, *, migrations: bool = False) -> str:
-    """The libpq connection string with headrace's defaults under what the URL itself says.
+    """The libpq connection string. What the URL itself sets overrides headrace's defaults.
 
     :raises StartupRefusal: HR303 when there is no URL, HR304 when libpq cannot read it.
     """
@@ -59,32 +59,32 @@ def connection_string(settings: DatabaseSettings, *, migrations: bool = False) -
         **_KEEPALIVE,
     }
     if "," in f"{given.get('host') or given.get('hostaddr') or ''}":
-        # One of several is the primary; libpq would take the first that answers.
+        # With several hosts, take the primary: libpq would take the first that answers.
         defaults["target_session_attrs"] = "read-write"
     return make_conninfo("", **{**defaults, **given})
 
 
 def _is_misread(url: str, given: Mapping[str, object]) -> bool:
-    """Whether libpq takes a part of the password for the address.
+    """Whether libpq reads a part of the password as the address.
 
-    It ends the password at the first ``@`` or ``/``: what follows would be told as the host.
+    libpq ends the password at the first ``@`` or ``/``. Messages would show the rest as the host.
     """
     if "://" not in url:
         return False
     if any("@" in str(given.get(name) or "") for name in ("host", "hostaddr", "port")):
         return True
-    # A name of a database may have one, percent-encoded.
+    # The name of a database may have an @, percent-encoded.
     ends_user = 1 if "user" in given else 0
     return "@" in str(given.get("dbname") or "") and url.partition("?")[0].count("@") > ends_user
 
 
 def describe(conninfo: str) -> str:
-    """``host:port/database`` for logs and messages; nothing secret."""
+    """``host:port/database`` for logs and messages, without anything secret."""
     parts = conninfo_to_dict(conninfo)
     host = parts.get("host") or parts.get("hostaddr") or "local socket"
     return f"{host}:{parts.get('port') or 5432}/{parts.get('dbname') or ''}"
 
 
 def _without_url(error: Exception) -> str:
-    # libpq quotes the offending text, which may hold the password, and that a quote.
+    # libpq quotes the text, which may contain the password, and the password a quote.
     return re.sub(r'".*"', '"..."', str(error).strip(), flags=re.DOTALL)

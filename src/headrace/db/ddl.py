@@ -1,4 +1,4 @@
-"""What several revisions need from Alembic's operations."""
+"""DDL that several revisions share."""
 
 from alembic import op
 from sqlalchemy import text
@@ -7,8 +7,8 @@ from sqlalchemy import text
 def create_index_concurrently(name: str, definition: str) -> None:
     """``CREATE INDEX CONCURRENTLY IF NOT EXISTS name definition``, outside any transaction.
 
-    A failed concurrent build leaves an INVALID index of that name, which IF NOT EXISTS would take
-    for done; it is dropped first.
+    A failed concurrent build leaves an INVALID index with that name, and IF NOT EXISTS would accept
+    it. So it is dropped first.
     """
     with op.get_context().autocommit_block():
         connection = op.get_bind()
@@ -22,5 +22,5 @@ def create_index_concurrently(name: str, definition: str) -> None:
 
 
 def record_versions(table: str, last: int) -> None:
-    """Say in upstream's own book that its migrations 0 to ``last`` are done."""
+    """Record in LangGraph's own version table that its migrations 0 to ``last`` are done."""
     op.execute(f"INSERT INTO {table} (v) SELECT generate_series(0, {last}) ON CONFLICT DO NOTHING")

@@ -1,7 +1,7 @@
-"""SQLAlchemy on the shared pool: it takes connections from there and never sees a URL.
+"""SQLAlchemy on the shared pool: it takes its connections there and never sees a URL.
 
-``NullPool`` keeps no connection of its own; a closed session gives its connection back
-(``close_returns``), and the pool's reset puts it into autocommit again.
+``NullPool`` keeps no connection. A closed session gives its connection back to the shared pool
+(``close_returns``), whose reset switches autocommit on again.
 """
 
 import asyncio
@@ -28,8 +28,8 @@ Session = AsyncSession
 def build_engine(pool: SharedPool, schema: str = "") -> AsyncEngine:
     """An engine whose every connection comes from ``pool``.
 
-    :param schema: where headrace's tables are, for statements of its own; what users send with an
-        engine without it means the tables of their role's path.
+    :param schema: the schema of headrace's tables. An engine without it is for statements of users,
+        which use the search_path of their role.
     """
 
     async def take(**_: Any) -> Connection:
@@ -55,13 +55,13 @@ def build_engine(pool: SharedPool, schema: str = "") -> AsyncEngine:
         def qualify(
             _connection: Any, _cursor: Any, text: str, parameters: Any, *_: Any
         ) -> tuple[str, Any]:
-            # The map above does not reach statements that are written as text.
+            # The map above does not change statements that are plain text.
             return qualified(text.encode(), schema).decode(), parameters
 
     @event.listens_for(engine.sync_engine, "close")
     def give_back_dead(connection: AdaptedConnection, _: Any) -> None:
-        # psycopg's close() does nothing to a dead connection: the pool would count it as lent for
-        # ever, and be smaller by one after each.
+        # psycopg's close() does nothing to a dead connection. The pool would count it as in use for
+        # ever, and shrink by one each time.
         if connection.driver_connection.closed:
             connection.run_async(pool.putconn)
 
@@ -69,7 +69,7 @@ def build_engine(pool: SharedPool, schema: str = "") -> AsyncEngine:
 
 
 class Sessions:
-    """Transactions for repositories: one session, one commit, one bound on its time."""
+    """Transactions for repositories: one session, one commit, one timeout."""
 
     def __init__(self, engine: AsyncEngine, *, timeout_seconds: float) -> None:
         self._make = async_sessionmaker(engine, expire_on_commit=False)
@@ -77,12 +77,12 @@ class Sessions:
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[Session]:
-        """A session in a transaction; commits at the end, rolls back on any exception.
+        """A session in a transaction. It commits at the end, and rolls back on any exception.
 
-        The bound holds on the client, where it also covers a peer that went silent; psycopg sends
-        the server a cancel request when it strikes.
+        The client measures the timeout, so it also covers a silent server. When it is over, psycopg
+        sends the server a cancel request.
 
-        :raises Unavailable: when the database or a connection cannot be had in time.
+        :raises Unavailable: the database, or a free connection, was not there in time.
         """
         with translated_faults():
             async with asyncio.timeout(self._timeout_seconds), self._make.begin() as session:

@@ -1,4 +1,4 @@
-"""Database trouble in headrace's own words, so that no room above needs a driver's exceptions."""
+"""Faults of the database as headrace's own errors: rooms above need no exceptions of a driver."""
 
 import re
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from headrace.error_text import first_line
 from headrace.errors import DatabaseUnavailable, InvalidRequest, PoolExhausted, StartupRefusal
 from headrace.observability.masking import mask_text
 
-#: What a driver or a pool raises for faults of the database, as opposed to faults of the caller.
+#: Errors of a driver or pool for faults of the database, not of the caller.
 DATABASE_ERRORS: tuple[type[Exception], ...] = (
     psycopg.OperationalError,
     psycopg.InterfaceError,
@@ -28,68 +28,70 @@ DATABASE_ERRORS: tuple[type[Exception], ...] = (
 
 _log = structlog.stdlib.get_logger("headrace.db")
 
-#: A driver's own words quote the statement and its parameters: they are for the log.
+#: The driver's message quotes the statement and its parameters, so only the log gets it.
 _NOT_STORABLE = (
-    "The database cannot store a value of this request: a text holds a character that Postgres has"
-    " no room for, or a number is out of range."
+    "The database cannot store a value of this request: a text holds a character that Postgres does"
+    " not accept, or a number is out of range."
 )
 
 _POOL_ERRORS = (psycopg_pool.PoolTimeout, psycopg_pool.TooManyRequests)
 
-#: What libpq puts before its reason, on a line for each address that it tried.
+#: libpq writes this before its reason, one line for each address that it tried.
 _ATTEMPT = re.compile(r'^.*connection to server (?:at|on socket) "[^"]*".*? failed: ')
-#: Its guesses, below the reason.
+#: libpq's hints after the reason.
 _GUESSES = ("Is the server running", "This probably means", "before or while processing")
 _QUOTED = re.compile(r'\s*"[^"]*"')
 
 
 class DatabaseAway(psycopg_pool.PoolTimeout):
-    """A pool had no connection to give because the database does not answer; says why."""
+    """A pool has no connection because the database does not answer. The message says why."""
 
 
 def driver_reason(error: BaseException) -> str:
-    """The driver's own reason in one line, without host and address; never a password.
-
-    Its hint ("Is the server running ...") asks what the reader asks already.
-    """
+    """The driver's reason in one line, without host, address, password and hints."""
     said = [line.strip() for line in str(getattr(error, "orig", None) or error).splitlines()]
     lines = [line for line in said if line and not line.startswith(_GUESSES)]
     return mask_text(_ATTEMPT.sub("", lines[-1])) if lines else type(error).__name__
 
 
-def public_reason(word: str) -> str:
-    """The same for those who may be strangers: without the names of users and databases."""
-    return _QUOTED.sub("", word)
+def public_reason(reason: str) -> str:
+    """A driver's reason for public answers: without the names of users and databases."""
+    return _QUOTED.sub("", reason)
 
 
-#: SQLSTATE classes after which the same work may well succeed: connection, a lost prepared
-#: statement, rollback (serialization, deadlock), resources, operator intervention, system.
+#: SQLSTATE classes after which a retry may succeed: connection, lost prepared statement, rollback
+#: (serialization, deadlock), resources, operator intervention, system.
 _PASSING_CLASSES = frozenset({"08", "26", "40", "53", "57", "58"})
-#: A server that was demoted since the connection was made, and limits on idle and on long
-#: transactions, which say nothing about the rows.
+#: The server was demoted after the connection was made, or a transaction was idle or open for too
+#: long. The rows are not the cause.
 _PASSING_STATES = frozenset({"25006", "25P03", "25P04"})
 
 _RETRY_DELAYS_SECONDS = (0.0, 0.05, 0.1, 0.2, 0.5, 1.0)
 
 
 def passes(error: Exception) -> bool:
-    """Whether the same work may succeed on another connection, or a moment later."""
+    """Whether a retry may succeed: on another connection, or a moment later."""
     if isinstance(error, psycopg.Error) and error.sqlstate is not None:
         return error.sqlstate in _PASSING_STATES or error.sqlstate[:2] in _PASSING_CLASSES
-    # Without an SQLSTATE it comes from the client: a connection, the pool, or a bound on time.
+    # An error without SQLSTATE comes from the client: a connection, the pool, or a timeout.
     return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError | TimeoutError)
 
 
 def retry_delay_seconds(tries: int) -> float:
-    """How long to wait before the next try, after so many that were repeated already."""
+    """The pause before the next try.
+
+    :param tries: how many retries there were already.
+    """
     return _RETRY_DELAYS_SECONDS[min(tries, len(_RETRY_DELAYS_SECONDS) - 1)]
 
 
 @contextmanager
 def translated_faults(*, passing: tuple[type[Exception], ...] = ()) -> Iterator[None]:
-    """Raise :class:`PoolExhausted` or :class:`DatabaseUnavailable` for what a retry may cure.
+    """Turn the errors of drivers and pools into headrace's.
 
-    :param passing: errors that the caller looks at itself.
+    :param passing: errors that the caller handles itself.
+    :raises PoolExhausted, DatabaseUnavailable: a retry may succeed.
+    :raises InvalidRequest: the database cannot store a value.
     """
     try:
         yield
@@ -99,7 +101,7 @@ def translated_faults(*, passing: tuple[type[Exception], ...] = ()) -> Iterator[
         _log.info("value_refused", exc_info=True)
         raise InvalidRequest(_NOT_STORABLE) from error
     except DATABASE_ERRORS as error:
-        # Those of the pool are OperationalErrors too, which SQLAlchemy wraps.
+        # The pool's errors are OperationalErrors, which SQLAlchemy wraps.
         cause = getattr(error, "orig", error)
         if isinstance(cause, _POOL_ERRORS) and not isinstance(cause, DatabaseAway):
             raise PoolExhausted from error
@@ -108,10 +110,10 @@ def translated_faults(*, passing: tuple[type[Exception], ...] = ()) -> Iterator[
 
 @contextmanager
 def refused_migrations() -> Iterator[None]:
-    """Turn what an operator can cure into a sentence; a migration may be repeated after it.
+    """Turn errors of a migration into refusals. After the remedy, the operator can repeat it.
 
     :raises StartupRefusal: HR315 a table was in use for too long, HR316 the role may not do it,
-        HR319 whatever else Postgres refuses.
+        HR319 Postgres refused a step for another reason.
     """
     try:
         yield
@@ -142,8 +144,8 @@ def refused_migrations() -> Iterator[None]:
 
 
 def caller_message(error: BaseException) -> str | None:
-    """What a caller may hear of a driver's error: Postgres's own sentence, without the statement
-    and its parameters. None for any other error."""
+    """A message for callers about a driver's error: Postgres's sentence, without the statement and
+    its parameters. None for any other error."""
     original: BaseException | None = error
     if isinstance(error, sqlalchemy.exc.DBAPIError):
         original = error.orig

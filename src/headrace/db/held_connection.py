@@ -1,6 +1,6 @@
-"""A pool's connection in the hands of somebody who repeats what fails: kept, examined, cut.
+"""A connection that an owner keeps between uses, such as a writer that repeats failed work.
 
-What does not answer is not waited for: the socket is shut down under it.
+If the server does not answer in time, the socket is shut down: nobody waits for it.
 """
 
 import asyncio
@@ -15,10 +15,10 @@ T = TypeVar("T")
 
 
 class HeldConnection:
-    """A connection kept from one use to the next, for whoever repeats what fails.
+    """A connection of the pool, kept from one use to the next.
 
-    The first is taken unchecked. After a failure :meth:`examine` puts the connection back in order,
-    or exchanges it for one that was checked.
+    The first one is taken unchecked. After a failure, :meth:`examine` puts the connection in order,
+    or gives it up: then the next one is checked.
     """
 
     def __init__(self, pool: SharedPool, *, timeout_seconds: float) -> None:
@@ -30,7 +30,7 @@ class HeldConnection:
     async def take(self) -> Connection:
         """The connection, idle and in autocommit.
 
-        :raises psycopg_pool.PoolTimeout: none became free in time.
+        :raises psycopg_pool.PoolTimeout: no connection became free in time.
         """
         if self._connection is None:
             self._connection = await self._pool.getconn(
@@ -41,12 +41,12 @@ class HeldConnection:
     async def use(
         self, work: Callable[[Connection], Coroutine[Any, Any, T]], *, seconds: float
     ) -> T:
-        """Do ``work`` on the connection, which is cut when that takes too long or is cancelled.
+        """Do ``work`` on the connection. Cut the connection if that takes too long or is cancelled.
 
-        Left to itself, psycopg answers a cancellation by asking the server to cancel too, and waits
-        ten seconds more for a server that does not answer.
+        On a cancellation psycopg itself asks the server to cancel, and waits ten seconds more for a
+        server that does not answer.
 
-        :raises TimeoutError: there was no answer in time.
+        :raises TimeoutError: the server did not answer in time.
         """
         connection = await self.take()
         working = self._pool.transfer(work(connection), name="pool-loan")
@@ -63,7 +63,7 @@ class HeldConnection:
         raise TimeoutError(f"no answer within {seconds} s") from working.exception()
 
     async def examine(self) -> None:
-        """Roll back what a failure left open; give the connection up if it is not sound."""
+        """Roll back an open transaction. Give the connection up if it does not work."""
         self._checked = True
         connection = self._connection
         if connection is None:
@@ -78,7 +78,7 @@ class HeldConnection:
         await self.give_back()
 
     async def share(self) -> None:
-        """Between two uses: give the connection back if others wait for one."""
+        """Give the connection back if others wait for one. Call this between two uses."""
         if self._connection is not None and self._pool.figures().waiting:
             await self.give_back()
 
@@ -89,7 +89,7 @@ class HeldConnection:
             await self.give_back()
 
     async def wear_out(self) -> None:
-        """Give the connection back to be replaced, after it has carried a lot at once."""
+        """Give the connection back to be replaced: it has carried a large message."""
         if self._connection is not None:
             self._pool.wear_out(self._connection)
             await self.give_back()
@@ -107,10 +107,10 @@ async def _put_in_order(connection: Connection) -> None:
 
 
 async def _cut(connection: Connection, working: asyncio.Task[Any]) -> None:
-    """End the connection under ``working``, which fails with it, at once."""
+    """Shut the connection down, so that ``working`` fails at once."""
     shut(connection)
     await asyncio.wait({working})
     connection.pgconn.finish()
     if not working.cancelled():
-        # Seen, also where nobody asks for it.
+        # Mark it as retrieved, or asyncio logs it.
         working.exception()

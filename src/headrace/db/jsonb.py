@@ -1,7 +1,8 @@
-"""JSON for jsonb columns, at orjson's speed: whatever Postgres can hold of a value, and back.
+"""JSON for jsonb columns, at the speed of orjson.
 
-Integers beyond 64 bits stay exact. What JSON or Postgres has no form for has the one that answers
-give it (docs/values.md): NUL is U+FFFD, NaN is null. No value fails the statement it is part of.
+Integers beyond 64 bits stay exact. A value without a form in JSON or Postgres gets the form that it
+has in answers (docs/values.md): NUL becomes U+FFFD, NaN becomes null. No value makes its statement
+fail.
 """
 
 import json
@@ -13,23 +14,23 @@ import orjson
 
 from headrace.json_text import json_text
 
-#: A number this long may not fit into 64 bits, which orjson would round. Postgres prints jsonb with
-#: a space after colons and commas, so this finds numbers, at worst some text, but no key.
+#: A number that may need more than 64 bits: orjson would round it. Postgres prints jsonb with a
+#: space after colons and commas, so this finds numbers, sometimes a text, but no key.
 _LONG_NUMBER = re.compile(rb"(?:^|[:,\[] ?)-?\d{18}")
 
-#: What saves of LangGraph put into a checkpoint's JSON.
+#: Types that LangGraph's savers store in the JSON of a checkpoint.
 PLAIN = (str, int, float, bool)
 
-#: From here on jsonb prints a float as digits without a point, which read back are an integer.
+#: From here on jsonb prints a float without a point, so it is read back as an integer.
 _FIRST_WITHOUT_POINT = 1e16
-#: Levels of lists and objects, a little less than what :func:`load_jsonb` can read.
+#: Levels of lists and objects, a little fewer than :func:`load_jsonb` can read.
 _MAX_DEPTH = 900
-#: What :func:`dump_jsonb` writes as a number.
+#: Bits of the largest integer that :func:`dump_jsonb` writes as a number.
 _MAX_BITS = 1023
 
 
 def is_exact(value: str | float) -> bool:
-    """Whether a plain value comes back from a jsonb column as it was."""
+    """Whether a plain value is unchanged after it was stored in a jsonb column."""
     if isinstance(value, str):
         return "\0" not in value
     if isinstance(value, float):
@@ -38,15 +39,15 @@ def is_exact(value: str | float) -> bool:
 
 
 def dump_jsonb(value: Any) -> bytes:
-    """``value`` as JSON text that Postgres takes."""
+    """``value`` as JSON text that Postgres accepts."""
     return json_text(value, max_depth=_MAX_DEPTH)
 
 
 def load_jsonb(text: str | bytes) -> Any:
     """The value of JSON text that Postgres has printed.
 
-    Never raises: a statement reads rows of many threads. What Python cannot hold, such as a number
-    of ten thousand digits or lists in lists a thousand levels deep, comes back as its text.
+    It never raises, because one statement reads rows of many threads. A value that Python cannot
+    read, such as a number of ten thousand digits or a thousand levels of lists, becomes its text.
     """
     printed = text.encode() if isinstance(text, str) else text
     try:

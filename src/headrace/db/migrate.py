@@ -1,8 +1,8 @@
-"""The schema: brought up to date by one process at a time, and adopted from upstream.
+"""Migrations of the schema, by one process at a time, and threads for existing checkpoints.
 
-No server does this; it only looks (``headrace.db.schema``). What changes the schema runs on direct
-connections, under one session lock that is waited for without holding a snapshot (CREATE INDEX
-CONCURRENTLY waits for those of everybody else).
+Commands do this. A server only reads the schema version (``headrace.db.schema``). Migrations run on
+direct connections, under one session lock. A process that waits for the lock holds no snapshot:
+CREATE INDEX CONCURRENTLY would wait for that snapshot.
 """
 
 import io
@@ -46,25 +46,26 @@ from headrace.setting_groups import DatabaseSettings
 
 _log = structlog.stdlib.get_logger("headrace.migrate")
 
-#: Session advisory lock of whoever migrates: "headrace" in ASCII.
+#: The session advisory lock of a migration: "headrace" in ASCII.
 _LOCK_KEY = int.from_bytes(b"headrace", "big")
 _LOCK_WAIT_SECONDS = 300.0
 _LOCK_POLL_SECONDS = 0.2
 _LOCK_TIMEOUT = "5s"
 
-#: Up to which revision: tests stop earlier.
+#: The revision to upgrade to. Tests stop earlier.
 HEAD = "head"
 
 _ADOPT_BATCH = 1000
 
-#: What a checkpoint's ``ts`` looks like when Postgres can read it, but for the length of the month.
+#: A ``ts`` of a checkpoint that Postgres can read, except that the month may be shorter.
 _READABLE_TS = (
     "^[1-9][0-9]{3}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
     "T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]([.][0-9]{1,9})?([+-](0[0-9]|1[0-4]):[0-5][0-9]|Z)?$"
 )
 
-#: A thread for each conversation that has none; dated by its checkpoints where they are readable.
-#: The day is added to the first of the month, since a cast of 30 February would fail it all.
+#: Creates a thread for each conversation without one, dated by its checkpoints if they are
+#: readable. The day is added to the first of the month, because a cast of 30 February would fail
+#: the statement.
 _ADOPT = statement("""
 WITH candidate AS (
   SELECT DISTINCT thread_id FROM checkpoints
@@ -95,14 +96,14 @@ WHERE checkpoint_ns = '' AND char_length(thread_id) NOT BETWEEN 1 AND 255
 
 
 def upgrade(settings: DatabaseSettings) -> str:
-    """Bring the schema to this release's head; any number may try at once.
+    """Bring the schema to the latest revision of this release. Several processes may try at once.
 
-    A newer schema that still serves this release stays as it is: the migration job of a release
-    runs again when one has gone back to it.
+    A newer schema that this release can still use stays as it is: after a rollback, the migration
+    job of the older release runs again.
 
-    :returns: the revision the database has now.
-    :raises StartupRefusal: no direct connection, another migration or a table's user takes too
-        long, the role may not change the schema, or HR312.
+    :returns: the revision of the database now.
+    :raises StartupRefusal: there is no direct connection, another migration or a user of a table
+        takes too long, the role may not change the schema, or HR312.
     """
     with refused_migrations(), _exclusive(settings):
         if settings.schema_name:
@@ -119,8 +120,8 @@ def upgrade(settings: DatabaseSettings) -> str:
     return known_revisions()[-1]
 
 
-def elsewhere(settings: DatabaseSettings) -> str | None:
-    """Another schema with tables of headrace or LangGraph, where one of its own is set."""
+def other_schema(settings: DatabaseSettings) -> str | None:
+    """Another schema with tables of headrace or LangGraph, if the setting names a schema."""
     if not settings.schema_name:
         return None
     with _connect(settings) as connection:
@@ -130,7 +131,7 @@ def elsewhere(settings: DatabaseSettings) -> str | None:
 def _refuse_taken_names(
     settings: DatabaseSettings, scripts: ScriptDirectory, found: SchemaState
 ) -> None:
-    """Before the first change: nothing is left half done because of a name."""
+    """Check the names before the first change, so that no migration stops half way."""
     newest_first = scripts.iterate_revisions(HEAD, found.current or "base")
     pending = [getattr(script.module, "names", RevisionNames()) for script in newest_first][::-1]
     with _connect(settings) as connection:
@@ -138,7 +139,7 @@ def _refuse_taken_names(
 
 
 def drift(settings: DatabaseSettings) -> str | None:
-    """How the database differs from the models, as Alembic tells it; None when it does not."""
+    """The difference between the database and the models, in Alembic's words; None if none."""
     with _migrating(settings) as connection:
         try:
             command.check(_config(connection))
@@ -149,16 +150,16 @@ def drift(settings: DatabaseSettings) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Adoption:
-    """Threads made, and conversations left out because a thread's id may not be that long."""
+    """How many threads were created, and how many conversations have a too long thread id."""
 
     threads: int
     skipped: int
 
 
 def adopt(settings: DatabaseSettings) -> Adoption:
-    """Make threads for the checkpoints that have none; safe to repeat.
+    """Create threads for checkpoints that have none. Safe to repeat.
 
-    :raises StartupRefusal: HR311 when the schema is behind.
+    :raises StartupRefusal: HR311 the schema is behind.
     """
     found = state(settings, migrations=True)
     if found.behind:
@@ -173,10 +174,10 @@ def adopt(settings: DatabaseSettings) -> Adoption:
 
 
 def _connect(settings: DatabaseSettings) -> psycopg.Connection[Any]:
-    """A connection that has answered once.
+    """A connection that has answered a query.
 
-    :raises StartupRefusal: HR301 it cannot be had, or has not answered in time, as a pooler does
-        that has no connection to the server.
+    :raises StartupRefusal: HR301 it cannot be made, or does not answer in time. PgBouncer without a
+        server connection accepts a connection, but does not answer.
     """
     conninfo = connection_string(settings, migrations=True)
     seconds = settings.open_timeout_seconds
@@ -198,14 +199,14 @@ def _connect(settings: DatabaseSettings) -> psycopg.Connection[Any]:
 
 @contextmanager
 def _migrating(settings: DatabaseSettings) -> Iterator[Any]:
-    """A SQLAlchemy connection for Alembic; waits for no lock longer than five seconds."""
+    """A SQLAlchemy connection for Alembic, with a lock_timeout of five seconds."""
 
     def connect() -> psycopg.Connection[Any]:
         connection = _connect(settings)
         try:
             _refuse_pooler(connection)
             connection.execute(f"SET lock_timeout = '{_LOCK_TIMEOUT}'")
-            _go_home(connection, settings.schema_name)
+            _set_search_path(connection, settings.schema_name)
             connection.autocommit = False
         except BaseException:
             connection.close()
@@ -220,28 +221,28 @@ def _migrating(settings: DatabaseSettings) -> Iterator[Any]:
         engine.dispose()
 
 
-def _go_home(connection: psycopg.Connection[Any], schema: str) -> None:
-    """Revisions and Alembic name no schema: this session's search_path says which.
+def _set_search_path(connection: psycopg.Connection[Any], schema: str) -> None:
+    """Set the search_path, because revisions and Alembic name no schema.
 
-    A server's connections have none; a migration's is direct, and its own.
+    Only a migration does this: its connection is direct, and no one else uses it.
     """
-    home = find_schema(connection, schema)
+    wanted = find_schema(connection, schema)
     row = connection.execute("SELECT current_schema()").fetchone()
-    if row is None or row[0] != home or schema:
-        connection.execute("SELECT set_config('search_path', quote_ident(%s), false)", (home,))
+    if row is None or row[0] != wanted or schema:
+        connection.execute("SELECT set_config('search_path', quote_ident(%s), false)", (wanted,))
 
 
 @contextmanager
 def _exclusive(settings: DatabaseSettings) -> Iterator[None]:
-    """The session lock, on a connection that holds nothing else."""
+    """Hold the session lock, on a connection for nothing else."""
     with _connect(settings) as connection:
         _refuse_pooler(connection)
         deadline = time.monotonic() + _LOCK_WAIT_SECONDS
-        told = False
+        logged = False
         while not _try_lock(connection):
-            if not told:
+            if not logged:
                 _log.warning("migration_awaited", up_to_seconds=_LOCK_WAIT_SECONDS)
-                told = True
+                logged = True
             if time.monotonic() > deadline:
                 raise StartupRefusal(
                     "HR314",
@@ -264,13 +265,13 @@ def _refuse_pooler(connection: psycopg.Connection[Any]) -> None:
         raise StartupRefusal(
             "HR313",
             where="DATABASE_URL",
-            what="it leads to a pooler, where no session lock holds",
-            remedy="Set MIGRATION_DATABASE_URL to the server itself for `headrace db` commands.",
+            what="it leads to a transaction pooler, which keeps no session lock",
+            remedy="Set MIGRATION_DATABASE_URL to the Postgres server for `headrace db` commands.",
         )
 
 
 def _config(connection: Any = None) -> Config:
-    config = Config(stdout=io.StringIO())  # `check` congratulates on stdout
+    config = Config(stdout=io.StringIO())  # `check` prints a success message to stdout
     config.set_main_option("script_location", str(scripts_folder()).replace("%", "%%"))
     config.attributes["connection"] = connection
     return config

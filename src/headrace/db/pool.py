@@ -38,25 +38,25 @@ Connection = AsyncConnection[Any]
 
 T = TypeVar("T")
 
-#: psycopg prepares a statement after this many executions; None turns it off.
+#: psycopg prepares a statement after so many executions.
 _PREPARE_THRESHOLD = 5
 
-#: Doubling back-off between attempts to reach a lost server stops here, so that recovery is noticed
-#: soon after it happens (psycopg_pool's own default is 300).
+#: The pause between attempts to reach a lost server doubles up to this time, so that the pool soon
+#: notices when the server is back (psycopg_pool's default is 300).
 _RECONNECT_TIMEOUT_SECONDS = 8.0
 
 
 #: Pause between attempts when fresh connections fail the check too.
 _UNFIT_SERVER_SECONDS = 0.25
 
-#: A connection that takes longer to roll back, or to answer the check, is given up.
+#: A connection that takes longer for a rollback, or for the check, is given up.
 EXAMINE_SECONDS = 2.0
 
-#: A connection that has carried this much at once is replaced: libpq keeps its buffers as large as
-#: the largest message was, for as long as the connection lives.
+#: A connection that has carried a message of this size is replaced: libpq keeps its buffers as
+#: large as the largest message for the life of the connection.
 WORN_BYTES = 8 * 1024 * 1024
 
-#: Connections a process needs besides its pool: the lease heartbeat, and the one that listens.
+#: Connections of a process beside its pool: for the heartbeat, and for LISTEN.
 CONNECTIONS_BESIDE_POOL = 2
 
 
@@ -86,7 +86,8 @@ async def _reset(connection: Connection) -> None:
 class SharedPool(AsyncConnectionPool[Connection]):
     """An ``AsyncConnectionPool`` in which a request can be cancelled at once.
 
-    ``on_checkout`` is called with the seconds each request waited and whether it was in vain.
+    :param on_checkout: called for each request with the seconds it has waited, and whether it
+        failed.
     """
 
     def __init__(
@@ -98,22 +99,22 @@ class SharedPool(AsyncConnectionPool[Connection]):
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
-        #: Another program stands between, and gives each transaction another session.
+        #: A transaction pooler (PgBouncer) gives each transaction another session.
         self.behind_pooler = behind_pooler
-        #: Where headrace's tables are; empty: where the role's search_path leads.
+        #: The schema of headrace's tables; empty: the role's search_path decides.
         self.schema = schema
         self._transfers = Tasks()
         self._on_checkout = on_checkout
         self._held: set[Connection] = set()
-        #: Why the last attempt to connect failed, or the last check; None after one that did not.
+        #: Why the last attempt to connect, or the last check, has failed; None after a success.
         self._connect_fault: str | None = None
         self._check_fault: str | None = None
-        #: When the attempts to connect began that are under way.
+        #: When each unfinished attempt to connect began.
         self._connecting: set[float] = set()
 
     @property
     def fault(self) -> str | None:
-        """Why the database cannot be reached, in the driver's words; None when it can."""
+        """Why the database cannot be reached: the driver's reason. None if it can."""
         if self._connect_fault is None and self._connecting:
             silent = monotonic() - min(self._connecting)
             if silent > EXAMINE_SECONDS:
@@ -123,8 +124,8 @@ class SharedPool(AsyncConnectionPool[Connection]):
     async def getconn(self, timeout: float | None = None, *, checked: bool = True) -> Connection:
         """Take a connection.
 
-        :param checked: False leaves out the check, and its round trip, for whoever repeats on a
-            checked one what a dead connection or a server in recovery would not take.
+        :param checked: False saves the round trip of the check. For callers that repeat failed work
+            on a checked connection.
         """
         started = perf_counter()
         taking = self._transfers.start(
@@ -150,25 +151,25 @@ class SharedPool(AsyncConnectionPool[Connection]):
 
     async def putconn(self, conn: Connection) -> None:
         if conn not in self._held:
-            # Given back before: psycopg below 3.3 does that itself when a dead one is closed.
+            # It is given back already: psycopg below 3.3 does so itself when a dead one is closed.
             return
         self._held.discard(conn)
         # No shield: it hands the connection to a worker of the pool, and waits for nothing itself.
         await super().putconn(conn)
 
     def wear_out(self, connection: Connection) -> None:
-        """Let the pool replace ``connection`` when it comes back: it has carried a lot at once."""
-        # What the pool itself compares with max_lifetime.
+        """Let the pool replace ``connection`` when it comes back: its buffers have grown large."""
+        # The pool compares this with the present time.
         connection._expire_at = 0.0
 
     async def close(self, timeout: float = 5.0) -> None:
-        """Close all connections, those on their way between owner and pool included."""
-        # First the pool: who still waits for a connection, of a server that is away, gives up.
+        """Close all connections, also those that are being taken or given back."""
+        # The pool first: a request that waits for a connection then gives up.
         await super().close(timeout)
         await self._transfers.join()
 
     def transfer(self, work: Coroutine[Any, Any, T], *, name: str) -> asyncio.Task[T]:
-        """A task on one of the connections, which :meth:`close` waits for."""
+        """Start a task that uses one of the connections. :meth:`close` waits for it."""
         return self._transfers.start(work, name=name)
 
     def figures(self) -> PoolFigures:
@@ -185,7 +186,7 @@ class SharedPool(AsyncConnectionPool[Connection]):
         )
 
     async def _connect(self, timeout: float | None = None) -> Connection:
-        """The stock one, whose failures are otherwise told to the log of psycopg_pool alone."""
+        """Remember why connecting failed: psycopg_pool only logs it."""
         began = monotonic()
         self._connecting.add(began)
         try:
@@ -199,14 +200,14 @@ class SharedPool(AsyncConnectionPool[Connection]):
         return connection
 
     async def _take(self, timeout: float, *, checked: bool) -> Connection:
-        """A connection; when checked one that answers and accepts writes."""
+        """A connection; with ``checked`` one that answers and accepts writes."""
         if not checked:
             return await super().getconn(timeout)
         deadline = monotonic() + timeout
         failures = 0
         while True:
             connection = await super().getconn(deadline - monotonic())
-            # A connection that silently leads nowhere must not use up the patience for the others.
+            # A connection that never answers must not use up the time for the others.
             silent = asyncio.get_running_loop().call_later(
                 min(EXAMINE_SECONDS, max(0.0, deadline - monotonic())), shut, connection
             )
@@ -215,12 +216,13 @@ class SharedPool(AsyncConnectionPool[Connection]):
             except psycopg.Error as error:
                 cut = asyncio.get_running_loop().time() >= silent.when()
                 self._check_fault = "it does not answer" if cut else driver_reason(error)
-                # The pool replaces what comes back closed. Not close(): that gives it back itself.
+                # The pool replaces a closed connection. Not close(): it would give the connection
+                # back too.
                 connection.pgconn.finish()
                 await super().putconn(connection)
                 failures += 1
                 if failures > self.max_size:
-                    # Not old connections any more: the server itself is unfit.
+                    # These are new connections: the server itself is the problem.
                     await asyncio.sleep(_UNFIT_SERVER_SECONDS)
             except BaseException:
                 await super().putconn(connection)
@@ -237,7 +239,7 @@ class SharedPool(AsyncConnectionPool[Connection]):
 
 
 def shut(connection: Connection) -> None:
-    """Whoever waits for an answer on it is told that it is closed, at once."""
+    """Shut the socket down, so that a task that waits for an answer fails at once."""
     if not connection.closed:
         with socket.socket(fileno=os.dup(connection.fileno())) as link, suppress(OSError):
             link.shutdown(socket.SHUT_RDWR)
@@ -245,7 +247,7 @@ def shut(connection: Connection) -> None:
 
 @dataclass(frozen=True, slots=True)
 class ServerFacts:
-    """What one probe connection learnt about the server at start."""
+    """Facts about the server, read over one connection at start."""
 
     version: str
     max_connections: int
@@ -255,11 +257,12 @@ class ServerFacts:
 
 
 async def probe(conninfo: str, *, timeout_seconds: float = 15.0) -> ServerFacts:
-    """Connect once and look; the connection is closed again.
+    """Read facts about the server over a new connection, which is closed again.
 
-    A pooler betrays itself: the backend pid it announced at connect is not the one that answers.
+    A transaction pooler is recognized by its backend pid: the one at connect is not the one that
+    answers.
 
-    :raises StartupRefusal: HR301 when the server cannot be reached, refuses the login, or does not
+    :raises StartupRefusal: HR301 the server cannot be reached, refuses the login, or does not
         answer in time.
     """
 
@@ -284,12 +287,12 @@ async def probe(conninfo: str, *, timeout_seconds: float = 15.0) -> ServerFacts:
 async def ask_once(
     conninfo: str, ask: Callable[[Connection], Coroutine[Any, Any, T]], *, timeout_seconds: float
 ) -> T:
-    """What ``ask`` finds over a connection of its own, which is closed again.
+    """The result of ``ask`` on a new connection, which is closed again.
 
-    A pooler accepts a connection though it has none to the server, and lets the first statement
-    wait for minutes: such a connection is cut.
+    PgBouncer accepts a connection though it has no server connection, and lets the first statement
+    wait for minutes. So the connection is shut down after the timeout.
 
-    :raises StartupRefusal: HR301 when the server cannot be reached, refuses the login, or does not
+    :raises StartupRefusal: HR301 the server cannot be reached, refuses the login, or does not
         answer in time.
     """
     loop = asyncio.get_running_loop()
@@ -321,18 +324,18 @@ async def ask_once(
 
 
 def silent_server(conninfo: str, seconds: float) -> StartupRefusal:
-    """HR301, where a connection may have been made but nothing came back."""
+    """HR301 for a server that does not answer, though it may have accepted the connection."""
     return StartupRefusal(
         "HR301",
         where=f"database {describe(conninfo)}",
         what=f"it did not answer within {seconds:.0f} s",
-        remedy="Look whether Postgres is overloaded or frozen; where a pooler stands between,"
-        " whether it has a free connection to the server.",
+        remedy="Check whether Postgres is overloaded or stopped. If you use a pooler, check whether"
+        " it has a free connection to the server.",
     )
 
 
 def unreachable(conninfo: str, error: BaseException) -> StartupRefusal:
-    """HR301, with the driver's own last word."""
+    """HR301 with the driver's reason."""
     return StartupRefusal(
         "HR301",
         where=f"database {describe(conninfo)}",
@@ -347,7 +350,7 @@ def build_pool(
     *,
     on_checkout: Callable[[float, bool], None] | None = None,
 ) -> SharedPool:
-    """The pool, not yet open: nothing connects before ``open()``."""
+    """The pool. It does not connect before ``open()``."""
     direct = not facts.behind_pooler
 
     async def configure(connection: Connection) -> None:

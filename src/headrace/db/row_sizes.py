@@ -1,7 +1,7 @@
-"""Pages of rows that end where they would hold more bytes than an answer may have.
+"""Pages of rows, bounded in bytes by the size of an answer.
 
-A page is measured before its large columns are read: what Postgres stores outside of a row is not
-fetched for a row that is left out.
+Postgres measures a page before it reads the large columns, so it does not fetch large values of
+rows that are left out.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -19,17 +19,17 @@ from headrace.db.tables import Base
 Row = TypeVar("Row")
 Entity = TypeVar("Entity", bound=Base)
 
-#: JSON text is at most so many times what is stored: Postgres compresses no better, and a control
-#: character is one byte there and six here.
+#: How many times larger JSON text may be than the stored value: by Postgres's compression, and by
+#: control characters, which take one byte in the row and six in the text.
 _INFLATED, _ESCAPED = 256, 6
 
 
 @dataclass(frozen=True, slots=True)
 class RowPage(Generic[Row]):
-    """The first rows of a page, one at least.
+    """The first rows of a page: one at least, and as many as the bytes allow.
 
-    :ivar found: how many there are, with those that were left out.
-    :ivar bytes: what all of them come to.
+    :ivar found: the number of rows of the whole page.
+    :ivar bytes: the size of the whole page.
     """
 
     rows: Sequence[Row]
@@ -42,12 +42,12 @@ class RowPage(Generic[Row]):
 
 
 def size_of(columns: Sequence[str], row: str, *, share: str) -> str:
-    """The SQL of what the columns of one row come to as JSON.
+    """SQL for the size of one row's columns as JSON.
 
-    Writing JSON out costs as much as reading it: that is done only for what might be more than
-    its share. Smaller ones count as they are stored.
+    Printing JSON costs as much as reading it. So only a value that might be larger than its share
+    is printed; a smaller one counts with its stored size.
 
-    :param share: the SQL of how many bytes that is.
+    :param share: SQL for the share of one row in bytes.
     """
     return " + ".join(
         f"coalesce(CASE WHEN pg_column_size({row}.{name}) * CASE"
@@ -61,14 +61,14 @@ def size_of(columns: Sequence[str], row: str, *, share: str) -> str:
 def within(
     page: str, columns: Sequence[str], large: Sequence[str], *, most: str, share: str
 ) -> str:
-    """The SQL for the first rows of ``page``, as far as bytes go.
+    """SQL for the first rows of ``page``, bounded in bytes.
 
-    Its rows have ``columns``, and the ``found`` and ``all_bytes`` of a :class:`RowPage`.
+    The rows have ``columns``, and ``found`` and ``all_bytes`` for a :class:`RowPage`.
 
-    :param page: the SELECT of the page, with its order and its limit.
-    :param large: the columns that may be so.
-    :param most: the SQL of how many bytes the page may have.
-    :param share: that of what each row may have of them.
+    :param page: the SELECT of the page, with order and limit.
+    :param large: the columns that may be large.
+    :param most: SQL for the bytes that the page may have.
+    :param share: SQL for the bytes that each row may have.
     """
     size, names = size_of(large, "page", share=share) or "0", ", ".join(columns)
     return f"""
@@ -94,9 +94,9 @@ async def read_page(
     max_bytes: int,
     without: Collection[str] = (),
 ) -> RowPage[Entity]:
-    """The first rows of ``page``, a SELECT that has ``:limit`` for its limit.
+    """The first rows of ``page``, a SELECT with the parameter ``:limit``.
 
-    :param without: of the large columns what is not read; it is ``{}``.
+    :param without: large columns that are not read; their value is ``{}``.
     """
     statement = _statement(entity, page, tuple(large), tuple(sorted(without)))
     bounds = {"limit": limit, "max_bytes": max_bytes, "share": max_bytes // max(limit, 1)}
@@ -113,7 +113,7 @@ async def read_page(
 def _statement(
     entity: type[Base], page: str, large: tuple[str, ...], without: tuple[str, ...]
 ) -> Executable:
-    """SQLAlchemy takes longer to put it together than Postgres to answer it."""
+    """Cached: SQLAlchemy takes longer to build the statement than Postgres to answer it."""
     columns = [one for one in inspect(entity).columns if one.name not in without]
     names = [one.name for one in columns]
     measured = [name for name in large if name not in without]
@@ -129,5 +129,6 @@ def _statement(
 
 
 def _attribute(entity: type[Base], column: str) -> str:
-    # ``metadata`` is SQLAlchemy's own.
+    # The attribute of the column ``metadata`` has another name: SQLAlchemy uses ``metadata``
+    # itself.
     return next(key for key, one in inspect(entity).columns.items() if one.name == column)

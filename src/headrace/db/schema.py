@@ -1,6 +1,7 @@
-"""What schema the database has, beside what this release needs. Reads only, and without Alembic.
+"""The schema version of the database, compared with the version that this release needs.
 
-Revisions are numbered in the names of their files, so that a server need not load them.
+This module only reads, and does not import Alembic. The names of the revision files have the
+numbers of the revisions, so a server need not load the files.
 """
 
 import asyncio
@@ -19,7 +20,7 @@ from headrace.db.table_schema import no_access
 from headrace.errors import StartupRefusal
 from headrace.setting_groups import DatabaseSettings
 
-#: Whether the two tables are there, and are ours: others may have taken their names.
+#: Whether the two tables exist and are ours: another application may use their names.
 _THERE = """
 SELECT
   EXISTS (SELECT FROM pg_attribute
@@ -33,7 +34,7 @@ _MIN_REVISION = statement("SELECT min_revision FROM schema_compat")
 
 @dataclass(frozen=True, slots=True)
 class SchemaState:
-    """What the database says, beside what this release needs."""
+    """The revision of the database, and the revisions that this release knows."""
 
     current: str | None
     head: str
@@ -51,7 +52,7 @@ class SchemaState:
 
     @property
     def refused(self) -> bool:
-        """Newer, and no longer fit for a release as old as this one."""
+        """Newer, and no longer usable by a release as old as this one."""
         return self.newer and self.min_revision not in self.known
 
     @property
@@ -68,9 +69,9 @@ class SchemaState:
 
 
 def state(settings: DatabaseSettings, *, migrations: bool = False) -> SchemaState:
-    """The schema's state, over a connection of its own; for commands, outside of any event loop.
+    """The schema's state, read over a new connection. For commands: it starts an event loop.
 
-    :raises StartupRefusal: HR301 when the database cannot be reached, or does not answer in time.
+    :raises StartupRefusal: HR301 the database cannot be reached, or does not answer in time.
     """
     conninfo = connection_string(settings, migrations=migrations)
 
@@ -82,7 +83,10 @@ def state(settings: DatabaseSettings, *, migrations: bool = False) -> SchemaStat
 
 
 async def read_state(pool: SharedPool, *, timeout_seconds: float | None = None) -> SchemaState:
-    """The same over the pool of a process; ``timeout_seconds`` bounds the wait for a connection."""
+    """The schema's state, read over the pool.
+
+    :param timeout_seconds: how long to wait for a connection.
+    """
     async with pool.connection(timeout_seconds) as connection:
         return await _read_state(connection)
 
@@ -113,9 +117,9 @@ async def _read_state(connection: AsyncConnection[Any]) -> SchemaState:
 
 
 async def ensure_compatible(pool: SharedPool) -> SchemaState:
-    """The schema's state, when this release can serve on it.
+    """The schema's state, if this release can use it.
 
-    :raises StartupRefusal: HR311 behind, with the command; HR312 too new.
+    :raises StartupRefusal: HR311 the schema is behind, HR312 it is too new.
     """
     found = await read_state(pool)
     refuse_unfit(found)
@@ -123,7 +127,7 @@ async def ensure_compatible(pool: SharedPool) -> SchemaState:
 
 
 def refuse_unfit(found: SchemaState) -> None:
-    """:raises StartupRefusal: HR311 behind, with the command; HR312 too new."""
+    """:raises StartupRefusal: HR311 the schema is behind, HR312 it is too new."""
     if found.behind:
         raise behind(found)
     if found.problem is not None:
@@ -136,7 +140,7 @@ def refuse_unfit(found: SchemaState) -> None:
 
 
 def behind(found: SchemaState) -> StartupRefusal:
-    """HR311."""
+    """The refusal HR311."""
     return StartupRefusal(
         "HR311",
         where="database schema",
@@ -154,7 +158,7 @@ def known_revisions() -> tuple[str, ...]:
 
 @cache
 def scripts_folder() -> Path:
-    """Alembic's folder: in the wheel beside the package's code, in a checkout at its top."""
+    """The folder of the migrations: inside the package in a wheel, at the top of a checkout."""
     package = Path(__file__).parents[1]
     packaged = package / "_migrations"
     return packaged if packaged.is_dir() else package.parents[1] / "migrations"

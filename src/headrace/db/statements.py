@@ -1,10 +1,9 @@
-"""SQL that matters stands in files of its own: named, commented, loaded once.
+"""SQL statements: loaded from files, and adapted to the schema of a connection.
 
-Statements name tables without a schema. Where ``database.schema`` says that the tables live in a
-schema of their own, each connection is told so once, and psycopg asks a :class:`Statement` for the
-text that fits the connection. No session carries a ``search_path``: behind a pooler it would leak
-into other clients' sessions, and statements that users send over the shared pool keep the one of
-their role.
+Statements name tables without a schema. If ``database.schema`` gives headrace a schema of its own,
+each connection gets the name once (:func:`use_schema`), and psycopg asks a :class:`Statement` for
+the text with the schema. headrace sets no ``search_path``: PgBouncer would leak it to the sessions
+of other clients, and users' statements on the shared pool need the ``search_path`` of their role.
 """
 
 import re
@@ -19,7 +18,7 @@ from psycopg.abc import AdaptContext
 from psycopg.rows import DictRow, dict_row
 from psycopg.sql import Composable
 
-#: All tables that statements name: our own, and those of LangGraph's savers and stores.
+#: All tables that statements name: headrace's, and those of LangGraph's savers and stores.
 TABLES = (
     "assistant_versions",
     "assistants",
@@ -40,7 +39,7 @@ TABLES = (
     "vector_migrations",
 )
 
-#: A table where SQL opens it. Elsewhere its name is that of the range it was opened under.
+#: A table name after FROM, JOIN and so on. In other places the name refers to that table reference.
 _OPENED = re.compile(
     rb"\b(FROM|JOIN|INTO|UPDATE|USING)(\s+)(" + "|".join(TABLES).encode() + rb")\b",
     re.IGNORECASE,
@@ -51,45 +50,45 @@ _SCHEMA = "headrace_schema"
 
 
 class Statement(bytes, Composable):
-    """The text of a statement, in which names of tables have no schema."""
+    """The text of a statement. Its table names have no schema."""
 
     def as_bytes(self, context: AdaptContext | None = None) -> bytes:
-        """The text for one connection, which psycopg names when it sends the statement."""
+        """The text for the connection in ``context``. psycopg calls this to send the statement."""
         schema = schema_of(context.connection) if context is not None else ""
         return qualified(bytes(self), schema) if schema else self
 
     __hash__ = bytes.__hash__
     __eq__ = bytes.__eq__
-    __add__ = bytes.__add__  # type: ignore[assignment] # what is put together is plain text again
+    __add__ = bytes.__add__  # type: ignore[assignment] # the sum of two is plain bytes
     __mul__ = bytes.__mul__  # type: ignore[assignment]
     __repr__ = bytes.__repr__
 
 
 def statement(text: str) -> Statement:
-    """``text`` as one."""
+    """A statement with this text."""
     return Statement(text.encode())
 
 
 def use_schema(connection: AsyncConnection[Any] | Connection[Any], schema: str) -> None:
-    """Let statements on ``connection`` mean the tables of ``schema``; empty: of its path."""
+    """Let statements on ``connection`` use the tables of ``schema``; empty: the search_path."""
     if schema:
         setattr(connection, _SCHEMA, schema)
 
 
 def schema_of(connection: Any) -> str:
-    """The schema that :func:`use_schema` gave it, or nothing."""
+    """The schema that :func:`use_schema` has set; empty if none."""
     return getattr(connection, _SCHEMA, "")
 
 
 @lru_cache(maxsize=1024)
 def qualified(text: bytes, schema: str) -> bytes:
-    """``text`` with the names of its tables in ``schema``."""
+    """``text`` with ``schema`` before its table names."""
     prefix = f'"{schema}".'.encode()
     return _OPENED.sub(lambda found: found[1] + found[2] + prefix + found[3], text)
 
 
 class _QualifyingCursor(AsyncCursor[DictRow]):
-    """For statements of LangGraph, which are plain text."""
+    """A cursor for statements of LangGraph, which are plain text."""
 
     async def execute(self, query: Any, *args: Any, **kwargs: Any) -> Any:
         return await super().execute(_of_langgraph(query), *args, **kwargs)
@@ -103,7 +102,7 @@ def _of_langgraph(query: Any) -> Any:
 
 
 def langgraph_cursor(connection: AsyncConnection[Any]) -> AsyncCursor[DictRow]:
-    """A cursor as LangGraph's savers and stores want it, for the connection's schema."""
+    """A cursor for LangGraph's savers and stores, in the connection's schema."""
     if not schema_of(connection):
         return connection.cursor(binary=True, row_factory=dict_row)
     usual = connection.cursor_factory
@@ -116,7 +115,7 @@ def langgraph_cursor(connection: AsyncConnection[Any]) -> AsyncCursor[DictRow]:
 
 @cache
 def named_statements(package: str, filename: str) -> Mapping[str, Statement]:
-    """The statements of a file by the name that ``-- name:`` gives each, without comments."""
+    """The statements of a file by name, without comments. ``-- name:`` begins each statement."""
     text = files(package).joinpath(filename).read_text(encoding="utf-8")
     parts = re.split(r"^-- name: (\w+)$", text, flags=re.MULTILINE)[1:]
     return MappingProxyType(

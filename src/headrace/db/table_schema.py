@@ -1,7 +1,7 @@
-"""Where headrace's tables live: the schema of the setting, free of the names of others.
+"""The schema of headrace's tables, and the names that revisions create in it.
 
-All this happens before a migration, on a direct connection. Nothing is changed but that the schema
-is created.
+A migration runs these checks first, on a direct connection. They change nothing, except that they
+create the schema.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,20 +16,21 @@ from headrace.errors import StartupRefusal
 
 _Connection = psycopg.Connection[Any]
 
-#: Columns by name, with the type as ``format_type`` tells it.
+#: The types of columns by name, in the form of Postgres's ``format_type``.
 Columns = Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
 class RevisionNames:
-    """What a revision makes under names that were free before it.
+    """The new names that a revision creates. Each revision file has them as ``names``; a test
+    compares them with what the revision does.
 
-    :ivar tables: each with the columns by which it is known as ours, or LangGraph's, however far an
-        earlier upgrade or upstream's ``setup()`` got.
-    :ivar indexes: each with its table; those of primary keys too, which have names like all others.
-    :ivar functions: without arguments, each with a word that its source has.
-    :ivar repeatable: the revision goes on where an earlier attempt has left some of this, or
-        LangGraph's ``setup()`` at any of its versions.
+    :ivar tables: tables with some of their columns. A table that has these columns is headrace's or
+        LangGraph's, however far an earlier upgrade or LangGraph's ``setup()`` got.
+    :ivar indexes: indexes, also those of primary keys, with their tables.
+    :ivar functions: functions without arguments, each with a word of its source.
+    :ivar repeatable: the revision accepts that some of the names exist: from a failed attempt, or
+        from any version of LangGraph's ``setup()``.
     """
 
     tables: Mapping[str, Columns] = field(default_factory=dict)
@@ -38,7 +39,7 @@ class RevisionNames:
     repeatable: bool = False
 
 
-#: Relations, types and functions without arguments that have one of the names.
+#: Relations, types and functions without arguments that have one of these names.
 _FOUND = """
 SELECT c.relname, CASE c.relkind
     WHEN 'r' THEN 'table' WHEN 'p' THEN 'table' WHEN 'i' THEN 'index' WHEN 'I' THEN 'index'
@@ -61,19 +62,19 @@ WHERE pronamespace = %(schema)s::regnamespace AND proname = ANY (%(functions)s) 
 ORDER BY 1, 2
 """
 
-#: More names than this are counted, not told.
-_TOLD = 6
+#: A message names so many; the rest is counted.
+_MAX_NAMED = 6
 
-#: In whose place a schema of headrace's own is looked for.
+#: The setting that gives headrace a schema of its own.
 _SETTING = "HEADRACE_DATABASE__SCHEMA"
 
 
 def find_schema(connection: _Connection, schema: str) -> str:
-    """The schema that headrace's tables are in, or will be.
+    """The schema that has headrace's tables, or will have them.
 
-    :param schema: that of the setting; empty: where the version table is, else the first of the
-        role's ``search_path``.
-    :raises StartupRefusal: HR318 when there is none.
+    :param schema: the schema of the setting. If empty: the schema of the version table, else the
+        first one of the role's ``search_path``.
+    :raises StartupRefusal: HR318 there is no such schema.
     """
     if schema:
         return schema
@@ -94,9 +95,9 @@ def find_schema(connection: _Connection, schema: str) -> str:
 
 
 def create_schema(connection: _Connection, schema: str) -> None:
-    """Create the schema of the setting unless it is there.
+    """Create the schema, unless it exists.
 
-    :raises StartupRefusal: HR318 when this role may not create it, or create tables in it.
+    :raises StartupRefusal: HR318 this role may not create the schema, or tables in it.
     """
     found = connection.execute(
         "SELECT has_schema_privilege(oid, 'USAGE') AND has_schema_privilege(oid, 'CREATE')"
@@ -108,7 +109,7 @@ def create_schema(connection: _Connection, schema: str) -> None:
         try:
             connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)))
         except (DuplicateSchema, UniqueViolation):
-            pass  # another migration was quicker
+            pass  # another migration has created it meanwhile
         except InsufficientPrivilege:
             raise StartupRefusal(
                 "HR318",
@@ -141,7 +142,7 @@ def other_schema_with_tables(connection: _Connection, schema: str) -> str | None
 
 
 def no_access(schema: str, user: str) -> StartupRefusal:
-    """HR318 of a role that only serves."""
+    """HR318 for the role of a server, which need not create tables."""
     return StartupRefusal(
         "HR318",
         where=f"schema {schema}",
@@ -153,21 +154,21 @@ def no_access(schema: str, user: str) -> StartupRefusal:
 def refuse_taken_names(
     connection: _Connection, schema: str, pending: Sequence[RevisionNames]
 ) -> None:
-    """Look whether what the ``pending`` revisions are going to make is free to be made.
+    """Check that the names of the ``pending`` revisions are free.
 
-    Allowed is what a repeatable revision has made before, or LangGraph in its place.
+    A name of a repeatable revision may exist, if headrace or LangGraph has created it.
 
-    :raises StartupRefusal: HR317 with what is in the way; nothing was changed.
+    :raises StartupRefusal: HR317 names the existing objects. Nothing was changed.
     """
     found = list(_taken(connection, schema, pending))
     if not found:
         return
-    told = ", ".join(f"{kind} {name}" for name, kind, _ in found[:_TOLD])
-    more = f" and {len(found) - _TOLD} more" if len(found) > _TOLD else ""
+    told = ", ".join(f"{kind} {name}" for name, kind, _ in found[:_MAX_NAMED])
+    more = f" and {len(found) - _MAX_NAMED} more" if len(found) > _MAX_NAMED else ""
     if all(ours for _, _, ours in found):
-        what = f"it has headrace's {told}{more}, but not the headrace_alembic_version they had"
+        what = f"it has headrace's {told}{more}, but not the table headrace_alembic_version"
         remedy = (
-            "Restore that table from the backup the others came from, or drop them,"
+            "Restore that table from the backup of the others, or drop the others,"
             f" or set {_SETTING} to a schema for headrace alone."
         )
     else:
@@ -182,7 +183,7 @@ def refuse_taken_names(
 def _taken(
     connection: _Connection, schema: str, pending: Sequence[RevisionNames]
 ) -> Iterator[tuple[str, str, bool]]:
-    """What is in the way: name, kind, and whether it looks like ours."""
+    """The objects in the way: name, kind, and whether the object looks like headrace's."""
     tables: dict[str, Columns] = {}
     indexes: dict[str, str] = {}
     functions: dict[str, str] = {}
@@ -211,7 +212,7 @@ def _taken(
         if kind == "table":
             is_ours = name in ours
         elif kind == "index":
-            # Its table was there before these revisions, or has just been judged.
+            # Its table is older than these revisions, or was examined above.
             is_ours = of == indexes.get(name) and (of in ours or of not in tables)
         else:
             is_ours = kind == "function" and functions[name] in of

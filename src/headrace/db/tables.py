@@ -1,7 +1,7 @@
-"""headrace's own tables; the source of truth that ``alembic check`` compares with the database.
+"""The models of headrace's own tables. ``alembic check`` compares them with the database.
 
-LangGraph's tables (checkpoints and store) are not here: they are revisions of their own, laid
-exactly as upstream lays them.
+LangGraph's tables (checkpoints and store) have no models: their revisions create them exactly as
+LangGraph does.
 """
 
 from datetime import datetime
@@ -25,7 +25,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-#: Ended for good; tied to ``ended_at`` by a CHECK.
+#: The statuses of an ended run. A CHECK ties them to ``ended_at``.
 TERMINAL = "('success', 'error', 'timeout', 'interrupted')"
 
 
@@ -47,7 +47,7 @@ class Base(DeclarativeBase):
 
 
 class _Owned:
-    """Columns of everything that belongs to a caller."""
+    """Columns of all rows that belong to a caller."""
 
     tenant: Mapped[str] = mapped_column(server_default=text("'default'"))
     owner: Mapped[str] = mapped_column(server_default=text("'anonymous'"))
@@ -63,7 +63,7 @@ def _json_object() -> Mapped[dict[str, Any]]:
 
 
 class _Configured:
-    """What each version of an assistant says."""
+    """The content of an assistant, and of each of its versions."""
 
     graph_id: Mapped[str]
     name: Mapped[str]
@@ -76,9 +76,9 @@ class _Configured:
 
 
 class AssistantRow(_Configured, _Owned, _Dated, Base):
-    """A graph with a configuration. Each graph has one from the start, made by the server.
+    """A graph with a configuration. The server creates one for each graph.
 
-    What runs read stands here, also where ``version`` is not the newest of the versions.
+    Runs read this row. ``version`` need not be the newest of the versions.
     """
 
     __tablename__ = "assistants"
@@ -89,7 +89,7 @@ class AssistantRow(_Configured, _Owned, _Dated, Base):
 
 
 class AssistantVersionRow(_Configured, Base):
-    """An assistant as it was, or is, under one version number; never changed."""
+    """One version of an assistant. A version never changes."""
 
     __tablename__ = "assistant_versions"
 
@@ -101,12 +101,12 @@ class AssistantVersionRow(_Configured, Base):
 
 
 class ThreadRow(_Owned, _Dated, Base):
-    """A conversation. Its values live in checkpoints; this row says whether a run has it.
+    """A conversation. Its values are in checkpoints; this row says which run has it.
 
-    ``running_run_id`` is the arbiter: whoever sets it, under this row's lock, runs the thread.
-    ``ready_at`` is set exactly when no run has the thread and a pending one waits: from then on
-    ``ready_run_id``, the first of them, may be claimed. Its fillfactor of 85 leaves room for HOT
-    updates; SQLAlchemy 2.0 has no word for that, so it stands in the revision alone.
+    ``running_run_id`` decides: the run in it, set under the lock of this row, is the one that runs.
+    ``ready_at`` is set exactly when no run has the thread and a pending run waits. Then a process
+    may claim ``ready_run_id``, the first pending run. The fillfactor of 85 leaves space for HOT
+    updates. SQLAlchemy 2.0 cannot express it, so only the revision has it.
     """
 
     __tablename__ = "threads"
@@ -115,8 +115,8 @@ class ThreadRow(_Owned, _Dated, Base):
         CheckConstraint("status IN ('idle', 'busy', 'interrupted', 'error')", name="status"),
         CheckConstraint("running_run_id IS NULL OR status = 'busy'", name="running_is_busy"),
         CheckConstraint("ttl_strategy IN ('delete', 'keep_latest')", name="ttl_strategy"),
-        # No index may name what every run changes (status, updated_at, ...), so that starts and
-        # ends of runs are HOT updates. Threads that live as long as their run are not listed.
+        # No index may contain a column that every run changes (status, updated_at, ...): so starts
+        # and ends of runs are HOT updates. Lists do not show temporary threads.
         Index(
             "threads_newest_idx",
             "tenant",
@@ -138,13 +138,13 @@ class ThreadRow(_Owned, _Dated, Base):
             "metadata",
             postgresql_using="gin",
             postgresql_ops={"metadata": "jsonb_path_ops"},
-            # A search reads the whole list of what is not yet in the index.
+            # A search reads the whole pending list, so the list must stay short.
             postgresql_with={"gin_pending_list_limit": 256},
             postgresql_where=text("NOT temporary"),
         ),
         Index("threads_temporary_idx", "thread_id", postgresql_where=text("temporary")),
         Index("threads_sweep_at_idx", "sweep_at", postgresql_where=text("sweep_at IS NOT NULL")),
-        # Not on running_run_id: what starts and ends in place touches no index.
+        # No index on running_run_id: a run that starts and ends in place then changes no index.
         Index("threads_ready_at_idx", "ready_at", postgresql_where=text("ready_at IS NOT NULL")),
         Index(
             "threads_ready_caller_idx",
@@ -196,10 +196,10 @@ class ThreadRow(_Owned, _Dated, Base):
 class RunRow(_Owned, _Dated, Base):
     """One execution of an assistant on a thread.
 
-    ``attempt`` rises at every start and never falls: with ``run_id`` it is the fencing token.
-    ``failures`` counts how often a process was lost with a run that was or may have been to blame,
-    ``lived_seconds`` how long it had been executed then. A run that waits for its time is pending
-    with a ``created_at`` to come.
+    ``attempt`` rises at every start and never falls; with ``run_id`` it is the fencing token.
+    ``failures`` counts the processes that were lost while they executed the run and it may be the
+    cause. ``lived_seconds`` is how long it had been executed then. A run with ``after_seconds`` is
+    pending, with a ``created_at`` in the future.
     """
 
     __tablename__ = "runs"
@@ -216,7 +216,7 @@ class RunRow(_Owned, _Dated, Base):
             "cancel_action IN ('interrupt', 'rollback', 'delete')", name="cancel_action"
         ),
         Index("runs_thread_id_run_id_idx", "thread_id", text("run_id DESC")),
-        # A safety net only: the thread row is the arbiter.
+        # Only a safety net: the row of the thread decides.
         Index(
             "runs_one_running_idx",
             "thread_id",
@@ -269,9 +269,10 @@ class RunRow(_Owned, _Dated, Base):
 
 
 class RunEventRow(Base):
-    """What a run told, kept for readers in other processes and for later ones.
+    """Stored events of runs, for readers in other processes and for later readers.
 
-    No foreign key: deleted in batches some time after the run ended, and with the run.
+    There is no foreign key: events are deleted in batches after the run has ended, and with the
+    run.
     """
 
     __tablename__ = "run_events"
@@ -285,12 +286,12 @@ class RunEventRow(Base):
 
 
 class IdempotencyKeyRow(Base):
-    """What a request with an ``Idempotency-Key`` made; committed with it."""
+    """The run or thread that a request with an ``Idempotency-Key`` has created."""
 
     __tablename__ = "idempotency_keys"
     __table_args__ = (
         Index("idempotency_keys_created_at_idx", "created_at"),
-        # Of an ended run: whether its key holds.
+        # To find the key of an ended run.
         Index("idempotency_keys_run_id_idx", "run_id"),
     )
 
@@ -306,8 +307,8 @@ class IdempotencyKeyRow(Base):
 class ProcessRow(Base):
     """A server process that may own runs, and its lease.
 
-    Renewals touch no indexed column and find free space on the page (fillfactor 50), so they stay
-    HOT updates.
+    A renewal changes no indexed column and finds free space on the page (fillfactor 50), so it is a
+    HOT update.
     """
 
     __tablename__ = "processes"
@@ -326,7 +327,7 @@ class ProcessRow(Base):
 
 
 class SchemaCompatRow(Base):
-    """One row: the oldest code revision this database still serves. Contract revisions raise it."""
+    """One row: the oldest revision whose release can still use this database."""
 
     __tablename__ = "schema_compat"
     __table_args__ = (CheckConstraint("only_row", name="one_row"),)

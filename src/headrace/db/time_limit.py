@@ -1,7 +1,7 @@
-"""A bound on how long a thread waits for Postgres: past it the connection is cut under it.
+"""A time limit on blocking calls to Postgres: after it the connection is shut down.
 
-psycopg's own limits end with the login. A pooler logs in at once and lets the first statement wait
-for a connection to the server, for two minutes with PgBouncer's defaults.
+psycopg's own timeout covers only the login. PgBouncer accepts a login at once, and then lets the
+first statement wait for a server connection: two minutes by default.
 """
 
 import os
@@ -14,16 +14,16 @@ from typing import Any
 import psycopg
 
 
-class Limit:
-    """Whether the time was up, and the connection was cut."""
+class TimeLimit:
+    """``passed``: the time was over, and the connection was shut down."""
 
     passed = False
 
 
 @contextmanager
-def cut_after(connection: psycopg.Connection[Any], seconds: float) -> Iterator[Limit]:
-    """Within it, whoever waits for an answer gets an ``OperationalError`` after ``seconds``."""
-    limit = Limit()
+def cut_after(connection: psycopg.Connection[Any], seconds: float) -> Iterator[TimeLimit]:
+    """Shut the connection down after ``seconds``: a waiting call raises ``OperationalError``."""
+    limit = TimeLimit()
 
     def cut() -> None:
         limit.passed = True

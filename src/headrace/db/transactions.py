@@ -1,4 +1,4 @@
-"""Transactions that lock in one statement and act in the next, under any default isolation."""
+"""Transactions that lock rows in one statement and change them in the next."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,9 +13,9 @@ from headrace.db.pool import Connection, SharedPool
 async def locking_transaction(
     pool: SharedPool, *, lock_timeout_seconds: float, pipelined: bool = True
 ) -> AsyncIterator[Connection]:
-    """READ COMMITTED; pipelined, its statements travel together.
+    """A READ COMMITTED transaction. With ``pipelined``, its statements are sent together.
 
-    Results may be fetched inside; the commit has happened on leaving without an exception.
+    Results may be fetched inside. It is committed when the context ends without an exception.
     """
     with translated_faults(passing=(LockNotAvailable,)):
         async with pool.connection() as connection:
@@ -30,7 +30,7 @@ async def locking_transaction(
 
 
 async def _open(connection: Connection, lock_timeout_seconds: float) -> None:
-    # Another default isolation would act on a snapshot from before the lock.
+    # A stricter default isolation would use a snapshot from before the lock.
     await connection.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
     await connection.execute(
         "SELECT set_config('lock_timeout', %s, true)", (f"{int(lock_timeout_seconds * 1000)}ms",)

@@ -1,9 +1,9 @@
-"""The events of one run in this process: numbered, kept in a ring, stored where that is wanted.
+"""The events of one run in this process: numbered, kept in a ring, and stored if needed.
 
-Events of a resumable run are stored before any reader gets them: whoever has seen an event finds it
-again from any process. Those of other runs go to readers at once, and are stored besides while a
-process that does not execute the run watches it. What is to be stored waits here while a commit is
-in flight, and goes as one batch with the next.
+Events of a resumable run are stored before any reader gets them: a client that has seen an event
+can read on from it on any process. Events of other runs go to readers at once. They are also stored
+while another process watches the run. Events to store wait here while a commit is in progress, and
+the next commit takes them as one batch.
 """
 
 import asyncio
@@ -24,25 +24,26 @@ from headrace.lifecycle import Signal, Tasks
 _log = structlog.stdlib.get_logger("headrace.events")
 
 _RETRY_SECONDS = 0.5
-#: Above this an event takes the loop long enough for others to be let in behind it.
+#: Encoding a larger event blocks the loop for long: let other tasks run after it.
 _HEAVY_BYTES = 1024 * 1024
 
-#: Commits events, in order. May raise LeaseLost and Unavailable.
+#: Commits events in order. It may raise LeaseLost and Unavailable.
 Store = Callable[[Sequence[Event]], Awaitable[None]]
 
 
 class Channel:
-    """What a run tells, from the first event of an attempt to its end or departure.
+    """The events of one attempt of a run, from the first one to its end or move.
 
-    :param kept: the ring is filled although nobody follows yet.
-    :param placed: no earlier attempt can have told anything.
-    :param store: without it nothing is stored.
-    :param backlog: the budget of all readers of the process; without it, one of its own.
+    :param kept: fill the ring though nobody reads yet.
+    :param placed: no earlier attempt can have stored events.
+    :param store: stores events; without it, none are stored.
+    :param reader_budget: the budget of all readers of the process; without it, the channel has its
+        own.
     """
 
     # Thousands of runs may be open at once.
     __slots__ = (
-        "_backlog",
+        "_budget",
         "_closed",
         "_end",
         "_is_watched",
@@ -84,17 +85,17 @@ class Channel:
         on_lost: Callable[[], None] = lambda: None,
         on_closed: Callable[[], None] = lambda: None,
         is_watched: Callable[[], Awaitable[bool]] | None = None,
-        backlog: BufferBudget | None = None,
+        reader_budget: BufferBudget | None = None,
         run_id: object = "",
     ) -> None:
         self.resumable = resumable
-        #: A process that does not execute the run wants its events.
+        #: Another process wants the events of the run.
         self.watched = False
         self.kept = kept
-        #: It is known which events come before its own. Nobody reads from an id on here before:
-        #: what earlier attempts have stored after that id would be passed over.
+        #: Whether the ids of the earlier attempts' events are known. Before, nobody may read here
+        #: from an id on: the reader would miss events that earlier attempts have stored.
         self.placed = placed
-        #: Somebody elsewhere is known to wait for the end.
+        #: Another process waits for the end of the run.
         self.awaited = False
         self._settings = settings
         self._store = store
@@ -103,9 +104,9 @@ class Channel:
         self._on_lost = on_lost
         self._on_closed = on_closed
         self._is_watched = is_watched
-        self._backlog = backlog or BufferBudget(settings)
+        self._budget = reader_budget or BufferBudget(settings)
         self._run_id = run_id
-        #: How long the run has waited for slow readers while others were held up.
+        #: How long the run has waited for slow readers while other readers were held up.
         self._waited_seconds = 0.0
         self._was_heavy = False
         self._readers: list[ChannelReader] = []
@@ -115,7 +116,7 @@ class Channel:
         self._pending_bytes = 0
         self._last_id = 0
         self._stored_id = 0
-        #: Stores what is pending; None when nothing is.
+        #: Stores the pending events; None if there are none.
         self._storing: Tasks | None = None
         self._room = Signal()
         self._closed = False
@@ -127,23 +128,23 @@ class Channel:
 
     @property
     def wanted(self) -> bool:
-        """Whether events are made at all; those that nobody hears need no encoding."""
+        """Whether events must be encoded: somebody reads, keeps or stores them."""
         return bool(self._readers) or self.kept or self.storing
 
     def continue_after(self, event_id: int) -> None:
-        """An earlier attempt has stored events up to this one."""
+        """Note that earlier attempts have stored events up to this id."""
         self._last_id = self._stored_id = max(self._last_id, event_id)
         self.placed = True
 
     def subscribe(self, after: int | None = None) -> ChannelReader:
-        """Follow from what the ring holds; from an event id on when the run is resumable."""
+        """A reader that begins with the ring; for a resumable run, after the event id ``after``."""
         past, read_stored = list(self._ring), None
         if after is not None and self.resumable:
             past = [event for event in past if event.event_id > after]
             first = self._ring[0].event_id if self._ring else self._delivered_id + 1
             read_stored = self._read_stored if first > max(after, 0) + 1 else None
         reader = ChannelReader(
-            self._backlog.buffer(self._run_id, on_cut=lambda: self._drop(reader)),
+            self._budget.buffer(self._run_id, on_cut=lambda: self._drop(reader)),
             past=past,
             after=after or 0,
             read_stored=read_stored,
@@ -156,17 +157,17 @@ class Channel:
         return reader
 
     def unsubscribe(self, reader: ChannelReader) -> None:
-        """Nobody reads any more."""
+        """End a reader: its client has left."""
         self._remove(reader)
         reader.buffer.close()
 
     def publish(self, name: str, data: Any) -> None:
-        """Number it and pass it on; never waits."""
+        """Give an event its number and pass it on. This never waits."""
         if not self.wanted or self._closed:
             return
         self._last_id += 1
         if not self._readers and not self.storing and least_bytes(data) > self._settings.ring_bytes:
-            # It would push out everything before it, and then itself: its JSON is for nobody.
+            # It would push all other events and then itself out of the ring: do not encode it.
             self._ring.clear()
             self._ring_bytes = 0
             return
@@ -179,24 +180,24 @@ class Channel:
         self._deliver(event)
 
     async def room(self) -> None:
-        """Return once the run may tell more: memory is bounded, the database is not outrun.
+        """Wait until the run may publish more events.
 
-        It waits for the database without a bound. It waits for its own slow readers only while
-        the budget of the process is exceeded. As long as another of its readers is held up by
-        that, all such waits of the run together last ``events.stall_seconds`` at most.
+        It waits for the database without a bound. It waits for its own slow readers only while the
+        budget of the process is exceeded. If that holds other readers of the run up, all such waits
+        of the run together last ``events.stall_seconds`` at most.
         """
         if self._was_heavy:
-            # To write it has kept the loop busy, and the next may follow at once.
+            # Encoding it has blocked the loop, and the next event may follow at once.
             self._was_heavy = False
             await asyncio.sleep(0)
         while self._over_bound():
             self._room.clear()
             await self._room.wait()
-        if self._backlog.exceeded:
+        if self._budget.exceeded:
             await self._room_for_readers()
 
     def watch(self, wanted: bool) -> None:
-        """Another process begins, or has ceased, to want the events: the ring, then all."""
+        """Begin or stop to store events for another process: first the ring, then all new ones."""
         begins, was_storing = wanted and not self.watched, self.storing
         self.watched = wanted
         if not begins or self._store is None or self._closed:
@@ -210,9 +211,9 @@ class Channel:
                 self._put(event)
 
     async def settle(self) -> None:
-        """Return once whatever was published is stored, or will not be; before the run ends.
+        """Wait until all published events are stored, or cannot be. Call this before the run ends.
 
-        A short run may be through before anybody has looked whether it is watched.
+        A short run may end before the process has read whether another one watches it.
         """
         if self.kept and not self.storing and self._is_watched is not None:
             try:
@@ -223,24 +224,24 @@ class Channel:
             await self._storing.join()
 
     def close(self, end: Event | None = None) -> None:
-        """The run has ended: ``end``, then no more events."""
+        """The run has ended: send ``end``, then no more events."""
         if end is not None:
             for reader in self._readers:
                 reader.push(end)
         self._close(None)
 
     def move(self) -> None:
-        """The run goes on elsewhere; readers get what waits, then :class:`Moved`."""
+        """Another process goes on with the run: readers get what waits, then :class:`Moved`."""
         self._close(Moved())
 
     def abandon(self) -> None:
-        """Nothing may be stored any more."""
+        """Stop storing: the run belongs to another process."""
         self._store = None
         self._drop_pending()
 
     @property
     def _delivered_id(self) -> int:
-        """Of the event that readers got last."""
+        """The id of the last event that readers have got."""
         return self._stored_id if self.resumable else self._last_id
 
     def _close(self, end: Exception | None) -> None:
@@ -267,26 +268,26 @@ class Channel:
             reader.push(event)
 
     async def _room_for_readers(self) -> None:
-        backlog = self._backlog
-        while backlog.exceeded and any(one.buffer.is_over for one in self._readers):
+        budget = self._budget
+        while budget.exceeded and any(one.buffer.is_over for one in self._readers):
             held_up = any(not one.buffer.is_over for one in self._readers)
-            # Without others the budget's own clock ends it.
+            # Without other readers, the timer of the budget ends the wait.
             left = self._settings.stall_seconds - (self._waited_seconds if held_up else 0.0)
             if left <= 0:
-                backlog.relieve()
+                budget.relieve()
                 return
             began_at = monotonic()
-            await backlog.freed(left)
+            await budget.freed(left)
             if held_up:
                 self._waited_seconds += monotonic() - began_at
 
     def _drop(self, reader: ChannelReader) -> None:
-        """The reader was cut."""
+        """End a reader that was cut."""
         reader.drop(Cut())
         self._remove(reader)
 
     def _remove(self, reader: ChannelReader) -> None:
-        # A new list: events may just be passed on to the readers in the old one.
+        # A new list: a loop may be passing an event on to the readers in the old one.
         self._readers = [one for one in self._readers if one is not reader]
 
     def _over_bound(self) -> bool:
@@ -325,11 +326,11 @@ class Channel:
                 await self._store_surely(self._next_batch())
                 self._room.set()
         finally:
-            # At once, not when the task is seen to be done: what comes between would lie there.
+            # Now, not when the task has ended: an event that comes in between would not be stored.
             self._storing = None
 
     async def _store_surely(self, batch: Sequence[Event]) -> None:
-        """Again and again while the database is away; not once another process has the run."""
+        """Repeat while the database is away. Stop when another process has the run."""
         while self._store is not None:
             try:
                 await self._store(batch)

@@ -1,4 +1,4 @@
-"""One event of a run: what it is called, its JSON, and how it looks on the wire."""
+"""One event of a run: its id, its name, and its frame for the stream."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,22 +9,22 @@ from headrace.events.sse import data_of, frame, name_of
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """``event_id`` rises within a run, across its attempts; 0 is none, as the end has it."""
+    """``event_id`` rises within a run, across its attempts. 0: no id, as for the end event."""
 
     event_id: int
     name: str
-    #: Ready to send; with an id line only where the run is resumable. The JSON is not kept beside
-    #: it: as it was encoded it lies in a buffer of 4 KB, however short it is.
+    #: Ready to send. It has an id line only if the run is resumable. The JSON is not kept beside
+    #: it: orjson returns even short JSON in a buffer of 4 KB.
     frame: bytes
 
     @classmethod
     def stored(cls, event_id: int, name: str, data: bytes, *, resumable: bool) -> "Event":
-        """From its row."""
+        """From a row of ``run_events``."""
         return cls(event_id, name, frame(name, data, event_id if resumable else None))
 
     @classmethod
     def of(cls, event_id: int, name: str, data: Any, *, resumable: bool) -> "Event":
-        """From what the graph gave."""
+        """From a value of the graph."""
         return cls.stored(event_id, name_of(name), encode_json(data), resumable=resumable)
 
     @property
@@ -45,22 +45,22 @@ class Event:
         return frame(self.name, self.data, f"{run_id}:{self.event_id}" if self.event_id else None)
 
 
-#: What clients of a run get that is deleted meanwhile; the words are the reference's.
+#: The error for clients of a run that is deleted meanwhile; LangGraph's server sends these words.
 RUN_DELETED = {"error": "HTTPException", "message": "404: Run not found"}
 
 
 def gap_event(run_id: object) -> Event:
-    """Events before this one are missing: nobody stored them."""
+    """Tells a client that events before this one are missing: they were not stored."""
     return Event.of(0, "metadata", {"run_id": str(run_id), "missed": True}, resumable=False)
 
 
 def last_values_event(values: Any) -> Event:
-    """What the run has left, for who has missed events; whatever modes it asked for."""
+    """The last values of the run, for a client that has missed events, whatever modes it wants."""
     return Event.of(0, "values", values, resumable=False)
 
 
 def end_event(run_id: object, status: str, error: dict[str, Any] | None) -> Event:
-    """What closes a stream, as the run's row says; it has no id: after it nothing is to resume."""
+    """The last event of a stream, from the row of the run. It has no id: nothing follows it."""
     if status in ("error", "timeout") or error == RUN_DELETED:
         return Event.of(0, "error", error, resumable=False)
     return Event.of(0, "end", {"run_id": str(run_id), "status": status}, resumable=False)

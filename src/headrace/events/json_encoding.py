@@ -6,25 +6,25 @@ from typing import Any
 from headrace.db.jsonb import load_jsonb
 from headrace.json_text import json_text
 
-#: About what is sent at once.
+#: The approximate size of a chunk that is sent.
 PIECE_BYTES = 256 * 1024
 
-#: Levels that are taken apart: a page, its states, their values, lists of messages.
+#: Levels that are written in pieces: a page, its states, their values, lists of messages.
 _DEPTH = 5
 
 
 def encode_json(value: Any) -> bytes:
-    """JSON of anything a graph's state may hold; never raises (docs/values.md)."""
+    """JSON of any value in a graph's state. It never raises (docs/values.md)."""
     return json_text(value)
 
 
 def storable(value: Any) -> Any:
-    """The value as Postgres's ``jsonb`` can hold it: plain JSON; never raises."""
+    """The value as plain JSON that Postgres's ``jsonb`` can store. It never raises."""
     return load_jsonb(json_text(value))
 
 
 def json_pieces(value: Any, depth: int = _DEPTH) -> Iterator[bytes]:
-    """What ``encode_json`` makes of ``value``, in pieces."""
+    """The JSON of :func:`encode_json`, in pieces."""
     if depth and type(value) is dict and all(type(key) is str for key in value):
         separator = b"{"
         for key, item in value.items():
@@ -44,7 +44,7 @@ def json_pieces(value: Any, depth: int = _DEPTH) -> Iterator[bytes]:
 
 
 def sliced(body: bytes) -> Iterator[bytes]:
-    """The same bytes in pieces that can be sent one after the other."""
+    """``body`` in pieces of at most ``PIECE_BYTES``."""
     if len(body) <= PIECE_BYTES:
         yield body
     else:

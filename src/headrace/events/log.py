@@ -1,4 +1,4 @@
-"""Stored events: written behind the fence by the group-commit writer, read from any process."""
+"""Stored events: the group-commit writer writes them behind the fence; any process reads them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -31,12 +31,12 @@ class StoreEvents(Operation):
 
     @property
     def token(self) -> RunToken:
-        # Not through the run's writes: events come before the first and after the last of them.
+        # Not through RunWrites: a run has events before its first write and after its last.
         return self._token
 
 
 class _EventsKind(Kind):
-    """Beside the rows of checkpoints, before ends: an ended run stores nothing."""
+    """Sent with rows of checkpoints and before ends of runs: an ended run stores nothing."""
 
     order = 1
 
@@ -83,20 +83,20 @@ class EventLog:
         self._settings = settings
 
     async def store(self, thread_id: str, token: RunToken, events: Sequence[Event]) -> None:
-        """Commit them; safe to repeat.
+        """Commit events. Safe to repeat.
 
-        :raises LeaseLost: the run is not this process's any more.
+        :raises LeaseLost: this process no longer owns the run.
         :raises Unavailable: the database could not be reached for too long.
         """
         await self._writer.commit(StoreEvents(thread_id, token, events))
 
     async def last_id(self, run_id: UUID) -> int:
-        """Of the run's latest stored event; 0 when it has none."""
+        """The id of the run's latest stored event; 0 if there is none."""
         rows = await self._rows("last_event_id", {"run_id": run_id})
         return int(rows[0][0])
 
     async def is_watched(self, run_id: UUID) -> bool:
-        """Whether a process that does not execute the run wants its events."""
+        """Whether another process wants the events of the run."""
         rows = await self._rows("is_watched", {"run_id": run_id})
         return bool(rows and rows[0][0])
 
@@ -119,7 +119,10 @@ class EventLog:
     async def delete_expired(
         self, keep_seconds: float, *, runs: int = 200, rows: int = 2000
     ) -> int:
-        """Delete in batches what is of runs that ended so long ago or are gone; tells how many."""
+        """Delete, in batches, events of runs that ended so long ago or do not exist.
+
+        :returns: how many events were deleted.
+        """
         after, deleted = _ALL, 0
         while True:
             found = await self._rows(

@@ -1,7 +1,8 @@
--- Stored events of runs. Written by flushes of the group-commit writer, behind the fence.
+-- Stored events of runs. The group-commit writer writes them behind the fence.
 
 -- name: store_events
--- The rows of tokens that hold; a repeated flush changes nothing. The answer says which tokens held.
+-- Inserts the rows of tokens that are still valid, and returns these tokens. A repeated flush changes
+-- nothing.
 WITH live AS MATERIALIZED (
   SELECT string_to_array(current_setting('headrace.live_tokens', true), ',')::int[] AS tokens,
     string_to_array(current_setting('headrace.ended_tokens', true), ',')::int[] AS ended
@@ -23,7 +24,7 @@ SELECT coalesce(max(event_id), 0) FROM run_events WHERE run_id = %(run_id)s
 SELECT coalesce(watched_until > now(), false) FROM runs WHERE run_id = %(run_id)s
 
 -- name: events_between
--- A page is bounded in rows and, from its second row on, in bytes.
+-- A page is bounded in rows, and from its second row on in bytes.
 SELECT event_id, event, data
 FROM (
   SELECT event_id, event, data,
@@ -37,7 +38,7 @@ WHERE bytes_before < %(bytes)s
 ORDER BY event_id
 
 -- name: events_of_watched
--- A page for each watch, numbered from 1, bounded as above.
+-- A page for each watch. Watches are numbered from 1; pages are bounded as above.
 SELECT number, page.event_id, page.event, page.data
 FROM unnest(%(run_ids)s::uuid[], %(afters)s::int8[])
   WITH ORDINALITY AS watch (run_id, after, number)
@@ -53,8 +54,8 @@ WHERE bytes_before < %(bytes)s
 ORDER BY number, page.event_id
 
 -- name: runs_with_expired_events
--- From one run to the next by the key's index, however many events each has. Of those looked at the
--- last, and all whose events are old enough, or whose row is gone.
+-- Goes from one run to the next by the index of the primary key, however many events a run has. A run
+-- is expired if it ended long ago, or if its row is gone.
 WITH RECURSIVE found AS (
   (SELECT run_id, 1 AS number FROM run_events WHERE run_id > %(after)s ORDER BY run_id LIMIT 1)
   UNION ALL

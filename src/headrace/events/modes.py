@@ -1,7 +1,7 @@
-"""LangGraph's stream chunks as the events of the HTTP API.
+"""Translates LangGraph's stream chunks into events of the HTTP API.
 
-The API has one mode more than LangGraph: ``messages`` sends each message accumulated so far
-(``messages/partial``), ``messages-tuple`` sends LangGraph's own chunks. The clients expect both.
+The API has two modes for LangGraph's ``messages``. ``messages`` sends the message so far with each
+chunk (``messages/partial``); ``messages-tuple`` sends LangGraph's chunks.
 """
 
 from collections.abc import Iterable, Iterator
@@ -29,32 +29,33 @@ StreamMode = Literal[
 ]
 STREAM_MODES: tuple[str, ...] = get_args(StreamMode)
 
-#: Read by the executor whatever the client asked for: the result, and whether it is final.
+#: The executor always needs these modes: for the result, and to see whether it is final.
 _ALWAYS = ("values", "updates")
 
-#: What a configuration says of where a checkpoint is.
-_PLACE = ("thread_id", "checkpoint_ns", "checkpoint_id", "checkpoint_map")
+#: The keys of a configuration that name a checkpoint.
+_CHECKPOINT_KEYS = ("thread_id", "checkpoint_ns", "checkpoint_id", "checkpoint_map")
 
-Event = tuple[str, Any]
+#: The name of an event, and its value.
+NamedValue = tuple[str, Any]
 
 
 def graph_modes(requested: Iterable[str]) -> list[GraphMode]:
     """The modes to ask LangGraph for so that ``requested`` can be served."""
     wanted = {"messages" if mode == "messages-tuple" else mode for mode in requested}
-    # LangChain's own: not asked of the graph but of whatever runs it.
+    # A mode of LangChain: the executor gets these events from astream_events().
     wanted.discard("events")
     return cast("list[GraphMode]", sorted(wanted | set(_ALWAYS)))
 
 
 @dataclass(slots=True)
 class Translator:
-    """Turns one run's chunks into events; keeps what ``messages`` has accumulated."""
+    """Translates the chunks of one run. It keeps the messages so far for ``messages``."""
 
     requested: frozenset[str]
     _accumulated: dict[str, BaseMessageChunk] = field(default_factory=dict)
     _announced: set[str] = field(default_factory=set)
 
-    def events(self, namespace: tuple[str, ...], mode: str, chunk: Any) -> Iterator[Event]:
+    def events(self, namespace: tuple[str, ...], mode: str, chunk: Any) -> Iterator[NamedValue]:
         suffix = "".join(f"|{part}" for part in namespace)
         if mode == "messages":
             message, metadata = chunk
@@ -65,7 +66,7 @@ class Translator:
         elif mode in self.requested:
             yield f"{mode}{suffix}", _placed(chunk) if mode == "debug" else chunk
 
-    def _messages(self, message: BaseMessage, metadata: dict[str, Any]) -> Iterator[Event]:
+    def _messages(self, message: BaseMessage, metadata: dict[str, Any]) -> Iterator[NamedValue]:
         key = message.id or ""
         if key not in self._announced:
             self._announced.add(key)
@@ -81,7 +82,7 @@ class Translator:
 
 
 def _placed(item: dict[str, Any]) -> dict[str, Any]:
-    """A debug item; one of a checkpoint names it and its parent as states do."""
+    """A debug item. One about a checkpoint gets the fields that states have for it."""
     payload = item["payload"]
     if item["type"] != "checkpoint":
         return item
@@ -95,4 +96,4 @@ def _placed(item: dict[str, Any]) -> dict[str, Any]:
 def _place(config: RunnableConfig | None) -> dict[str, Any] | None:
     if config is None:
         return None
-    return {key: value for key, value in config["configurable"].items() if key in _PLACE}
+    return {key: value for key, value in config["configurable"].items() if key in _CHECKPOINT_KEYS}

@@ -1,7 +1,7 @@
-"""What follows a run: readers, and how they end.
+"""Readers of a run's events, and how they end.
 
-Publishing never waits for a reader. One that is behind its bound and takes nothing is cut
-(``backlog.py``).
+A run does not wait for a reader when it publishes an event. A slow reader is cut
+(``reader_buffers.py``).
 """
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -13,43 +13,44 @@ from headrace.lifecycle import Signal
 
 
 class Moved(Exception):
-    """The run goes on, but not here."""
+    """Another process goes on with the run."""
 
 
 class Released(Exception):
-    """The run goes on, but this process does not follow it any more: connect again."""
+    """The run goes on, but this process no longer follows it: the client must reconnect."""
 
 
-class Reader(Protocol):
-    """One follower's view of a run."""
+class EventReader(Protocol):
+    """Reads the events of a run for one client."""
 
     async def read(self, timeout_seconds: float) -> Sequence[Event] | None:
-        """Events that wait; none when none came in time; None at the end.
+        """The waiting events; empty if none came in time; None at the end.
 
-        To ask for more says that the client has taken what was read before.
+        A second call means that the client has taken the events of the first.
 
-        :raises Cut: events were dropped because nobody read.
-        :raises Moved, Released: the run goes on elsewhere.
+        :raises Cut: the reader was too slow, and events were dropped.
+        :raises Moved, Released: another process goes on with the run.
         """
 
     def pieces(self, frames: list[bytes]) -> Iterator[bytes]:
-        """Frames of events that were read, as chunks to send; takes the list over.
+        """Frames of events that were read, as chunks to send.
 
-        To ask for the next chunk says that the client has taken the one before.
+        The caller must not use the list afterwards. A request for the next chunk means that the
+        client has taken the last one.
 
-        :raises Cut: the reader was cut; :class:`BrokenOff` in the midst of a frame.
+        :raises Cut: the reader was cut; :class:`BrokenOff` in the middle of a frame.
         """
 
 
-#: Stored events after an id and before another, a page of them.
+#: Reads a page of the stored events between two ids.
 ReadStored = Callable[[int, int], Awaitable[Sequence[Event]]]
 
 
 class ChannelReader:
-    """Reads what a run in this process tells: first what is stored, then the ring, then the rest.
+    """Reads the events of a run in this process: stored ones, then the ring, then new ones.
 
-    :param past: what the ring holds; all of it is delivered.
-    :param after: with ``read_stored``, the id after which stored events are wanted.
+    :param past: the events of the ring; all of them are delivered.
+    :param after: with ``read_stored``, the id after which stored events are read.
     """
 
     __slots__ = (
@@ -113,19 +114,19 @@ class ChannelReader:
         return page
 
     def push(self, event: Event) -> None:
-        """Put it behind what waits."""
+        """Append an event."""
         if not self._closed:
             self.buffer.put(event)
             self._changed.set()
 
     def close(self, end: Exception | None = None) -> None:
-        """No more events; what waits is delivered first."""
+        """No more events come. The waiting ones are delivered first."""
         if not self._closed:
             self._closed, self._end = True, end
         self._changed.set()
 
     def drop(self, end: Exception) -> None:
-        """No more events, and what waits is not delivered: the reader was cut."""
+        """No more events come, and the waiting ones are dropped: the reader was cut."""
         self._past.clear()
         self._read_stored = None
         self._closed, self._end = True, end

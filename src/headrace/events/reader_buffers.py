@@ -1,8 +1,8 @@
-"""Events that wait for readers: a buffer for each reader, and one budget for all of a process.
+"""Events that wait for readers: a buffer for each reader, and one budget for a process.
 
-A reader that is behind is cut for one of two reasons. ``stalled``: its buffer is over its bound,
-and its client has taken nothing for ``events.stall_seconds``. ``memory``: all buffers together are
-over ``events.buffer_total_bytes``, and this reader costs most.
+A slow reader is cut for one of two reasons. ``stalled``: its buffer is over its bound, and its
+client has taken nothing for ``events.stall_seconds``. ``memory``: all buffers together are over
+``events.buffer_total_bytes``, and this reader costs most.
 """
 
 import asyncio
@@ -19,12 +19,12 @@ from headrace.lifecycle import Signal
 
 _log = structlog.stdlib.get_logger("headrace.events")
 
-#: What Python needs for an event beside its bytes.
+#: Memory that Python needs for an event beside its bytes.
 _OVERHEAD_BYTES = 200
-#: Above this multiple of the budget readers are cut at once, without waiting for progress.
+#: Above this multiple of the budget, readers are cut at once.
 _HARD_LIMIT = 2
 
-#: A reader that has taken nothing for all of ``stall_seconds`` counts so many times its bytes.
+#: The bytes of a reader that has taken nothing for ``stall_seconds`` count so many times.
 _STALL_WEIGHT = 10
 
 
@@ -33,16 +33,16 @@ class Cut(Exception):
 
 
 class BrokenOff(Cut):
-    """The reader was cut while a part of an event was sent: the body must not be completed."""
+    """The reader was cut in the middle of an event: the body must not be completed."""
 
 
 class BufferBudget:
-    """One per process: counts what waits for its readers.
+    """One per process: counts the bytes that wait for readers.
 
-    An event above 256 KiB counts once, however many readers wait for it. A smaller one counts for
-    each reader, and 200 bytes more.
+    An event above 256 KiB counts once, however many readers wait for it. A smaller event counts for
+    each reader, plus 200 bytes.
 
-    :param on_cut: called with the reason whenever a reader is cut.
+    :param on_cut: called with the reason for each reader that is cut.
     """
 
     def __init__(
@@ -52,11 +52,12 @@ class BufferBudget:
         self.bytes = 0
         self.limit_bytes = settings.buffer_total_bytes
         self._on_cut = on_cut
-        #: By id of a large event: how many readers wait for it. Their buffers keep it alive.
+        #: How many readers wait for each large event, by ``id()``. Their buffers keep the event
+        #: alive.
         self._shared: dict[int, int] = {}
         self._buffers: WeakSet[ReaderBuffer] = WeakSet()
         self._freed = Signal()
-        #: Runs while the budget is exceeded.
+        #: Set while the budget is exceeded.
         self.timer: asyncio.TimerHandle | None = None
 
     @property
@@ -68,31 +69,31 @@ class BufferBudget:
     ) -> "ReaderBuffer":
         """A buffer for a new reader.
 
-        :param run_id: named in the log when the reader is cut.
-        :param on_cut: called when that happens.
+        :param run_id: for the log line about a cut.
+        :param on_cut: called when this reader is cut.
         """
         buffer = ReaderBuffer(self, run_id, on_cut)
         self._buffers.add(buffer)
         return buffer
 
     async def freed(self, timeout_seconds: float) -> None:
-        """Return once something was taken or cut, or the time is over."""
+        """Wait until a reader has taken something or was cut, or until the timeout."""
         self._freed.clear()
         await self._freed.wait(timeout_seconds)
 
     def relieve(self) -> None:
-        """Cut readers until the budget holds."""
+        """Cut readers until the budget is kept."""
         self._cut_to(self.limit_bytes)
 
     def add_shared(self, event: Event, size_bytes: int) -> None:
-        """One reader more waits for this large event."""
+        """Count one more reader of this large event."""
         readers = self._shared.get(id(event), 0)
         self._shared[id(event)] = readers + 1
         if not readers:
             self.bytes += size_bytes
 
     def drop_shared(self, event: Event, size_bytes: int) -> None:
-        """One reader less waits for it."""
+        """Count one reader less of this large event."""
         readers = self._shared[id(event)] - 1
         if readers:
             self._shared[id(event)] = readers
@@ -101,7 +102,7 @@ class BufferBudget:
             self.bytes -= size_bytes
 
     def note_excess(self) -> None:
-        """Something was added and the budget is exceeded."""
+        """Note that an event was added and the budget is exceeded."""
         if self.bytes > _HARD_LIMIT * self.limit_bytes:
             self._cut_to(_HARD_LIMIT * self.limit_bytes)
         if self.timer is None and self.exceeded:
@@ -110,14 +111,14 @@ class BufferBudget:
             )
 
     def note_freed(self) -> None:
-        """Something was given back while the timer ran."""
+        """Note that bytes were freed while the timer ran."""
         if self.timer is not None and not self.exceeded:
             self.timer.cancel()
             self.timer = None
         self._freed.set()
 
     def note_cut(self, buffer: "ReaderBuffer", reason: str) -> None:
-        """Tell the log and the metrics."""
+        """Count and log a cut."""
         self._on_cut(reason)
         _log.warning(
             "slow_client_cut",
@@ -129,10 +130,10 @@ class BufferBudget:
         )
 
     def _cut_to(self, bytes_left: int) -> None:
-        """Cut readers until all wait for so many bytes.
+        """Cut readers until at most ``bytes_left`` wait.
 
-        First the reader with the largest product of bytes and time without progress. The last
-        one stays when it waits for a single event: that event could never be delivered otherwise.
+        The reader with the largest product of bytes and time without progress goes first. The last
+        reader stays if it waits for a single event: that event could never be delivered otherwise.
         """
         now = monotonic()
         holders = [one for one in self._buffers if one.bytes]
@@ -151,12 +152,12 @@ class BufferBudget:
 
 
 class ReaderBuffer:
-    """What waits for one reader, and what it was handed and its client has not taken yet."""
+    """The events that wait for one reader, and those that its client is taking."""
 
     # Thousands of streams may be open at once.
     __slots__ = (
         "__weakref__",
-        "_backlog",
+        "_budget",
         "_cut",
         "_frames",
         "_handed",
@@ -172,29 +173,29 @@ class ReaderBuffer:
         "run_id",
     )
 
-    def __init__(self, backlog: BufferBudget, run_id: object, on_cut: Callable[[], None]) -> None:
+    def __init__(self, budget: BufferBudget, run_id: object, on_cut: Callable[[], None]) -> None:
         self.run_id = run_id
         self.bytes = 0
-        #: When the client took something last, or the buffer ceased to be empty.
+        #: When the client last took something, or the buffer became non-empty.
         self.moved_at = 0.0
-        self._backlog = backlog
+        self._budget = budget
         self._on_cut = on_cut
         self._cut = False
         self._waiting: list[Event] = []
         self._handed: list[Event] | None = None
         self._handed_bytes = 0
-        #: Frames that are being sent. Only the buffer may keep them: a cut must free them while
+        #: The frames that are being sent. Only this list may hold them: a cut must free them while
         #: the generator of the response waits for its client.
         self._frames: list[bytes] = []
-        #: How many of the events are large.
+        #: The number of large events.
         self._large = 0
-        self._max_bytes = backlog.settings.buffer_bytes
-        self._max_events = backlog.settings.buffer_events
+        self._max_bytes = budget.settings.buffer_bytes
+        self._max_events = budget.settings.buffer_events
         self._timer: asyncio.TimerHandle | None = None
 
     @property
     def count(self) -> int:
-        """Events in it."""
+        """The number of events."""
         return len(self._waiting) + len(self._handed or ())
 
     @property
@@ -203,18 +204,18 @@ class ReaderBuffer:
 
     @property
     def is_over(self) -> bool:
-        """Whether the reader is further behind than its bound."""
+        """Whether the buffer is over its bound."""
         return self.bytes > self._max_bytes or len(self._waiting) > self._max_events
 
     def put(self, event: Event) -> None:
-        """Add an event behind those that wait."""
+        """Append an event."""
         if self._cut:
             return
         self._waiting.append(event)
         self._count(event)
 
     def next(self) -> list[Event]:
-        """Take out the events to send next: up to 256 KiB of small ones, or a large one."""
+        """Take the events to send next: up to 256 KiB of small ones, or one large event."""
         if self.bytes <= PIECE_BYTES:
             events, self._waiting = self._waiting, []
             self._handed, self._handed_bytes = events, self.bytes
@@ -232,41 +233,40 @@ class ReaderBuffer:
         return events
 
     def hand_out(self, events: list[Event]) -> list[Event]:
-        """Count events that go to the reader past those that wait; returns them.
+        """Count events that go to the reader before those that wait; returns them.
 
-        :raises Cut: there is no room for them.
+        :raises Cut: there is no memory for them.
         """
         before, self._handed = self.bytes, []
         for event in events:
             self._handed.append(event)
             self._count(event)
             if self._handed is None:
-                # It was cut.
                 raise Cut
         self._handed_bytes = self.bytes - before
         return self._handed
 
     def settle(self) -> None:
-        """Note that the client has taken what was handed out.
+        """Note that the client has taken the events that were handed out.
 
-        :raises Cut: it was cut meanwhile.
+        :raises Cut: the reader was cut meanwhile.
         """
         handed = self._handed
         if handed is not None:
             self._handed = None
             self._forget(handed, self._handed_bytes)
             if self.bytes:
-                # Otherwise the next event sets it.
+                # If the buffer is empty, the next event sets it.
                 self.moved_at = monotonic()
         if self._cut:
             raise Cut
 
     def pieces(self, frames: list[bytes]) -> Iterator[bytes]:
-        """Frames as chunks to send; takes the list over.
+        """Frames as chunks to send. The caller must not use the list afterwards.
 
-        To ask for the next chunk says that the client has taken the one before.
+        A request for the next chunk means that the client has taken the last one.
 
-        :raises Cut: the reader was cut; :class:`BrokenOff` in the midst of a frame.
+        :raises Cut: the reader was cut; :class:`BrokenOff` in the middle of a frame.
         """
         if len(frames) == 1 and len(frames[0]) <= PIECE_BYTES:
             yield frames[0]
@@ -286,28 +286,28 @@ class ReaderBuffer:
                 raise Cut
 
     def cut(self, reason: str) -> None:
-        """Drop everything; the reader is told :class:`Cut`."""
+        """Drop all events. The reader gets :class:`Cut`."""
         if self._cut:
             return
         self._cut = True
-        self._backlog.note_cut(self, reason)
+        self._budget.note_cut(self, reason)
         self.close()
         self._on_cut()
 
     def close(self) -> None:
-        """Give everything back: nobody reads any more."""
+        """Drop all events: nobody reads them any more."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         handed, self._handed = self._handed or [], None
         waiting, self._waiting = self._waiting, []
         self._forget(handed + waiting, self.bytes)
-        # Who waits for the client refers to this list.
+        # The generator that waits for its client refers to this list.
         handed.clear()
         self._frames.clear()
 
     def _slices(self) -> Iterator[bytes]:
-        """The last of the frames, piece by piece; no variable keeps it while a client is slow."""
+        """The last frame, piece by piece. No variable holds it while a client is slow."""
         size = len(self._frames[-1])
         for first in range(0, size, PIECE_BYTES):
             yield self._frames[-1][first : first + PIECE_BYTES]
@@ -317,22 +317,22 @@ class ReaderBuffer:
         self._frames.pop()
 
     def _count(self, event: Event) -> None:
-        backlog = self._backlog
+        budget = self._budget
         size = len(event.frame) + _OVERHEAD_BYTES
         if not self.bytes:
             self.moved_at = monotonic()
         self.bytes += size
         if size > PIECE_BYTES:
             self._large += 1
-            backlog.add_shared(event, size)
+            budget.add_shared(event, size)
         else:
-            backlog.bytes += size
+            budget.bytes += size
         if (
             self.bytes > self._max_bytes or len(self._waiting) > self._max_events
         ) and self._timer is None:
-            self._look_after(backlog.settings.stall_seconds)
-        if backlog.bytes > backlog.limit_bytes:
-            backlog.note_excess()
+            self._look_after(budget.settings.stall_seconds)
+        if budget.bytes > budget.limit_bytes:
+            budget.note_excess()
 
     def _forget(self, events: list[Event], size_bytes: int) -> None:
         self.bytes -= size_bytes
@@ -341,28 +341,28 @@ class ReaderBuffer:
                 if (size := _cost(event)) > PIECE_BYTES:
                     self._large -= 1
                     size_bytes -= size
-                    self._backlog.drop_shared(event, size)
-        backlog = self._backlog
-        backlog.bytes -= size_bytes
-        if backlog.timer is not None:
-            backlog.note_freed()
+                    self._budget.drop_shared(event, size)
+        budget = self._budget
+        budget.bytes -= size_bytes
+        if budget.timer is not None:
+            budget.note_freed()
 
     def _look_after(self, seconds: float) -> None:
         self._timer = asyncio.get_running_loop().call_later(seconds, self._look)
 
     def _look(self) -> None:
-        """Cut a reader that is over its bound and has not moved."""
+        """Cut the reader if it is over its bound and has made no progress."""
         self._timer = None
         if not self.is_over:
             return
-        left = self.moved_at + self._backlog.settings.stall_seconds - monotonic()
+        left = self.moved_at + self._budget.settings.stall_seconds - monotonic()
         if left > 0:
             self._look_after(left)
         else:
             self.cut("stalled")
 
     def __del__(self) -> None:
-        # Of a stream that was never sent.
+        # For a stream that was never sent.
         self.close()
 
 

@@ -1,19 +1,19 @@
 """Server-sent events as LangGraph clients read them.
 
-Line ends are CRLF, and data stands on one line: the JavaScript SDK joins several data lines without
-a newline. The id stands after the data.
+Lines end with CRLF. The data is on one line, because the JavaScript SDK joins several data lines
+without a newline. The id comes after the data.
 """
 
 CONTENT_TYPE = "text/event-stream; charset=utf-8"
-#: Ends each event, and stands nowhere else.
+#: The end of each event. It occurs nowhere else.
 END = b"\r\n\r\n"
 HEARTBEAT = b": heartbeat\r\n\r\n"
-#: Closes the stream of a run that another process continues. It is neither ``end`` nor ``error``,
-#: which would tell clients that the run is over.
+#: Closes the stream of a run that another process goes on with. Not ``end`` or ``error``: clients
+#: would take the run for ended.
 RELEASED = b": the run goes on; connect again\r\nretry: 1000\r\n\r\n"
 
 
-#: Characters that some clients take for the end of a line, and their escapes in JSON.
+#: Characters that some clients treat as the end of a line, with their JSON escapes.
 _LINE_ENDS = (
     (b"\xe2\x80\xa8", b"\\u2028"),
     (b"\xe2\x80\xa9", b"\\u2029"),
@@ -25,16 +25,16 @@ _NOT_IN_NAMES = dict.fromkeys(
 
 
 def name_of(name: str) -> str:
-    """An event's name on one line; it may hold the name of a node."""
+    """The name of an event on one line. It may contain the name of a node."""
     return name.translate(_NOT_IN_NAMES).encode(errors="replace").decode()
 
 
 def frame(name: str, data: bytes, event_id: int | str | None = None) -> bytes:
     """One event, ready to send.
 
-    :param data: JSON text. Nothing is left raw in it that a client could take for a line's end.
+    :param data: JSON text. Characters that a client could treat as the end of a line are escaped.
     """
-    # Most text is ASCII, and to look for that costs a tenth of the searches.
+    # Most text is ASCII, and that check costs a tenth of the searches.
     if not data.isascii():
         for raw, escaped in _LINE_ENDS:
             data = data.replace(raw, escaped)
@@ -48,7 +48,7 @@ def frame(name: str, data: bytes, event_id: int | str | None = None) -> bytes:
 
 
 def data_of(frame: bytes) -> bytes:
-    """What :func:`frame` was given as ``data``."""
+    """The ``data`` of a frame."""
     begin = frame.index(_DATA) + len(_DATA)
     return frame[begin : frame.index(b"\r\n", begin)]
 

@@ -17,7 +17,7 @@ from headrace.db.tables import RunRow
 from headrace.errors import AnswersFull, AnswerTooLarge
 from headrace.events.channel import Channel
 from headrace.events.event import Event, end_event, gap_event, last_values_event
-from headrace.events.reader import ChannelReader, Moved, Reader
+from headrace.events.reader import ChannelReader, EventReader, Moved
 from headrace.following.following import Following
 from headrace.following.run_watcher import GONE, IfEnded, RunState, Watch
 from headrace.queue.rows import RunOutcome, RunRequest
@@ -101,7 +101,7 @@ class FollowedRun:
         """
         return RunReader(self, after)
 
-    def unsubscribe(self, reader: Reader) -> None:
+    def unsubscribe(self, reader: EventReader) -> None:
         if isinstance(reader, RunReader):
             reader.close()
 
@@ -190,7 +190,7 @@ class FollowedRun:
 
 
 class RunReader:
-    """Implements :class:`headrace.events.reader.Reader`; changes over when the run moves.
+    """Implements :class:`headrace.events.reader.EventReader`; changes over when the run moves.
 
     Ids rise across attempts: reading goes on after the last id that was read, in any process.
 
@@ -223,7 +223,7 @@ class RunReader:
         self._reader: ChannelReader | None = None
         self._watch: Watch | None = None
         #: The page that is being sent, of a run that another process executes.
-        self._buffer = run.following.backlog.buffer(run.run_id)
+        self._buffer = run.following.reader_budget.buffer(run.run_id)
         if run.local is not None:
             self._channel = run.local.channel
             self._reader = self._channel.subscribe(after)

@@ -12,15 +12,15 @@ class Following:
     """One per process. :class:`headrace.following.followed_run.FollowedRun` is built from it.
 
     :param states: reads the values that a run has left in its thread.
-    :param backlog: bounds the memory of slow readers.
+    :param reader_budget: bounds the memory of slow readers.
     """
 
     def __init__(
-        self, watcher: Watcher, states: StateReader, backlog: BufferBudget | None = None
+        self, watcher: Watcher, states: StateReader, reader_budget: BufferBudget | None = None
     ) -> None:
         self.watcher = watcher
         self.states = states
-        self.backlog = backlog or BufferBudget(EventSettings())
+        self.reader_budget = reader_budget or BufferBudget(EventSettings())
         self.released = False
         self._watches: set[Watch] = set()
 

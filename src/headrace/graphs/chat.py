@@ -1,7 +1,7 @@
 """The built-in graph ``chat``: a conversation per thread, and memories per user across threads.
 
-The tutorial's graph grown up: the state is that of ``MessagesState``, the node ``call_model``, and
-what the user asks to be remembered lies in the store under ``("memories", user_id)``.
+It extends the tutorial's graph: the state is that of ``MessagesState``, the node is ``call_model``,
+and memories of a user are in the store under ``("memories", user_id)``.
 """
 
 import re
@@ -21,16 +21,17 @@ from headrace.graphs.messages import ChatState
 
 _WISH = re.compile(r"^\s*(?:please\s+)?remember(?:\s+that)?[\s:,]+(?P<what>.+?)\s*$", re.I | re.S)
 
-#: Memories given to the model; the latest ones.
+#: The model gets so many memories, the latest ones.
 _MEMORIES_SHOWN = 50
 
 _NOBODY = "No memory can be kept: the caller has sent no user_id."
 
 
 def build_chat(model: str) -> StateGraph[Any, Any, Any, Any]:
-    """The graph, not yet compiled; ``model`` is an ``init_chat_model`` string or empty.
+    """The graph, not yet compiled.
 
-    :raises StartupRefusal: HR110 for a model that cannot be had.
+    :param model: an ``init_chat_model`` string; empty: the echo model, which needs no key.
+    :raises StartupRefusal: HR110 the model cannot be loaded.
     """
     return _build(chat_model(model) if model else EchoModel())
 
@@ -42,7 +43,7 @@ def _build(model: BaseChatModel) -> StateGraph[Any, Any, Any, Any]:
         user_id = config.get("configurable", {}).get("user_id")
         memories: list[str] | None = None
         if user_id:
-            # A node may run again after a crash; the key makes the second time the same memory.
+            # A node may run again after a crash: with this key it overwrites its own memory.
             namespace = ("memories", _label(user_id))
             if wish := _wish(state["messages"]):
                 await store.aput(namespace, str(uuid5(NAMESPACE_OID, wish)), {"data": wish})
@@ -59,7 +60,7 @@ def _build(model: BaseChatModel) -> StateGraph[Any, Any, Any, Any]:
 
 
 def _label(user_id: object) -> str:
-    """A label of a store namespace may hold no dot; a mail address does."""
+    """The user id as a label of a namespace, which may not contain a dot."""
     text = str(user_id)
     return uuid5(NAMESPACE_OID, text).hex if "." in text else text
 
@@ -82,9 +83,10 @@ def _instructions(memories: Sequence[str] | None) -> str:
 def chat_model(name: str) -> BaseChatModel:
     """The model of an ``init_chat_model`` string, for example ``openai:gpt-5``.
 
-    :raises StartupRefusal: HR110 a package or a key is missing, or nobody offers such a model.
+    :raises StartupRefusal: HR110 a package or a key is missing, or the model is unknown.
     """
     try:
+        # Not at the top: langchain comes with the extra ``models``.
         from langchain.chat_models import init_chat_model  # noqa: PLC0415
     except ImportError:
         raise _refusal(
@@ -98,7 +100,7 @@ def chat_model(name: str) -> BaseChatModel:
     except ImportError as error:
         raise _refusal(name, _first_line(error), "Install the provider's package.") from error
     except Exception as error:
-        # Each provider has errors of its own for a key that is missing.
+        # Each provider has its own error for a missing key.
         raise _refusal(
             name,
             _first_line(error),

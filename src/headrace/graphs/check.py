@@ -1,10 +1,10 @@
-"""Loads graphs and ``http.app`` as a server would, without one and its database, in a process.
+"""Loads graphs and ``http.app`` as a server does, in a process without a server and a database.
 
-``headrace dev`` runs it (``python -m headrace.graphs.check FD``) beside the start of Postgres, so
-that a graph that cannot be served is refused at once, and again before it reloads. What the user's
-code does meanwhile, the end of the process included, harms nobody. It reports on the file
-descriptor ``FD``, a JSON object a line: ``{"file"}`` of the user's that is executed, ``{"stands"}``
-where that takes long, and last ``{"refusal", "traceback"}`` or ``{"passed", "inputs"}``.
+``headrace dev`` runs it (``python -m headrace.graphs.check FD``) while Postgres starts, and again
+before a reload. So it refuses a graph that cannot be served at once. The user's code may even end
+this process: that harms nothing else. The process reports on the file descriptor ``FD``, one JSON
+object a line: ``{"file"}`` for each file of the user that is executed, ``{"stands"}`` for slow
+code, and last ``{"refusal", "traceback"}`` or ``{"passed", "inputs"}``.
 """
 
 import asyncio
@@ -30,31 +30,31 @@ from headrace.settings import Settings
 
 _log = structlog.stdlib.get_logger("headrace.graphs")
 
-#: The user's code raised: its frames say more than the sentence does.
+#: Refusals because the user's code has raised: the report adds the traceback.
 _RAISED = ("HR105", "HR107")
 
-#: Code that takes longer to import is told of.
+#: Code that is imported for longer is reported.
 SLOW_SECONDS = 10.0
 
 
 class MemorySaver(InMemorySaver):
-    """Stands in for the server's saver, which has ``setup`` for factories that call it."""
+    """Replaces the server's saver. Factories may call ``setup``."""
 
     async def setup(self) -> None:
         """Does nothing."""
 
 
 class MemoryStore(InMemoryStore):
-    """Stands in for the server's store."""
+    """Replaces the server's store."""
 
     async def setup(self) -> None:
         """Does nothing."""
 
 
 async def check(settings: Settings) -> dict[str, Any]:
-    """The JSON schemas of what the graphs take, by their names; of an app's graphs none is known.
+    """The JSON schemas of the graphs' inputs by name; empty for an app, whose graphs are unknown.
 
-    :raises StartupRefusal: as the server would.
+    :raises StartupRefusal: as the server does.
     """
     if settings.app:
         load_served_app(settings.app)
@@ -74,13 +74,13 @@ async def _input_schema(registry: GraphRegistry, graph_id: str) -> Any:
     try:
         return (await GraphDescriptions(registry).schemas(graph_id, {}))["input_schema"]
     except Exception:
-        # A factory that wants the configuration of a run; the graph is served all the same.
+        # The factory may need the configuration of a run. The server serves such a graph.
         _log.debug("input_schema_unknown", graph_id=graph_id, exc_info=True)
         return None
 
 
 class Report:
-    """What the check has to say, to whoever holds the other end of a pipe."""
+    """Writes the report of the check to a pipe."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -88,22 +88,22 @@ class Report:
     def say(self, **what: Any) -> None:
         os.write(self._descriptor, json.dumps(what).encode() + b"\n")
 
-    def tell_files(self) -> None:
-        """From now on each file of the user's is told before it is executed."""
-        told: set[str] = set()
+    def report_files(self) -> None:
+        """From now on, report each file of the user before it is executed."""
+        reported: set[str] = set()
 
         def audit(event: str, arguments: tuple[Any, ...]) -> None:
             if event != "exec" or not isinstance(arguments[0], CodeType):
                 return
             file = arguments[0].co_filename
-            if file not in told and not is_installed(file):
-                told.add(file)
+            if file not in reported and not is_installed(file):
+                reported.add(file)
                 self.say(file=shown_path(file))
 
         sys.addaudithook(audit)
 
-    def tell_if_slow(self) -> None:
-        """Tell where the calling thread stands, should it still be at work after some seconds."""
+    def report_if_slow(self) -> None:
+        """Report where the calling thread is, if the check still runs after some seconds."""
         thread = threading.get_ident()
 
         def look() -> None:
@@ -122,8 +122,8 @@ def _users_line(frame: FrameType | None) -> str:
 
 
 def _main(report: Report) -> None:
-    report.tell_if_slow()
-    report.tell_files()
+    report.report_if_slow()
+    report.report_files()
     try:
         inputs = asyncio.run(check(Settings()))
     except StartupRefusal as refusal:
@@ -133,7 +133,7 @@ def _main(report: Report) -> None:
         )
     else:
         report.say(passed=True, inputs=inputs)
-    # Threads that the user's code has left behind are not waited for.
+    # Do not wait for threads that the user's code has started.
     os._exit(0)
 
 

@@ -1,4 +1,4 @@
-"""Commands as clients send them, and in LangGraph's own form."""
+"""Commands of clients, LangGraph's form of them, and the nodes that a request names."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated, Any, cast
@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from headrace.errors import InvalidRequest
 
-#: Pairs of an update, and ways of a ``goto``.
+#: Pairs of an update, and targets of a ``goto``.
 MAX_PARTS = 1000
 
 
@@ -35,9 +35,7 @@ class GraphCommand(BaseModel):
     @classmethod
     def _without_graph(cls, value: Any) -> Any:
         if isinstance(value, dict) and value.get("graph") is not None:
-            raise ValueError(
-                "graph: what a client runs has no parent graph to command; leave it out"
-            )
+            raise ValueError("graph: the graph of a run has no parent graph; leave it out")
         return value
 
     @field_validator("update")
@@ -63,16 +61,16 @@ class GraphCommand(BaseModel):
             raise ValueError("resume: an empty object answers no interrupt; send the answer")
         if self.resume is None and not self.update and not self.goto:
             raise ValueError(
-                "the command says nothing: send resume (LangGraph takes no null as an answer),"
-                " update or goto; leave command out to go on without one"
+                "the command is empty: send resume (LangGraph accepts no null as an answer),"
+                " update or goto; to continue without a command, leave it out"
             )
         return self
 
 
 def graph_command(*, resume: Any = None, update: Any = None, goto: Any = None) -> Command[Any]:
-    """What to do instead of starting from an input, or in place of values."""
+    """LangGraph's command, from the fields of a client's command."""
     if isinstance(update, list) and all(map(_is_pair, update)):
-        # LangGraph tells pairs from a value of the whole state by their being tuples.
+        # LangGraph recognizes pairs by their type: tuples.
         update = [tuple(pair) for pair in update]
     return Command(resume=resume, update=update, goto=_goto(goto))
 
@@ -96,10 +94,10 @@ def _is_send(value: Any) -> bool:
 
 
 def refuse_unknown_nodes(nodes: Collection[str], kwargs: Mapping[str, Any]) -> None:
-    """LangGraph passes over a node that the graph has not, and the stop that was asked for.
+    """Refuse names of nodes that the graph does not have: LangGraph would ignore them.
 
-    :param kwargs: as a run's are stored.
-    :raises InvalidRequest: ``command.goto``, ``interrupt_before`` or ``interrupt_after`` names one.
+    :param kwargs: the stored arguments of a run.
+    :raises InvalidRequest: ``command.goto``, ``interrupt_before`` or ``interrupt_after`` has one.
     """
     command = kwargs["command"] or {}
     wanted = {

@@ -1,4 +1,4 @@
-"""The configuration of runs and assistants as clients send it: LangChain's ``RunnableConfig``."""
+"""The configuration of runs and assistants (LangChain's ``RunnableConfig``), and its keys."""
 
 from typing import Annotated, Any
 
@@ -8,24 +8,24 @@ from pydantic import AfterValidator
 
 from headrace.ids import canonical_uuid
 
-#: More steps than any run takes; what Postgres's ``integer`` holds.
+#: The largest value of Postgres's ``integer``.
 MAX_RECURSION_LIMIT = 2**31 - 1
 MAX_CONCURRENCY = 10_000
 
 # LangGraph's own keys in ``configurable``, by value: it has no public names for them, and releases
 # before 1.2.22 do not have the second. A test fails when LangGraph renames one.
 
-#: Where nodes and edges find their store and their context.
+#: Nodes and edges find their store and context here.
 RUNTIME = "__pregel_runtime"
-#: Where a run says that its resume is to name interrupts that wait.
+#: Set if a resume must name interrupts that wait.
 STRICT_RESUME = "__pregel_strict_resume"
 HAS_STRICT_RESUME = hasattr(errors, "UnknownInterruptError")
 
 
 def checked_config(config: dict[str, Any]) -> dict[str, Any]:
-    """``config`` without keys that are null; keys that nobody knows stay.
+    """``config`` without keys that are null. Unknown keys stay.
 
-    :raises ValueError: a value that no run could be executed with, or that would have no effect.
+    :raises ValueError: no run can use a value, or a value would have no effect.
     """
     given = {key: value for key, value in config.items() if value is not None}
     if "recursion_limit" in given:
@@ -36,7 +36,7 @@ def checked_config(config: dict[str, Any]) -> dict[str, Any]:
             f"max_concurrency: send a whole number up to {MAX_CONCURRENCY}; 0 is no limit"
         )
     if given.get("callbacks"):
-        raise ValueError("callbacks: they are objects of Python, which no client can send")
+        raise ValueError("callbacks: these are Python objects, which a client cannot send")
     for key in ("metadata", "configurable"):
         if not isinstance(given.get(key, {}), dict):
             raise ValueError(f"{key} must be an object")
@@ -51,21 +51,21 @@ def checked_config(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def checked_assistant_config(config: dict[str, Any]) -> dict[str, Any]:
-    """As :func:`checked_config`; an assistant is of no thread.
+    """As :func:`checked_config`, for an assistant, which belongs to no thread.
 
-    :raises ValueError: as there, or it names a checkpoint.
+    :raises ValueError: as there; or ``configurable`` names a checkpoint.
     """
     given = checked_config(config)
     for key in CHECKPOINT_KEYS:
         if given.get("configurable", {}).get(key):
             raise ValueError(
-                f"configurable.{key}: a checkpoint is one thread's, an assistant serves all; send"
-                " it with the run"
+                f"configurable.{key}: a checkpoint belongs to one thread, an assistant to none;"
+                " send it with the run"
             )
     return given
 
 
-#: What names a checkpoint, in ``configurable`` or in ``checkpoint``.
+#: The keys that name a checkpoint, in ``configurable`` or in ``checkpoint``.
 CHECKPOINT_KEYS = ("checkpoint_id", "checkpoint_ns", "checkpoint_map")
 
 RunConfig = Annotated[dict[str, Any], AfterValidator(checked_config)]
@@ -73,9 +73,9 @@ AssistantConfig = Annotated[dict[str, Any], AfterValidator(checked_assistant_con
 
 
 def checked_checkpoint(given: dict[str, Any], where: str) -> dict[str, Any]:
-    """What of ``given`` names a checkpoint, each id as LangGraph writes it.
+    """The keys of ``given`` that name a checkpoint, with ids in LangGraph's spelling.
 
-    :raises ValueError: it is no checkpoint's name.
+    :raises ValueError: a value cannot name a checkpoint.
     """
     named: dict[str, Any] = {}
     if checkpoint_id := given.get("checkpoint_id"):
@@ -117,5 +117,5 @@ def _is_whole(value: Any, *, least: int) -> bool:
 
 
 def runtime_for_update(store: Any, context: Any) -> dict[str, Any]:
-    """What edges need while a state is changed without a run."""
+    """The configuration that edges need when a state is changed without a run."""
     return {RUNTIME: Runtime(store=store, context=context)}

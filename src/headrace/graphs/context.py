@@ -1,4 +1,4 @@
-"""The context of a run as its graph's schema takes it."""
+"""The context of a run, in the form of the graph's context schema."""
 
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
@@ -12,12 +12,11 @@ from pydantic.fields import FieldInfo
 def known_context(
     graph: Pregel[Any, Any, Any, Any], context: Mapping[str, Any]
 ) -> dict[str, Any] | None:
-    """What a graph is given of ``context``.
+    """The part of ``context`` that the graph's context schema knows.
 
-    Context and configurable are one thing on the wire, and the latter holds what other graphs of an
-    assistant want, or a client sends to all. A dataclass or model would refuse what it does not
-    know, and with it the run. An empty context makes one with the schema's own defaults; a graph
-    with another schema, or with none, is given None then.
+    The API treats context and configurable as one, and configurable may have keys for other graphs.
+    A dataclass or model would refuse unknown keys, and the run would fail. An empty context creates
+    a dataclass or model with its defaults; a graph with another schema, or none, gets None.
     """
     schema = getattr(graph, "context_schema", None)
     known = _names(schema)
@@ -26,7 +25,7 @@ def known_context(
 
 
 def as_context(schema: Any, context: Mapping[str, Any]) -> Any:
-    """``context`` as an object of ``schema``, where that is a dataclass or a model."""
+    """``context`` as an object of ``schema``, if that is a dataclass or model; else as a dict."""
     if not _is_made(schema):
         return dict(context)
     known = _names(schema)
@@ -34,7 +33,7 @@ def as_context(schema: Any, context: Mapping[str, Any]) -> Any:
 
 
 def missing_names(schema: Any, context: Mapping[str, Any]) -> list[str]:
-    """Fields that the schema needs and ``context`` has not; none of the user's code runs for it."""
+    """Required fields of the schema that ``context`` does not have. Runs no code of the user."""
     if isinstance(schema, type) and is_dataclass(schema):
         needed = [field.name for field in fields(schema) if _needed(field)]
         return [name for name in needed if name not in context]
@@ -48,7 +47,7 @@ def missing_names(schema: Any, context: Mapping[str, Any]) -> list[str]:
 
 
 def _is_made(schema: Any) -> bool:
-    """Whether LangGraph makes an object of the schema: a dataclass, or a model of pydantic."""
+    """Whether LangGraph creates an object of the schema: a dataclass or a pydantic model."""
     return isinstance(schema, type) and (is_dataclass(schema) or issubclass(schema, BaseModel))
 
 
@@ -59,13 +58,13 @@ def _needed(field: "Field[Any]") -> bool:
 def _given(name: str, field: FieldInfo, context: Mapping[str, Any]) -> bool:
     alias = field.validation_alias
     if alias is not None and not isinstance(alias, str):
-        # Paths and choices of keys: pydantic alone knows, when the run begins.
+        # Paths and choices of keys: only pydantic can tell, when the run begins.
         return True
     return any(one in context for one in (name, field.alias, alias) if one is not None)
 
 
 def _names(schema: Any) -> set[str] | None:
-    """The keys that the schema takes; None when it takes any."""
+    """The keys that the schema accepts; None if it accepts all."""
     if not isinstance(schema, type):
         return None
     if is_dataclass(schema):
@@ -79,7 +78,7 @@ def _model_names(schema: type[BaseModel]) -> set[str] | None:
     names = set(schema.model_fields)
     for field in schema.model_fields.values():
         if field.validation_alias is not None and not isinstance(field.validation_alias, str):
-            # Paths and choices of keys: pydantic alone knows.
+            # Paths and choices of keys: only pydantic can tell.
             return None
         names |= {
             alias for alias in (field.alias, field.validation_alias) if isinstance(alias, str)

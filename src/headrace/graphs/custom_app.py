@@ -1,4 +1,4 @@
-"""``http.app`` of ``langgraph.json``: an app of the user's, imported and looked at."""
+"""``http.app`` of ``langgraph.json``: imports and checks an app of the user."""
 
 from pathlib import Path
 from typing import Any
@@ -11,14 +11,14 @@ from headrace.graphs.manifest import Manifest, apply_environment
 
 _log = structlog.stdlib.get_logger("headrace.graphs")
 
-#: What every Starlette app has, FastAPI's included, and is needed to serve it.
+#: Attributes of every Starlette and FastAPI app. headrace needs them to serve it.
 _PARTS = ("router", "user_middleware", "exception_handlers")
 
 
 def load_custom_app(manifest: Manifest) -> Any:
-    """The app; None when the manifest names none.
+    """The app; None if the manifest names none.
 
-    :raises StartupRefusal: HR101 nothing is there, HR105 its import raised, HR107 it is no app.
+    :raises StartupRefusal: HR101 it does not exist, HR105 its import raised, HR107 it is no app.
     """
     path = manifest.http.app if manifest.http is not None else None
     if path is None:
@@ -44,12 +44,12 @@ def load_custom_app(manifest: Manifest) -> Any:
 
 
 def load_served_app(path: str) -> Any:
-    """What ``--app module:app`` names, imported as a server process imports it.
+    """The app of ``--app module:app``, imported as a server process imports it.
 
-    :raises StartupRefusal: HR101 nothing is there, HR105 its import raised.
+    :raises StartupRefusal: HR101 it does not exist, HR105 its import raised.
     """
     module, _, attribute = path.partition(":")
-    # gunicorn takes a call too, and the name `application` where none is given.
+    # gunicorn also accepts a call. Without a name it uses `application`.
     wanted = f"{module}:{(attribute or 'application').partition('(')[0]}"
     where = f"--app {path}"
     try:
@@ -68,7 +68,7 @@ def load_served_app(path: str) -> Any:
 
 
 def custom_app_place(path: str) -> str:
-    """How refusals name it."""
+    """The name of the app in refusals."""
     return f"http.app ({path})"
 
 

@@ -1,7 +1,7 @@
-"""What a graph looks like: its drawing, its schemas, its subgraphs. Told once, then remembered.
+"""Drawings and schemas of graphs and their subgraphs, cached.
 
-A graph that is made for each run is made for this too, from the configuration of the assistant that
-is asked about, and remembered by that.
+A factory that makes a graph for each run is also called here, with the configuration of the
+assistant. The cache then depends on that configuration.
 """
 
 import asyncio
@@ -17,43 +17,43 @@ from headrace.errors import HeadraceError
 from headrace.graphs.json_schemas import graph_schemas
 from headrace.graphs.registry import Graph, GraphRegistry
 
-#: Descriptions that a process remembers; each is some kilobytes.
-_REMEMBERED = 256
+#: Descriptions in the cache of a process; each has some kilobytes.
+_MAX_CACHED = 256
 
 Describe = Callable[[Graph], Awaitable[Any]]
 
 
 class GraphDescriptions:
-    """One per process. The callers get what is remembered: nobody may change it."""
+    """One per process. Callers get the cached objects, and must not change them."""
 
     def __init__(self, registry: GraphRegistry) -> None:
         self._registry = registry
-        self._remembered: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
+        self._cache: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
 
     async def drawing(
         self, graph_id: str, config: dict[str, Any], *, xray: int | bool
     ) -> dict[str, Any]:
-        """Nodes and edges; those of subgraphs too, down to the depth that ``xray`` gives."""
+        """Nodes and edges, with those of subgraphs down to the depth ``xray``."""
 
         async def describe(graph: Graph) -> dict[str, Any]:
             drawn = await graph.aget_graph(xray=xray)
             return _without_classes(drawn.to_json())
 
-        # 1 is True, and means something else.
-        return await self._told(graph_id, config, ("drawing", repr(xray)), describe)
+        # 1 == True, but they mean different depths.
+        return await self._cached(graph_id, config, ("drawing", repr(xray)), describe)
 
     async def schemas(self, graph_id: str, config: dict[str, Any]) -> dict[str, Any]:
-        """Input, output, state, config and context as JSON schemas; None where there is none."""
+        """JSON schemas of input, output, state, config and context; None if there is none."""
 
         async def describe(graph: Graph) -> dict[str, Any]:
             return {"graph_id": graph_id, **await asyncio.to_thread(graph_schemas, graph)}
 
-        return await self._told(graph_id, config, ("schemas",), describe)
+        return await self._cached(graph_id, config, ("schemas",), describe)
 
     async def subgraphs(
         self, graph_id: str, config: dict[str, Any], *, namespace: str | None, recurse: bool
     ) -> dict[str, Any]:
-        """The schemas of the subgraphs by namespace: all, or the one of that namespace."""
+        """The schemas of the subgraphs by namespace: all, or only those of ``namespace``."""
 
         async def describe(graph: Graph) -> dict[str, Any]:
             found = graph.aget_subgraphs(namespace=namespace, recurse=recurse)
@@ -64,25 +64,25 @@ class GraphDescriptions:
                 if isinstance(subgraph, Pregel)
             }
 
-        return await self._told(graph_id, config, ("subgraphs", namespace, recurse), describe)
+        return await self._cached(graph_id, config, ("subgraphs", namespace, recurse), describe)
 
-    async def _told(
+    async def _cached(
         self, graph_id: str, config: dict[str, Any], what: tuple[Any, ...], describe: Describe
     ) -> dict[str, Any]:
         key = (graph_id, *what, self._variant(graph_id, config))
-        if key not in self._remembered:
+        if key not in self._cache:
             wanted = cast("RunnableConfig", {**config, "configurable": {}})
             wanted["configurable"] = dict(config.get("configurable") or {})
             async with self._registry.for_run(graph_id, wanted, access="assistants.read") as graph:
-                self._remembered[key] = await describe(graph)
-            while len(self._remembered) > _REMEMBERED:
-                self._remembered.popitem(last=False)
-        self._remembered.move_to_end(key)
-        told: dict[str, Any] = self._remembered[key]
-        return told
+                self._cache[key] = await describe(graph)
+            while len(self._cache) > _MAX_CACHED:
+                self._cache.popitem(last=False)
+        self._cache.move_to_end(key)
+        found: dict[str, Any] = self._cache[key]
+        return found
 
     def _variant(self, graph_id: str, config: dict[str, Any]) -> bytes:
-        """What tells one form of the graph from another; nothing for a graph that has but one."""
+        """The part of the cache key that depends on the configuration; empty for a fixed graph."""
         try:
             self._registry.get(graph_id)
         except HeadraceError:
@@ -91,7 +91,7 @@ class GraphDescriptions:
 
 
 def _without_classes(drawn: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
-    """Clients get names; which Python class stands behind a node is nobody's business."""
+    """The drawing without the ids that name the Python classes of nodes."""
     for node in drawn["nodes"]:
         if isinstance(node.get("data"), dict):
             node["data"].pop("id", None)

@@ -1,7 +1,6 @@
-"""A chat model without a model: deterministic, streaming, and it needs no key.
+"""The echo model: a deterministic, streaming chat model that needs no key.
 
-It knows just enough to show that a conversation and a memory are kept. It says what it is, so that
-nobody takes it for more.
+Its replies show that the conversation and the memories are stored. It also says what it is.
 """
 
 import re
@@ -16,7 +15,7 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 
-#: How the chat graph's system message lists what it remembers; read back here.
+#: Marks a memory in the system message of the chat graph; the echo model reads it.
 MEMORY_MARK = "- "
 
 _INTRODUCTION = (
@@ -32,7 +31,7 @@ _REMEMBER = re.compile(r"^\s*(?:please\s+)?remember\b", re.IGNORECASE)
 
 
 class EchoModel(BaseChatModel):
-    """Answers from the conversation it is given and nothing else."""
+    """Replies only from the messages that it gets."""
 
     @property
     def _llm_type(self) -> str:
@@ -64,7 +63,7 @@ class EchoModel(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        # The default would move to a thread, for no wait at all.
+        # The default implementation would use a thread for nothing.
         for chunk in self._stream(messages):
             yield chunk
 
@@ -99,7 +98,7 @@ def _memories(messages: Sequence[BaseMessage]) -> list[str]:
 
 
 def _name(texts: Sequence[str]) -> str | None:
-    """The name told last."""
+    """The last name in the texts."""
     for text in reversed(texts):
         if found := _NAME.search(text):
             return found.group(1)

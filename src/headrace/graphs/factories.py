@@ -1,8 +1,8 @@
-"""Functions that make graphs: what each takes, and what it is called with.
+"""Factories: functions that make graphs, and the arguments that they get.
 
 A factory may take the configuration, a ``ServerRuntime`` of langgraph-sdk, the checkpointer and the
-store, in any order: told apart by annotation, then by name, then by position, configuration first.
-One that takes neither configuration nor runtime is called once, at start.
+store, in any order. headrace recognizes a parameter by annotation, then by name, then by position,
+configuration first. A factory without configuration and runtime is called once, at start.
 """
 
 import functools
@@ -38,13 +38,13 @@ _log = structlog.stdlib.get_logger("headrace.graphs")
 
 Part = Literal["config", "runtime", "checkpointer", "store"]
 
-#: The two kinds of a ``ServerRuntime``, of which only one has a context: what the alias stands for.
+#: The two classes behind the alias ``ServerRuntime``. Only the first has a context.
 _EXECUTED, _READ = (get_origin(kind) for kind in get_args(ServerRuntime.__value__))
 
-#: In the order in which parameters get them that say nothing else.
+#: The order for parameters that neither an annotation nor a name explains.
 _BY_POSITION: tuple[Part, ...] = ("config", "runtime")
 
-#: What is there from the start to the end of the process.
+#: Arguments that live as long as the process.
 _LASTING: frozenset[Part] = frozenset({"checkpointer", "store"})
 
 _BY_NAME: dict[str, Part] = {
@@ -56,17 +56,17 @@ _BY_NAME: dict[str, Part] = {
     "store": "store",
 }
 
-#: Names that mean something else than a configuration or a runtime, whatever their position.
+#: Names of parameters that mean neither a configuration nor a runtime.
 _MEANS_SOMETHING_ELSE = re.compile(
     r"(.*_)?(model|models|llm|tools?|prompt|messages?|memory|state|input|app|request|user|user_id"
     r"|thread_id|db|database|pool|conn|connection|session|engine|client|cache|logger|nodes?|agents?"
     r"|graph|builder|name|url|dsn|api_key|key)"
 )
 
-#: Annotations that say nothing about which part is meant.
+#: Annotations that do not explain the parameter.
 _LOOSE = (inspect.Parameter.empty, Any, object, dict, Mapping)
 
-#: What an annotation says that cannot be resolved, by the last name in it.
+#: How to read an annotation that cannot be resolved: by the end of its last name.
 _BY_ENDING: tuple[tuple[str, Part], ...] = (
     ("RunnableConfig", "config"),
     ("ServerRuntime", "runtime"),
@@ -78,18 +78,18 @@ _LOOSE_TEXT = re.compile(r"(typing\.)?(Any|object|dict|Dict|Mapping)\b")
 
 @dataclass(frozen=True, slots=True)
 class Factory:
-    """A function that makes a graph, and which parameters of it are to be given what."""
+    """A function that makes a graph, and the arguments for its parameters."""
 
     make: Callable[..., Any]
     parameters: Mapping[str, Part]
-    #: Of them, those that take no name.
+    #: The positional-only parameters.
     positional: tuple[str, ...]
-    #: What a ``ServerRuntime[...]`` was given as the type of its context.
+    #: The type of the context, from ``ServerRuntime[...]``; else None.
     context_schema: Any
 
     @property
     def is_per_run(self) -> bool:
-        """Whether what it makes depends on what is run."""
+        """Whether the graph depends on the run."""
         return not _LASTING.issuperset(self.parameters.values())
 
     async def enter(
@@ -101,7 +101,7 @@ class Factory:
         store: BaseStore,
         context: Mapping[str, Any],
     ) -> Any:
-        """What it makes; whatever that opens is closed with ``stack``."""
+        """Call the factory. ``stack`` closes the context managers that it opens."""
         parts: dict[Part, Any] = {"config": config, "checkpointer": checkpointer, "store": store}
         if "runtime" in self.parameters.values():
             executed = access == "threads.create_run"
@@ -122,10 +122,10 @@ class Factory:
 
 
 def factory_of(value: Any, where: str) -> Factory | None:
-    """``value`` as a factory; None when it is none.
+    """``value`` as a factory; None if it is not one.
 
-    :param where: how refusals name it.
-    :raises StartupRefusal: HR103 it is a generator, HR108 it takes what nobody can give it.
+    :param where: the name of the graph in refusals.
+    :raises StartupRefusal: HR103 it is a generator, HR108 it has an unknown parameter.
     """
     if not callable(value) or isinstance(value, Pregel | StateGraph | type):
         return None
@@ -152,14 +152,14 @@ def factory_of(value: Any, where: str) -> Factory | None:
 
 
 def _part_of(one: inspect.Parameter, hint: Any, where: str, taken: tuple[Part, ...]) -> Part | None:
-    """What to give the parameter, if anything."""
+    """The argument for a parameter; None if it gets none."""
     if one.kind in (one.VAR_POSITIONAL, one.VAR_KEYWORD):
         return None
     if (annotated := _annotated_part(hint)) is not None:
         return annotated
     named = _BY_NAME.get(one.name)
     if named in _LASTING and not _says_nothing(hint):
-        # Annotated as something that is no store of LangGraph's: ours would not do.
+        # The annotation is another type: LangGraph's saver or store would not do.
         return None
     if named is not None:
         return named
@@ -218,11 +218,11 @@ def _context_schema(hints: Any) -> Any:
 
 
 def _hints(value: Any) -> dict[str, Any]:
-    """Annotations, resolved; those of a module whose names cannot be resolved stay texts."""
+    """The resolved annotations; empty if a name cannot be resolved."""
     try:
         return get_type_hints(_function_of(value), include_extras=True)
     except (NameError, TypeError, AttributeError):
-        # Names that only a type checker imports.
+        # For example names that only a type checker imports.
         return {}
 
 
@@ -234,7 +234,7 @@ def _function_of(value: Any) -> Any:
 
 
 def _bound_by_keyword(value: Any) -> frozenset[str]:
-    """What a partial has been given by name: the user's own, which stays."""
+    """The keyword arguments of a partial. They stay as the user has set them."""
     return frozenset(value.keywords) if isinstance(value, functools.partial) else frozenset()
 
 
@@ -251,7 +251,7 @@ def _refuse_generator(value: Any, where: str) -> None:
     raise StartupRefusal(
         "HR103",
         where=where,
-        what="it is a generator function, which makes no graph by itself",
+        what="it is a generator function, which does not make a graph by itself",
         remedy=f"Put @contextlib.{kind} above it.",
     )
 
@@ -260,7 +260,7 @@ def _takes_something_else(where: str, name: str) -> StartupRefusal:
     return StartupRefusal(
         "HR108",
         where=where,
-        what=f"it has a parameter '{name}', for which there is nothing to give",
+        what=f"it has a parameter '{name}', and headrace has no argument for it",
         remedy="A factory takes config: RunnableConfig, runtime: ServerRuntime, checkpointer:"
         " BaseCheckpointSaver and store: BaseStore, any of them or none; give other parameters"
         " defaults, or bind them with functools.partial.",

@@ -1,7 +1,4 @@
-"""``http`` of ``langgraph.json``: which rooms are served, under which prefix, to which pages.
-
-Also which request headers runs and the access log get to see.
-"""
+"""``http`` of ``langgraph.json``: the served rooms, the prefix, CORS, and the visible headers."""
 
 import re
 from collections.abc import Iterable
@@ -12,7 +9,7 @@ from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
 
 from headrace.graphs.object_path import ObjectPath
 
-#: What a room is called in ``disable_<room>``.
+#: The rooms of ``disable_<room>``.
 ROOMS = ("assistants", "threads", "runs", "store", "meta", "mcp", "a2a", "ui", "webhooks")
 
 #: The rooms that headrace has. Probes and ``/ok`` are always served, and no room.
@@ -24,30 +21,30 @@ _NEEDED_BY_CHAT = frozenset({"threads", "runs"})
 #: As LangGraph's schema has it: no run sees these, whatever the manifest says.
 ALWAYS_OMITTED = frozenset({"x-api-key", "x-tenant-id", "x-service-key"})
 
-#: What such a header holds opens something: no wildcard reaches it, only its whole name.
+#: A header with such a name holds a secret. Only its full name includes it, no wildcard.
 _SECRET = re.compile(r"authorization|cookie|token|secret|password|credential|session|key")
 
-#: What a run is wired with; a header of that name would move it to another checkpoint.
-_WIRING = frozenset({"checkpoint_id", "checkpoint_ns", "checkpoint_map"})
+#: Keys of ``configurable``: a header with such a name would move the run to another checkpoint.
+_RESERVED = frozenset({"checkpoint_id", "checkpoint_ns", "checkpoint_map"})
 
 
 def _no_null(value: Any) -> Any:
     return () if value is None else value
 
 
-Words = Annotated[tuple[str, ...], BeforeValidator(_no_null)]
+Names = Annotated[tuple[str, ...], BeforeValidator(_no_null)]
 
 
 class HeaderRules(BaseModel):
-    """Names of headers, with ``*`` for any characters; what is excluded is not included."""
+    """Names of headers, with ``*`` for any characters. ``excludes`` wins over ``includes``."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, populate_by_name=True)
 
-    includes: Words = Field((), validation_alias=AliasChoices("includes", "include"))
-    excludes: Words = Field((), validation_alias=AliasChoices("excludes", "exclude"))
+    includes: Names = Field((), validation_alias=AliasChoices("includes", "include"))
+    excludes: Names = Field((), validation_alias=AliasChoices("excludes", "exclude"))
 
     def chosen(self, headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
-        """The headers that are included, by lower-case name; repeated ones joined by commas."""
+        """The included headers by lower-case name. Repeated headers are joined by commas."""
         if not self.includes:
             return {}
         found: dict[str, str] = {}
@@ -59,7 +56,7 @@ class HeaderRules(BaseModel):
         return found
 
     def _includes(self, name: str) -> bool:
-        if name in ALWAYS_OMITTED or name in _WIRING or name.startswith("__"):
+        if name in ALWAYS_OMITTED or name in _RESERVED or name.startswith("__"):
             return False
         if self._excluded.fullmatch(name):
             return False
@@ -81,22 +78,22 @@ class HeaderRules(BaseModel):
 
 
 def _any_of(patterns: Iterable[str]) -> re.Pattern[str]:
-    """One that matches what one of the patterns does; of none, nothing."""
+    """A pattern that matches if one of ``patterns`` does."""
     parts = [re.escape(pattern.lower()).replace(r"\*", ".*") for pattern in patterns]
     return re.compile("|".join(parts) or r"(?!)")
 
 
 class CorsEntry(BaseModel):
-    """What pages of other origins may do; without origins those of the default policy."""
+    """``http.cors``: the CORS policy. Without origins, the default policy decides them."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
-    allow_origins: Words = ()
+    allow_origins: Names = ()
     allow_methods: tuple[str, ...] = ("*",)
     allow_headers: tuple[str, ...] = ("*",)
     allow_credentials: bool = False
     allow_origin_regex: str | None = None
-    expose_headers: Words = ()
+    expose_headers: Names = ()
     max_age: int = Field(600, ge=0)
 
     @field_validator("allow_origin_regex")
@@ -110,7 +107,7 @@ class CorsEntry(BaseModel):
 
 
 class HttpEntry(BaseModel):
-    """What a manifest says of HTTP."""
+    """``http`` of a manifest."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 

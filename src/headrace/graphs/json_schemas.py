@@ -1,7 +1,7 @@
-"""JSON schemas of what graphs take and hold.
+"""JSON schemas of the input, output, state and context of graphs.
 
-More than pydantic alone can tell: before Python 3.12 it refuses ``typing.TypedDict``, which is how
-most people write a state, and one field of a class that it does not know costs it the whole schema.
+pydantic alone is not enough: before Python 3.12 it refuses ``typing.TypedDict``, the usual form of
+a state, and one field of an unknown class makes the whole schema fail.
 """
 
 from collections.abc import Mapping
@@ -19,12 +19,12 @@ from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError
 
 Schema = dict[str, Any]
 
-#: What pydantic and ``typing`` raise for types of which they cannot make anything.
+#: Errors of pydantic and ``typing`` for types without a schema.
 UNDESCRIBABLE = (PydanticUserError, PydanticUndefinedAnnotation, NameError, TypeError, ValueError)
 
 
 def graph_schemas(graph: Pregel[Any, Any, Any, Any]) -> dict[str, Schema | None]:
-    """The five schemas that clients know; None for one that cannot be told."""
+    """The five schemas that clients know; None for one that cannot be derived."""
     builder = getattr(graph, "builder", None)
     context = _described(getattr(graph, "context_schema", None))
     if builder is None:
@@ -39,7 +39,7 @@ def graph_schemas(graph: Pregel[Any, Any, Any, Any]) -> dict[str, Schema | None]
             "output_schema": _described(builder.output_schema),
             "state_schema": _described(builder.state_schema),
         }
-    # Configurable is the context's older name.
+    # ``configurable`` is the older name of the context.
     return {**schemas, "config_schema": context or {}, "context_schema": context}
 
 
@@ -85,7 +85,7 @@ def _of_dataclass(kind: Any) -> Schema | None:
 
 
 def _of_fields(title: str, hints: Mapping[str, Any], *, required: Any) -> Schema:
-    """An object of these fields; one that cannot be described may hold anything."""
+    """An object with these fields. A field without a schema may have any value."""
     adapters = {name: adapter for name, kind in hints.items() if (adapter := _adapter(kind))}
     inputs = [(name, "validation", adapter) for name, adapter in adapters.items()]
     found, definitions = TypeAdapter.json_schemas(inputs)  # type: ignore[arg-type] # a list of str
@@ -109,9 +109,9 @@ def _adapter(kind: Any) -> TypeAdapter[Any] | None:
 
 
 def _rebuilt(kind: Any, around: frozenset[Any]) -> Any:
-    """The type with each ``TypedDict`` in it as one that pydantic takes.
+    """The type, with each ``TypedDict`` in it replaced by one that pydantic accepts.
 
-    :param around: those in which it stands; one that holds itself may hold anything there.
+    :param around: the enclosing types. A type inside itself may have any value.
     """
     if is_typeddict(kind):
         if kind in around:

@@ -1,8 +1,8 @@
-"""Imports ``file.py:attribute``. The one place that runs code of the user's at start.
+"""Imports ``file.py:attribute``. Only this module runs code of the user at start.
 
-A module gets the name that the user's own imports give it, so that it exists once: what stands on
-the path as ``package/graph.py`` is ``package.graph``. Where that name is taken by another file, it
-gets one of its own.
+A module gets the name that the user's own imports give it, so that it is loaded once:
+``package/graph.py`` on the path is ``package.graph``. If another file has that name already, the
+module gets a name of its own.
 """
 
 import hashlib
@@ -19,19 +19,19 @@ from headrace.graphs.manifest import GraphEntry, missing
 from headrace.graphs.object_path import attribute_of, module_of, names_a_file
 from headrace.observability.user_code import described, fault_place
 
-#: What LangGraph's ``compile()`` calls what ``from_conn_string()`` returns.
+#: LangGraph's ``compile()`` names the result of ``from_conn_string()`` so.
 _CONTEXT_MANAGERS = ("_AsyncGeneratorContextManager", "_GeneratorContextManager")
 
 
 def add_import_folders(folders: Iterable[Path]) -> None:
-    """Make the user's modules importable; theirs come first, as in a script."""
+    """Make the user's modules importable. They come first, as in a script."""
     for folder in reversed([str(folder) for folder in folders]):
         if folder not in sys.path:
             sys.path.insert(0, folder)
 
 
 def load(graph_id: str, entry: GraphEntry, folder: Path) -> Any:
-    """The object that ``entry`` names; file paths are relative to ``folder``.
+    """The object that ``entry`` names. File paths are relative to ``folder``.
 
     :raises StartupRefusal: HR101, HR102, HR105, as :func:`load_object`.
     """
@@ -39,11 +39,11 @@ def load(graph_id: str, entry: GraphEntry, folder: Path) -> Any:
 
 
 def load_object(path: str, folder: Path, *, where: str) -> Any:
-    """The object at ``path``; one that names a file is relative to ``folder``.
+    """The object at ``path``. A file path is relative to ``folder``.
 
-    :param where: how refusals name it.
-    :raises StartupRefusal: HR101 nothing is there, HR102 it was compiled with a checkpointer that
-        is none, HR105 its import raised.
+    :param where: the name of the object in refusals.
+    :raises StartupRefusal: HR101 it does not exist, HR102 it was compiled with an invalid
+        checkpointer, HR105 its import raised.
     """
     name, attribute = module_of(path), attribute_of(path)
     try:
@@ -54,14 +54,14 @@ def load_object(path: str, folder: Path, *, where: str) -> Any:
     except _NoSuchModule as nothing:
         raise missing(where, str(nothing)) from None
     except BaseException as error:
-        # Whatever a module does while it is imported: sys.exit() and KeyboardInterrupt too.
+        # An import may raise anything, also SystemExit and KeyboardInterrupt.
         raise import_refusal(where, error) from error
     try:
         return getattr(module, attribute)
     except AttributeError:
         raise missing(where, f"{name} has no '{attribute}'{_instead(module)}") from None
     except BaseException as error:
-        # A module may have a __getattr__.
+        # The module may have a __getattr__ that raises.
         raise import_refusal(where, error) from error
 
 
@@ -130,7 +130,7 @@ def _import_under_own_name(file: Path) -> ModuleType:
 
 
 def import_refusal(where: str, error: BaseException) -> StartupRefusal:
-    """HR105; HR102 where what was raised is LangGraph's word about a checkpointer that is none."""
+    """HR105; HR102 if LangGraph has raised because of an invalid checkpointer."""
     if isinstance(error, TypeError) and "checkpointer" in str(error):
         for name in _CONTEXT_MANAGERS:
             if name in str(error):
@@ -138,14 +138,14 @@ def import_refusal(where: str, error: BaseException) -> StartupRefusal:
     place = fault_place(error)
     at = f" ({place})" if place else ""
     what = f"importing it raised {described(error).rstrip('.')}"
-    remedy = "Mend that line; the traceback stands above."
+    remedy = "Correct that line; the traceback is above."
     if isinstance(error, SystemExit):
         what = f"importing it ended the program, as sys.exit({_exit_code(error)}) does"
         remedy = 'Move that below `if __name__ == "__main__":`.'
     elif isinstance(error, ModuleNotFoundError):
-        remedy = "Install the package or correct the name; the traceback stands above."
+        remedy = "Install the package or correct the name; the traceback is above."
     elif isinstance(error, SyntaxError):
-        remedy = "Mend that line."
+        remedy = "Correct that line."
     return StartupRefusal("HR105", where=where, what=f"{what}{at}", remedy=remedy)
 
 
@@ -179,13 +179,13 @@ def _exit_code(error: SystemExit) -> str:
 
 
 def _instead(module: ModuleType) -> str:
-    """What might have been meant: public names that are no modules, classes or imports of ours."""
+    """Names of graphs in the module, for the message about a missing name."""
     names = [
         name
         for name, value in vars(module).items()
         if not name.startswith("_")
         and not isinstance(value, type)
-        # Asked of the type: somebody's proxy looks for what it stands for.
+        # Ask the type: a proxy object would import its target.
         and (hasattr(type(value), "compile") or hasattr(type(value), "astream"))
     ]
     return f" (it has {', '.join(sorted(names))})" if names else ""

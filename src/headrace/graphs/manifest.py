@@ -1,7 +1,7 @@
-"""``langgraph.json``: which graphs there are, where their code is, and what environment they want.
+"""``langgraph.json``: the graphs, the places of their code, and their environment.
 
-Reads and checks; imports nothing of the user's. The format is LangGraph's own; what becomes of each
-key is told in ``docs/langgraph-json.md``.
+This module reads and checks the file, and imports no code of the user. The format is LangGraph's;
+``docs/langgraph-json.md`` explains how headrace uses each key.
 """
 
 import json
@@ -55,11 +55,11 @@ class GraphEntry(BaseModel):
 
     @property
     def is_file(self) -> bool:
-        """A file; else a dotted module."""
+        """Whether it names a file; else it names a dotted module."""
         return names_a_file(self.path)
 
     def described_as(self, graph_id: str) -> str:
-        """``graph 'agent' (./graph.py:builder)``, as refusals name it."""
+        """The name of the graph in refusals: ``graph 'agent' (./graph.py:builder)``."""
         return f"graph '{graph_id}' ({self.path})"
 
 
@@ -79,11 +79,11 @@ class Manifest(BaseModel):
     notices: tuple[str, ...] = Field((), exclude=True)
 
     def import_folders(self) -> list[Path]:
-        """Folders whose modules the graphs may import: the manifest's and its local dependencies.
+        """Folders whose modules the graphs may import: the manifest's, and its local dependencies.
 
-        Dependencies that are no folders are packages, which whoever installs them has installed.
+        Other dependencies are packages, which must be installed already.
 
-        :raises StartupRefusal: HR101 a dependency names a folder that is not there.
+        :raises StartupRefusal: HR101 the folder of a dependency does not exist.
         """
         named = [name for name in self.dependencies if name.startswith((".", "/"))]
         found = [self.folder]
@@ -95,9 +95,9 @@ class Manifest(BaseModel):
         return [folder.resolve() for folder in dict.fromkeys(found) if folder.is_dir()]
 
     def environment(self) -> dict[str, str]:
-        """Variables the graphs want; what the process has already wins over them.
+        """The variables of ``env``. Variables of the process win over them.
 
-        :raises StartupRefusal: HR104 when ``env`` names a file that is not there.
+        :raises StartupRefusal: HR104 ``env`` names a file that does not exist.
         """
         if isinstance(self.env, str):
             file = self.folder / self.env
@@ -123,7 +123,7 @@ AnyManifest = TypeVar("AnyManifest", bound=Manifest)
 def find_manifest(settings: Settings) -> Manifest | None:
     """The manifest of the settings, else of the working directory, else None.
 
-    :raises StartupRefusal: HR104 when it cannot be read, or says something that makes no sense.
+    :raises StartupRefusal: HR104 it cannot be read, or is not valid.
     """
     path = settings.config or Path(DEFAULT_NAME)
     if settings.config is None and not path.exists():
@@ -132,12 +132,15 @@ def find_manifest(settings: Settings) -> Manifest | None:
 
 
 def read_manifest(path: Path) -> Manifest:
-    """:raises StartupRefusal: HR104; HR109, HR111 it asks for what headrace cannot do."""
+    """The manifest in a file.
+
+    :raises StartupRefusal: HR104 it is not valid; HR109, HR111 headrace lacks what it needs.
+    """
     return read_manifest_as(path, Manifest)
 
 
 def read_manifest_as(path: Path, kind: type[AnyManifest]) -> AnyManifest:
-    """With the further keys that ``kind`` has.
+    """As :func:`read_manifest`, with the further keys of ``kind``.
 
     :raises StartupRefusal: HR104, HR109, HR111.
     """
@@ -156,7 +159,7 @@ def read_manifest_as(path: Path, kind: type[AnyManifest]) -> AnyManifest:
         )
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        # Of a choice between types pydantic tells which one it tried.
+        # For a choice of types, pydantic adds the type that it has tried.
         places = [str(part) for part in first["loc"] if "[" not in str(part)]
         place = ".".join(places)
         what = first["msg"].removeprefix("Value error, ")
@@ -165,7 +168,7 @@ def read_manifest_as(path: Path, kind: type[AnyManifest]) -> AnyManifest:
             raise _refusal(
                 path,
                 what,
-                remedy=f"{DOCUMENTATION}/langgraph-json.md tells what it may be.",
+                remedy=f"{DOCUMENTATION}/langgraph-json.md explains the valid values.",
             ) from None
         raise _refusal(path, what) from None
     if manifest.checkpointer is not None and manifest.checkpointer.path is not None:
@@ -192,16 +195,16 @@ def _refuse_open_doors(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def apply_environment(manifest: Manifest) -> None:
-    """Set what the manifest's ``env`` wants and the process has not."""
+    """Set the variables of ``env`` that the process does not have."""
     present = environment()
     wanted = manifest.environment()
     set_environment({name: value for name, value in wanted.items() if name not in present})
 
 
 def refuse_missing_files(manifest: Manifest) -> None:
-    """Look for the files of graphs and of ``http.app`` without importing them.
+    """Check that the files of graphs and of ``http.app`` exist, without importing them.
 
-    :raises StartupRefusal: HR101.
+    :raises StartupRefusal: HR101 a file does not exist.
     """
     places = {entry.described_as(name): entry.path for name, entry in manifest.graphs.items()}
     if manifest.http is not None and manifest.http.app is not None:
@@ -212,7 +215,7 @@ def refuse_missing_files(manifest: Manifest) -> None:
 
 
 def missing(where: str, what: str) -> StartupRefusal:
-    """HR101."""
+    """The refusal HR101."""
     return StartupRefusal(
         "HR101",
         where=where,

@@ -1,8 +1,7 @@
-"""What ``langgraph.json`` may say beside what headrace honours: warned of, refused, or left alone.
+"""Keys of ``langgraph.json`` that headrace does not use: ignored, warned about, or refused.
 
-Nothing is passed over in silence that its author relies on: what only the building of images reads
-is left alone, what is not known or not there yet is warned of, and what would leave open a door or
-a database that its author has closed is refused.
+Keys for building images are ignored. Unknown keys, and keys that headrace does not support yet,
+cause a warning. Keys that protect a server or its data are refused: without them it would be open.
 """
 
 from collections.abc import Mapping
@@ -10,7 +9,7 @@ from typing import Any
 
 _HONOURED = frozenset({"graphs", "dependencies", "env", "store", "checkpointer", "http"})
 
-#: Read where images are built, or by the user interface.
+#: For building images, or for the user interface.
 _FOR_BUILDS = frozenset(
     {
         "$schema",
@@ -29,21 +28,21 @@ _FOR_BUILDS = frozenset(
     }
 )
 
-#: Not there yet; without them headrace does less, but nothing that it should not.
+#: Not supported yet. Without them headrace does less, but does no harm.
 _LATER = {
     "crons": "headrace has no crons yet",
     "priority": "headrace takes runs in the order they came in",
     "webhooks": "headrace sends no webhooks yet",
 }
 
-#: What they protect would lie open; why, and what to do instead.
+#: Keys that protect something: why headrace refuses them, and the remedy.
 REFUSED = {
     "auth": (
-        "headrace does not ask it yet who calls, and would let everyone in",
+        "headrace does not support it yet, and would let everyone in",
         "HEADRACE_API_KEYS asks callers for a key, as a proxy in front may",
     ),
     "encryption": (
-        "headrace does not encrypt yet, and would store everything in plain",
+        "headrace does not encrypt yet, and would store all data unencrypted",
         "Postgres's disks and connections may be encrypted",
     ),
 }
@@ -64,7 +63,7 @@ _KEYS_OF_STORE = frozenset({"index", "ttl"})
 
 
 def refused_key(content: Mapping[str, Any]) -> str | None:
-    """The first key of ``content`` that must not be passed over."""
+    """The first key of ``content`` that is refused."""
     for key in REFUSED:
         value = content.get(key)
         if isinstance(value, str) or (isinstance(value, Mapping) and value.get("path")):
@@ -73,7 +72,7 @@ def refused_key(content: Mapping[str, Any]) -> str | None:
 
 
 def notices_of(content: Mapping[str, Any]) -> tuple[str, ...]:
-    """One sentence for each key that does not do what its author may expect."""
+    """One warning for each key that does not do what its author may expect."""
     notices = [f"{key} is ignored: {_LATER[key]}" for key in content if key in _LATER]
     if not refused_key(content):
         notices += [f"{key} is ignored: it names no path" for key in REFUSED if content.get(key)]
@@ -83,12 +82,12 @@ def notices_of(content: Mapping[str, Any]) -> tuple[str, ...]:
     cors = _part(http, "cors")
     if cors.get("allow_credentials") and "*" in (cors.get("allow_origins") or ()):
         notices.append(
-            "http.cors lets every page on the web act with the cookies of whoever looks at it;"
+            "http.cors lets every page on the web act with the cookies of a user who opens it;"
             " name the origins"
         )
     if serde.get("pickle_fallback"):
         notices.append(
-            "checkpointer.serde.pickle_fallback lets whoever can write to the database run code"
+            "checkpointer.serde.pickle_fallback lets all who can write to the database run code"
             " here; list the types in allowed_msgpack_modules instead"
         )
     if unknown := _unknown_keys(content):

@@ -1,8 +1,8 @@
-"""The list of messages of the built-in graph, stored as what each step adds to it.
+"""The list of messages of the built-in graph. Each step stores only what it adds.
 
-``MessagesState`` stores the whole list at every step: a thread of n messages costs O(n^2) bytes. A
-``DeltaChannel`` (LangGraph's, in beta) stores each step's writes, and the whole list once in a
-while; a read replays the writes since.
+``MessagesState`` stores the whole list at every step: a thread of n messages costs O(n^2) bytes.
+LangGraph's ``DeltaChannel`` (beta) stores the writes of each step, and the whole list once in a
+while. A read replays the writes since then.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,25 +15,25 @@ from langgraph.graph.message import add_messages
 
 from headrace.checkpoints.upstream import GIVES_IDS
 
-#: Writes to the channel between two that store the whole list.
+#: The whole list is stored once in so many writes to the channel.
 #:
 #: A turn writes it twice, so every f/2-th turn stores it whole. With messages of 200 bytes a turn
 #: sends c = 4.1 kB of its own (three checkpoints, the writes), and a stored list m = 0.42 kB for
 #: each message. Turn n, with 2n messages, thus sends c + 2n m / (f/2) on the average, which is 2c
 #: at n = c f / 4m: for n = 500, f must be above 205. 400 makes it 1.5 times the first turns at turn
-#: 500, where MessagesState sends 43 times. More would cost whoever reads: up to f writes are
-#: replayed, out of 3f/2 checkpoints, and those still fit one page (1024) of the saver's walk.
+#: 500, where MessagesState sends 43 times. A larger f makes reads slow: a read replays up to f
+#: writes, out of 3f/2 checkpoints, and these still go into one page (1024) of the saver's walk.
 SNAPSHOT_FREQUENCY = 400
 
 
 class MessagesChannel(DeltaChannel[list[AnyMessage]]):
-    """Messages merged by ``add_messages``, written down one step at a time.
+    """Messages merged by ``add_messages``, stored one step at a time.
 
-    Writes are replayed on every read, so each message must have its id before it is written: one
-    that ``add_messages`` made up while replaying would be another in every read. LangGraph gives
-    ids to whatever ``add_messages`` takes, text and pairs included, only where it knows the
-    reducer to be its own. So that one is what this channel shows, and not what it merges with: it
-    knows no ``REMOVE_ALL_MESSAGES`` and lets the removal of an unknown message pass.
+    Each read replays the writes, so each message must have an id before it is stored: otherwise
+    ``add_messages`` would give it a new id in every read. LangGraph gives ids to all forms of
+    messages, also texts and pairs, but only for its own reducer. So this channel shows that reducer
+    to LangGraph, and merges with :func:`merge`: LangGraph's reducer does not know
+    ``REMOVE_ALL_MESSAGES``, and accepts the removal of an unknown message.
     """
 
     def __init__(
@@ -57,24 +57,24 @@ class MessagesChannel(DeltaChannel[list[AnyMessage]]):
         self.value = merging.value
 
     def _merging(self) -> DeltaChannel[list[AnyMessage]]:
-        """Upstream's channel with this one's value, and what it merges with."""
+        """LangGraph's channel with this one's value, and with :func:`merge`."""
         channel: DeltaChannel[list[AnyMessage]] = DeltaChannel(merge, self.typ)
         channel.key, channel.value = self.key, self.value
         return channel
 
 
 class ChatState(TypedDict):
-    """``MessagesState`` to whoever reads it, its threads of earlier releases included."""
+    """Like ``MessagesState`` for readers. Threads of earlier releases can be read too."""
 
     messages: Annotated[list[AnyMessage], MessagesChannel()]
 
 
 def merge(messages: list[AnyMessage], writes: Sequence[Any]) -> list[AnyMessage]:
-    """What ``add_messages`` makes of one write after the other, in one pass where it can.
+    """Merge the writes into the messages, with the result of ``add_messages`` for each write.
 
-    A fold, so it does not matter how the writes are cut into batches. Neither argument is changed.
+    The result does not depend on how the writes are divided into calls. No argument is changed.
 
-    :raises ValueError: as ``add_messages`` does, for the removal of a message that is not there.
+    :raises ValueError: as ``add_messages``: a message to remove does not exist.
     """
     merged = _typed(messages)
     places = _places(merged)
@@ -94,7 +94,7 @@ def merge(messages: list[AnyMessage], writes: Sequence[Any]) -> list[AnyMessage]
 
 
 def _is_plain(one: Any) -> bool:
-    """Whether it is a message to be appended, or to take the place of the one with its id."""
+    """Whether it is a message to append, or to replace the one with its id."""
     return (
         isinstance(one, BaseMessage)
         and one.id is not None
@@ -103,7 +103,7 @@ def _is_plain(one: Any) -> bool:
 
 
 def _typed(messages: list[AnyMessage]) -> list[AnyMessage]:
-    """A list of its own."""
+    """A new list of messages that all have ids."""
     if all(_is_plain(message) for message in messages):
         return list(messages)
     return cast(list[AnyMessage], add_messages(messages, []))  # type: ignore[arg-type]

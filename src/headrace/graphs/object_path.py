@@ -1,4 +1,4 @@
-"""``file.py:attribute`` or ``package.module:attribute``: how a manifest names objects."""
+"""Names of objects in a manifest: ``file.py:attribute`` or ``package.module:attribute``."""
 
 from typing import Annotated
 
@@ -6,9 +6,9 @@ from pydantic import AfterValidator
 
 
 def has_attribute(value: str) -> str:
-    """``value`` itself.
+    """``value``, if it has this form.
 
-    :raises ValueError: it is not of that form.
+    :raises ValueError: it does not.
     """
     module, colon, attribute = value.rpartition(":")
     if not colon or not module or not attribute.isidentifier():
@@ -21,16 +21,16 @@ ObjectPath = Annotated[str, AfterValidator(has_attribute)]
 
 
 def module_of(path: str) -> str:
-    """What stands before the colon."""
+    """The part before the colon."""
     return path.rpartition(":")[0]
 
 
 def attribute_of(path: str) -> str:
-    """What stands after it."""
+    """The part after the colon."""
     return path.rpartition(":")[2]
 
 
 def names_a_file(path: str) -> bool:
-    """Whether the module is named by its file; else it is a dotted one."""
+    """Whether the module is a file; else it is a dotted module."""
     module = module_of(path)
     return module.endswith(".py") or "/" in module

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class TtlEntry(BaseModel):
-    """Minutes. Threads with a time to live of their own go by that."""
+    """``checkpointer.ttl``, in minutes. A thread with a time to live of its own uses that."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -25,7 +25,7 @@ class TtlEntry(BaseModel):
     sweep_limit: int = Field(1000, ge=1)
 
     def under(self, settings: RetentionSettings) -> "TtlEntry":
-        """The entry as it holds: what the settings say wins, word by word."""
+        """The entry, with each field that the settings have replaced by the setting."""
         return TtlEntry(
             strategy=settings.thread_strategy or self.strategy,
             default_ttl=minutes_under(settings.thread_minutes, self.default_ttl),
@@ -35,7 +35,7 @@ class TtlEntry(BaseModel):
 
 
 def minutes_under(setting: float | None, entry: float | None) -> float | None:
-    """The setting, whose 0 is for ever; where it is not set, the entry."""
+    """The setting in minutes, with 0 as None (for ever); if it is not set, the entry."""
     return entry if setting is None else setting or None
 
 
@@ -64,9 +64,9 @@ TypeNames = Annotated[
 
 
 class SerdeEntry(BaseModel):
-    """Which types are made again from what checkpoints hold.
+    """The types that are created again when checkpoints are read.
 
-    ``True`` is every type; without a word, what LangGraph does by itself.
+    ``True``: every type. None: LangGraph's default.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
@@ -77,7 +77,7 @@ class SerdeEntry(BaseModel):
 
 
 class CheckpointerEntry(BaseModel):
-    """What a manifest says of checkpoints."""
+    """``checkpointer`` of a manifest."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -85,7 +85,7 @@ class CheckpointerEntry(BaseModel):
         default_factory=SerdeEntry
     )
     ttl: TtlEntry | None = None
-    #: Of a checkpointer of one's own, which there cannot be.
+    #: A checkpointer of the user's, which is refused.
     path: str | None = None
 
 
@@ -97,7 +97,7 @@ def _sweeping(minutes: Any) -> Any:
 
 
 class StoreTTL(BaseModel):
-    """Minutes. ``default_ttl`` is given to items that come without; reading starts it anew."""
+    """``store.ttl``, in minutes. ``default_ttl`` is for items without a ttl."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -108,7 +108,7 @@ class StoreTTL(BaseModel):
     ] = _SWEEP_MINUTES
 
     def under(self, settings: RetentionSettings) -> "StoreTTL":
-        """The entry as it holds: what the settings say wins, word by word."""
+        """The entry, with each field that the settings have replaced by the setting."""
         refresh = settings.store_refresh_on_read
         return StoreTTL(
             default_ttl=minutes_under(settings.store_minutes, self.default_ttl),
@@ -117,7 +117,7 @@ class StoreTTL(BaseModel):
         )
 
     def as_config(self) -> "TTLConfig":
-        """As stores take it. What has expired is not to be seen before it is swept."""
+        """The form that stores need. Reads leave expired items out before they are deleted."""
         return {
             "default_ttl": self.default_ttl,
             "refresh_on_read": self.refresh_on_read,
@@ -130,7 +130,7 @@ def _said(ttl: Any) -> Any:
 
 
 class StoreEntry(BaseModel):
-    """What a manifest says of the store."""
+    """``store`` of a manifest."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 

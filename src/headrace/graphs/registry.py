@@ -1,8 +1,7 @@
-"""Graphs by name, each compiled once with the process's saver and store.
+"""Graphs by name, compiled with the process's saver and store.
 
-A factory that takes the configuration or the runtime is called for every run, and for whatever else
-is asked of its graph, and what it opens is closed after that; every other graph is built when the
-registry opens.
+A factory with a configuration or runtime is called for every run, and for every other use of its
+graph. What it opens is closed afterwards. All other graphs are built once, when the registry opens.
 """
 
 import asyncio
@@ -38,12 +37,15 @@ Graph = Pregel[Any, Any, Any, Any]
 _DEFAULT_NAME = "LangGraph"
 
 
-#: A graph is made to look at it; else it is executed, or its state is changed.
-_TO_LOOK: frozenset[AccessContext] = frozenset({"threads.read", "assistants.read"})
+#: Only reads the graph; other accesses execute it or change a state.
+_READS: frozenset[AccessContext] = frozenset({"threads.read", "assistants.read"})
 
 
 async def _within(seconds: float, graph_id: str, call: Awaitable[Any]) -> Any:
-    """:raises GraphNotMade: also for errors that would else look like the database's."""
+    """The result of ``call``.
+
+    :raises GraphNotMade: it failed, or took longer than ``seconds``.
+    """
     try:
         async with asyncio.timeout(seconds):
             return await call
@@ -57,7 +59,7 @@ async def _within(seconds: float, graph_id: str, call: Awaitable[Any]) -> Any:
 
 
 class GraphRegistry:
-    """Made by :meth:`open`; read only afterwards."""
+    """Create it with :meth:`open`. It does not change afterwards."""
 
     def __init__(
         self,
@@ -85,9 +87,9 @@ class GraphRegistry:
     ) -> "GraphRegistry":
         """Build what can be built before the first run.
 
-        :param look_seconds: how long a factory may take where its graph is only looked at.
-        :raises StartupRefusal: HR102 a graph brings a checkpointer or store of its own, HR103 it is
-            no graph, HR105 its factory raised, HR108 it takes what nobody can give it.
+        :param look_seconds: how long a factory may take when its graph is only read.
+        :raises StartupRefusal: HR102 a graph has a checkpointer or store of its own, HR103 it is
+            no graph, HR105 its factory raised, HR108 its factory has an unknown parameter.
         """
         registry = cls(checkpointer=checkpointer, store=store, look_seconds=look_seconds)
         try:
@@ -104,15 +106,15 @@ class GraphRegistry:
         return registry
 
     async def close(self) -> None:
-        """Leave the context managers that zero-argument factories returned."""
+        """Exit the context managers of factories that were called at start."""
         await self._open_graphs.aclose()
 
     def ids(self) -> list[str]:
-        """In the manifest's order."""
+        """The names of the graphs, in the manifest's order."""
         return list(self._sources)
 
     def descriptions(self) -> dict[str, str | None]:
-        """What the manifest says of each graph."""
+        """The manifest's description of each graph."""
         return {graph_id: source.description for graph_id, source in self._sources.items()}
 
     def get(self, graph_id: str) -> Graph:
@@ -129,7 +131,7 @@ class GraphRegistry:
         return self._graphs[graph_id]
 
     def context_schema(self, graph_id: str) -> Any:
-        """What the graph's context is to be, as far as that is known before a run; else None."""
+        """The graph's context schema; None if it has none, or if it is unknown before a run."""
         self._known(graph_id)
         if graph_id in self._graphs:
             return self._graphs[graph_id].context_schema
@@ -137,7 +139,7 @@ class GraphRegistry:
         return None if factory is None else factory.context_schema
 
     def nodes(self, graph_id: str) -> Collection[str] | None:
-        """The graph's nodes; None when it is built for each run."""
+        """The graph's nodes; None if it is built for each run."""
         self._known(graph_id)
         graph = self._graphs.get(graph_id)
         return None if graph is None else graph.nodes
@@ -151,12 +153,12 @@ class GraphRegistry:
         access: AccessContext = "threads.read",
         context: Mapping[str, Any] = MappingProxyType({}),
     ) -> AsyncIterator[Graph]:
-        """The graph as this configuration wants it, for as long as the context is open.
+        """The graph for this configuration, while the context is open.
 
-        :param access: what it is wanted for; a factory may open less where nothing is executed.
-        :param context: of the run that is executed.
+        :param access: the purpose. A factory may open less when nothing is executed.
+        :param context: the context of the run that is executed.
         :raises AssistantNotFound: no graph has this name.
-        :raises GraphNotMade: it is only looked at, and its factory failed or took too long.
+        :raises GraphNotMade: the access only reads, and the factory failed or took too long.
         """
         source = self._known(graph_id)
         if graph_id in self._graphs:
@@ -166,7 +168,7 @@ class GraphRegistry:
         assert factory is not None
         async with AsyncExitStack() as stack:
             call = self._call(factory, stack, config, access, context)
-            if access in _TO_LOOK:
+            if access in _READS:
                 call = _within(self._look_seconds, graph_id, call)
             made = await call
             yield self._inject(source, made)
@@ -210,7 +212,7 @@ class GraphRegistry:
         return made.copy(update=update)
 
     def _refuse_own_parts(self, source: GraphSource, graph: Graph) -> None:
-        """What a factory was given by headrace is no part of its own."""
+        """Refuse a checkpointer or store of the user's. A factory may use the ones it got."""
         checkpointer, store = graph.checkpointer, graph.store
         if checkpointer is self._checkpointer:
             checkpointer = None
@@ -218,7 +220,7 @@ class GraphRegistry:
             what = f"a checkpointer ({type(checkpointer).__name__})"
             raise own_checkpointer(source.where, is_context_manager=False, what=what)
         if checkpointer is not None and not isinstance(checkpointer, bool):
-            # Releases of LangGraph that do not check it at compile().
+            # Some releases of LangGraph do not check it in compile().
             raise own_checkpointer(source.where, is_context_manager=True)
         if store is not None and store is not self._store:
             raise own_store(source.where, type(store).__name__)
@@ -258,6 +260,6 @@ def _factory_refusal(source: GraphSource, error: BaseException) -> StartupRefusa
         "HR105",
         where=source.where,
         what=f"calling it raised {described(error).rstrip('.')}{at}",
-        remedy="Mend that line; a factory that takes no config and no runtime is called once, at"
-        " start. The traceback stands above.",
+        remedy="Correct that line; a factory that takes no config and no runtime is called once, at"
+        " start. The traceback is above.",
     )

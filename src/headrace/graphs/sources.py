@@ -1,4 +1,4 @@
-"""Where graphs come from: the manifest, the app that hands them over, or headrace itself."""
+"""The sources of graphs: the manifest, the app that passes them in, or the built-in graph."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,19 +17,19 @@ _log = structlog.stdlib.get_logger("headrace.graphs")
 
 @dataclass(frozen=True, slots=True)
 class GraphSource:
-    """A graph that is to be served: a builder, a compiled graph, or a factory of either."""
+    """A graph to serve: a builder, a compiled graph, or a factory of one of these."""
 
     graph_id: str
     graph: Any
-    #: How refusals name it.
+    #: The name of the graph in refusals.
     where: str
     description: str | None = None
 
 
 def sources_from(settings: Settings) -> list[GraphSource]:
-    """The graphs of the manifest, imported; without a manifest the built-in one.
+    """The imported graphs of the manifest; without a manifest, the built-in graph.
 
-    :raises StartupRefusal: HR101, HR102, HR104, HR105, and HR110 for the built-in one's model.
+    :raises StartupRefusal: HR101, HR102, HR104, HR105; HR110 for the model of the built-in graph.
     """
     manifest = find_manifest(settings)
     if manifest is None:
@@ -55,9 +55,9 @@ def sources_from(settings: Settings) -> list[GraphSource]:
 
 
 def sources_from_objects(graphs: Mapping[str, Any]) -> list[GraphSource]:
-    """The graphs that an app of the user's hands over.
+    """The graphs that a user's app passes to ``headrace.lifespan``.
 
-    :raises StartupRefusal: HR104 when there is none.
+    :raises StartupRefusal: HR104 there is no graph.
     """
     if not graphs:
         raise StartupRefusal(

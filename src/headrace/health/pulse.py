@@ -52,7 +52,7 @@ class Measured:
     queue_depth: QueueDepth | None = None
     watcher: Watcher | None = None
     thread_watcher: ThreadWatcher | None = None
-    backlog: BufferBudget | None = None
+    reader_budget: BufferBudget | None = None
     notifier: Notifier | None = None
 
     def figures(self) -> dict[str, object]:
@@ -80,8 +80,8 @@ class Measured:
             found["runs_watched"] = self.watcher.watching
         if self.thread_watcher is not None:
             found["threads_watched"] = self.thread_watcher.watching
-        if self.backlog is not None:
-            found["events_waiting_bytes"] = self.backlog.bytes
+        if self.reader_budget is not None:
+            found["events_waiting_bytes"] = self.reader_budget.bytes
         if self.notifier is not None:
             found["notices_connected"] = self.notifier.connected
         return found

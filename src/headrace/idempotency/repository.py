@@ -1,4 +1,4 @@
-"""Idempotency keys in the database; every call is bounded by the caller's tenant."""
+"""Idempotency keys in the database. Each call sees only the caller's tenant."""
 
 from datetime import timedelta
 from typing import Any
@@ -16,7 +16,11 @@ _Row = IdempotencyKeyRow
 
 
 class IdempotencyRepository:
-    """``created_at`` of a key whose resource is not made yet is when its maker took it."""
+    """Until the resource exists, ``created_at`` is when a request took the key.
+
+    :param kept: how long a key holds.
+    :param lease: after this time without a resource, another request may take the key over.
+    """
 
     def __init__(self, sessions: Sessions, *, kept: timedelta, lease: timedelta) -> None:
         self._sessions = sessions
@@ -26,7 +30,7 @@ class IdempotencyRepository:
     async def take_if_absent(
         self, principal: Principal, key: RequestKey, resource_id: UUID
     ) -> bool:
-        """Write the key with this id; False when it is there, and not from days ago."""
+        """Insert the key with this id. False if it exists and still holds."""
         row: dict[str, Any] = {
             "tenant": principal.tenant,
             "route": key.route,
@@ -55,7 +59,10 @@ class IdempotencyRepository:
             return (await session.scalars(statement)).one_or_none()
 
     async def take_over_if_left(self, principal: Principal, key: RequestKey) -> bool:
-        """Become the one who makes the resource, when whoever was to make it has gone."""
+        """Take the key over if its request has not created the resource within the lease.
+
+        :returns: whether this request creates the resource now.
+        """
         statement = (
             update(_Row)
             .where(
@@ -70,13 +77,13 @@ class IdempotencyRepository:
             return taken.first() is not None
 
     async def confirm(self, principal: Principal, key: RequestKey, thread_id: str) -> None:
-        """The resource is there, on this thread."""
+        """Note that the resource exists, on this thread."""
         statement = update(_Row).where(*_is(principal, key)).values(thread_id=thread_id)
         async with self._sessions.begin() as session:
             await session.execute(statement)
 
     async def leave(self, principal: Principal, key: RequestKey) -> None:
-        """The next try may make the resource at once."""
+        """Let the next try create the resource at once."""
         statement = (
             update(_Row)
             .where(*_is(principal, key), _Row.thread_id.is_(None))
@@ -86,13 +93,13 @@ class IdempotencyRepository:
             await session.execute(statement)
 
     async def forget(self, principal: Principal, key: RequestKey) -> None:
-        """The request was refused: nothing of it is remembered."""
+        """Delete the key: the request was refused."""
         statement = delete(_Row).where(*_is(principal, key), _Row.thread_id.is_(None))
         async with self._sessions.begin() as session:
             await session.execute(statement)
 
     async def delete_old(self, *, limit: int) -> int:
-        """Delete keys that hold no longer, at most ``limit``; how many there were."""
+        """Delete at most ``limit`` keys that no longer hold; returns how many."""
         old = (
             select(_Row.tenant, _Row.route, _Row.key)
             .where(_Row.created_at < func.now() - self._kept)

@@ -1,4 +1,4 @@
-"""The key of a request, for endpoints."""
+"""The FastAPI dependency for the key of a request."""
 
 from typing import Annotated
 
@@ -14,12 +14,12 @@ async def _request_key(request: Request) -> RequestKey | None:
     if key is None:
         return None
     if not 1 <= len(key) <= MAX_KEY_LENGTH:
-        raise InvalidRequest(f"{HEADER}: 1 to {MAX_KEY_LENGTH} characters, please.")
+        raise InvalidRequest(f"{HEADER}: send 1 to {MAX_KEY_LENGTH} characters.")
     return RequestKey.of(_route(request), key, await request.body())
 
 
 def _route(request: Request) -> str:
-    """The path, with its thread's id as every spelling of it means the same."""
+    """The path, with the thread's id in its canonical spelling."""
     path, given = request.url.path, request.path_params.get("thread_id", "")
     return path.replace(given, canonical_uuid(given) or given, 1) if given else path
 

@@ -1,4 +1,4 @@
-"""What a request says that must not be done twice."""
+"""The key of a request, and the id that is reserved for it."""
 
 from dataclasses import dataclass
 from hashlib import sha256
@@ -10,7 +10,7 @@ MAX_KEY_LENGTH = 255
 
 @dataclass(frozen=True, slots=True)
 class RequestKey:
-    """One POST and its retries. ``route`` is the path with its ids: threads have keys apart."""
+    """One POST and its retries. ``route`` is the path with ids: each thread has its own keys."""
 
     route: str
     key: str
@@ -21,15 +21,15 @@ class RequestKey:
         return cls(route=route, key=key, body_sha256=sha256(body).digest())
 
     def part(self, number: int) -> "RequestKey":
-        """The key of one of several things that a request makes."""
+        """The key for one of several resources that a request creates."""
         return RequestKey(f"{self.route}#{number}", self.key, self.body_sha256)
 
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """The id under which the request makes its run or thread, whoever handles it.
+    """The id for the run or thread of a request, in whichever process.
 
-    ``made``: an earlier try has made it. ``resumed``: an earlier try may have.
+    ``made``: an earlier try has created it. ``resumed``: an earlier try may have created it.
     """
 
     resource_id: UUID

@@ -1,8 +1,8 @@
-"""A POST that is sent twice makes one thing.
+"""Idempotency: a POST that is sent twice creates one resource.
 
-The id of what a request makes is reserved in its key's row before it is made. Whoever has reserved
-it makes it; a retry waits until it is there. Where the maker went away, the next try makes it,
-under the same id: two of them cannot come to be, because that id is the primary key.
+A request first reserves the id of its resource in the row of its key, then creates the resource. A
+retry waits until the resource exists. If the first request has failed, the next try creates the
+resource, with the reserved id. There cannot be two, because that id is the primary key.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from headrace.lifecycle import Tasks
 
 _log = structlog.stdlib.get_logger("headrace.idempotency")
 
-#: Longer than a start takes.
+#: Longer than it takes to start a run.
 _LEASE = timedelta(seconds=15)
 _PAUSES_SECONDS = (0.02, 0.05, 0.1, 0.25, 0.5)
 
@@ -39,7 +39,7 @@ class IdempotencyService:
     ) -> None:
         self._count = count
         self._tasks = Tasks()
-        #: Keys whose resources are being made here.
+        #: Keys whose resources this process is creating.
         self._taken: set[tuple[str, str, str]] = set()
         self._looks: dict[tuple[str, str, str], asyncio.Task[IdempotencyKeyRow | None]] = {}
         self._settings = settings
@@ -48,17 +48,17 @@ class IdempotencyService:
         )
 
     async def reserve(self, principal: Principal, key: RequestKey) -> Reservation:
-        """The id to make the resource under, or that of the one that was made.
+        """The id for the new resource, or the id of the existing one.
 
-        Waits while another try makes it.
+        It waits while another try creates the resource.
 
-        :raises IdempotencyKeyReused: the key came with another body before.
+        :raises IdempotencyKeyReused: an earlier request with this key had another body.
         """
         pauses = iter(_PAUSES_SECONDS)
         place = _place(principal, key)
         while True:
-            # Hundreds that come at once would wait for each other's lock on the row, and whoever
-            # makes the resource for all of them: where somebody here has taken it, they only look.
+            # Hundreds of retries at once would wait for each other's lock on the row, and delay the
+            # request that creates the resource. If a request here has the key, they only read.
             if place not in self._taken and (mine := await self._take(principal, key)):
                 return mine
             row = await self._look(principal, key)
@@ -76,7 +76,7 @@ class IdempotencyService:
             await asyncio.sleep(next(pauses, _PAUSES_SECONDS[-1]))
 
     async def _take(self, principal: Principal, key: RequestKey) -> Reservation | None:
-        """The key stays taken here until its resource is made, or not."""
+        """Take the key, if no other request has it. It stays taken until the request has ended."""
         place, resource_id, taken = _place(principal, key), uuid7(), False
         self._taken.add(place)
         try:
@@ -90,7 +90,7 @@ class IdempotencyService:
         return Reservation(resource_id, made=False)
 
     async def _look(self, principal: Principal, key: RequestKey) -> IdempotencyKeyRow | None:
-        """The key's row; those that ask while it is being read get that one."""
+        """The row of the key. Concurrent calls share one read."""
         place = _place(principal, key)
         looking = self._looks.get(place)
         if looking is None:
@@ -102,7 +102,7 @@ class IdempotencyService:
 
     @asynccontextmanager
     async def making(self, principal: Principal, key: RequestKey) -> AsyncIterator[None]:
-        """What is made inside was reserved here; a refusal is not remembered."""
+        """Create the reserved resource in this context. A refusal deletes the key."""
         try:
             yield
         except RequestError as error:
@@ -112,19 +112,19 @@ class IdempotencyService:
                 else:
                     await self._repository.leave(principal, key)
             except Unavailable as fault:
-                # The next try waits until the lease is over.
+                # The next try must wait until the lease is over.
                 _log.warning("idempotency_key_left", cause=fault.code)
             raise
         finally:
             self._taken.discard(_place(principal, key))
 
     async def confirm(self, principal: Principal, key: RequestKey, thread_id: str) -> None:
-        """It is made; from now on retries find it."""
+        """Note that the resource exists: from now on retries find it."""
         await self._repository.confirm(principal, key, thread_id)
         self._taken.discard(_place(principal, key))
 
     async def sweep(self) -> None:
-        """One round."""
+        """Delete all keys that no longer hold."""
         limit = self._settings.sweep_batch
         while await self._repository.delete_old(limit=limit) == limit:
             pass

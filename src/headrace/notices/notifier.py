@@ -1,9 +1,8 @@
-"""Hints between processes: something about the queue, or about a run, has changed.
+"""Notices between processes: the queue, or a run, has changed.
 
-A notice says only where to look. A listener misses notices while it reconnects, and hears none
-through a pooler: the tables are the truth, and each listener also polls. :class:`Notifier` is what
-others see; :class:`PostgresNotifier` sends notices by NOTIFY, in transactions of their own, and
-hears them on one LISTEN connection.
+A notice says only where to look. The tables are the truth, and all listeners also poll.
+:class:`Notifier` is the interface. :class:`PostgresNotifier` sends notices with NOTIFY in
+transactions of their own, and receives them on one LISTEN connection.
 """
 
 import asyncio
@@ -22,16 +21,16 @@ from headrace.lifecycle import Supervision, Tasks
 _log = structlog.stdlib.get_logger("headrace.notices")
 
 _CHANNEL = "headrace"
-#: Of another schema's processes nothing is heard. Postgres cuts longer names of channels.
+#: Each schema has its own channel. Postgres cuts longer names of channels off.
 _CHANNEL_LENGTH = 63
-#: At most one NOTIFY per process in this time: the server serializes their commits.
+#: A process sends one NOTIFY at most in this time: Postgres serializes the commits of all.
 _PAUSE_SECONDS = 0.02
 #: NOTIFY takes 8000 bytes; a line has up to 39.
 _LINES_PER_NOTICE = 200
-#: Notices wait while the database is away; more of them would only say "look everywhere".
+#: Notices wait while the database is away. More than these are dropped: listeners poll.
 _MAX_WAITING = 10_000
 _RECONNECT_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0)
-#: A listener that has heard nothing for so long asks whether the server is still there.
+#: After so long without a notice, the listener checks whether the server still answers.
 _QUIET_SECONDS = 15.0
 _ANSWER_SECONDS = 5.0
 
@@ -39,7 +38,7 @@ _QUEUE = "q"
 
 
 class Listeners:
-    """Who wants to hear of what. ``on_any`` after a gap in which notices may have been missed."""
+    """The functions to call for notices. ``on_any``: notices may have been missed."""
 
     def __init__(self) -> None:
         self._on_queue: list[Callable[[], None]] = []
@@ -53,7 +52,7 @@ class Listeners:
         on_run: Callable[[UUID], None] | None = None,
         on_any: Callable[[], None] | None = None,
     ) -> None:
-        """Call these from now on; they must be quick and must not raise."""
+        """Call these functions from now on. They must be quick and must not raise."""
         if on_queue is not None:
             self._on_queue.append(on_queue)
         if on_run is not None:
@@ -62,7 +61,7 @@ class Listeners:
             self._on_any.append(on_any)
 
     def heard(self, payload: str) -> None:
-        """Tell what a notice says; lines that are not understood are a newer release's."""
+        """Call the listeners of a received notice. Unknown lines come from a newer release."""
         for line in payload.splitlines():
             if line == _QUEUE:
                 for on_queue in self._on_queue:
@@ -81,19 +80,19 @@ class Listeners:
 
 
 class Notifier(Protocol):
-    """Carries hints to all other processes, or does not: then polling finds what they would say."""
+    """Sends notices to all other processes. A lost notice is harmless: listeners poll."""
 
     listeners: Listeners
 
     @property
     def connected(self) -> bool:
-        """Whether hints arrive."""
+        """Whether this process receives notices."""
 
     def queue_changed(self) -> None:
-        """There is something to claim."""
+        """Send: there is a run to claim."""
 
     def run_changed(self, run_id: UUID) -> None:
-        """A run has new events, has ended, is watched or is asked to stop."""
+        """Send: a run has new events, has ended, is watched, or must stop."""
 
     async def start(self) -> None: ...
 
@@ -101,7 +100,7 @@ class Notifier(Protocol):
 
 
 class PollingNotifier:
-    """Carries nothing: behind a pooler, which has no LISTEN, or where it is turned off."""
+    """Sends nothing. For a transaction pooler, which has no LISTEN, or when notices are off."""
 
     def __init__(self) -> None:
         self.listeners = Listeners()
@@ -124,7 +123,7 @@ class PollingNotifier:
 
 
 class PostgresNotifier:
-    """LISTEN and NOTIFY.
+    """Sends and receives notices with NOTIFY and LISTEN.
 
     :param count: called with ``sent`` or ``received`` for each notice.
     """
@@ -183,7 +182,8 @@ class PostgresNotifier:
                             "SELECT pg_notify(%s, %s)", (self._channel, "\n".join(lines))
                         )
             except Unavailable:
-                # Whoever should have heard it polls; what waits is told once there is a way.
+                # A lost notice is harmless: listeners poll. Queued notices go out when the
+                # connection is back.
                 await asyncio.sleep(_RECONNECT_SECONDS[-1])
                 continue
             for line in lines:
@@ -216,7 +216,7 @@ class PostgresNotifier:
                 self._connected = False
 
     async def _hear(self, connection: Connection | psycopg.AsyncConnection[Any]) -> None:
-        """Until the connection is lost, which raises."""
+        """Receive notices until the connection is lost, which raises."""
         while True:
             async for notice in connection.notifies(timeout=_QUIET_SECONDS):
                 self._count("received")

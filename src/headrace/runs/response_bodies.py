@@ -11,7 +11,7 @@ from headrace.edge.streaming import LastChunk
 from headrace.errors import AnswersFull, AnswerTooLarge, RequestError
 from headrace.events.event import Event
 from headrace.events.json_encoding import encode_json, json_pieces, sliced
-from headrace.events.reader import Reader, Released
+from headrace.events.reader import EventReader, Released
 from headrace.events.reader_buffers import BrokenOff, Cut
 from headrace.events.sse import HEARTBEAT, RELEASED
 from headrace.following.followed_run import FollowedRun
@@ -37,7 +37,7 @@ _ALWAYS = ("end", "error")
 
 async def event_frames(
     run: FollowedRun,
-    reader: Reader,
+    reader: EventReader,
     *,
     heartbeat_seconds: float,
     modes: Collection[str] = (),
@@ -68,12 +68,12 @@ async def event_frames(
 
 
 async def paced_chunks(
-    reader: Reader, frames: Callable[[Sequence[Event]], list[bytes]], heartbeat_seconds: float
+    reader: EventReader, frames: Callable[[Sequence[Event]], list[bytes]], heartbeat_seconds: float
 ) -> AsyncGenerator[bytes, None]:
     """Chunks of what ``reader`` gets until its end, and a heartbeat whenever there is none.
 
     :param frames: the frames of events that are to be sent.
-    :raises Cut, BrokenOff, Released: as :class:`Reader`.
+    :raises Cut, BrokenOff, Released: as :class:`EventReader`.
     """
     sent_at = monotonic()
     while (events := await reader.read(heartbeat_seconds)) is not None:

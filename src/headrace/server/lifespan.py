@@ -205,7 +205,7 @@ async def _start_health(
         queue_depth=engine.depth,
         watcher=engine.watcher,
         thread_watcher=engine.thread_watcher,
-        backlog=engine.backlog,
+        reader_budget=engine.reader_budget,
         notifier=engine.notifier,
     )
     supervision = resources.supervision

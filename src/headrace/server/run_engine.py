@@ -34,7 +34,7 @@ class RunEngine:
     thread_watcher: ThreadWatcher
     notifier: Notifier
     depth: QueueDepth
-    backlog: BufferBudget
+    reader_budget: BufferBudget
 
 
 async def start_run_engine(foundation: Resources, stack: AsyncExitStack) -> RunEngine:
@@ -43,8 +43,8 @@ async def start_run_engine(foundation: Resources, stack: AsyncExitStack) -> RunE
     queue = Queue(pool, foundation.writer)
     notifier = build_notifier(settings, pool, foundation.metrics, foundation.supervision)
     log = EventLog(pool, foundation.writer, settings.events)
-    backlog = BufferBudget(settings.events, on_cut=foundation.metrics.count_cut_client)
-    channels = Channels(settings.events, log, notifier, foundation.metrics, backlog)
+    reader_budget = BufferBudget(settings.events, on_cut=foundation.metrics.count_cut_client)
+    channels = Channels(settings.events, log, notifier, foundation.metrics, reader_budget)
     worker = await _start_worker(foundation, queue, channels, notifier, stack)
     watcher = Watcher(pool, notifier, settings.events, tasks)
     watcher.start()
@@ -55,7 +55,7 @@ async def start_run_engine(foundation: Resources, stack: AsyncExitStack) -> RunE
     depth.start(tasks)
     await notifier.start()
     stack.push_async_callback(notifier.stop)
-    return RunEngine(worker, watcher, thread_watcher, notifier, depth, backlog)
+    return RunEngine(worker, watcher, thread_watcher, notifier, depth, reader_budget)
 
 
 async def _start_worker(

@@ -79,7 +79,7 @@ async def build_services(foundation: Resources, engine: RunEngine) -> Services:
     copies = ThreadCopies(pool, foundation.writer)
     threads = ThreadService(thread_rows, states, keys, updates, copies, limits)
     state_service = StateService(threads, states, StateRepository(pool), updates, limits)
-    following = Following(engine.watcher, states, engine.backlog)
+    following = Following(engine.watcher, states, engine.reader_budget)
     stops = RunStops(engine.worker, following, thread_rows)
     repository = RunRepository(sessions)
     requests = RunRequests(repository, threads, registry, foundation.writer, limits)

@@ -22,7 +22,7 @@ Labels = Annotated[list[Label], Field(max_length=MAX_LABELS, fail_fast=True)]
 Key = Annotated[str, Field(max_length=_MAX_LABEL)]
 
 
-class _Body(BaseModel):
+class _ItemBody(BaseModel):
     """Fields of later API versions are ignored."""
 
     model_config = ConfigDict(extra="ignore")
@@ -43,7 +43,7 @@ def _no_query(value: Any) -> Any:
     return value
 
 
-class ItemPut(_Body):
+class ItemPut(_ItemBody):
     """An item to write. ``ttl`` is in minutes; null: for ever; omitted: the manifest's default."""
 
     namespace: Labels
@@ -53,14 +53,14 @@ class ItemPut(_Body):
     ttl: float | None = Field(None, gt=0, le=MAX_TTL_MINUTES)
 
 
-class ItemDelete(_Body):
+class ItemDelete(_ItemBody):
     """The item to delete."""
 
     namespace: Labels = []
     key: Key
 
 
-class ItemSearch(_Body):
+class ItemSearch(_ItemBody):
     """A search below a namespace.
 
     Each key of ``filter`` must match: a value, or an operator like ``{"$gt": value}``.
@@ -76,7 +76,7 @@ class ItemSearch(_Body):
     refresh_ttl: bool | None = None
 
 
-class NamespaceSearch(_Body):
+class NamespaceSearch(_ItemBody):
     """A search for namespaces. ``*`` in prefix and suffix is any label."""
 
     prefix: Labels | None = None

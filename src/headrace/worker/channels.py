@@ -26,13 +26,15 @@ class Channels:
         log: EventLog,
         notifier: Notifier,
         metrics: Metrics,
-        backlog: BufferBudget | None = None,
+        reader_budget: BufferBudget | None = None,
     ) -> None:
         self._settings = settings
         self._log = log
         self._notifier = notifier
         self._metrics = metrics
-        self._backlog = backlog or BufferBudget(settings, on_cut=metrics.count_cut_client)
+        self._reader_budget = reader_budget or BufferBudget(
+            settings, on_cut=metrics.count_cut_client
+        )
 
     def open(
         self,
@@ -60,7 +62,7 @@ class Channels:
             on_lost=on_lost,
             on_closed=lambda: self._notifier.run_changed(run_id),
             is_watched=partial(self._log.is_watched, run_id),
-            backlog=self._backlog,
+            reader_budget=self._reader_budget,
             run_id=run_id,
         )
         return channel
