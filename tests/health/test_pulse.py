@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from headrace.edge.body_memory import BodyMemory
 from headrace.graphs.sources import sources_from_objects
-from headrace.health.pulse import Measured, Pulse
+from headrace.health.pulse import Pulse, PulseSources
 from headrace.lifecycle import Supervision
 from headrace.observability.figures import CallerFigures, Figures, MemoryFigures
 from headrace.observability.metrics import Metrics
@@ -33,7 +33,7 @@ def board(tmp_path: Path) -> StatusBoard:
 
 @pytest.fixture
 async def pulse(board: StatusBoard) -> AsyncIterator[Pulse]:
-    pulse = Pulse(board, Metrics(board), Measured())
+    pulse = Pulse(board, Metrics(board), PulseSources())
     await pulse.start()
     yield pulse
     await pulse.stop()
@@ -68,7 +68,7 @@ async def test_slots_are_published_again_and_again(pulse: Pulse, board: StatusBo
 async def test_a_slot_is_there_from_the_start_and_gone_at_the_end(
     board: StatusBoard, tmp_path: Path
 ) -> None:
-    pulse = Pulse(board, Metrics(board), Measured())
+    pulse = Pulse(board, Metrics(board), PulseSources())
     await pulse.start()
     assert [slot.pid for slot in read_slots(tmp_path)] == [os.getpid()]
     await pulse.stop()
@@ -123,7 +123,7 @@ async def test_what_stops_measuring_is_reported(board: StatusBoard) -> None:
             self.measured += 1
             return MemoryFigures(1 // (2 - self.measured))
 
-    measured = Measured(body_memory=FailsTheSecondTime(total_bytes=1, wait_seconds=1.0))
+    measured = PulseSources(body_memory=FailsTheSecondTime(total_bytes=1, wait_seconds=1.0))
     pulse = Pulse(board, metrics, measured, supervision=Supervision(metrics.record_fault))
     await pulse.start()
     await eventually(lambda: b'faults_total{task="pulse"} 1.0' in metrics.render())

@@ -94,5 +94,5 @@ def test_a_browser_without_the_internet_shows_the_api(forms_server, path):
         timeout=90,
         check=True,
     ).stdout
-    assert "Say something and get the reply" in shown
+    assert "Send a message and get the reply" in shown
     assert "Create a run on a thread, wait for the end" in shown

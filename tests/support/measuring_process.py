@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
-from headrace.health.pulse import Measured, Pulse
+from headrace.health.pulse import Pulse, PulseSources
 from headrace.observability.logging import configure_logging
 from headrace.observability.metrics import Metrics
 from headrace.observability.slots import StatusBoard
@@ -24,7 +24,7 @@ from tests.support.sources import ROOT
 
 
 def obey(board: StatusBoard, metrics: Metrics) -> Iterator[object]:
-    pulse, pool = Pulse(board, metrics, Measured()), POOL
+    pulse, pool = Pulse(board, metrics, PulseSources()), POOL
     board.publish(pulse.measure().model_copy(update={"pool": pool}))
     board.set_state("serving")
     yield board.own.pid

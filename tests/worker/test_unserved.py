@@ -60,7 +60,7 @@ async def test_a_graph_that_somebody_may_execute_is_not(queue, database, graph_i
     serves(database, "other")
     serves(database, *graph_ids) if graph_ids else register_process(database)
     await wait_for(queue, database, "a")
-    assert (await queue.figures()).unserved == []
+    assert (await queue.figures()).unserved == ()
     assert await queue.takeover.end_unserved_runs(10) == []
 
 

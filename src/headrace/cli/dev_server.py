@@ -7,9 +7,9 @@ from typing import IO, Any, Self
 
 import typer
 
-from headrace.cli.attempt import Attempt, names_of
 from headrace.cli.generation import Generation
 from headrace.cli.project import Project
+from headrace.cli.reload import Reload, names_of
 from headrace.cli.signals import StopSignals
 from headrace.cli.watch import SavedFiles
 from headrace.cli.workspace import Workspace
@@ -34,7 +34,7 @@ class DevServer:
         self._stack = ExitStack()
         self._serving: Generation | None = None
         self._leaving: list[Generation] = []
-        self._attempt: Attempt | None = None
+        self._reload: Reload | None = None
 
     def __enter__(self) -> Self:
         self._signals.settle()
@@ -46,8 +46,8 @@ class DevServer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._attempt is not None:
-            self._attempt.stop()
+        if self._reload is not None:
+            self._reload.stop()
         for generation in self._generations():
             if generation.running:
                 generation.kill()
@@ -76,7 +76,7 @@ class DevServer:
             self._look_at_leaving()
             self._look_at_files()
             self._look_at_server()
-            self._look_at_attempt()
+            self._look_at_reload()
             time.sleep(_POLL_SECONDS)
         self._stop()
         return 0
@@ -98,29 +98,29 @@ class DevServer:
         if self._serving is not None and not self._serving.running:
             typer.echo(f"the server has ended (exit code {self._serving.exit_code})", err=True)
             self._serving = None
-            if self._attempt is None:
+            if self._reload is None:
                 self._try(["started again"])
 
-    def _look_at_attempt(self) -> None:
-        if self._attempt is None:
+    def _look_at_reload(self) -> None:
+        if self._reload is None:
             return
-        before = self._attempt.pid
-        ready = self._attempt.step()
+        before = self._reload.pid
+        ready = self._reload.step()
         if ready is not None:
             if self._serving is not None:
                 self._serving.stop()
                 self._leaving.append(self._serving)
-            self._serving, self._attempt = ready, None
-        elif self._attempt.failed:
-            self._attempt = None
-        elif self._attempt.pid == before:
+            self._serving, self._reload = ready, None
+        elif self._reload.failed:
+            self._reload = None
+        elif self._reload.pid == before:
             return
         self._name_groups()
 
     def _try(self, names: list[str]) -> None:
-        if self._attempt is not None:
-            self._attempt.stop()
-        self._attempt = Attempt(names, self._project, self._listener, self._lock)
+        if self._reload is not None:
+            self._reload.stop()
+        self._reload = Reload(names, self._project, self._listener, self._lock)
 
     def _generations(self) -> list[Generation]:
         return [*self._leaving, *([self._serving] if self._serving is not None else [])]
@@ -128,17 +128,17 @@ class DevServer:
     def _name_groups(self) -> None:
         """Record process groups for ``stop_leftover_server``, in case this process is killed."""
         pids = [one.pid for one in self._generations()]
-        if self._attempt is not None and self._attempt.pid is not None:
-            pids.append(self._attempt.pid)
+        if self._reload is not None and self._reload.pid is not None:
+            pids.append(self._reload.pid)
         self._lock.seek(0)
         self._lock.truncate()
         self._lock.write(" ".join(map(str, pids)))
         self._lock.flush()
 
     def _stop(self) -> None:
-        if self._attempt is not None:
-            self._attempt.stop()
-            self._attempt = None
+        if self._reload is not None:
+            self._reload.stop()
+            self._reload = None
         asked = self._signals.received
         typer.echo("\nstopping; Ctrl-C again stops now")
         told = self._tell_what_is_waited_for()

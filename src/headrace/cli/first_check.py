@@ -6,8 +6,8 @@ from typing import Any, Self
 
 import typer
 
-from headrace.cli.attempt import tell_if_slow
 from headrace.cli.graph_check import GraphCheck
+from headrace.cli.reload import tell_if_slow
 from headrace.cli.signals import StopSignals
 
 _POLL_SECONDS = 0.05

@@ -39,7 +39,7 @@ _LAG_BEATS = 150
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Measured:
+class PulseSources:
     """The objects whose figures the pulse publishes. Figures of absent objects are zero."""
 
     pool: SharedPool | None = None
@@ -94,7 +94,7 @@ class Pulse:
         self,
         board: StatusBoard,
         metrics: Metrics,
-        measured: Measured,
+        measured: PulseSources,
         *,
         supervision: Supervision | None = None,
     ) -> None:

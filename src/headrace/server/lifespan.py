@@ -20,7 +20,7 @@ from headrace.edge.state import State
 from headrace.graphs.manifest import Manifest, find_manifest
 from headrace.graphs.sources import GraphSource, sources_from, sources_from_objects
 from headrace.health.checks import DatabaseCheck, DatabaseProbe, DatabaseQuestion, SchemaProbe
-from headrace.health.pulse import Measured, Pulse
+from headrace.health.pulse import Pulse, PulseSources
 from headrace.health.service import HealthService
 from headrace.observability.logging import configure_library_logging
 from headrace.server.collisions import look_for_collisions, places_of
@@ -194,7 +194,7 @@ async def _start_health(
 ) -> HealthService:
     """Start to publish figures and to check the database."""
     pool, metrics = resources.pool, resources.metrics
-    measured = Measured(
+    measured = PulseSources(
         pool=pool,
         writer=resources.writer,
         answer_memory=resources.answer_memory,

@@ -22,7 +22,7 @@ from headrace.errors import StartupRefusal
 from headrace.graphs.manifest import refuse_missing_files
 
 
-class Attempt:
+class Reload:
     """Call :meth:`step` until it has ended.
 
     :param names: the files that were saved, as the log shows them.
