@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
+import structlog
+
 from headrace.checkpoints.fence import RunToken
 from headrace.checkpoints.operations import Kind, Numbers, Operation, Outcomes
 from headrace.checkpoints.writer import Writer
@@ -14,6 +16,9 @@ from headrace.db.statements import named_statements
 from headrace.errors import LeaseLost
 from headrace.event_settings import EventSettings
 from headrace.events.event import Event
+from headrace.lifecycle import Tasks
+
+_log = structlog.stdlib.get_logger("headrace.events")
 
 _ALL = UUID(int=0)
 _NO_BOUND = 2**63 - 1
@@ -153,6 +158,32 @@ class EventLog:
             async with self._pool.connection() as connection:
                 cursor = await connection.execute(self._sql[name], values)
                 return await cursor.fetchall()
+
+
+class EventSweeper:
+    """Deletes events when ``events.keep_seconds`` have passed since their run ended.
+
+    One per process; any number may sweep at once.
+    """
+
+    def __init__(self, log: EventLog, settings: EventSettings) -> None:
+        self._events = log
+        self._settings = settings
+
+    def start(self, tasks: Tasks) -> None:
+        tasks.repeat(
+            self._sweep,
+            every_seconds=self._settings.sweep_seconds,
+            jitter=0.3,
+            name="event-sweeper",
+            log=_log,
+            skipped_event="events_kept_longer",
+        )
+
+    async def _sweep(self) -> None:
+        deleted = await self._events.delete_expired(self._settings.keep_seconds)
+        if deleted:
+            _log.info("events_deleted", events=deleted)
 
 
 StoreEvents.kind = _EventsKind()

@@ -286,7 +286,7 @@ class Queue:
 
         :param run: the writes of the run; its end is committed with the last of them or later.
         :raises LeaseLost: the run does not belong to this process any more, or ended otherwise.
-        :raises StopAsked: somebody asked the run to stop, and it must end accordingly.
+        :raises StopAsked: the run was asked to stop, and it must end accordingly.
         :raises BaseException: one of the run's writes failed with it; the run has not ended.
         """
         if run is not None:

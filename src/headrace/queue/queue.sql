@@ -548,7 +548,7 @@ SET status = CASE WHEN first.run_id IS NULL THEN ended.thread_status ELSE 'busy'
       -- The run was refused, and the thread waits as before.
       WHEN ended.status = 'error' AND ended.thread_status <> 'error' THEN NULL
       ELSE ended.error END,
-    -- Of a run that broke off before its thread's state was looked at nothing is known.
+    -- If a run broke off before its thread's state was read, the earlier interrupts stay.
     interrupts = CASE WHEN ended.status = 'success' THEN ended.interrupts
       ELSE coalesce(ended.interrupts, threads.interrupts) END,
     ready_at = first.ready_at, ready_run_id = first.run_id, ready_graph_id = first.graph_id,

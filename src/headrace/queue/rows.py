@@ -61,7 +61,7 @@ class Attempt:
     number: int
     #: The metadata of the thread and of the run.
     metadata: dict[str, Any]
-    #: Set when somebody asked the run to stop before this attempt began.
+    #: Set when the run was asked to stop before this attempt began.
     cancel_action: StopAction | None = None
     #: Another process waits for its events already.
     watched: bool = False

@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 from headrace.db.conninfo import connection_string
-from headrace.events.log import EventLog
+from headrace.events.log import EventLog, EventSweeper
 from headrace.events.reader_buffers import BufferBudget
 from headrace.following.run_watcher import Watcher
 from headrace.following.thread_watcher import ThreadWatcher
@@ -16,7 +16,6 @@ from headrace.server.resources import Resources, build_notifier
 from headrace.shares import Places
 from headrace.worker.admission import Admission
 from headrace.worker.channels import Channels
-from headrace.worker.event_sweeper import EventSweeper
 from headrace.worker.executor import Executor
 from headrace.worker.heartbeat import Heartbeat
 from headrace.worker.queue_depth import QueueDepth

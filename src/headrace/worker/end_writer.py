@@ -35,7 +35,7 @@ class EndWriter:
         An end that cannot be stored, and a fault of our own, must not leave a run that never ends.
 
         :returns: None when the run does not belong to this process any more.
-        :raises StopAsked: somebody asked the run to stop before it could end like this.
+        :raises StopAsked: the run was asked to stop before it could end like this.
         """
         delays = iter(_END_RETRY_SECONDS)
         cancelled = False
@@ -67,7 +67,7 @@ class EndWriter:
         """Commit the end; a run that is to be rolled back is deleted instead.
 
         :returns: None when the run does not belong to this process any more.
-        :raises StopAsked: somebody asked the run to stop a moment ago; ``execution`` knows it now.
+        :raises StopAsked: the run was asked to stop a moment ago; ``execution`` knows it now.
         """
         writes = execution.writes
         if end is not RELEASED and execution.stop is not Stop.ROLLBACK:

@@ -71,7 +71,7 @@ def checkpoints_in(config: RunnableConfig) -> list[RunnableConfig]:
 
 
 def graph_input(kwargs: dict[str, Any]) -> Any:
-    """The input of one execution; a command wins over an input in the same request."""
+    """The input of one execution; a command wins over an input."""
     command = kwargs["command"]
     if command:
         return graph_command(

@@ -159,7 +159,7 @@ class Heartbeat:
                 self._unbroken_since = time.monotonic() + self._settings.heartbeat_seconds
                 self._disconnect()
             except Exception as error:
-                # For example no file descriptor is left. This thread must go on all the same.
+                # For example no file descriptor is left. This thread must go on nevertheless.
                 _log.warning("lease_not_renewed", error=error_message(error), exc_info=True)
                 self._supervision.report("heartbeat", error)
                 self._unbroken_since = time.monotonic() + self._settings.heartbeat_seconds
