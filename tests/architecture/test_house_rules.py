@@ -41,22 +41,6 @@ _NOT_YET_PLAIN = frozenset(
     }
 )
 
-#: Class names that stand twice. The figures in ``observability/pulse.py`` are shapes of those that
-#: the other rooms have; the others are waiting for a better name.
-_SHARED_NAMES = frozenset(
-    {
-        "CallerFigures",  # observability/pulse.py, worker/turns.py
-        "Executor",  # server/drain.py (a protocol), worker/executor.py
-        "FlushFigures",  # observability/metrics.py, checkpoints/flush.py
-        "GateFigures",  # observability/pulse.py, edge/gates.py
-        "Lifespan",  # server/uvicorn.py, server/lifespan.py
-        "PoolFigures",  # observability/pulse.py, db/pool.py
-        "QueueFigures",  # observability/pulse.py, queue/queue.py
-        "ThreadFigures",  # observability/pulse.py, thread_pool.py
-        "WriterFigures",  # observability/pulse.py, checkpoints/writer.py
-    }
-)
-
 #: Imports everything, and says what that did besides defining things. Binding is not watched: a
 #: dependency tries at import whether this machine has IPv6.
 _IMPORT_EVERYTHING = """
@@ -190,8 +174,7 @@ def test_no_two_classes_have_one_name() -> None:
             if isinstance(node, ast.ClassDef):
                 places.setdefault(node.name, []).append(f"{module}:{node.lineno}")
     shared = {name: found for name, found in places.items() if len(found) > 1}
-    assert {name: found for name, found in shared.items() if name not in _SHARED_NAMES} == {}
-    assert _SHARED_NAMES - shared.keys() == set(), "take these off the list"
+    assert shared == {}
 
 
 def test_no_module_is_named_after_nothing() -> None:

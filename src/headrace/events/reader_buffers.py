@@ -1,4 +1,4 @@
-"""Events that wait for readers: a buffer for each reader, and one budget for a process.
+"""Events that wait for readers: a buffer for each reader, and one reader budget for a process.
 
 A slow reader is cut for one of two reasons. ``stalled``: its buffer is over its bound, and its
 client has taken nothing for ``events.stall_seconds``. ``memory``: all buffers together are over

@@ -37,7 +37,7 @@ _FRESH_CONNECTION_SECONDS = 0.25
 _LOOK_SECONDS = 0.05
 
 
-class Lifespan(LifespanOn):
+class ReportingLifespan(LifespanOn):
     """uvicorn's lifespan, but a refusal to start goes to ``on_refusal`` instead of the log."""
 
     def __init__(
@@ -80,7 +80,7 @@ class Server(uvicorn.Server):
         self._hurried = False
         config.load()
         config.lifespan_class = partial(  # only called
-            Lifespan, on_refusal=on_refusal
+            ReportingLifespan, on_refusal=on_refusal
         )
         config.http_protocol_class = partial(  # type: ignore[assignment]  # only called
             BoundedProtocol, bounds=connections
