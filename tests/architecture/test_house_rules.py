@@ -14,7 +14,7 @@ import pytest
 from pydantic import BaseModel
 
 from headrace.settings import Settings
-from tests.support.sources import ROOT, modules
+from tests.support.sources import PACKAGE, ROOT, modules
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -22,24 +22,9 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 _PLACES = re.compile(r"(?<![\w.~-])/(?:work|root|tmp/wt)(?:/|\b)")
 _REGISTRIES = re.compile(r"pythonhosted|://[^\s\"'`]*/simple\b|://pypi\.|index[-_]url\s*=\s*\S*//")
 
-Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
-
-#: Rooms whose docstrings are not plain English yet; delete a room from here when it is.
-_NOT_YET_PLAIN = frozenset(
-    {
-        "checkpoints",
-        "cli",
-        "embedded",
-        "following",
-        "observability",
-        "queue",
-        "runs",
-        "server",
-        "states",
-        "threads",
-        "worker",
-    }
-)
+#: How a sentence begins that names no subject, in a docstring or a comment; and a word that names
+#: nobody.
+_ODD_ENGLISH = re.compile(r'''(?:"""|#:? |-- )(?:Of|The same) |(?i:\bwhoever\b)''')
 
 #: Imports everything, and says what that did besides defining things. Binding is not watched: a
 #: dependency tries at import whether this machine has IPv6.
@@ -154,15 +139,13 @@ def test_every_module_says_what_it_is_for() -> None:
     assert silent == []
 
 
-def test_docstrings_are_plain_english() -> None:
+def test_docstrings_and_comments_are_plain_english() -> None:
     """A sentence begins with its subject, and names who does something."""
     odd = [
-        f"{module}:{getattr(node, 'lineno', 1)} {text.splitlines()[0]}"
-        for module, tree in modules().items()
-        if Path(module).parts[2] not in _NOT_YET_PLAIN
-        for node in ast.walk(tree)
-        if isinstance(node, Documented) and (text := ast.get_docstring(node))
-        if text.startswith("Of ") or re.search(r"\bwhoever\b", text, re.IGNORECASE)
+        f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
+        for path in sorted([*PACKAGE.rglob("*.py"), *PACKAGE.rglob("*.sql")])
+        for number, line in enumerate(path.read_text().splitlines(), start=1)
+        if _ODD_ENGLISH.search(line) and "comment=" not in line
     ]
     assert odd == []
 

@@ -3,10 +3,10 @@
 Writes of a run carry its token. Their transaction first takes the process's advisory lock in its
 shared form, in a statement of its own; the next statement then sees every take-over that was
 committed before, remembers which tokens still hold, and the rows of the others are not written.
-Whoever takes runs from a process takes the exclusive form of the same lock first: it waits for a
-flush in flight, and a later flush sees that the run has moved. Lock and write in one statement, or
-any snapshot taken before the lock (REPEATABLE READ), would let stale rows through; the tests show
-that they do.
+A process that takes runs from another one first takes the exclusive form of that process's lock.
+So it waits for a flush in flight, and a later flush sees that the run has moved. Lock and write in
+one statement, or any snapshot taken before the lock (REPEATABLE READ), would let stale rows
+through; the tests show that they do.
 """
 
 from collections.abc import Sequence

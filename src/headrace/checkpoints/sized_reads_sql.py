@@ -1,6 +1,6 @@
 """The statements of ``sized_reads.py``: sizes of checkpoints, and the columns of small ones.
 
-A channel is wanted, or not, by a JSON array of names; where that is null all are.
+A JSON array names the channels that are read; null means all of them.
 """
 
 from headrace.checkpoints.answer_memory import FREE_BYTES

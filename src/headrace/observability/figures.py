@@ -42,7 +42,7 @@ class FlushFigures:
     bytes: int
     #: ``committed``, ``retried``, or ``rejected`` when a part of it has to fail.
     outcome: str
-    #: Of the operation that waited longest.
+    #: How long the operation has waited that waits longest.
     queue_seconds: float = 0.0
     pool_seconds: float = 0.0
     database_seconds: float = 0.0
