@@ -65,6 +65,14 @@ OWN = {
 }
 
 
+def is_kind_of_function(kind: ast.ClassDef) -> bool:
+    """Whether it is a protocol of functions."""
+    methods = {
+        one.name for one in kind.body if isinstance(one, ast.AsyncFunctionDef | ast.FunctionDef)
+    }
+    return "Protocol" in map(ast.unparse, kind.bases) and "__call__" in methods
+
+
 def names_of_functions() -> set[str]:
     """``Callable``, and the names that the package gives to kinds of functions."""
     names = {"Callable"}
@@ -73,9 +81,8 @@ def names_of_functions() -> set[str]:
             if isinstance(node, ast.Assign) and isinstance(node.value, ast.Subscript):
                 if ast.unparse(node.value.value) == "Callable":
                     names |= {one.id for one in node.targets if isinstance(one, ast.Name)}
-            elif isinstance(node, ast.ClassDef) and "Protocol" in map(ast.unparse, node.bases):
-                if any(getattr(one, "name", "") == "__call__" for one in node.body):
-                    names.add(node.name)
+            elif isinstance(node, ast.ClassDef) and is_kind_of_function(node):
+                names.add(node.name)
     return names
 
 

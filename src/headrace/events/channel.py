@@ -28,7 +28,7 @@ _RETRY_SECONDS = 0.5
 _HEAVY_BYTES = 1024 * 1024
 
 #: Commits events in order. It may raise LeaseLost and Unavailable.
-Store = Callable[[Sequence[Event]], Awaitable[None]]
+StoreEvents = Callable[[Sequence[Event]], Awaitable[None]]
 
 
 class Channel:
@@ -79,7 +79,7 @@ class Channel:
         resumable: bool = False,
         kept: bool = False,
         placed: bool = True,
-        store: Store | None = None,
+        store: StoreEvents | None = None,
         read_stored: ReadStored | None = None,
         on_stored: Callable[[int], None] = lambda count: None,
         on_lost: Callable[[], None] = lambda: None,

@@ -36,21 +36,21 @@ class RunEngine:
     reader_budget: BufferBudget
 
 
-async def start_run_engine(foundation: Resources, stack: AsyncExitStack) -> RunEngine:
+async def start_run_engine(resources: Resources, stack: AsyncExitStack) -> RunEngine:
     """From here on runs are claimed, and those of lost processes rescued."""
-    pool, settings, tasks = foundation.pool, foundation.settings, foundation.tasks
-    queue = Queue(pool, foundation.writer)
-    notifier = build_notifier(settings, pool, foundation.metrics, foundation.supervision)
-    log = EventLog(pool, foundation.writer, settings.events)
-    reader_budget = BufferBudget(settings.events, on_cut=foundation.metrics.count_cut_client)
-    channels = Channels(settings.events, log, notifier, foundation.metrics, reader_budget)
-    worker = await _start_worker(foundation, queue, channels, notifier, stack)
+    pool, settings, tasks = resources.pool, resources.settings, resources.tasks
+    queue = Queue(pool, resources.writer)
+    notifier = build_notifier(settings, pool, resources.metrics, resources.supervision)
+    log = EventLog(pool, resources.writer, settings.events)
+    reader_budget = BufferBudget(settings.events, on_cut=resources.metrics.count_cut_client)
+    channels = Channels(settings.events, log, notifier, resources.metrics, reader_budget)
+    worker = await _start_worker(resources, queue, channels, notifier, stack)
     watcher = Watcher(pool, notifier, settings.events, tasks)
     watcher.start()
     thread_watcher = ThreadWatcher(pool, notifier, settings.events, tasks)
     thread_watcher.start()
     EventSweeper(log, settings.events).start(tasks)
-    depth = QueueDepth(queue, foundation.board)
+    depth = QueueDepth(queue, resources.board)
     depth.start(tasks)
     await notifier.start()
     stack.push_async_callback(notifier.stop)
@@ -58,27 +58,27 @@ async def start_run_engine(foundation: Resources, stack: AsyncExitStack) -> RunE
 
 
 async def _start_worker(
-    foundation: Resources,
+    resources: Resources,
     queue: Queue,
     channels: Channels,
     notifier: Notifier,
     stack: AsyncExitStack,
 ) -> Worker:
     """The lease first, then who executes under it, then who looks after others."""
-    settings, metrics, tasks = foundation.settings, foundation.metrics, foundation.tasks
+    settings, metrics, tasks = resources.settings, resources.metrics, resources.tasks
     heartbeat = Heartbeat(
         connection_string(settings.database),
         settings.worker,
-        supervision=foundation.supervision,
-        graph_ids=foundation.registry.ids() if settings.worker.enabled else (),
+        supervision=resources.supervision,
+        graph_ids=resources.registry.ids() if settings.worker.enabled else (),
         schema=settings.database.schema_name,
         open_timeout_seconds=settings.database.open_timeout_seconds,
     )
     temporary = TemporaryThreads(queue, later_seconds=5 * settings.events.poll_seconds)
     executor = Executor(
-        foundation.registry,
+        resources.registry,
         queue,
-        foundation.saver,
+        resources.saver,
         channels,
         settings.worker,
         metrics,
@@ -103,8 +103,8 @@ async def _start_worker(
         admission,
         settings.worker,
         metrics,
-        graph_ids=foundation.registry.ids(),
-        supervision=foundation.supervision,
+        graph_ids=resources.registry.ids(),
+        supervision=resources.supervision,
     )
     await heartbeat.start()
     stack.push_async_callback(heartbeat.stop)

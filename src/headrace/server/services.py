@@ -1,4 +1,4 @@
-"""The services of a process: what endpoints call, joined to the foundation and the run engine."""
+"""The services of a process: what endpoints call, joined to the resources and the run engine."""
 
 from dataclasses import dataclass
 
@@ -52,11 +52,11 @@ class Services:
     chat: ChatService
 
 
-async def build_services(foundation: Resources, engine: RunEngine) -> Services:
+async def build_services(resources: Resources, engine: RunEngine) -> Services:
     """Each graph has its first assistant on return."""
-    pool, registry, sessions = foundation.pool, foundation.registry, foundation.sessions
-    settings, metrics = foundation.settings, foundation.metrics
-    memory = foundation.answer_memory
+    pool, registry, sessions = resources.pool, resources.registry, resources.sessions
+    settings, metrics = resources.settings, resources.metrics
+    memory = resources.answer_memory
     limits = RequestLimits(settings.requests)
     assistants = AssistantService(
         AssistantRepository(sessions, list_timeout_seconds=settings.requests.list_timeout_seconds),
@@ -66,23 +66,23 @@ async def build_services(foundation: Resources, engine: RunEngine) -> Services:
     )
     await assistants.create_system(registry.descriptions())
     keys = IdempotencyService(sessions, settings.idempotency, count=metrics.count_keyed_request)
-    keys.start(foundation.tasks)
-    states = StateReader(registry, foundation.saver, memory)
+    keys.start(resources.tasks)
+    states = StateReader(registry, resources.saver, memory)
     updates = StateUpdates(
         pool,
-        foundation.writer,
-        foundation.saver,
+        resources.writer,
+        resources.saver,
         registry,
         timeout_seconds=settings.requests.change_timeout_seconds,
     )
     thread_rows = ThreadRepository(sessions)
-    copies = ThreadCopies(pool, foundation.writer)
+    copies = ThreadCopies(pool, resources.writer)
     threads = ThreadService(thread_rows, states, keys, updates, copies, limits)
     state_service = StateService(threads, states, StateRepository(pool), updates, limits)
     following = Following(engine.watcher, states, engine.reader_budget)
     stops = RunStops(engine.worker, following, thread_rows)
     repository = RunRepository(sessions)
-    requests = RunRequests(repository, threads, registry, foundation.writer, limits)
+    requests = RunRequests(repository, threads, registry, resources.writer, limits)
     runs = RunService(
         repository,
         assistants,
@@ -92,7 +92,7 @@ async def build_services(foundation: Resources, engine: RunEngine) -> Services:
         stops,
         keys,
         requests,
-        foundation.tasks,
+        resources.tasks,
     )
     search = ThreadSearchRepository(
         pool,
@@ -106,7 +106,7 @@ async def build_services(foundation: Resources, engine: RunEngine) -> Services:
         assistant_graphs=GraphService(assistants, descriptions),
         threads=threads,
         thread_listing=ThreadListing(search, threads, memory, limits),
-        thread_removal=_build_removal(foundation, stops, search),
+        thread_removal=_build_removal(resources, stops, search),
         states=state_service,
         thread_streams=ThreadStreams(
             engine.thread_watcher,
@@ -116,7 +116,7 @@ async def build_services(foundation: Resources, engine: RunEngine) -> Services:
             metrics,
             heartbeat_seconds=settings.server.ping_seconds,
         ),
-        store_items=StoreService(foundation.store, settings.store, memory, limits),
+        store_items=StoreService(resources.store, settings.store, memory, limits),
         following=following,
         runs=runs,
         chat=ChatService(runs, threads, descriptions, chat_graph_id),
@@ -124,27 +124,27 @@ async def build_services(foundation: Resources, engine: RunEngine) -> Services:
 
 
 def _build_removal(
-    foundation: Resources, stops: RunStops, search: ThreadSearchRepository
+    resources: Resources, stops: RunStops, search: ThreadSearchRepository
 ) -> ThreadRemoval:
-    pool, metrics, ttl = foundation.pool, foundation.metrics, foundation.entries.thread_ttl
+    pool, metrics, ttl = resources.pool, resources.metrics, resources.entries.thread_ttl
     removal = ThreadRemoval(
         pool,
-        foundation.writer,
-        foundation.saver,
+        resources.writer,
+        resources.saver,
         stops,
         search,
         count_runs=metrics.count_expired_runs,
     )
-    retention = foundation.settings.retention
+    retention = resources.settings.retention
     _log.info(
         "retention_read",
         thread_minutes=ttl.default_ttl,
         thread_strategy=ttl.strategy,
         run_minutes=retention.run_minutes or None,
-        store_minutes=foundation.entries.store_ttl.default_ttl,
+        store_minutes=resources.entries.store_ttl.default_ttl,
     )
     threads = RetentionSweeper(pool, removal, ttl, count=metrics.count_expired_threads)
-    threads.start(foundation.tasks)
+    threads.start(resources.tasks)
     if retention.run_minutes:
         ended = RunSweeper(
             pool,
@@ -153,5 +153,5 @@ def _build_removal(
             limit=ttl.sweep_limit,
             count=metrics.count_expired_runs,
         )
-        ended.start(foundation.tasks)
+        ended.start(resources.tasks)
     return removal
