@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from headrace.edge.middleware import Middleware
 from headrace.edge.streaming import StreamResponse
-from headrace.events.reader import Released
+from headrace.events.reader import FollowingStopped
 from headrace.lifecycle import Tasks
 from tests.support.processes import free_port
 from tests.support.waiting import eventually
@@ -24,7 +24,7 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
     async def chunks() -> AsyncGenerator[bytes, None]:
         yield b"\n"
         if scope["path"] == "/released":
-            raise Released
+            raise FollowingStopped
         yield b"{}"
 
     await StreamResponse(

@@ -12,7 +12,7 @@ from langgraph.graph import END, START, StateGraph
 from headrace.auth.principal import ANONYMOUS
 from headrace.checkpoints.fence import process_key
 from headrace.events.event import Event
-from headrace.events.reader import EventReader, Released
+from headrace.events.reader import EventReader, FollowingStopped
 from headrace.following.followed_run import FollowedRun
 from headrace.lifecycle import Tasks
 from headrace.runs.response_bodies import event_frames
@@ -291,7 +291,7 @@ async def test_a_draining_process_lets_go_of_runs_elsewhere(database_url, talker
             await there.drain.drain(close_listeners=lambda: None)
             rest = [chunk async for chunk in frames]
         assert rest == [b": the run goes on; connect again\r\nretry: 1000\r\n\r\n"]
-        with pytest.raises(Released):
+        with pytest.raises(FollowingStopped):
             await joined.outcome(SECONDS)
         assert here.worker.running == 1
         talker.stop()
@@ -347,7 +347,7 @@ async def test_a_run_that_a_drain_releases_is_followed_on_with_rising_ids(databa
         before = await read(elsewhere, 2)
         assert await read(own, 2) == before
         await here.drain.drain(close_listeners=lambda: None)
-        with pytest.raises(Released):
+        with pytest.raises(FollowingStopped):
             await read(own)
         talker.say(2)
         talker.stop()

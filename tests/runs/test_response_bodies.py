@@ -11,7 +11,7 @@ from headrace.event_settings import EventSettings
 from headrace.events.channel import Channel
 from headrace.events.event import Event, end_event
 from headrace.events.json_encoding import PIECE_BYTES
-from headrace.events.reader import ChannelReader, EventReader, Released
+from headrace.events.reader import ChannelReader, EventReader, FollowingStopped
 from headrace.events.sse import HEARTBEAT
 from headrace.following.followed_run import FollowedRun
 from headrace.runs.response_bodies import event_frames
@@ -70,7 +70,7 @@ async def test_one_that_is_cut_in_the_midst_of_an_event_gets_no_whole_body():
     run.channel.publish("values", "x" * 600_000)
     assert len(await anext(stream)) == PIECE_BYTES
     await eventually(lambda: not run.channel.wanted)
-    with pytest.raises(Released):
+    with pytest.raises(FollowingStopped):
         await anext(stream)
 
 

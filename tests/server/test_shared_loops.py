@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 
 from headrace.auth.principal import ANONYMOUS
-from headrace.events.reader import Released
+from headrace.events.reader import FollowingStopped
 from headrace.events.sse import RELEASED
 from headrace.following.followed_run import FollowedRun
 from headrace.following.thread_watcher import LastSeen
@@ -61,7 +61,7 @@ async def test_an_event_id_that_no_column_holds_fails_its_own_reader(database_ur
         ]
         talker.say(*range(5))
         talker.stop()
-        with pytest.raises(Released):
+        with pytest.raises(FollowingStopped):
             await read(poisoned)
         for reader in readers:
             assert told(await read(reader))[:-1] == custom(*range(5))

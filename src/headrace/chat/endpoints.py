@@ -14,7 +14,7 @@ from headrace.edge.routing import new_router
 from headrace.edge.state import configurable_headers, provided, request_id_of
 from headrace.edge.streaming import ClientLeft, unless_left
 from headrace.errors import Draining
-from headrace.events.reader import Released
+from headrace.events.reader import FollowingStopped
 from headrace.idempotency.requests import IdempotencyKey
 from headrace.runs.response_bodies import INTERRUPTS
 from headrace.runs.responses import locations, streaming_response
@@ -62,7 +62,7 @@ async def chat(
             pass
     except ClientLeft:
         return Response(status_code=_CLIENT_LEFT)
-    except Released:
+    except FollowingStopped:
         # Another process finishes the run; the reply is then in the thread.
         raise Draining from None
     return json_response(service.reply(run, outcome).model_dump(), headers=locations(run, "join"))

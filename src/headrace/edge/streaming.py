@@ -12,7 +12,7 @@ from typing import Any, TypeVar, cast
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from headrace.events.reader import Released
+from headrace.events.reader import FollowingStopped
 
 #: The key in a request's state under which the middleware accepts bodies.
 _HANDED = "headrace_handed"
@@ -58,7 +58,7 @@ class StreamResponse(Response):
     """Streams ``chunks``, and calls ``on_disconnect`` when the client leaves before the end.
 
     The headers are sent at once, so that a client has the run's id before the first event. The
-    generator is closed in every case. If it raises :class:`Released`, the body stays incomplete and
+    generator is closed in every case. If it raises :class:`FollowingStopped`, the body stays incomplete and
     the connection is closed: clients go on at the ``Location`` in the headers.
     """
 
@@ -136,7 +136,7 @@ class StreamBody:
                 await send({"type": "http.response.body", "body": chunk, "more_body": more})
                 if not more:
                     return
-        except Released:
+        except FollowingStopped:
             return
         finally:
             await self._chunks.aclose()

@@ -35,7 +35,7 @@ class Channel:
     """The events of one attempt of a run, from the first one to its end or move.
 
     :param kept: fill the ring though nobody reads yet.
-    :param placed: no earlier attempt can have stored events.
+    :param ids_known: the ids begin at 1, because no earlier attempt can have stored events.
     :param store: stores events; without it, none are stored.
     :param reader_budget: the budget of all readers of the process; without it, the channel has its
         own.
@@ -66,8 +66,8 @@ class Channel:
         "_waited_seconds",
         "_was_heavy",
         "awaited",
+        "ids_known",
         "kept",
-        "placed",
         "resumable",
         "watched",
     )
@@ -78,7 +78,7 @@ class Channel:
         *,
         resumable: bool = False,
         kept: bool = False,
-        placed: bool = True,
+        ids_known: bool = True,
         store: StoreEvents | None = None,
         read_stored: ReadStored | None = None,
         on_stored: Callable[[int], None] = lambda count: None,
@@ -94,7 +94,7 @@ class Channel:
         self.kept = kept
         #: Whether the ids of the earlier attempts' events are known. Before, nobody may read here
         #: from an id on: the reader would miss events that earlier attempts have stored.
-        self.placed = placed
+        self.ids_known = ids_known
         #: Another process waits for the end of the run.
         self.awaited = False
         self._settings = settings
@@ -134,7 +134,7 @@ class Channel:
     def continue_after(self, event_id: int) -> None:
         """Note that earlier attempts have stored events up to this id."""
         self._last_id = self._stored_id = max(self._last_id, event_id)
-        self.placed = True
+        self.ids_known = True
 
     def subscribe(self, after: int | None = None) -> ChannelReader:
         """A reader that begins with the ring; for a resumable run, after the event id ``after``."""

@@ -16,7 +16,7 @@ class Moved(Exception):
     """Another process goes on with the run."""
 
 
-class Released(Exception):
+class FollowingStopped(Exception):
     """The run goes on, but this process no longer follows it: the client must reconnect."""
 
 
@@ -29,7 +29,7 @@ class EventReader(Protocol):
         A second call means that the client has taken the events of the first.
 
         :raises Cut: the reader was too slow, and events were dropped.
-        :raises Moved, Released: another process goes on with the run.
+        :raises Moved, FollowingStopped: another process goes on with the run.
         """
 
     def pieces(self, frames: list[bytes]) -> Iterator[bytes]:

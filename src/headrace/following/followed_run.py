@@ -3,8 +3,9 @@
 A run of this process is read from memory, a run of another process through the watcher. A run that
 moves (another process rescues or claims it) is followed on. The end comes from the run's row.
 
-The events of a run that is not resumable are stored only while somebody watches the run, and a
-process that was paused watches nothing. A reader that has missed events is told so before the end.
+The events of a run that is not resumable are stored only while another process watches the run. A
+process that stands still (SIGSTOP, a frozen machine) watches nothing. A reader that has missed
+events is told so before the end.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,7 +23,7 @@ from headrace.following.following import Following
 from headrace.following.run_watcher import GONE, IfEnded, RunState, Watch
 from headrace.queue.rows import RunOutcome, RunRequest
 
-#: A row is looked at sooner than that.
+#: The watcher reads a row within a second; this passes only while the database is away.
 _LOOK_SECONDS = 10.0
 
 
@@ -47,7 +48,7 @@ class FollowedRun:
 
     :ivar temporary: it has a thread of its own, which is deleted soon after it.
     :ivar repeated: an earlier try of the request has made it.
-    :ivar created: the caller has made it, and wants to know how it ended, however soon it did.
+    :ivar created: the caller has made or stopped it, and is to learn its end, however soon that came.
     :ivar queued: it was put into the queue: the process that claims it announces its end.
     :ivar local: the run itself, while this process executes it.
     """
@@ -95,9 +96,9 @@ class FollowedRun:
     def subscribe(self, after: int | None = None) -> "RunReader":
         """Follow its events.
 
-        :param after: -1: from the start; otherwise what comes after that event id. None: for the
-            caller that has made the run, everything, when called before the first wait; for others
-            what is to come, and before it what this or the executing process still holds.
+        :param after: -1: all events. A number: the events after that id. None: all events, for the
+            caller that has made the run and subscribes before its first wait; for other callers
+            those that are still in memory, and then those that come.
         """
         return RunReader(self, after)
 
@@ -108,7 +109,7 @@ class FollowedRun:
     async def outcome(self, timeout_seconds: float) -> RunOutcome | None:
         """How it ended, once the row says so; None when it still runs after the timeout.
 
-        :raises Released: the run goes on, but this process stops following it.
+        :raises FollowingStopped: the run goes on, but this process stops following it.
         :raises AnswerTooLarge, AnswersFull: its values cannot be read, or not now.
         """
         if self.local is not None:
@@ -127,7 +128,7 @@ class FollowedRun:
     async def ended(self, timeout_seconds: float) -> bool:
         """Whether it has ended, without its values.
 
-        :raises Released: as :meth:`outcome`.
+        :raises FollowingStopped: as :meth:`outcome`.
         """
         if self.local is not None:
             try:
@@ -330,7 +331,7 @@ class RunReader:
         for event in events:
             self._follows = True
             self._position = max(self._position, event.event_id)
-            # Only the end has that name. A run that was deleted has it among its stored events.
+            # It is always the last event. Only a deleted run has it among its stored events.
             self._ended |= event.name == "error"
 
     def _leave_channel(self) -> None:

@@ -2,7 +2,7 @@
 
 from headrace.checkpoints.answer_memory import AnswerMemory
 from headrace.event_settings import EventSettings
-from headrace.events.reader import Released
+from headrace.events.reader import FollowingStopped
 from headrace.events.reader_buffers import BufferBudget
 from headrace.following.run_watcher import Watch, Watcher
 from headrace.states.reader import StateReader
@@ -47,14 +47,14 @@ class Following:
     async def changed(self, watch: Watch, timeout_seconds: float) -> bool:
         """Wait for news; False when none come within the timeout.
 
-        :raises Released: this process stops following.
+        :raises FollowingStopped: this process stops following.
         """
         if not watch.waiting and not watch.complete:
             if self.released or watch.failed:
-                raise Released
+                raise FollowingStopped
             watch.changed.clear()
             if not await watch.changed.wait(timeout_seconds):
                 return False
             if watch.failed:
-                raise Released
+                raise FollowingStopped
         return watch.waiting or watch.complete

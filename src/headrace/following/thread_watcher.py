@@ -25,7 +25,7 @@ from headrace.db.statements import named_statements
 from headrace.db.transactions import locking_transaction
 from headrace.errors import DatabaseUnavailable, Unavailable
 from headrace.event_settings import EventSettings
-from headrace.events.reader import Released
+from headrace.events.reader import FollowingStopped
 from headrace.events.reader_buffers import Cut
 from headrace.isolation import for_each_sound
 from headrace.lifecycle import Signal, Tasks
@@ -126,7 +126,7 @@ class ThreadWatch:
         """The next run; None when none came in time, or something else has changed.
 
         :raises Cut: too many runs waited, and were dropped.
-        :raises Released: the thread cannot be followed from here.
+        :raises FollowingStopped: the thread cannot be followed from here.
         """
         if not self.waiting:
             self.changed.clear()
@@ -134,7 +134,7 @@ class ThreadWatch:
         if self.cut:
             raise Cut
         if self.failed:
-            raise Released
+            raise FollowingStopped
         return self.waiting.popleft() if self.waiting else None
 
 

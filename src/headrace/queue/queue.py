@@ -2,7 +2,7 @@
 
 The transactions keep the law at the top of queue.sql. Starts, queueing and ends go through the
 group-commit writer. Claims, cancels and rollbacks have transactions of their own. Only the worker
-may import this module. A write for a run is guarded by its token (run, attempt, process); a cancel
+and the run engine may import this module. A write for a run is guarded by its token (run, attempt, process); a cancel
 is guarded by the tenant.
 """
 
@@ -287,7 +287,7 @@ class Queue:
         :param run: the writes of the run; its end is committed with the last of them or later.
         :raises LeaseLost: the run does not belong to this process any more, or ended otherwise.
         :raises StopAsked: the run was asked to stop, and it must end accordingly.
-        :raises BaseException: one of the run's writes failed with it; the run has not ended.
+        :raises BaseException: what one of the run's writes failed with; the run has not ended.
         """
         if run is not None:
             # After the end of a run, the fence refuses its writes.
@@ -302,7 +302,8 @@ class Queue:
         No write of the run may be under way.
 
         :raises LeaseLost: the run does not belong to this process any more.
-        :raises NotImplementedError: later checkpoints are stored as changes to its checkpoints.
+        :raises NotImplementedError: later checkpoints are stored as differences to those of this run,
+            which so cannot be deleted.
         """
         values = {
             "run_ids": [token.run_id],
@@ -320,7 +321,7 @@ class Queue:
                 await delete_for_runs(cursor, [str(token.run_id)], thread_id=thread_id)
             await connection.execute(self._sql["refresh_locked_threads"])
 
-    async def keep_rolled_back(self, token: RunToken) -> None:
+    async def interrupt_instead_of_rollback(self, token: RunToken) -> None:
         """Mark a run that cannot be rolled back: it is to be interrupted instead."""
         values = {
             "run_id": token.run_id,

@@ -1,8 +1,9 @@
 -- All statements that change which process runs what. The law (architecture.md): lock in one
 -- statement, act in the next. Under READ COMMITTED, the snapshot of a statement is older than the locks
 -- that it takes. So the first statement remembers what it locked in the transaction-local setting
--- headrace.locked, and the second one touches only that. Lock order everywhere: threads (sorted), then
--- runs. "Remembers" below means: in headrace.locked.
+-- headrace.locked, and the second one touches only that. "Remembers" below means: in headrace.locked,
+-- if no other setting is named. Lock order: the lock of a process, keys, threads, runs. A statement that
+-- may wait locks threads in the order of their ids; one that skips locked threads may use any order.
 
 -- name: create_threads_if_absent
 -- For if_not_exists=create, stateless runs and /chat. Inserts the metadata that the start would write:
@@ -414,7 +415,7 @@ FROM claimed
 ORDER BY ready_at
 
 -- name: lock_threads_of_cancelled
--- Remembers the threads, and the ids of the runs that the caller may see.
+-- Remembers the threads of the runs that the caller may see.
 SELECT set_config('headrace.locked', coalesce((
   SELECT json_agg(thread_id)::text
   FROM (
@@ -429,6 +430,7 @@ SELECT set_config('headrace.locked', coalesce((
 ), '[]'), true)
 
 -- name: remember_cancelled
+-- Remembers, in headrace.cancelled, the runs that the caller may see.
 SELECT set_config('headrace.cancelled', coalesce((
   SELECT json_agg(run_id)::text FROM runs
   WHERE run_id = ANY (%(run_ids)s::uuid[]) AND tenant = %(tenant)s

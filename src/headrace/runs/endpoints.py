@@ -17,7 +17,7 @@ from headrace.edge.routing import new_router
 from headrace.edge.state import configurable_headers, request_id_of
 from headrace.errors import InvalidRequest
 from headrace.events.modes import STREAM_MODES
-from headrace.events.reader import Released
+from headrace.events.reader import FollowingStopped
 from headrace.following.followed_run import FollowedRun
 from headrace.idempotency.requests import IdempotencyKey
 from headrace.idempotency.schemas import RequestKey
@@ -362,7 +362,7 @@ async def cancel_run(
     run = await runs.cancel(principal, thread_id, run_id_from(run_id), action)
     if wait:
         return stopping_response(run, request)
-    with suppress(Released):
+    with suppress(FollowingStopped):
         await run.outcome(_MOMENT_SECONDS)
     return Response(status_code=202)
 

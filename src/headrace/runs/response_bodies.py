@@ -11,7 +11,7 @@ from headrace.edge.streaming import LastChunk
 from headrace.errors import AnswersFull, AnswerTooLarge, RequestError
 from headrace.events.event import Event
 from headrace.events.json_encoding import encode_json, json_pieces, sliced
-from headrace.events.reader import EventReader, Released
+from headrace.events.reader import EventReader, FollowingStopped
 from headrace.events.reader_buffers import BrokenOff, Cut
 from headrace.events.sse import HEARTBEAT, RELEASED
 from headrace.following.followed_run import FollowedRun
@@ -45,7 +45,7 @@ async def event_frames(
     """The run's events that ``reader`` gets, and a heartbeat whenever there is none.
 
     :param modes: only events of these stream modes; empty: all.
-    :raises Released: the client was cut in the midst of an event; the body must not be completed.
+    :raises FollowingStopped: the client was cut in the midst of an event; the body must not be completed.
     """
 
     def frames(events: Sequence[Event]) -> list[bytes]:
@@ -57,11 +57,11 @@ async def event_frames(
                 yield chunk
     except BrokenOff:
         # Half an event must not look like a whole one.
-        raise Released from None
+        raise FollowingStopped from None
     except Cut:
         # The client reads on from the run's Location if it wants.
         return
-    except Released:
+    except FollowingStopped:
         yield RELEASED
     finally:
         run.unsubscribe(reader)
@@ -73,7 +73,7 @@ async def paced_chunks(
     """Chunks of what ``reader`` gets until its end, and a heartbeat whenever there is none.
 
     :param frames: the frames of events that are to be sent.
-    :raises Cut, BrokenOff, Released: as :class:`EventReader`.
+    :raises Cut, BrokenOff, FollowingStopped: as :class:`EventReader`.
     """
     sent_at = monotonic()
     while (events := await reader.read(heartbeat_seconds)) is not None:
@@ -114,7 +114,7 @@ def _interrupts(event: Event) -> bool:
 async def result_body(run: FollowedRun, *, heartbeat_seconds: float) -> AsyncGenerator[bytes, None]:
     """The run's last values as JSON; before it a newline for each heartbeat that passes.
 
-    :raises Released: the body must not be completed; the client asks another process.
+    :raises FollowingStopped: the body must not be completed; the client asks another process.
     """
     tries = 0
     while True:

@@ -78,7 +78,9 @@ class RunService:
         :param background: nobody follows the run from the start.
         :param key: a retry gets the run that the first try has made.
         :param headers: headers of the request that the graph is to see in ``configurable``.
-        :raises InvalidRequest, NotFound, Conflict, Unavailable: nothing was started.
+        :raises InvalidRequest, NotFound, Conflict: nothing was started.
+        :raises Unavailable: it is not known whether the run was made; if it was, it is executed. A
+            retry with a key makes no second one.
         """
         if thread_id is not None:
             thread_id = await self._threads.stored_id(principal, thread_id)
@@ -133,7 +135,7 @@ class RunService:
             if row is None:
                 yield run_id, None
                 return
-            # An older release has made the run: it confirms a key in another transaction.
+            # An older version of headrace has made the run: it confirms a key after the run's commit.
             await self._keys.confirm(principal, key, row.thread_id)
             yield run_id, self._follow(row, created=True)
 

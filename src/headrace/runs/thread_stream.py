@@ -19,7 +19,7 @@ from headrace.errors import AnswersFull, AnswerTooLarge, Draining, InvalidReques
 from headrace.event_settings import EventSettings
 from headrace.events.event import Event
 from headrace.events.json_encoding import encode_json, sliced
-from headrace.events.reader import Released
+from headrace.events.reader import FollowingStopped
 from headrace.events.reader_buffers import Cut
 from headrace.events.sse import END, HEARTBEAT, RELEASED, frame
 from headrace.following.followed_run import FollowedRun
@@ -131,7 +131,7 @@ class ThreadStream:
     async def frames(self) -> AsyncGenerator[bytes, None]:
         """Chunks to send, and a heartbeat whenever there is none, until the thread is deleted.
 
-        :raises Released: the client was cut in the midst of an event; the body must not be
+        :raises FollowingStopped: the client was cut in the midst of an event; the body must not be
             completed.
         """
         whole = True
@@ -149,8 +149,8 @@ class ThreadStream:
                 self._note_cut("behind", 0.0)
             if not whole:
                 # Half an event must not look like a whole one.
-                raise Released from None
-        except Released:
+                raise FollowingStopped from None
+        except FollowingStopped:
             yield RELEASED
         finally:
             self.close()
@@ -164,7 +164,7 @@ class ThreadStream:
         watch = self._watch
         while watch.waiting or not watch.gone:
             if self._streams.watcher.released:
-                raise Released
+                raise FollowingStopped
             if "state_update" in self._modes and watch.state_updated_at != self._told_state:
                 async with aclosing(self._state()) as pieces:
                     async for piece in pieces:

@@ -1,7 +1,7 @@
 """Builds everything a process needs, in order, and closes it in reverse after the last request.
 
-Objects are joined here, in ``resources``, ``run_engine`` and ``services`` only. Each step may
-refuse to start; then everything that is open already is closed again.
+``resources``, ``run_engine``, ``services`` and this module join the objects that rooms share. Each
+step may refuse to start; then everything that is open already is closed again.
 """
 
 from collections.abc import AsyncIterator, Mapping
@@ -28,7 +28,7 @@ from headrace.server.drain import Drain
 from headrace.server.resources import Entries, Resources, open_resources, refused_start
 from headrace.server.run_engine import RunEngine, start_run_engine
 from headrace.server.runtime import Runtime
-from headrace.server.services import Services, build_services
+from headrace.server.services import Services, start_services
 from headrace.settings import Settings
 from headrace.thread_pool import ThreadPool, use_thread_pool
 
@@ -153,7 +153,7 @@ async def serving(
         )
         engine = await start_run_engine(resources, stack)
         with refused_start(settings.database, resources.pool):
-            services = await build_services(resources, engine)
+            services = await start_services(resources, engine)
         keys = ApiKeys(settings.accepted_api_keys, local_only=settings.local_only)
         places = RequestGates(
             settings,

@@ -84,8 +84,8 @@ async def _start_worker(
         metrics,
         temporary,
         max_checkpoint_bytes=settings.checkpointer.max_checkpoint_bytes,
-        # The other half is for the commit of the release: a run that is cut has no end, and waits
-        # for its lease.
+        # Half of the margin, so that the release can still be committed: a run that is not
+        # released waits until the lease has expired.
         release_seconds=settings.server.shutdown_margin_seconds / 2,
     )
     places = Places(settings.worker.max_concurrent_runs, settings.caller_share)

@@ -52,8 +52,8 @@ class Services:
     chat: ChatService
 
 
-async def build_services(resources: Resources, engine: RunEngine) -> Services:
-    """Each graph has its first assistant on return."""
+async def start_services(resources: Resources, engine: RunEngine) -> Services:
+    """Join the services, make each graph's first assistant, and start the sweepers of resources."""
     pool, registry, sessions = resources.pool, resources.registry, resources.sessions
     settings, metrics = resources.settings, resources.metrics
     memory = resources.answer_memory

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from headrace.auth.principal import Principal
 from headrace.db.tables import RunRow
-from headrace.events.reader import Released
+from headrace.events.reader import FollowingStopped
 from headrace.following.followed_run import FollowedRun
 from headrace.following.following import Following
 from headrace.queue.rows import CancelAction
@@ -54,7 +54,7 @@ class RunStops:
     async def stop(self, run: RunRow, timeout_seconds: float) -> bool:
         """Stop a run that is going to be deleted; False when it does not stop in time.
 
-        :raises Released: this process stops following it.
+        :raises FollowingStopped: this process stops following it.
         """
         await self._worker.cancel(run.tenant, [run.run_id], "delete", _DELETED)
         return await self._follow(run).ended(timeout_seconds)
@@ -69,7 +69,7 @@ class RunStops:
             await self._worker.cancel(principal.tenant, asked, "delete", _DELETED)
         run = await self._repository.executed_run(principal, thread_id)
         if run is not None:
-            with suppress(Released):
+            with suppress(FollowingStopped):
                 await self._follow(run).ended(_STOP_SECONDS)
 
     def _follow(self, run: RunRow) -> FollowedRun:

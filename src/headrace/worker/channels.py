@@ -55,7 +55,7 @@ class Channels:
             self._settings,
             resumable=resumable,
             kept=kept,
-            placed=token.attempt == 1,
+            ids_known=token.attempt == 1,
             store=partial(self._log.store, thread_id, token),
             read_stored=partial(self._read, run_id, resumable),
             on_stored=lambda count: self._stored(channel, run_id, count),

@@ -97,8 +97,9 @@ class Claims:
     def _may_have_forgotten(self) -> bool:
         """Whether the rows may say that this process has runs which it does not know.
 
-        That is possible after a start or claim in doubt, and when an asynchronous standby took
-        over that lacks the last ends: no other process takes those runs while this one lives.
+        That is possible after a start or claim that failed and was committed nevertheless, and
+        after a failover to an asynchronous standby that lacks the last ends. Other processes take
+        runs only from dead processes, so this process must look itself.
         """
         connections = self._heartbeat.connections
         if connections != self._connections:

@@ -113,7 +113,7 @@ class EndWriter:
         delays = iter(_END_RETRY_SECONDS)
         while execution.stop is not Stop.LEASE_LOST:
             try:
-                await self._queue.keep_rolled_back(execution.token)
+                await self._queue.interrupt_instead_of_rollback(execution.token)
                 return await self._write_end(execution, _INTERRUPTED)
             except StopAsked:
                 # A client has asked for the rollback again.

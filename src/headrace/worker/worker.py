@@ -28,8 +28,8 @@ from headrace.worker.quarantine import Quarantine
 from headrace.worker.roster import Roster
 from headrace.worker.stop_requests import StopRequests
 
-#: A delayed run wakes the queue at its time, if that is not further away. Later ones are found by
-#: the rounds of claims, a second late at most.
+#: A run that is delayed for up to this long has a timer. A round of claims finds the others, at most
+#: a second late.
 _TIMED_SECONDS = 3600.0
 
 _LEASE_LOST = "The server process lost its lease on this run."
@@ -105,12 +105,12 @@ class Worker:
         return self._deaf_runs.problem
 
     def execution_of(self, run_id: UUID) -> Execution | None:
-        """The run, if this process executes it, and knows the place of its events.
+        """The run, if this process executes it and knows the id of its next event.
 
         Before that the run is followed as if another process executed it.
         """
         execution = self._roster.executions.get(run_id)
-        return execution if execution is not None and execution.channel.placed else None
+        return execution if execution is not None and execution.channel.ids_known else None
 
     def caller_figures(self) -> CallerFigures:
         """How callers share the places of this process."""
@@ -129,7 +129,8 @@ class Worker:
         :raises ThreadNotFound: there is none that the caller may see.
         :raises RunForgotten: an earlier try has made it, and it is gone.
         :raises TooManyQueuedRuns: as many runs of its caller wait as may.
-        :raises Unavailable: this process can neither start nor queue it.
+        :raises Unavailable: this process cannot start or queue it, or does not know whether it did;
+            a run that was committed is executed.
         """
         if self._roster.draining:
             raise Draining
@@ -151,7 +152,7 @@ class Worker:
         except asyncio.CancelledError:
             # The client has gone. The row may be committed at any moment, and a run without an
             # execution never ends.
-            starting.add_done_callback(partial(self._begin_unclaimed, request))
+            starting.add_done_callback(partial(self._begin_without_client, request))
             raise
         except BaseException as error:
             self._roster.remove_start(request)
@@ -313,7 +314,7 @@ class Worker:
 
         self._tasks.start(begin_after_earlier(), name=f"after-{attempt.request.run_id}")
 
-    def _begin_unclaimed(self, request: RunRequest, starting: asyncio.Task[Attempt]) -> None:
+    def _begin_without_client(self, request: RunRequest, starting: asyncio.Task[Attempt]) -> None:
         """The client has gone while its run was started: execute the run, or queue it."""
         if starting.cancelled():
             self._roster.remove_start(request)
