@@ -58,8 +58,8 @@ class StreamResponse(Response):
     """Streams ``chunks``, and calls ``on_disconnect`` when the client leaves before the end.
 
     The headers are sent at once, so that a client has the run's id before the first event. The
-    generator is closed in every case. If it raises :class:`FollowingStopped`, the body stays incomplete and
-    the connection is closed: clients go on at the ``Location`` in the headers.
+    generator is closed in every case. If it raises :class:`FollowingStopped`, the body stays
+    incomplete and the connection is closed: clients go on at the ``Location`` in the headers.
     """
 
     def __init__(

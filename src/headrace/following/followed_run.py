@@ -48,7 +48,7 @@ class FollowedRun:
 
     :ivar temporary: it has a thread of its own, which is deleted soon after it.
     :ivar repeated: an earlier try of the request has made it.
-    :ivar created: the caller has made or stopped it, and is to learn its end, however soon that came.
+    :ivar created: the caller has made or stopped it, and is to learn its end, however soon it came.
     :ivar queued: it was put into the queue: the process that claims it announces its end.
     :ivar local: the run itself, while this process executes it.
     """

@@ -2,8 +2,8 @@
 
 The transactions keep the law at the top of queue.sql. Starts, queueing and ends go through the
 group-commit writer. Claims, cancels and rollbacks have transactions of their own. Only the worker
-and the run engine may import this module. A write for a run is guarded by its token (run, attempt, process); a cancel
-is guarded by the tenant.
+and the run engine may import this module. A write for a run is guarded by its token (run, attempt,
+process); a cancel is guarded by the tenant.
 """
 
 import asyncio
@@ -302,8 +302,8 @@ class Queue:
         No write of the run may be under way.
 
         :raises LeaseLost: the run does not belong to this process any more.
-        :raises NotImplementedError: later checkpoints are stored as differences to those of this run,
-            which so cannot be deleted.
+        :raises NotImplementedError: later checkpoints are stored as differences to those of this
+            run, which so cannot be deleted.
         """
         values = {
             "run_ids": [token.run_id],

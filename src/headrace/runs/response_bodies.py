@@ -45,7 +45,8 @@ async def event_frames(
     """The run's events that ``reader`` gets, and a heartbeat whenever there is none.
 
     :param modes: only events of these stream modes; empty: all.
-    :raises FollowingStopped: the client was cut in the midst of an event; the body must not be completed.
+    :raises FollowingStopped: the client was cut in the midst of an event; the body must not be
+        completed.
     """
 
     def frames(events: Sequence[Event]) -> list[bytes]:

@@ -135,7 +135,7 @@ class RunService:
             if row is None:
                 yield run_id, None
                 return
-            # An older version of headrace has made the run: it confirms a key after the run's commit.
+            # An older version of headrace made the run: it confirms a key after the run's commit.
             await self._keys.confirm(principal, key, row.thread_id)
             yield run_id, self._follow(row, created=True)
 

@@ -28,8 +28,8 @@ from headrace.worker.quarantine import Quarantine
 from headrace.worker.roster import Roster
 from headrace.worker.stop_requests import StopRequests
 
-#: A run that is delayed for up to this long has a timer. A round of claims finds the others, at most
-#: a second late.
+#: A run that is delayed for up to this long has a timer. A round of claims finds the others, a
+#: second late at most.
 _TIMED_SECONDS = 3600.0
 
 _LEASE_LOST = "The server process lost its lease on this run."
