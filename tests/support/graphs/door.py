@@ -111,7 +111,9 @@ def asks(name: str) -> Any:
     return ask
 
 
-def fails(state: State) -> State:
+async def fails(state: State) -> State:
+    # The node beside it has asked by then: LangGraph cancels it when this one fails.
+    await asyncio.sleep(0.3)
     raise ValueError("it failed")
 
 
