@@ -1,5 +1,6 @@
 """The whole server as users run it: gunicorn, two processes, a database of its own."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +27,8 @@ class LiveServer(ServerUnderTest):
 
     def wait_ready(self, processes: int = 2) -> None:
         wait_until(lambda: len(self.serving()) >= processes, seconds=60)
+        # Another process may answer from what it has read a quarter of a second ago.
+        time.sleep(0.3)
         wait_until(lambda: self.status("/readyz") == 200)
 
     def status(self, path: str) -> int:
