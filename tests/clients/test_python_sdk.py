@@ -197,7 +197,7 @@ async def a_threads_runs_are_followed_as_they_come(client):
     key = (await client.threads.create())["thread_id"]
     stream = await client.threads.join_stream(key, stream_mode="run_modes")
     follower = asyncio.ensure_future(anext(stream))
-    told = []
+    told: list[Any] = []
     async with asyncio.timeout(20):
         while not follower.done():
             # Nothing says that the stream is open: a run that came too early is not told.
