@@ -1,4 +1,4 @@
-"""The entry of Alembic: runs revisions on the connection that headrace.db.migrate has locked."""
+"""The entry of Alembic. It runs revisions on the connection that headrace.db.migrate gives it."""
 
 from typing import Any
 
@@ -6,12 +6,12 @@ from alembic import context
 
 from headrace.db.tables import Base
 
-#: Not ``alembic_version``, which a user's own Alembic has in a shared database.
+#: Not ``alembic_version``: a user's own Alembic has that table in a shared database.
 VERSION_TABLE = "headrace_alembic_version"
 
 
 def _ours(name: str | None, type_: str, _parents: Any) -> bool:
-    """False for tables of LangGraph and of other applications: they are not compared."""
+    """False for tables of LangGraph and of other applications: Alembic does not compare them."""
     return type_ != "table" or name in Base.metadata.tables
 
 

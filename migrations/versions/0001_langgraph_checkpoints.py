@@ -1,7 +1,7 @@
 """LangGraph's checkpoint tables, as AsyncPostgresSaver.setup() creates them (its versions 0 to 9).
 
-Each statement does nothing if it was done before. So a database at any of LangGraph's versions ends
-with the same tables.
+A statement that was done before does nothing. So all databases end with these tables, from any
+version of LangGraph's tables.
 """
 
 from alembic import op

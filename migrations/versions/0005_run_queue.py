@@ -1,7 +1,7 @@
 """The run queue: ready threads, cancel requests, stored events, idempotency keys.
 
 The previous release works as before: its runs start and end. The index is created outside of the
-transaction, so on a second try everything before it may exist already.
+transaction. So all objects before it may already exist on a second try.
 """
 
 import sqlalchemy as sa
@@ -43,7 +43,7 @@ def upgrade() -> None:
         ALTER TABLE runs
         ADD COLUMN IF NOT EXISTS cancel_action text,
         ADD COLUMN IF NOT EXISTS watched_until timestamptz""")
-    # Rows are read for it at the end, when nobody waits for this.
+    # VALIDATE reads the rows at the end, without a lock that blocks reads or writes.
     op.execute("""
         ALTER TABLE runs DROP CONSTRAINT IF EXISTS runs_cancel_action_check,
         ADD CONSTRAINT runs_cancel_action_check

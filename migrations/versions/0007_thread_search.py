@@ -1,9 +1,9 @@
 """Lists of threads by time, metadata and status; times to live of threads.
 
-The previous release works as before. A trigger writes the columns that lists filter by, whichever
-release writes the row. No index contains the status itself: every run changes it, so starts and
-ends of runs would be no HOT updates any more. The trigger calls its function only when a thread
-enters or leaves the status ``error`` or ``interrupted``, or when its metadata changes.
+The previous release works as before. Triggers write the columns that lists filter by, for rows of
+any release. No index contains the status itself. Every run changes the status, so starts and ends
+of runs would no longer be HOT updates. The triggers call their function only when a thread enters
+or leaves the status ``error`` or ``interrupted``, or when its metadata changes.
 """
 
 from alembic import op
@@ -30,7 +30,7 @@ _BATCH = 5000
 
 
 def _listed(name: str, row: str) -> str:
-    """What a column for lists holds. Longer texts than an index takes are left to the metadata."""
+    """SQL for a column that lists filter by. It is NULL if the text is too long for an index."""
     if name == "halted_status":
         return f"CASE WHEN {row}status IN ('error', 'interrupted') THEN {row}status END"
     found = f"{row}metadata ->> '{name}'"
@@ -68,7 +68,7 @@ BEGIN
   RETURN NEW;
 END $$"""
 
-# Conditions are short: Postgres reads them anew in every statement.
+# The conditions are short, because Postgres parses them again in every statement.
 _TRIGGERS = (
     (
         "threads_listed_insert",
@@ -101,7 +101,7 @@ def upgrade() -> None:
         DROP CONSTRAINT IF EXISTS threads_ttl_strategy_check,
         ADD CONSTRAINT threads_ttl_strategy_check
         CHECK (ttl_strategy IN ('delete', 'keep_latest')) NOT VALID""")
-    # Room for the next version of a row on its page, without which an update is not HOT.
+    # Leave space on each page: an update is HOT only if the new version of the row is on its page.
     op.execute("ALTER TABLE threads SET (fillfactor = 85)")
     op.execute("""
         COMMENT ON COLUMN threads.halted_status

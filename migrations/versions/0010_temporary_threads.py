@@ -1,7 +1,7 @@
 """An index on the threads of stateless runs.
 
-Every minute a process looks for those that a lost process has left, among a million other threads
-perhaps. Runs change neither column, so starts and ends stay HOT updates.
+Every minute, each process looks for such threads that a lost process has left. There may be a
+million other threads. Runs change neither column, so starts and ends of runs stay HOT updates.
 """
 
 from headrace.db.ddl import create_index_concurrently

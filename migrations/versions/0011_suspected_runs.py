@@ -1,7 +1,7 @@
-"""An index on the runs whose process was lost, so that nobody searches the whole queue for them.
+"""An index on the runs whose process was lost. Without it, a search for them reads the whole queue.
 
-``lived_seconds`` is how long an attempt had been executed when its process was lost. ``graph_ids``
-are the graphs that a process executes; NULL for a process of an older release.
+``lived_seconds`` says how long an attempt had been executed when its process was lost.
+``graph_ids`` are the graphs that a process executes; NULL for a process of an older release.
 """
 
 from alembic import op

@@ -1,4 +1,4 @@
-"""An index on the run of an idempotency key: an ended run is not deleted before its key."""
+"""An index on the run of an idempotency key. An ended run is not deleted before its key."""
 
 from headrace.db.ddl import create_index_concurrently
 from headrace.db.table_schema import RevisionNames

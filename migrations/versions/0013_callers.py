@@ -1,7 +1,7 @@
-"""The caller of each run, and an index to find the ready threads of a caller: callers take turns.
+"""The caller of each run, and an index on each caller's ready threads: callers take turns.
 
-A constant default rewrites no row. A release without these columns leaves them empty: its runs
-count as those of one more caller, and processes claim them like others.
+A constant default rewrites no row. A release without these columns leaves them empty. Its runs
+count as runs of one more caller, and processes claim them like others.
 """
 
 from alembic import op

@@ -11,7 +11,7 @@ In an app of your own::
         graph = headrace.graph(request, "agent")
         ...
 
-Each name is loaded at its first use, so that it stays cheap to import a part of headrace.
+Each name is loaded at its first use, so that importing one part of headrace stays cheap.
 """
 
 from importlib import import_module

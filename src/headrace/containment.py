@@ -1,6 +1,6 @@
 """Containment: SystemExit and KeyboardInterrupt of user code cannot end the process.
 
-asyncio raises these two out of the event loop, from whichever task. A tool that uses argparse would
+asyncio raises these two out of the event loop, from any task. A tool that uses argparse would
 end the server process with all its runs. So each task that is created while user code may run, by
 LangGraph or by the user, gets a coroutine that turns them into :class:`~headrace.errors.UserExit`,
 which stays in the task like every other exception.
@@ -24,7 +24,8 @@ T = TypeVar("T")
 _log = structlog.stdlib.get_logger("headrace.containment")
 
 _EXITS = (SystemExit, KeyboardInterrupt)
-#: Python ends a coroutine with GeneratorExit: LangGraph would misread one of a node, and wait.
+#: User code may raise GeneratorExit too. Python uses it to end coroutines, so LangGraph would
+#: misread it and wait.
 _ENDINGS = (*_EXITS, GeneratorExit)
 
 _contained: ContextVar[bool] = ContextVar("headrace_contained", default=False)
@@ -36,7 +37,10 @@ def contain() -> None:
 
 
 def is_cancellation(error: BaseException) -> bool:
-    """Whether the error comes from a cancellation of this task. User code may raise it itself."""
+    """Whether the error comes from a cancellation of this task.
+
+    False for a CancelledError that user code raises itself.
+    """
     task = asyncio.current_task()
     return isinstance(error, asyncio.CancelledError) and (task is None or task.cancelling() > 0)
 
@@ -51,7 +55,7 @@ def is_cancelled() -> bool:
 def containing_tasks() -> Iterator[None]:
     """Install the task factory that contains tasks in the running loop.
 
-    A task factory that the loop has already still creates the tasks.
+    If the loop already has a task factory, that factory still creates the tasks.
     """
     loop = asyncio.get_running_loop()
     present = loop.get_task_factory()
@@ -85,7 +89,7 @@ def run_until_done(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, An
 
 
 class _TaskFactory:
-    """Creates tasks with ``inner``, or without it as asyncio does."""
+    """Creates tasks with ``inner``; if that is None, as asyncio does."""
 
     def __init__(self, inner: Callable[..., Any] | None) -> None:
         self.inner = inner

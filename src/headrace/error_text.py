@@ -1,7 +1,8 @@
 """Texts of exceptions: always present, bounded, and storable.
 
 Exceptions come from user code. Their ``__str__`` and ``__repr__`` may raise, return something else
-than text, or return twenty megabytes. The functions here never raise.
+than text, or return twenty megabytes. The functions here never raise; only :func:`first_line` may,
+which is not for errors of user code.
 """
 
 import re
@@ -14,7 +15,7 @@ from headrace.errors import UserExit
 #: The default limit of a text in bytes of UTF-8.
 MAX_BYTES = 32 * 1024
 _MAX_NAME_BYTES = 200
-#: A text names so many leaves of an exception group, which may have thousands.
+#: A text names at most so many leaves of an exception group: a group may have thousands.
 _MAX_LEAVES = 20
 #: Messages of asyncio and anyio without information.
 _STOCK = ("unhandled errors in a TaskGroup", "unhandled errors in a nursery")
@@ -47,9 +48,10 @@ def error_message(error: BaseException, *, max_bytes: int = MAX_BYTES) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of the message of our own code's or a library's error; else the class name.
+    """The first line of the message of an error; the class name if the message is empty.
 
-    For an error of SQLAlchemy it is the driver's message.
+    Only for errors of headrace and of libraries: the ``str()`` of others may raise. For an error of
+    SQLAlchemy it is the first line of the driver's message.
     """
     cause = getattr(error, "orig", None) or error
     lines = str(cause).strip().splitlines()

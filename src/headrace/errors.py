@@ -53,7 +53,7 @@ A few rooms add subclasses of their own. ::
 import inspect
 from typing import ClassVar
 
-#: The address of the documentation, which an installed headrace does not contain.
+#: The address of the documentation. An installed headrace contains only ``docs/errors.md``.
 DOCUMENTATION = "https://github.com/headrace/headrace/blob/main/docs"
 
 
@@ -343,9 +343,9 @@ class LeaseLost(HeadraceError):
 class StartupRefusal(HeadraceError):
     """headrace refuses to start.
 
-    ``code`` is stable (``HR102``). ``where`` names the file, setting or address, ``what`` the
-    error there, ``remedy`` the change to make. The message ends with the command that prints the
-    entry of the code in ``docs/errors.md``.
+    ``code`` is stable (``HR102``). ``where`` names the file, setting or address. ``what`` is the
+    error there, and ``remedy`` the change to make. The message ends with the command that prints
+    the code's entry in ``docs/errors.md``.
     """
 
     def __init__(self, code: str, *, where: str, what: str, remedy: str) -> None:
@@ -357,11 +357,11 @@ class StartupRefusal(HeadraceError):
 
 
 class UserExit(BaseException):
-    """User code raised SystemExit, KeyboardInterrupt or GeneratorExit in a task of its own.
+    """User code raised SystemExit, KeyboardInterrupt or GeneratorExit in a task.
 
-    asyncio lets the first two end the event loop, and with it the process. headrace turns them into
-    this error at the edge of the task. It is not an ``Exception``: code that catches ``Exception``
-    does not catch this, as it does not catch the original.
+    asyncio lets the first two end the event loop, and with it the process. headrace turns all three
+    into this error at the edge of the task. This is not an ``Exception``: code that catches
+    ``Exception`` catches neither this error nor the original.
     """
 
     def __init__(self, original: BaseException) -> None:

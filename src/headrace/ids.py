@@ -6,14 +6,14 @@ from uuid import UUID, uuid5
 import uuid_utils.compat
 
 #: LangGraph servers derive the id of a graph's system assistant in this namespace. With it a graph
-#: has one assistant id on every server. It differs from RFC 9562's URL namespace in two digits.
+#: has one assistant id on every server. It differs from RFC 9562's URL namespace in one digit.
 _ASSISTANT_NAMESPACE = UUID("6ba7b821-9dad-11d1-80b4-00c04fd430c8")
 
 
 def uuid7() -> UUID:
     """A new UUIDv7, greater than all that this process has made before.
 
-    Lists of runs sort by it, so it also counts within one millisecond.
+    Lists of runs sort by it, so ids of one millisecond are in order too.
     """
     return uuid_utils.compat.uuid7()
 

@@ -23,7 +23,8 @@ async def for_each_sound(
     """Do ``work`` for all ``items`` for which it succeeds; returns the others with their errors.
 
     ``work`` may be called again for items of a batch that has failed. One bad item in a thousand
-    costs about twenty calls. If no item succeeds, the error is raised.
+    costs about twenty calls. If the first eight single items fail and none has succeeded, the last
+    error is raised.
 
     :param passing: errors that no item causes: they are raised at once.
     """

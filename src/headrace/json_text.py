@@ -21,8 +21,8 @@ from uuid import UUID
 import orjson
 from pydantic import BaseModel
 
-#: :func:`_nearer` handles dataclasses and dates: orjson ends the process with a segmentation fault
-#: if an attribute or a time zone of one raises.
+#: :func:`_nearer` handles dataclasses and dates. If an attribute or time zone raises, orjson ends
+#: the process with a segmentation fault.
 _OPTIONS = (
     orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
 )
@@ -33,11 +33,12 @@ MAX_DEPTH = 400
 MAX_ITEMS = 100_000
 #: Characters of a ``str()``.
 MAX_WORDS = 100_000
-#: Levels whose parts orjson gets one by one: one odd value must not make a large state slow.
+#: On so many outer levels, orjson first tries each part alone: one odd value must not make a large
+#: state slow.
 _TRIED_LEVELS = 3
 #: Steps from an object to a type of JSON.
 _MAX_STEPS = 20
-#: Bits of a number in a double. Many parsers refuse a text with a longer number.
+#: A longer integer may exceed a double, and many parsers refuse it: it is written as a text.
 _MAX_NUMBER_BITS = 1023
 #: Python refuses to write the digits of a longer number.
 _MAX_DIGIT_BITS = 14_000
@@ -117,7 +118,7 @@ def _of_other(value: Any) -> Any:
 
 
 def _some(values: Iterable[Any]) -> list[Any]:
-    """All values, or as many as can be written at most."""
+    """The values, but no more than one text may hold."""
     return list(islice(values, MAX_ITEMS + 1))
 
 

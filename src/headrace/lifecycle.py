@@ -22,8 +22,8 @@ _log = structlog.stdlib.get_logger("headrace.tasks")
 async def run_in_thread(make: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Run a coroutine on an event loop of its own, in a thread of its own.
 
-    For work that copies megabytes without the interpreter's lock and would block this loop. A
-    cancellation cancels the coroutine, and waits until it has ended.
+    Use it for work that copies megabytes: it would block this loop, but it releases the
+    interpreter's lock. A cancellation cancels the coroutine, and waits until it has ended.
     """
     inside: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]]] = []
 
@@ -59,7 +59,7 @@ class Restarts:
     longest_pause_seconds: float = 5.0
     #: After so many ends in a row, a vital task counts as lost.
     most: int = 8
-    #: A task that has run for so long ends the row.
+    #: If a task has run for longer than this, its ends are counted anew.
     settled_seconds: float = 30.0
 
     def pause_seconds(self, ended: int) -> float:
@@ -81,7 +81,7 @@ class Supervision:
     ) -> None:
         self._on_fault = on_fault
         self._restarts = restarts
-        #: Ends in a row by name; and when a vital task was last given up.
+        #: By name: ends in a row, and when a vital task last counted as lost.
         self._ended: dict[str, int] = {}
         self._lost: dict[str, float] = {}
 
@@ -101,7 +101,10 @@ class Supervision:
     def ended(
         self, name: str, error: BaseException | None, *, lived_seconds: float, vital: bool
     ) -> float:
-        """Note the end of a task that should not end; returns the pause before its restart."""
+        """Note the end of a task that should not end.
+
+        :returns: the pause before its restart, in seconds.
+        """
         count = self._ended.get(name, 0) + 1
         if lived_seconds > self._restarts.settled_seconds:
             count = 1
@@ -118,8 +121,8 @@ class Tasks:
     """Background tasks of one owner.
 
     The event loop has only weak references to tasks. This object holds them, and each has a name. A
-    kept task that ends before :meth:`stop` is reported and restarted: somebody must notice a dead
-    heartbeat, and nobody must wait for ever for a dead watcher.
+    kept task that ends before :meth:`stop` is reported and restarted. Otherwise nobody would notice
+    a dead heartbeat, and clients would wait for ever for a dead watcher.
     """
 
     def __init__(self, supervision: Supervision | None = None) -> None:
@@ -173,9 +176,9 @@ class Tasks:
     ) -> None:
         """Do ``work`` again and again until :meth:`stop`, with a pause before each round.
 
-        A round that raises :class:`Unavailable` is logged as ``skipped_event`` and its cause, and
-        the next one comes after the usual pause. After any other exception the task starts again,
-        as with :meth:`keep`.
+        If a round raises :class:`Unavailable`, ``skipped_event`` is logged with the cause, and the
+        next round comes after the usual pause. After any other exception the task starts again, as
+        with :meth:`keep`.
 
         :param jitter: each pause differs from ``every_seconds`` by up to this part of it, so that
             processes that started together do not work at the same moments. 0.3 is 30 percent.
@@ -231,7 +234,7 @@ class Tasks:
 
 
 class Signal:
-    """A small ``asyncio.Event``, for objects of which there are thousands."""
+    """A small ``asyncio.Event``, for objects that a process has thousands of."""
 
     __slots__ = ("_is_set", "_waiters")
 

@@ -14,7 +14,7 @@ _MAX_FILTER_BYTES = 256 * 1024
 
 
 class RequestLimits:
-    """Each check raises :class:`InvalidRequest`. None passes all checks."""
+    """Each check raises :class:`InvalidRequest`. The value None passes."""
 
     def __init__(self, settings: RequestSettings) -> None:
         self.settings = settings
@@ -57,7 +57,7 @@ class RequestLimits:
             )
 
     def filter(self, value: Any, where: str) -> None:
-        """A filter. The work grows with the size of the filter times that of the stored JSON."""
+        """A filter. The work grows with its size times the size of the stored JSON."""
         if not value:
             return
         _Shape(

@@ -201,7 +201,7 @@ class ServerSettings(Group):
 
 
 def _equal(one: Any, other: Any) -> bool:
-    """As numbers where both are; variables come as texts."""
+    """Compare as numbers if both are numbers: environment variables are texts."""
     try:
         return float(one) == float(other)
     except (TypeError, ValueError):

@@ -27,7 +27,7 @@ from headrace.setting_groups import (
     WorkerSettings,
 )
 
-#: The variables that may have the database URL. The first one that is set counts.
+#: The variables that may hold the database URL. The first one that is set counts.
 DATABASE_URL_VARIABLES = ("HEADRACE_DATABASE__URL", "DATABASE_URL", "DATABASE_URI", "POSTGRES_URI")
 MIGRATION_URL_VARIABLES = ("HEADRACE_DATABASE__MIGRATION_URL", "MIGRATION_DATABASE_URL")
 
@@ -38,7 +38,7 @@ _PLAIN_KEY = re.compile(r"[!-~]+")
 
 
 class Settings(BaseSettings):
-    """All settings. Created once per process at its start, and passed down."""
+    """All settings. A process creates them at its start and passes them down."""
 
     model_config = SettingsConfigDict(
         env_prefix="HEADRACE_",
@@ -206,7 +206,7 @@ def multiprocess_dir() -> Path | None:
 
 
 def runtime_dir() -> Path | None:
-    """``HEADRACE_RUNTIME_DIR``, for the gunicorn master, which creates no settings."""
+    """``HEADRACE_RUNTIME_DIR``, for gunicorn's hooks and processes, which need no settings here."""
     value = os.environ.get("HEADRACE_RUNTIME_DIR")
     return Path(value) if value else None
 

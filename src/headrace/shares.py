@@ -40,7 +40,7 @@ class Places:
 
     @property
     def shared(self) -> bool:
-        """Whether one caller may not have all of them."""
+        """Whether a caller may hold only a share, not all places."""
         return self._share < 1.0
 
     def held_by(self, caller: str) -> int:
@@ -51,7 +51,7 @@ class Places:
         free, held = self.free, self.held_by(caller)
         if not free:
             return 0
-        # Taking a place does not change the sum. A caller without a place gets one.
+        # Taking a place does not change ``held + free``. A caller without a place gets one.
         return max(int(self._share * (held + free)) - held, 0 if held else 1)
 
     def copy(self) -> "Places":
@@ -92,11 +92,11 @@ class Places:
 
 
 class QueueFull(Exception):
-    """Too many requests wait at a gate, of all callers or of this one."""
+    """Too many requests of all callers, or of this caller, wait at a gate."""
 
 
 class Gate:
-    """Places that a caller can wait for. A free place goes to the caller that holds fewest.
+    """Places that a caller can wait for. The waiting caller that holds fewest gets a free place.
 
     :param timeout_seconds: the longest wait.
     :param queue: places for those that wait; without it, any number may wait.
@@ -128,7 +128,7 @@ class Gate:
             self.release(caller)
 
     async def take(self, caller: str) -> None:
-        """Wait for a place. The caller releases it.
+        """Wait for a place. Give it back with :meth:`release`.
 
         :raises TimeoutError: no place became free for this caller in time.
         :raises QueueFull: too many wait already.
@@ -181,7 +181,7 @@ class Gate:
             if not queue:
                 del self._waiting[caller]
             elif len(self._waiting) > 1:
-                # Other callers with as few places come first now.
+                # Other callers that hold as few places come first now.
                 self._waiting[caller] = self._waiting.pop(caller)
             if not turn.done():
                 self.places.hold(caller)
@@ -212,9 +212,9 @@ class Room:
         return sum(len(queue) for queue in self._waiting.values())
 
     async def take(self, size_bytes: int, caller: str, timeout_seconds: float) -> None:
-        """Wait until the caller may hold so many bytes more.
+        """Wait until the caller may hold so many bytes more. Give them back with :meth:`give`.
 
-        :raises TimeoutError: it could not in time.
+        :raises TimeoutError: the bytes did not become free for this caller in time.
         """
         if caller not in self._waiting and self._may_hold(size_bytes, caller):
             self._hold(size_bytes, caller)

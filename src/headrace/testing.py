@@ -84,7 +84,7 @@ def headrace_postgres() -> Iterator[PostgresServer]:
     if given := database_url_for_tests():
         yield PostgresServer(given)
         return
-    # A server that gives up root must be able to read it; pytest's folders are private.
+    # Not one of pytest's folders, which are private: root's Postgres runs as nobody and must enter.
     with tempfile.TemporaryDirectory(prefix="headrace-", ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o755)
         options = {"max_connections": _MAX_CONNECTIONS}
@@ -137,7 +137,9 @@ async def client(
     """An ``httpx.AsyncClient`` for an app whose lifespan runs, in the event loop of the test.
 
     ``httpx.ASGITransport`` alone runs no lifespan. Each answer is complete when it arrives, also a
-    stream. An error of the app's start is raised here.
+    stream.
+
+    :raises RuntimeError: the app does not start. An error that it raises itself is raised here.
     """
     state: dict[str, Any] = {}
 

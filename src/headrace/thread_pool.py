@@ -4,8 +4,8 @@ LangGraph calls sync nodes and tools in the loop's default executor. asyncio's e
 threads and knows no runs: a few runs with sleeping nodes fill it, and nobody can tell that their
 threads go on after the runs have ended. In this pool
 
-- each run gets a first thread at once. A run gets more threads only while one is left for each
-  place whose run has none;
+- each run gets its first thread at once. A run gets more threads only while one thread stays free
+  for each place without a working thread;
 - jobs for no run (name look-ups, large flushes, jobs of an app) have threads of their own;
 - a :class:`Work` knows how many threads work for its run.
 
@@ -134,7 +134,7 @@ class ThreadPool(ThreadPoolExecutor):
     """A ThreadPoolExecutor, because ``loop.set_default_executor`` accepts nothing else.
 
     :param max_threads: threads for runs.
-    :param places: so many runs at once have a thread for sure, if ``max_threads`` allows.
+    :param places: so many runs at once are sure of a thread each, if ``max_threads`` allows.
     """
 
     def __init__(self, max_threads: int, *, places: int) -> None:
@@ -269,7 +269,7 @@ class ThreadPool(ThreadPoolExecutor):
                 job = self._rest(inbox)
 
     def _rest(self, inbox: "queue.SimpleQueue[_Job]") -> _Job | None:
-        """Wait for a job; None if none has come for long."""
+        """Wait for a job; None if none came within ``_IDLE_SECONDS``."""
         try:
             return inbox.get(timeout=_IDLE_SECONDS)
         except queue.Empty:
@@ -281,9 +281,9 @@ class ThreadPool(ThreadPoolExecutor):
 
 
 def use_thread_pool(max_threads: int, *, places: int) -> ThreadPool | None:
-    """Make a pool the default executor of the running loop, which shuts it down at its end.
+    """Make a new pool the default executor of the running loop. The loop shuts it down at its end.
 
-    :returns: None if the app has set an executor of its own, which stays.
+    :returns: None if the app has set an executor of its own; that one stays.
     """
     loop = asyncio.get_running_loop()
     # No loop has a public way to read its executor; uvloop has no attribute at all.
@@ -298,7 +298,7 @@ def use_thread_pool(max_threads: int, *, places: int) -> ThreadPool | None:
 
 
 def in_a_thread(call: Callable[[], T]) -> "asyncio.Future[T]":
-    """Call a function in a thread of the running loop's default executor, for no run."""
+    """Call a function in the running loop's default executor. The job counts for no run."""
     token = _work.set(None)
     try:
         return asyncio.get_running_loop().run_in_executor(None, call)

@@ -166,7 +166,7 @@ class Drawing(BaseModel):
 
 
 Graphs = Annotated[GraphService, provided(GraphService)]
-#: A depth, or whether at all.
+#: The depth of the drawing; ``true`` for all subgraphs, ``false`` for none.
 XRay = Annotated[Annotated[int, Field(ge=0, le=100)] | bool, Query()]
 
 

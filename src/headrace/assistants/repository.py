@@ -104,7 +104,7 @@ class AssistantRepository:
             return row
 
     async def delete(self, principal: Principal, assistant_id: UUID) -> bool:
-        """Delete it with its versions. True if it was there."""
+        """Delete an assistant with its versions; False when the tenant has no such assistant."""
         statement = delete(AssistantRow).where(
             AssistantRow.tenant == principal.tenant, AssistantRow.assistant_id == assistant_id
         )
@@ -115,7 +115,7 @@ class AssistantRepository:
     async def search(
         self, principal: Principal, query: AssistantSearch, *, limit: int, max_bytes: int
     ) -> RowPage[AssistantRow]:
-        """At most ``limit`` rows from ``query.offset`` on; newest first unless the query says.
+        """At most ``limit`` rows from ``query.offset`` on; newest first by default.
 
         Large columns that ``query.select`` does not name are not read; they are ``{}``.
         """
@@ -263,7 +263,8 @@ async def _locked(
 
 
 async def _save(session: Session, row: AssistantRow) -> None:
-    # Later than the previous holder of the lock has set: no two states share a time.
+    # now() may be earlier than the time that the previous holder of the lock has set.
+    # clock_timestamp() is later, so no two states of an assistant have one time.
     row.updated_at = func.clock_timestamp()
     await session.flush()
     await session.refresh(row)

@@ -141,7 +141,7 @@ class AssistantService:
         """Make a new version, which runs use from now on.
 
         :raises GraphNotFound: the update names a graph that this server does not have.
-        :raises SystemAssistant: the server owns it.
+        :raises SystemAssistant: the server owns the assistant.
         :raises AssistantNotFound: the caller can see no such assistant.
         """
         if body.graph_id is not None:
@@ -191,11 +191,11 @@ class AssistantService:
     ) -> None:
         """Delete an assistant with its versions. Accepted runs go on.
 
-        :param threads: its threads are deleted too, and before it: after a failure the caller can
-            try again. None: they stay.
+        :param threads: deletes the threads of the assistant, before the assistant: after a failure
+            the caller can try again. None: the threads stay.
         :raises RunStillStopping: a run on one of its threads does not stop.
-        :raises SystemAssistant: it is the server's.
-        :raises AssistantNotFound: there is none that the caller may see.
+        :raises SystemAssistant: the server owns the assistant.
+        :raises AssistantNotFound: the caller can see no such assistant.
         """
         assistant_id = self._id(reference)
         await self._own(principal, assistant_id)
@@ -282,7 +282,7 @@ class AssistantService:
 
     async def _refuse(self, principal: Principal, assistant_id: UUID) -> AssistantRow:
         await self._own(principal, assistant_id)
-        # Another request has created or deleted it meanwhile.
+        # Another request has created or deleted the assistant meanwhile.
         raise _not_found(assistant_id)
 
 

@@ -22,9 +22,9 @@ HEADER = "x-api-key"
 _NAME_LENGTH = 16
 
 
-#: Headers that proxies add, besides ``x-forwarded-*``. A request with one comes from another
-#: machine, or tries to look local: a server that trusts all proxies (``--forwarded-allow-ips='*'``)
-#: takes the address of the caller from them.
+#: Headers that proxies add, besides ``x-forwarded-*``. A request with such a header comes from
+#: another machine, or tries to look local: a server that trusts all proxies
+#: (``--forwarded-allow-ips='*'``) takes the address of the caller from the header.
 _PROXY_HEADERS = frozenset(
     {
         b"forwarded",
@@ -47,8 +47,8 @@ _IN_PROCESS = "testclient"
 class ApiKeys:
     """The keys of this server. Without keys it is open to everyone, or only to its own machine.
 
-    It keeps only digests, and compares all of them in constant time: the time of an answer says
-    nothing about a key.
+    It keeps only digests, and compares all of them in constant time: the time of an answer does not
+    help to guess a key.
 
     :param local_only: without keys, answer only callers on this machine.
     """

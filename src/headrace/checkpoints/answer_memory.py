@@ -1,8 +1,8 @@
 """The memory that a process has for answers with large states, and the reads that take it.
 
 The size of a state is known before the state is read (``sized_reads.py``). A read for a client
-first takes memory for the state, keeps it until the answer is sent, and waits a bounded time if
-there is none. Runs read without a bound: a graph needs its state.
+first takes memory for the state. If there is none, the read waits for a bounded time. It keeps the
+memory until the answer is sent. Runs read without a bound: a graph needs its state.
 """
 
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -29,7 +29,7 @@ _current: ContextVar["Reading | None"] = ContextVar("headrace_reading", default=
 
 
 class StateIsLarge(HeadraceError):
-    """Raised when only small states are wanted and this one is not."""
+    """Raised for a large state when the caller wants only small ones."""
 
     def __init__(self, size_bytes: int) -> None:
         super().__init__()
@@ -101,13 +101,13 @@ class Reading:
         self.only_small = only_small
         #: Bytes of memory that this reading has taken.
         self.held = 0
-        #: Bytes that its answer holds besides. The reading cannot wait for those.
+        #: Bytes that the answer holds for other threads. The reading cannot wait for them.
         self.beside = 0
         #: Bytes of the states that were read.
         self.bytes = 0
-        #: Checkpoints that the last page did not read, with their bytes, in the order of the page.
+        #: Checkpoints of the last page that were not read, with their bytes, in the page's order.
         self.rest: list[tuple[str, int]] = []
-        #: Checkpoints of the next page, with their bytes; they were admitted.
+        #: Checkpoints of the next page, with their bytes. Memory for them has been taken.
         self.admitted: Sequence[tuple[str, int]] = ()
 
     @contextmanager
@@ -138,21 +138,21 @@ class Reading:
             raise AnswerTooLarge(too_large(size_bytes, limit))
 
     async def take(self, size_bytes: int) -> None:
-        """Return once there is memory for states of so many bytes in all.
+        """Return once there is memory for states of so many bytes together.
 
         :raises AnswersFull, StateIsLarge: as :meth:`admit`.
         """
         if size_bytes > FREE_BYTES:
             if self.only_small:
                 raise StateIsLarge(size_bytes)
-            # It cannot wait for memory that it holds itself.
+            # A reading cannot wait for memory that its own answer holds.
             room = max(self.memory.most_bytes - self.held - self.beside, 0)
             wanted = min(size_bytes * _COPIES, room)
             await self.memory.take(wanted, self._caller)
             self.held += wanted
 
     async def keep(self, size_bytes: int) -> None:
-        """Hold memory for so many bytes in all, once there is enough.
+        """Take more memory, until the reading holds so many bytes.
 
         :raises AnswersFull: there is not enough in time.
         """
@@ -163,7 +163,10 @@ class Reading:
             self.held += more
 
     def begin_again(self) -> None:
-        """Forget what was read: the answer is read anew, and only the new read counts."""
+        """Forget what was read, because the answer is read anew: only the new read counts.
+
+        If the page's checkpoints were admitted before, their memory stays taken.
+        """
         if not self.admitted:
             self.release()
             self.bytes = 0
@@ -182,7 +185,7 @@ class Reading:
         self.release()
 
     def __del__(self) -> None:
-        # The answer was never sent.
+        # For an answer that was never sent.
         self.release()
 
 

@@ -6,7 +6,7 @@ from psycopg import AsyncCursor
 
 from headrace.db.statements import statement
 
-# One statement: it is atomic, and sees the source at one moment even if a run writes to it.
+# One statement is atomic. It sees the source at one moment, even if a run writes to it meanwhile.
 _COPY = statement("""
 WITH copied_checkpoints AS (
     INSERT INTO checkpoints (
@@ -34,10 +34,10 @@ ON CONFLICT DO NOTHING
 async def copy_thread(cursor: AsyncCursor[Any], source_id: str, target_id: str) -> None:
     """Give ``target_id`` all checkpoints of ``source_id``: every namespace and every ancestor.
 
-    Checkpoint ids stay, so each thread goes on from the same history, and a state that is stored as
-    changes to an ancestor's state can be put together. Rows that the target has already are kept,
-    so a repetition after a lost connection changes nothing. Ids of runs stay in the metadata too:
-    ``adelete_for_runs`` deletes copies as well.
+    Copies keep their checkpoint ids. So both threads have one history, and a state that is stored
+    as changes to an ancestor's state can be put together. Rows that the target already has are
+    kept: a repetition after a lost connection changes nothing. Copies also keep the run ids in
+    their metadata: ``adelete_for_runs`` deletes copies as well.
     """
     # Not prepared: a plan for one thread may be wrong for a thread of another size.
     await cursor.execute(_COPY, {"source": source_id, "target": target_id}, prepare=False)

@@ -10,7 +10,7 @@ from psycopg.errors import DeadlockDetected, SerializationFailure
 
 from headrace.db.statements import statement
 
-# A concurrent deletion waits here. Only the ids that are found here are deleted.
+# A concurrent deletion waits at this statement. Only checkpoints that it finds are deleted.
 _DOOMED = statement("""
 SELECT thread_id, checkpoint_ns, checkpoint_id FROM checkpoints
 WHERE metadata ->> 'run_id' = ANY(%s) AND (%s::text IS NULL OR thread_id = %s)
@@ -23,8 +23,8 @@ _THESE = (
     "unnest(%(threads)s::text[], %(namespaces)s::text[], %(ids)s::text[]) AS doomed (t, ns, id)"
 )
 
-# Children that stay and whose state is stored as changes to an ancestor's state. LangGraph keeps
-# counters of such changes, and LangGraph.js marks the whole thread.
+# Children that are kept, but store their state as changes to an ancestor's state. LangGraph notes
+# such changes in counters; LangGraph.js marks the whole thread.
 _DEPENDENT = statement(f"""
 SELECT DISTINCT c.thread_id
 FROM {_THESE}
@@ -50,14 +50,14 @@ DELETE FROM checkpoint_writes w USING {_THESE}
 WHERE w.thread_id = doomed.t AND w.checkpoint_ns = doomed.ns AND w.checkpoint_id = doomed.id
 """)  # noqa: S608 - of constants
 
-# aprune does this for the oldest checkpoint that it keeps.
+# LangGraph's aprune also does this, for the oldest checkpoint that it keeps.
 _FORGET_PARENTS = statement(f"""
 UPDATE checkpoints c SET parent_checkpoint_id = NULL FROM {_THESE}
 WHERE c.thread_id = doomed.t AND c.checkpoint_ns = doomed.ns
   AND c.parent_checkpoint_id = doomed.id
 """)  # noqa: S608 - of constants
 
-# All checkpoints with the same version of a channel share a blob.
+# Checkpoints that have one version of a channel share its blob.
 _DELETE_BLOBS = statement("""
 WITH freed AS (
     SELECT * FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[])
@@ -75,7 +75,7 @@ WHERE b.thread_id = g.thread_id AND b.checkpoint_ns = g.checkpoint_ns
   AND b.channel = g.channel AND b.version = g.version
 """)
 
-#: Two concurrent deletions may block each other; Postgres lets one of them through.
+#: Two concurrent deletions may block each other. Then Postgres ends one, which is repeated.
 _ATTEMPTS = 5
 _PAUSE_SECONDS = 0.05
 
@@ -85,10 +85,11 @@ async def delete_for_runs(
 ) -> None:
     """Delete the checkpoints that these runs wrote, with their writes and blobs.
 
-    There is no index on the run of a checkpoint: this reads all checkpoints, or all of the thread.
+    There is no index on the run of a checkpoint. So this reads all checkpoints of the thread;
+    without ``thread_id``, all checkpoints of the database.
 
     :raises NotImplementedError: a checkpoint of another run would lose values that its state
-        depends on; then nothing is deleted.
+        depends on. Nothing is deleted.
     """
     if not run_ids:
         return

@@ -1,12 +1,13 @@
 """The fence: a process that lost a run writes nothing for it any more.
 
-Writes of a run carry its token. Their transaction first takes the process's advisory lock in its
-shared form, in a statement of its own; the next statement then sees every take-over that was
-committed before, remembers which tokens still hold, and the rows of the others are not written.
-A process that takes runs from another one first takes the exclusive form of that process's lock.
-So it waits for a flush in flight, and a later flush sees that the run has moved. Lock and write in
-one statement, or any snapshot taken before the lock (REPEATABLE READ), would let stale rows
-through; the tests show that they do.
+Writes of a run carry its token. The first statement of their transaction takes the process's
+advisory lock in its shared form. So the next statement sees every take-over that was committed
+before. It remembers which tokens are still valid. Rows of other tokens are not written.
+
+A process that takes runs from another process first takes the exclusive form of that process's
+lock. So it waits for a flush in flight, and a later flush sees that the run has moved. One
+statement that locks and writes would let stale rows through. A snapshot from before the lock
+(REPEATABLE READ) would do so too. The tests prove both.
 """
 
 from collections.abc import Sequence
@@ -35,11 +36,10 @@ def process_key(process_id: UUID) -> int:
 
 
 async def lock_out(connection: Connection, process_id: UUID) -> None:
-    """Wait for the flushes of a process that are in flight. No flush begins before this transaction
-    commits.
+    """Wait for the flushes of a process that are in flight. Its next flush waits until this
+    transaction ends, and then sees what the transaction has changed.
 
-    Call it in a transaction, before that locks any thread. Later flushes see the runs that the
-    transaction takes as taken.
+    Call it in a transaction that has not locked any thread yet.
 
     :raises psycopg.errors.LockNotAvailable: a flush takes longer than the transaction waits.
     """
@@ -66,12 +66,11 @@ class Guard:
     ) -> None:
         """Queue the guard's statements on a pipelined transaction.
 
-        :param endings: for each token the status that an earlier try of this flush may already have
-            given its run, or an empty string. The rows of that try were committed with the status:
-            they are not lost, and not written again over changes that the thread's next run has
-            made.
-        :param held_threads: no other process may delete these threads before the transaction has
-            ended.
+        :param endings: for each token, the status that an earlier try of this flush may already
+            have given to its run, or an empty string. If the run has that status, the try has
+            committed its rows too. They count as written, and are not written again: that could
+            overwrite changes of the thread's next run.
+        :param held_threads: threads that no other process may delete before the transaction ends.
         """
         keys = sorted({process_key(token.process_id) for token in tokens})
         await connection.execute(

@@ -1,9 +1,11 @@
 """Sends one batch as one transaction in one round trip, and decides what to do when it fails.
 
-There are three kinds of failure. The server or the network is down: the batch is sent again on a
-checked connection until ``retry_seconds`` are over; each operation may be done twice. A lock is not
-granted: the batch is cut, so that its other half need not wait. Any other error is the fault of one
-row: the batch is cut until that row is alone and fails alone.
+There are three kinds of failure:
+
+- The server or the network is down. The batch is sent again on a checked connection until
+  ``retry_seconds`` are over. So an operation may be done twice.
+- A lock is not granted. The batch is cut in two, so that the other half need not wait.
+- Any other error is the fault of one row. The batch is cut until that row is alone and fails alone.
 """
 
 import asyncio
@@ -55,8 +57,7 @@ class Flusher:
     async def flush(
         self, batch: Sequence[Operation], held: HeldConnection, *, in_thread: bool = False
     ) -> None:
-        """Commit ``batch`` in order, whole or in parts. On return each of its operations has
-        settled.
+        """Commit ``batch`` in order, whole or in parts. On return, all its operations have settled.
 
         :param in_thread: talk to the database from a thread, for values that take long to copy.
         """
@@ -85,7 +86,7 @@ class Flusher:
                 parts += [part[middle:], part[:middle]]
 
     async def _commit(self, attempt: "_Try", deadline: float) -> BaseException | None:
-        """None if the whole batch has settled, else the error of the batch as a whole."""
+        """Return None if all operations of the batch have settled, else the error of the batch."""
         batch, tries = attempt.batch, 0
         while True:
             try:
@@ -111,8 +112,8 @@ class Flusher:
                 _log.warning("flush_retried", operations=len(batch), error=first_line(error))
                 await asyncio.sleep(delay)
             except Exception as error:
-                # Nothing was sent: Postgres has no form for some value. Its operation is found like
-                # a row that Postgres refuses.
+                # Nothing was sent: Postgres has no form for some value. Cutting the batch finds the
+                # operation with that value, as it finds a row that Postgres refuses.
                 _log.info("flush_cut", operations=len(batch), exc_info=True)
                 self._report(batch, "rejected")
                 await attempt.held.examine()
@@ -152,7 +153,7 @@ class Flusher:
             by_kind[operation.kind].append(operation)
         pending: list[tuple[list[Operation], Outcomes]] = []
         async with connection.pipeline():
-            # A stricter default isolation would use a snapshot from before the lock.
+            # A stricter isolation level would use a snapshot from before the lock.
             await connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED", prepare=False)
             await self._guard.send(
                 connection,
@@ -194,8 +195,9 @@ def _threads_of_runs(batch: Sequence[Operation]) -> list[str]:
 
 
 def _of_failed_run(operation: Operation) -> bool:
-    """Settle an operation that follows a failed write of its run: a chain of checkpoints has no
-    holes.
+    """Settle the operation if an earlier write of its run has failed; return whether it has.
+
+    A chain of checkpoints must have no holes.
     """
     if operation.run is None or operation.run.failure is None:
         return False
@@ -204,10 +206,10 @@ def _of_failed_run(operation: Operation) -> bool:
 
 
 def _note_ends(batch: Sequence[Operation]) -> None:
-    """Note for each operation the end of its run that is committed with it.
+    """Note for each operation which end of its run is committed together with it.
 
-    An operation after the end is not noted: it may be in another part of the batch, and be missing
-    although the run ended.
+    Operations after the end get no note. They may be in another part of the batch: the run may have
+    ended without them.
     """
     endings: dict[RunToken, str] = {}
     for operation in reversed(batch):
@@ -218,7 +220,7 @@ def _note_ends(batch: Sequence[Operation]) -> None:
 
 
 def _endings(batch: Sequence[Operation]) -> dict[RunToken, str]:
-    """By token: the status that an earlier try without an answer may have given the run."""
+    """By token: the status that an earlier try, whose answer was lost, may have given the run."""
     return {
         operation.token: operation.sent_end
         for operation in batch
@@ -227,7 +229,7 @@ def _endings(batch: Sequence[Operation]) -> dict[RunToken, str]:
 
 
 def _verdict(error: Exception) -> BaseException | None:
-    """The error that the batch itself causes; None if the batch may succeed later."""
+    """The error, if the batch itself is the cause; None if the batch may succeed later."""
     if passes(error):
         return None
     if isinstance(error, psycopg.Error) and error.sqlstate == _LOCK_NOT_AVAILABLE:

@@ -1,10 +1,12 @@
--- The statements of a flush of the group-commit writer, besides the run starts and ends of
--- queue/queue.sql. A batch is one transaction: guard, live_tokens if a run writes, then the rows.
+-- Statements of a flush of the group-commit writer. Run starts and ends are in queue/queue.sql,
+-- events in events/log.sql. A batch is one transaction: guard, hold_threads if it has large values,
+-- live_tokens if a run writes, then the rows.
 
 -- name: guard
--- A statement of its own: later statements take their snapshots once the locks are held.
--- If the client falls silent half-way, its flush keeps the locks until the server gives it up. Limits
--- on idle transactions do not apply: for the server a pipeline is busy up to its end.
+-- The locks have a statement of their own: the snapshots of later statements are younger than the
+-- locks. transaction_timeout ends the flush of a client that falls silent half-way; before Postgres
+-- 17 it keeps its locks for longer. Limits on idle transactions do not apply: for the server, a
+-- pipeline is busy up to its end.
 SELECT
   set_config('lock_timeout', %(lock_timeout)s, true),
   CASE WHEN current_setting('server_version_num')::int >= 170000
@@ -12,8 +14,9 @@ SELECT
   (SELECT count(pg_advisory_xact_lock_shared(key)) FROM unnest(%(keys)s::bigint[]) AS key)
 
 -- name: hold_threads
--- For large values, which take long to write: a deletion of one of these threads waits until they
--- are written, and deletes them too. Before live_tokens, which sees no run of a deleted thread.
+-- For large values, which take long to write. A deletion of one of these threads waits until the
+-- values are written, and then deletes them too. This comes before live_tokens: so live_tokens sees
+-- that a deleted thread has no run any more.
 SELECT count(*) FROM (
   SELECT 1 FROM threads WHERE thread_id = ANY (%(thread_ids)s::text[])
   ORDER BY thread_id
@@ -21,9 +24,9 @@ SELECT count(*) FROM (
 ) AS held
 
 -- name: live_tokens
--- Remembers two lists of token numbers, from 1: tokens whose run this process still executes; and
--- tokens whose run was ended by an earlier try of this flush, which committed its rows too but got no
--- answer.
+-- Remembers two lists of token numbers, which begin at 1. live_tokens: this process still executes
+-- the run. ended_tokens: an earlier try of this flush has ended the run and committed its rows, but
+-- its answer was lost.
 SELECT
   set_config('headrace.live_tokens', coalesce(
     string_agg(number::text, ',') FILTER (WHERE status = 'running'), ''), true),
@@ -42,8 +45,8 @@ FROM (
 ) AS held
 
 -- name: write_rows
--- Upstream's three statements for many rows at once; token 0 is written for no run. The answer says
--- which tokens held.
+-- LangGraph's three statements, for many rows at once. Rows outside of a run have token 0. Returns
+-- the valid tokens.
 WITH live AS MATERIALIZED (
   SELECT string_to_array(current_setting('headrace.live_tokens', true), ',')::int[] || 0 AS tokens,
     string_to_array(current_setting('headrace.ended_tokens', true), ',')::int[] AS ended

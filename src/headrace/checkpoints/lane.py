@@ -1,7 +1,7 @@
 """A lane of the group-commit writer: one queue, one flush at a time.
 
-An idle lane flushes at once if a caller waits, and otherwise waits a moment for more operations. In
-a busy lane the next batch forms while the last one is in flight.
+If a caller waits, an idle lane flushes at once. Otherwise it waits a moment for more operations. In
+a busy lane, the next batch forms while the last one is in flight.
 """
 
 import asyncio
@@ -20,8 +20,8 @@ from headrace.setting_groups import CheckpointerSettings
 
 _log = structlog.stdlib.get_logger("headrace.writer")
 
-#: Turns of the event loop that a batch waits, so that runs that are ready can add writes: one flush
-#: of many operations is cheaper than many flushes.
+#: A batch waits for so many turns of the event loop. Runs that are ready can add writes meanwhile:
+#: one flush of many operations is cheaper than many flushes.
 _TURNS = 6
 
 _STOPPED = "The server stopped before this was committed."
@@ -31,7 +31,7 @@ class Lane:
     """Operations leave it in the order in which they came.
 
     :param in_thread: its flushes talk to the database from a thread; see :class:`Flusher`.
-    :param on_settled: told of each operation that has settled.
+    :param on_settled: called with each operation that has settled.
     """
 
     def __init__(
@@ -72,13 +72,11 @@ class Lane:
             self._tasks.start(self._flush_until_empty(), name=f"flush-{self._name}")
 
     def hurry(self) -> None:
-        """A caller waits for an operation that is queued here."""
+        """Flush soon: a caller waits for an operation that is queued here."""
         self._hurry.set()
 
     def abandon(self) -> None:
-        """Let everything queued fail, and everything that is put later. The flush in flight goes
-        on.
-        """
+        """Let all queued operations fail, and all that come later. The flush in flight goes on."""
         self._abandoned = True
         while self._queue:
             self._release([self._queue.popleft()], DatabaseUnavailable(_STOPPED))
@@ -106,7 +104,7 @@ class Lane:
             self._release(batch, DatabaseUnavailable(_STOPPED))
             raise
         except Exception as fault:
-            # A defect of headrace: it must not leave callers waiting, nor end the lane.
+            # A defect of headrace. It must not end the lane, and no caller may wait for ever.
             _log.exception("flush_failed", operations=len(batch))
             self._release(batch, fault)
         else:
@@ -114,14 +112,14 @@ class Lane:
                 self._on_settled(operation)
 
     def _release(self, operations: Sequence[Operation], failure: BaseException) -> None:
-        """Let go of ``operations``; those that have not settled have failed."""
+        """Let go of ``operations``. Those that have not settled get ``failure``."""
         for operation in operations:
             if not operation.settled:
                 operation.settle(failure)
             self._on_settled(operation)
 
     async def _linger(self) -> None:
-        """Wait for more operations as long as no caller waits for one of these."""
+        """Wait for more operations: for ``linger_seconds``, or until a caller waits for one."""
         if not self._hurry.is_set() and self._settings.linger_seconds:
             await self._hurry.wait(self._settings.linger_seconds)
 
@@ -135,6 +133,6 @@ class Lane:
                 break
             batch.append(self._queue.popleft())
         if not self._queue:
-            # Otherwise an operation with a waiting caller may still be in the queue.
+            # While the queue has operations, a caller may wait for one of them.
             self._hurry.clear()
         return batch

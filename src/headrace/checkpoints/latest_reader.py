@@ -1,7 +1,7 @@
 """Reads latest checkpoints, many threads in one query.
 
 While a query is under way, new reads gather for the next one. A read on a dead connection is
-repeated on a checked one, and an answer of a server in recovery is not used.
+repeated on a checked connection. An answer from a server in recovery is not used.
 """
 
 import asyncio
@@ -22,8 +22,8 @@ from headrace.lifecycle import Tasks
 
 _log = structlog.stdlib.get_logger("headrace.reader")
 
-#: A thread and a checkpoint namespace, in UTF-8, and a JSON array of the channels whose values are
-#: wanted; None: all.
+#: A thread and a checkpoint namespace in UTF-8; and the channels whose values are wanted, as a JSON
+#: array, or None for all channels.
 Head = tuple[bytes, bytes, bytes | None]
 
 LATEST = statement(f"""
@@ -47,7 +47,7 @@ _READS_FOR_ANOTHER = 16
 #: Errors of the server or the network, not of a row.
 _NOBODYS = (psycopg.OperationalError, psycopg.InterfaceError, TimeoutError)
 
-#: A dead connection costs one try; after that connections are checked.
+#: A dead connection costs one try. After it, connections are checked first.
 _TRIES = 3
 
 
@@ -84,9 +84,9 @@ class LatestReader:
         :raises psycopg.DataError: an id with NUL.
         :raises UnicodeEncodeError: an id with half a surrogate pair.
         :raises psycopg.OperationalError: the database cannot be reached.
-        :raises TimeoutError: it does not answer.
+        :raises TimeoutError: the database does not answer.
         """
-        # An id that Postgres cannot take fails its own caller, not the others in the query.
+        # An id that Postgres cannot take fails here, so that other reads of the query do not fail.
         head = (thread_id.encode(), ns.encode(), channels)
         if b"\0" in head[0] or b"\0" in head[1]:
             raise psycopg.DataError("PostgreSQL text fields cannot contain NUL (0x00) bytes")
@@ -157,7 +157,7 @@ class LatestReader:
                 if not tries_left:
                     raise
             except Exception:
-                # The next query must not meet the rest of this answer.
+                # The next query on this connection must not get the rest of this answer.
                 await held.examine()
                 raise
             else:

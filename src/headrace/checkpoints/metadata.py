@@ -1,11 +1,11 @@
-"""Chooses what of a configuration is stored with each checkpoint: ids, and the run's metadata,
-bounded.
+"""Chooses the part of a configuration that each checkpoint stores: ids, and a bounded part of the
+run's metadata.
 
-LangGraph copies every text or number in ``configurable`` into each checkpoint's metadata: also a
-password, and a text of megabytes once for each step. For a run, only ids of ``configurable`` are
-kept here, and short values of ``metadata``, which callers set to find their checkpoints. A graph
-that is called without a run belongs to its developer: LangGraph's copy stays, except for long
-values and names of secrets.
+LangGraph copies every text and number of ``configurable`` into the metadata of each checkpoint,
+also passwords. It copies a text of megabytes again at each step. For a run, this module keeps only
+the ids of ``configurable``, and short values of ``metadata``: callers set those to find their
+checkpoints. A graph that is called without a run belongs to its developer. There LangGraph's copy
+stays, without long values and without keys that look like secrets.
 """
 
 from collections.abc import Mapping, Set
@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from langchain_core.runnables import RunnableConfig
 
-#: Ids of what made a checkpoint.
+#: Ids that say what made a checkpoint.
 _IDS = frozenset(
     (
         "run_id",
@@ -28,17 +28,18 @@ _IDS = frozenset(
 )
 #: Keys that the saver itself reads.
 _PLACE = frozenset(("thread_id", "checkpoint_ns", "checkpoint_id"))
-#: Parts of names of secrets; LangGraph skips these names elsewhere.
+#: A key with one of these words looks like a secret. LangGraph skips such keys elsewhere.
 _SECRETS = ("key", "token", "secret", "password", "auth")
+#: A longer value is left out. An integer counts its bits, a float nothing.
 _MAX_CHARACTERS = 1000
-#: Most bytes of keys and values of metadata together.
+#: Characters of keys and values of metadata together, without ids; integers count their bits.
 _MAX_TOTAL = 8 * 1024
 
 
 def stored_config(config: RunnableConfig, *, ids_only: bool) -> RunnableConfig:
-    """The configuration without what a checkpoint must not hold.
+    """The configuration without the parts that a checkpoint must not store.
 
-    :param ids_only: it is the configuration of a run.
+    :param ids_only: keep only ids of ``configurable``: the configuration belongs to a run.
     """
     configurable = config["configurable"]
     kept = {

@@ -9,13 +9,13 @@ from headrace.checkpoints.fence import RunToken
 from headrace.checkpoints.run_writes import RunWrites
 from headrace.db.pool import Connection
 
-#: Called once the transaction has committed; returns an outcome for each operation, in order. An
-#: exception is the outcome of an operation that was not done.
+#: Called after the commit; returns the outcome of each operation, in order. If an operation was not
+#: done, its outcome is an exception.
 Outcomes = Callable[[], Awaitable[Sequence[Any]]]
 
 
 class Numbers:
-    """The tokens of a batch by number, from 1; 0 stands for no run."""
+    """Numbers for the tokens of a batch, from 1; 0 stands for no run."""
 
     def __init__(self, operations: "Sequence[Operation]") -> None:
         self._numbers: dict[RunToken, int] = {}
@@ -32,7 +32,7 @@ class Numbers:
 
 
 class Kind(ABC):
-    """One kind of operation: how a batch of them is sent. Kinds go in ``order``."""
+    """How a batch of operations of one kind is sent. A flush sends the kinds by their ``order``."""
 
     order: ClassVar[int]
 
@@ -40,20 +40,19 @@ class Kind(ABC):
     async def send(
         self, connection: Connection, operations: Sequence[Any], numbers: Numbers
     ) -> Outcomes:
-        """Queue the statements on a pipelined transaction; fetch nothing yet."""
+        """Queue the statements on a pipelined transaction. Fetch no result yet."""
 
 
 class Operation:
     """Something to commit for a thread.
 
-    Committing it twice must have the effect of committing it once: a flush without an answer is
-    repeated.
+    Two commits of it must have the effect of one: a flush without an answer is repeated.
     """
 
     __slots__ = ("_outcome", "queued_at", "run", "sent_end", "settled", "size_bytes", "thread_id")
 
     kind: ClassVar[Kind]
-    #: Whether its run cannot go on without it.
+    #: Whether its failure fails its run.
     fails_run: ClassVar[bool] = True
 
     def __init__(self, thread_id: str, run: RunWrites | None, *, size_bytes: int) -> None:
@@ -62,33 +61,33 @@ class Operation:
         self.size_bytes = size_bytes
         self.queued_at = 0.0
         self.settled = False
-        #: The status that a flush with it, whose answer was lost, may have given its run.
+        #: The status that an earlier flush of it, whose answer was lost, may have given to its run.
         self.sent_end = ""
         self._outcome: asyncio.Future[Any] | None = None
 
     @property
     def ending(self) -> str:
-        """The status it gives its run; empty when it does not end one."""
+        """The status that it gives to its run; empty if it does not end the run."""
         return ""
 
     @property
     def token(self) -> RunToken | None:
-        """The fence it stands behind."""
+        """The token of the fence that guards it; None if there is no fence."""
         return None if self.run is None else self.run.token
 
     @property
     def awaited(self) -> bool:
-        """Somebody waits for this very operation."""
+        """Whether a caller waits for this operation."""
         return self._outcome is not None
 
     def outcome(self) -> "asyncio.Future[Any]":
-        """Its result or error, once known. Cancelling the wait leaves the operation alone."""
+        """A future of its result or error. Cancelling the future does not cancel the operation."""
         if self._outcome is None:
             self._outcome = asyncio.get_running_loop().create_future()
         return self._outcome
 
     def settle(self, outcome: Any) -> None:
-        """Tell who waits, and the run it belongs to; an exception is a failure."""
+        """Give the outcome to the waiting caller and to the run. An exception is a failure."""
         self.settled = True
         failure = outcome if isinstance(outcome, BaseException) else None
         if self.run is not None:

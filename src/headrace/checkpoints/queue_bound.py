@@ -1,4 +1,4 @@
-"""A bound on queued operations and bytes. If it is full, callers wait in order of arrival."""
+"""A bound on queued operations and bytes. If it is reached, callers wait in order of arrival."""
 
 import asyncio
 from collections import deque
@@ -11,18 +11,19 @@ class QueueBound:
         self._max_operations = max_operations
         self._max_bytes = max_bytes
         self._waiting: deque[tuple[asyncio.Future[None], int]] = deque()
-        #: Admitted, but not yet resumed by the event loop; no other caller may enter before them.
+        #: How many callers were admitted, but were not resumed by the event loop yet. No other
+        #: caller may enter before them.
         self._admitted = 0
         self.operations = 0
         self.bytes = 0
 
     @property
     def waiting(self) -> int:
-        """How many wait to enter."""
+        """How many callers wait to enter."""
         return sum(not turn.done() for turn, _ in self._waiting)
 
     async def enter(self, size_bytes: int) -> None:
-        """Wait for room. An operation larger than the bound enters when nothing else is in."""
+        """Wait for room. An operation larger than the bound enters when there is no other one."""
         if not self._waiting and not self._admitted and self._fits(size_bytes):
             self._add(size_bytes)
             return
@@ -32,14 +33,14 @@ class QueueBound:
             await turn
         except asyncio.CancelledError:
             if turn.cancelled():
-                # Callers behind it may have room now; it is skipped from now on.
+                # This caller is skipped from now on. Callers behind it may have room.
                 self._admit()
             else:
                 self._admitted -= 1
                 self.leave(size_bytes)
             raise
         self._admitted -= 1
-        # Admit callers that came meanwhile and have room.
+        # Callers that came meanwhile may have room.
         self._admit()
 
     def leave(self, size_bytes: int) -> None:

@@ -1,4 +1,6 @@
-"""Lists of rows under the bounds of answers: small pages at once, larger pages with memory."""
+"""Lists of rows within the bounds of answers. Small pages are read at once; larger pages first take
+memory.
+"""
 
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -16,10 +18,12 @@ _FREE_BYTES = 1024 * 1024
 async def rows_within(
     reading: Reading, read: Callable[[int], Awaitable[RowPage[Row]]]
 ) -> RowPage[Row]:
-    """The rows of the page that one answer may hold. ``reading`` holds the memory for them.
+    """The first rows of the page, as many as one answer may hold.
 
-    :param read: reads so many bytes of the page, and at least one row.
-    :raises AnswersFull: there is no memory for it now.
+    ``reading`` holds the memory for them.
+
+    :param read: reads the page up to so many bytes, and at least one row.
+    :raises AnswersFull: there is no memory for the page now.
     """
     settings = reading.memory.settings
     page = await read(min(_FREE_BYTES, settings.max_bytes))
@@ -32,7 +36,7 @@ async def rows_within(
 
 
 def next_page(page: RowPage[Row], offset: int) -> dict[str, str]:
-    """The header that says where to continue, if bytes ended the page."""
+    """The header with the offset of the next page, if the page was cut for its bytes; else none."""
     return {"X-Pagination-Next": str(offset + len(page.rows))} if page.is_short else {}
 
 

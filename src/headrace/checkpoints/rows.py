@@ -1,7 +1,7 @@
 """The saver's two writes, a checkpoint and the writes of a task, as rows of upstream's tables.
 
 Each column is encoded into Postgres's binary form when the saver is called. So a value that cannot
-be encoded fails its own caller and no other.
+be encoded fails only its own caller.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -34,11 +34,11 @@ from headrace.observability.masking import mask_text
 
 Row = tuple[Any, ...]
 
-#: Rows by primary key; the value has the other columns. The key of a write does not include its
-#: mode.
+#: Rows by primary key. Each row has the number of its token and all columns. The key of a write
+#: does not include ``replaces``.
 Rows = dict[tuple[Any, ...], Row]
 
-#: Channels that say how a task ended, not what it made.
+#: Channels that say how a task ended. The others have its values.
 _OF_THE_TASK = frozenset((ERROR, ERROR_SOURCE, INTERRUPT, RESUME))
 
 
@@ -74,10 +74,9 @@ def checkpoint_rows(
     new_versions: ChannelVersions,
     size: WriteSize | None = None,
 ) -> WriteRows:
-    """A checkpoint, and the blobs of the channels that changed. Plain values are in the
-    checkpoint's JSON.
+    """A checkpoint, and the blobs of the channels that changed.
 
-    A plain value that JSON would change is stored as a blob too.
+    Plain values are in the checkpoint's JSON. A plain value that JSON would change is a blob.
 
     :param size: counts the bytes and refuses too many.
     :raises TypeError: the serializer has no form for a value.
@@ -117,15 +116,15 @@ def checkpoint_rows(
 def lasting(
     writes: Sequence[tuple[str, Any]], max_error_bytes: int = MAX_BYTES
 ) -> Sequence[tuple[str, Any]]:
-    """The writes of a task that are stored. If the task failed or was cancelled, only that is
-    stored.
+    """The writes of a task that are stored. If the task failed or was cancelled, only that fact is
+    stored, without the task's values.
 
-    LangGraph also hands over what such a task had written by then, and treats a task as done once
-    any write of it is stored. A run that was stopped between a node's values and its edge would,
-    when it goes on, end there as a success.
+    LangGraph also hands over what the task had written before. But it treats a task as done if any
+    write of the task is stored. Suppose a run was stopped between a node's values and its edge:
+    with stored values, it would end there as a success when it goes on.
 
-    The serializer stores an exception as its ``repr()``, which user code may make long or
-    impossible. Here it becomes text, with the middle cut out above ``max_error_bytes``.
+    The serializer stores an exception as its ``repr()``. User code may make that long, or let it
+    raise. Here the exception becomes text; above ``max_error_bytes`` its middle is cut out.
     """
     if all(channel != ERROR for channel, _ in writes):
         return writes
@@ -147,8 +146,9 @@ def task_rows(
     task_path: str,
     size: WriteSize | None = None,
 ) -> WriteRows | None:
-    """The rows of a task's writes; None if there are none. Errors and interrupts replace an earlier
-    row, values do not.
+    """The rows of a task's writes; None if there are none.
+
+    Errors and interrupts replace an earlier row. Values do not.
 
     :raises CheckpointTooLarge: as :func:`checkpoint_rows`.
     """
@@ -178,7 +178,7 @@ def _serialized(
     try:
         size.add(channel, size_bytes)
     except CheckpointTooLarge:
-        # The error lives as long as its run, and keeps this frame's values alive.
+        # The error lives as long as its run, and would keep the values of this frame alive.
         del blob, value
         raise
     return kind, blob
@@ -209,8 +209,10 @@ class _RowsKind(Kind):
 
 
 def _one_run_per_thread(operations: Sequence[WriteRows]) -> list[list[WriteRows]]:
-    """Cut the batch where another run writes to a thread. A stale run's row is left out in the end;
-    it must not replace a row with the same key of the run that has the thread now.
+    """Cut the batch where another run writes to a thread.
+
+    The statement leaves out rows of a stale run. In one statement, such a row could first replace
+    the row with its key that the present run of the thread has written.
     """
     parts: list[list[WriteRows]] = [[]]
     writers: dict[str, RunToken | None] = {}
@@ -245,13 +247,13 @@ def _parameters(operations: Sequence[WriteRows], numbers: Numbers) -> Mapping[st
 
 
 def _merged_checkpoint(earlier: Row | None, row: Row) -> Row:
-    """Two upserts of a checkpoint give the parent of the first and the rest of the second."""
+    """The result of two upserts of a checkpoint: parent of the first, the rest of the second."""
     return row if earlier is None else (*row[:4], earlier[4], *row[5:])
 
 
 def _merged_write(earlier: Row | None, row: Row) -> Row:
-    """The result of two writes of one key: a value stays, an error replaces it, the path is the
-    first one's.
+    """The result of two writes with one key. The first value stays, but an error or interrupt
+    replaces it. The path stays in any case.
     """
     if earlier is None:
         return row
@@ -306,7 +308,7 @@ def _text(value: Any) -> bytes:
 
 
 def _size(blobs: Sequence[Row], checkpoint: Row | None, writes: Sequence[Row]) -> int:
-    """The bytes of large values."""
+    """The bytes of the columns that may be large."""
     size = sum(len(row[5]) for row in blobs) + sum(len(row[8]) for row in writes)
     return size + len(checkpoint[4]) + len(checkpoint[5]) if checkpoint is not None else size
 

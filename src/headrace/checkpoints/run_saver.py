@@ -1,4 +1,4 @@
-"""What headrace needs of the saver that a process shares between all its runs."""
+"""The interface of the saver that all runs of a process share."""
 
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager
@@ -19,7 +19,7 @@ class RunSaver(BaseCheckpointSaver[str], ABC):
 
     @abstractmethod
     async def setup(self) -> None:
-        """Does nothing: ``headrace db upgrade`` lays the tables, and a server changes no schema."""
+        """Does nothing: only ``headrace db upgrade`` creates tables."""
 
     @abstractmethod
     def run(
@@ -29,15 +29,15 @@ class RunSaver(BaseCheckpointSaver[str], ABC):
         durability: str = "async",
         fresh_thread: str | None = None,
     ) -> AbstractContextManager[RunWrites]:
-        """Calls within the block, and from tasks started in it, belong to one run.
+        """Within the block, and in tasks that start there, calls of the saver belong to one run.
 
-        A call returns after its commit. Within the block it may return earlier, and ``committed``
-        of the writes that it yields waits for all of them; a read of a thread waits for what is
-        queued for it.
+        Outside of a block, a call returns after its commit. Within the block, it may return
+        earlier: await ``committed`` of the yielded :class:`RunWrites`. A read of a thread waits for
+        the writes that are queued for the thread.
 
-        :param token: the fence its writes stand behind; the engine ``upstream`` has none.
+        :param token: the token of the fence. The engine ``upstream`` has no fence.
         :param durability: LangGraph's; with ``sync`` every call still waits for its own commit.
-        :param fresh_thread: a thread that has nothing stored yet: it need not be read first.
+        :param fresh_thread: a thread for which nothing is stored yet, so that it need not be read.
         """
 
     @abstractmethod

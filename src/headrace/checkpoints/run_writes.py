@@ -1,7 +1,7 @@
-"""The writes of one run, from its first checkpoint to its end: queued in order, awaited at once.
+"""The writes of one run, from its first checkpoint to its end: queued in order, awaited together.
 
-LangGraph chains its checkpoints: each waits for the call before. Within a run those calls return as
-soon as they are queued, and the worker awaits :meth:`RunWrites.committed` before it sends anything
+LangGraph chains its checkpoints: each waits for the call before. Within a run, a call returns as
+soon as its write is queued. The worker awaits :meth:`RunWrites.committed` before it sends anything
 to a client. A failed write fails the run: nothing after it is written, and the next call raises.
 """
 
@@ -19,12 +19,12 @@ _current: ContextVar["RunWrites | None"] = ContextVar("headrace_run_writes", def
 
 
 class RunWrites:
-    """What a run has queued, and how it went.
+    """The queued writes of a run, and their outcome.
 
-    :param token: the run's fence; None for a graph that runs outside of headrace's runs.
+    :param token: the run's token; None for a graph that is called outside of headrace's runs.
     :param waits_each: durability ``sync``: every call returns after its own commit.
-    :param fresh_thread: a thread that has nothing stored yet.
-    :param hurry: called with a thread whose queued writes a caller waits for now.
+    :param fresh_thread: a thread for which nothing is stored yet.
+    :param hurry: called with a thread when a caller begins to wait for its queued writes.
     """
 
     __slots__ = (
@@ -70,19 +70,19 @@ class RunWrites:
             _current.reset(previous)
 
     def holds(self, store: StoreNow) -> bool:
-        """Keep the call that stores the run's command, unless the command is known to be applied
-        already.
+        """Keep the call that stores the run's command; return whether it is kept.
 
-        LangGraph stores a command before it applies it, and applies every stored command again in
-        each later run of the thread. A command that a reducer refuses would fail all those runs. So
-        the command is kept here until the graph goes on, and is forgotten if the run fails before.
+        It is not kept if the command is known to be applied. LangGraph stores a command before it
+        applies it, and each later run of the thread applies all stored commands again. A command
+        that a reducer refuses would fail all those runs. So the command is kept here until the
+        graph goes on. If the run fails before that, the command is forgotten.
         """
         if self._holds_command:
             self._held.append(store)
         return self._holds_command
 
     async def store_command(self) -> None:
-        """Store the kept command: it has been applied, or there is none. Safe to repeat."""
+        """Store the kept command, if there is one: it has been applied. Safe to repeat."""
         self._holds_command = False
         while self._held:
             await self._held.pop(0)()
@@ -93,7 +93,7 @@ class RunWrites:
             raise self.failure
 
     def fail(self, failure: BaseException) -> None:
-        """Record that a write could not even be queued: nothing is written after it."""
+        """Record that a write could not be queued: nothing is written after it."""
         if self.failure is None:
             self.failure = failure
         if self._idle is not None:
@@ -101,7 +101,7 @@ class RunWrites:
             self._idle = None
 
     async def committed(self) -> None:
-        """Return once everything queued so far is committed.
+        """Return once all queued writes are committed.
 
         :raises LeaseLost: another process has the run.
         :raises psycopg.Error: a row that the database does not take.
@@ -116,25 +116,26 @@ class RunWrites:
         self.raise_if_failed()
 
     async def committed_elsewhere(self, thread_id: str) -> None:
-        """As :meth:`committed`, but only if writes to another thread were queued: each thread has
-        its own order.
+        """As :meth:`committed`, if the run has also written to another thread; else do nothing.
+
+        The writer keeps the order of writes only within one thread.
         """
         if self._threads - {thread_id}:
             await self.committed()
 
     def knows_empty(self, thread_id: str) -> bool:
-        """Whether a read of the thread can only come back empty."""
+        """Whether it is known that nothing is stored for the thread."""
         return thread_id == self._fresh_thread
 
     def queued(self, thread_id: str) -> None:
-        """The writer has taken an operation of this run."""
+        """Note that the writer has queued an operation of this run."""
         if thread_id == self._fresh_thread:
             self._fresh_thread = None
         self._unsettled += 1
         self._threads.add(thread_id)
 
     def settled(self, failure: BaseException | None) -> None:
-        """The writer knows the outcome of one operation of this run."""
+        """Note the outcome of one operation of this run."""
         self._unsettled -= 1
         if failure is not None and self.failure is None:
             self.failure = failure
@@ -144,5 +145,5 @@ class RunWrites:
 
 
 def current_run() -> RunWrites | None:
-    """The run that the calling task works for."""
+    """The run that the calling task works for; None outside of runs."""
     return _current.get()

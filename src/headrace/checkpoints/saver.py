@@ -1,8 +1,7 @@
 """The savers of graphs: upstream's tables, serializer and semantics on the shared pool.
 
-:class:`GroupCommitSaver` writes through the group-commit writer and reads latest checkpoints
-    together.
-:class:`UpstreamSaver` does each operation alone, as upstream does, and times it.
+:class:`GroupCommitSaver` writes through the group-commit writer. It reads the latest checkpoints of
+many threads together. :class:`UpstreamSaver` does each operation alone, as LangGraph does.
 """
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -175,7 +174,7 @@ class UpstreamSaver(PooledSaver, RunSaver):
 
     @timed("prune")
     async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
-        """As upstream's, but two concurrent calls do not fail."""
+        """As LangGraph's, but a call that a concurrent deletion makes fail is repeated."""
         for thread_id in [] if isinstance(thread_ids, str) else thread_ids:
             await self._writer.settled(str(thread_id))
         upstreams = super().aprune
@@ -219,7 +218,7 @@ class UpstreamSaver(PooledSaver, RunSaver):
         before: RunnableConfig | None = None,
         limit: int | None = None,
     ) -> AsyncIterator[CheckpointTuple]:
-        # Time the first page only: later pages include the consumer's own time between items.
+        # Only the time up to the first item counts. Later it includes the consumer's own time.
         started = perf_counter()
         first = True
         if config is not None:
@@ -246,7 +245,7 @@ class UpstreamSaver(PooledSaver, RunSaver):
         before: RunnableConfig | None,
         limit: int | None,
     ) -> AsyncIterator[CheckpointTuple]:
-        """The small checkpoints at the beginning of the page, or those that were admitted."""
+        """The first small checkpoints of the page; or the checkpoints that were admitted."""
         ids = [checkpoint_id for checkpoint_id, _ in reading.admitted]
         if len(ids) != 1:
             where, parameters = self.conditions(config, filter, before)
@@ -405,10 +404,10 @@ def _place(config: RunnableConfig) -> tuple[str, str]:
 
 @contextmanager
 def _none_after(run: RunWrites | None) -> Iterator[None]:
-    """End the run if a write is too large: a checkpoint after it would name values that are not
-    stored.
+    """Let the run fail if a write is too large.
 
-    LangGraph goes on for a moment after a write has failed.
+    LangGraph goes on for a moment after a failed write. The next checkpoint would name values that
+    are not stored.
     """
     try:
         yield

@@ -1,7 +1,7 @@
 """Decides which types are rebuilt when values of checkpoints are read.
 
-Anybody who can write to the database decides what is stored. A type that is not allowed is not
-rebuilt: the value's fields are returned instead (GHSA-g48c-2wqr-h844).
+Anyone who can write to the database decides what is stored. So only allowed types are rebuilt. For
+another type, the fields of the value are returned instead (GHSA-g48c-2wqr-h844).
 """
 
 import copy
@@ -41,17 +41,17 @@ _log = structlog.stdlib.get_logger("headrace.checkpoints")
 
 _INTEGER = ("builtins", "int")
 _OPTIONS = (PACK_OPTIONS & ~ormsgpack.OPT_REPLACE_SURROGATES) | ormsgpack.OPT_PASSTHROUGH_BIG_INT
-#: What of a dataclass LangGraph prefers to its fields.
+#: Attributes that LangGraph prefers to the fields of a dataclass.
 _NO_FIELDS = ("model_dump", "get_secret_value", "dict", "_asdict", "_value_")
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class ExactSerializer(JsonPlusSerializer):
-    """LangGraph's serializer, but it can read everything that it writes. Two things differ.
+    """LangGraph's serializer with two differences. It can read everything that it writes.
 
-    Integers beyond 64 bits, which LangGraph's refuses, are stored as the call ``int("digits")``.
-    Half a surrogate pair becomes U+FFFD, as in answers, and not a question mark; also in a key,
-    where LangGraph's refuses it.
+    LangGraph's refuses integers beyond 64 bits. Here they are stored as the call ``int("digits")``.
+    LangGraph's turns half a surrogate pair into a question mark, and refuses it in a key. Here it
+    becomes U+FFFD in both places, as in answers.
     """
 
     def dumps_typed(self, obj: Any) -> tuple[str, bytes]:
@@ -80,7 +80,7 @@ class _Packer:
         return ormsgpack.packb(content, default=self._form, option=_OPTIONS)
 
     def _form(self, obj: Any) -> Any:
-        """What LangGraph's own would make of it; what these hold is packed here too."""
+        """The form that LangGraph's serializer gives to ``obj``. Its content is packed here too."""
         if isinstance(obj, int):
             return self._made(EXT_CONSTRUCTOR_SINGLE_ARG, (*_INTEGER, str(obj)))
         if isinstance(obj, DeltaSnapshot):
@@ -102,7 +102,7 @@ _AS_IT_IS, _MENDING = _Packer(mends=False), _Packer(mends=True)
 
 
 def _mended(obj: Any) -> Any:
-    """The value with text that UTF-8 can encode."""
+    """The value, with U+FFFD for each half of a surrogate pair."""
     kind = type(obj)
     if kind is str:
         return _LONE_SURROGATE.sub("\N{REPLACEMENT CHARACTER}", obj)
@@ -125,17 +125,14 @@ class _Lenient:
     def loads_typed(self, data: tuple[str, bytes]) -> Any:
         try:
             return self._inner.loads_typed(data)
-        except BaseException as error:  # constructors of the user's run here
+        except BaseException as error:  # user code runs here: constructors of stored types
             kind, content = data
             _log.warning("value_unreadable", kind=kind, exc_info=True)
             return f"... (unreadable: {len(content)} bytes of {kind}, {type(error).__name__})"
 
 
 def lenient(saver: BaseCheckpointSaver[Any]) -> BaseCheckpointSaver[Any]:
-    """The saver for code that only shows values.
-
-    In place of a value that cannot be read stands a text that says so.
-    """
+    """The saver for code that only shows values: a text replaces a value that cannot be read."""
     reader = copy.copy(saver)
     reader.serde = _Lenient(saver.serde)
     return reader
@@ -144,7 +141,7 @@ def lenient(saver: BaseCheckpointSaver[Any]) -> BaseCheckpointSaver[Any]:
 def build_serializer(
     *, json_types: Types = None, msgpack_types: Types = None, pickle_fallback: bool = False
 ) -> JsonPlusSerializer:
-    """LangGraph's serializer with more allowed types than its own.
+    """An :class:`ExactSerializer` that allows these types besides LangGraph's own.
 
     :param json_types: types in checkpoints of releases before 2025.
     :param msgpack_types: types in all later checkpoints.
@@ -161,10 +158,9 @@ def build_serializer(
 
 
 def watch_blocked_types(count: Callable[[], None]) -> Callable[[], None]:
-    """Call ``count`` for each value whose type is not rebuilt. Call the returned function to end
-    that.
+    """Call ``count`` for each value whose type is not rebuilt. The returned function ends that.
 
-    LangGraph raises nothing in this case: the run goes on with plain fields.
+    LangGraph raises nothing for such a value: the run goes on with its plain fields.
     """
 
     def listen(event: SerdeEvent) -> None:

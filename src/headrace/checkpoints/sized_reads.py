@@ -1,9 +1,8 @@
-"""Reads checkpoints for answers: sizes are known before values are read, and small checkpoints come
-at once.
+"""Reads checkpoints for answers. The size of a checkpoint is known before its values are read.
 
-One statement reads the size of each checkpoint it finds, from the lengths that Postgres keeps
-beside large values, and also reads the small checkpoints. A large one is read afterwards, alone,
-once its answer has memory for it (``answer_memory.py``); each value is in a row of its own.
+One statement measures each checkpoint that it finds, and also reads the small ones. It measures by
+the lengths that Postgres keeps beside large values. A large checkpoint is read later and alone,
+when its answer has memory for it (``answer_memory.py``). Each of its values is in its own row.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -34,7 +33,7 @@ _PAGE_BYTES = 1024 * 1024
 
 
 class Decoder(Protocol):
-    """What a saver makes of a row of upstream's SELECT."""
+    """Makes a checkpoint from a row of LangGraph's SELECT, as savers do."""
 
     def _tuple_from(self, row: DictRow) -> CheckpointTuple | None: ...
 
@@ -61,7 +60,7 @@ class SizedReads:
         settings = reading.memory.settings
         fits = min(_PAGE_BYTES, settings.max_bytes, settings.max_state_bytes)
         if reading.admitted:
-            # Some of them may have got more writes since then.
+            # Admitted checkpoints may have got more writes since they were measured.
             fits = _PAGE_BYTES + 2 * sum(size for _, size in reading.admitted)
         rows = await self._rows(page(where), (_text(reading), fits, *parameters, limit))
         tuples: list[CheckpointTuple] = []
@@ -70,7 +69,7 @@ class SizedReads:
             await reading.admit(sum(row["bytes"] for row in rows if row["checkpoint"] is not None))
         for row in rows:
             found = None if row["checkpoint"] is None else decoder._tuple_from(row)
-            # A checkpoint so old that LangGraph needs more rows for it is read like a large one.
+            # LangGraph needs more rows for a very old checkpoint. Read it like a large one.
             if found is None or reading.rest:
                 reading.rest.append((row["checkpoint_id"], row["bytes"]))
             else:
@@ -85,7 +84,10 @@ class SizedReads:
         checkpoint_id: str | None,
         reading: Reading,
     ) -> CheckpointTuple | tuple[str, int] | None:
-        """The checkpoint, or its id and size if it is large; the latest one without an id."""
+        """The checkpoint with the id, or the latest one; if it is large, its id and size in bytes.
+
+        None if there is no checkpoint.
+        """
         key = (thread_id, ns) if checkpoint_id is None else (thread_id, ns, checkpoint_id)
         where = WHERE_LATEST if checkpoint_id is None else WHERE_ID
         found = await self.page(decoder, where, key, 1, reading)
@@ -97,15 +99,16 @@ class SizedReads:
     async def whole(
         self, decoder: Decoder, thread_id: str, ns: str, checkpoint_id: str, reading: Reading
     ) -> CheckpointTuple | None:
-        """A checkpoint whose size was admitted. None if it is gone, or so old that LangGraph needs
-        more rows for it.
+        """A checkpoint whose size was admitted.
+
+        None if it is gone, or if it is so old that LangGraph needs more rows for it.
         """
         key = (thread_id, ns, checkpoint_id)
         row = await _retried(lambda: self._row(key, reading))
         return None if row is None else decoder._tuple_from(row)
 
     async def _row(self, key: tuple[str, str, str], reading: Reading) -> DictRow | None:
-        """One checkpoint in the columns of upstream's SELECT."""
+        """One checkpoint, with the columns of LangGraph's SELECT."""
         async with self._pool.connection(self._acquire_timeout_seconds) as connection:
             async with connection.cursor(binary=True, row_factory=dict_row) as cursor:
                 row = await (await cursor.execute(CHECKPOINT, key)).fetchone()

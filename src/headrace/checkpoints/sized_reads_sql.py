@@ -6,12 +6,12 @@ A JSON array names the channels that are read; null means all of them.
 from headrace.checkpoints.answer_memory import FREE_BYTES
 from headrace.db.statements import Statement, statement
 
-#: A value of at most this stored size is not large, even if it is compressed.
+#: A value of at most so many stored bytes is not large, even if it is compressed.
 _NEVER_LARGE = 4096
 
-# The size of checkpoint ``c``. Postgres keeps no size of JSON: only values stored in more than a
-# few bytes are written out to measure them. For a channel that is stored step by step, the steps
-# since it was stored whole count, and the largest whole value.
+# The size of checkpoint ``c``. Postgres keeps no size of JSON text: JSON above _NEVER_LARGE is
+# printed to measure it. A channel that is stored step by step counts the steps since it was last
+# stored whole, and its largest whole value.
 _SIZE = f"""
   SELECT
     CASE WHEN pg_column_size(c.checkpoint) + pg_column_size(c.metadata) <= {_NEVER_LARGE}
@@ -48,7 +48,7 @@ _SIZE = f"""
     ), 0) ELSE 0 END AS bytes
 """  # noqa: S608 - of constants
 
-# The columns of upstream's SELECT, if the checkpoint is small.
+# The columns of LangGraph's SELECT. For a large checkpoint, the large columns are NULL.
 _COLUMNS = """
   c.thread_id, c.checkpoint_ns, c.checkpoint_id, c.parent_checkpoint_id, c.bytes,
   CASE WHEN c.small THEN c.checkpoint END AS checkpoint,
@@ -70,7 +70,8 @@ _COLUMNS = """
   ) END AS pending_writes
 """
 
-# LangGraph's own channels start like this, and those of graphs whose state is one value.
+# The names of LangGraph's own channels begin like this. So does the channel of a graph whose state
+# is one value.
 _WANTED = "({0} IS NULL OR {0} ? {1}.channel OR {1}.channel ~ '^(__|branch:|start:)')"
 
 
@@ -80,7 +81,7 @@ def _told(text: str, channels: str) -> str:
     return text
 
 
-#: As ``latest_reader.LATEST``.
+#: As ``latest_reader.LATEST``, but only ids and size of a large checkpoint.
 LATEST_SMALL = statement(f"""
 SELECT wanted.number, pg_is_in_recovery() AS in_recovery, latest.*
 FROM unnest(%(thread_ids)s::text[], %(namespaces)s::text[], %(channels)s::jsonb[])
@@ -141,9 +142,9 @@ WHERE cw.thread_id = %s AND cw.checkpoint_ns = %s AND cw.checkpoint_id = %s
 
 
 def page(where: str) -> Statement:
-    """The first checkpoints that ``where`` finds, newest first; small ones whole.
+    """The statement for the checkpoints that ``where`` finds, newest first.
 
-    Its parameters are the channels, the most bytes of small checkpoints together, those of
-    ``where``, and how many checkpoints to look at.
+    Its parameters: the channels; a bound in bytes; the parameters of ``where``; and how many
+    checkpoints to look at. Checkpoints are whole as long as all of them together keep the bound.
     """
     return statement(_PAGE.format(where=where))

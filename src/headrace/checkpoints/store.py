@@ -1,12 +1,12 @@
-"""The store that every graph of a process is compiled with: upstream's, on the shared pool, timed.
+"""The store of all graphs of a process: LangGraph's store on the shared pool, with timing.
 
-Upstream has one batch under way per process: all other callers wait meanwhile, its searches take
-one round trip after the other, and one value that Postgres refuses fails all operations of its
-batch. Here reads are spread over a few connections, and write batches follow each other, so that
-the last put wins. An operation that Postgres refuses fails alone.
+LangGraph's own store has one batch under way per process. All other callers wait meanwhile, and its
+searches take one round trip after the other. One value that Postgres refuses fails all operations
+of its batch. Here reads use a few connections. Batches of writes follow each other, so that the
+last put wins. An operation that Postgres refuses fails alone.
 
-A batch that meets a dead connection, a silent server or no server is repeated, puts included: a put
-whose answer was lost may write its item twice.
+A batch that meets a dead connection, a silent server or no server is repeated, also with puts: if
+the answer was lost, a put may write its item twice.
 """
 
 import asyncio
@@ -33,11 +33,12 @@ Asked = tuple["asyncio.Future[Any]", Op]
 #: Connections that reads use at once.
 _READ_BATCHES = 4
 
-#: Fewer reads than this go together: a second connection would not help.
+#: Up to so many reads go together: a second connection would not help.
 _SMALLEST_SHARE = 4
 
-#: Errors of a statement, not of the server: another statement may succeed. The last three: a key
-#: that no index holds, a filter that upstream does not know, a value that is no JSON.
+#: Errors of a statement, not of the server: another statement may succeed. The causes of the last
+#: three: a key too long for an index, a filter that LangGraph does not know, a value that is no
+#: JSON.
 _REFUSALS = (
     psycopg.DataError,
     psycopg.IntegrityError,
@@ -83,13 +84,13 @@ class Store(TakenStore):
         )
 
     async def setup(self) -> None:
-        """Does nothing: ``headrace db upgrade`` lays the tables, and a server changes no schema."""
+        """Does nothing: only ``headrace db upgrade`` creates tables."""
 
     @timed("batch")
     async def abatch(self, ops: Iterable[Op]) -> list[Result]:
         """Do ``ops`` together, and repeat them while the database is away.
 
-        :raises DatabaseUnavailable: it stayed away for longer than ``retry_seconds``.
+        :raises DatabaseUnavailable: the database was away for longer than ``retry_seconds``.
         """
         whole = [_with_whole_minutes(op) for op in ops]
         upstreams = super().abatch
@@ -98,7 +99,7 @@ class Store(TakenStore):
         )
 
     async def size(self, op: SearchOp, *, max_bytes: int) -> tuple[int, int]:
-        """As :meth:`TakenStore.measured`; repeated like every read."""
+        """As :meth:`TakenStore.measured`, but repeated while the database is away."""
         return await retried(
             lambda: self.measured(op, max_bytes=max_bytes),
             seconds=self._retry_seconds,
@@ -106,7 +107,7 @@ class Store(TakenStore):
         )
 
     async def close(self) -> None:
-        """Answer the operations that wait, then end."""
+        """Answer the waiting operations, then end."""
         self.stop_taking()
         while not self.asked.empty():
             self._add(self.asked.get_nowait())
@@ -128,7 +129,7 @@ class Store(TakenStore):
         if not wanted:
             return
         try:
-            # Inside the try: a user's key may have no hash, or fail to compare.
+            # Inside the try, because a user's key may have no hash, or raise when it is compared.
             positions, ops = deduplicated([op for _, op in wanted])
             results = await self.abatch(ops)
         except asyncio.CancelledError:
@@ -152,14 +153,17 @@ class Store(TakenStore):
 
 
 def _with_whole_minutes(op: Op) -> Op:
-    """The table keeps whole minutes: half a minute would become zero when the item is read."""
+    """The operation with its time to live rounded up to whole minutes.
+
+    The table keeps whole minutes. Half a minute would become zero when the item is read.
+    """
     if isinstance(op, PutOp) and op.ttl is not None and isfinite(op.ttl):
         return op._replace(ttl=float(ceil(op.ttl)))
     return op
 
 
 class _Batches:
-    """Operations that wait, and up to ``limit`` batches of them under way."""
+    """Waiting operations, and up to ``limit`` batches under way."""
 
     def __init__(
         self,
@@ -175,7 +179,7 @@ class _Batches:
         self._running = 0
 
     def add(self, asked: Asked) -> None:
-        """Put it into the next batch. Operations of one turn of the event loop go together."""
+        """Put the operation into the next batch, with others of this turn of the event loop."""
         self._waiting.append(asked)
         if self._running < min(self._limit, ceil(len(self._waiting) / _SMALLEST_SHARE)):
             self._running += 1

@@ -1,4 +1,4 @@
-"""Deletes expired store items. Reads do not return them before that either."""
+"""Deletes expired store items. Reads never return an expired item, even before it is deleted."""
 
 from collections.abc import Callable
 
@@ -11,11 +11,11 @@ from headrace.lifecycle import Tasks
 
 _log = structlog.stdlib.get_logger("headrace.store")
 
-#: Items that one statement deletes: short transactions, few locks.
+#: Items that one statement deletes. Few items make short transactions and few locks.
 _BATCH = 1000
 
-#: Uses the index on ``expires_at``. Concurrent sweepers skip each other's rows. A row that a read
-#: has kept alive meanwhile no longer matches once it is locked.
+#: Uses the index on ``expires_at``. Concurrent sweepers skip each other's rows. A read may prolong
+#: an item's life meanwhile: Postgres checks the condition again when it locks the row.
 _DELETE_EXPIRED = statement("""
 DELETE FROM store
 USING (
@@ -55,7 +55,7 @@ class StoreSweeper:
     async def sweep(self, batch: int = _BATCH) -> int:
         """Delete expired items in batches; returns how many.
 
-        :raises Unavailable: the database could not be reached; what was deleted stays deleted.
+        :raises Unavailable: the database could not be reached. Finished batches stay deleted.
         """
         deleted = 0
         while True:

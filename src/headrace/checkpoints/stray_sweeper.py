@@ -1,11 +1,12 @@
-"""Deletes rows of threads that were deleted while a flush was still on its way.
+"""Deletes rows of threads that were deleted while a flush was still under way.
 
-Postgres may still carry out a flush that its client gave up, long after the run ended as ``error``
-and the thread was deleted: its rows would belong to no thread, for ever. Large flushes hold their
-threads (``hold_threads`` of flush.sql), and a deletion waits for them. For all others the process
-remembers which threads had a flush without an answer, and checks them later. It checks only these:
-other rows without a thread belong to graphs that were called outside of the API, or to a database
-that is not adopted yet.
+Postgres may still carry out a flush that the writer gave up: long after the run ended as ``error``
+and the thread was deleted. Then the rows of the flush belong to no thread, for ever. A flush of
+large values holds its threads (``hold_threads`` of flush.sql), so a deletion waits for it. After
+any other flush without an answer, the process remembers its threads and checks them later.
+
+It checks no other threads. Other rows without a thread belong to graphs that were called outside of
+the API, or to a database that is not adopted yet.
 """
 
 from collections.abc import Iterable
@@ -20,8 +21,8 @@ from headrace.lifecycle import Tasks
 
 _log = structlog.stdlib.get_logger("headrace.writer")
 
-#: Postgres may carry out a flush up to this many seconds after it was given up: it may wait for
-#: locks.
+#: Postgres may still carry out a flush for so long after the writer gave it up, because the flush
+#: may wait for locks.
 _AFTER_SECONDS = 120.0
 #: At most this many threads are remembered.
 _MAX_THREADS = 10_000
@@ -44,7 +45,7 @@ class Strays:
         self._due_at: dict[str, float] = {}
 
     def remember(self, thread_ids: Iterable[str]) -> None:
-        """A flush for these threads was given up; Postgres may still carry it out."""
+        """Note that a flush for these threads was given up, and that Postgres may carry it out."""
         for thread_id in thread_ids:
             if thread_id in self._due_at or len(self._due_at) < _MAX_THREADS:
                 self._due_at[thread_id] = monotonic() + self.after_seconds
@@ -76,9 +77,9 @@ class StraySweeper:
         )
 
     async def sweep(self) -> int:
-        """One round: delete the rows of remembered threads that are gone; returns how many rows.
+        """Delete the rows of remembered threads that are gone; returns how many rows.
 
-        :raises Unavailable: the database could not be reached; the threads are checked again.
+        :raises Unavailable: the database could not be reached. The next round checks the threads.
         """
         deleted = 0
         while due := self._strays.due():

@@ -9,12 +9,12 @@ from typing import Any, TypeVar, cast
 #: Called with the operation's name and its seconds.
 Observe = Callable[[str, float], None]
 
-#: A coroutine method of something that has ``observe``.
+#: A coroutine method of an object that has ``observe``.
 Method = TypeVar("Method", bound=Callable[..., Coroutine[Any, Any, Any]])
 
 
 def timed(operation: str) -> Callable[[Method], Method]:
-    """Report to ``self.observe`` the seconds of each call of a method, also if it raises."""
+    """Report the seconds of each call to ``self.observe``, also if the call raises."""
 
     def decorate(method: Method) -> Method:
         @wraps(method)
@@ -25,7 +25,7 @@ def timed(operation: str) -> Callable[[Method], Method]:
             finally:
                 self.observe(operation, perf_counter() - started)
 
-        # LangGraph asks for a saver's signature in every run; kept here, it need not be computed.
+        # LangGraph asks for this signature in every run. Compute it once.
         call.__signature__ = signature(method)  # type: ignore[attr-defined]
         return cast("Method", call)
 

@@ -1,9 +1,8 @@
-"""A saver inside a transaction of its caller: everything it writes is committed with that
-transaction, or not at all.
+"""A saver inside a transaction of its caller. Its writes are committed with that transaction, or
+not at all.
 
-For changes of a thread outside its runs. No run of the thread may write meanwhile: the
-transaction's lock on the thread's row prevents that. There is no fence: a transaction that is lost
-in the middle leaves nothing.
+It serves changes of a thread outside of the thread's runs. The transaction locks the row of the
+thread, so no run writes meanwhile. No fence is needed: a transaction that fails leaves nothing.
 """
 
 from collections.abc import AsyncIterator
@@ -23,7 +22,7 @@ from headrace.lifecycle import Signal
 
 
 class ChangeEnded(Exception):
-    """The change that this saver wrote for has ended; nothing more is read or written."""
+    """The change has ended: its saver neither reads nor writes any more."""
 
 
 class TransactionSaver(PooledSaver):
@@ -45,10 +44,10 @@ class TransactionSaver(PooledSaver):
         self._ended = False
 
     async def end(self) -> None:
-        """Let nothing use the connection any more. Await it before the connection is given back.
+        """Let no task use the connection any more. Await this before you give the connection back.
 
-        A graph that is cut leaves tasks that read and write on. On a connection that another caller
-        has by then, they would read that caller's rows and write into its transaction.
+        When a graph is cut off, its tasks may still read and write. By then another caller may have
+        the connection: the tasks would read its rows and write into its transaction.
         """
         self._ended = True
         try:

@@ -1,6 +1,6 @@
-"""Every private name of LangGraph, its checkpointers and stores that headrace uses.
+"""All private names of LangGraph, its checkpointers and its stores that headrace uses.
 
-A test fails by that name when upstream moves one.
+If LangGraph moves one, a test fails and names it.
 """
 
 import asyncio
@@ -43,18 +43,19 @@ SELECT_CHECKPOINT = SELECT_SQL
 #: The channel to which LangGraph writes the error for an error handler.
 ERROR_SOURCE = ERROR_SOURCE_NODE
 
-#: The task under whose id LangGraph stores what a command does to a thread.
+#: The id of the task under which LangGraph stores the writes of a command.
 NULL_TASK = NULL_TASK_ID
 
-#: A DeltaChannel's whole value, which it puts into a checkpoint now and then.
+#: The whole value of a DeltaChannel. The channel puts it into some checkpoints.
 DeltaSnapshot: type = _DeltaSnapshot
 
-#: How LangGraph's serializer packs what msgpack has no form for, and its options.
+#: LangGraph's serializer packs values without a form in msgpack with this function and these
+#: options.
 pack_other: Callable[[Any], Any] = _msgpack_default
 PACK_OPTIONS: int = _option
 
-#: LangGraph gives an id to every message written to a ``DeltaChannel`` that has this reducer, in
-#: whatever form it comes.
+#: If a ``DeltaChannel`` has this reducer, LangGraph gives an id to every message that is written to
+#: it, whatever the form of the message.
 GIVES_IDS: Callable[..., Any] = _messages_delta_reducer
 
 #: Checkpoints before this version keep their pending sends with their parent.
@@ -72,7 +73,7 @@ class _Blob:
 async def _cursor_on(
     connection: Connection, *, pipeline: bool, supports_pipeline: bool
 ) -> AsyncIterator[AsyncCursor[DictRow]]:
-    """The cursor that upstream's two ``_cursor`` methods give, on a connection of its own."""
+    """The cursor that LangGraph's two ``_cursor`` methods give, on this connection."""
     if not pipeline:
         async with langgraph_cursor(connection) as cursor:
             yield cursor
@@ -85,10 +86,10 @@ async def _cursor_on(
 
 
 class PooledSaver(AsyncPostgresSaver):
-    """Upstream's saver without its lock, under which a pool of ten connections works as one.
+    """LangGraph's saver without its lock, which lets a pool of ten connections work like one.
 
-    ``_cursor`` is upstream's single way to the database; overriding it keeps its SQL, serializer
-    and semantics.
+    ``_cursor`` is the saver's only way to the database. A subclass that replaces only this method
+    keeps LangGraph's SQL, serializer and semantics.
     """
 
     def __init__(
@@ -120,8 +121,10 @@ class PooledSaver(AsyncPostgresSaver):
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
-        """As upstream's, but plain values that jsonb would change go into blobs, and less of the
-        configuration is stored.
+        """As LangGraph's, with two differences. Plain values that jsonb would change go into blobs,
+        and less of the configuration is stored.
+
+        :raises CheckpointTooLarge: the values together are larger than one write may be.
         """
         values = {
             name: _Blob(value) if isinstance(value, PLAIN) and not is_exact(value) else value
@@ -178,9 +181,9 @@ class PooledSaver(AsyncPostgresSaver):
         return self._search_where(config, filter, before)
 
     def _tuple_from(self, row: DictRow) -> CheckpointTuple | None:
-        """What ``aget_tuple`` makes of a row, without its hop through a thread.
+        """The result of ``aget_tuple`` for a row, made without a thread of the thread pool.
 
-        None for a checkpoint so old that its pending sends still have to be fetched.
+        None for an old checkpoint whose pending sends must still be fetched.
         """
         checkpoint, parent_id = row["checkpoint"], row["parent_checkpoint_id"]
         if checkpoint["v"] < _SENDS_ARE_A_CHANNEL and parent_id:
@@ -203,12 +206,12 @@ class PooledSaver(AsyncPostgresSaver):
 
 
 def without_snapshot(value: Any) -> Any:
-    """The plain value, if a saver wraps it as the whole value of a DeltaChannel."""
+    """The value; unwrapped if a saver has wrapped it as the whole value of a DeltaChannel."""
     return value.value if isinstance(value, _DeltaSnapshot) else value
 
 
 class TakenStore(AsyncPostgresStore):
-    """Upstream's store, but a task of ours takes the waiting operations.
+    """LangGraph's store, but a task of headrace takes the waiting operations.
 
     :param operation_timeout_seconds: a connection without an answer for this long is cut, and its
         operation fails with ``psycopg.OperationalError``.
@@ -232,7 +235,7 @@ class TakenStore(AsyncPostgresStore):
     @asynccontextmanager
     async def _cursor(self, *, pipeline: bool = False) -> AsyncIterator[AsyncCursor[DictRow]]:
         async with self._pool.connection(self._acquire_timeout_seconds) as connection:
-            # By itself psycopg waits for ever for a server that does not answer.
+            # Without this, psycopg waits for ever for a server that does not answer.
             silent = asyncio.get_running_loop().call_later(
                 self._operation_timeout_seconds, shut, connection, context=Context()
             )
@@ -247,7 +250,8 @@ class TakenStore(AsyncPostgresStore):
     async def measured(self, op: SearchOp, *, max_bytes: int) -> tuple[int, int]:
         """How many items a search would find, and the bytes of their values.
 
-        :param max_bytes: the size of a page up to which sizes are measured exactly.
+        :param max_bytes: the bytes that a page may have. Only a value that might be larger than its
+            share of them is measured exactly.
         """
         [(query, parameters)], _ = self._prepare_batch_search_queries(
             [(0, op._replace(refresh_ttl=False))]
@@ -261,12 +265,12 @@ class TakenStore(AsyncPostgresStore):
         return row["found"], int(row["bytes"] or 0)
 
     def _ensure_task(self) -> None:
-        # Upstream calls it before each operation, and in its ``__init__``.
+        # LangGraph's store calls this before each operation, and in its ``__init__``.
         if self._task is None or self._task.done():
             self._task = self.taking()
 
     def taking(self) -> asyncio.Task[None]:
-        """Start the task that takes from :meth:`asked` for ever."""
+        """Start the task that takes operations from :attr:`asked` for ever."""
         raise NotImplementedError
 
     @property
@@ -275,11 +279,14 @@ class TakenStore(AsyncPostgresStore):
         return self._aqueue
 
     def stop_taking(self) -> None:
-        """End the task, which upstream leaves to the garbage collector."""
+        """End the task. LangGraph leaves it to the garbage collector."""
         if self._task is not None and not self._task.done():
             self._task.cancel()
 
 
 def deduplicated(ops: list[Op]) -> tuple[list[int] | None, list[Op]]:
-    """Equal reads once, and the last of several puts to one key; with the place of each result."""
+    """The operations without repetitions, and for each given one the position of its result.
+
+    Equal reads become one. The last put to a key replaces the others.
+    """
     return _dedupe_ops(ops)

@@ -1,4 +1,4 @@
-"""Counts the size of one write of a saver while its values are serialized."""
+"""Counts the bytes of one write of a saver while the values are serialized."""
 
 from itertools import islice
 from typing import Any
@@ -9,7 +9,7 @@ from headrace.errors import CheckpointTooLarge
 MAX_CHECKPOINT_BYTES = 128 * 1024 * 1024
 
 
-#: At most this many members of a container are looked at before it is serialized.
+#: Before a container is serialized, at most so many of its members are measured.
 _LOOKED_AT = 64
 
 
@@ -21,8 +21,9 @@ class WriteSize:
         self._total = 0
 
     def expect(self, channel: str, value: Any) -> None:
-        """Refuse a value that is plainly too large before it is serialized: serializing takes the
-        memory again.
+        """Refuse a value that is certainly too large, before it is serialized.
+
+        The serialized form would take as much memory again.
 
         :raises CheckpointTooLarge: the write is too large with this value.
         """
@@ -43,10 +44,9 @@ class WriteSize:
 
 
 def least_bytes(value: Any, levels: int = 2) -> int:
-    """A lower bound of the serialized size: the length of a text or bytes, or of a few in
-    containers.
+    """A lower bound of the serialized size in bytes, from the lengths of texts and bytes.
 
-    :param levels: depth of containers to look into, 64 members of each.
+    :param levels: how many levels of containers are measured, with up to 64 members of each.
     """
     if isinstance(value, str | bytes | bytearray):
         return len(value)

@@ -1,9 +1,9 @@
 """Group commit: concurrent writes of runs and savers become few transactions.
 
 Other rooms use :class:`Writer`. Operations of one thread are committed in the order in which they
-were queued; those of different threads share flushes. Threads are spread over lanes. A lane holds
-one connection of the pool while it has work. Large values go through a lane of their own, so that
-small ones do not wait behind them.
+were queued. Operations of different threads share flushes. Threads are spread over lanes. A lane
+holds one connection of the pool while it has work. Large values have their own lane, so that small
+values do not wait behind them.
 """
 
 import asyncio
@@ -32,27 +32,27 @@ _log = structlog.stdlib.get_logger("headrace.writer")
 
 @dataclass(slots=True)
 class _Thread:
-    """A thread with operations that have not settled, in its lane or held back behind those."""
+    """A thread with operations that have not settled: in its lane, or held back behind those."""
 
     lane: Lane
     queued: int = 0
     settled: int = 0
-    #: Operations from the first large one on. They move to the large lane once this lane has
+    #: The first large operation and all later ones. They move to the large lane when this lane has
     #: finished the earlier ones.
     held: deque[Operation] = field(default_factory=deque)
-    #: Callers that wait until so many operations have settled.
+    #: Waiting callers, each with the value of ``settled`` that it waits for.
     waiting: deque[tuple[int, asyncio.Future[None]]] = field(default_factory=deque)
 
     @property
     def idle(self) -> bool:
-        """Its lane has no operation of it."""
+        """Whether the lane has no operation of this thread."""
         return self.settled + len(self.held) == self.queued
 
 
 class Writer:
     """One per process; needs a running event loop.
 
-    :ivar strays: threads with a flush that was given up and that Postgres may still carry out.
+    :ivar strays: threads with a flush that the writer gave up, but Postgres may still carry out.
     """
 
     def __init__(
@@ -89,9 +89,9 @@ class Writer:
         self._closed = False
 
     async def stop(self) -> None:
-        """Take no more, commit what is queued, give the connections back.
+        """Refuse new operations, commit the queued ones, give the connections back.
 
-        Operations that the database does not take within ``drain_seconds`` fail.
+        Operations that are not committed within ``drain_seconds`` fail.
         """
         self._closed = True
         for lane in (*self._lanes, self._large):
@@ -106,9 +106,9 @@ class Writer:
             await self._tasks.stop()
 
     async def queue(self, operation: Operation) -> None:
-        """Return once ``operation`` has its place; it is committed soon after.
+        """Return once ``operation`` is queued. It is committed soon after.
 
-        Waits while the queue is full.
+        This waits while the queue is full.
 
         :raises DatabaseUnavailable: the writer is closed.
         """
@@ -139,7 +139,7 @@ class Writer:
         return await outcome
 
     async def settled(self, thread_id: str) -> None:
-        """Return once all operations of the thread that are queued now have settled."""
+        """Wait until the operations of the thread that are queued now have settled."""
         thread = self._threads.get(thread_id)
         if thread is None:
             return
@@ -155,7 +155,7 @@ class Writer:
         return RunWrites(token, waits_each=waits_each, fresh_thread=fresh_thread, hurry=self._hurry)
 
     def figures(self) -> WriterFigures:
-        """What is queued or in flight now."""
+        """Figures about the operations that are queued or in flight now."""
         return WriterFigures(self._bound.operations, self._bound.bytes, self._bound.waiting)
 
     def _hurry(self, thread_id: str) -> None:
@@ -182,12 +182,10 @@ class Writer:
             del self._threads[operation.thread_id]
 
     def _move(self, thread: _Thread) -> None:
-        """Move the thread to the lane for large values. Its first large operation has waited for
-        this.
-        """
+        """Move the thread, with its held operations, to the lane for large values."""
         thread.lane = self._large
         held, thread.held = thread.held, deque()
         for operation in held:
             self._large.put(operation)
-        # These operations have waited already, and a caller may have hurried the lane before.
+        # These operations have waited already. A caller may have hurried only the other lane.
         self._large.hurry()

@@ -23,7 +23,7 @@ from headrace.graphs.manifest import (
 )
 from headrace.settings import Settings
 
-#: The oldest Python that headrace runs on, and the one of an image if the manifest names none.
+#: The oldest Python that headrace runs on, and the Python of an image if the manifest names none.
 _PYTHON = (3, 11)
 _USUAL_PYTHON = (3, 12)
 
@@ -119,8 +119,8 @@ def _append(file: Path, lines: list[str]) -> None:
 
 
 def ignore_lines(path: Path, present: str) -> list[str]:
-    """The lines that ``.dockerignore`` lacks. If a line of the user says the contrary, none is
-    added for it.
+    """The lines that ``.dockerignore`` lacks. If the user's own line excludes or includes a file,
+    none is added for it.
 
     :param present: the present content of the file.
     """
@@ -246,11 +246,10 @@ def _code() -> str:
 
 
 def _secrets_stay_out(manifest: ImageManifest) -> str:
-    """Lines that empty ``.env`` and the file that ``env`` names; the server needs the latter to
-    exist.
+    """Lines that fail the build if ``.env``, or the file that ``env`` names, was copied.
 
-    ``headrace dev`` reads ``.env`` by itself, so the file may exist although the manifest does not
-    name it.
+    Then they make an empty file with the name in ``env``, because the server needs one. ``headrace
+    dev`` reads ``.env`` by itself, so that file may exist although the manifest does not name it.
     """
     named = None
     if isinstance(manifest.env, str):
@@ -308,7 +307,10 @@ def _wanted(manifest: ImageManifest, name: str) -> list[str]:
 
 
 def _inside(manifest: ImageManifest, name: str, *, what: str) -> str:
-    """The path from the manifest's folder. Only files inside that can be copied."""
+    """The path from the manifest's folder. Only files inside that folder can be copied.
+
+    :raises StartupRefusal: HR106 it is outside.
+    """
     _refuse_unprintable(name)
     folder = manifest.folder.resolve()
     try:

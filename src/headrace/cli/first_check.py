@@ -1,4 +1,4 @@
-"""The first check of the graphs, while Postgres starts: it prints its result at once."""
+"""The first check of the graphs, while Postgres starts. A problem is printed at once."""
 
 import threading
 from types import TracebackType
@@ -37,7 +37,7 @@ class FirstCheck:
         self._check.stop()
 
     def passed(self, signals: StopSignals) -> bool:
-        """Wait for its end, or for a request to stop."""
+        """Wait for its end, or for a request to stop. False if it has found a problem."""
         while self._thread.is_alive() and not signals.received:
             self._thread.join(_POLL_SECONDS)
         return not self._refused

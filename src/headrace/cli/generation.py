@@ -1,7 +1,7 @@
 """One server of ``headrace dev``: a gunicorn master and its processes, with the present code.
 
-Generations share one listening socket and one status board. The next one starts beside the one that
-serves, which drains once the next one serves.
+Generations share one listening socket and one status board. A new generation starts beside the one
+that serves. When the new one serves, the old one drains.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ _STRAGGLER_SECONDS = 5.0
 #: Seconds after gunicorn's own limit until its processes are killed.
 _KILL_MARGIN_SECONDS = 10.0
 
-#: Seconds after the second Ctrl-C.
+#: Seconds after the second Ctrl-C until its processes are killed.
 _QUICK_SECONDS = 3.0
 
 

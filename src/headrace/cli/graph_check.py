@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from headrace.errors import StartupRefusal
 
-#: At most this much of what the user's code wrote before it ended its process.
+#: If the user's code ends the process, at most so many lines of its last output are shown.
 _LAST_LINES = 10
 
 
@@ -46,7 +46,7 @@ class GraphCheck:
         return self._verdict is not None or self._process.poll() is not None
 
     def slow_at(self) -> str | None:
-        """The user's line that takes long, once; None if there is nothing to report."""
+        """The user's line that takes long. Reported once; None if there is nothing new."""
         self._read()
         stands, self._stands = self._stands, None
         return stands

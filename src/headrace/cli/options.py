@@ -35,11 +35,11 @@ def read_dotenv(folder: Path) -> None:
 def settings_with(
     *, host: str | None, port: int | None, processes: int | None, config: Path | None
 ) -> Settings:
-    """The settings with the given options, which processes started from here get too.
+    """The settings with the given options. Processes that are started from here get them too.
 
     The manifest's ``env`` applies to variables that neither options nor environment set.
 
-    :raises StartupRefusal: HR104 the manifest cannot be read.
+    :raises StartupRefusal: HR104, HR109, HR111 the manifest.
     """
     given = {"HOST": host, "PORT": port, "PROCESSES": processes, "CONFIG": config}
     set_environment(
@@ -52,7 +52,7 @@ def read_settings() -> tuple[Settings, Manifest | None]:
     """The settings of the environment, and the manifest; the manifest's ``env`` goes into the
     environment.
 
-    :raises StartupRefusal: HR104 the manifest cannot be read.
+    :raises StartupRefusal: HR104, HR109, HR111 the manifest.
     """
     settings = Settings()
     if (manifest := find_manifest(settings)) is None:

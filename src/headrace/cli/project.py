@@ -44,7 +44,7 @@ class Project:
         self.settings, self.manifest = read_settings()
 
     def serve_manifest(self, path: Path) -> None:
-        """Serve this manifest, whatever the folder has."""
+        """Serve this manifest, not one of the folder."""
         self.fix(HEADRACE_CONFIG=str(path))
         self.settings, self.manifest = read_settings()
 
@@ -90,7 +90,7 @@ class Project:
             if manifest is not None:
                 manifest.import_folders()
         finally:
-            # Also if a file is wrong: the present server goes on with these.
+            # Even if a file is wrong: the present server goes on with these variables.
             set_environment(self._fixed)
         self.settings, self.manifest = settings, manifest
 

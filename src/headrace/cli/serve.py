@@ -1,6 +1,6 @@
 """``headrace serve``: checks what can be refused at once, then becomes gunicorn.
 
-Variables that must be set before the first import of the server are set here, before the exec. If
+Some variables must be set before the server is imported; this module sets them before the exec. If
 the Prometheus directory were set later, metrics would silently be those of one process.
 """
 
@@ -70,8 +70,8 @@ def warn_about_unknown_variables() -> None:
 
 
 def refuse_open_door(settings: Settings) -> None:
-    """Refuse to serve strangers without keys. A worker serves no API: health and metrics need no
-    key.
+    """Refuse an address that strangers can reach while no key is needed. A worker may have any
+    address: it serves no API.
 
     :raises StartupRefusal: HR205 strangers could reach the API, and no key is needed.
     """
@@ -113,8 +113,7 @@ def refuse_missing_graphs(settings: Settings) -> None:
 def refuse_unfit_schema(settings: Settings) -> None:
     """Ask the database before the server is started; each process asks again.
 
-    A database that does not answer may be starting, and the server waits for it; that is printed
-    here.
+    A database that does not answer may be starting. Then this prints that the server will wait.
 
     :raises StartupRefusal: HR303, HR304 the URL, HR311, HR312 the schema.
     """
@@ -132,7 +131,7 @@ def refuse_unfit_schema(settings: Settings) -> None:
 def refuse_taken_address(settings: Settings) -> None:
     """Try the address: gunicorn would try for five seconds and then show a traceback.
 
-    :raises StartupRefusal: HR201 another process listens there, HR203 no process can.
+    :raises StartupRefusal: HR201 another process listens there, HR203 no process can listen there.
     """
     bound_socket(settings).close()
     if settings.metrics.port:
@@ -144,7 +143,7 @@ def bound_socket(settings: Settings, *, group: str = "") -> socket.socket:
     """A socket on the address of the settings, which does not listen yet.
 
     :param group: the group in the names of the variables that set the address.
-    :raises StartupRefusal: HR201 another process listens there, HR203 no process can.
+    :raises StartupRefusal: HR201 another process listens there, HR203 no process can listen there.
     """
     where = f"{settings.host}:{settings.port}"
     try:

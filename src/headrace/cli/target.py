@@ -38,7 +38,10 @@ def target_in(folder: Path) -> str | None:
 
 
 def _names_at_top(file: Path) -> set[str]:
-    """The names that a module binds, read without running it; none if it is no Python."""
+    """The names that a module binds, read without running it.
+
+    For a file that is no Python, one usual name: the import of the graph then reports the error.
+    """
     try:
         tree = ast.parse(file.read_text(encoding="utf-8"))
     except (SyntaxError, ValueError):

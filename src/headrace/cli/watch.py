@@ -13,7 +13,7 @@ _LOOK_SECONDS = 0.5
 #: Not the user's own code.
 _FOREIGN = {"__pycache__", "node_modules", "site-packages"}
 
-#: What a file looks like: an editor that replaces it may keep the time, not the rest.
+#: Time, size and inode of a file: an editor that replaces the file may keep the time.
 _Look = tuple[int, int, int]
 
 
@@ -27,7 +27,7 @@ class SavedFiles:
         self._looked_at = monotonic()
 
     def look_at(self, *folders: Path, files: Iterable[Path]) -> None:
-        """Watch these from now on; changes since they were last seen count."""
+        """Watch these from now on. A change after the last look counts."""
         chosen = _outermost(folders), list(files)
         if chosen != (self._folders, self._files):
             self._folders, self._files = chosen

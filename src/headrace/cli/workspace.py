@@ -21,7 +21,7 @@ _POLL_SECONDS = 0.05
 
 
 class Workspace:
-    """``.headrace`` of one folder; as a context manager, held for this process alone."""
+    """``.headrace`` of one folder. While the context is open, only this process holds it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

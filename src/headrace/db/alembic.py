@@ -15,8 +15,8 @@ _TABLES = frozenset(TABLES)
 def include_name(name: str | None, type_: str, parent_names: Mapping[str, Any]) -> bool:
     """Alembic's hook: False for tables of headrace and LangGraph, which Alembic then ignores.
 
-    If headrace has a schema of its own, Alembic ignores that schema only: tables of other schemas
-    may have the names.
+    If headrace has its own schema, Alembic ignores only that schema: tables of the user may have
+    these names in other schemas.
     """
     own = Settings().database.schema_name
     if type_ == "schema":

@@ -1,10 +1,10 @@
 """Columns of a multi-row statement as binary array parameters, for ``unnest($1, $2, ...)``.
 
 psycopg's own array dumpers inspect each element for its type, and escape each text with a regular
-expression. Here the caller has each element in Postgres's binary form already, so a column is one
+expression. Here the caller already has each element in Postgres's binary form, so a column is one
 ``join``. ``array_recv`` in PostgreSQL's ``utils/adt/arrayfuncs.c`` defines the format: the number
-of dimensions, whether there are nulls, the type of the elements, the length, the lower bound, then
-each element after its length, which is -1 for NULL.
+of dimensions, whether there are nulls, the type of the elements, the number of elements, and the
+lower bound. Then each element follows its length; the length of NULL is -1.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The database URL: read from the settings, cleaned of driver suffixes, logged without password."""
+"""The database URL: read from the settings, without driver suffixes, logged without password."""
 
 import re
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ _KEEPALIVE: dict[str, int] = {
 
 
 def connection_string(settings: DatabaseSettings, *, migrations: bool = False) -> str:
-    """The libpq connection string. What the URL itself sets overrides headrace's defaults.
+    """The libpq connection string. Parameters of the URL override headrace's defaults.
 
     :raises StartupRefusal: HR303 when there is no URL, HR304 when libpq cannot read it.
     """
@@ -59,7 +59,7 @@ def connection_string(settings: DatabaseSettings, *, migrations: bool = False) -
         **_KEEPALIVE,
     }
     if "," in f"{given.get('host') or given.get('hostaddr') or ''}":
-        # With several hosts, take the primary: libpq would take the first that answers.
+        # With several hosts, take the primary. Without this, libpq takes the first that answers.
         defaults["target_session_attrs"] = "read-write"
     return make_conninfo("", **{**defaults, **given})
 
@@ -79,12 +79,12 @@ def _is_misread(url: str, given: Mapping[str, object]) -> bool:
 
 
 def describe(conninfo: str) -> str:
-    """``host:port/database`` for logs and messages, without anything secret."""
+    """``host:port/database`` for logs and messages, without secrets."""
     parts = conninfo_to_dict(conninfo)
     host = parts.get("host") or parts.get("hostaddr") or "local socket"
     return f"{host}:{parts.get('port') or 5432}/{parts.get('dbname') or ''}"
 
 
 def _without_url(error: Exception) -> str:
-    # libpq quotes the text, which may contain the password, and the password a quote.
+    # libpq quotes the URL, which may contain the password. The password may contain a quote.
     return re.sub(r'".*"', '"..."', str(error).strip(), flags=re.DOTALL)

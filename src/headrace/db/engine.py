@@ -1,7 +1,7 @@
-"""SQLAlchemy on the shared pool: it takes its connections there and never sees a URL.
+"""SQLAlchemy on the shared pool: it takes its connections from the pool, and never sees a URL.
 
 ``NullPool`` keeps no connection. A closed session gives its connection back to the shared pool
-(``close_returns``), whose reset switches autocommit on again.
+(``close_returns``). There the reset switches autocommit on again.
 """
 
 import asyncio
@@ -26,10 +26,10 @@ Session = AsyncSession
 
 
 def build_engine(pool: SharedPool, schema: str = "") -> AsyncEngine:
-    """An engine whose every connection comes from ``pool``.
+    """An engine that takes all connections from ``pool``.
 
-    :param schema: the schema of headrace's tables. An engine without it is for statements of users,
-        which use the search_path of their role.
+    :param schema: the schema of headrace's tables. Without it, the search_path of the role decides:
+        for statements of users.
     """
 
     async def take(**_: Any) -> Connection:
@@ -55,13 +55,13 @@ def build_engine(pool: SharedPool, schema: str = "") -> AsyncEngine:
         def qualify(
             _connection: Any, _cursor: Any, text: str, parameters: Any, *_: Any
         ) -> tuple[str, Any]:
-            # The map above does not change statements that are plain text.
+            # schema_translate_map does not change statements that are plain text.
             return qualified(text.encode(), schema).decode(), parameters
 
     @event.listens_for(engine.sync_engine, "close")
     def give_back_dead(connection: AdaptedConnection, _: Any) -> None:
-        # psycopg's close() does nothing to a dead connection. The pool would count it as in use for
-        # ever, and shrink by one each time.
+        # psycopg's close() does nothing for a dead connection. The pool would count it as in use
+        # for ever, and have one connection less.
         if connection.driver_connection.closed:
             connection.run_async(pool.putconn)
 
@@ -69,7 +69,10 @@ def build_engine(pool: SharedPool, schema: str = "") -> AsyncEngine:
 
 
 class Sessions:
-    """Transactions for repositories: one session, one commit, one timeout."""
+    """Transactions for repositories: one session, one commit, one timeout.
+
+    :param timeout_seconds: bound of a whole transaction; 0: none.
+    """
 
     def __init__(self, engine: AsyncEngine, *, timeout_seconds: float) -> None:
         self._make = async_sessionmaker(engine, expire_on_commit=False)
@@ -79,10 +82,11 @@ class Sessions:
     async def begin(self) -> AsyncIterator[Session]:
         """A session in a transaction. It commits at the end, and rolls back on any exception.
 
-        The client measures the timeout, so it also covers a silent server. When it is over, psycopg
-        sends the server a cancel request.
+        This process measures the timeout, so it also covers a silent server. After the timeout,
+        psycopg sends a cancel request to the server.
 
-        :raises Unavailable: the database, or a free connection, was not there in time.
+        :raises Unavailable: the database did not answer, or no connection became free, in time.
+        :raises InvalidRequest: the database cannot store a value.
         """
         with translated_faults():
             async with asyncio.timeout(self._timeout_seconds), self._make.begin() as session:

@@ -1,4 +1,4 @@
-"""Faults of the database as headrace's own errors: rooms above need no exceptions of a driver."""
+"""Turns faults of the database into headrace's errors, so that services see no driver's errors."""
 
 import re
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from headrace.error_text import first_line
 from headrace.errors import DatabaseUnavailable, InvalidRequest, PoolExhausted, StartupRefusal
 from headrace.observability.masking import mask_text
 
-#: Errors of a driver or pool for faults of the database, not of the caller.
+#: Errors that a driver or the pool raises for faults of the database, not of the caller.
 DATABASE_ERRORS: tuple[type[Exception], ...] = (
     psycopg.OperationalError,
     psycopg.InterfaceError,
@@ -36,9 +36,9 @@ _NOT_STORABLE = (
 
 _POOL_ERRORS = (psycopg_pool.PoolTimeout, psycopg_pool.TooManyRequests)
 
-#: libpq writes this before its reason, one line for each address that it tried.
+#: The beginning of a line of libpq, before the reason. There is a line for each address tried.
 _ATTEMPT = re.compile(r'^.*connection to server (?:at|on socket) "[^"]*".*? failed: ')
-#: libpq's hints after the reason.
+#: How the hints begin that libpq writes after the reason.
 _GUESSES = ("Is the server running", "This probably means", "before or while processing")
 _QUOTED = re.compile(r'\s*"[^"]*"')
 
@@ -55,7 +55,7 @@ def driver_reason(error: BaseException) -> str:
 
 
 def public_reason(reason: str) -> str:
-    """A driver's reason for public answers: without the names of users and databases."""
+    """A driver's reason for public answers, without names of users and databases."""
     return _QUOTED.sub("", reason)
 
 
@@ -80,14 +80,15 @@ def passes(error: Exception) -> bool:
 def retry_delay_seconds(tries: int) -> float:
     """The pause before the next try.
 
-    :param tries: how many retries there were already.
+    :param tries: how many retries there were before.
+    :returns: seconds.
     """
     return _RETRY_DELAYS_SECONDS[min(tries, len(_RETRY_DELAYS_SECONDS) - 1)]
 
 
 @contextmanager
 def translated_faults(*, passing: tuple[type[Exception], ...] = ()) -> Iterator[None]:
-    """Turn the errors of drivers and pools into headrace's.
+    """Turn errors of drivers and pools into headrace's errors.
 
     :param passing: errors that the caller handles itself.
     :raises PoolExhausted, DatabaseUnavailable: a retry may succeed.
@@ -110,7 +111,7 @@ def translated_faults(*, passing: tuple[type[Exception], ...] = ()) -> Iterator[
 
 @contextmanager
 def refused_migrations() -> Iterator[None]:
-    """Turn errors of a migration into refusals. After the remedy, the operator can repeat it.
+    """Turn errors of a migration into refusals. The operator can repeat the migration afterwards.
 
     :raises StartupRefusal: HR315 a table was in use for too long, HR316 the role may not do it,
         HR319 Postgres refused a step for another reason.
@@ -144,8 +145,10 @@ def refused_migrations() -> Iterator[None]:
 
 
 def caller_message(error: BaseException) -> str | None:
-    """A message for callers about a driver's error: Postgres's sentence, without the statement and
-    its parameters. None for any other error."""
+    """A message for callers about a driver's error; None for any other error.
+
+    It has Postgres's sentence, without the statement and its parameters.
+    """
     original: BaseException | None = error
     if isinstance(error, sqlalchemy.exc.DBAPIError):
         original = error.orig

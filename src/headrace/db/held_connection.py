@@ -1,6 +1,6 @@
-"""A connection that an owner keeps between uses, such as a writer that repeats failed work.
+"""A connection that its owner keeps between uses, for owners that repeat failed work.
 
-If the server does not answer in time, the socket is shut down: nobody waits for it.
+If the server does not answer in time, the socket is shut down, so that no task waits for it.
 """
 
 import asyncio
@@ -17,8 +17,8 @@ T = TypeVar("T")
 class HeldConnection:
     """A connection of the pool, kept from one use to the next.
 
-    The first one is taken unchecked. After a failure, :meth:`examine` puts the connection in order,
-    or gives it up: then the next one is checked.
+    The first connection is taken without a check. After a failure, call :meth:`examine`: it repairs
+    the connection or gives it up. From then on, new connections are checked.
     """
 
     def __init__(self, pool: SharedPool, *, timeout_seconds: float) -> None:
@@ -41,10 +41,11 @@ class HeldConnection:
     async def use(
         self, work: Callable[[Connection], Coroutine[Any, Any, T]], *, seconds: float
     ) -> T:
-        """Do ``work`` on the connection. Cut the connection if that takes too long or is cancelled.
+        """Do ``work`` on the connection. Cut the connection if the work takes too long, or if this
+        call is cancelled.
 
-        On a cancellation psycopg itself asks the server to cancel, and waits ten seconds more for a
-        server that does not answer.
+        psycopg itself would first send a cancel request, and wait up to ten seconds for a server
+        that does not answer.
 
         :raises TimeoutError: the server did not answer in time.
         """
@@ -89,7 +90,7 @@ class HeldConnection:
             await self.give_back()
 
     async def wear_out(self) -> None:
-        """Give the connection back to be replaced: it has carried a large message."""
+        """Give the connection back, and let the pool replace it: it has carried a large message."""
         if self._connection is not None:
             self._pool.wear_out(self._connection)
             await self.give_back()
@@ -112,5 +113,5 @@ async def _cut(connection: Connection, working: asyncio.Task[Any]) -> None:
     await asyncio.wait({working})
     connection.pgconn.finish()
     if not working.cancelled():
-        # Mark it as retrieved, or asyncio logs it.
+        # Retrieve the exception, or asyncio logs it.
         working.exception()

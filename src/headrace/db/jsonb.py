@@ -1,8 +1,8 @@
 """JSON for jsonb columns, at the speed of orjson.
 
-Integers beyond 64 bits stay exact. A value without a form in JSON or Postgres gets the form that it
-has in answers (docs/values.md): NUL becomes U+FFFD, NaN becomes null. No value makes its statement
-fail.
+Integers beyond 64 bits stay exact. If JSON or Postgres has no form for a value, it gets the form
+that it has in answers (docs/values.md): NUL becomes U+FFFD, NaN becomes null. So no value makes a
+statement fail.
 """
 
 import json
@@ -14,23 +14,23 @@ import orjson
 
 from headrace.json_text import json_text
 
-#: A number that may need more than 64 bits: orjson would round it. Postgres prints jsonb with a
-#: space after colons and commas, so this finds numbers, sometimes a text, but no key.
+#: Finds a number that may need more than 64 bits, which orjson would round. Postgres prints jsonb
+#: with a space after colons and commas. So this may also find a text, but never a key.
 _LONG_NUMBER = re.compile(rb"(?:^|[:,\[] ?)-?\d{18}")
 
 #: Types that LangGraph's savers store in the JSON of a checkpoint.
 PLAIN = (str, int, float, bool)
 
-#: From here on jsonb prints a float without a point, so it is read back as an integer.
+#: Postgres prints a float of this size or more without a point: it would be read as an integer.
 _FIRST_WITHOUT_POINT = 1e16
-#: Levels of lists and objects, a little fewer than :func:`load_jsonb` can read.
+#: Levels of lists and objects that are written; :func:`load_jsonb` can read a few more.
 _MAX_DEPTH = 900
 #: Bits of the largest integer that :func:`dump_jsonb` writes as a number.
 _MAX_BITS = 1023
 
 
 def is_exact(value: str | float) -> bool:
-    """Whether a plain value is unchanged after it was stored in a jsonb column."""
+    """Whether a plain value comes back unchanged from a jsonb column."""
     if isinstance(value, str):
         return "\0" not in value
     if isinstance(value, float):
@@ -46,8 +46,8 @@ def dump_jsonb(value: Any) -> bytes:
 def load_jsonb(text: str | bytes) -> Any:
     """The value of JSON text that Postgres has printed.
 
-    It never raises, because one statement reads rows of many threads. A value that Python cannot
-    read, such as a number of ten thousand digits or a thousand levels of lists, becomes its text.
+    It never raises, because one statement reads rows of many threads. Python cannot read, for
+    example, a number of ten thousand digits, or a thousand levels of lists. These stay text.
     """
     printed = text.encode() if isinstance(text, str) else text
     try:

@@ -1,8 +1,8 @@
-"""Migrations of the schema, by one process at a time, and threads for existing checkpoints.
+"""Migrates the schema, one process at a time, and creates threads for existing checkpoints.
 
-Commands do this. A server only reads the schema version (``headrace.db.schema``). Migrations run on
-direct connections, under one session lock. A process that waits for the lock holds no snapshot:
-CREATE INDEX CONCURRENTLY would wait for that snapshot.
+Only commands do this. A server only reads the schema version (``headrace.db.schema``). Migrations
+run on direct connections, under one session lock. A process that waits for the lock holds no
+snapshot: CREATE INDEX CONCURRENTLY of the migration would wait for that snapshot.
 """
 
 import io
@@ -52,20 +52,19 @@ _LOCK_WAIT_SECONDS = 300.0
 _LOCK_POLL_SECONDS = 0.2
 _LOCK_TIMEOUT = "5s"
 
-#: The revision to upgrade to. Tests stop earlier.
+#: The revision to upgrade to. Tests stop at an earlier one.
 HEAD = "head"
 
 _ADOPT_BATCH = 1000
 
-#: A ``ts`` of a checkpoint that Postgres can read, except that the month may be shorter.
+#: A ``ts`` of a checkpoint that Postgres can read, unless the month has no such day.
 _READABLE_TS = (
     "^[1-9][0-9]{3}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
     "T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]([.][0-9]{1,9})?([+-](0[0-9]|1[0-4]):[0-5][0-9]|Z)?$"
 )
 
-#: Creates a thread for each conversation without one, dated by its checkpoints if they are
-#: readable. The day is added to the first of the month, because a cast of 30 February would fail
-#: the statement.
+#: Creates a thread for each conversation without one. Readable times of checkpoints give its dates.
+#: The day is added to the first of the month: a cast of 30 February would fail the statement.
 _ADOPT = statement("""
 WITH candidate AS (
   SELECT DISTINCT thread_id FROM checkpoints
@@ -98,12 +97,13 @@ WHERE checkpoint_ns = '' AND char_length(thread_id) NOT BETWEEN 1 AND 255
 def upgrade(settings: DatabaseSettings) -> str:
     """Bring the schema to the latest revision of this release. Several processes may try at once.
 
-    A newer schema that this release can still use stays as it is: after a rollback, the migration
-    job of the older release runs again.
+    A newer schema that this release can still use stays as it is: after a rollback to an older
+    release, the migration job of that release runs again.
 
     :returns: the revision of the database now.
-    :raises StartupRefusal: there is no direct connection, another migration or a user of a table
-        takes too long, the role may not change the schema, or HR312.
+    :raises StartupRefusal: HR301 no connection, HR313 it is not direct, HR314 another migration
+        takes too long, HR317 names are taken, HR318 the role has no schema or may not create it,
+        HR312 the schema is too new, or as :func:`refused_migrations`.
     """
     with refused_migrations(), _exclusive(settings):
         if settings.schema_name:
@@ -139,7 +139,7 @@ def _refuse_taken_names(
 
 
 def drift(settings: DatabaseSettings) -> str | None:
-    """The difference between the database and the models, in Alembic's words; None if none."""
+    """The differences between database and models, in Alembic's words; None if there are none."""
     with _migrating(settings) as connection:
         try:
             command.check(_config(connection))
@@ -150,7 +150,7 @@ def drift(settings: DatabaseSettings) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Adoption:
-    """How many threads were created, and how many conversations have a too long thread id."""
+    """How many threads were created, and how many were not: their ids are too long or empty."""
 
     threads: int
     skipped: int
@@ -176,8 +176,9 @@ def adopt(settings: DatabaseSettings) -> Adoption:
 def _connect(settings: DatabaseSettings) -> psycopg.Connection[Any]:
     """A connection that has answered a query.
 
-    :raises StartupRefusal: HR301 it cannot be made, or does not answer in time. PgBouncer without a
-        server connection accepts a connection, but does not answer.
+    PgBouncer accepts a connection even if it has no server connection, but then does not answer.
+
+    :raises StartupRefusal: HR301 the connection cannot be made, or does not answer in time.
     """
     conninfo = connection_string(settings, migrations=True)
     seconds = settings.open_timeout_seconds
@@ -224,7 +225,7 @@ def _migrating(settings: DatabaseSettings) -> Iterator[Any]:
 def _set_search_path(connection: psycopg.Connection[Any], schema: str) -> None:
     """Set the search_path, because revisions and Alembic name no schema.
 
-    Only a migration does this: its connection is direct, and no one else uses it.
+    Only a migration does this: its connection is direct, and has no other user.
     """
     wanted = find_schema(connection, schema)
     row = connection.execute("SELECT current_schema()").fetchone()
@@ -234,7 +235,7 @@ def _set_search_path(connection: psycopg.Connection[Any], schema: str) -> None:
 
 @contextmanager
 def _exclusive(settings: DatabaseSettings) -> Iterator[None]:
-    """Hold the session lock, on a connection for nothing else."""
+    """Hold the session lock, on a connection that does nothing else."""
     with _connect(settings) as connection:
         _refuse_pooler(connection)
         deadline = time.monotonic() + _LOCK_WAIT_SECONDS

@@ -1,12 +1,13 @@
 """The one connection pool of a process, shared by saver, store and SQLAlchemy.
 
-Three things differ from psycopg_pool's own. Taking a connection is shielded from cancellation: the
-stock pool loses no connection, but on Python 3.11 it swallows a cancellation that comes just as a
-connection does, and a check that is cancelled waits for seconds for a server that does not answer
-(tests/db/test_pool.py proves both). The check also discards a connection to a server in recovery,
-which the stock one accepts. And dead connections are passed over at once: the stock loop waits
-1, 2, 4 s between them, so that after a restart of the server a request could spend its whole
-timeout on a pool full of dead ones.
+It differs from psycopg_pool's own in three ways:
+
+- Taking a connection is shielded from cancellation. On Python 3.11, psycopg_pool swallows a
+  cancellation that arrives together with a connection. A cancelled check waits seconds for a server
+  that does not answer. See tests/db/test_pool.py.
+- The check also discards a connection to a server in recovery. psycopg_pool accepts it.
+- Dead connections are passed over at once. psycopg_pool waits 1, 2, 4 s between them. After a
+  restart of the server, a request could use its whole timeout for a pool of dead connections.
 """
 
 import asyncio
@@ -41,22 +42,22 @@ T = TypeVar("T")
 #: psycopg prepares a statement after so many executions.
 _PREPARE_THRESHOLD = 5
 
-#: The pause between attempts to reach a lost server doubles up to this time, so that the pool soon
-#: notices when the server is back (psycopg_pool's default is 300).
+#: The pool doubles its pause between attempts to reach a lost server, up to this time. With
+#: psycopg_pool's default of 300 it would notice late that the server is back.
 _RECONNECT_TIMEOUT_SECONDS = 8.0
 
 
-#: Pause between attempts when fresh connections fail the check too.
+#: The pause between attempts when new connections fail the check too.
 _UNFIT_SERVER_SECONDS = 0.25
 
 #: A connection that takes longer for a rollback, or for the check, is given up.
 EXAMINE_SECONDS = 2.0
 
-#: A connection that has carried a message of this size is replaced: libpq keeps its buffers as
-#: large as the largest message for the life of the connection.
+#: A connection is replaced after a larger message: libpq's buffers grow to the size of the largest
+#: message, and never shrink again.
 WORN_BYTES = 8 * 1024 * 1024
 
-#: Connections of a process beside its pool: for the heartbeat, and for LISTEN.
+#: How many connections a process has besides its pool: one for the heartbeat, one for LISTEN.
 CONNECTIONS_BESIDE_POOL = 2
 
 
@@ -65,7 +66,11 @@ class RecoveryError(psycopg.OperationalError):
 
 
 async def check_connection(connection: Connection) -> None:
-    """Raise unless the server behind ``connection`` answers and accepts writes."""
+    """Check that the server behind ``connection`` answers and accepts writes.
+
+    :raises RecoveryError: the server is in recovery.
+    :raises psycopg.OperationalError: the connection is dead.
+    """
     cursor = await connection.execute("SELECT pg_is_in_recovery()", prepare=False)
     row = await cursor.fetchone()
     if row is not None and row[0]:
@@ -84,7 +89,7 @@ async def _reset(connection: Connection) -> None:
 
 
 class SharedPool(AsyncConnectionPool[Connection]):
-    """An ``AsyncConnectionPool`` in which a request can be cancelled at once.
+    """An ``AsyncConnectionPool`` whose requests for a connection can be cancelled at once.
 
     :param on_checkout: called for each request with the seconds it has waited, and whether it
         failed.
@@ -99,7 +104,8 @@ class SharedPool(AsyncConnectionPool[Connection]):
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
-        #: A transaction pooler (PgBouncer) gives each transaction another session.
+        #: Whether a transaction pooler such as PgBouncer is in between: each transaction may get
+        #: another session.
         self.behind_pooler = behind_pooler
         #: The schema of headrace's tables; empty: the role's search_path decides.
         self.schema = schema
@@ -124,8 +130,12 @@ class SharedPool(AsyncConnectionPool[Connection]):
     async def getconn(self, timeout: float | None = None, *, checked: bool = True) -> Connection:
         """Take a connection.
 
+        :param timeout: seconds to wait; None: the pool's own timeout.
         :param checked: False saves the round trip of the check. For callers that repeat failed work
             on a checked connection.
+        :raises DatabaseAway: there is no connection because the database does not answer.
+        :raises psycopg_pool.PoolTimeout: no connection became free in time.
+        :raises psycopg_pool.TooManyRequests: too many requests wait already.
         """
         started = perf_counter()
         taking = self._transfers.start(
@@ -151,29 +161,29 @@ class SharedPool(AsyncConnectionPool[Connection]):
 
     async def putconn(self, conn: Connection) -> None:
         if conn not in self._held:
-            # It is given back already: psycopg below 3.3 does so itself when a dead one is closed.
+            # It was given back before: psycopg below 3.3 does so when a dead connection is closed.
             return
         self._held.discard(conn)
-        # No shield: it hands the connection to a worker of the pool, and waits for nothing itself.
+        # No shield is needed: this only hands the connection to a worker of the pool.
         await super().putconn(conn)
 
     def wear_out(self, connection: Connection) -> None:
-        """Let the pool replace ``connection`` when it comes back: its buffers have grown large."""
+        """Let the pool replace ``connection`` when it is given back: its buffers are large."""
         # The pool compares this with the present time.
         connection._expire_at = 0.0
 
     async def close(self, timeout: float = 5.0) -> None:
         """Close all connections, also those that are being taken or given back."""
-        # The pool first: a request that waits for a connection then gives up.
+        # Close the pool first, so that requests that wait for a connection give up.
         await super().close(timeout)
         await self._transfers.join()
 
     def transfer(self, work: Coroutine[Any, Any, T], *, name: str) -> asyncio.Task[T]:
-        """Start a task that uses one of the connections. :meth:`close` waits for it."""
+        """Start a task that uses a connection of the pool. :meth:`close` waits for it."""
         return self._transfers.start(work, name=name)
 
     def figures(self) -> PoolFigures:
-        """What the pool looks like now."""
+        """The present figures of the pool."""
         stats, in_use = self.get_stats(), len(self._held)
         size, available = stats["pool_size"], stats["pool_available"]
         return PoolFigures(
@@ -200,7 +210,7 @@ class SharedPool(AsyncConnectionPool[Connection]):
         return connection
 
     async def _take(self, timeout: float, *, checked: bool) -> Connection:
-        """A connection; with ``checked`` one that answers and accepts writes."""
+        """A connection. With ``checked``, its server answers and accepts writes."""
         if not checked:
             return await super().getconn(timeout)
         deadline = monotonic() + timeout
@@ -216,8 +226,8 @@ class SharedPool(AsyncConnectionPool[Connection]):
             except psycopg.Error as error:
                 cut = asyncio.get_running_loop().time() >= silent.when()
                 self._check_fault = "it does not answer" if cut else driver_reason(error)
-                # The pool replaces a closed connection. Not close(): it would give the connection
-                # back too.
+                # The pool replaces a closed connection. Do not call close(): it would also give the
+                # connection back.
                 connection.pgconn.finish()
                 await super().putconn(connection)
                 failures += 1
@@ -259,8 +269,7 @@ class ServerFacts:
 async def probe(conninfo: str, *, timeout_seconds: float = 15.0) -> ServerFacts:
     """Read facts about the server over a new connection, which is closed again.
 
-    A transaction pooler is recognized by its backend pid: the one at connect is not the one that
-    answers.
+    Behind a transaction pooler, the backend pid of the login is not the pid that a query returns.
 
     :raises StartupRefusal: HR301 the server cannot be reached, refuses the login, or does not
         answer in time.
@@ -289,8 +298,8 @@ async def ask_once(
 ) -> T:
     """The result of ``ask`` on a new connection, which is closed again.
 
-    PgBouncer accepts a connection though it has no server connection, and lets the first statement
-    wait for minutes. So the connection is shut down after the timeout.
+    PgBouncer accepts a connection even if it has no server connection. Then the first statement
+    waits for minutes. So the connection is shut down after the timeout.
 
     :raises StartupRefusal: HR301 the server cannot be reached, refuses the login, or does not
         answer in time.

@@ -1,6 +1,6 @@
-"""Pages of rows, bounded in bytes by the size of an answer.
+"""Pages of rows with a bound in bytes, for answers.
 
-Postgres measures a page before it reads the large columns, so it does not fetch large values of
+Postgres measures a page before it reads the large columns. So it does not fetch large values of
 rows that are left out.
 """
 
@@ -19,14 +19,14 @@ from headrace.db.tables import Base
 Row = TypeVar("Row")
 Entity = TypeVar("Entity", bound=Base)
 
-#: How many times larger JSON text may be than the stored value: by Postgres's compression, and by
-#: control characters, which take one byte in the row and six in the text.
+#: How many times larger than the stored value its JSON text may be: if Postgres has compressed it,
+#: and if not. A control character takes one byte in the row and six in the text.
 _INFLATED, _ESCAPED = 256, 6
 
 
 @dataclass(frozen=True, slots=True)
 class RowPage(Generic[Row]):
-    """The first rows of a page: one at least, and as many as the bytes allow.
+    """The first rows of a page, as many as the bytes allow. At least one, unless the page is empty.
 
     :ivar found: the number of rows of the whole page.
     :ivar bytes: the size of the whole page.
@@ -42,10 +42,10 @@ class RowPage(Generic[Row]):
 
 
 def size_of(columns: Sequence[str], row: str, *, share: str) -> str:
-    """SQL for the size of one row's columns as JSON.
+    """SQL for the size in bytes of one row's columns as JSON.
 
-    Printing JSON costs as much as reading it. So only a value that might be larger than its share
-    is printed; a smaller one counts with its stored size.
+    Printing JSON costs as much as reading it. So only a value that might be larger than the row's
+    share is printed. A smaller value counts with its stored size.
 
     :param share: SQL for the share of one row in bytes.
     """
@@ -129,6 +129,5 @@ def _statement(
 
 
 def _attribute(entity: type[Base], column: str) -> str:
-    # The attribute of the column ``metadata`` has another name: SQLAlchemy uses ``metadata``
-    # itself.
+    # For the column ``metadata``, the attribute has another name: SQLAlchemy uses that name itself.
     return next(key for key, one in inspect(entity).columns.items() if one.name == column)

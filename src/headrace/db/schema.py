@@ -1,6 +1,6 @@
 """The schema version of the database, compared with the version that this release needs.
 
-This module only reads, and does not import Alembic. The names of the revision files have the
+This module only reads, and does not import Alembic. The names of the revision files contain the
 numbers of the revisions, so a server need not load the files.
 """
 
@@ -47,12 +47,12 @@ class SchemaState:
 
     @property
     def newer(self) -> bool:
-        """Migrated by a later release."""
+        """Whether a later release has migrated the schema."""
         return self.current is not None and self.current not in self.known
 
     @property
     def refused(self) -> bool:
-        """Newer, and no longer usable by a release as old as this one."""
+        """Whether the schema is newer, and this release is too old to use it."""
         return self.newer and self.min_revision not in self.known
 
     @property
@@ -71,7 +71,8 @@ class SchemaState:
 def state(settings: DatabaseSettings, *, migrations: bool = False) -> SchemaState:
     """The schema's state, read over a new connection. For commands: it starts an event loop.
 
-    :raises StartupRefusal: HR301 the database cannot be reached, or does not answer in time.
+    :raises StartupRefusal: HR301 the database cannot be reached, or does not answer in time; HR318
+        the role may not use the schema.
     """
     conninfo = connection_string(settings, migrations=migrations)
 
@@ -85,7 +86,8 @@ def state(settings: DatabaseSettings, *, migrations: bool = False) -> SchemaStat
 async def read_state(pool: SharedPool, *, timeout_seconds: float | None = None) -> SchemaState:
     """The schema's state, read over the pool.
 
-    :param timeout_seconds: how long to wait for a connection.
+    :param timeout_seconds: how long to wait for a connection; None: the pool's own timeout.
+    :raises StartupRefusal: HR318 the role may not use the schema.
     """
     async with pool.connection(timeout_seconds) as connection:
         return await _read_state(connection)
@@ -117,9 +119,10 @@ async def _read_state(connection: AsyncConnection[Any]) -> SchemaState:
 
 
 async def ensure_compatible(pool: SharedPool) -> SchemaState:
-    """The schema's state, if this release can use it.
+    """The schema's state, if this release can use the schema.
 
-    :raises StartupRefusal: HR311 the schema is behind, HR312 it is too new.
+    :raises StartupRefusal: HR311 the schema is behind, HR312 it is too new, HR318 the role may not
+        use it.
     """
     found = await read_state(pool)
     refuse_unfit(found)

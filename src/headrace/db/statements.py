@@ -1,9 +1,10 @@
 """SQL statements: loaded from files, and adapted to the schema of a connection.
 
 Statements name tables without a schema. If ``database.schema`` gives headrace a schema of its own,
-each connection gets the name once (:func:`use_schema`), and psycopg asks a :class:`Statement` for
-the text with the schema. headrace sets no ``search_path``: PgBouncer would leak it to the sessions
-of other clients, and users' statements on the shared pool need the ``search_path`` of their role.
+each connection gets the name once (:func:`use_schema`). Then psycopg asks a :class:`Statement` for
+the text with the schema. A server sets no ``search_path``: PgBouncer would leak it to sessions of
+other clients, and users' statements on the shared pool need the ``search_path`` of their role. Only
+migrations set it, on connections of their own.
 """
 
 import re
@@ -39,7 +40,8 @@ TABLES = (
     "vector_migrations",
 )
 
-#: A table name after FROM, JOIN and so on. In other places the name refers to that table reference.
+#: A table name after FROM, JOIN and so on, where it needs the schema. In other places the name
+#: refers to that entry of the statement.
 _OPENED = re.compile(
     rb"\b(FROM|JOIN|INTO|UPDATE|USING)(\s+)(" + "|".join(TABLES).encode() + rb")\b",
     re.IGNORECASE,

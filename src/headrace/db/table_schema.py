@@ -1,7 +1,7 @@
 """The schema of headrace's tables, and the names that revisions create in it.
 
-A migration runs these checks first, on a direct connection. They change nothing, except that they
-create the schema.
+A migration runs these checks first, on a direct connection. Only :func:`create_schema` changes the
+database.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,14 +22,14 @@ Columns = Mapping[str, str]
 
 @dataclass(frozen=True, slots=True)
 class RevisionNames:
-    """The new names that a revision creates. Each revision file has them as ``names``; a test
-    compares them with what the revision does.
+    """The names that a revision creates. If there are any, the revision file has them as ``names``.
+    A test compares them with what the revision does.
 
-    :ivar tables: tables with some of their columns. A table that has these columns is headrace's or
-        LangGraph's, however far an earlier upgrade or LangGraph's ``setup()`` got.
+    :ivar tables: tables with some of their columns. A table with these columns belongs to headrace
+        or LangGraph, even if an earlier upgrade or LangGraph's ``setup()`` stopped half way.
     :ivar indexes: indexes, also those of primary keys, with their tables.
     :ivar functions: functions without arguments, each with a word of its source.
-    :ivar repeatable: the revision accepts that some of the names exist: from a failed attempt, or
+    :ivar repeatable: some of the names may exist before the revision: from a failed attempt, or
         from any version of LangGraph's ``setup()``.
     """
 
@@ -62,7 +62,7 @@ WHERE pronamespace = %(schema)s::regnamespace AND proname = ANY (%(functions)s) 
 ORDER BY 1, 2
 """
 
-#: A message names so many; the rest is counted.
+#: A message names so many objects, and counts the others.
 _MAX_NAMED = 6
 
 #: The setting that gives headrace a schema of its own.
@@ -72,8 +72,8 @@ _SETTING = "HEADRACE_DATABASE__SCHEMA"
 def find_schema(connection: _Connection, schema: str) -> str:
     """The schema that has headrace's tables, or will have them.
 
-    :param schema: the schema of the setting. If empty: the schema of the version table, else the
-        first one of the role's ``search_path``.
+    :param schema: the schema of the setting. If it is empty, this returns the schema of the version
+        table, or else the first schema of the role's ``search_path``.
     :raises StartupRefusal: HR318 there is no such schema.
     """
     if schema:
@@ -142,7 +142,7 @@ def other_schema_with_tables(connection: _Connection, schema: str) -> str | None
 
 
 def no_access(schema: str, user: str) -> StartupRefusal:
-    """HR318 for the role of a server, which need not create tables."""
+    """HR318 for the role of a server: it must use the schema, but need not create tables."""
     return StartupRefusal(
         "HR318",
         where=f"schema {schema}",
@@ -156,9 +156,9 @@ def refuse_taken_names(
 ) -> None:
     """Check that the names of the ``pending`` revisions are free.
 
-    A name of a repeatable revision may exist, if headrace or LangGraph has created it.
+    If headrace or LangGraph has created an object, a repeatable revision accepts it.
 
-    :raises StartupRefusal: HR317 names the existing objects. Nothing was changed.
+    :raises StartupRefusal: HR317 a name is taken. Nothing was changed.
     """
     found = list(_taken(connection, schema, pending))
     if not found:
@@ -212,7 +212,7 @@ def _taken(
         if kind == "table":
             is_ours = name in ours
         elif kind == "index":
-            # Its table is older than these revisions, or was examined above.
+            # The index's table is older than these revisions, or was examined above.
             is_ours = of == indexes.get(name) and (of in ours or of not in tables)
         else:
             is_ours = kind == "function" and functions[name] in of

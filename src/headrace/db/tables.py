@@ -47,7 +47,7 @@ class Base(DeclarativeBase):
 
 
 class _Owned:
-    """Columns of all rows that belong to a caller."""
+    """Columns of rows that belong to a tenant."""
 
     tenant: Mapped[str] = mapped_column(server_default=text("'default'"))
     owner: Mapped[str] = mapped_column(server_default=text("'anonymous'"))
@@ -76,9 +76,9 @@ class _Configured:
 
 
 class AssistantRow(_Configured, _Owned, _Dated, Base):
-    """A graph with a configuration. The server creates one for each graph.
+    """A graph with a configuration. The server creates one assistant for each graph.
 
-    Runs read this row. ``version`` need not be the newest of the versions.
+    Runs read this row. Its ``version`` need not be the newest version of the assistant.
     """
 
     __tablename__ = "assistants"
@@ -101,12 +101,12 @@ class AssistantVersionRow(_Configured, Base):
 
 
 class ThreadRow(_Owned, _Dated, Base):
-    """A conversation. Its values are in checkpoints; this row says which run has it.
+    """A conversation. Its values are in checkpoints. This row says which run has the thread.
 
-    ``running_run_id`` decides: the run in it, set under the lock of this row, is the one that runs.
-    ``ready_at`` is set exactly when no run has the thread and a pending run waits. Then a process
-    may claim ``ready_run_id``, the first pending run. The fillfactor of 85 leaves space for HOT
-    updates. SQLAlchemy 2.0 cannot express it, so only the revision has it.
+    ``running_run_id`` is the run that has the thread; it changes only under the lock of this row.
+    ``ready_at`` is set exactly when no run has the thread and a pending run waits. From that time
+    on, a process may claim ``ready_run_id``, the first pending run. The fillfactor of 85 leaves
+    space for HOT updates. SQLAlchemy 2.0 cannot express it, so only the revision has it.
     """
 
     __tablename__ = "threads"
@@ -115,8 +115,8 @@ class ThreadRow(_Owned, _Dated, Base):
         CheckConstraint("status IN ('idle', 'busy', 'interrupted', 'error')", name="status"),
         CheckConstraint("running_run_id IS NULL OR status = 'busy'", name="running_is_busy"),
         CheckConstraint("ttl_strategy IN ('delete', 'keep_latest')", name="ttl_strategy"),
-        # No index may contain a column that every run changes (status, updated_at, ...): so starts
-        # and ends of runs are HOT updates. Lists do not show temporary threads.
+        # Starts and ends of runs must stay HOT updates. So no index contains a column that every
+        # run changes (status, updated_at, ...). Lists do not show temporary threads.
         Index(
             "threads_newest_idx",
             "tenant",
@@ -144,7 +144,8 @@ class ThreadRow(_Owned, _Dated, Base):
         ),
         Index("threads_temporary_idx", "thread_id", postgresql_where=text("temporary")),
         Index("threads_sweep_at_idx", "sweep_at", postgresql_where=text("sweep_at IS NOT NULL")),
-        # No index on running_run_id: a run that starts and ends in place then changes no index.
+        # There is no index on running_run_id: so a run that starts and ends in place changes no
+        # index.
         Index("threads_ready_at_idx", "ready_at", postgresql_where=text("ready_at IS NOT NULL")),
         Index(
             "threads_ready_caller_idx",
@@ -196,10 +197,10 @@ class ThreadRow(_Owned, _Dated, Base):
 class RunRow(_Owned, _Dated, Base):
     """One execution of an assistant on a thread.
 
-    ``attempt`` rises at every start and never falls; with ``run_id`` it is the fencing token.
-    ``failures`` counts the processes that were lost while they executed the run and it may be the
-    cause. ``lived_seconds`` is how long it had been executed then. A run with ``after_seconds`` is
-    pending, with a ``created_at`` in the future.
+    ``attempt`` rises at every start and never falls. With ``run_id`` and ``process_id`` it is the
+    fencing token. ``failures`` counts the processes that were lost while they executed the run, if
+    the run may be the cause. ``lived_seconds`` says how long it had been executed then. A run with
+    ``after_seconds`` is pending, with a ``created_at`` in the future.
     """
 
     __tablename__ = "runs"
@@ -271,8 +272,8 @@ class RunRow(_Owned, _Dated, Base):
 class RunEventRow(Base):
     """Stored events of runs, for readers in other processes and for later readers.
 
-    There is no foreign key: events are deleted in batches after the run has ended, and with the
-    run.
+    There is no foreign key. Events are deleted in batches some time after the end of the run, or
+    together with the run.
     """
 
     __tablename__ = "run_events"
@@ -291,7 +292,7 @@ class IdempotencyKeyRow(Base):
     __tablename__ = "idempotency_keys"
     __table_args__ = (
         Index("idempotency_keys_created_at_idx", "created_at"),
-        # To find the key of an ended run.
+        # Finds the key of an ended run.
         Index("idempotency_keys_run_id_idx", "run_id"),
     )
 
@@ -307,8 +308,8 @@ class IdempotencyKeyRow(Base):
 class ProcessRow(Base):
     """A server process that may own runs, and its lease.
 
-    A renewal changes no indexed column and finds free space on the page (fillfactor 50), so it is a
-    HOT update.
+    A renewal of the lease changes no indexed column, and finds free space on the page (fillfactor
+    50). So it is a HOT update.
     """
 
     __tablename__ = "processes"

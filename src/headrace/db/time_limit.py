@@ -1,7 +1,7 @@
-"""A time limit on blocking calls to Postgres: after it the connection is shut down.
+"""A time limit on blocking calls to Postgres. After it, the connection is shut down.
 
-psycopg's own timeout covers only the login. PgBouncer accepts a login at once, and then lets the
-first statement wait for a server connection: two minutes by default.
+psycopg's own timeout covers only the login. PgBouncer accepts a login at once. Then the first
+statement may wait for a server connection, by default for two minutes.
 """
 
 import os
@@ -15,7 +15,7 @@ import psycopg
 
 
 class TimeLimit:
-    """``passed``: the time was over, and the connection was shut down."""
+    """``passed`` is true once the time is over and the connection is shut down."""
 
     passed = False
 

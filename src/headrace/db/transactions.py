@@ -15,7 +15,10 @@ async def locking_transaction(
 ) -> AsyncIterator[Connection]:
     """A READ COMMITTED transaction. With ``pipelined``, its statements are sent together.
 
-    Results may be fetched inside. It is committed when the context ends without an exception.
+    You may fetch results inside the block. If the block ends without an exception, it commits.
+
+    :raises psycopg.errors.LockNotAvailable: another transaction held a lock for too long.
+    :raises Unavailable: the database did not answer, or no connection became free, in time.
     """
     with translated_faults(passing=(LockNotAvailable,)):
         async with pool.connection() as connection:
@@ -30,7 +33,7 @@ async def locking_transaction(
 
 
 async def _open(connection: Connection, lock_timeout_seconds: float) -> None:
-    # A stricter default isolation would use a snapshot from before the lock.
+    # A stricter isolation level would use a snapshot from before the lock.
     await connection.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
     await connection.execute(
         "SELECT set_config('lock_timeout', %s, true)", (f"{int(lock_timeout_seconds * 1000)}ms",)

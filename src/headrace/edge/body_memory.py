@@ -1,8 +1,8 @@
 """The memory of a process for large request bodies, which callers share.
 
 A body counts with the bytes that have arrived, not with the length that it announces. While there
-is no memory for more, headrace does not read on, so that TCP holds the client. The values parsed
-from a body count too, before they are parsed. Small bodies are not counted and never wait.
+is no memory for more, headrace does not read on, and TCP makes the client wait. Before a body is
+parsed, memory for its values is taken too. Small bodies are not counted and never wait.
 """
 
 import asyncio
@@ -32,12 +32,13 @@ _LOOK_SECONDS = 0.5
 class BodyMemory:
     """One per process.
 
-    The oldest incomplete body of a caller may take memory beyond the bound, for one body at most.
-    So one body can always be completed, however many are half received. While others wait, a body
-    that has brought no piece for ``wait_seconds`` is refused.
+    The oldest incomplete body of each caller may exceed the bound, by its own size at most. So one
+    body can always be completed, however many are half received. While others wait, a body that has
+    brought no piece for ``wait_seconds`` is refused.
 
     :param total_bytes: for the bytes of bodies, and as many again for their parsed values.
-    :param wait_seconds: how long one body may wait in all.
+    :param wait_seconds: how long one body may wait in all while it arrives, and again before it is
+        parsed.
     :param share: see :class:`headrace.shares.Places`.
     :param count_refused: called with the reason of each refusal: ``no_room`` or ``stalled``.
     """
@@ -57,7 +58,8 @@ class BodyMemory:
         self._numbers = count()
         #: The incomplete bodies of each caller, oldest first.
         self._coming: dict[str, dict[Body, None]] = {}
-        #: The bodies of each caller that wait for a piece, oldest first; done futures wait no more.
+        #: The bodies of each caller that wait for a piece, oldest first. If its future is done, a
+        #: body waits no more.
         self._turns: dict[str, list[tuple[int, Body, asyncio.Future[None]]]] = {}
         self._waiting = 0
         self._look: asyncio.TimerHandle | None = None
@@ -234,7 +236,7 @@ class Body:
         self._moved_at = asyncio.get_running_loop().time()
 
     def give_up_if_stalled(self, since: float) -> None:
-        """End the receiving if the body brought nothing since that time of the loop's clock."""
+        """Stop receiving if the body brought nothing since that time of the loop's clock."""
         if self._patience is not None and not self._is_waiting and self._moved_at <= since:
             self._patience.reschedule(asyncio.get_running_loop().time())
             self._patience = None

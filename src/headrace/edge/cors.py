@@ -25,7 +25,7 @@ EXPOSED = (
 _LOOPBACK = r"https?://(localhost|[a-z0-9.-]+\.localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?"
 
 #: Some browsers ask first when a web page wants to reach a server on this machine. Starlette
-#: answers since 0.51; with an older one such a browser refuses the page.
+#: answers that question since 0.51. With an older one, such a browser refuses the page.
 _PRIVATE_NETWORK = (
     {"allow_private_network": True}
     if "allow_private_network" in inspect.signature(CORSMiddleware).parameters

@@ -1,4 +1,4 @@
-"""Gates: a working request holds a place, so that no kind of request and no caller takes all.
+"""Gates: a working request holds a place. So no kind of request and no caller takes all places.
 
 A decorator marks three kinds of endpoints:
 
@@ -14,7 +14,8 @@ change gives it back when its handler returns, so a slow client holds none eithe
 goes on reading after that: one statement at a time, bounded by the memory for answers. A lasting
 answer gives its place back when its body has ended.
 
-If there are several callers, all other requests take turns (``turns.py``).
+If there are several callers, each request that needs a key takes a turn first (``turns.py``). A
+list or change ends its turn before it waits for a place.
 """
 
 import functools
@@ -42,7 +43,7 @@ from headrace.shares import Gate, Places, QueueFull, current_caller
 
 PoolPartName = Literal["lists", "changes"]
 Endpoint = Callable[..., Coroutine[Any, Any, Any]]
-#: Tells from the arguments of the handler whether the request needs a place.
+#: Says from the arguments of the endpoint whether the request needs a place.
 When = Callable[[Mapping[str, Any]], bool]
 
 #: The attribute of an endpoint that holds its kind.
@@ -83,10 +84,10 @@ class RequestGates:
     ) -> None:
         self._database = settings.database
         self._refusals = Refusals(count)
-        #: One for each connection of the server, which sets their number when it starts.
+        #: One for each connection. The server sets their number when it starts.
         self.answers = Places(settings.server.max_connections, share)
         self.thread_streams = Places(settings.events.max_thread_streams, share)
-        #: None if there is only one caller, which would wait for itself.
+        #: None if there is only one caller: it would wait for itself.
         self.turns: Turns | None = None
         if share < 1.0:
             at_once = Places(settings.callers.requests_at_once, share)
@@ -126,9 +127,10 @@ class RequestGates:
             gate.release(caller)
 
     def lasting(self, caller: str, *, of_thread: bool = False) -> HeldPlaces:
-        """Take the places of a lasting answer. The caller releases them when the answer has ended.
+        """Take the places of a lasting answer. Release them when the answer has ended.
 
-        :param of_thread: for the stream of a whole thread, which needs one of fewer places too.
+        :param of_thread: for the stream of a whole thread: it takes a place of ``thread_streams``
+            too, and there are fewer of these.
         :raises CallerShareUsed: this caller already uses its share.
         :raises TooManyAnswers, TooManyStreams: no place is free.
         """

@@ -15,7 +15,7 @@ def as_get(scope: Scope) -> Iterator[Scope]:
     """A scope with the method GET, so that the routes answer a HEAD request like GET.
 
     The given scope keeps the method HEAD: the server reads it while it sends the answer, and would
-    expect a body for GET. Afterwards it has what the routes have added, such as the route.
+    expect a body for GET. Afterwards the given scope also has what the routes have added.
     """
     inner: Scope = {**scope, "method": "GET", _MARK: True}
     try:

@@ -33,8 +33,8 @@ _RUN_PATH = re.compile(r"/runs/([0-9a-f-]{36})$")
 #: Probes ask for these every few seconds. They are logged at debug.
 _QUIET = frozenset({"/livez", "/readyz", "/startupz", "/metrics", "/ok"})
 
-#: Paths that need no key. The process works on a few such requests at once, and the others wait: a
-#: flood of them must not delay requests with a key.
+#: Requests to these need no key, as a rule. The process works on a few of them at once, and the
+#: others wait: a flood of them must not delay requests with a key.
 _PUBLIC = (_QUIET | {"/health", "/info", "/docs", "/openapi.json"}) - {"/metrics"}
 _PUBLIC_AT_ONCE = 4
 _PUBLIC_SECONDS = 15.0
@@ -44,7 +44,7 @@ class Middleware:
     """Wraps a whole app. Without headrace's lifespan it works, but records no metrics.
 
     :param plain_inside: no middleware between this one and the endpoints changes bodies. Then this
-        one sends the bodies of streams itself, and the framework's objects are freed before.
+        one frees the framework's objects first, and sends the bodies of streams itself.
     :param logged_headers: request headers for the access log; default: none.
     """
 
@@ -116,7 +116,7 @@ class Middleware:
     def _record(self, scope: Scope, status: int, seconds: float, run_id: str | None) -> None:
         route = getattr(scope.get("route"), "path", UNMATCHED)
         if status == _METHOD_NOT_ALLOWED:
-            # Starlette names a route with this path, though the route does not have the method.
+            # Starlette names a route with this path, although that route lacks the method.
             route = UNMATCHED
         state = found_state(scope.get("state", {}))
         if state is not None:

@@ -68,10 +68,10 @@ def path_with_one_prefix(scope: Scope, own_path: str) -> str | None:
 
 
 class MountPrefix:
-    """Pure ASGI middleware: moves the prefix from the path of a request to the root path.
+    """Pure ASGI middleware: adds the prefix of a request's path to the root path.
 
     SDKs append a ``Location`` to their base URL, which has the prefix too. So a prefix that stands
-    twice is removed twice.
+    twice or more in the path is reduced to one. Without the prefix, only ``AT_ROOT`` is served.
     """
 
     def __init__(self, app: ASGIApp, prefix: str) -> None:

@@ -49,6 +49,7 @@ class JSONRequest(Request):
 
         :raises PayloadTooLarge: as soon as more than ``max_body_bytes`` are announced or arrive.
         :raises BodiesFull: the process has no memory for it.
+        :raises CallerShareUsed: the caller's turn did not come in time.
         """
         if hasattr(self, "_body"):
             return self._body
@@ -83,7 +84,10 @@ class JSONRequest(Request):
                 await large.grow(received)
 
     async def take_turn(self) -> None:
-        """Wait for the caller's turn. A request without a body does so at once.
+        """Wait for a turn of this caller; does nothing if the request has one already.
+
+        :meth:`body` calls this after the last byte. For an endpoint without a body, the route calls
+        it.
 
         :raises CallerShareUsed: the turn did not come in time.
         """
@@ -93,7 +97,7 @@ class JSONRequest(Request):
         self._has_turn = True
 
     def end_turn(self) -> None:
-        """Give the turn back: the work is done, or a gate of its own bounds the rest."""
+        """Give the turn back: the work is done, or another gate bounds the rest of it."""
         if self._has_turn and self.turns is not None:
             self._has_turn = False
             self.turns.release(self.caller)
@@ -110,6 +114,7 @@ class JSONRequest(Request):
         :raises MalformedJSON: the body is not JSON.
         :raises InvalidRequest: the body is beyond a limit, or holds a value that cannot be stored.
         :raises BodiesFull: the process has no memory for it.
+        :raises PayloadTooLarge, CallerShareUsed: as :meth:`body`.
         """
         body = await self.body()
         if len(body) <= _READ_APART_BYTES:
@@ -130,7 +135,7 @@ class JSONRequest(Request):
 
 
 def end_turn(request: Request) -> None:
-    """Give back the turn of a request that now waits at a gate of its own."""
+    """Give back the turn of a request that now waits at another gate."""
     if isinstance(request, JSONRequest):
         request.end_turn()
 
@@ -152,7 +157,7 @@ def _read(body: bytes, max_values: int) -> Any:
     problem, is_rounded = _examined(value, max_values, has_nul=b"\\u0000" in body)
     if problem is not None:
         raise InvalidRequest(problem)
-    # The depth is checked and orjson has parsed the body: json alone accepts more than JSON.
+    # json alone would accept more than JSON, but here orjson has accepted the body already.
     return json.loads(body) if is_rounded else value
 
 

@@ -1,7 +1,6 @@
 """JSON answers with values of graphs, which only headrace's encoder can write.
 
-A large answer is sent piece by piece. It holds its share of the memory for answers until it is
-sent.
+A large answer is sent piece by piece. It holds memory for answers until it is sent.
 """
 
 import asyncio
@@ -75,7 +74,7 @@ async def list_pieces(
 
 
 class PiecesResponse(Response):
-    """A body in pieces. A client that does not take them in time is cut off."""
+    """A body in pieces. If the client takes them too slowly, the answer is broken off."""
 
     def __init__(
         self,

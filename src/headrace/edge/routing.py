@@ -1,7 +1,7 @@
-"""The route classes of all headrace endpoints. They render errors as ``{"detail", "code"}``.
+"""The route classes of all headrace endpoints. Errors become ``{"detail", "code"}``.
 
-The route does this, not an exception handler. So endpoints behave alike in the server and in a
-user's own FastAPI app, which keeps its exception handlers.
+:class:`HeadraceRoute` does this, not an exception handler. So endpoints behave alike in the server
+and in a user's own FastAPI app, which keeps its exception handlers.
 """
 
 import inspect
@@ -126,13 +126,13 @@ class HeadraceRoute(OwnRoute):
                 strict.max_body_bytes = settings.server.max_body_bytes
                 strict.max_body_values = settings.requests.max_body_values
                 strict.body_memory = state.get(BodyMemory)
-            # Graphs, factories and handlers of the user's run in some requests.
+            # Some requests run the user's graphs, factories and handlers.
             contain()
             try:
                 if state is not None and not self.public:
-                    # Before the body is read: a stranger is not worth that.
+                    # Before the body is read: a stranger must cost no memory.
                     caller = state.get(ApiKeys).check(request.headers.get(HEADER), request.scope)
-                    # Its task is the request's own, until the end of the answer.
+                    # The task belongs to this request until the answer ends.
                     current_caller.set(caller)
                     strict.caller = caller
                     strict.turns = state.get(RequestGates).turns

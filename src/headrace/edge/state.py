@@ -19,7 +19,7 @@ class NotStarted(RequestError):
 
 
 class State:
-    """The objects of a process, one of each class; the lifespan yields it as ``headrace``."""
+    """The objects of a process, one of each class. The lifespan yields them under ``headrace``."""
 
     def __init__(self, *objects: object) -> None:
         self._by_class = {type(one): one for one in objects}

@@ -1,8 +1,8 @@
 """Streamed responses: they send chunks as they come, and notice a client that has left.
 
 An endpoint may hand its stream over to headrace's middleware, if no middleware between the two
-changes bodies. The middleware then sends it after the framework's objects, the request and its body
-are freed: they take more memory than the stream itself.
+changes bodies. The middleware first frees the framework's objects, the request and its body, which
+take more memory than the stream itself. Then it sends the stream.
 """
 
 import asyncio
@@ -28,7 +28,9 @@ class ClientLeft(Exception):
 
 
 async def unless_left(work: Coroutine[Any, Any, T], receive: Receive) -> T:
-    """The result of ``work``. Call it between the body of a request and its answer.
+    """The result of ``work``. Call it after the request's body is read, before the answer begins.
+
+    An error of ``work`` is raised here.
 
     :raises ClientLeft: the client has left; ``work`` was cancelled.
     """
@@ -51,7 +53,7 @@ async def _left(receive: Receive) -> None:
 
 
 class LastChunk(bytes):
-    """The last chunk, so that it and the end of the body go out in one write."""
+    """The last chunk of a body: it and the end of the body go out in one write."""
 
 
 class StreamResponse(Response):
@@ -106,7 +108,7 @@ class StreamBody:
         self.release = _nothing
 
     def drop(self) -> None:
-        """Do not send it: the client has left before the first byte."""
+        """Do not send the body: the client has left before the first byte of it."""
         self._end()
         self._on_disconnect()
 

@@ -1,8 +1,8 @@
 """Turns: the requests of several callers that a process works on at once.
 
-A turn lasts from the end of a request's body to its answer. The event loop works on what is ready
-in the order of arrival. Without turns, hundreds of requests that one caller sends at once would all
-come before the next request of another caller.
+A turn lasts from the end of a request's body to its answer, or until the request waits at another
+gate. The event loop works in the order of arrival. Without turns, hundreds of requests that one
+caller sends at once would all come before the next request of another caller.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from headrace.shares import Gate
 
 _log = structlog.stdlib.get_logger("headrace.places")
 
-#: For each gate, one log line at most in this time.
+#: Each gate has at most one log line in this time.
 _LOG_SECONDS = 10.0
 
 
@@ -48,7 +48,7 @@ class Refusals:
 
 
 class Turns:
-    """One per process that has several callers."""
+    """The turns of one process. It has them only if there are several callers."""
 
     def __init__(self, gate: Gate, refusals: Refusals) -> None:
         self.gate = gate

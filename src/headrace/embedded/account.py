@@ -1,7 +1,7 @@
 """The operating system user that Postgres runs as, and what that user can reach.
 
-Postgres refuses to run as root. If root starts it, it runs as ``nobody``; any other user runs it as
-themselves. No directory of root is opened to others: files that ``nobody`` cannot reach are put
+Postgres refuses to run as root. If root starts it, it runs as ``nobody``; else it runs as the user
+that starts it. No directory of root is opened to others: files that ``nobody`` cannot reach are put
 below ``/var/lib/headrace`` instead, and a note says so.
 """
 
@@ -72,7 +72,7 @@ class Account:
         )
 
     def give(self, path: Path) -> None:
-        """Make this user the owner of ``path``, when it is not the current one."""
+        """Make this user the owner of ``path``; nothing changes if it is the current user."""
         if self.uid is not None and self.gid is not None:
             os.chown(path, self.uid, self.gid)
 
@@ -97,7 +97,7 @@ class Account:
 
 
 def reachable_binaries(account: Account, binaries: Binaries) -> tuple[Binaries, str | None]:
-    """``binaries``, or a copy that ``account`` can run, with a note that says so."""
+    """``binaries``; or, if ``account`` cannot run them, a copy, with a note about it."""
     readable = binaries.postgres.stat().st_mode & stat.S_IROTH
     if account.can_enter(binaries.bindir) and (account.uid is None or readable):
         return binaries, None
@@ -124,7 +124,7 @@ def make_shared_root() -> None:
 
 
 def _open_to_readers(tree: Path) -> None:
-    # pip follows the umask: with a strict one, other users cannot read root's files.
+    # pip follows the umask. With a strict umask, other users cannot read root's files.
     for folder, _, files in os.walk(tree):
         Path(folder).chmod(0o755)
         for name in files:

@@ -38,14 +38,12 @@ def lock(data_dir: Path) -> IO[Any]:
 
 
 def settle(account: Account, data_dir: Path) -> tuple[Path, str | None]:
-    """The directory where the data really goes, and a note if that is not below ``data_dir``'s own
-    parent.
+    """The directory where the data really goes, and a note if that is in ``/var/lib/headrace``.
 
     If ``account`` cannot enter the parent, ``data_dir`` becomes a symbolic link to a new directory
-    below ``/var/lib/headrace``. So removing the link starts afresh, and moving the link takes the
-    data along.
+    there. So removing the link starts afresh, and moving the link takes the data along.
 
-    :raises StartupRefusal: HR324 the data is there already, out of reach.
+    :raises StartupRefusal: HR324 the data exists, but ``account`` cannot reach it.
     """
     if not data_dir.is_symlink():
         if account.can_enter(data_dir.parent):
@@ -112,7 +110,7 @@ def create(account: Account, binaries: Binaries, data_dir: Path, *, durable: boo
     account.give(unfinished)
     command: list[str | Path] = [binaries.initdb, "-D", unfinished, "-U", "postgres"]
     command += ["-A", "trust", "-E", "UTF8"]
-    command += ["--no-locale"]  # what the machine's LANG names may not be installed
+    command += ["--no-locale"]  # the locale in LANG may not be installed
     if binaries.major >= 17:
         command += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
     if not durable:

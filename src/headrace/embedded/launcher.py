@@ -24,7 +24,7 @@ from headrace.embedded.binaries import Binaries, find_binaries
 from headrace.embedded.postmaster import Postmaster, read_postmaster
 from headrace.errors import StartupRefusal
 
-#: The name of the socket file only; the directory is private.
+#: It only names the socket file: the server listens on no TCP port.
 _PORT = 5432
 
 #: The kernel takes 107 bytes for the whole socket path; macOS 103.
@@ -48,9 +48,9 @@ _NOT_DURABLE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes":
 class EmbeddedPostgres:
     """One Postgres server on ``data_dir``, which is created if it is missing.
 
-    A server that a killed process left running on this data is adopted, and stopped like an own
-    one. ``durable=False`` trades safety for speed: for tests only. ``notes`` holds sentences about
-    the places of files, for the report of the start.
+    If a killed process left a server running on this data, ``start`` adopts it, and ``stop`` stops
+    it. ``durable=False`` trades safety for speed: for tests only. After ``start``, ``notes`` says
+    where files are, if that is an unusual place.
     """
 
     def __init__(
@@ -61,7 +61,8 @@ class EmbeddedPostgres:
         bindir: Path | None = None,
         options: Mapping[str, str] | None = None,
     ) -> None:
-        # The last part may be our own link; links above it may begin where only root can go.
+        # Resolve the links above: they may begin where only root can go. Keep the last part: it may
+        # be our own link.
         self.data_dir = data_dir.parent.resolve() / data_dir.name
         self.notes: list[str] = []
         self.adopted = False
@@ -219,8 +220,8 @@ class EmbeddedPostgres:
     def _running(self) -> bool:
         if self._process is not None:
             return self._process.poll() is None
-        # Not our child: if no process reaps it, its id stays; so check the file that it removes,
-        # too.
+        # Not our child: its id stays until another process reaps it. So also check the file that
+        # Postgres removes at its end.
         left = self._postmaster
         return left is not None and left.alive and read_postmaster(self._place) == left
 

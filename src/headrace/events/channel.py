@@ -1,8 +1,8 @@
 """The events of one run in this process: numbered, kept in a ring, and stored if needed.
 
-Events of a resumable run are stored before any reader gets them: a client that has seen an event
-can read on from it on any process. Events of other runs go to readers at once. They are also stored
-while another process watches the run. Events to store wait here while a commit is in progress, and
+Events of a resumable run are stored before any reader gets them. So a client that has seen an event
+can continue after it on any process. Events of other runs go to readers at once. While another
+process watches such a run, its events are also stored. During a commit, further events wait here;
 the next commit takes them as one batch.
 """
 
@@ -24,21 +24,21 @@ from headrace.lifecycle import Signal, Tasks
 _log = structlog.stdlib.get_logger("headrace.events")
 
 _RETRY_SECONDS = 0.5
-#: Encoding a larger event blocks the loop for long: let other tasks run after it.
+#: Encoding a larger event blocks the event loop for long. Other tasks may run after it.
 _HEAVY_BYTES = 1024 * 1024
 
 #: Commits events in order. It may raise LeaseLost and Unavailable.
-StoreEvents = Callable[[Sequence[Event]], Awaitable[None]]
+StoreFunction = Callable[[Sequence[Event]], Awaitable[None]]
 
 
 class Channel:
-    """The events of one attempt of a run, from the first one to its end or move.
+    """The events of one attempt of a run, from its first event until it ends or moves.
 
-    :param kept: fill the ring though nobody reads yet.
+    :param kept: fill the ring even if there is no reader yet.
     :param ids_known: the ids begin at 1, because no earlier attempt can have stored events.
     :param store: stores events; without it, none are stored.
-    :param reader_budget: the budget of all readers of the process; without it, the channel has its
-        own.
+    :param reader_budget: the budget of all readers of the process; without it, the channel has a
+        budget of its own.
     """
 
     # Thousands of runs may be open at once.
@@ -79,7 +79,7 @@ class Channel:
         resumable: bool = False,
         kept: bool = False,
         ids_known: bool = True,
-        store: StoreEvents | None = None,
+        store: StoreFunction | None = None,
         read_stored: ReadStored | None = None,
         on_stored: Callable[[int], None] = lambda count: None,
         on_lost: Callable[[], None] = lambda: None,
@@ -92,8 +92,8 @@ class Channel:
         #: Another process wants the events of the run.
         self.watched = False
         self.kept = kept
-        #: Whether the ids of the earlier attempts' events are known. Before, nobody may read here
-        #: from an id on: the reader would miss events that earlier attempts have stored.
+        #: Whether the ids of the earlier attempts' events are known. Until then, no reader may
+        #: begin after an id: it would miss events that earlier attempts have stored.
         self.ids_known = ids_known
         #: Another process waits for the end of the run.
         self.awaited = False
@@ -106,7 +106,7 @@ class Channel:
         self._is_watched = is_watched
         self._budget = reader_budget or BufferBudget(settings)
         self._run_id = run_id
-        #: How long the run has waited for slow readers while other readers were held up.
+        #: How long slow readers have held up the run and its other readers.
         self._waited_seconds = 0.0
         self._was_heavy = False
         self._readers: list[ChannelReader] = []
@@ -137,7 +137,7 @@ class Channel:
         self.ids_known = True
 
     def subscribe(self, after: int | None = None) -> ChannelReader:
-        """A reader that begins with the ring; for a resumable run, after the event id ``after``."""
+        """A reader that begins with the ring; for a resumable run, after the event ``after``."""
         past, read_stored = list(self._ring), None
         if after is not None and self.resumable:
             past = [event for event in past if event.event_id > after]
@@ -167,7 +167,7 @@ class Channel:
             return
         self._last_id += 1
         if not self._readers and not self.storing and least_bytes(data) > self._settings.ring_bytes:
-            # It would push all other events and then itself out of the ring: do not encode it.
+            # This event would push all others out of the ring, and then itself. Do not encode it.
             self._ring.clear()
             self._ring_bytes = 0
             return
@@ -182,12 +182,12 @@ class Channel:
     async def room(self) -> None:
         """Wait until the run may publish more events.
 
-        It waits for the database without a bound. It waits for its own slow readers only while the
-        budget of the process is exceeded. If that holds other readers of the run up, all such waits
-        of the run together last ``events.stall_seconds`` at most.
+        The run waits for the database without a bound. It waits for its slow readers only while the
+        budget of the process is exceeded. While it waits, it holds up its other readers: all such
+        waits of a run together last at most ``events.stall_seconds``.
         """
         if self._was_heavy:
-            # Encoding it has blocked the loop, and the next event may follow at once.
+            # Encoding the last event has blocked the event loop. The next event may follow at once.
             self._was_heavy = False
             await asyncio.sleep(0)
         while self._over_bound():
@@ -197,7 +197,7 @@ class Channel:
             await self._room_for_readers()
 
     def watch(self, wanted: bool) -> None:
-        """Begin or stop to store events for another process: first the ring, then all new ones."""
+        """Begin or stop storing events for another process: first the ring, then all new events."""
         begins, was_storing = wanted and not self.watched, self.storing
         self.watched = wanted
         if not begins or self._store is None or self._closed:
@@ -231,7 +231,7 @@ class Channel:
         self._close(None)
 
     def move(self) -> None:
-        """Another process goes on with the run: readers get what waits, then :class:`Moved`."""
+        """Another process goes on with the run. Readers get waiting events, then :class:`Moved`."""
         self._close(Moved())
 
     def abandon(self) -> None:
@@ -271,7 +271,7 @@ class Channel:
         budget = self._budget
         while budget.exceeded and any(one.buffer.is_over for one in self._readers):
             held_up = any(not one.buffer.is_over for one in self._readers)
-            # Without other readers, the timer of the budget ends the wait.
+            # If no other reader is held up, the timer of the budget ends the wait.
             left = self._settings.stall_seconds - (self._waited_seconds if held_up else 0.0)
             if left <= 0:
                 budget.relieve()
@@ -326,7 +326,7 @@ class Channel:
                 await self._store_surely(self._next_batch())
                 self._room.set()
         finally:
-            # Now, not when the task has ended: an event that comes in between would not be stored.
+            # Do this before the task ends: otherwise an event in between would not be stored.
             self._storing = None
 
     async def _store_surely(self, batch: Sequence[Event]) -> None:

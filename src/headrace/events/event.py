@@ -13,8 +13,8 @@ class Event:
 
     event_id: int
     name: str
-    #: Ready to send. It has an id line only if the run is resumable. The JSON is not kept beside
-    #: it: orjson returns even short JSON in a buffer of 4 KB.
+    #: Ready to send. It has an id line only if the run is resumable. The JSON is not kept as well:
+    #: orjson returns even short JSON in a buffer of 4 KB.
     frame: bytes
 
     @classmethod
@@ -37,15 +37,16 @@ class Event:
         return len(self.frame)
 
     def frame_in_thread(self, run_id: object) -> bytes:
-        """The frame for a stream of all runs of a thread, where an id names the run too.
+        """The frame for a stream of all runs of a thread. There an id also names the run.
 
-        An error, which ends a run, has no id: a client that has seen it is told again how the run
-        ended.
+        An error ends a run and has no id. A client that connects again gets the end of the run
+        again.
         """
         return frame(self.name, self.data, f"{run_id}:{self.event_id}" if self.event_id else None)
 
 
-#: The error for clients of a run that is deleted meanwhile; LangGraph's server sends these words.
+#: The error for clients of a run that was deleted while they read. LangGraph's server sends this
+#: text.
 RUN_DELETED = {"error": "HTTPException", "message": "404: Run not found"}
 
 
@@ -55,12 +56,12 @@ def gap_event(run_id: object) -> Event:
 
 
 def last_values_event(values: Any) -> Event:
-    """The last values of the run, for a client that has missed events, whatever modes it wants."""
+    """The last values of the run, for a client that has missed events; in any stream mode."""
     return Event.of(0, "values", values, resumable=False)
 
 
 def end_event(run_id: object, status: str, error: dict[str, Any] | None) -> Event:
-    """The last event of a stream, from the row of the run. It has no id: nothing follows it."""
+    """The last event of a stream, made from the run's row. It has no id: no event follows it."""
     if status in ("error", "timeout") or error == RUN_DELETED:
         return Event.of(0, "error", error, resumable=False)
     return Event.of(0, "end", {"run_id": str(run_id), "status": status}, resumable=False)

@@ -9,7 +9,7 @@ from headrace.json_text import json_text
 #: The approximate size of a chunk that is sent.
 PIECE_BYTES = 256 * 1024
 
-#: Levels that are written in pieces: a page, its states, their values, lists of messages.
+#: How many levels are written in pieces: a page, its states, their values, lists of messages.
 _DEPTH = 5
 
 

@@ -1,4 +1,4 @@
-"""Stored events: the group-commit writer writes them behind the fence; any process reads them."""
+"""Stored events. The group-commit writer writes them behind the fence. Any process reads them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -36,12 +36,12 @@ class StoreEvents(Operation):
 
     @property
     def token(self) -> RunToken:
-        # Not through RunWrites: a run has events before its first write and after its last.
+        # Not from RunWrites: a run has events before its first write and after its last write.
         return self._token
 
 
 class _EventsKind(Kind):
-    """Sent with rows of checkpoints and before ends of runs: an ended run stores nothing."""
+    """Sent together with rows of checkpoints, before run ends: an ended run stores no events."""
 
     order = 1
 
@@ -108,7 +108,10 @@ class EventLog:
     async def read(
         self, run_id: UUID, after: int, before: int = _NO_BOUND, *, resumable: bool = True
     ) -> list[Event]:
-        """A page of the run's events between two ids, both exclusive."""
+        """A page of the run's events between two ids, without these two.
+
+        :raises Unavailable: the database could not be reached.
+        """
         rows = await self._rows(
             "events_between",
             {
@@ -124,9 +127,12 @@ class EventLog:
     async def delete_expired(
         self, keep_seconds: float, *, runs: int = 200, rows: int = 2000
     ) -> int:
-        """Delete, in batches, events of runs that ended so long ago or do not exist.
+        """Delete events in batches: of runs that ended so long ago, and of runs that do not exist.
 
+        :param runs: how many runs one statement looks at.
+        :param rows: how many events one statement deletes.
         :returns: how many events were deleted.
+        :raises Unavailable: the database could not be reached. Finished batches stay deleted.
         """
         after, deleted = _ALL, 0
         while True:

@@ -1,4 +1,4 @@
--- Stored events of runs. The group-commit writer writes them behind the fence.
+-- Stored events of runs. The group-commit writer writes them, guarded by the fence.
 
 -- name: store_events
 -- Inserts the rows of tokens that are still valid, and returns these tokens. A repeated flush changes
@@ -24,7 +24,7 @@ SELECT coalesce(max(event_id), 0) FROM run_events WHERE run_id = %(run_id)s
 SELECT coalesce(watched_until > now(), false) FROM runs WHERE run_id = %(run_id)s
 
 -- name: events_between
--- A page is bounded in rows, and from its second row on in bytes.
+-- A page has a bound in rows and a bound in bytes. The first row may exceed the bound in bytes.
 SELECT event_id, event, data
 FROM (
   SELECT event_id, event, data,
@@ -54,8 +54,8 @@ WHERE bytes_before < %(bytes)s
 ORDER BY number, page.event_id
 
 -- name: runs_with_expired_events
--- Goes from one run to the next by the index of the primary key, however many events a run has. A run
--- is expired if it ended long ago, or if its row is gone.
+-- Steps from run to run in the index of the primary key, without reading the events in between. A
+-- run is expired if it ended long ago, or if its row is gone.
 WITH RECURSIVE found AS (
   (SELECT run_id, 1 AS number FROM run_events WHERE run_id > %(after)s ORDER BY run_id LIMIT 1)
   UNION ALL

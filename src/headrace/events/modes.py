@@ -29,7 +29,7 @@ StreamMode = Literal[
 ]
 STREAM_MODES: tuple[str, ...] = get_args(StreamMode)
 
-#: The executor always needs these modes: for the result, and to see whether it is final.
+#: The executor always needs these modes, for the result and to see whether it is final.
 _ALWAYS = ("values", "updates")
 
 #: The keys of a configuration that name a checkpoint.
@@ -82,7 +82,7 @@ class Translator:
 
 
 def _placed(item: dict[str, Any]) -> dict[str, Any]:
-    """A debug item. One about a checkpoint gets the fields that states have for it."""
+    """A debug item. If it is about a checkpoint, it gets two fields that states have."""
     payload = item["payload"]
     if item["type"] != "checkpoint":
         return item

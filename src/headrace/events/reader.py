@@ -26,19 +26,21 @@ class EventReader(Protocol):
     async def read(self, timeout_seconds: float) -> Sequence[Event] | None:
         """The waiting events; empty if none came in time; None at the end.
 
-        A second call means that the client has taken the events of the first.
+        A second call means that the client has taken the events of the first call.
 
         :raises Cut: the reader was too slow, and events were dropped.
-        :raises Moved, FollowingStopped: another process goes on with the run.
+        :raises Moved: another process goes on with the run.
+        :raises FollowingStopped: this process no longer follows the run.
         """
 
     def pieces(self, frames: list[bytes]) -> Iterator[bytes]:
         """Frames of events that were read, as chunks to send.
 
-        The caller must not use the list afterwards. A request for the next chunk means that the
-        client has taken the last one.
+        The caller must not use the list afterwards. When it asks for the next chunk, the client has
+        taken the last one.
 
-        :raises Cut: the reader was cut; :class:`BrokenOff` in the middle of a frame.
+        :raises Cut: the reader was cut.
+        :raises BrokenOff: it was cut in the middle of a frame.
         """
 
 
@@ -47,10 +49,12 @@ ReadStored = Callable[[int, int], Awaitable[Sequence[Event]]]
 
 
 class ChannelReader:
-    """Reads the events of a run in this process: stored ones, then the ring, then new ones.
+    """Reads the events of a run in this process: stored events, then the ring, then new events.
 
-    :param past: the events of the ring; all of them are delivered.
-    :param after: with ``read_stored``, the id after which stored events are read.
+    :param past: the events of the ring to deliver.
+    :param after: the id after which ``read_stored`` reads.
+    :param read_stored: reads stored events; None: they are not needed.
+    :param next_id: without ``past``, stored events are read up to this id, exclusive.
     """
 
     __slots__ = (

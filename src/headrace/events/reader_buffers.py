@@ -1,8 +1,11 @@
 """Events that wait for readers: a buffer for each reader, and one reader budget for a process.
 
-A slow reader is cut for one of two reasons. ``stalled``: its buffer is over its bound, and its
-client has taken nothing for ``events.stall_seconds``. ``memory``: all buffers together are over
-``events.buffer_total_bytes``, and this reader costs most.
+A slow reader is cut for one of two reasons:
+
+- ``stalled``: its buffer is over its bound, and its client has taken nothing for
+  ``events.stall_seconds``.
+- ``memory``: all buffers together are over ``events.buffer_total_bytes``, and this reader costs
+  most.
 """
 
 import asyncio
@@ -19,12 +22,12 @@ from headrace.lifecycle import Signal
 
 _log = structlog.stdlib.get_logger("headrace.events")
 
-#: Memory that Python needs for an event beside its bytes.
+#: Memory that Python needs for an event besides its frame.
 _OVERHEAD_BYTES = 200
 #: Above this multiple of the budget, readers are cut at once.
 _HARD_LIMIT = 2
 
-#: The bytes of a reader that has taken nothing for ``stall_seconds`` count so many times.
+#: If a reader has taken nothing for ``stall_seconds``, its bytes count about so many times.
 _STALL_WEIGHT = 10
 
 
@@ -39,8 +42,8 @@ class BrokenOff(Cut):
 class BufferBudget:
     """One per process: counts the bytes that wait for readers.
 
-    An event above 256 KiB counts once, however many readers wait for it. A smaller event counts for
-    each reader, plus 200 bytes.
+    An event counts with its frame and 200 bytes more. An event above 256 KiB counts once, however
+    many readers wait for it. A smaller event counts for each reader.
 
     :param on_cut: called with the reason for each reader that is cut.
     """
@@ -77,12 +80,12 @@ class BufferBudget:
         return buffer
 
     async def freed(self, timeout_seconds: float) -> None:
-        """Wait until a reader has taken something or was cut, or until the timeout."""
+        """Wait until a reader has taken events or was cut, or until the timeout."""
         self._freed.clear()
         await self._freed.wait(timeout_seconds)
 
     def relieve(self) -> None:
-        """Cut readers until the budget is kept."""
+        """Cut readers until the budget is no longer exceeded."""
         self._cut_to(self.limit_bytes)
 
     def add_shared(self, event: Event, size_bytes: int) -> None:
@@ -132,8 +135,9 @@ class BufferBudget:
     def _cut_to(self, bytes_left: int) -> None:
         """Cut readers until at most ``bytes_left`` wait.
 
-        The reader with the largest product of bytes and time without progress goes first. The last
-        reader stays if it waits for a single event: that event could never be delivered otherwise.
+        The reader that costs most is cut first: the more bytes, and the longer its client has taken
+        nothing. The last reader stays if it has a single event: otherwise that event could never be
+        delivered.
         """
         now = monotonic()
         holders = [one for one in self._buffers if one.bytes]
@@ -176,7 +180,7 @@ class ReaderBuffer:
     def __init__(self, budget: BufferBudget, run_id: object, on_cut: Callable[[], None]) -> None:
         self.run_id = run_id
         self.bytes = 0
-        #: When the client last took something, or the buffer became non-empty.
+        #: When the client last took events, or when the empty buffer got an event.
         self.moved_at = 0.0
         self._budget = budget
         self._on_cut = on_cut
@@ -184,8 +188,8 @@ class ReaderBuffer:
         self._waiting: list[Event] = []
         self._handed: list[Event] | None = None
         self._handed_bytes = 0
-        #: The frames that are being sent. Only this list may hold them: a cut must free them while
-        #: the generator of the response waits for its client.
+        #: The frames that are being sent. Only this list may hold them: a cut must free their
+        #: memory while the generator of the response still waits for the client.
         self._frames: list[bytes] = []
         #: The number of large events.
         self._large = 0
@@ -256,7 +260,7 @@ class ReaderBuffer:
             self._handed = None
             self._forget(handed, self._handed_bytes)
             if self.bytes:
-                # If the buffer is empty, the next event sets it.
+                # If the buffer is empty, the next event sets this time.
                 self.moved_at = monotonic()
         if self._cut:
             raise Cut
@@ -264,9 +268,10 @@ class ReaderBuffer:
     def pieces(self, frames: list[bytes]) -> Iterator[bytes]:
         """Frames as chunks to send. The caller must not use the list afterwards.
 
-        A request for the next chunk means that the client has taken the last one.
+        When the caller asks for the next chunk, the client has taken the last one.
 
-        :raises Cut: the reader was cut; :class:`BrokenOff` in the middle of a frame.
+        :raises Cut: the reader was cut.
+        :raises BrokenOff: it was cut in the middle of a frame.
         """
         if len(frames) == 1 and len(frames[0]) <= PIECE_BYTES:
             yield frames[0]
@@ -295,14 +300,14 @@ class ReaderBuffer:
         self._on_cut()
 
     def close(self) -> None:
-        """Drop all events: nobody reads them any more."""
+        """Drop all events: the reader is gone."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         handed, self._handed = self._handed or [], None
         waiting, self._waiting = self._waiting, []
         self._forget(handed + waiting, self.bytes)
-        # The generator that waits for its client refers to this list.
+        # A generator that waits for its client refers to this list: free the events now.
         handed.clear()
         self._frames.clear()
 

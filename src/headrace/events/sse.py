@@ -5,11 +5,11 @@ without a newline. The id comes after the data.
 """
 
 CONTENT_TYPE = "text/event-stream; charset=utf-8"
-#: The end of each event. It occurs nowhere else.
+#: The end of each event and comment. It never occurs inside of one.
 END = b"\r\n\r\n"
 HEARTBEAT = b": heartbeat\r\n\r\n"
-#: Closes the stream of a run that another process goes on with. Not ``end`` or ``error``: clients
-#: would take the run for ended.
+#: The last bytes of a stream when another process goes on with the run. They are no event: after
+#: ``end`` or ``error``, clients would think that the run has ended.
 RELEASED = b": the run goes on; connect again\r\nretry: 1000\r\n\r\n"
 
 
@@ -34,7 +34,7 @@ def frame(name: str, data: bytes, event_id: int | str | None = None) -> bytes:
 
     :param data: JSON text. Characters that a client could treat as the end of a line are escaped.
     """
-    # Most text is ASCII, and that check costs a tenth of the searches.
+    # Most text is ASCII. This check takes a tenth of the time of the searches.
     if not data.isascii():
         for raw, escaped in _LINE_ENDS:
             data = data.replace(raw, escaped)

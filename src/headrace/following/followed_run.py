@@ -1,11 +1,12 @@
-"""One run as somebody follows it, in whichever process it is executed: its end and its events.
+"""One run as a client follows it, in whichever process it is executed: its end and its events.
 
-A run of this process is read from memory, a run of another process through the watcher. A run that
-moves (another process rescues or claims it) is followed on. The end comes from the run's row.
+The events of a run in this process come from memory, those of a run in another process through the
+watcher. When a run moves (another process rescues or claims it), following goes on. The end comes
+from the run's row.
 
 The events of a run that is not resumable are stored only while another process watches the run. A
 process that stands still (SIGSTOP, a frozen machine) watches nothing. A reader that has missed
-events is told so before the end.
+events gets an event that says so, before the end.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,7 +24,7 @@ from headrace.following.following import Following
 from headrace.following.run_watcher import GONE, IfEnded, RunState, Watch
 from headrace.queue.rows import RunOutcome, RunRequest
 
-#: The watcher reads a row within a second; this passes only while the database is away.
+#: The watcher reads a row within a second. So this time passes only while the database is away.
 _LOOK_SECONDS = 10.0
 
 
@@ -34,11 +35,14 @@ class LocalRun(Protocol):
     def channel(self) -> Channel: ...
 
     async def outcome(self, timeout_seconds: float) -> RunOutcome | None:
-        """:raises Moved: it goes on elsewhere."""
+        """How the run ended; None if it still runs after the timeout.
+
+        :raises Moved: the run goes on in another process.
+        """
         ...
 
     def cancel(self, reason: str) -> None:
-        """Ask it to stop; it ends as ``interrupted``."""
+        """Ask the run to stop; it ends as ``interrupted``."""
         ...
 
 
@@ -46,10 +50,11 @@ class LocalRun(Protocol):
 class FollowedRun:
     """A run that the caller may see, with what is known of its end.
 
-    :ivar temporary: it has a thread of its own, which is deleted soon after it.
-    :ivar repeated: an earlier try of the request has made it.
-    :ivar created: the caller has made or stopped it, and is to learn its end, however soon it came.
-    :ivar queued: it was put into the queue: the process that claims it announces its end.
+    :ivar temporary: its thread was made for this run, and is deleted soon after the run.
+    :ivar repeated: an earlier try of the request has made the run.
+    :ivar created: the caller has made or stopped the run. It must learn the end, however soon the
+        end came.
+    :ivar queued: the run was put into the queue: the process that claims it announces its end.
     :ivar local: the run itself, while this process executes it.
     """
 
@@ -94,11 +99,11 @@ class FollowedRun:
         )
 
     def subscribe(self, after: int | None = None) -> "RunReader":
-        """Follow its events.
+        """Follow the events of the run.
 
-        :param after: -1: all events. A number: the events after that id. None: all events, for the
-            caller that has made the run and subscribes before its first wait; for other callers
-            those that are still in memory, and then those that come.
+        :param after: -1: all events. A number: the events after that id. None: a caller that has
+            made the run, and subscribes before its first wait, gets all events; other callers get
+            the events that are still in memory, and then the events to come.
         """
         return RunReader(self, after)
 
@@ -107,10 +112,11 @@ class FollowedRun:
             reader.close()
 
     async def outcome(self, timeout_seconds: float) -> RunOutcome | None:
-        """How it ended, once the row says so; None when it still runs after the timeout.
+        """How the run ended, once its row says so; None when it still runs after the timeout.
 
         :raises FollowingStopped: the run goes on, but this process stops following it.
-        :raises AnswerTooLarge, AnswersFull: its values cannot be read, or not now.
+        :raises AnswerTooLarge: its values are larger than any answer may be.
+        :raises AnswersFull: there is no memory for its values now.
         """
         if self.local is not None:
             try:
@@ -126,7 +132,7 @@ class FollowedRun:
         return self._outcome
 
     async def ended(self, timeout_seconds: float) -> bool:
-        """Whether it has ended, without its values.
+        """Whether the run has ended; its values are not read.
 
         :raises FollowingStopped: as :meth:`outcome`.
         """
@@ -138,9 +144,9 @@ class FollowedRun:
         return self._outcome is not None or await self._end(timeout_seconds) is not None
 
     async def values(self, reading: Reading, *, output: bool) -> Any:
-        """The values that it has left in its thread; None when it has left none.
+        """The values that the run has left in its thread; None when it has left none.
 
-        :param output: only those that the output schema of its graph names.
+        :param output: only the values that the output schema of its graph names.
         :raises AnswerTooLarge, AnswersFull: as :meth:`Reading.admit`.
         """
         return await self.following.states.values_of_run(
@@ -148,7 +154,7 @@ class FollowedRun:
         )
 
     async def _end(self, timeout_seconds: float) -> RunState | None:
-        """What its row says once it has ended; it may be asked again."""
+        """What the run's row says once the run has ended; None after the timeout."""
         if self._state is None:
             watch = Watch(self.run_id, announced=self.queued)
             self.following.watch(watch)
@@ -160,12 +166,12 @@ class FollowedRun:
         return self._state
 
     async def _whole(self, outcome: RunOutcome) -> RunOutcome:
-        """With the whole state: the worker knows only what the output schema names."""
+        """The outcome with the whole state: the worker knows only what the output schema names."""
         if outcome.error is not None and outcome.status != "interrupted":
             return outcome
         reading = self.following.memory.reading()
         values = await self.values(reading, output=False)
-        # None: its thread was deleted with it.
+        # None: the thread was deleted with the run.
         return outcome if values is None else replace(outcome, values=values, reading=reading)
 
     async def _read_outcome(self, state: RunState) -> RunOutcome:
@@ -185,15 +191,16 @@ class FollowedRun:
         return RunOutcome(status="interrupted", values=None, error=None, forgotten=forgotten)
 
     async def _is_gone(self) -> bool:
-        """Whether its row was deleted after it was read."""
+        """Whether the run's row was deleted after this process had read it."""
         self._state = None
         return await self._end(_LOOK_SECONDS) is GONE
 
 
 class RunReader:
-    """Implements :class:`headrace.events.reader.EventReader`; changes over when the run moves.
+    """Implements :class:`headrace.events.reader.EventReader`, also for a run that moves.
 
-    Ids rise across attempts: reading goes on after the last id that was read, in any process.
+    Ids rise from attempt to attempt. So the reader goes on after the last id that it has read, in
+    any process.
 
     :param after: as :meth:`FollowedRun.subscribe`.
     """
@@ -216,14 +223,14 @@ class RunReader:
         self._following = run.following
         self._position = max(after or 0, 0)
         self._ended = False
-        #: Whether it is to get all that comes after its position.
+        #: Whether the reader must get all events after its position.
         self._follows = run.created
-        #: Whether it has missed some of that.
+        #: Whether the reader has missed some of them.
         self._gap = False
         self._channel: Channel | None = None
         self._reader: ChannelReader | None = None
         self._watch: Watch | None = None
-        #: The page that is being sent, of a run that another process executes.
+        #: For a run that another process executes: the page that is being sent.
         self._buffer = run.following.reader_budget.buffer(run.run_id)
         if run.local is not None:
             self._channel = run.local.channel
@@ -234,8 +241,8 @@ class RunReader:
         )
         if after is not None and if_ended == "nothing":
             if_ended = "tell_stored"
-        # A client that names no id wants what is to come; of a run that is not resumable, also what
-        # the executing process still holds.
+        # A client that names no id wants the events to come. If the run is not resumable, it also
+        # wants the events that the executing process still holds.
         live = after is None and run.resumable and not run.created
         self._watch_from(None if live else self._position, if_ended)
 
@@ -276,7 +283,7 @@ class RunReader:
             page = watch.take()
             events = self._buffer.hand_out([*self._with_gap(page)])
             self._note(events)
-            # The watcher passed over notices that came while these events waited.
+            # The watcher ignored notices that came while these events waited.
             self._following.watcher.look()
             return events
         state = watch.state
@@ -285,13 +292,13 @@ class RunReader:
         try:
             before_end = await self._before_end(state)
         except AnswersFull:
-            # The caller reads again.
+            # There is no memory now: the caller reads again later.
             return ()
         self._ended = True
         return [*before_end, end_event(self._run.run_id, state.status, state.error)]
 
     def _with_gap(self, events: list[Event]) -> list[Event]:
-        """The events; before them, where events are missing, one that says so."""
+        """The events. If events before them are missing, the first one says so."""
         first = events[0].event_id
         next_attempt = ((self._position >> 32) + 1) << 32
         expected = (self._position + 1, next_attempt + 1)
@@ -301,7 +308,7 @@ class RunReader:
         return [gap_event(self._run.run_id), *events]
 
     async def _before_end(self, state: RunState) -> list[Event]:
-        """Where events are missing: an event that says so, and the values that the run has left.
+        """If events are missing: an event that says so, and the values that the run has left.
 
         :raises AnswersFull: there is no memory for the values now.
         """
@@ -331,7 +338,7 @@ class RunReader:
         for event in events:
             self._follows = True
             self._position = max(self._position, event.event_id)
-            # It is always the last event. Only a deleted run has it among its stored events.
+            # ``error`` is always the last event. Only a deleted run has it stored.
             self._ended |= event.name == "error"
 
     def _leave_channel(self) -> None:

@@ -1,4 +1,4 @@
-"""What all followed runs of a process share: the watcher, the state reader, memory, the release."""
+"""What all followed runs of a process share: watcher, state reader, memory, and release."""
 
 from headrace.checkpoints.answer_memory import AnswerMemory
 from headrace.event_settings import EventSettings
@@ -45,9 +45,9 @@ class Following:
         self.watcher.remove(watch)
 
     async def changed(self, watch: Watch, timeout_seconds: float) -> bool:
-        """Wait for news; False when none come within the timeout.
+        """Wait for events or the end; False when neither comes within the timeout.
 
-        :raises FollowingStopped: this process stops following.
+        :raises FollowingStopped: this process stops following, or cannot follow this run.
         """
         if not watch.waiting and not watch.complete:
             if self.released or watch.failed:

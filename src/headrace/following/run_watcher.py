@@ -1,8 +1,9 @@
 """Watches runs that other processes execute: their rows and their stored events.
 
-A round has one query for all runs; it comes on a notice, and each second. A watcher that wants the
-events of a run writes that into its row (``watched_until``); the process that executes the run then
-begins to store them. A slow reader has one page in memory and the rest in the database.
+A round reads all watched runs with two queries: one for rows, one for events. It begins on a
+notice, and each second. To get the events of a run, the watcher marks the run's row
+(``watched_until``): the process that executes the run then begins to store them. A slow reader has
+at most two pages in memory, and the rest in the database.
 """
 
 import asyncio
@@ -28,14 +29,15 @@ from headrace.notices.notifier import Notifier
 
 _log = structlog.stdlib.get_logger("headrace.watcher")
 
-#: What a watch tells of a run that had ended before: stored events and the end (``tell``), both if
-#: there are stored events (``tell_stored``), or nothing.
+#: What a follower gets if the run had ended before the watch began. ``tell``: stored events and the
+#: end. ``tell_stored``: both, but only if there are stored events. ``nothing``: neither.
 IfEnded = Literal["tell", "tell_stored", "nothing"]
 
 _UNFINISHED = ("pending", "running")
-#: A row that was locked is looked at again after this time.
+#: When the row of a run was locked, the watcher looks again after this time.
 _AGAIN_SECONDS = 0.05
-#: A reader has two pages in memory, one that is sent and the next; above this size only one.
+#: A reader has two pages in memory: one that is being sent, and the next one. While a page larger
+#: than this is being sent, the reader has only that one.
 _LARGE_PAGE_BYTES = 2 * 1024 * 1024
 
 
@@ -45,7 +47,7 @@ class RunState:
 
     status: str
     error: dict[str, Any] | None = None
-    #: Its process stored its events until it ended; True while it runs.
+    #: Whether the executing process stored events until the run ended; True while the run goes on.
     watched: bool = True
 
     @property
@@ -61,7 +63,7 @@ class Watch:
 
     :param events: whether events are wanted, and not only the end.
     :param after: the id after which events are wanted; None: the events to come.
-    :param announced: its process announces its end to all processes anyway.
+    :param announced: the executing process announces the end to all processes without a mark.
     """
 
     __slots__ = (
@@ -99,7 +101,7 @@ class Watch:
         self.state: RunState | None = None
         #: Nothing more will come.
         self.complete = False
-        #: The query fails on it: a value of this run cannot be sent or read.
+        #: The query fails on this run: a value of it cannot be sent or read.
         self.failed = False
         #: The run had ended before the first look, and the follower wants nothing of such a run.
         self.late = False
@@ -115,7 +117,7 @@ class Watch:
 
     @property
     def hungry(self) -> bool:
-        """Whether a round is to ask for more."""
+        """Whether the next round asks for more."""
         return self.sound and not self.paused and not self._events
 
     @property
@@ -136,7 +138,7 @@ class Watch:
     def feed(self, state: RunState, page: Sequence[Event], *, full: bool) -> None:
         """Take what a round has found.
 
-        :param full: there may be more events right now.
+        :param full: whether the database may have more events now.
         """
         first = self.state is None
         self.state = state
@@ -155,7 +157,7 @@ class Watch:
         return self._if_ended == "tell" or (self._if_ended == "tell_stored" and bool(page))
 
 
-#: The run whose events are wanted, the id after which, and whether they have ids for clients.
+#: The run, the id after which its events are wanted, and whether clients get ids with the events.
 _Wanted = tuple[UUID, int | None, bool]
 
 
@@ -166,7 +168,7 @@ def _wanted(watch: Watch) -> _Wanted:
 @dataclass(frozen=True, slots=True)
 class _Page:
     events: Sequence[Event]
-    #: There may be more right now.
+    #: Whether the database may have more events now.
     is_full: bool
 
 
@@ -191,7 +193,7 @@ class Watcher:
         self._events_sql = event_statements()["events_of_watched"]
         self._watches: dict[UUID, set[Watch]] = {}
         self._marked_at: dict[UUID, float] = {}
-        #: Runs whose processes will announce their end.
+        #: Runs whose end the executing process will announce.
         self._announced: set[UUID] = set()
         self._pause_seconds = settings.poll_seconds
         self._wake = Signal()
@@ -264,7 +266,7 @@ class Watcher:
                 row[0]: (RunState(row[1], row[2], row[3]), row[4])
                 for row in await cursor.fetchall()
             }
-            # Decided once: a watch that is asked for no page must not be fed an empty one.
+            # Decide this once: a watch without a page in this round must not get an empty one.
             hungry = [one for one in watches if one.hungry]
             asking = [one for one in hungry if one.wants_events]
             for one in asking:
@@ -281,11 +283,11 @@ class Watcher:
                 _log.exception("watch_failed", run_id=str(watch.run_id))
                 watch.fail()
             if watch.run_id in passed_over and not state.ended:
-                # The row was locked: most likely the run is ending, and will not announce that.
+                # The row was locked. Most likely the run is ending, and no process announces that.
                 self._pause_seconds = min(_AGAIN_SECONDS, self._settings.poll_seconds)
 
     async def _pages(self, connection: Any, asking: Sequence[Watch]) -> Mapping[_Wanted, _Page]:
-        """Pages; watches that want one page of a run share it in the query and in memory."""
+        """Read pages. Watches that want one page of a run share it in the query and in memory."""
         wanted = list({_wanted(one): None for one in asking})
         if not wanted:
             return {}
@@ -310,9 +312,10 @@ class Watcher:
         return _Page([Event.stored(*row, resumable=resumable) for row in rows], is_full)
 
     async def _mark(self, watches: Sequence[Watch]) -> Collection[UUID]:
-        """Write into the rows that events, or only the end, are wanted, long before a mark lapses.
+        """Mark the rows of runs whose events, or only whose end, are wanted.
 
-        Returns the runs whose rows are locked, or that have ended.
+        It renews a mark long before the mark lapses. Returns the runs that it could not mark: their
+        rows are locked, or they have ended.
         """
         due = self._due(watches)
         if not due:
@@ -337,7 +340,7 @@ class Watcher:
         return due.keys() - {row[0] for row in rows}
 
     def _due(self, watches: Sequence[Watch]) -> dict[UUID, bool]:
-        """The runs whose rows are to be marked, and whether events are wanted."""
+        """The runs whose rows need a mark, and whether their events are wanted."""
         due: dict[UUID, bool] = {}
         for one in watches:
             if one.wants_events:
@@ -348,6 +351,6 @@ class Watcher:
         return due
 
     def _is_due(self, run_id: UUID) -> bool:
-        """Whether the mark for events in its row is to be renewed."""
+        """Whether the run's row needs a new mark for events."""
         due_before = monotonic() - self._settings.watch_seconds / 3
         return self._marked_at.get(run_id, float("-inf")) < due_before

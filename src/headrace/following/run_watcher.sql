@@ -1,15 +1,15 @@
 -- Runs that another process executes: what their rows say.
 
 -- name: states
--- All events of an ended run are stored if the run was watched until its end.
+-- The fourth column: whether the executing process stored events until the run ended.
 SELECT run_id, status, error, ended_at IS NULL OR coalesce(watched_until >= ended_at, false),
   (SELECT coalesce(max(event_id), 0) FROM run_events WHERE run_events.run_id = runs.run_id)
 FROM runs WHERE run_id = ANY (%(run_ids)s::uuid[])
 
 -- name: mark_watched
--- Marks runs whose events another process wants for so many seconds, or of which it wants only to hear
--- the end: such a mark has lapsed from the start. Skips locked rows. Returns the marked runs, and
--- whether the mark for events is new to the process that executes the run.
+-- Marks runs for another process. A mark for events lasts some seconds; a mark for the end alone
+-- has lapsed from the start. Skips locked rows. Returns the marked runs, and whether the mark for
+-- events is new to the process that executes the run.
 UPDATE runs SET watched_until = CASE
     WHEN watched.events THEN now() + make_interval(secs => %(seconds)s)
     ELSE coalesce(watched_until, now()) END

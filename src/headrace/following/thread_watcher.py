@@ -2,8 +2,8 @@
 
 A follower marks the row of its thread (``watched_until``) before the client gets an answer. The
 statement that starts a run sees the mark, and the events of the run are stored from the first one.
-So only the rows of new runs must be found, on a notice and each second; a round has one query for
-all threads.
+So a round only has to find the rows of new runs: on a notice and each second, with one query for
+the runs of all threads.
 """
 
 import asyncio
@@ -36,9 +36,9 @@ _log = structlog.stdlib.get_logger("headrace.watcher")
 _LOCK_TIMEOUT_SECONDS = 5.0
 #: How many runs of a thread a round looks at; runs of a thread come one after the other.
 _NEWEST = 50
-#: How many runs may wait for a client; it is cut when there are more.
+#: How many runs may wait for a client; when there are more, the client is cut.
 _MAX_WAITING = 200
-#: Between two rounds: notices come in crowds.
+#: The pause between two rounds: many notices come together.
 _PAUSE_SECONDS = 0.02
 
 #: A transaction that began this long ago may still start a run.
@@ -51,16 +51,16 @@ class LastSeen:
     """The last thing that a client has seen: an event of a run, or the end of the run."""
 
     run_id: UUID
-    #: None: the run was done.
+    #: None: the client has seen the end of the run.
     event_id: int | None
 
 
 @dataclass(frozen=True, slots=True)
 class FoundRun:
-    """A run that the client is to get.
+    """A run whose events the client gets.
 
-    :param after: the id after which its events are wanted; None: the events to come.
-    :param whole: the client gets its end also when none of its events is stored.
+    :param after: the id after which the events are wanted; None: the events to come.
+    :param whole: the client gets the end of the run even when none of its events is stored.
     """
 
     run_id: UUID
@@ -94,7 +94,7 @@ class ThreadWatch:
         #: The thread was deleted.
         self.gone = False
         self.cut = False
-        #: The query fails on it: a value of this thread cannot be sent or read.
+        #: The query fails on this thread: a value of it cannot be sent or read.
         self.failed = False
         self.marked_at = monotonic()
         self.state_updated_at: datetime | None = None
@@ -123,10 +123,10 @@ class ThreadWatch:
         self.changed.set()
 
     async def next(self, timeout_seconds: float) -> FoundRun | None:
-        """The next run; None when none came in time, or something else has changed.
+        """The next run; None when none came in time, or when something else has changed.
 
-        :raises Cut: too many runs waited, and were dropped.
-        :raises FollowingStopped: the thread cannot be followed from here.
+        :raises Cut: too many runs waited for the client, so they were dropped.
+        :raises FollowingStopped: this process cannot follow the thread.
         """
         if not self.waiting:
             self.changed.clear()
@@ -173,8 +173,10 @@ class ThreadWatcher:
     async def add(
         self, thread_id: str, tenant: str, seen: LastSeen | Literal["nothing"] | None
     ) -> ThreadWatch | None:
-        """Follow a thread from now on, or from what was seen last; None when it is not there.
+        """Follow a thread; None when the tenant has no such thread.
 
+        :param seen: the last thing that the client has seen: follow from there. ``"nothing"``:
+            follow from the first run that is kept. None: follow from now on.
         :raises Unavailable: the row of the thread cannot be marked.
         """
         watch = ThreadWatch(thread_id, tenant)
@@ -299,9 +301,9 @@ def _asked(watches: Sequence[ThreadWatch]) -> dict[str, Any]:
 
 
 def made_at(run_id: UUID) -> datetime:
-    """The time that the id of a run holds: when it was made.
+    """When a run was made, by the time in its id.
 
-    :raises ValueError: it holds no time; see :func:`is_dated`.
+    :raises ValueError: the id holds no time; see :func:`is_dated`.
     """
     return datetime.fromtimestamp(int.from_bytes(run_id.bytes[:6], "big") / 1000, UTC)
 

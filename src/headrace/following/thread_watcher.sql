@@ -1,8 +1,8 @@
 -- Threads whose runs are all followed by a client.
 
 -- name: mark_thread
--- Waits for a lock on the row: runs that start after this is committed are told to the client. The
--- present run is joined; a run that began a moment ago and has ended is known already.
+-- Waits for a lock on the row: the client gets all runs that start after this commit. Returns the
+-- run that is executed now.
 UPDATE threads SET watched_until = now() + make_interval(secs => %(seconds)s)
 WHERE thread_id = %(thread_id)s AND tenant = %(tenant)s
 RETURNING running_run_id, state_updated_at
@@ -27,8 +27,8 @@ FROM unnest(%(thread_ids)s::text[], %(tenants)s::text[])
 JOIN threads ON threads.thread_id = watch.thread_id AND threads.tenant = watch.tenant
 
 -- name: runs_since
--- Runs by the time of their start: the newest of each thread, and the running one, which may have been
--- made long ago.
+-- Runs by the time of their start: the newest runs of each thread, and its running run, which may
+-- have been made long ago.
 SELECT watch.number, runs.run_id, runs.graph_id, runs.started_at
 FROM unnest(%(thread_ids)s::text[], %(tenants)s::text[], %(since)s::timestamptz[])
   WITH ORDINALITY AS watch (thread_id, tenant, since, number)
@@ -48,8 +48,8 @@ WHERE runs.started_at >= watch.since
 ORDER BY watch.number, runs.started_at, runs.run_id
 
 -- name: last_seen
--- The time from which to look for runs (a transaction that began a moment ago may still start one), and
--- when the run that the client has seen last has started.
+-- The time from which to look for runs: a transaction that began a moment ago may still start one.
+-- And the start of the run that the client has seen last.
 SELECT now() - interval '5 seconds', (
   SELECT started_at FROM runs
   WHERE run_id = %(run_id)s::uuid AND thread_id = %(thread_id)s AND tenant = %(tenant)s)

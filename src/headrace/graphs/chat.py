@@ -21,7 +21,7 @@ from headrace.graphs.messages import ChatState
 
 _WISH = re.compile(r"^\s*(?:please\s+)?remember(?:\s+that)?[\s:,]+(?P<what>.+?)\s*$", re.I | re.S)
 
-#: The model gets so many memories, the latest ones.
+#: The model gets this many memories: the latest ones.
 _MEMORIES_SHOWN = 50
 
 _NOBODY = "No memory can be kept: the caller has sent no user_id."
@@ -43,7 +43,7 @@ def _build(model: BaseChatModel) -> StateGraph[Any, Any, Any, Any]:
         user_id = config.get("configurable", {}).get("user_id")
         memories: list[str] | None = None
         if user_id:
-            # A node may run again after a crash: with this key it overwrites its own memory.
+            # After a crash the node may run again: with this key it overwrites its earlier memory.
             namespace = ("memories", _label(user_id))
             if wish := _wish(state["messages"]):
                 await store.aput(namespace, str(uuid5(NAMESPACE_OID, wish)), {"data": wish})

@@ -1,10 +1,10 @@
 """Loads graphs and ``http.app`` as a server does, in a process without a server and a database.
 
 ``headrace dev`` runs it (``python -m headrace.graphs.check FD``) while Postgres starts, and again
-before a reload. So it refuses a graph that cannot be served at once. The user's code may even end
-this process: that harms nothing else. The process reports on the file descriptor ``FD``, one JSON
-object a line: ``{"file"}`` for each file of the user that is executed, ``{"stands"}`` for slow
-code, and last ``{"refusal", "traceback"}`` or ``{"passed", "inputs"}``.
+before a reload. So the developer learns at once that a graph cannot be served. The user's code may
+even end this process: that harms nothing else. The process reports on the file descriptor ``FD``,
+one JSON object a line: ``{"file"}`` for each file of the user that is executed, ``{"stands"}`` for
+slow code, and last ``{"refusal", "traceback"}`` or ``{"passed", "inputs"}``.
 """
 
 import asyncio
@@ -30,10 +30,10 @@ from headrace.settings import Settings
 
 _log = structlog.stdlib.get_logger("headrace.graphs")
 
-#: Refusals because the user's code has raised: the report adds the traceback.
+#: Refusals whose cause is an exception of the user's code: the report adds its traceback.
 _RAISED = ("HR105", "HR107")
 
-#: Code that is imported for longer is reported.
+#: If the check takes longer, the report says where it stands.
 SLOW_SECONDS = 10.0
 
 

@@ -97,7 +97,7 @@ def refuse_unknown_nodes(nodes: Collection[str], kwargs: Mapping[str, Any]) -> N
     """Refuse names of nodes that the graph does not have: LangGraph would ignore them.
 
     :param kwargs: the stored arguments of a run.
-    :raises InvalidRequest: ``command.goto``, ``interrupt_before`` or ``interrupt_after`` has one.
+    :raises InvalidRequest: ``command.goto``, ``interrupt_before`` or ``interrupt_after`` names one.
     """
     command = kwargs["command"] or {}
     wanted = {

@@ -18,7 +18,8 @@ _PARTS = ("router", "user_middleware", "exception_handlers")
 def load_custom_app(manifest: Manifest) -> Any:
     """The app; None if the manifest names none.
 
-    :raises StartupRefusal: HR101 it does not exist, HR105 its import raised, HR107 it is no app.
+    :raises StartupRefusal: HR101 the app or a dependency does not exist, HR104 the file of ``env``
+        does not exist, HR105 the import raised, HR107 it is no app.
     """
     path = manifest.http.app if manifest.http is not None else None
     if path is None:

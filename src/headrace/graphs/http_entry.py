@@ -12,16 +12,16 @@ from headrace.graphs.object_path import ObjectPath
 #: The rooms of ``disable_<room>``.
 ROOMS = ("assistants", "threads", "runs", "store", "meta", "mcp", "a2a", "ui", "webhooks")
 
-#: The rooms that headrace has. Probes and ``/ok`` are always served, and no room.
+#: The rooms that headrace has. Probes and ``/ok`` belong to no room: they are always served.
 SERVED_ROOMS = frozenset({"assistants", "threads", "runs", "store", "chat", "meta"})
 
 #: A message to /chat makes a thread and a run: an app without either room has no /chat.
 _NEEDED_BY_CHAT = frozenset({"threads", "runs"})
 
-#: As LangGraph's schema has it: no run sees these, whatever the manifest says.
+#: No run sees these headers, whatever the manifest says; LangGraph's schema has this rule.
 ALWAYS_OMITTED = frozenset({"x-api-key", "x-tenant-id", "x-service-key"})
 
-#: A header with such a name holds a secret. Only its full name includes it, no wildcard.
+#: A header with such a name may hold a secret. A wildcard does not include it, only its full name.
 _SECRET = re.compile(r"authorization|cookie|token|secret|password|credential|session|key")
 
 #: Keys of ``configurable``: a header with such a name would move the run to another checkpoint.

@@ -1,4 +1,4 @@
-"""Imports ``file.py:attribute``. Only this module runs code of the user at start.
+"""Imports ``file.py:attribute``. Only this module imports code of the user.
 
 A module gets the name that the user's own imports give it, so that it is loaded once:
 ``package/graph.py`` on the path is ``package.graph``. If another file has that name already, the
@@ -19,7 +19,7 @@ from headrace.graphs.manifest import GraphEntry, missing
 from headrace.graphs.object_path import attribute_of, module_of, names_a_file
 from headrace.observability.user_code import described, fault_place
 
-#: LangGraph's ``compile()`` names the result of ``from_conn_string()`` so.
+#: The names of the result of ``from_conn_string()`` in the messages of LangGraph's ``compile()``.
 _CONTEXT_MANAGERS = ("_AsyncGeneratorContextManager", "_GeneratorContextManager")
 
 

@@ -121,9 +121,9 @@ AnyManifest = TypeVar("AnyManifest", bound=Manifest)
 
 
 def find_manifest(settings: Settings) -> Manifest | None:
-    """The manifest of the settings, else of the working directory, else None.
+    """The manifest that the settings name, else the one in the working directory, else None.
 
-    :raises StartupRefusal: HR104 it cannot be read, or is not valid.
+    :raises StartupRefusal: as :func:`read_manifest`.
     """
     path = settings.config or Path(DEFAULT_NAME)
     if settings.config is None and not path.exists():
@@ -134,7 +134,8 @@ def find_manifest(settings: Settings) -> Manifest | None:
 def read_manifest(path: Path) -> Manifest:
     """The manifest in a file.
 
-    :raises StartupRefusal: HR104 it is not valid; HR109, HR111 headrace lacks what it needs.
+    :raises StartupRefusal: HR104 it cannot be read or is not valid; HR109 it names a checkpointer;
+        HR111 it has a key that protects something, and that headrace does not support.
     """
     return read_manifest_as(path, Manifest)
 

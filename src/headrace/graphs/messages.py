@@ -17,12 +17,13 @@ from headrace.checkpoints.upstream import GIVES_IDS
 
 #: The whole list is stored once in so many writes to the channel.
 #:
-#: A turn writes it twice, so every f/2-th turn stores it whole. With messages of 200 bytes a turn
-#: sends c = 4.1 kB of its own (three checkpoints, the writes), and a stored list m = 0.42 kB for
-#: each message. Turn n, with 2n messages, thus sends c + 2n m / (f/2) on the average, which is 2c
-#: at n = c f / 4m: for n = 500, f must be above 205. 400 makes it 1.5 times the first turns at turn
-#: 500, where MessagesState sends 43 times. A larger f makes reads slow: a read replays up to f
-#: writes, out of 3f/2 checkpoints, and these still go into one page (1024) of the saver's walk.
+#: Let f be this number. A turn writes the list twice, so every f/2-th turn stores the whole list.
+#: With messages of 200 bytes, a turn sends c = 4.1 kB (three checkpoints, the writes), and a stored
+#: list has m = 0.42 kB for each message. So turn n, with 2n messages, sends c + 2n m / (f/2) on
+#: average. That is 2c at n = c f / 4m; to stay below 2c at turn 500, f must be above 205. With
+#: f = 400, turn 500 sends 1.5 times as much as the first turns; with MessagesState, 43 times as
+#: much. A larger f makes reads slow: a read replays up to f writes, out of 3f/2 checkpoints. These
+#: 600 checkpoints are still within one page (1024) of the saver's walk.
 SNAPSHOT_FREQUENCY = 400
 
 

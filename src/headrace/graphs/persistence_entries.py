@@ -10,7 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from headrace.retention_settings import LONGEST_MINUTES, RetentionSettings
 
 if TYPE_CHECKING:
-    # Its import would take a fifth of the start of every command, all of which read the manifest.
+    # Every command reads the manifest. This import would take a fifth of its start.
     from langgraph.store.base import TTLConfig
 
 
@@ -25,7 +25,7 @@ class TtlEntry(BaseModel):
     sweep_limit: int = Field(1000, ge=1)
 
     def under(self, settings: RetentionSettings) -> "TtlEntry":
-        """The entry, with each field that the settings have replaced by the setting."""
+        """The entry. A setting that is set replaces its field."""
         return TtlEntry(
             strategy=settings.thread_strategy or self.strategy,
             default_ttl=minutes_under(settings.thread_minutes, self.default_ttl),
@@ -35,7 +35,7 @@ class TtlEntry(BaseModel):
 
 
 def minutes_under(setting: float | None, entry: float | None) -> float | None:
-    """The setting in minutes, with 0 as None (for ever); if it is not set, the entry."""
+    """The setting in minutes, or None (for ever) if it is 0; the entry if there is no setting."""
     return entry if setting is None else setting or None
 
 
@@ -108,7 +108,7 @@ class StoreTTL(BaseModel):
     ] = _SWEEP_MINUTES
 
     def under(self, settings: RetentionSettings) -> "StoreTTL":
-        """The entry, with each field that the settings have replaced by the setting."""
+        """The entry. A setting that is set replaces its field."""
         refresh = settings.store_refresh_on_read
         return StoreTTL(
             default_ttl=minutes_under(settings.store_minutes, self.default_ttl),

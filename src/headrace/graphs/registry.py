@@ -37,7 +37,7 @@ Graph = Pregel[Any, Any, Any, Any]
 _DEFAULT_NAME = "LangGraph"
 
 
-#: Only reads the graph; other accesses execute it or change a state.
+#: These accesses only read the graph. Other accesses execute it, or change a state.
 _READS: frozenset[AccessContext] = frozenset({"threads.read", "assistants.read"})
 
 
@@ -121,6 +121,7 @@ class GraphRegistry:
         """The compiled graph.
 
         :raises AssistantNotFound: no graph has this name.
+        :raises HeadraceError: the graph is built for each run.
         """
         self._known(graph_id)
         if graph_id not in self._graphs:
@@ -159,6 +160,8 @@ class GraphRegistry:
         :param context: the context of the run that is executed.
         :raises AssistantNotFound: no graph has this name.
         :raises GraphNotMade: the access only reads, and the factory failed or took too long.
+        :raises StartupRefusal: HR102 the factory's graph has a checkpointer or store of its own,
+            HR103 the factory has made no graph.
         """
         source = self._known(graph_id)
         if graph_id in self._graphs:
@@ -212,7 +215,7 @@ class GraphRegistry:
         return made.copy(update=update)
 
     def _refuse_own_parts(self, source: GraphSource, graph: Graph) -> None:
-        """Refuse a checkpointer or store of the user's. A factory may use the ones it got."""
+        """Refuse the user's own checkpointer or store. A factory may use the ones that it got."""
         checkpointer, store = graph.checkpointer, graph.store
         if checkpointer is self._checkpointer:
             checkpointer = None

@@ -29,7 +29,8 @@ class GraphSource:
 def sources_from(settings: Settings) -> list[GraphSource]:
     """The imported graphs of the manifest; without a manifest, the built-in graph.
 
-    :raises StartupRefusal: HR101, HR102, HR104, HR105; HR110 for the model of the built-in graph.
+    :raises StartupRefusal: HR104, HR109, HR111 as :func:`find_manifest`; HR101, HR102, HR105 as
+        :func:`load`; HR110 for the model of the built-in graph.
     """
     manifest = find_manifest(settings)
     if manifest is None:

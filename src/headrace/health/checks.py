@@ -21,8 +21,8 @@ _log = structlog.stdlib.get_logger("headrace.health")
 #: A single failure may be one connection that died; two in a row are the database.
 _FAILURES_UNTIL_UNREACHABLE = 2
 
-#: While the database is away, another reason is logged at least this many seconds after the last
-#: one.
+#: While the database is away, a new reason is logged only if the last log line is older than so
+#: many seconds.
 _TOLD_AGAIN_SECONDS = 10.0
 
 
@@ -38,8 +38,8 @@ class DatabaseCheck:
 
     async def ask(self) -> None:
         """
-        :raises PoolExhausted: running graphs hold all connections. That is load: taking a loaded
-            pod out of service would only move the load.
+        :raises PoolExhausted: all connections are in use. That is load: taking a loaded pod out of
+            service would only move the load.
         :raises DatabaseUnavailable: the database does not answer, or the pool has no connection.
         """
         if self._all_in_use():
@@ -149,7 +149,7 @@ def _word_of(error: BaseException) -> str:
 class SchemaProbe:
     """Reads the schema's state every ``interval_seconds`` and remembers what it saw last.
 
-    A migration of a later release may make the schema unusable for this one while it serves. A
+    While this release serves, a later release may migrate the schema and make it unusable here. A
     reading that fails changes nothing: :class:`DatabaseProbe` decides whether the database answers.
     """
 
@@ -200,7 +200,7 @@ class SchemaProbe:
         except (HeadraceError, OSError):
             return
         except Exception:
-            # For example a right was revoked: the probe must go on.
+            # Perhaps the role has lost a right. The probe must go on.
             _log.exception("schema_not_read")
             return
         if found.problem is not None and self._found.problem is None:

@@ -1,6 +1,7 @@
-"""GET /livez /readyz /startupz /health /metrics: they need no key and never wait.
+"""GET /livez /readyz /startupz /health /metrics: they need no key and never ask the database.
 
 All are coroutines without blocking work, so they answer even if thread pool and database do not.
+Only /metrics waits, for a thread of its own.
 """
 
 from typing import Annotated

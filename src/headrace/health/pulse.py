@@ -34,13 +34,13 @@ from headrace.worker.worker import Worker
 
 _BEAT_SECONDS = 0.1
 _BEATS_PER_SLOT = 10
-#: Loop lag is the worst of this many beats, so that a scrape every 15 s misses no stall.
+#: Loop lag is the longest of this many beats, so that a scrape every 15 s misses no stall.
 _LAG_BEATS = 150
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PulseSources:
-    """The objects whose figures the pulse publishes. Figures of absent objects are zero."""
+    """The objects whose figures the pulse publishes. Figures of absent objects have defaults."""
 
     pool: SharedPool | None = None
     writer: Writer | None = None

@@ -16,7 +16,7 @@ from headrace.observability.metrics import Metrics
 from headrace.observability.slots import Slot, StatusBoard
 from headrace.worker.worker import Worker
 
-#: A report is sent again for this many seconds: anybody may request it, as often as they like.
+#: For this many seconds the report is not written anew: anybody may request it at any rate.
 _REPORT_SECONDS = 0.25
 
 
@@ -63,9 +63,9 @@ class HealthService:
     def unready_reasons(self) -> list[str]:
         """Why requests should not be sent here; empty if the pod is ready.
 
-        The pod is ready while one of its processes serves and none is silent. A draining process
-        reports only itself as unready: the others go on serving, and once its listeners are closed
-        no probe reaches it.
+        The pod is ready while this process serves, no process is silent, and database and schema
+        can be used. A draining process reports itself as unready. The other processes do not report
+        it: they go on serving, and no probe reaches a process whose listeners are closed.
         """
         return self._reasons(self._board.read_all())
 
@@ -81,8 +81,7 @@ class HealthService:
             if slot.state != "serving" and speaks:
                 reasons.append(f"process {slot.pid} is {slot.state}")
         if self._board.is_stale(self._board.own):
-            # The event loop is blocked and another thread asks: the result of the database check is
-            # old.
+            # The event loop is blocked, and another thread asks. The results of the checks are old.
             return reasons
         if problem := self._database.problem:
             reasons.append(problem)
@@ -131,7 +130,7 @@ class HealthService:
 
     async def metrics(self) -> Written:
         """The metrics, written by another thread while this loop goes on."""
-        # A caller that is cancelled must not cancel it for the others.
+        # A request that is cancelled must not cancel the writing for other requests.
         return await asyncio.shield(asyncio.wrap_future(self._metrics.exposition.latest()))
 
     def _describe(self, slot: Slot) -> dict[str, Any]:

@@ -27,9 +27,9 @@ class RequestKey:
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """The id for the run or thread of a request, in whichever process.
+    """The id for the run or thread of a request; all tries get one id, in all processes.
 
-    ``made``: an earlier try has created it. ``resumed``: an earlier try may have created it.
+    ``made``: an earlier try has created the resource. ``resumed``: it may have.
     """
 
     resource_id: UUID

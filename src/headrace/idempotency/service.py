@@ -50,7 +50,7 @@ class IdempotencyService:
     async def reserve(self, principal: Principal, key: RequestKey) -> Reservation:
         """The id for the new resource, or the id of the existing one.
 
-        It waits while another try creates the resource.
+        While another try creates the resource, this call waits.
 
         :raises IdempotencyKeyReused: an earlier request with this key had another body.
         """
@@ -102,7 +102,11 @@ class IdempotencyService:
 
     @asynccontextmanager
     async def making(self, principal: Principal, key: RequestKey) -> AsyncIterator[None]:
-        """Create the reserved resource in this context. A refusal deletes the key."""
+        """Create the reserved resource in this context.
+
+        A refusal (a status below 500) deletes the key. After another RequestError, the next try
+        may create the resource at once; after any other exception, when the lease is over.
+        """
         try:
             yield
         except RequestError as error:

@@ -21,16 +21,17 @@ from headrace.lifecycle import Supervision, Tasks
 _log = structlog.stdlib.get_logger("headrace.notices")
 
 _CHANNEL = "headrace"
-#: Each schema has its own channel. Postgres cuts longer names of channels off.
+#: Each schema has its own channel. Postgres allows channel names of up to so many bytes.
 _CHANNEL_LENGTH = 63
-#: A process sends one NOTIFY at most in this time: Postgres serializes the commits of all.
+#: In this time a process sends at most one NOTIFY, because Postgres serializes the commits of all
+#: transactions with a NOTIFY.
 _PAUSE_SECONDS = 0.02
-#: NOTIFY takes 8000 bytes; a line has up to 39.
+#: A NOTIFY carries up to 8000 bytes. A line has up to 39, with its newline.
 _LINES_PER_NOTICE = 200
-#: Notices wait while the database is away. More than these are dropped: listeners poll.
+#: While the database is away, so many notices wait. More are dropped: listeners also poll.
 _MAX_WAITING = 10_000
 _RECONNECT_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0)
-#: After so long without a notice, the listener checks whether the server still answers.
+#: If no notice has come for so long, the listener checks whether the server still answers.
 _QUIET_SECONDS = 15.0
 _ANSWER_SECONDS = 5.0
 
@@ -38,7 +39,7 @@ _QUEUE = "q"
 
 
 class Listeners:
-    """The functions to call for notices. ``on_any``: notices may have been missed."""
+    """The functions to call for notices. ``on_any`` is called when notices may have been missed."""
 
     def __init__(self) -> None:
         self._on_queue: list[Callable[[], None]] = []
@@ -80,7 +81,7 @@ class Listeners:
 
 
 class Notifier(Protocol):
-    """Sends notices to all other processes. A lost notice is harmless: listeners poll."""
+    """Sends notices to all processes, also this one. A lost notice is harmless: listeners poll."""
 
     listeners: Listeners
 
@@ -100,7 +101,7 @@ class Notifier(Protocol):
 
 
 class PollingNotifier:
-    """Sends nothing. For a transaction pooler, which has no LISTEN, or when notices are off."""
+    """Sends nothing. For a transaction pooler, which supports no LISTEN, or if notices are off."""
 
     def __init__(self) -> None:
         self.listeners = Listeners()
@@ -216,7 +217,10 @@ class PostgresNotifier:
                 self._connected = False
 
     async def _hear(self, connection: Connection | psycopg.AsyncConnection[Any]) -> None:
-        """Receive notices until the connection is lost, which raises."""
+        """Receive notices for ever.
+
+        :raises psycopg.OperationalError, TimeoutError: the connection is lost.
+        """
         while True:
             async for notice in connection.notifies(timeout=_QUIET_SECONDS):
                 self._count("received")

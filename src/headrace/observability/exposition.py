@@ -1,8 +1,7 @@
 """Writes what ``/metrics`` answers, in a thread of its own: once for all requests within a second.
 
-Reading the files of all processes takes interpreter time that grows with series and processes. The
-event loop has no time for that, and anybody may request metrics without a key, as often as they
-like.
+Reading the files of all processes takes time that grows with series and processes. The event loop
+has no time for that, and anybody may request metrics without a key, at any rate.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -54,7 +53,10 @@ class Exposition:
         self._fresh_until = 0.0
 
     def latest(self) -> Future[Written]:
-        """The metrics written within the last ``cache_seconds``, or being written now."""
+        """The metrics that were written last, or are being written now.
+
+        They are at most ``cache_seconds`` old, or 10 s if writing them takes long.
+        """
         with self._lock:
             latest = self._latest
             if latest is None or (latest.done() and monotonic() >= self._fresh_until):

@@ -1,7 +1,7 @@
-"""What a process measures about itself, in one shape each.
+"""What a process measures about itself: one class for each kind of figures.
 
-The object that knows a figure returns it in this shape, the status slot stores it, and gauges and
-``/health`` show it.
+The object that knows the figures returns them in this class, the status slot stores them, and
+gauges and ``/health`` show them.
 """
 
 from dataclasses import dataclass
@@ -42,7 +42,7 @@ class FlushFigures:
     bytes: int
     #: ``committed``, ``retried``, or ``rejected`` when a part of it has to fail.
     outcome: str
-    #: How long the operation has waited that waits longest.
+    #: How long the oldest operation of the flush has waited.
     queue_seconds: float = 0.0
     pool_seconds: float = 0.0
     database_seconds: float = 0.0
@@ -50,7 +50,7 @@ class FlushFigures:
 
 @dataclass(frozen=True, slots=True)
 class MemoryFigures:
-    """Memory that answers or bodies hold now, and how many of them wait for some."""
+    """Memory that answers or bodies hold now, and how many of them wait for memory."""
 
     bytes: int = 0
     waiting: int = 0
@@ -87,7 +87,7 @@ class UnservedGraph:
 
 @dataclass(frozen=True, slots=True)
 class QueueFigures:
-    """The queue of all processes, as one process of a pod has seen it last."""
+    """The queue of all pods, as one process of this pod has measured it last."""
 
     pending: int
     oldest_ready_seconds: float
@@ -105,7 +105,7 @@ class Figures(BaseModel):
     answers: MemoryFigures = MemoryFigures()
     gates: dict[str, GateFigures] = {}
     bodies: MemoryFigures = MemoryFigures()
-    #: Only the process that looks for its pod has it.
+    #: Only one process of the pod measures the queue; None in the others.
     queue: QueueFigures | None = None
     runs_running: int = 0
     callers: CallerFigures = CallerFigures()

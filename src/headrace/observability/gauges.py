@@ -1,8 +1,9 @@
 """Live gauges, read from the status slots at each scrape.
 
-Three series per figure: ``headrace_x`` is the sum over the processes of the pod, ``headrace_x_min``
-and ``headrace_x_max`` its extremes, because a sum hides the one process whose pool is starved. They
-are separate names, not a label, so that summing a name over pods stays meaningful.
+Most figures have three series: ``headrace_x`` is the sum over the processes of the pod, and
+``headrace_x_min`` and ``headrace_x_max`` are the extremes: a sum hides the one process whose pool
+is starved. They are separate names, not a label, so that a name can be summed over pods. Loop lag
+and ``caller_places`` have only the extremes. Figures of the queue have one series.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -170,7 +171,7 @@ def _queue(figures: Sequence[Figures]) -> Iterator[GaugeMetricFamily]:
 
 
 def _gates(figures: Sequence[Figures]) -> Iterator[GaugeMetricFamily]:
-    """Places of each gate: held, and waited for."""
+    """Places that requests hold at each gate, and requests that wait for one."""
     for suffix, aggregate in (("", sum), ("_min", min), ("_max", max)):
         family = GaugeMetricFamily(
             f"headrace_gate_places{suffix}",

@@ -1,7 +1,7 @@
 """Logs: JSON lines, or a form for terminals; headrace's loggers and all others write in one format.
 
-Importing this configures nothing: a process calls ``configure_logging`` at its start. The last step
-masks passwords in URLs and fields with names of secrets, in tracebacks too.
+Importing this configures nothing: a process calls ``configure_logging`` at its start. Before a line
+is written, secrets in it are masked (``masking.py``), in tracebacks too.
 """
 
 import json
@@ -71,7 +71,7 @@ def configure_logging(settings: ObservabilitySettings, *, stream: TextIO | None 
 
 
 def configure_library_logging() -> None:
-    """For a user's app with logging of its own: events go to its handlers, which stay as they are.
+    """Write events to the handlers of a user's app, which stay as they are.
 
     Does nothing if the app configured structlog itself.
     """
@@ -91,7 +91,11 @@ def configure_library_logging() -> None:
 
 
 def _is_told_of_pool(record: logging.LogRecord) -> bool:
-    """Not what `database_lost` says once: the pool says it for each connection and each attempt."""
+    """Whether to log this record of the pool.
+
+    False for a lost connection: ``database_lost`` is logged once, but the pool would log each
+    connection and each attempt.
+    """
     return not (record.levelno <= logging.WARNING and _POOLS_NOISE.match(str(record.msg)))
 
 
@@ -120,8 +124,8 @@ def _formatter(*, console: bool, colors: bool, max_text_bytes: int) -> logging.F
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
             # Before masking, so that a password in a traceback is masked too.
             structlog.processors.format_exc_info,
-            # Masking reads every word of the text. A password that was cut in half, and is not
-            # recognised, stands in the middle of the text and is cut out afterwards.
+            # Masking reads the whole text, so bound it first. The cut may leave half a password,
+            # which masking does not recognise. It stands in the middle: the second cut removes it.
             _Clip(2 * max_text_bytes),
             mask_secrets,
             _Clip(max_text_bytes),

@@ -42,7 +42,8 @@ _MADE_BY_SOMEBODY = re.compile(
     r"|xox[abeoprs]-[\w-]{8,}|AKIA[0-9A-Z]{12,}|AIza[\w-]{30,}|hf_\w{16,}"
     r"|eyJ[\w-]{8,}\.[\w-]+\.[\w-]*)"
 )
-#: Every text that one of the patterns matches contains one of these.
+#: ``_NAMED`` is tried only on a text with one of ``_HINTS``, and ``_MADE_BY_SOMEBODY`` only on a
+#: text with one of ``_MAKERS``: most texts have none.
 _HINTS = ("pass", "pwd", "secret", "token", "key", "cred", "sign", "auth", "connection")
 _MAKERS = ("sk-", "lsv2_", "gh", "glpat-", "xox", "AKIA", "AIza", "hf_", "eyJ")
 
@@ -77,8 +78,8 @@ def mask_text(text: str) -> str:
 
 
 def _without_url_password(word: re.Match[str]) -> str:
-    """Mask up to the last @, because people write passwords unencoded; in http://host:80/ the 80 is
-    a port.
+    """Mask up to the last @, because people do not encode an @ in a password. In http://host:80/
+    the 80 is a port.
 
     Written by hand: a pattern that searches for the last @ takes quadratic time on a hostile text.
     """

@@ -1,8 +1,8 @@
-"""Every Prometheus metric of headrace, declared in one place and built in the lifespan.
+"""The Prometheus metrics of headrace. The lifespan builds them.
 
-Counters and histograms live in prometheus-client, in its multiprocess files when there are several
-processes; live gauges come from the status slots (``gauges.py``). Labels come from bounded sets:
-never a path, an id, or a user.
+Counters and histograms are declared here. prometheus-client holds them, in multiprocess files if
+``PROMETHEUS_MULTIPROC_DIR`` is set. Live gauges come from the status slots (``gauges.py``). Labels
+come from bounded sets: never a path, an id, or a user.
 """
 
 from collections.abc import Callable
@@ -229,7 +229,7 @@ class Metrics:
         self._apart_runs.inc()
 
     def count_refused_run(self, reason: str) -> None:
-        """``too_many_queued_runs``."""
+        """:param reason: ``too_many_queued_runs``."""
         self._refused_runs.labels(reason).inc()
 
     def count_rescue(self, status: str) -> None:
@@ -284,30 +284,30 @@ class Metrics:
         self._stored_events.inc(count)
 
     def count_cut_client(self, reason: str) -> None:
-        """``stalled``, ``memory`` or ``behind``. Fits ``BufferBudget(on_cut=...)``."""
+        """:param reason: ``stalled``, ``memory`` or ``behind``; from ``BufferBudget``."""
         self._cut_clients.labels(reason).inc()
 
     def count_cut_connection(self, reason: str) -> None:
         self._cut_connections.labels(reason).inc()
 
     def count_notice(self, direction: str) -> None:
-        """``sent`` or ``received``."""
+        """:param direction: ``sent`` or ``received``."""
         self._notices.labels(direction).inc()
 
     def count_keyed_request(self, outcome: str) -> None:
-        """``made``, ``resumed``, ``repeated`` or ``refused``."""
+        """:param outcome: ``made``, ``resumed``, ``repeated`` or ``refused``."""
         self._keyed_requests.labels(outcome).inc()
 
     def count_bounded_answer(self, outcome: str) -> None:
-        """``shortened``, ``too_large``, ``no_room``, ``cut``. Fits ``AnswerMemory(count=...)``."""
+        """:param outcome: ``shortened``, ``too_large``, ``no_room`` or ``cut``."""
         self._bounded_answers.labels(outcome).inc()
 
     def count_gate_refusal(self, gate: str, reason: str) -> None:
-        """``timeout``, ``queue_full``, ``share``, ``full``. Fits ``RequestGates(count=...)``."""
+        """:param reason: ``timeout``, ``queue_full``, ``share`` or ``full``."""
         self._gate_refusals.labels(gate, reason).inc()
 
     def count_refused_body(self, reason: str) -> None:
-        """``no_room`` or ``stalled``. Fits ``BodyMemory(count_refused=...)``."""
+        """:param reason: ``no_room`` or ``stalled``."""
         self._refused_bodies.labels(reason).inc()
 
     def count_loop_stall(self) -> None:
@@ -319,7 +319,7 @@ class Metrics:
         _log.error("background_task_failed", task=task, exc_info=error)
 
     def render(self) -> bytes:
-        """The metrics of all processes of the pod as Prometheus text, as of now. It blocks: call it
+        """The present metrics of all processes of the pod as Prometheus text. It blocks: call it
         from a thread.
         """
         return written(self.families())
@@ -362,7 +362,7 @@ def _declarers(
 
 
 def _usable(directory: Path | None) -> Path | None:
-    """The directory, unless prometheus-client was imported before it was set."""
+    """The directory; None if prometheus-client was imported before its variable was set."""
     if directory is None or getattr(values.ValueClass, "_multiprocess", False):
         return directory
     _log.warning(

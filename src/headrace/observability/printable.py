@@ -23,12 +23,12 @@ _INDENT = "    "
 
 
 def printable(text: str) -> str:
-    """``text`` with what a terminal or a reader of lines would obey in the form ``\\n``."""
+    """``text`` with its control characters and line ends escaped, in the form ``\\n``."""
     return _UNPRINTABLE.sub(_escaped, text) if _UNPRINTABLE.search(text) else text
 
 
 def printable_json(line: str) -> str:
-    """A line of JSON made safe in the same way; only its strings can have such characters."""
+    """A line of JSON with such characters escaped; only its strings can have them."""
     return _UNPRINTABLE_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", line)
 
 

@@ -15,7 +15,7 @@ _M_MMAP_THRESHOLD = -3
 _RETURNED_FROM_BYTES = 1024 * 1024
 
 _GROWN_BYTES = 64 * 1024 * 1024
-#: The values of a run may still be sent to a client for this many seconds.
+#: After a run's end its answer may still hold the values for this many seconds.
 _LEFT_SECONDS = 0.1
 #: The longest pause before a repeated collection, in seconds.
 _GIVEN_UP_SECONDS = 60.0
@@ -38,8 +38,8 @@ def resident_bytes() -> int:
 def return_large_blocks() -> None:
     """Let glibc return freed blocks of more than 1 MiB to the system at once.
 
-    By default glibc raises that bound to 32 MiB as soon as such a block is freed; a process that
-    has carried large states then keeps hundreds of megabytes.
+    By default glibc raises that bound, up to 32 MiB, whenever a larger block is freed. Then a
+    process that has carried large states keeps hundreds of megabytes.
     """
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _RETURNED_FROM_BYTES)
@@ -48,9 +48,9 @@ def return_large_blocks() -> None:
 class LargeGarbage:
     """Collects cyclic garbage once the process has grown by 64 MiB, at most once a second.
 
-    Python counts objects and not their bytes. A few runs with large states, which LangGraph leaves
-    in cycles, are far too few objects for a collection, but hold hundreds of megabytes. Objects
-    from before the fork are frozen and not examined.
+    Python counts objects, not bytes. LangGraph leaves the states of runs in cycles. A few large
+    states are too few objects for a collection, but hold hundreds of megabytes. Objects from before
+    the fork are frozen and not examined.
 
     A run that still goes on keeps its objects; they become garbage later. So a collection that
     frees little is repeated, each time after twice the pause. After a minute the rest is memory
@@ -77,8 +77,10 @@ class LargeGarbage:
 
 
 def collect_soon() -> None:
-    """Collect what a run with large values leaves when its task has ended: before the next such run
-    begins, and again when the answer has released the values.
+    """Collect the garbage of a run with large values. Call it when the run ends.
+
+    It collects when the run's task has ended, before the next such run begins, and again when the
+    answer has released the values.
     """
     loop = asyncio.get_running_loop()
     loop.call_soon(gc.collect, context=Context())

@@ -7,7 +7,7 @@ from prometheus_client import Metric
 
 
 def report(families: Iterable[Metric]) -> dict[str, Any]:
-    """Figures of queue and requests; null if a figure is not measured, or not yet."""
+    """Figures of queue and requests. Zero or null stands for a figure that is not measured."""
     samples = [sample for family in families for sample in family.samples]
     plain = {sample.name: sample.value for sample in samples if not sample.labels}
     return {

@@ -2,7 +2,7 @@
 
 A request is one line. A failed run is its error with the user's own frames. Events of the server
 itself are shown only if they are warnings. Ids are shortened to their last eight digits: the first
-digits of a run's id are its time, and equal for all runs of a minute.
+digits are a time, and runs of one minute share them.
 """
 
 import logging
@@ -23,15 +23,15 @@ _UUID = re.compile(r"\b[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{4}([0-9a
 _MACHINERY = ("gunicorn", "uvicorn", "alembic", "headrace", "psycopg", "asyncio")
 #: headrace's info events that are shown all the same.
 _TOLD = frozenset({"request_answered", "database_found", "schema_fit_again"})
-#: gunicorn's lines about a process that has logged itself why it does not start.
+#: gunicorn's lines about a process that does not start: the process has printed the reason itself.
 _SAID_BEFORE = re.compile(r"Worker \(pid:\d+\) exited with code [13]\.$|Reason: Worker failed")
 
-#: Fields that every line has, or that are in its first words.
+#: Fields that every event has, or that the first words of the line show.
 _LEFT_OUT = frozenset(
     {"event", "exception", "level", "logger", "request_id", "stack", "timestamp", "run_id"}
 )
 _MOST_VALUE_CHARACTERS = 160
-#: A failed run is shown with its error; its end is not shown again.
+#: A failed run is shown with its error, so its end is not shown. The filter remembers so many.
 _FAILED_KEPT = 256
 
 _RESET, _BOLD, _DIM = "\x1b[0m", "\x1b[1m", "\x1b[2m"

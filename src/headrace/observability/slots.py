@@ -47,7 +47,7 @@ def slots_directory(runtime_dir: Path) -> Path:
 class SlotReader:
     """Reads the slots of a folder. A file that has not changed is not parsed again.
 
-    Anybody may request the health of a pod, as often as they like.
+    This keeps reading cheap: anybody may request the health of a pod, at any rate.
     """
 
     def __init__(self, runtime_dir: Path) -> None:
@@ -134,7 +134,7 @@ class StatusBoard:
 
     @property
     def shared(self) -> bool:
-        """Whether other processes may stand on this board."""
+        """Whether other processes may publish on this board."""
         return self._runtime_dir is not None
 
     def set_state(self, state: State) -> None:
@@ -145,7 +145,7 @@ class StatusBoard:
     def publish(self, figures: Figures | None = None) -> None:
         """Write the slot. A full disk is logged, not raised: the process goes on serving.
 
-        :param figures: None: those that were published last.
+        :param figures: None: publish the last figures again.
         """
         changes: dict[str, object] = {"written_at": time.time()}
         if figures is not None:
@@ -159,7 +159,7 @@ class StatusBoard:
             _log.error("slot_write_failed", error=str(error))
 
     def read_all(self) -> list[Slot]:
-        """Every living process of the pod, this one included, by pid."""
+        """The slots of all living processes of the pod, this one included, by pid."""
         if self._reader is None:
             return [self._slot]
         others = [slot for slot in self._reader.read() if slot.pid != self._slot.pid]
@@ -174,7 +174,7 @@ class StatusBoard:
         ]
 
     def is_stale(self, slot: Slot) -> bool:
-        """Whether the process has been silent for too long; one that starts may be."""
+        """Whether the process has been silent for too long. A process that starts may be silent."""
         return slot.state != "starting" and slot.age_seconds() > self._stale_seconds
 
     def remove(self) -> None:

@@ -21,7 +21,7 @@ _INSTALLED = tuple(
 _MOST_LINKS = 4
 #: Leaves of an exception group that are shown.
 _MOST_LEAVES = 3
-#: A longer message is cut on the screen. The run's row keeps more of it.
+#: A message of more bytes is cut on the screen. The run's row keeps more of it.
 _MOST_CHARACTERS = 2000
 
 
@@ -31,8 +31,8 @@ def is_installed(path: str) -> bool:
 
 
 def fault_place(error: BaseException) -> str:
-    """``graph.py line 12``: where in the user's files the error was raised; empty if in none of
-    them.
+    """The place in the user's files where the error was raised, like ``graph.py line 12``; empty if
+    no frame is in them.
 
     For a ``SyntaxError`` it is the line with the mistake, not the line that imports the file.
     """

@@ -1,6 +1,7 @@
 """Run ends as operations of the group-commit writer.
 
-The writer commits them in the transactions that also write checkpoints, after the checkpoints.
+The writer commits them in transactions that also write checkpoints. There the ends come after the
+checkpoints.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,23 +34,23 @@ class RunEnd:
     interrupts: dict[str, Any] | None = None
 
 
-#: The end of an attempt; the run goes on in another process.
+#: The end of an attempt. The run goes on in any process that claims it.
 RELEASED = RunEnd("pending", "busy")
 
 
 @dataclass(frozen=True, slots=True)
 class EndedRun:
-    """A committed end, and what it means for others."""
+    """A committed end, and who must learn of it."""
 
     end: RunEnd
-    #: Another run of the thread may be claimed now.
+    #: A run of the thread may be claimed now.
     more: bool
-    #: Another process wants to know of the end.
+    #: Another process has watched the run, and may wait for its end.
     watched: bool
 
 
 class StopAsked(HeadraceError):
-    """The run still belongs to this process, but was asked to stop before this end was written."""
+    """This process has the run, but a request to stop it came before this end was written."""
 
     def __init__(self, action: StopAction) -> None:
         super().__init__(action)
@@ -81,7 +82,7 @@ class End(Operation):
     def result_of_row(
         self, status: str | None, more: bool, watched: bool, asked: StopAction | None
     ) -> "EndedRun | Exception":
-        """The result of this operation, from the run's row after it."""
+        """The result of this operation, from the run's row as it is now."""
         if status == self.end.status:
             return EndedRun(self.end, more, watched)
         if status == "running" and asked is not None and not self._carries_out(asked):

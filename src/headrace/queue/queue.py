@@ -1,9 +1,9 @@
 """The run queue in Postgres: each transition of a run is one transaction.
 
-The transactions keep the law at the top of queue.sql. Starts, queueing and ends go through the
-group-commit writer. Claims, cancels and rollbacks have transactions of their own. Only the worker
-and the run engine may import this module. A write for a run is guarded by its token (run, attempt,
-process); a cancel is guarded by the tenant.
+The transactions obey the law at the top of queue.sql. The group-commit writer commits starts, new
+pending runs and ends. Claims, cancels and rollbacks have transactions of their own. Only the worker
+and the run engine may import this module. A write for a run needs the run's token (run, attempt,
+process). A cancel needs the tenant of the run.
 """
 
 import asyncio
@@ -50,14 +50,14 @@ _log = structlog.stdlib.get_logger("headrace.queue")
 
 _LOCKED_PAUSE_SECONDS = 0.02
 
-#: A ready time is set when a transaction begins, and becomes visible when it commits. So a claim
-#: looks this far back behind the newest ready time that it has seen.
+#: A transaction sets a ready time when it begins, and others see it when it commits. So a claim
+#: also looks at ready times that are so much older than the newest one that was seen.
 _OVERLAP = timedelta(seconds=5)
-#: For transactions that took longer, a claim looks at all threads this often.
+#: How often a claim looks at all ready threads, because a transaction may take longer than that.
 _LOOK_AT_ALL_SECONDS = 5.0
 _SINCE_EVER = datetime(1970, 1, 1, tzinfo=UTC)
 
-#: The end of a run whose row another program has written, or damaged.
+#: The end of a run whose row another program has written or damaged.
 _UNREADABLE = RunEnd(
     "error",
     "error",
@@ -65,17 +65,17 @@ _UNREADABLE = RunEnd(
 )
 
 _COUNTED_PENDING = 10_000
-#: A process that restarts serves its graphs again within this time.
+#: A process that restarts executes its graphs again within this time.
 _UNSERVED_AFTER_SECONDS = 15.0
-#: At most this many graphs without a process are named: assistants may name any number.
+#: At most so many graphs without a process are reported: assistants may name any number of graphs.
 _UNSERVED_GRAPHS = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Suspects:
-    """Figures about suspects that wait: runs whose process was lost, to be executed alone."""
+    """Figures about waiting suspects. A suspect is a run whose process was lost; it runs alone."""
 
-    #: How long the first of them has waited.
+    #: How long the suspect that became ready first has waited.
     waiting_seconds: float
     #: Processes that execute a suspect now.
     executing: int
@@ -108,7 +108,9 @@ class Queue:
         """Take the thread and insert its run, running, in one transaction.
 
         :raises ThreadBusy: another run has the thread.
-        :raises ThreadNotFound: no such thread for this caller.
+        :raises ThreadNotFound: the tenant has no such thread.
+        :raises AssistantChanged: the assistant is not as the request knows it.
+        :raises RunForgotten: an earlier request with the key has made the run, which is gone.
         """
         start = partial(Start, request, process_id)
         return cast("Attempt", await self._commit_unlocked(start))
@@ -117,12 +119,12 @@ class Queue:
         """Insert the run, pending, and apply its strategy to the runs before it.
 
         :raises ThreadBusy: the strategy is ``reject``, and another run has the thread or waits.
-        :raises ThreadNotFound: no such thread for this caller.
+        :raises ThreadNotFound, AssistantChanged, RunForgotten: as :meth:`start_run_if_free`.
         """
         return cast("QueuedRun", await self._commit_unlocked(partial(Enqueue, request)))
 
     async def _commit_unlocked(self, make: Callable[[], Operation]) -> Any:
-        """Commit the operation as soon as no other transaction works on its thread.
+        """Commit the operation once no other transaction has locked its thread.
 
         :raises ThreadBusy: the thread stays locked for longer than the lock timeout.
         """
@@ -137,7 +139,7 @@ class Queue:
                 await asyncio.sleep(_LOCKED_PAUSE_SECONDS)
 
     async def claim(self, process_id: UUID, graph_ids: Sequence[str], limit: int) -> list[Attempt]:
-        """Claim up to ``limit`` runs that may run now, the longest ready first."""
+        """Claim up to ``limit`` runs that may run now; first those that have been ready longest."""
         whole = monotonic() - self._looked_at_all > _LOOK_AT_ALL_SECONDS
         floor = _SINCE_EVER if whole or self._last_ready is None else self._last_ready - _OVERLAP
         values = {
@@ -161,7 +163,7 @@ class Queue:
     async def claim_for_callers(
         self, process_id: UUID, graph_ids: Sequence[str], wanted: Sequence[CallerRuns]
     ) -> list[Attempt]:
-        """Claim the longest ready runs of each caller, as many as ``wanted`` says."""
+        """Claim as many runs of each caller as ``wanted`` says; first the longest ready runs."""
         values = {
             "process_id": process_id,
             "graph_ids": list(graph_ids),
@@ -188,7 +190,8 @@ class Queue:
             except Exception:
                 token, thread_id = RunToken(row[0], row[9], process_id), row[1]
                 _log.exception("claimed_run_unreadable", run_id=str(row[0]), thread_id=thread_id)
-                # If this fails, the process releases the run later as one that it does not know.
+                # If this fails, the process later finds a run that it does not know, and releases
+                # it.
                 with suppress(LeaseLost, Unavailable):
                     await self.end_if_owned(token, thread_id, _UNREADABLE)
         return claimed
@@ -217,7 +220,11 @@ class Queue:
     async def cancel(
         self, tenant: str, run_ids: Sequence[UUID], action: StopAction, reason: str
     ) -> list[Cancellation]:
-        """End or remove runs that wait; ask the processes of runs that are executed."""
+        """End or remove waiting runs. Ask the processes that execute the others to stop them.
+
+        :returns: a result for each of ``run_ids``, in this order.
+        :raises DatabaseUnavailable: another transaction held a lock for too long.
+        """
         values = {
             "tenant": tenant,
             "run_ids": list(run_ids),
@@ -239,7 +246,7 @@ class Queue:
         return [by_id.get(run_id, Cancellation(run_id, "", "unknown")) for run_id in run_ids]
 
     async def attempts_of(self, process_id: UUID) -> list[tuple[RunToken, str]]:
-        """What this process executes according to the rows: tokens, and the runs' threads."""
+        """The runs that this process executes according to their rows: token and thread of each."""
         rows = await self._rows("runs_of_process", {"process_id": process_id})
         return [
             (RunToken(run_id, attempt, process_id), thread_id)
@@ -249,10 +256,10 @@ class Queue:
     async def requests_to(
         self, process_ids: Collection[UUID]
     ) -> dict[UUID, tuple[StopAction | None, bool]]:
-        """What other processes ask of the runs that these processes execute.
+        """Requests of other processes about the runs that these processes execute.
 
-        By run: how to stop, and whether events are wanted. A run of which nothing is asked is left
-        out.
+        For each run: how it must stop (None: it need not stop), and whether another process wants
+        its events. Runs without a request are left out.
         """
         values = {"process_ids": Uuid(sorted(process_ids))}
         rows = await self._rows("requests_to_processes", values)
@@ -280,14 +287,14 @@ class Queue:
     async def end_if_owned(
         self, token: RunToken, thread_id: str, end: RunEnd, *, run: RunWrites | None = None
     ) -> EndedRun:
-        """Write the run's final status and free its thread; safe to repeat.
+        """Write the run's final status and free its thread. Safe to repeat.
 
-        With :data:`RELEASED` the run is pending again, and any process may go on with it.
+        With :data:`RELEASED` the run is pending again, and any process may claim it.
 
-        :param run: the writes of the run; its end is committed with the last of them or later.
-        :raises LeaseLost: the run does not belong to this process any more, or ended otherwise.
-        :raises StopAsked: the run was asked to stop, and it must end accordingly.
-        :raises BaseException: what one of the run's writes failed with; the run has not ended.
+        :param run: the writes of the run. The end is committed with the last of them, or later.
+        :raises LeaseLost: this process no longer has the run, or the run has another end.
+        :raises StopAsked: the run was asked to stop, so it must have another end.
+        :raises BaseException: the error of one of the run's writes. The run has not ended.
         """
         if run is not None:
             # After the end of a run, the fence refuses its writes.
@@ -297,13 +304,13 @@ class Queue:
         return cast("EndedRun", await self._writer.commit(operation))
 
     async def roll_back_if_owned(self, token: RunToken, thread_id: str) -> None:
-        """Delete the run and its checkpoints; its thread becomes what it was before the run.
+        """Delete the run and its checkpoints. The thread is again as it was before the run.
 
         No write of the run may be under way.
 
-        :raises LeaseLost: the run does not belong to this process any more.
-        :raises NotImplementedError: later checkpoints are stored as differences to those of this
-            run, which so cannot be deleted.
+        :raises LeaseLost: this process no longer has the run.
+        :raises NotImplementedError: the checkpoints cannot be deleted: later checkpoints are stored
+            as changes to them.
         """
         values = {
             "run_ids": [token.run_id],
@@ -322,7 +329,7 @@ class Queue:
             await connection.execute(self._sql["refresh_locked_threads"])
 
     async def interrupt_instead_of_rollback(self, token: RunToken) -> None:
-        """Mark a run that cannot be rolled back: it is to be interrupted instead."""
+        """Mark a run that cannot be rolled back, so that it is interrupted instead."""
         values = {
             "run_id": token.run_id,
             "attempt": token.attempt,
@@ -335,9 +342,9 @@ class Queue:
     async def delete_temporary_threads(
         self, thread_ids: Sequence[str], *, watched: bool = True
     ) -> None:
-        """Delete threads that were made for runs which have ended, with their runs and checkpoints.
+        """Delete temporary threads whose runs have ended, with their runs and checkpoints.
 
-        :param watched: also delete threads of runs whose events another process reads.
+        :param watched: also delete threads of runs that another process still watches.
         """
         values = {"thread_ids": sorted(thread_ids), "watched": watched}
         async with self._transaction() as connection:
@@ -349,7 +356,11 @@ class Queue:
     async def abandoned_temporary_threads(
         self, *, older_than_seconds: float, after: str = ""
     ) -> list[str]:
-        """The ids of a page of such threads after ``after``, in order."""
+        """A page of ids of temporary threads that a lost process has left, in order.
+
+        :param older_than_seconds: how long ago the row of the thread was last changed, at least.
+        :param after: the last id of the page before.
+        """
         values = {"seconds": older_than_seconds, "after": after}
         rows = await self._rows("abandoned_temporary_threads", values)
         return [row[0] for row in rows]

@@ -1,13 +1,14 @@
--- All statements that change which process runs what. The law (architecture.md): lock in one
--- statement, act in the next. Under READ COMMITTED, the snapshot of a statement is older than the locks
--- that it takes. So the first statement remembers what it locked in the transaction-local setting
--- headrace.locked, and the second one touches only that. "Remembers" below means: in headrace.locked,
--- if no other setting is named. Lock order: the lock of a process, keys, threads, runs. A statement that
--- may wait locks threads in the order of their ids; one that skips locked threads may use any order.
+-- All statements that change which process executes which run. The law (docs/architecture.md): lock
+-- in one statement, act in the next. Under READ COMMITTED, the snapshot of a statement is older
+-- than the locks that it takes. So the first statement notes the locked threads in the
+-- transaction-local setting headrace.locked, and the second statement touches only these.
+-- "Remembers" below means: in headrace.locked, if no other setting is named. Lock order: the lock
+-- of a process, keys, threads, runs. A statement that may wait locks threads in the order of their
+-- ids. A statement that skips locked threads may use any order.
 
 -- name: create_threads_if_absent
--- For if_not_exists=create, stateless runs and /chat. Inserts the metadata that the start would write:
--- so the start's update stays a HOT update.
+-- For if_not_exists=create, stateless runs and /chat. Inserts the metadata that the start will
+-- write, so that the update of the start is a HOT update.
 INSERT INTO threads (thread_id, tenant, owner, temporary, metadata)
 SELECT thread_id, tenant, owner, temporary, jsonb_build_object(
   'graph_id', graph_id, 'assistant_id', assistant_id::text)
@@ -18,8 +19,9 @@ ORDER BY thread_id
 ON CONFLICT DO NOTHING
 
 -- name: lock_keys
--- Locks the idempotency keys of requests, before any thread is locked. Remembers, in headrace.spent,
--- the runs that must not be made: an earlier try has made them, and they are gone.
+-- Locks the idempotency keys of requests, before their threads are locked. Remembers in
+-- headrace.spent the runs that must not be made: an earlier request has made them, and they are
+-- gone.
 WITH locked AS MATERIALIZED (
   SELECT keys.run_id, keys.thread_id
   FROM idempotency_keys AS keys
@@ -45,9 +47,9 @@ WHERE keys.tenant = given.tenant AND keys.route = given.route AND keys.key = giv
   AND keys.run_id = given.run_id AND keys.thread_id IS NULL
 
 -- name: lock_free_threads
--- Remembers the wanted threads that no run has and no run waits for. Skips threads that another
--- transaction has locked: a batch of starts never waits for a thread, and locks threads only after all
--- its other waits.
+-- Remembers the wanted threads that no run has, if no run may be claimed on them now. Skips threads
+-- that another transaction has locked. So a batch of starts never waits for these locks, and takes
+-- them only after its other waits.
 SELECT set_config('headrace.locked', coalesce((
   SELECT json_agg(thread_id)::text
   FROM (
@@ -62,10 +64,10 @@ SELECT set_config('headrace.locked', coalesce((
 ), '[]'), true)
 
 -- name: start_runs_on_locked_threads
--- If several runs want one thread, the first one gets it. A run does not start from an old state of
--- its assistant: the process may have read the assistant long ago. The thread's metadata is merged into
--- the run's. The graph goes into the thread's metadata, because thread lists filter on it. A process
--- that watches the thread watches the run from its first event.
+-- If several runs want one thread, the first run gets it. A run does not start if its assistant has
+-- changed: the process may have read the assistant long ago. The run's metadata contains the
+-- thread's. The thread's metadata gets the graph, because thread lists filter on it. A process that
+-- watches the thread watches the run from its first event.
 WITH wanted AS (
   SELECT DISTINCT ON (given.thread_id) given.*
   FROM unnest(%(run_ids)s::uuid[], %(thread_ids)s::text[], %(tenants)s::text[], %(owners)s::text[],
@@ -106,7 +108,7 @@ SELECT
 FROM wanted JOIN taken USING (thread_id)
 
 -- name: started_runs
--- The result of each start, whether it was made by this try or by one whose answer was lost.
+-- The result of each start, made by this try or by an earlier try whose answer was lost.
 SELECT threads.thread_id IS NOT NULL AS there,
   threads.running_run_id IS NOT NULL OR coalesce(threads.ready_at <= clock_timestamp(), false) AS busy,
   given.assistant_updated_at IS NOT NULL AND NOT EXISTS (
@@ -124,7 +126,7 @@ LEFT JOIN runs ON runs.run_id = given.run_id AND runs.process_id = given.process
 ORDER BY given.number
 
 -- name: lock_threads_to_queue_on
--- Remembers the threads, whether a run has them or not. Skips locked threads, as a start does.
+-- Remembers the threads, also those that a run has. Skips locked threads, as a start does.
 SELECT set_config('headrace.locked', coalesce((
   SELECT json_agg(thread_id)::text
   FROM (
@@ -138,9 +140,9 @@ SELECT set_config('headrace.locked', coalesce((
 ), '[]'), true)
 
 -- name: remember_unfinished_runs_of_thread
--- For interrupt and rollback: the unfinished runs before a new run on a locked thread. None if the new
--- run is queued already (by a try whose answer was lost), or will be refused because its assistant has
--- changed.
+-- For interrupt and rollback. Remembers in headrace.cancelled the unfinished runs before a new run
+-- on a locked thread. Remembers none if an earlier try, whose answer was lost, has queued the new
+-- run, or if the new run will be refused because its assistant has changed.
 SELECT set_config('headrace.cancelled', coalesce((
   SELECT json_agg(run_id)::text
   FROM (
@@ -166,7 +168,7 @@ WITH queued AS (
     given.run_id, given.thread_id, given.assistant_id, given.graph_id, given.tenant, given.owner,
     'pending', given.multitask_strategy, threads.metadata || given.metadata, given.kwargs,
     given.request_id, given.caller,
-    -- Now, under the thread's lock: what is queued on it later is later.
+    -- The time under the lock of the thread: a run that is queued later gets a later time.
     clock_timestamp() + make_interval(secs => given.after_milliseconds / 1000.0)
   FROM unnest(%(run_ids)s::uuid[], %(thread_ids)s::text[], %(tenants)s::text[], %(owners)s::text[],
       %(assistant_ids)s::uuid[], %(graph_ids)s::text[], %(multitask_strategies)s::text[],
@@ -177,7 +179,7 @@ WITH queued AS (
   JOIN threads ON threads.thread_id = given.thread_id AND threads.tenant = given.tenant
   WHERE given.thread_id IN (
       SELECT json_array_elements_text(current_setting('headrace.locked')::json))
-    -- A run that is asked to stop makes way: it is no reason to refuse the next one.
+    -- A run that is asked to stop is no reason to refuse the next run.
     AND (given.multitask_strategy <> 'reject' OR threads.status <> 'busy'
       OR NOT EXISTS (
         SELECT FROM runs AS running
@@ -221,9 +223,9 @@ LEFT JOIN runs AS replaced
 ORDER BY given.number
 
 -- name: refresh_locked_threads
--- After every change to runs of locked threads: writes which pending run is the first, and since when
--- it may be claimed. A thread that a run has needs neither. A thread without unfinished runs gets the
--- status that it had before them.
+-- Follows every change to runs of locked threads. Writes the first pending run of a thread, and
+-- since when it may be claimed. If a run has the thread, nothing is written. A thread without
+-- unfinished runs gets the status that it had before them.
 UPDATE threads
 SET ready_at = CASE
       WHEN threads.ready_run_id = first.run_id THEN threads.ready_at ELSE first.ready_at END,
@@ -248,9 +250,10 @@ LEFT JOIN LATERAL (
 WHERE threads.thread_id = locked.thread_id AND threads.running_run_id IS NULL
 
 -- name: lock_ready_threads
--- Remembers the threads that may be claimed, the longest ready first. Ready times rise, so entries
--- below the floor were claimed long ago; but while an old snapshot is open, they stay in the index.
--- Skips suspects (see look_for_suspects), which are claimed alone.
+-- Remembers threads that may be claimed, first those that have been ready longest. Ready times
+-- rise, so threads below the floor were claimed long ago. The floor skips their index entries,
+-- which stay as long as an old snapshot is open. Skips suspects (see look_for_suspects): they are
+-- claimed alone.
 SELECT set_config('headrace.locked', coalesce((
   SELECT json_agg(thread_id)::text
   FROM (
@@ -270,11 +273,12 @@ SELECT set_config('headrace.locked', coalesce((
 ), '[]'), true)
 
 -- name: ready_callers
--- The callers whose threads may be claimed: how many threads (up to a limit), and since when the first
--- one. Takes one step in the index for each caller, however many threads a caller has. Skips an entry
--- below the floor without reading its row. Locks nothing: the process decides which callers are served.
--- A row without a caller only gives the time. Pairs are compared and ordered so that the planner cannot
--- use threads_ready_at_idx: it would read that index up to the first thread of a caller who came late.
+-- The callers whose threads may be claimed; for each, how many threads (up to a limit), and when
+-- the first of them became ready. Takes one step in the index for each caller, however many threads
+-- a caller has. Skips an entry below the floor without reading its row. Locks nothing: the process
+-- chooses the callers. A row without a caller only gives the time. Comparisons and order use pairs,
+-- so that the planner cannot use threads_ready_at_idx: for a caller who came late, it would read
+-- that index up to the caller's first thread.
 WITH RECURSIVE callers (caller, number) AS (
   (
     SELECT ready_caller, 1
@@ -320,8 +324,8 @@ LEFT JOIN LATERAL (
 ORDER BY callers.caller
 
 -- name: lock_ready_threads_of_callers
--- Remembers the longest ready threads of each caller, as many as its turns. The floor of each caller is
--- the time of its first ready thread.
+-- Remembers threads of each caller, as many as the caller has turns; first those that have been
+-- ready longest. The floor of a caller is the time at which its first thread became ready.
 SELECT set_config('headrace.locked', coalesce((
   SELECT json_agg(thread_id)::text
   FROM (
@@ -350,9 +354,9 @@ SELECT set_config('headrace.locked', coalesce((
 SELECT caller, count(*) FROM runs WHERE status = 'pending' GROUP BY caller
 
 -- name: look_for_suspects
--- Suspects are waiting runs whose process was lost. Returns how long the first of them has waited, how
--- many processes execute one alone, how many processes there are, and how many are older than the one
--- that asks. A rollback executes no graph, so it is no suspect.
+-- A suspect is a waiting run whose process was lost. Returns how long the first suspect has waited,
+-- how many processes execute a suspect alone, how many processes there are, and how many of them
+-- are older than the process that asks. A rollback executes no graph, so it is no suspect.
 WITH suspects AS MATERIALIZED (
   SELECT run_id, thread_id FROM runs
   WHERE failures > 0 AND status = 'pending' AND cancel_action IS NULL
@@ -372,7 +376,7 @@ SELECT extract(epoch FROM now() - ready_at)::float8,
 FROM first WHERE ready_at IS NOT NULL
 
 -- name: lock_thread_of_suspect
--- Remembers the thread of the longest ready suspect.
+-- Remembers the thread of the suspect that has been ready longest.
 WITH suspects AS MATERIALIZED (
   SELECT run_id, thread_id FROM runs
   WHERE failures > 0 AND status = 'pending' AND cancel_action IS NULL
@@ -415,7 +419,7 @@ FROM claimed
 ORDER BY ready_at
 
 -- name: lock_threads_of_cancelled
--- Remembers the threads of the runs that the caller may see.
+-- Remembers the threads of those runs that belong to the tenant.
 SELECT set_config('headrace.locked', coalesce((
   SELECT json_agg(thread_id)::text
   FROM (
@@ -430,7 +434,7 @@ SELECT set_config('headrace.locked', coalesce((
 ), '[]'), true)
 
 -- name: remember_cancelled
--- Remembers, in headrace.cancelled, the runs that the caller may see.
+-- Remembers in headrace.cancelled those runs that belong to the tenant.
 SELECT set_config('headrace.cancelled', coalesce((
   SELECT json_agg(run_id)::text FROM runs
   WHERE run_id = ANY (%(run_ids)s::uuid[]) AND tenant = %(tenant)s
@@ -438,9 +442,10 @@ SELECT set_config('headrace.cancelled', coalesce((
 ), '[]'), true)
 
 -- name: cancel_remembered_runs
--- Stops pending and running runs, for interrupt, rollback or delete; a run is deleted after it has
--- ended. A pending run ends at once; but if it is to be rolled back and has left checkpoints, a process
--- claims it for that. A running run is ended by its owner.
+-- Stops pending and running runs, for interrupt, rollback or delete. For delete, another statement
+-- later deletes the run. A pending run ends at once. For a rollback it is removed at once; but if
+-- it may have left checkpoints, a process claims it and rolls it back. A running run is ended by
+-- the process that has it.
 WITH asked AS MATERIALIZED (
   SELECT value::uuid AS run_id
   FROM json_array_elements_text(current_setting('headrace.cancelled')::json)
@@ -476,7 +481,8 @@ SELECT run_id, thread_id, attempt FROM runs
 WHERE process_id = %(process_id)s AND status = 'running'
 
 -- name: requests_to_processes
--- What other processes ask of the runs that these processes execute: to stop, to store events.
+-- Requests of other processes about the runs that these processes execute: to stop, to store
+-- events.
 SELECT run_id, cancel_action, coalesce(watched_until > now(), false)
 FROM runs
 WHERE process_id = ANY (%(process_ids)s::uuid[]) AND status = 'running'
@@ -520,11 +526,11 @@ SELECT set_config('headrace.locked', coalesce((
 ), '[]'), true)
 
 -- name: end_runs_if_owned
--- Guarded by owner and attempt: a process that lost a run changes nothing. The end "pending" is a
--- release: any process may claim the run again. The next run of a thread is younger than the one that
--- ends here, unless a clock was set back; so older index entries, which an old snapshot keeps, are not
--- read. A run that was asked to stop must end accordingly: clients see that status from the moment in
--- which it was asked.
+-- Checks process and attempt, so that a process that lost a run changes nothing. The end "pending"
+-- is a release: any process may claim the run again. The next run of a thread is younger than the
+-- run that ends here, unless a clock was set back. So older index entries, which an old snapshot
+-- keeps, are not read. If a run was asked to stop, it must end in that way: clients see that status
+-- from the time of the request.
 WITH ended AS (
   UPDATE runs
   SET status = given.status, error = given.error, updated_at = now(),
@@ -575,9 +581,9 @@ LEFT JOIN LATERAL (
 WHERE threads.thread_id = ended.thread_id
 
 -- name: statuses_of_attempts
--- Tells committed ends (by this try, or by one whose answer was lost) from lost runs. Also returns
--- whether more runs wait for the thread, whether another process has ever watched the run, and how the
--- run was asked to stop.
+-- The status of each run, to tell committed ends (of this try, or of one whose answer was lost)
+-- from lost runs. Also returns whether a run of the thread may be claimed, whether another process
+-- has ever watched the run, and how the run was asked to stop.
 SELECT runs.status, coalesce(threads.ready_at <= clock_timestamp(), false) AS more,
   runs.watched_until IS NOT NULL AS watched, runs.cancel_action
 FROM unnest(%(run_ids)s::uuid[], %(attempts)s::int[])
@@ -587,8 +593,8 @@ LEFT JOIN threads ON threads.thread_id = runs.thread_id
 ORDER BY given.number
 
 -- name: delete_temporary_threads
--- Deletes threads of stateless runs that have ended, except where another run has the thread; unless
--- ``watched``, also except where another process reads events of the run now. Remembers the threads.
+-- Deletes temporary threads without unfinished runs, and remembers them. Without ``watched``, it
+-- keeps threads of runs that another process watches now.
 WITH gone AS (
   DELETE FROM threads
   WHERE thread_id = ANY (%(thread_ids)s::text[]) AND temporary AND status <> 'busy'
@@ -611,7 +617,7 @@ DELETE FROM checkpoint_writes
 WHERE thread_id IN (SELECT json_array_elements_text(current_setting('headrace.locked')::json))
 
 -- name: abandoned_temporary_threads
--- Temporary threads left by processes that died between the end of a stateless run and its clean-up.
+-- Temporary threads of processes that died after the end of a stateless run, before its clean-up.
 SELECT thread_id FROM threads
 WHERE temporary AND status <> 'busy' AND updated_at < now() - make_interval(secs => %(seconds)s)
   AND thread_id > %(after)s
@@ -631,7 +637,8 @@ RETURNING 1
 DELETE FROM processes WHERE process_id = %(process_id)s
 
 -- name: processes_to_take_from
--- Processes whose lease has expired, and owners of running runs that are lost or have no row.
+-- Processes whose lease has expired. Also processes of running runs, if they are lost or have no
+-- row.
 SELECT process_id FROM processes
 WHERE NOT lost AND heartbeat_at < clock_timestamp() - make_interval(secs => lease_seconds)
 UNION
@@ -643,8 +650,8 @@ ORDER BY process_id
 LIMIT 100
 
 -- name: lock_process
--- Takes the exclusive form of the lock that flushes of the process share (checkpoints/fence.py). Waits
--- for a flush under way; a later flush sees what is taken here.
+-- Takes the exclusive form of the lock that flushes of the process share (checkpoints/fence.py).
+-- Waits for a flush under way. A later flush sees which runs this transaction has taken.
 SELECT pg_advisory_xact_lock(%(key)s)
 
 -- name: mark_process_lost_if_expired
@@ -654,8 +661,8 @@ WHERE process_id = %(process_id)s
   AND heartbeat_at < clock_timestamp() - make_interval(secs => lease_seconds)
 
 -- name: end_flushes_of_expired_process
--- Ends connections of a process that is gone, or stopped in the middle of a flush: their transactions
--- roll back.
+-- Ends connections of a process that is gone, or that stopped in the middle of a flush. Postgres
+-- rolls back their transactions.
 SELECT pg_terminate_backend(pid)
 FROM pg_locks
 WHERE locktype = 'advisory' AND mode = 'ShareLock' AND granted
@@ -685,15 +692,16 @@ SELECT set_config('headrace.locked', coalesce((
 ), '[]'), true)
 
 -- name: remember_apart_seconds
--- How long at least a suspect has a process to itself; take_lost_runs reads it in this transaction.
+-- The least time for which a suspect has a process to itself. take_lost_runs reads it in this
+-- transaction.
 SELECT set_config('headrace.apart_seconds', %(apart_seconds)s::float8::text, true)
 
 -- name: take_lost_runs
--- Each run goes on in another process, unless it was to be interrupted, or its processes were lost too
--- often. The process that claims a rollback finishes it.
--- A failure is counted for the run that is to blame: the only run of the process; or else the suspects
--- that had the process to themselves until shortly before. If neither exists, it is not known: each run
--- becomes a suspect, but no failure above the first is counted.
+-- Each run goes on in another process, unless it was asked to stop, or has too many failures. A
+-- rollback also goes on: the process that claims it finishes it. A failure is counted for the run
+-- that is to blame. If the process had one run, that run is to blame; else the suspects that had
+-- the process to themselves until shortly before. Without such suspects, the cause is not known:
+-- each run becomes a suspect, but no failure above the first is counted.
 WITH lost AS MATERIALIZED (
   SELECT runs.run_id, runs.cancel_action, runs.failures, lived.seconds AS lived_seconds,
     count(*) OVER () AS beside,
@@ -741,8 +749,8 @@ WHERE threads.thread_id = taken.thread_id
 RETURNING taken.run_id, taken.thread_id, taken.graph_id, taken.status, taken.failures
 
 -- name: threads_to_mend
--- Threads whose pending runs no process would claim: an older release, which knows no queue, ended the
--- run before them.
+-- Threads whose pending runs no process would claim: an older release, which knows no queue, ended
+-- the run before them. Also threads whose ready run is not pending any more.
 SELECT DISTINCT thread_id
 FROM threads JOIN runs USING (thread_id)
 WHERE runs.status = 'pending' AND threads.running_run_id IS NULL AND threads.ready_at IS NULL
@@ -763,7 +771,8 @@ SELECT set_config('headrace.locked', coalesce((
 ), '[]'), true)
 
 -- name: queue_figures
--- Counts up to a bound: a longer queue is reported as the bound.
+-- Counts pending runs up to a bound. A longer queue is reported as the bound. Also returns for how
+-- many seconds the first ready thread has waited.
 SELECT
   (SELECT count(*) FROM (
     SELECT FROM runs WHERE status = 'pending' LIMIT %(bound)s) AS pending),
@@ -771,8 +780,8 @@ SELECT
     WHERE ready_at IS NOT NULL AND ready_at <= now() ORDER BY ready_at LIMIT 1)
 
 -- name: unserved_graphs
--- Graphs with waiting runs that no process executes, among the runs that have waited longest. Empty
--- while a process of an older release lives: it does not say which graphs it executes.
+-- Graphs that no process executes, among those of the runs that have waited longest. Empty while a
+-- process of an older release lives: such a process does not say which graphs it executes.
 WITH waiting AS MATERIALIZED (
   SELECT ready_graph_id, ready_at FROM threads
   WHERE ready_at <= now() - make_interval(secs => %(seconds)s) AND running_run_id IS NULL
@@ -807,7 +816,7 @@ SELECT set_config('headrace.locked', coalesce((
 ), '[]'), true)
 
 -- name: end_unserved_runs
--- Also ends the runs behind them that have waited for as long, for that graph.
+-- Also ends later runs of these threads, if they want that graph and have waited for as long.
 WITH ended AS (
   UPDATE runs
   SET status = 'error', ended_at = now(), updated_at = now(),
@@ -830,7 +839,7 @@ WITH ended AS (
 SELECT run_id, thread_id, graph_id, status, failures FROM ended
 
 -- name: forget_lost_processes
--- Lost processes stay for a day, for people who look into what happened.
+-- Rows of lost processes stay for a day, for operators who look for the cause.
 DELETE FROM processes
 WHERE lost AND heartbeat_at < clock_timestamp() - interval '1 day'
   AND NOT EXISTS (

@@ -1,4 +1,4 @@
-"""The callers whose runs wait: a process that serves several callers asks before it claims."""
+"""The callers whose runs wait. A process asks for them before it claims, if callers take turns."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,10 +10,10 @@ from headrace.db.faults import translated_faults
 from headrace.db.pool import SharedPool
 from headrace.queue.ends import queue_statements
 
-#: One claim looks at this many callers; the next claim goes on with the callers after them.
+#: One claim looks at so many callers. The next claim continues with the callers after them.
 MAX_CALLERS = 1000
 
-#: As in :mod:`headrace.queue.queue`: threads become visible later than they become ready.
+#: As in :mod:`headrace.queue.queue`: a thread becomes visible later than it becomes ready.
 _OVERLAP = timedelta(seconds=5)
 _LOOK_AT_ALL_SECONDS = 5.0
 _SINCE_EVER = datetime(1970, 1, 1, tzinfo=UTC)
@@ -21,26 +21,26 @@ _SINCE_EVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class CallerRuns:
-    """How many runs of one caller may be claimed, or are chosen to be claimed."""
+    """How many runs of one caller may be claimed, or were chosen to be claimed."""
 
     caller: str
     runs: int
-    #: The first of them became ready at this time.
+    #: When the first of these runs became ready.
     first_ready: datetime
 
 
 class ReadyCallers:
-    """One per process. Only reads: another process may claim these runs meanwhile."""
+    """One per process. It only reads: another process may claim these runs meanwhile."""
 
     def __init__(self, pool: SharedPool, *, max_callers: int = MAX_CALLERS) -> None:
         self._pool = pool
         self._max_callers = max_callers
         self._sql = queue_statements()
-        #: Threads that became ready earlier were claimed before the last look. Their entries may
-        #: still be in the index, if an old snapshot keeps them there.
+        #: Threads that became ready before this time were claimed before the last look. An old
+        #: snapshot may keep their entries in the index.
         self._floor = _SINCE_EVER
         self._looked_at_all = float("-inf")
-        #: The first caller to look at, when there are too many for one look.
+        #: The caller to begin with, if there are too many callers for one look.
         self._since = ""
 
     async def ready(self, graph_ids: Sequence[str], limit: int) -> list[CallerRuns]:
@@ -68,7 +68,7 @@ class ReadyCallers:
         return found
 
     async def pending(self) -> dict[str, int]:
-        """How many runs of each caller wait: for a place, for their thread, or for their time."""
+        """How many runs of each caller wait for a place, for their thread, or for their time."""
         return dict(await self._rows("pending_runs_of_callers", {}))
 
     async def _rows(self, statement: str, values: dict[str, Any]) -> list[Any]:

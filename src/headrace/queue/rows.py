@@ -1,4 +1,4 @@
-"""A run between services, worker and queue: as it is requested, started, queued and ended."""
+"""The forms of a run that services, worker and queue exchange: its request, attempt and outcome."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -10,15 +10,16 @@ from headrace.checkpoints.answer_memory import Reading
 from headrace.checkpoints.fence import RunToken
 from headrace.idempotency.schemas import RequestKey
 
-#: How a run stops that a client cancels: it ends as ``interrupted``, or is undone and deleted.
+#: How a run stops if a client cancels it: it ends as ``interrupted``, or is rolled back and
+#: deleted.
 CancelAction = Literal["interrupt", "rollback"]
-#: As above, or ``delete``: the run is going to be deleted, and its streams get an error.
+#: As above, or ``delete``: the run will be deleted, and its streams get an error.
 StopAction = Literal["interrupt", "rollback", "delete"]
 
 
 @dataclass(frozen=True, slots=True)
 class RunRequest:
-    """A request for a run, checked and complete: only a free thread and a place are missing."""
+    """A request for a run, checked and complete. The run needs only a free thread and a place."""
 
     run_id: UUID
     thread_id: str
@@ -26,24 +27,24 @@ class RunRequest:
     graph_id: str
     principal: Principal
     multitask_strategy: str
-    #: Stored with the run: another process can start the run from them.
+    #: Stored with the run, so that another process can execute it.
     kwargs: dict[str, Any]
     metadata: dict[str, Any]
     #: The client's part of the configuration, shown on the thread.
     thread_config: dict[str, Any]
     request_id: str
-    #: When the assistant was last changed, as this process knows it: a run does not start from an
-    #: older state. None: any state will do.
+    #: When the assistant was last changed, as far as this process knows. If it has changed since,
+    #: the run does not start. None: no check.
     assistant_updated_at: datetime | None
     create_thread: bool
     temporary_thread: bool
-    #: Whether this process may execute the run at once; otherwise it waits in the queue.
+    #: Whether this process may execute the run at once; otherwise the run waits in the queue.
     in_place: bool = True
-    #: Keep events for later readers: a background run has no reader from the start.
+    #: Keep events for later readers: a background run begins without a reader.
     keep_events: bool = False
-    #: The run does not start before so many seconds from now; more than 0 means the queue.
+    #: The run starts after so many seconds at the earliest. With more than 0 it goes to the queue.
     after_seconds: float = 0.0
-    #: Committed with the run, so that a retry makes no second run.
+    #: Committed with the run, so that a repeated request makes no second run.
     key: RequestKey | None = None
 
     @property
@@ -53,7 +54,7 @@ class RunRequest:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One attempt to execute a run, by this process; the run has its thread."""
+    """One attempt of this process to execute a run. The run has its thread."""
 
     request: RunRequest
     process_id: UUID
@@ -61,9 +62,9 @@ class Attempt:
     number: int
     #: The metadata of the thread and of the run.
     metadata: dict[str, Any]
-    #: Set when the run was asked to stop before this attempt began.
+    #: Set if the run was asked to stop before this attempt began.
     cancel_action: StopAction | None = None
-    #: Another process waits for its events already.
+    #: Another process already waits for the run's events.
     watched: bool = False
     #: Nothing is stored for its thread yet.
     fresh_thread: bool = False
@@ -80,12 +81,12 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class QueuedRun:
-    """What became of other runs when a run was put into the queue."""
+    """The effects on other runs when a run was put into the queue."""
 
-    #: The run that has the thread, if it is asked to make way.
+    #: The run that has the thread, if it is asked to stop.
     replaced: UUID | None = None
     action: StopAction | None = None
-    #: Runs that waited before it, and are over because of it.
+    #: Runs that waited before the new run, and that it has ended or removed.
     ended: tuple[UUID, ...] = ()
 
 
@@ -107,8 +108,8 @@ class Cancellation:
 class RunOutcome:
     """How a run ended: ``values`` are the last values of the graph, ``error`` is set if it failed.
 
-    ``reading`` holds the memory of values that were read from the database. ``forgotten`` says
-    that the run's row is gone, so that its end is not known.
+    If values were read from the database, ``reading`` holds their memory. ``forgotten``: the row of
+    the run is gone, so its end is not known.
     """
 
     status: str

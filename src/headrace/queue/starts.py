@@ -1,7 +1,7 @@
-"""Run starts, and runs that are put into the queue, as operations of the group-commit writer.
+"""Run starts and new pending runs, as operations of the group-commit writer.
 
-They come last in a flush, and lock threads without waiting. So a flush that waits for another lock
-holds no thread yet.
+They come last in a flush. They never wait for the lock of an existing thread: they skip a thread
+that another transaction has locked.
 """
 
 from collections.abc import Mapping, Sequence
@@ -37,7 +37,7 @@ NOBODY = UUID(int=0)
 
 
 class ThreadLocked(HeadraceError):
-    """Another transaction works on the thread: it is not known yet whether a run has it."""
+    """Another transaction has locked the thread: it is not known yet whether a run has it."""
 
 
 class Start(Operation):
@@ -85,19 +85,19 @@ class RequestKeys:
     async def lock(
         cls, connection: Connection, requests: Sequence[RunRequest], sql: Mapping[str, bytes]
     ) -> "RequestKeys":
-        """Lock the keys. Do this before threads are locked: it may wait."""
+        """Lock the keys. Do this before the requests' threads are locked, because it may wait."""
         keys = cls(sql, requests)
         if keys.present:
             keys._found = await connection.execute(sql["lock_keys"], keys._values)
         return keys
 
     async def confirm(self, connection: Connection) -> None:
-        """In the transaction that makes the runs: after its commit, retries find them."""
+        """Confirm the keys in the transaction that makes the runs: repeated requests find them."""
         if self.present:
             await connection.execute(self._sql["confirm_keys"], self._values)
 
     async def spent(self) -> frozenset[UUID]:
-        """Runs that were not made, because an earlier try had made them and they are gone."""
+        """The runs that were not made: an earlier request has made them, and they are gone."""
         row = await self._found.fetchone() if self._found is not None else None
         return frozenset(map(UUID, orjson.loads(row[0]))) if row else frozenset()
 
@@ -178,7 +178,7 @@ class _EnqueueKind(Kind):
     async def _queue(
         self, connection: Connection, item: Enqueue, keys: RequestKeys
     ) -> AsyncCursor[tuple[Any, ...]] | None:
-        """Stop the runs before it if its strategy says so, then insert the run."""
+        """Stop the earlier runs of the thread if the strategy says so. Then insert the run."""
         request, cancelled = item.request, None
         if request.multitask_strategy in ("interrupt", "rollback"):
             await connection.execute(

@@ -1,4 +1,4 @@
-"""Takes runs from lost processes, ends runs that no process serves, and mends threads."""
+"""Takes runs from lost processes, ends runs that no process can execute, and mends threads."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -45,10 +45,14 @@ class Takeover:
     async def take_runs_of_lost_processes(
         self, error: Mapping[str, str], *, max_failures: int, apart_seconds: float = 10.0
     ) -> list[TakenRun]:
-        """Mark expired processes lost and put their runs back into the queue.
+        """Mark expired processes as lost, and take their runs: most go back into the queue.
 
-        :param error: the error of a run whose process was lost ``max_failures`` times.
-        :param apart_seconds: a suspect had its process to itself for at least this long.
+        A run ends instead if it was asked to stop, or if it has reached ``max_failures``.
+
+        :param error: the error of a run that has reached ``max_failures``.
+        :param max_failures: how many lost processes end a run that may be the cause.
+        :param apart_seconds: for at least so long, a suspect had its process to itself.
+        :raises Unavailable: the database could not be reached. The next call goes on.
         """
         with translated_faults():
             async with self._pool.connection() as connection:
@@ -66,7 +70,7 @@ class Takeover:
             except Unavailable:
                 raise
             except Exception:
-                # Perhaps one of its rows is damaged. Runs of other lost processes must go on.
+                # Perhaps a row of this process is damaged. Runs of other lost processes must go on.
                 _log.exception("lost_process_passed_over", process_id=str(process_id))
         async with self._transaction() as connection:
             await connection.execute(self._sql["forget_lost_processes"])
@@ -79,14 +83,15 @@ class Takeover:
         await self._end_flushes_of(process_id)
         with suppress(LockNotAvailable):
             return await self._take_runs_of(process_id, judgement)
-        # It is alive after all, or another process takes its runs. The next round comes soon.
+        # The process is alive, or another process takes its runs. The next round comes soon.
         _log.warning("lost_process_passed_over", process_id=str(process_id))
         return []
 
     async def _take_runs_of(self, process_id: UUID, judgement: Mapping[str, Any]) -> list[TakenRun]:
         """Lock the process, judge whether it is lost, then take its runs.
 
-        :raises LockNotAvailable: a flush of it, or another process, held the lock for too long.
+        :raises LockNotAvailable: a flush of the process, or a third process, held a lock for too
+            long.
         """
         values = {**judgement, "process_id": process_id, "key": process_key(process_id)}
         async with self._transaction() as connection:
@@ -110,7 +115,7 @@ class Takeover:
             _log.warning("flush_of_lost_process_ended", process_id=str(process_id))
 
     async def end_unserved_runs(self, seconds: float) -> list[TakenRun]:
-        """End, as errors, runs that have waited so long for a graph that no process executes."""
+        """End runs as errors if they have waited so long for a graph that no process executes."""
         values = {"seconds": seconds}
         async with self._transaction() as connection:
             await connection.execute(self._sql["lock_threads_of_unserved"], values)
@@ -120,7 +125,7 @@ class Takeover:
         return [TakenRun(*row) for row in rows]
 
     async def mend_threads(self) -> int:
-        """Make waiting runs claimable that are not; return how many threads were looked at."""
+        """Make waiting runs claimable if they are not. Returns the number of threads concerned."""
         with translated_faults():
             async with self._pool.connection() as connection:
                 cursor = await connection.execute(self._sql["threads_to_mend"])

@@ -36,7 +36,7 @@ from headrace.runs.service import RunService, run_id_from
 from headrace.threads.endpoints import PathThreadId
 
 making_router = new_router(tag="runs")
-#: ``Location`` headers lead to these.
+#: ``Location`` headers point to these endpoints.
 followed_router = new_router(tag="runs", followed=True)
 
 #: As the client writes it; :func:`headrace.runs.service.run_id_from` checks it.
@@ -171,7 +171,8 @@ async def _create(
     )
 
 
-#: An id counts a run's events; each attempt begins 2^32 higher. Other servers send times as ids.
+#: An id counts a run's events. If the run is not resumable, each attempt begins 2^32 higher. Other
+#: servers send times as ids.
 _EVENT_ID = re.compile("[0-9]{1,12}")
 
 LastEventId = Annotated[str | None, Query(max_length=65_536)]
@@ -315,8 +316,8 @@ def words_of(given: list[str] | None, name: str, known: tuple[Any, ...]) -> list
 def _event_id(given: str | None) -> int | None:
     """The id after which events are wanted; -1 (from the start) for an id that no run here sends.
 
-    A client may have kept an id of another server: it gets more events than it has missed, never
-    fewer.
+    A client may have kept an id of another server. It then gets more events than it has missed,
+    never fewer.
     """
     if not given:
         return None
@@ -335,7 +336,8 @@ _STOPPED: dict[str, Any] = {
 #: How long a delete waits for a run to stop; a cancelled graph has less time to clean up.
 _STOP_SECONDS = 10.0
 
-#: Most graphs stop within it: then the thread is free, and shown as free, when the answer comes.
+#: Most graphs stop within this time. Then the thread is free, and shown as free, when the client
+#: gets the answer.
 _MOMENT_SECONDS = 0.25
 
 
@@ -356,8 +358,9 @@ async def cancel_run(
 ) -> Response:
     """Stop a run.
 
-    202: the run was asked to stop, and is shown as `interrupted` from now on. With `wait` the
-    answer is 200 and `{}`, once the run has stopped.
+    202: the run was asked to stop, and is shown as `interrupted` from now on; with
+    `action=rollback` it is not shown any more. With `wait` the answer is 200 and `{}`, once the run
+    has stopped.
     """
     run = await runs.cancel(principal, thread_id, run_id_from(run_id), action)
     if wait:

@@ -1,4 +1,4 @@
-"""The checkpoint that a caller names for a run, in any of three places of the request."""
+"""The checkpoint that a caller names for a run. A request has three places for it."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -12,7 +12,9 @@ from headrace.runs.schemas import RunCreate
 
 @dataclass(frozen=True, slots=True)
 class NamedCheckpoint:
-    """:ivar ids: checkpoints by namespace; the thread's own has the empty namespace."""
+    """
+    :ivar ids: checkpoint ids by namespace; the thread's own checkpoint has the empty namespace.
+    """
 
     ids: Mapping[str, str]
     #: For LangGraph's ``configurable``.
@@ -20,14 +22,15 @@ class NamedCheckpoint:
 
     @property
     def root(self) -> str | None:
-        """The thread's own checkpoint; None where the request names one of a subgraph."""
+        """The thread's own checkpoint; None if the request names a checkpoint of a subgraph."""
         return self.ids.get("") if len(self.ids) == 1 else None
 
 
 def named_checkpoint(body: RunCreate, thread_id: str | None) -> NamedCheckpoint | None:
     """The checkpoint that the body names; None when it names none.
 
-    :raises InvalidRequest: it names no checkpoint, two different ones, or another thread's.
+    :raises InvalidRequest: a value cannot name a checkpoint; or the body names two checkpoints, a
+        part of a subgraph's checkpoint, or another thread.
     """
     named: dict[str, Any] = {}
     for where, given in _places(body):
@@ -52,7 +55,7 @@ def named_checkpoint(body: RunCreate, thread_id: str | None) -> NamedCheckpoint 
             checkpoint_id = own
         if checkpoint_id is None:
             return None
-        # LangGraph asks the map for subgraphs alone.
+        # LangGraph reads ``checkpoint_map`` only for subgraphs.
         return NamedCheckpoint({"": checkpoint_id}, {"checkpoint_id": checkpoint_id})
     if "" not in by_namespace:
         raise InvalidRequest(

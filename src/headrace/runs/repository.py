@@ -1,6 +1,6 @@
 """Runs in the database; each call sees one tenant's rows only.
 
-The queue writes who runs what; this module reads runs, and deletes those that have ended.
+The queue creates and changes runs. This module reads runs, and deletes runs that have ended.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -14,7 +14,7 @@ from headrace.db.engine import Sessions
 from headrace.db.row_sizes import RowPage, read_page
 from headrace.db.tables import TERMINAL, RunEventRow, RunRow
 
-#: Columns with what the caller has sent.
+#: Columns that may be large: callers send their content.
 _LARGE = ("kwargs", "metadata")
 
 
@@ -40,16 +40,17 @@ ORDER BY run_id DESC LIMIT :limit OFFSET :offset"""  # noqa: S608 - of constants
 class FoundCheckpoints:
     """
     :ivar missing: checkpoints that the thread does not have.
-    :ivar at_head: the thread's own checkpoint is its last one, or was the last one when the present
-        chain of runs began: a caller that names it means the thread's last checkpoint.
+    :ivar at_head: the named checkpoint is the thread's last one, or was the last one when the
+        present chain of runs began. A caller that names it means the thread's last checkpoint.
     """
 
     missing: Sequence[str]
     at_head: bool
 
 
-#: ``following`` is the present chain of runs: each was made before the one before it had ended. A
-#: thread without an unfinished run has no chain. At most 100 runs are looked at.
+#: ``following`` is the present chain of runs: each run was made while an earlier run of the chain
+#: was unfinished. A thread without an unfinished run has no chain. The query looks at 100 runs at
+#: most.
 _FIND_CHECKPOINTS = text(
     """
 WITH recent AS (
@@ -109,8 +110,8 @@ class RunRepository:
     async def delete_if_ended(self, principal: Principal, run_id: UUID) -> bool:
         """Delete the run; False when it has not ended, or is not there.
 
-        Its stored events are deleted with it. While another process reads them, the next sweep
-        deletes them.
+        Its stored events are deleted too. If another process reads them now, they stay until the
+        next sweep.
         """
         statement = delete(RunRow).where(
             RunRow.tenant == principal.tenant,
@@ -154,7 +155,7 @@ class RunRepository:
     ) -> RowPage[RunRow]:
         """One page, newest first; a run that was asked to stop counts as ``interrupted``.
 
-        :param without: ``kwargs`` or ``metadata``: not read, and ``{}`` in the rows.
+        :param without: ``kwargs`` or ``metadata``: do not read it; it is ``{}`` in the rows.
         """
         values = {"tenant": principal.tenant, "thread_id": thread_id, "offset": offset}
         page = _PAGE

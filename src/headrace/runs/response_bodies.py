@@ -24,14 +24,14 @@ _FORGOTTEN = (
     "The run has ended and is gone, with its values: it was deleted, or was a run without a thread."
 )
 
-#: Heartbeats without memory for the values, before a body says that there is none.
+#: How often a body tries to get memory for the values, before it says that there is none.
 _TRIES = 6
 
 #: The stream mode of ``/chat``: interrupts alone, each as an event of this name.
 INTERRUPTS = "interrupts"
 _ONLY_INTERRUPTS = b'{"__interrupt__":'
 
-#: Sent for any modes: these events close the stream.
+#: These events close the stream, so a client gets them for any modes.
 _ALWAYS = ("end", "error")
 
 
@@ -80,12 +80,12 @@ async def paced_chunks(
     while (events := await reader.read(heartbeat_seconds)) is not None:
         wanted = frames(events)
         quiet = not events
-        # Not kept here: large events are freed when the reader is cut.
+        # Keep no reference here: large events must be freed when the reader is cut.
         events = ()
         for chunk in reader.pieces(wanted):
             sent_at = monotonic()
             yield chunk
-        # Also when events came: all of them may be of other modes.
+        # Send a heartbeat also after events: all of them may be of other modes.
         if quiet or monotonic() - sent_at > heartbeat_seconds:
             sent_at = monotonic()
             yield HEARTBEAT
@@ -99,7 +99,8 @@ def _of_modes(events: Sequence[Event], modes: Collection[str]) -> Sequence[Event
     told: list[Event] = []
     for event in events:
         kind = event.name.split("|", 1)[0].split("/", 1)[0]
-        # Events without an id are the end, and the one that says that events are missing.
+        # Three events have no id, and go to all modes: the end, the one that says that events are
+        # missing, and the last values after it.
         if event.name in _ALWAYS or not event.event_id or kind in wanted:
             told.append(event)
         elif INTERRUPTS in modes and kind == "updates" and _interrupts(event):
@@ -113,7 +114,7 @@ def _interrupts(event: Event) -> bool:
 
 
 async def result_body(run: FollowedRun, *, heartbeat_seconds: float) -> AsyncGenerator[bytes, None]:
-    """The run's last values as JSON; before it a newline for each heartbeat that passes.
+    """The run's last values as JSON; before them, a newline for each heartbeat.
 
     :raises FollowingStopped: the body must not be completed; the client asks another process.
     """

@@ -1,4 +1,4 @@
-"""Responses about a run: last values or a stream of events, and where the run is read again."""
+"""Responses about a run: last values or a stream of events, and the paths to read it again."""
 
 from collections.abc import Callable, Collection
 from functools import partial
@@ -36,7 +36,7 @@ async def waiting_response(
 ) -> Response:
     """The run's values, once it has ended.
 
-    :raises RunForgotten: an earlier try of the request has made it, and it is deleted.
+    :raises RunForgotten: an earlier try of the request has made the run, and the run is deleted.
     """
     headers = locations(run, "join")
     if head := headers_alone(request, media_type="application/json", headers=headers):
@@ -100,10 +100,10 @@ def streaming_response(
 def disconnect_policy(
     run: FollowedRun, request: Request, on_disconnect: str | None
 ) -> Callable[[], None]:
-    """What happens to the run when the client leaves: nothing, unless it has asked for a cancel."""
+    """What to call when the client leaves: it stops the run if the client has asked for that."""
     if on_disconnect != "cancel":
         return lambda: None
-    # Not the request: it is freed before the stream ends.
+    # Keep the service, not the request: the request is freed before the stream ends.
     runs = state_of(request).get(RunService)
     return partial(runs.cancel_soon, run, "client disconnected before the run ended")
 

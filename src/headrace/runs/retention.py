@@ -1,6 +1,7 @@
-"""Deletes runs that ended long ago, while their threads stay; any process may sweep.
+"""Deletes runs that ended long ago; any process may sweep.
 
-Their checkpoints, and with them the conversation, stay: no checkpoint refers to the row of a run.
+Their threads and checkpoints, and so the conversations, stay: no checkpoint refers to the row of a
+run.
 """
 
 import time
@@ -46,7 +47,7 @@ class RunSweeper:
         self._limit = limit
         self._count = count
         self._sql = named_statements("headrace.runs", "retention.sql")
-        #: The last run that was looked at. After the last one of all, the next round begins anew.
+        #: The last run that was looked at. After the newest run, a round begins with the oldest.
         self._after = _BEFORE_ALL
 
     def start(self, tasks: Tasks) -> None:

@@ -1,10 +1,10 @@
--- Runs whose time is over. Ids of runs rise with time, so the primary key finds the oldest. There is
--- no index by the end of a run: each start and end would have to write it.
+-- Runs whose time is over. Ids of runs rise with time, so the primary key finds the oldest runs.
+-- There is no index by the end of a run: each start and end would have to write it.
 
 -- name: look_at_oldest
--- The next runs, and whether each may be deleted: it ended long ago, its thread is not busy (a queued
--- run may name a checkpoint that it has written), nobody follows it, it has no stored events, and no
--- Idempotency-Key holds it.
+-- The next runs, and whether each may be deleted: it ended long ago, nobody follows it, it has no
+-- stored events, no Idempotency-Key holds it, and its thread is not busy (a queued run may name a
+-- checkpoint of this run).
 SELECT run_id,
   coalesce(ended_at < now() - make_interval(secs => %(keep_seconds)s), false)
   AND coalesce(watched_until < now(), true)
@@ -21,7 +21,7 @@ FROM (
 ORDER BY run_id
 
 -- name: delete_ended
--- An ended run does not begin again. Sweepers skip rows that another sweeper has locked.
+-- An ended run does not begin again. A sweeper skips rows that another sweeper has locked.
 WITH batch AS MATERIALIZED (
   SELECT run_id FROM runs
   WHERE run_id = ANY (%(run_ids)s::uuid[]) AND ended_at IS NOT NULL

@@ -18,14 +18,14 @@ def run_kwargs(
     checkpoint: Mapping[str, Any] = MappingProxyType({}),
     headers: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, Any]:
-    """What is stored with the run, and is enough to execute it.
+    """The arguments that are stored with the run. A process needs no others to execute it.
 
-    :param headers: headers of the request that the graph is to see. They win over the body: a proxy
-        in front may have set them, and a caller must not override them.
-    :param checkpoint: the checkpoint to start from; empty for the thread's last one: a named one is
-        a step back in time for LangGraph.
-    :raises BadRequest: both configurable and context.
-    :raises InvalidRequest: malformed configuration.
+    :param headers: headers of the request, for the graph. They win over the body: a proxy in front
+        may have set them, and a caller must not override them.
+    :param checkpoint: the checkpoint to start from. Empty for the thread's last one: for LangGraph
+        each named checkpoint is a step back in time.
+    :raises BadRequest: the request has both ``configurable`` and ``context``.
+    :raises InvalidRequest: no run can use the configuration of the assistant.
     """
     own = body.config or {}
     configurable = own.get("configurable") or {}
@@ -35,7 +35,7 @@ def run_kwargs(
             " place of configurable since LangGraph 0.6."
         )
     merged = _merged(assistant, own)
-    # Two names of one thing: a graph finds the values under the name that it uses.
+    # ``configurable`` and ``context`` are two names for one thing. A graph reads either of them.
     given = body.context or {}
     if configurable:
         given = {key: value for key, value in configurable.items() if key not in CHECKPOINT_KEYS}

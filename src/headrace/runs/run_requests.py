@@ -1,4 +1,4 @@
-"""Makes a run of what a caller asks and of its assistant; only a thread and a place are missing."""
+"""Makes the request for a run from the caller's body and its assistant, and checks it."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -89,7 +89,7 @@ class RunRequests:
         own_config = (body.config or {}).get("configurable") or {}
         return RunRequest(
             run_id=run_id,
-            # A retry of this request must find this thread.
+            # A retry of this request must get this thread id again.
             thread_id=thread_id or str(uuid5(run_id, "thread")),
             assistant_id=assistant.assistant_id,
             assistant_updated_at=assistant.updated_at,
@@ -99,7 +99,7 @@ class RunRequests:
             kwargs=kwargs,
             metadata={
                 **assistant.metadata_,
-                # As in the metadata of its checkpoints.
+                # LangGraph writes these into the metadata of checkpoints, too.
                 **(kwargs["config"].get("metadata") or {}),
                 **(body.metadata or {}),
                 "graph_id": assistant.graph_id,
@@ -117,10 +117,10 @@ class RunRequests:
     async def _creates(
         self, principal: Principal, thread_id: str | None, body: RunCreate, any_thread_id: bool
     ) -> bool:
-        """Whether the thread is created if it is not there.
+        """Whether the run creates the thread if there is none.
 
-        :raises ThreadNotFound: it is not there, and its id is no UUID: only an adopted thread has
-            such an id, the API makes none.
+        :raises InvalidRequest: there is no such thread, and the id is no UUID. Only adopted threads
+            and threads of ``/chat`` may have such ids.
         """
         if thread_id is None:
             return True
@@ -132,7 +132,7 @@ class RunRequests:
         return False
 
     def _refuse_for_graph(self, assistant: AssistantRow, kwargs: dict[str, Any]) -> None:
-        """Refuse what the graph cannot run with, as far as that is known before it runs."""
+        """Refuse missing context and unknown nodes, as far as they are known before the run."""
         graph_id = assistant.graph_id
         missing = missing_names(self._registry.context_schema(graph_id), kwargs["context"])
         if missing:
@@ -147,11 +147,12 @@ class RunRequests:
     async def _checkpoint(
         self, principal: Principal, thread_id: str | None, body: RunCreate
     ) -> Mapping[str, Any]:
-        """The checkpoint that the run starts from; empty: the thread's last one by then.
+        """The checkpoint that the run starts from; empty: the last one when the run starts.
 
-        It is empty, too, for a caller that names the last checkpoint it can have seen, while other
-        runs have the thread or wait for it: chat clients name it with every message.
+        It is also empty when the caller names the last checkpoint that it can have seen: chat
+        clients name it with every message, even while other runs have the thread or wait for it.
 
+        :raises InvalidRequest: as :func:`named_checkpoint`; or a run without a thread names one.
         :raises ThreadNotFound, CheckpointNotFound: there is no such thread or checkpoint.
         """
         named = named_checkpoint(body, thread_id)
@@ -162,7 +163,7 @@ class RunRequests:
                 "checkpoint: a run without a thread has none to start from; send it to"
                 " /threads/{thread_id}/runs, or leave the checkpoint out"
             )
-        # The checkpoint may have been shown to the client before the writer has committed it.
+        # The client may have seen the checkpoint before the writer committed it.
         await self._writer.settled(thread_id)
         found = await self._repository.find_checkpoints(principal, thread_id, named.ids)
         if found.missing:

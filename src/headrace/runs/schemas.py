@@ -20,7 +20,7 @@ from headrace.graphs.commands import GraphCommand
 from headrace.graphs.configuration import HAS_STRICT_RESUME, RunConfig
 from headrace.threads.schemas import AnyThreadId
 
-#: A year.
+#: A year, in seconds.
 MAX_AFTER_SECONDS = 366 * 24 * 3600.0
 
 RunStatus = Literal["pending", "running", "success", "error", "timeout", "interrupted"]
@@ -39,7 +39,7 @@ def _values_only() -> list[StreamMode]:
     return ["values"]
 
 
-#: More than there are modes; a mode may be named twice.
+#: There are fewer modes, but a client may name one twice.
 _MAX_MODES = 32
 _MAX_NODES = 1000
 
@@ -101,7 +101,7 @@ class RunCreate(BaseModel):
     on_completion: Literal["delete", "keep"] | None = None
     after_seconds: float | None = Field(None, ge=0, le=MAX_AFTER_SECONDS)
     strict_resume: bool | None = None
-    #: Accepted only where it says what the path says.
+    #: Refused if it is not the thread of the path.
     thread_id: Any = None
     webhook: Absent = None
     feedback_keys: Absent = None
@@ -187,7 +187,7 @@ class Run(BaseModel):
 
     @classmethod
     def from_row(cls, row: RunRow) -> "Run":
-        """The run as callers see it: ``interrupted`` from when it was asked to stop."""
+        """The run as callers see it: ``interrupted`` as soon as it was asked to stop."""
         return cls(
             run_id=row.run_id,
             thread_id=row.thread_id,

@@ -72,15 +72,16 @@ class RunService:
         key: RequestKey | None = None,
         headers: Mapping[str, str] = MappingProxyType({}),
     ) -> FollowedRun:
-        """Start a run here, or queue it; without a thread it gets one of its own.
+        """Start a run here, or queue it. A run without a thread gets a new thread.
 
-        :param any_thread_id: a thread that is to be created may have an id that is no UUID.
-        :param background: nobody follows the run from the start.
-        :param key: a retry gets the run that the first try has made.
-        :param headers: headers of the request that the graph is to see in ``configurable``.
-        :raises InvalidRequest, NotFound, Conflict: nothing was started.
-        :raises Unavailable: it is not known whether the run was made; if it was, it is executed. A
-            retry with a key makes no second one.
+        :param any_thread_id: the run may create a thread whose id is no UUID.
+        :param background: no client follows the run from the start.
+        :param key: a retry with this key gets the run that the first try has made.
+        :param headers: headers of the request; the graph finds them in ``configurable``.
+        :raises BadRequest, InvalidRequest, NotFound, Conflict, TooManyQueuedRuns: nothing was
+            started.
+        :raises Unavailable: perhaps the run was made; if so, it is executed. A retry with the key
+            makes no second run.
         """
         if thread_id is not None:
             thread_id = await self._threads.stored_id(principal, thread_id)
@@ -117,7 +118,7 @@ class RunService:
     ) -> AsyncIterator[tuple[UUID, FollowedRun | None]]:
         """The id of the run to make, and the run itself if an earlier try has made it.
 
-        :raises RunForgotten: an earlier try has made it, and it is deleted.
+        :raises RunForgotten: an earlier try has made the run, and the run is deleted.
         """
         if key is None:
             yield uuid7(), None
@@ -135,7 +136,7 @@ class RunService:
             if row is None:
                 yield run_id, None
                 return
-            # An older version of headrace made the run: it confirms a key after the run's commit.
+            # An older release of headrace made the run: it confirms a key only after that commit.
             await self._keys.confirm(principal, key, row.thread_id)
             yield run_id, self._follow(row, created=True)
 
@@ -151,7 +152,7 @@ class RunService:
         """Follow a run, in whichever process it is executed.
 
         :param thread_id: its thread; None: the caller knows only the run's id.
-        :raises RunNotFound: there is none that the caller may see.
+        :raises RunNotFound: the caller may see no such run.
         """
         return self._follow(await self._row(principal, thread_id, run_id))
 
@@ -201,8 +202,8 @@ class RunService:
     ) -> RowPage[RunRow]:
         """Runs of a thread, newest first.
 
-        :param without: ``kwargs`` or ``metadata``: not read, and ``{}`` in the rows.
-        :raises ThreadNotFound: there is no such thread for the caller.
+        :param without: ``kwargs`` or ``metadata``: do not read it; it is ``{}`` in the rows.
+        :raises ThreadNotFound: the caller may see no such thread.
         :raises AnswersFull: as :func:`rows_within`.
         """
         await self._threads.get(principal, thread_id)
@@ -221,15 +222,15 @@ class RunService:
         return await rows_within(reading, read)
 
     def reading(self) -> Reading:
-        """The memory of an answer with runs; the caller releases it."""
+        """Begin an answer with runs. The caller releases its memory."""
         return self._following.memory.reading()
 
     async def cancel(
         self, principal: Principal, thread_id: str, run_id: UUID, action: CancelAction
     ) -> FollowedRun:
-        """Ask a run to stop; the outcome of the returned run tells when it has stopped.
+        """Ask a run to stop. Wait for the outcome of the returned run to know that it has stopped.
 
-        :raises RunNotFound: there is none, or it has ended.
+        :raises RunNotFound: the caller may see no such run, or it has ended.
         """
         row = await self._repository.get(principal, thread_id, run_id)
         if row is None or row.status in _ENDED:
@@ -254,7 +255,7 @@ class RunService:
     ) -> None:
         """Ask several runs to stop.
 
-        :raises RunNotFound: none of them is unfinished.
+        :raises RunNotFound: all of them have ended, or were asked to stop before.
         """
         thread_id = which.thread_id
         if thread_id is not None:
@@ -274,8 +275,9 @@ class RunService:
     ) -> None:
         """Delete a run; one that has not ended is stopped first.
 
-        :raises RunNotFound: there is none.
-        :raises RunStillStopping: it does not stop in time.
+        :raises RunNotFound: the caller may see no such run.
+        :raises RunStillStopping: the run does not stop in time.
+        :raises FollowingStopped: this process stops following the run.
         """
         row = await self._row(principal, thread_id, run_id)
         if row.status not in _ENDED and not await self._stops.stop(row, timeout_seconds):

@@ -1,8 +1,9 @@
 """All runs of a thread as one stream of server-sent events, which lasts as long as the thread.
 
-The events of each run are read from the database, in whichever process the run is executed: a slow
-client has one page in memory and the rest in the database. Events are stored only while a client is
-seen to read: a client that takes nothing for too long is cut, and may read on from its last id.
+The events of each run are read from the database, in whichever process the run is executed. So a
+slow client has at most two pages in memory, and the rest in the database. Events are stored only
+while a client reads: a client that takes nothing for too long is cut, and may read on from its last
+id.
 """
 
 import re
@@ -45,16 +46,16 @@ THREAD_STREAM_MODES = get_args(ThreadStreamMode)
 
 _DONE = "done"
 
-#: An id of the stream: the run and the number of its event, or that the run was done.
+#: An id of the stream: the run, then the number of its event, or ``done`` for its end.
 _SEEN = re.compile(r"([0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}):([0-9]{1,12}|done)")
-#: Ids of runs tell when they were made.
+#: The version of UUID that run ids have: such an id holds the time when the run was made.
 _RUN_ID_VERSION = 7
 
 
 def last_seen(given: str | None) -> LastSeen | Literal["nothing"] | None:
-    """What the client has seen, by its ``Last-Event-ID``; -1 is before all stored events.
+    """What the client has seen, by its ``Last-Event-ID``; ``"nothing"`` for -1; None for no id.
 
-    :raises InvalidRequest: no stream of a thread has sent it.
+    :raises InvalidRequest: no stream of a thread has sent such an id.
     """
     if not given:
         return None
@@ -97,9 +98,9 @@ class ThreadStreams:
         modes: Collection[str],
         seen: LastSeen | Literal["nothing"] | None,
     ) -> "ThreadStream":
-        """The thread's stream from now on, or from what the client has seen last.
+        """The thread's stream; ``seen`` is as in :meth:`ThreadWatcher.add`.
 
-        :raises ThreadNotFound: there is no such thread for the caller.
+        :raises ThreadNotFound, InvalidRequest: the caller may see no such thread.
         :raises Unavailable: this process drains, or its database does not answer.
         """
         if self.watcher.released:
@@ -109,7 +110,7 @@ class ThreadStreams:
 
 
 class ThreadStream:
-    """One client's stream; :meth:`frames` or :meth:`close` ends it."""
+    """One client's stream. Read :meth:`frames` to the end, or call :meth:`close`."""
 
     def __init__(
         self,
@@ -179,7 +180,7 @@ class ThreadStream:
                     yield chunk
 
     async def _state(self) -> AsyncGenerator[bytes, None]:
-        """The thread's state; a heartbeat in its place where there is no memory for it yet."""
+        """The thread's state; a heartbeat instead if there is no memory for the state now."""
         states, watch = self._streams.states, self._watch
         told, reading = watch.state_updated_at, states.reading()
         with reading:
@@ -203,10 +204,10 @@ class ThreadStream:
             thread_id=self._watch.thread_id,
             graph_id=found.graph_id,
             tenant=self._watch.tenant,
-            # A client that joins a run gets what is to come, whether more is stored or not.
+            # A client that joins a run gets only the events to come, even if others are stored.
             resumable=found.after is None,
             created=found.whole,
-            # Not from memory: a slow client has no place there.
+            # Read the database, not the memory: that has no room for slow clients.
             local=None,
         )
         told = found.whole
@@ -234,7 +235,7 @@ class ThreadStream:
 
     def _tells(self, event: Event) -> bool:
         if event.name == "end":
-            # For clients it would be the end of the whole stream.
+            # Clients would take it for the end of the whole stream.
             return False
         return "run_modes" in self._modes or (
             "lifecycle" in self._modes and event.name == "metadata"

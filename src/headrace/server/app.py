@@ -91,7 +91,7 @@ def _build_api(
     settings: Settings, http: HttpEntry, ours: Lifespan, *, alone: bool = True
 ) -> DescribedApi:
     """
-    :param alone: no app of the user is served beside it. Such an app may have a ``/`` of its own.
+    :param alone: no app of the user is served beside the API. Such an app may have its own ``/``.
     """
     rooms = http.rooms
     closed = bool(settings.accepted_api_keys) or "meta" not in rooms

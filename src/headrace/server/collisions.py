@@ -1,8 +1,8 @@
-"""Paths that both the user's app and headrace's router have: the router that was included first
+"""Paths that both the user's app and headrace's router have. The router that was included first
 answers.
 
-When a route of headrace hides a route of the user, nobody would notice: the app does not start.
-When a route of the user hides one of headrace, that may be meant: it is logged.
+If a route of headrace hides a whole route of the user, the app does not start: otherwise nobody
+would notice. If a route of the user hides one of headrace, that may be intended: it is logged.
 """
 
 from collections.abc import Iterator, Sequence
@@ -28,7 +28,7 @@ _SHOWN = 3
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A route as requests find it, with everything that comes before its path."""
+    """A route as requests find it: its path has all prefixes."""
 
     path: str
     #: None: all methods.
@@ -71,7 +71,7 @@ def places_of(routes: Sequence[BaseRoute], before: str = "") -> Iterator[Place]:
 
 
 def collisions_in(places: Sequence[Place], *, by_path: bool = False) -> list[Collision]:
-    """Pairs of routes where one hides the other, in the order of the hiding routes.
+    """Pairs of a headrace route and a user's route where one hides the other.
 
     :param by_path: the first route with the path gets the request, whatever the method.
     """
@@ -96,7 +96,7 @@ def look_for_collisions(routes: Sequence[BaseRoute]) -> None:
         raise _refusal(gone)
     for one in found:
         if one.second.mount or one.second.path.endswith(":path}"):
-            continue  # what takes all the rest is meant to be asked last
+            continue  # a route that takes all other paths is meant to come last
         _log.warning(
             "route_hidden",
             route=named(one.second),

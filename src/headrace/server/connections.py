@@ -34,7 +34,7 @@ _LEAVING_PART = 4
 #: Descriptors for everything else: files, pipes, listeners, and connections to the port of health
 #: and metrics.
 _OWN_DESCRIPTORS = 128
-#: A burst of new connections is accepted before the first of them can be refused.
+#: The loop may accept so many new connections at once before it can refuse the first of them.
 _BURST = 2048
 
 
@@ -154,7 +154,7 @@ class Connections:
         while True:
             await asyncio.sleep(seconds)
             before, looked = looked, monotonic()
-            # After a blocked event loop, do not count the blocked time against clients.
+            # If the event loop was blocked, do not count the blocked time against clients.
             passed = min(looked - before, 2 * seconds)
             for connection in list(self._looked_after):
                 try:
@@ -191,8 +191,8 @@ def connections_of(settings: Settings) -> Connections:
     """Connections with the bound of the setting, or with a lower one if the limit of descriptors
     needs it.
 
-    The soft limit of descriptors is raised towards the hard one if necessary. Descriptors for the
-    pool and the graphs are kept free.
+    The soft limit of descriptors is raised if necessary, at most to the hard limit. Descriptors for
+    the pool and the graphs are kept free.
     """
     server = settings.server
     others = settings.database.pool_max + settings.worker.max_concurrent_runs + _OWN_DESCRIPTORS

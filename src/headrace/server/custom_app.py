@@ -1,7 +1,7 @@
 """The user's app and the API served as one: ``http.app`` of the manifest.
 
-The user's app stays as it is. A middleware inside its own middleware sends the API's requests to
-the API. So the app's middleware wraps both, and its exception handlers and its router see only
+The user's app stays as it is. The innermost middleware (:class:`Fork`) sends the API's requests to
+the API. So the app's own middleware wraps both. Its exception handlers and its router see only
 requests that are not the API's.
 """
 
@@ -56,7 +56,7 @@ def with_api(
     fork = Middleware(Fork, api=api)
     first = http.middleware_order == "auth_first"
     app.user_middleware[:] = [guard, *own, fork] if first else [*own, guard, fork]
-    # A second call finds the middleware built already.
+    # An earlier call may have built the stack. Starlette builds it anew.
     app.middleware_stack = None
     theirs = app.router.lifespan_context
     if isinstance(theirs, BothLifespans):
@@ -66,7 +66,7 @@ def with_api(
 
 
 def _tell_what_is_hidden(app: Starlette, api: FastAPI, where: str) -> None:
-    """Log the app's routes that do not answer: as on LangGraph's server they cannot replace routes
+    """Log the app's routes that never answer. As on LangGraph's server, they cannot replace routes
     of the API.
     """
     # FastAPI's own pages about the app: the user did not write them.
@@ -133,7 +133,7 @@ class KeyGuard:
 
 
 class BothLifespans:
-    """headrace's lifespan, and inside it the app's own: that one starts later and ends earlier."""
+    """headrace's lifespan, and inside it the app's own, which starts later and ends earlier."""
 
     def __init__(self, ours: Lifespan, theirs: Any, where: str) -> None:
         self._ours = ours
@@ -142,7 +142,7 @@ class BothLifespans:
 
     @asynccontextmanager
     async def __call__(self, app: Any) -> AsyncIterator[dict[str, Any]]:
-        """:raises StartupRefusal: either does not start."""
+        """:raises StartupRefusal: one of the two lifespans does not start."""
         async with self._ours(app) as state, AsyncExitStack() as stack:
             try:
                 own = await stack.enter_async_context(self.theirs(app))

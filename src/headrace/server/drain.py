@@ -9,8 +9,8 @@ delay. Then it reads the status slots of the pod:
 - No other process will serve (the whole pod stops): the sockets stay open, so that probes read 503
   from /readyz instead of a refused connection, and new runs are refused with ``Retry-After``.
 
-Then its own runs and their streams have the rest of the grace. Runs that are still there after it
-go back to the queue, and another process goes on with them. ``server.process`` and the lifespan
+Then its own runs and their streams have the rest of the grace. Runs that are not finished by then
+go back to the queue, and another process goes on with them. ``server.uvicorn`` and the lifespan
 close everything else.
 """
 
@@ -39,7 +39,8 @@ _LOOK_SECONDS = 0.05
 class Drain:
     """The drain of one process. ``begin`` and ``drain`` may be called twice.
 
-    :param following: what follows runs and threads of other processes; it is released.
+    :param following: the followers of runs and threads of other processes. The drain ends their
+        streams: clients can go on at another process.
     """
 
     def __init__(

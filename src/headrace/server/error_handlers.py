@@ -1,4 +1,4 @@
-"""Answers to requests that no route matches: what the caller asked for, and what there is."""
+"""Answers to requests that no route matches: they name the path, and what exists instead."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -113,6 +113,6 @@ def _or(words: Sequence[str]) -> str:
 
 def add_error_handlers(app: FastAPI, *, public: frozenset[str] | None = None) -> None:
     """
-    :param public: paths that ask nobody for a key; None: none of them does.
+    :param public: paths that need no key; None: no path needs one.
     """
     app.add_exception_handler(HTTPException, partial(_http_error, public=public))

@@ -12,7 +12,8 @@ from headrace.settings import Settings
 #: Created by each server process after the fork.
 APPLICATION = "headrace.server.app:create_app()"
 
-#: Not needed, and a file in a home directory that a container may not have. gunicorn 25 brought it.
+#: gunicorn 25 and later make a control socket in the home directory. headrace does not need it, and
+#: a container may have no home directory.
 _WITHOUT_CONTROL_SOCKET = (
     ("--no-control-socket",) if hasattr(config, "ControlSocketDisable") else ()
 )
@@ -20,8 +21,8 @@ _WITHOUT_CONTROL_SOCKET = (
 #: A file of this name marks a runtime directory that the master removes when it ends.
 TEMPORARY = ".temporary"
 
-#: A file of this name marks a runtime directory that several masters share: no master clears the
-#: board.
+#: A file of this name marks a runtime directory that several masters share. Then no master clears
+#: the board.
 SHARED = ".shared"
 
 
@@ -31,14 +32,14 @@ def arguments(
     """gunicorn's arguments, without the program's name.
 
     :param application: the app to serve, like ``module:app``; default: that of the settings, else
-        headrace's own server. A worker process always serves its own app.
+        headrace's own server. ``headrace worker`` ignores the app of the settings.
     :param listener: descriptor of a bound socket; default: gunicorn makes one.
     """
     server = settings.server
     own = settings.app if server.api else ""
     binds = [_bind(settings.host, settings.port) if listener is None else f"fd://{listener}"]
     if settings.metrics.port and listener is None:
-        # Each process takes this socket out for the thread of its health port.
+        # The thread of each process's health port takes this socket.
         binds.append(_bind(settings.metrics.host or settings.host, settings.metrics.port))
     return [
         f"--config=python:{__package__}.hooks",

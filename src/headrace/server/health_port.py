@@ -45,7 +45,7 @@ _Answer = tuple[int, bytes, str]
 
 
 class HealthPort:
-    """Answers from ``start`` to ``stop``. It has something to report after ``serve``."""
+    """Answers from ``start`` to ``stop``. Before ``serve`` it says that the process is starting."""
 
     def __init__(self, listener: socket.socket) -> None:
         self._listener = listener
@@ -143,7 +143,7 @@ class HealthPort:
         return _json(404, {"detail": f"This port answers {known}.", "code": "not_found"})
 
     def _livez(self) -> _Answer:
-        """At least one event loop of the pod runs, or the process is still starting."""
+        """200 while an event loop of the pod runs, or while this process is still starting."""
         health = self._health
         if health is None:
             return _json(200, {"status": "starting"})

@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 
 
 def graph(connection: HTTPConnection, graph_id: str) -> Pregel[Any, Any, Any, Any]:
-    """The compiled graph, with saver and store on the shared pool; never compile per request.
+    """The compiled graph, with saver and store on the shared pool. Do not compile per request.
 
     :param connection: a request or a WebSocket.
     :raises headrace.errors.AssistantNotFound: no graph has this name.
+    :raises headrace.edge.state.NotStarted: the app runs without headrace's lifespan.
     """
     return Runtime.of(connection).graph(graph_id)
 

@@ -1,7 +1,7 @@
 """Builds everything a process needs, in order, and closes it in reverse after the last request.
 
-``resources``, ``run_engine``, ``services`` and this module join the objects that rooms share. Each
-step may refuse to start; then everything that is open already is closed again.
+``resources``, ``run_engine`` and ``services`` build one part each; this module joins the parts. A
+step may refuse to start. Then everything that is open already is closed again.
 """
 
 from collections.abc import AsyncIterator, Mapping
@@ -51,7 +51,7 @@ class Lifespan:
     ) -> None:
         self._graphs = graphs
         self._settings = settings
-        #: headrace's own server checks its address by itself.
+        #: Whether this is for headrace's own server, which checks address and routes elsewhere.
         self._of_server = of_server
         self._opened: AsyncExitStack | None = None
 
@@ -114,7 +114,7 @@ def lifespan(
             async with headrace.lifespan(graphs={"agent": builder})(app) as state:
                 yield {**state, "cache": await open_cache()}
 
-    Where there is no app, in a script or a job, it opens the graphs alone and takes no runs::
+    In a script or a job, where there is no app, it only opens the graphs and takes no runs::
 
         async with headrace.lifespan(graphs={"agent": builder}) as runtime:
             await runtime.graph("agent").ainvoke(...)
@@ -181,7 +181,7 @@ async def serving(
             places,
         )
         if not drain.draining:
-            # A server without a drain, such as plain uvicorn: its listeners are closed already.
+            # Plain uvicorn knows no drain. It has closed its listeners already.
             await drain.drain(close_listeners=lambda: None)
 
 

@@ -76,7 +76,7 @@ docs_router = new_router(tag="system", public=True)
 
 @root_router.get("/", include_in_schema=False)
 async def root(request: Request) -> Response:
-    """Tell what this is and where to go on: a page for browsers, JSON for others."""
+    """Name the server and link its other pages: HTML for browsers, JSON for others."""
     before = request.scope.get("root_path", "")
     links = {"health": "/health", "ok": "/ok"}
     if "meta" in state_of(request).get(HttpEntry).rooms:
@@ -90,14 +90,14 @@ async def root(request: Request) -> Response:
 
 @docs_router.get("/docs", include_in_schema=False)
 async def docs(request: Request) -> HTMLResponse:
-    """Show the API, to be tried out; where callers need a key the page asks for one."""
+    """Show the API, and let a person try it. If callers need a key, the page asks for one."""
     before = request.scope.get("root_path", "")
     return HTMLResponse(_DOCS_PAGE.format(root=before, header=HEADER))
 
 
 @docs_router.get("/redoc", include_in_schema=False)
 async def redoc(request: Request) -> HTMLResponse:
-    """Show the API, to be read."""
+    """Show the API for reading."""
     before = request.scope.get("root_path", "")
     return get_redoc_html(
         openapi_url=f"{before}/openapi.json",
@@ -122,7 +122,7 @@ async def asset(name: str) -> Response:
 def page_routers(*, with_docs: bool, with_root: bool) -> list[APIRouter]:
     """
     :param with_docs: serve the pages of the API's description.
-    :param with_root: serve ``/``; not if the user's app has one.
+    :param with_root: serve ``/``; False beside an app of the user, which may have its own.
     """
     return [*([root_router] if with_root else []), *([docs_router] if with_docs else [])]
 

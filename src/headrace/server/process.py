@@ -1,9 +1,9 @@
 """One server process: gunicorn's worker around headrace's uvicorn server.
 
-It tells the master that it lives, from start-up to the last moment of a drain. It logs the blocking
-frame before gunicorn kills it for silence, and it never outlives its master. Its exit code says
-nothing to the master: user code may end the process with any code, and a failed start is reported
-in another way.
+It tells the master that it lives, from start-up to the last moment of a drain. It writes the
+blocking frame before gunicorn kills it for silence, and it never outlives its master. The master
+ignores its exit code, because user code may end the process with any code. It reports a failed
+start in memory that it shares with the master.
 """
 
 import asyncio
@@ -38,10 +38,10 @@ from headrace.settings import Settings, runtime_dir
 _log = structlog.stdlib.get_logger("headrace.process")
 
 _NOTIFY_SECONDS = 1.0
-#: The blocking frame is logged when this part of gunicorn's timeout has passed in silence.
+#: All frames are written when this part of gunicorn's timeout has passed in silence.
 _SILENCE_LOGGED_AT = 0.8
-#: gunicorn kills at the graceful timeout. A shutdown that hangs ends itself this many seconds
-#: earlier.
+#: gunicorn kills at the graceful timeout. The shutdown must end this many seconds earlier. If it
+#: hangs, a timer ends the process after half of them.
 _EARLIER_THAN_KILL_SECONDS = 0.5
 #: Threads of user code cannot be cancelled. After the shutdown they have this many seconds.
 _THREADS_SECONDS = 1.0
@@ -49,7 +49,7 @@ _THREADS_SECONDS = 1.0
 _RESPAWN_DELAY_SECONDS = 1.0
 _FAILED = 1
 _IP = (socket.AF_INET, socket.AF_INET6)
-#: Within this time a failed process has stopped its master.
+#: A failed process stops its master within this time. An older mark is of an earlier failure.
 _MARK_SECONDS = 10.0
 
 
@@ -79,7 +79,7 @@ class ServerProcess(UvicornWorker):
 
     @property
     def start_failed(self) -> bool:
-        """Whether it has told its master to stop, because no process could start."""
+        """Whether this process has told its master to stop because no process can start."""
         return self._told_master[0] != 0
 
     def init_process(self) -> None:
@@ -92,7 +92,7 @@ class ServerProcess(UvicornWorker):
         except (Exception, SystemExit) as error:
             clean = isinstance(error, SystemExit) and not error.code
             if not self._has_served and not self._has_failed and not clean:
-                # User code that is imported, perhaps. Otherwise gunicorn's words follow.
+                # Perhaps user code, while it was imported. Else gunicorn logs the reason next.
                 self._start_failed()
             raise
 
@@ -144,8 +144,8 @@ class ServerProcess(UvicornWorker):
         _leave_threads_behind()
 
     async def _live(self, server: Server) -> None:
-        """Tell the master each second that the loop runs. End when the master has gone, or when
-        this process has to be replaced.
+        """Tell the master each second that the loop runs. Begin the end of this process when the
+        master has gone, or when this process has to be replaced.
         """
         while True:
             self.notify()  # type: ignore[no-untyped-call]
@@ -157,10 +157,10 @@ class ServerProcess(UvicornWorker):
             await asyncio.sleep(_NOTIFY_SECONDS)
 
     def _watch_for_silence(self) -> None:
-        """Write all threads' frames to stderr unless this is called again in time. A C thread does
-        it.
+        """Write the frames of all threads to stderr unless this is called again in time. A C thread
+        does it.
 
-        The same timer ends the process if a shutdown takes too long.
+        Its timer also ends the process if a shutdown takes too long.
         """
         silence = self.cfg.timeout * _SILENCE_LOGGED_AT if self.cfg.timeout else float("inf")
         left = float("inf")
@@ -177,11 +177,13 @@ class ServerProcess(UvicornWorker):
         self._refusal = refusal
 
     def _start_failed(self) -> int:
-        """Say why, and return the exit code.
+        """Print why this process does not start.
 
-        One process of a master says it and stops the master; the others only end: gunicorn breaks
-        on a second such exit code while it halts. Where other processes serve they go on, and
-        gunicorn starts this one again.
+        If other processes of the master serve, they go on, and gunicorn starts this one again.
+        Otherwise the first process to fail prints the reason and stops the master; the others only
+        end.
+
+        :returns: the exit code, for people: the master ignores it.
         """
         self._has_failed = True
         others_serve = any(
@@ -190,7 +192,7 @@ class ServerProcess(UvicornWorker):
         )
         speaks = others_serve or self._is_first_to_fail()
         if speaks and self._refusal is not None:
-            # The reader of stderr may have gone. That must not change the exit code.
+            # The reader of stderr may have gone. The master must still learn of the failure.
             with contextlib.suppress(OSError):
                 sys.stderr.write(f"{self._refusal}\n")
                 sys.stderr.flush()
@@ -214,7 +216,7 @@ class ServerProcess(UvicornWorker):
         try:
             mark.touch(exist_ok=False)
         except FileExistsError:
-            # A mark that is older did not stop this master.
+            # An older mark is of a failure that did not stop this master.
             return time.time() - mark.stat().st_mtime > _MARK_SECONDS
         except OSError:
             return True
@@ -235,8 +237,8 @@ def _health_port(settings: Settings, sockets: list[socket.socket]) -> HealthPort
 
 
 def _announce(directory: Path) -> None:
-    """Publish a status slot before the application is imported: a draining process waits for this
-    one.
+    """Publish a status slot before the application is imported. A draining process then waits until
+    this one serves.
     """
     now = time.time()
     with contextlib.suppress(OSError):

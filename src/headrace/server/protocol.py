@@ -18,12 +18,12 @@ from headrace.server.connections import Connections
 
 #: Requests that one connection may send ahead of their answers.
 _MAX_PIPELINED = 16
-#: A body slower than this many bytes a second may take no longer than the timeout without progress.
+#: A body may take the timeout without progress, and one second more for each so many bytes of it.
 _LEAST_BYTES_A_SECOND = 500
 #: Bytes of chunk framing allowed for each byte of the body, beside a fixed allowance.
 _FRAMING_A_BYTE = 16
-#: A connection that is cut reads on for this many seconds, so that its client does not lose the
-#: answer.
+#: After a refusal the connection reads on for this many seconds, so that its client does not lose
+#: the answer.
 _LINGER_SECONDS = 2.0
 #: It reads at most this many bytes meanwhile.
 _LINGER_BYTES = 1024 * 1024
@@ -65,7 +65,7 @@ class BoundedProtocol(HttpToolsProtocol):
         #: The last answer is sent.
         self._leaving = False
         self._discarded = 0
-        #: A request's head is awaited or incomplete.
+        #: Whether the head of the next request is awaited or incomplete.
         self._in_head = True
         #: The next message has begun with more than empty lines.
         self._begun = False
@@ -136,7 +136,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if len(self.pipeline) >= _MAX_PIPELINED:
             self._stop(_bad(f"More than {_MAX_PIPELINED} requests wait for an answer."))
         self._check_head()
-        # The base class asks again later, when the list below holds the trailers.
+        # The base class asks again later. By then ``self.headers`` may hold trailers.
         self._upgrade = super()._get_upgrade() if self.parser.should_upgrade() else None
         super().on_headers_complete()
         self._in_head = False
@@ -190,7 +190,7 @@ class BoundedProtocol(HttpToolsProtocol):
         return self._upgrade
 
     def _upgraded(self) -> None:
-        """To a WebSocket; or to what nobody here speaks, and then the connection ends soon."""
+        """Hand a WebSocket over. For any other protocol, end the connection after its answers."""
         answered = self.cycle is None or self.cycle.response_complete
         if self._should_upgrade() and answered:
             self.handle_websocket_upgrade()
@@ -271,15 +271,15 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         self._bounds.record_cut(refusal.reason)
         if self.headers:
-            # The headers of this message: no answer reads them, and the connection stays open for a
-            # moment.
+            # No answer reads the headers of this message. Free them: the connection stays open for
+            # a moment.
             self.headers.clear()
         cycle = self.cycle
         if cycle is None or cycle.response_complete:
             if self._in_head:
                 self._answer(refusal)
             else:
-                # The rest of a body whose request is answered already.
+                # The request is answered already: only the rest of its body is late or wrong.
                 self._leave()
         elif self._in_head:
             self._deaf = True
@@ -307,8 +307,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._leave()
 
     def _leave(self) -> None:
-        """Send nothing more, but read on for a moment: after a reset the client may lose the
-        answer.
+        """Send nothing more, but read on for a moment. If the connection were reset now, the client
+        might lose the answer.
         """
         self._leaving = True
         self._quiet_seconds = 0.0
@@ -319,7 +319,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self.transport.write_eof()
 
     def _is_unread(self, seconds: float) -> bool:
-        """Whether the client has read nothing of what is written for it, for too long."""
+        """Whether the client has read nothing of its answer for too long."""
         before, self._unsent = self._unsent, self.transport.get_write_buffer_size()
         waits = self.flow.write_paused or self.cycle is None or self.cycle.response_complete
         if not self._unsent or not waits or self._unsent != before:

@@ -52,7 +52,7 @@ from headrace.settings import Settings, multiprocess_dir
 
 _log = structlog.stdlib.get_logger("headrace.lifespan")
 
-#: Seconds that the last attempt to reach the database has at least.
+#: The last attempt to reach the database has at least this many seconds.
 _LEAST_SECONDS = 1.0
 
 
@@ -209,7 +209,7 @@ def _open_store(
 async def open_pool(
     settings: Settings, metrics: Metrics, stack: AsyncExitStack
 ) -> tuple[SharedPool, SchemaState]:
-    """:raises StartupRefusal: HR301 the database, HR311, HR312 the schema."""
+    """:raises StartupRefusal: HR303, HR304 the URL, HR301 the database, HR311, HR312 the schema."""
     database = settings.database
     facts = await _probe_patiently(database)
     pool = build_pool(database, facts, on_checkout=metrics.observe_checkout)
@@ -247,7 +247,10 @@ def refused_start(database: DatabaseSettings, pool: SharedPool) -> Iterator[None
 
 
 async def _probe_patiently(database: DatabaseSettings) -> ServerFacts:
-    """Wait for a database that is just restarting, within ``open_timeout_seconds``."""
+    """Ask until the database answers, for about ``open_timeout_seconds``: it may be restarting.
+
+    :raises StartupRefusal: it has not answered in time.
+    """
     conninfo = connection_string(database)
     deadline = asyncio.get_running_loop().time() + database.open_timeout_seconds
     while True:
@@ -320,8 +323,8 @@ def _saver_of_engine(
 def build_notifier(
     settings: Settings, pool: SharedPool, metrics: Metrics, supervision: Supervision
 ) -> Notifier:
-    """A notifier that listens, if the connection is direct. A pooler (PgBouncer) passes on no
-    notices: then it polls.
+    """A notifier that listens for notices. If the setting is off, or behind a pooler (PgBouncer),
+    which passes on no notices, one that polls.
     """
     if settings.events.notices == "off" or pool.behind_pooler:
         return PollingNotifier()

@@ -1,5 +1,5 @@
-"""The run engine of a process: the lease, who executes under it, who looks after others, and what
-tells all of them that something has changed.
+"""The run engine of a process: the heartbeat that renews its lease, the worker that executes runs,
+the rescuer of runs of lost processes, the watchers, and the notifier between processes.
 """
 
 from contextlib import AsyncExitStack
@@ -37,7 +37,7 @@ class RunEngine:
 
 
 async def start_run_engine(resources: Resources, stack: AsyncExitStack) -> RunEngine:
-    """From here on runs are claimed, and those of lost processes rescued."""
+    """Start the run engine. From now on it claims runs, and rescues runs of lost processes."""
     pool, settings, tasks = resources.pool, resources.settings, resources.tasks
     queue = Queue(pool, resources.writer)
     notifier = build_notifier(settings, pool, resources.metrics, resources.supervision)
@@ -64,7 +64,7 @@ async def _start_worker(
     notifier: Notifier,
     stack: AsyncExitStack,
 ) -> Worker:
-    """The lease first, then who executes under it, then who looks after others."""
+    """Start the heartbeat first, then the worker that needs its lease, then the rescuer."""
     settings, metrics, tasks = resources.settings, resources.metrics, resources.tasks
     heartbeat = Heartbeat(
         connection_string(settings.database),
@@ -84,8 +84,8 @@ async def _start_worker(
         metrics,
         temporary,
         max_checkpoint_bytes=settings.checkpointer.max_checkpoint_bytes,
-        # Half of the margin, so that the release can still be committed: a run that is not
-        # released waits until the lease has expired.
+        # Half of the margin, so that the release can still be committed. A run that is not released
+        # waits until the lease has expired.
         release_seconds=settings.server.shutdown_margin_seconds / 2,
     )
     places = Places(settings.worker.max_concurrent_runs, settings.caller_share)

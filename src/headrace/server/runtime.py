@@ -19,8 +19,8 @@ from headrace.graphs.registry import GraphRegistry
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """The graphs of a process, and the pool and store that it shares with them. Open as long as its
-    lifespan.
+    """The graphs of a process, with the pool and the store that they use. All are open while the
+    lifespan is.
     """
 
     #: Connections are in autocommit; give each back soon (``async with pool.connection()``).
@@ -35,7 +35,7 @@ class Runtime:
     def of(cls, source: HTTPConnection | Mapping[str, Any]) -> "Runtime":
         """The runtime of a request or WebSocket, or of the state that the lifespan yielded.
 
-        :raises headrace.errors.NotStarted: the app runs without headrace's lifespan.
+        :raises headrace.edge.state.NotStarted: the app runs without headrace's lifespan.
         """
         state = state_of(source)
         return cls(

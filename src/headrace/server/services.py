@@ -1,4 +1,4 @@
-"""The services of a process: what endpoints call, joined to the resources and the run engine."""
+"""The services of a process, which endpoints call, on top of its resources and run engine."""
 
 from dataclasses import dataclass
 
@@ -53,7 +53,7 @@ class Services:
 
 
 async def start_services(resources: Resources, engine: RunEngine) -> Services:
-    """Join the services, make each graph's first assistant, and start the sweepers of resources."""
+    """Build the services, make each graph's first assistant, and start the sweepers of old rows."""
     pool, registry, sessions = resources.pool, resources.registry, resources.sessions
     settings, metrics = resources.settings, resources.metrics
     memory = resources.answer_memory

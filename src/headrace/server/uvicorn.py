@@ -1,7 +1,7 @@
 """uvicorn's server with headrace's start and end.
 
-A refusal to start is one sentence on stderr, not a traceback. The end is a drain with open sockets,
-then the close, and always the lifespan's shutdown.
+A refusal to start is one sentence on stderr, not a traceback. At the end the server drains, closes
+its connections, and shuts the lifespan down, even if the drain failed.
 """
 
 import asyncio
@@ -29,8 +29,8 @@ from headrace.server.protocol import BoundedProtocol
 _log = structlog.stdlib.get_logger("headrace.server")
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
-#: Ctrl-C reaches a process twice within this time, from the terminal and from the master. A later
-#: signal means: hurry.
+#: Ctrl-C reaches a process twice within this time: from the terminal and from the master. A later
+#: signal means that the user wants the end now.
 _SAME_SIGNAL_SECONDS = 1.0
 #: A connection accepted just before the listeners closed may still bring its request.
 _FRESH_CONNECTION_SECONDS = 0.25
@@ -56,7 +56,7 @@ class ReportingLifespan(LifespanOn):
 
 
 class Server(uvicorn.Server):
-    """Serves until told to stop; then drains, closes and exits within ``shutdown_seconds``.
+    """Serves until it is told to stop. Then it drains and closes within ``shutdown_seconds``.
 
     :param on_shutdown: called with the loop time by which the process must be gone.
     """
@@ -158,7 +158,7 @@ class Server(uvicorn.Server):
         if drain is not None:
             await self._finish(drain)
         await self._close_listeners()
-        # Requests that are no runs, such as streams of the user's app, have the rest of the time.
+        # Other requests, such as streams of the user's app, have the rest of the time.
         await self._requests_end(before=ends_at - closing_seconds)
         self.config.timeout_graceful_shutdown = 1
         try:

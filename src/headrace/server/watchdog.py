@@ -2,9 +2,9 @@
 blocks.
 
 A graph that calls synchronous code holds up every other run and request of its process. Meanwhile
-``worker.heartbeat`` renews the lease, and gunicorn ends the process much later; the watchdog logs
-in time where to look. Code that also holds the interpreter's lock, such as C code, holds up this
-thread too: then ``server.process`` writes the frames, whose timer needs no lock.
+``worker.heartbeat`` still renews the lease, and gunicorn ends the process much later. The watchdog
+logs at once where to look. Code that also holds the interpreter's lock, such as C code, stops this
+thread too. Then the timer of ``server.process`` writes the frames: it needs no lock.
 """
 
 import asyncio

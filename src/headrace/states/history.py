@@ -1,4 +1,4 @@
-"""A page of a thread's states, planned by their sizes before the large ones are read."""
+"""A page of a thread's states. Their sizes are known before the large states are read."""
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from functools import partial
@@ -8,17 +8,18 @@ from headrace.checkpoints.answer_memory import Reading
 from headrace.states.reader import StateReader
 from headrace.states.schemas import HistoryQuery, ThreadState
 
-#: Small states are read together, up to this many bytes.
+#: States are read together up to so many bytes; a larger state is read alone.
 _TOGETHER_BYTES = 1024 * 1024
 
-#: Checkpoints with their bytes, which are read at once.
+#: Checkpoints that are read together, with their bytes.
 Group = Sequence[tuple[str, int]]
 
 
 class History:
-    """States, newest first; :meth:`states` reads them as they are asked for.
+    """States, newest first. :meth:`states` reads them when the caller asks for them.
 
-    :ivar next_before: the id before which the next page begins, where bytes ended this one.
+    :ivar next_before: the checkpoint id before which the next page begins, if this page was cut for
+        its bytes; else None.
     """
 
     def __init__(
@@ -42,12 +43,13 @@ class History:
         self._before = query.before
 
     async def plan(self) -> None:
-        """Read the small states at once, and take the memory that the large ones will need.
+        """Read the small states at once, and take the memory that the large states will need.
 
-        :raises AnswerTooLarge, AnswersFull: not even the first state can be sent, or not now.
+        :raises AnswerTooLarge: the first state is larger than any answer may be.
+        :raises AnswersFull: there is no memory for the states now.
         """
         query, reading = self._query, self._reading
-        # With a limit of 0 the saver would read all of them.
+        # With a limit of 0, the saver would read all checkpoints.
         if query.limit:
             self._first = await self._page(limit=query.limit, before=query.before)
         if self._first:
@@ -62,7 +64,7 @@ class History:
             reading.memory.count("shortened")
 
     async def states(self) -> AsyncGenerator[ThreadState, None]:
-        """One by one; a state that was given out is not kept."""
+        """The states, one by one. A state is not kept after it was given to the caller."""
         while self._first:
             yield self._first.pop(0)
         before = self._before
@@ -75,7 +77,7 @@ class History:
 
 
 def _fitting(reading: Reading, begun: bool) -> tuple[Group, bool]:
-    """The states left to read that the page has room for, and whether there are more."""
+    """The unread states for which the page has room, and whether there are more."""
     settings = reading.memory.settings
     total, rest = reading.bytes, reading.rest
     for number, (_, size) in enumerate(rest):

@@ -9,7 +9,8 @@ from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple
 from headrace.checkpoints.upstream import without_snapshot
 from headrace.graphs.messages import merge
 
-#: Where LangGraph counts, in a checkpoint's metadata, the steps of channels stored step by step.
+#: The key of a checkpoint's metadata where LangGraph counts the steps of channels that are stored
+#: step by step.
 _COUNTERS = "counters_since_delta_snapshot"
 
 #: Names of LangGraph's internal channels begin like this.
@@ -19,8 +20,8 @@ _INTERNAL = ("__", "branch:", "start:")
 async def raw_values(saver: BaseCheckpointSaver[Any], found: CheckpointTuple) -> dict[str, Any]:
     """The values of all channels except internal ones.
 
-    Messages that are stored step by step are put together. Other values stored step by step are
-    left out: only their graph can put them together.
+    Messages that are stored step by step are put together. Other values that are stored step by
+    step are left out, because only their graph can put them together.
     """
     values = {
         name: without_snapshot(value) for name, value in found.checkpoint["channel_values"].items()

@@ -42,7 +42,7 @@ EMPTY = ThreadState(
 
 
 class StateReader:
-    """Reads states; for a thread whose graph this server lacks, the raw channel values.
+    """Reads states. If this server lacks the graph of a thread, it reads the raw channel values.
 
     The memory for a state belongs to the answer's :class:`Reading`, which the caller releases.
     """
@@ -67,9 +67,9 @@ class StateReader:
         configurable: Mapping[str, Any] | None = None,
         reading: Reading | None = None,
     ) -> ThreadState:
-        """The latest state, or the one at ``checkpoint``; :data:`EMPTY` when there is none.
+        """The latest state, or the state at ``checkpoint``; :data:`EMPTY` if there is none.
 
-        :param configurable: of the thread's last run, for graphs that are made from it.
+        :param configurable: that of the thread's last run, for graphs that are made from it.
         :raises AnswerTooLarge, AnswersFull: as :meth:`Reading.admit`.
         """
         reading = reading or self.memory.reading()
@@ -103,9 +103,9 @@ class StateReader:
         configurable: Mapping[str, Any] | None,
         reading: Reading,
     ) -> list[ThreadState]:
-        """So many of the thread's states before that checkpoint, newest first.
+        """Up to ``limit`` states of the thread before the checkpoint ``before``, newest first.
 
-        :param query: which states; its ``limit`` and ``before`` are not looked at.
+        :param query: which states; its own ``limit`` and ``before`` are ignored.
         :raises AnswerTooLarge, AnswersFull: as :meth:`Reading.admit`.
         """
         config = config_of(thread_id, query.checkpoint)
@@ -132,7 +132,11 @@ class StateReader:
         config: RunnableConfig,
         ask: Callable[[Graph], Awaitable[T]],
     ) -> T | None:
-        """What ``ask`` returns; None when this server lacks the graph, or the graph raises."""
+        """The result of ``ask``; None if this server lacks the graph, or if the graph raises.
+
+        :raises Unavailable, AnswerTooLarge, StateIsLarge: from the reads. Errors of
+            ``DATABASE_ERRORS`` and cancellations also pass through.
+        """
         if graph_id is None or graph_id not in self._registry.ids():
             return None
         try:
@@ -147,8 +151,8 @@ class StateReader:
         except BaseException as error:
             if is_cancellation(error):
                 raise
-            # User code runs here: reducers, over an input that they may have failed on before, and
-            # factories, without the configuration of a run. Stored values may be unreadable, too.
+            # User code runs here. A reducer may get an input on which it has failed before. A
+            # factory runs without the configuration of a run. Stored values may be unreadable, too.
             # One such thread must not fail a page of threads.
             _log.warning("state_read_raw", thread_id=thread_id, graph_id=graph_id, exc_info=True)
         return None
@@ -156,7 +160,7 @@ class StateReader:
     async def values_of_run(
         self, thread_id: str, graph_id: str, run_id: UUID, reading: Reading, *, output: bool
     ) -> Any:
-        """The values of a run's last checkpoint; None when the run has none.
+        """The values of a run's last checkpoint; None if the run has no checkpoint.
 
         :param output: only values that the graph's output schema names.
         :raises AnswerTooLarge, AnswersFull: as :meth:`Reading.admit`.

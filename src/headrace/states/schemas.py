@@ -15,9 +15,9 @@ from pydantic import (
 from headrace.graphs.commands import GraphCommand
 from headrace.ids import canonical_uuid, storable_id
 
-#: They are one transaction: a client that has more sends several requests.
+#: The supersteps of a request are one transaction. A client with more of them sends more requests.
 MAX_SUPERSTEPS = 1000
-#: The most values of a state that is a list; a body holds no more.
+#: If a state is a list, it has at most so many values: a body holds no more.
 MAX_VALUES = 1_000_000
 
 
@@ -67,7 +67,7 @@ class ThreadState(BaseModel):
     parent_checkpoint_id: str | None
 
 
-#: Whole fields of a state; ``values.<key>`` besides.
+#: The fields of a state that can be selected. ``values.<key>`` can also be selected.
 StateField = Literal[
     "values",
     "next",
@@ -116,7 +116,7 @@ CheckpointId = Annotated[
 ]
 
 
-#: The place of a subgraph: the nodes on the way to it, and their tasks.
+#: The place of a subgraph: the nodes and tasks that lead to it.
 Namespace = Annotated[str, Field(max_length=10_000)]
 
 
@@ -197,7 +197,7 @@ class ShownState(BaseModel):
 
 
 def selected(state: dict[str, Any], select: list[str] | None) -> dict[str, Any]:
-    """The selected fields of a state; all without a selection."""
+    """The selected fields of a state; without a selection, all fields."""
     if not select:
         return state
     shown = {word: state[word] for word in select if word in state}

@@ -81,7 +81,7 @@ class StoreLimits:
             )
 
     def filter(self, given: dict[str, Any] | None) -> None:
-        """Check a filter. The store reads each value once for each key of it."""
+        """Check a filter. For each key of the filter, the store reads each value once."""
         try:
             orjson.dumps(given)
         except TypeError:

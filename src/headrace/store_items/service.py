@@ -35,7 +35,8 @@ class StoreService:
     """Each call raises :class:`InvalidRequest` for a request outside the limits.
 
     Each call raises TimeoutError when the store has not answered within
-    ``request_timeout_seconds``. The store itself repeats for longer, for nodes of graphs.
+    ``request_timeout_seconds``, and :class:`StoreNotShared` for other tenants. For nodes of graphs,
+    the store itself repeats a call for longer.
     """
 
     def __init__(
@@ -95,7 +96,7 @@ class StoreService:
         """A page of the items below a namespace, last changed first.
 
         :raises AnswerTooLarge: the page is larger than one answer may be.
-        :raises AnswersFull: other answers hold the memory.
+        :raises AnswersFull: other answers hold all memory for answers.
         """
         _admit(principal)
         self._requests.filter(query.filter, "filter")

@@ -32,7 +32,7 @@ class ThreadCopies:
         """A new thread with all checkpoints of another.
 
         :param target: the id of the copy; default: a new UUIDv4.
-        :raises Conflict: there is no such thread for the caller.
+        :raises Conflict: the caller may see no such thread.
         """
         values = {
             "source": thread_id,

@@ -1,7 +1,7 @@
 -- Copying whole threads.
 
 -- name: copy_thread
--- A copy has no run: its status is what the last run of its source has left.
+-- A copy has no run. If its source is busy, the copy gets the status that the last run has left.
 INSERT INTO threads (
   thread_id, tenant, owner, metadata, status, error, interrupts, state_updated_at, ttl_minutes,
   ttl_strategy, sweep_at)

@@ -41,7 +41,7 @@ async def _stored_id(thread_id: AnyThreadId, principal: CurrentPrincipal, reques
     return await state_of(request).get(ThreadService).stored_id(principal, thread_id)
 
 
-#: The id under which the thread of a path is stored; a client may spell a UUID in another way.
+#: The id that the thread of a path is stored under. A client may spell a UUID in another way.
 PathThreadId = Annotated[str, Depends(_stored_id)]
 
 

@@ -1,7 +1,7 @@
 """Containment of JSON as Postgres defines it for jsonb (``@>``), and values at paths.
 
-Values come as graphs hold them. Only the parts that are compared are converted to JSON: to look at
-one key of a large state costs no more than that key.
+Values come as graphs hold them. Only the parts that are compared are converted to JSON. So a look
+at one key of a large state costs no more than that key.
 """
 
 import re
@@ -31,14 +31,17 @@ class Comparisons:
         self.most = self._left = most
 
     def take(self, number: int = 1) -> None:
-        """:raises TooManyComparisons: not so many are left."""
+        """Count ``number`` comparisons.
+
+        :raises TooManyComparisons: fewer are left.
+        """
         self._left -= number
         if self._left < 0:
             raise TooManyComparisons
 
 
 def contains(value: Any, wanted: Any, comparisons: Comparisons | None = None) -> bool:
-    """``value @> wanted`` of jsonb.
+    """Whether ``value @> wanted``, as for jsonb.
 
     :param value: as a graph holds it.
     :param wanted: as ``json.loads`` makes it.
@@ -60,7 +63,7 @@ def _contains(value: Any, wanted: Any, comparisons: Comparisons) -> bool:
 
 
 def _holds(value: list[Any], wanted: list[Any], comparisons: Comparisons) -> bool:
-    """Whether each wanted item is contained in an item of the value; one may match several."""
+    """Whether an item of ``value`` contains each wanted item. One item may contain several."""
     if not wanted:
         return True
     scalars: set[_Scalar] = set()
@@ -113,7 +116,7 @@ def at_path(document: Mapping[str, Any], path: str) -> Any:
 
 
 class ExtractedTooLarge(Exception):
-    """The values at all paths are too large together; several paths may lead to one value."""
+    """The values at all paths are too large together. Several paths may lead to one value."""
 
 
 def extracted(
@@ -121,7 +124,7 @@ def extracted(
 ) -> dict[str, Any]:
     """The value at each path, as JSON.
 
-    :raises ExtractedTooLarge: together they are longer than ``max_bytes``.
+    :raises ExtractedTooLarge: the values are longer than ``max_bytes`` together.
     """
     shown: dict[str, Any] = {}
     total = 0

@@ -1,4 +1,4 @@
-"""Lists of threads: pages, what is shown of each, and filters on values."""
+"""Lists of threads: pages, the fields that are shown, and filters on values."""
 
 import asyncio
 import re
@@ -37,19 +37,19 @@ _log = structlog.stdlib.get_logger("headrace.threads")
 #: How many threads a filter on values may read.
 MAX_DECODED = 1000
 
-#: How many bytes their rows may have, besides values.
+#: How many bytes the rows of these threads may have; their values do not count.
 _MAX_ROWS_BYTES = 32 * 1024 * 1024
 
 #: ``values.messages[-1].content``
 _KEY_OF_VALUES = re.compile(r"values\.([^.\[\]]+)")
 
-#: Its own thread, because nodes of graphs may occupy all threads of the common pool. Only one,
-#: because it competes with the event loop for the interpreter.
+#: Large values have their own thread: nodes of graphs may occupy all threads of the common pool. It
+#: is only one, because it competes with the event loop for the interpreter.
 _APART = ThreadPoolExecutor(max_workers=1, thread_name_prefix="large-values")
 
 T = TypeVar("T")
 
-#: How many threads' values are read at once: as many as one query of the saver takes.
+#: The values of so many threads are read at once: one query of the saver takes no more.
 _AT_ONCE = 64
 
 
@@ -59,13 +59,14 @@ class Page:
     items: list[bytes]
     #: Holds the memory of the items.
     reading: Reading
-    #: One more than were read so far while there are more: nothing is counted.
+    #: The number of threads up to the end of this page, plus one if there are more. No query counts
+    #: them all.
     total: int
     next_offset: int | None
 
     @property
     def threads(self) -> list[dict[str, Any]]:
-        """As clients see them."""
+        """The threads as clients see them."""
         return [orjson.loads(item) for item in self.items]
 
 
@@ -87,9 +88,11 @@ class ThreadListing:
         self._limits = limits or RequestLimits(RequestSettings())
 
     async def search(self, principal: Principal, body: ThreadSearch) -> Page:
-        """
-        :raises InvalidRequest: a filter is too large; or it is one on values, and the other filters
-            leave too many threads to it.
+        """One page of threads. The caller releases the memory of its ``reading``.
+
+        :raises InvalidRequest: a filter is too large; the other filters leave too many threads for
+            the filter on values; or the extracted values are too large.
+        :raises AnswersFull: there is no memory for the page now.
         """
         self._refuse_large(body)
         order = Order(body.sort_by or "created_at", body.sort_order != "asc")
@@ -158,7 +161,7 @@ class ThreadListing:
             )
         found: list[ThreadRow] = []
         looked_into = 0
-        # Other channels are not read.
+        # Read only the channels that the filter names.
         channels = set(body.values or {})
         comparisons = Comparisons(self._limits.settings.max_comparisons)
         async for row, read in self._values_of(rows, channels):
@@ -191,7 +194,7 @@ class ThreadListing:
     async def _values_of(
         self, rows: Sequence[ThreadRow], channels: set[str] | None
     ) -> AsyncIterator[tuple[ThreadRow, "_ValuesOfThread"]]:
-        """Each row with its values: small ones are read together, large ones in their turn."""
+        """Each row with its values. Small values are read together; the caller reads large ones."""
         for first in range(0, len(rows), _AT_ONCE):
             some = rows[first : first + _AT_ONCE]
             found = await asyncio.gather(*(self._read_small(row, channels) for row in some))
@@ -212,7 +215,7 @@ class ThreadListing:
         return read
 
     async def _values(self, row: ThreadRow, reading: Reading) -> Any:
-        """The values of a thread; None when they cannot be read: its page goes on without."""
+        """The values of a thread; None when they cannot be read: the page goes on without them."""
         try:
             return await self._threads.values(row, reading)
         except (Unavailable, AnswerTooLarge, StateIsLarge):
@@ -226,7 +229,7 @@ class ThreadListing:
     async def _shown(
         self, rows: Sequence[ThreadRow], body: ThreadSearch, reading: Reading
     ) -> list[bytes]:
-        """Rows as JSON, as many as a page has room for."""
+        """The first rows as JSON, as many as one answer has room for."""
         extract = body.extract or {}
         fields: set[str] = set(body.select or ())
         channels = _channels_for(fields, extract)
@@ -294,7 +297,7 @@ class _ValuesOfThread:
     async def values(self, beside: int = 0) -> Any:
         """
         :param beside: bytes of memory that the answer holds for other threads.
-        :raises AnswersFull: they are large, and there is no memory for them.
+        :raises AnswersFull: the values are large, and there is no memory for them now.
         """
         if self.size_bytes:
             self.reading.beside = beside
@@ -302,7 +305,7 @@ class _ValuesOfThread:
         return self.small
 
     def __enter__(self) -> None:
-        """At the end of the block its memory is released."""
+        """Hold the memory of the values until the end of the block."""
 
     def __exit__(self, *exc_info: object) -> None:
         self.small = None

@@ -1,8 +1,8 @@
-"""Removal of threads, also from a process that executes a run of them, and of old checkpoints.
+"""Removal of threads, even while a process executes one of their runs, and of old checkpoints.
 
-A thread is taken as a rescuer takes a run: the first statement takes the lock of the process that
-executes its run, the second locks the thread, later statements delete. A flush in flight is waited
-for, and a later flush writes nothing for a run that is deleted (checkpoints/fence.py).
+A removal takes a thread as a rescuer takes a run: first it takes the lock of the process that
+executes the thread's run, then it locks the thread, then it deletes. So it waits for a flush that
+this process has begun. A later flush writes nothing for a deleted run (checkpoints/fence.py).
 """
 
 from collections.abc import Callable, Sequence
@@ -28,18 +28,18 @@ from headrace.threads.schemas import ThreadFilter, ThreadsPrune
 from headrace.threads.search_repository import ThreadSearchRepository
 from headrace.threads.search_sql import Order
 
-#: What has become of a thread that was to be reduced. ``left``: its state is stored step by step.
-#: ``disturbed``: a run began on it meanwhile.
+#: The result of reducing a thread. ``left``: its state is stored step by step (DeltaChannel), so it
+#: keeps all checkpoints. ``disturbed``: a run began on the thread meanwhile.
 Reduction = Literal["reduced", "left", "disturbed"]
 
-#: How often another process may take the thread between a look and the lock.
+#: A removal fails when other processes take the thread this often between its look and its lock.
 _TAKES = 10
 
 #: Runs that are deleted in one statement.
 _RUNS_AT_ONCE = 500
 
-#: Threads of an assistant that are looked up at once, and the bytes that their rows may have; each
-#: is deleted in a transaction of its own.
+#: How many threads of an assistant are looked up at once, and how many bytes their rows may have.
+#: Each thread is deleted in a separate transaction.
 _PAGE, _PAGE_BYTES = 100, 1024 * 1024
 
 _log = structlog.stdlib.get_logger("headrace.threads")
@@ -79,17 +79,17 @@ class ThreadRemoval:
         )
 
     async def delete(self, principal: Principal, thread_id: str) -> None:
-        """Delete the thread with its runs, events and checkpoints; a run it has is stopped first.
+        """Stop the runs of the thread, then delete it with its runs, events and checkpoints.
 
-        :raises ThreadNotFound, InvalidRequest: there is none that the caller may see.
-        :raises RunStillStopping: its process goes on writing for its run.
+        :raises ThreadNotFound, InvalidRequest: the caller may see no such thread.
+        :raises RunStillStopping: the process that executes its run still writes for it.
         """
         found(thread_id, await self._stop_and_delete(principal, thread_id) or None)
 
     async def delete_all_of_assistant(self, principal: Principal, assistant_id: UUID) -> None:
-        """Delete the threads whose last run was one of the assistant.
+        """Delete the threads whose last run used the assistant.
 
-        :raises RunStillStopping: the run of one of them does not stop; those before it are deleted.
+        :raises RunStillStopping: the run of a thread does not stop; earlier threads are deleted.
         """
         wanted = ThreadFilter(metadata={"assistant_id": str(assistant_id)})
         while True:
@@ -108,7 +108,7 @@ class ThreadRemoval:
     async def delete_if_there(self, principal: Principal, thread_id: str) -> bool:
         """Take the thread from the process that executes its run, and delete it.
 
-        False: there is no such thread.
+        :returns: False when the caller may see no such thread.
 
         :raises RunStillStopping: as :meth:`delete`.
         """
@@ -141,10 +141,12 @@ class ThreadRemoval:
         return True
 
     async def prune(self, principal: Principal, body: ThreadsPrune) -> int:
-        """Delete the threads, or all but their latest checkpoints; returns how many threads.
+        """Delete the threads, or all but their latest checkpoints; returns the number of threads.
 
-        Busy threads, and threads whose state is stored step by step (DeltaChannel), keep all
-        checkpoints: their state is made of them.
+        A busy thread keeps all its checkpoints. So does a thread whose state is stored step by step
+        (DeltaChannel): its state is made of all of them.
+
+        :raises RunStillStopping: as :meth:`delete`.
         """
         pruned = 0
         for thread_id in dict.fromkeys(body.thread_ids):
@@ -162,10 +164,10 @@ class ThreadRemoval:
         return await self.keep_latest(thread_id) == "reduced"
 
     async def keep_latest(self, thread_id: str) -> Reduction:
-        """Delete all but the latest checkpoints of a thread, where that harms nothing.
+        """Delete all but the latest checkpoints of a thread, unless it needs them.
 
-        Its ended runs are deleted too, except the newest one and those that a client may still ask
-        for.
+        Its ended runs are deleted too, except the newest run and the runs that a client may still
+        ask for.
         """
         reduction = await self._keep_latest_checkpoints(thread_id)
         if reduction != "disturbed":

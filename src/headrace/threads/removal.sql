@@ -7,19 +7,19 @@ FROM threads LEFT JOIN runs ON runs.run_id = threads.running_run_id
 WHERE threads.thread_id = %(thread_id)s AND threads.tenant = %(tenant)s
 
 -- name: lock_thread
--- Runs after the lock of that process was taken; from here on no run starts on the thread.
+-- The lock of that process is taken before. From here on no run starts on the thread.
 SELECT 1 FROM threads
 WHERE thread_id = %(thread_id)s AND tenant = %(tenant)s
 FOR UPDATE
 
 -- name: owner_of_locked_thread
--- The statement before may have waited for the lock: the process that executes the run now.
+-- The process that executes the run now: another one may have taken it while lock_thread waited.
 SELECT runs.process_id
 FROM threads JOIN runs ON runs.run_id = threads.running_run_id
 WHERE threads.thread_id = %(thread_id)s
 
 -- name: delete_events
--- Events that another process reads just now stay: the next sweep deletes them.
+-- If another process reads the events of a run now, they stay until the next sweep.
 DELETE FROM run_events
 WHERE run_id IN (
   SELECT run_id FROM runs
@@ -43,8 +43,8 @@ SELECT 1 FROM threads
 WHERE thread_id = %(thread_id)s AND tenant = %(tenant)s AND status <> 'busy'
 
 -- name: delete_ended_runs
--- Keeps the newest run, and runs that a client may still ask for: their events are stored or followed,
--- or their Idempotency-Key holds. No checkpoint refers to the row of a run.
+-- Keeps the newest run, and runs that a client may still ask for: their events are stored, a client
+-- follows them, or an Idempotency-Key holds them. No checkpoint refers to the row of a run.
 WITH ended AS MATERIALIZED (
   SELECT run_id FROM runs
   WHERE thread_id = %(thread_id)s AND ended_at IS NOT NULL

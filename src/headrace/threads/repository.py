@@ -1,4 +1,4 @@
-"""Threads, and the runs that they have, in the database; each call sees one tenant's rows only."""
+"""Threads and their runs in the database. A call sees one tenant's rows only, or says otherwise."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -30,7 +30,7 @@ class ThreadRepository:
             return (await session.scalars(statement)).one_or_none()
 
     async def existing_ids(self, principal: Principal, thread_ids: Sequence[str]) -> Sequence[str]:
-        """The given ids that are ids of threads."""
+        """Those of the given ids that threads have."""
         statement = select(ThreadRow.thread_id).where(
             ThreadRow.tenant == principal.tenant, ThreadRow.thread_id.in_(thread_ids)
         )
@@ -38,7 +38,7 @@ class ThreadRepository:
             return (await session.scalars(statement)).all()
 
     async def has_only_checkpoints(self, thread_id: str) -> bool:
-        """Whether a graph has run under this id, and no tenant has a thread of it."""
+        """Whether a graph has written checkpoints of this id, but no tenant has such a thread."""
         statement = text(
             "SELECT EXISTS (SELECT FROM checkpoints WHERE thread_id = :id AND checkpoint_ns = '')"
             " AND NOT EXISTS (SELECT FROM threads WHERE thread_id = :id)"
@@ -80,9 +80,10 @@ class ThreadRepository:
         *,
         max_bytes: int,
     ) -> ThreadRow | None:
-        """Merge the metadata, one level deep.
+        """Merge the metadata, one level deep, and set the time to live if one is given.
 
-        None: there is no such thread, or its metadata would be longer than ``max_bytes``.
+        :returns: None when there is no such thread, or its metadata would be longer than
+            ``max_bytes``.
         """
         merged = ThreadRow.metadata_.op("||")(cast(metadata, JSONB))
         statement = (
@@ -140,8 +141,8 @@ class ThreadRepository:
 def found(thread_id: str, row: T | None) -> T:
     """The row that a query by a thread's id has returned.
 
-    :raises ThreadNotFound: it has returned none.
-    :raises InvalidRequest: it has returned none, and the id is no UUID.
+    :raises ThreadNotFound: the query has returned no row.
+    :raises InvalidRequest: the query has returned no row, and the id is no UUID.
     """
     if row is not None:
         return row

@@ -24,10 +24,11 @@ from headrace.threads.removal import ThreadRemoval
 
 _log = structlog.stdlib.get_logger("headrace.threads")
 
-#: How many threads one transaction locks, and may delete: the start of a run waits that long.
+#: How many threads one transaction locks, and may delete. A run that starts on one of them waits
+#: for the whole transaction.
 _BATCH = 50
 _LOCK_TIMEOUT_SECONDS = 2.0
-#: How many threads of a round may fail: if more do, the database has trouble, not the threads.
+#: How many threads of a round may fail. If more fail, the cause is the database, not the threads.
 _MOST_DISTURBED = 5
 _SINCE_EVER = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -36,7 +37,7 @@ _SINCE_EVER = datetime(1970, 1, 1, tzinfo=UTC)
 class Swept:
     """How many threads a round has looked at, deleted, reduced, and left as they are.
 
-    ``left``: they would have lost their state.
+    ``left``: threads whose state is made of all their checkpoints.
     """
 
     looked_at: int = 0
@@ -64,7 +65,7 @@ class RetentionSweeper:
         self._entry = entry
         self._count = count
         self._sql = named_statements("headrace.threads", "retention.sql")
-        #: By tenant: threads created before this time are planned. A new process begins anew.
+        #: By tenant: threads created before this time are planned. A new process has no times yet.
         self._planned: dict[str, datetime] = {}
 
     def start(self, tasks: Tasks) -> None:
@@ -101,7 +102,7 @@ class RetentionSweeper:
                 try:
                     await self._reduce(thread_id, swept)
                 except Exception as fault:
-                    # A thread that is too large or unreadable must not keep the others.
+                    # A thread that is too large or unreadable must not stop the round.
                     _log.warning("thread_not_reduced", thread_id=thread_id, exc_info=fault)
                     disturbed += 1
                     if disturbed > _MOST_DISTURBED:
@@ -111,7 +112,7 @@ class RetentionSweeper:
         return swept
 
     async def _plan(self) -> None:
-        """Plan a look at threads that the default time to live concerns."""
+        """Plan a look at threads that have no time to live of their own, only the default."""
         if self._entry.default_ttl is None:
             return
         left = self._entry.sweep_limit
@@ -153,9 +154,9 @@ class RetentionSweeper:
         return verdicts
 
     async def _delete(self, connection: Connection, thread_ids: list[str]) -> set[str]:
-        """Delete threads with all that belongs to them; returns those that cannot be deleted now.
+        """Delete threads with their runs, events and checkpoints; returns those that it could not.
 
-        A table of the user may refer to one of them; the others are deleted anyway.
+        For example, a table of the user may refer to one thread. The others are deleted anyway.
         """
 
         async def delete(some: Sequence[str]) -> None:
@@ -178,7 +179,7 @@ class RetentionSweeper:
         return set(refused)
 
     async def _reduce(self, thread_id: str, swept: Swept) -> None:
-        """Reduce one thread; after a failure the next look at it tries again."""
+        """Reduce one thread. If that fails, a later look at the thread tries again."""
         done = await self._removal.keep_latest(thread_id)
         if done == "disturbed":
             return

@@ -42,8 +42,9 @@ SELECT set_config('headrace.locked', coalesce((
 ), '[]'), true)
 
 -- name: judge_locked
--- The verdict on each thread. A thread that was used since is looked at again when its time is over, a
--- busy one soon. A thread to reduce is left to this sweeper for ten minutes.
+-- The verdict on each thread, and the time of the next look: for a thread that was used since, when
+-- its time is over; for a busy thread, soon; for a thread to reduce, in ten minutes. Until then
+-- other sweepers leave it to this one.
 WITH locked AS MATERIALIZED (
   SELECT thread_id, status, pruned_at,
     coalesce(ttl_strategy, %(strategy)s) AS strategy,
@@ -73,8 +74,8 @@ WITH locked AS MATERIALIZED (
 SELECT thread_id, verdict FROM judged
 
 -- name: mark_reduced
--- The next look is after a day, or after its time to live if that is longer: if it was used by then, it
--- is reduced again.
+-- The next look is after a day, or after the time to live of the thread if that is longer. If the
+-- thread was used by then, it is reduced again.
 UPDATE threads
 SET pruned_at = now(), sweep_at = now() + greatest(
   make_interval(secs => coalesce(ttl_minutes, %(ttl_minutes)s::float8) * 60), interval '1 day')

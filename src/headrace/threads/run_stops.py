@@ -14,7 +14,7 @@ from headrace.threads.repository import ThreadRepository
 from headrace.worker.worker import Worker
 
 _BATCH = 200
-#: Long enough for a graph that listens. A run that does not stop in time loses its thread.
+#: Long enough for a graph that heeds a cancel. A run that does not stop in time loses its thread.
 _STOP_SECONDS = 2.0
 _CANCELLED = "The run was cancelled."
 _DELETED = "The run is deleted."
@@ -27,7 +27,7 @@ class RunStops:
         self._repository = repository
 
     async def cancel(self, run: RunRow, action: CancelAction) -> FollowedRun:
-        """Ask one run to stop; the outcome of the returned run tells when it has stopped."""
+        """Ask one run to stop. The returned run has an outcome once it has stopped."""
         await self._worker.cancel(run.tenant, [run.run_id], action, _CANCELLED)
         return self._follow(run)
 
@@ -54,7 +54,7 @@ class RunStops:
     async def stop(self, run: RunRow, timeout_seconds: float) -> bool:
         """Stop a run that is going to be deleted; False when it does not stop in time.
 
-        :raises FollowingStopped: this process stops following it.
+        :raises FollowingStopped: this process stops following the run.
         """
         await self._worker.cancel(run.tenant, [run.run_id], "delete", _DELETED)
         return await self._follow(run).ended(timeout_seconds)
@@ -62,7 +62,7 @@ class RunStops:
     async def stop_all_of(self, principal: Principal, thread_id: str) -> None:
         """Stop the runs of a thread that is going to be deleted.
 
-        Returns once no process executes a run of it, or after a moment.
+        Returns once no process executes a run of the thread, or after two seconds.
         """
         asked = await self._repository.unfinished_runs(principal, thread_id=thread_id, limit=_BATCH)
         if asked:

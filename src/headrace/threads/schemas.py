@@ -15,7 +15,7 @@ from headrace.states.schemas import MAX_SUPERSTEPS, Superstep
 MAX_THREAD_ID_LENGTH = 255
 
 
-#: Threads of the API have UUIDs; adopted threads and threads of /chat may have any id.
+#: Adopted threads and threads of ``/chat`` may have any id. All other threads have UUIDs.
 AnyThreadId = Annotated[
     str, Field(min_length=1, max_length=MAX_THREAD_ID_LENGTH), AfterValidator(storable_id)
 ]
@@ -98,7 +98,7 @@ ThreadField = Literal[
 ]
 SortBy = Literal["thread_id", "status", "created_at", "updated_at", "state_updated_at"]
 
-#: More than there are fields: a client may name one twice.
+#: There are fewer fields, but a client may name one twice.
 _MAX_FIELDS = 100
 _MAX_PATH = 1000
 
@@ -150,7 +150,7 @@ class Pruned(BaseModel):
 
 
 class ThreadTTLInfo(BaseModel):
-    """A thread's own time to live, with ``include=ttl``."""
+    """A thread's own time to live, as ``include=ttl`` shows it."""
 
     strategy: TTLStrategy
     ttl_minutes: float
@@ -177,7 +177,7 @@ class Thread(BaseModel):
 
 
 class SelectedThread(TypedDict, total=False):
-    """The fields of a thread that a search asked for; all unless it did."""
+    """The fields of a thread that `select` names; all without `select`."""
 
     thread_id: str
     created_at: datetime

@@ -28,18 +28,18 @@ from headrace.threads.search_sql import (
 
 _LOCK_TIMEOUT_SECONDS = 2.0
 
-#: Columns with what callers have sent, or graphs have raised.
+#: Columns that may be large: callers send their content, or graphs raise it.
 _LARGE = ("metadata", "config", "interrupts", "error")
 
-#: Attributes that cannot have their column's name.
+#: The attribute of a column whose name SQLAlchemy reserves.
 _ATTRIBUTES = {"metadata": "metadata_"}
 
 
 class ThreadSearchRepository:
     """
     :param timeout_seconds: for one query and the wait for a connection; 0: no timeout.
-    :param statement_timeout_seconds: for Postgres: while it compares JSON it does not hear cancel
-        requests, but between rows it looks at this timeout.
+    :param statement_timeout_seconds: after this time Postgres cancels a query by itself. It ignores
+        a cancel request while it compares JSON, but checks its own timeout between rows.
     """
 
     def __init__(
@@ -64,9 +64,9 @@ class ThreadSearchRepository:
         max_bytes: int,
         with_state: bool = False,
     ) -> RowPage[ThreadRow]:
-        """Threads in order, as many as ``max_bytes`` allow, and at least one.
+        """A page of threads in order: as many as ``max_bytes`` allow, at least one if any match.
 
-        :param with_state: only those that have had a run.
+        :param with_state: only threads that have had a run.
         """
         end = offset + limit
         deep = order.by == "created_at" and end > NEAR

@@ -1,11 +1,11 @@
-"""The statements of thread lists, by the fastest way to a page.
+"""The statements of thread lists. Each takes the fastest way to its page.
 
-An index has threads newest first; another has them by status (``halted_status``). Busy threads are
-found through their unfinished runs. For a filter on metadata there are two ways: if many threads
-match, some of the newest do; if few match, the GIN index finds them, and they are sorted. The
-planner's statistics do not tell the two apart well enough, so a bounded number of the newest
-threads is looked through first. Deep pages skip ids, by an index-only scan where an index has all
-that the filter needs.
+One index has threads newest first; another has them by status (``halted_status``). Busy threads are
+found through their unfinished runs. For a filter on metadata there are two cases. If many threads
+match, the page is among the newest threads. If few match, the GIN index finds them, and Postgres
+sorts them. The planner's statistics do not tell the two cases apart well enough. So a bounded
+number of the newest threads is looked through first. A deep page skips ids, by an index-only scan
+if an index has all columns of the filter.
 """
 
 from collections.abc import Mapping
@@ -16,18 +16,18 @@ from headrace.auth.principal import Principal
 from headrace.db.tables import ThreadRow
 from headrace.threads.schemas import SortBy, ThreadFilter
 
-#: Pages that end below this row are deep: the newest threads are not looked through first.
+#: A page that ends after this row is deep: the newest threads are not looked through first.
 NEAR = 1000
 
-#: How many of the newest threads are looked through for each one wanted, between two bounds. Rarer
-#: threads are read and sorted in no longer time.
+#: For each wanted thread, so many of the newest threads are looked through, within two bounds. If
+#: the matching threads are rarer, it takes no longer to read and sort them all.
 _LOOKED_THROUGH = 50
 _AT_LEAST, _AT_MOST = 2000, 10_000
 
 COLUMNS = tuple(column.name for column in ThreadRow.__table__.columns)
 _ALL = ", ".join(f"threads.{name}" for name in COLUMNS)
 
-#: Keys of metadata that the index of the newest includes: front ends filter on them.
+#: Keys of metadata that the index with the newest threads includes: front ends filter on them.
 _INCLUDED = {"graph_id", "assistant_id"}
 _LONGEST_LISTED = 255
 
@@ -49,7 +49,7 @@ _SORTED_BY: Mapping[SortBy, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """The field to sort by, and the direction; equal ones by id, in the other direction."""
+    """The field and direction to sort by. Threads with equal fields: by id, the other way round."""
 
     by: SortBy = "created_at"
     descending: bool = True
@@ -74,9 +74,10 @@ class Wanted:
     values: Mapping[str, Any]
     #: An unknown share of threads matches, and no index has them in order.
     scattered: bool
-    #: Busy threads are wanted: they are few, and none of the newest may be one.
+    #: Busy threads are wanted: they are few, and perhaps none of the newest threads is busy.
     busy: bool = False
-    #: Idle threads are wanted: the planner does not know that rows with a null are in index order.
+    #: Idle threads are wanted. Their ``halted_status`` is null, and the planner does not know that
+    #: the index has such rows in order.
     idle: bool = False
     #: An index has the threads in order.
     ordered: bool = True
@@ -89,9 +90,10 @@ class Wanted:
 def wanted(
     principal: Principal, which: ThreadFilter, *, with_state: bool = False, deep: bool = False
 ) -> Wanted:
-    """
+    """The conditions for a filter.
+
     :param with_state: only threads that have had a run.
-    :param deep: many ids are skipped, in an index that has no status.
+    :param deep: the page skips many ids, in an index that has no ``status``.
     """
     conditions = ["tenant = %(tenant)s", "NOT temporary"]
     values: dict[str, Any] = {"tenant": principal.tenant}
@@ -126,18 +128,18 @@ def wanted(
 
 
 def _is_listed(value: Any) -> bool:
-    """Whether the column for this key holds the value whenever metadata does (migration 0007)."""
+    """Whether the key's own column (migration 0007) has each such value of the metadata."""
     return isinstance(value, str) and len(value) <= _LONGEST_LISTED
 
 
 def planning(
     what: Wanted, order: Order, *, deep: bool = False, statement_timeout_ms: int = 10_000
 ) -> str:
-    """The settings for the planner, which hold for one transaction.
+    """The statement that sets the planner for one transaction.
 
-    JIT compiling a deep page would take longer than reading it, and sorting a large part of the
-    table longer than skipping it in order. More ``work_mem`` holds the unfinished runs of a long
-    queue in one hash table.
+    To compile the query of a deep page (JIT) would take longer than to read the page. To sort a
+    large part of the table would take longer than to skip it in order. With more ``work_mem``, the
+    unfinished runs of a long queue are in one hash table.
     """
     settings = {"jit": "off", "statement_timeout": f"{statement_timeout_ms}ms"}
     if deep:
@@ -169,7 +171,7 @@ def near_page(what: Wanted, order: Order, *, end: int) -> str:
 
 
 def page(what: Wanted, order: Order, *, gathered: bool) -> str:
-    """The statement for any page; ids are skipped in an index if one has them in order.
+    """The statement for any page. If an index has the threads in order, it skips ids there.
 
     :param gathered: find all matching threads before sorting them.
     """

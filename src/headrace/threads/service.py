@@ -24,7 +24,8 @@ from headrace.threads.repository import ThreadRepository, found
 from headrace.threads.schemas import ThreadCreate, ThreadPatch, thread_json
 from headrace.threads.updates import StateUpdates
 
-#: Postgres measures metadata with spaces, and metadata grows by what is merged into it.
+#: Stored metadata may be this many times larger than the metadata of one request: Postgres measures
+#: it with spaces, and each request merges more into it.
 _WHOLE = 2
 
 
@@ -48,10 +49,11 @@ class ThreadService:
     async def create(
         self, principal: Principal, body: ThreadCreate, key: RequestKey | None = None
     ) -> ThreadRow:
-        """A new thread, or with ``if_exists=do_nothing`` the one that is there.
+        """A new thread, or with ``if_exists=do_nothing`` the existing one.
 
-        :param key: a retry gets the thread that the first try has made.
-        :raises ThreadExists: the id is taken.
+        :param key: a retry with this key gets the thread that the first try has made.
+        :raises ThreadExists: a thread has this id already.
+        :raises RequestError: as :meth:`StateUpdates.create`, for a thread with supersteps.
         """
         if key is None:
             return await self._create(principal, body)
@@ -89,8 +91,8 @@ class ThreadService:
     ) -> ThreadRow:
         """A new thread with all checkpoints of another.
 
-        :param key: a retry gets the copy that the first try has made.
-        :raises Conflict: there is no such thread for the caller.
+        :param key: a retry with this key gets the copy that the first try has made.
+        :raises Conflict: the caller may see no such thread.
         """
         if key is None:
             return await self._copies.copy(principal, thread_id)
@@ -105,14 +107,14 @@ class ThreadService:
         return row
 
     async def stored_id(self, principal: Principal, given: str) -> str:
-        """The id under which a thread is stored; the client may spell a UUID in another way.
+        """The id that a thread is stored under. The client may spell a UUID in another way.
 
         It is the canonical spelling of the UUID, unless a thread was adopted under the given one.
         """
         return (await self.stored_ids(principal, [given]))[0]
 
     async def stored_ids(self, principal: Principal, given: Sequence[str]) -> list[str]:
-        """As :meth:`stored_id`, for several ids; only unusual spellings are looked up."""
+        """As :meth:`stored_id`, for several ids. Only ids in another spelling cost a query."""
         canonical = {one: canonical_uuid(one) or one for one in given}
         unusual = [one for one, usual in canonical.items() if one != usual]
         if unusual:
@@ -122,8 +124,8 @@ class ThreadService:
 
     async def get(self, principal: Principal, thread_id: str) -> ThreadRow:
         """
-        :raises ThreadNotFound: there is none that the caller may see.
-        :raises InvalidRequest: there is none, and the id is no UUID.
+        :raises ThreadNotFound: the caller may see no such thread.
+        :raises InvalidRequest: the caller may see no such thread, and the id is no UUID.
         """
         row = await self._repository.get(principal, thread_id)
         if row is None and await self._repository.has_only_checkpoints(thread_id):
@@ -131,7 +133,12 @@ class ThreadService:
         return found(thread_id, row)
 
     async def update(self, principal: Principal, thread_id: str, body: ThreadPatch) -> ThreadRow:
-        """:raises ThreadNotFound, InvalidRequest: as :meth:`get`, or metadata becomes too much."""
+        """Merge metadata into the thread, and set its time to live if the body has one.
+
+        :raises ThreadNotFound: the caller may see no such thread.
+        :raises InvalidRequest: the metadata is or becomes too large; or there is no such thread,
+            and the id is no UUID.
+        """
         self._limits.metadata(body.metadata)
         max_bytes = _WHOLE * self._limits.settings.max_metadata_bytes
         row = await self._repository.update(
@@ -155,7 +162,7 @@ class ThreadService:
             return thread_json(row, None, values_omitted=refusal.message)
 
     def reading(self) -> Reading:
-        """The memory of an answer with one thread; the caller releases it."""
+        """Begin an answer with one thread. The caller releases its memory."""
         return self._states.memory.reading()
 
     async def values(self, row: ThreadRow, reading: Reading | None = None) -> Any:
@@ -175,7 +182,7 @@ class ThreadService:
 
 
 def _not_adopted(thread_id: str) -> RequestError:
-    """The refusal of :func:`found`, with what to do about it."""
+    """The error of :func:`found` for a thread with checkpoints but no row; it names the remedy."""
     kind = InvalidRequest if canonical_uuid(thread_id) is None else ThreadNotFound
     return kind(
         f"Thread with ID {thread_id} not found: a graph has written checkpoints of this id past the"

@@ -1,7 +1,7 @@
 -- The storage that the checkpoints of a thread take, and its row during a change of its state.
 
 -- name: storage
--- The bytes of JSON as it is stored, of other values as they were serialized: no value is read.
+-- Counts JSON as it is stored, and other values as they were serialized. Reads no value.
 SELECT checkpoints.count, checkpoints.bytes, channels.by_channel, writes.count, writes.bytes
 FROM threads
 CROSS JOIN LATERAL (
@@ -25,8 +25,8 @@ CROSS JOIN LATERAL (
 WHERE threads.thread_id = %(thread_id)s AND threads.tenant = %(tenant)s
 
 -- name: lock_thread
--- Reads the row after the lock is taken. From here on no run starts on the thread: starts, claims and
--- queueing skip locked threads and try again.
+-- Reads the row after taking its lock. From here on no run starts on the thread: starts, claims and
+-- queueing skip a locked thread, and try again.
 SELECT metadata ->> 'graph_id', config,
   coalesce(running_run_id, CASE WHEN ready_at <= clock_timestamp() THEN ready_run_id END)
 FROM threads
@@ -34,7 +34,7 @@ WHERE thread_id = %(thread_id)s AND tenant = %(tenant)s
 FOR NO KEY UPDATE
 
 -- name: bound_transaction
--- Postgres ends the transaction of a process that is paused, so that the thread becomes free.
+-- If the process stands still, Postgres ends its transaction, and the thread becomes free.
 SELECT set_config('idle_in_transaction_session_timeout', %(idle)s, true)
 
 -- name: create_thread
@@ -46,7 +46,7 @@ ON CONFLICT DO NOTHING
 RETURNING thread_id
 
 -- name: state_changed
--- The status is that of the new state; the thread stays busy while a run waits for it.
+-- The thread gets the status of the new state, but stays busy if a run waits for it.
 UPDATE threads
 SET status = CASE WHEN ready_run_id IS NULL THEN %(status)s ELSE 'busy' END,
   error = NULL, interrupts = %(interrupts)s, updated_at = now(), state_updated_at = now()

@@ -185,7 +185,10 @@ def _state_query(
 
 
 def _valid(model: type[Model], fields: dict[str, Any]) -> Model:
-    """The model of these fields; :raises InvalidRequest: as for a body."""
+    """The model of these fields.
+
+    :raises InvalidRequest: a field is not valid.
+    """
     try:
         return model.model_validate(fields)
     except ValidationError as error:

@@ -50,9 +50,10 @@ class StateService:
         subgraphs: bool = False,
         reading: Reading | None = None,
     ) -> ThreadState:
-        """The state at a checkpoint; an empty state for a checkpoint that is not there.
+        """The state at a checkpoint; an empty state if the checkpoint does not exist.
 
-        :raises ThreadNotFound: there is no such thread for the caller.
+        :raises ThreadNotFound: the caller may see no such thread.
+        :raises InvalidRequest: ``checkpoint`` is another thread's.
         """
         row = await self._threads.get(principal, thread_id)
         return await self._states.read(
@@ -65,7 +66,7 @@ class StateService:
         )
 
     def reading(self, select: Sequence[str] | None = None) -> Reading:
-        """The memory of an answer with these fields of states; the caller releases it."""
+        """Begin an answer with these fields of states. The caller releases its memory."""
         return self._states.memory.reading(channels=channels_for(select))
 
     async def history(
@@ -77,7 +78,8 @@ class StateService:
     ) -> History:
         """States, newest first; none for a thread that has had no run.
 
-        :raises ThreadNotFound: there is no such thread for the caller.
+        :raises ThreadNotFound: the caller may see no such thread.
+        :raises InvalidRequest: the filter is too large, or names another thread's checkpoint.
         """
         self._limits.filter(query.metadata, "metadata")
         row = await self._threads.get(principal, thread_id)
@@ -110,12 +112,12 @@ class StateService:
         return await self._updates.update(principal, thread_id, change, checkpoint)
 
     async def storage(self, principal: Principal, thread_id: str) -> ThreadStorage:
-        """:raises ThreadNotFound: there is no such thread for the caller."""
+        """:raises ThreadNotFound: the caller may see no such thread."""
         return found(thread_id, await self._repository.storage(principal, thread_id))
 
 
 def of_thread(checkpoint: CheckpointRef | None, thread_id: str) -> CheckpointRef | None:
-    """The checkpoint that a request names.
+    """``checkpoint``, if it belongs to this thread or names no thread.
 
     :raises InvalidRequest: it is another thread's.
     """

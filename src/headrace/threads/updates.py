@@ -1,9 +1,9 @@
 """Changes of a thread's state that clients make themselves, without a run.
 
-A change takes the thread as a run does, by the lock on its row, and keeps the lock until the new
-checkpoints and the row are committed together. No run starts meanwhile. A process that dies
-meanwhile leaves neither half a change nor a busy thread. The graph's reducers and edges run under
-the lock, so their time is bounded: it is shorter than a start waits for a thread.
+Like the start of a run, a change locks the row of the thread. It keeps the lock until the new
+checkpoints and the row are committed together, so no run starts meanwhile. A process that dies
+during a change leaves neither half a change nor a busy thread. The graph's reducers and edges run
+under the lock. So a change has less time than a start waits for a locked thread.
 """
 
 import asyncio
@@ -56,7 +56,7 @@ _LOCK_TIMEOUT_SECONDS = 5.0
 #: Less than the five seconds that a start waits for a locked thread.
 _UPDATE_SECONDS = 4.0
 
-#: How much of the message of a graph's exception a refusal repeats.
+#: A refusal quotes so much of the message of a graph's exception.
 _MAX_ERROR_BYTES = 2000
 
 _NO_GRAPH = (
@@ -66,9 +66,10 @@ _NO_GRAPH = (
 
 
 class StateUpdates:
-    """One per process. A change holds one connection from its begin to its commit.
+    """One per process. A change holds one connection until it is committed.
 
-    :param timeout_seconds: how long a change may take.
+    :param timeout_seconds: how long the creation of a thread may take. A change of an existing
+        thread has four seconds, if that is less.
     """
 
     def __init__(
@@ -99,9 +100,10 @@ class StateUpdates:
     ) -> dict[str, Any]:
         """Change the state at a checkpoint, or the latest one; returns the new checkpoint.
 
-        :raises ThreadNotFound, CheckpointNotFound, AssistantNotFound: it is not there.
-        :raises ThreadBusy: a run has the thread.
-        :raises BadRequest: the thread has no graph, or the graph no such node.
+        :raises ThreadNotFound, CheckpointNotFound, AssistantNotFound: there is no such thread,
+            checkpoint or graph.
+        :raises ThreadBusy: a run has the thread, or another change locks it for too long.
+        :raises BadRequest: the thread has no graph, or LangGraph refuses the update.
         :raises InvalidRequest: the graph does not take these values.
         :raises UpdateTooSlow: nothing has changed.
         """
@@ -132,7 +134,7 @@ class StateUpdates:
     ) -> bool:
         """A new thread with the states that its supersteps make; False when the id is taken.
 
-        :raises BadRequest: no graph is named in the metadata, or it has no such node.
+        :raises BadRequest: the metadata names no graph, or LangGraph refuses an update.
         :raises AssistantNotFound: there is no such graph.
         :raises InvalidRequest: the graph does not take these values.
         :raises UpdateTooSlow: there is no new thread.
@@ -159,7 +161,7 @@ class StateUpdates:
                     return False
                 await self._apply(connection, graph_id, config_of(thread_id), supersteps, {})
         except LockNotAvailable:
-            # Another request creates a thread with this id just now.
+            # Another request is creating a thread with this id now.
             return False
         return True
 

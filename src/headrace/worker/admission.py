@@ -1,8 +1,8 @@
 """Limits how many runs of one caller may wait in the queue.
 
 Counting the queue for each run would be slow. So each process counts the queue now and then, and
-adds the runs that it has queued itself since. A few runs more than the limit may get in: at most
-those that other processes queue between two counts.
+adds the runs that it has queued since the count. Other processes may queue runs between two counts:
+so a caller may get a few runs more than the limit into the queue.
 """
 
 import asyncio
@@ -83,7 +83,7 @@ class Admission:
             age = monotonic() - self._counted_at
             if age < max(seconds, _PAUSE_FACTOR * self._count_took):
                 return
-            # Without the database, the last count stays valid.
+            # While the database is away, the process uses its last count.
             with suppress(Unavailable):
                 await self._count()
 
@@ -91,7 +91,7 @@ class Admission:
         begun, before = monotonic(), self._since.copy()
         self._asked.clear()
         self._counted = await self._queue.callers.pending()
-        # A run that is being queued at this moment may be missed, until the next count.
+        # This count may miss a run whose commit is under way; the next count finds it.
         self._since.subtract(before)
         self._since = +self._since
         self._counted_at = monotonic()

@@ -23,7 +23,8 @@ from headrace.worker.roster import Roster
 _log = structlog.stdlib.get_logger("headrace.worker")
 
 _ROUND_SECONDS = 1.0
-#: A claim reserves at most this many places while it is under way; starts in place use the others.
+#: A claim of ready runs reserves at most this many places while it is under way. Starts in place
+#: use the other places.
 _CLAIMED_AT_ONCE = 20
 #: The pause after a round that found runs only of callers at their limit.
 _AT_LIMIT_SECONDS = 0.05
@@ -62,15 +63,15 @@ class Claims:
         self._all_at_limit = False
 
     def doubt(self) -> None:
-        """A start or a claim has failed, but the database may have committed it."""
+        """Note that a start or claim has failed here, though the database may have committed it."""
         self._in_doubt = True
 
     async def take(self) -> list[Attempt]:
-        """One round: claim runs that there is room for. The caller begins to execute them.
+        """One round: claim as many runs as there is room for. The caller begins to execute them.
 
-        Do not cancel it: a claim may be committed at any moment.
+        Do not cancel this call: the database may commit the claim at any moment.
 
-        :raises Unavailable: the database could not be asked; the next round may do better.
+        :raises Unavailable: the database did not answer; the next round tries again.
         """
         self._roster.start_round()
         self._more = self._all_at_limit = False
@@ -95,11 +96,11 @@ class Claims:
             await self._roster.until_woken(_ROUND_SECONDS)
 
     def _may_have_forgotten(self) -> bool:
-        """Whether the rows may say that this process has runs which it does not know.
+        """Whether the rows may name this process as the owner of runs that it does not know.
 
-        That is possible after a start or claim that failed and was committed nevertheless, and
-        after a failover to an asynchronous standby that lacks the last ends. Other processes take
-        runs only from dead processes, so this process must look itself.
+        There are two causes: a start or claim that failed here but was committed, and a failover to
+        an asynchronous standby that lacks the last ends. Other processes take runs only from dead
+        processes, so this process must look for such runs itself.
         """
         connections = self._heartbeat.connections
         if connections != self._connections:
@@ -108,7 +109,7 @@ class Claims:
         return self._in_doubt
 
     async def _take_suspect(self) -> list[Attempt]:
-        """Claim a run that a process was lost with, if one waits and may begin here."""
+        """Claim a suspect (a run whose process was lost), if one waits and may begin here."""
         process_id, now = self._heartbeat.process_id, monotonic()
         if process_id is None or now < self._look_for_suspects_at:
             return []
@@ -118,7 +119,7 @@ class Claims:
         )
         if self._roster.draining or not self._quarantine.may_take(suspects):
             return []
-        # Reserve all places: no other run may begin meanwhile.
+        # Reserve all places: no other run may begin while the claim is under way.
         claimed = await self._claim(
             self._roster.free, self._queue.claim_suspect(process_id, self._graph_ids)
         )
@@ -144,7 +145,7 @@ class Claims:
     async def _take_fair_share(self, process_id: UUID, wanted: int) -> list[Attempt]:
         """Claim for several callers, each as far as its share of the places allows."""
         ready = await self._queue.callers.ready(self._graph_ids, wanted)
-        # Starts in place may have taken some meanwhile.
+        # Starts in place may have taken places during the query.
         wanted = min(self._roster.free, wanted)
         chosen = fair_share(self._roster.places, ready, wanted)
         runs = sum(one.runs for one in chosen)
@@ -173,7 +174,7 @@ class Claims:
                 self._limit_log.reached(one.caller)
 
     async def _claim(self, places: int, claim: Awaitable[list[Attempt]]) -> list[Attempt]:
-        """Wait for a claim; meanwhile ``places`` are reserved for it."""
+        """Wait for a claim. Until it returns, so many ``places`` are reserved for it."""
         self._roster.reserved = places
         try:
             claimed = await claim
@@ -187,7 +188,7 @@ class Claims:
         return claimed
 
     async def release_unknown(self) -> None:
-        """Release runs that this process executes according to their rows, but does not know."""
+        """Release runs that, by their rows, this process executes, but that it does not know."""
         process_id = self._heartbeat.process_id
         if process_id is None:
             return

@@ -1,7 +1,8 @@
 """Deaf runs: they have ended, but their graph ignores the cancel, or one of their threads goes on.
 
 Python can stop neither. So a deaf run keeps its place in the process until its graph and its
-threads have ended by themselves. A process whose places are all held by deaf runs is replaced.
+threads have ended by themselves. When deaf runs hold all places or half of the threads for too
+long, the process reports a problem, and is replaced.
 """
 
 import asyncio
@@ -60,9 +61,9 @@ class DeafRuns:
         return None
 
     def keep(self, execution: Execution) -> bool:
-        """Watch a run that has ended, if anything of it goes on; return whether it does.
+        """Watch an ended run whose graph or threads go on; return whether they do.
 
-        When that has ended too, the run's place is given back.
+        When graph and threads have ended too, the run's place is given back.
         """
         graph = execution.graph
         if graph is None or not graph.done() or graph.cancelled():
@@ -73,8 +74,8 @@ class DeafRuns:
             log_after_seconds = 0.0
             graph.add_done_callback(lambda _: self._look_at(execution))
         else:
-            # The task's exception keeps the graph's state in memory, as long as a follower keeps
-            # the execution.
+            # While a follower keeps the execution, the exception of this task would keep the
+            # graph's state in memory.
             execution.graph = None
             if not self._watch_threads(execution):
                 return False
@@ -93,7 +94,7 @@ class DeafRuns:
         loop = asyncio.get_running_loop()
 
         def idle() -> None:
-            # A thread calls this, and may outlive the loop.
+            # The thread that calls this may outlive the loop.
             with suppress(RuntimeError):
                 loop.call_soon_threadsafe(self._look_at, execution)
 

@@ -1,4 +1,4 @@
-"""Ends an execution: decides the final status of the run, and commits it, however long it takes."""
+"""Ends an execution: decides the run's final status, and repeats the commit until it succeeds."""
 
 import asyncio
 
@@ -30,12 +30,12 @@ class EndWriter:
         self._max_error_bytes = max_error_bytes
 
     async def write_surely(self, execution: Execution, end: RunEnd) -> EndedRun | None:
-        """Commit the end, or else that the run failed.
+        """Commit the end. If that raises, commit instead that the run failed.
 
-        An end that cannot be stored, and a fault of our own, must not leave a run that never ends.
+        So a run ends even when its end cannot be stored, or headrace itself has a fault.
 
         :returns: None when the run does not belong to this process any more.
-        :raises StopAsked: the run was asked to stop before it could end like this.
+        :raises StopAsked: somebody asked the run to stop before this end was committed.
         """
         delays = iter(_END_RETRY_SECONDS)
         cancelled = False
@@ -60,22 +60,23 @@ class EndWriter:
         return None
 
     def failed(self, error: BaseException) -> RunEnd:
-        """The end of a run that raised this."""
+        """The end of a run whose graph raised ``error``."""
         return RunEnd("error", "error", error_json(error, self._max_error_bytes))
 
     async def write(self, execution: Execution, end: RunEnd) -> EndedRun | None:
         """Commit the end; a run that is to be rolled back is deleted instead.
 
         :returns: None when the run does not belong to this process any more.
-        :raises StopAsked: the run was asked to stop a moment ago; ``execution`` knows it now.
+        :raises StopAsked: somebody asked the run to stop a moment ago; ``execution`` now has the
+            request.
         """
         writes = execution.writes
         if end is not RELEASED and execution.stop is not Stop.ROLLBACK:
             return await self._write_end(execution, end)
         if writes is not None:
             try:
-                # A released run goes on from these writes in another process; a rollback deletes
-                # them with the rest.
+                # Another process goes on with a released run from these writes. A rollback deletes
+                # them with the checkpoints of the run.
                 await writes.committed()
             except LeaseLost:
                 _log.error("lease_lost")
@@ -128,11 +129,12 @@ class EndWriter:
     async def _write_end(self, execution: Execution, end: RunEnd) -> EndedRun | None:
         """Commit the end together with the last writes of the run, or after them.
 
-        A run whose writes failed ends as ``error``, even if its graph succeeded. A run that was
-        asked to stop ends as ``interrupted``. This is repeated while the database is away: a
-        thread must not stay busy when its run is over.
+        A run whose writes failed ends as ``error``, even if its graph succeeded; but an
+        ``interrupted`` end stays. The commit is repeated while the database is away: a thread must
+        not stay busy when its run is over.
 
         :returns: None when the run does not belong to this process any more.
+        :raises StopAsked: as :meth:`write`.
         """
         delays = iter(_END_RETRY_SECONDS)
         writes = execution.writes
@@ -175,8 +177,8 @@ _ROLLED_BACK = RunEnd(
 
 
 def error_json(error: BaseException, max_bytes: int = MAX_BYTES) -> dict[str, str]:
-    """An exception as clients see it, cut to what the row can hold."""
-    # Clients read this message, and the clients of model providers quote the key they were given.
+    """An exception as clients see it; its message has at most ``max_bytes``."""
+    # An error message of a model provider may quote the API key, and clients read this message.
     message = mask_text(caller_message(error) or error_message(error, max_bytes=max_bytes))
     return {"error": error_name(error), "message": message}
 

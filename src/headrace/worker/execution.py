@@ -67,7 +67,7 @@ class Execution:
             self.token,
             self.request.thread_id,
             resumable=bool(self.request.kwargs.get("resumable")),
-            # Others may follow a run from the queue, and are to find its events from the first on.
+            # Other processes may follow a run from the queue: keep its events from the first on.
             kept=attempt.claimed or self.request.keep_events,
             on_lost=lambda: self.ask_to_stop(Stop.LEASE_LOST, "The run was taken over."),
         )
@@ -124,18 +124,18 @@ class Execution:
         """Tell all followers in this process how the run ended; its row says so already."""
         self._outcome = outcome
         self._ended.set()
-        # The client that asked it to stop may wait in another process.
+        # The client that asked this run to stop may wait in another process.
         self.channel.awaited = self.stop is not None
         end = None
         try:
-            # An event has told of a deletion already.
+            # The executor has published an event about a deletion already.
             if outcome.error != RUN_DELETED:
                 end = end_event(self.run_id, outcome.status, outcome.error)
         finally:
             self.channel.close(end)
 
     def hand_over(self) -> None:
-        """Another process has the run now: send the followers there."""
+        """Tell the followers that another process has the run now."""
         self._moved = True
         self._ended.set()
         self.channel.move()

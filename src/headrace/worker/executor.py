@@ -41,7 +41,7 @@ _log = structlog.stdlib.get_logger("headrace.worker")
 _STOP_SECONDS = 5.0
 
 #: LangGraph leaves values of a run in reference cycles. Python's collector counts objects, not
-#: bytes: values of this size are collected at once.
+#: bytes. So after a run with values of this size, headrace asks for a collection.
 _LARGE_BYTES = 16 * 1024 * 1024
 
 
@@ -57,7 +57,7 @@ class RunResult:
     #: Interrupts by task, for the thread's row.
     interrupts: dict[str, Any] | None = None
     final_state: FinalState = field(default_factory=FinalState)
-    #: None while the run has not ended, and when another process has it now.
+    #: None before the run has ended, and when another process has the run now.
     ended: EndedRun | None = None
 
 
@@ -97,8 +97,8 @@ class Executor:
         """Run the graph to its end, and commit that end; never raises for what the graph does.
 
         Whatever fails here, the run's row gets a final status and its thread becomes free. A run
-        that was forgotten here would be `running` for ever, because this process renews its lease.
-        Call :meth:`finish` next, after other processes have been told of the end.
+        that this process forgets would be ``running`` for ever, because the process renews its
+        lease. Tell other processes of the end, then call :meth:`finish`.
         """
         contain()
         result = RunResult(perf_counter())
@@ -118,7 +118,7 @@ class Executor:
         try:
             await self._delete_temporary(execution)
         finally:
-            # A run that failed has no values to tell.
+            # A failed run has no values for its followers.
             failed = end.error is not None and end.status != "interrupted"
             values = None if failed else _values(result)
             execution.finish(RunOutcome(status=end.status, values=values, error=end.error))
@@ -148,8 +148,7 @@ class Executor:
         """Store the last events before the end: after it, the fence refuses them."""
         try:
             if end.error == RUN_DELETED:
-                # Followers in other processes will not find the row any more, but will find this
-                # event.
+                # Followers in other processes will find no row any more, only this event.
                 execution.channel.publish("error", RUN_DELETED)
             await execution.channel.settle()
         except GeneratorExit:
@@ -161,14 +160,14 @@ class Executor:
         if not execution.request.temporary_thread:
             return
         if execution.channel.kept or execution.request.key is not None:
-            # Followers in other processes, and clients that repeat the request, have still to read
-            # the values.
+            # Followers in other processes, and clients that repeat the request, may still read the
+            # values.
             self._temporary.delete_later(execution.thread_id)
             return
         try:
             await self._temporary.delete(execution.thread_id)
         except Exception:
-            # A later round finds it among the abandoned threads.
+            # A later round of ``delete_abandoned`` finds the thread.
             _log.exception("temporary_thread_left")
 
     async def _end(self, execution: Execution, end: RunEnd) -> EndedRun | None:
@@ -183,7 +182,7 @@ class Executor:
     async def _drive(self, execution: Execution, result: RunResult) -> RunEnd:
         """Run the graph until it has ended, is stopped, or is out of time."""
         if execution.stop is not None:
-            # It was asked to stop before it began.
+            # The run was asked to stop before its graph began.
             return end_of_stopped(execution)
         graph = self._graphs.start(
             self._run_graph(execution, result), name=f"graph-{execution.run_id}"
@@ -254,7 +253,7 @@ class Executor:
         request, kwargs = execution.request, execution.request.kwargs
         given = graph_input(kwargs)
         if execution.attempt.number > 1 and await self._has_checkpoint(execution):
-            # An earlier attempt has come that far: go on from its checkpoint.
+            # An earlier attempt has written the latest checkpoint: go on from there.
             given = None
             _use_latest_checkpoint(config)
         elif named := checkpoints_in(config):
@@ -281,19 +280,19 @@ class Executor:
                 # The next run on the thread must not resume from an older checkpoint.
                 _use_latest_checkpoint(config)
                 snapshot = await graph.aget_state(config)
-                # After the last node no task waits.
+                # An interrupt after the last node leaves no task that waits.
                 result.interrupted = bool(snapshot.next)
                 result.interrupts = storable(interrupts_by_task(snapshot))
 
     def _exceeds_checkpoint(self, mode: str, chunk: Any) -> bool:
-        """Whether a chunk is too large for a checkpoint: then the run fails at the next one.
+        """Whether a chunk is too large for a checkpoint: the run fails at its next checkpoint.
 
-        The chunk is not sent either, because its JSON would take twice its size in memory.
+        Do not send such a chunk: its JSON would take twice its size in memory.
         """
         return mode != "custom" and least_bytes(chunk) > self._max_checkpoint_bytes
 
     async def _require(self, checkpoints: Sequence[RunnableConfig]) -> None:
-        """Refuse checkpoints that do not exist: LangGraph would start from an empty state.
+        """Refuse checkpoints that do not exist: from these, LangGraph would start empty.
 
         :raises CheckpointNotFound: one of them is gone.
         """
@@ -329,7 +328,7 @@ def _record(result: RunResult, mode: str, chunk: Any) -> None:
         result.values = chunk
     elif mode == "updates" and isinstance(chunk, dict) and "__interrupt__" in chunk:
         result.interrupted = True
-        # Each task streams its own interrupts. Those of a subgraph may come again with the whole.
+        # Each task streams its own interrupts. The interrupts of a subgraph may come twice.
         known = {interrupt.id for interrupt in result.streamed_interrupts}
         result.streamed_interrupts += [one for one in chunk["__interrupt__"] if one.id not in known]
 
@@ -346,7 +345,7 @@ def _values(result: RunResult) -> Any:
 def _answer(result: RunResult) -> Any:
     """The last values with all interrupts.
 
-    LangGraph streams values with only one of several interrupts, or with none when another node
+    The values that LangGraph streams have only one of several interrupts, or none if another node
     ended later.
     """
     values = result.values

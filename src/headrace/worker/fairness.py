@@ -18,10 +18,10 @@ _LOG_AGAIN_SECONDS = 60.0
 
 
 def fair_share(places: Places, ready: Sequence[CallerRuns], limit: int) -> list[CallerRuns]:
-    """Which runs of those that are ready to claim, ``limit`` at most.
+    """Choose which ready runs to claim: ``limit`` at most.
 
-    The next place goes to the caller that holds the fewest. If several hold as few, it goes to the
-    one whose run has waited longest. A caller that has its share gets none.
+    The next place goes to the caller that holds the fewest places. Among callers that hold equally
+    many, the one whose run has waited longest gets it. A caller that has its share gets none.
     """
     trial, taken = places.copy(), [0] * len(ready)
     waiting = [
@@ -31,7 +31,7 @@ def fair_share(places: Places, ready: Sequence[CallerRuns], limit: int) -> list[
     left = limit
     while waiting and left:
         held, first_ready, number = heappop(waiting)
-        # A caller who may not take a place now may not later either: others only take more away.
+        # A caller that may not take a place now will not be able to: other callers only take more.
         if not trial.take(ready[number].caller):
             continue
         left -= 1
@@ -42,7 +42,7 @@ def fair_share(places: Places, ready: Sequence[CallerRuns], limit: int) -> list[
 
 
 def caller_figures(places: Places) -> CallerFigures:
-    """When no place is free, no caller counts as being at its own limit."""
+    """The figures of ``places``. While no place is free, ``at_limit`` is 0."""
     held = places.callers()
     at_limit = sum(not places.allowance(caller) for caller in held) if places.free else 0
     return CallerFigures(len(held), at_limit, max(held.values(), default=0))
@@ -56,7 +56,7 @@ class LimitLog:
         self._logged: dict[str, float] = {}
 
     def reached(self, caller: str) -> None:
-        """A run of this caller waits although places are free."""
+        """Log that a run of this caller waits although places are free."""
         now = monotonic()
         if now - self._logged.get(caller, float("-inf")) < _LOG_AGAIN_SECONDS:
             return

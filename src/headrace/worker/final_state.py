@@ -15,7 +15,8 @@ from headrace.states.reader import config_of, interrupts_by_task
 
 _log = structlog.stdlib.get_logger("headrace.worker")
 
-#: Shorter than the time that a cancelled graph has to clean up.
+#: Shorter than the time that a cancelled graph has to clean up: 5 s, or, when the process ends,
+#: half of ``server.shutdown_margin_seconds`` (2.5 s by default; below 2 s it may stay unread).
 _READ_SECONDS = 2.0
 
 #: Errors which say that the run was refused before it did anything.
@@ -45,9 +46,9 @@ class FinalState:
     def completed(self, end: RunEnd) -> RunEnd:
         """``end`` with the interrupts that the thread waits for.
 
-        A thread that waits, and has no failed node, stays ``interrupted`` after a run that was
-        refused. LangGraph refuses a resume that answers none of the interrupts, or does not say
-        which.
+        A run may fail though no node of it failed: LangGraph refuses a resume that answers none of
+        the interrupts, or does not say which one. The thread then still waits, so its status is
+        ``interrupted``, not ``error``.
         """
         if self.snapshot is None or end.status in ("success", "pending"):
             return end

@@ -1,7 +1,8 @@
 """The configuration and the input of a graph, from the kwargs that are stored with its run.
 
 The ids of the run are in ``configurable`` and in ``metadata``, as on LangGraph's server. The keys
-of the client win, except those that name the run itself.
+of the client win, except the keys that name the run, its thread, assistant and graph, its caller
+(``langgraph_auth_user_id``) or its request.
 """
 
 from typing import Any, cast

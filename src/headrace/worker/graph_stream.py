@@ -10,7 +10,7 @@ from headrace.graphs.context import known_context
 
 Part = tuple[tuple[str, ...], str, Any]
 
-#: LangGraph hides these from traces; they are hidden from the mode ``events`` too.
+#: LangGraph hides events with this tag from traces; headrace hides them from the mode ``events``.
 _HIDDEN = "langsmith:hidden"
 
 
@@ -25,7 +25,7 @@ async def graph_stream(
         "interrupt_before": kwargs["interrupt_before"],
         "interrupt_after": kwargs["interrupt_after"],
         "durability": kwargs["durability"],
-        # Without it LangGraph streams the whole state, with private keys.
+        # Without ``output_keys`` LangGraph streams the whole state, with private keys.
         "output_keys": graph.output_channels,
     }
     subgraphs = kwargs["subgraphs"]

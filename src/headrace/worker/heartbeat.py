@@ -1,10 +1,10 @@
-"""The lease of this process: one row, renewed by a thread of its own over its own connection.
+"""The lease of this process: one row. A separate thread renews it over a separate connection.
 
-So neither a busy pool nor a busy event loop lets the lease expire. But a loop that has been silent
-for ``loop_stall_limit_seconds`` executes nothing: then the thread stops renewing, and other
+So neither a busy pool nor a busy event loop lets the lease expire. But an event loop that has been
+silent for ``loop_stall_limit_seconds`` executes nothing: then the thread stops renewing, and other
 processes take the runs. The clock of the database decides when a lease has expired. This process
-counts its own deadline from the moment before it sent a renewal, so it stops its runs no later
-than others may take them.
+counts its deadline from the moment before it sends a renewal. So it stops its runs before another
+process may take them.
 """
 
 import asyncio
@@ -35,13 +35,13 @@ _TICK_SECONDS = 0.25
 
 
 class _Silent(psycopg.OperationalError):
-    """The server did not answer in time; it, or a pooler, may answer later."""
+    """The server, or a pooler, did not answer in time; it may answer later."""
 
 
 class Heartbeat:
     """The lease of one process; after each loss the process gets a new id.
 
-    :param graph_ids: the graphs that this process executes, for others to read; None: not known.
+    :param graph_ids: the graphs that this process executes, for other processes; None: unknown.
     :param schema: the schema of the tables; empty: the search path of the role.
     :param open_timeout_seconds: how long the database may take to answer at start.
     """
@@ -60,7 +60,7 @@ class Heartbeat:
         self._schema = schema
         self._graph_ids = None if graph_ids is None else list(graph_ids)
         self._settings = settings
-        #: How long the database may take to answer; after the start, as long as the lease allows.
+        #: How long the database may take to answer; after the start, half of the lease time.
         self._answer_seconds = open_timeout_seconds
         self._lost = Signal()
         self._sql = queue_statements()
@@ -69,7 +69,7 @@ class Heartbeat:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._connection: psycopg.Connection[Any] | None = None
-        #: How often this connected. A new connection may reach a standby that has taken over.
+        #: How often this has connected. A new connection may reach a standby after a failover.
         self.connections = 0
         self._process_id: UUID | None = None
         self._deadline = 0.0
@@ -85,8 +85,8 @@ class Heartbeat:
     def judges_others(self) -> bool:
         """Whether this process has renewed its lease for a whole lease time without a break.
 
-        After an outage of the database, all leases look expired. The first process that is back
-        must not take the runs of all the others.
+        After an outage of the database, all leases look expired. The first process that reconnects
+        must not take the runs of all other processes.
         """
         unbroken = time.monotonic() - self._unbroken_since
         return self._process_id is not None and unbroken >= self._settings.lease_seconds
@@ -112,12 +112,12 @@ class Heartbeat:
         self._thread.start()
 
     async def until_lost(self) -> None:
-        """Return when the lease was lost since the last call: its runs must stop at once."""
+        """Wait for the next loss of the lease: then the runs that began under it must stop."""
         await self._lost.wait()
         self._lost.clear()
 
     async def stop(self) -> None:
-        """Give the lease back. All runs must have ended before."""
+        """Give the lease back. Call this after all runs have ended."""
         await self._tasks.stop()
         self._stop.set()
         if self._thread is not None:
@@ -159,7 +159,7 @@ class Heartbeat:
                 self._unbroken_since = time.monotonic() + self._settings.heartbeat_seconds
                 self._disconnect()
             except Exception as error:
-                # For example no file descriptor is left. This thread must go on nevertheless.
+                # For example, no file descriptor is left. This thread must go on.
                 _log.warning("lease_not_renewed", error=error_message(error), exc_info=True)
                 self._supervision.report("heartbeat", error)
                 self._unbroken_since = time.monotonic() + self._settings.heartbeat_seconds
@@ -226,8 +226,8 @@ class Heartbeat:
         if renewed is not None:
             self._deadline = sent + self._settings.lease_seconds
             return
-        # Another process has marked this one as lost, or the row is gone. The watch reports the
-        # loss, and the next round registers a new id.
+        # Another process has marked this process as lost, or its row is gone. ``_watch`` reports
+        # the loss, and the next round registers a new id.
         self._deadline = 0.0
 
     def _remove(self) -> None:

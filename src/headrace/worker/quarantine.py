@@ -1,9 +1,9 @@
 """Suspects: runs whose process was lost. Each is executed alone, one per process at a time.
 
 A run that kills its process (a segfault, ``os._exit``, too much memory) takes the other runs of
-the process down with it, and no one can tell which run it was. So all of them are suspects. A
-suspect has a process to itself until it has ended, or has lived for ``worker.apart_seconds``, and
-for twice as long as it had lived when its process was lost
+the process down with it, and no one can tell which run it was. So all of them are suspects. No
+other run begins beside a suspect until it has ended, or has lived for the longer of two times:
+``worker.apart_seconds``, and twice the time that it had lived when its process was lost
 (docs/adr/0014-suspects-are-executed-apart.md).
 """
 
@@ -20,7 +20,7 @@ from headrace.worker.roster import Roster
 
 _log = structlog.stdlib.get_logger("headrace.worker")
 
-#: For a suspect that has waited this many times the patience, any process makes room.
+#: When a suspect has waited this many times ``apart_patience_seconds``, any process makes room.
 _ANY_PROCESS = 10
 
 
@@ -39,7 +39,7 @@ class Quarantine:
         self._others_first = False
 
     def end_turn_of_others(self) -> bool:
-        """Other runs have had a round of claims; return whether a suspect had to wait for it."""
+        """Note that other runs have had a round of claims; return whether a suspect waited."""
         waited, self._others_first = self._others_first, False
         return waited
 
@@ -60,12 +60,12 @@ class Quarantine:
             _log.info("room_made_for_suspect", waiting_seconds=round(suspects.waiting_seconds, 1))
             self._closed_at = monotonic()
             self._roster.closed = True
-        # After the patience, it begins beside the runs that are left. They have lived for long,
-        # and no new one begins.
+        # After ``apart_patience_seconds`` the suspect begins beside the runs that are left. These
+        # have lived for long, and no new run begins.
         return monotonic() - self._closed_at >= self._settings.apart_patience_seconds
 
     def begin(self, attempt: Attempt) -> None:
-        """The suspect is executed here from now on."""
+        """Note that the suspect is executed here from now on."""
         request = attempt.request
         seconds = max(self._settings.apart_seconds, 2 * (attempt.lived_seconds or 0.0))
         self._suspect, self._closed_at = request.run_id, None
@@ -80,7 +80,7 @@ class Quarantine:
         )
 
     def end(self, run_id: UUID) -> None:
-        """A run has ended, or has lived for long enough; after a suspect, others may begin."""
+        """Note that a run has ended or lived long enough; after a suspect, others may begin."""
         if run_id != self._suspect:
             return
         if self._timer is not None:
@@ -91,7 +91,11 @@ class Quarantine:
         self._reopen()
 
     def _makes_room(self, suspects: Suspects) -> bool:
-        """Whether this process makes room: the older half does, and not twice in a row."""
+        """Whether this process makes room for a suspect that waits.
+
+        The older half of the processes does, and later every process; but none soon after its last
+        suspect.
+        """
         patience = self._settings.apart_patience_seconds
         in_older_half = suspects.older < max(1, suspects.processes // 2)
         waited = suspects.waiting_seconds >= patience * (1 if in_older_half else _ANY_PROCESS)

@@ -1,4 +1,4 @@
-"""Measures the length of the queue: one process of each pod does, every ten seconds."""
+"""Measures the length of the queue: in each pod, one process does that every ten seconds."""
 
 import os
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ class QueueDepth:
         self._queue = queue
         self._board = board
         self.figures: QueueFigures | None = None
-        #: When each graph without a process that serves it was logged.
+        #: By graph that no process serves: when it was logged last.
         self._logged: dict[str, float] = {}
 
     def start(self, tasks: Tasks) -> None:
@@ -42,7 +42,7 @@ class QueueDepth:
     async def measure(self) -> None:
         """One round.
 
-        :raises Unavailable: the database could not be asked; :attr:`figures` is None then.
+        :raises Unavailable: the database did not answer; :attr:`figures` is None then.
         """
         leads = all(os.getpid() < slot.pid for slot in self._board.others())
         try:

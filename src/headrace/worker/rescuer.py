@@ -1,4 +1,4 @@
-"""Rescues runs of lost processes: they go on in other processes, or end if they failed too often.
+"""Rescues runs of lost processes: they go on in other processes, or end after too many losses.
 
 Also ends runs whose graph no process serves, and mends threads that no process would claim.
 """

@@ -12,10 +12,10 @@ from headrace.worker.execution import Execution
 class Roster:
     """One per process; only its event loop uses it.
 
-    :param places: for runs. A start in place holds one while it is under way, and an execution
-        holds one until nothing of it goes on here.
+    :param places: the places for runs. A start in place holds one while it is under way. An
+        execution holds one until its graph and its threads have ended.
     :param notifier: tells other processes that a run may be claimed.
-    :param enabled: this process executes runs.
+    :param enabled: whether this process executes runs.
     """
 
     def __init__(self, places: Places, notifier: Notifier, *, enabled: bool = True) -> None:
@@ -60,12 +60,12 @@ class Roster:
         self.places.hold(request.principal.caller)
 
     def remove_start(self, request: RunRequest) -> None:
-        """The start is over; its execution, if there is one, holds a place of its own."""
+        """The start is over. If it has succeeded, the execution holds another place."""
         self.starting.discard(request.run_id)
         self.places.release(request.principal.caller)
 
     def add(self, execution: Execution) -> None:
-        """The run is executed here; its caller's share does not matter any more."""
+        """The run is executed here; it holds a place even beyond the share of its caller."""
         self.executions[execution.run_id] = execution
         self.places.hold(execution.request.principal.caller)
 
@@ -75,10 +75,10 @@ class Roster:
             del self.executions[execution.run_id]
 
     def give_back(self, execution: Execution) -> None:
-        """Nothing of the run goes on here any more: its place is free."""
+        """Free the place of a run whose graph and threads have ended."""
         self.places.release(execution.request.principal.caller)
         if not self.draining and (self.free == 1 or self.left_at_limit):
-            # The process was full, or the caller at its limit: a claim may have left something.
+            # The process was full, or a caller at its limit: the last claim may have left runs.
             self.wake()
 
     def drain(self) -> None:
@@ -87,9 +87,9 @@ class Roster:
         self.wake()
 
     def announce(self, *, room: bool | None = None) -> None:
-        """A run may be claimed: by this process if it has room, otherwise by another one.
+        """Note that a run may be claimed: here if there is room, otherwise by another process.
 
-        :param room: whether there is room for it here; None: if any place is free.
+        :param room: whether there is room for it here; None: there is if any place is free.
         """
         if room is None:
             room = self.free > 0
@@ -102,7 +102,7 @@ class Roster:
         self._wake.set()
 
     def start_round(self) -> None:
-        """A round of claims begins; what happens from now on wakes the next one."""
+        """Note that a round of claims begins: from now on, :meth:`wake` is for the next round."""
         self._wake.clear()
 
     async def until_woken(self, timeout_seconds: float) -> None:

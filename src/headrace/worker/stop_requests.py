@@ -19,12 +19,12 @@ from headrace.worker.roster import Roster
 _log = structlog.stdlib.get_logger("headrace.control")
 
 #: A notice may come after the commit that gives a run to this process, but before the run begins
-#: here. So many notices of unknown runs are remembered.
+#: here. So this process remembers this many notices about runs that it does not execute.
 _UNKNOWN_RUNS = 1000
 
 
 class StopRequests:
-    """One per process; one query each second while runs are executed."""
+    """One per process. While runs are executed, it reads their rows on a notice and each second."""
 
     def __init__(
         self, queue: Queue, settings: EventSettings, listeners: Listeners, roster: Roster
@@ -33,7 +33,7 @@ class StopRequests:
         self._poll_seconds = settings.poll_seconds
         self._roster = roster
         self._wake = Signal()
-        #: Runs with a notice that were not, or not yet, executed here; the latest is the last.
+        #: Runs that had a notice while they were not executed here; the latest is the last.
         self._unknown: dict[UUID, None] = {}
         listeners.add(on_run=self._heard, on_any=self._wake.set)
 
@@ -41,7 +41,7 @@ class StopRequests:
         tasks.keep(self._look_when_woken, name="control")
 
     def begun(self, run_id: UUID) -> None:
-        """A run is executed here from now on; a request to it may have come just before."""
+        """Note that a run is executed here from now on. A request may have come just before."""
         if run_id in self._unknown:
             self._wake.set()
 

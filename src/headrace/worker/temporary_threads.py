@@ -22,15 +22,16 @@ _log = structlog.stdlib.get_logger("headrace.worker")
 _AT_ONCE = 200
 _DUE_EVERY_SECONDS = 1.0
 
-#: A thread that is still there this long after its run was left by a process that died.
+#: If a thread still exists this long after the end of its run, its process has died, or could not
+#: delete it.
 _ABANDONED_AFTER_SECONDS = 300.0
 _ABANDONED_EVERY_SECONDS = 60.0
 
 
 class TemporaryThreads:
-    """One per process. Threads that one process leaves, any process finds later.
+    """One per process. When a process dies, another process deletes its threads later.
 
-    :param later_seconds: how long a thread stays whose values another process may have to read.
+    :param later_seconds: how long a thread stays if another process may still read its values.
     """
 
     def __init__(self, queue: Queue, *, later_seconds: float) -> None:
@@ -68,7 +69,7 @@ class TemporaryThreads:
                 looked_at = monotonic()
 
     async def delete_abandoned(self) -> None:
-        """Delete threads of processes that died between the end of a run and this step."""
+        """Delete threads whose process died after the end of the run, before it deleted them."""
         try:
             after = ""
             while abandoned := await self._queue.abandoned_temporary_threads(

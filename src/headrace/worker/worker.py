@@ -28,8 +28,8 @@ from headrace.worker.quarantine import Quarantine
 from headrace.worker.roster import Roster
 from headrace.worker.stop_requests import StopRequests
 
-#: A run that is delayed for up to this long has a timer. A round of claims finds the others, a
-#: second late at most.
+#: A run that is delayed for up to this long gets a timer. A round of claims finds runs with a
+#: longer delay, at most a second late.
 _TIMED_SECONDS = 3600.0
 
 _LEASE_LOST = "The server process lost its lease on this run."
@@ -71,11 +71,11 @@ class Worker:
         self._stop_requests = stop_requests
         self._admission = admission
         self._metrics = metrics
-        #: Starts, claims and executions: each is waited for, for it may commit at any moment.
+        #: Starts, claims and executions. Wait for each of them: it may commit at any moment.
         self._tasks = Tasks()
         self._loops = Tasks(supervision)
         self._deaf_runs = DeafRuns(settings, roster)
-        #: The grace is over: a run that begins now, from a claim under way, is released at once.
+        #: The grace is over: a run that a claim under way still brings is released at once.
         self._releasing = False
         self._quarantine = Quarantine(settings, roster)
         self._claims = Claims(
@@ -107,7 +107,7 @@ class Worker:
     def execution_of(self, run_id: UUID) -> Execution | None:
         """The run, if this process executes it and knows the id of its next event.
 
-        Before that the run is followed as if another process executed it.
+        Until the process knows that id, followers read the run as if another process executed it.
         """
         execution = self._roster.executions.get(run_id)
         return execution if execution is not None and execution.channel.ids_known else None
@@ -123,14 +123,15 @@ class Worker:
             self._loops.keep(self._claim_until_drained, name="claims")
 
     async def submit(self, request: RunRequest) -> Execution | QueuedRun:
-        """Start the run here, or put it into the queue; either is committed on return.
+        """Start the run here, or put it into the queue. On return that is committed.
 
         :raises ThreadBusy: another run has the thread, and the strategy is ``reject``.
-        :raises ThreadNotFound: there is none that the caller may see.
-        :raises RunForgotten: an earlier try has made it, and it is gone.
-        :raises TooManyQueuedRuns: as many runs of its caller wait as may.
-        :raises Unavailable: this process cannot start or queue it, or does not know whether it did;
-            a run that was committed is executed.
+        :raises ThreadNotFound: the caller may see no such thread.
+        :raises AssistantChanged: the assistant is not the one that the request was made from.
+        :raises RunForgotten: an earlier try has created the run, and it is deleted.
+        :raises TooManyQueuedRuns: too many runs of its caller wait already.
+        :raises Unavailable: this process cannot start or queue the run, or does not know whether it
+            did. If the run was committed, it is executed.
         """
         if self._roster.draining:
             raise Draining
@@ -168,7 +169,7 @@ class Worker:
         return await self._enqueue_if_admitted(request)
 
     async def _enqueue_if_admitted(self, request: RunRequest) -> QueuedRun:
-        """:raises TooManyQueuedRuns: as many runs of its caller wait as may."""
+        """:raises TooManyQueuedRuns: too many runs of its caller wait already."""
         await self._admission.admit(request.principal.caller)
         return await self._enqueue(request)
 
@@ -192,7 +193,7 @@ class Worker:
         self._roster.announce(room=self._roster.may_begin(caller))
 
     def _tell_to_stop(self, run_id: UUID, action: StopAction, reason: str) -> None:
-        """Stop the run here, or tell the process that executes it; its row says so already."""
+        """Stop the run here, or tell the process that executes it. Its row says so already."""
         execution = self._roster.executions.get(run_id)
         if execution is None:
             self._notifier.run_changed(run_id)
@@ -202,7 +203,7 @@ class Worker:
     async def cancel(
         self, tenant: str, run_ids: Sequence[UUID], action: StopAction, reason: str
     ) -> list[Cancellation]:
-        """Ask runs to stop; return what has become of each up to now."""
+        """Ask runs to stop; return what the request has done to each."""
         cancelled = await self._queue.cancel(tenant, run_ids, action, reason)
         for one in cancelled:
             if one.state == "asked":
@@ -218,7 +219,7 @@ class Worker:
         self._roster.drain()
 
     async def finish(self, grace_seconds: float) -> None:
-        """Let runs go on for the grace time, then release the rest; none is left on return."""
+        """Let runs go on for the grace time, then release the others. On return no run is left."""
         self.refuse_new()
         if self._tasks:
             _log.info("drain_started", runs=self.running, grace_seconds=grace_seconds)
@@ -257,10 +258,10 @@ class Worker:
 
     async def _claim_until_drained(self) -> None:
         while not self._roster.draining:
-            # A task of its own: when the loop is cancelled, the claim still goes through.
+            # A separate task: when this loop is cancelled, the claim still goes through.
             await self._tasks.start(self._claim(), name="claim")
             await self._claims.until_next_round()
-        # Wait to be stopped with the other loops: one that ends by itself is reported as a fault.
+        # Wait until ``stop`` cancels this loop: a loop that ends by itself is reported as a fault.
         await asyncio.Event().wait()
 
     async def _claim(self) -> None:
@@ -302,7 +303,7 @@ class Worker:
             return
 
         async def begin_after_earlier() -> None:
-            # An earlier attempt that has lost the run, and is about to notice.
+            # The earlier attempt has lost the run, and has not noticed it yet.
             earlier.ask_to_stop(Stop.LEASE_LOST, _LEASE_LOST)
             await earlier.until_finished()
             await asyncio.sleep(0)
@@ -315,7 +316,7 @@ class Worker:
         self._tasks.start(begin_after_earlier(), name=f"after-{attempt.request.run_id}")
 
     def _begin_without_client(self, request: RunRequest, starting: asyncio.Task[Attempt]) -> None:
-        """The client has gone while its run was started: execute the run, or queue it."""
+        """Execute or queue a run whose client left while the run was being started."""
         if starting.cancelled():
             self._roster.remove_start(request)
             return
@@ -355,8 +356,8 @@ class Worker:
             if ended.watched:
                 self._notifier.run_changed(execution.run_id)
             if ended.more:
-                # This process has room for it, once this run has left.
+                # This process has room for the next run once this run has left.
                 self._roster.announce(room=True)
         except Exception:
-            # The rows say it all: other processes and the next round of claims will see it.
+            # Other processes and the next round of claims will see the end in the rows.
             _log.exception("run_end_not_told")
