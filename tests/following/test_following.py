@@ -11,6 +11,7 @@ from langgraph.graph import END, START, StateGraph
 
 from headrace.auth.principal import ANONYMOUS
 from headrace.checkpoints.fence import process_key
+from headrace.errors import Draining
 from headrace.events.event import Event
 from headrace.events.reader import EventReader, FollowingStopped
 from headrace.following.followed_run import FollowedRun
@@ -294,6 +295,9 @@ async def test_a_draining_process_lets_go_of_runs_elsewhere(database_url, talker
         with pytest.raises(FollowingStopped):
             await joined.outcome(SECONDS)
         assert here.worker.running == 1
+        # The run is asked to stop; another process tells whether it has.
+        with pytest.raises(Draining):
+            await there.runs.delete(ANONYMOUS, run.thread_id, run.run_id, timeout_seconds=SECONDS)
         talker.stop()
         assert await run.outcome(SECONDS) is not None
 

@@ -75,6 +75,7 @@ def test_a_secret_is_masked_in_every_text(text: str) -> None:
 )
 def test_a_well_known_form_is_masked_wherever_it_stands(secret: str) -> None:
     assert mask_text(f"Incorrect key provided: {secret}.") == "Incorrect key provided: ***."
+    assert mask_text(f"({secret})") == "(***)"
 
 
 @pytest.mark.parametrize(

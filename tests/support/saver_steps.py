@@ -41,7 +41,7 @@ def mostly(draw: Any, usual: Any, rare: Any, times: int = 12) -> Any:
 
 _texts = mostly(
     st.sampled_from(["", "plain", "gr\u00fc\u00dfe", "\U0001f375", "\\u0000", '"', "\x7f"]),
-    # Nor half of a surrogate pair: JSON of Postgres holds none. test_saver.py has what is kept of it.
+    # Nor half a surrogate pair: Postgres refuses it in JSON. test_saver.py has what is kept.
     st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=6),
 )
 #: Kept in the checkpoint itself. What JSON of Postgres would change is stored otherwise than

@@ -45,7 +45,7 @@ _MADE_BY_SOMEBODY = re.compile(
 #: ``_NAMED`` is tried only on a text with one of ``_HINTS``, and ``_MADE_BY_SOMEBODY`` only on a
 #: text with one of ``_MAKERS``: most texts have none.
 _HINTS = ("pass", "pwd", "secret", "token", "key", "cred", "sign", "auth", "connection")
-_MAKERS = ("sk-", "lsv2_", "gh", "glpat-", "xox", "AKIA", "AIza", "hf_", "eyJ")
+_MAKERS = ("sk-", "lsv2_", "gh", "github_pat_", "glpat-", "xox", "AKIA", "AIza", "hf_", "eyJ")
 
 _SECRET_FIELD = re.compile(rf"(?i)^.*(?:{_NAMES}|cookie)$")
 #: Deeper values are logged as text.

@@ -10,7 +10,8 @@ from fastapi import Request, Response
 from headrace.edge.head_requests import headers_alone
 from headrace.edge.state import provided, state_of
 from headrace.edge.streaming import StreamResponse
-from headrace.errors import RunForgotten
+from headrace.errors import Draining, RunForgotten
+from headrace.events.reader import FollowingStopped
 from headrace.events.sse import CONTENT_TYPE
 from headrace.following.followed_run import FollowedRun
 from headrace.runs.response_bodies import event_frames, result_body, stopped_body
@@ -37,13 +38,17 @@ async def waiting_response(
     """The run's values, once it has ended.
 
     :raises RunForgotten: an earlier try of the request has made the run, and the run is deleted.
+    :raises Draining: this process ends; another one answers a retry.
     """
     headers = locations(run, "join")
     if head := headers_alone(request, media_type="application/json", headers=headers):
         return head
     if run.repeated:
         # The run may have ended long ago: wait for that before a status is sent.
-        outcome = await run.outcome(_heartbeat_seconds(request))
+        try:
+            outcome = await run.outcome(_heartbeat_seconds(request))
+        except FollowingStopped:
+            raise Draining from None
         if outcome is not None and outcome.forgotten:
             raise RunForgotten
     return StreamResponse(

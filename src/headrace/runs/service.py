@@ -13,11 +13,13 @@ from headrace.db.row_sizes import RowPage
 from headrace.db.tables import RunRow
 from headrace.errors import (
     AssistantChanged,
+    Draining,
     InvalidRequest,
     RunForgotten,
     RunNotFound,
     RunStillStopping,
 )
+from headrace.events.reader import FollowingStopped
 from headrace.following.followed_run import FollowedRun
 from headrace.following.following import Following
 from headrace.idempotency.schemas import RequestKey
@@ -277,10 +279,14 @@ class RunService:
 
         :raises RunNotFound: the caller may see no such run.
         :raises RunStillStopping: the run does not stop in time.
-        :raises FollowingStopped: this process stops following the run.
+        :raises Draining: this process ends before the run has stopped; the run is stopping.
         """
         row = await self._row(principal, thread_id, run_id)
-        if row.status not in _ENDED and not await self._stops.stop(row, timeout_seconds):
+        try:
+            stopped = row.status in _ENDED or await self._stops.stop(row, timeout_seconds)
+        except FollowingStopped:
+            raise Draining from None
+        if not stopped:
             raise RunStillStopping
         await self._repository.delete_if_ended(principal, run_id)
 
