@@ -156,7 +156,7 @@ def test_a_server_says_so_too_while_it_waits_for_the_database(folder):
 
 def test_a_schema_that_is_behind(folder, empty_database_url):
     said = folder.type(*headrace("serve"), DATABASE_URL=empty_database_url)
-    assert said.startswith("HR311 database schema: the schema is at nothing")
+    assert said.startswith("HR311 database schema: the schema is empty")
     assert "headrace db upgrade" in said
 
 

@@ -23,7 +23,7 @@ from headrace.checkpoints.upstream import (
     SELECT_CHECKPOINT,
     DeltaSnapshot,
     PooledSaver,
-    TakenStore,
+    QueuedStore,
     deduplicated,
 )
 from tests.support.chains import config_of, put, put_writes
@@ -172,4 +172,4 @@ def test_ensure_task_is_called_wherever_upstreams_store_queues_something():
         inspect.getsource(batch.AsyncBatchedBaseStore._ensure_task), ""
     )
     assert {"_aqueue", "_task"} <= set(batch.AsyncBatchedBaseStore.__slots__)
-    assert TakenStore._ensure_task is not batch.AsyncBatchedBaseStore._ensure_task
+    assert QueuedStore._ensure_task is not batch.AsyncBatchedBaseStore._ensure_task

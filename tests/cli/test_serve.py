@@ -6,7 +6,7 @@ import socket
 import pytest
 from pydantic import ValidationError
 
-from headrace.cli.serve import refuse_missing_graphs, refuse_open_door, refuse_taken_address
+from headrace.cli.serve import refuse_missing_graphs, refuse_open_access, refuse_taken_address
 from headrace.errors import StartupRefusal
 from headrace.settings import Settings, unknown_variables
 
@@ -15,16 +15,16 @@ KEY = "a-key-of-this-test"
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
 def test_a_loopback_address_needs_no_key(host):
-    refuse_open_door(Settings(host=host))
+    refuse_open_access(Settings(host=host))
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "", "10.1.2.3", "no such host"])
 def test_any_other_address_is_refused_until_somebody_asks_for_a_key(host):
     with pytest.raises(StartupRefusal, match="HEADRACE_API_KEYS") as caught:
-        refuse_open_door(Settings(host=host))
+        refuse_open_access(Settings(host=host))
     assert caught.value.code == "HR205"
-    refuse_open_door(Settings(host=host, auth="none"))
-    refuse_open_door(Settings(host=host, api_keys=KEY))
+    refuse_open_access(Settings(host=host, auth="none"))
+    refuse_open_access(Settings(host=host, api_keys=KEY))
 
 
 def test_a_variable_that_no_setting_reads_is_found(monkeypatch):

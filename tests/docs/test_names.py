@@ -86,7 +86,7 @@ def test_the_page_of_versions_has_the_floors_of_the_project() -> None:
 
 def test_the_page_of_the_manifest_names_every_key() -> None:
     text = page("langgraph-json.md")
-    keys = {*manifest_keys._FOR_BUILDS, *manifest_keys._LATER, *manifest_keys._HONOURED}
+    keys = {*manifest_keys._FOR_BUILDS, *manifest_keys._NOT_YET, *manifest_keys._HONOURED}
     keys |= {*manifest_keys.REFUSED, *manifest_keys._KEYS_OF_HTTP}
     keys |= {f"checkpointer.{key}" for key in manifest_keys._KEYS_OF_CHECKPOINTER}
     keys |= {f"store.{key}" for key in manifest_keys._KEYS_OF_STORE}

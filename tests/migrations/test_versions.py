@@ -118,7 +118,7 @@ def test_check_says_ok_on_a_fresh_schema(database_url):
 
 def test_check_fails_on_an_empty_database(empty_database_url):
     code, said = check(empty_database_url)
-    assert (code, said) == (1, f"the schema is at nothing, this release needs {HEAD}")
+    assert (code, said) == (1, f"the schema is empty, this release needs {HEAD}")
 
 
 def test_check_accepts_a_newer_schema_that_still_serves_this_release(database_url):

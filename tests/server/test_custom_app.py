@@ -181,7 +181,7 @@ async def test_a_lifespan_that_raises_is_a_refusal_and_ours_is_closed(settings, 
             pass
     assert str(caught.value) == (
         "HR107 http.app (./hr_web.py:app): its lifespan raised RuntimeError: no cache"
-        " (hr_web.py line 5). Mend that line; the traceback stands above. (headrace explain HR107)"
+        " (hr_web.py line 5). Correct that line; the traceback is above. (headrace explain HR107)"
     )
 
 

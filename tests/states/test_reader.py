@@ -91,8 +91,8 @@ async def test_what_is_selected_is_all_that_comes(client, http):
     for path in ("state", "history"):
         answer = await http.get(f"/threads/{thread_id}/{path}", params={"select": "nope"})
         assert answer.status_code == 422
-        assert "'nope' is none of values, next, tasks" in answer.json()["detail"]
-    with pytest.raises(UnprocessableEntityError, match="'nope' is none of values"):
+        assert "'nope' is not one of values, next, tasks" in answer.json()["detail"]
+    with pytest.raises(UnprocessableEntityError, match="'nope' is not one of values"):
         await client.threads.get_history(thread_id, select=["nope"])
 
 

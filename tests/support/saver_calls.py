@@ -10,7 +10,7 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from psycopg import AsyncConnection
 from pydantic import BaseModel
 
-from headrace.checkpoints.rows import lasting
+from headrace.checkpoints.rows import stored_writes
 from headrace.checkpoints.upstream import PooledSaver
 
 Config = dict[str, Any]
@@ -68,7 +68,7 @@ class PutWrites:
 
     async def of(self, saver: BaseCheckpointSaver[Any]) -> Any:
         # Ours stores nothing that a failed task has written by then, and upstream's does.
-        writes = self.writes if isinstance(saver, PooledSaver) else lasting(self.writes)
+        writes = self.writes if isinstance(saver, PooledSaver) else stored_writes(self.writes)
         await saver.aput_writes(
             self.place.config(),  # type: ignore[arg-type]
             list(writes),

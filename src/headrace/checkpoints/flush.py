@@ -64,7 +64,7 @@ class Flusher:
         parts = [list(batch)]
         deadline = monotonic() + self._settings.retry_seconds
         while parts:
-            part = [operation for operation in parts.pop() if not _of_failed_run(operation)]
+            part = [operation for operation in parts.pop() if not _belongs_to_failed_run(operation)]
             if not part:
                 continue
             failure = await self._commit(_Try(part, held, in_thread), deadline)
@@ -194,7 +194,7 @@ def _threads_of_runs(batch: Sequence[Operation]) -> list[str]:
     return sorted({operation.thread_id for operation in batch if operation.token is not None})
 
 
-def _of_failed_run(operation: Operation) -> bool:
+def _belongs_to_failed_run(operation: Operation) -> bool:
     """Settle the operation if an earlier write of its run has failed; return whether it has.
 
     A chain of checkpoints must have no holes.

@@ -45,7 +45,7 @@ _QUERIES = 2
 _READS_FOR_ANOTHER = 16
 
 #: Errors of the server or the network, not of a row.
-_NOBODYS = (psycopg.OperationalError, psycopg.InterfaceError, TimeoutError)
+_SERVER_FAULTS = (psycopg.OperationalError, psycopg.InterfaceError, TimeoutError)
 
 #: A dead connection costs one try. After it, connections are checked first.
 _TRIES = 3
@@ -133,7 +133,7 @@ class LatestReader:
                     batch[head].set_result(row)
 
         try:
-            failed = await for_each_sound(list(batch), answer, passing=_NOBODYS)
+            failed = await for_each_sound(list(batch), answer, passing=_SERVER_FAULTS)
             if failed:
                 _log.warning("read_failed", reads=len(failed), exc_info=failed[0][1])
         except Exception as error:
@@ -152,7 +152,7 @@ class LatestReader:
                     lambda connection: _latest(connection, self._latest, heads),
                     seconds=self._timeout_seconds,
                 )
-            except _NOBODYS:
+            except _SERVER_FAULTS:
                 await held.examine()
                 if not tries_left:
                     raise
@@ -190,7 +190,7 @@ async def _latest(
         )
         rows = await cursor.fetchall()
     if rows and rows[0]["in_recovery"]:
-        raise RecoveryError("the server is in recovery; what it has may be old")
+        raise RecoveryError("the server is in recovery; its data may be old")
     found: list[DictRow | None] = [None] * len(heads)
     for row in rows:
         if row["checkpoint_id"] is not None:

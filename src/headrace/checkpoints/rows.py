@@ -113,7 +113,7 @@ def checkpoint_rows(
     return WriteRows(thread_id, run, blobs=blobs, checkpoint=row)
 
 
-def lasting(
+def stored_writes(
     writes: Sequence[tuple[str, Any]], max_error_bytes: int = MAX_BYTES
 ) -> Sequence[tuple[str, Any]]:
     """The writes of a task that are stored. If the task failed or was cancelled, only that fact is

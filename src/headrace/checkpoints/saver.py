@@ -26,7 +26,7 @@ from headrace.checkpoints.deletions import delete_for_runs, retried_deletion
 from headrace.checkpoints.fence import RunToken
 from headrace.checkpoints.latest_reader import LatestReader
 from headrace.checkpoints.retry import READ_SECONDS, retried
-from headrace.checkpoints.rows import WriteRows, checkpoint_rows, lasting, task_rows
+from headrace.checkpoints.rows import WriteRows, checkpoint_rows, stored_writes, task_rows
 from headrace.checkpoints.run_saver import RunSaver
 from headrace.checkpoints.run_writes import RunWrites, current_run
 from headrace.checkpoints.sized_reads import SizedReads, channels_of
@@ -134,7 +134,7 @@ class UpstreamSaver(PooledSaver, RunSaver):
         task_id: str,
         task_path: str = "",
     ) -> None:
-        kept = lasting(writes, self._max_error_bytes)
+        kept = stored_writes(writes, self._max_error_bytes)
         store = partial(self._put_writes, config, kept, task_id, task_path)
         if (run := current_run()) is not None:
             if task_id == NULL_TASK and run.holds(store):
@@ -153,7 +153,7 @@ class UpstreamSaver(PooledSaver, RunSaver):
         run = current_run()
         if run is not None:
             run.raise_if_failed()
-        with _none_after(run):
+        with _failing_run(run):
             return await super().aput(config, checkpoint, metadata, new_versions)
 
     @timed("put_writes")
@@ -164,7 +164,7 @@ class UpstreamSaver(PooledSaver, RunSaver):
         task_id: str,
         task_path: str,
     ) -> None:
-        with _none_after(current_run()):
+        with _failing_run(current_run()):
             await super().aput_writes(config, writes, task_id, task_path)
 
     @timed("delete_thread")
@@ -344,7 +344,7 @@ class GroupCommitSaver(UpstreamSaver):
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
         run = current_run()
-        with _none_after(run):
+        with _failing_run(run):
             rows = checkpoint_rows(
                 self.serde,
                 run,
@@ -375,7 +375,7 @@ class GroupCommitSaver(UpstreamSaver):
         # LangGraph starts an error handler only once the error is durable.
         handled = any(channel == ERROR_SOURCE for channel, _ in writes)
         run = current_run()
-        with _none_after(run):
+        with _failing_run(run):
             rows = task_rows(
                 self.serde,
                 run,
@@ -403,7 +403,7 @@ def _place(config: RunnableConfig) -> tuple[str, str]:
 
 
 @contextmanager
-def _none_after(run: RunWrites | None) -> Iterator[None]:
+def _failing_run(run: RunWrites | None) -> Iterator[None]:
     """Let the run fail if a write is too large.
 
     LangGraph goes on for a moment after a failed write. The next checkpoint would name values that

@@ -58,11 +58,11 @@ class SizedReads:
         ``reading.rest`` has the others with their sizes.
         """
         settings = reading.memory.settings
-        fits = min(_PAGE_BYTES, settings.max_bytes, settings.max_state_bytes)
+        max_bytes = min(_PAGE_BYTES, settings.max_bytes, settings.max_state_bytes)
         if reading.admitted:
             # Admitted checkpoints may have got more writes since they were measured.
-            fits = _PAGE_BYTES + 2 * sum(size for _, size in reading.admitted)
-        rows = await self._rows(page(where), (_text(reading), fits, *parameters, limit))
+            max_bytes = _PAGE_BYTES + 2 * sum(size for _, size in reading.admitted)
+        rows = await self._rows(page(where), (_text(reading), max_bytes, *parameters, limit))
         tuples: list[CheckpointTuple] = []
         reading.rest = []
         if not reading.admitted:

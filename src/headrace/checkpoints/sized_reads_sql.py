@@ -103,9 +103,9 @@ LEFT JOIN LATERAL (
 
 _PAGE = f"""
 SELECT {_told(_COLUMNS, "asked.channels")}
-FROM (SELECT %s::jsonb AS channels, %s::bigint AS fits) AS asked
+FROM (SELECT %s::jsonb AS channels, %s::bigint AS max_bytes) AS asked
 CROSS JOIN LATERAL (
-  SELECT c.*, c.running <= asked.fits AS small
+  SELECT c.*, c.running <= asked.max_bytes AS small
   FROM (
     SELECT c.*, size.bytes, sum(size.bytes) OVER (ORDER BY c.checkpoint_id DESC) AS running
     FROM (

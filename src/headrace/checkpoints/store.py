@@ -21,7 +21,7 @@ from langgraph.store.base import Op, PutOp, Result, SearchOp, TTLConfig
 
 from headrace.checkpoints.retry import retried
 from headrace.checkpoints.timing import Observe, timed
-from headrace.checkpoints.upstream import TakenStore, deduplicated
+from headrace.checkpoints.upstream import QueuedStore, deduplicated
 from headrace.db.pool import SharedPool
 from headrace.lifecycle import Tasks
 
@@ -52,7 +52,7 @@ _REFUSALS = (
 _NO_DEFAULT_TTL: TTLConfig = {"omit_expired": True}
 
 
-class Store(TakenStore):
+class Store(QueuedStore):
     """One per process; needs a running event loop.
 
     :param operation_timeout_seconds: a batch without an answer for this long is repeated.
@@ -99,7 +99,7 @@ class Store(TakenStore):
         )
 
     async def size(self, op: SearchOp, *, max_bytes: int) -> tuple[int, int]:
-        """As :meth:`TakenStore.measured`, but repeated while the database is away."""
+        """As :meth:`QueuedStore.measured`, but repeated while the database is away."""
         return await retried(
             lambda: self.measured(op, max_bytes=max_bytes),
             seconds=self._retry_seconds,

@@ -210,7 +210,7 @@ def without_snapshot(value: Any) -> Any:
     return value.value if isinstance(value, _DeltaSnapshot) else value
 
 
-class TakenStore(AsyncPostgresStore):
+class QueuedStore(AsyncPostgresStore):
     """LangGraph's store, but a task of headrace takes the waiting operations.
 
     :param operation_timeout_seconds: a connection without an answer for this long is cut, and its

@@ -10,7 +10,7 @@ MAX_CHECKPOINT_BYTES = 128 * 1024 * 1024
 
 
 #: Before a container is serialized, at most so many of its members are measured.
-_LOOKED_AT = 64
+_MEASURED_MEMBERS = 64
 
 
 class WriteSize:
@@ -56,4 +56,4 @@ def least_bytes(value: Any, levels: int = 2) -> int:
         return 0
     if not levels:
         return 0
-    return sum(least_bytes(member, levels - 1) for member in islice(value, _LOOKED_AT))
+    return sum(least_bytes(member, levels - 1) for member in islice(value, _MEASURED_MEMBERS))

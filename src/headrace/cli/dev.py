@@ -20,7 +20,7 @@ from headrace.cli.serve import (
     bound_socket,
     prepare_runtime_directory,
     refuse_missing_graphs,
-    refuse_open_door,
+    refuse_open_access,
     warn_about_unknown_variables,
 )
 from headrace.cli.signals import StopSignals
@@ -83,7 +83,7 @@ def dev(
                 err=True,
             )
         workspace.stop_leftover_server()
-        refuse_open_door(project.settings)
+        refuse_open_access(project.settings)
         listener = stack.enter_context(bound_socket(project.settings))
         if not own_app:
             refuse_missing_graphs(project.settings)

@@ -20,23 +20,23 @@ class GraphCheck:
     """Runs from its construction on; :meth:`problem` has the result, whatever the code does."""
 
     def __init__(self) -> None:
-        self._reports, theirs = os.pipe()
+        self._reports, child_end = os.pipe()
         # Read from time to time; nothing waits for it.
         fcntl.fcntl(self._reports, fcntl.F_SETFL, os.O_NONBLOCK)
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `stop`
         self._process = subprocess.Popen(  # noqa: S603 - our own arguments, no shell
-            [sys.executable, "-m", "headrace.graphs.check", str(theirs)],
+            [sys.executable, "-m", "headrace.graphs.check", str(child_end)],
             stdin=subprocess.DEVNULL,
             stdout=self._output,
             stderr=self._output,
-            pass_fds=[theirs],
+            pass_fds=[child_end],
             # Ctrl-C does not reach it: `stop` ends it.
             start_new_session=True,
         )
-        os.close(theirs)
+        os.close(child_end)
         self._unread = b""
         self._file = ""
-        self._stands: str | None = None
+        self._place: str | None = None
         self._verdict: dict[str, Any] | None = None
         self._stopped = False
 
@@ -48,8 +48,8 @@ class GraphCheck:
     def slow_at(self) -> str | None:
         """The user's line that takes long. Reported once; None if there is nothing new."""
         self._read()
-        stands, self._stands = self._stands, None
-        return stands
+        place, self._place = self._place, None
+        return place
 
     def problem(self) -> str | None:
         """What is wrong, once it has :attr:`ended`: a traceback and one sentence; None if nothing.
@@ -101,7 +101,7 @@ class GraphCheck:
         if "file" in report:
             self._file = report["file"]
         elif "stands" in report:
-            self._stands = report["stands"] or self._file
+            self._place = report["stands"] or self._file
         else:
             self._verdict = report
 

@@ -53,7 +53,7 @@ def become_server(settings: Settings) -> None:
     :raises StartupRefusal: with what to change.
     """
     warn_about_unknown_variables()
-    refuse_open_door(settings)
+    refuse_open_access(settings)
     refuse_taken_address(settings)
     if not settings.app or not settings.server.api:
         refuse_missing_graphs(settings)
@@ -69,7 +69,7 @@ def warn_about_unknown_variables() -> None:
         typer.echo(f"warning: no setting reads {name}; is it a typing error?", err=True)
 
 
-def refuse_open_door(settings: Settings) -> None:
+def refuse_open_access(settings: Settings) -> None:
     """Refuse an address that strangers can reach while no key is needed. A worker may have any
     address: it serves no API.
 

@@ -124,7 +124,7 @@ def refused_migrations() -> Iterator[None]:
                 "HR315",
                 where="database schema",
                 what="a transaction has held a table that the migration needs for too long",
-                remedy="Run the command again; if it goes on, end that session"
+                remedy="Run the command again; if it is refused again, end that session"
                 " (pg_stat_activity, state 'idle in transaction').",
             ) from error
         if isinstance(error.orig, psycopg.errors.InsufficientPrivilege):

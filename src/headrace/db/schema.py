@@ -59,7 +59,8 @@ class SchemaState:
     def problem(self) -> str | None:
         """Why this release cannot serve on the schema, or None."""
         if self.behind:
-            return f"the schema is at {self.current or 'nothing'}, this release needs {self.head}"
+            present = f"at {self.current}" if self.current else "empty"
+            return f"the schema is {present}, this release needs {self.head}"
         if self.refused:
             return (
                 f"the schema is at {self.current} and serves releases from schema"

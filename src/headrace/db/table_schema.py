@@ -114,7 +114,7 @@ def create_schema(connection: _Connection, schema: str) -> None:
             raise StartupRefusal(
                 "HR318",
                 where=f"schema {schema}",
-                what=f"it is not there, and role {user} may not create it",
+                what=f"it does not exist, and role {user} may not create it",
                 remedy=f'Have its owner run CREATE SCHEMA "{schema}" AUTHORIZATION "{user}",'
                 " or set MIGRATION_DATABASE_URL to a role that may.",
             ) from None

@@ -208,7 +208,7 @@ class EmbeddedPostgres:
             raise StartupRefusal(
                 "HR323",
                 where=f"embedded Postgres in {self.data_dir}",
-                what=f"it did not start: {' | '.join(lines[-4:]) or 'it says nothing'}",
+                what=f"it did not start: {' | '.join(lines[-4:]) or 'it printed nothing'}",
                 remedy=f"Correct that (the whole log is {self.log_file}), or set DATABASE_URL to a"
                 " Postgres of your own.",
             )

@@ -111,14 +111,14 @@ class Watch:
         self._events: list[Event] = []
 
     @property
-    def sound(self) -> bool:
+    def readable(self) -> bool:
         """Whether there is more to come."""
         return not self.complete and not self.failed
 
     @property
-    def hungry(self) -> bool:
+    def wanting(self) -> bool:
         """Whether the next round asks for more."""
-        return self.sound and not self.paused and not self._events
+        return self.readable and not self.paused and not self._events
 
     @property
     def waiting(self) -> bool:
@@ -237,7 +237,7 @@ class Watcher:
                 for some in self._watches.values()
                 for one in some
                 # A watch with a slow client is not fed, but the events of its run must be stored.
-                if one.hungry or (one.sound and one.wants_events and self._is_due(one.run_id))
+                if one.wanting or (one.readable and one.wants_events and self._is_due(one.run_id))
             ]
             if not watches:
                 continue
@@ -267,13 +267,13 @@ class Watcher:
                 for row in await cursor.fetchall()
             }
             # Decide this once: a watch without a page in this round must not get an empty one.
-            hungry = [one for one in watches if one.hungry]
-            asking = [one for one in hungry if one.wants_events]
+            wanting = [one for one in watches if one.wanting]
+            asking = [one for one in wanting if one.wants_events]
             for one in asking:
                 if one.after is None:
                     one.after = states[one.run_id][1] if one.run_id in states else 0
             pages = await self._pages(connection, asking)
-        for watch in hungry:
+        for watch in wanting:
             page = pages.get(_wanted(watch), _NO_PAGE) if watch.wants_events else _NO_PAGE
             state = states[watch.run_id][0] if watch.run_id in states else GONE
             try:

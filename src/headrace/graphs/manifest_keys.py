@@ -29,7 +29,7 @@ _FOR_BUILDS = frozenset(
 )
 
 #: Not supported yet. Without them headrace does less, but does no harm.
-_LATER = {
+_NOT_YET = {
     "crons": "headrace has no crons yet",
     "priority": "headrace takes runs in the order they came in",
     "webhooks": "headrace sends no webhooks yet",
@@ -73,7 +73,7 @@ def refused_key(content: Mapping[str, Any]) -> str | None:
 
 def notices_of(content: Mapping[str, Any]) -> tuple[str, ...]:
     """One warning for each key that does not do what its author may expect."""
-    notices = [f"{key} is ignored: {_LATER[key]}" for key in content if key in _LATER]
+    notices = [f"{key} is ignored: {_NOT_YET[key]}" for key in content if key in _NOT_YET]
     if not refused_key(content):
         notices += [f"{key} is ignored: it names no path" for key in REFUSED if content.get(key)]
     if _part(content, "store").get("index"):
@@ -96,7 +96,7 @@ def notices_of(content: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _unknown_keys(content: Mapping[str, Any]) -> list[str]:
-    known = _HONOURED | _FOR_BUILDS | _LATER.keys() | REFUSED.keys()
+    known = _HONOURED | _FOR_BUILDS | _NOT_YET.keys() | REFUSED.keys()
     unknown = [key for key in content if key not in known and not key.startswith("_")]
     parts = {
         "http": _KEYS_OF_HTTP,

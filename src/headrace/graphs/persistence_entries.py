@@ -125,7 +125,7 @@ class StoreTTL(BaseModel):
         }
 
 
-def _said(ttl: Any) -> Any:
+def _stated(ttl: Any) -> Any:
     return {} if ttl is None else ttl
 
 
@@ -134,4 +134,4 @@ class StoreEntry(BaseModel):
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
-    ttl: Annotated[StoreTTL, BeforeValidator(_said)] = StoreTTL()
+    ttl: Annotated[StoreTTL, BeforeValidator(_stated)] = StoreTTL()

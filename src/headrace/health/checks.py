@@ -122,7 +122,7 @@ class DatabaseProbe:
             return
         except (HeadraceError, OSError) as error:
             self._failures += 1
-            self._word = _word_of(error)
+            self._word = _reason_for(error)
             if self._failures >= _FAILURES_UNTIL_UNREACHABLE:
                 self._tell()
         else:
@@ -138,7 +138,7 @@ class DatabaseProbe:
             self._told = (self._word, monotonic())
 
 
-def _word_of(error: BaseException) -> str:
+def _reason_for(error: BaseException) -> str:
     """The driver's own text, from the end of the chain of causes; empty if there is none."""
     if error.__cause__ is not None:
         cause = error.__cause__

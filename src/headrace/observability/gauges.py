@@ -20,7 +20,7 @@ _PROCESS_STATES = ("starting", "serving", "draining", "stale")
 _POOL_GAUGES: tuple[tuple[str, str, Callable[[PoolFigures], float]], ...] = (
     ("pool_size", "Connections in the pool.", lambda pool: pool.size),
     ("pool_available", "Connections that are free.", lambda pool: pool.available),
-    ("pool_in_use", "Connections in somebody's hands.", lambda pool: pool.in_use),
+    ("pool_in_use", "Connections that are in use.", lambda pool: pool.in_use),
     ("pool_waiting", "Requests that wait for a connection.", lambda pool: pool.waiting),
     ("pool_max_size", "Connections the pool may open.", lambda pool: pool.max_size),
     ("pool_leaked", "Connections that nobody holds or can have.", lambda pool: pool.leaked),

@@ -61,8 +61,8 @@ def configure_logging(settings: ObservabilitySettings, *, stream: TextIO | None 
     for name in _ADOPTED:
         adopt_logger(name)
     pool_log = logging.getLogger("psycopg.pool")
-    if _is_told_of_pool not in pool_log.filters:
-        pool_log.addFilter(_is_told_of_pool)
+    if _is_logged_of_pool not in pool_log.filters:
+        pool_log.addFilter(_is_logged_of_pool)
     for name in _SILENCED:
         silenced = logging.getLogger(name)
         silenced.handlers = []
@@ -90,7 +90,7 @@ def configure_library_logging() -> None:
         )
 
 
-def _is_told_of_pool(record: logging.LogRecord) -> bool:
+def _is_logged_of_pool(record: logging.LogRecord) -> bool:
     """Whether to log this record of the pool.
 
     False for a lost connection: ``database_lost`` is logged once, but the pool would log each

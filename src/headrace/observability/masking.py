@@ -37,12 +37,12 @@ _COOKIE = re.compile(
 _BEARER = re.compile(r"(?i)\b(bearer)(\s+|%20|\+)[^\s'\",;)}\]\\]+")
 _BASIC = re.compile(r"(?i)\b(basic)(\s+|%20|\+)[A-Za-z0-9+/]+={1,2}")
 _PARAMETER = re.compile(r"(?i)([?&](?:key|sig|auth|code|session|sid|jwt)=)[^&#\s'\"]+")
-_MADE_BY_SOMEBODY = re.compile(
+_WELL_KNOWN = re.compile(
     r"\b(?:sk-[\w-]{8,}|lsv2_\w{8,}|gh[pousr]_\w{16,}|github_pat_\w{16,}|glpat-[\w-]{16,}"
     r"|xox[abeoprs]-[\w-]{8,}|AKIA[0-9A-Z]{12,}|AIza[\w-]{30,}|hf_\w{16,}"
     r"|eyJ[\w-]{8,}\.[\w-]+\.[\w-]*)"
 )
-#: ``_NAMED`` is tried only on a text with one of ``_HINTS``, and ``_MADE_BY_SOMEBODY`` only on a
+#: ``_NAMED`` is tried only on a text with one of ``_HINTS``, and ``_WELL_KNOWN`` only on a
 #: text with one of ``_MAKERS``: most texts have none.
 _HINTS = ("pass", "pwd", "secret", "token", "key", "cred", "sign", "auth", "connection")
 _MAKERS = ("sk-", "lsv2_", "gh", "github_pat_", "glpat-", "xox", "AKIA", "AIza", "hf_", "eyJ")
@@ -73,7 +73,7 @@ def mask_text(text: str) -> str:
     if any(hint in lowered for hint in _HINTS):
         text = _NAMED.sub(rf"\1\2{_MASK}", text)
     if any(maker in text for maker in _MAKERS):
-        text = _MADE_BY_SOMEBODY.sub(_MASK, text)
+        text = _WELL_KNOWN.sub(_MASK, text)
     return text
 
 

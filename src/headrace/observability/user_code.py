@@ -22,7 +22,7 @@ _MOST_LINKS = 4
 #: Leaves of an exception group that are shown.
 _MOST_LEAVES = 3
 #: A message of more bytes is cut on the screen. The run's row keeps more of it.
-_MOST_CHARACTERS = 2000
+_MAX_BYTES = 2000
 
 
 def is_installed(path: str) -> bool:
@@ -123,4 +123,4 @@ def _message(error: BaseException) -> str:
     if isinstance(error, SyntaxError):
         # The text of a SyntaxError repeats file and line.
         return str(error.msg)
-    return error_message(error, max_bytes=_MOST_CHARACTERS)
+    return error_message(error, max_bytes=_MAX_BYTES)

@@ -305,11 +305,11 @@ async def join_stream_by_id(
 def words_of(given: list[str] | None, name: str, known: tuple[Any, ...]) -> list[str]:
     """The words of a query parameter.
 
-    :raises InvalidRequest: a word is none of ``known``.
+    :raises InvalidRequest: a word is not one of ``known``.
     """
     words = query_values(given, name)
     if unknown := [word for word in words if word not in known]:
-        raise InvalidRequest(f"{name}: '{unknown[0]}' is none of {', '.join(known)}")
+        raise InvalidRequest(f"{name}: '{unknown[0]}' is not one of {', '.join(known)}")
     return words
 
 

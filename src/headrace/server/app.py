@@ -70,12 +70,12 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
     app: Starlette | None = load_custom_app(manifest) if manifest is not None else None
     api = _build_api(chosen, http, ours, alone=app is None)
     if app is None:
-        return _dressed(api, chosen, http, plain_inside=True)
+        return _with_middleware(api, chosen, http, plain_inside=True)
     api.beside = app
     own_cors = has_cors(app) and http.cors is None
     joined = with_api(app, api, http, ours, _public_paths(api))
     # Middleware of the user's app may change bodies.
-    return _dressed(joined, chosen, http, plain_inside=False, cors=not own_cors)
+    return _with_middleware(joined, chosen, http, plain_inside=False, cors=not own_cors)
 
 
 def _build_health(ours: Lifespan) -> FastAPI:
@@ -126,7 +126,7 @@ def _public_paths(api: FastAPI) -> frozenset[str]:
     return frozenset(paths)
 
 
-def _dressed(
+def _with_middleware(
     app: ASGIApp, settings: Settings, http: HttpEntry, *, plain_inside: bool, cors: bool = True
 ) -> ASGIApp:
     """The whole app with its middleware, so that error pages pass through it too."""

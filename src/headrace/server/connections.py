@@ -95,7 +95,7 @@ class Connections:
         self._leaving: dict[Connection, None] = {}
         #: Counts open and cut connections. None until the lifespan has started.
         self._metrics: Metrics | None = None
-        self._untold: Counter[str] = Counter()
+        self._unlogged: Counter[str] = Counter()
         self._told_at = float("-inf")
 
     @property
@@ -145,7 +145,7 @@ class Connections:
         """Count a connection that is cut. The log reports numbers, not single connections."""
         if self._metrics is not None:
             self._metrics.count_cut_connection(reason)
-        self._untold[reason] += 1
+        self._unlogged[reason] += 1
 
     async def look_after(self) -> None:
         """Close overdue connections until cancelled."""
@@ -181,9 +181,9 @@ class Connections:
         return True
 
     def _tell(self, now: float) -> None:
-        if self._untold and now - self._told_at > _TELL_SECONDS:
-            _log.warning("connections_cut", open=len(self._all), **self._untold)
-            self._untold.clear()
+        if self._unlogged and now - self._told_at > _TELL_SECONDS:
+            _log.warning("connections_cut", open=len(self._all), **self._unlogged)
+            self._unlogged.clear()
             self._told_at = now
 
 

@@ -58,10 +58,12 @@ def with_api(
     app.user_middleware[:] = [guard, *own, fork] if first else [*own, guard, fork]
     # An earlier call may have built the stack. Starlette builds it anew.
     app.middleware_stack = None
-    theirs = app.router.lifespan_context
-    if isinstance(theirs, BothLifespans):
-        theirs = theirs.theirs
-    app.router.lifespan_context = BothLifespans(lifespan, theirs, custom_app_place(str(http.app)))
+    app_lifespan = app.router.lifespan_context
+    if isinstance(app_lifespan, BothLifespans):
+        app_lifespan = app_lifespan.app_lifespan
+    app.router.lifespan_context = BothLifespans(
+        lifespan, app_lifespan, custom_app_place(str(http.app))
+    )
     return app
 
 
@@ -71,8 +73,8 @@ def _tell_what_is_hidden(app: Starlette, api: FastAPI, where: str) -> None:
     """
     # FastAPI's own pages about the app: the user did not write them.
     about = {getattr(app, name, None) for name in ("docs_url", "redoc_url", "openapi_url")}
-    theirs = [place for place in places_of(app.routes) if place.path not in about]
-    places = [*places_of(api.routes), *theirs]
+    app_places = [place for place in places_of(app.routes) if place.path not in about]
+    places = [*places_of(api.routes), *app_places]
     for one in collisions_in(places, by_path=True):
         if one.first.ours and one.hidden == "all" and not one.second.mount:
             _log.warning(
@@ -135,9 +137,9 @@ class KeyGuard:
 class BothLifespans:
     """headrace's lifespan, and inside it the app's own, which starts later and ends earlier."""
 
-    def __init__(self, ours: Lifespan, theirs: Any, where: str) -> None:
+    def __init__(self, ours: Lifespan, app_lifespan: Any, where: str) -> None:
         self._ours = ours
-        self.theirs = theirs
+        self.app_lifespan = app_lifespan
         self._where = where
 
     @asynccontextmanager
@@ -145,7 +147,7 @@ class BothLifespans:
         """:raises StartupRefusal: one of the two lifespans does not start."""
         async with self._ours(app) as state, AsyncExitStack() as stack:
             try:
-                own = await stack.enter_async_context(self.theirs(app))
+                own = await stack.enter_async_context(self.app_lifespan(app))
             except StartupRefusal:
                 raise
             except (Exception, SystemExit, KeyboardInterrupt) as error:
@@ -161,5 +163,5 @@ def _does_not_start(where: str, error: BaseException) -> StartupRefusal:
         "HR107",
         where=where,
         what=f"its lifespan raised {described(error).rstrip('.')}{at}",
-        remedy="Mend that line; the traceback stands above.",
+        remedy="Correct that line; the traceback is above.",
     )

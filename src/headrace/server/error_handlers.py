@@ -81,7 +81,7 @@ def _nothing_here(app: FastAPI, scope: Scope, method: str, path: str) -> str:
     if plain != path and (allowed := _allowed(app, {**scope, "path": plain})):
         shown = method if method in allowed else allowed[0]
         return f"{detail} Without the extra slash it is there: {shown} {_shown(plain)}."
-    hint = " GET /openapi.json tells what there is." if app.openapi_url or _has_docs(app) else ""
+    hint = " GET /openapi.json lists what there is." if app.openapi_url or _has_docs(app) else ""
     return f"{detail}{hint}"
 
 

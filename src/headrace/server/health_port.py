@@ -134,7 +134,9 @@ class HealthPort:
         }
         path = scope["path"]
         if scope["method"] not in ("GET", "HEAD"):
-            return _json(405, {"detail": "This port answers GET alone.", "code": "bad_request"})
+            return _json(
+                405, {"detail": "This port answers only GET requests.", "code": "bad_request"}
+            )
         if path == "/metrics":
             return await self._metrics(scope["query_string"])
         if path in answers:

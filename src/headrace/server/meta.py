@@ -35,7 +35,7 @@ _ABSENT = ("langsmith", "langsmith_tracing_replicas", "langsmith_tracing_session
 async def ok(request: Request, check_db: Annotated[bool, Query()] = False) -> dict[str, Any]:
     """Tell that this process answers.
 
-    With `check_db` the database must answer too, or it is 503.
+    With `check_db` the database must answer too; otherwise the answer is 503.
     """
     services: dict[str, str] = {}
     if check_db:

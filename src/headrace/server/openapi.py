@@ -111,21 +111,21 @@ def _operation(route: Route) -> dict[str, Any]:
     }
 
 
-def joined(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
+def joined(ours: dict[str, Any], app_schema: dict[str, Any]) -> dict[str, Any]:
     """Both descriptions in one. If both have a path, ours is kept; if both have a schema of one
     name, both are kept.
     """
     components = ours.get("components", {})
     renamed = {
         name: f"App_{name}"
-        for name, schema in theirs.get("components", {}).get("schemas", {}).items()
+        for name, schema in app_schema.get("components", {}).get("schemas", {}).items()
         if components.get("schemas", {}).get(name, schema) != schema
     }
-    theirs = _with_names(theirs, renamed)
-    parts = {**theirs.get("components", {}), **components}
+    app_schema = _with_names(app_schema, renamed)
+    parts = {**app_schema.get("components", {}), **components}
     for kind in parts:
-        parts[kind] = {**theirs.get("components", {}).get(kind, {}), **components.get(kind, {})}
-    return {**ours, "paths": {**theirs.get("paths", {}), **ours["paths"]}, "components": parts}
+        parts[kind] = {**app_schema.get("components", {}).get(kind, {}), **components.get(kind, {})}
+    return {**ours, "paths": {**app_schema.get("paths", {}), **ours["paths"]}, "components": parts}
 
 
 def _with_names(description: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:

@@ -92,7 +92,7 @@ _MAX_WORDS = 100
 def _selectable(words: list[str]) -> list[str]:
     for word in words:
         if word not in _FIELDS and not (word.startswith(_KEY) and word != _KEY):
-            raise ValueError(f"'{word}' is none of {', '.join(_FIELDS)}, values.<key>")
+            raise ValueError(f"'{word}' is not one of {', '.join(_FIELDS)}, values.<key>")
     return words
 
 

@@ -94,6 +94,6 @@ class StoreLimits:
             for operator in wanted if isinstance(wanted, dict) else ():
                 if operator not in _OPERATORS:
                     raise InvalidRequest(
-                        f"filter.{key}: '{operator}' is none of {', '.join(_OPERATORS)}; to find a"
-                        f' whole object, send {{"{key}": {{"$eq": {{...}}}}}}'
+                        f"filter.{key}: '{operator}' is not one of {', '.join(_OPERATORS)}; to find"
+                        f' a whole object, send {{"{key}": {{"$eq": {{...}}}}}}'
                     )

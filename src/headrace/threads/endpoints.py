@@ -121,7 +121,7 @@ async def get_thread(
     """
     wanted = {word for words in include or [] for word in words.split(",") if word}
     if unknown := wanted - {"ttl"}:
-        raise InvalidRequest(f"include: '{min(unknown)}' is none of ttl")
+        raise InvalidRequest(f"include: '{min(unknown)}' is not one of ttl")
     row = await threads.get(principal, thread_id)
     reading = threads.reading()
     thread = await threads.shown(row, reading)
