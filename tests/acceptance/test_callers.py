@@ -15,6 +15,8 @@ ENDLESS = {"assistant_id": "slow", "input": {"seconds": 3600}}
 BRIEF = {"assistant_id": "slow", "input": {"seconds": 0}}
 
 
+# It has a bound on time.
+@pytest.mark.alone
 def test_four_hundred_endless_runs_of_one_key_leave_places_for_another(tmp_path, database_url):
     with (
         live_server(

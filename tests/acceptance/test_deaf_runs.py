@@ -22,6 +22,8 @@ def begin(client, how):
     return f"/threads/{thread}/runs/{run}"
 
 
+# It has a bound on time.
+@pytest.mark.alone
 @pytest.mark.parametrize("how", ["on_the_loop", "in_a_thread"])
 def test_a_server_with_deaf_runs_ends_in_time(tmp_path, database_url, how):
     with (

@@ -188,6 +188,8 @@ def full_pgbouncer(migrated_through_pgbouncer: str) -> Iterator[str]:
 
 
 BOUND = {"open_timeout_seconds": 1.0}
+#: PgBouncer lets a client wait for two minutes.
+LONG_BEFORE_SECONDS = 30
 SILENT = r"HR301 database .* it did not answer within 1 s\. .*a pooler"
 
 
@@ -197,7 +199,7 @@ def test_commands_do_not_wait_for_a_pooler_without_a_free_connection(full_pgboun
         began = time.monotonic()
         with pytest.raises(StartupRefusal, match=SILENT):
             command(settings)
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < LONG_BEFORE_SECONDS
 
 
 async def test_nor_does_a_start(full_pgbouncer, tmp_path):
@@ -211,7 +213,7 @@ async def test_nor_does_a_start(full_pgbouncer, tmp_path):
     with pytest.raises(StartupRefusal, match=r"HR301 .*did not answer"):
         async with serving(settings, sources_from_objects({"agent": graph})):
             pass
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < LONG_BEFORE_SECONDS
 
 
 async def test_nor_does_the_lease_of_a_process(full_pgbouncer):
@@ -220,7 +222,7 @@ async def test_nor_does_the_lease_of_a_process(full_pgbouncer):
     began = time.monotonic()
     with pytest.raises(StartupRefusal, match=SILENT):
         await heartbeat.start()
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < LONG_BEFORE_SECONDS
 
 
 async def test_nor_does_the_schema_check_on_the_pool(migrated_through_pgbouncer):
