@@ -232,18 +232,21 @@ class WorkerSettings(Group):
         " all places of a process or half of its threads; then the process is replaced.",
     )
     max_failures: int = Field(
-        3, ge=1, description="A run that processes were lost with so often ends as `error`."
+        3,
+        ge=1,
+        description="A run ends as `error` when so many processes were lost while they executed it.",
     )
     apart_seconds: float = Field(
         10.0,
         ge=0,
-        description="A run that processes were lost with has a process to itself for so long, or"
-        " for twice as long as it lived then, if that is more.",
+        description="A run whose process was lost has a process to itself for so long, or for twice as"
+        " long as it had been executed before, if that is more.",
     )
     apart_patience_seconds: float = Field(
         30.0,
         gt=0,
-        description="How long such a run waits for an idle process before one takes no others.",
+        description="How long such a run waits for an idle process. After that, a process takes no"
+        " other runs until it is idle.",
     )
     run_timeout_seconds: float = Field(
         3600.0, gt=0, description="A run longer than this ends as `timeout`."
@@ -303,10 +306,14 @@ class CheckpointerSettings(Group):
         256, ge=1, description="Writes that one flush carries at most."
     )
     max_batch_bytes: int = Field(
-        4 * 1024 * 1024, ge=1024, description="Bytes that one flush carries, if it carries several."
+        4 * 1024 * 1024,
+        ge=1024,
+        description="Bytes that one flush carries, if it carries several operations.",
     )
     large_value_bytes: int = Field(
-        1024 * 1024, ge=1024, description="A write above this does not go the way of small ones."
+        1024 * 1024,
+        ge=1024,
+        description="Larger writes go through a lane of their own, so that small ones do not wait for them.",
     )
     max_checkpoint_bytes: int = Field(
         128 * 1024 * 1024,
@@ -327,7 +334,7 @@ class CheckpointerSettings(Group):
         10.0,
         gt=0,
         description="A flush, or a read of latest checkpoints, without an answer for this long is"
-        " repeated; less than `retry_seconds`, or it is not.",
+        " repeated. It must be less than `retry_seconds`, else nothing is repeated.",
     )
     retry_seconds: float = Field(
         30.0, ge=0, description="How long a flush is repeated while the database is away."

@@ -16,10 +16,10 @@ from headrace.settings import Settings
 _INTRODUCTION = """\
 # Configuration
 
-Every setting is an environment variable. Options of the command line stand for the variable that
-their help names, and win over it. Durations carry their unit in the name. A value that cannot be
-taken is refused at start ([HR001](errors.md#hr001)); a `HEADRACE_` variable that no setting reads
-is warned of.
+Every setting is an environment variable. The help of an option of the command line names the
+variable that it replaces. Durations have their unit in the name. headrace refuses to start with a
+value that it cannot use ([HR001](errors.md#hr001)), and warns of a `HEADRACE_` variable that no
+setting reads.
 
 `headrace settings` prints the values that a server started here would have. This page is printed by
 `headrace settings --markdown`.

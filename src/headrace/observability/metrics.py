@@ -82,7 +82,7 @@ class Metrics:
         self._claims = counter("headrace_claims_total", "Runs taken out of the queue.", ())
         self._apart_runs = counter(
             "headrace_runs_apart_total",
-            "Runs that processes were lost with and that were given a process to themselves.",
+            "Runs whose process was lost, and that then had a process to themselves.",
             (),
         )
         self._refused_runs = counter(

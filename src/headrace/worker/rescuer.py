@@ -19,7 +19,7 @@ _log = structlog.stdlib.get_logger("headrace.rescuer")
 
 _ERROR = {
     "error": "ProcessLost",
-    "message": "Server processes were lost with this run as often as worker.max_failures allows.",
+    "message": "As many server processes were lost while they executed this run as worker.max_failures allows.",
 }
 
 _MEND_SECONDS = 60.0
