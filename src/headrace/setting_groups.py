@@ -234,13 +234,13 @@ class WorkerSettings(Group):
     max_failures: int = Field(
         3,
         ge=1,
-        description="A run ends as `error` when so many processes were lost while they executed it.",
+        description="A run ends as `error` when so many processes were lost while executing it.",
     )
     apart_seconds: float = Field(
         10.0,
         ge=0,
-        description="A run whose process was lost has a process to itself for so long, or for twice as"
-        " long as it had been executed before, if that is more.",
+        description="A run whose process was lost has a process to itself for so long, or for"
+        " twice as long as it had been executed before, if that is more.",
     )
     apart_patience_seconds: float = Field(
         30.0,
@@ -313,7 +313,8 @@ class CheckpointerSettings(Group):
     large_value_bytes: int = Field(
         1024 * 1024,
         ge=1024,
-        description="Larger writes go through a lane of their own, so that small ones do not wait for them.",
+        description="Larger writes have a lane of their own, so that small ones do not wait for"
+        " them.",
     )
     max_checkpoint_bytes: int = Field(
         128 * 1024 * 1024,

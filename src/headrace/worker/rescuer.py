@@ -19,7 +19,8 @@ _log = structlog.stdlib.get_logger("headrace.rescuer")
 
 _ERROR = {
     "error": "ProcessLost",
-    "message": "As many server processes were lost while they executed this run as worker.max_failures allows.",
+    "message": "Server processes were lost while they executed this run, as often as"
+    " worker.max_failures allows.",
 }
 
 _MEND_SECONDS = 60.0
