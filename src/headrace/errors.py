@@ -92,7 +92,7 @@ class Forbidden(RequestError):
 
 
 class SystemAssistant(Forbidden):
-    """The server owns the first assistant of each graph; create one of your own to change it."""
+    """The server owns a graph's first assistant; to change or delete one, create one of your own."""
 
     code = "system_assistant"
 

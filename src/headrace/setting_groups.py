@@ -192,12 +192,29 @@ class ServerSettings(Group):
             return values
         kept = {name: value for name, value in values.items() if name != "heartbeat_seconds"}
         earlier = values["heartbeat_seconds"]
+        if not _is_positive(earlier):
+            raise ValueError(
+                "server.heartbeat_seconds, the earlier name of server.ping_seconds, must be a"
+                " number above 0"
+            )
         if not _equal(kept.setdefault("ping_seconds", earlier), earlier):
             raise ValueError(
                 "server.heartbeat_seconds is the earlier name of server.ping_seconds, and they"
-                " differ; unset server.heartbeat_seconds"
+                " differ; unset HEADRACE_SERVER__HEARTBEAT_SECONDS"
             )
         return kept
+
+    @property
+    def heartbeat_seconds(self) -> float:
+        """The earlier name of ``ping_seconds``."""
+        return self.ping_seconds
+
+
+def _is_positive(value: Any) -> bool:
+    try:
+        return float(value) > 0
+    except (TypeError, ValueError):
+        return False
 
 
 def _equal(one: Any, other: Any) -> bool:

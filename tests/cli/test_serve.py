@@ -35,13 +35,18 @@ def test_a_variable_that_no_setting_reads_is_found(monkeypatch):
 
 def test_the_earlier_name_of_a_setting_still_works(monkeypatch):
     monkeypatch.setenv("HEADRACE_SERVER__HEARTBEAT_SECONDS", "1.5")
-    assert Settings().server.ping_seconds == 1.5
+    assert Settings().server.ping_seconds == Settings().server.heartbeat_seconds == 1.5
     assert unknown_variables() == []
     monkeypatch.setenv("HEADRACE_SERVER__PING_SECONDS", "1.50")
     assert Settings().server.ping_seconds == 1.5
     monkeypatch.setenv("HEADRACE_SERVER__PING_SECONDS", "2")
-    with pytest.raises(ValidationError, match=r"differ; unset server\.heartbeat_seconds"):
+    with pytest.raises(ValidationError, match="differ; unset HEADRACE_SERVER__HEARTBEAT_SECONDS"):
         Settings()
+    monkeypatch.delenv("HEADRACE_SERVER__PING_SECONDS")
+    for wrong in ("0", "often", ""):
+        monkeypatch.setenv("HEADRACE_SERVER__HEARTBEAT_SECONDS", wrong)
+        with pytest.raises(ValidationError, match=r"server\.heartbeat_seconds, the earlier name"):
+            Settings()
 
 
 def test_a_manifest_is_looked_at_and_what_it_does_not_do_is_said(tmp_path, capsys):

@@ -267,3 +267,19 @@ async def test_a_client_that_does_not_read_is_cut(database_url):
         assert await anext(frames)
         with pytest.raises(StopAsyncIteration):
             await anext(frames)
+
+
+async def test_a_thread_that_is_deleted_before_its_state_is_read_ends_its_stream(
+    database_url, database
+):
+    async with open_states(database_url, {"agent": agent}, count=1) as (here,):
+        row = await here.threads.create(ANONYMOUS, ThreadCreate())
+        stream = await here.thread_streams.open(ANONYMOUS, row.thread_id, ["state_update"], None)
+        body = RunCreate.model_validate({"assistant_id": "agent", "input": {"messages": []}})
+        run = await here.runs.create(ANONYMOUS, row.thread_id, body, request_id="")
+        assert await run.outcome(20)
+        await eventually(lambda: stream._watch.state_updated_at is not None)
+        database.execute("DELETE FROM threads")
+        async with asyncio.timeout(20):
+            told = b"".join([chunk async for chunk in stream.frames()])
+        assert b"state_update" not in told

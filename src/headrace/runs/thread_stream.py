@@ -16,7 +16,13 @@ from uuid import UUID
 import structlog
 
 from headrace.auth.principal import Principal
-from headrace.errors import AnswersFull, AnswerTooLarge, Draining, InvalidRequest
+from headrace.errors import (
+    AnswersFull,
+    AnswerTooLarge,
+    Draining,
+    InvalidRequest,
+    ThreadNotFound,
+)
 from headrace.event_settings import EventSettings
 from headrace.events.event import Event
 from headrace.events.json_encoding import encode_json, sliced
@@ -192,6 +198,10 @@ class ThreadStream:
                 state = encode_json({"values": None, "values_omitted": refusal.message})
             except AnswersFull:
                 yield HEARTBEAT
+                return
+            except ThreadNotFound:
+                # Deleted a moment ago: the watch hears of it next, and ends the stream.
+                self._told_state = told
                 return
             self._told_state = told
             for piece in sliced(frame("state_update", state)):
