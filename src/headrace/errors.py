@@ -92,7 +92,7 @@ class Forbidden(RequestError):
 
 
 class SystemAssistant(Forbidden):
-    """The server owns a graph's first assistant; to change or delete one, create one of your own."""
+    """The server owns a graph's first assistant; create one of your own to change or delete it."""
 
     code = "system_assistant"
 
