@@ -102,6 +102,17 @@ class RequestKeys:
         return frozenset(map(UUID, orjson.loads(row[0]))) if row else frozenset()
 
 
+async def _lock_keys_and_create_threads(
+    connection: Connection, operations: Sequence[Start], sql: Mapping[str, bytes]
+) -> RequestKeys:
+    """Keys before threads: the lock order of queue.sql."""
+    keys = await RequestKeys.lock(connection, [item.request for item in operations], sql)
+    absent = [item for item in operations if item.request.create_thread]
+    if absent:
+        await connection.execute(sql["create_threads_if_absent"], _absent(absent), prepare=True)
+    return keys
+
+
 class _StartKind(Kind):
     order = 3
 
@@ -111,12 +122,7 @@ class _StartKind(Kind):
     async def send(
         self, connection: Connection, operations: Sequence[Start], numbers: Numbers
     ) -> Outcomes:
-        keys = await RequestKeys.lock(connection, [item.request for item in operations], self._sql)
-        absent = [item for item in operations if item.request.create_thread]
-        if absent:
-            await connection.execute(
-                self._sql["create_threads_if_absent"], _absent(absent), prepare=True
-            )
+        keys = await _lock_keys_and_create_threads(connection, operations, self._sql)
         wanted = {
             **_threads(operations),
             **_runs(operations),
@@ -148,12 +154,7 @@ class _EnqueueKind(Kind):
     async def send(
         self, connection: Connection, operations: Sequence[Enqueue], numbers: Numbers
     ) -> Outcomes:
-        keys = await RequestKeys.lock(connection, [item.request for item in operations], self._sql)
-        absent = [item for item in operations if item.request.create_thread]
-        if absent:
-            await connection.execute(
-                self._sql["create_threads_if_absent"], _absent(absent), prepare=True
-            )
+        keys = await _lock_keys_and_create_threads(connection, operations, self._sql)
         wanted = {**_threads(operations), **_runs(operations)}
         await connection.execute(self._sql["lock_threads_to_queue_on"], wanted, prepare=True)
         cancelled = [await self._queue(connection, item, keys) for item in operations]
