@@ -124,7 +124,7 @@ async def test_what_stops_measuring_is_reported(board: StatusBoard) -> None:
             return MemoryFigures(1 // (2 - self.measured))
 
     measured = PulseSources(body_memory=FailsTheSecondTime(total_bytes=1, wait_seconds=1.0))
-    pulse = Pulse(board, metrics, measured, supervision=Supervision(metrics.record_fault))
+    pulse = Pulse(board, metrics, measured, supervision=Supervision(metrics.process.record_fault))
     await pulse.start()
     await eventually(lambda: b'faults_total{task="pulse"} 1.0' in metrics.render())
     await pulse.stop()

@@ -61,7 +61,7 @@ def test_what_is_observed_is_exposed(metrics: Metrics) -> None:
 
 
 def test_a_run_that_the_sweep_ended_has_no_seconds(metrics: Metrics) -> None:
-    metrics.count_run("agent", "error")
+    metrics.runs.count_run("agent", "error")
     found = exposed(metrics)
     assert found.value("headrace_runs_total", graph="agent", status="error") == 1
     assert found.count("headrace_run_seconds_count") == 0
@@ -93,10 +93,10 @@ def test_a_board_without_figures_can_be_scraped() -> None:
 
 def test_labels_take_a_bounded_number_of_values(metrics: Metrics) -> None:
     for number in range(1000):
-        metrics.observe_http("GET", f"/{number}", 200, 0.001)
-        metrics.observe_http(f"M{number}", "/0", 200, 0.001)
-        metrics.observe_run(f"graph-{number}", "success", 0.001)
-        metrics.record_fault(f"task-{number}")
+        metrics.http.observe_request("GET", f"/{number}", 200, 0.001)
+        metrics.http.observe_request(f"M{number}", "/0", 200, 0.001)
+        metrics.runs.observe_run(f"graph-{number}", "success", 0.001)
+        metrics.process.record_fault(f"task-{number}")
     found = exposed(metrics)
     for name, label in (
         ("headrace_http_requests_total", "route"),
@@ -110,8 +110,8 @@ def test_labels_take_a_bounded_number_of_values(metrics: Metrics) -> None:
 
 def test_operations_are_in_the_latency_windows_too(metrics: Metrics) -> None:
     observe_one_of_each(metrics)
-    assert metrics.checkpoint_latency.percentiles().p99_seconds == 0.004
-    assert metrics.store_latency.percentiles().p99_seconds == 0.006
+    assert metrics.checkpoints.latency.percentiles().p99_seconds == 0.004
+    assert metrics.checkpoints.store_latency.percentiles().p99_seconds == 0.006
 
 
 def test_a_directory_that_comes_too_late_is_told_and_not_used(tmp_path: Path) -> None:

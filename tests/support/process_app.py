@@ -59,7 +59,7 @@ def create_app() -> FastAPI:
 
     @app.get("/pid")
     async def pid(request: Request) -> int:
-        request.state.headrace.get(Metrics).observe_http("GET", "/pid", 200, 0.001)
+        request.state.headrace.get(Metrics).http.observe_request("GET", "/pid", 200, 0.001)
         return os.getpid()
 
     @app.get("/block")

@@ -31,6 +31,7 @@ TABLES = (
     "idempotency_keys",
     "processes",
     "run_events",
+    "run_usage",
     "runs",
     "schema_compat",
     "store",

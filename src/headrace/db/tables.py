@@ -267,6 +267,19 @@ class RunRow(_Owned, _Dated, Base):
     watched_until: Mapped[datetime | None] = mapped_column(
         comment="until then a process that does not execute it wants its events stored"
     )
+    traceparent: Mapped[str | None] = mapped_column(
+        comment="W3C trace context under which its attempts are traced"
+    )
+    earlier_attempts: Mapped[list[Any] | None] = mapped_column(
+        JSONB(none_as_null=True),
+        comment="attempts before the present one: process, times, how each ended",
+    )
+    cancel_asked_at: Mapped[datetime | None] = mapped_column(
+        comment="when it was first asked to stop"
+    )
+    cancel_reason: Mapped[str | None] = mapped_column(
+        comment="why it was asked to stop, e.g. client or next_run"
+    )
 
 
 class RunEventRow(Base):
@@ -283,6 +296,29 @@ class RunEventRow(Base):
     attempt: Mapped[int] = mapped_column(Integer)
     event: Mapped[str]
     data: Mapped[bytes] = mapped_column(LargeBinary, comment="JSON text")
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class RunUsageRow(_Owned, Base):
+    """The tokens that one attempt of a run has used with one model.
+
+    There is no foreign key: a report still counts runs and threads that are deleted.
+    """
+
+    __tablename__ = "run_usage"
+    __table_args__ = (Index("run_usage_created_at_idx", "created_at"),)
+
+    run_id: Mapped[UUID] = mapped_column(primary_key=True)
+    attempt: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    model: Mapped[str] = mapped_column(primary_key=True)
+    thread_id: Mapped[str]
+    assistant_id: Mapped[UUID]
+    graph_id: Mapped[str]
+    calls: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    input_tokens: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    output_tokens: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    cached_tokens: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    reasoning_tokens: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 

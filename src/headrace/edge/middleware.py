@@ -120,7 +120,7 @@ class Middleware:
             route = UNMATCHED
         state = found_state(scope.get("state", {}))
         if state is not None:
-            state.get(Metrics).observe_http(scope["method"], route, status, seconds)
+            state.get(Metrics).http.observe_request(scope["method"], route, status, seconds)
         log = _log.debug if path_below_prefix(scope) in _QUIET else _log.info
         log(
             "request_answered",

@@ -117,14 +117,14 @@ class Pulse:
         return Figures.model_validate(
             {
                 **self._measured.figures(),
-                "connections": self._metrics.connections_open,
+                "connections": self._metrics.http.connections_open,
                 "loop_lag_seconds": round(max(self._lags, default=0.0), 4),
                 "rss_bytes": resident_bytes(),
                 "open_fds": open_files(),
                 "gc_collections": collections_by_generation(),
-                "checkpoints": self._metrics.checkpoint_latency.percentiles(),
-                "flushes": self._metrics.flush_latency.percentiles(),
-                "store": self._metrics.store_latency.percentiles(),
+                "checkpoints": self._metrics.checkpoints.latency.percentiles(),
+                "flushes": self._metrics.checkpoints.flush_latency.percentiles(),
+                "store": self._metrics.checkpoints.store_latency.percentiles(),
             }
         )
 

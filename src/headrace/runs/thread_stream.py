@@ -165,7 +165,7 @@ class ThreadStream:
     def _note_cut(self, reason: str, seconds: float) -> None:
         thread_id = self._watch.thread_id
         _log.warning("slow_client_cut", thread_id=thread_id, reason=reason, seconds=seconds)
-        self._streams.metrics.count_cut_client(reason)
+        self._streams.metrics.http.count_cut_client(reason)
 
     async def _chunks(self) -> AsyncGenerator[bytes, None]:
         watch = self._watch

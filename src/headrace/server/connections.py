@@ -144,7 +144,7 @@ class Connections:
     def record_cut(self, reason: str) -> None:
         """Count a connection that is cut. The log reports numbers, not single connections."""
         if self._metrics is not None:
-            self._metrics.count_cut_connection(reason)
+            self._metrics.http.count_cut_connection(reason)
         self._unlogged[reason] += 1
 
     async def look_after(self) -> None:
@@ -169,7 +169,7 @@ class Connections:
 
     def _count_open(self) -> None:
         if self._metrics is not None:
-            self._metrics.connections_open = self.open
+            self._metrics.http.connections_open = self.open
 
     def _make_room(self) -> bool:
         longest = next(iter(self._waiting), None)

@@ -158,7 +158,7 @@ async def serving(
         places = RequestGates(
             settings,
             share=settings.caller_share,
-            count=resources.metrics.count_gate_refusal,
+            count=resources.metrics.http.count_gate_refusal,
         )
         health = await _start_health(resources, engine, places, threads, stack)
 

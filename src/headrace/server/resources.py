@@ -116,7 +116,7 @@ async def open_resources(
         cache_seconds=settings.metrics.cache_seconds,
     )
     stack.callback(metrics.exposition.close)
-    supervision = Supervision(metrics.record_fault)
+    supervision = Supervision(metrics.process.record_fault)
     tasks = Tasks(supervision)
     stack.push_async_callback(tasks.stop)
     watchdog = Watchdog(
@@ -133,12 +133,12 @@ async def open_resources(
         pool,
         settings.checkpointer,
         acquire_timeout_seconds=settings.database.run_acquire_timeout_seconds,
-        on_flush=metrics.observe_flush,
+        on_flush=metrics.checkpoints.observe_flush,
     )
     stack.push_async_callback(writer.stop)
     strays = StraySweeper(pool, writer.strays)
     strays.start(tasks)
-    stack.callback(watch_blocked_types(metrics.count_blocked_type))
+    stack.callback(watch_blocked_types(metrics.checkpoints.count_blocked_type))
     saver = build_saver(settings, pool, writer, metrics, entries.checkpointer.serde)
     stack.push_async_callback(saver.stop)
     store = _open_store(settings, pool, metrics, tasks, entries.store_ttl, stack)
@@ -164,7 +164,7 @@ async def open_resources(
         saver=saver,
         store=store,
         answer_memory=AnswerMemory(
-            settings.answers, share=settings.caller_share, count=metrics.count_bounded_answer
+            settings.answers, share=settings.caller_share, count=metrics.http.count_bounded_answer
         ),
         body_memory=_body_memory(settings, metrics),
         registry=registry,
@@ -176,7 +176,7 @@ def _body_memory(settings: Settings, metrics: Metrics) -> BodyMemory:
         total_bytes=settings.requests.bodies_bytes,
         wait_seconds=settings.requests.bodies_wait_seconds,
         share=settings.caller_share,
-        count_refused=metrics.count_refused_body,
+        count_refused=metrics.http.count_refused_body,
     )
 
 
@@ -190,7 +190,7 @@ def _open_store(
 ) -> Store:
     store = Store(
         pool,
-        observe=metrics.observe_store,
+        observe=metrics.checkpoints.observe_store,
         ttl=ttl.as_config(),
         acquire_timeout_seconds=settings.database.run_acquire_timeout_seconds,
         operation_timeout_seconds=settings.store.operation_timeout_seconds,
@@ -200,7 +200,7 @@ def _open_store(
     sweeper = StoreSweeper(
         pool,
         interval_seconds=ttl.sweep_interval_minutes * 60,
-        count=metrics.count_expired_items,
+        count=metrics.retention.count_expired_items,
     )
     sweeper.start(tasks)
     return store
@@ -212,7 +212,7 @@ async def open_pool(
     """:raises StartupRefusal: HR303, HR304 the URL, HR301 the database, HR311, HR312 the schema."""
     database = settings.database
     facts = await _probe_patiently(database)
-    pool = build_pool(database, facts, on_checkout=metrics.observe_checkout)
+    pool = build_pool(database, facts, on_checkout=metrics.database.observe_checkout)
     stack.push_async_callback(pool.close)
     with refused_start(database, pool):
         await pool.open(wait=True, timeout=database.open_timeout_seconds)
@@ -303,7 +303,7 @@ def _saver_of_engine(
         return UpstreamSaver(
             pool,
             writer,
-            observe=metrics.observe_checkpoint,
+            observe=metrics.checkpoints.observe_checkpoint,
             acquire_timeout_seconds=timeout_seconds,
             max_error_bytes=settings.worker.max_error_bytes,
             max_checkpoint_bytes=settings.checkpointer.max_checkpoint_bytes,
@@ -311,7 +311,7 @@ def _saver_of_engine(
     return GroupCommitSaver(
         pool,
         writer,
-        observe=metrics.observe_checkpoint,
+        observe=metrics.checkpoints.observe_checkpoint,
         acquire_timeout_seconds=timeout_seconds,
         max_error_bytes=settings.worker.max_error_bytes,
         max_checkpoint_bytes=settings.checkpointer.max_checkpoint_bytes,
@@ -332,5 +332,5 @@ def build_notifier(
         connection_string(settings.database),
         pool,
         supervision=supervision,
-        count=metrics.count_notice,
+        count=metrics.runs.count_notice,
     )

@@ -42,7 +42,7 @@ async def start_run_engine(resources: Resources, stack: AsyncExitStack) -> RunEn
     queue = Queue(pool, resources.writer)
     notifier = build_notifier(settings, pool, resources.metrics, resources.supervision)
     log = EventLog(pool, resources.writer, settings.events)
-    reader_budget = BufferBudget(settings.events, on_cut=resources.metrics.count_cut_client)
+    reader_budget = BufferBudget(settings.events, on_cut=resources.metrics.http.count_cut_client)
     channels = Channels(settings.events, log, notifier, resources.metrics, reader_budget)
     worker = await _start_worker(resources, queue, channels, notifier, stack)
     watcher = Watcher(pool, notifier, settings.events, tasks)

@@ -65,7 +65,9 @@ async def start_services(resources: Resources, engine: RunEngine) -> Services:
         limits,
     )
     await assistants.create_system(registry.descriptions())
-    keys = IdempotencyService(sessions, settings.idempotency, count=metrics.count_keyed_request)
+    keys = IdempotencyService(
+        sessions, settings.idempotency, count=metrics.http.count_keyed_request
+    )
     keys.start(resources.tasks)
     states = StateReader(registry, resources.saver, memory)
     updates = StateUpdates(
@@ -133,7 +135,7 @@ def _build_removal(
         resources.saver,
         stops,
         search,
-        count_runs=metrics.count_expired_runs,
+        count_runs=metrics.retention.count_expired_runs,
     )
     retention = resources.settings.retention
     _log.info(
@@ -143,7 +145,7 @@ def _build_removal(
         run_minutes=retention.run_minutes or None,
         store_minutes=resources.entries.store_ttl.default_ttl,
     )
-    threads = RetentionSweeper(pool, removal, ttl, count=metrics.count_expired_threads)
+    threads = RetentionSweeper(pool, removal, ttl, count=metrics.retention.count_expired_threads)
     threads.start(resources.tasks)
     if retention.run_minutes:
         ended = RunSweeper(
@@ -151,7 +153,7 @@ def _build_removal(
             keep_seconds=retention.run_minutes * 60,
             interval_seconds=ttl.sweep_interval_minutes * 60,
             limit=ttl.sweep_limit,
-            count=metrics.count_expired_runs,
+            count=metrics.retention.count_expired_runs,
         )
         ended.start(resources.tasks)
     return removal

@@ -99,7 +99,7 @@ class Watchdog:
                 _log.warning("event_loop_unblocked", seconds=round(looked - seen, 1))
 
     def _report(self, seen: float) -> None:
-        self._metrics.count_loop_stall()
+        self._metrics.process.count_loop_stall()
         frame = sys._current_frames().get(self._loop_thread)
         if frame is None:
             return

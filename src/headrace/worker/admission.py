@@ -56,7 +56,7 @@ class Admission:
         if queued < self._max:
             self._since[caller] += 1
             return
-        self._metrics.count_refused_run("too_many_queued_runs")
+        self._metrics.runs.count_refused_run("too_many_queued_runs")
         if monotonic() - self._logged_at > _LOG_AGAIN_SECONDS:
             self._logged_at = monotonic()
             _log.warning("run_refused", caller=caller, queued=queued, limit=self._max)

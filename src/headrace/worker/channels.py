@@ -33,7 +33,7 @@ class Channels:
         self._notifier = notifier
         self._metrics = metrics
         self._reader_budget = reader_budget or BufferBudget(
-            settings, on_cut=metrics.count_cut_client
+            settings, on_cut=metrics.http.count_cut_client
         )
 
     def open(
@@ -84,6 +84,6 @@ class Channels:
         return await self._log.read(run_id, after, before, resumable=resumable)
 
     def _stored(self, channel: Channel, run_id: UUID, count: int) -> None:
-        self._metrics.count_stored_events(count)
+        self._metrics.runs.count_stored_events(count)
         if channel.watched:
             self._notifier.run_changed(run_id)

@@ -124,7 +124,7 @@ class Claims:
             self._roster.free, self._queue.claim_suspect(process_id, self._graph_ids)
         )
         for attempt in claimed:
-            self._metrics.count_run_apart()
+            self._metrics.runs.count_run_apart()
             self._quarantine.begin(attempt)
         return claimed
 
@@ -184,7 +184,7 @@ class Claims:
         finally:
             self._roster.reserved = 0
         for _ in claimed:
-            self._metrics.count_claim()
+            self._metrics.runs.count_claim()
         return claimed
 
     async def release_unknown(self) -> None:

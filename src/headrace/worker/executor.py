@@ -125,7 +125,7 @@ class Executor:
         if least_bytes(result.values) > _LARGE_BYTES:
             collect_soon()
         seconds = perf_counter() - result.began_at
-        self._metrics.observe_run(graph_id, end.status, seconds)
+        self._metrics.runs.observe_run(graph_id, end.status, seconds)
         _log.info(
             "run_ended",
             status=end.status,

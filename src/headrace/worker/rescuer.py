@@ -69,7 +69,7 @@ class Rescuer:
             max_failures=self._settings.max_failures,
             apart_seconds=self._settings.apart_seconds,
         ):
-            self._metrics.count_rescue(run.status)
+            self._metrics.runs.count_rescue(run.status)
             _log.warning(
                 "run_rescued",
                 run_id=str(run.run_id),
@@ -81,7 +81,7 @@ class Rescuer:
                 self._roster.announce()
             else:
                 self._notifier.run_changed(run.run_id)
-                self._metrics.count_run(run.graph_id, run.status)
+                self._metrics.runs.count_run(run.graph_id, run.status)
         await self._end_unserved()
         if monotonic() - self._mended_at > _MEND_SECONDS:
             if mended := await takeover.mend_threads():
@@ -102,4 +102,4 @@ class Rescuer:
                 graph_id=run.graph_id,
             )
             self._notifier.run_changed(run.run_id)
-            self._metrics.count_run(run.graph_id, run.status)
+            self._metrics.runs.count_run(run.graph_id, run.status)

@@ -241,7 +241,7 @@ class Worker:
 
     def drop_all(self) -> None:
         """The lease is lost: stop all runs that began under it, and write nothing for them."""
-        self._metrics.count_lease_loss()
+        self._metrics.runs.count_lease_loss()
         for execution in self._roster.executions.values():
             if execution.token.process_id != self._heartbeat.process_id:
                 execution.ask_to_stop(Stop.LEASE_LOST, _LEASE_LOST)
@@ -346,7 +346,7 @@ class Worker:
             self._quarantine.end(execution.run_id)
             if self._roster.draining:
                 released = execution.stop is Stop.RELEASED
-                self._metrics.count_drained("released" if released else "finished")
+                self._metrics.runs.count_drained("released" if released else "finished")
             if not self._deaf_runs.keep(execution):
                 self._roster.give_back(execution)
 

@@ -1,0 +1,68 @@
+"""Metrics of checkpoints, of the group-commit flushes that store them, and of the store."""
+
+from headrace.observability.declarations import BATCH_BUCKETS, DATABASE_BUCKETS, Declarations
+from headrace.observability.figures import FlushFigures
+from headrace.observability.latency import LatencyWindow
+
+
+class CheckpointMetrics:
+    """Checkpoint and store metrics of one process."""
+
+    def __init__(self, declarations: Declarations) -> None:
+        self.latency = LatencyWindow()
+        self.flush_latency = LatencyWindow()
+        self.store_latency = LatencyWindow()
+        self._checkpoint_seconds = declarations.histogram(
+            "headrace_checkpoint_seconds",
+            "Seconds of checkpoint operations, the wait for a connection included.",
+            ("operation",),
+            DATABASE_BUCKETS,
+        )
+        self._flush_seconds = declarations.histogram(
+            "headrace_flush_seconds",
+            "Seconds of a group-commit flush, by part: wait in the queue, for a connection, for the"
+            " database.",
+            ("part",),
+            DATABASE_BUCKETS,
+        )
+        self._flush_operations = declarations.histogram(
+            "headrace_flush_operations", "Writes that one flush committed.", (), BATCH_BUCKETS
+        )
+        self._flushes = declarations.counter(
+            "headrace_flushes_total",
+            "Flushes by outcome: committed, retried, or rejected because of a row.",
+            ("outcome",),
+        )
+        self._store_seconds = declarations.histogram(
+            "headrace_store_seconds",
+            "Seconds of store operations, the wait for a connection included.",
+            ("operation",),
+            DATABASE_BUCKETS,
+        )
+        self._blocked_types = declarations.counter(
+            "headrace_checkpoint_types_blocked_total",
+            "Values read from checkpoints whose type langgraph.json does not list.",
+            (),
+        )
+
+    def observe_checkpoint(self, operation: str, seconds: float) -> None:
+        self.latency.add(seconds)
+        self._checkpoint_seconds.labels(operation).observe(seconds)
+
+    def observe_flush(self, flush: FlushFigures) -> None:
+        """Count one try of a flush."""
+        self._flushes.labels(flush.outcome).inc()
+        if flush.outcome == "committed":
+            self.flush_latency.add(flush.database_seconds)
+            self._flush_operations.observe(flush.operations)
+            self._flush_seconds.labels("queue").observe(flush.queue_seconds)
+            self._flush_seconds.labels("pool").observe(flush.pool_seconds)
+            self._flush_seconds.labels("database").observe(flush.database_seconds)
+
+    def observe_store(self, operation: str, seconds: float) -> None:
+        self.store_latency.add(seconds)
+        self._store_seconds.labels(operation).observe(seconds)
+
+    def count_blocked_type(self) -> None:
+        """Count a type in a checkpoint that the serializer did not load."""
+        self._blocked_types.inc()

@@ -1,0 +1,32 @@
+"""Metrics of the process itself: its event loop and its background tasks."""
+
+import structlog
+
+from headrace.observability.declarations import Declarations
+
+_log = structlog.stdlib.get_logger("headrace.metrics")
+
+
+class ProcessMetrics:
+    """Metrics of one process itself."""
+
+    def __init__(self, declarations: Declarations) -> None:
+        self._declarations = declarations
+        self._loop_stalls = declarations.counter(
+            "headrace_loop_stalls_total",
+            "Times something blocked the event loop for longer than the watchdog bears.",
+            (),
+        )
+        self._faults = declarations.counter(
+            "headrace_background_faults_total",
+            "Background tasks that failed or ended before they were asked to.",
+            ("task",),
+        )
+
+    def count_loop_stall(self) -> None:
+        self._loop_stalls.inc()
+
+    def record_fault(self, task: str, error: BaseException | None = None) -> None:
+        """Count and log a fault of a background task."""
+        self._faults.labels(self._declarations.bounded("task", task)).inc()
+        _log.error("background_task_failed", task=task, exc_info=error)
