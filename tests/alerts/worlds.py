@@ -1,7 +1,8 @@
 """Worlds for promtool: series of a made-up installation, and what each alert makes of them.
 
 A sample comes each minute, as promtool writes series: ``0+5x30`` begins at 0 and rises by 5, thirty
-times; ``_`` is no sample, ``stale`` the end of a series. Minutes are counted from the beginning of a world.
+times; ``_`` is no sample, ``stale`` the end of a series. Minutes are counted from the
+beginning of a world.
 """
 
 from dataclasses import dataclass
@@ -318,8 +319,7 @@ CASES: dict[str, Case] = {
         ends_at=17,
         silent_at=9,
         silent=(
-            gauge("headrace_ready", "0x60")
-            | gauge("headrace_processes", "2x60", state="draining"),
+            gauge("headrace_ready", "0x60") | gauge("headrace_processes", "2x60", state="draining"),
             gauge("headrace_ready", "0x9 1x60"),
         ),
     ),

@@ -1,4 +1,4 @@
-"""What is written from the chart: deploy/kubernetes/, the values table of its README, and the rules.
+"""What is written from the chart: deploy/kubernetes/, its README's table of values, the rules.
 
 ``python -m tests.deploy.generate`` writes all of it; tests compare.
 """

@@ -55,7 +55,9 @@ def test_every_series_of_the_chart_is_of_its_release(helm4: Path) -> None:
     values = {"metrics__rules__enabled": True, "metrics__rules__selector": selector}
     for group in rendered_groups(render(helm4, SECRET, **values)):
         for rule in group["rules"]:
-            read = re.findall(r"\b(?:job:)?(?:headrace_\w+(?::\w+)?|up)\b(\{[^}]*\})?", rule["expr"])
+            read = re.findall(
+                r"\b(?:job:)?(?:headrace_\w+(?::\w+)?|up)\b(\{[^}]*\})?", rule["expr"]
+            )
             assert read
             assert all(selector in labels for labels in read), rule["expr"]
 
