@@ -41,7 +41,7 @@ _NOW = Row(
             span=6,
             worry=0.1,
             trouble=1,
-            runbook="checkpoint-latency",
+            runbook="checkpoints-slow",
         ),
         figures(
             "Queued writes",
@@ -53,7 +53,7 @@ _NOW = Row(
             span=6,
             worry=1000,
             trouble=5000,
-            runbook="checkpoint-latency",
+            runbook="checkpoints-slow",
         ),
         figures(
             "Checkpoints",
@@ -95,7 +95,7 @@ _COMMITS = Row(
                 for part, name in ((0.5, "p50"), (0.95, "p95"), (0.99, "p99"))
             ),
             limit=1,
-            runbook="checkpoint-latency",
+            runbook="checkpoints-slow",
         ),
         graph(
             "Writes of tasks (put_writes)",
@@ -107,7 +107,7 @@ _COMMITS = Row(
                 for part, name in ((0.5, "p50"), (0.95, "p95"), (0.99, "p99"))
             ),
             limit=1,
-            runbook="checkpoint-latency",
+            runbook="checkpoints-slow",
         ),
         graph(
             "Bytes stored",
@@ -130,7 +130,7 @@ _FLUSHES = Row(
             SECONDS,
             Line(quantile(0.95, _FLUSH, by="part"), "{{part}}"),
             span=6,
-            runbook="checkpoint-latency",
+            runbook="checkpoints-slow",
         ),
         graph(
             "Parts of a flush, p99",
@@ -139,7 +139,7 @@ _FLUSHES = Row(
             SECONDS,
             Line(quantile(0.99, _FLUSH, by="part"), "{{part}}"),
             span=6,
-            runbook="checkpoint-latency",
+            runbook="checkpoints-slow",
         ),
         graph(
             "Writes in one flush",
@@ -171,7 +171,7 @@ _QUEUE = Row(
             " process alone: its event loop or its connections.",
             NUMBER,
             *over_processes("headrace_writes_queued"),
-            runbook="checkpoint-latency",
+            runbook="checkpoints-slow",
         ),
         graph(
             "Bytes queued",
@@ -185,7 +185,7 @@ _QUEUE = Row(
             "Above 0: the bound of the queue is reached, and runs wait for the database.",
             NUMBER,
             *over_processes("headrace_writes_waiting"),
-            runbook="checkpoint-latency",
+            runbook="checkpoints-slow",
         ),
     ),
 )
@@ -222,7 +222,7 @@ _READS = Row(
             Line(or_zero(times("headrace_slow_checkpoints_total")), "slow checkpoints"),
             Line(or_zero(times("headrace_checkpoint_types_blocked_total")), "types blocked"),
             span=6,
-            runbook="checkpoint-latency",
+            runbook="checkpoints-slow",
         ),
     ),
 )

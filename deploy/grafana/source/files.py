@@ -26,7 +26,7 @@ BOARDS: Final[tuple[Board, ...]] = (
 _DEPLOY = Path(__file__).parents[2]
 FOLDERS: Final = (
     _DEPLOY / "grafana" / "dashboards",
-    _DEPLOY / "helm" / "headrace" / "dashboards",
+    _DEPLOY / "helm" / "headrace" / "files" / "dashboards",
 )
 
 
@@ -43,7 +43,7 @@ def write() -> None:
     """Write all anew, and remove what is no dashboard any more."""
     written = texts()
     for folder in FOLDERS:
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         for path in folder.glob("*.json"):
             if path.name not in written:
                 path.unlink()

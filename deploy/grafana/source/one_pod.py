@@ -42,7 +42,7 @@ _WHAT = Row(
             good="yes",
             bad="no",
             span=6,
-            runbook="schema-mismatch",
+            runbook="pod-not-ready",
         ),
         figures(
             "Version",
@@ -63,7 +63,7 @@ _WHAT = Row(
             Line(f"time() - {least('headrace_process_start_time_min_seconds')}", "oldest"),
             Line(f"time() - {greatest('headrace_process_start_time_max_seconds')}", "newest"),
             span=6,
-            runbook="rescue-storm",
+            runbook="processes-restart",
         ),
         figures(
             "Delay of the event loop",
@@ -104,7 +104,7 @@ _RESOURCES = Row(
             " should stay at 0.",
             Line(or_zero(times("headrace_loop_stalls_total")), "loop blocked"),
             Line(times("headrace_background_faults_total", by="task"), "fault: {{task}}"),
-            runbook="loop-lag",
+            runbook="background-faults",
         ),
         graph(
             "Processes",
@@ -112,6 +112,7 @@ _RESOURCES = Row(
             NUMBER,
             Line(total("headrace_processes", by="state"), "{{state}}"),
             stacked=True,
+            runbook="process-silent",
         ),
         graph(
             "Open files",
@@ -136,7 +137,7 @@ _RESOURCES = Row(
             BYTES,
             Line(greatest("headrace_metrics_directory_bytes"), "used"),
             Line(least("headrace_metrics_directory_free_bytes"), "free"),
-            runbook="metrics-disk",
+            runbook="metrics-directory-full",
         ),
         graph(
             "Threads of sync nodes",
@@ -225,7 +226,7 @@ _POOL = Row(
                 "{{operation}}",
             ),
             span=6,
-            runbook="checkpoint-latency",
+            runbook="checkpoints-slow",
         ),
         graph(
             "Lease left",
@@ -234,7 +235,7 @@ _POOL = Row(
             SECONDS,
             *extremes("headrace_lease_left", unit="_seconds"),
             span=6,
-            runbook="lease-losses",
+            runbook="lease-lost",
         ),
     ),
 )

@@ -52,7 +52,7 @@ _SUSPECTS = Row(
             Line(least("headrace_schema_fit"), "schema"),
             good="ok",
             bad="trouble",
-            runbook="database-lost",
+            runbook="database-unreachable",
         ),
         figures(
             "Pool",
@@ -79,6 +79,7 @@ _SUSPECTS = Row(
             ),
             worry=0.05,
             trouble=0.2,
+            runbook="graph-fails",
         ),
         figures(
             "Deploy",
@@ -90,7 +91,7 @@ _SUSPECTS = Row(
             Line(or_zero(f"count({series('headrace_ready')} == 0)"), "pods not ready"),
             worry=1,
             trouble=3,
-            runbook="schema-mismatch",
+            runbook="pod-not-ready",
         ),
         figures(
             "Network",
@@ -102,6 +103,7 @@ _SUSPECTS = Row(
             Line(f"60 * {or_zero(rate(_CUT, _BY_CLIENTS))}", "streams cut a minute"),
             worry=1,
             trouble=10,
+            runbook="scrape-fails",
         ),
         figures(
             "Callers",
@@ -111,7 +113,7 @@ _SUSPECTS = Row(
             Line(share(rate(_REQUESTS, 'status=~"5.."'), rate(_REQUESTS)), "requests failed"),
             worry=0.01,
             trouble=0.05,
-            runbook="error-budget",
+            runbook="error-budget-burns-fast",
         ),
     ),
 )
@@ -139,7 +141,7 @@ _REQUESTS_ROW = Row(
             Line(rate(_REQUESTS, 'status=~"429|5.."', by="code"), "{{code}}"),
             span=6,
             stacked=True,
-            runbook="error-budget",
+            runbook="error-budget-burns-fast",
         ),
         graph(
             "Time of plain requests",
@@ -156,7 +158,7 @@ _REQUESTS_ROW = Row(
             SECONDS,
             *percentiles("headrace_run_first_event_seconds"),
             span=6,
-            runbook="queue-age",
+            runbook="first-event-slow",
         ),
     ),
 )
@@ -181,7 +183,7 @@ _RUNS_ROW = Row(
             Line(rate("headrace_run_errors_total", by="cause"), "{{cause}}"),
             span=6,
             stacked=True,
-            runbook="error-budget",
+            runbook="runs-fail",
         ),
         graph(
             "Queue",
@@ -191,7 +193,7 @@ _RUNS_ROW = Row(
             Line(greatest("headrace_runs_pending"), "waiting"),
             Line(total("headrace_runs_running"), "running"),
             span=6,
-            runbook="queue-age",
+            runbook="queue-old",
         ),
         graph(
             "Age of the oldest run",
@@ -201,7 +203,7 @@ _RUNS_ROW = Row(
             Line(greatest("headrace_oldest_ready_seconds"), "oldest that waits"),
             Line(greatest("headrace_oldest_running_seconds"), "oldest that runs"),
             span=6,
-            runbook="queue-age",
+            runbook="queue-old",
         ),
     ),
 )
@@ -262,6 +264,7 @@ _DEPLOY = Row(
             NUMBER,
             Line(f"count by (version) ({series('headrace_build_info')})", "{{version}}"),
             stacked=True,
+            runbook="pod-not-ready",
         ),
         graph(
             "Processes",
@@ -270,7 +273,7 @@ _DEPLOY = Row(
             NUMBER,
             Line(total("headrace_processes", by="state"), "{{state}}"),
             stacked=True,
-            runbook="loop-lag",
+            runbook="process-silent",
         ),
         graph(
             "Losses",

@@ -83,6 +83,7 @@ def events(
     return (
         graph(title, text, NUMBER, *lines, span=span, stacked=True, runbook=runbook)
         .draw_style(common_models.GraphDrawStyle.BARS)
+        .no_value("nothing happened")
         .fill_opacity(80)
     )
 

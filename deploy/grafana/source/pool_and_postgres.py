@@ -38,7 +38,7 @@ _NOW = Row(
             Line(least("headrace_database_reachable"), "reached"),
             good="yes",
             bad="lost",
-            runbook="database-lost",
+            runbook="database-unreachable",
         ),
         figures(
             "Wait for a connection",
@@ -82,7 +82,7 @@ _NOW = Row(
             Line(total("headrace_pool_leaked"), "connections"),
             worry=1,
             trouble=2,
-            runbook="connections-leaking",
+            runbook="connections-leak",
         ),
         figures(
             "Oldest transaction",
@@ -92,7 +92,7 @@ _NOW = Row(
             Line(greatest("headrace_oldest_transaction_seconds"), "age"),
             worry=300,
             trouble=3600,
-            runbook="table-bloat",
+            runbook="old-transaction",
         ),
     ),
 )
@@ -153,7 +153,7 @@ _POOL = Row(
             NUMBER,
             *over_processes("headrace_pool_leaked"),
             Line(total("headrace_pool_checking"), "being checked"),
-            runbook="connections-leaking",
+            runbook="connections-leak",
         ),
         events(
             "Requests without a connection",
@@ -225,7 +225,7 @@ _TABLES = Row(
             " docs/retention.md says how to keep less.",
             BYTES,
             Line(greatest("headrace_table_bytes", by="table"), "{{table}}"),
-            runbook="table-bloat",
+            runbook="table-bloated",
         ),
         graph(
             "Dead rows",
@@ -239,7 +239,7 @@ _TABLES = Row(
                 "{{table}}",
             ),
             limit=0.5,
-            runbook="table-bloat",
+            runbook="table-bloated",
         ),
         graph(
             "Since the last vacuum",
@@ -247,7 +247,7 @@ _TABLES = Row(
             " nobody changes needs none.",
             SECONDS,
             Line(greatest("headrace_table_since_vacuum_seconds", by="table"), "{{table}}"),
-            runbook="table-bloat",
+            runbook="vacuum-overdue",
         ),
         graph(
             "Rows read by sequential scans",
@@ -285,7 +285,7 @@ _TABLES = Row(
                 f"{series('headrace_table_updates_total')}[$__rate_interval])), 1e-9)",
                 "{{table}}",
             ),
-            runbook="table-bloat",
+            runbook="table-bloated",
         ),
         graph(
             "Rows",
@@ -302,6 +302,7 @@ _TABLES = Row(
             BYTES,
             Line(greatest("headrace_largest_thread_bytes"), "bytes"),
             span=6,
+            runbook="thread-large",
         ),
         events(
             "Deleted by retention",
@@ -319,7 +320,7 @@ _TABLES = Row(
             SECONDS,
             Line(least("headrace_credential_expires_seconds", by="credential"), "{{credential}}"),
             span=6,
-            runbook="credential-expiry",
+            runbook="credential-expires",
         ),
     ),
 )

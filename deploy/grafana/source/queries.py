@@ -66,8 +66,8 @@ def or_zero(promql: str) -> str:
 
 
 def share(part: str, whole: str) -> str:
-    """Of a sum that may be 0, and then so is the share."""
-    return f"{or_zero(part)} / clamp_min({whole}, 1e-9)"
+    """The part of a sum; 0 where the sum is 0."""
+    return f"{or_zero(part)} / clamp_min({or_zero(whole)}, 1e-9)"
 
 
 def percentiles(histogram: str, *matchers: str) -> tuple[Line, ...]:

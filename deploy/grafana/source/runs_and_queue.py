@@ -35,7 +35,7 @@ _NOW = Row(
             Line(greatest("headrace_oldest_ready_seconds"), "age"),
             worry=10,
             trouble=60,
-            runbook="queue-age",
+            runbook="queue-old",
         ),
         figures(
             "Waiting",
@@ -44,7 +44,7 @@ _NOW = Row(
             Line(greatest("headrace_runs_pending"), "runs"),
             worry=100,
             trouble=1000,
-            runbook="queue-age",
+            runbook="queue-old",
         ),
         figures(
             "Nobody serves them",
@@ -54,7 +54,7 @@ _NOW = Row(
             Line(or_zero(f"sum({greatest('headrace_runs_unserved', by='graph')})"), "runs"),
             worry=1,
             trouble=1,
-            runbook="queue-age",
+            runbook="runs-unserved",
         ),
         figures(
             "Running",
@@ -86,7 +86,7 @@ _NOW = Row(
             ),
             worry=0.05,
             trouble=0.2,
-            runbook="error-budget",
+            runbook="runs-fail",
         ),
     ),
 )
@@ -102,7 +102,7 @@ _QUEUE = Row(
             Line(greatest("headrace_runs_pending"), "waiting"),
             Line(greatest("headrace_runs_unserved", by="graph"), "unserved: {{graph}}"),
             span=6,
-            runbook="queue-age",
+            runbook="queue-old",
         ),
         graph(
             "Wait in the queue, p95",
@@ -111,7 +111,7 @@ _QUEUE = Row(
             SECONDS,
             Line(quantile(0.95, "headrace_run_queue_seconds", by="graph"), "{{graph}}"),
             span=6,
-            runbook="queue-age",
+            runbook="queue-old",
         ),
         graph(
             "Attempts",
@@ -152,7 +152,7 @@ _EXECUTION = Row(
             A_SECOND,
             Line(rate("headrace_run_errors_total", by="graph, cause"), "{{graph}}: {{cause}}"),
             stacked=True,
-            runbook="error-budget",
+            runbook="runs-fail",
         ),
         graph(
             "Runs being executed",
@@ -174,7 +174,7 @@ _EXECUTION = Row(
             " in the queue: what is left is the graph's first step.",
             SECONDS,
             Line(quantile(0.95, "headrace_run_first_event_seconds", by="graph"), "{{graph}}"),
-            runbook="queue-age",
+            runbook="first-event-slow",
         ),
         graph(
             "Slowest nodes, p95",
@@ -231,7 +231,7 @@ _LOSSES = Row(
             Line(or_zero(times("headrace_lease_losses_total")), "leases lost"),
             Line(or_zero(times("headrace_runs_apart_total")), "runs apart"),
             span=6,
-            runbook="lease-losses",
+            runbook="lease-lost",
         ),
         graph(
             "Lease left",
@@ -241,7 +241,7 @@ _LOSSES = Row(
             Line(least("headrace_lease_left_min_seconds"), "process with least"),
             Line(greatest("headrace_lease_left_max_seconds"), "process with most"),
             span=6,
-            runbook="lease-losses",
+            runbook="lease-lost",
         ),
         events(
             "Drains, and runs that do not stop",

@@ -46,6 +46,7 @@ _NOW = Row(
             Line(f"60 * {or_zero(rate('headrace_streams_cut_total'))}", "a minute"),
             worry=1,
             trouble=30,
+            runbook="streams-cut",
         ),
         figures(
             "First event",
@@ -55,7 +56,7 @@ _NOW = Row(
             Line(quantile(0.95, "headrace_run_first_event_seconds"), "p95"),
             worry=2,
             trouble=10,
-            runbook="queue-age",
+            runbook="first-event-slow",
         ),
         verdict(
             "Notices",
@@ -99,11 +100,12 @@ _STREAMS = Row(
             "client_left: the client or the network. slow_client: it read too slowly. drain: a"
             " deploy. fault: headrace; look at the log.",
             Line(times("headrace_streams_cut_total", by="reason"), "{{reason}}"),
+            runbook="streams-cut",
         ),
         graph(
             "First byte of streams and waits",
-            "Seconds until the first byte of an answer that lasts as long as its run. It rises"
-            " alone: a proxy or the event loop; with first events: the queue.",
+            "Seconds until a stream or a wait has its head, which is when its run is accepted. It"
+            " rises: the pool, the event loop, or the database that commits the start.",
             SECONDS,
             *percentiles("headrace_http_first_byte_seconds", LONG_ROUTES),
         ),
@@ -129,7 +131,7 @@ _STREAMS = Row(
             " somebody watches.",
             SECONDS,
             *percentiles("headrace_run_first_event_seconds"),
-            runbook="queue-age",
+            runbook="first-event-slow",
         ),
     ),
 )
