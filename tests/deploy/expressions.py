@@ -56,12 +56,12 @@ class Selector:
 
 
 def of_everything() -> list[Expression]:
-    """Of all dashboards, and of the rules if there are any."""
+    """Those of all dashboards, and of the rules if there are any."""
     return [*of_dashboards(), *(of_rules() if RULES.exists() else [])]
 
 
 def of_dashboards(folder: Path = DASHBOARDS) -> list[Expression]:
-    """Of all panels and annotations; the source is the file's name."""
+    """Those of all panels and annotations; the source is the file's name."""
     return [
         Expression(path.name, place, text)
         for path in sorted(folder.glob("*.json"))
@@ -70,7 +70,7 @@ def of_dashboards(folder: Path = DASHBOARDS) -> list[Expression]:
 
 
 def of_rules(path: Path = RULES) -> list[Expression]:
-    """Of all groups; the place is the alert or the series that the rule records."""
+    """Those of all groups; the place is the alert or the series that the rule records."""
     return [
         Expression(path.name, rule.get("alert") or rule["record"], rule["expr"])
         for group in yaml.safe_load(path.read_text())["groups"]
