@@ -245,7 +245,7 @@ async def graph_served_nowhere(site: Site) -> AsyncIterator[None]:
 async def clients_stop_reading(site: Site) -> AsyncIterator[None]:
     asked = {
         "assistant_id": "work",
-        "input": {"events": 400},
+        "input": {"events": 600, "pause": 0.02},
         "stream_mode": ["custom"],
         "if_not_exists": "create",
     }

@@ -159,11 +159,13 @@ CASES: dict[str, Case] = {
         ),
     ),
     "HeadraceStreamsCut": Case(
-        fires=gauge("headrace_streams_cut_total", "0+1x20 20x60", reason="slow_client"),
-        fires_at=16,
-        ends_at=40,
+        fires=gauge("headrace_streams_cut_total", "_x5 11x60", reason="slow_client"),
+        fires_at=9,
+        ends_at=25,
+        silent_at=6,
         silent=(
             gauge("headrace_streams_cut_total", "0x5 0+1x9 9x60", reason="fault"),
+            gauge("headrace_streams_cut_total", "_x5 10x60", reason="slow_client"),
             gauge("headrace_streams_cut_total", "0+50x60", reason="client_left")
             | gauge("headrace_streams_cut_total", "0+50x60", reason="drain"),
         ),

@@ -28,8 +28,9 @@ class State(TypedDict, total=False):
     #: The pool loses connections, or gets them back.
     leaks: int
     mends: bool
-    #: Events of 32 KiB that it sends.
+    #: Events of 32 KiB that it sends, and the pause after each.
     events: int
+    pause: float
     #: Bytes that it leaves in the state.
     grows: int
     text: str
@@ -48,7 +49,7 @@ async def node(state: State) -> State:
     writer = get_stream_writer()
     for _ in range(state.get("events", 0)):
         writer("x" * 32768)
-        await asyncio.sleep(0)
+        await asyncio.sleep(state.get("pause", 0.0))
     return {"text": "x" * state.get("grows", 10)}
 
 
