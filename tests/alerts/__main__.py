@@ -5,7 +5,7 @@ import asyncio
 import signal
 import sys
 
-from tests.alerts.faults import LONG, SHORT
+from tests.alerts.faults import LONG, SHORT, Fault
 from tests.alerts.load import Locust
 from tests.alerts.runner import Outcome, observe, table
 from tests.alerts.site import site
@@ -26,7 +26,7 @@ def main() -> int:
     return 1 if outcome.missing or outcome.unhealthy or outcome.silent else 0
 
 
-async def _observe(plan: list, rows: int) -> Outcome:  # type: ignore[type-arg]
+async def _observe(plan: list[list[Fault]], rows: int) -> Outcome:
     """TERM ends it as Ctrl-C does: no server may be left behind."""
     task = asyncio.current_task()
     assert task is not None

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
+from typing import Any
 from uuid import uuid4
 
 import psycopg
@@ -89,7 +90,7 @@ async def pool_starved(site: Site) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def connections_leak(site: Site) -> AsyncIterator[None]:
-    async def each(**does: object) -> None:
+    async def each(**does: Any) -> None:
         await asyncio.gather(*(site.callers.wait(at=pod.url, **does) for pod in site.pods))
 
     await each(leaks=1)

@@ -2,7 +2,6 @@
 alert fire and end."""
 
 import re
-from typing import Any
 
 import yaml
 
@@ -26,7 +25,8 @@ def shortened(factor: float, **thresholds: float) -> str:
     for group in found:
         for rule in group["rules"]:
             _shorten(rule, factor)
-    return yaml.safe_dump({"groups": found}, width=1000)
+    written: str = yaml.safe_dump({"groups": found}, width=1000)
+    return written
 
 
 def _shorten(rule: Rule, factor: float) -> None:
@@ -51,8 +51,3 @@ def _scaled(duration: str, factor: float, least: float = 0.0) -> str:
     assert found, duration
     seconds = max(least, int(found[1]) * _UNITS[found[2]] / factor)
     return f"{round(seconds * 1000)}ms"
-
-
-def plain_values(**thresholds: float) -> dict[str, Any]:
-    """What stands in the rules then, by the names of the chart's values."""
-    return defaults() | thresholds

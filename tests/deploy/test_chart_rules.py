@@ -52,7 +52,10 @@ def test_the_chart_has_the_rules_of_the_plain_file(each_helm: Path) -> None:
 
 def test_every_series_of_the_chart_is_of_its_release(helm4: Path) -> None:
     selector = 'pod=~"mine-.*"'
-    values = {"metrics__rules__enabled": True, "metrics__rules__selector": selector}
+    values: dict[str, Any] = {
+        "metrics__rules__enabled": True,
+        "metrics__rules__selector": selector,
+    }
     for group in rendered_groups(render(helm4, SECRET, **values)):
         for rule in group["rules"]:
             read = re.findall(
@@ -89,8 +92,9 @@ def test_without_the_value_there_is_none(helm4: Path) -> None:
     ],
 )
 def test_values_that_mean_nothing_are_refused(helm4: Path, name: str, value: object) -> None:
+    values: dict[str, Any] = {f"metrics__rules__{name}": value}
     with pytest.raises(Refused, match=name.split("__")[-1]):
-        render(helm4, SECRET, **{f"metrics__rules__{name}": value})
+        render(helm4, SECRET, **values)
 
 
 def test_every_alert_says_what_a_human_needs() -> None:
