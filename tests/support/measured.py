@@ -9,6 +9,7 @@ from headrace.observability.figures import (
     UnservedGraph,
     WriterFigures,
 )
+from headrace.observability.health_gauges import PodFacts
 from headrace.observability.metrics import Metrics
 from headrace.observability.slots import StatusBoard
 from headrace.thread_pool import ThreadFigures
@@ -38,10 +39,18 @@ FIGURES = Figures(
     runs_watched=2,
     threads_watched=3,
     notices_connected=True,
+    requests_in_flight=7,
+    streams_open=4,
     loop_lag_seconds=0.25,
     rss_bytes=7000,
     open_fds=8,
     gc_collections=(30, 20, 10),
+)
+FACTS = PodFacts(
+    ready=True,
+    database_reachable=True,
+    schema_fit=True,
+    build={"version": "1.2.3", "python": "3.12.1", "langgraph": "1.0.0", "schema": "0014_a"},
 )
 
 
@@ -56,7 +65,12 @@ def board_with(figures: Figures = FIGURES) -> StatusBoard:
 def observe_one_of_each(metrics: Metrics) -> None:
     """One HTTP request, run, checkpoint, flush, store operation, failed checkout, stored event,
     cut client, notice and fault."""
-    metrics.http.observe_request("GET", "/threads/{thread_id}", 200, 0.02)
+    metrics.http.observe_request(
+        "GET", "/threads/{thread_id}", 200, 0.02, first_byte_seconds=0.01, body_bytes=250
+    )
+    metrics.http.count_cut_stream("drain")
+    metrics.http.count_dropped_line()
+    metrics.note_facts(FACTS)
     metrics.runs.count_claim()
     metrics.runs.count_rescue("pending")
     metrics.runs.count_run_apart()

@@ -17,7 +17,14 @@ class Moved(Exception):
 
 
 class FollowingStopped(Exception):
-    """The run goes on, but this process no longer follows it: the client must reconnect."""
+    """The run goes on, but this process no longer follows it: the client must reconnect.
+
+    :param reason: ``drain``, ``fault`` (the run or thread cannot be read here) or ``slow_client``.
+    """
+
+    def __init__(self, reason: str = "drain") -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 class EventReader(Protocol):

@@ -118,6 +118,8 @@ class Pulse:
             {
                 **self._measured.figures(),
                 "connections": self._metrics.http.connections_open,
+                "requests_in_flight": self._metrics.http.requests_in_flight,
+                "streams_open": self._metrics.http.streams_open,
                 "loop_lag_seconds": round(max(self._lags, default=0.0), 4),
                 "rss_bytes": resident_bytes(),
                 "open_fds": open_files(),

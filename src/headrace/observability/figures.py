@@ -118,6 +118,9 @@ class Figures(BaseModel):
     #: Whether notices arrive; otherwise polling alone finds what changes elsewhere.
     notices_connected: bool = False
     connections: int = 0
+    #: Requests without a whole answer, and the streams and waits among them.
+    requests_in_flight: int = 0
+    streams_open: int = 0
     #: Bytes of events that wait for slow readers.
     events_waiting_bytes: int = 0
     loop_lag_seconds: float = 0.0

@@ -73,6 +73,12 @@ _PROCESS_GAUGES: tuple[tuple[str, str, Callable[[Figures], float]], ...] = (
         lambda figures: figures.events_waiting_bytes,
     ),
     ("connections_open", "Open connections of clients.", lambda figures: figures.connections),
+    (
+        "requests_in_flight",
+        "Requests without a whole answer.",
+        lambda figures: figures.requests_in_flight,
+    ),
+    ("streams_open", "Streams and waits that are open.", lambda figures: figures.streams_open),
     ("resident_memory_bytes", "Resident memory.", lambda figures: figures.rss_bytes),
     ("open_fds", "Open file descriptors.", lambda figures: figures.open_fds),
 )
@@ -91,6 +97,7 @@ class SlotCollector(Collector):
     def collect(self) -> Iterator[GaugeMetricFamily]:
         slots = self._board.read_all()
         yield self._processes(slots)
+        yield from _start_times([slot.started_at for slot in slots])
         figures = [slot.figures for slot in slots if slot.figures is not None]
         pools = [item.pool for item in figures if item.pool is not None]
         for name, text, of_pool in _POOL_GAUGES:
@@ -144,6 +151,16 @@ def _extremes(name: str, text: str, found: list[float]) -> Iterator[GaugeMetricF
             yield GaugeMetricFamily(
                 f"headrace_{name}_{suffix}", f"{text} {suffix.title()} of processes.", value=value
             )
+
+
+def _start_times(found: Sequence[float]) -> Iterator[GaugeMetricFamily]:
+    for word, value in (("min", min(found)), ("max", max(found))):
+        yield GaugeMetricFamily(
+            f"headrace_process_start_time_{word}_seconds",
+            "Start of a process, in seconds since the epoch."
+            f" {word.title()} of the processes of the pod.",
+            value=value,
+        )
 
 
 def _queue(figures: Sequence[Figures]) -> Iterator[GaugeMetricFamily]:

@@ -15,6 +15,7 @@ from headrace.observability.database_metrics import DatabaseMetrics
 from headrace.observability.declarations import Declarations
 from headrace.observability.exposition import Exposition, written
 from headrace.observability.gauges import SlotCollector
+from headrace.observability.health_gauges import HealthCollector, PodFacts
 from headrace.observability.http_metrics import HttpMetrics
 from headrace.observability.metric_files import reading
 from headrace.observability.process_metrics import ProcessMetrics
@@ -41,6 +42,7 @@ class Metrics:
         #: What ``/metrics`` answers.
         self.exposition = Exposition(self.families, cache_seconds=cache_seconds)
         self._gauges = SlotCollector(board)
+        self._health = HealthCollector()
         self._directory = _usable(multiprocess_dir)
         self._registry = CollectorRegistry()
         declarations = Declarations(self._registry)
@@ -52,6 +54,11 @@ class Metrics:
         self.process = ProcessMetrics(declarations)
         if self._directory is None:
             self._registry.register(self._gauges)
+            self._registry.register(self._health)
+
+    def note_facts(self, facts: PodFacts) -> None:
+        """Show these facts from the next writing on."""
+        self._health.facts = facts
 
     def render(self) -> bytes:
         """The present metrics of all processes of the pod as Prometheus text. It blocks: call it
@@ -66,6 +73,7 @@ class Metrics:
         registry = CollectorRegistry()
         MultiProcessCollector(registry, path=str(self._directory))  # type: ignore[no-untyped-call]
         registry.register(self._gauges)
+        registry.register(self._health)
         with reading(self._directory):
             return list(registry.collect())
 

@@ -16,6 +16,7 @@ from uuid import UUID
 import structlog
 
 from headrace.auth.principal import Principal
+from headrace.edge.streaming import Ending
 from headrace.errors import (
     AnswersFull,
     AnswerTooLarge,
@@ -130,6 +131,8 @@ class ThreadStream:
         self._watch = watch
         self._modes = modes
         self._told_state = watch.state_updated_at
+        #: Why :meth:`frames` ended, if it was cut.
+        self.ending = Ending()
 
     def close(self) -> None:
         """Stop watching the thread."""
@@ -156,8 +159,10 @@ class ThreadStream:
                 self._note_cut("behind", 0.0)
             if not whole:
                 # Half an event must not look like a whole one.
-                raise FollowingStopped from None
-        except FollowingStopped:
+                raise FollowingStopped("slow_client") from None
+            self.ending.note("slow_client")
+        except FollowingStopped as stopped:
+            self.ending.note(stopped.reason)
             yield RELEASED
         finally:
             self.close()

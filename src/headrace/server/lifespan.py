@@ -15,6 +15,7 @@ import structlog
 
 from headrace.auth.api_keys import ApiKeys
 from headrace.containment import containing_tasks
+from headrace.edge.access_log import AccessLog
 from headrace.edge.gates import RequestGates
 from headrace.edge.state import State
 from headrace.graphs.manifest import Manifest, find_manifest
@@ -168,6 +169,10 @@ async def serving(
             worker=engine.worker,
             following=(services.following, engine.thread_watcher),
         )
+        access = AccessLog(
+            resources.metrics.http,
+            lines_per_second=settings.observability.access_lines_per_second,
+        )
         resources.board.set_state("serving")
         yield State(
             *_members(resources),
@@ -179,6 +184,7 @@ async def serving(
             drain,
             keys,
             places,
+            access,
         )
         if not drain.draining:
             # Plain uvicorn knows no drain. It has closed its listeners already.
