@@ -398,10 +398,9 @@ class ObservabilitySettings(Group):
         ge=1024,
         description="A text of a log line, such as a traceback, loses its middle above this.",
     )
-    access_lines_per_second: float = Field(
+    access_lines_per_second: int = Field(
         200,
         ge=0,
-        allow_inf_nan=False,
         description="Lines of the access log in each process for quick successful answers, on"
         " average; 0: all. Refusals, faults, cuts and slow answers always have a line.",
     )

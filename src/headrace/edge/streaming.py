@@ -12,9 +12,9 @@ from typing import Any, TypeVar, cast
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from headrace.edge.exchange import CutReason, Exchange, exchange_of
+from headrace.edge.exchange import Exchange, exchange_of
 from headrace.errors import RequestError
-from headrace.events.reader import FollowingStopped
+from headrace.events.reader import Ending, FollowingStopped
 
 #: The key in a request's state under which the middleware accepts bodies.
 _HANDED = "headrace_handed"
@@ -69,19 +69,6 @@ class RefusalChunk(LastChunk):
         chunk = cls(body)
         chunk.code = refusal.code
         return chunk
-
-
-class Ending:
-    """How the chunks of a stream ended, if their body is completed although they were cut."""
-
-    __slots__ = ("cut",)
-
-    def __init__(self) -> None:
-        self.cut = ""
-
-    def note(self, reason: CutReason | str) -> None:
-        """The chunks end here, before their proper end."""
-        self.cut = reason
 
 
 class StreamResponse(Response):

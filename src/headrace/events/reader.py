@@ -27,6 +27,19 @@ class FollowingStopped(Exception):
         self.reason = reason
 
 
+class Ending:
+    """How the chunks of a stream ended, if their body is completed although they were cut."""
+
+    __slots__ = ("cut",)
+
+    def __init__(self) -> None:
+        self.cut = ""
+
+    def note(self, reason: str) -> None:
+        """The chunks end here, before their proper end."""
+        self.cut = reason
+
+
 class EventReader(Protocol):
     """Reads the events of a run for one client."""
 

@@ -7,11 +7,11 @@ from time import monotonic
 import orjson
 
 from headrace.edge.responses import gathered
-from headrace.edge.streaming import Ending, LastChunk, RefusalChunk
+from headrace.edge.streaming import LastChunk, RefusalChunk
 from headrace.errors import AnswersFull, AnswerTooLarge, RequestError
 from headrace.events.event import Event
 from headrace.events.json_encoding import encode_json, json_pieces, sliced
-from headrace.events.reader import EventReader, FollowingStopped
+from headrace.events.reader import Ending, EventReader, FollowingStopped
 from headrace.events.reader_buffers import BrokenOff, Cut
 from headrace.events.sse import HEARTBEAT, RELEASED
 from headrace.following.followed_run import FollowedRun

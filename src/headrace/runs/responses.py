@@ -9,9 +9,9 @@ from fastapi import Request, Response
 
 from headrace.edge.head_requests import headers_alone
 from headrace.edge.state import provided, state_of
-from headrace.edge.streaming import Ending, StreamResponse
+from headrace.edge.streaming import StreamResponse
 from headrace.errors import Draining, RunForgotten
-from headrace.events.reader import FollowingStopped
+from headrace.events.reader import Ending, FollowingStopped
 from headrace.events.sse import CONTENT_TYPE
 from headrace.following.followed_run import FollowedRun
 from headrace.runs.response_bodies import event_frames, result_body, stopped_body

@@ -16,7 +16,6 @@ from uuid import UUID
 import structlog
 
 from headrace.auth.principal import Principal
-from headrace.edge.streaming import Ending
 from headrace.errors import (
     AnswersFull,
     AnswerTooLarge,
@@ -27,7 +26,7 @@ from headrace.errors import (
 from headrace.event_settings import EventSettings
 from headrace.events.event import Event
 from headrace.events.json_encoding import encode_json, sliced
-from headrace.events.reader import FollowingStopped
+from headrace.events.reader import Ending, FollowingStopped
 from headrace.events.reader_buffers import Cut
 from headrace.events.sse import END, HEARTBEAT, RELEASED, frame
 from headrace.following.followed_run import FollowedRun
