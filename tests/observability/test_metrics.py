@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,15 +13,18 @@ from headrace.observability.metrics import Metrics
 from headrace.observability.slots import StatusBoard, slots_directory
 from headrace.server.hooks import child_exit
 from tests.support.exposition import Exposition
-from tests.support.measured import POOL, board_with, observe_one_of_each
+from tests.support.measured import FACTS, POOL, board_with, observe_one_of_each
 from tests.support.measuring_process import MeasuringProcess, two_processes
 
 #: What one of everything counts: the sample, its labels.
 COUNTED = [
     (
         "headrace_http_requests_total",
-        {"method": "GET", "route": "/threads/{thread_id}", "status": "200"},
+        {"method": "GET", "route": "/threads/{thread_id}", "status": "200", "code": ""},
     ),
+    ("headrace_http_first_byte_seconds_count", {"method": "GET", "route": "/threads/{thread_id}"}),
+    ("headrace_streams_cut_total", {"reason": "drain"}),
+    ("headrace_access_lines_dropped_total", {}),
     ("headrace_http_request_seconds_count", {"method": "GET", "route": "/threads/{thread_id}"}),
     ("headrace_runs_total", {"graph": "agent", "status": "success"}),
     ("headrace_run_seconds_count", {"graph": "agent"}),
@@ -53,6 +56,8 @@ def test_what_is_observed_is_exposed(metrics: Metrics) -> None:
     for name, labels in COUNTED:
         assert found.value(name, **labels) == 1, name
     assert found.value("headrace_http_request_seconds_sum") == pytest.approx(0.02)
+    assert found.value("headrace_http_first_byte_seconds_sum") == pytest.approx(0.01)
+    assert found.value("headrace_http_response_bytes_total", route="/threads/{thread_id}") == 250
     assert found.value("headrace_run_seconds_sum") == pytest.approx(0.3)
     assert found.value("headrace_checkpoint_seconds_sum") == pytest.approx(0.004)
     assert found.value("headrace_store_seconds_sum") == pytest.approx(0.006)
@@ -83,6 +88,19 @@ def test_live_gauges_are_those_of_the_board(metrics: Metrics) -> None:
     assert found.value("headrace_gate_places", gate="lists", state="held") == 3
     assert found.value("headrace_gate_places_max", gate="lists", state="waiting") == 5
     assert found.value("headrace_processes", state="serving") == 1
+    assert found.value("headrace_requests_in_flight_max") == 7
+    assert found.value("headrace_streams_open") == 4
+
+
+def test_the_facts_of_the_pod_are_those_that_were_told_last(metrics: Metrics) -> None:
+    assert exposed(metrics).count("headrace_ready") == 0
+    metrics.note_facts(FACTS)
+    metrics.note_facts(replace(FACTS, ready=False, schema_fit=False))
+    found = exposed(metrics)
+    assert found.value("headrace_ready") == 0
+    assert found.value("headrace_database_reachable") == 1
+    assert found.value("headrace_schema_fit") == 0
+    assert found.value("headrace_build_info", **FACTS.build) == 1
 
 
 def test_a_board_without_figures_can_be_scraped() -> None:
@@ -94,6 +112,7 @@ def test_a_board_without_figures_can_be_scraped() -> None:
 def test_labels_take_a_bounded_number_of_values(metrics: Metrics) -> None:
     for number in range(1000):
         metrics.http.observe_request("GET", f"/{number}", 200, 0.001)
+        metrics.http.observe_request("GET", "/0", number, 0.001, code=f"code_{number}")
         metrics.http.observe_request(f"M{number}", "/0", 200, 0.001)
         metrics.runs.observe_run(f"graph-{number}", "success", 0.001)
         metrics.process.record_fault(f"task-{number}")
@@ -105,7 +124,19 @@ def test_labels_take_a_bounded_number_of_values(metrics: Metrics) -> None:
     ):
         assert len(found.label_values(name, label)) == 201
         assert found.value(name, **{label: "__other__"}) == 800
+    for label in ("status", "code"):
+        assert len(found.label_values("headrace_http_requests_total", label)) == 201
     assert found.label_values("headrace_http_requests_total", "method") == {"GET", "__other__"}
+
+
+def test_combinations_of_labels_are_bounded_too(metrics: Metrics) -> None:
+    for number in range(10_000):
+        route, code = f"/{number % 150}", f"code_{number // 150}"
+        metrics.http.observe_request("GET", route, 500, 0.001, code=code)
+    found = exposed(metrics)
+    assert found.value("headrace_http_requests_total") == 10_000
+    series = [one for one in found.samples if one[0] == "headrace_http_requests_total"]
+    assert len(series) == 4001
 
 
 def test_operations_are_in_the_latency_windows_too(metrics: Metrics) -> None:

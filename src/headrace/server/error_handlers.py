@@ -1,6 +1,5 @@
 """Answers to requests that no route matches: they name the path, and what exists instead."""
 
-import re
 from collections.abc import Sequence
 from functools import partial
 from http import HTTPStatus
@@ -18,10 +17,34 @@ from headrace.edge.prefix import path_below_prefix
 from headrace.edge.refusals import RefusalResponse, error_response
 from headrace.edge.routing import validation_message
 from headrace.edge.state import found_state
-from headrace.errors import BadRequest, InvalidRequest, RequestError
+from headrace.errors import (
+    BadRequest,
+    Conflict,
+    Forbidden,
+    InvalidRequest,
+    NotFound,
+    PayloadTooLarge,
+    RequestError,
+    TooManyRequests,
+    Unauthenticated,
+    Unavailable,
+)
 from headrace.observability.masking import mask_text
 from headrace.server.unserved_routes import unserved_route
 
+_GENERAL = {
+    kind.status: kind.code
+    for kind in (
+        Unauthenticated,
+        Forbidden,
+        NotFound,
+        Conflict,
+        PayloadTooLarge,
+        InvalidRequest,
+        TooManyRequests,
+        Unavailable,
+    )
+}
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 #: An answer repeats at most this many characters of what the caller sent.
 _SHOWN = 200
@@ -50,12 +73,12 @@ async def _http_error(
 
 
 def _code_of(status: int) -> str:
-    """The words of the status. The detail of the error may have come from the caller."""
-    try:
-        words = HTTPStatus(status).phrase.lower()
-    except ValueError:
-        return RequestError.code if status >= 500 else BadRequest.code
-    return "_".join(re.findall(r"[a-z]+", words))
+    """The general code for a status. The error's own words may have come from the caller."""
+    if status == HTTPStatus.METHOD_NOT_ALLOWED:
+        return "method_not_allowed"
+    if status in _GENERAL:
+        return _GENERAL[status]
+    return RequestError.code if status >= HTTPStatus.INTERNAL_SERVER_ERROR else BadRequest.code
 
 
 async def _invalid(request: Request, error: Exception) -> Response:
