@@ -166,6 +166,14 @@ def test_a_body_that_does_not_come_is_counted_once_with_its_cause(pod: LiveServe
     assert line["client"] == "127.0.0.1"
 
 
+def test_a_trusted_proxy_tells_who_the_client_is(pod: LiveServer) -> None:
+    marked = {"x-request-id": "behind-a-proxy", "x-forwarded-for": "203.0.113.9"}
+    httpx.get(pod.url + "/threads/x", headers=marked)
+    wait_until(lambda: '"request_id":"behind-a-proxy"' in pod.log())
+    line = next(line for line in pod.log().splitlines() if '"behind-a-proxy"' in line)
+    assert json.loads(line)["client"] == "203.0.113.9"
+
+
 def test_ten_killed_processes_leave_right_gauges_and_a_bounded_directory(
     database_url: str, tmp_path: Path
 ) -> None:

@@ -70,7 +70,7 @@ def lines() -> Iterator[list[Any]]:
         yield captured
 
 
-def plain(status: int = 200, **headers: str) -> Response:
+def plain(status: int = 200, headers: dict[str, str] | None = None) -> Response:
     return Response(b"12345", status_code=status, headers=headers)
 
 
@@ -88,7 +88,7 @@ async def test_a_line_tells_who_asked_what_and_what_was_sent(lines: list[Any]) -
         exchange = exchange_of(scope)
         assert exchange is not None
         exchange.caller = "0123456789abcdef"
-        answer = plain(**{"content-location": f"/x/threads/{THREAD}/runs/{RUN}"})
+        answer = plain(headers={"content-location": f"/x/threads/{THREAD}/runs/{RUN}"})
         await answer(scope, receive, send)
 
     await told.ask(app, "/runs/wait")
@@ -190,8 +190,22 @@ async def test_a_request_that_the_server_cancels_is_told(lines: list[Any]) -> No
     await eventually(lambda: told.metrics.http.requests_in_flight)
     asked.cancel()
     await asyncio.wait([asked])
-    assert (told.lines[0]["cut"], told.lines[0]["code"]) == ("drain", "internal_error")
+    assert (told.lines[0]["cut"], told.lines[0]["code"]) == ("drain", "draining")
+    assert told.lines[0]["status"] == 503
     assert "first_byte_seconds" not in told.lines[0]
+
+
+async def test_a_stream_of_an_app_that_stops_without_an_end_has_lost_its_client(
+    lines: list[Any],
+) -> None:
+    told = Told(lines)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"1", "more_body": True})
+
+    await told.ask(app)
+    assert told.lines[0]["cut"] == "client_left"
 
 
 async def test_lines_above_the_rate_are_left_out_and_told(lines: list[Any]) -> None:

@@ -14,7 +14,7 @@ from headrace.edge.prefix import path_below_prefix
 from headrace.edge.refusals import error_response
 from headrace.edge.state import found_state
 from headrace.edge.streaming import accept_bodies, drop_handed, send_handed
-from headrace.errors import RequestError, TooManyPublicRequests
+from headrace.errors import Draining, RequestError, TooManyPublicRequests
 from headrace.graphs.http_entry import HeaderRules
 from headrace.ids import uuid7
 from headrace.shares import Gate, Places
@@ -80,10 +80,10 @@ class Middleware:
                 await self._answer(scope, receive, send_with_id)
             except asyncio.CancelledError:
                 # The server cancels requests when it must end.
-                _note_fault(exchange, "drain")
+                _note_fault(exchange, "drain", Draining)
                 raise
             except BaseException:
-                _note_fault(exchange, "fault")
+                _note_fault(exchange, "fault", RequestError)
                 raise
             finally:
                 log.end(scope, exchange, self._logged_headers)
@@ -119,7 +119,12 @@ class Middleware:
             await self.app(scope, receive, send_after_turn)
 
 
-def _note_fault(exchange: Exchange, reason: CutReason) -> None:
+def _note_fault(exchange: Exchange, reason: CutReason, cause: type[RequestError]) -> None:
+    """The app has ended without a whole answer.
+
+    :param cause: tells what the answer would have been, if there is none.
+    """
     exchange.note_cut(reason)
     if exchange.first_byte_seconds is None:
-        exchange.note_code(RequestError.code)
+        exchange.status = cause.status
+        exchange.note_code(cause.code)
