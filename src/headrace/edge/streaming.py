@@ -166,6 +166,7 @@ class StreamBody:
                 raise
         finally:
             watching.cancel()
+            self._note_end()
             self._end()
 
     def _end(self) -> None:
@@ -186,19 +187,26 @@ class StreamBody:
             return
         finally:
             await self._chunks.aclose()
-        if self._ending is not None and self._ending.cut:
-            self._note_cut(self._ending.cut)
+        self._note_ending()
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _watch(self, receive: Receive, sender: asyncio.Task[None]) -> None:
         await _left(receive)
         self._disconnected = True
-        if not self._endless:
-            self._note_cut("client_left")
-        elif self.exchange is not None:
-            self.exchange.complete = True
         self._on_disconnect()
         sender.cancel()
+
+    def _note_end(self) -> None:
+        self._note_ending()
+        if self._disconnected and self.exchange is not None:
+            if self._endless:
+                self.exchange.complete = True
+            else:
+                self._note_cut("client_left")
+
+    def _note_ending(self) -> None:
+        if self._ending is not None and self._ending.cut:
+            self._note_cut(self._ending.cut)
 
     def _note_cut(self, reason: str) -> None:
         if self.exchange is not None:

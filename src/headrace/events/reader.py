@@ -43,6 +43,10 @@ class Ending:
 class EventReader(Protocol):
     """Reads the events of a run for one client."""
 
+    @property
+    def was_cut(self) -> bool:
+        """Whether events were dropped, because the client was too slow."""
+
     async def read(self, timeout_seconds: float) -> Sequence[Event] | None:
         """The waiting events; empty if none came in time; None at the end.
 
@@ -105,6 +109,10 @@ class ChannelReader:
         self._changed = Signal()
         self._closed = False
         self._end: Exception | None = None
+
+    @property
+    def was_cut(self) -> bool:
+        return self.buffer.was_cut
 
     async def read(self, timeout_seconds: float) -> Sequence[Event] | None:
         buffer = self.buffer

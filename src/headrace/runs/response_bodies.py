@@ -65,11 +65,14 @@ async def event_frames(
         raise FollowingStopped("slow_client") from None
     except Cut:
         # The client reads on from the run's Location if it wants.
-        ending.note("slow_client")
+        return
     except FollowingStopped as stopped:
         ending.note(stopped.reason)
         yield RELEASED
     finally:
+        # Also if the client has left meanwhile, without having taken the last chunk.
+        if reader.was_cut:
+            ending.note("slow_client")
         run.unsubscribe(reader)
 
 
