@@ -44,6 +44,7 @@ class Execution:
         "attempt",
         "began_at",
         "channel",
+        "given_up",
         "graph",
         "progress",
         "queue_seconds",
@@ -66,6 +67,8 @@ class Execution:
         self.graph: asyncio.Task[None] | None = None
         #: The work of threads for the run.
         self.work = Work()
+        #: The graph was cancelled, and has not stopped in time.
+        self.given_up = False
         self.began_at = monotonic()
         #: How long the run has waited since it might start.
         self.queue_seconds = (

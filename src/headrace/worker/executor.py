@@ -197,6 +197,7 @@ class Executor:
         released = execution.stop is Stop.RELEASED
         seconds = self._release_seconds if released else _STOP_SECONDS
         await asyncio.wait({graph}, timeout=seconds)
+        execution.given_up = not graph.done()
         if graph.done() and not graph.cancelled() and graph.exception() is None:
             # The graph finished at this very moment: its result stands.
             return self._end_of(graph, execution, result)
@@ -212,6 +213,7 @@ class Executor:
         if error is None:
             thread_status = "interrupted" if result.interrupted else "idle"
             return RunEnd("success", thread_status, interrupts=result.interrupts)
+        loaded = execution.progress is not None and execution.progress.loaded
         failed_write = execution.writes.failure if execution.writes is not None else None
         if error is not failed_write:
             # Otherwise the end writer tells of it.
@@ -219,7 +221,7 @@ class Executor:
                 # A log handler of the user may fail over this exception in any way.
                 original = error.original if isinstance(error, UserExit) else error
                 _log.warning("run_failed", exc_info=original)
-        return self._end_writer.failed(error, cause_of(error, ours=failed_write))
+        return self._end_writer.failed(error, cause_of(error, ours=failed_write, loaded=loaded))
 
     async def _run_graph(self, execution: Execution, result: RunResult) -> None:
         request, kwargs = execution.request, execution.request.kwargs

@@ -43,6 +43,7 @@ class Progress:
         "began_at",
         "compiled",
         "first_event_seconds",
+        "loaded",
         "step_began_at",
         "steps",
     )
@@ -76,11 +77,13 @@ class Progress:
         self.steps = 0
         #: The graph, while it is executed.
         self.compiled: Any = None
+        #: The graph was there, and was begun.
+        self.loaded = False
 
     @contextmanager
     def streaming(self, compiled: Any) -> Iterator[None]:
         """Within the block the graph is executed."""
-        self.compiled = compiled
+        self.compiled, self.loaded = compiled, True
         self.step_began_at = monotonic()
         try:
             yield
