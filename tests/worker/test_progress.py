@@ -21,14 +21,14 @@ GRAPHS = {
     "nested": timed.nested(),
     "retried": timed.retried(),
     "asks": timed.asks(),
-    "slow": timed.chain(quick=0.0, slow=1.2, after=0.0),
+    "slow": timed.chain(quick=0.0, slow=2.5, after=0.0),
     "long": timed.chain(first=0.0, second=30.0),
 }
 
 
 @pytest.fixture
 async def runs(database_url):
-    async with told_runs(database_url, GRAPHS, slow_node_seconds=0.3) as runs:
+    async with told_runs(database_url, GRAPHS, slow_node_seconds=0.8) as runs:
         yield runs
 
 
@@ -78,7 +78,7 @@ async def test_steps_are_counted_and_nodes_are_timed(runs, graph, steps, expecte
     assert (line["steps"], line["attempt"], line["cause"]) == (steps, 1, None)
     if graph in ("chain", "silent"):
         # Each node is timed from its own step: together they take no longer than the run.
-        twice = 0.05 if graph == "silent" else 0
+        twice = found["silent"][1] if graph == "silent" else 0
         assert sum(seconds for _, seconds in found.values()) - twice <= line["seconds"] + 0.01
 
 
@@ -112,9 +112,14 @@ async def test_the_wait_counts_from_when_the_run_may_start(runs):
     waited = runs.value_of("headrace_run_queue_seconds_sum", graph="chain")
     assert 0 <= waited < 0.9
     assert runs.count("headrace_run_attempts_total", begin="claimed") == 1
-    events = [line["event"] for line in runs.lines_of(run_id)]
-    assert events == ["run_queued", "run_claimed", "run_started", "run_ended"]
-    queued, claimed, started, ended = runs.lines_of(run_id)
+    lines = [line for line in runs.lines_of(run_id) if line["event"].startswith("run_")]
+    assert [line["event"] for line in lines] == [
+        "run_queued",
+        "run_claimed",
+        "run_started",
+        "run_ended",
+    ]
+    queued, claimed, started, ended = lines
     assert queued["why"] == "delayed"
     assert claimed["begin"] == "claimed"
     for line in (queued, claimed, started, ended):
@@ -173,10 +178,10 @@ async def test_a_slow_node_is_told_once_and_while_it_runs(runs, durability):
     assert runs.count("headrace_slow_nodes_total", graph="slow") == 1
     if durability == "async":
         assert running
-        assert 0.3 <= line["seconds"] < 1.1
+        assert 0.8 <= line["seconds"] < 2.5
     else:
         # Its checkpoints are stored at the end: until then nobody knows which node it is.
-        assert line["seconds"] >= 1.2
+        assert line["seconds"] >= 2.5
 
 
 async def test_a_later_attempt_tells_how_the_one_before_ended_and_what_it_repeats(runs, database):
