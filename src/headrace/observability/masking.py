@@ -7,6 +7,7 @@ pattern is proportional to the text's length.
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from structlog.typing import EventDict, WrappedLogger
@@ -52,6 +53,10 @@ _SECRET_FIELD = re.compile(rf"(?i)^.*(?:{_NAMES}|cookie)$")
 _MAX_DEPTH = 20
 
 
+#: Longer names of fields come from users, and are not kept.
+_KEPT_NAME = 64
+
+
 def mask_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """structlog processor that masks secrets in all texts, and fields with names of secrets."""
     return {key: _masked(key, value, 0) for key, value in event.items()}
@@ -91,12 +96,18 @@ def _without_url_password(word: re.Match[str]) -> str:
     return text
 
 
+@lru_cache(maxsize=512)
+def _is_secret(key: str) -> bool:
+    """Whether a field of this name holds a secret. All lines have few and short names."""
+    return _SECRET_FIELD.match(key) is not None
+
+
 def _masked(key: str, value: Any, depth: int) -> Any:
     if key.startswith("_") and not depth:
         return value  # structlog's own: the record, its origin
     if value is None:
         return value
-    if _SECRET_FIELD.match(key):
+    if _is_secret(key) if len(key) <= _KEPT_NAME else _SECRET_FIELD.match(key):
         return _MASK
     if isinstance(value, bool | int | float):
         return value
