@@ -268,6 +268,11 @@ class WorkerSettings(Group):
     run_timeout_seconds: float = Field(
         3600.0, gt=0, description="A run longer than this ends as `timeout`."
     )
+    slow_node_seconds: float = Field(
+        60.0,
+        ge=0,
+        description="A node that takes longer is logged (`node_slow`) while it runs; 0: none is.",
+    )
     lease_seconds: float = Field(
         10.0, ge=0.5, description="A process silent this long has lost its runs."
     )

@@ -28,6 +28,15 @@ COUNTED = [
     ("headrace_http_request_seconds_count", {"method": "GET", "route": "/threads/{thread_id}"}),
     ("headrace_runs_total", {"graph": "agent", "status": "success"}),
     ("headrace_run_seconds_count", {"graph": "agent"}),
+    ("headrace_run_errors_total", {"graph": "agent", "cause": "graph"}),
+    ("headrace_run_cancels_total", {"reason": "client"}),
+    ("headrace_repeated_rescues_total", {}),
+    ("headrace_run_attempts_total", {"begin": "in_place"}),
+    ("headrace_run_queue_seconds_count", {"graph": "agent"}),
+    ("headrace_run_first_event_seconds_count", {"graph": "agent"}),
+    ("headrace_node_seconds_count", {"graph": "agent", "node": "reply"}),
+    ("headrace_repeated_steps_total", {"graph": "agent"}),
+    ("headrace_slow_nodes_total", {"graph": "agent"}),
     ("headrace_checkpoint_seconds_count", {"operation": "put"}),
     ("headrace_store_seconds_count", {"operation": "batch"}),
     ("headrace_pool_timeouts_total", {}),
@@ -78,6 +87,7 @@ def test_live_gauges_are_those_of_the_board(metrics: Metrics) -> None:
         for suffix in ("", "_min", "_max"):
             assert found.value(f"headrace_pool_{name}{suffix}") == value
     assert found.value("headrace_runs_running") == 6
+    assert found.value("headrace_oldest_running_seconds") == 12.5
     assert found.value("headrace_deaf_runs") == 1
     assert found.value("headrace_worker_threads_busy") == 5
     assert found.value("headrace_worker_threads_most_max") == 9

@@ -34,6 +34,7 @@ FIGURES = Figures(
     ),
     gates={"lists": GateFigures(held=3, waiting=5)},
     runs_running=6,
+    oldest_running_seconds=12.5,
     deaf_runs=1,
     threads=ThreadFigures(busy=5, most=9),
     runs_watched=2,
@@ -77,6 +78,16 @@ def observe_one_of_each(metrics: Metrics) -> None:
     metrics.runs.count_lease_loss()
     metrics.runs.count_drained("released")
     metrics.runs.observe_run("agent", "success", 0.3)
+    metrics.runs.count_error("agent", "graph")
+    metrics.runs.count_cancel("client")
+    metrics.runs.count_rescue("pending", again=True)
+    metrics.attempts.count_attempt("in_place")
+    metrics.attempts.observe_queue("agent", 0.002)
+    metrics.attempts.observe_first_event("agent", 0.01)
+    metrics.attempts.observe_node("agent", "reply", 0.2)
+    metrics.attempts.count_steps("agent", 3)
+    metrics.attempts.count_repeated_step("agent")
+    metrics.attempts.count_slow_node("agent")
     metrics.checkpoints.observe_checkpoint("put", 0.004)
     metrics.checkpoints.observe_flush(FLUSH)
     metrics.checkpoints.observe_store("batch", 0.006)

@@ -72,6 +72,7 @@ class PulseSources:
             found["threads"] = self.threads.figures()
         if self.worker is not None:
             found["runs_running"] = self.worker.running
+            found["oldest_running_seconds"] = self.worker.oldest_running_seconds
             found["callers"] = self.worker.caller_figures()
             found["deaf_runs"] = self.worker.deaf
         if self.queue_depth is not None:

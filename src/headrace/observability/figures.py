@@ -108,6 +108,8 @@ class Figures(BaseModel):
     #: Only one process of the pod measures the queue; None in the others.
     queue: QueueFigures | None = None
     runs_running: int = 0
+    #: For how long the oldest run is executed; 0 if there is none.
+    oldest_running_seconds: float = 0.0
     callers: CallerFigures = CallerFigures()
     #: Runs that have ended while their graph, or a thread, goes on; they keep their places.
     deaf_runs: int = 0

@@ -113,6 +113,7 @@ class SlotCollector(Collector):
             yield from _sum_min_max(name, text, [of_bodies(one) for one in bodies])
         for name, text, of_process in _PROCESS_GAUGES:
             yield from _sum_min_max(name, text, [of_process(item) for item in figures])
+        yield from _oldest_running(figures)
         yield from _gates(figures)
         yield from _queue(figures)
         yield from _extremes(
@@ -185,6 +186,16 @@ def _queue(figures: Sequence[Figures]) -> Iterator[GaugeMetricFamily]:
         for graph in max(seen, key=lambda queue: len(queue.unserved)).unserved:
             unserved.add_metric((graph.graph_id,), graph.pending)
         yield unserved
+
+
+def _oldest_running(figures: Sequence[Figures]) -> Iterator[GaugeMetricFamily]:
+    """Only the greatest age of all processes means something."""
+    if figures:
+        yield GaugeMetricFamily(
+            "headrace_oldest_running_seconds",
+            "Seconds since the oldest run that is being executed began; 0 if there is none.",
+            value=max(one.oldest_running_seconds for one in figures),
+        )
 
 
 def _gates(figures: Sequence[Figures]) -> Iterator[GaugeMetricFamily]:

@@ -20,7 +20,7 @@ from headrace.observability.http_metrics import HttpMetrics
 from headrace.observability.metric_files import reading
 from headrace.observability.process_metrics import ProcessMetrics
 from headrace.observability.retention_metrics import RetentionMetrics
-from headrace.observability.run_metrics import RunMetrics
+from headrace.observability.run_metrics import AttemptMetrics, RunMetrics
 from headrace.observability.slots import StatusBoard
 
 _log = structlog.stdlib.get_logger("headrace.metrics")
@@ -48,6 +48,7 @@ class Metrics:
         declarations = Declarations(self._registry)
         self.http = HttpMetrics(declarations)
         self.runs = RunMetrics(declarations)
+        self.attempts = AttemptMetrics(declarations)
         self.checkpoints = CheckpointMetrics(declarations)
         self.database = DatabaseMetrics(declarations)
         self.retention = RetentionMetrics(declarations)

@@ -396,6 +396,8 @@ SELECT set_config('headrace.locked', coalesce((
 ), '[]'), true)
 
 -- name: claim_runs_of_locked_threads
+-- Also returns how long each run has waited since it might start (a delay moves its created_at), and
+-- how the attempt before this one ended.
 WITH claimed AS (
   UPDATE runs
   SET status = 'running', attempt = attempt + 1, process_id = %(process_id)s, started_at = now(),
@@ -413,8 +415,12 @@ WITH claimed AS (
   WHERE threads.thread_id = claimed.thread_id
 )
 SELECT run_id, thread_id, assistant_id, graph_id, tenant, owner, multitask_strategy, kwargs, metadata,
-  attempt, created_at, cancel_action, coalesce(watched_until > now(), false) AS watched, request_id,
-  lived_seconds, caller, ready_at
+  attempt, cancel_action, coalesce(watched_until > now(), false) AS watched, request_id,
+  lived_seconds, caller,
+  greatest(0, extract(epoch FROM started_at - created_at))::float8 AS queue_seconds,
+  coalesce(earlier_attempts -> -1 ->> 'ended',
+    CASE WHEN failures > 0 THEN 'lost' ELSE 'released' END) AS earlier_end,
+  ready_at
 FROM claimed
 ORDER BY ready_at
 
@@ -716,13 +722,13 @@ WITH lost AS MATERIALIZED (
       SELECT json_array_elements_text(current_setting('headrace.locked')::json))
     AND runs.status = 'running' AND runs.process_id = %(process_id)s
 ), blamed AS MATERIALIZED (
-  SELECT run_id, cancel_action, lived_seconds, CASE
+  SELECT run_id, cancel_action, lived_seconds, failures > 0 AS again, CASE
     WHEN beside = 1 OR apart THEN failures + 1
     WHEN bool_or(apart) OVER () THEN failures
     ELSE greatest(failures, 1) END AS failures
   FROM lost
 ), judged AS MATERIALIZED (
-  SELECT run_id, lived_seconds, failures, CASE
+  SELECT run_id, lived_seconds, failures, again, CASE
     WHEN cancel_action = 'rollback' THEN 'pending'
     WHEN cancel_action IN ('interrupt', 'delete') THEN 'interrupted'
     WHEN failures < %(max_failures)s THEN 'pending'
@@ -738,7 +744,8 @@ WITH lost AS MATERIALIZED (
       process_id = CASE WHEN becomes <> 'pending' THEN process_id END
   FROM judged
   WHERE runs.run_id = judged.run_id
-  RETURNING runs.run_id, runs.thread_id, runs.graph_id, runs.status, runs.error, runs.failures
+  RETURNING runs.run_id, runs.thread_id, runs.graph_id, runs.status, runs.error, runs.failures,
+    judged.again
 )
 UPDATE threads
 SET running_run_id = NULL, updated_at = now(), state_updated_at = now(),
@@ -746,7 +753,7 @@ SET running_run_id = NULL, updated_at = now(), state_updated_at = now(),
     error = CASE WHEN taken.status = 'pending' THEN threads.error ELSE taken.error END
 FROM taken
 WHERE threads.thread_id = taken.thread_id
-RETURNING taken.run_id, taken.thread_id, taken.graph_id, taken.status, taken.failures
+RETURNING taken.run_id, taken.thread_id, taken.graph_id, taken.status, taken.failures, taken.again
 
 -- name: threads_to_mend
 -- Threads whose pending runs no process would claim: an older release, which knows no queue, ended

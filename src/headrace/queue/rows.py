@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from time import monotonic
 from typing import Any, Literal
 from uuid import UUID
 
@@ -15,6 +16,12 @@ from headrace.idempotency.schemas import RequestKey
 CancelAction = Literal["interrupt", "rollback"]
 #: As above, or ``delete``: the run will be deleted, and its streams get an error.
 StopAction = Literal["interrupt", "rollback", "delete"]
+#: Who asked for a stop: a client, the end of its connection (``on_disconnect``), the next run of
+#: the thread, or a deletion of the run or its thread.
+CancelReason = Literal["client", "disconnect", "next_run", "deleted"]
+#: How an attempt began: started in place, claimed for the first time, or claimed after an attempt
+#: that was released or whose process was lost.
+Begin = Literal["in_place", "claimed", "released", "lost"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +53,8 @@ class RunRequest:
     after_seconds: float = 0.0
     #: Committed with the run, so that a repeated request makes no second run.
     key: RequestKey | None = None
+    #: When this process got the request, by ``time.monotonic``. Meaningless for claimed runs.
+    asked_at: float = field(default_factory=monotonic, compare=False)
 
     @property
     def tenant(self) -> str:
@@ -72,6 +81,20 @@ class Attempt:
     claimed: bool = False
     #: How long an earlier attempt had been executed when its process was lost.
     lived_seconds: float | None = None
+    #: For how long a claimed run has waited since it might start, by the database's clock. For a
+    #: later attempt this includes the earlier attempts.
+    queue_seconds: float = 0.0
+    #: How the attempt before this one ended: ``released`` or ``lost``.
+    earlier_end: str = "released"
+
+    @property
+    def begin(self) -> Begin:
+        """How this attempt began."""
+        if not self.claimed:
+            return "in_place"
+        if self.number == 1:
+            return "claimed"
+        return "lost" if self.earlier_end == "lost" else "released"
 
     @property
     def token(self) -> RunToken:
@@ -131,12 +154,13 @@ def claimed_attempt(
     kwargs: dict[str, Any],
     metadata: dict[str, Any],
     number: int,
-    _created_at: datetime,
     cancel_action: StopAction | None,
     watched: bool,
     request_id: str | None,
     lived_seconds: float | None,
     caller: str,
+    queue_seconds: float,
+    earlier_end: str,
 ) -> Attempt:
     """From a row of ``claim_runs_of_locked_threads``.
 
@@ -168,4 +192,6 @@ def claimed_attempt(
         watched,
         claimed=True,
         lived_seconds=lived_seconds,
+        queue_seconds=queue_seconds,
+        earlier_end=earlier_end,
     )

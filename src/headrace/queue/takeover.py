@@ -23,13 +23,17 @@ _log = structlog.stdlib.get_logger("headrace.queue")
 
 @dataclass(frozen=True, slots=True)
 class TakenRun:
-    """``status``: ``pending`` if the run goes on, ``interrupted`` or ``error`` if it has ended."""
+    """``status``: ``pending`` if the run goes on, ``interrupted`` or ``error`` if it has ended.
+
+    ``again``: a process was lost before while it executed the run, and the run may be the cause.
+    """
 
     run_id: UUID
     thread_id: str
     graph_id: str
     status: str
     failures: int
+    again: bool = False
 
 
 class Takeover:

@@ -243,12 +243,15 @@ class RunService:
         return await self._stops.cancel(row, action)
 
     def cancel_soon(self, run: FollowedRun, reason: str) -> None:
-        """Ask a run to stop, in whichever process it is executed, and return at once."""
+        """Ask a run to stop because its client has left, in whichever process it is executed.
+
+        Returns at once.
+        """
         if run.local is not None:
-            run.local.cancel(reason)
+            self._worker.cancel_here(run.run_id, reason, "disconnect")
         else:
             self._tasks.start(
-                self._worker.cancel(run.tenant, [run.run_id], "interrupt", reason),
+                self._worker.cancel(run.tenant, [run.run_id], "interrupt", reason, "disconnect"),
                 name=f"cancel-{run.run_id}",
             )
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from enum import Enum
+from time import monotonic
 from uuid import UUID
 
 from headrace.checkpoints.run_writes import RunWrites
@@ -12,6 +13,7 @@ from headrace.lifecycle import Signal
 from headrace.queue.rows import Attempt, RunOutcome
 from headrace.thread_pool import Work
 from headrace.worker.channels import Channels
+from headrace.worker.progress import Progress
 
 
 class Stop(Enum):
@@ -40,8 +42,12 @@ class Execution:
         "_moved",
         "_outcome",
         "attempt",
+        "began_at",
         "channel",
+        "given_up",
         "graph",
+        "progress",
+        "queue_seconds",
         "request",
         "stop",
         "stop_message",
@@ -61,6 +67,15 @@ class Execution:
         self.graph: asyncio.Task[None] | None = None
         #: The work of threads for the run.
         self.work = Work()
+        #: The graph was cancelled, and has not stopped in time.
+        self.given_up = False
+        self.began_at = monotonic()
+        #: How long the run has waited since it might start.
+        self.queue_seconds = (
+            attempt.queue_seconds if attempt.claimed else self.began_at - attempt.request.asked_at
+        )
+        #: None before the executor has begun with the run.
+        self.progress: Progress | None = None
         self.stop: Stop | None = None
         self.stop_message = ""
         self.channel: Channel = channels.open(

@@ -69,11 +69,12 @@ class Rescuer:
             max_failures=self._settings.max_failures,
             apart_seconds=self._settings.apart_seconds,
         ):
-            self._metrics.runs.count_rescue(run.status)
+            self._metrics.runs.count_rescue(run.status, again=run.again)
             _log.warning(
                 "run_rescued",
                 run_id=str(run.run_id),
                 thread_id=run.thread_id,
+                graph_id=run.graph_id,
                 status=run.status,
                 failures=run.failures,
             )
@@ -82,6 +83,8 @@ class Rescuer:
             else:
                 self._notifier.run_changed(run.run_id)
                 self._metrics.runs.count_run(run.graph_id, run.status)
+                if run.status == "error":
+                    self._metrics.runs.count_error(run.graph_id, "lost")
         await self._end_unserved()
         if monotonic() - self._mended_at > _MEND_SECONDS:
             if mended := await takeover.mend_threads():
@@ -103,3 +106,4 @@ class Rescuer:
             )
             self._notifier.run_changed(run.run_id)
             self._metrics.runs.count_run(run.graph_id, run.status)
+            self._metrics.runs.count_error(run.graph_id, "unserved")
