@@ -23,6 +23,8 @@ class PoolFigures:
     max_size: int
     #: Connections that nobody holds and nobody can have; 0 when all is well.
     leaked: int = 0
+    #: Connections that are being checked, made, or put in order after their use.
+    checking: int = 0
 
 
 @dataclass(frozen=True, slots=True)
