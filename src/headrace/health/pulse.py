@@ -110,6 +110,7 @@ class Pulse:
 
     async def stop(self) -> None:
         await self._tasks.stop()
+        self._count()
         self._board.remove()
 
     def measure(self) -> Figures:
@@ -137,4 +138,12 @@ class Pulse:
             garbage.look()
             beats += 1
             if beats % _BEATS_PER_SLOT == 0:
+                self._count()
                 self._board.publish(self.measure())
+
+    def _count(self) -> None:
+        """Add to the counters what objects on the hot path count in plain memory."""
+        if (pool := self._measured.pool) is not None:
+            sent = pool.traffic
+            self._metrics.database.count_traffic(sent.statements, sent.transactions)
+        self._metrics.process.count_collections()
