@@ -124,6 +124,7 @@ class Pulse:
                 "open_fds": open_files(),
                 "gc_collections": collections_by_generation(),
                 "checkpoints": self._metrics.checkpoints.latency.percentiles(),
+                "commits": self._metrics.checkpoints.commit_latency.percentiles(),
                 "flushes": self._metrics.checkpoints.flush_latency.percentiles(),
                 "store": self._metrics.checkpoints.store_latency.percentiles(),
             }

@@ -127,5 +127,7 @@ class Figures(BaseModel):
     open_fds: int = 0
     gc_collections: tuple[int, ...] = ()
     checkpoints: Percentiles = Percentiles()
+    #: From the saver's call to the commit of what it writes.
+    commits: Percentiles = Percentiles()
     flushes: Percentiles = Percentiles()
     store: Percentiles = Percentiles()
