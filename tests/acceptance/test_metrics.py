@@ -151,12 +151,12 @@ def test_the_processes_show_lag_memory_files_and_collections(module_server: Live
         assert found.value("headrace_processes", state="serving") == 2
         assert (
             0
-            <= found.value("headrace_loop_lag_seconds_min")
-            <= found.value("headrace_loop_lag_seconds_max")
+            <= found.value("headrace_loop_lag_min_seconds")
+            <= found.value("headrace_loop_lag_max_seconds")
         )
-        assert found.value("headrace_resident_memory_bytes_min") > 10_000_000
+        assert found.value("headrace_resident_memory_min_bytes") > 10_000_000
         assert found.value("headrace_open_fds_min") > 3
-        assert found.value("headrace_gc_collections", generation="0") > 0
+        assert found.value("headrace_gc_collections_total", generation="0") > 0
 
 
 def test_health_has_pool_figures_and_percentiles_of_each_process(

@@ -40,7 +40,7 @@ def test_metrics_are_those_of_all_processes(pod: ServerUnderTest) -> None:
     line = 'headrace_http_requests_total{method="GET",route="/pid",status="200"}'
     assert f"{line} {sum(asked.values())}.0" in text
     assert 'headrace_processes{state="serving"} 2.0' in text
-    one = re.search(r"^headrace_resident_memory_bytes_min (\S+)", text, re.M)
+    one = re.search(r"^headrace_resident_memory_min_bytes (\S+)", text, re.M)
     both = re.search(r"^headrace_resident_memory_bytes (\S+)", text, re.M)
     assert one
     assert both

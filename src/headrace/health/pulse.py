@@ -11,6 +11,7 @@ from time import monotonic
 
 from headrace.checkpoints.answer_memory import AnswerMemory
 from headrace.checkpoints.writer import Writer
+from headrace.db.measurer import DatabaseMeasurer
 from headrace.db.pool import SharedPool
 from headrace.edge.body_memory import BodyMemory
 from headrace.edge.gates import RequestGates
@@ -50,6 +51,7 @@ class PulseSources:
     threads: ThreadPool | None = None
     worker: Worker | None = None
     queue_depth: QueueDepth | None = None
+    measurer: DatabaseMeasurer | None = None
     watcher: Watcher | None = None
     thread_watcher: ThreadWatcher | None = None
     reader_budget: BufferBudget | None = None
@@ -74,8 +76,11 @@ class PulseSources:
             found["runs_running"] = self.worker.running
             found["callers"] = self.worker.caller_figures()
             found["deaf_runs"] = self.worker.deaf
+            found["lease_left_seconds"] = self.worker.lease_left_seconds
         if self.queue_depth is not None:
             found["queue"] = self.queue_depth.figures
+        if self.measurer is not None:
+            found["database"] = self.measurer.figures
         if self.watcher is not None:
             found["runs_watched"] = self.watcher.watching
         if self.thread_watcher is not None:

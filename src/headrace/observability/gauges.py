@@ -10,9 +10,10 @@ and ``caller_places`` have only the extremes. Figures of the queue have one seri
 import re
 from collections.abc import Callable, Iterator, Sequence
 
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from headrace.observability.database_gauges import database_families
 from headrace.observability.figures import Figures, MemoryFigures, PoolFigures, WriterFigures
 from headrace.observability.slots import Slot, StatusBoard
 
@@ -97,7 +98,7 @@ class SlotCollector(Collector):
         """Nothing: naming the series would read the slots of a process that still starts."""
         return []
 
-    def collect(self) -> Iterator[GaugeMetricFamily]:
+    def collect(self) -> Iterator[Metric]:
         slots = self._board.read_all()
         yield self._processes(slots)
         figures = [slot.figures for slot in slots if slot.figures is not None]
@@ -127,6 +128,12 @@ class SlotCollector(Collector):
             "Places for runs that the caller with the most places holds.",
             [item.callers.most_places for item in figures],
         )
+        yield from _extremes(
+            "lease_left_seconds",
+            "Seconds until the process stops its runs if its lease is not renewed.",
+            [item.lease_left_seconds for item in figures if item.lease_left_seconds is not None],
+        )
+        yield from database_families(figures)
 
     def _processes(self, slots: Sequence[Slot]) -> GaugeMetricFamily:
         family = GaugeMetricFamily(
