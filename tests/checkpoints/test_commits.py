@@ -10,12 +10,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from headrace.checkpoints.commits import Commits
+from headrace.checkpoints.fence import RunToken
 from headrace.checkpoints.run_saver import RunSaver
 from headrace.checkpoints.saver import GroupCommitSaver, UpstreamSaver
 from headrace.checkpoints.writer import Writer
 from headrace.errors import LeaseLost
 from headrace.ids import uuid7
-from headrace.checkpoints.fence import RunToken
 from headrace.observability.metrics import Metrics
 from headrace.setting_groups import CheckpointerSettings
 from tests.support.chains import config_of, put
@@ -110,9 +110,7 @@ async def test_both_engines_observe_both_operations(database_url, metrics, engin
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-async def test_the_lock_shows_with_both_engines_where_the_call_waits(
-    database_url, metrics, engine
-):
+async def test_the_lock_shows_with_both_engines_where_the_call_waits(database_url, metrics, engine):
     async with saver_on(database_url, metrics, engine=engine, slow_seconds=0) as saver:
         with locked(database_url) as holder, capture_logs() as lines:
             writing = asyncio.ensure_future(write_both(saver, "t"))

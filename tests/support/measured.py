@@ -17,9 +17,7 @@ from headrace.observability.metrics import Metrics
 from headrace.observability.slots import StatusBoard
 from headrace.thread_pool import ThreadFigures
 
-POOL = PoolFigures(
-    size=4, available=1, in_use=2, waiting=4, max_size=5, leaked=0, checking=1
-)
+POOL = PoolFigures(size=4, available=1, in_use=2, waiting=4, max_size=5, leaked=0, checking=1)
 WRITER = WriterFigures(operations=11, bytes=1200, waiting=1)
 FLUSH = FlushFigures(
     operations=9,

@@ -1,4 +1,4 @@
-"""How long a checkpoint takes until it is committed: from the saver's call to the commit of its row.
+"""How long a write takes until it is committed: from the saver's call to the commit of its row.
 
 Within a run a call returns when its write is queued. So the time of the call says nothing about the
 database. Only writes that were committed are observed: a failed write is in

@@ -1,9 +1,9 @@
 """When a certificate expires, read from its file without a library for X.509.
 
-RFC 5280, section 4.1: a Certificate is a SEQUENCE that begins with the SEQUENCE TBSCertificate. This
-holds an optional version with the tag [0], the serial number, the signature's algorithm, the issuer
-and the validity: a SEQUENCE of the two times notBefore and notAfter. X.690, section 8, defines how
-tags and lengths are encoded.
+RFC 5280, section 4.1: a Certificate is a SEQUENCE that begins with the SEQUENCE TBSCertificate.
+This holds an optional version with the tag [0], the serial number, the signature's algorithm, the
+issuer and the validity: a SEQUENCE of the two times notBefore and notAfter. X.690, section 8,
+defines how tags and lengths are encoded.
 """
 
 import binascii
@@ -13,9 +13,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-_PEM = re.compile(
-    rb"-----BEGIN (?:TRUSTED |X509 )?CERTIFICATE-----(.*?)-----END", re.DOTALL
-)
+_PEM = re.compile(rb"-----BEGIN (?:TRUSTED |X509 )?CERTIFICATE-----(.*?)-----END", re.DOTALL)
 _SEQUENCE, _VERSION, _UTC_TIME, _GENERALIZED_TIME = 0x30, 0xA0, 0x17, 0x18
 
 #: RFC 5280, section 4.1.2.5: the certificate does not expire.

@@ -50,9 +50,7 @@ class Credentials:
             except (OSError, ValueError) as error:
                 if credential not in self._logged:
                     self._logged.add(credential)
-                    _log.warning(
-                        "certificate_not_read", credential=credential, error=str(error)
-                    )
+                    _log.warning("certificate_not_read", credential=credential, error=str(error))
                 continue
             if expires is not None:
                 found[credential] = expires

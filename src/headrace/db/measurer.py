@@ -34,7 +34,7 @@ _log = structlog.stdlib.get_logger("headrace.db")
 
 T = TypeVar("T")
 
-#: Bounds of one statement: of all of it, and of its wait for a lock.
+#: Time limits of one statement: for all of it, and for its wait for a lock.
 _LIMITS = statement(
     "SELECT set_config('statement_timeout', '2s', true), set_config('lock_timeout', '200ms', true)"
 )

@@ -1,8 +1,6 @@
 """What Postgres says of the tables, and of the transactions that keep their dead rows."""
 
-from collections.abc import Sequence
 from time import monotonic
-from typing import Any
 
 from headrace.db.pool import Connection
 from headrace.db.statements import TABLES, schema_of, statement
@@ -10,7 +8,7 @@ from headrace.observability.figures import TableFigures
 
 # The names are looked up as the statements of headrace look them up: in the search_path of the role
 # or in the schema of their own. The size takes a shared lock of each table.
-TABLE_STATISTICS = statement("""
+_TABLE_STATISTICS = statement("""
 SELECT wanted.name, s.n_live_tup, s.n_dead_tup, pg_total_relation_size(s.relid),
   coalesce(s.seq_scan, 0), coalesce(s.seq_tup_read, 0), s.n_tup_upd, s.n_tup_hot_upd,
   extract(epoch FROM clock_timestamp() - coalesce(
@@ -22,8 +20,8 @@ JOIN pg_stat_user_tables s ON s.relid = to_regclass(wanted.place)
 ORDER BY wanted.name
 """)
 
-# Vacuum removes no row that one of these may still see. Vacuums themselves hold nothing back. A role
-# without pg_read_all_stats sees only its own sessions here.
+# Vacuum removes no row that one of these may still see. Vacuums themselves hold nothing back. Here
+# a role without pg_read_all_stats sees only its own sessions.
 _OLDEST_TRANSACTION = statement("""
 SELECT coalesce(max(seconds), 0)::float8 FROM (
   SELECT extract(epoch FROM clock_timestamp() - xact_start) AS seconds FROM pg_stat_activity
@@ -46,27 +44,13 @@ WHERE rolname = session_user AND isfinite(rolvaliduntil)
 """)
 
 
-def table_names(schema: str) -> dict[str, list[str]]:
-    """The parameters of ``TABLE_STATISTICS``.
-
-    :param schema: the schema of the tables; empty: the search_path decides.
-    """
-    return {
-        "names": list(TABLES),
-        "places": [f'"{schema}"."{name}"' if schema else name for name in TABLES],
-    }
-
-
-def tables_of(rows: Sequence[tuple[Any, ...]]) -> tuple[TableFigures, ...]:
-    """The rows of ``TABLE_STATISTICS`` as figures."""
-    return tuple(TableFigures(*row) for row in rows)
-
-
 async def read_tables(connection: Connection) -> tuple[TableFigures, ...]:
     """The tables that are there."""
-    names = table_names(schema_of(connection))
-    cursor = await connection.execute(TABLE_STATISTICS, names, prepare=False)
-    return tables_of(await cursor.fetchall())
+    schema = schema_of(connection)
+    places = [f'"{schema}"."{name}"' if schema else name for name in TABLES]
+    names = {"names": list(TABLES), "places": places}
+    cursor = await connection.execute(_TABLE_STATISTICS, names, prepare=False)
+    return tuple(TableFigures(*row) for row in await cursor.fetchall())
 
 
 async def password_expires_seconds(connection: Connection) -> float | None:

@@ -28,6 +28,8 @@ SELECT coalesce(max(
 
 async def largest_recent_bytes(connection: Connection, *, runs: int) -> int:
     """The bytes of the largest thread among those of the latest ``runs`` runs; 0 without runs."""
-    row = await (await connection.execute(_LARGEST_RECENT, {"runs": runs}, prepare=False)).fetchone()
+    row = await (
+        await connection.execute(_LARGEST_RECENT, {"runs": runs}, prepare=False)
+    ).fetchone()
     assert row is not None
     return int(row[0])

@@ -59,9 +59,7 @@ class _Counted:
         return super()._exec_command(*args, **kwargs)  # type: ignore[misc]
 
 
-def counted(
-    kind: type[AsyncConnection[Any]], traffic: Traffic
-) -> type[AsyncConnection[Any]]:
+def counted(kind: type[AsyncConnection[Any]], traffic: Traffic) -> type[AsyncConnection[Any]]:
     """``kind`` with connections that count into ``traffic``; use :class:`CountedCursor` on them."""
     return type("CountedConnection", (_Counted, kind), {"traffic": traffic})
 

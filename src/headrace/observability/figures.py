@@ -127,7 +127,7 @@ class DatabaseFigures:
     tables: tuple[TableFigures, ...]
     #: The age of the oldest transaction or snapshot that holds vacuum back; 0: there is none.
     oldest_transaction_seconds: float
-    #: Of the threads that had runs most recently; None: not measured.
+    #: The largest of the threads that had runs most recently; None: not measured.
     largest_thread_bytes: int | None = None
     #: By credential: seconds until it expires. Those that never expire are left out.
     credentials: dict[str, float] = field(default_factory=dict)
