@@ -6,6 +6,7 @@ wait for one, and what cannot be measured is absent.
 
 import os
 from collections.abc import Callable, Coroutine
+from functools import partial
 from time import monotonic, time
 from typing import Any, TypeVar
 
@@ -116,7 +117,7 @@ class DatabaseMeasurer:
         for runs in _RECENT_RUNS:
             try:
                 self._largest_thread = await self._ask(
-                    held, lambda connection, runs=runs: largest_recent_bytes(connection, runs=runs)
+                    held, partial(largest_recent_bytes, runs=runs)
                 )
             except QueryCanceled:
                 continue
