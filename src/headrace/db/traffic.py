@@ -11,6 +11,9 @@ from psycopg import AsyncConnection, AsyncCursor
 from psycopg.pq import TransactionStatus
 from psycopg.rows import Row
 
+#: As libpq tells it. A member of the enumeration takes longer to look up.
+_IDLE = int(TransactionStatus.IDLE)
+
 #: Marks a pipeline whose transaction is counted.
 _COUNTED = "headrace_counted"
 
@@ -33,14 +36,13 @@ class Traffic:
         self.transactions = 0
 
     def note(self, connection: AsyncConnection[Any]) -> None:
-        """Count a statement that is about to be sent, and the transaction that it begins."""
+        """Count a statement that is about to be sent, and the transaction that it may begin."""
         self.statements += 1
-        self.note_begin(connection)
+        if connection.pgconn.transaction_status == _IDLE:
+            self.note_begin(connection)
 
     def note_begin(self, connection: AsyncConnection[Any]) -> None:
-        """Count a transaction if what is about to be sent begins one."""
-        if connection.pgconn.transaction_status != TransactionStatus.IDLE:
-            return
+        """Count a transaction that begins on an idle connection."""
         if (pipeline := connection._pipeline) is not None:
             # Until the pipeline ends, libpq may go on calling the connection idle.
             if _COUNTED in pipeline.__dict__:
@@ -67,18 +69,29 @@ def counted(kind: type[AsyncConnection[Any]], traffic: Traffic) -> type[AsyncCon
 class CountedCursor(AsyncCursor[Row]):
     """A cursor that counts what it sends; on a connection that does not count, a usual one."""
 
-    def _execute_send(self, *args: Any, **kwargs: Any) -> None:
-        if isinstance(self._conn, _Counted):
-            self._conn.traffic.note(self._conn)
-        super()._execute_send(*args, **kwargs)
+    # The signatures are psycopg's, because passing any arguments on takes longer.
 
-    def _send_query_prepared(self, *args: Any, **kwargs: Any) -> None:
-        if isinstance(self._conn, _Counted):
-            self._conn.traffic.note(self._conn)
-        super()._send_query_prepared(*args, **kwargs)
+    def _execute_send(
+        self, query: Any, *, force_extended: bool = False, binary: bool | None = None
+    ) -> None:
+        connection = self._conn
+        if isinstance(connection, _Counted):
+            connection.traffic.note(connection)
+        super()._execute_send(query, force_extended=force_extended, binary=binary)
 
-    def _send_prepare(self, *args: Any, **kwargs: Any) -> None:
-        # In a pipeline, it begins the transaction of the statement that follows.
-        if isinstance(self._conn, _Counted) and self._conn._pipeline is not None:
-            self._conn.traffic.note_begin(self._conn)
-        super()._send_prepare(*args, **kwargs)
+    def _send_query_prepared(self, name: bytes, pgq: Any, *, binary: bool | None = None) -> None:
+        connection = self._conn
+        if isinstance(connection, _Counted):
+            connection.traffic.note(connection)
+        super()._send_query_prepared(name, pgq, binary=binary)
+
+    def _send_prepare(self, name: bytes, query: Any) -> None:
+        connection = self._conn
+        if (
+            isinstance(connection, _Counted)
+            and connection._pipeline is not None
+            and connection.pgconn.transaction_status == _IDLE
+        ):
+            # It begins the transaction of the statement that follows.
+            connection.traffic.note_begin(connection)
+        super()._send_prepare(name, query)
