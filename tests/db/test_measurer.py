@@ -8,6 +8,7 @@ from time import time
 import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
+from structlog.testing import capture_logs
 
 from headrace.db.credentials import Credentials
 from headrace.db.measurer import DatabaseMeasurer
@@ -185,6 +186,19 @@ async def test_a_thread_that_takes_too_long_to_measure_leaves_the_figure_out(
         await measurer.measure()
     assert measurer.figures is not None
     assert measurer.figures.largest_thread_bytes is None
+
+
+async def test_a_statement_that_postgres_refuses_is_told_and_fails_nothing(database_url, database):
+    async with measuring(database_url) as measurer:
+        database.execute("ALTER TABLE runs RENAME COLUMN run_id TO number")
+        with capture_logs() as lines:
+            await measurer.measure()
+        assert measurer.figures is None
+        (line,) = [line for line in lines if line["event"] == "database_not_measured"]
+        assert "run_id" in line["error"]
+        await measurer.measure()
+        # The largest thread is not sought again so soon.
+        assert measurer.figures is not None
 
 
 async def test_the_password_says_when_it_expires(database_url, database):

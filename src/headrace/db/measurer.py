@@ -25,6 +25,7 @@ from headrace.db.table_statistics import (
     read_tables,
 )
 from headrace.db.thread_sizes import largest_recent_bytes
+from headrace.error_text import first_line
 from headrace.errors import Unavailable
 from headrace.lifecycle import Tasks
 from headrace.observability.figures import DatabaseFigures
@@ -79,6 +80,9 @@ class DatabaseMeasurer:
     async def measure(self) -> None:
         """One round. While requests wait for a connection, the last figures stay.
 
+        If Postgres refuses a statement, for example for want of rights, that is logged and
+        :attr:`figures` is None.
+
         :raises Unavailable: the database did not answer, or a table is locked; :attr:`figures` is
             None then.
         """
@@ -93,6 +97,9 @@ class DatabaseMeasurer:
         except Unavailable:
             self.figures = None
             raise
+        except psycopg.Error as error:
+            self.figures = None
+            _log.warning("database_not_measured", error=first_line(error))
         finally:
             await held.give_back()
 
