@@ -34,7 +34,7 @@ _.config_schema, _.edges, _.parent_checkpoint_id, _.channel_values, _.pending_wr
 _.pruned_count, _.expires_at, _.webhook, _.feedback_keys, _.langsmith_tracer
 _.disable_assistants, _.disable_threads, _.disable_runs, _.disable_store, _.disable_meta
 _.disable_mcp, _.disable_a2a, _.disable_ui, _.disable_webhooks
-_.p50_seconds, _.p95_seconds, _.p99_seconds, _.holding, _.flushes
+_.p50_seconds, _.p95_seconds, _.p99_seconds, _.holding, _.flushes, _.gc_collections
 
 # Tests look at these; nothing else can show what they say.
 _.kind_of, _.in_recovery, _.render

@@ -362,6 +362,12 @@ class CheckpointerSettings(Group):
     retry_seconds: float = Field(
         30.0, ge=0, description="How long a flush is repeated while the database is away."
     )
+    slow_seconds: float = Field(
+        1.0,
+        ge=0,
+        description="A write that takes this long until it is committed is logged as"
+        " `checkpoint_slow` and counted; 0: none is.",
+    )
     drain_seconds: float = Field(
         10.0, ge=0, description="How long a stopping process goes on committing what is queued."
     )
@@ -371,7 +377,7 @@ class CheckpointerSettings(Group):
 
 
 class MetricsSettings(Group):
-    """The second port, for metrics and health."""
+    """How metrics are measured, and the second port for them and health."""
 
     port: int = Field(
         0,
@@ -384,6 +390,12 @@ class MetricsSettings(Group):
     host: str = Field("", description="Address of that port; empty: `HEADRACE_HOST`.")
     cache_seconds: float = Field(
         1.0, ge=0, description="Metrics are written anew no more often than this."
+    )
+    table_seconds: float = Field(
+        30.0,
+        ge=0,
+        description="How often one process of the pod measures tables, old transactions and"
+        " credentials for `/metrics`; 0: never.",
     )
 
 

@@ -1,6 +1,8 @@
 """The metrics of one process, and of several that write into one directory."""
 
+import gc
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -13,7 +15,14 @@ from headrace.observability.metrics import Metrics
 from headrace.observability.slots import StatusBoard, slots_directory
 from headrace.server.hooks import child_exit
 from tests.support.exposition import Exposition
-from tests.support.measured import FACTS, POOL, board_with, observe_one_of_each
+from tests.support.measured import (
+    FACTS,
+    FIGURES,
+    POOL,
+    TABLE,
+    board_with,
+    observe_one_of_each,
+)
 from tests.support.measuring_process import MeasuringProcess, two_processes
 
 #: What one of everything counts: the sample, its labels.
@@ -38,6 +47,8 @@ COUNTED = [
     ("headrace_repeated_steps_total", {"graph": "agent"}),
     ("headrace_slow_nodes_total", {"graph": "agent"}),
     ("headrace_checkpoint_seconds_count", {"operation": "put"}),
+    ("headrace_checkpoint_commit_seconds_count", {"operation": "put"}),
+    ("headrace_slow_checkpoints_total", {}),
     ("headrace_store_seconds_count", {"operation": "batch"}),
     ("headrace_pool_timeouts_total", {}),
     ("headrace_background_faults_total", {"task": "a-task"}),
@@ -69,6 +80,10 @@ def test_what_is_observed_is_exposed(metrics: Metrics) -> None:
     assert found.value("headrace_http_response_bytes_total", route="/threads/{thread_id}") == 250
     assert found.value("headrace_run_seconds_sum") == pytest.approx(0.3)
     assert found.value("headrace_checkpoint_seconds_sum") == pytest.approx(0.004)
+    assert found.value("headrace_checkpoint_commit_seconds_sum") == pytest.approx(1.6)
+    assert found.value("headrace_checkpoint_bytes_total", operation="put") == 500
+    assert found.value("headrace_database_statements_total") == 14
+    assert found.value("headrace_database_transactions_total") == 2
     assert found.value("headrace_store_seconds_sum") == pytest.approx(0.006)
     assert found.value("headrace_pool_checkout_seconds_count") == 2
     assert found.value("headrace_pool_checkout_seconds_sum") == pytest.approx(5.002)
@@ -91,10 +106,10 @@ def test_live_gauges_are_those_of_the_board(metrics: Metrics) -> None:
     assert found.value("headrace_deaf_runs") == 1
     assert found.value("headrace_worker_threads_busy") == 5
     assert found.value("headrace_worker_threads_most_max") == 9
-    assert found.value("headrace_loop_lag_seconds_max") == 0.25
+    assert found.value("headrace_loop_lag_max_seconds") == 0.25
     assert found.value("headrace_resident_memory_bytes") == 7000
     assert found.value("headrace_open_fds") == 8
-    assert found.value("headrace_gc_collections", generation="2") == 10
+    assert found.value("headrace_lease_left_min_seconds") == 8.5
     assert found.value("headrace_gate_places", gate="lists", state="held") == 3
     assert found.value("headrace_gate_places_max", gate="lists", state="waiting") == 5
     assert found.value("headrace_processes", state="serving") == 1
@@ -111,6 +126,49 @@ def test_the_facts_of_the_pod_are_those_that_were_told_last(metrics: Metrics) ->
     assert found.value("headrace_database_reachable") == 1
     assert found.value("headrace_schema_fit") == 0
     assert found.value("headrace_build_info", **FACTS.build) == 1
+
+
+def test_figures_of_the_database_are_those_of_the_process_that_measures(metrics: Metrics) -> None:
+    found = exposed(metrics)
+    for name, value in asdict(TABLE).items():
+        if name in ("name", "since_vacuum_seconds"):
+            continue
+        counts = name in ("sequential_scans", "sequential_rows", "updates", "hot_updates")
+        metric = f"headrace_table_{name}{'_total' if counts else ''}"
+        assert found.value(metric, table="checkpoints") == value
+    assert found.value("headrace_table_since_vacuum_seconds", table="checkpoints") == 60.5
+    assert found.value("headrace_oldest_transaction_seconds") == 2.5
+    assert found.value("headrace_largest_thread_bytes") == 4096
+    assert found.value("headrace_credential_expires_seconds", credential="password") == 3600
+
+
+def test_processes_without_a_lease_are_not_in_the_figures_of_leases() -> None:
+    without = FIGURES.model_copy(update={"lease_left_seconds": None, "database": None})
+    found = exposed(Metrics(board_with(without)))
+    assert found.count("headrace_lease_left_min_seconds") == 0
+    assert found.count("headrace_table_rows") == 0
+
+
+def test_the_directory_of_the_files_is_measured(pod, tmp_path: Path) -> None:
+    found = pod[0].tell("observe 1")
+    taken = sum(file.stat().st_blocks * 512 for file in (tmp_path / "metrics").iterdir())
+    assert found.value("headrace_metrics_directory_bytes") == pytest.approx(taken, rel=0.5)
+    assert taken > 0
+    free = shutil.disk_usage(tmp_path).free
+    assert found.value("headrace_metrics_directory_free_bytes") == pytest.approx(free, rel=0.2)
+
+
+def test_without_a_directory_there_are_no_figures_of_it(metrics: Metrics) -> None:
+    assert exposed(metrics).count("headrace_metrics_directory_bytes") == 0
+
+
+def test_a_collection_counts_once(metrics: Metrics) -> None:
+    metrics.process.count_collections()
+    before = exposed(metrics).value("headrace_gc_collections_total", generation="2")
+    gc.collect()
+    metrics.process.count_collections()
+    metrics.process.count_collections()
+    assert exposed(metrics).value("headrace_gc_collections_total", generation="2") == before + 1
 
 
 def test_a_board_without_figures_can_be_scraped() -> None:
@@ -189,12 +247,12 @@ def test_one_starved_pool_shows_beside_the_sum(pod) -> None:
 def test_memory_files_and_collections_are_those_of_each_process(pod) -> None:
     found = pod[0].render()
     for name in ("headrace_resident_memory_bytes", "headrace_open_fds"):
-        least, most = found.value(f"{name}_min"), found.value(f"{name}_max")
+        stem, unit = name.removesuffix("_bytes"), "_bytes" if name.endswith("_bytes") else ""
+        least, most = found.value(f"{stem}_min{unit}"), found.value(f"{stem}_max{unit}")
         assert 0 < least <= most
         assert found.value(name) == least + most
-    assert found.value("headrace_resident_memory_bytes_min") > 10_000_000
+    assert found.value("headrace_resident_memory_min_bytes") > 10_000_000
     assert found.value("headrace_open_fds_min") >= 3
-    assert found.label_values("headrace_gc_collections", "generation") == {"0", "1", "2"}
     assert found.value("headrace_processes", state="serving") == 2
 
 
@@ -213,4 +271,6 @@ def test_a_dead_processs_gauges_vanish_and_its_counts_stay(
     assert found.value("headrace_pool_available_min") == POOL.available
     assert found.value("headrace_pool_size") == POOL.size
     assert found.value("headrace_runs_total") == 4
+    assert found.value("headrace_gc_collections_total", generation="2") >= 4
+    assert found.value("headrace_checkpoint_bytes_total", operation="put") == 4 * 500
     assert os.listdir(slots_directory(tmp_path)) == [f"{living.pid}.json"]

@@ -42,7 +42,7 @@ def test_metrics_are_those_of_all_processes(pod: ServerUnderTest) -> None:
     found = Exposition(text)
     assert found.value("headrace_http_requests_total", **requests) == sum(asked.values())
     assert 'headrace_processes{state="serving"} 2.0' in text
-    one = re.search(r"^headrace_resident_memory_bytes_min (\S+)", text, re.M)
+    one = re.search(r"^headrace_resident_memory_min_bytes (\S+)", text, re.M)
     both = re.search(r"^headrace_resident_memory_bytes (\S+)", text, re.M)
     assert one
     assert both

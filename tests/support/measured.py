@@ -1,11 +1,15 @@
 """A process that has measured one of everything."""
 
+import gc
+
 from headrace.observability.figures import (
+    DatabaseFigures,
     Figures,
     FlushFigures,
     GateFigures,
     PoolFigures,
     QueueFigures,
+    TableFigures,
     UnservedGraph,
     WriterFigures,
 )
@@ -14,7 +18,7 @@ from headrace.observability.metrics import Metrics
 from headrace.observability.slots import StatusBoard
 from headrace.thread_pool import ThreadFigures
 
-POOL = PoolFigures(size=3, available=1, in_use=2, waiting=4, max_size=5, leaked=0)
+POOL = PoolFigures(size=4, available=1, in_use=2, waiting=4, max_size=5, leaked=0, checking=1)
 WRITER = WriterFigures(operations=11, bytes=1200, waiting=1)
 FLUSH = FlushFigures(
     operations=9,
@@ -24,6 +28,17 @@ FLUSH = FlushFigures(
     database_seconds=0.003,
     outcome="committed",
 )
+TABLE = TableFigures(
+    name="checkpoints",
+    rows=100,
+    dead_rows=7,
+    bytes=81920,
+    sequential_scans=3,
+    sequential_rows=300,
+    updates=20,
+    hot_updates=18,
+    since_vacuum_seconds=60.5,
+)
 FIGURES = Figures(
     pool=POOL,
     writer=WRITER,
@@ -32,6 +47,13 @@ FIGURES = Figures(
         oldest_ready_seconds=1.5,
         unserved=(UnservedGraph(graph_id="gone", pending=2, oldest_ready_seconds=40.0),),
     ),
+    database=DatabaseFigures(
+        tables=(TABLE,),
+        oldest_transaction_seconds=2.5,
+        largest_thread_bytes=4096,
+        credentials={"password": 3600.0},
+    ),
+    lease_left_seconds=8.5,
     gates={"lists": GateFigures(held=3, waiting=5)},
     runs_running=6,
     oldest_running_seconds=12.5,
@@ -65,7 +87,7 @@ def board_with(figures: Figures = FIGURES) -> StatusBoard:
 
 def observe_one_of_each(metrics: Metrics) -> None:
     """One HTTP request, run, checkpoint, flush, store operation, failed checkout, stored event,
-    cut client, notice and fault."""
+    cut client, notice and fault; the traffic of one run."""
     metrics.http.observe_request(
         "GET", "/threads/{thread_id}", 200, 0.02, first_byte_seconds=0.01, body_bytes=250
     )
@@ -89,6 +111,8 @@ def observe_one_of_each(metrics: Metrics) -> None:
     metrics.attempts.count_repeated_step("agent")
     metrics.attempts.count_slow_node("agent")
     metrics.checkpoints.observe_checkpoint("put", 0.004)
+    metrics.checkpoints.observe_commit("put", 1.6, 500)
+    metrics.checkpoints.count_slow_checkpoint()
     metrics.checkpoints.observe_flush(FLUSH)
     metrics.checkpoints.observe_store("batch", 0.006)
     metrics.database.observe_checkout(0.002, False)
@@ -106,5 +130,8 @@ def observe_one_of_each(metrics: Metrics) -> None:
     metrics.http.count_gate_refusal("lists", "timeout")
     metrics.runs.count_refused_run("too_many_queued_runs")
     metrics.http.count_refused_body("no_room")
+    metrics.database.count_traffic(14, 2)
+    gc.collect()
+    metrics.process.count_collections()
     metrics.process.count_loop_stall()
     metrics.process.record_fault("a-task", ValueError("asked to fail"))

@@ -13,6 +13,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from headrace.observability.checkpoint_metrics import CheckpointMetrics
 from headrace.observability.database_metrics import DatabaseMetrics
 from headrace.observability.declarations import Declarations
+from headrace.observability.directory_gauges import DirectoryCollector
 from headrace.observability.exposition import Exposition, written
 from headrace.observability.gauges import SlotCollector
 from headrace.observability.health_gauges import HealthCollector, PodFacts
@@ -53,9 +54,11 @@ class Metrics:
         self.database = DatabaseMetrics(declarations)
         self.retention = RetentionMetrics(declarations)
         self.process = ProcessMetrics(declarations)
+        self._files = DirectoryCollector(multiprocess_dir)
         if self._directory is None:
             self._registry.register(self._gauges)
             self._registry.register(self._health)
+            self._registry.register(self._files)
 
     def note_facts(self, facts: PodFacts) -> None:
         """Show these facts from the next writing on."""
@@ -75,6 +78,7 @@ class Metrics:
         MultiProcessCollector(registry, path=str(self._directory))  # type: ignore[no-untyped-call]
         registry.register(self._gauges)
         registry.register(self._health)
+        registry.register(self._files)
         with reading(self._directory):
             return list(registry.collect())
 

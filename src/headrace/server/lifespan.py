@@ -16,6 +16,9 @@ import structlog
 from headrace.auth.api_keys import ApiKeys
 from headrace.containment import containing_tasks
 from headrace.edge.access_log import AccessLog
+from headrace.db.conninfo import connection_string
+from headrace.db.credentials import Credentials
+from headrace.db.measurer import DatabaseMeasurer
 from headrace.edge.gates import RequestGates
 from headrace.edge.state import State
 from headrace.graphs.manifest import Manifest, find_manifest
@@ -199,7 +202,14 @@ async def _start_health(
     stack: AsyncExitStack,
 ) -> HealthService:
     """Start to publish figures and to check the database."""
-    pool, metrics = resources.pool, resources.metrics
+    pool, metrics, settings = resources.pool, resources.metrics, resources.settings
+    measurer = DatabaseMeasurer(
+        pool,
+        resources.board,
+        Credentials(connection_string(settings.database)),
+        seconds=settings.metrics.table_seconds,
+    )
+    measurer.start(resources.tasks)
     measured = PulseSources(
         pool=pool,
         writer=resources.writer,
@@ -209,6 +219,7 @@ async def _start_health(
         threads=threads,
         worker=engine.worker,
         queue_depth=engine.depth,
+        measurer=measurer,
         watcher=engine.watcher,
         thread_watcher=engine.thread_watcher,
         reader_budget=engine.reader_budget,

@@ -9,6 +9,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from headrace.checkpoints.answer_memory import AnswerMemory
+from headrace.checkpoints.commits import Commits
 from headrace.checkpoints.run_saver import RunSaver
 from headrace.checkpoints.saver import GroupCommitSaver, UpstreamSaver
 from headrace.checkpoints.serializer import build_serializer, watch_blocked_types
@@ -299,11 +300,13 @@ def _saver_of_engine(
     settings: Settings, pool: SharedPool, writer: Writer, metrics: Metrics
 ) -> RunSaver:
     timeout_seconds = settings.database.run_acquire_timeout_seconds
+    commits = Commits(metrics.checkpoints, slow_seconds=settings.checkpointer.slow_seconds)
     if settings.checkpointer.engine == "upstream":
         return UpstreamSaver(
             pool,
             writer,
             observe=metrics.checkpoints.observe_checkpoint,
+            commits=commits,
             acquire_timeout_seconds=timeout_seconds,
             max_error_bytes=settings.worker.max_error_bytes,
             max_checkpoint_bytes=settings.checkpointer.max_checkpoint_bytes,
@@ -312,6 +315,7 @@ def _saver_of_engine(
         pool,
         writer,
         observe=metrics.checkpoints.observe_checkpoint,
+        commits=commits,
         acquire_timeout_seconds=timeout_seconds,
         max_error_bytes=settings.worker.max_error_bytes,
         max_checkpoint_bytes=settings.checkpointer.max_checkpoint_bytes,

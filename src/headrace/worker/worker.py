@@ -139,6 +139,11 @@ class Worker:
         if self._roster.enabled:
             self._loops.keep(self._claim_until_drained, name="claims")
 
+    @property
+    def lease_left_seconds(self) -> float | None:
+        """See :attr:`Heartbeat.lease_left_seconds`."""
+        return self._heartbeat.lease_left_seconds
+
     async def submit(self, request: RunRequest) -> Execution | QueuedRun:
         """Start the run here, or put it into the queue. On return that is committed.
 
