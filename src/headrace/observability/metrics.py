@@ -42,8 +42,8 @@ class Metrics:
     ) -> None:
         #: What ``/metrics`` answers.
         self.exposition = Exposition(self.families, cache_seconds=cache_seconds)
-        self._gauges = SlotCollector(board)
         self._health = HealthCollector()
+        self._live = (SlotCollector(board), self._health, DirectoryCollector(multiprocess_dir))
         self._directory = _usable(multiprocess_dir)
         self._registry = CollectorRegistry()
         declarations = Declarations(self._registry)
@@ -54,11 +54,8 @@ class Metrics:
         self.database = DatabaseMetrics(declarations)
         self.retention = RetentionMetrics(declarations)
         self.process = ProcessMetrics(declarations)
-        self._files = DirectoryCollector(multiprocess_dir)
         if self._directory is None:
-            self._registry.register(self._gauges)
-            self._registry.register(self._health)
-            self._registry.register(self._files)
+            self._register_live(self._registry)
 
     def note_facts(self, facts: PodFacts) -> None:
         """Show these facts from the next writing on."""
@@ -76,11 +73,14 @@ class Metrics:
             return list(self._registry.collect())
         registry = CollectorRegistry()
         MultiProcessCollector(registry, path=str(self._directory))  # type: ignore[no-untyped-call]
-        registry.register(self._gauges)
-        registry.register(self._health)
-        registry.register(self._files)
+        self._register_live(registry)
         with reading(self._directory):
             return list(registry.collect())
+
+    def _register_live(self, registry: CollectorRegistry) -> None:
+        """Add what is not counted here, but read at each scrape."""
+        for collector in self._live:
+            registry.register(collector)
 
 
 def _usable(directory: Path | None) -> Path | None:

@@ -15,10 +15,10 @@ import structlog
 
 from headrace.auth.api_keys import ApiKeys
 from headrace.containment import containing_tasks
-from headrace.edge.access_log import AccessLog
 from headrace.db.conninfo import connection_string
 from headrace.db.credentials import Credentials
 from headrace.db.measurer import DatabaseMeasurer
+from headrace.edge.access_log import AccessLog
 from headrace.edge.gates import RequestGates
 from headrace.edge.state import State
 from headrace.graphs.manifest import Manifest, find_manifest
