@@ -110,7 +110,8 @@ format: $(VENV)/dev.stamp  ## Format and mend what ruff can
 docs: $(VENV)/dev.stamp  ## Write the generated pages anew
 	$(BIN)/headrace settings --write
 
-manifests: $(VENV)/dev.stamp  ## Write deploy/kubernetes and the chart's table of values anew
+manifests: $(VENV)/dev.stamp  ## Write dashboards, deploy/kubernetes and the chart's table of values anew
+	$(BIN)/python -m deploy.grafana.source
 	$(BIN)/python -m tests.deploy.generate
 
 lock: $(VENV)/dev.stamp  ## Renew the lock files: hashes, every platform, no index address

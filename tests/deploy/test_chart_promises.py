@@ -190,6 +190,7 @@ def scraped(rendered: Rendered) -> dict[str, bool]:
     pods = rendered.one("Deployment")["spec"]["template"]
     return {
         "monitor": bool(rendered.all("ServiceMonitor")),
+        "pod monitor": bool(rendered.all("PodMonitor")),
         "pods": annotations(pods).get("prometheus.io/scrape") == "true",
         "service": annotations(rendered.one("Service")).get("prometheus.io/scrape") == "true",
     }
@@ -200,6 +201,7 @@ def scraped(rendered: Rendered) -> dict[str, bool]:
     [
         ("pods", {}),
         ("monitor", {"metrics__serviceMonitor__enabled": True}),
+        ("pod monitor", {"metrics__podMonitor__enabled": True}),
         ("pods", {"podAnnotations": {"prometheus.io/scrape": "true", "prometheus.io/port": "9"}}),
         (
             "service",
@@ -226,6 +228,11 @@ def test_the_pods_are_scraped_once(helm4: Path, way: str | None, values: dict[st
         {
             "metrics__serviceMonitor__enabled": True,
             "service__annotations": {"prometheus.io/scrape": "true"},
+        },
+        {"metrics__serviceMonitor__enabled": True, "metrics__podMonitor__enabled": True},
+        {
+            "metrics__podMonitor__enabled": True,
+            "podAnnotations": {"prometheus.io/scrape": "true"},
         },
         {"service__annotations": {"prometheus.io/scrape": "true"}},
     ],

@@ -4,18 +4,21 @@ import json
 import os
 import subprocess
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
 from headrace.settings import Settings
+from tests.deploy.expressions import DASHBOARDS, RULES
 from tests.deploy.tools import docker_compose
 from tests.support.sources import ROOT
 from tests.support.tools import require_tool
 
 COMPOSE = ROOT / "deploy" / "compose.yaml"
 PROMETHEUS = ROOT / "deploy" / "prometheus" / "prometheus.yml"
+PROVISIONING = ROOT / "deploy" / "grafana" / "provisioning"
 
 
 @cache
@@ -29,6 +32,22 @@ def services(**environment: str) -> dict[str, Any]:
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)["services"]
     return found
+
+
+def mounted(name: str) -> dict[str, Path]:
+    """Place in the container to place here."""
+    return {mount["target"]: Path(mount["source"]) for mount in services()[name]["volumes"]}
+
+
+def provisioned(kind: str) -> Any:
+    """What Grafana finds in the only file of that kind."""
+    (file,) = (
+        here
+        for there, here in mounted("grafana").items()
+        if there.startswith(f"/etc/grafana/provisioning/{kind}/")
+    )
+    assert file == PROVISIONING / f"{kind}.yaml"
+    return yaml.safe_load(file.read_text())
 
 
 def test_the_app_waits_for_the_migration_and_that_for_the_database() -> None:
@@ -82,9 +101,51 @@ def test_secrets_come_from_the_environment() -> None:
 
 def test_prometheus_scrapes_the_app_where_it_listens() -> None:
     (job,) = yaml.safe_load(PROMETHEUS.read_text())["scrape_configs"]
-    assert job["static_configs"] == [{"targets": [f"app:{Settings().port}"]}]
-    mounts = services()["prometheus"]["volumes"]
-    assert str(PROMETHEUS) in [mount["source"] for mount in mounts]
+    port = services()["app"]["environment"]["HEADRACE_METRICS__PORT"]
+    assert job["static_configs"] == [{"targets": [f"app:{port}"]}]
+    assert port not in [published["target"] for published in services()["app"]["ports"]]
+    assert mounted("prometheus")["/etc/prometheus/prometheus.yml"] == PROMETHEUS
+
+
+def test_prometheus_has_the_rules() -> None:
+    named = yaml.safe_load(PROMETHEUS.read_text())["rule_files"]
+    assert [PROMETHEUS.with_name(name) for name in named] == [RULES]
+    assert mounted("prometheus")[f"/etc/prometheus/{RULES.name}"] == RULES
+    assert RULES.exists()
+
+
+def test_grafana_asks_that_prometheus() -> None:
+    (source,) = provisioned("datasources")["datasources"]
+    (port,) = services()["prometheus"]["ports"]
+    assert source["url"] == f"http://prometheus:{port['target']}"
+    assert source["type"] == "prometheus"
+    scraped = yaml.safe_load(PROMETHEUS.read_text())["global"]["scrape_interval"]
+    assert source["jsonData"]["timeInterval"] == scraped
+
+
+def test_grafana_has_the_dashboards() -> None:
+    (provider,) = provisioned("dashboards")["providers"]
+    folder = provider["options"]["path"]
+    assert mounted("grafana")[folder] == DASHBOARDS
+    home = services()["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
+    assert home.startswith(folder)
+    assert (DASHBOARDS / home.removeprefix(f"{folder}/")).exists()
+
+
+def test_grafana_is_for_looking_alone() -> None:
+    grafana = services()["grafana"]
+    assert grafana["read_only"] is True
+    assert grafana["cap_drop"] == ["ALL"]
+    assert all(mount["read_only"] for mount in grafana["volumes"])
+    assert grafana["environment"]["GF_AUTH_ANONYMOUS_ORG_ROLE"] == "Viewer"
+    assert grafana["environment"]["GF_SECURITY_DISABLE_INITIAL_ADMIN_CREATION"] == "true"
+    assert grafana["environment"]["GF_AUTH_DISABLE_LOGIN_FORM"] == "true"
+
+
+def test_others_images_are_of_one_release() -> None:
+    for name in ("postgres", "prometheus", "grafana"):
+        tag = services()[name]["image"].partition(":")[2]
+        assert any(letter.isdigit() for letter in tag), name
 
 
 @pytest.mark.deploy_tools

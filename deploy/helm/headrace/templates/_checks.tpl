@@ -55,9 +55,12 @@
 {{- if .Values.metrics.serviceMonitor.enabled -}}
 {{- $ways = append $ways "metrics.serviceMonitor.enabled" -}}
 {{- end -}}
+{{- if .Values.metrics.podMonitor.enabled -}}
+{{- $ways = append $ways "metrics.podMonitor.enabled" -}}
+{{- end -}}
 {{- if eq (get .Values.podAnnotations "prometheus.io/scrape" | toString) "true" -}}
 {{- $ways = append $ways "podAnnotations (prometheus.io/scrape)" -}}
-{{- else if and .Values.metrics.podAnnotations (not .Values.metrics.serviceMonitor.enabled) (not (hasKey .Values.podAnnotations "prometheus.io/scrape")) -}}
+{{- else if and .Values.metrics.podAnnotations (not (include "headrace.hasMonitor" .)) (not (hasKey .Values.podAnnotations "prometheus.io/scrape")) -}}
 {{- $ways = append $ways "metrics.podAnnotations" -}}
 {{- end -}}
 {{- if eq (get .Values.service.annotations "prometheus.io/scrape" | toString) "true" -}}

@@ -38,13 +38,17 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 {{- end -}}
 
-{{/* One Prometheus asks once: where a ServiceMonitor names the pods, no annotation does. */}}
+{{- define "headrace.hasMonitor" -}}
+{{- if or .Values.metrics.serviceMonitor.enabled .Values.metrics.podMonitor.enabled -}}true{{- end -}}
+{{- end -}}
+
+{{/* One Prometheus asks once: where a monitor of its operator names the pods, no annotation does. */}}
 {{- define "headrace.podAnnotations" -}}
 {{- $annotations := dict -}}
 {{- with .Values.database.url -}}
 {{- $_ := set $annotations "checksum/database" (include "headrace.databaseSecretData" $ | sha256sum) -}}
 {{- end -}}
-{{- if and .Values.metrics.podAnnotations (not .Values.metrics.serviceMonitor.enabled) -}}
+{{- if and .Values.metrics.podAnnotations (not (include "headrace.hasMonitor" .)) -}}
 {{- $_ := set $annotations "prometheus.io/scrape" "true" -}}
 {{- $_ := set $annotations "prometheus.io/port" (.Values.metrics.port | default 8123 | int | toString) -}}
 {{- $_ := set $annotations "prometheus.io/path" "/metrics" -}}
