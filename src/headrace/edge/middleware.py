@@ -9,6 +9,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from headrace.edge.prefix import path_below_prefix
+from headrace.edge.request_traces import begin_trace, end_trace
 from headrace.edge.routing import error_response
 from headrace.edge.state import found_state
 from headrace.edge.streaming import accept_bodies, drop_handed, send_handed
@@ -67,6 +68,7 @@ class Middleware:
         given = Headers(scope=scope).get("x-request-id", "")
         request_id = given if _PLAIN_ID.fullmatch(given) else uuid7().hex
         scope.setdefault("state", {})["request_id"] = request_id
+        trace = begin_trace(scope, quiet=path_below_prefix(scope) in _QUIET)
         status, run_id = 500, None
         started = perf_counter()
 
@@ -80,7 +82,7 @@ class Middleware:
             await send(message)
 
         structlog.contextvars.clear_contextvars()
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
+        with structlog.contextvars.bound_contextvars(request_id=request_id, **trace.log_fields):
             try:
                 if path_below_prefix(scope) in _PUBLIC:
                     await self._answer_public(scope, receive, send_with_id)
@@ -94,6 +96,7 @@ class Middleware:
                 else:
                     await self.app(scope, receive, send_with_id)
             finally:
+                end_trace(scope, trace, status, unmatched=status == _METHOD_NOT_ALLOWED)
                 self._record(scope, status, perf_counter() - started, run_id)
 
     async def _answer_public(self, scope: Scope, receive: Receive, send: Send) -> None:

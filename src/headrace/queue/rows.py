@@ -9,6 +9,7 @@ from headrace.auth.principal import Principal
 from headrace.checkpoints.answer_memory import Reading
 from headrace.checkpoints.fence import RunToken
 from headrace.idempotency.schemas import RequestKey
+from headrace.tracing.trace_context import TraceContext, stored_context
 
 #: How a run stops if a client cancels it: it ends as ``interrupted``, or is rolled back and
 #: deleted.
@@ -46,6 +47,8 @@ class RunRequest:
     after_seconds: float = 0.0
     #: Committed with the run, so that a repeated request makes no second run.
     key: RequestKey | None = None
+    #: Under which its attempts are traced.
+    trace: TraceContext | None = None
 
     @property
     def tenant(self) -> str:
@@ -72,6 +75,8 @@ class Attempt:
     claimed: bool = False
     #: How long an earlier attempt had been executed when its process was lost.
     lived_seconds: float | None = None
+    #: Since when the run has waited in the queue for this attempt; None if it did not wait.
+    waits_since: datetime | None = None
 
     @property
     def token(self) -> RunToken:
@@ -137,6 +142,8 @@ def claimed_attempt(
     request_id: str | None,
     lived_seconds: float | None,
     caller: str,
+    traceparent: str | None,
+    waits_since: datetime | None,
 ) -> Attempt:
     """From a row of ``claim_runs_of_locked_threads``.
 
@@ -158,6 +165,7 @@ def claimed_attempt(
         request_id=request_id or "",
         create_thread=False,
         temporary_thread=bool(kwargs.get("temporary")),
+        trace=stored_context(traceparent),
     )
     return Attempt(
         request,
@@ -168,4 +176,5 @@ def claimed_attempt(
         watched,
         claimed=True,
         lived_seconds=lived_seconds,
+        waits_since=waits_since,
     )

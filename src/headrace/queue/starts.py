@@ -299,6 +299,7 @@ def _runs(starts: Sequence[Start]) -> dict[str, Column]:
         "thread_configs": Jsonb([item.thread_config for item in starts]),
         "request_ids": Text([item.request_id.encode() or None for item in requests]),
         "callers": Text([item.principal.caller.encode() for item in requests]),
+        "traceparents": Text([item.trace and item.trace.text.encode() for item in requests]),
     }
 
 

@@ -16,6 +16,7 @@ import structlog
 from headrace.auth.api_keys import ApiKeys
 from headrace.containment import containing_tasks
 from headrace.edge.gates import RequestGates
+from headrace.edge.request_traces import RequestTraces
 from headrace.edge.state import State
 from headrace.graphs.manifest import Manifest, find_manifest
 from headrace.graphs.sources import GraphSource, sources_from, sources_from_objects
@@ -179,6 +180,7 @@ async def serving(
             drain,
             keys,
             places,
+            RequestTraces(resources.tracer),
         )
         if not drain.draining:
             # Plain uvicorn knows no drain. It has closed its listeners already.

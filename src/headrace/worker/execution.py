@@ -11,6 +11,7 @@ from headrace.events.reader import Moved
 from headrace.lifecycle import Signal
 from headrace.queue.rows import Attempt, RunOutcome
 from headrace.thread_pool import Work
+from headrace.tracing.tracer import NO_ATTEMPT_TRACE, AttemptTrace
 from headrace.worker.channels import Channels
 
 
@@ -46,6 +47,7 @@ class Execution:
         "stop",
         "stop_message",
         "token",
+        "trace",
         "work",
         "writes",
     )
@@ -59,6 +61,8 @@ class Execution:
         self.writes: RunWrites | None = None
         #: The task that runs the graph; None before that has begun.
         self.graph: asyncio.Task[None] | None = None
+        #: The trace of the attempt; records nothing before the executor begins it.
+        self.trace: AttemptTrace = NO_ATTEMPT_TRACE
         #: The work of threads for the run.
         self.work = Work()
         self.stop: Stop | None = None

@@ -27,6 +27,7 @@ from headrace.queue.queue import Queue
 from headrace.queue.rows import RunOutcome
 from headrace.setting_groups import WorkerSettings
 from headrace.states.reader import interrupts_by_task
+from headrace.tracing.tracer import AttemptTrace, Tracer
 from headrace.worker.channels import Channels
 from headrace.worker.end_writer import EndWriter, end_of_stopped
 from headrace.worker.execution import Execution, Stop
@@ -43,6 +44,10 @@ _STOP_SECONDS = 5.0
 #: LangGraph leaves values of a run in reference cycles. Python's collector counts objects, not
 #: bytes. So after a run with values of this size, headrace asks for a collection.
 _LARGE_BYTES = 16 * 1024 * 1024
+
+
+#: What a trace says of an attempt whose run another process has now.
+_LOST = RunEnd("lost", "busy")
 
 
 @dataclass(slots=True)
@@ -77,6 +82,7 @@ class Executor:
         settings: WorkerSettings,
         metrics: Metrics,
         temporary: TemporaryThreads,
+        tracer: Tracer,
         *,
         release_seconds: float = _STOP_SECONDS / 2,
         max_checkpoint_bytes: int = MAX_CHECKPOINT_BYTES,
@@ -88,6 +94,7 @@ class Executor:
         self._settings = settings
         self._metrics = metrics
         self._temporary = temporary
+        self._tracer = tracer
         self._end_writer = EndWriter(queue, max_error_bytes=settings.max_error_bytes)
         self._graphs = Tasks()
         self._release_seconds = release_seconds
@@ -102,7 +109,10 @@ class Executor:
         """
         contain()
         result = RunResult(perf_counter())
+        execution.trace = self._begin_trace(execution)
         result.ended = await self._end(execution, await self._end_of_drive(execution, result))
+        end = result.ended.end if result.ended is not None else _LOST
+        execution.trace.end(end.status, error=end.error, interrupted=result.interrupted)
         return result
 
     async def finish(self, execution: Execution, result: RunResult) -> None:
@@ -132,6 +142,17 @@ class Executor:
             graph_id=graph_id,
             seconds=round(seconds, 4),
             error=end.error["error"] if end.error else None,
+        )
+
+    def _begin_trace(self, execution: Execution) -> AttemptTrace:
+        attempt, request = execution.attempt, execution.request
+        return self._tracer.attempt(
+            request.trace,
+            request.run_id,
+            attempt.number,
+            thread_id=request.thread_id,
+            graph_id=request.graph_id,
+            waits_since=attempt.waits_since,
         )
 
     async def _end_of_drive(self, execution: Execution, result: RunResult) -> RunEnd:
@@ -223,6 +244,7 @@ class Executor:
         config = self._config(execution)
         with (
             execution.work.entered(),
+            execution.trace.entered(),
             self._saver.run(
                 execution.token,
                 durability=kwargs["durability"],
@@ -230,12 +252,13 @@ class Executor:
             ) as writes,
         ):
             execution.writes = writes
+            writes.trace = execution.trace
             await self._stream_graph(execution, result, config)
             await writes.store_command()
 
     def _config(self, execution: Execution) -> RunnableConfig:
         request = execution.request
-        return graph_config(
+        config = graph_config(
             request.kwargs,
             run_id=request.run_id,
             thread_id=request.thread_id,
@@ -246,6 +269,8 @@ class Executor:
             request_id=request.request_id,
             recursion_limit=self._settings.recursion_limit,
         )
+        execution.trace.observe(config)
+        return config
 
     async def _stream_graph(
         self, execution: Execution, result: RunResult, config: RunnableConfig

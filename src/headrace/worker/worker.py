@@ -16,6 +16,7 @@ from headrace.queue.ends import EndedRun
 from headrace.queue.queue import Queue
 from headrace.queue.rows import Attempt, Cancellation, QueuedRun, RunRequest, StopAction
 from headrace.setting_groups import WorkerSettings
+from headrace.tracing.trace_context import log_fields
 from headrace.worker.admission import Admission
 from headrace.worker.channels import Channels
 from headrace.worker.claims import Claims
@@ -335,6 +336,7 @@ class Worker:
             run_id=str(execution.run_id),
             thread_id=execution.thread_id,
             request_id=execution.request.request_id,
+            **log_fields(execution.request.trace),
         )
         try:
             result = await self._executor.execute(execution)
