@@ -5,7 +5,7 @@ Source: https://opentelemetry.io/docs/specs/otlp/.
 
 import gzip
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -154,6 +154,11 @@ def forest(spans: list[ReceivedSpan]) -> list[Tree]:
         return span.name, below
 
     return [tree(span) for span in ordered if span.parent_id not in ids]
+
+
+def without(name: str, trees: Iterable[Tree]) -> list[Tree]:
+    """The trees without spans of this name and what is below them."""
+    return [(one, tuple(without(name, below))) for one, below in trees if one != name]
 
 
 def drawn(spans: list[ReceivedSpan]) -> str:

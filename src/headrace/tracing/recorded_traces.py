@@ -256,9 +256,9 @@ class RecordedAttempt(AttemptTrace):
         if interrupted:
             self._span.add_event("interrupt")
         if status in _FAILED:
-            name = error["error"] if error else status
-            self._span.set_attribute("error.type", name)
-            self._span.set_status(StatusCode.ERROR, error["message"] if error else status)
+            told = error or {"error": status, "message": ""}
+            self._span.set_attribute("error.type", told["error"])
+            self._span.set_status(StatusCode.ERROR, f"{told['error']}: {told['message']}")
         self._open.finish()
 
 
