@@ -196,9 +196,7 @@ def test_a_background_run_goes_on_in_the_trace_of_its_request(client, traced, se
 def test_a_failed_run_is_an_error_and_its_request_is_none(client, traced):
     caller = Caller()
     client.post("/runs/wait", json=run_body("boom", input={"topic": "x"}), headers=caller.headers)
-    by_name = {
-        span.name: span for span in traced(caller.trace_id, "POST /runs/wait", "run boom")
-    }
+    by_name = {span.name: span for span in traced(caller.trace_id, "POST /runs/wait", "run boom")}
     for name in ("run boom", "node boom"):
         assert by_name[name].status == ERROR
         assert by_name[name].message == "ValueError: kaboom in node"

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from importlib import import_module
-from importlib.util import find_spec
 from typing import cast
 
 import structlog
@@ -28,14 +27,17 @@ def open_tracer(
     configuration = TraceConfiguration.of(variables)
     if configuration is None:
         return Tracer()
-    if find_spec("opentelemetry") is None or find_spec("opentelemetry.sdk") is None:
+    try:
+        # The one module that imports the SDK. Other rooms know only the base class.
+        provider = import_module("headrace.tracing.provider")
+    except ModuleNotFoundError as missing:
+        if not (missing.name or "").startswith("opentelemetry"):
+            raise
         _log.warning(
             "traces_unavailable",
             asked_by=configuration.asked_by,
             remedy="pip install 'headrace[otel]', or set OTEL_SDK_DISABLED=true",
         )
         return Tracer()
-    # The one module that imports OpenTelemetry at its top; other rooms know only its base class.
-    provider = import_module("headrace.tracing.provider")
     opened = provider.open_provider(configuration, count=count, close_seconds=close_seconds)
     return cast("Tracer", opened)
