@@ -5,6 +5,7 @@ import re
 import signal
 import sys
 import time
+from functools import partial
 from secrets import token_hex
 from statistics import median
 
@@ -81,14 +82,9 @@ def test_a_tenth_of_the_traces_is_sent_chosen_by_their_ids(tmp_path, database_ur
         chosen = {one for one in answered() if int(one[16:], 16) < least}
         assert 0 < len(chosen) < 40
         # Whole traces: the run and its nodes follow the decision of the request.
+        names = ("POST /runs/wait", "run agent", "node reply", "checkpoint")
         for trace_id in chosen:
-            receiver.wait_for(
-                "POST /runs/wait",
-                "run agent",
-                "node reply",
-                "checkpoint",
-                within=lambda trace_id=trace_id: receiver.of_trace(trace_id),
-            )
+            receiver.wait_for(*names, within=partial(receiver.of_trace, trace_id))
         runs = {span.trace_id for span in receiver.named("run agent")}
         assert runs == {span.trace_id for span in receiver.named("POST /runs/wait")} == chosen
         assert {span.service for span in receiver.spans} == {"shop"}

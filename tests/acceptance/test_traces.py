@@ -28,7 +28,7 @@ pytestmark = pytest.mark.acceptance
 
 GRAPHS = Path(__file__).parents[1] / "support" / "graphs" / "traced.json"
 #: A lease that is over soon, so that a lost run goes on soon.
-SHORT_LEASE = {
+SHORT_LEASE: dict[str, Any] = {
     "HEADRACE_WORKER__LEASE_SECONDS": "3",
     "HEADRACE_WORKER__HEARTBEAT_SECONDS": "0.5",
     "HEADRACE_WORKER__SWEEP_SECONDS": "0.5",
@@ -297,14 +297,16 @@ def test_a_run_that_waited_was_lost_interrupted_and_resumed_is_one_trace(
     body = run_body("approval", input={"seconds": 2}, durability="sync", after_seconds=1)
     run_id = httpx.post(url, json=body).json()["run_id"]
     with psycopg.connect(module_database, autocommit=True) as database:
-        found = database.execute("SELECT traceparent FROM runs WHERE run_id = %s", (run_id,))
-        trace_id = found.fetchone()[0].split("-")[1]
+        ((traceparent,),) = database.execute(
+            "SELECT traceparent FROM runs WHERE run_id = %s", (run_id,)
+        ).fetchall()
+        trace_id = traceparent.split("-")[1]
         # The second node is under way, and the collector has all that was traced before it.
         wait_until(lambda: len(receiver.of_trace(trace_id)) == 6, seconds=20)
-        found = database.execute(
+        ((pid,),) = database.execute(
             "SELECT pid FROM processes JOIN runs USING (process_id) WHERE run_id = %s", (run_id,)
-        )
-        os.kill(found.fetchone()[0], signal.SIGKILL)
+        ).fetchall()
+        os.kill(pid, signal.SIGKILL)
     wait_until(lambda: httpx.get(f"{url}/{run_id}").json()["status"] == "success", seconds=40)
     answer = {"assistant_id": "approval", "command": {"resume": "yes"}}
     assert httpx.post(f"{url}/wait", json=answer).json()["said"][-1] == "yes"

@@ -55,7 +55,7 @@ def board_with(figures: Figures = FIGURES) -> StatusBoard:
 
 def observe_one_of_each(metrics: Metrics) -> None:
     """One HTTP request, run, checkpoint, flush, store operation, failed checkout, stored event,
-    cut client, notice and fault."""
+    cut client, notice, batch of spans and fault."""
     metrics.http.observe_request("GET", "/threads/{thread_id}", 200, 0.02)
     metrics.runs.count_claim()
     metrics.runs.count_rescue("pending")
@@ -81,5 +81,6 @@ def observe_one_of_each(metrics: Metrics) -> None:
     metrics.http.count_gate_refusal("lists", "timeout")
     metrics.runs.count_refused_run("too_many_queued_runs")
     metrics.http.count_refused_body("no_room")
+    metrics.traces.count_spans("exported", 12)
     metrics.process.count_loop_stall()
     metrics.process.record_fault("a-task", ValueError("asked to fail"))

@@ -24,7 +24,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SpanExporter
 from opentelemetry.trace import ProxyTracerProvider, StatusCode
 
-from headrace.lifecycle import in_a_thread
+from headrace.thread_pool import in_a_thread
 from headrace.tracing.configuration import TraceConfiguration, refuse_protocol
 from headrace.tracing.exporter import CountedBatches, CountedExporter
 from headrace.tracing.opened_tracer import CountSpans
