@@ -48,6 +48,8 @@ COUNTS = {
     "runs/retention.py RunSweeper count",
     "threads/removal.py ThreadRemoval count_runs",
     "threads/retention.py RetentionSweeper count",
+    "tracing/exporter.py CountedBatches count",
+    "tracing/exporter.py CountedExporter count",
 }
 
 #: Functions of a module in the same room, or of a framework that asks for one.

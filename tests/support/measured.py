@@ -133,5 +133,6 @@ def observe_one_of_each(metrics: Metrics) -> None:
     metrics.database.count_traffic(14, 2)
     gc.collect()
     metrics.process.count_collections()
+    metrics.traces.count_spans("exported", 12)
     metrics.process.count_loop_stall()
     metrics.process.record_fault("a-task", ValueError("asked to fail"))

@@ -9,6 +9,7 @@ from headrace.chat.schemas import ChatReply, ChatRequest
 from headrace.chat.service import ChatService
 from headrace.edge.exchange import exchange_of
 from headrace.edge.gates import lasting
+from headrace.edge.request_traces import trace_of
 from headrace.edge.requests import release_body
 from headrace.edge.responses import json_response
 from headrace.edge.routing import new_router
@@ -51,6 +52,7 @@ async def chat(
         principal,
         body,
         request_id=request_id_of(request),
+        trace=trace_of(request),
         tokens=False,
         key=key,
         headers=configurable_headers(request),
@@ -89,6 +91,7 @@ async def chat_stream(
         principal,
         body,
         request_id=request_id_of(request),
+        trace=trace_of(request),
         tokens=True,
         key=key,
         headers=configurable_headers(request),

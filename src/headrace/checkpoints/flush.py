@@ -53,6 +53,8 @@ class Flusher:
             transaction_timeout_seconds=settings.flush_timeout_seconds,
         )
         self._on_flush = on_flush
+        #: Flushes that were committed: traces tell which checkpoints shared one.
+        self._flushes = 0
 
     async def flush(
         self, batch: Sequence[Operation], held: HeldConnection, *, in_thread: bool = False
@@ -136,6 +138,9 @@ class Flusher:
             pool_seconds=taken - started,
             database_seconds=perf_counter() - taken,
         )
+        self._flushes += 1
+        for operation in attempt.batch:
+            operation.trace.flushed(self._flushes, len(attempt.batch))
         if sum(operation.size_bytes for operation in attempt.batch) > WORN_BYTES:
             await attempt.held.wear_out()
         return outcomes

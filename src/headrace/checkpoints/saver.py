@@ -39,6 +39,7 @@ from headrace.checkpoints.writer import Writer
 from headrace.db.pool import SharedPool
 from headrace.error_text import MAX_BYTES
 from headrace.errors import CheckpointTooLarge
+from headrace.tracing.tracer import NO_WRITE_TRACE
 
 
 class UpstreamSaver(PooledSaver, RunSaver):
@@ -156,7 +157,11 @@ class UpstreamSaver(PooledSaver, RunSaver):
         run = current_run()
         if run is not None:
             run.raise_if_failed()
-        with self._committing("put", run, config), _failing_run(run):
+        with (
+            self._committing("put", run, config),
+            _failing_run(run),
+            _traced(run, checkpoint["id"], metadata),
+        ):
             return await super().aput(config, checkpoint, metadata, new_versions)
 
     @timed("put_writes")
@@ -377,6 +382,8 @@ class GroupCommitSaver(UpstreamSaver):
                 new_versions,
                 WriteSize(self.max_checkpoint_bytes),
             )
+        if run is not None:
+            rows.trace = run.trace.checkpoint(checkpoint["id"], metadata, rows.size_bytes)
         await self._write(rows, called_at)
         configurable = config["configurable"]
         return {
@@ -425,6 +432,22 @@ class GroupCommitSaver(UpstreamSaver):
 def _place(config: RunnableConfig) -> tuple[str, str]:
     configurable = config["configurable"]
     return str(configurable["thread_id"]), configurable.get("checkpoint_ns", "")
+
+
+@contextmanager
+def _traced(
+    run: RunWrites | None, checkpoint_id: str, metadata: CheckpointMetadata
+) -> Iterator[None]:
+    """Trace a checkpoint that is committed in the block."""
+    trace = NO_WRITE_TRACE
+    if run is not None:
+        trace = run.trace.checkpoint(checkpoint_id, metadata, None)
+    try:
+        yield
+    except BaseException as failure:
+        trace.end(failure)
+        raise
+    trace.end(None)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from headrace.edge.access_log import QUIET, AccessLog
 from headrace.edge.exchange import CutReason, Exchange
 from headrace.edge.prefix import path_below_prefix
 from headrace.edge.refusals import error_response
+from headrace.edge.request_traces import begin_trace, end_trace
 from headrace.edge.state import found_state
 from headrace.edge.streaming import accept_bodies, drop_handed, send_handed
 from headrace.errors import Draining, RequestError, TooManyPublicRequests
@@ -63,6 +64,7 @@ class Middleware:
         log = (ours.find(AccessLog) if ours is not None else None) or self._log
         exchange = log.begin()
         exchange.put_into(state)
+        trace = begin_trace(scope, quiet=path_below_prefix(scope) in QUIET)
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -75,7 +77,7 @@ class Middleware:
                 exchange.count_sent(message)
 
         structlog.contextvars.clear_contextvars()
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
+        with structlog.contextvars.bound_contextvars(request_id=request_id, **trace.log_fields):
             try:
                 await self._answer(scope, receive, send_with_id)
             except asyncio.CancelledError:
@@ -86,6 +88,7 @@ class Middleware:
                 _note_fault(exchange, "fault", RequestError)
                 raise
             finally:
+                end_trace(scope, trace, exchange.status)
                 log.end(scope, exchange, self._logged_headers)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -23,6 +23,7 @@ from headrace.observability.process_metrics import ProcessMetrics
 from headrace.observability.retention_metrics import RetentionMetrics
 from headrace.observability.run_metrics import AttemptMetrics, RunMetrics
 from headrace.observability.slots import StatusBoard
+from headrace.observability.trace_metrics import TraceMetrics
 
 _log = structlog.stdlib.get_logger("headrace.metrics")
 
@@ -54,6 +55,7 @@ class Metrics:
         self.database = DatabaseMetrics(declarations)
         self.retention = RetentionMetrics(declarations)
         self.process = ProcessMetrics(declarations)
+        self.traces = TraceMetrics(declarations)
         if self._directory is None:
             self._register_live(self._registry)
 

@@ -10,6 +10,7 @@ from headrace.auth.principal import Principal
 from headrace.checkpoints.answer_memory import Reading
 from headrace.checkpoints.fence import RunToken
 from headrace.idempotency.schemas import RequestKey
+from headrace.tracing.trace_context import TraceContext, stored_context
 
 #: How a run stops if a client cancels it: it ends as ``interrupted``, or is rolled back and
 #: deleted.
@@ -55,6 +56,8 @@ class RunRequest:
     key: RequestKey | None = None
     #: When this process got the request, by ``time.monotonic``. Meaningless for claimed runs.
     asked_at: float = field(default_factory=monotonic, compare=False)
+    #: Under which its attempts are traced.
+    trace: TraceContext | None = None
 
     @property
     def tenant(self) -> str:
@@ -86,6 +89,8 @@ class Attempt:
     queue_seconds: float = 0.0
     #: How the attempt before this one ended: ``released`` or ``lost``.
     earlier_end: str = "released"
+    #: Since when the run has waited in the queue for this attempt; None if it did not wait.
+    waits_since: datetime | None = None
 
     @property
     def begin(self) -> Begin:
@@ -161,6 +166,8 @@ def claimed_attempt(
     caller: str,
     queue_seconds: float,
     earlier_end: str,
+    traceparent: str | None,
+    waits_since: datetime | None,
 ) -> Attempt:
     """From a row of ``claim_runs_of_locked_threads``.
 
@@ -182,6 +189,7 @@ def claimed_attempt(
         request_id=request_id or "",
         create_thread=False,
         temporary_thread=bool(kwargs.get("temporary")),
+        trace=stored_context(traceparent),
     )
     return Attempt(
         request,
@@ -194,4 +202,5 @@ def claimed_attempt(
         lived_seconds=lived_seconds,
         queue_seconds=queue_seconds,
         earlier_end=earlier_end,
+        waits_since=waits_since,
     )

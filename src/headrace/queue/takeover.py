@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -34,6 +35,11 @@ class TakenRun:
     status: str
     failures: int
     again: bool = False
+    #: The attempt whose process was lost, and for how long it had been executed.
+    attempt: int = 0
+    began_at: datetime | None = None
+    lived_seconds: float = 0.0
+    traceparent: str | None = None
 
 
 class Takeover:

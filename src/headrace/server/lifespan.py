@@ -20,6 +20,7 @@ from headrace.db.credentials import Credentials
 from headrace.db.measurer import DatabaseMeasurer
 from headrace.edge.access_log import AccessLog
 from headrace.edge.gates import RequestGates
+from headrace.edge.request_traces import RequestTraces
 from headrace.edge.state import State
 from headrace.graphs.manifest import Manifest, find_manifest
 from headrace.graphs.sources import GraphSource, sources_from, sources_from_objects
@@ -188,6 +189,7 @@ async def serving(
             keys,
             places,
             access,
+            RequestTraces(resources.tracer),
         )
         if not drain.draining:
             # Plain uvicorn knows no drain. It has closed its listeners already.

@@ -49,7 +49,9 @@ from headrace.observability.slots import StatusBoard
 from headrace.retention_settings import RetentionSettings
 from headrace.server.watchdog import Watchdog
 from headrace.setting_groups import DatabaseSettings
-from headrace.settings import Settings, multiprocess_dir
+from headrace.settings import Settings, multiprocess_dir, opentelemetry_variables
+from headrace.tracing.opened_tracer import open_tracer
+from headrace.tracing.tracer import Tracer
 
 _log = structlog.stdlib.get_logger("headrace.lifespan")
 
@@ -89,6 +91,7 @@ class Resources:
     entries: Entries
     board: StatusBoard
     metrics: Metrics
+    tracer: Tracer
     supervision: Supervision
     tasks: Tasks
     pool: SharedPool
@@ -117,6 +120,13 @@ async def open_resources(
         cache_seconds=settings.metrics.cache_seconds,
     )
     stack.callback(metrics.exposition.close)
+    # Closed after all that traces.
+    tracer = open_tracer(
+        opentelemetry_variables(),
+        count=metrics.traces.count_spans,
+        close_seconds=settings.server.shutdown_margin_seconds / 4,
+    )
+    stack.push_async_callback(tracer.close)
     supervision = Supervision(metrics.process.record_fault)
     tasks = Tasks(supervision)
     stack.push_async_callback(tasks.stop)
@@ -155,6 +165,7 @@ async def open_resources(
         entries=entries,
         board=board,
         metrics=metrics,
+        tracer=tracer,
         supervision=supervision,
         tasks=tasks,
         pool=pool,

@@ -84,6 +84,7 @@ async def _start_worker(
         settings.worker,
         metrics,
         temporary,
+        resources.tracer,
         max_checkpoint_bytes=settings.checkpointer.max_checkpoint_bytes,
         # Half of the margin, so that the release can still be committed. A run that is not released
         # waits until the lease has expired.
@@ -115,5 +116,7 @@ async def _start_worker(
     stop_requests.start(tasks)
     temporary.start(tasks)
     SlowNodes(roster, slow_seconds=settings.worker.slow_node_seconds).start(tasks)
-    Rescuer(queue, heartbeat, settings.worker, metrics, roster, notifier).start(tasks)
+    Rescuer(queue, heartbeat, settings.worker, metrics, roster, notifier, resources.tracer).start(
+        tasks
+    )
     return worker

@@ -12,6 +12,7 @@ from headrace.events.reader import Moved
 from headrace.lifecycle import Signal
 from headrace.queue.rows import Attempt, RunOutcome
 from headrace.thread_pool import Work
+from headrace.tracing.tracer import NO_ATTEMPT_TRACE, AttemptTrace
 from headrace.worker.channels import Channels
 from headrace.worker.progress import Progress
 
@@ -52,6 +53,7 @@ class Execution:
         "stop",
         "stop_message",
         "token",
+        "trace",
         "work",
         "writes",
     )
@@ -65,6 +67,8 @@ class Execution:
         self.writes: RunWrites | None = None
         #: The task that runs the graph; None before that has begun.
         self.graph: asyncio.Task[None] | None = None
+        #: The trace of the attempt; records nothing before the executor begins it.
+        self.trace: AttemptTrace = NO_ATTEMPT_TRACE
         #: The work of threads for the run.
         self.work = Work()
         #: The graph was cancelled, and has not stopped in time.

@@ -27,6 +27,7 @@ from headrace.queue.queue import Queue
 from headrace.queue.rows import RunOutcome
 from headrace.setting_groups import WorkerSettings
 from headrace.states.reader import interrupts_by_task
+from headrace.tracing.tracer import AttemptTrace, Tracer
 from headrace.worker.channels import Channels
 from headrace.worker.end_writer import EndWriter, end_of_stopped
 from headrace.worker.error_causes import cause_of
@@ -46,6 +47,9 @@ _STOP_SECONDS = 5.0
 #: LangGraph leaves values of a run in reference cycles. Python's collector counts objects, not
 #: bytes. So after a run with values of this size, headrace asks for a collection.
 _LARGE_BYTES = 16 * 1024 * 1024
+
+#: What a trace says of an attempt whose run another process has now.
+_LOST = RunEnd("lost", "busy")
 
 
 @dataclass(slots=True)
@@ -80,6 +84,7 @@ class Executor:
         settings: WorkerSettings,
         metrics: Metrics,
         temporary: TemporaryThreads,
+        tracer: Tracer,
         *,
         release_seconds: float = _STOP_SECONDS / 2,
         max_checkpoint_bytes: int = MAX_CHECKPOINT_BYTES,
@@ -92,6 +97,7 @@ class Executor:
         self._metrics = metrics.attempts
         self._report = RunReport(metrics)
         self._temporary = temporary
+        self._tracer = tracer
         self._end_writer = EndWriter(queue, max_error_bytes=settings.max_error_bytes)
         self._graphs = Tasks()
         self._release_seconds = release_seconds
@@ -112,7 +118,10 @@ class Executor:
             waited_seconds=execution.queue_seconds,
             slow_seconds=self._settings.slow_node_seconds,
         )
+        execution.trace = self._begin_trace(execution)
         result.ended = await self._end(execution, await self._end_of_drive(execution, result))
+        end = result.ended.end if result.ended is not None else _LOST
+        execution.trace.end(end.status, error=end.error, interrupted=result.interrupted)
         return result
 
     async def finish(self, execution: Execution, result: RunResult) -> None:
@@ -135,6 +144,17 @@ class Executor:
         if least_bytes(result.values) > _LARGE_BYTES:
             collect_soon()
         self._report.ended(execution, end, began_at=result.began_at)
+
+    def _begin_trace(self, execution: Execution) -> AttemptTrace:
+        attempt, request = execution.attempt, execution.request
+        return self._tracer.attempt(
+            request.trace,
+            request.run_id,
+            attempt.number,
+            thread_id=request.thread_id,
+            graph_id=request.graph_id,
+            waits_since=attempt.waits_since,
+        )
 
     async def _end_of_drive(self, execution: Execution, result: RunResult) -> RunEnd:
         try:
@@ -230,6 +250,7 @@ class Executor:
         config = self._config(execution)
         with (
             execution.work.entered(),
+            execution.trace.entered(),
             self._saver.run(
                 execution.token,
                 durability=kwargs["durability"],
@@ -237,12 +258,13 @@ class Executor:
             ) as writes,
         ):
             execution.writes = writes
+            writes.trace = execution.trace
             await self._stream_graph(execution, result, config)
             await writes.store_command()
 
     def _config(self, execution: Execution) -> RunnableConfig:
         request = execution.request
-        return graph_config(
+        config = graph_config(
             request.kwargs,
             run_id=request.run_id,
             thread_id=request.thread_id,
@@ -253,6 +275,8 @@ class Executor:
             request_id=request.request_id,
             recursion_limit=self._settings.recursion_limit,
         )
+        execution.trace.observe(config)
+        return config
 
     async def _stream_graph(
         self, execution: Execution, result: RunResult, config: RunnableConfig

@@ -11,7 +11,10 @@ from headrace.lifecycle import Tasks
 from headrace.notices.notifier import Notifier
 from headrace.observability.metrics import Metrics
 from headrace.queue.queue import Queue
+from headrace.queue.takeover import TakenRun
 from headrace.setting_groups import WorkerSettings
+from headrace.tracing.trace_context import stored_context
+from headrace.tracing.tracer import Tracer
 from headrace.worker.heartbeat import Heartbeat
 from headrace.worker.roster import Roster
 
@@ -38,6 +41,7 @@ class Rescuer:
         metrics: Metrics,
         roster: Roster,
         notifier: Notifier,
+        tracer: Tracer,
     ) -> None:
         self._queue = queue
         self._heartbeat = heartbeat
@@ -45,6 +49,7 @@ class Rescuer:
         self._metrics = metrics
         self._roster = roster
         self._notifier = notifier
+        self._tracer = tracer
         self._mended_at = monotonic()
         self._ended_unserved_at = float("-inf")
 
@@ -78,6 +83,7 @@ class Rescuer:
                 status=run.status,
                 failures=run.failures,
             )
+            self._trace(run)
             if run.status == "pending":
                 self._roster.announce()
             else:
@@ -91,6 +97,19 @@ class Rescuer:
                 _log.warning("threads_mended", threads=mended)
                 self._roster.announce()
             self._mended_at = monotonic()
+
+    def _trace(self, run: TakenRun) -> None:
+        """Tell of the attempt that was lost: its process cannot."""
+        if run.began_at is not None:
+            self._tracer.lost_attempt(
+                stored_context(run.traceparent),
+                run.run_id,
+                run.attempt,
+                thread_id=run.thread_id,
+                graph_id=run.graph_id,
+                began_at=run.began_at,
+                lived_seconds=run.lived_seconds,
+            )
 
     async def _end_unserved(self) -> None:
         seconds = self._settings.unserved_timeout_seconds

@@ -24,6 +24,7 @@ from headrace.queue.rows import (
     StopAction,
 )
 from headrace.setting_groups import WorkerSettings
+from headrace.tracing.trace_context import log_fields
 from headrace.worker.admission import Admission
 from headrace.worker.channels import Channels
 from headrace.worker.claims import Claims
@@ -381,6 +382,7 @@ class Worker:
             request_id=execution.request.request_id,
             graph_id=execution.request.graph_id,
             assistant_id=str(execution.request.assistant_id),
+            **log_fields(execution.request.trace),
         )
         self._report.started(execution)
         try:
