@@ -161,7 +161,7 @@ class Troubles:
 @pytest.fixture(scope="module")
 def troubles(module_database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Troubles]:
     folder = tmp_path_factory.mktemp("symptoms")
-    with live_server(folder, module_database, config=CONFIG, **TROUBLED) as server:
+    with live_server(folder, module_database, config=CONFIG, kind=LiveServer, **TROUBLED) as server:
         troubles = Troubles(server, module_database, folder)
         with troubles.client:
             troubles.bad_runs()

@@ -168,6 +168,7 @@ async def sweep(runs):
         resources.metrics,
         worker._roster,
         worker._notifier,
+        resources.tracer,
     ).sweep()
 
 
