@@ -133,10 +133,7 @@ _REQUESTS_ROW = Row(
             "Requests answered a second, by kind of status. Look for a sudden fall (nobody gets"
             " through) and for growing 5xx.",
             REQUESTS_A_SECOND,
-            *(
-                Line(rate(_REQUESTS, f'status=~"{digit}.."'), f"{digit}xx")
-                for digit in (2, 3, 4, 5)
-            ),
+            *(Line(rate(_REQUESTS, f'status=~"{digit}.."'), f"{digit}xx") for digit in (2, 4, 5)),
             span=6,
             stacked=True,
         ),
