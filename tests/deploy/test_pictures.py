@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 import pytest
 
 from tests.deploy.expressions import DASHBOARDS
-from tests.deploy.pictures.answers import Period, Prometheus, Series
+from tests.deploy.pictures.answers import Answers, Period, Prometheus, Series
 from tests.deploy.pictures.page import DRAWN, drawn, picture
 from tests.deploy.pictures.units import above, shown
 from tests.support.sources import ROOT, page
@@ -262,16 +262,18 @@ def _wait_until_ready(url: str) -> None:
 @pytest.mark.deploy_tools
 def test_it_draws_what_prometheus_knows(prometheus: Prometheus) -> None:
     asked = 'waiting{instance=~"$instance",pod=~"$pod"}'
-    svg = picture(board(panel("timeseries", asked)), prometheus, _HOUR)
+    answers = Answers(prometheus, _HOUR)
+    svg = picture(board(panel("timeseries", asked, "nobody")), answers)
     said = texts(svg)
     assert {"A & B", "Waiting", "a", "b", "3 (max 3)", "6 (max 6)"} <= set(said)
     assert svg.count('class="a"') == 1  # the restart
+    assert answers.silent == ["nobody"]
 
 
 @pytest.mark.deploy_tools
 def test_it_draws_one_pod(prometheus: Prometheus) -> None:
     assert prometheus.instances() == ["10.0.0.1:1", "10.0.0.1:2"]
     asked = panel("timeseries", 'waiting{instance=~"$instance"}')
-    said = texts(picture(board(asked), prometheus, _HOUR, instance="10.0.0.1:2"))
+    said = texts(picture(board(asked), Answers(prometheus, _HOUR, "10.0.0.1:2")))
     assert "b" in said
     assert "a" not in said

@@ -40,7 +40,12 @@ _NOT_REACHED = or_zero(
     f"count({series('up')} == 0 and on (job, instance)"
     f" last_over_time({series('headrace_ready')}[1h]))"
 )
-_POOL_SHARE = f"{series('headrace_pool_in_use_max')} / {series('headrace_pool_max_size_max')}"
+#: A connection that is being checked is nobody's yet, and nobody can have it.
+_OF_POD = (
+    f"({series('headrace_pool_in_use')} + {series('headrace_pool_checking')})"
+    f" / {series('headrace_pool_max_size')}"
+)
+_OF_PROCESS = f"{series('headrace_pool_in_use_max')} / {series('headrace_pool_max_size_max')}"
 
 _SUSPECTS = Row(
     "Which one is it? The leftmost that is not green is the cause; what is right of it may only"
@@ -133,10 +138,7 @@ _REQUESTS_ROW = Row(
             "Requests answered a second, by kind of status. Look for a sudden fall (nobody gets"
             " through) and for growing 5xx.",
             REQUESTS_A_SECOND,
-            *(
-                Line(rate(_REQUESTS, f'status=~"{digit}.."'), f"{digit}xx")
-                for digit in (2, 3, 4, 5)
-            ),
+            *(Line(rate(_REQUESTS, f'status=~"{digit}.."'), f"{digit}xx") for digit in (2, 4, 5)),
             span=6,
             stacked=True,
         ),
@@ -216,11 +218,12 @@ _SATURATION = Row(
     (
         graph(
             "Connections in use",
-            "Share of its connections that a process uses, of the fullest and of the emptiest"
-            " pod's fullest process. At 100 % requests wait.",
+            "Share of its connections that the fullest process uses, and that pods use or check. At"
+            " 100 % requests wait. Process full, pod not: load is uneven, or that process leaks.",
             SHARE,
-            Line(f"max({_POOL_SHARE})", "fullest"),
-            Line(f"min({_POOL_SHARE})", "emptiest"),
+            Line(f"max({_OF_PROCESS})", "fullest process"),
+            Line(f"max({_OF_POD})", "fullest pod"),
+            Line(f"min({_OF_POD})", "emptiest pod"),
             span=6,
             limit=0.9,
             runbook="pool-saturated",
