@@ -162,6 +162,12 @@ def test_without_a_directory_there_are_no_figures_of_it(metrics: Metrics) -> Non
     assert exposed(metrics).count("headrace_metrics_directory_bytes") == 0
 
 
+def test_outcomes_of_flushes_begin_at_zero(metrics: Metrics) -> None:
+    found = exposed(metrics)
+    for outcome in ("committed", "retried", "rejected"):
+        assert found.value("headrace_flushes_total", outcome=outcome) == 0
+
+
 def test_a_collection_counts_once(metrics: Metrics) -> None:
     metrics.process.count_collections()
     before = exposed(metrics).value("headrace_gc_collections_total", generation="2")

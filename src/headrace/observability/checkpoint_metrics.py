@@ -59,6 +59,9 @@ class CheckpointMetrics:
             "Flushes by outcome: committed, retried, or rejected because of a row.",
             ("outcome",),
         )
+        for outcome in ("committed", "retried", "rejected"):
+            # At 0 from the start, so that a rate sees the first one.
+            self._flushes.labels(outcome)
         self._store_seconds = declarations.histogram(
             "headrace_store_seconds",
             "Seconds of store operations, the wait for a connection included.",
