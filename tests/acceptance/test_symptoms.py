@@ -21,7 +21,7 @@ from tests.support.waiting import wait_until
 pytestmark = [pytest.mark.acceptance, pytest.mark.alone]
 
 CONFIG = Path(__file__).parents[1] / "support" / "graphs" / "symptoms.json"
-TROUBLED = {
+TROUBLED: dict[str, Any] = {
     "HEADRACE_WORKER__MAX_CONCURRENT_RUNS": "4",
     "HEADRACE_WORKER__RUN_TIMEOUT_SECONDS": "8",
     "HEADRACE_WORKER__SLOW_NODE_SECONDS": "1",

@@ -7,12 +7,14 @@ from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import get_args
 
 import pytest
 import structlog
 
 from headrace.observability.metrics import Metrics
 from headrace.observability.slots import StatusBoard, slots_directory
+from headrace.queue.ends import Cause
 from headrace.server.hooks import child_exit
 from tests.support.exposition import Exposition
 from tests.support.measured import (
@@ -94,6 +96,21 @@ def test_a_run_that_the_sweep_ended_has_no_seconds(metrics: Metrics) -> None:
     found = exposed(metrics)
     assert found.value("headrace_runs_total", graph="agent", status="error") == 1
     assert found.count("headrace_run_seconds_count") == 0
+
+
+def test_counters_with_known_words_begin_at_0(metrics: Metrics) -> None:
+    metrics.runs.know_graph("agent")
+    found = exposed(metrics)
+    for name, label, words in (
+        ("headrace_rescues_total", "status", {"pending", "error", "interrupted"}),
+        ("headrace_run_cancels_total", "reason", {"client", "disconnect", "next_run", "deleted"}),
+        ("headrace_run_attempts_total", "begin", {"in_place", "claimed", "released", "lost"}),
+        ("headrace_drained_runs_total", "outcome", {"finished", "released"}),
+        ("headrace_run_errors_total", "cause", {*get_args(Cause)}),
+        ("headrace_runs_total", "status", {"success", "error", "timeout", "interrupted"}),
+    ):
+        assert found.label_values(name, label) == words
+        assert found.value(name) == 0
 
 
 def test_live_gauges_are_those_of_the_board(metrics: Metrics) -> None:

@@ -2,6 +2,15 @@
 
 from headrace.observability.declarations import REQUEST_BUCKETS, RUN_BUCKETS, Declarations
 
+#: A counter that begins with its first count shows no increase by it. So counters whose words are
+#: known begin at 0: at the start of the process, or with the first run of a graph.
+_STATUSES = ("success", "error", "timeout", "interrupted")
+_CAUSES = ("graph", "platform", "timeout", "lost", "budget", "unserved")
+_RESCUED = ("pending", "error", "interrupted")
+_REASONS = ("client", "disconnect", "next_run", "deleted")
+_DRAINED = ("finished", "released")
+_BEGINS = ("in_place", "claimed", "released", "lost")
+
 
 class RunMetrics:
     """Run metrics of one process."""
@@ -55,6 +64,14 @@ class RunMetrics:
             "Runs of draining processes: finished in time, or released to others.",
             ("outcome",),
         )
+        for counter, words in (
+            (self._rescues, _RESCUED),
+            (self._cancels, _REASONS),
+            (self._drained, _DRAINED),
+        ):
+            for word in words:
+                counter.labels(word)
+        self._known_graphs: set[str] = set()
         self._stored_events = declarations.counter(
             "headrace_events_stored_total", "Events of runs that were stored.", ()
         )
@@ -66,6 +83,17 @@ class RunMetrics:
         """Count a run that this process executed."""
         self.count_run(graph, status)
         self._run_seconds.labels(self._declarations.bounded("graph", graph)).observe(seconds)
+
+    def know_graph(self, graph: str) -> None:
+        """A run of the graph begins: its counters begin at 0."""
+        if graph in self._known_graphs:
+            return
+        label = self._declarations.bounded("graph", graph)
+        self._known_graphs.add(graph)
+        for status in _STATUSES:
+            self._runs.labels(label, status)
+        for cause in _CAUSES:
+            self._errors.labels(label, cause)
 
     def count_run(self, graph: str, status: str) -> None:
         """Count a run that ended without being executed here, for example by the rescuer."""
@@ -136,6 +164,8 @@ class AttemptMetrics:
             "Attempts to execute a run, by how they began.",
             ("begin",),
         )
+        for begin in _BEGINS:
+            self._attempts.labels(begin)
         self._steps = declarations.counter(
             "headrace_steps_total", "Steps of graphs that were executed.", ("graph",)
         )

@@ -57,6 +57,7 @@ class RunReport:
     def started(self, execution: Execution) -> None:
         """An attempt begins. Call it in the log context of the run."""
         attempt = execution.attempt
+        self._runs.know_graph(attempt.request.graph_id)
         self._attempts.count_attempt(attempt.begin)
         if attempt.number == 1:
             self._attempts.observe_queue(attempt.request.graph_id, execution.queue_seconds)
