@@ -21,6 +21,7 @@ from tests.support.otlp_receiver import (
     otlp_receiver,
     without,
 )
+from tests.support.processes import server as app_server
 from tests.support.sources import page
 from tests.support.waiting import wait_until
 
@@ -320,3 +321,25 @@ def test_a_run_that_waited_was_lost_interrupted_and_resumed_is_one_trace(
     first, second = [span for span in spans if span.name == "run approval"][:2]
     assert first.ended <= second.started
     assert lines_of(server, event="run_ended", run_id=run_id, trace_id=trace_id)
+
+
+def test_in_an_app_of_your_own_its_span_is_the_parent(tmp_path, database_url, receiver):
+    """FastAPI traces requests by itself; the app has no middleware of headrace."""
+    environment = {"DATABASE_URL": database_url, "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}
+    caller = Caller()
+    with app_server(tmp_path, **environment, OTEL_BSP_SCHEDULE_DELAY="50") as app:
+        app.wait_ready()
+        body = run_body("slow", input={"seconds": 0.01})
+        with httpx.Client(base_url=app.url, timeout=30) as client:
+            client.post("/runs/wait", json=body, headers=caller.headers)
+        spans = receiver.wait_for(
+            "POST /runs/wait", "run slow", within=lambda: receiver.of_trace(caller.trace_id)
+        )
+    parents = {span.span_id: span for span in spans}
+    (run,) = [span for span in spans if span.name == "run slow"]
+    chain = [run.name]
+    while run.parent_id in parents:
+        run = parents[run.parent_id]
+        chain.append(run.name)
+    assert chain == ["run slow", "fastapi.endpoint", "POST /runs/wait"]
+    assert run.parent_id == caller.span_id
