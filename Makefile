@@ -120,7 +120,7 @@ manifests: $(VENV)/dev.stamp  ## Write dashboards, rules, deploy/kubernetes and 
 
 lock: $(VENV)/dev.stamp  ## Renew the lock files: hashes, every platform, no index address
 	$(PIP) uv
-	$(LOCK) pyproject.toml -o requirements.lock
+	$(LOCK) pyproject.toml --extra otel -o requirements.lock
 	$(LOCK) pyproject.toml --extra embedded --extra models -o requirements-run.lock
 	$(LOCK) pyproject.toml --extra dev -o requirements-dev.lock
 	$(LOCK) --group load -o requirements-load.lock

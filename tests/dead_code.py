@@ -10,6 +10,9 @@ _: Any = None
 # Python and its libraries ask for these names.
 _.__getattr__, _.__dir__, _.__signature__, _.dump, _.as_bytes, _._ensure_task
 _._llm_type, _._generate, _._astream, _.run_manager  # LangChain's chat models
+_.run_inline, _.on_chain_start, _.on_chain_end, _.on_chain_error  # LangChain's callbacks
+_.on_chat_model_start, _.on_llm_start, _.on_llm_end, _.on_llm_error
+_.on_tool_start, _.on_tool_end, _.on_tool_error, _.outputs, _.prompts, _.input_str
 _.acopy_thread, _.adelete_for_runs  # LangGraph's checkpointers
 _.autocommit, _._expire_at  # psycopg and its pool
 _.handlers  # logging
@@ -34,7 +37,7 @@ _.config_schema, _.edges, _.parent_checkpoint_id, _.channel_values, _.pending_wr
 _.pruned_count, _.expires_at, _.webhook, _.feedback_keys, _.langsmith_tracer
 _.disable_assistants, _.disable_threads, _.disable_runs, _.disable_store, _.disable_meta
 _.disable_mcp, _.disable_a2a, _.disable_ui, _.disable_webhooks
-_.p50_seconds, _.p95_seconds, _.p99_seconds, _.holding, _.flushes
+_.p50_seconds, _.p95_seconds, _.p99_seconds, _.holding, _.flushes, _.gc_collections
 
 # Tests look at these; nothing else can show what they say.
 _.kind_of, _.in_recovery, _.render

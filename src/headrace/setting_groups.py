@@ -268,6 +268,11 @@ class WorkerSettings(Group):
     run_timeout_seconds: float = Field(
         3600.0, gt=0, description="A run longer than this ends as `timeout`."
     )
+    slow_node_seconds: float = Field(
+        60.0,
+        ge=0,
+        description="A node that takes longer is logged (`node_slow`) while it runs; 0: none is.",
+    )
     lease_seconds: float = Field(
         10.0, ge=0.5, description="A process silent this long has lost its runs."
     )
@@ -357,6 +362,12 @@ class CheckpointerSettings(Group):
     retry_seconds: float = Field(
         30.0, ge=0, description="How long a flush is repeated while the database is away."
     )
+    slow_seconds: float = Field(
+        1.0,
+        ge=0,
+        description="A write that takes this long until it is committed is logged as"
+        " `checkpoint_slow` and counted; 0: none is.",
+    )
     drain_seconds: float = Field(
         10.0, ge=0, description="How long a stopping process goes on committing what is queued."
     )
@@ -366,7 +377,7 @@ class CheckpointerSettings(Group):
 
 
 class MetricsSettings(Group):
-    """The second port, for metrics and health."""
+    """How metrics are measured, and the second port for them and health."""
 
     port: int = Field(
         0,
@@ -379,6 +390,12 @@ class MetricsSettings(Group):
     host: str = Field("", description="Address of that port; empty: `HEADRACE_HOST`.")
     cache_seconds: float = Field(
         1.0, ge=0, description="Metrics are written anew no more often than this."
+    )
+    table_seconds: float = Field(
+        30.0,
+        ge=0,
+        description="How often one process of the pod measures tables, old transactions and"
+        " credentials for `/metrics`; 0: never.",
     )
 
 
@@ -397,4 +414,10 @@ class ObservabilitySettings(Group):
         32 * 1024,
         ge=1024,
         description="A text of a log line, such as a traceback, loses its middle above this.",
+    )
+    access_lines_per_second: int = Field(
+        200,
+        ge=0,
+        description="Lines of the access log in each process for quick successful answers, on"
+        " average; 0: all. Refusals, faults, cuts and slow answers always have a line.",
     )

@@ -199,6 +199,11 @@ def colors_welcome() -> bool:
     return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
+def opentelemetry_variables() -> dict[str, str]:
+    """The ``OTEL_*`` variables, with the names that all of OpenTelemetry knows."""
+    return {name: value for name, value in os.environ.items() if name.startswith("OTEL_")}
+
+
 def multiprocess_dir() -> Path | None:
     """Directory of prometheus-client's multiprocess files, or None in a single process."""
     value = os.environ.get("PROMETHEUS_MULTIPROC_DIR")

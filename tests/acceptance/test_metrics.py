@@ -133,6 +133,20 @@ def test_checkpoints_and_store_are_timed_by_operation(
         assert found.value("headrace_store_seconds_count", operation="batch") >= sent.runs["memo"]
 
 
+def test_what_runs_cost_the_database_is_shown(module_server: LiveServer, sent: Sent) -> None:
+    for found in scraped_by_each(module_server).values():
+        runs = sent.runs.total()
+        for operation in ("put", "put_writes"):
+            labels = {"operation": operation}
+            assert found.value("headrace_checkpoint_commit_seconds_count", **labels) >= runs
+            assert found.value("headrace_checkpoint_bytes_total", **labels) > runs
+        assert found.value("headrace_database_statements_total") >= 14 * runs / 2
+        assert found.value("headrace_database_transactions_total") > 0
+        assert found.value("headrace_table_bytes", table="checkpoints") > 0
+        assert found.value("headrace_metrics_directory_bytes") > 0
+        assert found.value("headrace_metrics_directory_free_bytes") > 0
+
+
 def test_the_pool_shows_size_free_waiting_and_checkout(
     module_server: LiveServer, sent: Sent
 ) -> None:
@@ -151,12 +165,12 @@ def test_the_processes_show_lag_memory_files_and_collections(module_server: Live
         assert found.value("headrace_processes", state="serving") == 2
         assert (
             0
-            <= found.value("headrace_loop_lag_seconds_min")
-            <= found.value("headrace_loop_lag_seconds_max")
+            <= found.value("headrace_loop_lag_min_seconds")
+            <= found.value("headrace_loop_lag_max_seconds")
         )
-        assert found.value("headrace_resident_memory_bytes_min") > 10_000_000
+        assert found.value("headrace_resident_memory_min_bytes") > 10_000_000
         assert found.value("headrace_open_fds_min") > 3
-        assert found.value("headrace_gc_collections", generation="0") > 0
+        assert found.value("headrace_gc_collections_total", generation="0") > 0
 
 
 def test_health_has_pool_figures_and_percentiles_of_each_process(
@@ -171,7 +185,13 @@ def test_health_has_pool_figures_and_percentiles_of_each_process(
     for one in processes:
         pool = one["pool"]
         assert 2 <= pool["size"] <= pool["max_size"] == 10
-        assert pool["available"] + pool["in_use"] + pool["leaked"] == pool["size"]
-        found = one["checkpoints"]
-        assert found["operations"] > 0
-        assert 0 < found["p50_seconds"] <= found["p95_seconds"] <= found["p99_seconds"]
+        free_or_held = pool["available"] + pool["in_use"] + pool["checking"]
+        assert (free_or_held, pool["leaked"]) == (pool["size"], 0)
+        for name in ("checkpoints", "commits"):
+            found = one[name]
+            assert found["operations"] > 0
+            assert 0 < found["p50_seconds"] <= found["p95_seconds"] <= found["p99_seconds"]
+        assert 0 < one["lease_left_seconds"] <= 10
+    # One of them measures for the pod.
+    (measured,) = [one["database"] for one in processes if one["database"] is not None]
+    assert {"checkpoints", "runs"} <= {table["name"] for table in measured["tables"]}

@@ -116,6 +116,12 @@ async def refused_chat(server: LiveServer) -> httpx.Response:
         return answer
 
 
+def lines_of_cuts(server: LiveServer) -> list[dict[str, Any]]:
+    """The access lines of streams that ended without their proper end."""
+    lines = [line for line in server.log().splitlines() if '"cut":' in line]
+    return [json.loads(line) for line in lines]
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
 async def test_a_signal_to_the_master(tmp_path, database_url, number):
     environment: dict[str, Any] = {"HEADRACE_SERVER__GRACE_SECONDS": str(GRACE_SECONDS)}
@@ -129,7 +135,10 @@ async def test_a_signal_to_the_master(tmp_path, database_url, number):
         seconds = time.monotonic() - told_at
         print(f"{number.name}: exit 0 after {seconds:.1f} s, grace {GRACE_SECONDS:.0f} s")
         assert seconds < GRACE_SECONDS + 3
-        check_ends(server, streams, {one.run_id for one in streams if one.seconds == LONG})
+        cut = {one.run_id for one in streams if one.seconds == LONG}
+        check_ends(server, streams, cut)
+        assert {line["run_id"] for line in lines_of_cuts(server)} == cut
+        assert {line["cut"] for line in lines_of_cuts(server)} == {"drain"}
         assert 503 in prober.statuses
         assert set(prober.statuses[5:]) == {503}
         assert prober.refused_before_the_end == 0

@@ -44,9 +44,12 @@ COUNTS = {
     "events/reader_buffers.py ReaderBuffer on_cut",
     "idempotency/service.py IdempotencyService count",
     "notices/notifier.py PostgresNotifier count",
+    "queue/queue.py Queue count_unreadable",
     "runs/retention.py RunSweeper count",
     "threads/removal.py ThreadRemoval count_runs",
     "threads/retention.py RetentionSweeper count",
+    "tracing/exporter.py CountedBatches count",
+    "tracing/exporter.py CountedExporter count",
 }
 
 #: Functions of a module in the same room, or of a framework that asks for one.

@@ -20,7 +20,9 @@ from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from headrace.checkpoints.run_saver import RunSaver
+from headrace.db.credentials import Credentials
 from headrace.db.engine import Sessions, build_engine
+from headrace.db.measurer import DatabaseMeasurer
 from headrace.db.migrate import adopt, drift, upgrade
 from headrace.db.pool import build_pool, probe
 from headrace.db.schema import ensure_compatible, known_revisions, state
@@ -28,6 +30,7 @@ from headrace.db.tables import ThreadRow
 from headrace.embedded.account import Account
 from headrace.errors import StartupRefusal
 from headrace.graphs.sources import sources_from_objects
+from headrace.observability.slots import StatusBoard
 from headrace.server.lifespan import serving
 from headrace.server.resources import refused_start
 from headrace.setting_groups import WorkerSettings
@@ -141,6 +144,21 @@ async def test_sessions_work_behind_a_pooler(migrated_through_pgbouncer):
         sessions = Sessions(build_engine(pool), timeout_seconds=10)
         await asyncio.gather(*[count(sessions) for _ in range(8)])
         await until_at_rest(pool, 8)
+
+
+async def test_the_database_is_measured_behind_a_pooler(migrated_through_pgbouncer):
+    """The limits of its statements reach no other session."""
+    url = migrated_through_pgbouncer
+    async with open_pool(url, pool_min=4, pool_max=4) as pool:
+        board = StatusBoard(None, stale_seconds=5.0)
+        measurer = DatabaseMeasurer(pool, board, Credentials(url), seconds=30.0)
+        await measurer.measure()
+        assert measurer.figures is not None
+        assert "checkpoints" in {table.name for table in measurer.figures.tables}
+        for _ in range(4):
+            async with pool.connection() as connection:
+                cursor = await connection.execute("SHOW statement_timeout")
+                assert await cursor.fetchone() == ("0",)
 
 
 def test_migrations_are_refused_behind_a_pooler(through_pgbouncer):

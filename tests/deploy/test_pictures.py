@@ -15,9 +15,9 @@ from xml.etree import ElementTree
 import pytest
 
 from tests.deploy.expressions import DASHBOARDS
-from tests.deploy.pictures.answers import Period, Prometheus, Series
+from tests.deploy.pictures.answers import Answers, Period, Prometheus, Series
 from tests.deploy.pictures.page import DRAWN, drawn, picture
-from tests.deploy.pictures.units import shown
+from tests.deploy.pictures.units import above, shown
 from tests.support.sources import ROOT, page
 from tests.support.tools import require_tool
 
@@ -115,7 +115,7 @@ def test_a_graph_has_axes_with_units_and_a_legend() -> None:
     graph = panel("timeseries", "a", unit="s")
     svg = drawn(board(graph), [(graph, [line("p99", 0.1, 0.35)])], _HOUR, [])
     said = texts(svg)
-    assert {"0 s", "250 ms", "500 ms", "p99", "last 350 ms, max 350 ms"} <= set(said)
+    assert {"0 s", "250 ms", "500 ms", "p99", "350 ms (max 350 ms)"} <= set(said)
     assert {"22:13", "22:43", "23:13"} <= set(said)
 
 
@@ -176,6 +176,37 @@ def test_units(value: float, unit: str, text: str) -> None:
     assert shown(value, unit) == text
 
 
+@pytest.mark.parametrize(
+    ("value", "unit", "top"),
+    [
+        (0, "short", 1),
+        (0.3, "s", 0.5),
+        (41 * 60, "s", 3600),
+        (7 * 86400, "s", 10 * 86400),
+        (700, "bytes", 1000),
+        (150 * 1024**2, "bytes", 200 * 1024**2),
+        (0.9, "percentunit", 1),
+        (1234, "short", 2000),
+    ],
+)
+def test_axes_end_at_round_numbers(value: float, unit: str, top: float) -> None:
+    assert above(value, unit) == pytest.approx(top)
+
+
+def test_a_line_may_have_levels_of_its_own() -> None:
+    stat = panel("stat", "a")
+    own = {"steps": [{"value": None, "color": "green"}, {"value": 50, "color": "red"}]}
+    matched = {"id": "byName", "options": "cut"}
+    stat["fieldConfig"]["overrides"] = [
+        {"matcher": matched, "properties": [{"id": "thresholds", "value": own}]}
+    ]
+    colours = [
+        drawn(board(stat), [(stat, [line(name, 20.0)])], _HOUR, []).split("</style>")[1]
+        for name in ("cut", "other")
+    ]
+    assert ["#c4372e" in colour for colour in colours] == [False, True]
+
+
 def test_every_unit_of_the_dashboards_can_be_shown() -> None:
     for path in DASHBOARDS.glob("*.json"):
         for one in json.loads(path.read_text())["panels"]:
@@ -231,16 +262,18 @@ def _wait_until_ready(url: str) -> None:
 @pytest.mark.deploy_tools
 def test_it_draws_what_prometheus_knows(prometheus: Prometheus) -> None:
     asked = 'waiting{instance=~"$instance",pod=~"$pod"}'
-    svg = picture(board(panel("timeseries", asked)), prometheus, _HOUR)
+    answers = Answers(prometheus, _HOUR)
+    svg = picture(board(panel("timeseries", asked, "nobody")), answers)
     said = texts(svg)
-    assert {"A & B", "Waiting", "a", "b", "last 3, max 3", "last 6, max 6"} <= set(said)
+    assert {"A & B", "Waiting", "a", "b", "3 (max 3)", "6 (max 6)"} <= set(said)
     assert svg.count('class="a"') == 1  # the restart
+    assert answers.silent == ["nobody"]
 
 
 @pytest.mark.deploy_tools
 def test_it_draws_one_pod(prometheus: Prometheus) -> None:
     assert prometheus.instances() == ["10.0.0.1:1", "10.0.0.1:2"]
     asked = panel("timeseries", 'waiting{instance=~"$instance"}')
-    said = texts(picture(board(asked), prometheus, _HOUR, instance="10.0.0.1:2"))
+    said = texts(picture(board(asked), Answers(prometheus, _HOUR, "10.0.0.1:2")))
     assert "b" in said
     assert "a" not in said

@@ -3,6 +3,7 @@
 import ast
 import re
 from collections import defaultdict
+from pathlib import Path
 
 from headrace.observability.metrics import Metrics
 from tests.support.exposition import Exposition
@@ -30,7 +31,7 @@ def documented_metrics() -> dict[str, tuple[str, set[str]]]:
 
 
 def exposed_metrics() -> dict[str, tuple[str, set[str]]]:
-    metrics = Metrics(board_with())
+    metrics = Metrics(board_with(), multiprocess_dir=Path(__file__).parent)
     observe_one_of_each(metrics)
     families = Exposition(metrics.render().decode()).families
     return {

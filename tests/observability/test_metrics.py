@@ -1,31 +1,56 @@
 """The metrics of one process, and of several that write into one directory."""
 
+import gc
 import os
+import shutil
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import get_args
 
 import pytest
 import structlog
 
 from headrace.observability.metrics import Metrics
 from headrace.observability.slots import StatusBoard, slots_directory
+from headrace.queue.ends import Cause
 from headrace.server.hooks import child_exit
 from tests.support.exposition import Exposition
-from tests.support.measured import POOL, board_with, observe_one_of_each
+from tests.support.measured import (
+    FACTS,
+    FIGURES,
+    POOL,
+    TABLE,
+    board_with,
+    observe_one_of_each,
+)
 from tests.support.measuring_process import MeasuringProcess, two_processes
 
 #: What one of everything counts: the sample, its labels.
 COUNTED = [
     (
         "headrace_http_requests_total",
-        {"method": "GET", "route": "/threads/{thread_id}", "status": "200"},
+        {"method": "GET", "route": "/threads/{thread_id}", "status": "200", "code": ""},
     ),
+    ("headrace_http_first_byte_seconds_count", {"method": "GET", "route": "/threads/{thread_id}"}),
+    ("headrace_streams_cut_total", {"reason": "drain"}),
+    ("headrace_access_lines_dropped_total", {}),
     ("headrace_http_request_seconds_count", {"method": "GET", "route": "/threads/{thread_id}"}),
     ("headrace_runs_total", {"graph": "agent", "status": "success"}),
     ("headrace_run_seconds_count", {"graph": "agent"}),
+    ("headrace_run_errors_total", {"graph": "agent", "cause": "graph"}),
+    ("headrace_run_cancels_total", {"reason": "client"}),
+    ("headrace_repeated_rescues_total", {}),
+    ("headrace_run_attempts_total", {"begin": "in_place"}),
+    ("headrace_run_queue_seconds_count", {"graph": "agent"}),
+    ("headrace_run_first_event_seconds_count", {"graph": "agent"}),
+    ("headrace_node_seconds_count", {"graph": "agent", "node": "reply"}),
+    ("headrace_repeated_steps_total", {"graph": "agent"}),
+    ("headrace_slow_nodes_total", {"graph": "agent"}),
     ("headrace_checkpoint_seconds_count", {"operation": "put"}),
+    ("headrace_checkpoint_commit_seconds_count", {"operation": "put"}),
+    ("headrace_slow_checkpoints_total", {}),
     ("headrace_store_seconds_count", {"operation": "batch"}),
     ("headrace_pool_timeouts_total", {}),
     ("headrace_background_faults_total", {"task": "a-task"}),
@@ -53,8 +78,14 @@ def test_what_is_observed_is_exposed(metrics: Metrics) -> None:
     for name, labels in COUNTED:
         assert found.value(name, **labels) == 1, name
     assert found.value("headrace_http_request_seconds_sum") == pytest.approx(0.02)
+    assert found.value("headrace_http_first_byte_seconds_sum") == pytest.approx(0.01)
+    assert found.value("headrace_http_response_bytes_total", route="/threads/{thread_id}") == 250
     assert found.value("headrace_run_seconds_sum") == pytest.approx(0.3)
     assert found.value("headrace_checkpoint_seconds_sum") == pytest.approx(0.004)
+    assert found.value("headrace_checkpoint_commit_seconds_sum") == pytest.approx(1.6)
+    assert found.value("headrace_checkpoint_bytes_total", operation="put") == 500
+    assert found.value("headrace_database_statements_total") == 14
+    assert found.value("headrace_database_transactions_total") == 2
     assert found.value("headrace_store_seconds_sum") == pytest.approx(0.006)
     assert found.value("headrace_pool_checkout_seconds_count") == 2
     assert found.value("headrace_pool_checkout_seconds_sum") == pytest.approx(5.002)
@@ -67,22 +98,100 @@ def test_a_run_that_the_sweep_ended_has_no_seconds(metrics: Metrics) -> None:
     assert found.count("headrace_run_seconds_count") == 0
 
 
+def test_counters_with_known_words_begin_at_0(metrics: Metrics) -> None:
+    metrics.runs.know_graph("agent")
+    found = exposed(metrics)
+    for name, label, words in (
+        ("headrace_rescues_total", "status", {"pending", "error", "interrupted"}),
+        ("headrace_run_cancels_total", "reason", {"client", "disconnect", "next_run", "deleted"}),
+        ("headrace_run_attempts_total", "begin", {"in_place", "claimed", "released", "lost"}),
+        ("headrace_drained_runs_total", "outcome", {"finished", "released"}),
+        ("headrace_run_errors_total", "cause", {*get_args(Cause)}),
+        ("headrace_runs_total", "status", {"success", "error", "timeout", "interrupted"}),
+    ):
+        assert found.label_values(name, label) == words
+        assert found.value(name) == 0
+
+
 def test_live_gauges_are_those_of_the_board(metrics: Metrics) -> None:
     found = exposed(metrics)
     for name, value in asdict(POOL).items():
         for suffix in ("", "_min", "_max"):
             assert found.value(f"headrace_pool_{name}{suffix}") == value
     assert found.value("headrace_runs_running") == 6
+    assert found.value("headrace_oldest_running_seconds") == 12.5
     assert found.value("headrace_deaf_runs") == 1
     assert found.value("headrace_worker_threads_busy") == 5
     assert found.value("headrace_worker_threads_most_max") == 9
-    assert found.value("headrace_loop_lag_seconds_max") == 0.25
+    assert found.value("headrace_loop_lag_max_seconds") == 0.25
     assert found.value("headrace_resident_memory_bytes") == 7000
     assert found.value("headrace_open_fds") == 8
-    assert found.value("headrace_gc_collections", generation="2") == 10
+    assert found.value("headrace_lease_left_min_seconds") == 8.5
     assert found.value("headrace_gate_places", gate="lists", state="held") == 3
     assert found.value("headrace_gate_places_max", gate="lists", state="waiting") == 5
     assert found.value("headrace_processes", state="serving") == 1
+    assert found.value("headrace_requests_in_flight_max") == 7
+    assert found.value("headrace_streams_open") == 4
+
+
+def test_the_facts_of_the_pod_are_those_that_were_told_last(metrics: Metrics) -> None:
+    assert exposed(metrics).count("headrace_ready") == 0
+    metrics.note_facts(FACTS)
+    metrics.note_facts(replace(FACTS, ready=False, schema_fit=False))
+    found = exposed(metrics)
+    assert found.value("headrace_ready") == 0
+    assert found.value("headrace_database_reachable") == 1
+    assert found.value("headrace_schema_fit") == 0
+    assert found.value("headrace_build_info", **FACTS.build) == 1
+
+
+def test_figures_of_the_database_are_those_of_the_process_that_measures(metrics: Metrics) -> None:
+    found = exposed(metrics)
+    for name, value in asdict(TABLE).items():
+        if name in ("name", "since_vacuum_seconds"):
+            continue
+        counts = name in ("sequential_scans", "sequential_rows", "updates", "hot_updates")
+        metric = f"headrace_table_{name}{'_total' if counts else ''}"
+        assert found.value(metric, table="checkpoints") == value
+    assert found.value("headrace_table_since_vacuum_seconds", table="checkpoints") == 60.5
+    assert found.value("headrace_oldest_transaction_seconds") == 2.5
+    assert found.value("headrace_largest_thread_bytes") == 4096
+    assert found.value("headrace_credential_expires_seconds", credential="password") == 3600
+
+
+def test_processes_without_a_lease_are_not_in_the_figures_of_leases() -> None:
+    without = FIGURES.model_copy(update={"lease_left_seconds": None, "database": None})
+    found = exposed(Metrics(board_with(without)))
+    assert found.count("headrace_lease_left_min_seconds") == 0
+    assert found.count("headrace_table_rows") == 0
+
+
+def test_the_directory_of_the_files_is_measured(pod, tmp_path: Path) -> None:
+    found = pod[0].tell("observe 1")
+    taken = sum(file.stat().st_blocks * 512 for file in (tmp_path / "metrics").iterdir())
+    assert found.value("headrace_metrics_directory_bytes") == pytest.approx(taken, rel=0.5)
+    assert taken > 0
+    free = shutil.disk_usage(tmp_path).free
+    assert found.value("headrace_metrics_directory_free_bytes") == pytest.approx(free, rel=0.2)
+
+
+def test_without_a_directory_there_are_no_figures_of_it(metrics: Metrics) -> None:
+    assert exposed(metrics).count("headrace_metrics_directory_bytes") == 0
+
+
+def test_outcomes_of_flushes_begin_at_zero(metrics: Metrics) -> None:
+    found = exposed(metrics)
+    for outcome in ("committed", "retried", "rejected"):
+        assert found.value("headrace_flushes_total", outcome=outcome) == 0
+
+
+def test_a_collection_counts_once(metrics: Metrics) -> None:
+    metrics.process.count_collections()
+    before = exposed(metrics).value("headrace_gc_collections_total", generation="2")
+    gc.collect()
+    metrics.process.count_collections()
+    metrics.process.count_collections()
+    assert exposed(metrics).value("headrace_gc_collections_total", generation="2") == before + 1
 
 
 def test_a_board_without_figures_can_be_scraped() -> None:
@@ -94,6 +203,7 @@ def test_a_board_without_figures_can_be_scraped() -> None:
 def test_labels_take_a_bounded_number_of_values(metrics: Metrics) -> None:
     for number in range(1000):
         metrics.http.observe_request("GET", f"/{number}", 200, 0.001)
+        metrics.http.observe_request("GET", "/0", number, 0.001, code=f"code_{number}")
         metrics.http.observe_request(f"M{number}", "/0", 200, 0.001)
         metrics.runs.observe_run(f"graph-{number}", "success", 0.001)
         metrics.process.record_fault(f"task-{number}")
@@ -105,7 +215,19 @@ def test_labels_take_a_bounded_number_of_values(metrics: Metrics) -> None:
     ):
         assert len(found.label_values(name, label)) == 201
         assert found.value(name, **{label: "__other__"}) == 800
+    for label in ("status", "code"):
+        assert len(found.label_values("headrace_http_requests_total", label)) == 201
     assert found.label_values("headrace_http_requests_total", "method") == {"GET", "__other__"}
+
+
+def test_combinations_of_labels_are_bounded_too(metrics: Metrics) -> None:
+    for number in range(10_000):
+        route, code = f"/{number % 150}", f"code_{number // 150}"
+        metrics.http.observe_request("GET", route, 500, 0.001, code=code)
+    found = exposed(metrics)
+    assert found.value("headrace_http_requests_total") == 10_000
+    series = [one for one in found.samples if one[0] == "headrace_http_requests_total"]
+    assert len(series) == 4001
 
 
 def test_operations_are_in_the_latency_windows_too(metrics: Metrics) -> None:
@@ -148,12 +270,12 @@ def test_one_starved_pool_shows_beside_the_sum(pod) -> None:
 def test_memory_files_and_collections_are_those_of_each_process(pod) -> None:
     found = pod[0].render()
     for name in ("headrace_resident_memory_bytes", "headrace_open_fds"):
-        least, most = found.value(f"{name}_min"), found.value(f"{name}_max")
+        stem, unit = name.removesuffix("_bytes"), "_bytes" if name.endswith("_bytes") else ""
+        least, most = found.value(f"{stem}_min{unit}"), found.value(f"{stem}_max{unit}")
         assert 0 < least <= most
         assert found.value(name) == least + most
-    assert found.value("headrace_resident_memory_bytes_min") > 10_000_000
+    assert found.value("headrace_resident_memory_min_bytes") > 10_000_000
     assert found.value("headrace_open_fds_min") >= 3
-    assert found.label_values("headrace_gc_collections", "generation") == {"0", "1", "2"}
     assert found.value("headrace_processes", state="serving") == 2
 
 
@@ -172,4 +294,6 @@ def test_a_dead_processs_gauges_vanish_and_its_counts_stay(
     assert found.value("headrace_pool_available_min") == POOL.available
     assert found.value("headrace_pool_size") == POOL.size
     assert found.value("headrace_runs_total") == 4
+    assert found.value("headrace_gc_collections_total", generation="2") >= 4
+    assert found.value("headrace_checkpoint_bytes_total", operation="put") == 4 * 500
     assert os.listdir(slots_directory(tmp_path)) == [f"{living.pid}.json"]

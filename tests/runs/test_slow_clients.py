@@ -109,3 +109,7 @@ def test_stalled_ones_are_cut_in_time_and_cost_the_others_nothing(server):
     assert "headrace_slow_clients_cut_total{" in metrics
     for one in stalled:
         one.stop()
+    wait_until(lambda: server.log().count('"cut":"slow_client"') >= 4, seconds=STALL_SECONDS + 5)
+    wait_until(
+        lambda: 'headrace_streams_cut_total{reason="slow_client"}' in server.get("/metrics").text
+    )

@@ -17,6 +17,7 @@ import httpx
 import pytest
 
 from tests.support.endless import ENDLESS, HEAD
+from tests.support.exposition import Exposition
 from tests.support.processes import ServerUnderTest, server
 from tests.support.waiting import wait_until
 
@@ -89,7 +90,7 @@ def endless(begin: bytes, part: bytes, megabytes: int = 16) -> Iterator[bytes]:
 @pytest.mark.parametrize("case", ENDLESS)
 def test_a_request_without_end_is_refused(process: ServerUnderTest, case: str) -> None:
     begin, part, status, code = ENDLESS[case]
-    before = _memory(process)
+    before, counted = _memory(process), _refused(process, str(status), code)
     with ExitStack() as stack:
         # One of them reads the answer, and the others never do.
         for _ in range(5):
@@ -98,6 +99,7 @@ def test_a_request_without_end_is_refused(process: ServerUnderTest, case: str) -
                 for block in endless(begin, part, 4):
                     deaf.sendall(block)
         assert told(answers(process, endless(begin, part))) == (status, code)
+    assert _refused(process, str(status), code) > counted
     assert _memory(process) - before < 64 * 1024 * 1024
 
 
@@ -298,6 +300,7 @@ def test_a_process_whose_connections_all_work_refuses_others(process: ServerUnde
         assert process.health("/readyz").status_code == 200
         assert process.health("/livez").json()["status"] == "alive"
     wait_until(lambda: _is_answered(process))
+    assert _refused(process, "503", "too_many_connections") > _OPEN_FILES
     assert '"event":"connections_bounded"' in process.log()
     lines = process.log().count('"event":"connections_cut"')
     assert lines < 20
@@ -371,6 +374,12 @@ def _cut(process: ServerUnderTest, reason: str) -> int:
     line = rf'^headrace_connections_cut_total\{{reason="{reason}"\}} (\d+)'
     found = re.search(line, process.health("/metrics").text, re.M)
     return int(found[1]) if found is not None else 0
+
+
+def _refused(process: ServerUnderTest, status: str, code: str) -> float:
+    found = Exposition(process.health("/metrics").text)
+    labels = {"route": "__unmatched__", "status": status, "code": code}
+    return found.count("headrace_http_requests_total", **labels)
 
 
 def _is_answered(process: ServerUnderTest) -> bool:

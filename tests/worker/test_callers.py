@@ -142,7 +142,7 @@ async def test_a_caller_queues_no_more_than_the_limit(database_url, database, ca
         for run_id in database.execute(
             "SELECT run_id FROM runs WHERE status = 'pending' AND caller = %s", (caller,)
         ).fetchall():
-            await worker.cancel("default", list(run_id), "interrupt", "enough")
+            await worker.cancel("default", list(run_id), "interrupt", "enough", "client")
         await asyncio.sleep(1.1)
         assert isinstance(await worker.submit(run_of(caller)), QueuedRun)
 

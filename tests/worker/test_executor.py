@@ -44,6 +44,7 @@ class Process:
             resources.settings.worker,
             metrics,
             TemporaryThreads(self.queue, later_seconds=1),
+            resources.tracer,
         )
 
     async def start(self, seconds=0.0, **changes):

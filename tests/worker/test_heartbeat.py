@@ -59,6 +59,21 @@ async def test_it_registers_renews_and_leaves(database_url, database):
     await heartbeat.stop()
 
 
+async def test_it_tells_how_long_the_lease_lasts(database_url, database):
+    heartbeat = Heartbeat(database_url, QUICK)
+    assert heartbeat.lease_left_seconds is None
+    await heartbeat.start()
+    left = heartbeat.lease_left_seconds
+    assert left is not None
+    assert 0 < left <= QUICK.lease_seconds
+    await next_beat(database, heartbeat.process_id)
+    # Only a renewal makes it longer.
+    before = heartbeat.lease_left_seconds
+    await eventually(lambda: (heartbeat.lease_left_seconds or 0) > before)
+    await heartbeat.stop()
+    assert heartbeat.lease_left_seconds is None
+
+
 # It has a bound on time.
 @pytest.mark.alone
 async def test_a_blocked_loop_loses_nothing_for_a_while(heartbeat, lost, database):

@@ -102,7 +102,7 @@ def _links() -> list[Builder[models.DashboardLink]]:
         .include_vars(True)
         .keep_time(True)
     )
-    pages = (("Runbooks", "runbooks"), ("What each metric means", "metrics.md"))
+    pages = (("Runbooks", "runbooks/README.md"), ("What each metric means", "metrics.md"))
     return [
         others,
         *(

@@ -13,13 +13,13 @@ from deploy.grafana.source.panels import (
 )
 from deploy.grafana.source.queries import (
     Line,
+    each,
     greatest,
     mean,
     or_zero,
     over_processes,
     quantile,
     rate,
-    share,
     times,
     total,
 )
@@ -69,7 +69,7 @@ _NOW = Row(
             " less in them.",
             BYTES,
             Line(
-                share(
+                each(
                     rate("headrace_checkpoint_bytes_total", 'operation="put"'),
                     rate(f"{_COMMIT}_count", 'operation="put"'),
                 ),

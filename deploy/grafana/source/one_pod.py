@@ -54,6 +54,7 @@ _WHAT = Row(
                 " {{schema}}",
             ),
             span=6,
+            names_only=True,
         ),
         figures(
             "Age of processes",

@@ -8,11 +8,13 @@ from deploy.grafana.source.panels import (
     REQUESTS_A_SECOND,
     SECONDS,
     SHARE,
+    events,
     figures,
     graph,
     verdict,
 )
 from deploy.grafana.source.queries import (
+    LONG_ROUTES,
     PLAIN_ROUTES,
     Line,
     extremes,
@@ -32,12 +34,18 @@ _REQUESTS = "headrace_http_requests_total"
 _RUNS = "headrace_runs_total"
 _CUT, _BY_CLIENTS = "headrace_streams_cut_total", 'reason=~"client_left|slow_client"'
 _VERSIONS = f"count(count by (version) ({series('headrace_build_info')}))"
+_LEFT = "of 100 streams cut"
 #: A job may scrape pods of others too.
 _NOT_REACHED = or_zero(
     f"count({series('up')} == 0 and on (job, instance)"
     f" last_over_time({series('headrace_ready')}[1h]))"
 )
-_POOL_SHARE = f"{series('headrace_pool_in_use_max')} / {series('headrace_pool_max_size_max')}"
+#: A connection that is being checked is nobody's yet, and nobody can have it.
+_OF_POD = (
+    f"({series('headrace_pool_in_use')} + {series('headrace_pool_checking')})"
+    f" / {series('headrace_pool_max_size')}"
+)
+_OF_PROCESS = f"{series('headrace_pool_in_use_max')} / {series('headrace_pool_max_size_max')}"
 
 _SUSPECTS = Row(
     "Which one is it? The leftmost that is not green is the cause; what is right of it may only"
@@ -95,14 +103,18 @@ _SUSPECTS = Row(
         ),
         figures(
             "Network",
-            "Pods of the last hour that Prometheus cannot reach, and streams that broke off a"
-            " minute because of their client or the way to it. All else is green and this is not:"
-            " look at load balancer, Ingress and network.",
+            "Pods of the last hour that Prometheus cannot reach, and of 100 streams and waits"
+            " those that broke off because of their client or the way to it. Some clients always"
+            " leave; all of them at once is a load balancer, the Ingress or the network.",
             NUMBER,
             Line(_NOT_REACHED, "pods not reached"),
-            Line(f"60 * {or_zero(rate(_CUT, _BY_CLIENTS))}", "streams cut a minute"),
+            Line(
+                f"100 * {share(rate(_CUT, _BY_CLIENTS), rate(_REQUESTS, LONG_ROUTES))}",
+                _LEFT,
+            ),
             worry=1,
-            trouble=10,
+            trouble=2,
+            own_levels={_LEFT: (20, 50)},
             runbook="scrape-fails",
         ),
         figures(
@@ -126,21 +138,16 @@ _REQUESTS_ROW = Row(
             "Requests answered a second, by kind of status. Look for a sudden fall (nobody gets"
             " through) and for growing 5xx.",
             REQUESTS_A_SECOND,
-            *(
-                Line(rate(_REQUESTS, f'status=~"{digit}.."'), f"{digit}xx")
-                for digit in (2, 3, 4, 5)
-            ),
+            *(Line(rate(_REQUESTS, f'status=~"{digit}.."'), f"{digit}xx") for digit in (2, 4, 5)),
             span=6,
             stacked=True,
         ),
-        graph(
+        events(
             "Refused and failed, by code",
-            "Answers that carry a code of an error. The code says what was short: look it up in"
-            " docs/request-errors.md.",
-            REQUESTS_A_SECOND,
-            Line(rate(_REQUESTS, 'status=~"429|5.."', by="code"), "{{code}}"),
+            "Answers with status 429 or 5xx, by their code, within each step of the picture. The"
+            " code says what was short: look it up in docs/request-errors.md.",
+            Line(times(_REQUESTS, 'status=~"429|5.."', by="code"), "{{code}}"),
             span=6,
-            stacked=True,
             runbook="error-budget-burns-fast",
         ),
         graph(
@@ -175,14 +182,12 @@ _RUNS_ROW = Row(
             span=6,
             stacked=True,
         ),
-        graph(
+        events(
             "Why runs failed",
-            "Errors a second by cause. graph, timeout, budget: the graph. platform, lost: headrace"
-            " or its pods. unserved: nobody serves that graph.",
-            A_SECOND,
-            Line(rate("headrace_run_errors_total", by="cause"), "{{cause}}"),
+            "Errors by cause, within each step of the picture. graph, timeout, budget: the graph."
+            " platform, lost: headrace or its pods. unserved: nobody serves that graph.",
+            Line(times("headrace_run_errors_total", by="cause"), "{{cause}}"),
             span=6,
-            stacked=True,
             runbook="runs-fail",
         ),
         graph(
@@ -213,11 +218,12 @@ _SATURATION = Row(
     (
         graph(
             "Connections in use",
-            "Share of its connections that a process uses, of the fullest and of the emptiest"
-            " pod's fullest process. At 100 % requests wait.",
+            "Share of its connections that the fullest process uses, and that pods use or check. At"
+            " 100 % requests wait. Process full, pod not: load is uneven, or that process leaks.",
             SHARE,
-            Line(f"max({_POOL_SHARE})", "fullest"),
-            Line(f"min({_POOL_SHARE})", "emptiest"),
+            Line(f"max({_OF_PROCESS})", "fullest process"),
+            Line(f"max({_OF_POD})", "fullest pod"),
+            Line(f"min({_OF_POD})", "emptiest pod"),
             span=6,
             limit=0.9,
             runbook="pool-saturated",
@@ -275,11 +281,10 @@ _DEPLOY = Row(
             stacked=True,
             runbook="process-silent",
         ),
-        graph(
+        events(
             "Losses",
             "Leases lost, runs rescued and background tasks that failed, within each step of the"
             " picture. Each should stay at 0.",
-            NUMBER,
             Line(or_zero(times("headrace_lease_losses_total")), "leases lost"),
             Line(or_zero(times("headrace_rescues_total")), "runs rescued"),
             Line(or_zero(times("headrace_background_faults_total")), "background faults"),

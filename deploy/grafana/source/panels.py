@@ -1,6 +1,6 @@
 """The kinds of panels that the dashboards have, each with a text that says what to look at."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from grafana_foundation_sdk.builders import common, dashboard, prometheus, stat, timeseries
@@ -38,16 +38,20 @@ def graph(
     height: int = 8,
     limit: float | None = None,
     stacked: bool = False,
+    lowest: float | None = 0,
+    nothing: str = "",
     runbook: str = "",
 ) -> timeseries.Panel:
-    """Lines over time. From ``limit`` on the figure is a trouble: a dashed line shows it."""
+    """Lines over time. From ``limit`` on the figure is a trouble: a dashed line shows it.
+
+    ``nothing`` is said where there is no line, and that is well. The axis begins at ``lowest``.
+    """
     panel = (
         timeseries.Panel()
         .title(title)
         .description(text)
         .datasource(DATASOURCE)
         .unit(unit)
-        .min(0)
         .span(span)
         .height(height)
         .line_width(1)
@@ -68,6 +72,10 @@ def graph(
         .thresholds(_steps([] if limit is None else [(limit, _RED)]))
         .targets(_targets(lines))
     )
+    if lowest is not None:
+        panel = panel.min(lowest)
+    if nothing:
+        panel = panel.no_value(nothing)
     if limit is not None:
         dashed = common_models.GraphThresholdsStyleMode.DASHED
         panel = panel.thresholds_style(common.GraphThresholdsStyleConfig().mode(dashed))
@@ -81,9 +89,17 @@ def events(
 ) -> timeseries.Panel:
     """How often something happened that should hardly ever happen, as bars."""
     return (
-        graph(title, text, NUMBER, *lines, span=span, stacked=True, runbook=runbook)
+        graph(
+            title,
+            text,
+            NUMBER,
+            *lines,
+            span=span,
+            stacked=True,
+            nothing="nothing happened",
+            runbook=runbook,
+        )
         .draw_style(common_models.GraphDrawStyle.BARS)
-        .no_value("nothing happened")
         .fill_opacity(80)
     )
 
@@ -97,11 +113,16 @@ def figures(
     height: int = 5,
     worry: float | None = None,
     trouble: float | None = None,
+    own_levels: Mapping[str, tuple[float, float]] | None = None,
+    names_only: bool = False,
     runbook: str = "",
 ) -> stat.Panel:
-    """The present values: orange from ``worry`` on, red from ``trouble`` on."""
-    levels = [(worry, _ORANGE), (trouble, _RED)]
-    steps = [(value, colour) for value, colour in levels if value is not None]
+    """The present values: orange from ``worry`` on, red from ``trouble`` on.
+
+    ``own_levels`` are those of single lines, by legend.
+    """
+    general = [(worry, _ORANGE), (trouble, _RED)]
+    steps = [(value, colour) for value, colour in general if value is not None]
     panel = (
         stat.Panel()
         .title(title)
@@ -117,10 +138,18 @@ def figures(
             else common_models.BigValueColorMode.NONE
         )
         .graph_mode(common_models.BigValueGraphMode.NONE)
-        .text_mode(common_models.BigValueTextMode.VALUE_AND_NAME)
+        .text_mode(
+            common_models.BigValueTextMode.NAME
+            if names_only
+            else common_models.BigValueTextMode.VALUE_AND_NAME
+        )
         .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
         .targets(_targets(lines))
     )
+    for legend, (orange, red) in (own_levels or {}).items():
+        levels = _steps([(orange, _ORANGE), (red, _RED)]).build()
+        own = models.DynamicConfigValue(id_val="thresholds", value=levels.to_json())
+        panel = panel.override_by_name(legend, [own])
     return panel.links(_links(runbook)) if runbook else panel
 
 

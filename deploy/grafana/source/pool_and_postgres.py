@@ -14,6 +14,7 @@ from deploy.grafana.source.panels import (
 )
 from deploy.grafana.source.queries import (
     Line,
+    each,
     extremes,
     greatest,
     least,
@@ -23,10 +24,18 @@ from deploy.grafana.source.queries import (
     quantile,
     rate,
     series,
-    share,
     times,
     total,
 )
+
+_DEAD = greatest("headrace_table_dead_rows", by="table")
+_ROWS = greatest("headrace_table_rows", by="table")
+
+
+def _steepest(counter: str) -> str:
+    """A second. Postgres counts, and every pod tells the whole."""
+    return f"max by (table) (rate({series(counter)}[$__rate_interval]))"
+
 
 _NOW = Row(
     "Now",
@@ -197,7 +206,7 @@ _COST = Row(
             NUMBER,
             *(
                 Line(
-                    share(rate(f"headrace_database_{kind}_total"), rate("headrace_runs_total")),
+                    each(rate(f"headrace_database_{kind}_total"), rate("headrace_runs_total")),
                     kind,
                 )
                 for kind in ("statements", "transactions")
@@ -209,7 +218,7 @@ _COST = Row(
             " stored whole at each step.",
             BYTES,
             Line(
-                share(rate("headrace_checkpoint_bytes_total"), rate("headrace_runs_total")),
+                each(rate("headrace_checkpoint_bytes_total"), rate("headrace_runs_total")),
                 "bytes a run",
             ),
         ),
@@ -229,16 +238,13 @@ _TABLES = Row(
         ),
         graph(
             "Dead rows",
-            "Rows that are deleted or replaced and still take room, as a share of all. It should"
-            " saw up and down: a line that only rises means that vacuum does not come, or cannot.",
+            "Rows that are deleted or replaced and still take room, as a share of all; of tables"
+            " with 1,000 such rows or more. It should saw up and down: a line that only rises"
+            " means that vacuum does not come, or cannot.",
             SHARE,
-            Line(
-                f"{greatest('headrace_table_dead_rows', by='table')} / clamp_min("
-                f"{greatest('headrace_table_dead_rows', by='table')}"
-                f" + {greatest('headrace_table_rows', by='table')}, 1)",
-                "{{table}}",
-            ),
+            Line(f"({_DEAD} / ({_DEAD} + {_ROWS})) and ({_DEAD} >= 1000)", "{{table}}"),
             limit=0.5,
+            nothing="no table has 1,000 dead rows",
             runbook="table-bloated",
         ),
         graph(
@@ -254,11 +260,7 @@ _TABLES = Row(
             "Rows a second that Postgres reads because it scans a table from its beginning. It is"
             " small for small tables; for a large one an index is missing or not used.",
             A_SECOND,
-            Line(
-                "max by (table) (rate("
-                f"{series('headrace_table_sequential_rows_total')}[$__rate_interval]))",
-                "{{table}}",
-            ),
+            Line(_steepest("headrace_table_sequential_rows_total"), "{{table}}"),
             runbook="sequential-scans",
         ),
         graph(
@@ -266,23 +268,19 @@ _TABLES = Row(
             "Scans a second. Many scans with few rows are cheap; compare with the panel on the"
             " left.",
             A_SECOND,
-            Line(
-                "max by (table) (rate("
-                f"{series('headrace_table_sequential_scans_total')}[$__rate_interval]))",
-                "{{table}}",
-            ),
+            Line(_steepest("headrace_table_sequential_scans_total"), "{{table}}"),
             runbook="sequential-scans",
         ),
         graph(
             "Updates within a page",
-            "Share of updates that touch no index (HOT). It falls: pages are full of dead rows,"
-            " and each update costs more.",
+            "Share of updates that touch no index (HOT), while there are some. It falls: pages are"
+            " full of dead rows, and each update costs more.",
             SHARE,
             Line(
-                "max by (table) (rate("
-                f"{series('headrace_table_hot_updates_total')}[$__rate_interval]))"
-                " / clamp_min(max by (table) (rate("
-                f"{series('headrace_table_updates_total')}[$__rate_interval])), 1e-9)",
+                each(
+                    _steepest("headrace_table_hot_updates_total"),
+                    _steepest("headrace_table_updates_total"),
+                ),
                 "{{table}}",
             ),
             runbook="table-bloated",
@@ -320,6 +318,8 @@ _TABLES = Row(
             SECONDS,
             Line(least("headrace_credential_expires_seconds", by="credential"), "{{credential}}"),
             span=6,
+            lowest=None,
+            nothing="none is known to expire",
             runbook="credential-expires",
         ),
     ),

@@ -46,8 +46,14 @@ def rate(counter: str, *matchers: str, by: str = "") -> str:
 
 
 def times(counter: str, *matchers: str, by: str = "") -> str:
-    """How often within one step of the picture: for what should hardly ever happen."""
-    return _folded("sum", f"increase({series(counter, *matchers)}[$__rate_interval])", by)
+    """How often within one step of the picture: for what should hardly ever happen.
+
+    A counter with labels begins with its first count, of which ``increase`` knows nothing. So the
+    whole value counts where the series is new.
+    """
+    counted = series(counter, *matchers)
+    new = f"({counted} unless last_over_time({counted}[1h] offset $__rate_interval))"
+    return _folded("sum", f"{new} or increase({counted}[$__rate_interval])", by)
 
 
 def quantile(share: float, histogram: str, *matchers: str, by: str = "") -> str:
@@ -68,6 +74,11 @@ def or_zero(promql: str) -> str:
 def share(part: str, whole: str) -> str:
     """The part of a sum; 0 where the sum is 0."""
     return f"{or_zero(part)} / clamp_min({or_zero(whole)}, 1e-9)"
+
+
+def each(part: str, whole: str) -> str:
+    """How much there is for each one of ``whole``; nothing where there is none."""
+    return f"{part} / ({whole} > 0)"
 
 
 def percentiles(histogram: str, *matchers: str) -> tuple[Line, ...]:

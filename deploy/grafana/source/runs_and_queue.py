@@ -145,13 +145,12 @@ _EXECUTION = Row(
             Line(rate("headrace_runs_total", by="status"), "{{status}}"),
             stacked=True,
         ),
-        graph(
+        events(
             "Why runs failed",
-            "graph: its code raised. timeout, budget: it took too long or too much. platform,"
-            " lost: headrace or its pods. unserved: nobody has the graph.",
-            A_SECOND,
-            Line(rate("headrace_run_errors_total", by="graph, cause"), "{{graph}}: {{cause}}"),
-            stacked=True,
+            "By graph and cause, within each step of the picture. graph: its code raised. timeout,"
+            " budget: it took too long or too much. platform, lost: headrace or its pods."
+            " unserved: nobody has the graph.",
+            Line(times("headrace_run_errors_total", by="graph, cause"), "{{graph}}: {{cause}}"),
             runbook="runs-fail",
         ),
         graph(
@@ -263,6 +262,7 @@ _MODELS = Row(
             A_SECOND,
             Line(rate("headrace_model_tokens_total", by="model, kind"), "{{model}}: {{kind}}"),
             span=6,
+            nothing="no model has told its tokens",
             stacked=True,
         ),
         graph(

@@ -7,7 +7,9 @@ from fastapi import Request, Response
 from headrace.auth.dependencies import CurrentPrincipal
 from headrace.chat.schemas import ChatReply, ChatRequest
 from headrace.chat.service import ChatService
+from headrace.edge.exchange import exchange_of
 from headrace.edge.gates import lasting
+from headrace.edge.request_traces import trace_of
 from headrace.edge.requests import release_body
 from headrace.edge.responses import json_response
 from headrace.edge.routing import new_router
@@ -50,6 +52,7 @@ async def chat(
         principal,
         body,
         request_id=request_id_of(request),
+        trace=trace_of(request),
         tokens=False,
         key=key,
         headers=configurable_headers(request),
@@ -61,6 +64,8 @@ async def chat(
         while (outcome := await unless_left(run.outcome(3600), request.receive)) is None:
             pass
     except ClientLeft:
+        if (exchange := exchange_of(request.scope)) is not None:
+            exchange.note_cut("client_left")
         return Response(status_code=_CLIENT_LEFT)
     except FollowingStopped:
         # Another process finishes the run; the reply is then in the thread.
@@ -86,6 +91,7 @@ async def chat_stream(
         principal,
         body,
         request_id=request_id_of(request),
+        trace=trace_of(request),
         tokens=True,
         key=key,
         headers=configurable_headers(request),

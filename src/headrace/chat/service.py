@@ -17,6 +17,7 @@ from headrace.queue.rows import RunOutcome
 from headrace.runs.schemas import RunCreate
 from headrace.runs.service import RunService
 from headrace.threads.service import ThreadService
+from headrace.tracing.tracer import RequestTrace
 
 _log = structlog.stdlib.get_logger("headrace.chat")
 
@@ -49,6 +50,7 @@ class ChatService:
         body: ChatRequest,
         *,
         request_id: str,
+        trace: RequestTrace,
         tokens: bool,
         key: RequestKey | None,
         headers: Mapping[str, str],
@@ -77,6 +79,7 @@ class ChatService:
             body.thread_id or str(uuid7()),
             create,
             request_id=request_id,
+            trace=trace,
             any_thread_id=True,
             key=key,
             headers=headers,

@@ -53,6 +53,8 @@ class Flusher:
             transaction_timeout_seconds=settings.flush_timeout_seconds,
         )
         self._on_flush = on_flush
+        #: Flushes that were committed: traces tell which checkpoints shared one.
+        self._flushes = 0
 
     async def flush(
         self, batch: Sequence[Operation], held: HeldConnection, *, in_thread: bool = False
@@ -73,12 +75,7 @@ class Flusher:
             # If all operations wait for one lock, each part of the batch would wait for it again.
             locked_out = isinstance(failure, DatabaseUnavailable) and monotonic() > deadline
             if len(part) == 1 or locked_out:
-                _log.warning(
-                    "write_failed",
-                    operations=len(part),
-                    thread_id=part[0].thread_id,
-                    exc_info=failure,
-                )
+                _tell_failed(part, failure)
                 for operation in part:
                     operation.settle(failure)
             else:
@@ -141,6 +138,9 @@ class Flusher:
             pool_seconds=taken - started,
             database_seconds=perf_counter() - taken,
         )
+        self._flushes += 1
+        for operation in attempt.batch:
+            operation.trace.flushed(self._flushes, len(attempt.batch))
         if sum(operation.size_bytes for operation in attempt.batch) > WORN_BYTES:
             await attempt.held.wear_out()
         return outcomes
@@ -192,6 +192,15 @@ class _Try:
 def _threads_of_runs(batch: Sequence[Operation]) -> list[str]:
     """Threads that existed when their runs began."""
     return sorted({operation.thread_id for operation in batch if operation.token is not None})
+
+
+def _tell_failed(part: Sequence[Operation], failure: BaseException) -> None:
+    """Log writes that failed. A run tells of its own writes when it ends."""
+    thread_id, operations = part[0].thread_id, len(part)
+    if all(operation.run is not None for operation in part):
+        _log.info("write_failed", operations=operations, thread_id=thread_id, exc_info=failure)
+    else:
+        _log.warning("write_failed", operations=operations, thread_id=thread_id, exc_info=failure)
 
 
 def _belongs_to_failed_run(operation: Operation) -> bool:

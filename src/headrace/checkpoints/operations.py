@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from headrace.checkpoints.fence import RunToken
 from headrace.checkpoints.run_writes import RunWrites
 from headrace.db.pool import Connection
+from headrace.tracing.tracer import NO_WRITE_TRACE
 
 #: Called after the commit; returns the outcome of each operation, in order. If an operation was not
 #: done, its outcome is an exception.
@@ -49,7 +50,16 @@ class Operation:
     Two commits of it must have the effect of one: a flush without an answer is repeated.
     """
 
-    __slots__ = ("_outcome", "queued_at", "run", "sent_end", "settled", "size_bytes", "thread_id")
+    __slots__ = (
+        "_outcome",
+        "queued_at",
+        "run",
+        "sent_end",
+        "settled",
+        "size_bytes",
+        "thread_id",
+        "trace",
+    )
 
     kind: ClassVar[Kind]
     #: Whether its failure fails its run.
@@ -61,6 +71,7 @@ class Operation:
         self.size_bytes = size_bytes
         self.queued_at = 0.0
         self.settled = False
+        self.trace = NO_WRITE_TRACE
         #: The status that an earlier flush of it, whose answer was lost, may have given to its run.
         self.sent_end = ""
         self._outcome: asyncio.Future[Any] | None = None
@@ -90,6 +101,7 @@ class Operation:
         """Give the outcome to the waiting caller and to the run. An exception is a failure."""
         self.settled = True
         failure = outcome if isinstance(outcome, BaseException) else None
+        self.trace.end(failure)
         if self.run is not None:
             self.run.settled(failure if self.fails_run else None)
         if self._outcome is None or self._outcome.done():

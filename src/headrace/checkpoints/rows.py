@@ -18,6 +18,7 @@ from langgraph.checkpoint.base import (
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.types import ERROR, INTERRUPT, RESUME
 
+from headrace.checkpoints.commits import Commits
 from headrace.checkpoints.fence import RunToken
 from headrace.checkpoints.metadata import stored_config
 from headrace.checkpoints.operations import Kind, Numbers, Operation, Outcomes
@@ -45,7 +46,7 @@ _OF_THE_TASK = frozenset((ERROR, ERROR_SOURCE, INTERRUPT, RESUME))
 class WriteRows(Operation):
     """The rows of one call of the saver."""
 
-    __slots__ = ("blobs", "checkpoint", "writes")
+    __slots__ = ("blobs", "called_at", "checkpoint", "commits", "writes")
 
     def __init__(
         self,
@@ -63,6 +64,20 @@ class WriteRows(Operation):
         self.checkpoint = checkpoint
         #: (thread_id, ns, checkpoint_id, task_id, idx, task_path, channel, type, blob, replaces)
         self.writes = writes
+        #: When the saver was called, and who is told of the commit.
+        self.called_at = 0.0
+        self.commits: Commits | None = None
+
+    def settle(self, outcome: Any) -> None:
+        super().settle(outcome)
+        if self.commits is not None and not isinstance(outcome, BaseException):
+            self.commits.note(
+                "put_writes" if self.checkpoint is None else "put",
+                self.called_at,
+                thread_id=self.thread_id,
+                run=self.run,
+                size_bytes=self.size_bytes,
+            )
 
 
 def checkpoint_rows(

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 from headrace.checkpoints.fence import RunToken
+from headrace.tracing.tracer import NO_ATTEMPT_TRACE, AttemptTrace
 
 #: Stores a command that was kept back.
 StoreNow = Callable[[], Awaitable[None]]
@@ -37,6 +38,7 @@ class RunWrites:
         "_unsettled",
         "failure",
         "token",
+        "trace",
         "waits_each",
     )
 
@@ -50,6 +52,8 @@ class RunWrites:
     ) -> None:
         self.token = token
         self.waits_each = waits_each
+        #: The trace of the attempt that writes.
+        self.trace: AttemptTrace = NO_ATTEMPT_TRACE
         self._fresh_thread = fresh_thread
         self.failure: BaseException | None = None
         self._hurry = hurry

@@ -21,6 +21,7 @@ from langgraph.checkpoint.base import (
 )
 
 from headrace.checkpoints.answer_memory import Reading, current_reading
+from headrace.checkpoints.commits import Commits
 from headrace.checkpoints.copies import copy_thread
 from headrace.checkpoints.deletions import delete_for_runs, retried_deletion
 from headrace.checkpoints.fence import RunToken
@@ -38,6 +39,7 @@ from headrace.checkpoints.writer import Writer
 from headrace.db.pool import SharedPool
 from headrace.error_text import MAX_BYTES
 from headrace.errors import CheckpointTooLarge
+from headrace.tracing.tracer import NO_WRITE_TRACE
 
 
 class UpstreamSaver(PooledSaver, RunSaver):
@@ -49,6 +51,7 @@ class UpstreamSaver(PooledSaver, RunSaver):
         writer: Writer,
         *,
         observe: Observe,
+        commits: Commits | None = None,
         acquire_timeout_seconds: float = 30.0,
         max_error_bytes: int = MAX_BYTES,
         max_checkpoint_bytes: int = MAX_CHECKPOINT_BYTES,
@@ -59,6 +62,7 @@ class UpstreamSaver(PooledSaver, RunSaver):
             max_checkpoint_bytes=max_checkpoint_bytes,
         )
         self.observe = observe
+        self._commits = commits
         self._writer = writer
         self._sized = SizedReads(pool, acquire_timeout_seconds=acquire_timeout_seconds)
         self._max_error_bytes = max_error_bytes
@@ -153,7 +157,11 @@ class UpstreamSaver(PooledSaver, RunSaver):
         run = current_run()
         if run is not None:
             run.raise_if_failed()
-        with _failing_run(run):
+        with (
+            self._committing("put", run, config),
+            _failing_run(run),
+            _traced(run, checkpoint["id"], metadata),
+        ):
             return await super().aput(config, checkpoint, metadata, new_versions)
 
     @timed("put_writes")
@@ -164,8 +172,26 @@ class UpstreamSaver(PooledSaver, RunSaver):
         task_id: str,
         task_path: str,
     ) -> None:
-        with _failing_run(current_run()):
+        run = current_run()
+        with self._committing("put_writes", run, config), _failing_run(run):
             await super().aput_writes(config, writes, task_id, task_path)
+
+    @contextmanager
+    def _committing(
+        self, operation: str, run: RunWrites | None, config: RunnableConfig
+    ) -> Iterator[None]:
+        """The block commits a write. The JSON of a checkpoint is not in its size."""
+        called_at = perf_counter()
+        with self.measuring() as size:
+            yield
+        if self._commits is not None:
+            self._commits.note(
+                operation,
+                called_at,
+                thread_id=str(config["configurable"]["thread_id"]),
+                run=run,
+                size_bytes=size.total,
+            )
 
     @timed("delete_thread")
     async def adelete_thread(self, thread_id: str) -> None:
@@ -267,6 +293,7 @@ class GroupCommitSaver(UpstreamSaver):
         writer: Writer,
         *,
         observe: Observe,
+        commits: Commits | None = None,
         acquire_timeout_seconds: float = 30.0,
         max_error_bytes: int = MAX_BYTES,
         max_checkpoint_bytes: int = MAX_CHECKPOINT_BYTES,
@@ -277,6 +304,7 @@ class GroupCommitSaver(UpstreamSaver):
             pool,
             writer,
             observe=observe,
+            commits=commits,
             acquire_timeout_seconds=acquire_timeout_seconds,
             max_error_bytes=max_error_bytes,
             max_checkpoint_bytes=max_checkpoint_bytes,
@@ -343,7 +371,7 @@ class GroupCommitSaver(UpstreamSaver):
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
-        run = current_run()
+        called_at, run = perf_counter(), current_run()
         with _failing_run(run):
             rows = checkpoint_rows(
                 self.serde,
@@ -354,7 +382,9 @@ class GroupCommitSaver(UpstreamSaver):
                 new_versions,
                 WriteSize(self.max_checkpoint_bytes),
             )
-        await self._write(rows)
+        if run is not None:
+            rows.trace = run.trace.checkpoint(checkpoint["id"], metadata, rows.size_bytes)
+        await self._write(rows, called_at)
         configurable = config["configurable"]
         return {
             "configurable": {
@@ -372,6 +402,7 @@ class GroupCommitSaver(UpstreamSaver):
         task_id: str,
         task_path: str,
     ) -> None:
+        called_at = perf_counter()
         # LangGraph starts an error handler only once the error is durable.
         handled = any(channel == ERROR_SOURCE for channel, _ in writes)
         run = current_run()
@@ -386,9 +417,10 @@ class GroupCommitSaver(UpstreamSaver):
                 WriteSize(self.max_checkpoint_bytes),
             )
         if rows is not None:
-            await self._write(rows, waits=handled)
+            await self._write(rows, called_at, waits=handled)
 
-    async def _write(self, rows: WriteRows, *, waits: bool = False) -> None:
+    async def _write(self, rows: WriteRows, called_at: float, *, waits: bool = False) -> None:
+        rows.called_at, rows.commits = called_at, self._commits
         run = rows.run
         if run is None or run.waits_each or waits:
             await self._writer.commit(rows)
@@ -400,6 +432,22 @@ class GroupCommitSaver(UpstreamSaver):
 def _place(config: RunnableConfig) -> tuple[str, str]:
     configurable = config["configurable"]
     return str(configurable["thread_id"]), configurable.get("checkpoint_ns", "")
+
+
+@contextmanager
+def _traced(
+    run: RunWrites | None, checkpoint_id: str, metadata: CheckpointMetadata
+) -> Iterator[None]:
+    """Trace a checkpoint that is committed in the block."""
+    trace = NO_WRITE_TRACE
+    if run is not None:
+        trace = run.trace.checkpoint(checkpoint_id, metadata, None)
+    try:
+        yield
+    except BaseException as failure:
+        trace.end(failure)
+        raise
+    trace.end(None)
 
 
 @contextmanager

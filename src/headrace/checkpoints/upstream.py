@@ -4,9 +4,9 @@ If LangGraph moves one, a test fails and names it.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
-from contextvars import Context
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from contextvars import Context, ContextVar
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -60,6 +60,10 @@ GIVES_IDS: Callable[..., Any] = _messages_delta_reducer
 
 #: Checkpoints before this version keep their pending sends with their parent.
 _SENDS_ARE_A_CHANNEL = 4
+
+
+#: The size of the write that the calling task makes.
+_measured: ContextVar[WriteSize | None] = ContextVar("headrace_write_size", default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,12 +134,26 @@ class PooledSaver(AsyncPostgresSaver):
             name: _Blob(value) if isinstance(value, PLAIN) and not is_exact(value) else value
             for name, value in checkpoint["channel_values"].items()
         }
-        size = WriteSize(self.max_checkpoint_bytes)
+        size = self._size()
         for name, value in values.items():
             if isinstance(value, str):
                 size.add(name, len(value))
         kept = cast("Checkpoint", {**checkpoint, "channel_values": values})
         return await super().aput(self._stored(config), kept, metadata, new_versions)
+
+    @contextmanager
+    def measuring(self) -> Iterator[WriteSize]:
+        """Within the block, one write counts its bytes into the yielded size."""
+        size = WriteSize(self.max_checkpoint_bytes)
+        before = _measured.set(size)
+        try:
+            yield size
+        finally:
+            _measured.reset(before)
+
+    def _size(self) -> WriteSize:
+        # LangGraph serializes in a thread, which has a copy of the caller's context.
+        return _measured.get() or WriteSize(self.max_checkpoint_bytes)
 
     def _stored(self, config: RunnableConfig) -> RunnableConfig:
         """The part of the configuration that is stored."""
@@ -149,7 +167,7 @@ class PooledSaver(AsyncPostgresSaver):
             for name, value in values.items()
         }
         blobs = super()._dump_blobs(thread_id, checkpoint_ns, plain, versions)
-        size = WriteSize(self.max_checkpoint_bytes)
+        size = self._size()
         for _, _, channel, _, _, blob in blobs:
             size.add(channel, len(blob or b""))
         return blobs
@@ -166,7 +184,7 @@ class PooledSaver(AsyncPostgresSaver):
         rows = super()._dump_writes(
             thread_id, checkpoint_ns, checkpoint_id, task_id, task_path, writes
         )
-        size = WriteSize(self.max_checkpoint_bytes)
+        size = self._size()
         for row in rows:
             size.add(row[6], len(row[8]))
         return rows

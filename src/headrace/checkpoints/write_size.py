@@ -20,6 +20,11 @@ class WriteSize:
         self._most = most
         self._total = 0
 
+    @property
+    def total(self) -> int:
+        """The bytes so far."""
+        return self._total
+
     def expect(self, channel: str, value: Any) -> None:
         """Refuse a value that is certainly too large, before it is serialized.
 

@@ -1,8 +1,13 @@
-"""``headrace db``: the schema's commands, one line of output each."""
+"""``headrace db``: the commands of the database."""
+
+from collections.abc import Iterator
+from typing import Annotated
 
 import typer
 
 from headrace.db import migrate, schema
+from headrace.db.storage import Storage, read_storage
+from headrace.observability.figures import TableFigures
 from headrace.setting_groups import DatabaseSettings
 from headrace.settings import Settings
 
@@ -49,6 +54,54 @@ def adopt() -> None:
     made = migrate.adopt(_database())
     left_out = f", {made.skipped} left out: id longer than 255" if made.skipped else ""
     typer.echo(f"{made.threads} threads adopted{left_out}")
+
+
+@app.command()
+def storage(
+    threads: Annotated[
+        int, typer.Option(min=1, max=10_000, help="How many threads to list, largest first.")
+    ] = 20,
+    timeout_seconds: Annotated[
+        float, typer.Option(min=0.1, help="The longest that a statement may take.")
+    ] = 30.0,
+) -> None:
+    """Show what each table takes, and the threads that take most.
+
+    It reads the rows of the three tables of checkpoints once, without their large values; at most
+    512 MiB of rows of each. The bytes of threads are estimates then. Exit with 1 when something
+    could not be measured in time.
+    """
+    found = read_storage(_database(), threads=threads, timeout_seconds=timeout_seconds)
+    for line in _storage_lines(found):
+        typer.echo(line)
+    if found.tables is None or found.threads is None:
+        typer.echo(
+            f"not measured within {timeout_seconds:g} s, or a table is locked: repeat it, or raise"
+            " --timeout-seconds",
+            err=True,
+        )
+        raise typer.Exit(1)
+
+
+def _storage_lines(found: Storage) -> Iterator[str]:
+    if found.tables is not None:
+        yield f"{'table':<26}{'rows':>12}{'dead':>12}{'bytes':>16}  last vacuum"
+        for table in found.tables:
+            yield _table_line(table)
+    if found.threads is not None:
+        yield ""
+        yield f"{'thread':<38}{'bytes':>16}"
+        for thread_id, size_bytes in found.threads:
+            yield f"{thread_id:<38}{size_bytes:>16}"
+    for name, percent in sorted(found.sampled.items()):
+        yield f"estimated: {percent:.1f} % of the rows of {name} were read"
+
+
+def _table_line(table: TableFigures) -> str:
+    minutes = table.since_vacuum_seconds / 60
+    since = f"{minutes:.0f} min ago" if minutes < 120 else f"{minutes / 60:.0f} h ago"
+    counts = f"{table.rows:>12}{table.dead_rows:>12}{table.bytes:>16}"
+    return f"{table.name:<26}{counts}  {since}"
 
 
 def _database() -> DatabaseSettings:

@@ -80,7 +80,7 @@ class HeldConnection:
 
     async def share(self) -> None:
         """Give the connection back if others wait for one. Call this between two uses."""
-        if self._connection is not None and self._pool.figures().waiting:
+        if self._connection is not None and self._pool.is_wanted:
             await self.give_back()
 
     async def discard(self) -> None:

@@ -19,17 +19,20 @@ from contextvars import Context
 from dataclasses import dataclass
 from time import monotonic, perf_counter
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 import psycopg
 from psycopg import AsyncConnection
 from psycopg.types.json import set_json_dumps, set_json_loads
 from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
+from psycopg_pool.pool_async import AddConnection, ReturnConnection
 
 from headrace.db.arrays import register_columns
 from headrace.db.conninfo import connection_string, describe
 from headrace.db.faults import DatabaseAway, driver_reason
 from headrace.db.jsonb import dump_jsonb, load_jsonb
 from headrace.db.statements import use_schema
+from headrace.db.traffic import CountedCursor, Traffic, counted
 from headrace.errors import StartupRefusal
 from headrace.lifecycle import Tasks
 from headrace.observability.figures import PoolFigures
@@ -104,6 +107,8 @@ class SharedPool(AsyncConnectionPool[Connection]):
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
+        self.traffic = Traffic()
+        self.connection_class = counted(self.connection_class, self.traffic)
         #: Whether a transaction pooler such as PgBouncer is in between: each transaction may get
         #: another session.
         self.behind_pooler = behind_pooler
@@ -111,7 +116,14 @@ class SharedPool(AsyncConnectionPool[Connection]):
         self.schema = schema
         self._transfers = Tasks()
         self._on_checkout = on_checkout
-        self._held: set[Connection] = set()
+        #: Connections that somebody has. One that is forgotten here and not given back is leaked.
+        self._held: WeakSet[Connection] = WeakSet()
+        #: Requests that psycopg_pool is answering, and connections whose server is being asked.
+        self._asking = self._checks = 0
+        #: Connections that psycopg_pool itself works on: they are made, or put in order for others.
+        self._in_work = 0
+        #: Connections that it makes later, because the last attempt has failed.
+        self._made_later: set[Any] = set()
         #: Why the last attempt to connect, or the last check, has failed; None after a success.
         self._connect_fault: str | None = None
         self._check_fault: str | None = None
@@ -154,7 +166,6 @@ class SharedPool(AsyncConnectionPool[Connection]):
             if (fault := self.fault) is not None:
                 raise DatabaseAway(fault) from error
             raise
-        self._held.add(connection)
         if self._on_checkout is not None:
             self._on_checkout(perf_counter() - started, False)
         return connection
@@ -182,18 +193,59 @@ class SharedPool(AsyncConnectionPool[Connection]):
         """Start a task that uses a connection of the pool. :meth:`close` waits for it."""
         return self._transfers.start(work, name=name)
 
+    @property
+    def is_wanted(self) -> bool:
+        """Whether a request waits for a connection."""
+        return bool(self._waiting) and self._waits() > 0
+
     def figures(self) -> PoolFigures:
-        """The present figures of the pool."""
-        stats, in_use = self.get_stats(), len(self._held)
+        """The present figures of the pool. ``size`` is the sum of ``available``, ``in_use``,
+        ``checking`` and ``leaked``.
+        """
+        stats, in_use, waiting = self.get_stats(), len(self._held), self._waits()
         size, available = stats["pool_size"], stats["pool_available"]
+        elsewhere = max(0, size - available - in_use)
+        # psycopg_pool has given a connection to some of the requests, and they go on in a moment.
+        moving = self._checks + self._in_work + len(self._made_later) + self._asking - waiting
+        leaked = max(0, elsewhere - moving)
         return PoolFigures(
             size=size,
             available=available,
             in_use=in_use,
-            waiting=stats["requests_waiting"],
+            checking=elsewhere - leaked,
+            waiting=waiting,
             max_size=self.max_size,
-            leaked=max(0, size - available - in_use),
+            leaked=leaked,
         )
+
+    def _waits(self) -> int:
+        # psycopg_pool leaves a request that has given up in its queue until a connection is free.
+        return sum(one.conn is None and one.error is None for one in self._waiting)
+
+    def run_task(self, task: Any) -> None:
+        """psycopg_pool gives a task to its workers. Count those that have a connection."""
+        self._made_later.discard(task)
+        if isinstance(task, AddConnection | ReturnConnection):
+            self._in_work += 1
+        super().run_task(task)
+
+    async def schedule_task(self, task: Any, delay: float) -> None:
+        """psycopg_pool does a task later."""
+        if isinstance(task, AddConnection):
+            self._made_later.add(task)
+        await super().schedule_task(task, delay)
+
+    async def _add_connection(self, *args: Any, **kwargs: Any) -> None:
+        try:
+            await super()._add_connection(*args, **kwargs)
+        finally:
+            self._in_work -= 1
+
+    async def _return_connection(self, *args: Any, **kwargs: Any) -> None:
+        try:
+            await super()._return_connection(*args, **kwargs)
+        finally:
+            self._in_work -= 1
 
     async def _connect(self, timeout: float | None = None) -> Connection:
         """Remember why connecting failed: psycopg_pool only logs it."""
@@ -211,41 +263,55 @@ class SharedPool(AsyncConnectionPool[Connection]):
 
     async def _take(self, timeout: float, *, checked: bool) -> Connection:
         """A connection. With ``checked``, its server answers and accepts writes."""
-        if not checked:
-            return await super().getconn(timeout)
         deadline = monotonic() + timeout
         failures = 0
         while True:
-            connection = await super().getconn(deadline - monotonic())
-            # A connection that never answers must not use up the time for the others.
-            silent = asyncio.get_running_loop().call_later(
-                min(EXAMINE_SECONDS, max(0.0, deadline - monotonic())), shut, connection
-            )
+            self._asking += 1
             try:
-                await check_connection(connection)
-            except psycopg.Error as error:
-                cut = asyncio.get_running_loop().time() >= silent.when()
-                self._check_fault = "it does not answer" if cut else driver_reason(error)
-                # The pool replaces a closed connection. Do not call close(): it would also give the
-                # connection back.
-                connection.pgconn.finish()
-                await super().putconn(connection)
-                failures += 1
-                if failures > self.max_size:
-                    # These are new connections: the server itself is the problem.
-                    await asyncio.sleep(_UNFIT_SERVER_SECONDS)
-            except BaseException:
-                await super().putconn(connection)
-                raise
-            else:
-                self._check_fault = None
-                return connection
+                connection = await super().getconn(deadline - monotonic())
             finally:
-                silent.cancel()
+                self._asking -= 1
+            if not checked or await self._is_fit(connection, deadline):
+                self._held.add(connection)
+                return connection
+            failures += 1
+            if failures > self.max_size:
+                # These are new connections: the server itself is the problem.
+                await asyncio.sleep(_UNFIT_SERVER_SECONDS)
+
+    async def _is_fit(self, connection: Connection, deadline: float) -> bool:
+        """Whether the server answers and accepts writes. If not, the pool has the connection back.
+
+        The check ends with the deadline at the latest.
+        """
+        # A connection that never answers must not use up the time for the others.
+        silent = asyncio.get_running_loop().call_later(
+            min(EXAMINE_SECONDS, max(0.0, deadline - monotonic())), shut, connection
+        )
+        self._checks += 1
+        try:
+            await check_connection(connection)
+        except psycopg.Error as error:
+            cut = asyncio.get_running_loop().time() >= silent.when()
+            self._check_fault = "it does not answer" if cut else driver_reason(error)
+            # The pool replaces a closed connection. Do not call close(): it would also give the
+            # connection back.
+            connection.pgconn.finish()
+            await super().putconn(connection)
+            return False
+        except BaseException:
+            await super().putconn(connection)
+            raise
+        else:
+            self._check_fault = None
+            return True
+        finally:
+            self._checks -= 1
+            silent.cancel()
 
     def _give_back_unclaimed(self, taking: asyncio.Task[Connection]) -> None:
         if not taking.cancelled() and taking.exception() is None:
-            self._transfers.start(super().putconn(taking.result()), name="pool-putconn-unclaimed")
+            self._transfers.start(self.putconn(taking.result()), name="pool-putconn-unclaimed")
 
 
 def shut(connection: Connection) -> None:
@@ -385,6 +451,7 @@ def build_pool(
         name="headrace",
         kwargs={
             "autocommit": True,
+            "cursor_factory": CountedCursor,
             "prepare_threshold": _PREPARE_THRESHOLD if prepared else None,
         },
         on_checkout=on_checkout,

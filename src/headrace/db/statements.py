@@ -19,6 +19,8 @@ from psycopg.abc import AdaptContext
 from psycopg.rows import DictRow, dict_row
 from psycopg.sql import Composable
 
+from headrace.db.traffic import CountedCursor
+
 #: All tables that statements name: headrace's, and those of LangGraph's savers and stores.
 TABLES = (
     "assistant_versions",
@@ -90,7 +92,7 @@ def qualified(text: bytes, schema: str) -> bytes:
     return _OPENED.sub(lambda found: found[1] + found[2] + prefix + found[3], text)
 
 
-class _QualifyingCursor(AsyncCursor[DictRow]):
+class _QualifyingCursor(CountedCursor[DictRow]):
     """A cursor for statements of LangGraph, which are plain text."""
 
     async def execute(self, query: Any, *args: Any, **kwargs: Any) -> Any:

@@ -10,7 +10,7 @@ from urllib.parse import quote
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from headrace.edge.responses import json_response
+from headrace.edge.refusals import RefusalResponse
 
 #: Paths without the prefix: probes and Prometheus do not know it.
 AT_ROOT = frozenset({"/livez", "/readyz", "/startupz", "/health", "/metrics", "/ok"})
@@ -100,6 +100,4 @@ class MountPrefix:
         detail = (
             f"Not Found; the paths of this server are below {self._prefix} (http.mount_prefix)."
         )
-        response = json_response({"detail": detail, "code": "not_found"})
-        response.status_code = 404
-        await response(scope, receive, send)
+        await RefusalResponse(detail, "not_found", status=404)(scope, receive, send)

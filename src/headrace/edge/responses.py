@@ -13,6 +13,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from headrace.checkpoints.answer_memory import Reading
+from headrace.edge.exchange import exchange_of
 from headrace.events.json_encoding import PIECE_BYTES, encode_json, json_pieces, sliced
 
 #: A client must take so many bytes within ``answers.send_seconds``.
@@ -101,6 +102,8 @@ class PiecesResponse(Response):
         except TimeoutError:
             # The body stays incomplete, so the client notices.
             memory.count("cut")
+            if (exchange := exchange_of(scope)) is not None:
+                exchange.note_cut("slow_client")
             _log.warning("slow_answer_cut", path=scope["path"])
         finally:
             self._reading.release()

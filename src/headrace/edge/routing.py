@@ -21,13 +21,14 @@ from headrace.auth.api_keys import HEADER, ApiKeys
 from headrace.containment import contain, is_cancellation
 from headrace.db.faults import translated_faults
 from headrace.edge.body_memory import BodyMemory
+from headrace.edge.exchange import exchange_of
 from headrace.edge.gates import RequestGates
 from headrace.edge.prefix import own_path_of, path_with_one_prefix, with_prefixed_locations
+from headrace.edge.refusals import error_response
 from headrace.edge.requests import JSONRequest
 from headrace.edge.state import found_state
 from headrace.error_text import clipped
-from headrace.errors import InvalidRequest, RequestError, Unauthenticated
-from headrace.events.json_encoding import encode_json
+from headrace.errors import InvalidRequest, RequestError
 from headrace.settings import Settings
 from headrace.shares import current_caller
 
@@ -36,26 +37,9 @@ Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 _log = structlog.stdlib.get_logger("headrace.edge")
 
 
-def error_response(error: RequestError) -> Response:
-    """The answer for an error. The SDKs show ``detail`` to the caller."""
-    headers = {}
-    if error.retry_after_seconds is not None:
-        headers["Retry-After"] = str(error.retry_after_seconds)
-    if isinstance(error, Unauthenticated):
-        headers["WWW-Authenticate"] = f'ApiKey header="{HEADER}"'
-    return Response(
-        encode_json({"detail": clipped(error.message, _MAX_DETAIL_BYTES), "code": error.code}),
-        status_code=error.status,
-        headers=headers,
-        media_type="application/json",
-    )
-
-
 #: Bounds on the errors of one request in an answer: how many, and bytes of each.
 MAX_ERRORS = 20
 _MAX_ERROR_BYTES = 500
-#: Bytes of a ``detail``, which may repeat values that the caller has sent.
-_MAX_DETAIL_BYTES = 16 * 1024
 
 
 def validation_message(error: RequestValidationError, content_type: str | None) -> str:
@@ -135,6 +119,8 @@ class HeadraceRoute(OwnRoute):
                     # The task belongs to this request until the answer ends.
                     current_caller.set(caller)
                     strict.caller = caller
+                    if (exchange := exchange_of(request.scope)) is not None:
+                        exchange.caller = caller
                     strict.turns = state.get(RequestGates).turns
                     if self.body_field is None:
                         await strict.take_turn()

@@ -12,7 +12,9 @@ from typing import Any, TypeVar, cast
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from headrace.events.reader import FollowingStopped
+from headrace.edge.exchange import Exchange, exchange_of
+from headrace.errors import RequestError
+from headrace.events.reader import Ending, FollowingStopped
 
 #: The key in a request's state under which the middleware accepts bodies.
 _HANDED = "headrace_handed"
@@ -55,6 +57,19 @@ async def _left(receive: Receive) -> None:
 class LastChunk(bytes):
     """The last chunk of a body: it and the end of the body go out in one write."""
 
+    #: The code of the refusal that it tells; empty for others.
+    code = ""
+
+
+class RefusalChunk(LastChunk):
+    """A last chunk that tells a refusal, although the status 200 was sent before."""
+
+    @classmethod
+    def of(cls, body: bytes, refusal: RequestError) -> "RefusalChunk":
+        chunk = cls(body)
+        chunk.code = refusal.code
+        return chunk
+
 
 class StreamResponse(Response):
     """Streams ``chunks``, and calls ``on_disconnect`` when the client leaves before the end.
@@ -62,6 +77,9 @@ class StreamResponse(Response):
     The headers are sent at once, so that a client has the run's id before the first event. The
     generator is closed in every case. If it raises :class:`FollowingStopped`, the body stays
     incomplete and the connection is closed: clients go on at the ``Location`` in the headers.
+
+    :param ending: says why the chunks were cut, if they were.
+    :param endless: the stream ends only when its client leaves, so that is no cut.
     """
 
     def __init__(
@@ -71,17 +89,22 @@ class StreamResponse(Response):
         media_type: str,
         headers: Mapping[str, str],
         on_disconnect: Callable[[], None],
+        ending: Ending | None = None,
+        endless: bool = False,
     ) -> None:
         super().__init__(headers=dict(headers), media_type=media_type)
         # Response has set the length of an empty body.
         del self.headers["content-length"]
-        self._body = StreamBody(chunks, on_disconnect)
+        self._body = StreamBody(chunks, on_disconnect, ending, endless=endless)
 
     def hold(self, release: Callable[[], None]) -> None:
         """Call ``release`` when the body has ended: sent, broken off or dropped."""
         self._body.release = release
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._body.exchange = exchange = exchange_of(scope)
+        if exchange is not None:
+            exchange.begin_stream()
         try:
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         except BaseException:
@@ -97,18 +120,36 @@ class StreamResponse(Response):
 class StreamBody:
     """The body of a response whose headers are sent."""
 
-    __slots__ = ("_chunks", "_disconnected", "_on_disconnect", "release")
+    __slots__ = (
+        "_chunks",
+        "_disconnected",
+        "_ending",
+        "_endless",
+        "_on_disconnect",
+        "exchange",
+        "release",
+    )
 
     def __init__(
-        self, chunks: AsyncGenerator[bytes, None], on_disconnect: Callable[[], None]
+        self,
+        chunks: AsyncGenerator[bytes, None],
+        on_disconnect: Callable[[], None],
+        ending: Ending | None = None,
+        *,
+        endless: bool = False,
     ) -> None:
         self._chunks = chunks
         self._on_disconnect = on_disconnect
         self._disconnected = False
+        self._ending = ending
+        self._endless = endless
+        #: The request that it answers; None where headrace's middleware is not around the app.
+        self.exchange: Exchange | None = None
         self.release = _nothing
 
     def drop(self) -> None:
         """Do not send the body: the client has left before the first byte of it."""
+        self._note_cut("client_left")
         self._end()
         self._on_disconnect()
 
@@ -125,6 +166,7 @@ class StreamBody:
                 raise
         finally:
             watching.cancel()
+            self._note_end()
             self._end()
 
     def _end(self) -> None:
@@ -135,13 +177,17 @@ class StreamBody:
         try:
             async for chunk in self._chunks:
                 more = not isinstance(chunk, LastChunk)
+                if isinstance(chunk, LastChunk) and chunk.code and self.exchange is not None:
+                    self.exchange.note_code(chunk.code)
                 await send({"type": "http.response.body", "body": chunk, "more_body": more})
                 if not more:
                     return
-        except FollowingStopped:
+        except FollowingStopped as stopped:
+            self._note_cut(stopped.reason)
             return
         finally:
             await self._chunks.aclose()
+        self._note_ending()
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _watch(self, receive: Receive, sender: asyncio.Task[None]) -> None:
@@ -149,6 +195,22 @@ class StreamBody:
         self._disconnected = True
         self._on_disconnect()
         sender.cancel()
+
+    def _note_end(self) -> None:
+        self._note_ending()
+        if self._disconnected and self.exchange is not None:
+            if self._endless:
+                self.exchange.complete = True
+            else:
+                self._note_cut("client_left")
+
+    def _note_ending(self) -> None:
+        if self._ending is not None and self._ending.cut:
+            self._note_cut(self._ending.cut)
+
+    def _note_cut(self, reason: str) -> None:
+        if self.exchange is not None:
+            self.exchange.note_cut(reason)
 
 
 def _nothing() -> None: ...

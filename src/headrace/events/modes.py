@@ -55,6 +55,10 @@ class Translator:
     _accumulated: dict[str, BaseMessageChunk] = field(default_factory=dict)
     _announced: set[str] = field(default_factory=set)
 
+    def shows(self, mode: str) -> bool:
+        """Whether chunks of this mode become events."""
+        return mode in self.requested or (mode == "messages" and "messages-tuple" in self.requested)
+
     def events(self, namespace: tuple[str, ...], mode: str, chunk: Any) -> Iterator[NamedValue]:
         suffix = "".join(f"|{part}" for part in namespace)
         if mode == "messages":

@@ -17,11 +17,35 @@ class Moved(Exception):
 
 
 class FollowingStopped(Exception):
-    """The run goes on, but this process no longer follows it: the client must reconnect."""
+    """The run goes on, but this process no longer follows it: the client must reconnect.
+
+    :param reason: ``drain``, ``fault`` (the run or thread cannot be read here) or ``slow_client``.
+    """
+
+    def __init__(self, reason: str = "drain") -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Ending:
+    """How the chunks of a stream ended, if their body is completed although they were cut."""
+
+    __slots__ = ("cut",)
+
+    def __init__(self) -> None:
+        self.cut = ""
+
+    def note(self, reason: str) -> None:
+        """The chunks end here, before their proper end."""
+        self.cut = reason
 
 
 class EventReader(Protocol):
     """Reads the events of a run for one client."""
+
+    @property
+    def was_cut(self) -> bool:
+        """Whether events were dropped, because the client was too slow."""
 
     async def read(self, timeout_seconds: float) -> Sequence[Event] | None:
         """The waiting events; empty if none came in time; None at the end.
@@ -85,6 +109,10 @@ class ChannelReader:
         self._changed = Signal()
         self._closed = False
         self._end: Exception | None = None
+
+    @property
+    def was_cut(self) -> bool:
+        return self.buffer.was_cut
 
     async def read(self, timeout_seconds: float) -> Sequence[Event] | None:
         buffer = self.buffer

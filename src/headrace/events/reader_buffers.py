@@ -290,6 +290,11 @@ class ReaderBuffer:
             if self._cut:
                 raise Cut
 
+    @property
+    def was_cut(self) -> bool:
+        """Whether events were dropped, because the reader was too slow."""
+        return self._cut
+
     def cut(self, reason: str) -> None:
         """Drop all events. The reader gets :class:`Cut`."""
         if self._cut:

@@ -246,6 +246,10 @@ class RunReader:
         live = after is None and run.resumable and not run.created
         self._watch_from(None if live else self._position, if_ended)
 
+    @property
+    def was_cut(self) -> bool:
+        return (self._buffer if self._reader is None else self._reader.buffer).was_cut
+
     async def read(self, timeout_seconds: float) -> Sequence[Event] | None:
         if self._reader is not None:
             try:

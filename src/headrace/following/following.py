@@ -50,11 +50,13 @@ class Following:
         :raises FollowingStopped: this process stops following, or cannot follow this run.
         """
         if not watch.waiting and not watch.complete:
-            if self.released or watch.failed:
+            if watch.failed:
+                raise FollowingStopped("fault")
+            if self.released:
                 raise FollowingStopped
             watch.changed.clear()
             if not await watch.changed.wait(timeout_seconds):
                 return False
             if watch.failed:
-                raise FollowingStopped
+                raise FollowingStopped("fault")
         return watch.waiting or watch.complete

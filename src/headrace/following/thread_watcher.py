@@ -134,7 +134,7 @@ class ThreadWatch:
         if self.cut:
             raise Cut
         if self.failed:
-            raise FollowingStopped
+            raise FollowingStopped("fault")
         return self.waiting.popleft() if self.waiting else None
 
 

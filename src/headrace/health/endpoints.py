@@ -9,8 +9,10 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from fastapi.responses import JSONResponse, Response
 
+from headrace.edge.refusals import RefusalResponse
 from headrace.edge.routing import OwnRoute
 from headrace.edge.state import provided
+from headrace.errors import NotFound
 from headrace.health.service import HealthService
 from headrace.observability.metrics import METRICS_MEDIA_TYPE
 
@@ -88,11 +90,8 @@ async def metrics(health: Health, format: Format = "prometheus") -> Response:
     Some of them as JSON with `format=json`.
     """
     if health.metrics_elsewhere:
-        refusal = {
-            "detail": "Metrics have a port of their own here (setting metrics.port).",
-            "code": "not_found",
-        }
-        return JSONResponse(refusal, status_code=404)
+        refusal = "Metrics have a port of their own here (setting metrics.port)."
+        return RefusalResponse(refusal, NotFound.code, status=NotFound.status)
     written = await health.metrics()
     if format == "json":
         return JSONResponse(written.report)

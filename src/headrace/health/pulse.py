@@ -11,6 +11,7 @@ from time import monotonic
 
 from headrace.checkpoints.answer_memory import AnswerMemory
 from headrace.checkpoints.writer import Writer
+from headrace.db.measurer import DatabaseMeasurer
 from headrace.db.pool import SharedPool
 from headrace.edge.body_memory import BodyMemory
 from headrace.edge.gates import RequestGates
@@ -50,6 +51,7 @@ class PulseSources:
     threads: ThreadPool | None = None
     worker: Worker | None = None
     queue_depth: QueueDepth | None = None
+    measurer: DatabaseMeasurer | None = None
     watcher: Watcher | None = None
     thread_watcher: ThreadWatcher | None = None
     reader_budget: BufferBudget | None = None
@@ -72,10 +74,14 @@ class PulseSources:
             found["threads"] = self.threads.figures()
         if self.worker is not None:
             found["runs_running"] = self.worker.running
+            found["oldest_running_seconds"] = self.worker.oldest_running_seconds
             found["callers"] = self.worker.caller_figures()
             found["deaf_runs"] = self.worker.deaf
+            found["lease_left_seconds"] = self.worker.lease_left_seconds
         if self.queue_depth is not None:
             found["queue"] = self.queue_depth.figures
+        if self.measurer is not None:
+            found["database"] = self.measurer.figures
         if self.watcher is not None:
             found["runs_watched"] = self.watcher.watching
         if self.thread_watcher is not None:
@@ -110,6 +116,7 @@ class Pulse:
 
     async def stop(self) -> None:
         await self._tasks.stop()
+        self._count()
         self._board.remove()
 
     def measure(self) -> Figures:
@@ -118,11 +125,14 @@ class Pulse:
             {
                 **self._measured.figures(),
                 "connections": self._metrics.http.connections_open,
+                "requests_in_flight": self._metrics.http.requests_in_flight,
+                "streams_open": self._metrics.http.streams_open,
                 "loop_lag_seconds": round(max(self._lags, default=0.0), 4),
                 "rss_bytes": resident_bytes(),
                 "open_fds": open_files(),
                 "gc_collections": collections_by_generation(),
                 "checkpoints": self._metrics.checkpoints.latency.percentiles(),
+                "commits": self._metrics.checkpoints.commit_latency.percentiles(),
                 "flushes": self._metrics.checkpoints.flush_latency.percentiles(),
                 "store": self._metrics.checkpoints.store_latency.percentiles(),
             }
@@ -137,4 +147,12 @@ class Pulse:
             garbage.look()
             beats += 1
             if beats % _BEATS_PER_SLOT == 0:
+                self._count()
                 self._board.publish(self.measure())
+
+    def _count(self) -> None:
+        """Add to the counters what objects on the hot path count in plain memory."""
+        if (pool := self._measured.pool) is not None:
+            sent = pool.traffic
+            self._metrics.database.count_traffic(sent.statements, sent.transactions)
+        self._metrics.process.count_collections()

@@ -3,8 +3,10 @@ only.
 """
 
 import asyncio
+import platform
 from collections.abc import Sequence
 from dataclasses import asdict
+from importlib.metadata import version as installed_version
 from time import monotonic
 from typing import Any
 
@@ -12,6 +14,7 @@ from headrace.events.json_encoding import encode_json
 from headrace.health.checks import DatabaseProbe, SchemaProbe
 from headrace.lifecycle import Supervision
 from headrace.observability.exposition import Written
+from headrace.observability.health_gauges import PodFacts
 from headrace.observability.metrics import Metrics
 from headrace.observability.slots import Slot, StatusBoard
 from headrace.worker.worker import Worker
@@ -38,6 +41,7 @@ class HealthService:
         worker: Worker | None = None,
     ) -> None:
         self._version = version
+        self._langgraph = installed_version("langgraph")
         self._board = board
         self._metrics = metrics
         self._database = database
@@ -115,6 +119,20 @@ class HealthService:
             "processes": [self._describe(slot) for slot in slots],
         }
 
+    def facts(self) -> PodFacts:
+        """What the metrics show about the health of the pod."""
+        return PodFacts(
+            ready=not self.unready_reasons(),
+            database_reachable=self._database.problem is None,
+            schema_fit=self._schema.problem is None,
+            build={
+                "version": self._version,
+                "python": platform.python_version(),
+                "langgraph": self._langgraph,
+                "schema": self._schema.revision or "",
+            },
+        )
+
     def written_report(self) -> tuple[int, bytes]:
         """The report as JSON, with its status: 200, or 503 if the pod is unready.
 
@@ -129,7 +147,12 @@ class HealthService:
         return status, body
 
     async def metrics(self) -> Written:
-        """The metrics, written by another thread while this loop goes on."""
+        """The metrics, written by another thread while this loop goes on.
+
+        May be called from another event loop.
+        """
+        if self._metrics.exposition.is_due:
+            self._metrics.note_facts(self.facts())
         # A request that is cancelled must not cancel the writing for other requests.
         return await asyncio.shield(asyncio.wrap_future(self._metrics.exposition.latest()))
 

@@ -1,6 +1,11 @@
 """Metrics of checkpoints, of the group-commit flushes that store them, and of the store."""
 
-from headrace.observability.declarations import BATCH_BUCKETS, DATABASE_BUCKETS, Declarations
+from headrace.observability.declarations import (
+    BATCH_BUCKETS,
+    COMMIT_BUCKETS,
+    DATABASE_BUCKETS,
+    Declarations,
+)
 from headrace.observability.figures import FlushFigures
 from headrace.observability.latency import LatencyWindow
 
@@ -10,13 +15,34 @@ class CheckpointMetrics:
 
     def __init__(self, declarations: Declarations) -> None:
         self.latency = LatencyWindow()
+        self.commit_latency = LatencyWindow()
         self.flush_latency = LatencyWindow()
         self.store_latency = LatencyWindow()
         self._checkpoint_seconds = declarations.histogram(
             "headrace_checkpoint_seconds",
-            "Seconds of checkpoint operations, the wait for a connection included.",
+            "Seconds of calls to the saver. Within a run, a write returns when it is queued.",
             ("operation",),
             DATABASE_BUCKETS,
+        )
+        commit_seconds = declarations.histogram(
+            "headrace_checkpoint_commit_seconds",
+            "Seconds from the call to the saver to the commit of what it writes.",
+            ("operation",),
+            COMMIT_BUCKETS,
+        )
+        written_bytes = declarations.counter(
+            "headrace_checkpoint_bytes_total",
+            "Bytes of checkpoints and of writes of tasks that were committed.",
+            ("operation",),
+        )
+        self._commits = {
+            operation: (commit_seconds.labels(operation), written_bytes.labels(operation))
+            for operation in ("put", "put_writes")
+        }
+        self._slow = declarations.counter(
+            "headrace_slow_checkpoints_total",
+            "Writes that took longer than checkpointer.slow_seconds until they were committed.",
+            (),
         )
         self._flush_seconds = declarations.histogram(
             "headrace_flush_seconds",
@@ -33,6 +59,9 @@ class CheckpointMetrics:
             "Flushes by outcome: committed, retried, or rejected because of a row.",
             ("outcome",),
         )
+        for outcome in ("committed", "retried", "rejected"):
+            # At 0 from the start, so that a rate sees the first one.
+            self._flushes.labels(outcome)
         self._store_seconds = declarations.histogram(
             "headrace_store_seconds",
             "Seconds of store operations, the wait for a connection included.",
@@ -48,6 +77,20 @@ class CheckpointMetrics:
     def observe_checkpoint(self, operation: str, seconds: float) -> None:
         self.latency.add(seconds)
         self._checkpoint_seconds.labels(operation).observe(seconds)
+
+    def observe_commit(self, operation: str, seconds: float, size_bytes: int) -> None:
+        """Count a write that was committed.
+
+        :param operation: ``put`` or ``put_writes``.
+        :param seconds: since the saver was called.
+        """
+        self.commit_latency.add(seconds)
+        histogram, written = self._commits[operation]
+        histogram.observe(seconds)
+        written.inc(size_bytes)
+
+    def count_slow_checkpoint(self) -> None:
+        self._slow.inc()
 
     def observe_flush(self, flush: FlushFigures) -> None:
         """Count one try of a flush."""

@@ -10,6 +10,8 @@ OTHER = "__other__"
 REQUEST_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600)
 RUN_BUCKETS = (0.01, 0.05, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600)
 DATABASE_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+#: As those, but a write is repeated for ``checkpointer.retry_seconds`` while the database is away.
+COMMIT_BUCKETS = (*DATABASE_BUCKETS, 30, 60)
 #: Buckets in numbers of writes.
 BATCH_BUCKETS = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 

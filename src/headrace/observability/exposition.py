@@ -52,6 +52,12 @@ class Exposition:
         self._latest: Future[Written] | None = None
         self._fresh_until = 0.0
 
+    @property
+    def is_due(self) -> bool:
+        """Whether :meth:`latest` would write the metrics anew."""
+        latest = self._latest
+        return latest is None or (latest.done() and monotonic() >= self._fresh_until)
+
     def latest(self) -> Future[Written]:
         """The metrics that were written last, or are being written now.
 
@@ -59,7 +65,7 @@ class Exposition:
         """
         with self._lock:
             latest = self._latest
-            if latest is None or (latest.done() and monotonic() >= self._fresh_until):
+            if latest is None or self.is_due:
                 if self._executor is None:
                     self._executor = ThreadPoolExecutor(1, thread_name_prefix="headrace-metrics")
                 latest = self._latest = self._executor.submit(self._write)

@@ -4,7 +4,7 @@ The object that knows the figures returns them in this class, the status slot st
 gauges and ``/health`` show them.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pydantic import BaseModel, ConfigDict
 
@@ -23,6 +23,8 @@ class PoolFigures:
     max_size: int
     #: Connections that nobody holds and nobody can have; 0 when all is well.
     leaked: int = 0
+    #: Connections that are being checked, made, or put in order after their use.
+    checking: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,42 @@ class QueueFigures:
     unserved: tuple[UnservedGraph, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class TableFigures:
+    """One table, as Postgres's statistics and catalogue describe it.
+
+    Rows are Postgres's estimates. Scans and updates count from the last reset of the statistics.
+    """
+
+    name: str
+    rows: int
+    dead_rows: int
+    #: With its TOAST table and its indexes.
+    bytes: int
+    sequential_scans: int
+    #: Rows that those scans have read.
+    sequential_rows: int
+    updates: int
+    #: Updates that changed no index.
+    hot_updates: int
+    #: Since the last vacuum, manual or automatic. If there was none: since the statistics were
+    #: reset, or since the server started.
+    since_vacuum_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseFigures:
+    """The database of all pods, as one process of this pod has measured it last."""
+
+    tables: tuple[TableFigures, ...]
+    #: The age of the oldest transaction or snapshot that holds vacuum back; 0: there is none.
+    oldest_transaction_seconds: float
+    #: The largest of the threads that had runs most recently; None: not measured.
+    largest_thread_bytes: int | None = None
+    #: By credential: seconds until it expires. Those that never expire are left out.
+    credentials: dict[str, float] = field(default_factory=dict)
+
+
 class Figures(BaseModel):
     """What a process measures about itself; the part of a slot that changes each second."""
 
@@ -107,7 +145,13 @@ class Figures(BaseModel):
     bodies: MemoryFigures = MemoryFigures()
     #: Only one process of the pod measures the queue; None in the others.
     queue: QueueFigures | None = None
+    #: Only one process of the pod measures the database; None in the others.
+    database: DatabaseFigures | None = None
+    #: Seconds until the process has to stop its runs if its lease is not renewed; None: no lease.
+    lease_left_seconds: float | None = None
     runs_running: int = 0
+    #: For how long the oldest run is executed; 0 if there is none.
+    oldest_running_seconds: float = 0.0
     callers: CallerFigures = CallerFigures()
     #: Runs that have ended while their graph, or a thread, goes on; they keep their places.
     deaf_runs: int = 0
@@ -118,6 +162,9 @@ class Figures(BaseModel):
     #: Whether notices arrive; otherwise polling alone finds what changes elsewhere.
     notices_connected: bool = False
     connections: int = 0
+    #: Requests without a whole answer, and the streams and waits among them.
+    requests_in_flight: int = 0
+    streams_open: int = 0
     #: Bytes of events that wait for slow readers.
     events_waiting_bytes: int = 0
     loop_lag_seconds: float = 0.0
@@ -125,5 +172,7 @@ class Figures(BaseModel):
     open_fds: int = 0
     gc_collections: tuple[int, ...] = ()
     checkpoints: Percentiles = Percentiles()
+    #: From the saver's call to the commit of what it writes.
+    commits: Percentiles = Percentiles()
     flushes: Percentiles = Percentiles()
     store: Percentiles = Percentiles()

@@ -2,18 +2,23 @@
 
 Most figures have three series: ``headrace_x`` is the sum over the processes of the pod, and
 ``headrace_x_min`` and ``headrace_x_max`` are the extremes: a sum hides the one process whose pool
-is starved. They are separate names, not a label, so that a name can be summed over pods. Loop lag
+is starved. A unit stands last: ``headrace_x_min_bytes``. They are separate names, not a label, so
+that a name can be summed over pods. Loop lag
 and ``caller_places`` have only the extremes. Figures of the queue have one series.
 """
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from headrace.observability.database_gauges import database_families
 from headrace.observability.figures import Figures, MemoryFigures, PoolFigures, WriterFigures
 from headrace.observability.slots import Slot, StatusBoard
 
+#: A name and its unit, which stands last in a metric's name.
+_UNIT = re.compile(r"(.*?)(_seconds|_bytes|)")
 _PROCESS_STATES = ("starting", "serving", "draining", "stale")
 
 #: Name, help text, and how to read the figure.
@@ -23,6 +28,11 @@ _POOL_GAUGES: tuple[tuple[str, str, Callable[[PoolFigures], float]], ...] = (
     ("pool_in_use", "Connections that are in use.", lambda pool: pool.in_use),
     ("pool_waiting", "Requests that wait for a connection.", lambda pool: pool.waiting),
     ("pool_max_size", "Connections the pool may open.", lambda pool: pool.max_size),
+    (
+        "pool_checking",
+        "Connections that are being checked, made, or put in order.",
+        lambda pool: pool.checking,
+    ),
     ("pool_leaked", "Connections that nobody holds or can have.", lambda pool: pool.leaked),
 )
 _WRITER_GAUGES: tuple[tuple[str, str, Callable[[WriterFigures], float]], ...] = (
@@ -73,6 +83,12 @@ _PROCESS_GAUGES: tuple[tuple[str, str, Callable[[Figures], float]], ...] = (
         lambda figures: figures.events_waiting_bytes,
     ),
     ("connections_open", "Open connections of clients.", lambda figures: figures.connections),
+    (
+        "requests_in_flight",
+        "Requests without a whole answer.",
+        lambda figures: figures.requests_in_flight,
+    ),
+    ("streams_open", "Streams and waits that are open.", lambda figures: figures.streams_open),
     ("resident_memory_bytes", "Resident memory.", lambda figures: figures.rss_bytes),
     ("open_fds", "Open file descriptors.", lambda figures: figures.open_fds),
 )
@@ -88,9 +104,10 @@ class SlotCollector(Collector):
         """Nothing: naming the series would read the slots of a process that still starts."""
         return []
 
-    def collect(self) -> Iterator[GaugeMetricFamily]:
+    def collect(self) -> Iterator[Metric]:
         slots = self._board.read_all()
         yield self._processes(slots)
+        yield from _start_times([slot.started_at for slot in slots])
         figures = [slot.figures for slot in slots if slot.figures is not None]
         pools = [item.pool for item in figures if item.pool is not None]
         for name, text, of_pool in _POOL_GAUGES:
@@ -106,6 +123,7 @@ class SlotCollector(Collector):
             yield from _sum_min_max(name, text, [of_bodies(one) for one in bodies])
         for name, text, of_process in _PROCESS_GAUGES:
             yield from _sum_min_max(name, text, [of_process(item) for item in figures])
+        yield from _oldest_running(figures)
         yield from _gates(figures)
         yield from _queue(figures)
         yield from _extremes(
@@ -118,7 +136,12 @@ class SlotCollector(Collector):
             "Places for runs that the caller with the most places holds.",
             [item.callers.most_places for item in figures],
         )
-        yield from _collections(figures)
+        yield from _extremes(
+            "lease_left_seconds",
+            "Seconds until the process stops its runs if its lease is not renewed.",
+            [item.lease_left_seconds for item in figures if item.lease_left_seconds is not None],
+        )
+        yield from database_families(figures)
 
     def _processes(self, slots: Sequence[Slot]) -> GaugeMetricFamily:
         family = GaugeMetricFamily(
@@ -139,11 +162,22 @@ def _sum_min_max(name: str, text: str, found: list[float]) -> Iterator[GaugeMetr
 
 
 def _extremes(name: str, text: str, found: list[float]) -> Iterator[GaugeMetricFamily]:
+    stem, unit = _UNIT.fullmatch(name).groups()  # type: ignore[union-attr]
     if found:
-        for suffix, value in (("min", min(found)), ("max", max(found))):
+        for kind, value in (("min", min(found)), ("max", max(found))):
             yield GaugeMetricFamily(
-                f"headrace_{name}_{suffix}", f"{text} {suffix.title()} of processes.", value=value
+                f"headrace_{stem}_{kind}{unit}", f"{text} {kind.title()} of processes.", value=value
             )
+
+
+def _start_times(found: Sequence[float]) -> Iterator[GaugeMetricFamily]:
+    for word, value in (("min", min(found)), ("max", max(found))):
+        yield GaugeMetricFamily(
+            f"headrace_process_start_time_{word}_seconds",
+            "Start of a process, in seconds since the epoch."
+            f" {word.title()} of the processes of the pod.",
+            value=value,
+        )
 
 
 def _queue(figures: Sequence[Figures]) -> Iterator[GaugeMetricFamily]:
@@ -170,6 +204,16 @@ def _queue(figures: Sequence[Figures]) -> Iterator[GaugeMetricFamily]:
         yield unserved
 
 
+def _oldest_running(figures: Sequence[Figures]) -> Iterator[GaugeMetricFamily]:
+    """Only the greatest age of all processes means something."""
+    if figures:
+        yield GaugeMetricFamily(
+            "headrace_oldest_running_seconds",
+            "Seconds since the oldest run that is being executed began; 0 if there is none.",
+            value=max(one.oldest_running_seconds for one in figures),
+        )
+
+
 def _gates(figures: Sequence[Figures]) -> Iterator[GaugeMetricFamily]:
     """Places that requests hold at each gate, and requests that wait for one."""
     for suffix, aggregate in (("", sum), ("_min", min), ("_max", max)):
@@ -182,21 +226,4 @@ def _gates(figures: Sequence[Figures]) -> Iterator[GaugeMetricFamily]:
             found = [item.gates[gate] for item in figures if gate in item.gates]
             family.add_metric((gate, "held"), aggregate([one.held for one in found]))
             family.add_metric((gate, "waiting"), aggregate([one.waiting for one in found]))
-        yield family
-
-
-def _collections(figures: Sequence[Figures]) -> Iterator[GaugeMetricFamily]:
-    """Garbage collections of each generation. Interpreters may have different numbers of
-    generations.
-    """
-    for suffix, aggregate in (("", sum), ("_min", min), ("_max", max)):
-        family = GaugeMetricFamily(
-            f"headrace_gc_collections{suffix}",
-            "Garbage collections since the present processes started, by generation.",
-            labels=("generation",),
-        )
-        for generation, counts in enumerate(
-            zip(*(f.gc_collections for f in figures), strict=False)
-        ):
-            family.add_metric((str(generation),), aggregate(counts))
         yield family

@@ -1,8 +1,27 @@
 """Metrics of HTTP: requests, and what was refused or cut."""
 
+from dataclasses import dataclass
+
+from prometheus_client import Counter, Histogram
+
 from headrace.observability.declarations import OTHER, REQUEST_BUCKETS, Declarations
 
+#: A process counts at most so many combinations of method, route, status and code. An app of the
+#: user might answer with any of them.
+_MOST_SERIES = 4000
+#: The route of requests that match none, so that scanners cannot create new series.
+UNMATCHED = "__unmatched__"
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Series:
+    """What one answer is counted in."""
+
+    requests: Counter
+    seconds: Histogram
+    first_byte_seconds: Histogram
+    body_bytes: Counter
 
 
 class HttpMetrics:
@@ -12,16 +31,43 @@ class HttpMetrics:
         self._declarations = declarations
         #: Open connections of this process. The server keeps it up to date.
         self.connections_open = 0
+        #: Requests without a whole answer, and the streams and waits among them. The access log
+        #: keeps them up to date.
+        self.requests_in_flight = 0
+        self.streams_open = 0
+        #: The series of each answer that was counted: finding them takes longer than counting.
+        self._series: dict[tuple[str, str, int, str], _Series] = {}
         self._http_requests = declarations.counter(
             "headrace_http_requests_total",
-            "HTTP requests answered, by route template.",
-            ("method", "route", "status"),
+            "HTTP requests answered, by route template, status and the code of a refusal.",
+            ("method", "route", "status", "code"),
         )
         self._http_seconds = declarations.histogram(
             "headrace_http_request_seconds",
             "Seconds from a request's first byte to the last of its response; streams included.",
             ("method", "route"),
             REQUEST_BUCKETS,
+        )
+        self._first_byte_seconds = declarations.histogram(
+            "headrace_http_first_byte_seconds",
+            "Seconds from a request's first byte to the first of its response.",
+            ("method", "route"),
+            REQUEST_BUCKETS,
+        )
+        self._body_bytes = declarations.counter(
+            "headrace_http_response_bytes_total",
+            "Bytes of response bodies that were sent, by route template.",
+            ("route",),
+        )
+        self._cut_streams = declarations.counter(
+            "headrace_streams_cut_total",
+            "Streams, waits and large answers that ended without their proper end, by reason.",
+            ("reason",),
+        )
+        self._dropped_lines = declarations.counter(
+            "headrace_access_lines_dropped_total",
+            "Lines of the access log that were left out, because there were too many a second.",
+            (),
         )
         self._cut_clients = declarations.counter(
             "headrace_slow_clients_cut_total",
@@ -54,12 +100,62 @@ class HttpMetrics:
             ("reason",),
         )
 
-    def observe_request(self, method: str, route: str, status: int, seconds: float) -> None:
-        """Count one answered request; ``route`` is the template, never the path."""
+    def observe_request(
+        self,
+        method: str,
+        route: str,
+        status: int,
+        seconds: float,
+        *,
+        code: str = "",
+        first_byte_seconds: float | None = None,
+        body_bytes: int = 0,
+    ) -> None:
+        """Count one answered request.
+
+        :param route: the template, never the path.
+        :param code: the stable code of a refusal of headrace, else empty.
+        :param first_byte_seconds: None if nothing was sent.
+        """
         known = method if method in _METHODS else OTHER
+        found = self._series.get((known, route, status, code))
+        series = found if found is not None else self._series_of(known, route, status, code)
+        series.requests.inc()
+        series.seconds.observe(seconds)
+        if first_byte_seconds is not None:
+            series.first_byte_seconds.observe(first_byte_seconds)
+        if body_bytes:
+            series.body_bytes.inc(body_bytes)
+
+    def _series_of(self, method: str, route: str, status: int, code: str) -> _Series:
         template = self._declarations.bounded("route", route)
-        self._http_requests.labels(known, template, str(status)).inc()
-        self._http_seconds.labels(known, template).observe(seconds)
+        labels = (
+            method,
+            template,
+            self._declarations.bounded("status", str(status)),
+            self._declarations.bounded("code", code),
+        )
+        room = len(self._series) < _MOST_SERIES
+        series = _Series(
+            self._http_requests.labels(*(labels if room else (OTHER,) * 4)),
+            self._http_seconds.labels(method, template),
+            self._first_byte_seconds.labels(method, template),
+            self._body_bytes.labels(template),
+        )
+        if room:
+            self._series[method, route, status, code] = series
+        return series
+
+    def count_refused_connection(self, status: int, code: str) -> None:
+        """Count an answer that was sent before there was a whole request."""
+        self._series_of(OTHER, UNMATCHED, status, code).requests.inc()
+
+    def count_cut_stream(self, reason: str) -> None:
+        """:param reason: ``drain``, ``slow_client``, ``fault`` or ``client_left``."""
+        self._cut_streams.labels(reason).inc()
+
+    def count_dropped_line(self) -> None:
+        self._dropped_lines.inc()
 
     def count_cut_connection(self, reason: str) -> None:
         self._cut_connections.labels(reason).inc()

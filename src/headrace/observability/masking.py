@@ -7,6 +7,7 @@ pattern is proportional to the text's length.
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from structlog.typing import EventDict, WrappedLogger
@@ -91,12 +92,20 @@ def _without_url_password(word: re.Match[str]) -> str:
     return text
 
 
+def _names_secret(key: str) -> bool:
+    return _SECRET_FIELD.match(key) is not None
+
+
+#: For the fields of log lines, whose names are few: the search takes longer than all else here.
+_field_names_secret = lru_cache(maxsize=512)(_names_secret)
+
+
 def _masked(key: str, value: Any, depth: int) -> Any:
     if key.startswith("_") and not depth:
         return value  # structlog's own: the record, its origin
     if value is None:
         return value
-    if _SECRET_FIELD.match(key):
+    if _names_secret(key) if depth else _field_names_secret(key):
         return _MASK
     if isinstance(value, bool | int | float):
         return value

@@ -13,14 +13,17 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from headrace.observability.checkpoint_metrics import CheckpointMetrics
 from headrace.observability.database_metrics import DatabaseMetrics
 from headrace.observability.declarations import Declarations
+from headrace.observability.directory_gauges import DirectoryCollector
 from headrace.observability.exposition import Exposition, written
 from headrace.observability.gauges import SlotCollector
+from headrace.observability.health_gauges import HealthCollector, PodFacts
 from headrace.observability.http_metrics import HttpMetrics
 from headrace.observability.metric_files import reading
 from headrace.observability.process_metrics import ProcessMetrics
 from headrace.observability.retention_metrics import RetentionMetrics
-from headrace.observability.run_metrics import RunMetrics
+from headrace.observability.run_metrics import AttemptMetrics, RunMetrics
 from headrace.observability.slots import StatusBoard
+from headrace.observability.trace_metrics import TraceMetrics
 
 _log = structlog.stdlib.get_logger("headrace.metrics")
 
@@ -40,18 +43,25 @@ class Metrics:
     ) -> None:
         #: What ``/metrics`` answers.
         self.exposition = Exposition(self.families, cache_seconds=cache_seconds)
-        self._gauges = SlotCollector(board)
+        self._health = HealthCollector()
+        self._live = (SlotCollector(board), self._health, DirectoryCollector(multiprocess_dir))
         self._directory = _usable(multiprocess_dir)
         self._registry = CollectorRegistry()
         declarations = Declarations(self._registry)
         self.http = HttpMetrics(declarations)
         self.runs = RunMetrics(declarations)
+        self.attempts = AttemptMetrics(declarations)
         self.checkpoints = CheckpointMetrics(declarations)
         self.database = DatabaseMetrics(declarations)
         self.retention = RetentionMetrics(declarations)
         self.process = ProcessMetrics(declarations)
+        self.traces = TraceMetrics(declarations)
         if self._directory is None:
-            self._registry.register(self._gauges)
+            self._register_live(self._registry)
+
+    def note_facts(self, facts: PodFacts) -> None:
+        """Show these facts from the next writing on."""
+        self._health.facts = facts
 
     def render(self) -> bytes:
         """The present metrics of all processes of the pod as Prometheus text. It blocks: call it
@@ -65,9 +75,14 @@ class Metrics:
             return list(self._registry.collect())
         registry = CollectorRegistry()
         MultiProcessCollector(registry, path=str(self._directory))  # type: ignore[no-untyped-call]
-        registry.register(self._gauges)
+        self._register_live(registry)
         with reading(self._directory):
             return list(registry.collect())
+
+    def _register_live(self, registry: CollectorRegistry) -> None:
+        """Add what is not counted here, but read at each scrape."""
+        for collector in self._live:
+            registry.register(collector)
 
 
 def _usable(directory: Path | None) -> Path | None:

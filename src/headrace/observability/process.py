@@ -5,6 +5,7 @@ import ctypes
 import gc
 import os
 import resource
+import socket
 import sys
 from contextlib import suppress
 from contextvars import Context
@@ -100,6 +101,11 @@ def open_files() -> int:
 def collections_by_generation() -> tuple[int, ...]:
     """Garbage collections since start, youngest generation first."""
     return tuple(int(generation["collections"]) for generation in gc.get_stats())
+
+
+def process_name() -> str:
+    """The host and the pid, as log lines and rows of ``processes`` name a process."""
+    return f"{socket.gethostname()}:{os.getpid()}"
 
 
 def is_alive(pid: int) -> bool:

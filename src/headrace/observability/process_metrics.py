@@ -3,6 +3,7 @@
 import structlog
 
 from headrace.observability.declarations import Declarations
+from headrace.observability.process import collections_by_generation
 
 _log = structlog.stdlib.get_logger("headrace.metrics")
 
@@ -22,9 +23,23 @@ class ProcessMetrics:
             "Background tasks that failed or ended before they were asked to.",
             ("task",),
         )
+        self._collections = declarations.counter(
+            "headrace_gc_collections_total",
+            "Garbage collections, by generation.",
+            ("generation",),
+        )
+        # A process that was forked begins with the numbers of the process it comes from.
+        self._collected = collections_by_generation()
 
     def count_loop_stall(self) -> None:
         self._loop_stalls.inc()
+
+    def count_collections(self) -> None:
+        """Count the garbage collections since the last call."""
+        found = collections_by_generation()
+        for generation, (before, now) in enumerate(zip(self._collected, found, strict=True)):
+            self._collections.labels(str(generation)).inc(now - before)
+        self._collected = found
 
     def record_fault(self, task: str, error: BaseException | None = None) -> None:
         """Count and log a fault of a background task."""

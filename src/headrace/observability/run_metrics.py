@@ -1,6 +1,15 @@
-"""Metrics of runs: their ends, claims, rescues and releases."""
+"""Metrics of runs: waits and attempts, ends and their causes, claims, rescues and releases."""
 
-from headrace.observability.declarations import RUN_BUCKETS, Declarations
+from headrace.observability.declarations import REQUEST_BUCKETS, RUN_BUCKETS, Declarations
+
+#: A counter that begins with its first count shows no increase by it. So counters whose words are
+#: known begin at 0: at the start of the process, or with the first run of a graph.
+_STATUSES = ("success", "error", "timeout", "interrupted")
+_CAUSES = ("graph", "platform", "timeout", "lost", "budget", "unserved")
+_RESCUED = ("pending", "error", "interrupted")
+_REASONS = ("client", "disconnect", "next_run", "deleted")
+_DRAINED = ("finished", "released")
+_BEGINS = ("in_place", "claimed", "released", "lost")
 
 
 class RunMetrics:
@@ -13,6 +22,16 @@ class RunMetrics:
         )
         self._run_seconds = declarations.histogram(
             "headrace_run_seconds", "Seconds a run was executed for.", ("graph",), RUN_BUCKETS
+        )
+        self._errors = declarations.counter(
+            "headrace_run_errors_total",
+            "Runs that ended as error or timeout, by cause.",
+            ("graph", "cause"),
+        )
+        self._cancels = declarations.counter(
+            "headrace_run_cancels_total",
+            "Requests to stop a run that had not ended, by who asked.",
+            ("reason",),
         )
         self._claims = declarations.counter(
             "headrace_claims_total", "Runs taken out of the queue.", ()
@@ -32,6 +51,11 @@ class RunMetrics:
             "Runs taken from lost processes, by what they became: pending again, or ended.",
             ("status",),
         )
+        self._repeated_rescues = declarations.counter(
+            "headrace_repeated_rescues_total",
+            "Runs taken from lost processes that had been taken from one before.",
+            (),
+        )
         self._lease_losses = declarations.counter(
             "headrace_lease_losses_total", "Times that a process lost its lease and its runs.", ()
         )
@@ -40,6 +64,14 @@ class RunMetrics:
             "Runs of draining processes: finished in time, or released to others.",
             ("outcome",),
         )
+        for counter, words in (
+            (self._rescues, _RESCUED),
+            (self._cancels, _REASONS),
+            (self._drained, _DRAINED),
+        ):
+            for word in words:
+                counter.labels(word)
+        self._known_graphs: set[str] = set()
         self._stored_events = declarations.counter(
             "headrace_events_stored_total", "Events of runs that were stored.", ()
         )
@@ -52,9 +84,33 @@ class RunMetrics:
         self.count_run(graph, status)
         self._run_seconds.labels(self._declarations.bounded("graph", graph)).observe(seconds)
 
+    def know_graph(self, graph: str) -> None:
+        """A run of the graph begins: its counters begin at 0."""
+        if graph in self._known_graphs:
+            return
+        label = self._declarations.bounded("graph", graph)
+        self._known_graphs.add(graph)
+        for status in _STATUSES:
+            self._runs.labels(label, status)
+        for cause in _CAUSES:
+            self._errors.labels(label, cause)
+
     def count_run(self, graph: str, status: str) -> None:
         """Count a run that ended without being executed here, for example by the rescuer."""
         self._runs.labels(self._declarations.bounded("graph", graph), status).inc()
+
+    def count_error(self, graph: str, cause: str) -> None:
+        """:param cause: from ``queue.ends.Cause``."""
+        self._errors.labels(self._declarations.bounded("graph", graph), cause).inc()
+
+    def count_unreadable(self, graph: str) -> None:
+        """Count a run that ended because its row cannot be read."""
+        self.count_run(graph, "error")
+        self.count_error(graph, "platform")
+
+    def count_cancel(self, reason: str) -> None:
+        """:param reason: ``client``, ``disconnect``, ``next_run`` or ``deleted``."""
+        self._cancels.labels(reason).inc()
 
     def count_claim(self) -> None:
         self._claims.inc()
@@ -66,8 +122,11 @@ class RunMetrics:
         """:param reason: ``too_many_queued_runs``."""
         self._refused_runs.labels(reason).inc()
 
-    def count_rescue(self, status: str) -> None:
+    def count_rescue(self, status: str, *, again: bool = False) -> None:
+        """:param again: the run was rescued before, and may have ended that process too."""
         self._rescues.labels(status).inc()
+        if again:
+            self._repeated_rescues.inc()
 
     def count_lease_loss(self) -> None:
         self._lease_losses.inc()
@@ -81,3 +140,73 @@ class RunMetrics:
     def count_notice(self, direction: str) -> None:
         """:param direction: ``sent`` or ``received``."""
         self._notices.labels(direction).inc()
+
+
+class AttemptMetrics:
+    """Metrics of attempts: how they began, how long they waited, their steps and their nodes."""
+
+    def __init__(self, declarations: Declarations) -> None:
+        self._bounded = declarations.bounded
+        self._queue_seconds = declarations.histogram(
+            "headrace_run_queue_seconds",
+            "Seconds from when a run may start to the start of its first attempt.",
+            ("graph",),
+            REQUEST_BUCKETS,
+        )
+        self._first_event_seconds = declarations.histogram(
+            "headrace_run_first_event_seconds",
+            "Seconds from a run's creation to the first event of its graph.",
+            ("graph",),
+            REQUEST_BUCKETS,
+        )
+        self._attempts = declarations.counter(
+            "headrace_run_attempts_total",
+            "Attempts to execute a run, by how they began.",
+            ("begin",),
+        )
+        for begin in _BEGINS:
+            self._attempts.labels(begin)
+        self._steps = declarations.counter(
+            "headrace_steps_total", "Steps of graphs that were executed.", ("graph",)
+        )
+        self._repeated_steps = declarations.counter(
+            "headrace_repeated_steps_total",
+            "Nodes that a later attempt executed again in its first step.",
+            ("graph",),
+        )
+        self._node_seconds = declarations.histogram(
+            "headrace_node_seconds",
+            "Seconds that a node took, from the begin of its step.",
+            ("graph", "node"),
+            RUN_BUCKETS,
+        )
+        self._slow_nodes = declarations.counter(
+            "headrace_slow_nodes_total",
+            "Nodes that took longer than HEADRACE_WORKER__SLOW_NODE_SECONDS.",
+            ("graph",),
+        )
+
+    def count_attempt(self, begin: str) -> None:
+        """:param begin: ``in_place``, ``claimed``, ``released`` or ``lost``."""
+        self._attempts.labels(begin).inc()
+
+    def observe_queue(self, graph: str, seconds: float) -> None:
+        """Observe how long a run waited for its first attempt."""
+        self._queue_seconds.labels(self._bounded("graph", graph)).observe(seconds)
+
+    def observe_first_event(self, graph: str, seconds: float) -> None:
+        self._first_event_seconds.labels(self._bounded("graph", graph)).observe(seconds)
+
+    def observe_node(self, graph: str, node: str, seconds: float) -> None:
+        """Observe one node that has ended."""
+        labels = self._bounded("graph", graph), self._bounded("node", node)
+        self._node_seconds.labels(*labels).observe(seconds)
+
+    def count_steps(self, graph: str, steps: int) -> None:
+        self._steps.labels(self._bounded("graph", graph)).inc(steps)
+
+    def count_repeated_step(self, graph: str) -> None:
+        self._repeated_steps.labels(self._bounded("graph", graph)).inc()
+
+    def count_slow_node(self, graph: str) -> None:
+        self._slow_nodes.labels(self._bounded("graph", graph)).inc()

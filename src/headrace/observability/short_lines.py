@@ -102,6 +102,8 @@ class ShortRenderer:
             self._paint(str(status), color),
             self._paint(_milliseconds(float(event["seconds"])), _DIM),
         ]
+        if cause := event.get("cut") or event.get("code"):
+            words.append(self._paint(str(cause), color))
         if event.get("run_id"):
             words.append(self._paint(_run(event), _DIM))
         return " ".join(words)

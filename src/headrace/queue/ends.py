@@ -5,8 +5,8 @@ checkpoints.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from headrace.checkpoints.fence import RunToken
 from headrace.checkpoints.operations import Kind, Numbers, Operation, Outcomes
@@ -24,6 +24,12 @@ def queue_statements() -> Mapping[str, bytes]:
     return named_statements("headrace.queue", "queue.sql")
 
 
+#: Why a run ended as ``error`` or ``timeout``: its graph, its input or its state; headrace or its
+#: database; its time was over; too many processes were lost; its tokens were used up; no process
+#: executes its graph.
+Cause = Literal["graph", "platform", "timeout", "lost", "budget", "unserved"]
+
+
 @dataclass(frozen=True, slots=True)
 class RunEnd:
     """The final status of a run, and the status of its thread then."""
@@ -32,6 +38,8 @@ class RunEnd:
     thread_status: str
     error: dict[str, str] | None = None
     interrupts: dict[str, Any] | None = None
+    #: For metrics and log; it is not stored.
+    cause: Cause | None = field(default=None, compare=False)
 
 
 #: The end of an attempt. The run goes on in any process that claims it.

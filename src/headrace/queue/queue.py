@@ -62,6 +62,7 @@ _UNREADABLE = RunEnd(
     "error",
     "error",
     {"error": "RunUnreadable", "message": "The row of this run does not say what to execute."},
+    cause="platform",
 )
 
 _COUNTED_PENDING = 10_000
@@ -85,10 +86,19 @@ class Suspects:
 
 
 class Queue:
-    """One per process: all transitions of the runs that it starts, queues, claims and ends."""
+    """One per process: all transitions of the runs that it starts, queues, claims and ends.
+
+    :param count_unreadable: called with the graph of each run that ended because its row cannot be
+        read.
+    """
 
     def __init__(
-        self, pool: SharedPool, writer: Writer, *, lock_timeout_seconds: float = 5.0
+        self,
+        pool: SharedPool,
+        writer: Writer,
+        *,
+        lock_timeout_seconds: float = 5.0,
+        count_unreadable: Callable[[str], None] = lambda graph_id: None,
     ) -> None:
         self._pool = pool
         self._writer = writer
@@ -97,6 +107,7 @@ class Queue:
         self._transaction = partial(
             locking_transaction, pool, lock_timeout_seconds=lock_timeout_seconds
         )
+        self._count_unreadable = count_unreadable
         self._last_ready: datetime | None = None
         self._looked_at_all = float("-inf")
         #: Takes runs from lost processes.
@@ -189,11 +200,17 @@ class Queue:
                 claimed.append(claimed_attempt(process_id, *row[:-1]))
             except Exception:
                 token, thread_id = RunToken(row[0], row[9], process_id), row[1]
-                _log.exception("claimed_run_unreadable", run_id=str(row[0]), thread_id=thread_id)
+                _log.exception(
+                    "claimed_run_unreadable",
+                    run_id=str(row[0]),
+                    thread_id=thread_id,
+                    graph_id=row[3],
+                )
                 # If this fails, the process later finds a run that it does not know, and releases
                 # it.
                 with suppress(LeaseLost, Unavailable):
                     await self.end_if_owned(token, thread_id, _UNREADABLE)
+                    self._count_unreadable(row[3])
         return claimed
 
     async def suspects(

@@ -74,10 +74,10 @@ WITH wanted AS (
       %(assistant_ids)s::uuid[], %(graph_ids)s::text[], %(process_ids)s::uuid[],
       %(multitask_strategies)s::text[], %(metadata)s::jsonb[], %(kwargs)s::jsonb[],
       %(thread_configs)s::jsonb[], %(request_ids)s::text[], %(assistants_updated_at)s::text[],
-      %(callers)s::text[])
+      %(callers)s::text[], %(traceparents)s::text[])
     WITH ORDINALITY AS given (run_id, thread_id, tenant, owner, assistant_id, graph_id, process_id,
       multitask_strategy, metadata, kwargs, thread_config, request_id, assistant_updated_at, caller,
-      number)
+      traceparent, number)
   JOIN threads ON threads.thread_id = given.thread_id AND threads.tenant = given.tenant
   WHERE given.thread_id IN (
     SELECT json_array_elements_text(current_setting('headrace.locked')::json))
@@ -100,11 +100,11 @@ WITH wanted AS (
 )
 INSERT INTO runs (
   run_id, thread_id, assistant_id, graph_id, tenant, owner, status, attempt, process_id,
-  multitask_strategy, metadata, kwargs, request_id, caller, watched_until, started_at)
+  multitask_strategy, metadata, kwargs, request_id, caller, traceparent, watched_until, started_at)
 SELECT
   run_id, thread_id, assistant_id, graph_id, tenant, owner, 'running', 1, process_id,
-  multitask_strategy, taken.metadata || wanted.metadata, kwargs, request_id, caller, watched_until,
-  now()
+  multitask_strategy, taken.metadata || wanted.metadata, kwargs, request_id, caller, traceparent,
+  watched_until, now()
 FROM wanted JOIN taken USING (thread_id)
 
 -- name: started_runs
@@ -163,19 +163,20 @@ SELECT set_config('headrace.cancelled', coalesce((
 WITH queued AS (
   INSERT INTO runs (
     run_id, thread_id, assistant_id, graph_id, tenant, owner, status, multitask_strategy, metadata,
-    kwargs, request_id, caller, created_at)
+    kwargs, request_id, caller, traceparent, created_at)
   SELECT
     given.run_id, given.thread_id, given.assistant_id, given.graph_id, given.tenant, given.owner,
     'pending', given.multitask_strategy, threads.metadata || given.metadata, given.kwargs,
-    given.request_id, given.caller,
+    given.request_id, given.caller, given.traceparent,
     -- The time under the lock of the thread: a run that is queued later gets a later time.
     clock_timestamp() + make_interval(secs => given.after_milliseconds / 1000.0)
   FROM unnest(%(run_ids)s::uuid[], %(thread_ids)s::text[], %(tenants)s::text[], %(owners)s::text[],
       %(assistant_ids)s::uuid[], %(graph_ids)s::text[], %(multitask_strategies)s::text[],
       %(metadata)s::jsonb[], %(kwargs)s::jsonb[], %(request_ids)s::text[],
-      %(after_milliseconds)s::bigint[], %(assistants_updated_at)s::text[], %(callers)s::text[])
+      %(after_milliseconds)s::bigint[], %(assistants_updated_at)s::text[], %(callers)s::text[],
+      %(traceparents)s::text[])
     AS given (run_id, thread_id, tenant, owner, assistant_id, graph_id, multitask_strategy,
-      metadata, kwargs, request_id, after_milliseconds, assistant_updated_at, caller)
+      metadata, kwargs, request_id, after_milliseconds, assistant_updated_at, caller, traceparent)
   JOIN threads ON threads.thread_id = given.thread_id AND threads.tenant = given.tenant
   WHERE given.thread_id IN (
       SELECT json_array_elements_text(current_setting('headrace.locked')::json))
@@ -396,6 +397,8 @@ SELECT set_config('headrace.locked', coalesce((
 ), '[]'), true)
 
 -- name: claim_runs_of_locked_threads
+-- Also returns how long each run has waited since it might start (a delay moves its created_at), and
+-- how the attempt before this one ended.
 WITH claimed AS (
   UPDATE runs
   SET status = 'running', attempt = attempt + 1, process_id = %(process_id)s, started_at = now(),
@@ -413,8 +416,12 @@ WITH claimed AS (
   WHERE threads.thread_id = claimed.thread_id
 )
 SELECT run_id, thread_id, assistant_id, graph_id, tenant, owner, multitask_strategy, kwargs, metadata,
-  attempt, created_at, cancel_action, coalesce(watched_until > now(), false) AS watched, request_id,
-  lived_seconds, caller, ready_at
+  attempt, cancel_action, coalesce(watched_until > now(), false) AS watched, request_id,
+  lived_seconds, caller,
+  greatest(0, extract(epoch FROM started_at - created_at))::float8 AS queue_seconds,
+  coalesce(earlier_attempts -> -1 ->> 'ended',
+    CASE WHEN failures > 0 THEN 'lost' ELSE 'released' END) AS earlier_end,
+  traceparent, CASE WHEN attempt = 1 THEN created_at ELSE ready_at END AS waits_since, ready_at
 FROM claimed
 ORDER BY ready_at
 
@@ -716,13 +723,13 @@ WITH lost AS MATERIALIZED (
       SELECT json_array_elements_text(current_setting('headrace.locked')::json))
     AND runs.status = 'running' AND runs.process_id = %(process_id)s
 ), blamed AS MATERIALIZED (
-  SELECT run_id, cancel_action, lived_seconds, CASE
+  SELECT run_id, cancel_action, lived_seconds, failures > 0 AS again, CASE
     WHEN beside = 1 OR apart THEN failures + 1
     WHEN bool_or(apart) OVER () THEN failures
     ELSE greatest(failures, 1) END AS failures
   FROM lost
 ), judged AS MATERIALIZED (
-  SELECT run_id, lived_seconds, failures, CASE
+  SELECT run_id, lived_seconds, failures, again, CASE
     WHEN cancel_action = 'rollback' THEN 'pending'
     WHEN cancel_action IN ('interrupt', 'delete') THEN 'interrupted'
     WHEN failures < %(max_failures)s THEN 'pending'
@@ -738,7 +745,8 @@ WITH lost AS MATERIALIZED (
       process_id = CASE WHEN becomes <> 'pending' THEN process_id END
   FROM judged
   WHERE runs.run_id = judged.run_id
-  RETURNING runs.run_id, runs.thread_id, runs.graph_id, runs.status, runs.error, runs.failures
+  RETURNING runs.run_id, runs.thread_id, runs.graph_id, runs.status, runs.error, runs.failures,
+    judged.again, runs.attempt, runs.started_at, judged.lived_seconds AS lived, runs.traceparent
 )
 UPDATE threads
 SET running_run_id = NULL, updated_at = now(), state_updated_at = now(),
@@ -746,7 +754,8 @@ SET running_run_id = NULL, updated_at = now(), state_updated_at = now(),
     error = CASE WHEN taken.status = 'pending' THEN threads.error ELSE taken.error END
 FROM taken
 WHERE threads.thread_id = taken.thread_id
-RETURNING taken.run_id, taken.thread_id, taken.graph_id, taken.status, taken.failures
+RETURNING taken.run_id, taken.thread_id, taken.graph_id, taken.status, taken.failures, taken.again,
+  taken.attempt, taken.started_at, taken.lived, taken.traceparent
 
 -- name: threads_to_mend
 -- Threads whose pending runs no process would claim: an older release, which knows no queue, ended

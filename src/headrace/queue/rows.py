@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from time import monotonic
 from typing import Any, Literal
 from uuid import UUID
 
@@ -9,12 +10,19 @@ from headrace.auth.principal import Principal
 from headrace.checkpoints.answer_memory import Reading
 from headrace.checkpoints.fence import RunToken
 from headrace.idempotency.schemas import RequestKey
+from headrace.tracing.trace_context import TraceContext, stored_context
 
 #: How a run stops if a client cancels it: it ends as ``interrupted``, or is rolled back and
 #: deleted.
 CancelAction = Literal["interrupt", "rollback"]
 #: As above, or ``delete``: the run will be deleted, and its streams get an error.
 StopAction = Literal["interrupt", "rollback", "delete"]
+#: Who asked for a stop: a client, the end of its connection (``on_disconnect``), the next run of
+#: the thread, or a deletion of the run or its thread.
+CancelReason = Literal["client", "disconnect", "next_run", "deleted"]
+#: How an attempt began: started in place, claimed for the first time, or claimed after an attempt
+#: that was released or whose process was lost.
+Begin = Literal["in_place", "claimed", "released", "lost"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +54,10 @@ class RunRequest:
     after_seconds: float = 0.0
     #: Committed with the run, so that a repeated request makes no second run.
     key: RequestKey | None = None
+    #: When this process got the request, by ``time.monotonic``. Meaningless for claimed runs.
+    asked_at: float = field(default_factory=monotonic, compare=False)
+    #: Under which its attempts are traced.
+    trace: TraceContext | None = None
 
     @property
     def tenant(self) -> str:
@@ -72,6 +84,22 @@ class Attempt:
     claimed: bool = False
     #: How long an earlier attempt had been executed when its process was lost.
     lived_seconds: float | None = None
+    #: For how long a claimed run has waited since it might start, by the database's clock. For a
+    #: later attempt this includes the earlier attempts.
+    queue_seconds: float = 0.0
+    #: How the attempt before this one ended: ``released`` or ``lost``.
+    earlier_end: str = "released"
+    #: Since when the run has waited in the queue for this attempt; None if it did not wait.
+    waits_since: datetime | None = None
+
+    @property
+    def begin(self) -> Begin:
+        """How this attempt began."""
+        if not self.claimed:
+            return "in_place"
+        if self.number == 1:
+            return "claimed"
+        return "lost" if self.earlier_end == "lost" else "released"
 
     @property
     def token(self) -> RunToken:
@@ -131,12 +159,15 @@ def claimed_attempt(
     kwargs: dict[str, Any],
     metadata: dict[str, Any],
     number: int,
-    _created_at: datetime,
     cancel_action: StopAction | None,
     watched: bool,
     request_id: str | None,
     lived_seconds: float | None,
     caller: str,
+    queue_seconds: float,
+    earlier_end: str,
+    traceparent: str | None,
+    waits_since: datetime | None,
 ) -> Attempt:
     """From a row of ``claim_runs_of_locked_threads``.
 
@@ -158,6 +189,7 @@ def claimed_attempt(
         request_id=request_id or "",
         create_thread=False,
         temporary_thread=bool(kwargs.get("temporary")),
+        trace=stored_context(traceparent),
     )
     return Attempt(
         request,
@@ -168,4 +200,7 @@ def claimed_attempt(
         watched,
         claimed=True,
         lived_seconds=lived_seconds,
+        queue_seconds=queue_seconds,
+        earlier_end=earlier_end,
+        waits_since=waits_since,
     )

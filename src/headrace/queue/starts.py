@@ -26,6 +26,7 @@ from headrace.errors import (
 )
 from headrace.queue.ends import queue_statements
 from headrace.queue.rows import Attempt, QueuedRun, RunRequest, StopAction
+from headrace.tracing.trace_context import TraceContext
 
 _REPLACED = JsonValue(
     {"error": "UserInterrupt", "message": "Another run was started on the thread."}
@@ -299,11 +300,16 @@ def _runs(starts: Sequence[Start]) -> dict[str, Column]:
         "thread_configs": Jsonb([item.thread_config for item in starts]),
         "request_ids": Text([item.request_id.encode() or None for item in requests]),
         "callers": Text([item.principal.caller.encode() for item in requests]),
+        "traceparents": Text([_context(item.trace) for item in requests]),
     }
 
 
 def _time(value: datetime | None) -> bytes | None:
     return None if value is None else value.isoformat().encode()
+
+
+def _context(value: TraceContext | None) -> bytes | None:
+    return None if value is None else value.text.encode()
 
 
 Start.kind = _StartKind()

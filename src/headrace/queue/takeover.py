@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -23,13 +24,22 @@ _log = structlog.stdlib.get_logger("headrace.queue")
 
 @dataclass(frozen=True, slots=True)
 class TakenRun:
-    """``status``: ``pending`` if the run goes on, ``interrupted`` or ``error`` if it has ended."""
+    """``status``: ``pending`` if the run goes on, ``interrupted`` or ``error`` if it has ended.
+
+    ``again``: a process was lost before while it executed the run, and the run may be the cause.
+    """
 
     run_id: UUID
     thread_id: str
     graph_id: str
     status: str
     failures: int
+    again: bool = False
+    #: The attempt whose process was lost, and for how long it had been executed.
+    attempt: int = 0
+    began_at: datetime | None = None
+    lived_seconds: float = 0.0
+    traceparent: str | None = None
 
 
 class Takeover:

@@ -12,6 +12,7 @@ from headrace.auth.principal import Principal
 from headrace.checkpoints.row_pages import next_page
 from headrace.edge.gates import changes, lasting, lasting_when, lists
 from headrace.edge.query_lists import QueryList, query_values
+from headrace.edge.request_traces import trace_of
 from headrace.edge.responses import held_response, json_response
 from headrace.edge.routing import new_router
 from headrace.edge.state import configurable_headers, request_id_of
@@ -165,6 +166,7 @@ async def _create(
         thread_id,
         body,
         request_id=request_id_of(request),
+        trace=trace_of(request),
         background=background,
         key=key,
         headers=configurable_headers(request),

@@ -5,6 +5,7 @@ The queue creates and changes runs. This module reads runs, and deletes runs tha
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 from uuid import UUID
 
 from sqlalchemy import delete, func, select, text
@@ -88,6 +89,18 @@ SELECT
 )
 
 
+_INTERRUPTED_TRACE = text(
+    """
+SELECT runs.traceparent
+FROM threads JOIN runs USING (thread_id)
+WHERE threads.thread_id = :thread_id AND threads.tenant = :tenant
+  AND threads.status = 'interrupted'
+ORDER BY runs.run_id DESC
+LIMIT 1
+"""
+)
+
+
 class RunRepository:
     def __init__(self, sessions: Sessions) -> None:
         self._sessions = sessions
@@ -106,6 +119,15 @@ class RunRepository:
         statement = select(RunRow).where(RunRow.tenant == principal.tenant, RunRow.run_id == run_id)
         async with self._sessions.begin() as session:
             return (await session.scalars(statement)).one_or_none()
+
+    async def interrupted_trace(self, principal: Principal, thread_id: str) -> str | None:
+        """The ``traceparent`` of the run that a thread waits after; None if it waits for nothing,
+        or if that run has none.
+        """
+        values = {"tenant": principal.tenant, "thread_id": thread_id}
+        async with self._sessions.begin() as session:
+            found = (await session.execute(_INTERRUPTED_TRACE, values)).scalar_one_or_none()
+        return cast("str | None", found)
 
     async def delete_if_ended(self, principal: Principal, run_id: UUID) -> bool:
         """Delete the run; False when it has not ended, or is not there.

@@ -7,11 +7,11 @@ from time import monotonic
 import orjson
 
 from headrace.edge.responses import gathered
-from headrace.edge.streaming import LastChunk
+from headrace.edge.streaming import LastChunk, RefusalChunk
 from headrace.errors import AnswersFull, AnswerTooLarge, RequestError
 from headrace.events.event import Event
 from headrace.events.json_encoding import encode_json, json_pieces, sliced
-from headrace.events.reader import EventReader, FollowingStopped
+from headrace.events.reader import Ending, EventReader, FollowingStopped
 from headrace.events.reader_buffers import BrokenOff, Cut
 from headrace.events.sse import HEARTBEAT, RELEASED
 from headrace.following.followed_run import FollowedRun
@@ -41,13 +41,17 @@ async def event_frames(
     *,
     heartbeat_seconds: float,
     modes: Collection[str] = (),
+    ending: Ending | None = None,
 ) -> AsyncGenerator[bytes, None]:
     """The run's events that ``reader`` gets, and a heartbeat whenever there is none.
 
     :param modes: only events of these stream modes; empty: all.
+    :param ending: is told if the stream ends before the run.
     :raises FollowingStopped: the client was cut in the midst of an event; the body must not be
         completed.
     """
+
+    ending = ending or Ending()
 
     def frames(events: Sequence[Event]) -> list[bytes]:
         return [event.frame for event in _of_modes(events, modes)]
@@ -58,13 +62,17 @@ async def event_frames(
                 yield chunk
     except BrokenOff:
         # Half an event must not look like a whole one.
-        raise FollowingStopped from None
+        raise FollowingStopped("slow_client") from None
     except Cut:
         # The client reads on from the run's Location if it wants.
         return
-    except FollowingStopped:
+    except FollowingStopped as stopped:
+        ending.note(stopped.reason)
         yield RELEASED
     finally:
+        # Also if the client has left meanwhile, without having taken the last chunk.
+        if reader.was_cut:
+            ending.note("slow_client")
         run.unsubscribe(reader)
 
 
@@ -126,10 +134,10 @@ async def result_body(run: FollowedRun, *, heartbeat_seconds: float) -> AsyncGen
         except AnswersFull as refusal:
             tries += 1
             if tries == _TRIES:
-                yield LastChunk(encode_json(_not_told(refusal)))
+                yield RefusalChunk.of(encode_json(_not_told(refusal)), refusal)
                 return
         except AnswerTooLarge as refusal:
-            yield LastChunk(encode_json(_not_told(refusal)))
+            yield RefusalChunk.of(encode_json(_not_told(refusal)), refusal)
             return
         yield WAIT_HEARTBEAT
     reading = outcome.reading

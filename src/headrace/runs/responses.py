@@ -11,7 +11,7 @@ from headrace.edge.head_requests import headers_alone
 from headrace.edge.state import provided, state_of
 from headrace.edge.streaming import StreamResponse
 from headrace.errors import Draining, RunForgotten
-from headrace.events.reader import FollowingStopped
+from headrace.events.reader import Ending, FollowingStopped
 from headrace.events.sse import CONTENT_TYPE
 from headrace.following.followed_run import FollowedRun
 from headrace.runs.response_bodies import event_frames, result_body, stopped_body
@@ -89,16 +89,19 @@ def streaming_response(
     }
     if head := headers_alone(request, media_type=CONTENT_TYPE, headers=headers):
         return head
+    ending = Ending()
     return StreamResponse(
         event_frames(
             run,
             run.subscribe(after),
             heartbeat_seconds=_heartbeat_seconds(request),
             modes=modes,
+            ending=ending,
         ),
         media_type=CONTENT_TYPE,
         headers=headers,
         on_disconnect=disconnect_policy(run, request, on_disconnect),
+        ending=ending,
     )
 
 

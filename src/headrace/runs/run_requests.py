@@ -20,6 +20,7 @@ from headrace.runs.repository import RunRepository
 from headrace.runs.run_kwargs import run_kwargs
 from headrace.runs.schemas import RunCreate
 from headrace.threads.service import ThreadService
+from headrace.tracing.trace_context import TraceContext
 
 
 class RunRequests:
@@ -46,6 +47,7 @@ class RunRequests:
         run_id: UUID,
         *,
         request_id: str,
+        trace: TraceContext | None,
         any_thread_id: bool,
         background: bool,
         key: RequestKey | None,
@@ -112,6 +114,7 @@ class RunRequests:
             keep_events=background,
             after_seconds=body.after_seconds or 0.0,
             key=key,
+            trace=trace,
         )
 
     async def _creates(

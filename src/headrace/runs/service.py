@@ -29,9 +29,11 @@ from headrace.lifecycle import Tasks
 from headrace.queue.rows import CancelAction, QueuedRun, RunRequest
 from headrace.runs.repository import RunRepository
 from headrace.runs.run_requests import RunRequests
+from headrace.runs.run_traces import RunTraces
 from headrace.runs.schemas import RunCreate, RunsCancel, shown_status
 from headrace.threads.run_stops import RunStops
 from headrace.threads.service import ThreadService
+from headrace.tracing.tracer import NO_REQUEST_TRACE, RequestTrace
 from headrace.worker.worker import Worker
 
 #: The first try takes the assistant from the cache, the others reload it.
@@ -50,6 +52,7 @@ class RunService:
         stops: RunStops,
         keys: IdempotencyService,
         requests: RunRequests,
+        traces: RunTraces,
         tasks: Tasks,
     ) -> None:
         self._repository = repository
@@ -60,6 +63,7 @@ class RunService:
         self._stops = stops
         self._keys = keys
         self._requests = requests
+        self._traces = traces
         self._tasks = tasks
 
     async def create(
@@ -69,6 +73,7 @@ class RunService:
         body: RunCreate,
         *,
         request_id: str,
+        trace: RequestTrace = NO_REQUEST_TRACE,
         any_thread_id: bool = False,
         background: bool = False,
         key: RequestKey | None = None,
@@ -76,6 +81,7 @@ class RunService:
     ) -> FollowedRun:
         """Start a run here, or queue it. A run without a thread gets a new thread.
 
+        :param trace: the trace of the request.
         :param any_thread_id: the run may create a thread whose id is no UUID.
         :param background: no client follows the run from the start.
         :param key: a retry with this key gets the run that the first try has made.
@@ -90,6 +96,7 @@ class RunService:
         async with self._reserved(principal, key) as (run_id, made):
             if made is not None:
                 return made
+            context = await self._traces.context(principal, thread_id, body, trace)
             for tries_left in reversed(range(_ASSISTANT_TRIES)):
                 assistant = await self._assistants.get_for_run(
                     principal, body.assistant_id, reload=tries_left < _ASSISTANT_TRIES - 1
@@ -101,6 +108,7 @@ class RunService:
                     assistant,
                     run_id,
                     request_id=request_id,
+                    trace=context,
                     any_thread_id=any_thread_id,
                     background=background,
                     key=key,
@@ -243,12 +251,15 @@ class RunService:
         return await self._stops.cancel(row, action)
 
     def cancel_soon(self, run: FollowedRun, reason: str) -> None:
-        """Ask a run to stop, in whichever process it is executed, and return at once."""
+        """Ask a run to stop because its client has left, in whichever process it is executed.
+
+        Returns at once.
+        """
         if run.local is not None:
-            run.local.cancel(reason)
+            self._worker.cancel_here(run.run_id, reason, "disconnect")
         else:
             self._tasks.start(
-                self._worker.cancel(run.tenant, [run.run_id], "interrupt", reason),
+                self._worker.cancel(run.tenant, [run.run_id], "interrupt", reason, "disconnect"),
                 name=f"cancel-{run.run_id}",
             )
 

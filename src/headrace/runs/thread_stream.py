@@ -26,7 +26,7 @@ from headrace.errors import (
 from headrace.event_settings import EventSettings
 from headrace.events.event import Event
 from headrace.events.json_encoding import encode_json, sliced
-from headrace.events.reader import FollowingStopped
+from headrace.events.reader import Ending, FollowingStopped
 from headrace.events.reader_buffers import Cut
 from headrace.events.sse import END, HEARTBEAT, RELEASED, frame
 from headrace.following.followed_run import FollowedRun
@@ -130,6 +130,8 @@ class ThreadStream:
         self._watch = watch
         self._modes = modes
         self._told_state = watch.state_updated_at
+        #: Why :meth:`frames` ended, if it was cut.
+        self.ending = Ending()
 
     def close(self) -> None:
         """Stop watching the thread."""
@@ -156,8 +158,10 @@ class ThreadStream:
                 self._note_cut("behind", 0.0)
             if not whole:
                 # Half an event must not look like a whole one.
-                raise FollowingStopped from None
-        except FollowingStopped:
+                raise FollowingStopped("slow_client") from None
+            self.ending.note("slow_client")
+        except FollowingStopped as stopped:
+            self.ending.note(stopped.reason)
             yield RELEASED
         finally:
             self.close()

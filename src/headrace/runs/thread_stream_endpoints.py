@@ -59,4 +59,6 @@ async def join_thread_stream(
         media_type=CONTENT_TYPE,
         headers=headers,
         on_disconnect=stream.close,
+        ending=stream.ending,
+        endless=True,
     )

@@ -147,6 +147,11 @@ class Connections:
             self._metrics.http.count_cut_connection(reason)
         self._unlogged[reason] += 1
 
+    def count_refusal(self, status: int, code: str) -> None:
+        """Count an answer of the server itself, to what is no whole request."""
+        if self._metrics is not None:
+            self._metrics.http.count_refused_connection(status, code)
+
     async def look_after(self) -> None:
         """Close overdue connections until cancelled."""
         seconds = min(_LOOK_SECONDS, self.limits.shortest_seconds / 4)

@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from headrace.auth.api_keys import HEADER, ApiKeys
 from headrace.edge.prefix import path_below_prefix
-from headrace.edge.routing import error_response
+from headrace.edge.refusals import error_response
 from headrace.edge.state import state_of
 from headrace.errors import StartupRefusal, StrangerRefused, Unauthenticated
 from headrace.graphs.custom_app import custom_app_place

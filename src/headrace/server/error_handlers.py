@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 from functools import partial
+from http import HTTPStatus
 from urllib.parse import quote
 
 from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 from starlette.types import Scope
@@ -12,13 +14,37 @@ from starlette.types import Scope
 from headrace.auth.api_keys import HEADER, ApiKeys
 from headrace.edge.head_requests import is_head
 from headrace.edge.prefix import path_below_prefix
-from headrace.edge.responses import json_response
-from headrace.edge.routing import error_response
+from headrace.edge.refusals import RefusalResponse, error_response
+from headrace.edge.routing import validation_message
 from headrace.edge.state import found_state
-from headrace.errors import RequestError
+from headrace.errors import (
+    BadRequest,
+    Conflict,
+    Forbidden,
+    InvalidRequest,
+    NotFound,
+    PayloadTooLarge,
+    RequestError,
+    TooManyRequests,
+    Unauthenticated,
+    Unavailable,
+)
 from headrace.observability.masking import mask_text
 from headrace.server.unserved_routes import unserved_route
 
+_GENERAL = {
+    kind.status: kind.code
+    for kind in (
+        Unauthenticated,
+        Forbidden,
+        NotFound,
+        Conflict,
+        PayloadTooLarge,
+        InvalidRequest,
+        TooManyRequests,
+        Unavailable,
+    )
+}
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 #: An answer repeats at most this many characters of what the caller sent.
 _SHOWN = 200
@@ -29,7 +55,7 @@ async def _http_error(
 ) -> Response:
     assert isinstance(error, HTTPException)
     status, detail, headers = error.status_code, str(error.detail), dict(error.headers or {})
-    code = detail.lower().replace(" ", "_")
+    code = _code_of(status)
     if status == 404 and (redirect := _without_slash(request, public)) is not None:
         return redirect
     if status in (404, 405):
@@ -43,9 +69,28 @@ async def _http_error(
             detail = f"{method} {_shown(path)} is not possible; this path takes {_or(allowed)}."
         else:
             detail = _nothing_here(request.app, request.scope, method, path)
-    response = json_response({"detail": detail, "code": code}, headers=headers)
-    response.status_code = status
-    return response
+    return RefusalResponse(detail, code, status=status, headers=headers)
+
+
+def _code_of(status: int) -> str:
+    """The general code for a status. The error's own words may have come from the caller."""
+    if status == HTTPStatus.METHOD_NOT_ALLOWED:
+        return "method_not_allowed"
+    if status in _GENERAL:
+        return _GENERAL[status]
+    return RequestError.code if status >= HTTPStatus.INTERNAL_SERVER_ERROR else BadRequest.code
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    """The answer of a route that is not a :class:`HeadraceRoute`, such as a probe."""
+    assert isinstance(error, RequestValidationError)
+    message = validation_message(error, request.headers.get("content-type"))
+    return error_response(InvalidRequest(message))
+
+
+async def _fault(_request: Request, _error: Exception) -> Response:
+    """The answer after an error outside of all routes. The server logs the error."""
+    return error_response(RequestError("Internal server error; the log has the cause."))
 
 
 def _without_slash(request: Request, public: frozenset[str] | None) -> Response | None:
@@ -116,3 +161,5 @@ def add_error_handlers(app: FastAPI, *, public: frozenset[str] | None = None) ->
     :param public: paths that need no key; None: no path needs one.
     """
     app.add_exception_handler(HTTPException, partial(_http_error, public=public))
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(Exception, _fault)

@@ -15,7 +15,12 @@ import structlog
 
 from headrace.auth.api_keys import ApiKeys
 from headrace.containment import containing_tasks
+from headrace.db.conninfo import connection_string
+from headrace.db.credentials import Credentials
+from headrace.db.measurer import DatabaseMeasurer
+from headrace.edge.access_log import AccessLog
 from headrace.edge.gates import RequestGates
+from headrace.edge.request_traces import RequestTraces
 from headrace.edge.state import State
 from headrace.graphs.manifest import Manifest, find_manifest
 from headrace.graphs.sources import GraphSource, sources_from, sources_from_objects
@@ -168,6 +173,10 @@ async def serving(
             worker=engine.worker,
             following=(services.following, engine.thread_watcher),
         )
+        access = AccessLog(
+            resources.metrics.http,
+            lines_per_second=settings.observability.access_lines_per_second,
+        )
         resources.board.set_state("serving")
         yield State(
             *_members(resources),
@@ -179,6 +188,8 @@ async def serving(
             drain,
             keys,
             places,
+            access,
+            RequestTraces(resources.tracer),
         )
         if not drain.draining:
             # Plain uvicorn knows no drain. It has closed its listeners already.
@@ -193,7 +204,14 @@ async def _start_health(
     stack: AsyncExitStack,
 ) -> HealthService:
     """Start to publish figures and to check the database."""
-    pool, metrics = resources.pool, resources.metrics
+    pool, metrics, settings = resources.pool, resources.metrics, resources.settings
+    measurer = DatabaseMeasurer(
+        pool,
+        resources.board,
+        Credentials(connection_string(settings.database)),
+        seconds=settings.metrics.table_seconds,
+    )
+    measurer.start(resources.tasks)
     measured = PulseSources(
         pool=pool,
         writer=resources.writer,
@@ -203,6 +221,7 @@ async def _start_health(
         threads=threads,
         worker=engine.worker,
         queue_depth=engine.depth,
+        measurer=measurer,
         watcher=engine.watcher,
         thread_watcher=engine.thread_watcher,
         reader_budget=engine.reader_budget,

@@ -12,6 +12,7 @@ from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Respon
 from headrace.auth.api_keys import HEADER
 from headrace.edge.routing import new_router
 from headrace.edge.state import state_of
+from headrace.errors import NotFound
 from headrace.graphs.http_entry import HttpEntry
 
 #: The files that the pages load. The package fastapi-offline ships Swagger UI and ReDoc.
@@ -112,9 +113,7 @@ async def redoc(request: Request) -> HTMLResponse:
 async def asset(name: str) -> Response:
     """Send a file that the pages load."""
     if name not in _TYPES:
-        return JSONResponse(
-            {"detail": f"There are {', '.join(_TYPES)}.", "code": "not_found"}, status_code=404
-        )
+        raise NotFound(f"There are {', '.join(_TYPES)}.")
     headers = {"Cache-Control": "public, max-age=86400"}
     return FileResponse(_ASSETS / name, media_type=_TYPES[name], headers=headers)
 

@@ -13,6 +13,7 @@ from typing import Any
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from headrace.edge.exchange import exchange_of
 from headrace.events.json_encoding import encode_json
 from headrace.server.connections import Connections
 
@@ -182,6 +183,8 @@ class BoundedProtocol(HttpToolsProtocol):
                 self.drop()
         elif self._is_unread(seconds):
             self._bounds.record_cut("unread")
+            if self.cycle is not None and (exchange := exchange_of(self.cycle.scope)) is not None:
+                exchange.note_cut("slow_client")
             self.drop()
         else:
             self._look_for_progress(seconds)
@@ -292,6 +295,12 @@ class BoundedProtocol(HttpToolsProtocol):
             self._answer(refusal)
 
     def _answer(self, refusal: _Refusal) -> None:
+        exchange = exchange_of(self.cycle.scope) if self.cycle is not None else None
+        if exchange is not None and not self.cycle.response_complete:
+            # The middleware counts the request that this answers.
+            exchange.refuse(refusal.status, refusal.code)
+        else:
+            self._bounds.count_refusal(refusal.status, refusal.code)
         body = encode_json({"detail": refusal.detail, "code": refusal.code})
         dated = b"".join(b"%s: %s\r\n" % pair for pair in self.server_state.default_headers)
         retry = b"retry-after: 1\r\n" if refusal.status == 503 else b""

@@ -9,6 +9,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from headrace.checkpoints.answer_memory import AnswerMemory
+from headrace.checkpoints.commits import Commits
 from headrace.checkpoints.run_saver import RunSaver
 from headrace.checkpoints.saver import GroupCommitSaver, UpstreamSaver
 from headrace.checkpoints.serializer import build_serializer, watch_blocked_types
@@ -48,7 +49,9 @@ from headrace.observability.slots import StatusBoard
 from headrace.retention_settings import RetentionSettings
 from headrace.server.watchdog import Watchdog
 from headrace.setting_groups import DatabaseSettings
-from headrace.settings import Settings, multiprocess_dir
+from headrace.settings import Settings, multiprocess_dir, opentelemetry_variables
+from headrace.tracing.opened_tracer import open_tracer
+from headrace.tracing.tracer import Tracer
 
 _log = structlog.stdlib.get_logger("headrace.lifespan")
 
@@ -88,6 +91,7 @@ class Resources:
     entries: Entries
     board: StatusBoard
     metrics: Metrics
+    tracer: Tracer
     supervision: Supervision
     tasks: Tasks
     pool: SharedPool
@@ -116,6 +120,13 @@ async def open_resources(
         cache_seconds=settings.metrics.cache_seconds,
     )
     stack.callback(metrics.exposition.close)
+    # Closed after all that traces.
+    tracer = open_tracer(
+        opentelemetry_variables(),
+        count=metrics.traces.count_spans,
+        close_seconds=settings.server.shutdown_margin_seconds / 4,
+    )
+    stack.push_async_callback(tracer.close)
     supervision = Supervision(metrics.process.record_fault)
     tasks = Tasks(supervision)
     stack.push_async_callback(tasks.stop)
@@ -154,6 +165,7 @@ async def open_resources(
         entries=entries,
         board=board,
         metrics=metrics,
+        tracer=tracer,
         supervision=supervision,
         tasks=tasks,
         pool=pool,
@@ -299,11 +311,13 @@ def _saver_of_engine(
     settings: Settings, pool: SharedPool, writer: Writer, metrics: Metrics
 ) -> RunSaver:
     timeout_seconds = settings.database.run_acquire_timeout_seconds
+    commits = Commits(metrics.checkpoints, slow_seconds=settings.checkpointer.slow_seconds)
     if settings.checkpointer.engine == "upstream":
         return UpstreamSaver(
             pool,
             writer,
             observe=metrics.checkpoints.observe_checkpoint,
+            commits=commits,
             acquire_timeout_seconds=timeout_seconds,
             max_error_bytes=settings.worker.max_error_bytes,
             max_checkpoint_bytes=settings.checkpointer.max_checkpoint_bytes,
@@ -312,6 +326,7 @@ def _saver_of_engine(
         pool,
         writer,
         observe=metrics.checkpoints.observe_checkpoint,
+        commits=commits,
         acquire_timeout_seconds=timeout_seconds,
         max_error_bytes=settings.worker.max_error_bytes,
         max_checkpoint_bytes=settings.checkpointer.max_checkpoint_bytes,

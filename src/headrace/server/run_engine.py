@@ -21,6 +21,7 @@ from headrace.worker.heartbeat import Heartbeat
 from headrace.worker.queue_depth import QueueDepth
 from headrace.worker.rescuer import Rescuer
 from headrace.worker.roster import Roster
+from headrace.worker.slow_nodes import SlowNodes
 from headrace.worker.stop_requests import StopRequests
 from headrace.worker.temporary_threads import TemporaryThreads
 from headrace.worker.worker import Worker
@@ -39,7 +40,7 @@ class RunEngine:
 async def start_run_engine(resources: Resources, stack: AsyncExitStack) -> RunEngine:
     """Start the run engine. From now on it claims runs, and rescues runs of lost processes."""
     pool, settings, tasks = resources.pool, resources.settings, resources.tasks
-    queue = Queue(pool, resources.writer)
+    queue = Queue(pool, resources.writer, count_unreadable=resources.metrics.runs.count_unreadable)
     notifier = build_notifier(settings, pool, resources.metrics, resources.supervision)
     log = EventLog(pool, resources.writer, settings.events)
     reader_budget = BufferBudget(settings.events, on_cut=resources.metrics.http.count_cut_client)
@@ -83,6 +84,7 @@ async def _start_worker(
         settings.worker,
         metrics,
         temporary,
+        resources.tracer,
         max_checkpoint_bytes=settings.checkpointer.max_checkpoint_bytes,
         # Half of the margin, so that the release can still be committed. A run that is not released
         # waits until the lease has expired.
@@ -113,5 +115,8 @@ async def _start_worker(
     admission.start(tasks)
     stop_requests.start(tasks)
     temporary.start(tasks)
-    Rescuer(queue, heartbeat, settings.worker, metrics, roster, notifier).start(tasks)
+    SlowNodes(roster, slow_seconds=settings.worker.slow_node_seconds).start(tasks)
+    Rescuer(queue, heartbeat, settings.worker, metrics, roster, notifier, resources.tracer).start(
+        tasks
+    )
     return worker

@@ -16,6 +16,7 @@ from headrace.request_limits import RequestLimits
 from headrace.runs.repository import RunRepository
 from headrace.runs.retention import RunSweeper
 from headrace.runs.run_requests import RunRequests
+from headrace.runs.run_traces import RunTraces
 from headrace.runs.service import RunService
 from headrace.runs.thread_stream import ThreadStreams
 from headrace.server.resources import Resources
@@ -94,6 +95,7 @@ async def start_services(resources: Resources, engine: RunEngine) -> Services:
         stops,
         keys,
         requests,
+        RunTraces(repository, resources.tracer),
         resources.tasks,
     )
     search = ThreadSearchRepository(

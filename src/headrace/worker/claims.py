@@ -19,6 +19,7 @@ from headrace.worker.fairness import LimitLog, fair_share
 from headrace.worker.heartbeat import Heartbeat
 from headrace.worker.quarantine import Quarantine
 from headrace.worker.roster import Roster
+from headrace.worker.run_report import RunReport
 
 _log = structlog.stdlib.get_logger("headrace.worker")
 
@@ -53,6 +54,7 @@ class Claims:
         self._metrics = metrics
         self._graph_ids = graph_ids
         self._apart_seconds = apart_seconds
+        self._report = RunReport(metrics)
         self._look_for_suspects_at = 0.0
         self._limit_log = LimitLog(roster.places)
         self._in_doubt = False
@@ -183,8 +185,8 @@ class Claims:
             raise
         finally:
             self._roster.reserved = 0
-        for _ in claimed:
-            self._metrics.runs.count_claim()
+        for attempt in claimed:
+            self._report.claimed(attempt)
         return claimed
 
     async def release_unknown(self) -> None:

@@ -19,8 +19,9 @@ from headrace.worker.roster import Roster
 
 _log = structlog.stdlib.get_logger("headrace.worker")
 
-#: A thread often ends a little later than its run, for example after a call of a model. It is
-#: logged only when it goes on for longer than this.
+#: A thread often ends a little later than its run, for example after a call of a model; so does the
+#: graph, if user code has cancelled all tasks. They are logged only when they go on for longer than
+#: this.
 _LOG_AFTER_SECONDS = 5.0
 
 
@@ -70,8 +71,9 @@ class DeafRuns:
             execution.work.cut()
         log_after_seconds = _LOG_AFTER_SECONDS
         if graph is not None and not graph.done():
-            # The graph has had its time to stop.
-            log_after_seconds = 0.0
+            if execution.given_up:
+                # The graph has had its time to stop.
+                log_after_seconds = 0.0
             graph.add_done_callback(lambda _: self._look_at(execution))
         else:
             # While a follower keeps the execution, the exception of this task would keep the

@@ -10,8 +10,9 @@ from headrace.error_text import MAX_BYTES, error_message, error_name
 from headrace.errors import LeaseLost, Unavailable
 from headrace.events.event import RUN_DELETED
 from headrace.observability.masking import mask_text
-from headrace.queue.ends import RELEASED, EndedRun, RunEnd, StopAsked
+from headrace.queue.ends import RELEASED, Cause, EndedRun, RunEnd, StopAsked
 from headrace.queue.queue import Queue
+from headrace.worker.error_causes import cause_of
 from headrace.worker.execution import Execution, Stop
 
 _log = structlog.stdlib.get_logger("headrace.worker")
@@ -56,12 +57,12 @@ class EndWriter:
                 _log.error("run_end_failed", retry_in_seconds=delay, exc_info=fault)
                 end = self.failed(fault)
                 await asyncio.sleep(delay)
-        _log.error("lease_lost")
+        _log.info("run_taken_over")
         return None
 
-    def failed(self, error: BaseException) -> RunEnd:
-        """The end of a run whose graph raised ``error``."""
-        return RunEnd("error", "error", error_json(error, self._max_error_bytes))
+    def failed(self, error: BaseException, cause: Cause = "platform") -> RunEnd:
+        """The end of a run that failed with ``error``."""
+        return RunEnd("error", "error", error_json(error, self._max_error_bytes), cause=cause)
 
     async def write(self, execution: Execution, end: RunEnd) -> EndedRun | None:
         """Commit the end; a run that is to be rolled back is deleted instead.
@@ -79,18 +80,18 @@ class EndWriter:
                 # them with the checkpoints of the run.
                 await writes.committed()
             except LeaseLost:
-                _log.error("lease_lost")
+                _log.info("run_taken_over")
                 return None
             except Exception as failure:
-                _log.warning("run_writes_failed", exc_info=failure)
                 if execution.stop is not Stop.ROLLBACK:
                     return await self._write_end(execution, end)
+                _log.warning("run_writes_failed", exc_info=failure)
         if execution.stop is Stop.ROLLBACK:
             return await self._roll_back(execution)
         return await self._write_end(execution, end)
 
     async def _roll_back(self, execution: Execution) -> EndedRun | None:
-        delays = iter(_END_RETRY_SECONDS)
+        pauses = _Pauses()
         while execution.stop is not Stop.LEASE_LOST:
             try:
                 await self._queue.roll_back_if_owned(execution.token, execution.thread_id)
@@ -100,18 +101,16 @@ class EndWriter:
                 _log.warning("rollback_refused", reason=str(error))
                 return await self._interrupt_instead(execution)
             except (Unavailable, psycopg.Error) as fault:
-                delay = next(delays, _END_RETRY_SECONDS[-1])
-                _log.warning("run_end_delayed", retry_in_seconds=delay, cause=type(fault).__name__)
-                await asyncio.sleep(delay)
+                await pauses.after(fault)
             else:
                 # Runs behind it may be claimed now, and followers hear of its end.
                 return EndedRun(_ROLLED_BACK, more=True, watched=True)
-        _log.error("lease_lost")
+        _log.info("run_taken_over")
         return None
 
     async def _interrupt_instead(self, execution: Execution) -> EndedRun | None:
         """End a run that cannot be rolled back as ``interrupted``."""
-        delays = iter(_END_RETRY_SECONDS)
+        pauses = _Pauses()
         while execution.stop is not Stop.LEASE_LOST:
             try:
                 await self._queue.interrupt_instead_of_rollback(execution.token)
@@ -120,10 +119,8 @@ class EndWriter:
                 # A client has asked for the rollback again.
                 continue
             except Unavailable as fault:
-                delay = next(delays, _END_RETRY_SECONDS[-1])
-                _log.warning("run_end_delayed", retry_in_seconds=delay, cause=fault.code)
-                await asyncio.sleep(delay)
-        _log.error("lease_lost")
+                await pauses.after(fault)
+        _log.info("run_taken_over")
         return None
 
     async def _write_end(self, execution: Execution, end: RunEnd) -> EndedRun | None:
@@ -136,7 +133,7 @@ class EndWriter:
         :returns: None when the run does not belong to this process any more.
         :raises StopAsked: as :meth:`write`.
         """
-        delays = iter(_END_RETRY_SECONDS)
+        pauses = _Pauses()
         writes = execution.writes
         while execution.stop is not Stop.LEASE_LOST:
             if writes is not None and writes.failure is not None:
@@ -144,7 +141,8 @@ class EndWriter:
                     break
                 _log.error("run_writes_failed", exc_info=writes.failure)
                 if end.status != "interrupted":
-                    end = self.failed(writes.failure)
+                    cause = cause_of(writes.failure, ours=writes.failure)
+                    end = self.failed(writes.failure, cause)
                 writes = None
             try:
                 return await self._queue.end_if_owned(
@@ -156,14 +154,29 @@ class EndWriter:
                 execution.stop_as_asked(asked.action)
                 raise
             except Unavailable as fault:
-                delay = next(delays, _END_RETRY_SECONDS[-1])
-                _log.warning("run_end_delayed", retry_in_seconds=delay, cause=fault.code)
-                await asyncio.sleep(delay)
+                await pauses.after(fault)
             except Exception:
                 if writes is None or writes.failure is None:
                     raise
-        _log.error("lease_lost")
+        _log.info("run_taken_over")
         return None
+
+
+class _Pauses:
+    """The pauses between the tries to write one end. Only the first one is logged."""
+
+    def __init__(self) -> None:
+        self._delays = iter(_END_RETRY_SECONDS)
+        self._told = False
+
+    async def after(self, fault: Exception) -> None:
+        """Wait before the next try; the last one has raised ``fault``."""
+        delay = next(self._delays, _END_RETRY_SECONDS[-1])
+        if not self._told:
+            self._told = True
+            cause = fault.code if isinstance(fault, Unavailable) else type(fault).__name__
+            _log.warning("run_end_delayed", retry_in_seconds=delay, cause=cause)
+        await asyncio.sleep(delay)
 
 
 _INTERRUPTED = RunEnd(
@@ -204,4 +217,5 @@ def end_of_stopped(execution: Execution) -> RunEnd:
                 "timeout",
                 "error",
                 {"error": "RunTimeout", "message": "The run took longer than run_timeout_seconds."},
+                cause="timeout",
             )

@@ -2,6 +2,7 @@
 
 import asyncio
 from enum import Enum
+from time import monotonic
 from uuid import UUID
 
 from headrace.checkpoints.run_writes import RunWrites
@@ -11,7 +12,9 @@ from headrace.events.reader import Moved
 from headrace.lifecycle import Signal
 from headrace.queue.rows import Attempt, RunOutcome
 from headrace.thread_pool import Work
+from headrace.tracing.tracer import NO_ATTEMPT_TRACE, AttemptTrace
 from headrace.worker.channels import Channels
+from headrace.worker.progress import Progress
 
 
 class Stop(Enum):
@@ -40,12 +43,17 @@ class Execution:
         "_moved",
         "_outcome",
         "attempt",
+        "began_at",
         "channel",
+        "given_up",
         "graph",
+        "progress",
+        "queue_seconds",
         "request",
         "stop",
         "stop_message",
         "token",
+        "trace",
         "work",
         "writes",
     )
@@ -59,8 +67,19 @@ class Execution:
         self.writes: RunWrites | None = None
         #: The task that runs the graph; None before that has begun.
         self.graph: asyncio.Task[None] | None = None
+        #: The trace of the attempt; records nothing before the executor begins it.
+        self.trace: AttemptTrace = NO_ATTEMPT_TRACE
         #: The work of threads for the run.
         self.work = Work()
+        #: The graph was cancelled, and has not stopped in time.
+        self.given_up = False
+        self.began_at = monotonic()
+        #: How long the run has waited since it might start.
+        self.queue_seconds = (
+            attempt.queue_seconds if attempt.claimed else self.began_at - attempt.request.asked_at
+        )
+        #: None before the executor has begun with the run.
+        self.progress: Progress | None = None
         self.stop: Stop | None = None
         self.stop_message = ""
         self.channel: Channel = channels.open(

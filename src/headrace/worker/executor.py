@@ -27,12 +27,16 @@ from headrace.queue.queue import Queue
 from headrace.queue.rows import RunOutcome
 from headrace.setting_groups import WorkerSettings
 from headrace.states.reader import interrupts_by_task
+from headrace.tracing.tracer import AttemptTrace, Tracer
 from headrace.worker.channels import Channels
 from headrace.worker.end_writer import EndWriter, end_of_stopped
+from headrace.worker.error_causes import cause_of
 from headrace.worker.execution import Execution, Stop
 from headrace.worker.final_state import FinalState
 from headrace.worker.graph_config import checkpoints_in, graph_config, graph_input
 from headrace.worker.graph_stream import graph_stream
+from headrace.worker.progress import Progress
+from headrace.worker.run_report import RunReport
 from headrace.worker.temporary_threads import TemporaryThreads
 
 _log = structlog.stdlib.get_logger("headrace.worker")
@@ -43,6 +47,9 @@ _STOP_SECONDS = 5.0
 #: LangGraph leaves values of a run in reference cycles. Python's collector counts objects, not
 #: bytes. So after a run with values of this size, headrace asks for a collection.
 _LARGE_BYTES = 16 * 1024 * 1024
+
+#: What a trace says of an attempt whose run another process has now.
+_LOST = RunEnd("lost", "busy")
 
 
 @dataclass(slots=True)
@@ -77,6 +84,7 @@ class Executor:
         settings: WorkerSettings,
         metrics: Metrics,
         temporary: TemporaryThreads,
+        tracer: Tracer,
         *,
         release_seconds: float = _STOP_SECONDS / 2,
         max_checkpoint_bytes: int = MAX_CHECKPOINT_BYTES,
@@ -86,8 +94,10 @@ class Executor:
         self._queue = queue
         self._saver = saver
         self._settings = settings
-        self._metrics = metrics
+        self._metrics = metrics.attempts
+        self._report = RunReport(metrics)
         self._temporary = temporary
+        self._tracer = tracer
         self._end_writer = EndWriter(queue, max_error_bytes=settings.max_error_bytes)
         self._graphs = Tasks()
         self._release_seconds = release_seconds
@@ -102,7 +112,16 @@ class Executor:
         """
         contain()
         result = RunResult(perf_counter())
+        execution.progress = Progress(
+            execution.attempt,
+            self._metrics,
+            waited_seconds=execution.queue_seconds,
+            slow_seconds=self._settings.slow_node_seconds,
+        )
+        execution.trace = self._begin_trace(execution)
         result.ended = await self._end(execution, await self._end_of_drive(execution, result))
+        end = result.ended.end if result.ended is not None else _LOST
+        execution.trace.end(end.status, error=end.error, interrupted=result.interrupted)
         return result
 
     async def finish(self, execution: Execution, result: RunResult) -> None:
@@ -124,14 +143,17 @@ class Executor:
             execution.finish(RunOutcome(status=end.status, values=values, error=end.error))
         if least_bytes(result.values) > _LARGE_BYTES:
             collect_soon()
-        seconds = perf_counter() - result.began_at
-        self._metrics.runs.observe_run(graph_id, end.status, seconds)
-        _log.info(
-            "run_ended",
-            status=end.status,
-            graph_id=graph_id,
-            seconds=round(seconds, 4),
-            error=end.error["error"] if end.error else None,
+        self._report.ended(execution, end, began_at=result.began_at)
+
+    def _begin_trace(self, execution: Execution) -> AttemptTrace:
+        attempt, request = execution.attempt, execution.request
+        return self._tracer.attempt(
+            request.trace,
+            request.run_id,
+            attempt.number,
+            thread_id=request.thread_id,
+            graph_id=request.graph_id,
+            waits_since=attempt.waits_since,
         )
 
     async def _end_of_drive(self, execution: Execution, result: RunResult) -> RunEnd:
@@ -190,19 +212,20 @@ class Executor:
         execution.graph = graph
         await execution.wait_for(graph, self._settings.run_timeout_seconds)
         if graph.done():
-            return self._end_of(graph, result)
+            return self._end_of(graph, execution, result)
         graph.cancel()
         released = execution.stop is Stop.RELEASED
         seconds = self._release_seconds if released else _STOP_SECONDS
         await asyncio.wait({graph}, timeout=seconds)
-        if not graph.done():
-            _log.error("run_did_not_stop", seconds=seconds)
-        elif not graph.cancelled() and graph.exception() is None:
+        execution.given_up = not graph.done()
+        if graph.done() and not graph.cancelled() and graph.exception() is None:
             # The graph finished at this very moment: its result stands.
-            return self._end_of(graph, result)
+            return self._end_of(graph, execution, result)
+        if execution.stop is None:
+            _log.warning("run_timed_out", seconds=self._settings.run_timeout_seconds)
         return end_of_stopped(execution)
 
-    def _end_of(self, graph: asyncio.Task[None], result: RunResult) -> RunEnd:
+    def _end_of(self, graph: asyncio.Task[None], execution: Execution, result: RunResult) -> RunEnd:
         if graph.cancelled():
             error: BaseException | None = asyncio.CancelledError("the graph cancelled itself")
         else:
@@ -210,11 +233,15 @@ class Executor:
         if error is None:
             thread_status = "interrupted" if result.interrupted else "idle"
             return RunEnd("success", thread_status, interrupts=result.interrupts)
-        with suppress(BaseException):
-            # A log handler of the user may fail over this exception in any way.
-            original = error.original if isinstance(error, UserExit) else error
-            _log.warning("run_failed", exc_info=original)
-        return self._end_writer.failed(error)
+        loaded = execution.progress is not None and execution.progress.loaded
+        failed_write = execution.writes.failure if execution.writes is not None else None
+        if error is not failed_write:
+            # Otherwise the end writer tells of it.
+            with suppress(BaseException):
+                # A log handler of the user may fail over this exception in any way.
+                original = error.original if isinstance(error, UserExit) else error
+                _log.warning("run_failed", exc_info=original)
+        return self._end_writer.failed(error, cause_of(error, ours=failed_write, loaded=loaded))
 
     async def _run_graph(self, execution: Execution, result: RunResult) -> None:
         request, kwargs = execution.request, execution.request.kwargs
@@ -223,6 +250,7 @@ class Executor:
         config = self._config(execution)
         with (
             execution.work.entered(),
+            execution.trace.entered(),
             self._saver.run(
                 execution.token,
                 durability=kwargs["durability"],
@@ -230,12 +258,13 @@ class Executor:
             ) as writes,
         ):
             execution.writes = writes
+            writes.trace = execution.trace
             await self._stream_graph(execution, result, config)
             await writes.store_command()
 
     def _config(self, execution: Execution) -> RunnableConfig:
         request = execution.request
-        return graph_config(
+        config = graph_config(
             request.kwargs,
             run_id=request.run_id,
             thread_id=request.thread_id,
@@ -246,6 +275,8 @@ class Executor:
             request_id=request.request_id,
             recursion_limit=self._settings.recursion_limit,
         )
+        execution.trace.observe(config)
+        return config
 
     async def _stream_graph(
         self, execution: Execution, result: RunResult, config: RunnableConfig
@@ -258,7 +289,8 @@ class Executor:
             _use_latest_checkpoint(config)
         elif named := checkpoints_in(config):
             await self._require(named)
-        translator = Translator(frozenset(kwargs["stream_mode"]))
+        translator, progress = Translator(frozenset(kwargs["stream_mode"])), execution.progress
+        assert progress is not None
         async with (
             self._registry.for_run(
                 request.graph_id, config, access="threads.create_run", context=kwargs["context"]
@@ -266,16 +298,20 @@ class Executor:
             result.final_state.read_on_failure(graph, request.thread_id),
         ):
             refuse_unknown_nodes(graph.nodes, kwargs)
-            async for namespace, mode, chunk in graph_stream(graph, given, kwargs, config):
-                if mode != "events" and execution.writes is not None:
-                    # The graph goes on, so it has applied its command.
-                    await execution.writes.store_command()
-                if not namespace:
-                    _record(result, mode, chunk)
-                if execution.channel.wanted and not self._exceeds_checkpoint(mode, chunk):
-                    for name, data in translator.events(namespace, mode, chunk):
-                        execution.channel.publish(name, data)
-                        await execution.channel.room()
+            with progress.streaming(graph):
+                async for namespace, mode, chunk in graph_stream(graph, given, kwargs, config):
+                    if mode != "events" and execution.writes is not None:
+                        # The graph goes on, so it has applied its command.
+                        await execution.writes.store_command()
+                    if not namespace and mode in ("values", "updates"):
+                        progress.note(mode, chunk)
+                        _record(result, mode, chunk)
+                    if progress.first_event_seconds is None and translator.shows(mode):
+                        progress.note_first_event()
+                    if execution.channel.wanted and not self._exceeds_checkpoint(mode, chunk):
+                        for name, data in translator.events(namespace, mode, chunk):
+                            execution.channel.publish(name, data)
+                            await execution.channel.room()
             if result.interrupted:
                 # The next run on the thread must not resume from an older checkpoint.
                 _use_latest_checkpoint(config)

@@ -82,6 +82,15 @@ class Heartbeat:
         return self._process_id
 
     @property
+    def lease_left_seconds(self) -> float | None:
+        """Seconds until this process stops its runs, if it renews its lease no more; None: it has
+        no lease.
+        """
+        if self._process_id is None:
+            return None
+        return max(0.0, self._deadline - time.monotonic())
+
+    @property
     def judges_others(self) -> bool:
         """Whether this process has renewed its lease for a whole lease time without a break.
 

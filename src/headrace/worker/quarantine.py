@@ -71,7 +71,7 @@ class Quarantine:
         self._suspect, self._closed_at = request.run_id, None
         self._roster.closed = True
         self._timer = asyncio.get_running_loop().call_later(seconds, self.end, request.run_id)
-        _log.warning(
+        _log.info(
             "run_executed_apart",
             run_id=str(request.run_id),
             thread_id=request.thread_id,

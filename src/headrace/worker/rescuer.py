@@ -11,7 +11,10 @@ from headrace.lifecycle import Tasks
 from headrace.notices.notifier import Notifier
 from headrace.observability.metrics import Metrics
 from headrace.queue.queue import Queue
+from headrace.queue.takeover import TakenRun
 from headrace.setting_groups import WorkerSettings
+from headrace.tracing.trace_context import stored_context
+from headrace.tracing.tracer import Tracer
 from headrace.worker.heartbeat import Heartbeat
 from headrace.worker.roster import Roster
 
@@ -38,6 +41,7 @@ class Rescuer:
         metrics: Metrics,
         roster: Roster,
         notifier: Notifier,
+        tracer: Tracer,
     ) -> None:
         self._queue = queue
         self._heartbeat = heartbeat
@@ -45,6 +49,7 @@ class Rescuer:
         self._metrics = metrics
         self._roster = roster
         self._notifier = notifier
+        self._tracer = tracer
         self._mended_at = monotonic()
         self._ended_unserved_at = float("-inf")
 
@@ -69,25 +74,42 @@ class Rescuer:
             max_failures=self._settings.max_failures,
             apart_seconds=self._settings.apart_seconds,
         ):
-            self._metrics.runs.count_rescue(run.status)
+            self._metrics.runs.count_rescue(run.status, again=run.again)
             _log.warning(
                 "run_rescued",
                 run_id=str(run.run_id),
                 thread_id=run.thread_id,
+                graph_id=run.graph_id,
                 status=run.status,
                 failures=run.failures,
             )
+            self._trace(run)
             if run.status == "pending":
                 self._roster.announce()
             else:
                 self._notifier.run_changed(run.run_id)
                 self._metrics.runs.count_run(run.graph_id, run.status)
+                if run.status == "error":
+                    self._metrics.runs.count_error(run.graph_id, "lost")
         await self._end_unserved()
         if monotonic() - self._mended_at > _MEND_SECONDS:
             if mended := await takeover.mend_threads():
                 _log.warning("threads_mended", threads=mended)
                 self._roster.announce()
             self._mended_at = monotonic()
+
+    def _trace(self, run: TakenRun) -> None:
+        """Tell of the attempt that was lost: its process cannot."""
+        if run.began_at is not None:
+            self._tracer.lost_attempt(
+                stored_context(run.traceparent),
+                run.run_id,
+                run.attempt,
+                thread_id=run.thread_id,
+                graph_id=run.graph_id,
+                began_at=run.began_at,
+                lived_seconds=run.lived_seconds,
+            )
 
     async def _end_unserved(self) -> None:
         seconds = self._settings.unserved_timeout_seconds
@@ -103,3 +125,4 @@ class Rescuer:
             )
             self._notifier.run_changed(run.run_id)
             self._metrics.runs.count_run(run.graph_id, run.status)
+            self._metrics.runs.count_error(run.graph_id, "unserved")

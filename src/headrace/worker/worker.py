@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from functools import partial
+from time import monotonic
 from uuid import UUID
 
 import structlog
@@ -14,8 +15,16 @@ from headrace.observability.figures import CallerFigures
 from headrace.observability.metrics import Metrics
 from headrace.queue.ends import EndedRun
 from headrace.queue.queue import Queue
-from headrace.queue.rows import Attempt, Cancellation, QueuedRun, RunRequest, StopAction
+from headrace.queue.rows import (
+    Attempt,
+    Cancellation,
+    CancelReason,
+    QueuedRun,
+    RunRequest,
+    StopAction,
+)
 from headrace.setting_groups import WorkerSettings
+from headrace.tracing.trace_context import log_fields
 from headrace.worker.admission import Admission
 from headrace.worker.channels import Channels
 from headrace.worker.claims import Claims
@@ -26,6 +35,7 @@ from headrace.worker.fairness import caller_figures
 from headrace.worker.heartbeat import Heartbeat
 from headrace.worker.quarantine import Quarantine
 from headrace.worker.roster import Roster
+from headrace.worker.run_report import RunReport
 from headrace.worker.stop_requests import StopRequests
 
 #: A run that is delayed for up to this long gets a timer. A round of claims finds runs with a
@@ -71,6 +81,7 @@ class Worker:
         self._stop_requests = stop_requests
         self._admission = admission
         self._metrics = metrics
+        self._report = RunReport(metrics)
         #: Starts, claims and executions. Wait for each of them: it may commit at any moment.
         self._tasks = Tasks()
         self._loops = Tasks(supervision)
@@ -93,6 +104,13 @@ class Worker:
     def running(self) -> int:
         """Runs this process executes now."""
         return len(self._roster.executions)
+
+    @property
+    def oldest_running_seconds(self) -> float:
+        """For how long the oldest run is executed here; 0 if there is none."""
+        # A dict keeps the order of insertion, so the first run is the oldest one.
+        oldest = next(iter(self._roster.executions.values()), None)
+        return 0.0 if oldest is None else round(monotonic() - oldest.began_at, 1)
 
     @property
     def deaf(self) -> int:
@@ -122,6 +140,11 @@ class Worker:
         if self._roster.enabled:
             self._loops.keep(self._claim_until_drained, name="claims")
 
+    @property
+    def lease_left_seconds(self) -> float | None:
+        """See :attr:`Heartbeat.lease_left_seconds`."""
+        return self._heartbeat.lease_left_seconds
+
     async def submit(self, request: RunRequest) -> Execution | QueuedRun:
         """Start the run here, or put it into the queue. On return that is committed.
 
@@ -135,15 +158,9 @@ class Worker:
         """
         if self._roster.draining:
             raise Draining
-        process_id = self._heartbeat.process_id
-        if (
-            process_id is None
-            or not self._roster.enabled
-            or not request.in_place
-            or request.after_seconds > 0
-            or not self._roster.may_begin(request.principal.caller)
-        ):
-            return await self._enqueue_if_admitted(request)
+        process_id, why = self._heartbeat.process_id, self._why_queued(request)
+        if process_id is None or why is not None:
+            return await self._enqueue_if_admitted(request, why or "not_here")
         starting = self._tasks.start(
             self._queue.start_run_if_free(request, process_id), name=f"start-{request.run_id}"
         )
@@ -166,16 +183,27 @@ class Worker:
             # Not earlier: a run that is not in the roster would be released as an unknown one.
             self._roster.remove_start(request)
             return execution
-        return await self._enqueue_if_admitted(request)
+        return await self._enqueue_if_admitted(request, "busy")
 
-    async def _enqueue_if_admitted(self, request: RunRequest) -> QueuedRun:
+    def _why_queued(self, request: RunRequest) -> str | None:
+        """Why this process may not start the run in place; None: it may."""
+        if request.after_seconds > 0:
+            return "delayed"
+        if not self._roster.enabled or not request.in_place:
+            return "not_here"
+        if self._roster.may_begin(request.principal.caller):
+            return None
+        return "share" if self._roster.free else "full"
+
+    async def _enqueue_if_admitted(self, request: RunRequest, why: str) -> QueuedRun:
         """:raises TooManyQueuedRuns: too many runs of its caller wait already."""
         await self._admission.admit(request.principal.caller)
-        return await self._enqueue(request)
+        return await self._enqueue(request, why)
 
-    async def _enqueue(self, request: RunRequest) -> QueuedRun:
+    async def _enqueue(self, request: RunRequest, why: str) -> QueuedRun:
         queueing = self._tasks.start(self._queue.enqueue(request), name=f"queue-{request.run_id}")
         queued = await asyncio.shield(queueing)
+        self._report.queued(request, queued, why)
         if queued.replaced is not None and queued.action is not None:
             self._tell_to_stop(queued.replaced, queued.action, "Another run replaces it.")
         for run_id in queued.ended:
@@ -200,12 +228,29 @@ class Worker:
         else:
             execution.stop_as_asked(action, reason)
 
+    def cancel_here(self, run_id: UUID, reason: str, why: CancelReason) -> None:
+        """Ask a run to stop if this process executes it still."""
+        execution = self._roster.executions.get(run_id)
+        if execution is not None:
+            self._report.cancelled(why)
+            execution.cancel(reason)
+
     async def cancel(
-        self, tenant: str, run_ids: Sequence[UUID], action: StopAction, reason: str
+        self,
+        tenant: str,
+        run_ids: Sequence[UUID],
+        action: StopAction,
+        reason: str,
+        why: CancelReason,
     ) -> list[Cancellation]:
-        """Ask runs to stop; return what the request has done to each."""
+        """Ask runs that have not ended to stop; return what the request has done to each.
+
+        :param reason: a sentence for the run's error.
+        """
         cancelled = await self._queue.cancel(tenant, run_ids, action, reason)
         for one in cancelled:
+            if one.state != "unknown":
+                self._report.cancelled(why)
             if one.state == "asked":
                 self._tell_to_stop(one.run_id, action, reason)
             elif one.state != "unknown":
@@ -327,7 +372,7 @@ class Worker:
         if isinstance(error, Unavailable):
             self._claims.doubt()
         elif isinstance(error, ThreadBusy) and request.multitask_strategy != "reject":
-            self._tasks.start(self._enqueue(request), name=f"queue-{request.run_id}")
+            self._tasks.start(self._enqueue(request, "busy"), name=f"queue-{request.run_id}")
 
     async def _execute(self, execution: Execution) -> None:
         # A run from the queue does not inherit the log context of the request that made it.
@@ -335,7 +380,11 @@ class Worker:
             run_id=str(execution.run_id),
             thread_id=execution.thread_id,
             request_id=execution.request.request_id,
+            graph_id=execution.request.graph_id,
+            assistant_id=str(execution.request.assistant_id),
+            **log_fields(execution.request.trace),
         )
+        self._report.started(execution)
         try:
             result = await self._executor.execute(execution)
             if result.ended is not None:

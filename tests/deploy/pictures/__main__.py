@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from tests.deploy.expressions import DASHBOARDS
-from tests.deploy.pictures.answers import Period, Prometheus
+from tests.deploy.pictures.answers import Answers, Period, Prometheus
 from tests.deploy.pictures.page import picture
 from tests.support.sources import ROOT
 
@@ -32,10 +32,10 @@ def main() -> None:
     one = given.instance or prometheus.instances()[0]
     given.out.mkdir(parents=True, exist_ok=True)
     for path in sorted(DASHBOARDS.glob("*.json")):
-        instance = one if path.stem == ONE_POD else ""
-        svg = picture(json.loads(path.read_text()), prometheus, period, instance)
+        answers = Answers(prometheus, period, one if path.stem == ONE_POD else "")
+        svg = picture(json.loads(path.read_text()), answers)
         (given.out / f"{path.stem}.svg").write_text(svg, encoding="utf-8")
-        print(f"{path.stem}.svg: {len(svg) // 1024} KiB, {svg.count('>no data<')} without data")
+        print(f"{path.stem}.svg: {len(svg) // 1024} KiB", *answers.silent, sep="\n    no data: ")
 
 
 if __name__ == "__main__":

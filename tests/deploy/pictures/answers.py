@@ -5,7 +5,7 @@ import math
 import re
 import urllib.parse
 import urllib.request
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from tests.deploy.expressions import Expression
@@ -84,6 +84,24 @@ class Prometheus:
         url = f"{self.url}/api/v1/{what}?{urllib.parse.urlencode(query)}"
         with urllib.request.urlopen(url, timeout=30) as response:
             return json.load(response)["data"]
+
+
+@dataclass
+class Answers:
+    """What one dashboard asks, of a period, and of one pod if there is an ``instance``."""
+
+    prometheus: Prometheus
+    period: Period
+    instance: str = ""
+    #: Expressions without any data, as they are written.
+    silent: list[str] = field(default_factory=list)
+
+    def to(self, target: dict[str, str]) -> list[Series]:
+        """The lines of a query of a panel."""
+        found = self.prometheus.series(target, self.period, self.instance)
+        if not found:
+            self.silent.append(target["expr"])
+        return found
 
 
 def _named(legend: str, labels: dict[str, str]) -> str:

@@ -1,6 +1,5 @@
 """Panels as SVG: axes with units, lines, legends. Plain text; colours follow the reader's theme."""
 
-import math
 import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from typing import Any
 from xml.sax.saxutils import escape
 
 from tests.deploy.pictures.answers import Period, Series
-from tests.deploy.pictures.units import shown
+from tests.deploy.pictures.units import above, shown
 
 #: Lines of a panel; the legend says how many more there are.
 MOST_LINES = 6
@@ -82,12 +81,13 @@ def figures(panel: dict[str, Any], box: Box, lines: Sequence[Series]) -> Iterabl
     coloured = panel["options"]["colorMode"] == "background"
     for number, line in enumerate(shown_lines):
         inner = Box(box.x + 8 + number * width, box.y + 26, width - 4, box.height - 34)
-        words, colour = _level(line.last, defaults)
+        words, colour = _level(line.last, defaults | _own(panel, line.name))
         if coloured:
             yield rectangle(inner, f'fill="{colour}"')
         style = ("v", "w") if coloured else ("h", "")
         middle = inner.x + inner.width / 2
-        yield text(middle, inner.y + inner.height / 2, words, style[0], "middle")
+        if panel["options"].get("textMode") != "name":
+            yield text(middle, inner.y + inner.height / 2, words, style[0], "middle")
         for row, name in enumerate(_wrapped(line.name, inner.width)):
             yield text(middle, inner.y + inner.height / 2 + 19 + 13 * row, name, style[1], "middle")
 
@@ -114,7 +114,7 @@ def graph(
     feet: list[dict[float, float]] = [{}, *heights] if stacked else []
     rows = len(drawn) + (len(lines) > len(drawn))
     plot = Box(box.x + 58, box.y + 28, box.width - 70, box.height - 52 - rows * _LEGEND_LINE)
-    top = _nice(max(max(points.values()) for points in heights))
+    top = above(max(max(points.values()) for points in heights), defaults["unit"])
     scale = Scale(plot, period, top)
     yield from _axes(scale, defaults["unit"])
     yield from _starts(scale, starts)
@@ -139,6 +139,16 @@ def _level(value: float, defaults: dict[str, Any]) -> tuple[str, str]:
     return shown(value, defaults["unit"]), _LEVELS[reached[-1]["color"]]
 
 
+def _own(panel: dict[str, Any], name: str) -> dict[str, Any]:
+    """What the panel says of this line alone."""
+    return {
+        said["id"]: said["value"]
+        for override in panel["fieldConfig"].get("overrides", [])
+        if override["matcher"] == {"id": "byName", "options": name}
+        for said in override["properties"]
+    }
+
+
 def _stacked(lines: Sequence[Series]) -> list[dict[float, float]]:
     """Each line on top of those before it; where it has no point, its height is theirs."""
     moments = sorted({moment for line in lines for moment, _ in line.points})
@@ -148,14 +158,6 @@ def _stacked(lines: Sequence[Series]) -> list[dict[float, float]]:
         below = below | {moment: below[moment] + value for moment, value in line.points}
         heights.append(below)
     return heights
-
-
-def _nice(value: float) -> float:
-    """The next of 1, 2, 5, 10 and so on."""
-    if value <= 0:
-        return 1.0
-    size: float = 10.0 ** math.floor(math.log10(value))
-    return next(step * size for step in (1, 2, 5, 10) if value <= step * size * 1.0001)
 
 
 def _axes(scale: Scale, unit: str) -> Iterable[str]:
@@ -168,7 +170,7 @@ def _axes(scale: Scale, unit: str) -> Iterable[str]:
         moment = scale.period.start + part * (scale.period.end - scale.period.start)
         words = f"{datetime.fromtimestamp(moment, UTC):%H:%M}"
         anchor = ("start", "middle", "end")[round(2 * part)]
-        yield text(scale.x(moment), box.y + box.height + 13, words, "", anchor)
+        yield text(scale.x(moment), box.y + box.height + 15, words, "", anchor)
 
 
 def _starts(scale: Scale, starts: Iterable[float]) -> Iterable[str]:
@@ -242,7 +244,7 @@ def _legend(box: Box, drawn: Sequence[Series], more: int, unit: str) -> Iterable
     for number, line in enumerate(drawn):
         y = first + number * _LEGEND_LINE
         colour = _COLOURS[number % len(_COLOURS)]
-        values = f"last {shown(line.last, unit)}, max {shown(line.most, unit)}"
+        values = f"{shown(line.last, unit)} (max {shown(line.most, unit)})"
         room = box.width - 40 - _LETTER * len(values)
         yield f'<path stroke="{colour}" stroke-width="3" d="M{box.x + 8:.0f} {y - 4:.0f}h10"/>'
         yield text(box.x + 23, y, _cut(line.name, room))

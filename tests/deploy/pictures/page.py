@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 from xml.sax.saxutils import quoteattr
 
-from tests.deploy.pictures.answers import Period, Prometheus, Series
+from tests.deploy.pictures.answers import Answers, Period, Series
 from tests.deploy.pictures.drawing import STYLE, Box, figures, graph, rectangle, text
 
 _COLUMN, _LINE, _GAP, _HEAD = 50, 27, 4, 66
@@ -13,21 +13,15 @@ _WIDTH = 24 * _COLUMN
 DRAWN = "Drawn from data queried from a Prometheus, not by Grafana."
 
 
-def picture(
-    dashboard: dict[str, Any], prometheus: Prometheus, period: Period, instance: str = ""
-) -> str:
-    """:param instance: of a dashboard of one pod"""
-
-    def found(target: dict[str, str]) -> list[Series]:
-        return prometheus.series(target, period, instance)
-
+def picture(dashboard: dict[str, Any], answers: Answers) -> str:
+    """The SVG of what the answers say."""
     (annotation,) = dashboard["annotations"]["list"]
-    starts = sorted({moment for line in found(annotation) for moment, _ in line.points})
+    starts = sorted({moment for line in answers.to(annotation) for moment, _ in line.points})
     panels = [
-        (panel, [line for target in panel.get("targets", []) for line in found(target)])
+        (panel, [line for target in panel.get("targets", []) for line in answers.to(target)])
         for panel in dashboard["panels"]
     ]
-    return drawn(dashboard, panels, period, starts)
+    return drawn(dashboard, panels, answers.period, starts)
 
 
 def drawn(

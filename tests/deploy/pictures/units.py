@@ -1,5 +1,6 @@
 """Numbers with Grafana's units, as people read them."""
 
+import math
 from collections.abc import Callable
 from typing import Final
 
@@ -20,6 +21,26 @@ def shown(value: float, unit: str) -> str:
     :raises KeyError: of a unit that no dashboard has
     """
     return _SHOWN[unit](value)
+
+
+def above(value: float, unit: str) -> float:
+    """The end of an axis that goes to ``value``: a round number of the unit."""
+    if value <= 0:
+        return 1.0
+    steps = {"s": _SECONDS, "bytes": _BYTES, "binBps": _BYTES}.get(unit, ())
+    size = next((size for size, _ in steps if value >= size), 1.0 if value >= 1 else 0.0)
+    if not size:
+        return _round(value)
+    rounds = (1, 2, 5, 10, 20, 30, 60) if unit == "s" and size in (60, 3600) else ()
+    return next(
+        (step * size for step in rounds if value <= step * size), _round(value / size) * size
+    )
+
+
+def _round(value: float) -> float:
+    """The next of 1, 2, 5, 10 and so on."""
+    size: float = 10.0 ** math.floor(math.log10(value))
+    return next(step * size for step in (1, 2, 5, 10) if value <= step * size * 1.0001)
 
 
 def _scaled(value: float, steps: tuple[tuple[float, str], ...], space: str = " ") -> str:

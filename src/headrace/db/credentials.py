@@ -1,0 +1,57 @@
+"""When the credentials expire with which this process logs in to the database.
+
+The password: its role in the database says so. Certificates: the files that the connection string,
+or a PG* variable, names.
+"""
+
+from pathlib import Path
+
+import structlog
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.pq import Conninfo
+
+from headrace.db.certificates import expires_at
+
+_log = structlog.stdlib.get_logger("headrace.db")
+
+#: The credential, and libpq's name of the parameter that has its file.
+_FILES = {"client_certificate": "sslcert", "root_certificate": "sslrootcert"}
+#: As a root certificate, it means those of the operating system.
+_SYSTEM = "system"
+
+
+class Credentials:
+    """The certificates of one connection string."""
+
+    def __init__(self, conninfo: str) -> None:
+        given = conninfo_to_dict(conninfo)
+        # libpq reads the PG* variables.
+        defaults = {
+            option.keyword.decode(): option.val.decode()
+            for option in Conninfo.get_defaults()
+            if option.val
+        }
+        self._files = {
+            credential: Path(str(path))
+            for credential, name in _FILES.items()
+            if (path := given.get(name) or defaults.get(name)) and path != _SYSTEM
+        }
+        self._logged: set[str] = set()
+
+    def certificates(self) -> dict[str, float]:
+        """By credential: when its file expires, in seconds since the epoch.
+
+        A file that cannot be read is left out, and logged once. It blocks: it reads files.
+        """
+        found: dict[str, float] = {}
+        for credential, path in self._files.items():
+            try:
+                expires = expires_at(path)
+            except (OSError, ValueError) as error:
+                if credential not in self._logged:
+                    self._logged.add(credential)
+                    _log.warning("certificate_not_read", credential=credential, error=str(error))
+                continue
+            if expires is not None:
+                found[credential] = expires
+        return found

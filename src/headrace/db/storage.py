@@ -1,0 +1,116 @@
+"""What the tables and the largest threads take, for the command ``headrace db storage``.
+
+The threads cost one pass over the three tables of checkpoints. It reads rows but no large value,
+which Postgres keeps elsewhere. A table with more than ``_WHOLE_BYTES`` of rows is read in part.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from psycopg.errors import LockNotAvailable, QueryCanceled
+
+from headrace.db.conninfo import connection_string
+from headrace.db.pool import Connection, ask_once
+from headrace.db.statements import schema_of, statement, use_schema
+from headrace.db.table_statistics import read_tables
+from headrace.observability.figures import TableFigures
+from headrace.setting_groups import DatabaseSettings
+
+T = TypeVar("T")
+
+#: A table with more bytes of rows is read in part, up to about this size.
+_WHOLE_BYTES = 512 * 1024 * 1024
+
+#: The tables of checkpoints. Their names are those of the parameters of ``_LARGEST``.
+_TABLES = ("checkpoint_blobs", "checkpoint_writes", "checkpoints")
+
+_HEAP_BYTES = statement("SELECT pg_relation_size(to_regclass(%s))")
+
+# A sample is one of pages. A thread of few pages may be missing from it, or count too much.
+_LARGEST = statement("""
+SELECT thread_id, sum(bytes)::bigint FROM (
+  SELECT thread_id, pg_column_size(blob) * 100 / %(checkpoint_blobs)s::float8 AS bytes
+  FROM checkpoint_blobs TABLESAMPLE SYSTEM (%(checkpoint_blobs)s::float4)
+  UNION ALL
+  SELECT thread_id, pg_column_size(blob) * 100 / %(checkpoint_writes)s::float8
+  FROM checkpoint_writes TABLESAMPLE SYSTEM (%(checkpoint_writes)s::float4)
+  UNION ALL
+  SELECT thread_id, (pg_column_size(checkpoint) + pg_column_size(metadata)) * 100
+    / %(checkpoints)s::float8
+  FROM checkpoints TABLESAMPLE SYSTEM (%(checkpoints)s::float4)
+) AS row_sizes
+GROUP BY thread_id ORDER BY 2 DESC, thread_id LIMIT %(threads)s
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """
+    :ivar tables: None if a lock or the time limit was in the way; so is ``threads``.
+    :ivar threads: the largest threads with their bytes, largest first.
+    :ivar sampled: by table: the percent of its rows that was read, where that is not all.
+    """
+
+    tables: Sequence[TableFigures] | None
+    threads: Sequence[tuple[str, int]] | None
+    sampled: dict[str, float]
+
+
+def read_storage(settings: DatabaseSettings, *, threads: int, timeout_seconds: float) -> Storage:
+    """Measure over a new connection. For commands: it starts an event loop.
+
+    :param timeout_seconds: bound of each of the statements.
+    :raises StartupRefusal: HR301 the server cannot be reached, or does not answer.
+    """
+
+    async def read(connection: Connection) -> Storage:
+        use_schema(connection, settings.schema_name)
+        tables = await _bounded(connection, timeout_seconds, read_tables)
+        sampled, largest = {}, None
+        found = await _bounded(
+            connection, timeout_seconds, lambda connection: _largest(connection, threads)
+        )
+        if found is not None:
+            largest, parts = found
+            sampled = {name: percent for name, percent in parts.items() if percent < 100}
+        return Storage(tables, largest, sampled)
+
+    conninfo = connection_string(settings)
+    return asyncio.run(ask_once(conninfo, read, timeout_seconds=3 * timeout_seconds + 10))
+
+
+async def _bounded(
+    connection: Connection,
+    timeout_seconds: float,
+    read: Callable[[Connection], Coroutine[Any, Any, T]],
+) -> T | None:
+    """The result of ``read``; None if it takes too long, or if a table is locked."""
+    milliseconds = f"{int(timeout_seconds * 1000)}ms"
+    try:
+        async with connection.transaction():
+            # In one transaction: a pooler may give the next one to another session.
+            await connection.execute(
+                "SELECT set_config('statement_timeout', %s, true),"
+                " set_config('lock_timeout', '2s', true)",
+                (milliseconds,),
+            )
+            return await read(connection)
+    except (QueryCanceled, LockNotAvailable):
+        return None
+
+
+async def _largest(
+    connection: Connection, threads: int
+) -> tuple[list[tuple[str, int]], dict[str, float]]:
+    """The largest threads, and by table the percent that was read."""
+    schema = schema_of(connection)
+    percents: dict[str, float] = {}
+    for name in _TABLES:
+        place = f'"{schema}"."{name}"' if schema else name
+        row = await (await connection.execute(_HEAP_BYTES, (place,))).fetchone()
+        heap = row[0] if row is not None and row[0] else 0
+        percents[name] = min(100.0, 100.0 * _WHOLE_BYTES / max(heap, 1))
+    cursor = await connection.execute(_LARGEST, {**percents, "threads": threads})
+    return await cursor.fetchall(), percents

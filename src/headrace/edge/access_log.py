@@ -1,0 +1,143 @@
+"""The access log: one line for each answer, and its metrics.
+
+Above a rate, lines of plain successes are left out: at thousands of requests a second they would
+cost more than the answers, and nobody reads them. Refusals, faults, cuts and slow answers always
+have their line.
+"""
+
+import re
+from time import monotonic, perf_counter
+from typing import Any
+
+import structlog
+from starlette.types import Scope
+
+from headrace.edge.exchange import Exchange
+from headrace.edge.prefix import path_below_prefix
+from headrace.graphs.http_entry import HeaderRules
+from headrace.observability.http_metrics import UNMATCHED, HttpMetrics
+
+_log = structlog.stdlib.get_logger("headrace.access")
+
+_METHOD_NOT_ALLOWED = 405
+_FIRST_REFUSAL = 400
+
+#: Probes ask for these every few seconds. They are logged at debug.
+QUIET = frozenset({"/livez", "/readyz", "/startupz", "/metrics", "/ok"})
+
+#: An answer whose first byte took so many seconds always has its line.
+_SLOW_SECONDS = 1.0
+
+_IDS = re.compile(r"/threads/([0-9A-Fa-f-]{36})(?:/runs/([0-9A-Fa-f-]{36}))?")
+
+
+class AccessLog:
+    """Logs and counts answers. One per process.
+
+    :param http: None without headrace's lifespan: then nothing is counted.
+    :param lines_per_second: lines of plain successes, on average; 0: all of them.
+    """
+
+    def __init__(self, http: HttpMetrics | None = None, *, lines_per_second: float = 0) -> None:
+        self._http = http
+        self._rate = lines_per_second
+        #: Lines that may be written now. It grows by the rate, up to the lines of one second.
+        self._lines = float(lines_per_second)
+        self._looked = monotonic()
+        self._left_out = 0
+
+    def begin(self) -> Exchange:
+        """A request has come. Call :meth:`end` in every case."""
+        if self._http is not None:
+            self._http.requests_in_flight += 1
+        return Exchange(self._http)
+
+    def end(self, scope: Scope, exchange: Exchange, headers: HeaderRules | None) -> None:
+        """The answer has ended.
+
+        :param headers: the headers of the request that the line shows.
+        """
+        seconds = perf_counter() - exchange.started
+        exchange.end()
+        route = getattr(scope.get("route"), "path", UNMATCHED)
+        if exchange.status == _METHOD_NOT_ALLOWED:
+            # Starlette names a route with this path, although that route lacks the method.
+            route = UNMATCHED
+        if scope["method"] == "HEAD":
+            # The server sends no body, whatever the app gives it.
+            exchange.body_bytes = 0
+        if self._http is not None:
+            self._http.requests_in_flight -= 1
+            self._http.observe_request(
+                scope["method"],
+                route,
+                exchange.status,
+                seconds,
+                code=exchange.code,
+                first_byte_seconds=exchange.first_byte_seconds,
+                body_bytes=exchange.body_bytes,
+            )
+            if exchange.cut:
+                self._http.count_cut_stream(exchange.cut)
+        quiet = path_below_prefix(scope) in QUIET
+        if not quiet and self._is_left_out(exchange):
+            return
+        log = _log.debug if quiet else _log.info
+        log(
+            "request_answered",
+            method=scope["method"],
+            path=scope["path"],
+            route=route,
+            status=exchange.status,
+            seconds=round(seconds, 4),
+            **self._fields(scope, exchange),
+            **({"headers": headers.chosen(scope["headers"])} if headers is not None else {}),
+        )
+
+    def _is_left_out(self, exchange: Exchange) -> bool:
+        if not self._rate:
+            return False
+        now = monotonic()
+        self._lines = min(self._rate, self._lines + self._rate * (now - self._looked))
+        self._looked = now
+        if self._lines >= 1.0:
+            self._lines -= 1.0
+            return False
+        first = exchange.first_byte_seconds
+        if (
+            exchange.status >= _FIRST_REFUSAL
+            or exchange.cut
+            or exchange.code
+            or (first is not None and first >= _SLOW_SECONDS)
+        ):
+            return False
+        self._left_out += 1
+        if self._http is not None:
+            self._http.count_dropped_line()
+        return True
+
+    def _fields(self, scope: Scope, exchange: Exchange) -> dict[str, Any]:
+        """Fields that only some lines have."""
+        fields: dict[str, Any] = {}
+        if exchange.code:
+            fields["code"] = exchange.code
+        if exchange.cut:
+            fields["cut"] = exchange.cut
+        if exchange.first_byte_seconds is not None:
+            fields["first_byte_seconds"] = round(exchange.first_byte_seconds, 4)
+        fields["bytes"] = exchange.body_bytes
+        found = _IDS.search(exchange.location or "") or _IDS.search(scope["path"])
+        if found is not None:
+            fields["thread_id"] = found[1]
+            if found[2]:
+                fields["run_id"] = found[2]
+        if (client := scope.get("client")) is not None:
+            # The server has put the caller's own address here, if a trusted proxy has sent it.
+            fields["client"] = client[0]
+        if exchange.caller:
+            fields["key"] = exchange.caller
+        if trace_id := scope.get("state", {}).get("trace_id"):
+            fields["trace_id"] = trace_id
+        if self._left_out:
+            fields["left_out"], self._left_out = self._left_out, 0
+        return fields

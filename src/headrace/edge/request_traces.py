@@ -1,0 +1,63 @@
+"""The trace of each HTTP request: the middleware begins and ends it, and endpoints find it."""
+
+from fastapi import Request
+from starlette.types import Scope
+
+from headrace.edge.state import found_state
+from headrace.tracing.trace_context import given_context
+from headrace.tracing.tracer import NO_REQUEST_TRACE, RequestTrace, Tracer
+
+#: The key in a request's state.
+_TRACE = "trace"
+_METHOD_NOT_ALLOWED = 405
+#: FastAPI traces requests by itself, from release 0.140 on, unless this key is in their scope.
+_FASTAPIS_OWN = "fastapi.telemetry"
+
+
+class RequestTraces:
+    """One per process, in the state that the lifespan yields."""
+
+    def __init__(self, tracer: Tracer) -> None:
+        self._tracer = tracer
+
+    def begin(self, scope: Scope, *, quiet: bool) -> RequestTrace:
+        if self._tracer.on:
+            scope.setdefault(_FASTAPIS_OWN, None)
+        return NO_REQUEST_TRACE if quiet else self._tracer.request(given_context(scope["headers"]))
+
+    def outside(self, scope: Scope) -> RequestTrace:
+        """The trace of a request that has not come through the middleware."""
+        return self._tracer.outer_request(given_context(scope["headers"]))
+
+
+def begin_trace(scope: Scope, *, quiet: bool) -> RequestTrace:
+    """The trace of a request that begins now.
+
+    :param quiet: nobody asks about such requests later, such as probes.
+    """
+    state = found_state(scope["state"])
+    trace = NO_REQUEST_TRACE
+    if state is not None:
+        trace = state.get(RequestTraces).begin(scope, quiet=quiet)
+    scope["state"][_TRACE] = trace
+    return trace
+
+
+def trace_of(request: Request) -> RequestTrace:
+    """The trace of the request that an endpoint answers."""
+    found: RequestTrace | None = getattr(request.state, _TRACE, None)
+    if found is not None:
+        return found
+    state = found_state(request)
+    return NO_REQUEST_TRACE if state is None else state.get(RequestTraces).outside(request.scope)
+
+
+def end_trace(scope: Scope, trace: RequestTrace, status: int) -> None:
+    """The request is answered. Its state then has ``trace_id``, for the access log."""
+    if trace is NO_REQUEST_TRACE:
+        return
+    # Starlette names a route with this path, although that route lacks the method.
+    unmatched = status == _METHOD_NOT_ALLOWED
+    route = None if unmatched else getattr(scope.get("route"), "path", None)
+    trace.end(scope["method"], route, status, scope)
+    scope["state"]["trace_id"] = trace.trace_id

@@ -1,0 +1,160 @@
+"""How far an attempt has come: its first event, its steps, its nodes.
+
+All of it is read from the chunks that the executor asks the graph for in any case, so it costs no
+callback and no further stream mode. LangGraph sends ``updates`` when a node of the top graph ends,
+and ``values`` when a step has changed the state. So a node is timed from the last ``values``, or
+from the begin of the stream; its retries, and waits for slow clients, are in that time. Not seen
+are nodes of subgraphs, nodes that LangGraph hides, and nodes that raise, are cancelled, or
+interrupt.
+A step that changes no key of the output sends no ``values``: it counts with the step after it.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from time import monotonic
+from typing import Any
+
+import structlog
+
+from headrace.observability.run_metrics import AttemptMetrics
+from headrace.queue.rows import Attempt
+
+_log = structlog.stdlib.get_logger("headrace.worker")
+
+
+class Progress:
+    """The progress of one attempt. Only the event loop uses it.
+
+    :param waited_seconds: how long the run had existed when the attempt began.
+    :param slow_seconds: a node that takes longer is logged; 0: none is.
+    """
+
+    __slots__ = (
+        "_attempt",
+        "_graph_id",
+        "_interrupted",
+        "_metrics",
+        "_repeating",
+        "_slow_seconds",
+        "_stored",
+        "_told",
+        "_updated",
+        "_waited_seconds",
+        "began_at",
+        "compiled",
+        "first_event_seconds",
+        "loaded",
+        "step_began_at",
+        "steps",
+    )
+
+    def __init__(
+        self,
+        attempt: Attempt,
+        metrics: AttemptMetrics,
+        *,
+        waited_seconds: float,
+        slow_seconds: float = 0.0,
+    ) -> None:
+        self._attempt = attempt
+        self._graph_id = attempt.request.graph_id
+        self._metrics = metrics
+        self._waited_seconds = waited_seconds
+        self._slow_seconds = slow_seconds
+        #: Nodes that were logged as slow.
+        self._told: set[str] = set()
+        #: A node has ended since the step began.
+        self._updated = False
+        #: As above, but its result was stored by the attempt before.
+        self._stored = False
+        #: The step waits for an answer, so it has not ended when the graph stops.
+        self._interrupted = False
+        #: The first step of a later attempt: the attempt before has begun it, perhaps.
+        self._repeating = attempt.number > 1
+        self.began_at = self.step_began_at = monotonic()
+        #: From the creation of the run; None: its graph has sent none, or not in this attempt.
+        self.first_event_seconds: float | None = None
+        self.steps = 0
+        #: The graph, while it is executed.
+        self.compiled: Any = None
+        #: The graph was there, and was begun.
+        self.loaded = False
+
+    @contextmanager
+    def streaming(self, compiled: Any) -> Iterator[None]:
+        """Within the block the graph is executed."""
+        self.compiled, self.loaded = compiled, True
+        self.step_began_at = monotonic()
+        try:
+            yield
+            # The last step may have sent no ``values``.
+            self._end_step()
+        finally:
+            self.compiled = None
+            if self.steps:
+                self._metrics.count_steps(self._graph_id, self.steps)
+
+    def note_first_event(self) -> None:
+        """Note that the graph has sent its first event. Only a first attempt is measured."""
+        self.first_event_seconds = self._waited_seconds + monotonic() - self.began_at
+        if self._attempt.number == 1:
+            self._metrics.observe_first_event(self._graph_id, self.first_event_seconds)
+
+    def note(self, mode: str, chunk: Any) -> None:
+        """Note a chunk of the top graph, of the mode ``values`` or ``updates``."""
+        if type(chunk) is not dict:
+            if mode == "values":
+                self._end_step()
+        elif mode == "values":
+            if "__interrupt__" not in chunk:
+                self._end_step()
+        elif "__metadata__" in chunk:
+            # The attempt before has stored the results of these nodes.
+            self._stored = True
+        else:
+            for node in chunk:
+                if node == "__interrupt__":
+                    self._interrupted = True
+                else:
+                    self._end_node(node)
+
+    def is_slow(self, now: float) -> bool:
+        """Whether the present step takes longer than a node may."""
+        return self.compiled is not None and now - self.step_began_at > self._slow_seconds
+
+    def tell_slow(self, node: str, seconds: float) -> None:
+        """Log a slow node, unless this attempt has done so."""
+        if node in self._told:
+            return
+        self._told.add(node)
+        request = self._attempt.request
+        self._metrics.count_slow_node(self._graph_id)
+        _log.warning(
+            "node_slow",
+            run_id=str(request.run_id),
+            thread_id=request.thread_id,
+            graph_id=request.graph_id,
+            assistant_id=str(request.assistant_id),
+            request_id=request.request_id,
+            node=node,
+            seconds=round(seconds, 3),
+        )
+
+    def _end_node(self, node: str) -> None:
+        self._updated = True
+        seconds = monotonic() - self.step_began_at
+        self._metrics.observe_node(self._graph_id, node, seconds)
+        if self._repeating:
+            self._metrics.count_repeated_step(self._graph_id)
+        if 0 < self._slow_seconds < seconds:
+            self.tell_slow(node, seconds)
+
+    def _end_step(self) -> None:
+        """Note that the next step begins. The first ``values`` are those before all steps."""
+        # A result that was not stored by an earlier attempt came from the cache of the node.
+        if (self._updated or (self._stored and not self._repeating)) and not self._interrupted:
+            self.steps += 1
+        if self._updated or self._stored:
+            self._repeating = False
+        self._updated = self._stored = False
+        self.step_began_at = monotonic()

@@ -1,0 +1,109 @@
+"""Tells metrics and log what happens to the runs of a process: queued, claimed, started, ended.
+
+A run from the queue has four lines at info. A run that starts in place has one: at 300 runs a
+second a second line would cost much, and say nothing that ``run_ended`` does not say.
+"""
+
+from time import perf_counter
+from typing import Any
+
+import structlog
+
+from headrace.observability.metrics import Metrics
+from headrace.observability.process import process_name
+from headrace.queue.ends import RunEnd
+from headrace.queue.rows import Attempt, CancelReason, QueuedRun, RunRequest
+from headrace.worker.execution import Execution
+
+_log = structlog.stdlib.get_logger("headrace.worker")
+
+
+class RunReport:
+    """Keeps nothing: each object of a process that knows news of runs has one."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._runs = metrics.runs
+        self._attempts = metrics.attempts
+        self._process = process_name()
+
+    def queued(self, request: RunRequest, queued: QueuedRun, why: str) -> None:
+        """A run was put into the queue.
+
+        :param why: ``busy`` (another run has its thread), ``full`` (all places are taken),
+            ``share`` (its caller has its share of them), ``delayed``, or ``not_here`` (this process
+            executes no runs, or has no lease).
+        """
+        _log.info("run_queued", **_names(request), why=why)
+        if request.multitask_strategy in ("interrupt", "rollback"):
+            for _ in {queued.replaced, *queued.ended} - {None}:
+                self.cancelled("next_run")
+
+    def cancelled(self, why: CancelReason) -> None:
+        """A run that had not ended was asked to stop."""
+        self._runs.count_cancel(why)
+
+    def claimed(self, attempt: Attempt) -> None:
+        """A run was claimed from the queue."""
+        self._runs.count_claim()
+        _log.info(
+            "run_claimed",
+            **_names(attempt.request),
+            attempt=attempt.number,
+            process=self._process,
+            queue_seconds=round(attempt.queue_seconds, 4),
+            begin=attempt.begin,
+        )
+
+    def started(self, execution: Execution) -> None:
+        """An attempt begins. Call it in the log context of the run."""
+        attempt = execution.attempt
+        self._runs.know_graph(attempt.request.graph_id)
+        self._attempts.count_attempt(attempt.begin)
+        if attempt.number == 1:
+            self._attempts.observe_queue(attempt.request.graph_id, execution.queue_seconds)
+        told = {
+            "attempt": attempt.number,
+            "process": self._process,
+            "in_place": not attempt.claimed,
+            "queue_seconds": round(execution.queue_seconds, 4),
+        }
+        if attempt.claimed:
+            _log.info("run_started", **told)
+        else:
+            _log.debug("run_started", **told)
+
+    def ended(self, execution: Execution, end: RunEnd, *, began_at: float) -> None:
+        """The end of a run is committed. Call it in the log context of the run.
+
+        :param began_at: when the execution began, by ``time.perf_counter``.
+        """
+        graph_id, progress = execution.request.graph_id, execution.progress
+        seconds = perf_counter() - began_at
+        self._runs.observe_run(graph_id, end.status, seconds)
+        if end.status in ("error", "timeout"):
+            self._runs.count_error(graph_id, end.cause or "platform")
+        first_event = progress.first_event_seconds if progress is not None else None
+        _log.info(
+            "run_ended",
+            status=end.status,
+            graph_id=graph_id,
+            seconds=round(seconds, 4),
+            attempt=execution.attempt.number,
+            process=self._process,
+            queue_seconds=round(execution.queue_seconds, 4),
+            first_event_seconds=None if first_event is None else round(first_event, 4),
+            steps=progress.steps if progress is not None else 0,
+            cause=end.cause,
+            error=end.error["error"] if end.error else None,
+        )
+
+
+def _names(request: RunRequest) -> dict[str, Any]:
+    """For lines outside of the log context of the run."""
+    return {
+        "run_id": str(request.run_id),
+        "thread_id": request.thread_id,
+        "graph_id": request.graph_id,
+        "assistant_id": str(request.assistant_id),
+        "request_id": request.request_id,
+    }

@@ -1,0 +1,103 @@
+"""Which ``OTEL_*`` variables turn traces on, and which values are refused."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from headrace.errors import StartupRefusal
+from headrace.tracing.configuration import TraceConfiguration
+from headrace.tracing.opened_tracer import open_tracer
+from headrace.tracing.tracer import Tracer
+
+ENDPOINT = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318"}
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {},
+        {"OTEL_SERVICE_NAME": "shop", "OTEL_TRACES_SAMPLER": "always_on"},
+        {"OTEL_EXPORTER_OTLP_ENDPOINT": " "},
+        {**ENDPOINT, "OTEL_SDK_DISABLED": "TRUE"},
+        {**ENDPOINT, "OTEL_TRACES_EXPORTER": "none"},
+    ],
+)
+def test_traces_are_off(variables):
+    assert TraceConfiguration.of(variables) is None
+    assert not open_tracer(variables, count=print).on
+
+
+@pytest.mark.parametrize(
+    ("variables", "asked_by"),
+    [
+        (ENDPOINT, "OTEL_EXPORTER_OTLP_ENDPOINT"),
+        (
+            {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://c/v1/traces", **ENDPOINT},
+            "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+        ),
+        ({"OTEL_TRACES_EXPORTER": "otlp"}, "OTEL_TRACES_EXPORTER"),
+        ({"OTEL_TRACES_EXPORTER": "console,otlp"}, "OTEL_TRACES_EXPORTER"),
+    ],
+)
+def test_traces_are_on(variables, asked_by):
+    found = TraceConfiguration.of(variables)
+    assert found is not None
+    assert found.asked_by == asked_by
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("OTEL_TRACES_EXPORTER", "zipkin", "otlp, console, none"),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "http", "http/protobuf, grpc or http/json"),
+        ("OTEL_TRACES_SAMPLER", "jaeger_remote", "parentbased_traceidratio"),
+        ("OTEL_TRACES_SAMPLER_ARG", "10%", "from 0 to 1"),
+        ("OTEL_TRACES_SAMPLER_ARG", "1.5", "from 0 to 1"),
+        ("OTEL_TRACES_SAMPLER_ARG", "nan", "from 0 to 1"),
+        ("OTEL_PROPAGATORS", "b3,tracecontext", "tracecontext, baggage, none"),
+    ],
+)
+def test_what_cannot_be_followed_is_refused(name, value, told):
+    variables = {**ENDPOINT, "OTEL_TRACES_SAMPLER": "traceidratio", name: value}
+    with pytest.raises(StartupRefusal, match=rf"HR113 {name}.*{re.escape(told)}"):
+        TraceConfiguration.of(variables)
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http/json"])
+def test_a_protocol_without_its_package_is_refused(protocol):
+    with pytest.raises(StartupRefusal, match="install opentelemetry-exporter-otlp-"):
+        open_tracer({**ENDPOINT, "OTEL_EXPORTER_OTLP_PROTOCOL": protocol}, count=print)
+
+
+def test_callers_are_not_followed_where_propagators_say_so():
+    found = TraceConfiguration.of({**ENDPOINT, "OTEL_PROPAGATORS": "baggage"})
+    assert found is not None
+    assert not found.takes_callers
+
+
+@pytest.mark.parametrize(
+    ("first", "absent"),
+    [
+        ("headrace.tracing.opened_tracer", ("opentelemetry",)),
+        # FastAPI and LangSmith import parts of OpenTelemetry by themselves.
+        ("headrace.server.app", ("opentelemetry.exporter", "google.protobuf")),
+    ],
+)
+def test_without_traces_headrace_imports_no_opentelemetry(first, absent):
+    code = (
+        f"import sys, {first}\n"
+        "from headrace.tracing.opened_tracer import open_tracer\n"
+        "assert not open_tracer({}, count=print).on\n"
+        f"print([name for name in sys.modules if name.startswith({absent})])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+async def test_a_tracer_that_is_off_hands_out_what_records_nothing():
+    tracer = Tracer()
+    assert tracer.request(None).for_run() is None
+    assert tracer.request(None).log_fields == {}
+    await tracer.close()
