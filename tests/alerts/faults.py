@@ -105,7 +105,7 @@ async def connections_leak(site: Site) -> AsyncIterator[None]:
 @asynccontextmanager
 async def database_slow(site: Site) -> AsyncIterator[None]:
     for proxy in site.proxies:
-        proxy.delay_seconds = 0.15
+        proxy.delay_seconds = 0.4
     try:
         yield
     finally:

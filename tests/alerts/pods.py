@@ -4,7 +4,6 @@ import asyncio
 import os
 from pathlib import Path
 
-from headrace.server.gunicorn import APPLICATION
 from tests.chaos.pods import Pod, lease_settings
 from tests.support.proxy import Proxy
 
@@ -26,13 +25,14 @@ _QUICK = {
     "HEADRACE_METRICS__CACHE_SECONDS": "0.5",
     "HEADRACE_METRICS__TABLE_SECONDS": "1",
     "HEADRACE_SERVER__PROCESS_TIMEOUT_SECONDS": "60",
+    "HEADRACE_SERVER__UNREAD_TIMEOUT_SECONDS": "3",
 }
 
 
 class AlertPod(Pod):
     """A pod that answers health and metrics on a port of its own."""
 
-    application = APPLICATION
+    application = "tests.alerts.quick:create_app()"
 
     def __init__(self, name: str, folder: Path, proxy: Proxy, **environment: str) -> None:
         quick = {**_QUICK, **lease_settings(LEASE_SECONDS), "HEADRACE_CONFIG": str(GRAPHS)}

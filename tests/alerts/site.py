@@ -29,7 +29,6 @@ _MARGIN_BYTES = 1024 * _MEBIBYTE
 THRESHOLDS: dict[str, float] = {
     "queueSeconds": 4,
     "firstEventSeconds": 2.5,
-    "checkpointSeconds": 0.25,
     "oldTransactionMinutes": 0.2,
     "vacuumHours": 0.002,
     "largeThreadMiB": 8,
