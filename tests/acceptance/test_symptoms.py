@@ -88,6 +88,12 @@ class Troubles:
             found = database.execute(sql)
             return found.fetchall() if found.description is not None else []
 
+    def pid_of_running(self) -> int:
+        """The process of the run that is being executed."""
+        sql = "SELECT pid FROM processes JOIN runs USING (process_id) WHERE status = 'running'"
+        wait_until(lambda: self.execute(sql))
+        return int(self.execute(sql)[0][0])
+
     def bad_runs(self) -> None:
         """Runs that raise, take long, are too large, are stopped, or hear no cancel."""
         self.start("boom", topic="x")
@@ -115,16 +121,17 @@ class Troubles:
         self.wait_idle()
 
     def nobodys_graph(self) -> None:
-        self.start("slow", seconds=4)
-        _, thread_id, _ = self.start("agent")
-        self.client.post(
-            f"/threads/{thread_id}/runs",
-            json={"assistant_id": "agent", "input": {}, "after_seconds": 1},
-        )
-        self.execute(
-            "UPDATE runs SET graph_id = 'nobodys' WHERE status = 'pending' AND graph_id = 'agent'"
-        )
-        self.execute("UPDATE threads SET ready_graph_id = 'nobodys' WHERE ready_graph_id = 'agent'")
+        """A run that is not due yet gets a graph that nobody has, and is due then."""
+        thread_id = self.client.post("/threads", json={}).json()["thread_id"]
+        body = {"assistant_id": "agent", "input": {}, "after_seconds": 3600}
+        assert self.client.post(f"/threads/{thread_id}/runs", json=body).status_code == 200
+        for sql in (
+            "UPDATE runs SET graph_id = 'nobodys', created_at = now() - interval '1 hour'"
+            " WHERE status = 'pending'",
+            "UPDATE threads SET ready_graph_id = 'nobodys', ready_at = now() - interval '1 hour'"
+            " WHERE ready_at IS NOT NULL",
+        ):
+            self.execute(sql)
         self.wait_for("unserved_run_ended")
         self.wait_idle()
 
@@ -143,16 +150,14 @@ class Troubles:
 
     def killed_process(self) -> None:
         self.start("slow", seconds=2)
-        ((pid,),) = self.execute(
-            "SELECT pid FROM processes JOIN runs USING (process_id) WHERE status = 'running'"
-        )
-        os.kill(pid, signal.SIGKILL)
+        os.kill(self.pid_of_running(), signal.SIGKILL)
         self.wait_for("run_rescued")
         self.wait_idle()
         self.server.wait_ready()
 
     def deployment(self) -> None:
         self.start("slow", seconds=5)
+        self.pid_of_running()
         self.server.signal(signal.SIGTERM)
         self.wait_for("drain_released_runs")
         self.server.wait_exit(30)
