@@ -57,8 +57,8 @@ class Callers:
     async def wait(self, graph: str = "work", *, at: str = "", **does: Any) -> bool:
         return await self._post(at, f"/threads/{uuid4()}/runs/wait", body(graph, **does))
 
-    async def stream(self, *, at: str = "") -> bool:
-        asked = body(seconds=0.02) | {"stream_mode": ["custom", "values"]}
+    async def stream(self, *, at: str = "", seconds: float = 0.02) -> bool:
+        asked = body(seconds=seconds) | {"stream_mode": ["updates"]}
         return await self._post(at, f"/threads/{uuid4()}/runs/stream", asked)
 
     async def background(

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -97,11 +98,15 @@ async def _see(site: Site, watch: Watch, fault: Fault, say: Callable[[str], None
     await watch.until(lambda: not set(fault.alerts) & set(watch.firing))
     began = time.monotonic()
     seen = [Seen(alert, fault.name) for alert in fault.alerts]
-    async with fault.begin(site):
-        await asyncio.gather(*(_fires(watch, one, began) for one in seen))
-        await asyncio.sleep(max(0.0, began + fault.seconds - time.monotonic()))
-        ended = time.monotonic()
-    await asyncio.gather(*(_ends(watch, one, ended) for one in seen))
+    try:
+        async with fault.begin(site):
+            await asyncio.gather(*(_fires(watch, one, began) for one in seen))
+            await asyncio.sleep(max(0.0, began + fault.seconds - time.monotonic()))
+            ended = time.monotonic()
+        await asyncio.gather(*(_ends(watch, one, ended) for one in seen))
+    except Exception:
+        # The other faults are still worth seeing; the alerts of this one are missing.
+        say(f"{fault.name}: {traceback.format_exc()}")
     for one in seen:
         say(row(one))
     return seen

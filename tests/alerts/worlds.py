@@ -288,10 +288,9 @@ CASES: dict[str, Case] = {
         silent=(gauge("headrace_oldest_transaction_seconds", "0+60x30 0x30"),),
     ),
     "HeadraceThreadLarge": Case(
-        fires=gauge("headrace_largest_thread_bytes", "1073741825x20 0x20"),
-        fires_at=16,
-        ends_at=23,
-        silent_at=14,
+        fires=gauge("headrace_largest_thread_bytes", "0x5 1073741825 0x60"),
+        fires_at=10,
+        ends_at=40,
         silent=(gauge("headrace_largest_thread_bytes", "1073741824x60"),),
     ),
     "HeadraceCredentialExpires": Case(

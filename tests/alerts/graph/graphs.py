@@ -50,7 +50,7 @@ async def node(state: State) -> State:
     for _ in range(state.get("events", 0)):
         writer("x" * 32768)
         await asyncio.sleep(state.get("pause", 0.0))
-    return {"text": "x" * state.get("grows", 10)}
+    return {"text": os.urandom(state.get("grows", 10) // 2).hex()}
 
 
 def leak() -> None:
