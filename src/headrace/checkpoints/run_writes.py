@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 from headrace.checkpoints.fence import RunToken
+from headrace.checkpoints.tally import UsageTally
 
 #: Stores a command that was kept back.
 StoreNow = Callable[[], Awaitable[None]]
@@ -24,6 +25,7 @@ class RunWrites:
     :param token: the run's token; None for a graph that is called outside of headrace's runs.
     :param waits_each: durability ``sync``: every call returns after its own commit.
     :param fresh_thread: a thread for which nothing is stored yet.
+    :param usage: the run's model calls, stored with its writes; None if nobody counts them.
     :param hurry: called with a thread when a caller begins to wait for its queued writes.
     """
 
@@ -37,6 +39,7 @@ class RunWrites:
         "_unsettled",
         "failure",
         "token",
+        "usage",
         "waits_each",
     )
 
@@ -47,8 +50,10 @@ class RunWrites:
         waits_each: bool,
         fresh_thread: str | None,
         hurry: Callable[[str], None],
+        usage: UsageTally | None = None,
     ) -> None:
         self.token = token
+        self.usage = usage
         self.waits_each = waits_each
         self._fresh_thread = fresh_thread
         self.failure: BaseException | None = None

@@ -21,6 +21,7 @@ from headrace.observability.process_metrics import ProcessMetrics
 from headrace.observability.retention_metrics import RetentionMetrics
 from headrace.observability.run_metrics import RunMetrics
 from headrace.observability.slots import StatusBoard
+from headrace.observability.usage_metrics import UsageMetrics
 
 _log = structlog.stdlib.get_logger("headrace.metrics")
 
@@ -50,6 +51,7 @@ class Metrics:
         self.database = DatabaseMetrics(declarations)
         self.retention = RetentionMetrics(declarations)
         self.process = ProcessMetrics(declarations)
+        self.usage = UsageMetrics(declarations)
         if self._directory is None:
             self._registry.register(self._gauges)
 

@@ -5,6 +5,7 @@ from enum import Enum
 from uuid import UUID
 
 from headrace.checkpoints.run_writes import RunWrites
+from headrace.checkpoints.tally import UsageTally
 from headrace.events.channel import Channel
 from headrace.events.event import RUN_DELETED, end_event
 from headrace.events.reader import Moved
@@ -46,6 +47,7 @@ class Execution:
         "stop",
         "stop_message",
         "token",
+        "usage",
         "work",
         "writes",
     )
@@ -59,6 +61,8 @@ class Execution:
         self.writes: RunWrites | None = None
         #: The task that runs the graph; None before that has begun.
         self.graph: asyncio.Task[None] | None = None
+        #: The model calls of this attempt, and their tokens.
+        self.usage = UsageTally(self.token, self.request.thread_id)
         #: The work of threads for the run.
         self.work = Work()
         self.stop: Stop | None = None
