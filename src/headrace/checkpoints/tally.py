@@ -13,7 +13,7 @@ OTHER_MODELS = "__other__"
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """Tokens of one call, or of several. ``input`` contains ``cached``, ``output`` ``reasoning``."""
+    """Tokens of calls. ``input`` contains ``cached``, and ``output`` contains ``reasoning``."""
 
     input: int = 0
     output: int = 0

@@ -55,12 +55,12 @@ def from_cache(response: LLMResult) -> bool:
     ``BaseChatModel._convert_cached_generations`` sets ``total_cost`` to 0 in the usage of an answer
     from the cache; nothing else sets it.
     """
-    for answers in response.generations:
-        for answer in answers:
-            message = getattr(answer, "message", None)
-            usage = getattr(message, "usage_metadata", None)
-            return isinstance(usage, Mapping) and usage.get("total_cost") == 0
-    return False
+    usages = [
+        getattr(getattr(answer, "message", None), "usage_metadata", None)
+        for answers in response.generations
+        for answer in answers
+    ]
+    return any(isinstance(usage, Mapping) and usage.get("total_cost") == 0 for usage in usages)
 
 
 def _tokens(usage: Mapping[str, Any]) -> Tokens:

@@ -27,6 +27,9 @@ from headrace.usage.calls import asked_model, from_cache, reported_tokens
 
 _log = structlog.stdlib.get_logger("headrace.usage")
 
+#: After so many models without usage, nothing new is to be said about others.
+_MOST_SILENT = 20
+
 _current: ContextVar["ModelCalls | None"] = ContextVar("headrace_model_calls", default=None)
 
 
@@ -37,18 +40,27 @@ def let_langchain_find_handlers() -> None:
     register_configure_hook(_current, inheritable=False)
 
 
+class SilentModels:
+    """The models of a process that have answered without saying what they used."""
+
+    def __init__(self) -> None:
+        self._known: set[str] = set()
+
+    def found(self, model: str) -> None:
+        """Log the model, once in a process."""
+        if model not in self._known and len(self._known) < _MOST_SILENT:
+            self._known.add(model)
+            _log.warning("model_without_usage", model=model)
+
+
 class _Call:
-    """A model call under way.
+    """A model call under way."""
 
-    :ivar wraps: another call was made inside of it, and counts in its place.
-    """
-
-    __slots__ = ("model", "started", "wraps")
+    __slots__ = ("model", "started")
 
     def __init__(self, model: str) -> None:
         self.model = model
         self.started = perf_counter()
-        self.wraps = False
 
 
 class ModelCalls(BaseCallbackHandler):
@@ -59,9 +71,14 @@ class ModelCalls(BaseCallbackHandler):
     raise_error = True
 
     def __init__(
-        self, tally: UsageTally, metrics: UsageMetrics, limits: Sequence[Limit] = ()
+        self,
+        tally: UsageTally,
+        metrics: UsageMetrics,
+        silent: SilentModels,
+        limits: Sequence[Limit] = (),
     ) -> None:
         self._tally = tally
+        self._silent = silent
         self._metrics = metrics
         self._limits = limits
         self._open: dict[UUID, _Call] = {}
@@ -99,12 +116,11 @@ class ModelCalls(BaseCallbackHandler):
         messages: list[list[Any]],
         *,
         run_id: UUID,
-        parent_run_id: UUID | None = None,
         metadata: dict[str, Any] | None = None,
         **options: Any,
     ) -> None:
         """:raises TokenBudgetExceeded: no token is left for this call."""
-        self._begin(serialized, run_id, parent_run_id, metadata, options)
+        self._begin(serialized, run_id, metadata, options)
 
     def on_llm_start(
         self,
@@ -112,17 +128,16 @@ class ModelCalls(BaseCallbackHandler):
         prompts: list[str],
         *,
         run_id: UUID,
-        parent_run_id: UUID | None = None,
         metadata: dict[str, Any] | None = None,
         **options: Any,
     ) -> None:
         """:raises TokenBudgetExceeded: no token is left for this call."""
-        self._begin(serialized, run_id, parent_run_id, metadata, options)
+        self._begin(serialized, run_id, metadata, options)
 
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **_: Any) -> None:
         """:raises TokenBudgetExceeded: this call has used more than was left."""
         call = self._open.pop(run_id, None)
-        if call is None or call.wraps or from_cache(response):
+        if call is None or from_cache(response):
             return
         self._count(call, "success", response)
         self._refuse(exceeded_limit(self._limits, self._tally.spent), call.model)
@@ -136,7 +151,7 @@ class ModelCalls(BaseCallbackHandler):
         **_: Any,
     ) -> None:
         call = self._open.pop(run_id, None)
-        if call is None or call.wraps:
+        if call is None:
             return
         left = isinstance(error, asyncio.CancelledError | GeneratorExit)
         self._count(call, "cancelled" if left else "error", response)
@@ -145,18 +160,18 @@ class ModelCalls(BaseCallbackHandler):
         self,
         serialized: dict[str, Any] | None,
         run_id: UUID,
-        parent_run_id: UUID | None,
         metadata: dict[str, Any] | None,
         options: dict[str, Any],
     ) -> None:
         model = asked_model(serialized, metadata, options.get("invocation_params"))
         self._refuse(spent_limit(self._limits, self._tally.spent), model)
-        if parent_run_id is not None and (outer := self._open.get(parent_run_id)) is not None:
-            outer.wraps = True
         self._open[run_id] = _Call(model)
 
     def _count(self, call: _Call, outcome: str, response: LLMResult | None) -> None:
-        tokens = reported_tokens(response) or Tokens()
+        reported = reported_tokens(response)
+        if reported is None and outcome == "success":
+            self._silent.found(call.model)
+        tokens = reported or Tokens()
         self._tally.add(call.model, tokens)
         self._metrics.observe_call(call.model, outcome, perf_counter() - call.started)
         for kind in ("input", "output", "cached", "reasoning"):

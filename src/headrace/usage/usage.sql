@@ -26,9 +26,9 @@ WHERE run_usage.run_id = batch.run_id AND run_usage.attempt = batch.attempt
   AND run_usage.model = batch.model
 
 -- name: report
--- One row for each value of what the report groups by, and in the first place the sums of all rows.
--- Rows without calls are not stored. The name of an assistant is that of today.
-WITH used AS MATERIALIZED (
+-- A row for each value of what the report groups by, with the sums of all rows behind its own. An
+-- assistant has the name of today, if it is there.
+WITH used AS (
   SELECT CASE %(by)s
       WHEN 'assistant' THEN assistant_id::text
       WHEN 'thread' THEN thread_id
@@ -45,15 +45,20 @@ WITH used AS MATERIALIZED (
     AND (%(until)s::timestamptz IS NULL OR created_at < %(until)s::timestamptz)
     AND (%(tenant)s::text IS NULL OR tenant = %(tenant)s::text)
   GROUP BY 1
-), first AS (
-  SELECT * FROM used
-  ORDER BY CASE WHEN %(by)s = 'day' THEN key END DESC, input_tokens + output_tokens DESC, calls DESC,
-    key
+), shown AS (
+  SELECT used.*, count(*) OVER () AS groups, sum(calls) OVER ()::bigint AS all_calls,
+    sum(input_tokens) OVER ()::bigint AS all_input,
+    sum(output_tokens) OVER ()::bigint AS all_output,
+    sum(cached_tokens) OVER ()::bigint AS all_cached,
+    sum(reasoning_tokens) OVER ()::bigint AS all_reasoning
+  FROM used
+  ORDER BY CASE WHEN %(by)s = 'day' THEN key END DESC, input_tokens + output_tokens DESC,
+    calls DESC, key
   LIMIT %(limit)s
 )
-SELECT NULL AS key, count(*)::bigint AS name_or_groups, coalesce(sum(calls), 0)::bigint,
-  coalesce(sum(input_tokens), 0)::bigint, coalesce(sum(output_tokens), 0)::bigint,
-  coalesce(sum(cached_tokens), 0)::bigint, coalesce(sum(reasoning_tokens), 0)::bigint
-FROM used
-UNION ALL
-SELECT key, 0, calls, input_tokens, output_tokens, cached_tokens, reasoning_tokens FROM first
+SELECT key, name, calls, input_tokens, output_tokens, cached_tokens, reasoning_tokens,
+  groups, all_calls, all_input, all_output, all_cached, all_reasoning
+FROM shown
+LEFT JOIN assistants ON %(by)s = 'assistant' AND assistants.assistant_id::text = key
+ORDER BY CASE WHEN %(by)s = 'day' THEN key END DESC, input_tokens + output_tokens DESC, calls DESC,
+  key
