@@ -204,7 +204,9 @@ async def test_branches_that_run_beside_one_another_are_counted_each(server):
     counting, model = Counting(), model_of(server)
     graph = StateGraph(State)
     graph.add_node("ask", in_a_thread(model))
-    graph.add_conditional_edges(START, lambda state: [Send("ask", state) for _ in range(4)], ["ask"])
+    graph.add_conditional_edges(
+        START, lambda state: [Send("ask", state) for _ in range(4)], ["ask"]
+    )
     compiled = graph.compile()
     with counting.calls.counted():
         await compiled.ainvoke({"messages": [("user", "hello")]})
@@ -367,11 +369,11 @@ async def test_a_budget_is_exact_at_its_end(server):
     await counting.run(*[whole(model_of(server))] * 2)
     assert counting.tally.spent == 54
     refused = Counting(Limit("run", 54))
-    with pytest.raises(TokenBudgetExceeded, match="used 54 tokens; .*RUN_TOKENS is 54"):
+    with pytest.raises(TokenBudgetExceeded, match=r"used 54 tokens; .*RUN_TOKENS is 54"):
         await refused.run(*[whole(model_of(server))] * 3)
     assert (refused.tally.spent, len(server.requests)) == (54, 4)
     over = Counting(Limit("run", 53))
-    with pytest.raises(TokenBudgetExceeded, match="used 54 tokens; .*RUN_TOKENS is 53"):
+    with pytest.raises(TokenBudgetExceeded, match=r"used 54 tokens; .*RUN_TOKENS is 53"):
         await over.run(*[whole(model_of(server))] * 2)
 
 
@@ -436,5 +438,3 @@ async def test_a_message_that_the_caller_sent_is_not_counted(server):
 
     await counting.run(node)
     assert counting.models == {}
-
-

@@ -11,6 +11,7 @@ from typing import Annotated, Any, get_args
 import typer
 
 from headrace.checkpoints.tally import ModelUsage
+from headrace.observability.printable import printable
 from headrace.settings import Settings
 from headrace.usage.repository import By, Report, ReportQuestion, ReportRow, read_report
 
@@ -131,7 +132,9 @@ def _json(question: ReportQuestion, report: Report) -> str:
 
 def _table(rows: list[list[Any]], *, texts: int) -> str:
     """Aligned columns; the first ``texts`` of them are texts, the others numbers."""
-    shown = [[cell if isinstance(cell, str) else f"{cell:,}" for cell in row] for row in rows]
+    shown = [
+        [printable(cell) if isinstance(cell, str) else f"{cell:,}" for cell in row] for row in rows
+    ]
     widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
     lines = [
         "  ".join(
