@@ -81,5 +81,8 @@ def observe_one_of_each(metrics: Metrics) -> None:
     metrics.http.count_gate_refusal("lists", "timeout")
     metrics.runs.count_refused_run("too_many_queued_runs")
     metrics.http.count_refused_body("no_room")
+    metrics.usage.observe_call("gpt-5", "success", 1.5)
+    metrics.usage.count_tokens("gpt-5", "input", 20)
+    metrics.usage.count_exceeded("run")
     metrics.process.count_loop_stall()
     metrics.process.record_fault("a-task", ValueError("asked to fail"))

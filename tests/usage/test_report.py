@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -12,6 +13,7 @@ from typer.testing import CliRunner
 from headrace.cli.main import app
 from headrace.db.migrate import upgrade
 from tests.support.database import database_settings
+from tests.support.sources import ROOT
 
 ASSISTANT, GONE = UUID(int=7), UUID(int=8)
 NOW = datetime.now(UTC)
@@ -51,8 +53,7 @@ def ask(database_url, monkeypatch):
     monkeypatch.setenv("DATABASE_URL", database_url)
 
     def ask(*arguments):
-        result = CliRunner().invoke(app, ["usage", *arguments], env={"COLUMNS": "200"})
-        return result
+        return CliRunner().invoke(app, ["usage", *arguments], env={"COLUMNS": "200"})
 
     return ask
 
@@ -183,3 +184,19 @@ def test_it_reads_a_schema_of_headraces_own(empty_database_url, ask, monkeypatch
     monkeypatch.setenv("DATABASE_URL", empty_database_url)
     monkeypatch.setenv("HEADRACE_DATABASE__SCHEMA", "headrace")
     assert ask().stdout == "no model was called in this time\n"
+
+
+def test_the_statements_of_the_page_do_what_it_says(rows, database):
+    text = (ROOT / "docs" / "usage.md").read_text()
+    prices, costs, unpriced, rescues = re.findall(r"```sql\n(.*?)```", text, re.DOTALL)
+    database.execute(prices)
+    found = database.execute(costs).fetchall()
+    # 1,000 and 100 + 5 tokens of gpt-5, 3 of each call's input from the cache.
+    expected = [
+        (GONE, "agent", (997 * 1.25 + 3 * 0.125 + 10) / 1e6),
+        (ASSISTANT, "agent", (99 * 1.25 + 6 * 0.125 + 20) / 1e6),
+    ]
+    assert [(one, graph, pytest.approx(float(cost))) for one, graph, cost in found] == expected
+    assert database.execute(unpriced).fetchall() == [("small", 2, 11)]
+    database.execute("UPDATE run_usage SET attempt = 2 WHERE model = 'small'")
+    assert database.execute(rescues).fetchall() == [(UUID(int=1), 101)]

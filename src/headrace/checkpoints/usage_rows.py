@@ -14,7 +14,7 @@ from headrace.db.pool import Connection
 from headrace.db.statements import named_statements
 from headrace.errors import LeaseLost
 
-#: Of a row, for the bounds of the writer's queue.
+#: Bytes of a row, about, for the bounds of the writer's queue.
 _ROW_BYTES = 200
 
 

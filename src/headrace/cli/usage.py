@@ -13,7 +13,7 @@ import typer
 from headrace.checkpoints.tally import ModelUsage
 from headrace.observability.printable import printable
 from headrace.settings import Settings
-from headrace.usage.repository import By, Report, ReportQuestion, ReportRow, read_report
+from headrace.usage.repository import By, ReportQuestion, ReportRow, UsageReport, read_report
 
 _AGE = re.compile(r"(\d{1,6})([mhdw])")
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -84,7 +84,7 @@ def _moment(option: str, given: str, now: datetime) -> datetime:
         ) from None
 
 
-def _text(question: ReportQuestion, report: Report, form: _Form) -> str:
+def _text(question: ReportQuestion, report: UsageReport, form: _Form) -> str:
     if form.as_json:
         return _json(question, report)
     named = question.by == "assistant"
@@ -110,7 +110,7 @@ def _figures(used: ModelUsage) -> dict[str, int]:
     return dict(zip(_FIGURES, figures, strict=True))
 
 
-def _json(question: ReportQuestion, report: Report) -> str:
+def _json(question: ReportQuestion, report: UsageReport) -> str:
     document = {
         "by": question.by,
         "since": question.since.isoformat() if question.since else None,

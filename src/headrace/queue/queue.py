@@ -16,6 +16,7 @@ from time import monotonic
 from typing import Any, cast
 from uuid import UUID
 
+import psycopg
 import structlog
 from psycopg.errors import LockNotAvailable
 from psycopg.rows import dict_row
@@ -345,13 +346,9 @@ class Queue:
     async def _commit_usage(self, usage: UsageTally | None) -> None:
         if usage is None or not usage.changed:
             return
-        try:
+        # If the database refuses the row, the writer logs that, and the run is deleted anyway.
+        with suppress(psycopg.Error):
             await self._writer.commit(StoreUsage(usage))
-        except (LeaseLost, Unavailable):
-            raise
-        except Exception:
-            # A row that the database refuses; the writer has logged it.
-            return
 
     async def interrupt_instead_of_rollback(self, token: RunToken) -> None:
         """Mark a run that cannot be rolled back, so that it is interrupted instead."""

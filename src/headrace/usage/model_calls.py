@@ -2,7 +2,8 @@
 
 The handler is in a context variable, not in the run's config. LangChain asks a registered variable
 wherever it makes a callback manager: for the graph, and for each call of a model. Nodes inherit
-their managers, so a node costs nothing (ADR 19). Callbacks of users are not touched.
+their managers, so a node costs nothing. Callbacks of users are not touched. The reasons are in
+docs/adr/0019-a-hook-counts-model-calls.md.
 """
 
 import asyncio

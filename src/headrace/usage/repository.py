@@ -50,7 +50,7 @@ class ReportRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class UsageReport:
     """``groups`` is the number of rows without the limit, ``total`` the sum of all these."""
 
     rows: list[ReportRow]
@@ -112,7 +112,7 @@ class UsageRepository:
                 return cursor.rowcount
 
 
-def read_report(settings: DatabaseSettings, question: ReportQuestion) -> Report:
+def read_report(settings: DatabaseSettings, question: ReportQuestion) -> UsageReport:
     """The report, read over a new connection. For commands: it starts an event loop.
 
     :raises StartupRefusal: HR301 the database cannot be reached, or does not answer in time; HR303
@@ -126,7 +126,7 @@ def read_report(settings: DatabaseSettings, question: ReportQuestion) -> Report:
         "limit": question.limit,
     }
 
-    async def read(connection: Connection) -> Report:
+    async def read(connection: Connection) -> UsageReport:
         use_schema(connection, settings.schema_name)
         cursor = await connection.execute(_statements()["report"], values)
         return _report(await cursor.fetchall())
@@ -135,11 +135,11 @@ def read_report(settings: DatabaseSettings, question: ReportQuestion) -> Report:
     return asyncio.run(ask_once(conninfo, read, timeout_seconds=_REPORT_SECONDS))
 
 
-def _report(found: list[tuple[object, ...]]) -> Report:
+def _report(found: list[tuple[object, ...]]) -> UsageReport:
     rows = [ReportRow(str(row[0]), _name(row[1]), _used(row[2:7])) for row in found]
     if not found:
-        return Report([], 0, ModelUsage())
-    return Report(rows, int(str(found[0][7])), _used(found[0][8:13]))
+        return UsageReport([], 0, ModelUsage())
+    return UsageReport(rows, int(str(found[0][7])), _used(found[0][8:13]))
 
 
 def _name(value: object) -> str | None:
