@@ -33,7 +33,7 @@ async def open_worker(
     url: str,
     *,
     graph: Any = None,
-    groups: dict[str, Any] | None = None,
+    groups: Any = None,
     share: Any = 1.0,
     max_queued_runs: Any = 1000,
     **changes: Any,

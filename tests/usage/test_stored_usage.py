@@ -123,7 +123,7 @@ async def test_the_figures_share_the_transactions_of_checkpoints_and_end(server,
     async def silent(state):
         return {"messages": [("ai", "hi")]}
 
-    flushes = []
+    flushes: list[float] = []
     for node in (silent, asking(server)):
         async with open_worker(database_url, graph=graph_of(node, node)) as worker:
             metrics = worker._metrics
@@ -177,6 +177,16 @@ async def test_a_run_that_is_rolled_back_was_made_all_the_same(server, database_
         await execution.outcome(20)
     assert database.execute("SELECT count(*) FROM runs").fetchone() == (0,)
     assert usage(database) == [(1, 1, 20, 7)]
+
+
+async def test_calls_that_no_checkpoint_has_brought_are_stored_before_a_rollback(
+    database_url, database
+):
+    token = insert_running_run(database, register_process(database), "t")
+    async with open_pool(database_url) as pool, open_writer(pool, lanes=1) as writer:
+        await Queue(pool, writer).roll_back_if_owned(token, "t", usage=tally_of(token))
+    assert database.execute("SELECT count(*) FROM runs").fetchone() == (0,)
+    assert usage(database) == [(1, 1, 10, 2)]
 
 
 async def test_figures_outlive_their_thread(server, database_url, database):
