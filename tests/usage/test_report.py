@@ -5,6 +5,7 @@ import io
 import json
 import re
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -192,7 +193,7 @@ def test_the_statements_of_the_page_do_what_it_says(rows, database):
     database.execute(prices)
     found = database.execute(costs).fetchall()
     # 1,000 and 100 + 5 tokens of gpt-5, 3 of each call's input from the cache.
-    expected = [
+    expected: list[Any] = [
         (GONE, "agent", (997 * 1.25 + 3 * 0.125 + 10) / 1e6),
         (ASSISTANT, "agent", (99 * 1.25 + 6 * 0.125 + 20) / 1e6),
     ]
