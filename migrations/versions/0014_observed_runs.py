@@ -22,7 +22,11 @@ names = RevisionNames(
             "output_tokens": "bigint",
         }
     },
-    indexes={"run_usage_pkey": "run_usage", "run_usage_created_at_idx": "run_usage"},
+    indexes={
+        "run_usage_pkey": "run_usage",
+        "run_usage_created_at_idx": "run_usage",
+        "run_usage_thread_id_idx": "run_usage",
+    },
     repeatable=True,
 )
 
@@ -55,3 +59,5 @@ def upgrade() -> None:
         " CONSTRAINT run_usage_pkey PRIMARY KEY (run_id, attempt, model))"
     )
     create_index_concurrently("run_usage_created_at_idx", "ON run_usage (created_at)")
+    # For the budget of a thread, whose rows outlive its runs.
+    create_index_concurrently("run_usage_thread_id_idx", "ON run_usage (thread_id)")

@@ -16,6 +16,8 @@ from headrace.queue.ends import RELEASED, EndedRun
 from headrace.queue.queue import Queue
 from headrace.server.resources import Entries, open_resources
 from headrace.settings import Settings
+from headrace.usage.meter import UsageMeter
+from headrace.usage.repository import UsageRepository
 from headrace.worker.channels import Channels
 from headrace.worker.execution import Execution, Stop
 from headrace.worker.executor import Executor
@@ -45,6 +47,7 @@ class Process:
             metrics,
             TemporaryThreads(self.queue, later_seconds=1),
             resources.tracer,
+            UsageMeter(UsageRepository(resources.pool), resources.settings.usage, metrics.usage),
         )
 
     async def start(self, seconds=0.0, **changes):

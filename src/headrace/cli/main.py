@@ -16,6 +16,7 @@ from headrace.cli.init import init
 from headrace.cli.options import settings_refusal
 from headrace.cli.serve import serve
 from headrace.cli.settings_table import settings
+from headrace.cli.usage import usage
 from headrace.cli.worker import worker
 from headrace.errors import StartupRefusal
 
@@ -31,6 +32,7 @@ app.command()(dockerfile)
 app.command()(init)
 app.command()(settings)
 app.command()(explain)
+app.command()(usage)
 app.add_typer(db.app, name="db")
 
 

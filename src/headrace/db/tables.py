@@ -306,7 +306,11 @@ class RunUsageRow(_Owned, Base):
     """
 
     __tablename__ = "run_usage"
-    __table_args__ = (Index("run_usage_created_at_idx", "created_at"),)
+    __table_args__ = (
+        Index("run_usage_created_at_idx", "created_at"),
+        # For the budget of a thread.
+        Index("run_usage_thread_id_idx", "thread_id"),
+    )
 
     run_id: Mapped[UUID] = mapped_column(primary_key=True)
     attempt: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)

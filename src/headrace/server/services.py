@@ -34,6 +34,8 @@ from headrace.threads.service import ThreadService
 from headrace.threads.state_repository import StateRepository
 from headrace.threads.state_service import StateService
 from headrace.threads.updates import StateUpdates
+from headrace.usage.repository import UsageRepository
+from headrace.usage.retention import UsageSweeper
 
 _log = structlog.stdlib.get_logger("headrace.server")
 
@@ -70,6 +72,7 @@ async def start_services(resources: Resources, engine: RunEngine) -> Services:
         sessions, settings.idempotency, count=metrics.http.count_keyed_request
     )
     keys.start(resources.tasks)
+    _start_usage_sweeper(resources)
     states = StateReader(registry, resources.saver, memory)
     updates = StateUpdates(
         pool,
@@ -159,3 +162,15 @@ def _build_removal(
         )
         ended.start(resources.tasks)
     return removal
+
+
+def _start_usage_sweeper(resources: Resources) -> None:
+    ttl, keep_days = resources.entries.thread_ttl, resources.settings.usage.keep_days
+    if keep_days:
+        sweeper = UsageSweeper(
+            UsageRepository(resources.pool),
+            keep_seconds=keep_days * 86_400,
+            interval_seconds=ttl.sweep_interval_minutes * 60,
+            limit=ttl.sweep_limit,
+        )
+        sweeper.start(resources.tasks)

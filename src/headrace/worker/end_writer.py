@@ -94,7 +94,9 @@ class EndWriter:
         pauses = _Pauses()
         while execution.stop is not Stop.LEASE_LOST:
             try:
-                await self._queue.roll_back_if_owned(execution.token, execution.thread_id)
+                await self._queue.roll_back_if_owned(
+                    execution.token, execution.thread_id, usage=execution.usage
+                )
             except LeaseLost:
                 break
             except NotImplementedError as error:
@@ -146,7 +148,7 @@ class EndWriter:
                 writes = None
             try:
                 return await self._queue.end_if_owned(
-                    execution.token, execution.thread_id, end, run=writes
+                    execution.token, execution.thread_id, end, run=writes, usage=execution.usage
                 )
             except LeaseLost:
                 break

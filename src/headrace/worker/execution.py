@@ -6,6 +6,7 @@ from time import monotonic
 from uuid import UUID
 
 from headrace.checkpoints.run_writes import RunWrites
+from headrace.checkpoints.tally import UsageTally
 from headrace.events.channel import Channel
 from headrace.events.event import RUN_DELETED, end_event
 from headrace.events.reader import Moved
@@ -54,6 +55,7 @@ class Execution:
         "stop_message",
         "token",
         "trace",
+        "usage",
         "work",
         "writes",
     )
@@ -69,6 +71,8 @@ class Execution:
         self.graph: asyncio.Task[None] | None = None
         #: The trace of the attempt; records nothing before the executor begins it.
         self.trace: AttemptTrace = NO_ATTEMPT_TRACE
+        #: The model calls of this attempt, and their tokens.
+        self.usage = UsageTally(self.token, self.request.thread_id)
         #: The work of threads for the run.
         self.work = Work()
         #: The graph was cancelled, and has not stopped in time.

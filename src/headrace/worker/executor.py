@@ -28,6 +28,7 @@ from headrace.queue.rows import RunOutcome
 from headrace.setting_groups import WorkerSettings
 from headrace.states.reader import interrupts_by_task
 from headrace.tracing.tracer import AttemptTrace, Tracer
+from headrace.usage.meter import UsageMeter
 from headrace.worker.channels import Channels
 from headrace.worker.end_writer import EndWriter, end_of_stopped
 from headrace.worker.error_causes import cause_of
@@ -85,6 +86,7 @@ class Executor:
         metrics: Metrics,
         temporary: TemporaryThreads,
         tracer: Tracer,
+        usage: UsageMeter,
         *,
         release_seconds: float = _STOP_SECONDS / 2,
         max_checkpoint_bytes: int = MAX_CHECKPOINT_BYTES,
@@ -98,6 +100,7 @@ class Executor:
         self._report = RunReport(metrics)
         self._temporary = temporary
         self._tracer = tracer
+        self._usage = usage
         self._end_writer = EndWriter(queue, max_error_bytes=settings.max_error_bytes)
         self._graphs = Tasks()
         self._release_seconds = release_seconds
@@ -248,13 +251,18 @@ class Executor:
         await self._channels.continue_attempt(execution.channel, execution.token)
         execution.channel.publish("metadata", _metadata_event(execution))
         config = self._config(execution)
+        calls = await self._usage.begin(
+            execution.usage, tenant=request.tenant, owner=request.principal.identity
+        )
         with (
+            calls.counted(),
             execution.work.entered(),
             execution.trace.entered(),
             self._saver.run(
                 execution.token,
                 durability=kwargs["durability"],
                 fresh_thread=request.thread_id if execution.attempt.fresh_thread else None,
+                usage=execution.usage,
             ) as writes,
         ):
             execution.writes = writes
