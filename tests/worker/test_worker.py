@@ -181,7 +181,7 @@ async def test_a_cancel_reaches_the_owner_and_frees_the_thread(database_url, dat
     async with open_worker(database_url) as owner, open_worker(database_url) as other:
         running = slow(seconds=30)
         execution = await owner.submit(running)
-        (told,) = await other.cancel("default", [running.run_id], action, "enough")
+        (told,) = await other.cancel("default", [running.run_id], action, "enough", "client")
         assert told.state == "asked"
         outcome = await execution.outcome(5)
         assert outcome is not None

@@ -6,6 +6,7 @@ checkpoints.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from headrace.checkpoints.fence import RunToken
@@ -16,7 +17,7 @@ from headrace.db.jsonb import dump_jsonb
 from headrace.db.pool import Connection
 from headrace.db.statements import named_statements
 from headrace.errors import HeadraceError, LeaseLost
-from headrace.queue.rows import StopAction
+from headrace.queue.rows import CancelReason, StopAction
 
 
 def queue_statements() -> Mapping[str, bytes]:
@@ -25,13 +26,27 @@ def queue_statements() -> Mapping[str, bytes]:
 
 
 @dataclass(frozen=True, slots=True)
+class AskedHere:
+    """A stop that was asked for in this process alone: the row of the run does not say so yet."""
+
+    reason: CancelReason
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class RunEnd:
-    """The final status of a run, and the status of its thread then."""
+    """The final status of a run, and the status of its thread then.
+
+    :ivar interrupts: those that the thread waits for, by task.
+    :ivar left: those that this run has left: the id and the node of each.
+    """
 
     status: str
     thread_status: str
     error: dict[str, str] | None = None
     interrupts: dict[str, Any] | None = None
+    left: Sequence[Mapping[str, str | None]] = ()
+    asked: AskedHere | None = None
 
 
 #: The end of an attempt. The run goes on in any process that claims it.
@@ -60,7 +75,7 @@ class StopAsked(HeadraceError):
 class End(Operation):
     """Write a run's final status and free its thread, after the writes of ``run``."""
 
-    __slots__ = ("end", "error", "interrupts", "owner")
+    __slots__ = ("end", "error", "interrupts", "left", "owner")
     # A failed end may be tried again; the writes of the run stay valid.
     fails_run = False
 
@@ -71,6 +86,7 @@ class End(Operation):
         self.end = end
         self.error = _optional_jsonb(end.error)
         self.interrupts = _optional_jsonb(end.interrupts)
+        self.left = dump_jsonb(list(end.left)) if end.left else None
         super().__init__(
             thread_id, run, size_bytes=len(self.error or b"") + len(self.interrupts or b"")
         )
@@ -113,6 +129,8 @@ class _EndKind(Kind):
             "thread_statuses": Text([item.end.thread_status.encode() for item in operations]),
             "errors": Jsonb([item.error for item in operations]),
             "interrupts": Jsonb([item.interrupts for item in operations]),
+            "left_interrupts": Jsonb([item.left for item in operations]),
+            **_asked_here([item.end.asked for item in operations]),
         }
         await connection.execute(self._sql["lock_threads_of_runs"], ended, prepare=True)
         await connection.execute(self._sql["end_runs_if_owned"], ended, prepare=True)
@@ -123,6 +141,13 @@ class _EndKind(Kind):
             return [item.result_of_row(*row) for item, row in zip(operations, rows, strict=True)]
 
         return outcomes
+
+
+def _asked_here(asked: Sequence[AskedHere | None]) -> dict[str, Column]:
+    return {
+        "cancel_reasons": Text([one.reason.encode() if one else None for one in asked]),
+        "cancels_asked_at": Text([one.at.isoformat().encode() if one else None for one in asked]),
+    }
 
 
 def _optional_jsonb(value: Mapping[str, Any] | None) -> bytes | None:

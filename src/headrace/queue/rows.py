@@ -15,6 +15,9 @@ from headrace.idempotency.schemas import RequestKey
 CancelAction = Literal["interrupt", "rollback"]
 #: As above, or ``delete``: the run will be deleted, and its streams get an error.
 StopAction = Literal["interrupt", "rollback", "delete"]
+#: Why a run was asked to stop: a caller cancelled it; its client left (``on_disconnect``); the next
+#: run of the thread replaces it; or the run or its thread is going to be deleted.
+CancelReason = Literal["client", "disconnect", "next_run", "deleted"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +91,8 @@ class QueuedRun:
     action: StopAction | None = None
     #: Runs that waited before the new run, and that it has ended or removed.
     ended: tuple[UUID, ...] = ()
+    #: Those of ``ended`` that are gone: they were rolled back.
+    removed: tuple[UUID, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

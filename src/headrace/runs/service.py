@@ -243,12 +243,15 @@ class RunService:
         return await self._stops.cancel(row, action)
 
     def cancel_soon(self, run: FollowedRun, reason: str) -> None:
-        """Ask a run to stop, in whichever process it is executed, and return at once."""
+        """Ask a run to stop whose client has left, and return at once.
+
+        Any process may execute it.
+        """
         if run.local is not None:
-            run.local.cancel(reason)
+            run.local.cancel(reason, "disconnect")
         else:
             self._tasks.start(
-                self._worker.cancel(run.tenant, [run.run_id], "interrupt", reason),
+                self._worker.cancel(run.tenant, [run.run_id], "interrupt", reason, "disconnect"),
                 name=f"cancel-{run.run_id}",
             )
 

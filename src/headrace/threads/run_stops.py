@@ -28,7 +28,7 @@ class RunStops:
 
     async def cancel(self, run: RunRow, action: CancelAction) -> FollowedRun:
         """Ask one run to stop. The returned run has an outcome once it has stopped."""
-        await self._worker.cancel(run.tenant, [run.run_id], action, _CANCELLED)
+        await self._worker.cancel(run.tenant, [run.run_id], action, _CANCELLED, "client")
         return self._follow(run)
 
     async def cancel_many(
@@ -46,7 +46,7 @@ class RunStops:
             principal, thread_id=thread_id, run_ids=run_ids, statuses=statuses, limit=_BATCH
         ):
             asked += len(found)
-            await self._worker.cancel(principal.tenant, found, action, _CANCELLED)
+            await self._worker.cancel(principal.tenant, found, action, _CANCELLED, "client")
             if len(found) < _BATCH:
                 break
         return asked
@@ -56,7 +56,7 @@ class RunStops:
 
         :raises FollowingStopped: this process stops following the run.
         """
-        await self._worker.cancel(run.tenant, [run.run_id], "delete", _DELETED)
+        await self._worker.cancel(run.tenant, [run.run_id], "delete", _DELETED, "deleted")
         return await self._follow(run).ended(timeout_seconds)
 
     async def stop_all_of(self, principal: Principal, thread_id: str) -> None:
@@ -66,7 +66,7 @@ class RunStops:
         """
         asked = await self._repository.unfinished_runs(principal, thread_id=thread_id, limit=_BATCH)
         if asked:
-            await self._worker.cancel(principal.tenant, asked, "delete", _DELETED)
+            await self._worker.cancel(principal.tenant, asked, "delete", _DELETED, "deleted")
         run = await self._repository.executed_run(principal, thread_id)
         if run is not None:
             with suppress(FollowingStopped):

@@ -93,7 +93,9 @@ class EndWriter:
         delays = iter(_END_RETRY_SECONDS)
         while execution.stop is not Stop.LEASE_LOST:
             try:
-                await self._queue.roll_back_if_owned(execution.token, execution.thread_id)
+                reason = await self._queue.roll_back_if_owned(
+                    execution.token, execution.thread_id
+                )
             except LeaseLost:
                 break
             except NotImplementedError as error:
@@ -104,6 +106,7 @@ class EndWriter:
                 _log.warning("run_end_delayed", retry_in_seconds=delay, cause=type(fault).__name__)
                 await asyncio.sleep(delay)
             else:
+                _log.info("run_rolled_back", reason=reason)
                 # Runs behind it may be claimed now, and followers hear of its end.
                 return EndedRun(_ROLLED_BACK, more=True, watched=True)
         _log.error("lease_lost")
@@ -189,7 +192,10 @@ def end_of_stopped(execution: Execution) -> RunEnd:
     match execution.stop:
         case Stop.CANCEL:
             return RunEnd(
-                "interrupted", "interrupted", {"error": "UserInterrupt", "message": message}
+                "interrupted",
+                "interrupted",
+                {"error": "UserInterrupt", "message": message},
+                asked=execution.asked_here,
             )
         case Stop.DELETED:
             return RunEnd("interrupted", "interrupted", RUN_DELETED)

@@ -14,7 +14,14 @@ from headrace.observability.figures import CallerFigures
 from headrace.observability.metrics import Metrics
 from headrace.queue.ends import EndedRun
 from headrace.queue.queue import Queue
-from headrace.queue.rows import Attempt, Cancellation, QueuedRun, RunRequest, StopAction
+from headrace.queue.rows import (
+    Attempt,
+    Cancellation,
+    CancelReason,
+    QueuedRun,
+    RunRequest,
+    StopAction,
+)
 from headrace.setting_groups import WorkerSettings
 from headrace.worker.admission import Admission
 from headrace.worker.channels import Channels
@@ -180,6 +187,8 @@ class Worker:
             self._tell_to_stop(queued.replaced, queued.action, "Another run replaces it.")
         for run_id in queued.ended:
             self._notifier.run_changed(run_id)
+        for run_id in queued.removed:
+            _log_removed(run_id, request.thread_id, "next_run")
         if 0 < request.after_seconds <= _TIMED_SECONDS:
             asyncio.get_running_loop().call_later(
                 request.after_seconds, self._announce, request.principal.caller
@@ -201,11 +210,21 @@ class Worker:
             execution.stop_as_asked(action, reason)
 
     async def cancel(
-        self, tenant: str, run_ids: Sequence[UUID], action: StopAction, reason: str
+        self,
+        tenant: str,
+        run_ids: Sequence[UUID],
+        action: StopAction,
+        reason: str,
+        why: CancelReason,
     ) -> list[Cancellation]:
-        """Ask runs to stop; return what the request has done to each."""
-        cancelled = await self._queue.cancel(tenant, run_ids, action, reason)
+        """Ask runs to stop; return what the request has done to each.
+
+        :param reason: a sentence, for the errors of the runs.
+        """
+        cancelled = await self._queue.cancel(tenant, run_ids, action, reason, why)
         for one in cancelled:
+            if one.state == "removed":
+                _log_removed(one.run_id, one.thread_id, why)
             if one.state == "asked":
                 self._tell_to_stop(one.run_id, action, reason)
             elif one.state != "unknown":
@@ -361,3 +380,8 @@ class Worker:
         except Exception:
             # Other processes and the next round of claims will see the end in the rows.
             _log.exception("run_end_not_told")
+
+
+def _log_removed(run_id: UUID, thread_id: str, reason: CancelReason) -> None:
+    """A waiting run was rolled back: nothing else will say that there was such a run."""
+    _log.info("run_rolled_back", run_id=str(run_id), thread_id=thread_id, reason=reason)
