@@ -52,12 +52,14 @@ class RunSteps:
     :ivar count: of all checkpoints, up to :data:`MOST`.
     :ivar steps: steps of the graph itself, without those of subgraphs.
     :ivar bytes: that all of them take together.
+    :ivar last_at: when the newest of them was written.
     :ivar beheaded: its first checkpoint is not its first one: older ones are deleted.
     """
 
     count: int
     steps: int
     bytes: int
+    last_at: datetime | None
     page: Sequence[Step]
     longest: Step | None
     beheaded: bool
@@ -102,6 +104,7 @@ async def read_steps(
         count=total["count"],
         steps=total["loop_steps"],
         bytes=total["total_bytes"],
+        last_at=total["last_at"],
         page=[_step(row) for row in rows if row["in_page"]],
         longest=longest,
         beheaded=not only_last and total["first_is_alone"] and total["first_step"] != "-1",

@@ -53,7 +53,8 @@ WITH found AS MATERIALIZED (
   ) AS blobs ON found.small
 ), total AS (
   SELECT count(*) AS count, count(*) FILTER (WHERE source = 'loop' AND checkpoint_ns = '') AS steps,
-    coalesce(sum(bytes + write_bytes + coalesce(blob_bytes, 0)), 0)::bigint AS bytes
+    coalesce(sum(bytes + write_bytes + coalesce(blob_bytes, 0)), 0)::bigint AS bytes,
+    max(created_at) AS last_at
   FROM sized
 ), longest AS (
   SELECT checkpoint_ns, checkpoint_id FROM sized
@@ -66,7 +67,7 @@ WITH found AS MATERIALIZED (
   SELECT checkpoint_ns, checkpoint_id FROM sized
   ORDER BY checkpoint_id DESC, checkpoint_ns LIMIT %(limit)s OFFSET %(offset)s
 )
-SELECT total.count, total.steps AS loop_steps, total.bytes AS total_bytes,
+SELECT total.count, total.steps AS loop_steps, total.bytes AS total_bytes, total.last_at,
   first.step AS first_step,
   first.checkpoint_id IS NOT NULL AND NOT EXISTS (
     SELECT FROM checkpoints AS parent

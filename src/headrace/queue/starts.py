@@ -167,7 +167,9 @@ class _EnqueueKind(Kind):
             spent = await keys.spent()
             rows = await found.fetchall()
             return [
-                RunForgotten() if item.request.run_id in spent else _queue_outcome(item, earlier, *row)
+                RunForgotten()
+                if item.request.run_id in spent
+                else _queue_outcome(item, earlier, *row)
                 for item, earlier, row in zip(operations, states, rows, strict=True)
             ]
 

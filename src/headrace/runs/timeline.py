@@ -102,7 +102,7 @@ class Telling:
 
     @property
     def _reduced_at(self) -> datetime | None:
-        """When retention reduced the thread to its latest checkpoints, if that was after the run."""
+        """When retention reduced the thread, if that was after the run."""
         reduced_at, ended_at = self._row["pruned_at"], self._row["ended_at"]
         return reduced_at if reduced_at and ended_at and reduced_at > ended_at else None
 
@@ -282,12 +282,22 @@ class Telling:
             checkpoint_bytes=steps.bytes,
             steps=steps.steps,
             longest_step=_longest(steps.longest),
+            after_last_checkpoint_seconds=self._after_last_checkpoint(),
             events=events.count,
             event_bytes=events.bytes,
             tokens=Tokens(**dict(zip(Tokens.model_fields, tokens, strict=True)))
             if tokens
             else None,
         )
+
+    def _after_last_checkpoint(self) -> float | None:
+        last = self._attempts[-1] if self._attempts else None
+        if last is None or last.seconds is None:
+            return None
+        written_at = self._record.steps.last_at
+        if written_at is None or written_at < last.started_at:
+            return last.seconds
+        return _seconds(written_at, last.ended_at or self._now)
 
     def _waits_since(self) -> float:
         """How long it has waited after its last attempt, or for its first one."""

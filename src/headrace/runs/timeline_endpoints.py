@@ -36,9 +36,9 @@ async def get_run_timeline(
 ) -> Response:
     """Tell a run: why it stopped, and why it was slow.
 
-    The answer has the attempts of the run, its waits, checkpoints, interrupts, stops and rescues, in
-    the order of time. While older checkpoints are left, it has the header `X-Pagination-Next`: send
-    it as `offset` to go on. Other servers do not have this route.
+    The answer has attempts, waits, checkpoints, interrupts, stops and rescues in the order of time.
+    While older checkpoints are left, it has the header `X-Pagination-Next`: send it as `offset` to
+    go on. Other servers do not have this route.
     """
     timeline, next_offset = await timelines.read(
         principal, thread_id, run_id_from(run_id), limit=limit, offset=offset

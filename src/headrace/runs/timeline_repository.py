@@ -60,17 +60,18 @@ def attempts_begun(row: dict[str, Any]) -> list[tuple[int, datetime]]:
 
 async def read_record(
     connection: AsyncConnection[Any],
-    principal: Principal,
-    thread_id: str | None,
     run_id: UUID,
     *,
+    tenant: str | None,
+    thread_id: str | None,
     limit: int,
     offset: int,
     timeout_seconds: float,
 ) -> RunRecord | None:
-    """The record of a run that the caller may see; None if there is none.
+    """The record of a run; None if there is no such run.
 
-    :param thread_id: its thread; None: the caller knows only the run's id.
+    :param tenant: whose run it must be; None, for operators: anybody's.
+    :param thread_id: the thread on which it must be; None: any.
     :param limit, offset: of the page of checkpoints; the newest checkpoint has the offset 0.
     :param timeout_seconds: for each statement.
     """
@@ -78,7 +79,7 @@ async def read_record(
     values: dict[str, Any] = {
         "run_id": run_id,
         "thread_id": thread_id,
-        "tenant": principal.tenant,
+        "tenant": tenant,
         "timeout": f"{int(timeout_seconds * 1000)}ms",
     }
 
@@ -128,7 +129,7 @@ class TimelineRepository:
     async def read(
         self, principal: Principal, thread_id: str, run_id: UUID, *, limit: int, offset: int
     ) -> RunRecord | None:
-        """As :func:`read_record`.
+        """The record of a run that the caller may see; None if there is none.
 
         :raises Unavailable: the database did not answer in time.
         """
@@ -136,9 +137,9 @@ class TimelineRepository:
             async with self._pool.connection() as connection:
                 return await read_record(
                     connection,
-                    principal,
-                    thread_id,
                     run_id,
+                    tenant=principal.tenant,
+                    thread_id=thread_id,
                     limit=limit,
                     offset=offset,
                     timeout_seconds=self._timeout_seconds,

@@ -208,7 +208,11 @@ class TimelineTotals(BaseModel):
     checkpoints: int = Field(description="Stored now; at most 10,000 are counted.")
     checkpoint_bytes: int = Field(description="Of all its checkpoints, values and writes.")
     steps: int = Field(description="Steps of the graph itself whose checkpoints are stored.")
-    longest_step: LongestStep | None
+    longest_step: LongestStep | None = Field(description="Of the steps that were finished.")
+    after_last_checkpoint_seconds: float | None = Field(
+        description="From the newest checkpoint to the end of the last attempt, or until now: the"
+        " time of a step that was not finished."
+    )
     events: int
     event_bytes: int
     tokens: Tokens | None

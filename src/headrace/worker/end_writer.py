@@ -93,9 +93,7 @@ class EndWriter:
         delays = iter(_END_RETRY_SECONDS)
         while execution.stop is not Stop.LEASE_LOST:
             try:
-                reason = await self._queue.roll_back_if_owned(
-                    execution.token, execution.thread_id
-                )
+                reason = await self._queue.roll_back_if_owned(execution.token, execution.thread_id)
             except LeaseLost:
                 break
             except NotImplementedError as error:

@@ -211,9 +211,7 @@ class Executor:
             error = graph.exception()
         if error is None:
             thread_status = "interrupted" if result.interrupted else "idle"
-            return RunEnd(
-                "success", thread_status, interrupts=result.interrupts, left=result.left
-            )
+            return RunEnd("success", thread_status, interrupts=result.interrupts, left=result.left)
         with suppress(BaseException):
             # A log handler of the user may fail over this exception in any way.
             original = error.original if isinstance(error, UserExit) else error
