@@ -371,7 +371,8 @@ async def test_events_tokens_and_trace_are_told(client, database_url):
     )
     with psycopg.connect(database_url, autocommit=True) as database:
         database.execute(
-            "UPDATE runs SET traceparent = '00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01'"
+            "UPDATE runs SET traceparent = '00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7'"
+            " || '-01'"
         )
         for model, calls in (("a", 1), ("b", 2)):
             database.execute(

@@ -3,7 +3,7 @@
 No value of a checkpoint is read. All tables are those of LangGraph.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -53,6 +53,7 @@ class RunSteps:
     :ivar steps: steps of the graph itself, without those of subgraphs.
     :ivar bytes: that all of them take together.
     :ivar last_at: when the newest of them was written.
+    :ivar last_of_attempts: when the newest one of each attempt was written, by number.
     :ivar beheaded: its first checkpoint is not its first one: older ones are deleted.
     """
 
@@ -60,6 +61,7 @@ class RunSteps:
     steps: int
     bytes: int
     last_at: datetime | None
+    last_of_attempts: Mapping[str, datetime]
     page: Sequence[Step]
     longest: Step | None
     beheaded: bool
@@ -105,6 +107,11 @@ async def read_steps(
         steps=total["loop_steps"],
         bytes=total["total_bytes"],
         last_at=total["last_at"],
+        last_of_attempts={
+            attempt: datetime.fromisoformat(at)
+            for attempt, at in (total["by_attempt"] or {}).items()
+            if at is not None
+        },
         page=[_step(row) for row in rows if row["in_page"]],
         longest=longest,
         beheaded=not only_last and total["first_is_alone"] and total["first_step"] != "-1",

@@ -56,6 +56,11 @@ WITH found AS MATERIALIZED (
     coalesce(sum(bytes + write_bytes + coalesce(blob_bytes, 0)), 0)::bigint AS bytes,
     max(created_at) AS last_at
   FROM sized
+), ends AS (
+  SELECT jsonb_object_agg(attempt, last_at) AS by_attempt
+  FROM (
+    SELECT attempt, max(created_at) AS last_at FROM sized WHERE attempt IS NOT NULL GROUP BY attempt
+  ) AS last
 ), longest AS (
   SELECT checkpoint_ns, checkpoint_id FROM sized
   WHERE source = 'loop' AND seconds IS NOT NULL
@@ -67,7 +72,7 @@ WITH found AS MATERIALIZED (
   SELECT checkpoint_ns, checkpoint_id FROM sized
   ORDER BY checkpoint_id DESC, checkpoint_ns LIMIT %(limit)s OFFSET %(offset)s
 )
-SELECT total.count, total.steps AS loop_steps, total.bytes AS total_bytes, total.last_at,
+SELECT total.count, total.steps AS loop_steps, total.bytes AS total_bytes, total.last_at, ends.by_attempt,
   first.step AS first_step,
   first.checkpoint_id IS NOT NULL AND NOT EXISTS (
     SELECT FROM checkpoints AS parent
@@ -76,7 +81,7 @@ SELECT total.count, total.steps AS loop_steps, total.bytes AS total_bytes, total
   shown.in_page, shown.is_longest, sized.checkpoint_ns, sized.checkpoint_id, sized.source,
   sized.step, sized.attempt, sized.created_at, greatest(sized.seconds, 0) AS seconds, sized.bytes,
   sized.write_bytes, sized.blob_bytes, nodes.names AS nodes
-FROM total
+FROM total CROSS JOIN ends
 LEFT JOIN first ON true
 LEFT JOIN (
   SELECT checkpoint_ns, checkpoint_id, bool_or(paged) AS in_page, NOT bool_and(paged) AS is_longest

@@ -97,6 +97,8 @@ def _told(entry: Entry) -> str:
             return _checkpoint(entry)
         case CancelAsked():
             return f"asked to stop ({entry.action}), reason: {entry.reason or 'not recorded'}"
+        case AttemptEnded(ended="lost"):
+            return f"attempt {entry.attempt}: last sign of life, after {_seconds(entry.seconds)}"
         case AttemptEnded():
             return f"attempt {entry.attempt} ended: {entry.ended}, after {_seconds(entry.seconds)}"
         case Rescued():

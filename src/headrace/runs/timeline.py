@@ -157,12 +157,19 @@ class Telling:
         for one in recorded_attempts(row):
             ended_at = _utc(datetime.fromisoformat(one["ended_at"]))
             if one.get("rescued_at"):
-                self._rescues[one["attempt"]] = _utc(datetime.fromisoformat(one["rescued_at"]))
+                rescued_at = _utc(datetime.fromisoformat(one["rescued_at"]))
+                self._rescues[one["attempt"]] = rescued_at
+                ended_at = self._last_sign(one["attempt"], ended_at, rescued_at)
             told.append(self._attempt(one, told, ended_at, one["ended"]))
         if row["attempt"] and row["started_at"] and not _has(told, row["attempt"]):
             ended = row["status"] if row["ended_at"] is not None else None
             told.append(self._attempt(row, told, _utc_or_none(row["ended_at"]), ended))
         return told
+
+    def _last_sign(self, attempt: int, renewed_at: datetime, rescued_at: datetime) -> datetime:
+        """The last sign of life of a lost attempt: its lease, or a checkpoint that came after it."""
+        written_at = self._record.steps.last_of_attempts.get(str(attempt), renewed_at)
+        return min(max(renewed_at, _utc(written_at)), rescued_at)
 
     def _attempt(
         self,
