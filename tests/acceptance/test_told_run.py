@@ -54,13 +54,6 @@ mail = chain(read_mail, write_answer, approve)
 sleep = chain(write_answer)
 """
 
-QUICK = {
-    "HEADRACE_WORKER__LEASE_SECONDS": "2",
-    "HEADRACE_WORKER__HEARTBEAT_SECONDS": "0.5",
-    "HEADRACE_WORKER__SWEEP_SECONDS": "0.2",
-    "HEADRACE_SERVER__GRACE_SECONDS": "0",
-}
-
 
 @pytest.fixture
 def manifest(tmp_path: Path) -> Path:
@@ -73,7 +66,15 @@ def manifest(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def server(tmp_path: Path, database_url: str, manifest: Path) -> Iterator[LiveServer]:
-    with live_server(tmp_path, database_url, config=manifest, **QUICK) as running:
+    with live_server(
+        tmp_path,
+        database_url,
+        config=manifest,
+        HEADRACE_WORKER__LEASE_SECONDS="2",
+        HEADRACE_WORKER__HEARTBEAT_SECONDS="0.5",
+        HEADRACE_WORKER__SWEEP_SECONDS="0.2",
+        HEADRACE_SERVER__GRACE_SECONDS="0",
+    ) as running:
         yield running
 
 

@@ -37,19 +37,27 @@ WITH found AS MATERIALIZED (
       AND checkpoint_id = found.checkpoint_id
   ) AS writes
   LEFT JOIN LATERAL (
-    SELECT coalesce(sum(pg_column_size(blob)), 0)::bigint AS bytes
-    FROM checkpoints AS own
-    CROSS JOIN LATERAL jsonb_each_text(own.checkpoint -> 'channel_versions') AS version
-    LEFT JOIN checkpoints AS parent
-      ON parent.thread_id = own.thread_id AND parent.checkpoint_ns = own.checkpoint_ns
-        AND parent.checkpoint_id = own.parent_checkpoint_id
-        AND pg_column_size(parent.checkpoint) <= %(json_bytes)s
-    JOIN checkpoint_blobs AS blobs
-      ON blobs.thread_id = own.thread_id AND blobs.checkpoint_ns = own.checkpoint_ns
-        AND blobs.channel = version.key AND blobs.version = version.value
-    WHERE own.thread_id = %(thread_id)s AND own.checkpoint_ns = found.checkpoint_ns
-      AND own.checkpoint_id = found.checkpoint_id
-      AND version.value IS DISTINCT FROM parent.checkpoint -> 'channel_versions' ->> version.key
+    SELECT coalesce(sum(stored.bytes), 0)::bigint AS bytes
+    FROM (
+      SELECT version.key, version.value
+      FROM checkpoints AS own
+      LEFT JOIN checkpoints AS parent
+        ON parent.thread_id = %(thread_id)s AND parent.checkpoint_ns = found.checkpoint_ns
+          AND parent.checkpoint_id = found.parent_checkpoint_id
+          AND pg_column_size(parent.checkpoint) <= %(json_bytes)s
+      CROSS JOIN LATERAL jsonb_each_text(own.checkpoint -> 'channel_versions') AS version
+      WHERE own.thread_id = %(thread_id)s AND own.checkpoint_ns = found.checkpoint_ns
+        AND own.checkpoint_id = found.checkpoint_id
+        AND version.value IS DISTINCT FROM parent.checkpoint -> 'channel_versions' ->> version.key
+      OFFSET 0
+    ) AS new
+    -- OFFSET 0 keeps the planner from joining with all blobs of the thread, once per checkpoint.
+    CROSS JOIN LATERAL (
+      SELECT pg_column_size(blob) AS bytes FROM checkpoint_blobs
+      WHERE thread_id = %(thread_id)s AND checkpoint_ns = found.checkpoint_ns
+        AND channel = new.key AND version = new.value
+      OFFSET 0
+    ) AS stored
   ) AS blobs ON found.small
 ), total AS (
   SELECT count(*) AS count, count(*) FILTER (WHERE source = 'loop' AND checkpoint_ns = '') AS steps,

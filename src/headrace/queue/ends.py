@@ -4,6 +4,8 @@ The writer commits them in transactions that also write checkpoints. There the e
 checkpoints.
 """
 
+import os
+import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -75,7 +77,7 @@ class StopAsked(HeadraceError):
 class End(Operation):
     """Write a run's final status and free its thread, after the writes of ``run``."""
 
-    __slots__ = ("end", "error", "interrupts", "left", "owner")
+    __slots__ = ("end", "error", "interrupts", "notes", "owner")
     # A failed end may be tried again; the writes of the run stay valid.
     fails_run = False
 
@@ -86,7 +88,7 @@ class End(Operation):
         self.end = end
         self.error = _optional_jsonb(end.error)
         self.interrupts = _optional_jsonb(end.interrupts)
-        self.left = dump_jsonb(list(end.left)) if end.left else None
+        self.notes = _notes(end)
         super().__init__(
             thread_id, run, size_bytes=len(self.error or b"") + len(self.interrupts or b"")
         )
@@ -129,8 +131,7 @@ class _EndKind(Kind):
             "thread_statuses": Text([item.end.thread_status.encode() for item in operations]),
             "errors": Jsonb([item.error for item in operations]),
             "interrupts": Jsonb([item.interrupts for item in operations]),
-            "left_interrupts": Jsonb([item.left for item in operations]),
-            **_asked_here([item.end.asked for item in operations]),
+            "notes": Jsonb([item.notes for item in operations]),
         }
         await connection.execute(self._sql["lock_threads_of_runs"], ended, prepare=True)
         await connection.execute(self._sql["end_runs_if_owned"], ended, prepare=True)
@@ -143,11 +144,20 @@ class _EndKind(Kind):
         return outcomes
 
 
-def _asked_here(asked: Sequence[AskedHere | None]) -> dict[str, Column]:
-    return {
-        "cancel_reasons": Text([one.reason.encode() if one else None for one in asked]),
-        "cancels_asked_at": Text([one.at.isoformat().encode() if one else None for one in asked]),
-    }
+def _notes(end: RunEnd) -> bytes | None:
+    """What the row of a run keeps of an end beside its status; most ends have no notes.
+
+    The notes of a release name the process that gives the run back.
+    """
+    if end.status == "pending":
+        return dump_jsonb({"hostname": socket.gethostname(), "pid": os.getpid()})
+    if not end.left and end.asked is None:
+        return None
+    notes: dict[str, Any] = {"interrupts": list(end.left)} if end.left else {}
+    if end.asked is not None:
+        notes["cancel_reason"] = end.asked.reason
+        notes["cancel_asked_at"] = end.asked.at.isoformat()
+    return dump_jsonb(notes)
 
 
 def _optional_jsonb(value: Mapping[str, Any] | None) -> bytes | None:

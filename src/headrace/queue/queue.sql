@@ -541,23 +541,21 @@ WITH ended AS (
       process_id = CASE WHEN given.status <> 'pending' THEN runs.process_id END,
       earlier_attempts = CASE WHEN given.status <> 'pending' THEN runs.earlier_attempts ELSE
         CASE WHEN jsonb_typeof(runs.earlier_attempts) = 'array'
-          -- Of 50, the first goes. There is no element 50.
+          -- If there are 50, the first one goes: there is no element 50.
           THEN runs.earlier_attempts
             - CASE WHEN jsonb_array_length(runs.earlier_attempts) < 50 THEN 50 ELSE 0 END
           ELSE '[]' END
-        || jsonb_build_object('attempt', runs.attempt, 'process_id', runs.process_id,
-          'hostname', (SELECT hostname FROM processes WHERE process_id = given.process_id),
-          'pid', (SELECT pid FROM processes WHERE process_id = given.process_id),
-          'started_at', runs.started_at, 'ended_at', now(), 'ended', 'released') END,
-      interrupts = given.left_interrupts,
-      cancel_reason = coalesce(runs.cancel_reason, given.cancel_reason),
-      cancel_asked_at = coalesce(runs.cancel_asked_at, given.cancel_asked_at::timestamptz)
+        || (given.notes || jsonb_build_object('attempt', runs.attempt,
+          'process_id', runs.process_id, 'started_at', runs.started_at, 'ended_at', now(),
+          'ended', 'released')) END,
+      interrupts = given.notes -> 'interrupts',
+      cancel_reason = coalesce(runs.cancel_reason, given.notes ->> 'cancel_reason'),
+      cancel_asked_at = coalesce(
+        runs.cancel_asked_at, (given.notes ->> 'cancel_asked_at')::timestamptz)
   FROM unnest(%(run_ids)s::uuid[], %(attempts)s::int[], %(process_ids)s::uuid[],
       %(statuses)s::text[], %(thread_statuses)s::text[], %(errors)s::jsonb[],
-      %(interrupts)s::jsonb[], %(left_interrupts)s::jsonb[], %(cancel_reasons)s::text[],
-      %(cancels_asked_at)s::text[])
-    AS given (run_id, attempt, process_id, status, thread_status, error, interrupts,
-      left_interrupts, cancel_reason, cancel_asked_at)
+      %(interrupts)s::jsonb[], %(notes)s::jsonb[])
+    AS given (run_id, attempt, process_id, status, thread_status, error, interrupts, notes)
   WHERE runs.run_id = given.run_id AND runs.attempt = given.attempt
     AND runs.process_id = given.process_id AND runs.status = 'running'
     AND runs.thread_id IN (SELECT json_array_elements_text(current_setting('headrace.locked')::json))
@@ -756,7 +754,7 @@ WITH lost AS MATERIALIZED (
       ended_at = CASE WHEN becomes <> 'pending' THEN now() END,
       process_id = CASE WHEN becomes <> 'pending' THEN process_id END,
       earlier_attempts = CASE WHEN jsonb_typeof(runs.earlier_attempts) = 'array'
-          -- Of 50, the first goes. There is no element 50.
+          -- If there are 50, the first one goes: there is no element 50.
           THEN runs.earlier_attempts
             - CASE WHEN jsonb_array_length(runs.earlier_attempts) < 50 THEN 50 ELSE 0 END
           ELSE '[]' END

@@ -167,7 +167,7 @@ class Telling:
         return told
 
     def _last_sign(self, attempt: int, renewed_at: datetime, rescued_at: datetime) -> datetime:
-        """The last sign of life of a lost attempt: its lease, or a checkpoint that came after it."""
+        """The last sign of life of a lost attempt: its lease, or a later checkpoint."""
         written_at = self._record.steps.last_of_attempts.get(str(attempt), renewed_at)
         return min(max(renewed_at, _utc(written_at)), rescued_at)
 
@@ -261,10 +261,9 @@ class Telling:
     def _last_entries(self) -> Iterator[Entry]:
         row = self._row
         ended_at = _utc_or_none(row["ended_at"])
-        left = row["interrupts"] if isinstance(row["interrupts"], list) else []
-        for one in left:
-            yield InterruptLeft(at=ended_at, id=one.get("id"), node=one["node"])
         if ended_at is not None:
+            for one in row["interrupts"] or ():
+                yield InterruptLeft(at=ended_at, id=one["id"], node=one["node"])
             yield EndedEntry(at=ended_at, status=row["status"], error=self._error())
         for run_id, created_at in self._record.resumed_by:
             yield ResumedBy(at=_utc(created_at), run_id=run_id)

@@ -17,10 +17,31 @@ Began = Literal["in_place", "claimed", "after_loss", "after_release"]
 Outcome = Literal["success", "error", "timeout", "interrupted", "released", "lost"]
 Cause = Literal["graph", "platform", "timeout", "lost", "budget", "unserved"]
 
+At = Annotated[datetime, Field(description="When it happened.")]
+AttemptNumber = Annotated[int, Field(description="The number of the attempt; 1 is the first.")]
+BeganHow = Annotated[
+    Began | None,
+    Field(
+        description="`in_place` (in the process that got the request), `claimed` (from the queue),"
+        " `after_loss` or `after_release` (of the attempt before). Null: not recorded."
+    ),
+]
+ProcessId = Annotated[UUID | None, Field(description="The process that executed the attempt.")]
+Hostname = Annotated[
+    str | None, Field(description="The host of the process; null when it is not known any more.")
+]
+Pid = Annotated[int | None, Field(description="The pid of the process, as its host counts.")]
+Waited = Annotated[
+    float | None,
+    Field(description="How long the run had waited in the queue for this attempt."),
+]
+Seconds = Annotated[float, Field(description="How long it took.")]
+Count = Annotated[int, Field(description="How many there are.")]
+
 
 class TimelineError(BaseModel):
     error: str = Field(description="The class of the error.")
-    message: str
+    message: str = Field(description="What the error says.")
     cause: Cause | None = Field(
         description="What is to blame: `graph` (its code, its input or its state), `platform`"
         " (headrace or the database), `timeout`, `lost` (server processes), `budget` (of tokens) or"
@@ -38,33 +59,28 @@ class TimelineRun(BaseModel):
     multitask_strategy: MultitaskStrategy
     created_at: datetime = Field(description="When it was made; with a delay: when it may start.")
     started_at: datetime | None = Field(description="When its first attempt began, if known.")
-    ended_at: datetime | None
+    ended_at: datetime | None = Field(description="When it ended.")
     request_id: str | None = Field(description="`X-Request-ID` of the request that made it.")
     trace_id: str | None = Field(description="Id of its trace.")
     failures: int = Field(description="Lost processes that count against it.")
 
 
 class TimelineAttempt(BaseModel):
-    attempt: int = Field(description="Its number; 1 is the first.")
-    began: Began | None = Field(
-        description="`in_place` (in the process that got the request), `claimed` (from the queue),"
-        " `after_loss` or `after_release` (of the attempt before). Null: not recorded."
-    )
-    process_id: UUID | None
-    hostname: str | None = Field(description="Its host; null when that is not known any more.")
-    pid: int | None
-    waited_seconds: float | None = Field(
-        description="How long the run had waited in the queue for this attempt."
-    )
-    started_at: datetime
+    attempt: AttemptNumber
+    began: BeganHow
+    process_id: ProcessId
+    hostname: Hostname
+    pid: Pid
+    waited_seconds: Waited
+    started_at: datetime = Field(description="When it began.")
     ended_at: datetime | None = Field(
-        description="Of a lost attempt: the last sign of life of its process."
+        description="When it ended. Of a lost attempt: the last sign of life of its process."
     )
     ended: Outcome | None = Field(
         description="A status of the run, `released` or `lost`. Null: it goes on, or that is not"
         " recorded."
     )
-    seconds: float | None
+    seconds: float | None = Field(description="How long it was executed; null if not recorded.")
 
 
 class StepBytes(BaseModel):
@@ -77,74 +93,76 @@ class StepBytes(BaseModel):
 
 class CreatedEntry(BaseModel):
     kind: Literal["created"] = "created"
-    at: datetime
+    at: At
 
 
 class AttemptBegan(BaseModel):
     kind: Literal["attempt_began"] = "attempt_began"
-    at: datetime
-    attempt: int
-    began: Began | None
-    process_id: UUID | None
-    hostname: str | None
-    pid: int | None
-    waited_seconds: float | None
+    at: At
+    attempt: AttemptNumber
+    began: BeganHow
+    process_id: ProcessId
+    hostname: Hostname
+    pid: Pid
+    waited_seconds: Waited
 
 
 class CheckpointEntry(BaseModel):
     kind: Literal["checkpoint"] = "checkpoint"
     at: datetime | None = Field(description="Null if its id has no time.")
-    checkpoint_id: str
-    checkpoint_ns: str
+    checkpoint_id: str = Field(description="Id of the checkpoint.")
+    checkpoint_ns: str = Field(description="Namespace of a subgraph; empty: the graph itself.")
     source: str | None = Field(description="`input`, `loop`, `update` or `fork`.")
-    step: int | None
+    step: int | None = Field(description="The number of the step on its thread.")
     nodes: list[str] = Field(
         description="Nodes that ran in the step that ends here. A node that a `Send` has started"
         " is named when it runs for the first time on its thread."
     )
-    attempt: int | None
+    attempt: int | None = Field(description="The attempt that wrote it.")
     seconds: float | None = Field(description="Time of the step: since the checkpoint before.")
-    bytes: StepBytes
+    bytes: StepBytes = Field(description="What it takes in the tables.")
 
 
 class CancelAsked(BaseModel):
     kind: Literal["cancel_asked"] = "cancel_asked"
-    at: datetime | None
+    at: datetime | None = Field(description="When it was first asked; null: not recorded.")
     reason: CancelReason | None = Field(
         description="`client` (a cancel), `disconnect` (its client left), `next_run` (another run"
         " of the thread), `deleted`. Null: not recorded."
     )
-    action: Literal["interrupt", "rollback", "delete"]
+    action: Literal["interrupt", "rollback", "delete"] = Field(
+        description="What was to become of the run."
+    )
 
 
 class AttemptEnded(BaseModel):
     kind: Literal["attempt_ended"] = "attempt_ended"
-    at: datetime
-    attempt: int
-    ended: Outcome
-    seconds: float
+    at: At
+    attempt: AttemptNumber
+    ended: Outcome = Field(description="A status of the run, `released` or `lost`.")
+    seconds: Seconds
 
 
 class Rescued(BaseModel):
     kind: Literal["rescued"] = "rescued"
-    at: datetime
+    at: At
     attempt: int = Field(description="The attempt whose process was lost.")
     silent_seconds: float = Field(description="Since the last sign of life of that process.")
 
 
 class InterruptLeft(BaseModel):
     kind: Literal["interrupt"] = "interrupt"
-    at: datetime | None
+    at: At
     id: str | None = Field(description="Null: an interrupt before or after a node has no id.")
-    node: str
+    node: str = Field(description="The node that asks, or that comes next.")
 
 
 class EventsStored(BaseModel):
     kind: Literal["events"] = "events"
     at: datetime = Field(description="When the first of the stored events was stored.")
-    until: datetime
-    count: int
-    bytes: int
+    until: datetime = Field(description="When the last of them was stored.")
+    count: Count
+    bytes: int = Field(description="Their size in bytes.")
 
 
 class CheckpointsDeleted(BaseModel):
@@ -154,15 +172,15 @@ class CheckpointsDeleted(BaseModel):
 
 class EndedEntry(BaseModel):
     kind: Literal["ended"] = "ended"
-    at: datetime
-    status: RunStatus
-    error: TimelineError | None
+    at: At
+    status: RunStatus = Field(description="The status with which the run ended.")
+    error: TimelineError | None = Field(description="Why it failed or stopped.")
 
 
 class ResumedBy(BaseModel):
     kind: Literal["resumed_by"] = "resumed_by"
     at: datetime = Field(description="When that run was made.")
-    run_id: UUID
+    run_id: UUID = Field(description="The run that answers the interrupts.")
 
 
 Entry = Annotated[
@@ -182,19 +200,19 @@ Entry = Annotated[
 
 
 class LongestStep(BaseModel):
-    seconds: float
-    step: int | None
-    nodes: list[str]
-    checkpoint_id: str
-    checkpoint_ns: str
+    seconds: Seconds
+    step: int | None = Field(description="The number of the step on its thread.")
+    nodes: list[str] = Field(description="The nodes that ran in it.")
+    checkpoint_id: str = Field(description="The checkpoint that ends it.")
+    checkpoint_ns: str = Field(description="Namespace of a subgraph; empty: the graph itself.")
 
 
 class Tokens(BaseModel):
-    calls: int
-    input: int
-    output: int
-    cached: int
-    reasoning: int
+    calls: int = Field(description="Calls of models.")
+    input: int = Field(description="Tokens that the models read.")
+    output: int = Field(description="Tokens that the models wrote.")
+    cached: int = Field(description="Those of the input that came from a cache.")
+    reasoning: int = Field(description="Those of the output that were reasoning.")
 
 
 class TimelineTotals(BaseModel):
@@ -202,9 +220,9 @@ class TimelineTotals(BaseModel):
     queue_seconds: float = Field(description="In which it waited for a place or for its thread.")
     executing_seconds: float = Field(description="In which an attempt executed it.")
     lost_seconds: float = Field(description="From losses of processes to their discovery.")
-    attempts: int
-    rescues: int
-    releases: int
+    attempts: Count
+    rescues: Count
+    releases: Count
     checkpoints: int = Field(description="Stored now; at most 10,000 are counted.")
     checkpoint_bytes: int = Field(description="Of all its checkpoints, values and writes.")
     steps: int = Field(description="Steps of the graph itself whose checkpoints are stored.")
@@ -213,19 +231,19 @@ class TimelineTotals(BaseModel):
         description="From the newest checkpoint to the end of the last attempt, or until now: the"
         " time of a step that was not finished."
     )
-    events: int
-    event_bytes: int
-    tokens: Tokens | None
+    events: int = Field(description="Stored now; they are deleted some time after the end.")
+    event_bytes: int = Field(description="Their size in bytes.")
+    tokens: Tokens | None = Field(description="Of all attempts; null if none are stored.")
 
 
 class RunTimeline(BaseModel):
     """One run, told: what happened to it, in order, and what that took."""
 
-    run: TimelineRun
+    run: TimelineRun = Field(description="The run itself.")
     resumes: UUID | None = Field(description="The run whose interrupts this run answers.")
     resumed_by: list[UUID] = Field(description="Later runs that answer its interrupts.")
     waited_for: list[UUID] = Field(description="Runs of the thread that had to end before it.")
-    attempts: list[TimelineAttempt]
+    attempts: list[TimelineAttempt] = Field(description="Its attempts, oldest first.")
     unrecorded_attempts: int = Field(
         description="Earlier attempts of which nothing is stored: they were of an older release,"
         " or there were more than fifty."
@@ -235,4 +253,4 @@ class RunTimeline(BaseModel):
     checkpoints_deleted: bool = Field(
         description="Checkpoints of the run are deleted, as `keep_latest` does."
     )
-    totals: TimelineTotals
+    totals: TimelineTotals = Field(description="What it took in all.")
