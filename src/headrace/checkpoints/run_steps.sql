@@ -87,7 +87,8 @@ SELECT total.count, total.steps AS loop_steps, total.bytes AS total_bytes, total
     WHERE parent.thread_id = %(thread_id)s AND parent.checkpoint_ns = ''
       AND parent.checkpoint_id = first.parent_checkpoint_id) AS first_is_alone,
   shown.in_page, shown.is_longest, sized.checkpoint_ns, sized.checkpoint_id, sized.source,
-  sized.step, sized.attempt, sized.created_at, greatest(sized.seconds, 0) AS seconds, sized.bytes,
+  sized.step, sized.attempt, sized.created_at,
+  CASE WHEN sized.seconds IS NOT NULL THEN greatest(sized.seconds, 0) END AS seconds, sized.bytes,
   sized.write_bytes, sized.blob_bytes, nodes.names AS nodes
 FROM total CROSS JOIN ends
 LEFT JOIN first ON true
