@@ -1,6 +1,8 @@
 """``headrace runs show``: a run told on a terminal, as it is in ``golden/``."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -153,3 +155,9 @@ def test_a_database_without_the_schema_is_refused(empty_database_url) -> None:
     shown = run_headrace("runs", "show", str(uuid7()), database_url=empty_database_url)
     assert shown.returncode == 1
     assert shown.stderr.startswith("HR311 ")
+
+
+def test_the_other_commands_do_not_import_langgraph() -> None:
+    """It takes a second, and ``headrace db upgrade`` runs before each deploy."""
+    code = "import sys, headrace.cli.main; sys.exit('langgraph.pregel' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
