@@ -34,16 +34,18 @@ _.ProcessRow, _.RunUsageRow, _.SchemaCompatRow, _.type_annotation_map
 _.running_run_id, _.ready_at, _.ready_run_id, _.ready_graph_id, _.ready_caller
 _.input_tokens, _.output_tokens, _.cached_tokens, _.reasoning_tokens
 _.halted_status, _.sweep_at, _.pruned_at, _.hostname, _.heartbeat_at, _.lost, _.only_row
+_.earlier_attempts, _.cancel_asked_at, _.cancel_reason
 
 # Fields of what is read from and written as JSON.
 _.config_schema, _.edges, _.parent_checkpoint_id, _.channel_values, _.pending_writes
 _.pruned_count, _.expires_at, _.webhook, _.feedback_keys, _.langsmith_tracer
 _.disable_assistants, _.disable_threads, _.disable_runs, _.disable_store, _.disable_meta
 _.disable_mcp, _.disable_a2a, _.disable_ui, _.disable_webhooks
+_.cached, _.reasoning, _.checkpoints_deleted
 _.p50_seconds, _.p95_seconds, _.p99_seconds, _.holding, _.flushes, _.gc_collections
 
 # Tests look at these; nothing else can show what they say.
 _.kind_of, _.in_recovery, _.render
 
 # Endpoints find these by their class (edge/state.py).
-_.assistant_graphs, _.thread_listing, _.thread_removal
+_.assistant_graphs, _.thread_listing, _.thread_removal, _.timelines

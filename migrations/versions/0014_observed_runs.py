@@ -1,4 +1,4 @@
-"""What operators ask of a run: its trace, its earlier attempts, why it was stopped, its tokens.
+"""What operators ask of a run: its trace, attempts, stops, interrupts and tokens.
 
 Columns without a default rewrite no row. A release without them leaves them empty. Rows of
 ``run_usage`` have no foreign key: a report still counts runs and threads that are deleted.
@@ -35,6 +35,7 @@ _COMMENTS = {
     "earlier_attempts": "attempts before the present one: process, times, how each ended",
     "cancel_asked_at": "when it was first asked to stop",
     "cancel_reason": "why it was asked to stop, e.g. client or next_run",
+    "interrupts": "interrupts that it has left: id and node of each",
 }
 
 
@@ -43,7 +44,8 @@ def upgrade() -> None:
         "ALTER TABLE runs ADD COLUMN IF NOT EXISTS traceparent text,"
         " ADD COLUMN IF NOT EXISTS earlier_attempts jsonb,"
         " ADD COLUMN IF NOT EXISTS cancel_asked_at timestamptz,"
-        " ADD COLUMN IF NOT EXISTS cancel_reason text"
+        " ADD COLUMN IF NOT EXISTS cancel_reason text,"
+        " ADD COLUMN IF NOT EXISTS interrupts jsonb"
     )
     for column, text in _COMMENTS.items():
         op.execute(f"COMMENT ON COLUMN runs.{column} IS '{text}'")

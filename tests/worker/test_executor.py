@@ -106,7 +106,7 @@ async def test_a_run_that_is_asked_to_stop_ends_as_interrupted(process, begun):
     executing = tasks.start(process.executor.execute(execution), name="execute")
     if begun:
         await eventually(lambda: execution.writes is not None)
-    execution.cancel("enough")
+    execution.cancel("enough", "client")
     result = await asyncio.wait_for(executing, 10)
     assert result.ended.end.status == "interrupted"
     assert process.row("status, error->>'message'") == ("interrupted", "enough")

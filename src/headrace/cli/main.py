@@ -8,7 +8,7 @@ import typer
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
-from headrace.cli import db
+from headrace.cli import db, runs
 from headrace.cli.dev import dev
 from headrace.cli.dockerfile import dockerfile
 from headrace.cli.explain import explain
@@ -34,6 +34,7 @@ app.command()(settings)
 app.command()(explain)
 app.command()(usage)
 app.add_typer(db.app, name="db")
+app.add_typer(runs.app, name="runs")
 
 
 def _show_version(wanted: bool) -> None:

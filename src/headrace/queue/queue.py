@@ -41,6 +41,7 @@ from headrace.queue.ready_callers import CallerRuns, ReadyCallers
 from headrace.queue.rows import (
     Attempt,
     Cancellation,
+    CancelReason,
     QueuedRun,
     RunRequest,
     StopAction,
@@ -238,10 +239,16 @@ class Queue:
         return await self._readable(rows, process_id)
 
     async def cancel(
-        self, tenant: str, run_ids: Sequence[UUID], action: StopAction, reason: str
+        self,
+        tenant: str,
+        run_ids: Sequence[UUID],
+        action: StopAction,
+        reason: str,
+        why: CancelReason = "client",
     ) -> list[Cancellation]:
         """End or remove waiting runs. Ask the processes that execute the others to stop them.
 
+        :param reason: a sentence, for the errors of waiting runs.
         :returns: a result for each of ``run_ids``, in this order.
         :raises DatabaseUnavailable: another transaction held a lock for too long.
         """
@@ -249,6 +256,7 @@ class Queue:
             "tenant": tenant,
             "run_ids": list(run_ids),
             "action": action,
+            "why": why,
             "error": Jsonb(
                 RUN_DELETED if action == "delete" else {"error": "UserInterrupt", "message": reason}
             ),
@@ -333,12 +341,13 @@ class Queue:
 
     async def roll_back_if_owned(
         self, token: RunToken, thread_id: str, *, usage: UsageTally | None = None
-    ) -> None:
+    ) -> CancelReason | None:
         """Delete the run and its checkpoints. The thread is again as it was before the run.
 
         No write of the run may be under way.
 
         :param usage: the model calls of the run, committed before: they were made.
+        :returns: why it was asked to stop, as far as its row said so.
         :raises LeaseLost: this process no longer has the run.
         :raises NotImplementedError: the checkpoints cannot be deleted: later checkpoints are stored
             as changes to them.
@@ -354,11 +363,13 @@ class Queue:
         async with self._transaction(pipelined=False) as connection:
             await connection.execute(self._sql["lock_threads_of_runs"], values)
             removed = await connection.execute(self._sql["remove_run_if_owned"], values)
-            if await removed.fetchone() is None:
+            row = await removed.fetchone()
+            if row is None:
                 raise LeaseLost
             async with connection.cursor(row_factory=dict_row) as cursor:
                 await delete_for_runs(cursor, [str(token.run_id)], thread_id=thread_id)
             await connection.execute(self._sql["refresh_locked_threads"])
+        return cast("CancelReason | None", row[0])
 
     async def _commit_usage(self, usage: UsageTally | None) -> None:
         if usage is None or not usage.changed:

@@ -19,6 +19,8 @@ from headrace.runs.run_requests import RunRequests
 from headrace.runs.run_traces import RunTraces
 from headrace.runs.service import RunService
 from headrace.runs.thread_stream import ThreadStreams
+from headrace.runs.timeline_repository import TimelineRepository
+from headrace.runs.timeline_service import TimelineService
 from headrace.server.resources import Resources
 from headrace.server.run_engine import RunEngine
 from headrace.states.reader import StateReader
@@ -52,6 +54,7 @@ class Services:
     store_items: StoreService
     following: Following
     runs: RunService
+    timelines: TimelineService
     chat: ChatService
 
 
@@ -126,6 +129,9 @@ async def start_services(resources: Resources, engine: RunEngine) -> Services:
         store_items=StoreService(resources.store, settings.store, memory, limits),
         following=following,
         runs=runs,
+        timelines=TimelineService(
+            TimelineRepository(pool, timeout_seconds=settings.requests.list_timeout_seconds)
+        ),
         chat=ChatService(runs, threads, descriptions, chat_graph_id),
     )
 
