@@ -9,6 +9,8 @@ _: Any = None
 
 # Python and its libraries ask for these names.
 _.__getattr__, _.__dir__, _.__signature__, _.dump, _.as_bytes, _._ensure_task
+_.run_inline, _.raise_error, _.ignore_chain, _.prompts  # LangChain's callback handlers
+_.on_chat_model_start, _.on_llm_start, _.on_llm_end, _.on_llm_error
 _._llm_type, _._generate, _._astream, _.run_manager  # LangChain's chat models
 _.run_inline, _.on_chain_start, _.on_chain_end, _.on_chain_error  # LangChain's callbacks
 _.on_chat_model_start, _.on_llm_start, _.on_llm_end, _.on_llm_error
@@ -28,19 +30,22 @@ _.ServerLogger, _.ServerProcess, _.create_app, _.include_name
 _.create_index_concurrently, _.record_versions
 
 # Tables and columns that SQL reads and writes; Alembic compares the schema with them.
-_.ProcessRow, _.SchemaCompatRow, _.type_annotation_map
+_.ProcessRow, _.RunUsageRow, _.SchemaCompatRow, _.type_annotation_map
 _.running_run_id, _.ready_at, _.ready_run_id, _.ready_graph_id, _.ready_caller
+_.input_tokens, _.output_tokens, _.cached_tokens, _.reasoning_tokens
 _.halted_status, _.sweep_at, _.pruned_at, _.hostname, _.heartbeat_at, _.lost, _.only_row
+_.earlier_attempts, _.cancel_asked_at, _.cancel_reason
 
 # Fields of what is read from and written as JSON.
 _.config_schema, _.edges, _.parent_checkpoint_id, _.channel_values, _.pending_writes
 _.pruned_count, _.expires_at, _.webhook, _.feedback_keys, _.langsmith_tracer
 _.disable_assistants, _.disable_threads, _.disable_runs, _.disable_store, _.disable_meta
 _.disable_mcp, _.disable_a2a, _.disable_ui, _.disable_webhooks
+_.cached, _.reasoning, _.checkpoints_deleted
 _.p50_seconds, _.p95_seconds, _.p99_seconds, _.holding, _.flushes, _.gc_collections
 
 # Tests look at these; nothing else can show what they say.
 _.kind_of, _.in_recovery, _.render
 
 # Endpoints find these by their class (edge/state.py).
-_.assistant_graphs, _.thread_listing, _.thread_removal
+_.assistant_graphs, _.thread_listing, _.thread_removal, _.timelines

@@ -1,4 +1,4 @@
-"""What operators ask of a run: its trace, its earlier attempts, why it was stopped, its tokens.
+"""What operators ask of a run: its trace, attempts, stops, interrupts and tokens.
 
 Columns without a default rewrite no row. A release without them leaves them empty. Rows of
 ``run_usage`` have no foreign key: a report still counts runs and threads that are deleted.
@@ -22,7 +22,11 @@ names = RevisionNames(
             "output_tokens": "bigint",
         }
     },
-    indexes={"run_usage_pkey": "run_usage", "run_usage_created_at_idx": "run_usage"},
+    indexes={
+        "run_usage_pkey": "run_usage",
+        "run_usage_created_at_idx": "run_usage",
+        "run_usage_thread_id_idx": "run_usage",
+    },
     repeatable=True,
 )
 
@@ -31,6 +35,7 @@ _COMMENTS = {
     "earlier_attempts": "attempts before the present one: process, times, how each ended",
     "cancel_asked_at": "when it was first asked to stop",
     "cancel_reason": "why it was asked to stop, e.g. client or next_run",
+    "interrupts": "interrupts that it has left: id and node of each",
 }
 
 
@@ -39,7 +44,8 @@ def upgrade() -> None:
         "ALTER TABLE runs ADD COLUMN IF NOT EXISTS traceparent text,"
         " ADD COLUMN IF NOT EXISTS earlier_attempts jsonb,"
         " ADD COLUMN IF NOT EXISTS cancel_asked_at timestamptz,"
-        " ADD COLUMN IF NOT EXISTS cancel_reason text"
+        " ADD COLUMN IF NOT EXISTS cancel_reason text,"
+        " ADD COLUMN IF NOT EXISTS interrupts jsonb"
     )
     for column, text in _COMMENTS.items():
         op.execute(f"COMMENT ON COLUMN runs.{column} IS '{text}'")
@@ -55,3 +61,5 @@ def upgrade() -> None:
         " CONSTRAINT run_usage_pkey PRIMARY KEY (run_id, attempt, model))"
     )
     create_index_concurrently("run_usage_created_at_idx", "ON run_usage (created_at)")
+    # For the budget of a thread, whose rows outlive its runs.
+    create_index_concurrently("run_usage_thread_id_idx", "ON run_usage (thread_id)")

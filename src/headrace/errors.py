@@ -46,7 +46,8 @@ A few rooms add subclasses of their own. ::
     │       ├── GraphNotMade           503
     │       └── Draining               503
     ├── StartupRefusal                      the process does not start: code, what, where, remedy
-    └── LeaseLost                           this process no longer owns the run
+    ├── LeaseLost                           this process no longer owns the run
+    └── TokenBudgetExceeded                 the run ends as error: its models may use no more tokens
     UserExit                                a BaseException: user code tried to end the process
 """
 
@@ -338,6 +339,10 @@ class Draining(Unavailable):
 
 class LeaseLost(HeadraceError):
     """This process has lost its lease, and another process may own the run."""
+
+
+class TokenBudgetExceeded(HeadraceError):
+    """A budget of tokens is spent: the run may ask no model any more, and ends as ``error``."""
 
 
 class StartupRefusal(HeadraceError):

@@ -60,8 +60,8 @@ class RequestSettings(Group):
     list_timeout_seconds: float = Field(
         10.0,
         gt=0,
-        description="How long Postgres may work on one list or count of threads or assistants;"
-        " then 503.",
+        description="How long Postgres may work on one list or count of threads or assistants, or"
+        " on the timeline of a run; then 503.",
     )
     max_superstep_updates: int = Field(
         1000,

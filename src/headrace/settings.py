@@ -26,6 +26,7 @@ from headrace.setting_groups import (
     ServerSettings,
     WorkerSettings,
 )
+from headrace.usage_settings import UsageSettings
 
 #: The variables that may hold the database URL. The first one that is set counts.
 DATABASE_URL_VARIABLES = ("HEADRACE_DATABASE__URL", "DATABASE_URL", "DATABASE_URI", "POSTGRES_URI")
@@ -104,6 +105,7 @@ class Settings(BaseSettings):
     metrics: MetricsSettings = Field(default_factory=MetricsSettings)
     callers: CallerSettings = Field(default_factory=CallerSettings)
     retention: RetentionSettings = Field(default_factory=RetentionSettings)
+    usage: UsageSettings = Field(default_factory=UsageSettings)
     observability: ObservabilitySettings = Field(default_factory=ObservabilitySettings)
 
     @property

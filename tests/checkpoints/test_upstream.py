@@ -34,7 +34,10 @@ from tests.support.sources import PACKAGE
 #: Every one that headrace uses, by the name under which upstream has it, and who has it there.
 PRIVATE: dict[str, Any] = {
     "ERROR_SOURCE_NODE": _constants,
+    "INPUT": _constants,
+    "INTERRUPT": _constants,
     "NULL_TASK_ID": _constants,
+    "PULL": _constants,
     "SELECT_SQL": base,
     "_DeltaSnapshot": serde_types,
     "_msgpack_default": jsonplus,

@@ -134,5 +134,8 @@ def observe_one_of_each(metrics: Metrics) -> None:
     gc.collect()
     metrics.process.count_collections()
     metrics.traces.count_spans("exported", 12)
+    metrics.usage.observe_call("gpt-5", "success", 1.5)
+    metrics.usage.count_tokens("gpt-5", "input", 20)
+    metrics.usage.count_exceeded("run")
     metrics.process.count_loop_stall()
     metrics.process.record_fault("a-task", ValueError("asked to fail"))

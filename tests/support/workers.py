@@ -30,10 +30,18 @@ KWARGS: dict[str, Any] = {
 
 @asynccontextmanager
 async def open_worker(
-    url: str, *, share: Any = 1.0, max_queued_runs: Any = 1000, **changes: Any
+    url: str,
+    *,
+    graph: Any = None,
+    groups: Any = None,
+    share: Any = 1.0,
+    max_queued_runs: Any = 1000,
+    **changes: Any,
 ) -> AsyncIterator[Any]:
-    """A process's worker as the lifespan starts it, without notices; its graph is ``make_slow``.
+    """A process's worker as the lifespan starts it, without notices.
 
+    :param graph: its graph ``agent``; ``make_slow`` if None.
+    :param groups: settings of other groups.
     :param changes: to the settings of the worker.
     """
     settings = Settings.model_validate(
@@ -44,12 +52,13 @@ async def open_worker(
             "database": {"url": SecretStr(url), "pool_max": 6},
             "events": {"notices": "off"},
             "worker": changes,
+            **(groups or {}),
         }
     )
     async with AsyncExitStack() as stack:
         resources = await open_resources(
             settings,
-            sources_from_objects({"agent": make_slow()}),
+            sources_from_objects({"agent": graph or make_slow()}),
             Entries.of(None, settings.retention),
             stack,
         )

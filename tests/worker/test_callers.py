@@ -72,7 +72,7 @@ async def test_a_waiting_run_begins_when_one_of_its_caller_ends(database_url, da
         assert (worker.running, count(database, "pending", "a")) == (6, 6)
         begun = monotonic()
         for left in (5, 4, 3, 2, 1, 0):
-            next(iter(worker._roster.executions.values())).cancel("enough")
+            next(iter(worker._roster.executions.values())).cancel("enough", "client")
             await eventually(partial(waits_with, worker, database, left))
         # Each second would take six, from one look to the next.
         assert monotonic() - begun < 4

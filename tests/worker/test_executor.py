@@ -16,6 +16,8 @@ from headrace.queue.ends import RELEASED, EndedRun
 from headrace.queue.queue import Queue
 from headrace.server.resources import Entries, open_resources
 from headrace.settings import Settings
+from headrace.usage.meter import UsageMeter
+from headrace.usage.repository import UsageRepository
 from headrace.worker.channels import Channels
 from headrace.worker.execution import Execution, Stop
 from headrace.worker.executor import Executor
@@ -45,6 +47,7 @@ class Process:
             metrics,
             TemporaryThreads(self.queue, later_seconds=1),
             resources.tracer,
+            UsageMeter(UsageRepository(resources.pool), resources.settings.usage, metrics.usage),
         )
 
     async def start(self, seconds=0.0, **changes):
@@ -103,7 +106,7 @@ async def test_a_run_that_is_asked_to_stop_ends_as_interrupted(process, begun):
     executing = tasks.start(process.executor.execute(execution), name="execute")
     if begun:
         await eventually(lambda: execution.writes is not None)
-    execution.cancel("enough")
+    execution.cancel("enough", "client")
     result = await asyncio.wait_for(executing, 10)
     assert result.ended.end.status == "interrupted"
     assert process.row("status, error->>'message'") == ("interrupted", "enough")

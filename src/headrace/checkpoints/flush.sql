@@ -91,3 +91,31 @@ WITH live AS MATERIALIZED (
   DO UPDATE SET channel = excluded.channel, type = excluded.type, blob = excluded.blob
 )
 SELECT tokens || ended FROM live
+
+-- name: store_usage
+-- The figures of each attempt are absolute and only rise, so an earlier try of this flush does no
+-- harm. The row of the run says whose they are. Returns the valid tokens.
+WITH live AS MATERIALIZED (
+  SELECT string_to_array(current_setting('headrace.live_tokens', true), ',')::int[] AS tokens,
+    string_to_array(current_setting('headrace.ended_tokens', true), ',')::int[] AS ended
+), saved AS (
+  INSERT INTO run_usage (
+    run_id, attempt, model, tenant, owner, thread_id, assistant_id, graph_id, calls, input_tokens,
+    output_tokens, cached_tokens, reasoning_tokens)
+  SELECT run_id, given.attempt, model, tenant, owner, thread_id, assistant_id, graph_id, calls,
+    input_tokens, output_tokens, cached_tokens, reasoning_tokens
+  FROM unnest(%(tokens)s::int[], %(run_ids)s::uuid[], %(attempts)s::int[], %(models)s::text[],
+      %(calls)s::int[], %(input_tokens)s::bigint[], %(output_tokens)s::bigint[],
+      %(cached_tokens)s::bigint[], %(reasoning_tokens)s::bigint[])
+    AS given (token, run_id, attempt, model, calls, input_tokens, output_tokens, cached_tokens,
+      reasoning_tokens)
+  JOIN runs USING (run_id)
+  WHERE token = ANY ((SELECT tokens FROM live)::int[])
+  ON CONFLICT (run_id, attempt, model) DO UPDATE
+  SET calls = greatest(run_usage.calls, excluded.calls),
+      input_tokens = greatest(run_usage.input_tokens, excluded.input_tokens),
+      output_tokens = greatest(run_usage.output_tokens, excluded.output_tokens),
+      cached_tokens = greatest(run_usage.cached_tokens, excluded.cached_tokens),
+      reasoning_tokens = greatest(run_usage.reasoning_tokens, excluded.reasoning_tokens)
+)
+SELECT tokens || ended FROM live

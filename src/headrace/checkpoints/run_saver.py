@@ -7,6 +7,7 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 
 from headrace.checkpoints.fence import RunToken
 from headrace.checkpoints.run_writes import RunWrites
+from headrace.checkpoints.tally import UsageTally
 
 
 class RunSaver(BaseCheckpointSaver[str], ABC):
@@ -28,6 +29,7 @@ class RunSaver(BaseCheckpointSaver[str], ABC):
         *,
         durability: str = "async",
         fresh_thread: str | None = None,
+        usage: UsageTally | None = None,
     ) -> AbstractContextManager[RunWrites]:
         """Within the block, and in tasks that start there, calls of the saver belong to one run.
 
@@ -38,6 +40,7 @@ class RunSaver(BaseCheckpointSaver[str], ABC):
         :param token: the token of the fence. The engine ``upstream`` has no fence.
         :param durability: LangGraph's; with ``sync`` every call still waits for its own commit.
         :param fresh_thread: a thread for which nothing is stored yet, so that it need not be read.
+        :param usage: the model calls of the run, stored with its checkpoints.
         """
 
     @abstractmethod

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 from headrace.checkpoints.fence import RunToken
+from headrace.checkpoints.tally import UsageTally
 from headrace.tracing.tracer import NO_ATTEMPT_TRACE, AttemptTrace
 
 #: Stores a command that was kept back.
@@ -25,6 +26,7 @@ class RunWrites:
     :param token: the run's token; None for a graph that is called outside of headrace's runs.
     :param waits_each: durability ``sync``: every call returns after its own commit.
     :param fresh_thread: a thread for which nothing is stored yet.
+    :param usage: the run's model calls, stored with its writes; None if nobody counts them.
     :param hurry: called with a thread when a caller begins to wait for its queued writes.
     """
 
@@ -39,6 +41,7 @@ class RunWrites:
         "failure",
         "token",
         "trace",
+        "usage",
         "waits_each",
     )
 
@@ -49,8 +52,10 @@ class RunWrites:
         waits_each: bool,
         fresh_thread: str | None,
         hurry: Callable[[str], None],
+        usage: UsageTally | None = None,
     ) -> None:
         self.token = token
+        self.usage = usage
         self.waits_each = waits_each
         #: The trace of the attempt that writes.
         self.trace: AttemptTrace = NO_ATTEMPT_TRACE

@@ -32,6 +32,7 @@ from headrace.checkpoints.run_saver import RunSaver
 from headrace.checkpoints.run_writes import RunWrites, current_run
 from headrace.checkpoints.sized_reads import SizedReads, channels_of
 from headrace.checkpoints.sized_reads_sql import LATEST_SMALL
+from headrace.checkpoints.tally import UsageTally
 from headrace.checkpoints.timing import Observe, timed
 from headrace.checkpoints.upstream import ERROR_SOURCE, NULL_TASK, PooledSaver
 from headrace.checkpoints.write_size import MAX_CHECKPOINT_BYTES, WriteSize
@@ -77,9 +78,10 @@ class UpstreamSaver(PooledSaver, RunSaver):
         *,
         durability: str = "async",
         fresh_thread: str | None = None,
+        usage: UsageTally | None = None,
     ) -> Iterator[RunWrites]:
         writes = self._writer.begin(
-            token, waits_each=durability == "sync", fresh_thread=fresh_thread
+            token, waits_each=durability == "sync", fresh_thread=fresh_thread, usage=usage
         )
         with writes.current():
             yield writes
@@ -129,6 +131,7 @@ class UpstreamSaver(PooledSaver, RunSaver):
         if (run := current_run()) is not None:
             # A checkpoint after a command shows that the command was applied.
             await run.store_command()
+            await self._writer.queue_usage(run.usage)
         return await self._put(config, checkpoint, metadata, new_versions)
 
     async def aput_writes(
@@ -144,6 +147,7 @@ class UpstreamSaver(PooledSaver, RunSaver):
             if task_id == NULL_TASK and run.holds(store):
                 return
             await run.store_command()
+            await self._writer.queue_usage(run.usage)
         await store()
 
     @timed("put")

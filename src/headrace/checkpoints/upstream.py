@@ -11,7 +11,13 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from langchain_core.runnables import RunnableConfig
-from langgraph._internal._constants import ERROR_SOURCE_NODE, NULL_TASK_ID
+from langgraph._internal._constants import (
+    ERROR_SOURCE_NODE,
+    INPUT,
+    INTERRUPT,
+    NULL_TASK_ID,
+    PULL,
+)
 from langgraph.checkpoint.base import (
     ChannelVersions,
     Checkpoint,
@@ -45,6 +51,12 @@ ERROR_SOURCE = ERROR_SOURCE_NODE
 
 #: The id of the task under which LangGraph stores the writes of a command.
 NULL_TASK = NULL_TASK_ID
+
+#: The path of a task that an edge has started begins like this; the name of its node follows.
+PULLED = f"~{PULL}, "
+
+#: LangGraph notes for these, as for nodes, what they have seen.
+HIDDEN_NODES = (INPUT, INTERRUPT)
 
 #: The whole value of a DeltaChannel. The channel puts it into some checkpoints.
 DeltaSnapshot: type = _DeltaSnapshot

@@ -21,6 +21,8 @@ from headrace.checkpoints.operations import Operation
 from headrace.checkpoints.queue_bound import QueueBound
 from headrace.checkpoints.run_writes import RunWrites
 from headrace.checkpoints.stray_sweeper import Strays
+from headrace.checkpoints.tally import UsageTally
+from headrace.checkpoints.usage_rows import StoreUsage
 from headrace.db.pool import SharedPool
 from headrace.errors import DatabaseUnavailable
 from headrace.lifecycle import Tasks
@@ -129,6 +131,16 @@ class Writer:
         else:
             thread.lane.put(operation)
 
+    async def queue_usage(self, usage: UsageTally | None) -> None:
+        """Queue what a run has used since this was last queued; most often that is nothing.
+
+        The next operation of its thread is committed with it.
+
+        :raises DatabaseUnavailable: the writer is closed.
+        """
+        if usage is not None and usage.changed:
+            await self.queue(StoreUsage(usage))
+
     async def commit(self, operation: Operation) -> Any:
         """Return ``operation``'s result once it is committed.
 
@@ -149,10 +161,21 @@ class Writer:
         await settled
 
     def begin(
-        self, token: RunToken | None, *, waits_each: bool, fresh_thread: str | None
+        self,
+        token: RunToken | None,
+        *,
+        waits_each: bool,
+        fresh_thread: str | None,
+        usage: UsageTally | None = None,
     ) -> RunWrites:
         """The writes of a new run; see :class:`RunWrites`."""
-        return RunWrites(token, waits_each=waits_each, fresh_thread=fresh_thread, hurry=self._hurry)
+        return RunWrites(
+            token,
+            waits_each=waits_each,
+            fresh_thread=fresh_thread,
+            hurry=self._hurry,
+            usage=usage,
+        )
 
     def figures(self) -> WriterFigures:
         """Figures about the operations that are queued or in flight now."""

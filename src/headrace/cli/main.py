@@ -8,7 +8,7 @@ import typer
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
-from headrace.cli import db
+from headrace.cli import db, runs
 from headrace.cli.dev import dev
 from headrace.cli.dockerfile import dockerfile
 from headrace.cli.explain import explain
@@ -16,6 +16,7 @@ from headrace.cli.init import init
 from headrace.cli.options import settings_refusal
 from headrace.cli.serve import serve
 from headrace.cli.settings_table import settings
+from headrace.cli.usage import usage
 from headrace.cli.worker import worker
 from headrace.errors import StartupRefusal
 
@@ -31,7 +32,9 @@ app.command()(dockerfile)
 app.command()(init)
 app.command()(settings)
 app.command()(explain)
+app.command()(usage)
 app.add_typer(db.app, name="db")
+app.add_typer(runs.app, name="runs")
 
 
 def _show_version(wanted: bool) -> None:

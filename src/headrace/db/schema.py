@@ -5,10 +5,11 @@ numbers of the revisions, so a server need not load the files.
 """
 
 import asyncio
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from psycopg import AsyncConnection
 from psycopg.errors import InsufficientPrivilege
@@ -19,6 +20,8 @@ from headrace.db.statements import schema_of, statement, use_schema
 from headrace.db.table_schema import no_access
 from headrace.errors import StartupRefusal
 from headrace.setting_groups import DatabaseSettings
+
+T = TypeVar("T")
 
 #: Whether the two tables exist and are ours: another application may use their names.
 _THERE = """
@@ -82,6 +85,29 @@ def state(settings: DatabaseSettings, *, migrations: bool = False) -> SchemaStat
         return await _read_state(connection)
 
     return asyncio.run(ask_once(conninfo, read, timeout_seconds=settings.open_timeout_seconds))
+
+
+def ask(
+    settings: DatabaseSettings,
+    question: Callable[[Connection], Coroutine[Any, Any, T]],
+    *,
+    timeout_seconds: float,
+) -> T:
+    """The result of ``question`` on a new connection, if this release can use the schema.
+
+    For commands: it starts an event loop.
+
+    :raises StartupRefusal: HR301 the database cannot be reached, or does not answer in time; HR311
+        the schema is behind, HR312 it is too new, HR318 the role may not use it.
+    """
+
+    async def read(connection: Connection) -> T:
+        use_schema(connection, settings.schema_name)
+        refuse_unfit(await _read_state(connection))
+        return await question(connection)
+
+    conninfo = connection_string(settings)
+    return asyncio.run(ask_once(conninfo, read, timeout_seconds=timeout_seconds))
 
 
 async def read_state(pool: SharedPool, *, timeout_seconds: float | None = None) -> SchemaState:

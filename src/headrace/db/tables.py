@@ -280,6 +280,9 @@ class RunRow(_Owned, _Dated, Base):
     cancel_reason: Mapped[str | None] = mapped_column(
         comment="why it was asked to stop, e.g. client or next_run"
     )
+    interrupts: Mapped[list[Any] | None] = mapped_column(
+        JSONB(none_as_null=True), comment="interrupts that it has left: id and node of each"
+    )
 
 
 class RunEventRow(Base):
@@ -306,7 +309,11 @@ class RunUsageRow(_Owned, Base):
     """
 
     __tablename__ = "run_usage"
-    __table_args__ = (Index("run_usage_created_at_idx", "created_at"),)
+    __table_args__ = (
+        Index("run_usage_created_at_idx", "created_at"),
+        # For the budget of a thread.
+        Index("run_usage_thread_id_idx", "thread_id"),
+    )
 
     run_id: Mapped[UUID] = mapped_column(primary_key=True)
     attempt: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)

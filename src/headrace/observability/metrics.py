@@ -24,6 +24,7 @@ from headrace.observability.retention_metrics import RetentionMetrics
 from headrace.observability.run_metrics import AttemptMetrics, RunMetrics
 from headrace.observability.slots import StatusBoard
 from headrace.observability.trace_metrics import TraceMetrics
+from headrace.observability.usage_metrics import UsageMetrics
 
 _log = structlog.stdlib.get_logger("headrace.metrics")
 
@@ -56,6 +57,7 @@ class Metrics:
         self.retention = RetentionMetrics(declarations)
         self.process = ProcessMetrics(declarations)
         self.traces = TraceMetrics(declarations)
+        self.usage = UsageMetrics(declarations)
         if self._directory is None:
             self._register_live(self._registry)
 

@@ -4,8 +4,11 @@ The writer commits them in transactions that also write checkpoints. There the e
 checkpoints.
 """
 
+import os
+import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Literal
 
 from headrace.checkpoints.fence import RunToken
@@ -16,7 +19,7 @@ from headrace.db.jsonb import dump_jsonb
 from headrace.db.pool import Connection
 from headrace.db.statements import named_statements
 from headrace.errors import HeadraceError, LeaseLost
-from headrace.queue.rows import StopAction
+from headrace.queue.rows import CancelReason, StopAction
 
 
 def queue_statements() -> Mapping[str, bytes]:
@@ -31,8 +34,20 @@ Cause = Literal["graph", "platform", "timeout", "lost", "budget", "unserved"]
 
 
 @dataclass(frozen=True, slots=True)
+class AskedHere:
+    """A stop that was asked for in this process alone: the row of the run does not say so yet."""
+
+    reason: CancelReason
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class RunEnd:
-    """The final status of a run, and the status of its thread then."""
+    """The final status of a run, and the status of its thread then.
+
+    :ivar interrupts: those that the thread waits for, by task.
+    :ivar left: those that this run has left: the id and the node of each.
+    """
 
     status: str
     thread_status: str
@@ -40,6 +55,8 @@ class RunEnd:
     interrupts: dict[str, Any] | None = None
     #: For metrics and log; it is not stored.
     cause: Cause | None = field(default=None, compare=False)
+    left: Sequence[Mapping[str, str | None]] = ()
+    asked: AskedHere | None = None
 
 
 #: The end of an attempt. The run goes on in any process that claims it.
@@ -68,7 +85,7 @@ class StopAsked(HeadraceError):
 class End(Operation):
     """Write a run's final status and free its thread, after the writes of ``run``."""
 
-    __slots__ = ("end", "error", "interrupts", "owner")
+    __slots__ = ("end", "error", "interrupts", "notes", "owner")
     # A failed end may be tried again; the writes of the run stay valid.
     fails_run = False
 
@@ -79,6 +96,7 @@ class End(Operation):
         self.end = end
         self.error = _optional_jsonb(end.error)
         self.interrupts = _optional_jsonb(end.interrupts)
+        self.notes = _notes(end)
         super().__init__(
             thread_id, run, size_bytes=len(self.error or b"") + len(self.interrupts or b"")
         )
@@ -121,6 +139,7 @@ class _EndKind(Kind):
             "thread_statuses": Text([item.end.thread_status.encode() for item in operations]),
             "errors": Jsonb([item.error for item in operations]),
             "interrupts": Jsonb([item.interrupts for item in operations]),
+            "notes": Jsonb([item.notes for item in operations]),
         }
         await connection.execute(self._sql["lock_threads_of_runs"], ended, prepare=True)
         await connection.execute(self._sql["end_runs_if_owned"], ended, prepare=True)
@@ -131,6 +150,22 @@ class _EndKind(Kind):
             return [item.result_of_row(*row) for item, row in zip(operations, rows, strict=True)]
 
         return outcomes
+
+
+def _notes(end: RunEnd) -> bytes | None:
+    """What the row of a run keeps of an end beside its status; most ends have no notes.
+
+    The notes of a release name the process that gives the run back.
+    """
+    if end.status == "pending":
+        return dump_jsonb({"hostname": socket.gethostname(), "pid": os.getpid()})
+    if not end.left and end.asked is None:
+        return None
+    notes: dict[str, Any] = {"interrupts": list(end.left)} if end.left else {}
+    if end.asked is not None:
+        notes["cancel_reason"] = end.asked.reason
+        notes["cancel_asked_at"] = end.asked.at.isoformat()
+    return dump_jsonb(notes)
 
 
 def _optional_jsonb(value: Mapping[str, Any] | None) -> bytes | None:

@@ -16,6 +16,7 @@ from time import monotonic
 from typing import Any, cast
 from uuid import UUID
 
+import psycopg
 import structlog
 from psycopg.errors import LockNotAvailable
 from psycopg.rows import dict_row
@@ -25,6 +26,8 @@ from headrace.checkpoints.deletions import delete_for_runs
 from headrace.checkpoints.fence import RunToken
 from headrace.checkpoints.operations import Operation
 from headrace.checkpoints.run_writes import RunWrites
+from headrace.checkpoints.tally import UsageTally
+from headrace.checkpoints.usage_rows import StoreUsage
 from headrace.checkpoints.writer import Writer
 from headrace.db.arrays import Uuid
 from headrace.db.faults import translated_faults
@@ -38,6 +41,7 @@ from headrace.queue.ready_callers import CallerRuns, ReadyCallers
 from headrace.queue.rows import (
     Attempt,
     Cancellation,
+    CancelReason,
     QueuedRun,
     RunRequest,
     StopAction,
@@ -235,10 +239,16 @@ class Queue:
         return await self._readable(rows, process_id)
 
     async def cancel(
-        self, tenant: str, run_ids: Sequence[UUID], action: StopAction, reason: str
+        self,
+        tenant: str,
+        run_ids: Sequence[UUID],
+        action: StopAction,
+        reason: str,
+        why: CancelReason = "client",
     ) -> list[Cancellation]:
         """End or remove waiting runs. Ask the processes that execute the others to stop them.
 
+        :param reason: a sentence, for the errors of waiting runs.
         :returns: a result for each of ``run_ids``, in this order.
         :raises DatabaseUnavailable: another transaction held a lock for too long.
         """
@@ -246,6 +256,7 @@ class Queue:
             "tenant": tenant,
             "run_ids": list(run_ids),
             "action": action,
+            "why": why,
             "error": Jsonb(
                 RUN_DELETED if action == "delete" else {"error": "UserInterrupt", "message": reason}
             ),
@@ -302,13 +313,20 @@ class Queue:
         )
 
     async def end_if_owned(
-        self, token: RunToken, thread_id: str, end: RunEnd, *, run: RunWrites | None = None
+        self,
+        token: RunToken,
+        thread_id: str,
+        end: RunEnd,
+        *,
+        run: RunWrites | None = None,
+        usage: UsageTally | None = None,
     ) -> EndedRun:
         """Write the run's final status and free its thread. Safe to repeat.
 
         With :data:`RELEASED` the run is pending again, and any process may claim it.
 
         :param run: the writes of the run. The end is committed with the last of them, or later.
+        :param usage: the model calls of the run, committed with the end.
         :raises LeaseLost: this process no longer has the run, or the run has another end.
         :raises StopAsked: the run was asked to stop, so it must have another end.
         :raises BaseException: the error of one of the run's writes. The run has not ended.
@@ -317,14 +335,19 @@ class Queue:
             # After the end of a run, the fence refuses its writes.
             await run.committed_elsewhere(thread_id)
             run.raise_if_failed()
+        await self._writer.queue_usage(usage)
         operation = End(token, thread_id, end, run=run)
         return cast("EndedRun", await self._writer.commit(operation))
 
-    async def roll_back_if_owned(self, token: RunToken, thread_id: str) -> None:
+    async def roll_back_if_owned(
+        self, token: RunToken, thread_id: str, *, usage: UsageTally | None = None
+    ) -> CancelReason | None:
         """Delete the run and its checkpoints. The thread is again as it was before the run.
 
         No write of the run may be under way.
 
+        :param usage: the model calls of the run, committed before: they were made.
+        :returns: why it was asked to stop, as far as its row said so.
         :raises LeaseLost: this process no longer has the run.
         :raises NotImplementedError: the checkpoints cannot be deleted: later checkpoints are stored
             as changes to them.
@@ -336,14 +359,24 @@ class Queue:
             "attempt": token.attempt,
             "process_id": token.process_id,
         }
+        await self._commit_usage(usage)
         async with self._transaction(pipelined=False) as connection:
             await connection.execute(self._sql["lock_threads_of_runs"], values)
             removed = await connection.execute(self._sql["remove_run_if_owned"], values)
-            if await removed.fetchone() is None:
+            row = await removed.fetchone()
+            if row is None:
                 raise LeaseLost
             async with connection.cursor(row_factory=dict_row) as cursor:
                 await delete_for_runs(cursor, [str(token.run_id)], thread_id=thread_id)
             await connection.execute(self._sql["refresh_locked_threads"])
+        return cast("CancelReason | None", row[0])
+
+    async def _commit_usage(self, usage: UsageTally | None) -> None:
+        if usage is None or not usage.changed:
+            return
+        # If the database refuses the row, the writer logs that, and the run is deleted anyway.
+        with suppress(psycopg.Error):
+            await self._writer.commit(StoreUsage(usage))
 
     async def interrupt_instead_of_rollback(self, token: RunToken) -> None:
         """Mark a run that cannot be rolled back, so that it is interrupted instead."""

@@ -452,14 +452,15 @@ SELECT set_config('headrace.cancelled', coalesce((
 -- Stops pending and running runs, for interrupt, rollback or delete. For delete, another statement
 -- later deletes the run. A pending run ends at once. For a rollback it is removed at once; but if
 -- it may have left checkpoints, a process claims it and rolls it back. A running run is ended by
--- the process that has it.
+-- the process that has it. The row keeps the first reason.
 WITH asked AS MATERIALIZED (
   SELECT value::uuid AS run_id
   FROM json_array_elements_text(current_setting('headrace.cancelled')::json)
 ), ended AS (
   UPDATE runs
   SET status = 'interrupted', cancel_action = 'interrupt', error = %(error)s, ended_at = now(),
-      updated_at = now()
+      updated_at = now(), cancel_reason = coalesce(cancel_reason, %(why)s),
+      cancel_asked_at = coalesce(cancel_asked_at, now())
   WHERE run_id IN (SELECT run_id FROM asked) AND status = 'pending'
     AND %(action)s <> 'rollback' AND cancel_action IS DISTINCT FROM 'rollback'
   RETURNING run_id, thread_id
@@ -471,7 +472,8 @@ WITH asked AS MATERIALIZED (
 ), marked AS (
   UPDATE runs
   SET cancel_action = CASE WHEN cancel_action = 'rollback' THEN cancel_action ELSE %(action)s END,
-      updated_at = now()
+      updated_at = now(), cancel_reason = coalesce(cancel_reason, %(why)s),
+      cancel_asked_at = coalesce(cancel_asked_at, now())
   WHERE run_id IN (SELECT run_id FROM asked)
     AND (status = 'running' OR (status = 'pending' AND attempt > 0 AND %(action)s = 'rollback'))
   RETURNING run_id, thread_id
@@ -502,7 +504,7 @@ WITH removed AS (
   WHERE run_id = %(run_id)s AND attempt = %(attempt)s AND process_id = %(process_id)s
     AND status = 'running'
     AND thread_id IN (SELECT json_array_elements_text(current_setting('headrace.locked')::json))
-  RETURNING run_id, thread_id
+  RETURNING run_id, thread_id, cancel_reason
 ), forgotten AS (
   DELETE FROM run_events WHERE run_id IN (SELECT run_id FROM removed)
 )
@@ -510,7 +512,7 @@ UPDATE threads
 SET running_run_id = NULL, updated_at = now(), state_updated_at = now()
 FROM removed
 WHERE threads.thread_id = removed.thread_id
-RETURNING threads.thread_id
+RETURNING removed.cancel_reason
 
 -- name: keep_run_that_was_to_be_rolled_back
 UPDATE runs SET cancel_action = 'interrupt', updated_at = now()
@@ -537,16 +539,30 @@ SELECT set_config('headrace.locked', coalesce((
 -- is a release: any process may claim the run again. The next run of a thread is younger than the
 -- run that ends here, unless a clock was set back. So older index entries, which an old snapshot
 -- keeps, are not read. If a run was asked to stop, it must end in that way: clients see that status
--- from the time of the request.
+-- from the time of the request. A release notes the attempt that it ends. A stop that was asked for
+-- in the process alone is noted too.
 WITH ended AS (
   UPDATE runs
   SET status = given.status, error = given.error, updated_at = now(),
       ended_at = CASE WHEN given.status <> 'pending' THEN now() END,
-      process_id = CASE WHEN given.status <> 'pending' THEN runs.process_id END
+      process_id = CASE WHEN given.status <> 'pending' THEN runs.process_id END,
+      earlier_attempts = CASE WHEN given.status <> 'pending' THEN runs.earlier_attempts ELSE
+        CASE WHEN jsonb_typeof(runs.earlier_attempts) = 'array'
+          -- If there are 50, the first one goes: there is no element 50.
+          THEN runs.earlier_attempts
+            - CASE WHEN jsonb_array_length(runs.earlier_attempts) < 50 THEN 50 ELSE 0 END
+          ELSE '[]' END
+        || (given.notes || jsonb_build_object('attempt', runs.attempt,
+          'process_id', runs.process_id, 'started_at', runs.started_at, 'ended_at', now(),
+          'ended', 'released')) END,
+      interrupts = given.notes -> 'interrupts',
+      cancel_reason = coalesce(runs.cancel_reason, given.notes ->> 'cancel_reason'),
+      cancel_asked_at = coalesce(
+        runs.cancel_asked_at, (given.notes ->> 'cancel_asked_at')::timestamptz)
   FROM unnest(%(run_ids)s::uuid[], %(attempts)s::int[], %(process_ids)s::uuid[],
       %(statuses)s::text[], %(thread_statuses)s::text[], %(errors)s::jsonb[],
-      %(interrupts)s::jsonb[])
-    AS given (run_id, attempt, process_id, status, thread_status, error, interrupts)
+      %(interrupts)s::jsonb[], %(notes)s::jsonb[])
+    AS given (run_id, attempt, process_id, status, thread_status, error, interrupts, notes)
   WHERE runs.run_id = given.run_id AND runs.attempt = given.attempt
     AND runs.process_id = given.process_id AND runs.status = 'running'
     AND runs.thread_id IN (SELECT json_array_elements_text(current_setting('headrace.locked')::json))
@@ -708,10 +724,11 @@ SELECT set_config('headrace.apart_seconds', %(apart_seconds)s::float8::text, tru
 -- rollback also goes on: the process that claims it finishes it. A failure is counted for the run
 -- that is to blame. If the process had one run, that run is to blame; else the suspects that had
 -- the process to themselves until shortly before. Without such suspects, the cause is not known:
--- each run becomes a suspect, but no failure above the first is counted.
+-- each run becomes a suspect, but no failure above the first is counted. The row notes the lost
+-- attempt: it ended at the last sign of life of its process, as far as anybody knows.
 WITH lost AS MATERIALIZED (
   SELECT runs.run_id, runs.cancel_action, runs.failures, lived.seconds AS lived_seconds,
-    count(*) OVER () AS beside,
+    processes.hostname, processes.pid, count(*) OVER () AS beside,
     runs.failures > 0 AND lived.seconds
       <= greatest(coalesce(nullif(current_setting('headrace.apart_seconds', true), '')::float8, 10),
         2 * coalesce(runs.lived_seconds, 0)) AS apart
@@ -723,13 +740,13 @@ WITH lost AS MATERIALIZED (
       SELECT json_array_elements_text(current_setting('headrace.locked')::json))
     AND runs.status = 'running' AND runs.process_id = %(process_id)s
 ), blamed AS MATERIALIZED (
-  SELECT run_id, cancel_action, lived_seconds, failures > 0 AS again, CASE
+  SELECT run_id, cancel_action, lived_seconds, hostname, pid, failures > 0 AS again, CASE
     WHEN beside = 1 OR apart THEN failures + 1
     WHEN bool_or(apart) OVER () THEN failures
     ELSE greatest(failures, 1) END AS failures
   FROM lost
 ), judged AS MATERIALIZED (
-  SELECT run_id, lived_seconds, failures, again, CASE
+  SELECT run_id, lived_seconds, hostname, pid, failures, again, CASE
     WHEN cancel_action = 'rollback' THEN 'pending'
     WHEN cancel_action IN ('interrupt', 'delete') THEN 'interrupted'
     WHEN failures < %(max_failures)s THEN 'pending'
@@ -742,7 +759,16 @@ WITH lost AS MATERIALIZED (
         THEN greatest(runs.lived_seconds, judged.lived_seconds) END,
       error = CASE WHEN becomes = 'error' THEN %(error)s::jsonb END,
       ended_at = CASE WHEN becomes <> 'pending' THEN now() END,
-      process_id = CASE WHEN becomes <> 'pending' THEN process_id END
+      process_id = CASE WHEN becomes <> 'pending' THEN process_id END,
+      earlier_attempts = CASE WHEN jsonb_typeof(runs.earlier_attempts) = 'array'
+          -- If there are 50, the first one goes: there is no element 50.
+          THEN runs.earlier_attempts
+            - CASE WHEN jsonb_array_length(runs.earlier_attempts) < 50 THEN 50 ELSE 0 END
+          ELSE '[]' END
+        || jsonb_build_object('attempt', runs.attempt, 'process_id', runs.process_id,
+          'hostname', judged.hostname, 'pid', judged.pid, 'started_at', runs.started_at,
+          'ended_at', runs.started_at + make_interval(secs => judged.lived_seconds),
+          'rescued_at', now(), 'ended', 'lost')
   FROM judged
   WHERE runs.run_id = judged.run_id
   RETURNING runs.run_id, runs.thread_id, runs.graph_id, runs.status, runs.error, runs.failures,

@@ -116,6 +116,8 @@ class QueuedRun:
     action: StopAction | None = None
     #: Runs that waited before the new run, and that it has ended or removed.
     ended: tuple[UUID, ...] = ()
+    #: Those of ``ended`` that are gone: they were rolled back.
+    removed: tuple[UUID, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -164,15 +164,14 @@ class _EnqueueKind(Kind):
         found = await connection.execute(self._sql["queued_runs"], wanted, prepare=True)
 
         async def outcomes() -> list[Any]:
-            ended = [
-                tuple(row[0] for row in await one.fetchall() if row[2] != "asked") if one else ()
-                for one in cancelled
-            ]
+            states = [await _states_of(one) for one in cancelled]
             spent = await keys.spent()
             rows = await found.fetchall()
             return [
-                RunForgotten() if item.request.run_id in spent else _queue_outcome(item, over, *row)
-                for item, over, row in zip(operations, ended, rows, strict=True)
+                RunForgotten()
+                if item.request.run_id in spent
+                else _queue_outcome(item, earlier, *row)
+                for item, earlier, row in zip(operations, states, rows, strict=True)
             ]
 
         return outcomes
@@ -194,7 +193,11 @@ class _EnqueueKind(Kind):
             )
             cancelled = await connection.execute(
                 self._sql["cancel_remembered_runs"],
-                {"action": request.multitask_strategy, "error": _REPLACED},
+                {
+                    "action": request.multitask_strategy,
+                    "error": _REPLACED,
+                    "why": "next_run",
+                },
             )
         after_milliseconds = BigInteger([int(request.after_seconds * 1000)])
         await connection.execute(
@@ -210,9 +213,15 @@ class _EnqueueKind(Kind):
         return cancelled
 
 
+async def _states_of(cancelled: AsyncCursor[tuple[Any, ...]] | None) -> dict[UUID, str]:
+    """What became of the runs that were cancelled."""
+    rows = await cancelled.fetchall() if cancelled is not None else ()
+    return {run_id: state for run_id, _, state in rows}
+
+
 def _queue_outcome(
     queued: Enqueue,
-    ended: tuple[UUID, ...],
+    earlier: Mapping[UUID, str],
     there: bool,
     busy: bool,
     changed: bool,
@@ -223,7 +232,9 @@ def _queue_outcome(
 ) -> QueuedRun | Exception:
     request = queued.request
     if metadata is not None:
-        return QueuedRun(replaced, action, ended)
+        ended = tuple(run_id for run_id, state in earlier.items() if state != "asked")
+        removed = tuple(run_id for run_id in ended if earlier[run_id] == "removed")
+        return QueuedRun(replaced, action, ended, removed)
     if changed:
         return AssistantChanged()
     if busy and request.multitask_strategy == "reject":

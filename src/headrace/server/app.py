@@ -21,6 +21,7 @@ from headrace.health import endpoints as health
 from headrace.observability.logging import configure_logging
 from headrace.runs import endpoints as runs
 from headrace.runs import thread_stream_endpoints as thread_streams
+from headrace.runs import timeline_endpoints as timelines
 from headrace.server import meta
 from headrace.server.custom_app import has_cors, with_api
 from headrace.server.error_handlers import add_error_handlers
@@ -35,7 +36,7 @@ from headrace.threads import state_endpoints as states
 _ROUTERS = {
     "assistants": (assistants.router,),
     "threads": (threads.router, states.router, thread_streams.router),
-    "runs": (runs.router,),
+    "runs": (runs.router, timelines.router),
     "store": (store_items.router,),
     "chat": (chat.router,),
     "meta": (health.metrics_router, meta.info_router),

@@ -58,6 +58,7 @@ FIELDS: Mapping[str, str] = {
     "interrupts": "The questions that the graph waits for.",
     "items": "The items of the page.",
     "key": "The name of the item in its namespace.",
+    "kind": "What the entry tells.",
     "kwargs": "The arguments that the run was created with.",
     "last_event_id": "In place of the header `Last-Event-ID`, for clients that send no headers.",
     "Last-Event-ID": "Id of the last event that the client has seen; -1: send all events.",

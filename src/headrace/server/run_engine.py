@@ -14,6 +14,8 @@ from headrace.notices.notifier import Notifier
 from headrace.queue.queue import Queue
 from headrace.server.resources import Resources, build_notifier
 from headrace.shares import Places
+from headrace.usage.meter import UsageMeter
+from headrace.usage.repository import UsageRepository
 from headrace.worker.admission import Admission
 from headrace.worker.channels import Channels
 from headrace.worker.executor import Executor
@@ -85,6 +87,7 @@ async def _start_worker(
         metrics,
         temporary,
         resources.tracer,
+        UsageMeter(UsageRepository(resources.pool), settings.usage, metrics.usage),
         max_checkpoint_bytes=settings.checkpointer.max_checkpoint_bytes,
         # Half of the margin, so that the release can still be committed. A run that is not released
         # waits until the lease has expired.

@@ -19,6 +19,8 @@ from headrace.runs.run_requests import RunRequests
 from headrace.runs.run_traces import RunTraces
 from headrace.runs.service import RunService
 from headrace.runs.thread_stream import ThreadStreams
+from headrace.runs.timeline_repository import TimelineRepository
+from headrace.runs.timeline_service import TimelineService
 from headrace.server.resources import Resources
 from headrace.server.run_engine import RunEngine
 from headrace.states.reader import StateReader
@@ -34,6 +36,8 @@ from headrace.threads.service import ThreadService
 from headrace.threads.state_repository import StateRepository
 from headrace.threads.state_service import StateService
 from headrace.threads.updates import StateUpdates
+from headrace.usage.repository import UsageRepository
+from headrace.usage.retention import UsageSweeper
 
 _log = structlog.stdlib.get_logger("headrace.server")
 
@@ -50,6 +54,7 @@ class Services:
     store_items: StoreService
     following: Following
     runs: RunService
+    timelines: TimelineService
     chat: ChatService
 
 
@@ -70,6 +75,7 @@ async def start_services(resources: Resources, engine: RunEngine) -> Services:
         sessions, settings.idempotency, count=metrics.http.count_keyed_request
     )
     keys.start(resources.tasks)
+    _start_usage_sweeper(resources)
     states = StateReader(registry, resources.saver, memory)
     updates = StateUpdates(
         pool,
@@ -123,6 +129,9 @@ async def start_services(resources: Resources, engine: RunEngine) -> Services:
         store_items=StoreService(resources.store, settings.store, memory, limits),
         following=following,
         runs=runs,
+        timelines=TimelineService(
+            TimelineRepository(pool, timeout_seconds=settings.requests.list_timeout_seconds)
+        ),
         chat=ChatService(runs, threads, descriptions, chat_graph_id),
     )
 
@@ -159,3 +168,15 @@ def _build_removal(
         )
         ended.start(resources.tasks)
     return removal
+
+
+def _start_usage_sweeper(resources: Resources) -> None:
+    ttl, keep_days = resources.entries.thread_ttl, resources.settings.usage.keep_days
+    if keep_days:
+        sweeper = UsageSweeper(
+            UsageRepository(resources.pool),
+            keep_seconds=keep_days * 86_400,
+            interval_seconds=ttl.sweep_interval_minutes * 60,
+            limit=ttl.sweep_limit,
+        )
+        sweeper.start(resources.tasks)

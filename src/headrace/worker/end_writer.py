@@ -94,7 +94,9 @@ class EndWriter:
         pauses = _Pauses()
         while execution.stop is not Stop.LEASE_LOST:
             try:
-                await self._queue.roll_back_if_owned(execution.token, execution.thread_id)
+                reason = await self._queue.roll_back_if_owned(
+                    execution.token, execution.thread_id, usage=execution.usage
+                )
             except LeaseLost:
                 break
             except NotImplementedError as error:
@@ -103,6 +105,7 @@ class EndWriter:
             except (Unavailable, psycopg.Error) as fault:
                 await pauses.after(fault)
             else:
+                _log.info("run_rolled_back", reason=reason)
                 # Runs behind it may be claimed now, and followers hear of its end.
                 return EndedRun(_ROLLED_BACK, more=True, watched=True)
         _log.info("run_taken_over")
@@ -146,7 +149,7 @@ class EndWriter:
                 writes = None
             try:
                 return await self._queue.end_if_owned(
-                    execution.token, execution.thread_id, end, run=writes
+                    execution.token, execution.thread_id, end, run=writes, usage=execution.usage
                 )
             except LeaseLost:
                 break
@@ -202,7 +205,10 @@ def end_of_stopped(execution: Execution) -> RunEnd:
     match execution.stop:
         case Stop.CANCEL:
             return RunEnd(
-                "interrupted", "interrupted", {"error": "UserInterrupt", "message": message}
+                "interrupted",
+                "interrupted",
+                {"error": "UserInterrupt", "message": message},
+                asked=execution.asked_here,
             )
         case Stop.DELETED:
             return RunEnd("interrupted", "interrupted", RUN_DELETED)

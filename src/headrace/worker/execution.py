@@ -1,16 +1,19 @@
 """One run in this process: its events, the requests to stop it, and how it ended."""
 
 import asyncio
+from datetime import UTC, datetime
 from enum import Enum
 from time import monotonic
 from uuid import UUID
 
 from headrace.checkpoints.run_writes import RunWrites
+from headrace.checkpoints.tally import UsageTally
 from headrace.events.channel import Channel
 from headrace.events.event import RUN_DELETED, end_event
 from headrace.events.reader import Moved
 from headrace.lifecycle import Signal
-from headrace.queue.rows import Attempt, RunOutcome
+from headrace.queue.ends import AskedHere
+from headrace.queue.rows import Attempt, CancelReason, RunOutcome
 from headrace.thread_pool import Work
 from headrace.tracing.tracer import NO_ATTEMPT_TRACE, AttemptTrace
 from headrace.worker.channels import Channels
@@ -42,6 +45,7 @@ class Execution:
         "_ended",
         "_moved",
         "_outcome",
+        "asked_here",
         "attempt",
         "began_at",
         "channel",
@@ -54,6 +58,7 @@ class Execution:
         "stop_message",
         "token",
         "trace",
+        "usage",
         "work",
         "writes",
     )
@@ -69,6 +74,8 @@ class Execution:
         self.graph: asyncio.Task[None] | None = None
         #: The trace of the attempt; records nothing before the executor begins it.
         self.trace: AttemptTrace = NO_ATTEMPT_TRACE
+        #: The model calls of this attempt, and their tokens.
+        self.usage = UsageTally(self.token, self.request.thread_id)
         #: The work of threads for the run.
         self.work = Work()
         #: The graph was cancelled, and has not stopped in time.
@@ -82,6 +89,8 @@ class Execution:
         self.progress: Progress | None = None
         self.stop: Stop | None = None
         self.stop_message = ""
+        #: The first stop that was asked for in this process alone; the end of the run stores it.
+        self.asked_here: AskedHere | None = None
         self.channel: Channel = channels.open(
             self.token,
             self.request.thread_id,
@@ -114,8 +123,10 @@ class Execution:
             raise Moved
         return self._outcome
 
-    def cancel(self, reason: str) -> None:
+    def cancel(self, reason: str, why: CancelReason) -> None:
         """Ask the run to stop; it ends as ``interrupted``."""
+        if self.asked_here is None:
+            self.asked_here = AskedHere(why, datetime.now(UTC))
         self.ask_to_stop(Stop.CANCEL, reason)
 
     def stop_as_asked(self, action: str, message: str = "The run was cancelled.") -> None:

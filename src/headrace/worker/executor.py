@@ -1,7 +1,7 @@
 """Executes one run from start to end: the graph, its events, its final row, in that order."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from time import perf_counter
@@ -26,8 +26,9 @@ from headrace.queue.ends import RELEASED, EndedRun, RunEnd, StopAsked
 from headrace.queue.queue import Queue
 from headrace.queue.rows import RunOutcome
 from headrace.setting_groups import WorkerSettings
-from headrace.states.reader import interrupts_by_task
+from headrace.states.reader import interrupts_by_task, left_interrupts
 from headrace.tracing.tracer import AttemptTrace, Tracer
+from headrace.usage.meter import UsageMeter
 from headrace.worker.channels import Channels
 from headrace.worker.end_writer import EndWriter, end_of_stopped
 from headrace.worker.error_causes import cause_of
@@ -63,6 +64,8 @@ class RunResult:
     streamed_interrupts: list[Any] = field(default_factory=list)
     #: Interrupts by task, for the thread's row.
     interrupts: dict[str, Any] | None = None
+    #: Interrupts by node, for the run's row.
+    left: Sequence[Mapping[str, str | None]] = ()
     final_state: FinalState = field(default_factory=FinalState)
     #: None before the run has ended, and when another process has the run now.
     ended: EndedRun | None = None
@@ -85,6 +88,7 @@ class Executor:
         metrics: Metrics,
         temporary: TemporaryThreads,
         tracer: Tracer,
+        usage: UsageMeter,
         *,
         release_seconds: float = _STOP_SECONDS / 2,
         max_checkpoint_bytes: int = MAX_CHECKPOINT_BYTES,
@@ -98,6 +102,7 @@ class Executor:
         self._report = RunReport(metrics)
         self._temporary = temporary
         self._tracer = tracer
+        self._usage = usage
         self._end_writer = EndWriter(queue, max_error_bytes=settings.max_error_bytes)
         self._graphs = Tasks()
         self._release_seconds = release_seconds
@@ -232,7 +237,7 @@ class Executor:
             error = graph.exception()
         if error is None:
             thread_status = "interrupted" if result.interrupted else "idle"
-            return RunEnd("success", thread_status, interrupts=result.interrupts)
+            return RunEnd("success", thread_status, interrupts=result.interrupts, left=result.left)
         loaded = execution.progress is not None and execution.progress.loaded
         failed_write = execution.writes.failure if execution.writes is not None else None
         if error is not failed_write:
@@ -248,13 +253,18 @@ class Executor:
         await self._channels.continue_attempt(execution.channel, execution.token)
         execution.channel.publish("metadata", _metadata_event(execution))
         config = self._config(execution)
+        calls = await self._usage.begin(
+            execution.usage, tenant=request.tenant, owner=request.principal.identity
+        )
         with (
+            calls.counted(),
             execution.work.entered(),
             execution.trace.entered(),
             self._saver.run(
                 execution.token,
                 durability=kwargs["durability"],
                 fresh_thread=request.thread_id if execution.attempt.fresh_thread else None,
+                usage=execution.usage,
             ) as writes,
         ):
             execution.writes = writes
@@ -319,6 +329,7 @@ class Executor:
                 # An interrupt after the last node leaves no task that waits.
                 result.interrupted = bool(snapshot.next)
                 result.interrupts = storable(interrupts_by_task(snapshot))
+                result.left = left_interrupts(snapshot)
 
     def _exceeds_checkpoint(self, mode: str, chunk: Any) -> bool:
         """Whether a chunk is too large for a checkpoint: the run fails at its next checkpoint.

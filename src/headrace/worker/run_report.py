@@ -93,6 +93,7 @@ class RunReport:
             queue_seconds=round(execution.queue_seconds, 4),
             first_event_seconds=None if first_event is None else round(first_event, 4),
             steps=progress.steps if progress is not None else 0,
+            **execution.usage.totals(),
             cause=end.cause,
             error=end.error["error"] if end.error else None,
         )

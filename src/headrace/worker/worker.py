@@ -208,6 +208,8 @@ class Worker:
             self._tell_to_stop(queued.replaced, queued.action, "Another run replaces it.")
         for run_id in queued.ended:
             self._notifier.run_changed(run_id)
+        for run_id in queued.removed:
+            _log_removed(run_id, request.thread_id, "next_run")
         if 0 < request.after_seconds <= _TIMED_SECONDS:
             asyncio.get_running_loop().call_later(
                 request.after_seconds, self._announce, request.principal.caller
@@ -233,7 +235,7 @@ class Worker:
         execution = self._roster.executions.get(run_id)
         if execution is not None:
             self._report.cancelled(why)
-            execution.cancel(reason)
+            execution.cancel(reason, why)
 
     async def cancel(
         self,
@@ -245,12 +247,14 @@ class Worker:
     ) -> list[Cancellation]:
         """Ask runs that have not ended to stop; return what the request has done to each.
 
-        :param reason: a sentence for the run's error.
+        :param reason: a sentence, for the errors of the runs.
         """
-        cancelled = await self._queue.cancel(tenant, run_ids, action, reason)
+        cancelled = await self._queue.cancel(tenant, run_ids, action, reason, why)
         for one in cancelled:
             if one.state != "unknown":
                 self._report.cancelled(why)
+            if one.state == "removed":
+                _log_removed(one.run_id, one.thread_id, why)
             if one.state == "asked":
                 self._tell_to_stop(one.run_id, action, reason)
             elif one.state != "unknown":
@@ -410,3 +414,8 @@ class Worker:
         except Exception:
             # Other processes and the next round of claims will see the end in the rows.
             _log.exception("run_end_not_told")
+
+
+def _log_removed(run_id: UUID, thread_id: str, reason: CancelReason) -> None:
+    """A waiting run was rolled back: nothing else will say that there was such a run."""
+    _log.info("run_rolled_back", run_id=str(run_id), thread_id=thread_id, reason=reason)

@@ -1,0 +1,142 @@
+"""The checkpoints of one run: when each was written, by which nodes, and how many bytes it takes.
+
+No value of a checkpoint is read. All tables are those of LangGraph.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from psycopg.rows import dict_row
+
+from headrace.checkpoints.upstream import HIDDEN_NODES, PULLED
+from headrace.db.pool import Connection
+from headrace.db.statements import named_statements
+
+#: At most so many checkpoints of a run are looked at, the newest ones.
+MOST = 10_000
+#: A checkpoint with more JSON than this, as stored, is not read for its nodes and new blobs.
+_JSON_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One checkpoint of a run.
+
+    :ivar nodes: the nodes that ran in the step that ends with this checkpoint.
+    :ivar seconds: the time of that step; None if it is not known.
+    :ivar bytes: of the checkpoint's row, as stored.
+    :ivar blob_bytes: of values that are new in it; None if it was too large to look.
+    :ivar write_bytes: of the writes that are stored with it: what its next nodes have written.
+    """
+
+    checkpoint_id: str
+    namespace: str
+    source: str | None
+    step: int | None
+    attempt: int | None
+    nodes: Sequence[str]
+    created_at: datetime | None
+    seconds: float | None
+    bytes: int
+    blob_bytes: int | None
+    write_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunSteps:
+    """A page of a run's checkpoints, oldest first, and figures of all of them.
+
+    :ivar count: of all checkpoints, up to :data:`MOST`.
+    :ivar steps: steps of the graph itself, without those of subgraphs.
+    :ivar bytes: that all of them take together.
+    :ivar last_at: when the newest of them was written.
+    :ivar last_of_attempts: when the newest one of each attempt was written, by number.
+    :ivar beheaded: its first checkpoint is not its first one: older ones are deleted.
+    """
+
+    count: int
+    steps: int
+    bytes: int
+    last_at: datetime | None
+    last_of_attempts: Mapping[str, datetime]
+    page: Sequence[Step]
+    longest: Step | None
+    beheaded: bool
+
+
+async def read_steps(
+    connection: Connection,
+    *,
+    thread_id: str,
+    run_id: UUID,
+    attempts: Sequence[tuple[int, datetime]],
+    limit: int,
+    offset: int,
+    only_last: bool,
+) -> RunSteps:
+    """The checkpoints of a run, also those of its subgraphs.
+
+    :param attempts: when the attempts of the run began, by number.
+    :param limit, offset: of the page; the newest checkpoint has the offset 0.
+    :param only_last: the run stores one checkpoint, at its end (durability ``exit``).
+    """
+    values = {
+        "thread_id": thread_id,
+        "run_id": str(run_id),
+        "attempts": [str(number) for number, _ in attempts],
+        "started": [started for _, started in attempts],
+        "limit": limit,
+        "offset": offset,
+        "most": MOST,
+        "json_bytes": _JSON_BYTES,
+        "whole": only_last,
+        "pull": PULLED,
+        "hidden": list(HIDDEN_NODES),
+    }
+    sql = named_statements("headrace.checkpoints", "run_steps.sql")
+    async with connection.cursor(row_factory=dict_row) as cursor:
+        await cursor.execute(sql["steps"], values)
+        rows = await cursor.fetchall()
+    longest = next((_step(row) for row in rows if row["is_longest"]), None)
+    total = rows[0]
+    return RunSteps(
+        count=total["count"],
+        steps=total["loop_steps"],
+        bytes=total["total_bytes"],
+        last_at=total["last_at"],
+        last_of_attempts={
+            attempt: datetime.fromisoformat(at)
+            for attempt, at in (total["by_attempt"] or {}).items()
+            if at is not None
+        },
+        page=[_step(row) for row in rows if row["in_page"]],
+        longest=longest,
+        beheaded=not only_last and total["first_is_alone"] and total["first_step"] != "-1",
+    )
+
+
+def _step(row: dict[str, Any]) -> Step:
+    return Step(
+        checkpoint_id=row["checkpoint_id"],
+        namespace=row["checkpoint_ns"],
+        source=row["source"],
+        step=_number(row["step"]),
+        attempt=_number(row["attempt"]),
+        nodes=row["nodes"] or (),
+        created_at=row["created_at"],
+        seconds=row["seconds"],
+        bytes=row["bytes"],
+        blob_bytes=row["blob_bytes"],
+        write_bytes=row["write_bytes"],
+    )
+
+
+def _number(text: str | None) -> int | None:
+    """A number of the metadata, which a program other than LangGraph may have written."""
+    try:
+        return int(text) if text else None
+    except ValueError:
+        return None

@@ -1,0 +1,74 @@
+"""``headrace runs show`` itself: prints the timeline of a run, as text or as JSON."""
+
+import sys
+from collections.abc import Sequence
+from uuid import UUID
+
+from pydantic import ValidationError
+from pydantic_settings import SettingsError
+
+from headrace.cli.options import settings_refusal
+from headrace.cli.run_text import lines
+from headrace.db import schema
+from headrace.db.pool import Connection
+from headrace.errors import StartupRefusal
+from headrace.events.json_encoding import encode_json
+from headrace.ids import canonical_uuid
+from headrace.runs.timeline_repository import RunRecord, read_record
+from headrace.runs.timeline_service import told
+from headrace.settings import Settings
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print a run; the exit code is 1 if there is no such run.
+
+    :param arguments: ``json`` or ``text``, how many checkpoints to show, and the run's id.
+    """
+    form, limit, run_id = arguments
+    canonical = canonical_uuid(run_id)
+    try:
+        record = _read(UUID(canonical), int(limit)) if canonical else None
+    except (ValidationError, SettingsError) as error:
+        return _fail(str(settings_refusal(error)))
+    except StartupRefusal as refusal:
+        return _fail(str(refusal))
+    if record is None:
+        return _fail(
+            f"There is no run {run_id}. A run is deleted with its thread, by a rollback, and by"
+            " retention."
+        )
+    timeline, _ = told(record)
+    if form == "json":
+        text = encode_json(timeline.model_dump()).decode()
+    else:
+        text = "\n".join(lines(timeline))
+    sys.stdout.write(f"{text}\n")
+    return 0
+
+
+def _read(run_id: UUID, limit: int) -> RunRecord | None:
+    """:raises StartupRefusal: the database cannot be reached, or is no database of this release."""
+    settings = Settings()
+    database, seconds = settings.database, settings.requests.list_timeout_seconds
+
+    async def read(connection: Connection) -> RunRecord | None:
+        return await read_record(
+            connection,
+            run_id,
+            tenant=None,
+            thread_id=None,
+            limit=limit,
+            offset=0,
+            timeout_seconds=seconds,
+        )
+
+    return schema.ask(database, read, timeout_seconds=database.open_timeout_seconds + seconds)
+
+
+def _fail(sentence: str) -> int:
+    sys.stderr.write(f"{sentence}\n")
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,155 @@
+"""The SQL of the table ``run_usage``: what was used, and what is too old."""
+
+import asyncio
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from headrace.checkpoints.retry import READ_SECONDS, retried
+from headrace.checkpoints.tally import ModelUsage, Tokens, UsageTally
+from headrace.db.conninfo import connection_string
+from headrace.db.faults import translated_faults
+from headrace.db.pool import Connection, SharedPool, ask_once
+from headrace.db.statements import named_statements, use_schema
+from headrace.setting_groups import DatabaseSettings
+
+#: What a report may group by.
+By = Literal["assistant", "thread", "owner", "graph", "model", "day", "run"]
+
+#: A report reads all rows of its time.
+_REPORT_SECONDS = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """Input and output tokens that were used before an attempt began."""
+
+    run: int
+    thread: int
+    owner_day: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReportQuestion:
+    """:ivar since: the first moment of the report; ``until`` the first moment after it."""
+
+    by: By
+    since: datetime | None
+    until: datetime | None
+    tenant: str | None
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReportRow:
+    """:ivar name: of an assistant that exists."""
+
+    key: str
+    name: str | None
+    used: ModelUsage
+
+
+@dataclass(frozen=True, slots=True)
+class UsageReport:
+    """``groups`` is the number of rows without the limit, ``total`` the sum of all these."""
+
+    rows: list[ReportRow]
+    groups: int
+    total: ModelUsage
+
+
+class UsageRepository:
+    """One per process."""
+
+    def __init__(self, pool: SharedPool) -> None:
+        self._pool = pool
+        self._sql = _statements()
+
+    async def spent_before(
+        self,
+        tally: UsageTally,
+        *,
+        tenant: str,
+        owner: str,
+        run: bool,
+        thread: bool,
+        owner_day: bool,
+    ) -> Spent:
+        """What earlier attempts of the run, its thread, and its owner today, have used.
+
+        A flag says whether the figure is wanted; the others are 0.
+
+        :raises DatabaseUnavailable: the database could not be reached for too long.
+        """
+        values = {
+            "run_id": tally.token.run_id,
+            "attempt": tally.token.attempt,
+            "thread_id": tally.thread_id,
+            "tenant": tenant,
+            "owner": owner,
+            "run": run,
+            "thread": thread,
+            "owner_day": owner_day,
+        }
+
+        async def read() -> Spent:
+            async with self._pool.connection() as connection:
+                cursor = await connection.execute(self._sql["spent_before"], values)
+                ((of_run, of_thread, of_owner),) = await cursor.fetchall()
+                return Spent(of_run, of_thread, of_owner)
+
+        return await retried(read, seconds=READ_SECONDS, operation="spent_before")
+
+    async def delete_expired(self, keep_seconds: float, limit: int) -> int:
+        """Delete the oldest rows whose time is over; returns how many.
+
+        :raises Unavailable: the database could not be reached.
+        """
+        values = {"keep_seconds": keep_seconds, "limit": limit}
+        with translated_faults():
+            async with self._pool.connection() as connection:
+                cursor = await connection.execute(self._sql["delete_expired"], values)
+                return cursor.rowcount
+
+
+def read_report(settings: DatabaseSettings, question: ReportQuestion) -> UsageReport:
+    """The report, read over a new connection. For commands: it starts an event loop.
+
+    :raises StartupRefusal: HR301 the database cannot be reached, or does not answer in time; HR303
+        there is no URL; HR304 libpq cannot read it.
+    """
+    values = {
+        "by": question.by,
+        "since": question.since,
+        "until": question.until,
+        "tenant": question.tenant,
+        "limit": question.limit,
+    }
+
+    async def read(connection: Connection) -> UsageReport:
+        use_schema(connection, settings.schema_name)
+        cursor = await connection.execute(_statements()["report"], values)
+        return _report(await cursor.fetchall())
+
+    conninfo = connection_string(settings)
+    return asyncio.run(ask_once(conninfo, read, timeout_seconds=_REPORT_SECONDS))
+
+
+def _report(found: list[tuple[object, ...]]) -> UsageReport:
+    rows = [ReportRow(str(row[0]), _name(row[1]), _used(row[2:7])) for row in found]
+    if not found:
+        return UsageReport([], 0, ModelUsage())
+    return UsageReport(rows, int(str(found[0][7])), _used(found[0][8:13]))
+
+
+def _name(value: object) -> str | None:
+    return None if value is None else str(value)
+
+
+def _used(figures: tuple[object, ...]) -> ModelUsage:
+    calls, *tokens = (int(str(figure)) for figure in figures)
+    return ModelUsage(calls, Tokens(*tokens))
+
+
+def _statements() -> dict[str, bytes]:
+    return dict(named_statements("headrace.usage", "usage.sql"))
