@@ -75,6 +75,7 @@ def server(tmp_path_factory, module_database, receiver):
         OTEL_EXPORTER_OTLP_HEADERS="x-tenant=blue",
         OTEL_RESOURCE_ATTRIBUTES="deployment.environment.name=test",
         OTEL_BSP_SCHEDULE_DELAY="50",
+        HEADRACE_CHAT_GRAPH="agent",
         **SHORT_LEASE,
     ) as found:
         yield found
@@ -192,6 +193,22 @@ def test_a_background_run_goes_on_in_the_trace_of_its_request(client, traced, se
     # Logs and traces join.
     assert lines_of(server, event="run_ended", run_id=run_id, trace_id=caller.trace_id)
     assert lines_of(server, event="request_answered", trace_id=caller.trace_id)
+
+
+def test_chat_is_traced_like_other_runs(client, traced):
+    caller = Caller()
+    client.post("/chat", json={"message": "hi"}, headers=caller.headers)
+    spans = traced(caller.trace_id, "POST /chat", "run agent")
+    run = ("run agent", (("node reply", ()),))
+    assert without("checkpoint", forest(spans)) == [("POST /chat", (run,))]
+
+
+def test_the_span_of_a_stream_lasts_as_long_as_the_stream(client, traced):
+    caller = Caller()
+    body = run_body("slow", input={"seconds": 0.1})
+    assert client.post("/runs/stream", json=body, headers=caller.headers).status_code == 200
+    spans = {span.name: span for span in traced(caller.trace_id, "POST /runs/stream", "run slow")}
+    assert spans["POST /runs/stream"].ended >= spans["run slow"].ended
 
 
 def test_a_failed_run_is_an_error_and_its_request_is_none(client, traced):
