@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from contextlib import AbstractContextManager
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
@@ -34,6 +35,11 @@ SHORT_LEASE: dict[str, Any] = {
     "HEADRACE_WORKER__HEARTBEAT_SECONDS": "0.5",
     "HEADRACE_WORKER__SWEEP_SECONDS": "0.5",
 }
+
+
+class OneProcess(LiveServer):
+    def wait_ready(self, processes: int = 1) -> None:
+        super().wait_ready(processes)
 
 
 class Caller:
@@ -75,6 +81,7 @@ def server(tmp_path_factory, module_database, receiver):
         OTEL_EXPORTER_OTLP_HEADERS="x-tenant=blue",
         OTEL_RESOURCE_ATTRIBUTES="deployment.environment.name=test",
         OTEL_BSP_SCHEDULE_DELAY="50",
+        HEADRACE_CHAT_GRAPH="agent",
         **SHORT_LEASE,
     ) as found:
         yield found
@@ -192,6 +199,22 @@ def test_a_background_run_goes_on_in_the_trace_of_its_request(client, traced, se
     # Logs and traces join.
     assert lines_of(server, event="run_ended", run_id=run_id, trace_id=caller.trace_id)
     assert lines_of(server, event="request_answered", trace_id=caller.trace_id)
+
+
+def test_chat_is_traced_like_other_runs(client, traced):
+    caller = Caller()
+    client.post("/chat", json={"message": "hi"}, headers=caller.headers)
+    spans = traced(caller.trace_id, "POST /chat", "run agent")
+    run = ("run agent", (("node reply", ()),))
+    assert without("checkpoint", forest(spans)) == [("POST /chat", (run,))]
+
+
+def test_the_span_of_a_stream_lasts_as_long_as_the_stream(client, traced):
+    caller = Caller()
+    body = run_body("slow", input={"seconds": 0.1})
+    assert client.post("/runs/stream", json=body, headers=caller.headers).status_code == 200
+    spans = {span.name: span for span in traced(caller.trace_id, "POST /runs/stream", "run slow")}
+    assert spans["POST /runs/stream"].ended >= spans["run slow"].ended
 
 
 def test_a_failed_run_is_an_error_and_its_request_is_none(client, traced):
@@ -343,3 +366,50 @@ def test_in_an_app_of_your_own_its_span_is_the_parent(tmp_path, database_url, re
         chain.append(run.name)
     assert chain == ["run slow", "fastapi.endpoint", "POST /runs/wait"]
     assert run.parent_id == caller.span_id
+
+
+def test_a_released_run_goes_on_elsewhere_and_is_no_error(tmp_path, database_url, receiver):
+    """Three pods: one only answers and has no traces, one drains, one goes on."""
+    tracing = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}
+    # Longer than the test: what is left is sent when a process ends.
+    tracing |= {"OTEL_BSP_SCHEDULE_DELAY": "600000"}
+    quick = {"HEADRACE_SERVER__DRAIN_DELAY_SECONDS": "0", "HEADRACE_SERVER__GRACE_SECONDS": "0"}
+    one = {"HEADRACE_PROCESSES": "1"}
+    tracing |= one
+    caller = Caller()
+
+    def pod(name: str, **environment: Any) -> AbstractContextManager[LiveServer]:
+        (tmp_path / name).mkdir()
+        return live_server(
+            tmp_path / name, database_url, config=GRAPHS, kind=OneProcess, **environment
+        )
+
+    with pod("answering", **one, HEADRACE_WORKER__ENABLED="false") as answering:
+        with httpx.Client(base_url=answering.url) as client:
+            url = f"{answering.url}/threads/{new_thread(client)}/runs"
+        body = run_body("slow", input={"seconds": 1.5}, durability="sync")
+        run_url = f"{url}/{httpx.post(url, json=body, headers=caller.headers).json()['run_id']}"
+
+        def status() -> str:
+            return str(httpx.get(run_url).json()["status"])
+
+        with pod("draining", **tracing, **quick) as draining:
+            wait_until(lambda: status() == "running")
+            draining.signal(signal.SIGTERM)
+            assert draining.wait_exit(20) == 0
+        assert status() == "pending"
+        with pod("going-on", **tracing, **quick) as going_on:
+            wait_until(lambda: status() == "success", seconds=30)
+            going_on.signal(signal.SIGTERM)
+            assert going_on.wait_exit(20) == 0
+    spans = receiver.wait_for("run slow", within=lambda: receiver.of_trace(caller.trace_id))
+    attempts = sorted(
+        (span for span in spans if span.name == "run slow"), key=lambda span: span.started
+    )
+    assert [
+        (one.attributes["headrace.attempt"], one.attributes["headrace.run.status"], one.status)
+        for one in attempts
+    ] == [(1, "pending", 0), (2, "success", 0)]
+    # The pod without traces has stored what the caller has sent.
+    assert {one.parent_id for one in attempts} == {caller.span_id}
+    assert ERROR not in {span.status for span in spans}

@@ -101,3 +101,12 @@ async def test_a_tracer_that_is_off_hands_out_what_records_nothing():
     assert tracer.request(None).for_run() is None
     assert tracer.request(None).log_fields == {}
     await tracer.close()
+
+
+async def test_spans_can_be_printed(monkeypatch, capsys):
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "console")
+    tracer = open_tracer({"OTEL_TRACES_EXPORTER": "console"}, count=lambda *_: None)
+    scope = {"path": "/ok", "headers": [], "method": "GET"}
+    tracer.request(None).end("GET", "/ok", 200, scope)
+    await tracer.close()
+    assert '"name": "GET /ok"' in capsys.readouterr().err

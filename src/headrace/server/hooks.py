@@ -19,7 +19,8 @@ import headrace.server.app  # noqa: F401 - for its side effect on memory and sta
 from headrace.observability.metric_files import fold_files_of_dead
 from headrace.observability.slots import remove_slot, slots_directory
 from headrace.server.gunicorn import SHARED, TEMPORARY
-from headrace.settings import multiprocess_dir, runtime_dir
+from headrace.settings import multiprocess_dir, opentelemetry_variables, runtime_dir
+from headrace.tracing.opened_tracer import import_opentelemetry
 
 #: A value that no exit code has.
 _NEVER = -1
@@ -53,6 +54,7 @@ def when_ready(server: Any) -> None:
     Otherwise each process would copy those pages after the fork, and walk through all of them at
     its end. From TERM to the end of an idle pod takes 0.9 s with this, and 2.2 s without.
     """
+    import_opentelemetry(opentelemetry_variables())
     gc.collect()
     gc.freeze()
 

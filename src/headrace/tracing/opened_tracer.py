@@ -1,18 +1,32 @@
 """Opens the tracer of a process: OpenTelemetry is imported only if its variables ask for traces."""
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from importlib import import_module
 from typing import cast
 
 import structlog
 
+from headrace.errors import StartupRefusal
 from headrace.tracing.configuration import TraceConfiguration
 from headrace.tracing.tracer import Tracer
 
 _log = structlog.stdlib.get_logger("headrace.tracing")
 
+#: The one module that imports the SDK. Other rooms know only the base class of what it opens.
+_PROVIDER = "headrace.tracing.provider"
+
 #: Called with ``exported``, ``failed`` or ``dropped``, and a number of spans.
 CountSpans = Callable[[str, int], None]
+
+
+def import_opentelemetry(variables: Mapping[str, str]) -> None:
+    """Import what :func:`open_tracer` will need, if traces are asked for: before the fork, so that
+    processes share its memory. Does not complain; the processes do.
+    """
+    with suppress(StartupRefusal, ModuleNotFoundError):
+        if TraceConfiguration.of(variables) is not None:
+            import_module(_PROVIDER)
 
 
 def open_tracer(
@@ -28,8 +42,7 @@ def open_tracer(
     if configuration is None:
         return Tracer()
     try:
-        # The one module that imports the SDK. Other rooms know only the base class.
-        provider = import_module("headrace.tracing.provider")
+        provider = import_module(_PROVIDER)
     except ModuleNotFoundError as missing:
         if not (missing.name or "").startswith("opentelemetry"):
             raise
