@@ -105,7 +105,7 @@ async def connections_leak(site: Site) -> AsyncIterator[None]:
 @asynccontextmanager
 async def database_slow(site: Site) -> AsyncIterator[None]:
     for proxy in site.proxies:
-        proxy.delay_seconds = 0.3
+        proxy.delay_seconds = 0.2
     try:
         yield
     finally:
@@ -383,6 +383,7 @@ LONG: tuple[tuple[Fault, ...], ...] = (
         PASSWORD_ENDS,
         DIRECTORY_FILLED,
         LISTENER_KILLED,
+        Fault("a leak of connections", _alerts("ConnectionsLeak"), connections_leak),
         Fault("a thread of 12 MiB", _alerts("ThreadLarge"), thread_grows),
         Fault("a graph that nobody serves", _alerts("RunsUnserved"), graph_served_nowhere),
         Fault("clients that stop reading", _alerts("StreamsCut"), clients_stop_reading),
@@ -393,7 +394,6 @@ LONG: tuple[tuple[Fault, ...], ...] = (
             _alerts("TableBloated", "VacuumOverdue", "SequentialScans"),
             tables_neglected,
         ),
-        Fault("a leak of connections", _alerts("ConnectionsLeak"), connections_leak),
         Fault("a table of events that is missing", _alerts("BackgroundFaults"), table_missing),
         LOOP_BLOCKED,
     ),

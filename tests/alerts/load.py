@@ -78,8 +78,11 @@ class Callers:
         return False
 
     async def _post(self, at: str, path: str, content: dict[str, Any]) -> bool:
+        # On a new connection another process of the pod may answer.
+        headers = {"connection": "close"} if at else {}
+        address = (at or next(self._next)) + path
         try:
-            answer = await self._client.post((at or next(self._next)) + path, json=content)
+            answer = await self._client.post(address, json=content, headers=headers)
         except httpx.HTTPError:
             return False
         return answer.is_success
