@@ -317,7 +317,7 @@ class Executor:
                         progress.note(mode, chunk)
                         _record(result, mode, chunk)
                     if progress.first_event_seconds is None and translator.shows(mode):
-                        progress.note_first_event()
+                        progress.note_event(mode, chunk)
                     if execution.channel.wanted and not self._exceeds_checkpoint(mode, chunk):
                         for name, data in translator.events(namespace, mode, chunk):
                             execution.channel.publish(name, data)

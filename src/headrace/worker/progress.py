@@ -94,8 +94,14 @@ class Progress:
             if self.steps:
                 self._metrics.count_steps(self._graph_id, self.steps)
 
-    def note_first_event(self) -> None:
-        """Note that the graph has sent its first event. Only a first attempt is measured."""
+    def note_event(self, mode: str, chunk: Any) -> None:
+        """Note an event that the request would get. The first that a node has caused is measured,
+        in a first attempt.
+
+        LangGraph sends the input, and what it begins, before any node has done anything.
+        """
+        if not self._is_caused_by_node(mode, chunk):
+            return
         self.first_event_seconds = self._waited_seconds + monotonic() - self.began_at
         if self._attempt.number == 1:
             self._metrics.observe_first_event(self._graph_id, self.first_event_seconds)
@@ -139,6 +145,18 @@ class Progress:
             node=node,
             seconds=round(seconds, 3),
         )
+
+    def _is_caused_by_node(self, mode: str, chunk: Any) -> bool:
+        match mode:
+            case "values" | "checkpoints":
+                return self.steps > 0 or self._interrupted
+            case "tasks":
+                return "input" not in chunk
+            case "debug":
+                return chunk["type"] == "task_result"
+            case "events":
+                return not chunk["event"].endswith("_start")
+        return True
 
     def _end_node(self, node: str) -> None:
         self._updated = True
