@@ -70,9 +70,11 @@ async def open_transaction(site: Site, *statements: str) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def postgres_down(site: Site) -> AsyncIterator[None]:
+    """Runs wait for its return; reads are refused."""
     await asyncio.to_thread(site.postgres.crash)
     try:
-        yield
+        async with again_and_again(site.callers.read, pause_seconds=0.3, beside=6):
+            yield
     finally:
         await asyncio.to_thread(site.postgres.start)
 
@@ -84,6 +86,7 @@ async def pool_starved(site: Site) -> AsyncIterator[None]:
     async with (
         open_transaction(site, "LOCK TABLE threads IN ACCESS EXCLUSIVE MODE"),
         again_and_again(create, pause_seconds=0.1, beside=40),
+        again_and_again(site.callers.read, pause_seconds=0.1, beside=10),
     ):
         yield
 

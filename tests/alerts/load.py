@@ -66,20 +66,31 @@ class Callers:
     ) -> bool:
         return await self._post(at, f"/threads/{thread or uuid4()}/runs", body(graph, **does))
 
-    async def read(self, *, at: str = "") -> bool:
-        return await self._post(at, "/threads/search", {"limit": 1})
+    async def read(self) -> bool:
+        return await self.search(limit=1)
 
-    async def create(self, *, at: str = "") -> bool:
-        return await self._post(at, "/threads", {})
+    async def search(self, *, limit: int, at: str = "") -> bool:
+        return await self._post(at, "/threads/search", {"limit": limit})
+
+    async def create(self, *, at: str = "", **fields: Any) -> bool:
+        return await self._post(at, "/threads", fields)
+
+    async def keyed(self, *, at: str) -> None:
+        """A run that is asked for twice, with one key."""
+        path, key = f"/threads/{uuid4()}/runs/wait", str(uuid4())
+        for _ in range(2):
+            await self._post(at, path, body(), key=key)
 
     async def delete(self, thread: str) -> bool:
         with suppress(httpx.HTTPError):
             return (await self._client.delete(f"{next(self._next)}/threads/{thread}")).is_success
         return False
 
-    async def _post(self, at: str, path: str, content: dict[str, Any]) -> bool:
+    async def _post(self, at: str, path: str, content: dict[str, Any], *, key: str = "") -> bool:
         # On a new connection another process of the pod may answer.
         headers = {"connection": "close"} if at else {}
+        if key:
+            headers["idempotency-key"] = key
         address = (at or next(self._next)) + path
         try:
             answer = await self._client.post(address, json=content, headers=headers)

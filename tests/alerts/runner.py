@@ -1,12 +1,14 @@
 """One run: every fault of a plan, and when its alerts fired and ended."""
 
 import asyncio
+import itertools
 import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from headrace.lifecycle import Tasks
+from tests.alerts import tour
 from tests.alerts.faults import Fault
 from tests.alerts.prometheus import Prometheus
 from tests.alerts.site import Site
@@ -15,6 +17,7 @@ from tests.deploy.expressions import Expression, of_dashboards, of_rules, select
 #: An alert of a fault has so long to fire, and to end after it.
 _WITHIN_SECONDS = 75.0
 _POLL_SECONDS = 0.3
+_TOUR_SECONDS = 3.0
 
 
 @dataclass
@@ -78,6 +81,7 @@ async def observe(
     watch = Watch(site.prometheus)
     tasks = Tasks()
     tasks.start(watch.keep(), name="watch alerts")
+    tasks.start(_tours(site), name="tours")
     try:
         for stage in plan:
             watch.fired.clear()
@@ -91,6 +95,12 @@ async def observe(
     outcome.silent = await asyncio.to_thread(silent_expressions, site.prometheus)
     outcome.seconds = time.monotonic() - began
     return outcome
+
+
+async def _tours(site: Site) -> None:
+    for pod in itertools.cycle(site.pods):
+        await tour.take(site.callers, pod.url)
+        await asyncio.sleep(_TOUR_SECONDS)
 
 
 async def _see(site: Site, watch: Watch, fault: Fault, say: Callable[[str], None]) -> list[Seen]:

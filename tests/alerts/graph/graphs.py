@@ -12,6 +12,7 @@ from langgraph.graph import START, StateGraph
 
 from headrace.db.pool import SharedPool
 from headrace.graphs.chat import build_chat
+from tests.support.graphs.traced import model
 
 #: Connections that were taken out of this process's pool, with the pool.
 _taken: list[tuple[Any, Any]] = []
@@ -70,6 +71,13 @@ async def raises(state: State) -> State:
     raise ValueError("as it was told to")
 
 
+async def talks(state: State) -> State:
+    """More tokens than the budget of a run allows, in two calls."""
+    for _ in range(2):
+        await model().ainvoke("hi")
+    return {"text": "said"}
+
+
 def _one_node(action: Any) -> StateGraph[Any, Any, Any, Any]:
     builder: StateGraph[Any, Any, Any, Any] = StateGraph(State)
     builder.add_node("node", action)
@@ -79,4 +87,5 @@ def _one_node(action: Any) -> StateGraph[Any, Any, Any, Any]:
 
 work = _one_node(node)
 fails = _one_node(raises)
+talks_much = _one_node(talks)
 chat = build_chat("")
