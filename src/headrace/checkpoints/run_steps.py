@@ -17,7 +17,7 @@ from headrace.db.statements import named_statements
 
 #: At most so many checkpoints of a run are looked at, the newest ones.
 MOST = 10_000
-#: A checkpoint with more JSON than this, as stored, is not read for its nodes and new blobs.
+#: If the stored JSON of a checkpoint is larger than this, its nodes and new blobs are not read.
 _JSON_BYTES = 64 * 1024
 
 
@@ -27,9 +27,10 @@ class Step:
 
     :ivar nodes: the nodes that ran in the step that ends with this checkpoint.
     :ivar seconds: the time of that step; None if it is not known.
-    :ivar bytes: of the checkpoint's row, as stored.
-    :ivar blob_bytes: of values that are new in it; None if it was too large to look.
-    :ivar write_bytes: of the writes that are stored with it: what its next nodes have written.
+    :ivar bytes: bytes of the checkpoint's row, as stored.
+    :ivar blob_bytes: bytes of the values that are new in it; None if the checkpoint is too large
+        to be read for that.
+    :ivar write_bytes: bytes of the writes stored with it: what its next nodes have written.
     """
 
     checkpoint_id: str
@@ -49,12 +50,13 @@ class Step:
 class RunSteps:
     """A page of a run's checkpoints, oldest first, and figures of all of them.
 
-    :ivar count: of all checkpoints, up to :data:`MOST`.
+    :ivar count: how many checkpoints the run has; :data:`MOST` at most.
     :ivar steps: steps of the graph itself, without those of subgraphs.
-    :ivar bytes: that all of them take together.
+    :ivar bytes: what all of them take together.
     :ivar last_at: when the newest of them was written.
     :ivar last_of_attempts: when the newest one of each attempt was written, by number.
-    :ivar beheaded: its first checkpoint is not its first one: older ones are deleted.
+    :ivar beheaded: the oldest checkpoint that is left is not the first one that the run wrote:
+        older ones were deleted.
     """
 
     count: int

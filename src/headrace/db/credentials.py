@@ -1,7 +1,7 @@
-"""When the credentials expire with which this process logs in to the database.
+"""The certificates with which this process logs in to the database, and when they expire.
 
-The password: its role in the database says so. Certificates: the files that the connection string,
-or a PG* variable, names.
+The connection string, or a PG* variable, names their files. ``table_statistics.py`` reads when the
+password expires.
 """
 
 from pathlib import Path

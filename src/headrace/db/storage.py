@@ -48,7 +48,7 @@ GROUP BY thread_id ORDER BY 2 DESC, thread_id LIMIT %(threads)s
 @dataclass(frozen=True, slots=True)
 class Storage:
     """
-    :ivar tables: None if a lock or the time limit was in the way; so is ``threads``.
+    :ivar tables: None if a table was locked, or the time limit was reached; ``threads`` likewise.
     :ivar threads: the largest threads with their bytes, largest first.
     :ivar sampled: by table: the percent of its rows that was read, where that is not all.
     """

@@ -1,4 +1,4 @@
-"""What Postgres says of the tables, and of the transactions that keep their dead rows."""
+"""What Postgres says of tables, of transactions that keep dead rows, and of the password."""
 
 from time import monotonic
 
@@ -45,7 +45,7 @@ WHERE rolname = session_user AND isfinite(rolvaliduntil)
 
 
 async def read_tables(connection: Connection) -> tuple[TableFigures, ...]:
-    """The tables that are there."""
+    """The statistics of the tables of ``TABLES`` that exist, ordered by name."""
     schema = schema_of(connection)
     places = [f'"{schema}"."{name}"' if schema else name for name in TABLES]
     names = {"names": list(TABLES), "places": places}

@@ -1,4 +1,4 @@
-"""The threads that take most storage.
+"""The largest of the threads that had runs most recently, for ``/metrics``.
 
 A thread's bytes are those of its checkpoints as Postgres stores them: after compression, without
 indexes. ``pg_column_size`` does not read a large value itself, so a thread costs one look at each

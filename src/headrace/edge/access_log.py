@@ -49,13 +49,13 @@ class AccessLog:
         self._left_out = 0
 
     def begin(self) -> Exchange:
-        """A request has come. Call :meth:`end` in every case."""
+        """Note that a request has come. Call :meth:`end` in every case."""
         if self._http is not None:
             self._http.requests_in_flight += 1
         return Exchange(self._http)
 
     def end(self, scope: Scope, exchange: Exchange, headers: HeaderRules | None) -> None:
-        """The answer has ended.
+        """Log and count an answer that has ended.
 
         :param headers: the headers of the request that the line shows.
         """

@@ -125,7 +125,7 @@ class Middleware:
 def _note_fault(exchange: Exchange, reason: CutReason, cause: type[RequestError]) -> None:
     """The app has ended without a whole answer.
 
-    :param cause: tells what the answer would have been, if there is none.
+    :param cause: the error whose status and code are noted if no answer has begun.
     """
     exchange.note_cut(reason)
     if exchange.first_byte_seconds is None:

@@ -35,7 +35,7 @@ class RequestTraces:
 def begin_trace(scope: Scope, *, quiet: bool) -> RequestTrace:
     """The trace of a request that begins now.
 
-    :param quiet: nobody asks about such requests later, such as probes.
+    :param quiet: no trace: nobody asks about such requests later, for example probes.
     """
     traces = _traces_in(scope["state"])
     trace = NO_REQUEST_TRACE if traces is None else traces.begin(scope, quiet=quiet)

@@ -28,7 +28,7 @@ class FollowingStopped(Exception):
 
 
 class Ending:
-    """How the chunks of a stream ended, if their body is completed although they were cut."""
+    """Why a stream was cut whose body is completed all the same; else ``cut`` is empty."""
 
     __slots__ = ("cut",)
 

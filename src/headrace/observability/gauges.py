@@ -3,8 +3,8 @@
 Most figures have three series: ``headrace_x`` is the sum over the processes of the pod, and
 ``headrace_x_min`` and ``headrace_x_max`` are the extremes: a sum hides the one process whose pool
 is starved. A unit stands last: ``headrace_x_min_bytes``. They are separate names, not a label, so
-that a name can be summed over pods. Loop lag
-and ``caller_places`` have only the extremes. Figures of the queue have one series.
+that a name can be summed over pods. Loop lag, ``caller_places``, ``lease_left_seconds`` and the
+start times have only the extremes. Figures of the queue and of the database have one series.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""Metrics of runs: waits and attempts, ends and their causes, claims, rescues and releases."""
+"""Metrics of runs: waits, attempts, ends and their causes, rescues, events and notices."""
 
 from headrace.observability.declarations import REQUEST_BUCKETS, RUN_BUCKETS, Declarations
 
@@ -176,13 +176,13 @@ class AttemptMetrics:
         )
         self._node_seconds = declarations.histogram(
             "headrace_node_seconds",
-            "Seconds that a node took, from the begin of its step.",
+            "Seconds that a node took, from the start of its step.",
             ("graph", "node"),
             RUN_BUCKETS,
         )
         self._slow_nodes = declarations.counter(
             "headrace_slow_nodes_total",
-            "Nodes that took longer than HEADRACE_WORKER__SLOW_NODE_SECONDS.",
+            "Nodes that took longer than worker.slow_node_seconds.",
             ("graph",),
         )
 

@@ -45,15 +45,15 @@ class AskedHere:
 class RunEnd:
     """The final status of a run, and the status of its thread then.
 
-    :ivar interrupts: those that the thread waits for, by task.
-    :ivar left: those that this run has left: the id and the node of each.
+    :ivar interrupts: what the thread waits for, by task; for the row of the thread.
+    :ivar left: the interrupts that this run has left, id and node of each; for the row of the run.
     """
 
     status: str
     thread_status: str
     error: dict[str, str] | None = None
     interrupts: dict[str, Any] | None = None
-    #: For metrics and log; it is not stored.
+    #: For metrics and log. It is not stored: timelines work it out from ``error``.
     cause: Cause | None = field(default=None, compare=False)
     left: Sequence[Mapping[str, str | None]] = ()
     asked: AskedHere | None = None

@@ -347,7 +347,7 @@ class Queue:
         No write of the run may be under way.
 
         :param usage: the model calls of the run, committed before: they were made.
-        :returns: why it was asked to stop, as far as its row said so.
+        :returns: why it was asked to stop; None if its row does not say.
         :raises LeaseLost: this process no longer has the run.
         :raises NotImplementedError: the checkpoints cannot be deleted: later checkpoints are stored
             as changes to them.

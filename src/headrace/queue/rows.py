@@ -56,7 +56,7 @@ class RunRequest:
     key: RequestKey | None = None
     #: When this process got the request, by ``time.monotonic``. Meaningless for claimed runs.
     asked_at: float = field(default_factory=monotonic, compare=False)
-    #: Under which its attempts are traced.
+    #: The context under which its attempts are traced; None: there is none.
     trace: TraceContext | None = None
 
     @property
@@ -84,8 +84,8 @@ class Attempt:
     claimed: bool = False
     #: How long an earlier attempt had been executed when its process was lost.
     lived_seconds: float | None = None
-    #: For how long a claimed run has waited since it might start, by the database's clock. For a
-    #: later attempt this includes the earlier attempts.
+    #: Seconds from when a claimed run might start until this claim, by the database's clock. In a
+    #: later attempt, the earlier attempts are in this time.
     queue_seconds: float = 0.0
     #: How the attempt before this one ended: ``released`` or ``lost``.
     earlier_end: str = "released"

@@ -251,7 +251,7 @@ class RunService:
         return await self._stops.cancel(row, action)
 
     def cancel_soon(self, run: FollowedRun, reason: str) -> None:
-        """Ask a run to stop because its client has left, in whichever process it is executed.
+        """Ask a run to stop because its client has left. Any process may execute the run.
 
         Returns at once.
         """

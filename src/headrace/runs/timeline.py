@@ -1,4 +1,4 @@
-"""Tells a run from its record: attempts, entries in the order of time, and totals."""
+"""Makes the timeline of a run from its record: attempts, entries in the order of time, totals."""
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -61,9 +61,10 @@ def error_cause(status: str, name: str) -> Cause | None:
 
 
 class Telling:
-    """One record as it is told.
+    """Makes the timeline of one record.
 
-    :param record: of the run, with a page of its checkpoints.
+    :param record: what is stored about the run, with a page of its checkpoints.
+    :param truncated: the page leaves out checkpoints of the run.
     """
 
     def __init__(self, record: RunRecord, *, truncated: bool) -> None:
@@ -306,7 +307,7 @@ class Telling:
         return _seconds(written_at, last.ended_at or self._now)
 
     def _waits_since(self) -> float:
-        """How long it has waited after its last attempt, or for its first one."""
+        """Seconds that it has waited since its last attempt, or for its first one."""
         row = self._row
         if not self._attempts:
             known = row["attempt"] == 0
@@ -335,7 +336,7 @@ _ORDER = (
 
 
 def in_order(entries: Iterator[Entry]) -> list[Entry]:
-    """The entries in the order of time. An entry without a time keeps its place after the last."""
+    """The entries in the order of time. An entry without a time stays behind the one before it."""
     timed, last = [], datetime.min.replace(tzinfo=UTC)
     for entry in entries:
         last = entry.at or last

@@ -44,7 +44,7 @@ class RunRecord:
 
 
 def recorded_attempts(row: dict[str, Any]) -> list[dict[str, Any]]:
-    """The earlier attempts that the row of a run tells; oldest first."""
+    """The earlier attempts that the row of a run records, oldest first."""
     return [one for one in row["earlier_attempts"] or () if one["started_at"]]
 
 

@@ -1,4 +1,4 @@
-"""Deletes figures of model calls that are older than they are kept; any process may sweep."""
+"""Deletes figures of model calls when their time is over; any process may sweep."""
 
 import structlog
 

@@ -64,7 +64,7 @@ class RunResult:
     streamed_interrupts: list[Any] = field(default_factory=list)
     #: Interrupts by task, for the thread's row.
     interrupts: dict[str, Any] | None = None
-    #: Interrupts by node, for the run's row.
+    #: Id and node of each interrupt, for the run's row.
     left: Sequence[Mapping[str, str | None]] = ()
     final_state: FinalState = field(default_factory=FinalState)
     #: None before the run has ended, and when another process has the run now.

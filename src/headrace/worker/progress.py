@@ -3,10 +3,9 @@
 All of it is read from the chunks that the executor asks the graph for in any case, so it costs no
 callback and no further stream mode. LangGraph sends ``updates`` when a node of the top graph ends,
 and ``values`` when a step has changed the state. So a node is timed from the last ``values``, or
-from the begin of the stream; its retries, and waits for slow clients, are in that time. Not seen
-are nodes of subgraphs, nodes that LangGraph hides, and nodes that raise, are cancelled, or
-interrupt.
-A step that changes no key of the output sends no ``values``: it counts with the step after it.
+from the start of the stream. Its retries, and waits for slow clients, are in that time. Nodes of
+subgraphs, nodes that LangGraph hides, and nodes that raise, interrupt or are cancelled are not
+seen. A step that changes no key of the output sends no ``values``: it counts with the next step.
 """
 
 from collections.abc import Iterator
@@ -65,19 +64,19 @@ class Progress:
         self._told: set[str] = set()
         #: A node has ended since the step began.
         self._updated = False
-        #: As above, but its result was stored by the attempt before.
+        #: A node of the step has a result that the attempt before had stored.
         self._stored = False
         #: The step waits for an answer, so it has not ended when the graph stops.
         self._interrupted = False
-        #: The first step of a later attempt: the attempt before has begun it, perhaps.
+        #: In the first step of a later attempt: the attempt before may have begun this step.
         self._repeating = attempt.number > 1
         self.began_at = self.step_began_at = monotonic()
-        #: From the creation of the run; None: its graph has sent none, or not in this attempt.
+        #: Seconds from the run's creation; None: the graph has sent no event in this attempt.
         self.first_event_seconds: float | None = None
         self.steps = 0
         #: The graph, while it is executed.
         self.compiled: Any = None
-        #: The graph was there, and was begun.
+        #: The graph was loaded, and has begun.
         self.loaded = False
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""Tells metrics and log what happens to the runs of a process: queued, claimed, started, ended.
+"""Counts and logs what happens to the runs of a process: queued, claimed, started, ended.
 
 A run from the queue has four lines at info. A run that starts in place has one: at 300 runs a
 second a second line would cost much, and say nothing that ``run_ended`` does not say.
@@ -19,7 +19,7 @@ _log = structlog.stdlib.get_logger("headrace.worker")
 
 
 class RunReport:
-    """Keeps nothing: each object of a process that knows news of runs has one."""
+    """Has no state of its own: each object that queues, claims, starts or ends runs makes one."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._runs = metrics.runs

@@ -13,7 +13,7 @@ class State(TypedDict, total=False):
 
 
 class TokenBudgetExceeded(Exception):
-    """Its name is all that counts."""
+    """``error_causes`` looks only at the name of the class."""
 
 
 def one(node: Any, then: Any = None) -> StateGraph[Any, Any, Any, Any]:
