@@ -201,3 +201,12 @@ def test_the_statements_of_the_page_do_what_it_says(rows, database):
     assert database.execute(unpriced).fetchall() == [("small", 2, 11)]
     database.execute("UPDATE run_usage SET attempt = 2 WHERE model = 'small'")
     assert database.execute(rescues).fetchall() == [(UUID(int=1), 101)]
+
+
+def test_a_schema_that_is_behind_is_refused_in_a_sentence(ask, database):
+    database.execute("UPDATE headrace_alembic_version SET version_num = '0013'")
+    database.execute("DROP TABLE run_usage")
+    answer = ask()
+    assert answer.exit_code == 1
+    assert answer.stderr.startswith("HR311 database schema: the schema is at 0013")
+    assert "headrace db upgrade" in answer.stderr
