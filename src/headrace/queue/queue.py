@@ -244,7 +244,7 @@ class Queue:
         run_ids: Sequence[UUID],
         action: StopAction,
         reason: str,
-        why: CancelReason = "client",
+        why: CancelReason,
     ) -> list[Cancellation]:
         """End or remove waiting runs. Ask the processes that execute the others to stop them.
 
