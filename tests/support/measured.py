@@ -124,7 +124,7 @@ def observe_one_of_each(metrics: Metrics) -> None:
     metrics.checkpoints.count_blocked_type()
     metrics.http.count_cut_client("stalled")
     metrics.http.count_cut_connection("refused")
-    metrics.runs.count_notice("sent")
+    metrics.process.count_notice("sent")
     metrics.http.count_keyed_request("made")
     metrics.http.count_bounded_answer("shortened")
     metrics.http.count_gate_refusal("lists", "timeout")

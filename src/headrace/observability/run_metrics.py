@@ -1,4 +1,4 @@
-"""Metrics of runs: waits, attempts, ends and their causes, rescues, events and notices."""
+"""Metrics of runs: waits, attempts, ends and their causes, rescues and events."""
 
 from headrace.observability.declarations import REQUEST_BUCKETS, RUN_BUCKETS, Declarations
 
@@ -75,9 +75,6 @@ class RunMetrics:
         self._stored_events = declarations.counter(
             "headrace_events_stored_total", "Events of runs that were stored.", ()
         )
-        self._notices = declarations.counter(
-            "headrace_notices_total", "Notices between processes, by direction.", ("direction",)
-        )
 
     def observe_run(self, graph: str, status: str, seconds: float) -> None:
         """Count a run that this process executed."""
@@ -136,10 +133,6 @@ class RunMetrics:
 
     def count_stored_events(self, count: int) -> None:
         self._stored_events.inc(count)
-
-    def count_notice(self, direction: str) -> None:
-        """:param direction: ``sent`` or ``received``."""
-        self._notices.labels(direction).inc()
 
 
 class AttemptMetrics:

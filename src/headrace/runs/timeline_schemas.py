@@ -10,12 +10,12 @@ from uuid import UUID
 
 from pydantic import BaseModel, Field
 
+from headrace.queue.ends import Cause
 from headrace.queue.rows import CancelReason
 from headrace.runs.schemas import MultitaskStrategy, RunStatus
 
 Began = Literal["in_place", "claimed", "after_loss", "after_release"]
 Outcome = Literal["success", "error", "timeout", "interrupted", "released", "lost"]
-Cause = Literal["graph", "platform", "timeout", "lost", "budget", "unserved"]
 
 At = Annotated[datetime, Field(description="When it happened.")]
 AttemptNumber = Annotated[int, Field(description="The number of the attempt; 1 is the first.")]

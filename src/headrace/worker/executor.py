@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from time import perf_counter
 from typing import Any
 
 import structlog
@@ -57,7 +56,6 @@ _LOST = RunEnd("lost", "busy")
 class RunResult:
     """What an execution left: the graph's last values, what it waits for, and the committed end."""
 
-    began_at: float
     values: Any = None
     interrupted: bool = False
     #: Interrupts as the graph streamed them, for the answer.
@@ -116,7 +114,7 @@ class Executor:
         lease. Tell other processes of the end, then call :meth:`finish`.
         """
         contain()
-        result = RunResult(perf_counter())
+        result = RunResult()
         execution.progress = Progress(
             execution.attempt,
             self._metrics,
@@ -148,7 +146,7 @@ class Executor:
             execution.finish(RunOutcome(status=end.status, values=values, error=end.error))
         if least_bytes(result.values) > _LARGE_BYTES:
             collect_soon()
-        self._report.ended(execution, end, began_at=result.began_at)
+        self._report.ended(execution, end)
 
     def _begin_trace(self, execution: Execution) -> AttemptTrace:
         attempt, request = execution.attempt, execution.request

@@ -4,7 +4,7 @@ A run from the queue has four lines at info. A run that starts in place has one:
 second a second line would cost much, and say nothing that ``run_ended`` does not say.
 """
 
-from time import perf_counter
+from time import monotonic
 from typing import Any
 
 import structlog
@@ -72,13 +72,10 @@ class RunReport:
         else:
             _log.debug("run_started", **told)
 
-    def ended(self, execution: Execution, end: RunEnd, *, began_at: float) -> None:
-        """The end of a run is committed. Call it in the log context of the run.
-
-        :param began_at: when the execution began, by ``time.perf_counter``.
-        """
+    def ended(self, execution: Execution, end: RunEnd) -> None:
+        """The end of a run is committed. Call it in the log context of the run."""
         graph_id, progress = execution.request.graph_id, execution.progress
-        seconds = perf_counter() - began_at
+        seconds = monotonic() - execution.began_at
         self._runs.observe_run(graph_id, end.status, seconds)
         if end.status in ("error", "timeout"):
             self._runs.count_error(graph_id, end.cause or "platform")
