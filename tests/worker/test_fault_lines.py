@@ -260,6 +260,8 @@ async def test_each_fault_of_a_run_is_told_once(database_url, way, settings, fau
         assert found.count("headrace_runs_total", status="error") == (
             cause not in (None, "timeout")
         )
+        # A run that was rolled back has no row.
+        assert runs.row(run_id, "error_cause") in ((cause,), *([None] if cause is None else []))
         if cause:
             ended = runs.lines_of(run_id, "run_ended")
             assert [line["cause"] for line in ended] in ([cause], [])

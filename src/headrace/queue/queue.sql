@@ -539,8 +539,8 @@ SELECT set_config('headrace.locked', coalesce((
 -- is a release: any process may claim the run again. The next run of a thread is younger than the
 -- run that ends here, unless a clock was set back. So older index entries, which an old snapshot
 -- keeps, are not read. If a run was asked to stop, it must end in that way: clients see that status
--- from the time of the request. A release notes the attempt that it ends. A stop that was asked for
--- in the process alone is noted too.
+-- from the time of the request. A release notes the attempt that it ends. The cause of an
+-- error, and a stop that was asked for in the process alone, are noted too.
 WITH ended AS (
   UPDATE runs
   SET status = given.status, error = given.error, updated_at = now(),
@@ -555,7 +555,7 @@ WITH ended AS (
         || (given.notes || jsonb_build_object('attempt', runs.attempt,
           'process_id', runs.process_id, 'started_at', runs.started_at, 'ended_at', now(),
           'ended', 'released')) END,
-      interrupts = given.notes -> 'interrupts',
+      error_cause = given.notes ->> 'cause', interrupts = given.notes -> 'interrupts',
       cancel_reason = coalesce(runs.cancel_reason, given.notes ->> 'cancel_reason'),
       cancel_asked_at = coalesce(
         runs.cancel_asked_at, (given.notes ->> 'cancel_asked_at')::timestamptz)
@@ -758,6 +758,7 @@ WITH lost AS MATERIALIZED (
       lived_seconds = CASE WHEN judged.failures > 0
         THEN greatest(runs.lived_seconds, judged.lived_seconds) END,
       error = CASE WHEN becomes = 'error' THEN %(error)s::jsonb END,
+      error_cause = CASE WHEN becomes = 'error' THEN 'lost' END,
       ended_at = CASE WHEN becomes <> 'pending' THEN now() END,
       process_id = CASE WHEN becomes <> 'pending' THEN process_id END,
       earlier_attempts = CASE WHEN jsonb_typeof(runs.earlier_attempts) = 'array'
@@ -854,7 +855,7 @@ SELECT set_config('headrace.locked', coalesce((
 -- Also ends later runs of these threads, if they want that graph and have waited for as long.
 WITH ended AS (
   UPDATE runs
-  SET status = 'error', ended_at = now(), updated_at = now(),
+  SET status = 'error', ended_at = now(), updated_at = now(), error_cause = 'unserved',
       error = jsonb_build_object('error', 'GraphNotServed', 'message',
         'No process executes graph "' || runs.graph_id || '", and the run has waited longer than'
         || ' worker.unserved_timeout_seconds allows.')

@@ -2,19 +2,18 @@
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any, cast, get_args
 from uuid import UUID
 
-from headrace import errors
 from headrace.checkpoints.run_steps import Step
 from headrace.ids import canonical_uuid
+from headrace.queue.ends import Cause
 from headrace.runs.timeline_repository import RunRecord, recorded_attempts
 from headrace.runs.timeline_schemas import (
     AttemptBegan,
     AttemptEnded,
     Began,
     CancelAsked,
-    Cause,
     CheckpointEntry,
     CheckpointsDeleted,
     CreatedEntry,
@@ -33,31 +32,6 @@ from headrace.runs.timeline_schemas import (
     TimelineTotals,
     TimelineUsage,
 )
-
-#: Causes of errors that name themselves.
-_CAUSES: dict[str, Cause] = {
-    "GraphNotServed": "unserved",
-    "ProcessLost": "lost",
-    "RunTimeout": "timeout",
-    "RunUnreadable": "platform",
-    "TokenBudgetExceeded": "budget",
-}
-_STOPS = ("UserInterrupt", "UserRollback", "HTTPException")
-
-
-def error_cause(status: str, name: str) -> Cause | None:
-    """What is to blame for the error with this name; None for a run that was stopped."""
-    if status == "interrupted" and name in _STOPS:
-        return None
-    if status == "timeout":
-        return "timeout"
-    if name in _CAUSES:
-        return _CAUSES[name]
-    kind = getattr(errors, name, None)
-    if isinstance(kind, type) and issubclass(kind, errors.HeadraceError):
-        # Errors that blame the request or the state are the graph's.
-        return "platform" if getattr(kind, "status", 500) >= 500 else "graph"
-    return "graph"
 
 
 class Telling:
@@ -130,11 +104,12 @@ class Telling:
         error = self._row["error"]
         if not isinstance(error, dict):
             return None
-        name = str(error.get("error", ""))
+        # A later release may know more causes.
+        cause = self._row["error_cause"]
         return TimelineError(
-            error=name,
+            error=str(error.get("error", "")),
             message=str(error.get("message", "")),
-            cause=error_cause(self._row["status"], name),
+            cause=cause if cause in get_args(Cause) else None,
         )
 
     def _first_start(self) -> datetime | None:

@@ -45,7 +45,8 @@ class TimelineError(BaseModel):
     cause: Cause | None = Field(
         description="What is to blame: `graph` (its code, its input or its state), `platform`"
         " (headrace or the database), `timeout`, `lost` (server processes), `budget` (of tokens) or"
-        " `unserved` (no process executes the graph). Null for a run that was stopped."
+        " `unserved` (no process executes the graph). Null for a run that was stopped,"
+        " or that an older release has ended."
     )
 
 
