@@ -108,7 +108,7 @@ def observe_one_of_each(metrics: Metrics) -> None:
     metrics.attempts.observe_first_event("agent", 0.01)
     metrics.attempts.observe_node("agent", "reply", 0.2)
     metrics.attempts.count_steps("agent", 3)
-    metrics.attempts.count_repeated_step("agent")
+    metrics.attempts.count_repeated_node("agent")
     metrics.attempts.count_slow_node("agent")
     metrics.checkpoints.observe_checkpoint("put", 0.004)
     metrics.checkpoints.observe_commit("put", 1.6, 500)

@@ -284,7 +284,7 @@ async def test_a_run_that_is_rescued_again_is_counted(database_url):
                 (attempt,) = await queue.claim(process_id, ["elsewhere"], 1)
             else:
                 (attempt,) = await queue.claim_suspect(process_id, ["elsewhere"])
-            assert attempt.begin == ("lost" if rescues > 1 else "claimed")
+            assert attempt.began == ("after_loss" if rescues > 1 else "claimed")
             expire_process(database, process_id)
             await sweep(runs)
             assert runs.count("headrace_rescues_total") == rescues

@@ -9,7 +9,7 @@ _CAUSES = ("graph", "platform", "timeout", "lost", "budget", "unserved")
 _RESCUED = ("pending", "error", "interrupted")
 _REASONS = ("client", "disconnect", "next_run", "deleted")
 _DRAINED = ("finished", "released")
-_BEGINS = ("in_place", "claimed", "released", "lost")
+_BEGAN = ("in_place", "claimed", "after_loss", "after_release")
 
 
 class RunMetrics:
@@ -155,15 +155,15 @@ class AttemptMetrics:
         self._attempts = declarations.counter(
             "headrace_run_attempts_total",
             "Attempts to execute a run, by how they began.",
-            ("begin",),
+            ("began",),
         )
-        for begin in _BEGINS:
-            self._attempts.labels(begin)
+        for began in _BEGAN:
+            self._attempts.labels(began)
         self._steps = declarations.counter(
             "headrace_steps_total", "Steps of graphs that were executed.", ("graph",)
         )
-        self._repeated_steps = declarations.counter(
-            "headrace_repeated_steps_total",
+        self._repeated_nodes = declarations.counter(
+            "headrace_repeated_nodes_total",
             "Nodes that a later attempt executed again in its first step.",
             ("graph",),
         )
@@ -179,9 +179,9 @@ class AttemptMetrics:
             ("graph",),
         )
 
-    def count_attempt(self, begin: str) -> None:
-        """:param begin: ``in_place``, ``claimed``, ``released`` or ``lost``."""
-        self._attempts.labels(begin).inc()
+    def count_attempt(self, began: str) -> None:
+        """:param began: ``in_place``, ``claimed``, ``after_loss`` or ``after_release``."""
+        self._attempts.labels(began).inc()
 
     def observe_queue(self, graph: str, seconds: float) -> None:
         """Observe how long a run waited for its first attempt."""
@@ -198,8 +198,8 @@ class AttemptMetrics:
     def count_steps(self, graph: str, steps: int) -> None:
         self._steps.labels(self._bounded("graph", graph)).inc(steps)
 
-    def count_repeated_step(self, graph: str) -> None:
-        self._repeated_steps.labels(self._bounded("graph", graph)).inc()
+    def count_repeated_node(self, graph: str) -> None:
+        self._repeated_nodes.labels(self._bounded("graph", graph)).inc()
 
     def count_slow_node(self, graph: str) -> None:
         self._slow_nodes.labels(self._bounded("graph", graph)).inc()

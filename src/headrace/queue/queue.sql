@@ -397,7 +397,7 @@ SELECT set_config('headrace.locked', coalesce((
 ), '[]'), true)
 
 -- name: claim_runs_of_locked_threads
--- Also returns how long each run has waited since it might start (a delay moves its created_at), and
+-- Also returns since when each run has waited for this attempt (a delay moves its created_at), and
 -- how the attempt before this one ended.
 WITH claimed AS (
   UPDATE runs
@@ -418,11 +418,13 @@ WITH claimed AS (
 SELECT run_id, thread_id, assistant_id, graph_id, tenant, owner, multitask_strategy, kwargs, metadata,
   attempt, cancel_action, coalesce(watched_until > now(), false) AS watched, request_id,
   lived_seconds, caller,
-  greatest(0, extract(epoch FROM started_at - created_at))::float8 AS queue_seconds,
+  greatest(0, extract(epoch FROM started_at - waits_since))::float8 AS queue_seconds,
   coalesce(earlier_attempts -> -1 ->> 'ended',
     CASE WHEN failures > 0 THEN 'lost' ELSE 'released' END) AS earlier_end,
-  traceparent, CASE WHEN attempt = 1 THEN created_at ELSE ready_at END AS waits_since, ready_at
+  traceparent, waits_since, ready_at
 FROM claimed
+CROSS JOIN LATERAL (
+  SELECT CASE WHEN attempt = 1 THEN created_at ELSE ready_at END AS waits_since) AS wait
 ORDER BY ready_at
 
 -- name: lock_threads_of_cancelled

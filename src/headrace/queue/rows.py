@@ -22,7 +22,7 @@ StopAction = Literal["interrupt", "rollback", "delete"]
 CancelReason = Literal["client", "disconnect", "next_run", "deleted"]
 #: How an attempt began: started in place, claimed for the first time, or claimed after an attempt
 #: that was released or whose process was lost.
-Begin = Literal["in_place", "claimed", "released", "lost"]
+Began = Literal["in_place", "claimed", "after_loss", "after_release"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +84,7 @@ class Attempt:
     claimed: bool = False
     #: How long an earlier attempt had been executed when its process was lost.
     lived_seconds: float | None = None
-    #: Seconds from when a claimed run might start until this claim, by the database's clock. In a
-    #: later attempt, the earlier attempts are in this time.
+    #: How long a claimed run has waited for this attempt, by the database's clock.
     queue_seconds: float = 0.0
     #: How the attempt before this one ended: ``released`` or ``lost``.
     earlier_end: str = "released"
@@ -93,13 +92,13 @@ class Attempt:
     waits_since: datetime | None = None
 
     @property
-    def begin(self) -> Begin:
+    def began(self) -> Began:
         """How this attempt began."""
         if not self.claimed:
             return "in_place"
         if self.number == 1:
             return "claimed"
-        return "lost" if self.earlier_end == "lost" else "released"
+        return "after_loss" if self.earlier_end == "lost" else "after_release"
 
     @property
     def token(self) -> RunToken:

@@ -8,11 +8,11 @@ from uuid import UUID
 from headrace.checkpoints.run_steps import Step
 from headrace.ids import canonical_uuid
 from headrace.queue.ends import Cause
+from headrace.queue.rows import Began
 from headrace.runs.timeline_repository import RunRecord, recorded_attempts
 from headrace.runs.timeline_schemas import (
     AttemptBegan,
     AttemptEnded,
-    Began,
     CancelAsked,
     CheckpointEntry,
     CheckpointsDeleted,

@@ -11,10 +11,9 @@ from uuid import UUID
 from pydantic import BaseModel, Field
 
 from headrace.queue.ends import Cause
-from headrace.queue.rows import CancelReason
+from headrace.queue.rows import Began, CancelReason
 from headrace.runs.schemas import MultitaskStrategy, RunStatus
 
-Began = Literal["in_place", "claimed", "after_loss", "after_release"]
 Outcome = Literal["success", "error", "timeout", "interrupted", "released", "lost"]
 
 At = Annotated[datetime, Field(description="When it happened.")]

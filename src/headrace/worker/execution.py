@@ -81,7 +81,7 @@ class Execution:
         #: The graph was cancelled, and has not stopped in time.
         self.given_up = False
         self.began_at = monotonic()
-        #: How long the run has waited since it might start.
+        #: How long the run has waited for this attempt.
         self.queue_seconds = (
             attempt.queue_seconds if attempt.claimed else self.began_at - attempt.request.asked_at
         )

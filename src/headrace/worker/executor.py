@@ -118,7 +118,7 @@ class Executor:
         execution.progress = Progress(
             execution.attempt,
             self._metrics,
-            waited_seconds=execution.queue_seconds,
+            free_since=execution.began_at - execution.queue_seconds,
             slow_seconds=self._settings.slow_node_seconds,
         )
         execution.trace = self._begin_trace(execution)

@@ -24,12 +24,13 @@ _log = structlog.stdlib.get_logger("headrace.worker")
 class Progress:
     """The progress of one attempt. Only the event loop uses it.
 
-    :param waited_seconds: how long the run had existed when the attempt began.
+    :param free_since: when the run might start, by ``time.monotonic``.
     :param slow_seconds: a node that takes longer is logged; 0: none is.
     """
 
     __slots__ = (
         "_attempt",
+        "_free_since",
         "_graph_id",
         "_interrupted",
         "_metrics",
@@ -38,8 +39,6 @@ class Progress:
         "_stored",
         "_told",
         "_updated",
-        "_waited_seconds",
-        "began_at",
         "compiled",
         "first_event_seconds",
         "loaded",
@@ -52,13 +51,13 @@ class Progress:
         attempt: Attempt,
         metrics: AttemptMetrics,
         *,
-        waited_seconds: float,
+        free_since: float,
         slow_seconds: float = 0.0,
     ) -> None:
         self._attempt = attempt
         self._graph_id = attempt.request.graph_id
         self._metrics = metrics
-        self._waited_seconds = waited_seconds
+        self._free_since = free_since
         self._slow_seconds = slow_seconds
         #: Nodes that were logged as slow.
         self._told: set[str] = set()
@@ -70,8 +69,8 @@ class Progress:
         self._interrupted = False
         #: In the first step of a later attempt: the attempt before may have begun this step.
         self._repeating = attempt.number > 1
-        self.began_at = self.step_began_at = monotonic()
-        #: Seconds from the run's creation; None: the graph has sent no event in this attempt.
+        self.step_began_at = monotonic()
+        #: Seconds from when the run might start; None in a later attempt, and before that event.
         self.first_event_seconds: float | None = None
         self.steps = 0
         #: The graph, while it is executed.
@@ -99,11 +98,10 @@ class Progress:
 
         LangGraph sends the input, and what it begins, before any node has done anything.
         """
-        if not self._is_caused_by_node(mode, chunk):
+        if self._attempt.number > 1 or not self._is_caused_by_node(mode, chunk):
             return
-        self.first_event_seconds = self._waited_seconds + monotonic() - self.began_at
-        if self._attempt.number == 1:
-            self._metrics.observe_first_event(self._graph_id, self.first_event_seconds)
+        self.first_event_seconds = monotonic() - self._free_since
+        self._metrics.observe_first_event(self._graph_id, self.first_event_seconds)
 
     def note(self, mode: str, chunk: Any) -> None:
         """Note a chunk of the top graph, of the mode ``values`` or ``updates``."""
@@ -162,7 +160,7 @@ class Progress:
         seconds = monotonic() - self.step_began_at
         self._metrics.observe_node(self._graph_id, node, seconds)
         if self._repeating:
-            self._metrics.count_repeated_step(self._graph_id)
+            self._metrics.count_repeated_node(self._graph_id)
         if 0 < self._slow_seconds < seconds:
             self.tell_slow(node, seconds)
 

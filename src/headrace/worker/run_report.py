@@ -51,14 +51,14 @@ class RunReport:
             attempt=attempt.number,
             process=self._process,
             queue_seconds=round(attempt.queue_seconds, 4),
-            begin=attempt.begin,
+            began=attempt.began,
         )
 
     def started(self, execution: Execution) -> None:
         """An attempt begins. Call it in the log context of the run."""
         attempt = execution.attempt
         self._runs.know_graph(attempt.request.graph_id)
-        self._attempts.count_attempt(attempt.begin)
+        self._attempts.count_attempt(attempt.began)
         if attempt.number == 1:
             self._attempts.observe_queue(attempt.request.graph_id, execution.queue_seconds)
         told = {
