@@ -187,8 +187,8 @@ _EXECUTION = Row(
         ),
         graph(
             "Steps",
-            "Steps a second, and nodes that a later attempt executes again. Repeated nodes come after"
-            " drains and lost processes: what their nodes do outside happens twice.",
+            "Steps a second, and nodes that a later attempt executes again. Those come after drains"
+            " and lost processes: what they do outside happens twice.",
             A_SECOND,
             Line(rate("headrace_steps_total"), "steps"),
             Line(or_zero(rate("headrace_repeated_nodes_total")), "repeated nodes"),

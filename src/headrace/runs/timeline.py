@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any, cast, get_args
 from uuid import UUID
 
-from headrace.checkpoints.run_steps import Step
+from headrace.checkpoints.run_checkpoints import StoredCheckpoint
 from headrace.ids import canonical_uuid
 from headrace.queue.ends import Cause
 from headrace.queue.rows import Began
@@ -68,12 +68,12 @@ class Telling:
     @property
     def _deleted(self) -> bool:
         """Whether checkpoints of the run are gone."""
-        row, steps = self._row, self._record.steps
-        if steps.beheaded:
+        row, checkpoints = self._row, self._record.checkpoints
+        if checkpoints.older_deleted:
             return True
         # A run that has succeeded has written one, unless it only asked its question again.
         written = row["status"] == "success" and not row["goes_on"]
-        return steps.count == 0 and (written or self._reduced_at is not None)
+        return checkpoints.count == 0 and (written or self._reduced_at is not None)
 
     @property
     def _reduced_at(self) -> datetime | None:
@@ -144,7 +144,7 @@ class Telling:
 
     def _last_sign(self, attempt: int, renewed_at: datetime, rescued_at: datetime) -> datetime:
         """The last sign of life of a lost attempt: its lease, or a later checkpoint."""
-        written_at = self._record.steps.last_of_attempts.get(str(attempt), renewed_at)
+        written_at = self._record.checkpoints.last_of_attempts.get(str(attempt), renewed_at)
         return min(max(renewed_at, _utc(written_at)), rescued_at)
 
     def _attempt(
@@ -197,7 +197,7 @@ class Telling:
             yield CheckpointsDeleted(at=_utc_or_none(self._reduced_at))
         for attempt in self._attempts:
             yield from self._entries_of(attempt)
-        yield from map(_checkpoint, self._record.steps.page)
+        yield from map(_checkpoint, self._record.checkpoints.page)
         if events.first_at is not None and events.last_at is not None:
             yield EventsStored(
                 at=_utc(events.first_at),
@@ -245,7 +245,8 @@ class Telling:
             yield ResumedBy(at=_utc(created_at), run_id=run_id)
 
     def _totals(self) -> TimelineTotals:
-        row, steps, events = self._row, self._record.steps, self._record.events
+        row, events = self._row, self._record.events
+        checkpoints = self._record.checkpoints
         tokens = self._record.tokens
         return TimelineTotals(
             seconds=_seconds(row["created_at"], row["ended_at"] or self._now),
@@ -260,10 +261,10 @@ class Telling:
             attempts=row["attempt"],
             rescues=sum(one.ended == "lost" for one in self._attempts),
             releases=sum(one.ended == "released" for one in self._attempts),
-            checkpoints=steps.count,
-            checkpoint_bytes=steps.bytes,
-            steps=steps.steps,
-            longest_step=_longest(steps.longest),
+            checkpoints=checkpoints.count,
+            checkpoint_bytes=checkpoints.bytes,
+            steps=checkpoints.steps,
+            longest_step=_longest(checkpoints.longest),
             after_last_checkpoint_seconds=self._after_last_checkpoint(),
             events=events.count,
             event_bytes=events.bytes,
@@ -276,7 +277,7 @@ class Telling:
         last = self._attempts[-1] if self._attempts else None
         if last is None or last.seconds is None:
             return None
-        written_at = self._record.steps.last_at
+        written_at = self._record.checkpoints.last_at
         if written_at is None or written_at < last.started_at:
             return last.seconds
         return _seconds(written_at, last.ended_at or self._now)
@@ -319,29 +320,31 @@ def in_order(entries: Iterator[Entry]) -> list[Entry]:
     return [entry for _, _, entry in sorted(timed, key=lambda one: one[:2])]
 
 
-def _checkpoint(step: Step) -> CheckpointEntry:
+def _checkpoint(stored: StoredCheckpoint) -> CheckpointEntry:
     return CheckpointEntry(
-        at=_utc_or_none(step.created_at),
-        checkpoint_id=step.checkpoint_id,
-        checkpoint_ns=step.namespace,
-        source=step.source,
-        step=step.step,
-        nodes=list(step.nodes),
-        attempt=step.attempt,
-        seconds=None if step.seconds is None else round(step.seconds, 6),
-        bytes=StepBytes(checkpoint=step.bytes, values=step.blob_bytes, writes=step.write_bytes),
+        at=_utc_or_none(stored.created_at),
+        checkpoint_id=stored.checkpoint_id,
+        checkpoint_ns=stored.namespace,
+        source=stored.source,
+        step=stored.step,
+        nodes=list(stored.nodes),
+        attempt=stored.attempt,
+        seconds=None if stored.seconds is None else round(stored.seconds, 6),
+        bytes=StepBytes(
+            checkpoint=stored.bytes, values=stored.blob_bytes, writes=stored.write_bytes
+        ),
     )
 
 
-def _longest(step: Step | None) -> LongestStep | None:
-    if step is None or step.seconds is None:
+def _longest(stored: StoredCheckpoint | None) -> LongestStep | None:
+    if stored is None or stored.seconds is None:
         return None
     return LongestStep(
-        seconds=round(step.seconds, 6),
-        step=step.step,
-        nodes=list(step.nodes),
-        checkpoint_id=step.checkpoint_id,
-        checkpoint_ns=step.namespace,
+        seconds=round(stored.seconds, 6),
+        step=stored.step,
+        nodes=list(stored.nodes),
+        checkpoint_id=stored.checkpoint_id,
+        checkpoint_ns=stored.namespace,
     )
 
 
