@@ -14,8 +14,7 @@ import structlog
 
 from headrace.observability.metrics import Metrics
 from headrace.observability.slots import StatusBoard, slots_directory
-from headrace.queue.ends import Cause
-from headrace.queue.rows import Began, CancelReason
+from headrace.queue.rows import Began, CancelReason, Cause
 from headrace.server.hooks import child_exit
 from tests.support.exposition import Exposition
 from tests.support.measured import (

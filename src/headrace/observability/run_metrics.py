@@ -97,7 +97,7 @@ class RunMetrics:
         self._runs.labels(self._declarations.bounded("graph", graph), status).inc()
 
     def count_error(self, graph: str, cause: str) -> None:
-        """:param cause: from ``queue.ends.Cause``."""
+        """:param cause: from ``queue.rows.Cause``."""
         self._errors.labels(self._declarations.bounded("graph", graph), cause).inc()
 
     def count_unreadable(self, graph: str) -> None:

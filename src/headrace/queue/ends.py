@@ -4,12 +4,10 @@ The writer commits them in transactions that also write checkpoints. There the e
 checkpoints.
 """
 
-import os
-import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
 from headrace.checkpoints.fence import RunToken
 from headrace.checkpoints.operations import Kind, Numbers, Operation, Outcomes
@@ -19,18 +17,13 @@ from headrace.db.jsonb import dump_jsonb
 from headrace.db.pool import Connection
 from headrace.db.statements import named_statements
 from headrace.errors import HeadraceError, LeaseLost
-from headrace.queue.rows import CancelReason, StopAction
+from headrace.observability.process import process_place
+from headrace.queue.rows import CancelReason, Cause, StopAction
 
 
 def queue_statements() -> Mapping[str, bytes]:
     """The statements of queue.sql by name."""
     return named_statements("headrace.queue", "queue.sql")
-
-
-#: Why a run ended as ``error`` or ``timeout``: its graph, its input or its state; headrace or its
-#: database; its time was over; too many processes were lost; its tokens were used up; no process
-#: executes its graph.
-Cause = Literal["graph", "platform", "timeout", "lost", "budget", "unserved"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +151,7 @@ def _notes(end: RunEnd) -> bytes | None:
     The notes of a release name the process that gives the run back.
     """
     if end.status == "pending":
-        return dump_jsonb({"hostname": socket.gethostname(), "pid": os.getpid()})
+        return dump_jsonb(process_place())
     if not end.left and end.asked is None and end.cause is None:
         return None
     notes: dict[str, Any] = {"interrupts": list(end.left)} if end.left else {}

@@ -20,6 +20,10 @@ StopAction = Literal["interrupt", "rollback", "delete"]
 #: Who asked for a stop: a client, the end of its connection (``on_disconnect``), the next run of
 #: the thread, or a deletion of the run or its thread.
 CancelReason = Literal["client", "disconnect", "next_run", "deleted"]
+#: Why a run ended as ``error`` or ``timeout``: its graph, its input or its state; headrace or its
+#: database; its time was over; too many processes were lost; its tokens were used up; no process
+#: executes its graph.
+Cause = Literal["graph", "platform", "timeout", "lost", "budget", "unserved"]
 #: How an attempt began: started in place, claimed for the first time, or claimed after an attempt
 #: that was released or whose process was lost.
 Began = Literal["in_place", "claimed", "after_loss", "after_release"]
@@ -55,7 +59,7 @@ class RunRequest:
     #: Committed with the run, so that a repeated request makes no second run.
     key: RequestKey | None = None
     #: When this process got the request, by ``time.monotonic``. Meaningless for claimed runs.
-    asked_at: float = field(default_factory=monotonic, compare=False)
+    received_at: float = field(default_factory=monotonic, compare=False)
     #: The context under which its attempts are traced; None: there is none.
     trace: TraceContext | None = None
 

@@ -7,8 +7,7 @@ from uuid import UUID
 
 from headrace.checkpoints.run_checkpoints import StoredCheckpoint
 from headrace.ids import canonical_uuid
-from headrace.queue.ends import Cause
-from headrace.queue.rows import Began
+from headrace.queue.rows import Began, Cause
 from headrace.runs.timeline_repository import RunRecord, recorded_attempts
 from headrace.runs.timeline_schemas import (
     AttemptBegan,

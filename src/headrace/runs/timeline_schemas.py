@@ -10,8 +10,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, Field
 
-from headrace.queue.ends import Cause
-from headrace.queue.rows import Began, CancelReason
+from headrace.queue.rows import Began, CancelReason, Cause
 from headrace.runs.schemas import MultitaskStrategy, RunStatus
 
 Outcome = Literal["success", "error", "timeout", "interrupted", "released", "lost"]

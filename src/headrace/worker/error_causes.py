@@ -1,7 +1,7 @@
 """Why a run failed, in one word, for its row, metrics and log."""
 
 from headrace.errors import GraphNotFound, HeadraceError, RequestError, TokenBudgetExceeded
-from headrace.queue.ends import Cause
+from headrace.queue.rows import Cause
 
 
 def cause_of(

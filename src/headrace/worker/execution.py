@@ -83,7 +83,9 @@ class Execution:
         self.began_at = monotonic()
         #: How long the run has waited for this attempt.
         self.queue_seconds = (
-            attempt.queue_seconds if attempt.claimed else self.began_at - attempt.request.asked_at
+            attempt.queue_seconds
+            if attempt.claimed
+            else self.began_at - attempt.request.received_at
         )
         #: None before the executor has begun with the run.
         self.progress: Progress | None = None

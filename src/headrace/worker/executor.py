@@ -36,7 +36,7 @@ from headrace.worker.final_state import FinalState
 from headrace.worker.graph_config import checkpoints_in, graph_config, graph_input
 from headrace.worker.graph_stream import graph_stream
 from headrace.worker.progress import Progress
-from headrace.worker.run_report import RunReport
+from headrace.worker.run_log import RunLog
 from headrace.worker.temporary_threads import TemporaryThreads
 
 _log = structlog.stdlib.get_logger("headrace.worker")
@@ -84,6 +84,7 @@ class Executor:
         channels: Channels,
         settings: WorkerSettings,
         metrics: Metrics,
+        run_log: RunLog,
         temporary: TemporaryThreads,
         tracer: Tracer,
         usage: UsageMeter,
@@ -97,7 +98,7 @@ class Executor:
         self._saver = saver
         self._settings = settings
         self._metrics = metrics.attempts
-        self._report = RunReport(metrics)
+        self._run_log = run_log
         self._temporary = temporary
         self._tracer = tracer
         self._usage = usage
@@ -146,7 +147,7 @@ class Executor:
             execution.finish(RunOutcome(status=end.status, values=values, error=end.error))
         if least_bytes(result.values) > _LARGE_BYTES:
             collect_soon()
-        self._report.ended(execution, end)
+        self._run_log.ended(execution, end)
 
     def _begin_trace(self, execution: Execution) -> AttemptTrace:
         attempt, request = execution.attempt, execution.request

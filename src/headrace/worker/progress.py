@@ -150,9 +150,9 @@ class Progress:
             case "tasks":
                 return "input" not in chunk
             case "debug":
-                return chunk["type"] == "task_result"
+                return bool(chunk["type"] == "task_result")
             case "events":
-                return not chunk["event"].endswith("_start")
+                return not str(chunk["event"]).endswith("_start")
         return True
 
     def _end_node(self, node: str) -> None:

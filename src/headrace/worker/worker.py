@@ -35,7 +35,7 @@ from headrace.worker.fairness import caller_figures
 from headrace.worker.heartbeat import Heartbeat
 from headrace.worker.quarantine import Quarantine
 from headrace.worker.roster import Roster
-from headrace.worker.run_report import RunReport
+from headrace.worker.run_log import RunLog
 from headrace.worker.stop_requests import StopRequests
 
 #: A run that is delayed for up to this long gets a timer. A round of claims finds runs with a
@@ -68,6 +68,7 @@ class Worker:
         admission: Admission,
         settings: WorkerSettings,
         metrics: Metrics,
+        run_log: RunLog,
         *,
         graph_ids: Sequence[str],
         supervision: Supervision | None = None,
@@ -81,7 +82,7 @@ class Worker:
         self._stop_requests = stop_requests
         self._admission = admission
         self._metrics = metrics
-        self._report = RunReport(metrics)
+        self._run_log = run_log
         #: Starts, claims and executions. Wait for each of them: it may commit at any moment.
         self._tasks = Tasks()
         self._loops = Tasks(supervision)
@@ -96,6 +97,7 @@ class Worker:
             self._quarantine,
             notifier,
             metrics,
+            run_log,
             graph_ids=graph_ids,
             apart_seconds=settings.apart_seconds,
         )
@@ -203,7 +205,7 @@ class Worker:
     async def _enqueue(self, request: RunRequest, why: str) -> QueuedRun:
         queueing = self._tasks.start(self._queue.enqueue(request), name=f"queue-{request.run_id}")
         queued = await asyncio.shield(queueing)
-        self._report.queued(request, queued, why)
+        self._run_log.queued(request, queued, why)
         if queued.replaced is not None and queued.action is not None:
             self._tell_to_stop(queued.replaced, queued.action, "Another run replaces it.")
         for run_id in queued.ended:
@@ -234,7 +236,7 @@ class Worker:
         """Ask a run to stop if this process executes it still."""
         execution = self._roster.executions.get(run_id)
         if execution is not None:
-            self._report.cancelled(why)
+            self._run_log.cancelled(why)
             execution.cancel(reason, why)
 
     async def cancel(
@@ -252,7 +254,7 @@ class Worker:
         cancelled = await self._queue.cancel(tenant, run_ids, action, reason, why)
         for one in cancelled:
             if one.state != "unknown":
-                self._report.cancelled(why)
+                self._run_log.cancelled(why)
             if one.state == "removed":
                 _log_removed(one.run_id, one.thread_id, why)
             if one.state == "asked":
@@ -388,7 +390,7 @@ class Worker:
             assistant_id=str(execution.request.assistant_id),
             **log_fields(execution.request.trace),
         )
-        self._report.started(execution)
+        self._run_log.started(execution)
         try:
             result = await self._executor.execute(execution)
             if result.ended is not None:

@@ -18,8 +18,8 @@ from headrace.worker.execution import Execution
 _log = structlog.stdlib.get_logger("headrace.worker")
 
 
-class RunReport:
-    """Has no state of its own: each object that queues, claims, starts or ends runs makes one."""
+class RunLog:
+    """One per process, for all who queue, claim, start or end runs."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._runs = metrics.runs
