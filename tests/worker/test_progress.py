@@ -120,7 +120,7 @@ async def test_the_wait_counts_from_when_the_run_may_start(runs):
         "run_ended",
     ]
     queued, claimed, started, ended = lines
-    assert queued["why"] == "delayed"
+    assert queued["reason"] == "delayed"
     assert claimed["began"] == "claimed"
     for line in (queued, claimed, started, ended):
         assert line["graph_id"] == "chain"
@@ -136,7 +136,7 @@ async def test_a_run_behind_another_waits_as_long_as_that_one(runs):
     first = await runs.start("beside", {"done": []}, thread_id=thread)
     await runs.run("chain", {"done": []}, thread_id=thread)
     (queued,) = [line for line in runs.lines if line["event"] == "run_queued"]
-    assert queued["why"] == "busy"
+    assert queued["reason"] == "busy"
     assert 0.1 < runs.value_of("headrace_run_queue_seconds_sum", graph="chain") < 2
     (ended,) = runs.lines_of(first, "run_ended")
     assert ended["queue_seconds"] < 0.1

@@ -243,12 +243,12 @@ class Queue:
         tenant: str,
         run_ids: Sequence[UUID],
         action: StopAction,
-        reason: str,
-        why: CancelReason,
+        message: str,
+        reason: CancelReason,
     ) -> list[Cancellation]:
         """End or remove waiting runs. Ask the processes that execute the others to stop them.
 
-        :param reason: a sentence, for the errors of waiting runs.
+        :param message: a sentence, for the errors of waiting runs.
         :returns: a result for each of ``run_ids``, in this order.
         :raises DatabaseUnavailable: another transaction held a lock for too long.
         """
@@ -256,9 +256,11 @@ class Queue:
             "tenant": tenant,
             "run_ids": list(run_ids),
             "action": action,
-            "why": why,
+            "reason": reason,
             "error": Jsonb(
-                RUN_DELETED if action == "delete" else {"error": "UserInterrupt", "message": reason}
+                RUN_DELETED
+                if action == "delete"
+                else {"error": "UserInterrupt", "message": message}
             ),
         }
         try:

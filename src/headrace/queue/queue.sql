@@ -461,7 +461,7 @@ WITH asked AS MATERIALIZED (
 ), ended AS (
   UPDATE runs
   SET status = 'interrupted', cancel_action = 'interrupt', error = %(error)s, ended_at = now(),
-      updated_at = now(), cancel_reason = coalesce(cancel_reason, %(why)s),
+      updated_at = now(), cancel_reason = coalesce(cancel_reason, %(reason)s),
       cancel_asked_at = coalesce(cancel_asked_at, now())
   WHERE run_id IN (SELECT run_id FROM asked) AND status = 'pending'
     AND %(action)s <> 'rollback' AND cancel_action IS DISTINCT FROM 'rollback'
@@ -474,7 +474,7 @@ WITH asked AS MATERIALIZED (
 ), marked AS (
   UPDATE runs
   SET cancel_action = CASE WHEN cancel_action = 'rollback' THEN cancel_action ELSE %(action)s END,
-      updated_at = now(), cancel_reason = coalesce(cancel_reason, %(why)s),
+      updated_at = now(), cancel_reason = coalesce(cancel_reason, %(reason)s),
       cancel_asked_at = coalesce(cancel_asked_at, now())
   WHERE run_id IN (SELECT run_id FROM asked)
     AND (status = 'running' OR (status = 'pending' AND attempt > 0 AND %(action)s = 'rollback'))

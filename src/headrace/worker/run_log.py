@@ -26,21 +26,21 @@ class RunLog:
         self._attempts = metrics.attempts
         self._process = process_name()
 
-    def queued(self, request: RunRequest, queued: QueuedRun, why: str) -> None:
+    def queued(self, request: RunRequest, queued: QueuedRun, reason: str) -> None:
         """A run was put into the queue.
 
-        :param why: ``busy`` (another run has its thread), ``full`` (all places are taken),
+        :param reason: ``busy`` (another run has its thread), ``full`` (all places are taken),
             ``share`` (its caller has its share of them), ``delayed``, or ``not_here`` (this process
             executes no runs, or has no lease).
         """
-        _log.info("run_queued", **_names(request), why=why)
+        _log.info("run_queued", **_names(request), reason=reason)
         if request.multitask_strategy in ("interrupt", "rollback"):
             for _ in {queued.replaced, *queued.ended} - {None}:
                 self.cancelled("next_run")
 
-    def cancelled(self, why: CancelReason) -> None:
+    def cancelled(self, reason: CancelReason) -> None:
         """A run that had not ended was asked to stop."""
-        self._runs.count_cancel(why)
+        self._runs.count_cancel(reason)
 
     def claimed(self, attempt: Attempt) -> None:
         """A run was claimed from the queue."""

@@ -160,9 +160,9 @@ class Worker:
         """
         if self._roster.draining:
             raise Draining
-        process_id, why = self._heartbeat.process_id, self._why_queued(request)
-        if process_id is None or why is not None:
-            return await self._enqueue_if_admitted(request, why or "not_here")
+        process_id, reason = self._heartbeat.process_id, self._why_queued(request)
+        if process_id is None or reason is not None:
+            return await self._enqueue_if_admitted(request, reason or "not_here")
         starting = self._tasks.start(
             self._queue.start_run_if_free(request, process_id), name=f"start-{request.run_id}"
         )
@@ -197,15 +197,15 @@ class Worker:
             return None
         return "share" if self._roster.free else "full"
 
-    async def _enqueue_if_admitted(self, request: RunRequest, why: str) -> QueuedRun:
+    async def _enqueue_if_admitted(self, request: RunRequest, reason: str) -> QueuedRun:
         """:raises TooManyQueuedRuns: too many runs of its caller wait already."""
         await self._admission.admit(request.principal.caller)
-        return await self._enqueue(request, why)
+        return await self._enqueue(request, reason)
 
-    async def _enqueue(self, request: RunRequest, why: str) -> QueuedRun:
+    async def _enqueue(self, request: RunRequest, reason: str) -> QueuedRun:
         queueing = self._tasks.start(self._queue.enqueue(request), name=f"queue-{request.run_id}")
         queued = await asyncio.shield(queueing)
-        self._run_log.queued(request, queued, why)
+        self._run_log.queued(request, queued, reason)
         if queued.replaced is not None and queued.action is not None:
             self._tell_to_stop(queued.replaced, queued.action, "Another run replaces it.")
         for run_id in queued.ended:
@@ -224,41 +224,41 @@ class Worker:
         """A run of this caller may be claimed."""
         self._roster.announce(room=self._roster.may_begin(caller))
 
-    def _tell_to_stop(self, run_id: UUID, action: StopAction, reason: str) -> None:
+    def _tell_to_stop(self, run_id: UUID, action: StopAction, message: str) -> None:
         """Stop the run here, or tell the process that executes it. Its row says so already."""
         execution = self._roster.executions.get(run_id)
         if execution is None:
             self._notifier.run_changed(run_id)
         else:
-            execution.stop_as_asked(action, reason)
+            execution.stop_as_asked(action, message)
 
-    def cancel_here(self, run_id: UUID, reason: str, why: CancelReason) -> None:
+    def cancel_here(self, run_id: UUID, message: str, reason: CancelReason) -> None:
         """Ask a run to stop if this process executes it still."""
         execution = self._roster.executions.get(run_id)
         if execution is not None:
-            self._run_log.cancelled(why)
-            execution.cancel(reason, why)
+            self._run_log.cancelled(reason)
+            execution.cancel(message, reason)
 
     async def cancel(
         self,
         tenant: str,
         run_ids: Sequence[UUID],
         action: StopAction,
-        reason: str,
-        why: CancelReason,
+        message: str,
+        reason: CancelReason,
     ) -> list[Cancellation]:
         """Ask runs that have not ended to stop; return what the request has done to each.
 
-        :param reason: a sentence, for the errors of the runs.
+        :param message: a sentence, for the errors of the runs.
         """
-        cancelled = await self._queue.cancel(tenant, run_ids, action, reason, why)
+        cancelled = await self._queue.cancel(tenant, run_ids, action, message, reason)
         for one in cancelled:
             if one.state != "unknown":
-                self._run_log.cancelled(why)
+                self._run_log.cancelled(reason)
             if one.state == "removed":
-                _log_removed(one.run_id, one.thread_id, why)
+                _log_removed(one.run_id, one.thread_id, reason)
             if one.state == "asked":
-                self._tell_to_stop(one.run_id, action, reason)
+                self._tell_to_stop(one.run_id, action, message)
             elif one.state != "unknown":
                 self._notifier.run_changed(one.run_id)
         # A thread may be free for its next run.
