@@ -38,17 +38,18 @@ class AskedHere:
 class RunEnd:
     """The final status of a run, and the status of its thread then.
 
-    :ivar interrupts: what the thread waits for, by task; for the row of the thread.
-    :ivar left: the interrupts that this run has left, id and node of each; for the row of the run.
+    :ivar thread_interrupts: what the thread waits for, by task; for the row of the thread.
+    :ivar run_interrupts: the interrupts that this run has left, id and node of each; for the row of
+        the run.
     """
 
     status: str
     thread_status: str
     error: dict[str, str] | None = None
-    interrupts: dict[str, Any] | None = None
+    thread_interrupts: dict[str, Any] | None = None
     #: Of an ``error`` or ``timeout``; None for all others.
     cause: Cause | None = field(default=None, compare=False)
-    left: Sequence[Mapping[str, str | None]] = ()
+    run_interrupts: Sequence[Mapping[str, str | None]] = ()
     asked: AskedHere | None = None
 
 
@@ -88,7 +89,7 @@ class End(Operation):
         self.owner = token
         self.end = end
         self.error = _optional_jsonb(end.error)
-        self.interrupts = _optional_jsonb(end.interrupts)
+        self.interrupts = _optional_jsonb(end.thread_interrupts)
         self.notes = _notes(end)
         super().__init__(
             thread_id, run, size_bytes=len(self.error or b"") + len(self.interrupts or b"")
@@ -152,9 +153,11 @@ def _notes(end: RunEnd) -> bytes | None:
     """
     if end.status == "pending":
         return dump_jsonb(process_place())
-    if not end.left and end.asked is None and end.cause is None:
+    if not end.run_interrupts and end.asked is None and end.cause is None:
         return None
-    notes: dict[str, Any] = {"interrupts": list(end.left)} if end.left else {}
+    notes: dict[str, Any] = {}
+    if end.run_interrupts:
+        notes["interrupts"] = list(end.run_interrupts)
     if end.cause is not None:
         notes["cause"] = end.cause
     if end.asked is not None:

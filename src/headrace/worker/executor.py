@@ -25,7 +25,7 @@ from headrace.queue.ends import RELEASED, EndedRun, RunEnd, StopAsked
 from headrace.queue.queue import Queue
 from headrace.queue.rows import RunOutcome
 from headrace.setting_groups import WorkerSettings
-from headrace.states.reader import interrupts_by_task, left_interrupts
+from headrace.states.reader import interrupts_by_task, run_interrupts
 from headrace.tracing.tracer import AttemptTrace, Tracer
 from headrace.usage.meter import UsageMeter
 from headrace.worker.channels import Channels
@@ -61,9 +61,9 @@ class RunResult:
     #: Interrupts as the graph streamed them, for the answer.
     streamed_interrupts: list[Any] = field(default_factory=list)
     #: Interrupts by task, for the thread's row.
-    interrupts: dict[str, Any] | None = None
+    thread_interrupts: dict[str, Any] | None = None
     #: Id and node of each interrupt, for the run's row.
-    left: Sequence[Mapping[str, str | None]] = ()
+    run_interrupts: Sequence[Mapping[str, str | None]] = ()
     final_state: FinalState = field(default_factory=FinalState)
     #: None before the run has ended, and when another process has the run now.
     ended: EndedRun | None = None
@@ -236,7 +236,12 @@ class Executor:
             error = graph.exception()
         if error is None:
             thread_status = "interrupted" if result.interrupted else "idle"
-            return RunEnd("success", thread_status, interrupts=result.interrupts, left=result.left)
+            return RunEnd(
+                "success",
+                thread_status,
+                thread_interrupts=result.thread_interrupts,
+                run_interrupts=result.run_interrupts,
+            )
         loaded = execution.progress is not None and execution.progress.loaded
         failed_write = execution.writes.failure if execution.writes is not None else None
         if error is not failed_write:
@@ -327,8 +332,8 @@ class Executor:
                 snapshot = await graph.aget_state(config)
                 # An interrupt after the last node leaves no task that waits.
                 result.interrupted = bool(snapshot.next)
-                result.interrupts = storable(interrupts_by_task(snapshot))
-                result.left = left_interrupts(snapshot)
+                result.thread_interrupts = storable(interrupts_by_task(snapshot))
+                result.run_interrupts = run_interrupts(snapshot)
 
     def _exceeds_checkpoint(self, mode: str, chunk: Any) -> bool:
         """Whether a chunk is too large for a checkpoint: the run fails at its next checkpoint.
