@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from headrace.cli.main import app
 from headrace.db.migrate import upgrade
+from headrace.errors import StartupRefusal
 from tests.support.database import database_settings
 from tests.support.sources import ROOT
 
@@ -208,5 +209,5 @@ def test_a_schema_that_is_behind_is_refused_in_a_sentence(ask, database):
     database.execute("DROP TABLE run_usage")
     answer = ask()
     assert answer.exit_code == 1
-    assert answer.stderr.startswith("HR311 database schema: the schema is at 0013")
-    assert "headrace db upgrade" in answer.stderr
+    assert isinstance(answer.exception, StartupRefusal)
+    assert str(answer.exception).startswith("HR311 database schema: the schema is at 0013")
