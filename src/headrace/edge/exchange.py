@@ -14,6 +14,8 @@ from headrace.observability.http_metrics import HttpMetrics
 
 #: The key in a request's state.
 _EXCHANGE = "headrace_exchange"
+#: The key of an answer that the server has sent before the app had the request.
+_REFUSED = "headrace_refused"
 _NO_ANSWER = 500
 
 #: Why an answer ended without its proper end: the process drains, the client took it too slowly,
@@ -62,6 +64,8 @@ class Exchange:
     def put_into(self, state: dict[str, Any]) -> None:
         """Let the parts inside find it: see :func:`exchange_of`."""
         state[_EXCHANGE] = self
+        if (refused := state.pop(_REFUSED, None)) is not None:
+            self.refuse(*refused)
 
     def refuse(self, status: int, code: str) -> None:
         """The server itself has answered, before the app did."""
@@ -114,3 +118,13 @@ class Exchange:
 def exchange_of(scope: Mapping[str, Any]) -> Exchange | None:
     """The exchange of a request; None where headrace's middleware is not around the app."""
     return cast("Exchange | None", scope.get("state", {}).get(_EXCHANGE))
+
+
+def refuse_beforehand(scope: Mapping[str, Any], status: int, code: str) -> None:
+    """The server has answered a request that the app has not begun: tell its exchange."""
+    scope["state"][_REFUSED] = (status, code)
+
+
+def is_unclaimed(scope: Mapping[str, Any]) -> bool:
+    """Whether no exchange has taken the refusal over: the app has no middleware of headrace."""
+    return scope["state"].pop(_REFUSED, None) is not None
