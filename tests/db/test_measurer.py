@@ -243,3 +243,19 @@ def test_the_command_says_what_it_could_not_measure(database_url):
     assert done.returncode == 1
     assert "--timeout-seconds" in done.stderr
     assert done.stdout == ""
+
+
+def test_the_command_refuses_with_a_sentence_what_postgres_refuses(empty_database_url):
+    done = run_headrace("db", "storage", database_url=empty_database_url)
+    assert done.returncode == 1
+    assert "HR302" in done.stderr
+    assert 'relation "checkpoint_blobs" does not exist' in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("seconds", ["inf", "1e9"])
+def test_the_command_refuses_times_that_postgres_does_not_take(database_url, seconds):
+    done = run_headrace("db", "storage", "--timeout-seconds", seconds, database_url=database_url)
+    assert done.returncode == 2
+    assert "--timeout-seconds" in done.stderr
+    assert "Traceback" not in done.stderr
