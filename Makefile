@@ -7,6 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 TESTS ?= tests
 PYTEST_ARGS ?=
 CHAOS_ARGS ?=
+ALERTS_ARGS ?=
 ATTACK_ARGS ?=
 LOAD := .tools/load
 CLIENTS := .tools/clients
@@ -15,7 +16,7 @@ LOAD_URL ?= http://127.0.0.1:8123
 IMAGE_BASE := .tools/python-stand-in.tar
 
 .DEFAULT_GOAL := help
-.PHONY: help run check lint types imports dead-code test test-together test-alone test-deploy test-images test-cold chaos chaos-short attack fuzz load bench format lock docs manifests ci-tools clean python test-floors test-floors-short
+.PHONY: help run check lint types imports dead-code test test-together test-alone test-deploy test-images test-cold chaos chaos-short alerts attack fuzz load bench format lock docs manifests ci-tools clean python test-floors test-floors-short
 
 ##@ Use
 
@@ -67,6 +68,9 @@ chaos: $(VENV)/dev.stamp  ## Faults at random under load, and a checker; CHAOS_A
 chaos-short: $(VENV)/dev.stamp  ## Each fault once, and the proofs that the checker can fail; part of test
 	$(BIN)/python -m pytest -s $(PYTEST_ARGS) tests/chaos
 
+alerts: $(VENV)/dev.stamp  ## Fault after fault, until each alert has fired and ended; ALERTS_ARGS="--short" (docs/slo.md)
+	@$(BIN)/python -m tests.alerts $(ALERTS_ARGS)
+
 attack: $(VENV)/dev.stamp  ## Attack two processes, row by row; ATTACK_ARGS="--rows 2,7 --seconds 20" (docs/attack.md)
 	@$(BIN)/python -m tests.attack $(ATTACK_ARGS)
 
@@ -110,7 +114,7 @@ format: $(VENV)/dev.stamp  ## Format and mend what ruff can
 docs: $(VENV)/dev.stamp  ## Write the generated pages anew
 	$(BIN)/headrace settings --write
 
-manifests: $(VENV)/dev.stamp  ## Write dashboards, deploy/kubernetes and the chart's table of values anew
+manifests: $(VENV)/dev.stamp  ## Write dashboards, rules, deploy/kubernetes and the chart's table of values anew
 	$(BIN)/python -m deploy.grafana.source
 	$(BIN)/python -m tests.deploy.generate
 

@@ -4,10 +4,11 @@ import asyncio
 import random
 import sys
 from contextlib import asynccontextmanager
-from time import perf_counter
+from time import monotonic, perf_counter
 
 import psycopg
 import pytest
+import uvloop
 from psycopg.pq import TransactionStatus
 from psycopg_pool import AsyncConnectionPool, PoolClosed
 
@@ -356,3 +357,19 @@ async def test_figures_tell_who_has_the_connections(database_url):
             figures = pool.figures()
             assert (figures.in_use, figures.available, figures.leaked) == (2, SIZE - 2, 0)
         await until_at_rest(pool, SIZE)
+
+
+@pytest.mark.parametrize("loop_factory", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_a_check_that_begins_at_the_deadline_loses_no_connection(database_url, loop_factory):
+    """uvloop's handle of a call without delay does not know when it is due."""
+
+    async def ask_a_silent_server() -> None:
+        async with proxied(database_url) as proxy, pool_of(1, proxy.url) as pool:
+            connection = await AsyncConnectionPool.getconn(pool)
+            proxy.stall()
+            assert not await pool._is_fit(connection, monotonic())
+            proxy.flow()
+            await until_at_rest(pool, 1)
+
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(ask_a_silent_server())

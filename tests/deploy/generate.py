@@ -1,6 +1,6 @@
-"""What is written from the chart: deploy/kubernetes/ and the values table of the chart's README.
+"""What is written from the chart: deploy/kubernetes/, its README's table of values, the rules.
 
-``python -m tests.deploy.generate`` writes both; tests compare.
+``python -m tests.deploy.generate`` writes all of it; tests compare.
 """
 
 import json
@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from tests.deploy.chart import CHART, HELM, render
+from tests.deploy.rules import PLAIN_RULES, plain_rules
 from tests.deploy.tools import fetch_helm
 from tests.support.sources import ROOT
 
@@ -92,6 +93,7 @@ def main() -> None:
     for name, text in plain_manifests(fetch_helm(4)).items():
         (PLAIN / name).write_text(text)
     README.write_text(with_values_table(README.read_text()))
+    PLAIN_RULES.write_text(plain_rules())
 
 
 if __name__ == "__main__":

@@ -86,6 +86,7 @@ def test_the_index_has_four_parts_and_every_page_once() -> None:
     parts = index_parts()
     assert list(parts) == ["Start", "How-to", "Reference", "Internals"]
     listed = [name for text in parts.values() for name in indexed(text)]
+    listed += [f"runbooks/{name}" for name in indexed(page("runbooks/README.md"))]
     there = {str(path.relative_to(_DOCS)) for path in _DOCS.rglob("*.md")} - {"README.md"}
     assert sorted(listed) == sorted(there)
 

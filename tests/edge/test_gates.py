@@ -34,6 +34,7 @@ LISTS = {
     "GET /threads/{thread_id}/history",
     "POST /threads/{thread_id}/history",
     "GET /threads/{thread_id}/runs",
+    "GET /threads/{thread_id}/runs/{run_id}/timeline",
     "GET /threads/{thread_id}/storage",
 }
 CHANGES = {

@@ -157,7 +157,7 @@ async def test_a_failed_run_and_a_run_that_is_cancelled_in_mid_stream_are_counte
     async with open_worker(database_url, graph=graph_of(asking(server), streaming)) as worker:
         execution = await worker.submit(run_of("t2"))
         await asyncio.wait_for(first.wait(), 10)
-        execution.cancel("enough")
+        execution.cancel("enough", "client")
         assert (await execution.outcome(20)).status == "interrupted"
         server.go_on.set()
     # The call that broke off has not said what it used.

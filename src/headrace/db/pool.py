@@ -285,14 +285,14 @@ class SharedPool(AsyncConnectionPool[Connection]):
         The check ends with the deadline at the latest.
         """
         # A connection that never answers must not use up the time for the others.
-        silent = asyncio.get_running_loop().call_later(
-            min(EXAMINE_SECONDS, max(0.0, deadline - monotonic())), shut, connection
-        )
+        patience = min(EXAMINE_SECONDS, max(0.0, deadline - monotonic()))
+        silent_at = monotonic() + patience
+        silent = asyncio.get_running_loop().call_later(patience, shut, connection)
         self._checks += 1
         try:
             await check_connection(connection)
         except psycopg.Error as error:
-            cut = asyncio.get_running_loop().time() >= silent.when()
+            cut = monotonic() >= silent_at
             self._check_fault = "it does not answer" if cut else driver_reason(error)
             # The pool replaces a closed connection. Do not call close(): it would also give the
             # connection back.

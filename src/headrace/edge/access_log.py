@@ -28,7 +28,9 @@ QUIET = frozenset({"/livez", "/readyz", "/startupz", "/metrics", "/ok"})
 #: An answer whose first byte took so many seconds always has its line.
 _SLOW_SECONDS = 1.0
 
-_IDS = re.compile(r"/threads/([0-9A-Fa-f-]{36})(?:/runs/([0-9A-Fa-f-]{36}))?")
+_ID = "([0-9A-Fa-f-]{36})"
+#: The ids of a path. Paths of stateless runs name no thread.
+_IDS = re.compile(rf"/threads/{_ID}(?:/runs/{_ID})?|/runs/{_ID}")
 
 
 class AccessLog:
@@ -128,9 +130,10 @@ class AccessLog:
         fields["bytes"] = exchange.body_bytes
         found = _IDS.search(exchange.location or "") or _IDS.search(scope["path"])
         if found is not None:
-            fields["thread_id"] = found[1]
-            if found[2]:
-                fields["run_id"] = found[2]
+            if found[1]:
+                fields["thread_id"] = found[1]
+            if run_id := found[2] or found[3]:
+                fields["run_id"] = run_id
         if (client := scope.get("client")) is not None:
             # The server has put the caller's own address here, if a trusted proxy has sent it.
             fields["client"] = client[0]

@@ -62,9 +62,9 @@ class Middleware:
         state["request_id"] = request_id
         ours = found_state(state)
         log = (ours.find(AccessLog) if ours is not None else None) or self._log
+        trace = begin_trace(scope, quiet=path_below_prefix(scope) in QUIET)
         exchange = log.begin()
         exchange.put_into(state)
-        trace = begin_trace(scope, quiet=path_below_prefix(scope) in QUIET)
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":

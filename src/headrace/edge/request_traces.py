@@ -1,5 +1,7 @@
 """The trace of each HTTP request: the middleware begins and ends it, and endpoints find it."""
 
+from typing import Any
+
 from fastapi import Request
 from starlette.types import Scope
 
@@ -35,10 +37,8 @@ def begin_trace(scope: Scope, *, quiet: bool) -> RequestTrace:
 
     :param quiet: nobody asks about such requests later, such as probes.
     """
-    state = found_state(scope["state"])
-    trace = NO_REQUEST_TRACE
-    if state is not None:
-        trace = state.get(RequestTraces).begin(scope, quiet=quiet)
+    traces = _traces_in(scope["state"])
+    trace = NO_REQUEST_TRACE if traces is None else traces.begin(scope, quiet=quiet)
     scope["state"][_TRACE] = trace
     return trace
 
@@ -48,8 +48,8 @@ def trace_of(request: Request) -> RequestTrace:
     found: RequestTrace | None = getattr(request.state, _TRACE, None)
     if found is not None:
         return found
-    state = found_state(request)
-    return NO_REQUEST_TRACE if state is None else state.get(RequestTraces).outside(request.scope)
+    traces = _traces_in(request)
+    return NO_REQUEST_TRACE if traces is None else traces.outside(request.scope)
 
 
 def end_trace(scope: Scope, trace: RequestTrace, status: int) -> None:
@@ -61,3 +61,9 @@ def end_trace(scope: Scope, trace: RequestTrace, status: int) -> None:
     route = None if unmatched else getattr(scope.get("route"), "path", None)
     trace.end(scope["method"], route, status, scope)
     scope["state"]["trace_id"] = trace.trace_id
+
+
+def _traces_in(source: Any) -> RequestTraces | None:
+    """None without headrace's lifespan."""
+    state = found_state(source)
+    return state.find(RequestTraces) if state is not None else None

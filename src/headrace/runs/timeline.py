@@ -31,7 +31,7 @@ from headrace.runs.timeline_schemas import (
     TimelineError,
     TimelineRun,
     TimelineTotals,
-    Tokens,
+    TimelineUsage,
 )
 
 #: Causes of errors that name themselves.
@@ -291,7 +291,7 @@ class Telling:
             after_last_checkpoint_seconds=self._after_last_checkpoint(),
             events=events.count,
             event_bytes=events.bytes,
-            tokens=Tokens(**dict(zip(Tokens.model_fields, tokens, strict=True)))
+            tokens=TimelineUsage(**dict(zip(TimelineUsage.model_fields, tokens, strict=True)))
             if tokens
             else None,
         )

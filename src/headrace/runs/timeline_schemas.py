@@ -207,10 +207,10 @@ class LongestStep(BaseModel):
     checkpoint_ns: str = Field(description="Namespace of a subgraph; empty: the graph itself.")
 
 
-class Tokens(BaseModel):
+class TimelineUsage(BaseModel):
     calls: int = Field(description="Calls of models.")
-    input: int = Field(description="Tokens that the models read.")
-    output: int = Field(description="Tokens that the models wrote.")
+    input: int = Field(description="TimelineUsage that the models read.")
+    output: int = Field(description="TimelineUsage that the models wrote.")
     cached: int = Field(description="Those of the input that came from a cache.")
     reasoning: int = Field(description="Those of the output that were reasoning.")
 
@@ -233,7 +233,7 @@ class TimelineTotals(BaseModel):
     )
     events: int = Field(description="Stored now; they are deleted some time after the end.")
     event_bytes: int = Field(description="Their size in bytes.")
-    tokens: Tokens | None = Field(description="Of all attempts; null if none are stored.")
+    tokens: TimelineUsage | None = Field(description="Of all attempts; null if none are stored.")
 
 
 class RunTimeline(BaseModel):
