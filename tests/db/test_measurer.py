@@ -259,3 +259,11 @@ def test_the_command_refuses_times_that_postgres_does_not_take(database_url, sec
     assert done.returncode == 2
     assert "--timeout-seconds" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("seconds", ["0.001", "0.9"])
+def test_a_pod_that_would_measure_all_the_time_is_refused(seconds, database_url):
+    changes = {"HEADRACE_METRICS__TABLE_SECONDS": seconds}
+    done = run_headrace("serve", "--port", "0", database_url=database_url, **changes)
+    assert done.returncode == 1
+    assert "HR001 HEADRACE_METRICS__TABLE_SECONDS: tables are measured once a second" in done.stderr
