@@ -396,8 +396,15 @@ class MetricsSettings(Group):
         30.0,
         ge=0,
         description="How often one process of the pod measures tables, old transactions and when"
-        " credentials expire, for `/metrics`; 0: never.",
+        " credentials expire, for `/metrics`, from 1 s on; 0: never.",
     )
+
+    @field_validator("table_seconds")
+    @classmethod
+    def _not_at_once(cls, value: float) -> float:
+        if 0 < value < 1:
+            raise ValueError("tables are measured once a second at most; 0 switches that off")
+        return value
 
 
 class ObservabilitySettings(Group):

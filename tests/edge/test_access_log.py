@@ -247,6 +247,20 @@ async def test_the_user_s_app_may_keep_values_of_any_name_in_the_state(lines: li
     assert "trace_id" not in told.lines[0]
 
 
+async def test_the_number_of_lines_left_out_is_not_told_in_a_line_of_a_probe(
+    lines: list[Any],
+) -> None:
+    told = Told(lines, lines_per_second=1)
+    for _ in range(20):
+        await told.ask(plain())
+    left_out = 20 - len(told.lines)
+    await told.ask(plain(), "/livez")
+    await told.ask(plain(404))
+    # At the level info, the line of the probe is not written.
+    written = [line for line in told.lines if line["log_level"] != "debug"]
+    assert sum(line.get("left_out", 0) for line in written) == left_out
+
+
 async def test_cut_and_slow_answers_always_have_their_line(
     lines: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -63,7 +63,7 @@ def storage(
         int, typer.Option(min=1, max=10_000, help="How many threads to list, largest first.")
     ] = 20,
     timeout_seconds: Annotated[
-        float, typer.Option(min=0.1, help="The longest that a statement may take.")
+        float, typer.Option(min=0.1, max=86_400, help="The longest that a statement may take.")
     ] = 30.0,
 ) -> None:
     """Show what each table takes, and the threads that take most.

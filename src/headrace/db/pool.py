@@ -25,7 +25,7 @@ import psycopg
 from psycopg import AsyncConnection
 from psycopg.types.json import set_json_dumps, set_json_loads
 from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
-from psycopg_pool.pool_async import AddConnection, ReturnConnection
+from psycopg_pool.pool_async import AddConnection, MaintenanceTask, ReturnConnection
 
 from headrace.db.arrays import register_columns
 from headrace.db.conninfo import connection_string, describe
@@ -89,6 +89,21 @@ async def _configure(connection: Connection) -> None:
 async def _reset(connection: Connection) -> None:
     # SQLAlchemy switches autocommit off while it has a connection.
     await connection.set_autocommit(True)
+
+
+class _Forgotten(MaintenanceTask):
+    """Does a task and forgets it: a worker of psycopg_pool keeps its last task, with a connection.
+    Nobody could tell then that the connection is leaked.
+    """
+
+    def __init__(self, pool: "SharedPool", task: MaintenanceTask) -> None:
+        super().__init__(pool)
+        self._task: MaintenanceTask | None = task
+
+    async def _run(self, pool: AsyncConnectionPool[Any]) -> None:
+        task, self._task = self._task, None
+        if task is not None:
+            await task._run(pool)
 
 
 class SharedPool(AsyncConnectionPool[Connection]):
@@ -228,6 +243,7 @@ class SharedPool(AsyncConnectionPool[Connection]):
         self._made_later.discard(task)
         if isinstance(task, AddConnection | ReturnConnection):
             self._in_work += 1
+            task = _Forgotten(self, task)
         super().run_task(task)
 
     async def schedule_task(self, task: Any, delay: float) -> None:

@@ -96,7 +96,7 @@ class AccessLog:
             route=route,
             status=exchange.status,
             seconds=round(seconds, 4),
-            **self._fields(scope, exchange),
+            **self._fields(scope, exchange, quiet=quiet),
             **({"trace_id": trace_id} if trace_id is not None else {}),
             **({"headers": headers.chosen(scope["headers"])} if headers is not None else {}),
         )
@@ -124,7 +124,7 @@ class AccessLog:
             self._http.count_dropped_line()
         return True
 
-    def _fields(self, scope: Scope, exchange: Exchange) -> dict[str, Any]:
+    def _fields(self, scope: Scope, exchange: Exchange, *, quiet: bool) -> dict[str, Any]:
         """Fields that only some lines have."""
         fields: dict[str, Any] = {}
         if exchange.code:
@@ -145,6 +145,7 @@ class AccessLog:
             fields["client"] = client[0]
         if exchange.caller:
             fields["caller"] = exchange.caller
-        if self._left_out:
+        if self._left_out and not quiet:
+            # A quiet line may not be written, and the number must be.
             fields["left_out"], self._left_out = self._left_out, 0
         return fields

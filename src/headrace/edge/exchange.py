@@ -15,6 +15,8 @@ from headrace.observability.http_metrics import HttpMetrics
 
 #: The key in a request's state.
 _EXCHANGE = "headrace_exchange"
+#: The key of an answer that the server has sent before the app had the request.
+_REFUSED = "headrace_refused"
 _NO_ANSWER = 500
 _METHOD_NOT_ALLOWED = 405
 
@@ -60,6 +62,8 @@ class Exchange:
     def put_into(self, state: dict[str, Any]) -> None:
         """Let the parts inside find it: see :func:`exchange_of`."""
         state[_EXCHANGE] = self
+        if (refused := state.pop(_REFUSED, None)) is not None:
+            self.refuse(*refused)
 
     def refuse(self, status: int, code: str) -> None:
         """The server itself has answered, before the app did."""
@@ -125,3 +129,13 @@ def route_of(scope: Mapping[str, Any], status: int) -> str | None:
         return None
     path: str | None = getattr(scope.get("route"), "path", None)
     return path
+
+
+def refuse_beforehand(scope: Mapping[str, Any], status: int, code: str) -> None:
+    """The server has answered a request that the app has not begun: tell its exchange."""
+    scope["state"][_REFUSED] = (status, code)
+
+
+def is_unclaimed(scope: Mapping[str, Any]) -> bool:
+    """Whether no exchange has taken the refusal over: the app has no middleware of headrace."""
+    return scope["state"].pop(_REFUSED, None) is not None
