@@ -236,6 +236,15 @@ async def test_the_command_lists_tables_and_the_largest_threads(database_url, da
     assert 200_000 < int(size) < 250_000
 
 
+async def test_ids_of_threads_do_not_control_the_terminal(database_url):
+    async with open_pool(database_url) as pool, open_saver(pool) as saver:
+        await put(saver, "t\x1b[2J", 1, ["hi"])
+    done = run_headrace("db", "storage", database_url=database_url)
+    assert done.returncode == 0, done.stderr
+    assert "[2J" in done.stdout
+    assert "\x1b" not in done.stdout
+
+
 def test_the_command_says_what_it_could_not_measure(database_url):
     with psycopg.connect(database_url) as holder:
         holder.execute("LOCK TABLE checkpoints IN ACCESS EXCLUSIVE MODE")
@@ -243,3 +252,27 @@ def test_the_command_says_what_it_could_not_measure(database_url):
     assert done.returncode == 1
     assert "--timeout-seconds" in done.stderr
     assert done.stdout == ""
+
+
+def test_the_command_refuses_with_a_sentence_what_postgres_refuses(empty_database_url):
+    done = run_headrace("db", "storage", database_url=empty_database_url)
+    assert done.returncode == 1
+    assert "HR302" in done.stderr
+    assert 'relation "checkpoint_blobs" does not exist' in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("seconds", ["inf", "1e9"])
+def test_the_command_refuses_times_that_postgres_does_not_take(database_url, seconds):
+    done = run_headrace("db", "storage", "--timeout-seconds", seconds, database_url=database_url)
+    assert done.returncode == 2
+    assert "--timeout-seconds" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("seconds", ["0.001", "0.9"])
+def test_a_pod_that_would_measure_all_the_time_is_refused(seconds, database_url):
+    changes = {"HEADRACE_METRICS__TABLE_SECONDS": seconds}
+    done = run_headrace("serve", "--port", "0", database_url=database_url, **changes)
+    assert done.returncode == 1
+    assert "HR001 HEADRACE_METRICS__TABLE_SECONDS: tables are measured once a second" in done.stderr

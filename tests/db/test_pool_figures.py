@@ -154,6 +154,18 @@ async def test_a_connection_that_is_forgotten_is_leaked(database_url):
             await eventually(lambda: state(pool) == (SIZE - 1, 0, 0, 1))
 
 
+async def test_a_connection_that_was_used_before_and_is_forgotten_is_leaked(database_url):
+    """No worker of psycopg_pool keeps it."""
+    async with pool_of(1, database_url) as pool:
+        async with pool.connection():
+            pass
+        await pool.getconn()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            gc.collect()
+            await eventually(lambda: state(pool) == (0, 0, 0, 1))
+
+
 async def test_a_thousand_requests_that_wait_are_counted(database_url):
     async with pool_of(1, database_url, pool_max_waiting=1000) as pool:
         holder = await pool.getconn()

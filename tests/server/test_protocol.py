@@ -124,6 +124,26 @@ def test_a_request_beyond_a_limit_is_refused(process: ServerUnderTest, case: str
     assert told(answers(process, [request]))[0] == status
 
 
+def test_a_request_refused_with_its_first_bytes_counts_once(process: ServerUnderTest) -> None:
+    """The app has its head, and has not begun it when the server refuses the body."""
+
+    def counted(**labels: str) -> float:
+        found = Exposition(process.health("/metrics").text)
+        return found.count("headrace_http_requests_total", **labels)
+
+    before, refused = counted(), counted(status="400", code="bad_request")
+    assert told(answers(process, [COMPLETE["bad chunk"][0]])) == (400, "bad_request")
+    wait_until(lambda: counted(status="400", code="bad_request") > refused)
+    assert counted() - before == 1
+    assert counted(status="400", code="bad_request") - refused == 1
+
+
+def test_the_health_port_names_the_refusal_of_a_method(process: ServerUnderTest) -> None:
+    refused = httpx.post(process.health_url + "/livez")
+    assert refused.status_code == 405
+    assert refused.json()["code"] == "method_not_allowed"
+
+
 def test_what_is_within_the_limits_is_answered(process: ServerUnderTest) -> None:
     request = b"GET /pid?" + b"a" * 15_000 + b" HTTP/1.1\r\nconnection: close\r\n"
     request += b"a: bbb\r\n" * 98 + b"c: " + b"d" * 30_000 + b"\r\n\r\n"

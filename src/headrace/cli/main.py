@@ -4,6 +4,7 @@ import sys
 from importlib.metadata import version
 from typing import Annotated
 
+import psycopg
 import typer
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
@@ -18,6 +19,7 @@ from headrace.cli.serve import serve
 from headrace.cli.settings_table import settings
 from headrace.cli.usage import usage
 from headrace.cli.worker import worker
+from headrace.db.faults import refused_statement
 from headrace.errors import StartupRefusal
 
 app = typer.Typer(
@@ -66,6 +68,8 @@ def main() -> None:
         _refuse(settings_refusal(error))
     except StartupRefusal as refusal:
         _refuse(refusal)
+    except psycopg.Error as error:
+        _refuse(refused_statement(error))
 
 
 def _refuse(refusal: StartupRefusal) -> None:

@@ -25,7 +25,7 @@ import psycopg
 from psycopg import AsyncConnection
 from psycopg.types.json import set_json_dumps, set_json_loads
 from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
-from psycopg_pool.pool_async import AddConnection, ReturnConnection
+from psycopg_pool.pool_async import AddConnection, MaintenanceTask, ReturnConnection
 
 from headrace.db.arrays import register_columns
 from headrace.db.conninfo import connection_string, describe
@@ -91,6 +91,21 @@ async def _reset(connection: Connection) -> None:
     await connection.set_autocommit(True)
 
 
+class _Forgotten(MaintenanceTask):
+    """Does a task and forgets it: a worker of psycopg_pool keeps its last task, with a connection.
+    Nobody could tell then that the connection is leaked.
+    """
+
+    def __init__(self, pool: "SharedPool", task: MaintenanceTask) -> None:
+        super().__init__(pool)
+        self._task: MaintenanceTask | None = task
+
+    async def _run(self, pool: AsyncConnectionPool[Any]) -> None:
+        task, self._task = self._task, None
+        if task is not None:
+            await task._run(pool)
+
+
 class SharedPool(AsyncConnectionPool[Connection]):
     """An ``AsyncConnectionPool`` whose requests for a connection can be cancelled at once.
 
@@ -116,7 +131,8 @@ class SharedPool(AsyncConnectionPool[Connection]):
         self.schema = schema
         self._transfers = Tasks()
         self._on_checkout = on_checkout
-        #: Connections that somebody has. One that is forgotten here and not given back is leaked.
+        #: Connections in use. The set is weak: a connection that nobody refers to any more, and
+        #: that was not given back, is missing here and so counts as leaked.
         self._held: WeakSet[Connection] = WeakSet()
         #: Requests that psycopg_pool is answering, and connections whose server is being asked.
         self._asking = self._checks = 0
@@ -223,14 +239,15 @@ class SharedPool(AsyncConnectionPool[Connection]):
         return sum(one.conn is None and one.error is None for one in self._waiting)
 
     def run_task(self, task: Any) -> None:
-        """psycopg_pool gives a task to its workers. Count those that have a connection."""
+        """psycopg_pool gives a task to its workers. Count those that make or hold a connection."""
         self._made_later.discard(task)
         if isinstance(task, AddConnection | ReturnConnection):
             self._in_work += 1
+            task = _Forgotten(self, task)
         super().run_task(task)
 
     async def schedule_task(self, task: Any, delay: float) -> None:
-        """psycopg_pool does a task later."""
+        """psycopg_pool does a task later. Note the task if it will make a connection."""
         if isinstance(task, AddConnection):
             self._made_later.add(task)
         await super().schedule_task(task, delay)

@@ -17,7 +17,9 @@ from time import monotonic
 from typing import Protocol
 
 import structlog
+from starlette.types import Scope
 
+from headrace.edge.exchange import exchange_of, is_unclaimed, refuse_beforehand
 from headrace.observability.metrics import Metrics
 from headrace.setting_groups import ServerSettings
 from headrace.settings import Settings
@@ -147,10 +149,26 @@ class Connections:
             self._metrics.http.count_cut_connection(reason)
         self._unlogged[reason] += 1
 
-    def count_refusal(self, status: int, code: str) -> None:
-        """Count an answer of the server itself, to what is no whole request."""
-        if self._metrics is not None:
-            self._metrics.http.count_refused_connection(status, code)
+    def count_refusal(self, status: int, code: str, scope: Scope | None = None) -> None:
+        """Count an answer of the server itself.
+
+        :param scope: of the request that it answers; None: it answers what is no whole request.
+        """
+        if scope is None:
+            if self._metrics is not None:
+                self._metrics.http.count_refused_connection(status, code)
+        elif (exchange := exchange_of(scope)) is not None:
+            # The middleware counts the request.
+            exchange.refuse(status, code)
+        else:
+            # The app has not begun it. Its task begins before the call.
+            refuse_beforehand(scope, status, code)
+            asyncio.get_running_loop().call_soon(self._count_unclaimed, scope, status, code)
+
+    def _count_unclaimed(self, scope: Scope, status: int, code: str) -> None:
+        """Count it if the app has no middleware that did."""
+        if is_unclaimed(scope):
+            self.count_refusal(status, code)
 
     async def look_after(self) -> None:
         """Close overdue connections until cancelled."""

@@ -135,7 +135,8 @@ class HealthPort:
         path = scope["path"]
         if scope["method"] not in ("GET", "HEAD"):
             return _json(
-                405, {"detail": "This port answers only GET requests.", "code": "bad_request"}
+                405,
+                {"detail": "This port answers only GET requests.", "code": "method_not_allowed"},
             )
         if path == "/metrics":
             return await self._metrics(scope["query_string"])

@@ -295,12 +295,10 @@ class BoundedProtocol(HttpToolsProtocol):
             self._answer(refusal)
 
     def _answer(self, refusal: _Refusal) -> None:
-        exchange = exchange_of(self.cycle.scope) if self.cycle is not None else None
-        if exchange is not None and not self.cycle.response_complete:
-            # The middleware counts the request that this answers.
-            exchange.refuse(refusal.status, refusal.code)
-        else:
-            self._bounds.count_refusal(refusal.status, refusal.code)
+        answered = self.cycle is None or self.cycle.response_complete
+        self._bounds.count_refusal(
+            refusal.status, refusal.code, None if answered else self.cycle.scope
+        )
         body = encode_json({"detail": refusal.detail, "code": refusal.code})
         dated = b"".join(b"%s: %s\r\n" % pair for pair in self.server_state.default_headers)
         retry = b"retry-after: 1\r\n" if refusal.status == 503 else b""
