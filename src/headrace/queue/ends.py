@@ -47,7 +47,7 @@ class RunEnd:
     thread_status: str
     error: dict[str, str] | None = None
     thread_interrupts: dict[str, Any] | None = None
-    #: Of an ``error`` or ``timeout``; None for all others.
+    #: Why it is an ``error`` or ``timeout``; None for all other ends.
     cause: Cause | None = field(default=None, compare=False)
     run_interrupts: Sequence[Mapping[str, str | None]] = ()
     asked: AskedHere | None = None
