@@ -1,13 +1,15 @@
 """The figures of tables, transactions and credentials are Postgres's own, and cost nobody much."""
 
 import os
-from contextlib import asynccontextmanager
+import threading
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from time import time
 
 import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
+from psycopg.errors import QueryCanceled
 from structlog.testing import capture_logs
 
 from headrace.db.credentials import Credentials
@@ -113,6 +115,33 @@ async def test_the_oldest_transaction_holds_back_vacuum(database_url, database):
             idle.rollback()
         await measurer.measure()
         assert measurer.figures.oldest_transaction_seconds < 0.2
+
+
+async def test_a_vacuum_by_hand_holds_nothing_back(database_url, database):
+    database.execute("CREATE TABLE large AS SELECT generate_series(1, 100000) AS n")
+    with psycopg.connect(database_url, autocommit=True) as other:
+        other.execute("SET vacuum_cost_limit = 1")
+        other.execute("SET vacuum_cost_delay = '100ms'")
+
+        def vacuum() -> None:
+            # It takes minutes, unless it is cancelled.
+            with suppress(QueryCanceled):
+                other.execute("VACUUM large")
+
+        def vacuums() -> bool:
+            return database.execute("SELECT FROM pg_stat_progress_vacuum").fetchone() is not None
+
+        vacuuming = threading.Thread(target=vacuum)
+        vacuuming.start()
+        try:
+            await eventually(vacuums)
+            async with measuring(database_url) as measurer:
+                await measurer.measure()
+                assert measurer.figures is not None
+                assert measurer.figures.oldest_transaction_seconds == 0
+        finally:
+            other.cancel()
+            vacuuming.join()
 
 
 async def test_a_locked_table_costs_a_round_and_not_the_process(database_url):

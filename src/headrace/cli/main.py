@@ -4,7 +4,6 @@ import sys
 from importlib.metadata import version
 from typing import Annotated
 
-import psycopg
 import typer
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
@@ -19,7 +18,7 @@ from headrace.cli.serve import serve
 from headrace.cli.settings_table import settings
 from headrace.cli.usage import usage
 from headrace.cli.worker import worker
-from headrace.db.faults import refused_statement
+from headrace.db.faults import refused_statements
 from headrace.errors import StartupRefusal
 
 app = typer.Typer(
@@ -63,13 +62,12 @@ def options(
 def main() -> None:
     """Run the command line; refusals end it with their sentence on stderr and exit code 1."""
     try:
-        app()
+        with refused_statements():
+            app()
     except (ValidationError, SettingsError) as error:
         _refuse(settings_refusal(error))
     except StartupRefusal as refusal:
         _refuse(refusal)
-    except psycopg.Error as error:
-        _refuse(refused_statement(error))
 
 
 def _refuse(refusal: StartupRefusal) -> None:

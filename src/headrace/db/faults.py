@@ -54,17 +54,6 @@ def driver_reason(error: BaseException) -> str:
     return mask_text(_ATTEMPT.sub("", lines[-1])) if lines else type(error).__name__
 
 
-def refused_statement(error: BaseException) -> StartupRefusal:
-    """HR302 for a command whose statement Postgres has refused, with the driver's reason."""
-    return StartupRefusal(
-        "HR302",
-        where="database",
-        what=f"Postgres refused a statement of the command ({mask_text(first_line(error))})",
-        remedy="Give the role of DATABASE_URL the rights of the server's role, and look with"
-        " `headrace db check` whether the schema is headrace's.",
-    )
-
-
 def public_reason(reason: str) -> str:
     """A driver's reason for public answers, without names of users and databases."""
     return _QUOTED.sub("", reason)
@@ -152,6 +141,24 @@ def refused_migrations() -> Iterator[None]:
             what=f"Postgres refused a step of the migration ({first_line(error)})",
             remedy="Correct that and run `headrace db upgrade` again: it goes on where this one"
             " stopped.",
+        ) from error
+
+
+@contextmanager
+def refused_statements() -> Iterator[None]:
+    """Turn what Postgres refuses to a command into a refusal.
+
+    :raises StartupRefusal: HR302 with the message of Postgres.
+    """
+    try:
+        yield
+    except psycopg.Error as error:
+        raise StartupRefusal(
+            "HR302",
+            where="database",
+            what=f"Postgres refused a statement of the command ({mask_text(first_line(error))})",
+            remedy="Give the role of DATABASE_URL the rights of the server's role, and look with"
+            " `headrace db check` whether the schema is headrace's.",
         ) from error
 
 

@@ -26,8 +26,8 @@ _OLDEST_TRANSACTION = statement("""
 SELECT coalesce(max(seconds), 0)::float8 FROM (
   SELECT extract(epoch FROM clock_timestamp() - xact_start) AS seconds FROM pg_stat_activity
   WHERE (backend_xmin IS NOT NULL OR backend_xid IS NOT NULL) AND pid <> pg_backend_pid()
-    AND backend_type <> 'autovacuum worker' AND coalesce(datname, current_database()) =
-    current_database()
+    AND pid NOT IN (SELECT pid FROM pg_stat_progress_vacuum)
+    AND coalesce(datname, current_database()) = current_database()
   UNION ALL
   SELECT extract(epoch FROM clock_timestamp() - prepared) FROM pg_prepared_xacts
   WHERE database = current_database()

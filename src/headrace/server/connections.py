@@ -11,13 +11,12 @@ need.
 import asyncio
 import resource
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from time import monotonic
-from typing import Protocol
+from typing import Any, Protocol
 
 import structlog
-from starlette.types import Scope
 
 from headrace.edge.exchange import exchange_of, is_unclaimed, refuse_beforehand
 from headrace.observability.metrics import Metrics
@@ -149,7 +148,7 @@ class Connections:
             self._metrics.http.count_cut_connection(reason)
         self._unlogged[reason] += 1
 
-    def count_refusal(self, status: int, code: str, scope: Scope | None = None) -> None:
+    def count_refusal(self, status: int, code: str, scope: Mapping[str, Any] | None = None) -> None:
         """Count an answer of the server itself.
 
         :param scope: of the request that it answers; None: it answers what is no whole request.
@@ -165,7 +164,7 @@ class Connections:
             refuse_beforehand(scope, status, code)
             asyncio.get_running_loop().call_soon(self._count_unclaimed, scope, status, code)
 
-    def _count_unclaimed(self, scope: Scope, status: int, code: str) -> None:
+    def _count_unclaimed(self, scope: Mapping[str, Any], status: int, code: str) -> None:
         """Count it if the app has no middleware that did."""
         if is_unclaimed(scope):
             self.count_refusal(status, code)
