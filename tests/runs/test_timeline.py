@@ -207,6 +207,39 @@ async def test_a_run_with_one_checkpoint_at_its_end_names_all_its_nodes(client):
     assert told["checkpoints_deleted"] is False
 
 
+@pytest.mark.parametrize("graph_id", ["asks", "fails"])
+async def test_an_input_names_no_node_that_it_gives_up(client, graph_id):
+    thread_id = await new_thread(client)
+    await run(client, thread_id, assistant_id=graph_id, input={"done": []})
+    given_up = await run(client, thread_id, assistant_id=graph_id, input={"done": []})
+    told = await timeline(client, thread_id, given_up)
+    assert [nodes for _, nodes in steps(told)] == [[], ["__start__"], ["first"]]
+
+
+async def test_a_fork_of_history_names_no_node(client):
+    thread_id = await new_thread(client)
+    await run(client, thread_id, assistant_id="fails", input={"done": []})
+    history = (await client.get(f"/threads/{thread_id}/history?limit=9")).json()
+    (before,) = [one for one in history if one["next"] == ["first"]]
+    checkpoint_id = before["checkpoint"]["checkpoint_id"]
+    again = await run(
+        client, thread_id, assistant_id="fails", input=None, checkpoint_id=checkpoint_id
+    )
+    told = await timeline(client, thread_id, again)
+    sources = [(one["source"], one["nodes"]) for one in told["entries"] if "nodes" in one]
+    assert sources == [("fork", []), ("loop", ["first"])]
+
+
+async def test_a_delayed_run_that_was_stopped_is_made_before_it_ends(client):
+    thread_id = await new_thread(client)
+    run_id = await begin(
+        client, thread_id, assistant_id="asks", input={"done": []}, after_seconds=3600
+    )
+    await client.post(f"/threads/{thread_id}/runs/{run_id}/cancel")
+    told = await timeline(client, thread_id, run_id)
+    assert kinds(told) == ["created", "cancel_asked", "ended"]
+
+
 async def test_runs_that_ask_and_answer_are_linked(client):
     thread_id = await new_thread(client)
     asked = await run(client, thread_id, assistant_id="asks", input={"done": []})

@@ -102,7 +102,8 @@ LEFT JOIN (
 LEFT JOIN sized ON sized.checkpoint_ns = shown.checkpoint_ns
   AND sized.checkpoint_id = shown.checkpoint_id
 LEFT JOIN LATERAL (
-  -- The nodes that ran: those whose versions of channels are new, and those that left writes.
+  -- The nodes that ran: those whose versions of channels are new, and those that left writes. LangGraph
+  -- also marks what an input or a fork of history gives up as seen, but no node has run for it.
   SELECT array_agg(name ORDER BY name) AS names
   FROM (
     SELECT seen.key AS name
@@ -125,5 +126,6 @@ LEFT JOIN LATERAL (
       AND writes.idx >= 0 AND starts_with(writes.task_path, %(pull)s)
   ) AS ran
   WHERE name <> ALL (%(hidden)s::text[])
+    AND coalesce(sized.source, '') NOT IN ('input', 'fork')
 ) AS nodes ON true
 ORDER BY sized.checkpoint_id, sized.checkpoint_ns
