@@ -35,6 +35,7 @@ _COMMENTS = {
     "earlier_attempts": "attempts before the present one: process, times, how each ended",
     "cancel_asked_at": "when it was first asked to stop",
     "cancel_reason": "why it was asked to stop, e.g. client or next_run",
+    "error_cause": "what is to blame for its error, e.g. graph or platform",
     "interrupts": "interrupts that it has left: id and node of each",
 }
 
@@ -45,6 +46,7 @@ def upgrade() -> None:
         " ADD COLUMN IF NOT EXISTS earlier_attempts jsonb,"
         " ADD COLUMN IF NOT EXISTS cancel_asked_at timestamptz,"
         " ADD COLUMN IF NOT EXISTS cancel_reason text,"
+        " ADD COLUMN IF NOT EXISTS error_cause text,"
         " ADD COLUMN IF NOT EXISTS interrupts jsonb"
     )
     for column, text in _COMMENTS.items():

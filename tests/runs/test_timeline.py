@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
+from structlog.testing import capture_logs
 
 from headrace.ids import uuid7
 from tests.support.apps import app_client, settings_for
@@ -53,6 +54,20 @@ async def fail(state):
     raise ValueError("no luck")
 
 
+class ProcessLost(Exception):
+    pass
+
+
+async def lose(state):
+    raise ProcessLost("my process")
+
+
+def broken(config):
+    if config.get("configurable", {}).get("broken"):
+        raise ValueError("no graph")
+    return chain(first)
+
+
 async def count(state):
     return {"steps": state["steps"] - 1}
 
@@ -74,6 +89,7 @@ def chain(*nodes):
 waits = chain(wait).compile()
 asks = chain(first, ask).compile()
 fails = chain(first, fail).compile()
+loses = chain(lose).compile()
 inner = chain(first, ask).compile()
 many = StateGraph(State)
 for node in (first, sent):
@@ -88,7 +104,7 @@ counts.add_conditional_edges("count", lambda state: "count" if state["steps"] el
 counts = counts.compile()
 """
 
-NAMES = ("waits", "asks", "fails", "many", "counts")
+NAMES = ("waits", "asks", "fails", "loses", "broken", "many", "counts")
 
 
 @pytest.fixture
@@ -166,6 +182,20 @@ async def test_a_run_in_place_is_told_from_its_start_to_its_end(client):
     assert whole == pytest.approx(totals["executing_seconds"], abs=0.02)
     assert totals["queue_seconds"] == totals["lost_seconds"] == 0
     assert told["truncated"] is told["checkpoints_deleted"] is False
+
+
+@pytest.mark.parametrize(
+    ("graph_id", "name", "cause"),
+    [("loses", "ProcessLost", "graph"), ("broken", "ValueError", "platform")],
+)
+async def test_the_cause_of_an_error_is_that_of_the_log(client, graph_id, name, cause):
+    thread_id = await new_thread(client)
+    body = {"input": {"done": []}, "config": {"configurable": {"broken": True}}}
+    with capture_logs() as lines:
+        run_id = await run(client, thread_id, assistant_id=graph_id, **body)
+    error = (await timeline(client, thread_id, run_id))["run"]["error"]
+    assert (error["error"], error["cause"]) == (name, cause)
+    assert [one["cause"] for one in lines if one["event"] == "run_ended"] == [cause]
 
 
 async def test_bytes_are_those_of_the_tables(client, database_url):

@@ -53,7 +53,7 @@ class RunEnd:
     thread_status: str
     error: dict[str, str] | None = None
     interrupts: dict[str, Any] | None = None
-    #: For metrics and log; it is not stored.
+    #: For metrics, log and timeline.
     cause: Cause | None = field(default=None, compare=False)
     left: Sequence[Mapping[str, str | None]] = ()
     asked: AskedHere | None = None
@@ -159,9 +159,11 @@ def _notes(end: RunEnd) -> bytes | None:
     """
     if end.status == "pending":
         return dump_jsonb({"hostname": socket.gethostname(), "pid": os.getpid()})
-    if not end.left and end.asked is None:
+    if not end.left and end.asked is None and end.cause is None:
         return None
     notes: dict[str, Any] = {"interrupts": list(end.left)} if end.left else {}
+    if end.cause is not None:
+        notes["cause"] = end.cause
     if end.asked is not None:
         notes["cancel_reason"] = end.asked.reason
         notes["cancel_asked_at"] = end.asked.at.isoformat()

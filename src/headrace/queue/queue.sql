@@ -556,6 +556,7 @@ WITH ended AS (
           'process_id', runs.process_id, 'started_at', runs.started_at, 'ended_at', now(),
           'ended', 'released')) END,
       interrupts = given.notes -> 'interrupts',
+      error_cause = given.notes ->> 'cause',
       cancel_reason = coalesce(runs.cancel_reason, given.notes ->> 'cancel_reason'),
       cancel_asked_at = coalesce(
         runs.cancel_asked_at, (given.notes ->> 'cancel_asked_at')::timestamptz)

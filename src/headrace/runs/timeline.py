@@ -46,7 +46,10 @@ _STOPS = ("UserInterrupt", "UserRollback", "HTTPException")
 
 
 def error_cause(status: str, name: str) -> Cause | None:
-    """What is to blame for the error with this name; None for a run that was stopped."""
+    """What is to blame for the error with this name; None for a run that was stopped.
+
+    For rows without a cause: those of lost and unserved runs, and of older releases.
+    """
     if status == "interrupted" and name in _STOPS:
         return None
     if status == "timeout":
@@ -133,7 +136,7 @@ class Telling:
         return TimelineError(
             error=name,
             message=str(error.get("message", "")),
-            cause=error_cause(self._row["status"], name),
+            cause=self._row["error_cause"] or error_cause(self._row["status"], name),
         )
 
     def _first_start(self) -> datetime | None:
