@@ -11,6 +11,8 @@ import psycopg
 import pytest
 from structlog.testing import capture_logs
 
+from headrace.checkpoints.upstream import HIDDEN_NODES, PULLED
+from headrace.db.statements import named_statements
 from headrace.ids import uuid7
 from tests.support.apps import app_client, settings_for
 
@@ -354,6 +356,36 @@ async def test_a_thousand_steps_are_paged(client):
     assert steps(await timeline(client, thread_id, run_id, limit=0)) == []
     for wrong in ({"limit": 1001}, {"limit": -1}, {"offset": -1}):
         assert (await client.get(path, params=wrong)).status_code == 422
+
+
+def most_rows(plan: dict[str, Any]) -> float:
+    """The most rows that one node of a plan has handed on, all its loops together."""
+    own = plan["Actual Rows"] * plan["Actual Loops"]
+    return max([own, *map(most_rows, plan.get("Plans", ()))])
+
+
+async def test_a_checkpoint_is_not_compared_with_all_others(client, database_url):
+    """The tables have no statistics yet, as those of a new thread."""
+    thread_id = await new_thread(client)
+    run_id = await run(client, thread_id, assistant_id="counts", input={"steps": 300})
+    values = {
+        "thread_id": thread_id,
+        "run_id": run_id,
+        "attempts": [],
+        "started": [],
+        "limit": 1000,
+        "offset": 0,
+        "most": 10_000,
+        "json_bytes": 65536,
+        "whole": False,
+        "pull": PULLED,
+        "hidden": list(HIDDEN_NODES),
+    }
+    steps_sql = named_statements("headrace.checkpoints", "run_steps.sql")["steps"]
+    with psycopg.connect(database_url, autocommit=True) as database:
+        explained = database.execute(b"EXPLAIN (ANALYZE, FORMAT JSON) " + steps_sql, values)
+        ((found,),) = explained.fetchall()
+    assert most_rows(found[0]["Plan"]) < 30 * 302
 
 
 async def test_no_timeline_where_there_is_no_run(client):

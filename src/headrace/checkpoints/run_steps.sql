@@ -108,9 +108,13 @@ LEFT JOIN LATERAL (
   FROM (
     SELECT seen.key AS name
     FROM checkpoints AS own
-    LEFT JOIN checkpoints AS parent
-      ON parent.thread_id = own.thread_id AND parent.checkpoint_ns = own.checkpoint_ns
-        AND parent.checkpoint_id = own.parent_checkpoint_id
+    -- OFFSET 0 keeps the planner from hashing all checkpoints of the thread, once per checkpoint.
+    LEFT JOIN LATERAL (
+      SELECT checkpoint_id, checkpoint FROM checkpoints
+      WHERE thread_id = %(thread_id)s AND checkpoint_ns = sized.checkpoint_ns
+        AND checkpoint_id = sized.parent_checkpoint_id
+      OFFSET 0
+    ) AS parent ON true
     CROSS JOIN LATERAL jsonb_each(own.checkpoint -> 'versions_seen') AS seen
     WHERE sized.small
       AND own.thread_id = %(thread_id)s AND own.checkpoint_ns = sized.checkpoint_ns
