@@ -1,6 +1,7 @@
 """``headrace runs show``: a run told on a terminal, as it is in ``golden/``."""
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -74,6 +75,7 @@ def record() -> RunRecord:
         "process_id": THIRD,
         "multitask_strategy": "enqueue",
         "error": {"error": "UserInterrupt", "message": "The run was\ncancelled."},
+        "error_cause": None,
         "created_at": START,
         "started_at": at(30),
         "ended_at": at(40),
@@ -142,6 +144,23 @@ def test_a_run_is_found_without_its_thread(database, database_url) -> None:
     assert "thread     some thread\n" in shown.stdout
     as_json = run_headrace("runs", "show", str(token.run_id), "--json", database_url=database_url)
     assert json.loads(as_json.stdout)["run"]["thread_id"] == "some thread"
+
+
+def test_a_reader_who_leaves_gets_no_traceback(database, database_url) -> None:
+    token = insert_running_run(database, register(database), "some thread")
+    command = f"exec {sys.executable} -m headrace runs show {token.run_id} --json"
+    reading, writing = os.pipe()
+    os.close(reading)
+    for stdout, code in ((writing, 1), (None, 0)):
+        shown = subprocess.run(
+            ["/bin/sh", "-c", command + ("" if stdout else " >&-")],
+            env={**os.environ, "DATABASE_URL": database_url},
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            timeout=60,
+        )
+        assert (shown.stderr, shown.returncode) == (b"", code)
+    os.close(writing)
 
 
 @pytest.mark.parametrize("run_id", [str(UUID(int=9)), "no-uuid"])

@@ -9,7 +9,10 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
+from structlog.testing import capture_logs
 
+from headrace.checkpoints.upstream import HIDDEN_NODES, PULLED
+from headrace.db.statements import named_statements
 from headrace.ids import uuid7
 from tests.support.apps import app_client, settings_for
 
@@ -53,6 +56,20 @@ async def fail(state):
     raise ValueError("no luck")
 
 
+class ProcessLost(Exception):
+    pass
+
+
+async def lose(state):
+    raise ProcessLost("my process")
+
+
+def broken(config):
+    if config.get("configurable", {}).get("broken"):
+        raise ValueError("no graph")
+    return chain(first)
+
+
 async def count(state):
     return {"steps": state["steps"] - 1}
 
@@ -74,6 +91,7 @@ def chain(*nodes):
 waits = chain(wait).compile()
 asks = chain(first, ask).compile()
 fails = chain(first, fail).compile()
+loses = chain(lose).compile()
 inner = chain(first, ask).compile()
 many = StateGraph(State)
 for node in (first, sent):
@@ -88,7 +106,7 @@ counts.add_conditional_edges("count", lambda state: "count" if state["steps"] el
 counts = counts.compile()
 """
 
-NAMES = ("waits", "asks", "fails", "many", "counts")
+NAMES = ("waits", "asks", "fails", "loses", "broken", "many", "counts")
 
 
 @pytest.fixture
@@ -178,6 +196,20 @@ async def test_the_cause_of_an_error_of_another_release_may_be_unknown(client, d
     assert told["run"]["error"] == {"error": "ValueError", "message": "no luck", "cause": None}
 
 
+@pytest.mark.parametrize(
+    ("graph_id", "name", "cause"),
+    [("loses", "ProcessLost", "graph"), ("broken", "ValueError", "platform")],
+)
+async def test_the_cause_of_an_error_is_that_of_the_log(client, graph_id, name, cause):
+    thread_id = await new_thread(client)
+    body = {"input": {"done": []}, "config": {"configurable": {"broken": True}}}
+    with capture_logs() as lines:
+        run_id = await run(client, thread_id, assistant_id=graph_id, **body)
+    error = (await timeline(client, thread_id, run_id))["run"]["error"]
+    assert (error["error"], error["cause"]) == (name, cause)
+    assert [one["cause"] for one in lines if one["event"] == "run_ended"] == [cause]
+
+
 async def test_bytes_are_those_of_the_tables(client, database_url):
     thread_id = await new_thread(client)
     run_id = await run(
@@ -215,6 +247,39 @@ async def test_a_run_with_one_checkpoint_at_its_end_names_all_its_nodes(client):
     told = await timeline(client, thread_id, run_id)
     assert steps(told) == [(1, ["__start__", "first"])]
     assert told["checkpoints_deleted"] is False
+
+
+@pytest.mark.parametrize("graph_id", ["asks", "fails"])
+async def test_an_input_names_no_node_that_it_gives_up(client, graph_id):
+    thread_id = await new_thread(client)
+    await run(client, thread_id, assistant_id=graph_id, input={"done": []})
+    given_up = await run(client, thread_id, assistant_id=graph_id, input={"done": []})
+    told = await timeline(client, thread_id, given_up)
+    assert [nodes for _, nodes in steps(told)] == [[], ["__start__"], ["first"]]
+
+
+async def test_a_fork_of_history_names_no_node(client):
+    thread_id = await new_thread(client)
+    await run(client, thread_id, assistant_id="fails", input={"done": []})
+    history = (await client.get(f"/threads/{thread_id}/history?limit=9")).json()
+    (before,) = [one for one in history if one["next"] == ["first"]]
+    checkpoint_id = before["checkpoint"]["checkpoint_id"]
+    again = await run(
+        client, thread_id, assistant_id="fails", input=None, checkpoint_id=checkpoint_id
+    )
+    told = await timeline(client, thread_id, again)
+    sources = [(one["source"], one["nodes"]) for one in told["entries"] if "nodes" in one]
+    assert sources == [("fork", []), ("loop", ["first"])]
+
+
+async def test_a_delayed_run_that_was_stopped_is_made_before_it_ends(client):
+    thread_id = await new_thread(client)
+    run_id = await begin(
+        client, thread_id, assistant_id="asks", input={"done": []}, after_seconds=3600
+    )
+    await client.post(f"/threads/{thread_id}/runs/{run_id}/cancel")
+    told = await timeline(client, thread_id, run_id)
+    assert kinds(told) == ["created", "cancel_asked", "ended"]
 
 
 async def test_runs_that_ask_and_answer_are_linked(client):
@@ -301,6 +366,36 @@ async def test_a_thousand_steps_are_paged(client):
     assert steps(await timeline(client, thread_id, run_id, limit=0)) == []
     for wrong in ({"limit": 1001}, {"limit": -1}, {"offset": -1}):
         assert (await client.get(path, params=wrong)).status_code == 422
+
+
+def most_rows(plan: dict[str, Any]) -> float:
+    """The most rows that one node of a plan has handed on, all its loops together."""
+    own = plan["Actual Rows"] * plan["Actual Loops"]
+    return max([own, *map(most_rows, plan.get("Plans", ()))])
+
+
+async def test_a_checkpoint_is_not_compared_with_all_others(client, database_url):
+    """The tables have no statistics yet, as those of a new thread."""
+    thread_id = await new_thread(client)
+    run_id = await run(client, thread_id, assistant_id="counts", input={"steps": 300})
+    values = {
+        "thread_id": thread_id,
+        "run_id": run_id,
+        "attempts": [],
+        "started": [],
+        "limit": 1000,
+        "offset": 0,
+        "most": 10_000,
+        "json_bytes": 65536,
+        "whole": False,
+        "pull": PULLED,
+        "hidden": list(HIDDEN_NODES),
+    }
+    steps_sql = named_statements("headrace.checkpoints", "run_steps.sql")["steps"]
+    with psycopg.connect(database_url, autocommit=True) as database:
+        explained = database.execute(b"EXPLAIN (ANALYZE, FORMAT JSON) " + steps_sql, values)
+        ((found,),) = explained.fetchall()
+    assert most_rows(found[0]["Plan"]) < 30 * 302
 
 
 async def test_no_timeline_where_there_is_no_run(client):

@@ -22,6 +22,8 @@ ENDPOINT = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318"}
         {"OTEL_EXPORTER_OTLP_ENDPOINT": " "},
         {**ENDPOINT, "OTEL_SDK_DISABLED": "TRUE"},
         {**ENDPOINT, "OTEL_TRACES_EXPORTER": "none"},
+        # Meant for other libraries: nobody asks for traces here.
+        {"OTEL_SDK_DISABLED": "1", "OTEL_TRACES_SAMPLER_ARG": "0.1"},
     ],
 )
 def test_traces_are_off(variables):
@@ -57,12 +59,52 @@ def test_traces_are_on(variables, asked_by):
         ("OTEL_TRACES_SAMPLER_ARG", "1.5", "from 0 to 1"),
         ("OTEL_TRACES_SAMPLER_ARG", "nan", "from 0 to 1"),
         ("OTEL_PROPAGATORS", "b3,tracecontext", "tracecontext, baggage, none"),
+        ("OTEL_SDK_DISABLED", "1", "true or false"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4318", "http://collector:4318"),
+        ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http:///v1/traces", "http://collector:4318"),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "10s", "seconds"),
+        ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "0", "seconds"),
+        ("OTEL_EXPORTER_OTLP_COMPRESSION", "zip", "gzip, deflate, none"),
+        ("OTEL_BSP_SCHEDULE_DELAY", "5s", "a whole number, 1 or more"),
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "0", "a whole number, 1 or more"),
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "100", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE"),
+        ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "5000", "2048 or less"),
+        ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "many", "a whole number, 0 or more"),
     ],
 )
 def test_what_cannot_be_followed_is_refused(name, value, told):
     variables = {**ENDPOINT, "OTEL_TRACES_SAMPLER": "traceidratio", name: value}
-    with pytest.raises(StartupRefusal, match=rf"HR113 {name}.*{re.escape(told)}"):
+    with pytest.raises(StartupRefusal, match=rf"HR113 (?=.*{name}).*{re.escape(told)}"):
         TraceConfiguration.of(variables)
+
+
+def test_a_ratio_without_its_sampler_is_refused():
+    with pytest.raises(StartupRefusal, match="Set OTEL_TRACES_SAMPLER=parentbased_traceidratio"):
+        TraceConfiguration.of({**ENDPOINT, "OTEL_TRACES_SAMPLER_ARG": "0.1"})
+
+
+def test_headers_that_would_be_left_out_are_refused_and_not_told():
+    variables = {**ENDPOINT, "OTEL_EXPORTER_OTLP_HEADERS": "x-team=a, x-api-key mysecret"}
+    with pytest.raises(StartupRefusal, match="HR113 OTEL_EXPORTER_OTLP_HEADERS") as refused:
+        TraceConfiguration.of(variables)
+    assert "mysecret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("OTEL_SPAN_EVENT_COUNT_LIMIT", "unset"),
+        ("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", "0"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Basic%20a==,x-b=c,"),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "2.5"),
+        ("OTEL_EXPORTER_OTLP_COMPRESSION", "GZIP"),
+        ("OTEL_SDK_DISABLED", "False"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "HTTPS://collector"),
+        ("OTEL_TRACES_SAMPLER", "always_on"),
+    ],
+)
+def test_what_the_sdk_takes_is_not_refused(name, value):
+    assert TraceConfiguration.of({**ENDPOINT, name: value}) is not None
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "http/json"])

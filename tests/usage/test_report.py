@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from headrace.cli.main import app
 from headrace.db.migrate import upgrade
 from headrace.errors import StartupRefusal
+from tests.migrations.commands import run_headrace
 from tests.support.database import database_settings
 from tests.support.sources import ROOT
 
@@ -173,6 +174,7 @@ def test_names_that_users_choose_move_no_cursor(database, rows, ask):
         (["--since", "2999-01-01"], "--since is not before --until"),
         (["--limit", "0"], "--limit is a number from 1 to 1,000,000"),
         (["--json", "--csv"], "--json and --csv exclude each other"),
+        (["--tenant", "a\udcff"], "--tenant has characters that no tenant has"),
     ],
 )
 def test_what_cannot_be_read_is_refused_with_a_sentence(ask, arguments, sentence):
@@ -186,6 +188,12 @@ def test_it_reads_a_schema_of_headraces_own(empty_database_url, ask, monkeypatch
     monkeypatch.setenv("DATABASE_URL", empty_database_url)
     monkeypatch.setenv("HEADRACE_DATABASE__SCHEMA", "headrace")
     assert ask().stdout == "no model was called in this time\n"
+
+
+def test_a_database_without_the_schema_is_refused(empty_database_url):
+    refused = run_headrace("usage", database_url=empty_database_url)
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("HR311 ")
 
 
 def test_the_statements_of_the_page_do_what_it_says(rows, database):

@@ -102,14 +102,19 @@ LEFT JOIN (
 LEFT JOIN sized ON sized.checkpoint_ns = shown.checkpoint_ns
   AND sized.checkpoint_id = shown.checkpoint_id
 LEFT JOIN LATERAL (
-  -- The nodes that ran: those whose versions of channels are new, and those that left writes.
+  -- The nodes that ran: those whose versions of channels are new, and those that left writes. LangGraph
+  -- also marks what an input or a fork of history gives up as seen, but no node has run for it.
   SELECT array_agg(name ORDER BY name) AS names
   FROM (
     SELECT seen.key AS name
     FROM checkpoints AS own
-    LEFT JOIN checkpoints AS parent
-      ON parent.thread_id = own.thread_id AND parent.checkpoint_ns = own.checkpoint_ns
-        AND parent.checkpoint_id = own.parent_checkpoint_id
+    -- OFFSET 0 keeps the planner from hashing all checkpoints of the thread, once per checkpoint.
+    LEFT JOIN LATERAL (
+      SELECT checkpoint_id, checkpoint FROM checkpoints
+      WHERE thread_id = %(thread_id)s AND checkpoint_ns = sized.checkpoint_ns
+        AND checkpoint_id = sized.parent_checkpoint_id
+      OFFSET 0
+    ) AS parent ON true
     CROSS JOIN LATERAL jsonb_each(own.checkpoint -> 'versions_seen') AS seen
     WHERE sized.small
       AND own.thread_id = %(thread_id)s AND own.checkpoint_ns = sized.checkpoint_ns
@@ -125,5 +130,6 @@ LEFT JOIN LATERAL (
       AND writes.idx >= 0 AND starts_with(writes.task_path, %(pull)s)
   ) AS ran
   WHERE name <> ALL (%(hidden)s::text[])
+    AND coalesce(sized.source, '') NOT IN ('input', 'fork')
 ) AS nodes ON true
 ORDER BY sized.checkpoint_id, sized.checkpoint_ns

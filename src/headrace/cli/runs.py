@@ -26,5 +26,4 @@ def show(run_id: RunId, as_json: AsJson = False, limit: Limit = 100) -> None:
     # In place of this process: that module imports LangGraph, and other commands must not.
     form = "json" if as_json else "text"
     command = [sys.executable, "-m", "headrace.cli.shown_run", form, str(limit), run_id]
-    sys.stdout.flush()
     os.execv(sys.executable, command)  # noqa: S606 - our own arguments, no shell

@@ -1,5 +1,6 @@
 """``headrace runs show`` itself: prints the timeline of a run, as text or as JSON."""
 
+import os
 import sys
 from collections.abc import Sequence
 from uuid import UUID
@@ -42,8 +43,7 @@ def main(arguments: Sequence[str]) -> int:
         text = encode_json(timeline.model_dump()).decode()
     else:
         text = "\n".join(lines(timeline))
-    sys.stdout.write(f"{text}\n")
-    return 0
+    return _print(text)
 
 
 def _read(run_id: UUID, limit: int) -> RunRecord | None:
@@ -63,6 +63,20 @@ def _read(run_id: UUID, limit: int) -> RunRecord | None:
         )
 
     return schema.ask(database, read, timeout_seconds=database.open_timeout_seconds + seconds)
+
+
+def _print(text: str) -> int:
+    """The exit code: 1 if nobody reads the text to its end, such as ``| head``."""
+    if sys.stdout is None:
+        return 0
+    try:
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Python flushes once more when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return 0
 
 
 def _fail(sentence: str) -> int:

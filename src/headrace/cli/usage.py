@@ -58,6 +58,9 @@ def _question(by: str, since: str, until: str, tenant: str, limit: int) -> Repor
         raise typer.BadParameter(f"--by {by} is not one of {', '.join(known)}")
     if not 1 <= limit <= _MOST_ROWS:
         raise typer.BadParameter(f"--limit is a number from 1 to {_MOST_ROWS:,}")
+    if not tenant.isprintable():
+        # Also bytes of the shell that are no UTF-8.
+        raise typer.BadParameter("--tenant has characters that no tenant has")
     now = datetime.now(UTC)
     first = _moment("--since", since, now)
     after = _moment("--until", until, now) if until else None

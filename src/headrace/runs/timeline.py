@@ -311,12 +311,16 @@ _ORDER = (
 
 
 def in_order(entries: Iterator[Entry]) -> list[Entry]:
-    """The entries in the order of time. An entry without a time stays behind the one before it."""
+    """The entries in the order of time. An entry without a time keeps its place after the last.
+
+    A run is made before anything else: one with a delay may be stopped before it may start.
+    """
     timed, last = [], datetime.min.replace(tzinfo=UTC)
     for entry in entries:
         last = entry.at or last
         timed.append((last, _ORDER.index(entry.kind), entry))
-    return [entry for _, _, entry in sorted(timed, key=lambda one: one[:2])]
+    timed.sort(key=lambda one: (one[2].kind != "created", *one[:2]))
+    return [entry for _, _, entry in timed]
 
 
 def _checkpoint(stored: StoredCheckpoint) -> CheckpointEntry:
