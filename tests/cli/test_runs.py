@@ -74,6 +74,7 @@ def record() -> RunRecord:
         "process_id": THIRD,
         "multitask_strategy": "enqueue",
         "error": {"error": "UserInterrupt", "message": "The run was\ncancelled."},
+        "error_cause": None,
         "created_at": START,
         "started_at": at(30),
         "ended_at": at(40),
