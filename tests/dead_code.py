@@ -34,7 +34,7 @@ _.ProcessRow, _.RunUsageRow, _.SchemaCompatRow, _.type_annotation_map
 _.running_run_id, _.ready_at, _.ready_run_id, _.ready_graph_id, _.ready_caller
 _.input_tokens, _.output_tokens, _.cached_tokens, _.reasoning_tokens
 _.halted_status, _.sweep_at, _.pruned_at, _.hostname, _.heartbeat_at, _.lost, _.only_row
-_.earlier_attempts, _.cancel_asked_at, _.cancel_reason
+_.earlier_attempts, _.cancel_asked_at, _.cancel_reason, _.error_cause
 
 # Fields of what is read from and written as JSON.
 _.config_schema, _.edges, _.parent_checkpoint_id, _.channel_values, _.pending_writes

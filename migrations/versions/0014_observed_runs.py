@@ -1,4 +1,4 @@
-"""What operators ask of a run: its trace, attempts, stops, interrupts and tokens.
+"""What operators ask of a run: its trace, attempts, stops, errors, interrupts and tokens.
 
 Columns without a default rewrite no row. A release without them leaves them empty. Rows of
 ``run_usage`` have no foreign key: a report still counts runs and threads that are deleted.
@@ -35,6 +35,7 @@ _COMMENTS = {
     "earlier_attempts": "attempts before the present one: process, times, how each ended",
     "cancel_asked_at": "when it was first asked to stop",
     "cancel_reason": "why it was asked to stop, e.g. client or next_run",
+    "error_cause": "why it ended as error or timeout, e.g. graph or platform",
     "interrupts": "interrupts that it has left: id and node of each",
 }
 
@@ -45,6 +46,7 @@ def upgrade() -> None:
         " ADD COLUMN IF NOT EXISTS earlier_attempts jsonb,"
         " ADD COLUMN IF NOT EXISTS cancel_asked_at timestamptz,"
         " ADD COLUMN IF NOT EXISTS cancel_reason text,"
+        " ADD COLUMN IF NOT EXISTS error_cause text,"
         " ADD COLUMN IF NOT EXISTS interrupts jsonb"
     )
     for column, text in _COMMENTS.items():

@@ -271,7 +271,8 @@ class WorkerSettings(Group):
     slow_node_seconds: float = Field(
         60.0,
         ge=0,
-        description="A node that takes longer is logged (`node_slow`) while it runs; 0: none is.",
+        description="A node that takes longer is logged (`node_slow`) while it runs; 0: headrace"
+        " logs none.",
     )
     lease_seconds: float = Field(
         10.0, ge=0.5, description="A process silent this long has lost its runs."
@@ -366,7 +367,7 @@ class CheckpointerSettings(Group):
         1.0,
         ge=0,
         description="A write that takes this long until it is committed is logged as"
-        " `checkpoint_slow` and counted; 0: none is.",
+        " `checkpoint_slow` and counted; 0: headrace logs none.",
     )
     drain_seconds: float = Field(
         10.0, ge=0, description="How long a stopping process goes on committing what is queued."
@@ -377,7 +378,7 @@ class CheckpointerSettings(Group):
 
 
 class MetricsSettings(Group):
-    """How metrics are measured, and the second port for them and health."""
+    """How headrace measures metrics, and the second port for metrics and health."""
 
     port: int = Field(
         0,
@@ -394,8 +395,8 @@ class MetricsSettings(Group):
     table_seconds: float = Field(
         30.0,
         ge=0,
-        description="How often one process of the pod measures tables, old transactions and"
-        " credentials for `/metrics`; 0: never.",
+        description="How often one process of the pod measures tables, old transactions and when"
+        " credentials expire, for `/metrics`; 0: never.",
     )
 
 

@@ -10,5 +10,5 @@ _THREADS_SECONDS = 20.0
 
 
 def create_app() -> ASGIApp:
-    measurer._THREADS_SECONDS = _THREADS_SECONDS  # type: ignore[misc]
+    measurer._THREADS_SECONDS = _THREADS_SECONDS
     return create_real_app()

@@ -11,7 +11,7 @@ from uuid import UUID
 
 import pytest
 
-from headrace.checkpoints.run_steps import RunSteps, Step
+from headrace.checkpoints.run_checkpoints import RunCheckpoints, StoredCheckpoint
 from headrace.cli.run_text import lines
 from headrace.ids import uuid7
 from headrace.runs.timeline_repository import RunRecord, StoredEvents
@@ -30,8 +30,10 @@ def at(seconds: float) -> datetime:
     return START + timedelta(seconds=seconds)
 
 
-def step(number: int, seconds: float, *nodes: str, namespace: str = "", attempt: int = 1) -> Step:
-    return Step(
+def stored(
+    number: int, seconds: float, *nodes: str, namespace: str = "", attempt: int = 1
+) -> StoredCheckpoint:
+    return StoredCheckpoint(
         checkpoint_id=f"1f{number}",
         namespace=namespace,
         source="input" if number < 0 else "loop",
@@ -93,14 +95,14 @@ def record() -> RunRecord:
         "read_at": at(100),
     }
     page = [
-        step(-1, 2.1),
-        step(0, 2.5, "__start__"),
-        step(1, 4, "plan", "read\tmail"),
-        step(0, 33, "draft", namespace="write:1", attempt=3),
+        stored(-1, 2.1),
+        stored(0, 2.5, "__start__"),
+        stored(1, 4, "plan", "read\tmail"),
+        stored(0, 33, "draft", namespace="write:1", attempt=3),
     ]
     return RunRecord(
         row=row,
-        steps=RunSteps(
+        checkpoints=RunCheckpoints(
             count=9,
             steps=5,
             bytes=6_003_000,
@@ -108,7 +110,7 @@ def record() -> RunRecord:
             last_of_attempts={"2": at(11)},
             page=page,
             longest=page[2],
-            beheaded=False,
+            older_deleted=False,
         ),
         events=StoredEvents(3, at(2.2), at(4), 5000),
         resumes=UUID(int=5),
@@ -126,7 +128,7 @@ def test_the_text_is_as_in_the_golden_file() -> None:
 def test_deleted_checkpoints_and_unknown_attempts_are_told() -> None:
     whole = record()
     row = {**whole.row, "earlier_attempts": None, "cancel_reason": None, "cancel_asked_at": None}
-    known = replace(whole, row=row, steps=replace(whole.steps, beheaded=True))
+    known = replace(whole, row=row, checkpoints=replace(whole.checkpoints, older_deleted=True))
     text = "\n".join(lines(told(known)[0]))
     assert "checkpoints of the run are deleted" in text
     assert "2 attempts are not recorded" in text

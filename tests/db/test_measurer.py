@@ -236,6 +236,15 @@ async def test_the_command_lists_tables_and_the_largest_threads(database_url, da
     assert 200_000 < int(size) < 250_000
 
 
+async def test_ids_of_threads_do_not_control_the_terminal(database_url):
+    async with open_pool(database_url) as pool, open_saver(pool) as saver:
+        await put(saver, "t\x1b[2J", 1, ["hi"])
+    done = run_headrace("db", "storage", database_url=database_url)
+    assert done.returncode == 0, done.stderr
+    assert "[2J" in done.stdout
+    assert "\x1b" not in done.stdout
+
+
 def test_the_command_says_what_it_could_not_measure(database_url):
     with psycopg.connect(database_url) as holder:
         holder.execute("LOCK TABLE checkpoints IN ACCESS EXCLUSIVE MODE")

@@ -6,12 +6,14 @@ from typing import Any
 
 import pytest
 import structlog
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from headrace.edge.access_log import AccessLog
 from headrace.edge.exchange import exchange_of
 from headrace.edge.middleware import Middleware
+from headrace.edge.request_traces import trace_of
 from headrace.edge.state import State
 from headrace.edge.streaming import StreamResponse
 from headrace.events.reader import Ending, FollowingStopped
@@ -84,7 +86,6 @@ async def test_a_line_tells_who_asked_what_and_what_was_sent(lines: list[Any]) -
     told = Told(lines)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        scope["state"]["trace_id"] = "4bf92f"
         exchange = exchange_of(scope)
         assert exchange is not None
         exchange.caller = "0123456789abcdef"
@@ -105,8 +106,7 @@ async def test_a_line_tells_who_asked_what_and_what_was_sent(lines: list[Any]) -
         "thread_id": THREAD,
         "run_id": RUN,
         "client": "10.1.2.3",
-        "key": "0123456789abcdef",
-        "trace_id": "4bf92f",
+        "caller": "0123456789abcdef",
     }
     found = told.exposed
     assert found.value("headrace_http_response_bytes_total") == 5
@@ -222,6 +222,29 @@ async def test_lines_above_the_rate_are_left_out_and_told(lines: list[Any]) -> N
     assert len(refused) == 50
     assert sum(line.get("left_out", 0) for line in told.lines) == left_out
     assert told.exposed.value("headrace_http_requests_total") == 150
+
+
+async def test_refusals_take_no_lines_from_plain_successes(lines: list[Any]) -> None:
+    told = Told(lines, lines_per_second=5)
+    for _ in range(100):
+        await told.ask(plain(404))
+    before = len(told.lines)
+    for _ in range(5):
+        await told.ask(plain())
+    assert len(told.lines) == before + 5 == 105
+    assert told.exposed.value("headrace_access_lines_dropped_total") == 0
+
+
+async def test_the_user_s_app_may_keep_values_of_any_name_in_the_state(lines: list[Any]) -> None:
+    told = Told(lines)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        scope["state"]["trace_id"] = scope["state"]["trace"] = "mine"
+        assert not isinstance(trace_of(Request(scope)), str)
+        await plain()(scope, receive, send)
+
+    await told.ask(app)
+    assert "trace_id" not in told.lines[0]
 
 
 async def test_cut_and_slow_answers_always_have_their_line(

@@ -14,7 +14,7 @@ import structlog
 
 from headrace.observability.metrics import Metrics
 from headrace.observability.slots import StatusBoard, slots_directory
-from headrace.queue.ends import Cause
+from headrace.queue.rows import Began, CancelReason, Cause
 from headrace.server.hooks import child_exit
 from tests.support.exposition import Exposition
 from tests.support.measured import (
@@ -42,11 +42,11 @@ COUNTED = [
     ("headrace_run_errors_total", {"graph": "agent", "cause": "graph"}),
     ("headrace_run_cancels_total", {"reason": "client"}),
     ("headrace_repeated_rescues_total", {}),
-    ("headrace_run_attempts_total", {"begin": "in_place"}),
+    ("headrace_run_attempts_total", {"began": "in_place"}),
     ("headrace_run_queue_seconds_count", {"graph": "agent"}),
     ("headrace_run_first_event_seconds_count", {"graph": "agent"}),
     ("headrace_node_seconds_count", {"graph": "agent", "node": "reply"}),
-    ("headrace_repeated_steps_total", {"graph": "agent"}),
+    ("headrace_repeated_nodes_total", {"graph": "agent"}),
     ("headrace_slow_nodes_total", {"graph": "agent"}),
     ("headrace_checkpoint_seconds_count", {"operation": "put"}),
     ("headrace_checkpoint_commit_seconds_count", {"operation": "put"}),
@@ -103,8 +103,8 @@ def test_counters_with_known_words_begin_at_0(metrics: Metrics) -> None:
     found = exposed(metrics)
     for name, label, words in (
         ("headrace_rescues_total", "status", {"pending", "error", "interrupted"}),
-        ("headrace_run_cancels_total", "reason", {"client", "disconnect", "next_run", "deleted"}),
-        ("headrace_run_attempts_total", "begin", {"in_place", "claimed", "released", "lost"}),
+        ("headrace_run_cancels_total", "reason", {*get_args(CancelReason)}),
+        ("headrace_run_attempts_total", "began", {*get_args(Began)}),
         ("headrace_drained_runs_total", "outcome", {"finished", "released"}),
         ("headrace_run_errors_total", "cause", {*get_args(Cause)}),
         ("headrace_runs_total", "status", {"success", "error", "timeout", "interrupted"}),

@@ -67,7 +67,7 @@ async def test_the_attempt_with_which_a_lost_run_ends_is_kept(queue, database, a
     owner, wanted = register(database), request()
     await queue.start_run_if_free(wanted, owner)
     if asked:
-        await queue.cancel("default", [wanted.run_id], "interrupt", "enough")
+        await queue.cancel("default", [wanted.run_id], "interrupt", "enough", "client")
     await rescue(queue, database, owner, max_failures=1)
     ended, attempt = database.execute("SELECT status, attempt FROM runs").fetchone()
     assert ended == ("interrupted" if asked else "error")

@@ -58,7 +58,7 @@ async def test_hundreds_that_wait_on_one_thread_go_in_order_and_hold_up_nobody(q
         running = following
     assert time.monotonic() - began < 2.0
     cancelled = await queue.cancel(
-        ANONYMOUS.tenant, [run.run_id for run in behind[5:]], "interrupt", "enough"
+        ANONYMOUS.tenant, [run.run_id for run in behind[5:]], "interrupt", "enough", "client"
     )
     assert len(cancelled) == MANY - 5
     await end(queue, running, owner)

@@ -321,7 +321,7 @@ async def test_a_rescued_run_goes_on_until_it_has_failed_too_often(queue, databa
 async def test_a_lost_run_that_was_to_be_cancelled(queue, database, owner, action, becomes):
     asked = request()
     await queue.start_run_if_free(asked, owner)
-    await queue.cancel("default", [asked.run_id], action, "enough")
+    await queue.cancel("default", [asked.run_id], action, "enough", "client")
     expire_process(database, owner)
     await queue.takeover.take_runs_of_lost_processes(LOST, max_failures=1)
     assert status(database, asked.run_id) == becomes
@@ -335,7 +335,7 @@ async def test_a_lost_run_that_was_to_be_cancelled(queue, database, owner, actio
 async def test_a_cancelled_run_that_waits_is_over_at_once(queue, database, owner, action):
     asked = request()
     await queue.enqueue(asked)
-    (told,) = await queue.cancel("default", [asked.run_id], action, "enough")
+    (told,) = await queue.cancel("default", [asked.run_id], action, "enough", "client")
     assert told.state == ("ended" if action == "interrupt" else "removed")
     assert status(database, asked.run_id) == ("interrupted" if action == "interrupt" else None)
     assert thread(database) == ("idle", None, None)
@@ -346,7 +346,7 @@ async def test_a_rollback_of_a_released_run_is_left_to_whoever_claims_it(queue, 
     asked = request()
     await queue.start_run_if_free(asked, owner)
     await end(queue, asked, owner, RELEASED)
-    (told,) = await queue.cancel("default", [asked.run_id], "rollback", "enough")
+    (told,) = await queue.cancel("default", [asked.run_id], "rollback", "enough", "client")
     assert told.state == "asked"
     (claimed,) = await queue.claim(owner, GRAPHS, 1)
     assert claimed.cancel_action == "rollback"
@@ -355,12 +355,12 @@ async def test_a_rollback_of_a_released_run_is_left_to_whoever_claims_it(queue, 
 async def test_a_cancel_of_a_strangers_or_unknown_or_ended_run(queue, database, owner):
     asked = request()
     await queue.start_run_if_free(asked, owner)
-    (stranger,) = await queue.cancel("other", [asked.run_id], "interrupt", "")
-    (unknown,) = await queue.cancel("default", [uuid7()], "interrupt", "")
+    (stranger,) = await queue.cancel("other", [asked.run_id], "interrupt", "", "client")
+    (unknown,) = await queue.cancel("default", [uuid7()], "interrupt", "", "client")
     assert (stranger.state, unknown.state) == ("unknown", "unknown")
     assert asked_to_stop(database) == {}
     await end(queue, asked, owner)
-    (ended,) = await queue.cancel("default", [asked.run_id], "rollback", "")
+    (ended,) = await queue.cancel("default", [asked.run_id], "rollback", "", "client")
     assert ended.state == "ended"
     assert status(database, asked.run_id) == "success"
 
@@ -408,7 +408,7 @@ async def test_everything_at_once_leaks_no_slot_and_loses_no_run(database_url, q
                 await end(queue, asked, steady, RELEASED if turn % 3 == 0 else DONE)
             if turn % 4 == 0:
                 action = "rollback" if number % 2 else "interrupt"
-                await queue.cancel("default", [asked.run_id], action, "")
+                await queue.cancel("default", [asked.run_id], action, "", "client")
 
     async def work(number: int) -> None:
         for turn in range(15):

@@ -168,6 +168,16 @@ async def test_a_run_in_place_is_told_from_its_start_to_its_end(client):
     assert told["truncated"] is told["checkpoints_deleted"] is False
 
 
+@pytest.mark.parametrize("cause", [None, "a_later_release_s"])
+async def test_the_cause_of_an_error_of_another_release_may_be_unknown(client, database_url, cause):
+    thread_id = await new_thread(client)
+    run_id = await run(client, thread_id, assistant_id="fails", input={"done": []})
+    with psycopg.connect(database_url) as connection:
+        connection.execute("UPDATE runs SET error_cause = %s", (cause,))
+    told = await timeline(client, thread_id, run_id)
+    assert told["run"]["error"] == {"error": "ValueError", "message": "no luck", "cause": None}
+
+
 async def test_bytes_are_those_of_the_tables(client, database_url):
     thread_id = await new_thread(client)
     run_id = await run(

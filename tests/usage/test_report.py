@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from headrace.cli.main import app
 from headrace.db.migrate import upgrade
+from headrace.errors import StartupRefusal
 from tests.support.database import database_settings
 from tests.support.sources import ROOT
 
@@ -201,3 +202,12 @@ def test_the_statements_of_the_page_do_what_it_says(rows, database):
     assert database.execute(unpriced).fetchall() == [("small", 2, 11)]
     database.execute("UPDATE run_usage SET attempt = 2 WHERE model = 'small'")
     assert database.execute(rescues).fetchall() == [(UUID(int=1), 101)]
+
+
+def test_a_schema_that_is_behind_is_refused_in_a_sentence(ask, database):
+    database.execute("UPDATE headrace_alembic_version SET version_num = '0013'")
+    database.execute("DROP TABLE run_usage")
+    answer = ask()
+    assert answer.exit_code == 1
+    assert isinstance(answer.exception, StartupRefusal)
+    assert str(answer.exception).startswith("HR311 database schema: the schema is at 0013")

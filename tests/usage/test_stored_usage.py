@@ -284,11 +284,22 @@ async def test_figures_are_kept_for_their_days_and_then_deleted(database_url, da
     for days in range(10):
         insert_usage(database, days_ago=days + 0.5)
     async with open_pool(database_url) as pool:
-        sweeper = UsageSweeper(
-            UsageRepository(pool), keep_seconds=4 * 86_400, interval_seconds=1, limit=4
-        )
-        assert [await sweeper.sweep() for _ in range(3)] == [4, 2, 0]
+        sweeper = UsageSweeper(UsageRepository(pool), keep_seconds=4 * 86_400, interval_seconds=1)
+        assert [await sweeper.sweep() for _ in range(2)] == [6, 0]
     assert len(usage(database)) == 4
+
+
+async def test_a_round_deletes_all_old_figures_however_many_there_are(database_url, database):
+    insert_usage(database)
+    database.execute(
+        "INSERT INTO run_usage (run_id, attempt, model, thread_id, assistant_id, graph_id,"
+        " created_at) SELECT gen_random_uuid(), 1, 'gpt-5', 't', gen_random_uuid(), 'agent',"
+        " now() - interval '9 days' FROM generate_series(1, 2500)"
+    )
+    async with open_pool(database_url) as pool:
+        sweeper = UsageSweeper(UsageRepository(pool), keep_seconds=4 * 86_400, interval_seconds=1)
+        assert await sweeper.sweep() == 2500
+    assert len(usage(database)) == 1
 
 
 async def test_earlier_attempts_count_in_the_budget_of_a_run(server, database_url, database):

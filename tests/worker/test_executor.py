@@ -21,6 +21,7 @@ from headrace.usage.repository import UsageRepository
 from headrace.worker.channels import Channels
 from headrace.worker.execution import Execution, Stop
 from headrace.worker.executor import Executor
+from headrace.worker.run_log import RunLog
 from headrace.worker.temporary_threads import TemporaryThreads
 from tests.support.graphs.graphs import make_slow
 from tests.support.runs import expire_process, register_process, run_request
@@ -45,6 +46,7 @@ class Process:
             self.channels,
             resources.settings.worker,
             metrics,
+            RunLog(metrics),
             TemporaryThreads(self.queue, later_seconds=1),
             resources.tracer,
             UsageMeter(UsageRepository(resources.pool), resources.settings.usage, metrics.usage),

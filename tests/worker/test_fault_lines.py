@@ -260,6 +260,8 @@ async def test_each_fault_of_a_run_is_told_once(database_url, way, settings, fau
         assert found.count("headrace_runs_total", status="error") == (
             cause not in (None, "timeout")
         )
+        # A run that was rolled back has no row.
+        assert runs.row(run_id, "error_cause") in ((cause,), *([None] if cause is None else []))
         if cause:
             ended = runs.lines_of(run_id, "run_ended")
             assert [line["cause"] for line in ended] in ([cause], [])
@@ -282,7 +284,7 @@ async def test_a_run_that_is_rescued_again_is_counted(database_url):
                 (attempt,) = await queue.claim(process_id, ["elsewhere"], 1)
             else:
                 (attempt,) = await queue.claim_suspect(process_id, ["elsewhere"])
-            assert attempt.begin == ("lost" if rescues > 1 else "claimed")
+            assert attempt.began == ("after_loss" if rescues > 1 else "claimed")
             expire_process(database, process_id)
             await sweep(runs)
             assert runs.count("headrace_rescues_total") == rescues

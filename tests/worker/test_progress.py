@@ -95,12 +95,12 @@ async def test_an_interrupted_step_counts_once_it_is_answered(runs):
     }
     assert runs.count("headrace_steps_total", graph="asks") == 2
     # A resume is an attempt of its own run: it repeats nothing.
-    assert runs.count("headrace_repeated_steps_total") == 0
+    assert runs.count("headrace_repeated_nodes_total") == 0
 
 
 async def test_a_start_in_place_waits_for_its_commit_only(runs):
     run_id = await runs.run("chain", {"done": []})
-    assert runs.count("headrace_run_attempts_total", begin="in_place") == 1
+    assert runs.count("headrace_run_attempts_total", began="in_place") == 1
     assert runs.value_of("headrace_run_queue_seconds_sum", graph="chain") < 0.5
     (line,) = runs.lines_of(run_id, "run_started")
     assert (line["in_place"], line["log_level"]) == (True, "debug")
@@ -111,7 +111,7 @@ async def test_the_wait_counts_from_when_the_run_may_start(runs):
     run_id = await runs.run("chain", {"done": []}, after_seconds=1.0)
     waited = runs.value_of("headrace_run_queue_seconds_sum", graph="chain")
     assert 0 <= waited < 0.9
-    assert runs.count("headrace_run_attempts_total", begin="claimed") == 1
+    assert runs.count("headrace_run_attempts_total", began="claimed") == 1
     lines = [line for line in runs.lines_of(run_id) if line["event"].startswith("run_")]
     assert [line["event"] for line in lines] == [
         "run_queued",
@@ -120,8 +120,8 @@ async def test_the_wait_counts_from_when_the_run_may_start(runs):
         "run_ended",
     ]
     queued, claimed, started, ended = lines
-    assert queued["why"] == "delayed"
-    assert claimed["begin"] == "claimed"
+    assert queued["reason"] == "delayed"
+    assert claimed["began"] == "claimed"
     for line in (queued, claimed, started, ended):
         assert line["graph_id"] == "chain"
         assert line.keys() >= {"run_id", "thread_id", "assistant_id", "request_id"}
@@ -136,7 +136,7 @@ async def test_a_run_behind_another_waits_as_long_as_that_one(runs):
     first = await runs.start("beside", {"done": []}, thread_id=thread)
     await runs.run("chain", {"done": []}, thread_id=thread)
     (queued,) = [line for line in runs.lines if line["event"] == "run_queued"]
-    assert queued["why"] == "busy"
+    assert queued["reason"] == "busy"
     assert 0.1 < runs.value_of("headrace_run_queue_seconds_sum", graph="chain") < 2
     (ended,) = runs.lines_of(first, "run_ended")
     assert ended["queue_seconds"] < 0.1
@@ -188,13 +188,14 @@ async def test_a_slow_node_is_told_once_and_while_it_runs(runs, durability):
 async def test_a_later_attempt_tells_how_the_one_before_ended_and_what_it_repeats(runs, database):
     """One attempt elsewhere breaks off in the second step; its result is not stored."""
     queue = Queue(runs.resources.pool, runs.resources.writer)
-    for end, begin in (("lost", "lost"), ("release", "released")):
+    for end, began in (("lost", "after_loss"), ("release", "after_release")):
         run_id, other = await runs.start("chain", {"done": []}), register_process(database)
         await runs.end_of(run_id)
         again = replace(
             run_request(str(uuid7())), graph_id="chain", kwargs={**KWARGS, "input": {"done": []}}
         )
         attempt = await queue.start_run_if_free(again, other)
+        database.execute("UPDATE runs SET created_at = created_at - interval '600 s'")
         if end == "lost":
             expire_process(database, other)
         else:
@@ -202,10 +203,14 @@ async def test_a_later_attempt_tells_how_the_one_before_ended_and_what_it_repeat
             runs.worker._roster.wake()
         await runs.end_of(again.run_id, seconds=30)
         (claimed,) = runs.lines_of(again.run_id, "run_claimed")
-        assert (claimed["begin"], claimed["attempt"]) == (begin, 2)
-        assert runs.count("headrace_run_attempts_total", begin=begin) == 1
+        assert (claimed["began"], claimed["attempt"]) == (began, 2)
+        (ended,) = runs.lines_of(again.run_id, "run_ended")
+        # The earlier attempt is no wait, and its events were the first ones.
+        assert claimed["queue_seconds"] == ended["queue_seconds"] < 60
+        assert ended["first_event_seconds"] is None
+        assert runs.count("headrace_run_attempts_total", began=began) == 1
     # Neither of the two has stored anything: their first node may have been begun before.
-    assert runs.count("headrace_repeated_steps_total", graph="chain") == 2
+    assert runs.count("headrace_repeated_nodes_total", graph="chain") == 2
     # Only first attempts are in the histograms.
     assert runs.count("headrace_run_queue_seconds_count", graph="chain") == 2
     assert runs.count("headrace_run_first_event_seconds_count", graph="chain") == 2
@@ -220,6 +225,6 @@ async def test_results_that_were_stored_are_not_repeated(runs):
     execution.ask_to_stop(Stop.RELEASED, "")
     await eventually(lambda: runs.row(run_id, "attempt") == (2,))
     await runs.end_of(run_id)
-    assert runs.count("headrace_repeated_steps_total", graph="slow") == 1
-    assert runs.count("headrace_run_attempts_total", begin="released") == 1
+    assert runs.count("headrace_repeated_nodes_total", graph="slow") == 1
+    assert runs.count("headrace_run_attempts_total", began="after_release") == 1
     assert runs.count("headrace_steps_total", graph="slow") == 3

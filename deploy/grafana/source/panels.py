@@ -13,7 +13,7 @@ from deploy.grafana.source.queries import Line
 
 Panel = stat.Panel | timeseries.Panel
 
-#: Whichever Prometheus the reader chooses at the top of the dashboard.
+#: The Prometheus that the reader chooses at the top of the dashboard.
 DATASOURCE: Final = models.DataSourceRef(type_val="prometheus", uid="$datasource")
 DOCS: Final = "https://github.com/headrace/headrace/blob/main/docs"
 
@@ -42,9 +42,9 @@ def graph(
     nothing: str = "",
     runbook: str = "",
 ) -> timeseries.Panel:
-    """Lines over time. From ``limit`` on the figure is a trouble: a dashed line shows it.
+    """Lines over time. A dashed line at ``limit`` shows where trouble begins.
 
-    ``nothing`` is said where there is no line, and that is well. The axis begins at ``lowest``.
+    The panel shows ``nothing`` while it has no line, which is good. The axis begins at ``lowest``.
     """
     panel = (
         timeseries.Panel()

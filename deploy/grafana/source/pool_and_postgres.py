@@ -33,7 +33,7 @@ _ROWS = greatest("headrace_table_rows", by="table")
 
 
 def _steepest(counter: str) -> str:
-    """A second. Postgres counts, and every pod tells the whole."""
+    """The increase in each second. Postgres counts, and every pod reports the whole count."""
     return f"max by (table) (rate({series(counter)}[$__rate_interval]))"
 
 

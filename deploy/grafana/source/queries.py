@@ -41,7 +41,7 @@ def least(metric: str, *matchers: str, by: str = "") -> str:
 
 
 def rate(counter: str, *matchers: str, by: str = "") -> str:
-    """A second, summed."""
+    """The increase in each second, summed."""
     return _folded("sum", f"rate({series(counter, *matchers)}[$__rate_interval])", by)
 
 

@@ -116,9 +116,9 @@ _QUEUE = Row(
         graph(
             "Attempts",
             "Attempts that began a second. in_place: in the process that was asked. claimed: out"
-            " of the queue. released and lost: again, after a drain or a lost process.",
+            " of the queue. after_release and after_loss: again, after a drain or a lost process.",
             A_SECOND,
-            Line(rate("headrace_run_attempts_total", by="begin"), "{{begin}}"),
+            Line(rate("headrace_run_attempts_total", by="began"), "{{began}}"),
             span=6,
             stacked=True,
         ),
@@ -187,11 +187,11 @@ _EXECUTION = Row(
         ),
         graph(
             "Steps",
-            "Steps a second, and those that a later attempt does again. Repeated steps come after"
-            " drains and lost processes: what their nodes do outside happens twice.",
+            "Steps a second, and nodes that a later attempt executes again. Those come after drains"
+            " and lost processes: what they do outside happens twice.",
             A_SECOND,
             Line(rate("headrace_steps_total"), "steps"),
-            Line(or_zero(rate("headrace_repeated_steps_total")), "repeated"),
+            Line(or_zero(rate("headrace_repeated_nodes_total")), "repeated nodes"),
         ),
         graph(
             "Threads of sync nodes",

@@ -19,7 +19,7 @@ _LINES_PER_SECOND = 5
 
 
 class Commits:
-    """Observes each commit, and tells slow ones; one per process.
+    """Measures each commit, and logs slow ones; one per process.
 
     :param slow_seconds: a write that takes longer is logged and counted; 0: none is.
     """
@@ -27,7 +27,7 @@ class Commits:
     def __init__(self, metrics: CheckpointMetrics, *, slow_seconds: float) -> None:
         self._metrics = metrics
         self._slow_seconds = slow_seconds or float("inf")
-        #: The second that has the last lines, and how many it has.
+        #: The second of the last line, and how many lines it has.
         self._second = 0
         self._lines = 0
         self._passed_over = 0

@@ -64,7 +64,7 @@ class WriteRows(Operation):
         self.checkpoint = checkpoint
         #: (thread_id, ns, checkpoint_id, task_id, idx, task_path, channel, type, blob, replaces)
         self.writes = writes
-        #: When the saver was called, and who is told of the commit.
+        #: When the saver was called (``perf_counter``), and what measures the commit.
         self.called_at = 0.0
         self.commits: Commits | None = None
 

@@ -184,7 +184,7 @@ class UpstreamSaver(PooledSaver, RunSaver):
     def _committing(
         self, operation: str, run: RunWrites | None, config: RunnableConfig
     ) -> Iterator[None]:
-        """The block commits a write. The JSON of a checkpoint is not in its size."""
+        """Measure the write that the block commits. The JSON of a checkpoint is not in its size."""
         called_at = perf_counter()
         with self.measuring() as size:
             yield

@@ -76,7 +76,7 @@ class UsageTally:
 
     @property
     def changed(self) -> bool:
-        """Whether there are calls that nobody has taken to store them."""
+        """Whether calls were counted since the last :meth:`take`."""
         return self._changes != self._taken
 
     def take(self) -> Mapping[str, ModelUsage]:
@@ -86,5 +86,5 @@ class UsageTally:
             return dict(self._models)
 
     def give_back(self) -> None:
-        """What was taken could not be stored."""
+        """Note that the figures of the last :meth:`take` could not be stored."""
         self._taken = -1

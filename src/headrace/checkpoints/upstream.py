@@ -55,7 +55,7 @@ NULL_TASK = NULL_TASK_ID
 #: The path of a task that an edge has started begins like this; the name of its node follows.
 PULLED = f"~{PULL}, "
 
-#: LangGraph notes for these, as for nodes, what they have seen.
+#: Names in ``versions_seen`` that are no nodes.
 HIDDEN_NODES = (INPUT, INTERRUPT)
 
 #: The whole value of a DeltaChannel. The channel puts it into some checkpoints.

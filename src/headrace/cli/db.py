@@ -8,6 +8,7 @@ import typer
 from headrace.db import migrate, schema
 from headrace.db.storage import Storage, read_storage
 from headrace.observability.figures import TableFigures
+from headrace.observability.printable import printable
 from headrace.setting_groups import DatabaseSettings
 from headrace.settings import Settings
 
@@ -92,7 +93,7 @@ def _storage_lines(found: Storage) -> Iterator[str]:
         yield ""
         yield f"{'thread':<38}{'bytes':>16}"
         for thread_id, size_bytes in found.threads:
-            yield f"{thread_id:<38}{size_bytes:>16}"
+            yield f"{printable(thread_id):<38}{size_bytes:>16}"
     for name, percent in sorted(found.sampled.items()):
         yield f"estimated: {percent:.1f} % of the rows of {name} were read"
 

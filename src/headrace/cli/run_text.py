@@ -81,7 +81,8 @@ def _totals(timeline: RunTimeline) -> Iterator[str]:
     if (longest := totals.longest_step) is not None:
         nodes = printable(", ".join(longest.nodes) or "no node")
         yield f"longest    {_seconds(longest.seconds)}: step {longest.step}, {nodes}"
-    if (rest := totals.after_last_checkpoint_seconds) is not None:
+    rest = totals.after_last_checkpoint_seconds
+    if rest is not None and timeline.run.status != "success":
         yield f"unfinished {_seconds(rest)} after the last checkpoint"
     if (tokens := totals.tokens) is not None:
         yield f"tokens     {tokens.input} in, {tokens.output} out, {tokens.calls} calls"
@@ -109,7 +110,7 @@ def _told(entry: Entry) -> str:
         case EventsStored():
             return f"{entry.count} events stored from here on, {_bytes(entry.bytes)}"
         case CheckpointsDeleted():
-            return "checkpoints of the run are deleted (keep_latest)"
+            return "checkpoints of the run are deleted (keep_latest or retention)"
         case EndedEntry():
             return f"ended: {entry.status}" + (f", {_error(entry.error)}" if entry.error else "")
         case ResumedBy():

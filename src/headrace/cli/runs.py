@@ -22,7 +22,7 @@ def options() -> None:
 
 @app.command()
 def show(run_id: RunId, as_json: AsJson = False, limit: Limit = 100) -> None:
-    """Tell a run: why it stopped, and why it was slow."""
+    """Show what happened to a run: why it stopped, and why it was slow."""
     # In place of this process: that module imports LangGraph, and other commands must not.
     form = "json" if as_json else "text"
     command = [sys.executable, "-m", "headrace.cli.shown_run", form, str(limit), run_id]

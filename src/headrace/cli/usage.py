@@ -69,7 +69,7 @@ def _question(by: str, since: str, until: str, tenant: str, limit: int) -> Repor
 def _moment(option: str, given: str, now: datetime) -> datetime:
     """A date, a time (UTC without an offset), or an age before ``now``.
 
-    :raises typer.BadParameter: it is neither.
+    :raises typer.BadParameter: it is none of these.
     """
     text = given.strip()
     try:

@@ -21,7 +21,7 @@ _NEVER = b"99991231235959Z"
 
 
 def expires_at(path: Path) -> float | None:
-    """When the first certificate of the file expires, in seconds since the epoch; None: never.
+    """The earliest end of the file's certificates, in seconds since the epoch; None: no end.
 
     :raises OSError: the file cannot be read.
     :raises ValueError: it holds no certificate.

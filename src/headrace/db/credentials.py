@@ -1,7 +1,7 @@
-"""When the credentials expire with which this process logs in to the database.
+"""The credentials with which this process logs in to the database, and when they expire.
 
-The password: its role in the database says so. Certificates: the files that the connection string,
-or a PG* variable, names.
+The connection string, or a PG* variable, names the files of certificates. Postgres knows when the
+password expires.
 """
 
 from pathlib import Path
@@ -11,6 +11,8 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import Conninfo
 
 from headrace.db.certificates import expires_at
+from headrace.db.pool import Connection
+from headrace.db.statements import statement
 
 _log = structlog.stdlib.get_logger("headrace.db")
 
@@ -18,6 +20,17 @@ _log = structlog.stdlib.get_logger("headrace.db")
 _FILES = {"client_certificate": "sslcert", "root_certificate": "sslrootcert"}
 #: As a root certificate, it means those of the operating system.
 _SYSTEM = "system"
+
+_PASSWORD = statement("""
+SELECT extract(epoch FROM rolvaliduntil - clock_timestamp())::float8 FROM pg_roles
+WHERE rolname = session_user AND isfinite(rolvaliduntil)
+""")
+
+
+async def password_expires_seconds(connection: Connection) -> float | None:
+    """Seconds until the password of the role is refused; None: it has no such time."""
+    row = await (await connection.execute(_PASSWORD, prepare=False)).fetchone()
+    return None if row is None else float(row[0])
 
 
 class Credentials:

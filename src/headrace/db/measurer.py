@@ -14,17 +14,16 @@ import psycopg
 import structlog
 from psycopg.errors import QueryCanceled
 
-from headrace.db.credentials import Credentials
+from headrace.db.credentials import Credentials, password_expires_seconds
 from headrace.db.faults import translated_faults
 from headrace.db.held_connection import HeldConnection
 from headrace.db.pool import Connection, SharedPool
 from headrace.db.statements import statement
+from headrace.db.storage import largest_recent_bytes
 from headrace.db.table_statistics import (
     OldestTransaction,
-    password_expires_seconds,
     read_tables,
 )
-from headrace.db.thread_sizes import largest_recent_bytes
 from headrace.error_text import first_line
 from headrace.errors import Unavailable
 from headrace.lifecycle import Tasks

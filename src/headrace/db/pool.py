@@ -116,7 +116,8 @@ class SharedPool(AsyncConnectionPool[Connection]):
         self.schema = schema
         self._transfers = Tasks()
         self._on_checkout = on_checkout
-        #: Connections that somebody has. One that is forgotten here and not given back is leaked.
+        #: Connections in use. The set is weak: a connection that nobody refers to any more, and
+        #: that was not given back, is missing here and so counts as leaked.
         self._held: WeakSet[Connection] = WeakSet()
         #: Requests that psycopg_pool is answering, and connections whose server is being asked.
         self._asking = self._checks = 0
@@ -223,14 +224,14 @@ class SharedPool(AsyncConnectionPool[Connection]):
         return sum(one.conn is None and one.error is None for one in self._waiting)
 
     def run_task(self, task: Any) -> None:
-        """psycopg_pool gives a task to its workers. Count those that have a connection."""
+        """psycopg_pool gives a task to its workers. Count those that make or hold a connection."""
         self._made_later.discard(task)
         if isinstance(task, AddConnection | ReturnConnection):
             self._in_work += 1
         super().run_task(task)
 
     async def schedule_task(self, task: Any, delay: float) -> None:
-        """psycopg_pool does a task later."""
+        """psycopg_pool does a task later. Note the task if it will make a connection."""
         if isinstance(task, AddConnection):
             self._made_later.add(task)
         await super().schedule_task(task, delay)

@@ -1,7 +1,9 @@
-"""What the tables and the largest threads take, for the command ``headrace db storage``.
+"""What tables and threads take, for the command ``headrace db storage`` and for ``/metrics``.
 
-The threads cost one pass over the three tables of checkpoints. It reads rows but no large value,
-which Postgres keeps elsewhere. A table with more than ``_WHOLE_BYTES`` of rows is read in part.
+A thread's bytes are those of its checkpoints as Postgres stores them: after compression, without
+indexes. ``pg_column_size`` does not read a large value itself, which Postgres keeps elsewhere. The
+command costs one pass over the rows of the three tables of checkpoints. It reads a table with more
+than ``_WHOLE_BYTES`` of rows in part. ``/metrics`` costs one look at each row of a few threads.
 """
 
 import asyncio
@@ -45,10 +47,28 @@ GROUP BY thread_id ORDER BY 2 DESC, thread_id LIMIT %(threads)s
 """)
 
 
+# Ids of runs rise with time, so the primary key of runs gives the latest ones.
+_LARGEST_RECENT = statement("""
+WITH recent AS (
+  SELECT DISTINCT thread_id FROM (
+    SELECT thread_id FROM runs ORDER BY run_id DESC LIMIT %(runs)s
+  ) AS latest
+)
+SELECT coalesce(max(
+  (SELECT coalesce(sum(pg_column_size(b.blob)), 0)
+   FROM checkpoint_blobs AS b WHERE b.thread_id = recent.thread_id)
+  + (SELECT coalesce(sum(pg_column_size(w.blob)), 0)
+     FROM checkpoint_writes AS w WHERE w.thread_id = recent.thread_id)
+  + (SELECT coalesce(sum(pg_column_size(c.checkpoint) + pg_column_size(c.metadata)), 0)
+     FROM checkpoints AS c WHERE c.thread_id = recent.thread_id)
+), 0)::bigint FROM recent
+""")
+
+
 @dataclass(frozen=True, slots=True)
 class Storage:
     """
-    :ivar tables: None if a lock or the time limit was in the way; so is ``threads``.
+    :ivar tables: None if a table was locked, or the time limit was reached; ``threads`` likewise.
     :ivar threads: the largest threads with their bytes, largest first.
     :ivar sampled: by table: the percent of its rows that was read, where that is not all.
     """
@@ -59,7 +79,7 @@ class Storage:
 
 
 def read_storage(settings: DatabaseSettings, *, threads: int, timeout_seconds: float) -> Storage:
-    """Measure over a new connection. For commands: it starts an event loop.
+    """Measure over a new connection, on any revision. For commands: it starts an event loop.
 
     :param timeout_seconds: bound of each of the statements.
     :raises StartupRefusal: HR301 the server cannot be reached, or does not answer.
@@ -79,6 +99,15 @@ def read_storage(settings: DatabaseSettings, *, threads: int, timeout_seconds: f
 
     conninfo = connection_string(settings)
     return asyncio.run(ask_once(conninfo, read, timeout_seconds=3 * timeout_seconds + 10))
+
+
+async def largest_recent_bytes(connection: Connection, *, runs: int) -> int:
+    """The bytes of the largest thread among those of the latest ``runs`` runs; 0 without runs."""
+    row = await (
+        await connection.execute(_LARGEST_RECENT, {"runs": runs}, prepare=False)
+    ).fetchone()
+    assert row is not None
+    return int(row[0])
 
 
 async def _bounded(

@@ -1,4 +1,4 @@
-"""What Postgres says of the tables, and of the transactions that keep their dead rows."""
+"""What Postgres says of tables, and of transactions that keep dead rows."""
 
 from time import monotonic
 
@@ -38,25 +38,14 @@ _SLOTS = statement("""
 SELECT slot_name::text, xmin::text FROM pg_replication_slots WHERE xmin IS NOT NULL
 """)
 
-_PASSWORD = statement("""
-SELECT extract(epoch FROM rolvaliduntil - clock_timestamp())::float8 FROM pg_roles
-WHERE rolname = session_user AND isfinite(rolvaliduntil)
-""")
-
 
 async def read_tables(connection: Connection) -> tuple[TableFigures, ...]:
-    """The tables that are there."""
+    """The statistics of the tables of ``TABLES`` that exist, ordered by name."""
     schema = schema_of(connection)
     places = [f'"{schema}"."{name}"' if schema else name for name in TABLES]
     names = {"names": list(TABLES), "places": places}
     cursor = await connection.execute(_TABLE_STATISTICS, names, prepare=False)
     return tuple(TableFigures(*row) for row in await cursor.fetchall())
-
-
-async def password_expires_seconds(connection: Connection) -> float | None:
-    """Seconds until the password of the role is refused; None: it has no such time."""
-    row = await (await connection.execute(_PASSWORD, prepare=False)).fetchone()
-    return None if row is None else float(row[0])
 
 
 class OldestTransaction:

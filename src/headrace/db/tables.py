@@ -280,6 +280,9 @@ class RunRow(_Owned, _Dated, Base):
     cancel_reason: Mapped[str | None] = mapped_column(
         comment="why it was asked to stop, e.g. client or next_run"
     )
+    error_cause: Mapped[str | None] = mapped_column(
+        comment="why it ended as error or timeout, e.g. graph or platform"
+    )
     interrupts: Mapped[list[Any] | None] = mapped_column(
         JSONB(none_as_null=True), comment="interrupts that it has left: id and node of each"
     )

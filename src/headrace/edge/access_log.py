@@ -12,14 +12,12 @@ from typing import Any
 import structlog
 from starlette.types import Scope
 
-from headrace.edge.exchange import Exchange
-from headrace.edge.prefix import path_below_prefix
+from headrace.edge.exchange import Exchange, route_of
 from headrace.graphs.http_entry import HeaderRules
 from headrace.observability.http_metrics import UNMATCHED, HttpMetrics
 
 _log = structlog.stdlib.get_logger("headrace.access")
 
-_METHOD_NOT_ALLOWED = 405
 _FIRST_REFUSAL = 400
 
 #: Probes ask for these every few seconds. They are logged at debug.
@@ -49,22 +47,29 @@ class AccessLog:
         self._left_out = 0
 
     def begin(self) -> Exchange:
-        """A request has come. Call :meth:`end` in every case."""
+        """Note that a request has come. Call :meth:`end` in every case."""
         if self._http is not None:
             self._http.requests_in_flight += 1
         return Exchange(self._http)
 
-    def end(self, scope: Scope, exchange: Exchange, headers: HeaderRules | None) -> None:
-        """The answer has ended.
+    def end(
+        self,
+        scope: Scope,
+        exchange: Exchange,
+        headers: HeaderRules | None,
+        *,
+        quiet: bool = False,
+        trace_id: str | None = None,
+    ) -> None:
+        """Log and count an answer that has ended.
 
         :param headers: the headers of the request that the line shows.
+        :param quiet: log at debug.
+        :param trace_id: the id of the request's trace; None: it has none.
         """
         seconds = perf_counter() - exchange.started
         exchange.end()
-        route = getattr(scope.get("route"), "path", UNMATCHED)
-        if exchange.status == _METHOD_NOT_ALLOWED:
-            # Starlette names a route with this path, although that route lacks the method.
-            route = UNMATCHED
+        route = route_of(scope, exchange.status) or UNMATCHED
         if scope["method"] == "HEAD":
             # The server sends no body, whatever the app gives it.
             exchange.body_bytes = 0
@@ -81,7 +86,6 @@ class AccessLog:
             )
             if exchange.cut:
                 self._http.count_cut_stream(exchange.cut)
-        quiet = path_below_prefix(scope) in QUIET
         if not quiet and self._is_left_out(exchange):
             return
         log = _log.debug if quiet else _log.info
@@ -93,6 +97,7 @@ class AccessLog:
             status=exchange.status,
             seconds=round(seconds, 4),
             **self._fields(scope, exchange),
+            **({"trace_id": trace_id} if trace_id is not None else {}),
             **({"headers": headers.chosen(scope["headers"])} if headers is not None else {}),
         )
 
@@ -102,9 +107,6 @@ class AccessLog:
         now = monotonic()
         self._lines = min(self._rate, self._lines + self._rate * (now - self._looked))
         self._looked = now
-        if self._lines >= 1.0:
-            self._lines -= 1.0
-            return False
         first = exchange.first_byte_seconds
         if (
             exchange.status >= _FIRST_REFUSAL
@@ -112,6 +114,10 @@ class AccessLog:
             or exchange.code
             or (first is not None and first >= _SLOW_SECONDS)
         ):
+            # Such lines take nothing from the rate, so that they cannot crowd out the successes.
+            return False
+        if self._lines >= 1.0:
+            self._lines -= 1.0
             return False
         self._left_out += 1
         if self._http is not None:
@@ -138,9 +144,7 @@ class AccessLog:
             # The server has put the caller's own address here, if a trusted proxy has sent it.
             fields["client"] = client[0]
         if exchange.caller:
-            fields["key"] = exchange.caller
-        if trace_id := scope.get("state", {}).get("trace_id"):
-            fields["trace_id"] = trace_id
+            fields["caller"] = exchange.caller
         if self._left_out:
             fields["left_out"], self._left_out = self._left_out, 0
         return fields

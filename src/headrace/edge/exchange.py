@@ -10,15 +10,13 @@ from typing import Any, Literal, cast
 
 from starlette.types import Message
 
+from headrace.events.reader import CutReason
 from headrace.observability.http_metrics import HttpMetrics
 
 #: The key in a request's state.
 _EXCHANGE = "headrace_exchange"
 _NO_ANSWER = 500
-
-#: Why an answer ended without its proper end: the process drains, the client took it too slowly,
-#: something failed, or the client has left.
-CutReason = Literal["drain", "slow_client", "fault", "client_left"]
+_METHOD_NOT_ALLOWED = 405
 
 
 class Exchange:
@@ -53,7 +51,7 @@ class Exchange:
         #: The whole body is sent.
         self.complete = False
         #: Why the answer ended without its proper end; empty if it did not.
-        self.cut = ""
+        self.cut: CutReason | Literal[""] = ""
         #: The ``Content-Location`` of the answer.
         self.location: str | None = None
         self._http = http
@@ -90,10 +88,14 @@ class Exchange:
         if not self.complete:
             self.code = code
 
-    def note_cut(self, reason: str) -> None:
+    def note_cut(self, reason: CutReason) -> None:
         """The answer ends without its proper end. The first reason stands."""
         if not self.complete and not self.cut:
             self.cut = reason
+
+    def finish(self) -> None:
+        """The whole body is sent."""
+        self.complete = True
 
     def begin_stream(self) -> None:
         """The answer is a stream, or a wait."""
@@ -114,3 +116,12 @@ class Exchange:
 def exchange_of(scope: Mapping[str, Any]) -> Exchange | None:
     """The exchange of a request; None where headrace's middleware is not around the app."""
     return cast("Exchange | None", scope.get("state", {}).get(_EXCHANGE))
+
+
+def route_of(scope: Mapping[str, Any], status: int) -> str | None:
+    """The template of the route that has answered; None if no route has."""
+    if status == _METHOD_NOT_ALLOWED:
+        # Starlette names a route with this path, although that route lacks the method.
+        return None
+    path: str | None = getattr(scope.get("route"), "path", None)
+    return path

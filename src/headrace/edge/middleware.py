@@ -9,13 +9,14 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from headrace.edge.access_log import QUIET, AccessLog
-from headrace.edge.exchange import CutReason, Exchange
+from headrace.edge.exchange import Exchange
 from headrace.edge.prefix import path_below_prefix
 from headrace.edge.refusals import error_response
 from headrace.edge.request_traces import begin_trace, end_trace
 from headrace.edge.state import found_state
 from headrace.edge.streaming import accept_bodies, drop_handed, send_handed
 from headrace.errors import Draining, RequestError, TooManyPublicRequests
+from headrace.events.reader import CutReason
 from headrace.graphs.http_entry import HeaderRules
 from headrace.ids import uuid7
 from headrace.shares import Gate, Places
@@ -62,7 +63,9 @@ class Middleware:
         state["request_id"] = request_id
         ours = found_state(state)
         log = (ours.find(AccessLog) if ours is not None else None) or self._log
-        trace = begin_trace(scope, quiet=path_below_prefix(scope) in QUIET)
+        path = path_below_prefix(scope)
+        quiet = path in QUIET
+        trace = begin_trace(scope, quiet=quiet)
         exchange = log.begin()
         exchange.put_into(state)
 
@@ -79,7 +82,7 @@ class Middleware:
         structlog.contextvars.clear_contextvars()
         with structlog.contextvars.bound_contextvars(request_id=request_id, **trace.log_fields):
             try:
-                await self._answer(scope, receive, send_with_id)
+                await self._answer(path, scope, receive, send_with_id)
             except asyncio.CancelledError:
                 # The server cancels requests when it must end.
                 _note_fault(exchange, "drain", Draining)
@@ -89,10 +92,16 @@ class Middleware:
                 raise
             finally:
                 end_trace(scope, trace, exchange.status)
-                log.end(scope, exchange, self._logged_headers)
+                log.end(
+                    scope,
+                    exchange,
+                    self._logged_headers,
+                    quiet=quiet,
+                    trace_id=trace.trace_id,
+                )
 
-    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if path_below_prefix(scope) in _PUBLIC:
+    async def _answer(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
+        if path in _PUBLIC:
             await self._answer_public(scope, receive, send)
         elif self._plain_inside:
             handed = accept_bodies(scope)
@@ -125,7 +134,7 @@ class Middleware:
 def _note_fault(exchange: Exchange, reason: CutReason, cause: type[RequestError]) -> None:
     """The app has ended without a whole answer.
 
-    :param cause: tells what the answer would have been, if there is none.
+    :param cause: the error whose status and code are noted if no answer has begun.
     """
     exchange.note_cut(reason)
     if exchange.first_byte_seconds is None:

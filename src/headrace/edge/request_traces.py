@@ -5,13 +5,13 @@ from typing import Any
 from fastapi import Request
 from starlette.types import Scope
 
+from headrace.edge.exchange import route_of
 from headrace.edge.state import found_state
 from headrace.tracing.trace_context import given_context
 from headrace.tracing.tracer import NO_REQUEST_TRACE, RequestTrace, Tracer
 
 #: The key in a request's state.
-_TRACE = "trace"
-_METHOD_NOT_ALLOWED = 405
+_TRACE = "headrace_trace"
 #: FastAPI traces requests by itself, from release 0.140 on, unless this key is in their scope.
 _FASTAPIS_OWN = "fastapi.telemetry"
 
@@ -35,7 +35,7 @@ class RequestTraces:
 def begin_trace(scope: Scope, *, quiet: bool) -> RequestTrace:
     """The trace of a request that begins now.
 
-    :param quiet: nobody asks about such requests later, such as probes.
+    :param quiet: no trace: nobody asks about such requests later, for example probes.
     """
     traces = _traces_in(scope["state"])
     trace = NO_REQUEST_TRACE if traces is None else traces.begin(scope, quiet=quiet)
@@ -53,14 +53,9 @@ def trace_of(request: Request) -> RequestTrace:
 
 
 def end_trace(scope: Scope, trace: RequestTrace, status: int) -> None:
-    """The request is answered. Its state then has ``trace_id``, for the access log."""
-    if trace is NO_REQUEST_TRACE:
-        return
-    # Starlette names a route with this path, although that route lacks the method.
-    unmatched = status == _METHOD_NOT_ALLOWED
-    route = None if unmatched else getattr(scope.get("route"), "path", None)
-    trace.end(scope["method"], route, status, scope)
-    scope["state"]["trace_id"] = trace.trace_id
+    """The request is answered."""
+    if trace is not NO_REQUEST_TRACE:
+        trace.end(scope["method"], route_of(scope, status), status, scope)
 
 
 def _traces_in(source: Any) -> RequestTraces | None:

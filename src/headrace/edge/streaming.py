@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from headrace.edge.exchange import Exchange, exchange_of
 from headrace.errors import RequestError
-from headrace.events.reader import Ending, FollowingStopped
+from headrace.events.reader import CutReason, Ending, FollowingStopped
 
 #: The key in a request's state under which the middleware accepts bodies.
 _HANDED = "headrace_handed"
@@ -200,7 +200,7 @@ class StreamBody:
         self._note_ending()
         if self._disconnected and self.exchange is not None:
             if self._endless:
-                self.exchange.complete = True
+                self.exchange.finish()
             else:
                 self._note_cut("client_left")
 
@@ -208,7 +208,7 @@ class StreamBody:
         if self._ending is not None and self._ending.cut:
             self._note_cut(self._ending.cut)
 
-    def _note_cut(self, reason: str) -> None:
+    def _note_cut(self, reason: CutReason) -> None:
         if self.exchange is not None:
             self.exchange.note_cut(reason)
 

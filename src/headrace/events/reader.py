@@ -5,11 +5,15 @@ A run does not wait for a reader when it publishes an event. A slow reader is cu
 """
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
 from headrace.events.event import Event
 from headrace.events.reader_buffers import ReaderBuffer
 from headrace.lifecycle import Signal
+
+#: Why an answer ended without its proper end: the process drains, the client took it too slowly,
+#: something failed, or the client has left.
+CutReason = Literal["drain", "slow_client", "fault", "client_left"]
 
 
 class Moved(Exception):
@@ -22,20 +26,20 @@ class FollowingStopped(Exception):
     :param reason: ``drain``, ``fault`` (the run or thread cannot be read here) or ``slow_client``.
     """
 
-    def __init__(self, reason: str = "drain") -> None:
+    def __init__(self, reason: CutReason = "drain") -> None:
         super().__init__(reason)
         self.reason = reason
 
 
 class Ending:
-    """How the chunks of a stream ended, if their body is completed although they were cut."""
+    """Why a stream was cut whose body is completed all the same; else ``cut`` is empty."""
 
     __slots__ = ("cut",)
 
     def __init__(self) -> None:
-        self.cut = ""
+        self.cut: CutReason | Literal[""] = ""
 
-    def note(self, reason: str) -> None:
+    def note(self, reason: CutReason) -> None:
         """The chunks end here, before their proper end."""
         self.cut = reason
 

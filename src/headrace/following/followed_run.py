@@ -22,7 +22,7 @@ from headrace.events.event import Event, end_event, gap_event, last_values_event
 from headrace.events.reader import ChannelReader, EventReader, Moved
 from headrace.following.following import Following
 from headrace.following.run_watcher import GONE, IfEnded, RunState, Watch
-from headrace.queue.rows import CancelReason, RunOutcome, RunRequest
+from headrace.queue.rows import RunOutcome, RunRequest
 
 #: The watcher reads a row within a second. So this time passes only while the database is away.
 _LOOK_SECONDS = 10.0
@@ -39,10 +39,6 @@ class LocalRun(Protocol):
 
         :raises Moved: the run goes on in another process.
         """
-        ...
-
-    def cancel(self, reason: str, why: CancelReason) -> None:
-        """Ask the run to stop; it ends as ``interrupted``."""
         ...
 
 

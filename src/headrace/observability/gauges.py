@@ -3,8 +3,8 @@
 Most figures have three series: ``headrace_x`` is the sum over the processes of the pod, and
 ``headrace_x_min`` and ``headrace_x_max`` are the extremes: a sum hides the one process whose pool
 is starved. A unit stands last: ``headrace_x_min_bytes``. They are separate names, not a label, so
-that a name can be summed over pods. Loop lag
-and ``caller_places`` have only the extremes. Figures of the queue have one series.
+that a name can be summed over pods. Loop lag, ``caller_places``, ``lease_left_seconds`` and the
+start times have only the extremes. Figures of the queue and of the database have one series.
 """
 
 import re
@@ -107,7 +107,11 @@ class SlotCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         slots = self._board.read_all()
         yield self._processes(slots)
-        yield from _start_times([slot.started_at for slot in slots])
+        yield from _extremes(
+            "process_start_time_seconds",
+            "Start of a process, in seconds since the epoch.",
+            [slot.started_at for slot in slots],
+        )
         figures = [slot.figures for slot in slots if slot.figures is not None]
         pools = [item.pool for item in figures if item.pool is not None]
         for name, text, of_pool in _POOL_GAUGES:
@@ -168,16 +172,6 @@ def _extremes(name: str, text: str, found: list[float]) -> Iterator[GaugeMetricF
             yield GaugeMetricFamily(
                 f"headrace_{stem}_{kind}{unit}", f"{text} {kind.title()} of processes.", value=value
             )
-
-
-def _start_times(found: Sequence[float]) -> Iterator[GaugeMetricFamily]:
-    for word, value in (("min", min(found)), ("max", max(found))):
-        yield GaugeMetricFamily(
-            f"headrace_process_start_time_{word}_seconds",
-            "Start of a process, in seconds since the epoch."
-            f" {word.title()} of the processes of the pod.",
-            value=value,
-        )
 
 
 def _queue(figures: Sequence[Figures]) -> Iterator[GaugeMetricFamily]:

@@ -1,5 +1,5 @@
-"""Gauges of what the process that is asked knows about its pod: the verdict of ``/readyz``, the
-database, the schema, and what was built.
+"""Gauges of what the process that answers knows about its pod: the verdict of ``/readyz``, the
+database, the schema and the versions.
 """
 
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from prometheus_client.registry import Collector
 
 @dataclass(frozen=True, slots=True)
 class PodFacts:
-    """What the health of a pod is at one moment."""
+    """The health and the versions of a pod at one moment."""
 
     #: Whether requests may be sent to the pod, as ``/readyz`` says.
     ready: bool

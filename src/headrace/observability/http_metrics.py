@@ -148,7 +148,9 @@ class HttpMetrics:
 
     def count_refused_connection(self, status: int, code: str) -> None:
         """Count an answer that was sent before there was a whole request."""
-        self._series_of(OTHER, UNMATCHED, status, code).requests.inc()
+        found = self._series.get((OTHER, UNMATCHED, status, code))
+        series = found if found is not None else self._series_of(OTHER, UNMATCHED, status, code)
+        series.requests.inc()
 
     def count_cut_stream(self, reason: str) -> None:
         """:param reason: ``drain``, ``slow_client``, ``fault`` or ``client_left``."""

@@ -10,6 +10,7 @@ import sys
 from contextlib import suppress
 from contextvars import Context
 from time import monotonic
+from typing import Any
 
 #: From ``malloc.h`` of glibc; other allocators have no ``mallopt`` or ignore it.
 _M_MMAP_THRESHOLD = -3
@@ -106,6 +107,11 @@ def collections_by_generation() -> tuple[int, ...]:
 def process_name() -> str:
     """The host and the pid, as log lines and rows of ``processes`` name a process."""
     return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def process_place() -> dict[str, Any]:
+    """The host and the pid, as rows name a process."""
+    return {"hostname": socket.gethostname(), "pid": os.getpid()}
 
 
 def is_alive(pid: int) -> bool:

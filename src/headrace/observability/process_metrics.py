@@ -28,6 +28,9 @@ class ProcessMetrics:
             "Garbage collections, by generation.",
             ("generation",),
         )
+        self._notices = declarations.counter(
+            "headrace_notices_total", "Notices between processes, by direction.", ("direction",)
+        )
         # A process that was forked begins with the numbers of the process it comes from.
         self._collected = collections_by_generation()
 
@@ -40,6 +43,10 @@ class ProcessMetrics:
         for generation, (before, now) in enumerate(zip(self._collected, found, strict=True)):
             self._collections.labels(str(generation)).inc(now - before)
         self._collected = found
+
+    def count_notice(self, direction: str) -> None:
+        """:param direction: ``sent`` or ``received``."""
+        self._notices.labels(direction).inc()
 
     def record_fault(self, task: str, error: BaseException | None = None) -> None:
         """Count and log a fault of a background task."""

@@ -1,4 +1,4 @@
-"""Metrics of runs: waits and attempts, ends and their causes, claims, rescues and releases."""
+"""Metrics of runs: waits, attempts, ends and their causes, rescues and events."""
 
 from headrace.observability.declarations import REQUEST_BUCKETS, RUN_BUCKETS, Declarations
 
@@ -9,7 +9,7 @@ _CAUSES = ("graph", "platform", "timeout", "lost", "budget", "unserved")
 _RESCUED = ("pending", "error", "interrupted")
 _REASONS = ("client", "disconnect", "next_run", "deleted")
 _DRAINED = ("finished", "released")
-_BEGINS = ("in_place", "claimed", "released", "lost")
+_BEGAN = ("in_place", "claimed", "after_loss", "after_release")
 
 
 class RunMetrics:
@@ -75,9 +75,6 @@ class RunMetrics:
         self._stored_events = declarations.counter(
             "headrace_events_stored_total", "Events of runs that were stored.", ()
         )
-        self._notices = declarations.counter(
-            "headrace_notices_total", "Notices between processes, by direction.", ("direction",)
-        )
 
     def observe_run(self, graph: str, status: str, seconds: float) -> None:
         """Count a run that this process executed."""
@@ -100,7 +97,7 @@ class RunMetrics:
         self._runs.labels(self._declarations.bounded("graph", graph), status).inc()
 
     def count_error(self, graph: str, cause: str) -> None:
-        """:param cause: from ``queue.ends.Cause``."""
+        """:param cause: from ``queue.rows.Cause``."""
         self._errors.labels(self._declarations.bounded("graph", graph), cause).inc()
 
     def count_unreadable(self, graph: str) -> None:
@@ -137,10 +134,6 @@ class RunMetrics:
     def count_stored_events(self, count: int) -> None:
         self._stored_events.inc(count)
 
-    def count_notice(self, direction: str) -> None:
-        """:param direction: ``sent`` or ``received``."""
-        self._notices.labels(direction).inc()
-
 
 class AttemptMetrics:
     """Metrics of attempts: how they began, how long they waited, their steps and their nodes."""
@@ -162,33 +155,33 @@ class AttemptMetrics:
         self._attempts = declarations.counter(
             "headrace_run_attempts_total",
             "Attempts to execute a run, by how they began.",
-            ("begin",),
+            ("began",),
         )
-        for begin in _BEGINS:
-            self._attempts.labels(begin)
+        for began in _BEGAN:
+            self._attempts.labels(began)
         self._steps = declarations.counter(
             "headrace_steps_total", "Steps of graphs that were executed.", ("graph",)
         )
-        self._repeated_steps = declarations.counter(
-            "headrace_repeated_steps_total",
+        self._repeated_nodes = declarations.counter(
+            "headrace_repeated_nodes_total",
             "Nodes that a later attempt executed again in its first step.",
             ("graph",),
         )
         self._node_seconds = declarations.histogram(
             "headrace_node_seconds",
-            "Seconds that a node took, from the begin of its step.",
+            "Seconds that a node took, from the start of its step.",
             ("graph", "node"),
             RUN_BUCKETS,
         )
         self._slow_nodes = declarations.counter(
             "headrace_slow_nodes_total",
-            "Nodes that took longer than HEADRACE_WORKER__SLOW_NODE_SECONDS.",
+            "Nodes that took longer than worker.slow_node_seconds.",
             ("graph",),
         )
 
-    def count_attempt(self, begin: str) -> None:
-        """:param begin: ``in_place``, ``claimed``, ``released`` or ``lost``."""
-        self._attempts.labels(begin).inc()
+    def count_attempt(self, began: str) -> None:
+        """:param began: ``in_place``, ``claimed``, ``after_loss`` or ``after_release``."""
+        self._attempts.labels(began).inc()
 
     def observe_queue(self, graph: str, seconds: float) -> None:
         """Observe how long a run waited for its first attempt."""
@@ -205,8 +198,8 @@ class AttemptMetrics:
     def count_steps(self, graph: str, steps: int) -> None:
         self._steps.labels(self._bounded("graph", graph)).inc(steps)
 
-    def count_repeated_step(self, graph: str) -> None:
-        self._repeated_steps.labels(self._bounded("graph", graph)).inc()
+    def count_repeated_node(self, graph: str) -> None:
+        self._repeated_nodes.labels(self._bounded("graph", graph)).inc()
 
     def count_slow_node(self, graph: str) -> None:
         self._slow_nodes.labels(self._bounded("graph", graph)).inc()

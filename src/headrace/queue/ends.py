@@ -4,12 +4,10 @@ The writer commits them in transactions that also write checkpoints. There the e
 checkpoints.
 """
 
-import os
-import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
 from headrace.checkpoints.fence import RunToken
 from headrace.checkpoints.operations import Kind, Numbers, Operation, Outcomes
@@ -19,18 +17,13 @@ from headrace.db.jsonb import dump_jsonb
 from headrace.db.pool import Connection
 from headrace.db.statements import named_statements
 from headrace.errors import HeadraceError, LeaseLost
-from headrace.queue.rows import CancelReason, StopAction
+from headrace.observability.process import process_place
+from headrace.queue.rows import CancelReason, Cause, StopAction
 
 
 def queue_statements() -> Mapping[str, bytes]:
     """The statements of queue.sql by name."""
     return named_statements("headrace.queue", "queue.sql")
-
-
-#: Why a run ended as ``error`` or ``timeout``: its graph, its input or its state; headrace or its
-#: database; its time was over; too many processes were lost; its tokens were used up; no process
-#: executes its graph.
-Cause = Literal["graph", "platform", "timeout", "lost", "budget", "unserved"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,17 +38,18 @@ class AskedHere:
 class RunEnd:
     """The final status of a run, and the status of its thread then.
 
-    :ivar interrupts: those that the thread waits for, by task.
-    :ivar left: those that this run has left: the id and the node of each.
+    :ivar thread_interrupts: what the thread waits for, by task; for the row of the thread.
+    :ivar run_interrupts: the interrupts that this run has left, id and node of each; for the row of
+        the run.
     """
 
     status: str
     thread_status: str
     error: dict[str, str] | None = None
-    interrupts: dict[str, Any] | None = None
-    #: For metrics and log; it is not stored.
+    thread_interrupts: dict[str, Any] | None = None
+    #: Why it is an ``error`` or ``timeout``; None for all other ends.
     cause: Cause | None = field(default=None, compare=False)
-    left: Sequence[Mapping[str, str | None]] = ()
+    run_interrupts: Sequence[Mapping[str, str | None]] = ()
     asked: AskedHere | None = None
 
 
@@ -95,7 +89,7 @@ class End(Operation):
         self.owner = token
         self.end = end
         self.error = _optional_jsonb(end.error)
-        self.interrupts = _optional_jsonb(end.interrupts)
+        self.interrupts = _optional_jsonb(end.thread_interrupts)
         self.notes = _notes(end)
         super().__init__(
             thread_id, run, size_bytes=len(self.error or b"") + len(self.interrupts or b"")
@@ -158,10 +152,14 @@ def _notes(end: RunEnd) -> bytes | None:
     The notes of a release name the process that gives the run back.
     """
     if end.status == "pending":
-        return dump_jsonb({"hostname": socket.gethostname(), "pid": os.getpid()})
-    if not end.left and end.asked is None:
+        return dump_jsonb(process_place())
+    if not end.run_interrupts and end.asked is None and end.cause is None:
         return None
-    notes: dict[str, Any] = {"interrupts": list(end.left)} if end.left else {}
+    notes: dict[str, Any] = {}
+    if end.run_interrupts:
+        notes["interrupts"] = list(end.run_interrupts)
+    if end.cause is not None:
+        notes["cause"] = end.cause
     if end.asked is not None:
         notes["cancel_reason"] = end.asked.reason
         notes["cancel_asked_at"] = end.asked.at.isoformat()

@@ -243,12 +243,12 @@ class Queue:
         tenant: str,
         run_ids: Sequence[UUID],
         action: StopAction,
-        reason: str,
-        why: CancelReason = "client",
+        message: str,
+        reason: CancelReason,
     ) -> list[Cancellation]:
         """End or remove waiting runs. Ask the processes that execute the others to stop them.
 
-        :param reason: a sentence, for the errors of waiting runs.
+        :param message: a sentence, for the errors of waiting runs.
         :returns: a result for each of ``run_ids``, in this order.
         :raises DatabaseUnavailable: another transaction held a lock for too long.
         """
@@ -256,9 +256,11 @@ class Queue:
             "tenant": tenant,
             "run_ids": list(run_ids),
             "action": action,
-            "why": why,
+            "reason": reason,
             "error": Jsonb(
-                RUN_DELETED if action == "delete" else {"error": "UserInterrupt", "message": reason}
+                RUN_DELETED
+                if action == "delete"
+                else {"error": "UserInterrupt", "message": message}
             ),
         }
         try:
@@ -347,7 +349,7 @@ class Queue:
         No write of the run may be under way.
 
         :param usage: the model calls of the run, committed before: they were made.
-        :returns: why it was asked to stop, as far as its row said so.
+        :returns: why it was asked to stop; None if its row does not say.
         :raises LeaseLost: this process no longer has the run.
         :raises NotImplementedError: the checkpoints cannot be deleted: later checkpoints are stored
             as changes to them.

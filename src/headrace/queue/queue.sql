@@ -397,7 +397,7 @@ SELECT set_config('headrace.locked', coalesce((
 ), '[]'), true)
 
 -- name: claim_runs_of_locked_threads
--- Also returns how long each run has waited since it might start (a delay moves its created_at), and
+-- Also returns since when each run has waited for this attempt (a delay moves its created_at), and
 -- how the attempt before this one ended.
 WITH claimed AS (
   UPDATE runs
@@ -418,11 +418,13 @@ WITH claimed AS (
 SELECT run_id, thread_id, assistant_id, graph_id, tenant, owner, multitask_strategy, kwargs, metadata,
   attempt, cancel_action, coalesce(watched_until > now(), false) AS watched, request_id,
   lived_seconds, caller,
-  greatest(0, extract(epoch FROM started_at - created_at))::float8 AS queue_seconds,
+  greatest(0, extract(epoch FROM started_at - waits_since))::float8 AS queue_seconds,
   coalesce(earlier_attempts -> -1 ->> 'ended',
     CASE WHEN failures > 0 THEN 'lost' ELSE 'released' END) AS earlier_end,
-  traceparent, CASE WHEN attempt = 1 THEN created_at ELSE ready_at END AS waits_since, ready_at
+  traceparent, waits_since, ready_at
 FROM claimed
+CROSS JOIN LATERAL (
+  SELECT CASE WHEN attempt = 1 THEN created_at ELSE ready_at END AS waits_since) AS wait
 ORDER BY ready_at
 
 -- name: lock_threads_of_cancelled
@@ -459,7 +461,7 @@ WITH asked AS MATERIALIZED (
 ), ended AS (
   UPDATE runs
   SET status = 'interrupted', cancel_action = 'interrupt', error = %(error)s, ended_at = now(),
-      updated_at = now(), cancel_reason = coalesce(cancel_reason, %(why)s),
+      updated_at = now(), cancel_reason = coalesce(cancel_reason, %(reason)s),
       cancel_asked_at = coalesce(cancel_asked_at, now())
   WHERE run_id IN (SELECT run_id FROM asked) AND status = 'pending'
     AND %(action)s <> 'rollback' AND cancel_action IS DISTINCT FROM 'rollback'
@@ -472,7 +474,7 @@ WITH asked AS MATERIALIZED (
 ), marked AS (
   UPDATE runs
   SET cancel_action = CASE WHEN cancel_action = 'rollback' THEN cancel_action ELSE %(action)s END,
-      updated_at = now(), cancel_reason = coalesce(cancel_reason, %(why)s),
+      updated_at = now(), cancel_reason = coalesce(cancel_reason, %(reason)s),
       cancel_asked_at = coalesce(cancel_asked_at, now())
   WHERE run_id IN (SELECT run_id FROM asked)
     AND (status = 'running' OR (status = 'pending' AND attempt > 0 AND %(action)s = 'rollback'))
@@ -539,8 +541,8 @@ SELECT set_config('headrace.locked', coalesce((
 -- is a release: any process may claim the run again. The next run of a thread is younger than the
 -- run that ends here, unless a clock was set back. So older index entries, which an old snapshot
 -- keeps, are not read. If a run was asked to stop, it must end in that way: clients see that status
--- from the time of the request. A release notes the attempt that it ends. A stop that was asked for
--- in the process alone is noted too.
+-- from the time of the request. A release notes the attempt that it ends. The cause of an
+-- error, and a stop that was asked for in the process alone, are noted too.
 WITH ended AS (
   UPDATE runs
   SET status = given.status, error = given.error, updated_at = now(),
@@ -555,7 +557,7 @@ WITH ended AS (
         || (given.notes || jsonb_build_object('attempt', runs.attempt,
           'process_id', runs.process_id, 'started_at', runs.started_at, 'ended_at', now(),
           'ended', 'released')) END,
-      interrupts = given.notes -> 'interrupts',
+      error_cause = given.notes ->> 'cause', interrupts = given.notes -> 'interrupts',
       cancel_reason = coalesce(runs.cancel_reason, given.notes ->> 'cancel_reason'),
       cancel_asked_at = coalesce(
         runs.cancel_asked_at, (given.notes ->> 'cancel_asked_at')::timestamptz)
@@ -758,6 +760,7 @@ WITH lost AS MATERIALIZED (
       lived_seconds = CASE WHEN judged.failures > 0
         THEN greatest(runs.lived_seconds, judged.lived_seconds) END,
       error = CASE WHEN becomes = 'error' THEN %(error)s::jsonb END,
+      error_cause = CASE WHEN becomes = 'error' THEN 'lost' END,
       ended_at = CASE WHEN becomes <> 'pending' THEN now() END,
       process_id = CASE WHEN becomes <> 'pending' THEN process_id END,
       earlier_attempts = CASE WHEN jsonb_typeof(runs.earlier_attempts) = 'array'
@@ -854,7 +857,7 @@ SELECT set_config('headrace.locked', coalesce((
 -- Also ends later runs of these threads, if they want that graph and have waited for as long.
 WITH ended AS (
   UPDATE runs
-  SET status = 'error', ended_at = now(), updated_at = now(),
+  SET status = 'error', ended_at = now(), updated_at = now(), error_cause = 'unserved',
       error = jsonb_build_object('error', 'GraphNotServed', 'message',
         'No process executes graph "' || runs.graph_id || '", and the run has waited longer than'
         || ' worker.unserved_timeout_seconds allows.')

@@ -20,9 +20,13 @@ StopAction = Literal["interrupt", "rollback", "delete"]
 #: Who asked for a stop: a client, the end of its connection (``on_disconnect``), the next run of
 #: the thread, or a deletion of the run or its thread.
 CancelReason = Literal["client", "disconnect", "next_run", "deleted"]
+#: Why a run ended as ``error`` or ``timeout``: its graph, its input or its state; headrace or its
+#: database; its time was over; too many processes were lost; its tokens were used up; no process
+#: executes its graph.
+Cause = Literal["graph", "platform", "timeout", "lost", "budget", "unserved"]
 #: How an attempt began: started in place, claimed for the first time, or claimed after an attempt
 #: that was released or whose process was lost.
-Begin = Literal["in_place", "claimed", "released", "lost"]
+Began = Literal["in_place", "claimed", "after_loss", "after_release"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +59,8 @@ class RunRequest:
     #: Committed with the run, so that a repeated request makes no second run.
     key: RequestKey | None = None
     #: When this process got the request, by ``time.monotonic``. Meaningless for claimed runs.
-    asked_at: float = field(default_factory=monotonic, compare=False)
-    #: Under which its attempts are traced.
+    received_at: float = field(default_factory=monotonic, compare=False)
+    #: The context under which its attempts are traced; None: there is none.
     trace: TraceContext | None = None
 
     @property
@@ -84,8 +88,7 @@ class Attempt:
     claimed: bool = False
     #: How long an earlier attempt had been executed when its process was lost.
     lived_seconds: float | None = None
-    #: For how long a claimed run has waited since it might start, by the database's clock. For a
-    #: later attempt this includes the earlier attempts.
+    #: How long a claimed run has waited for this attempt, by the database's clock.
     queue_seconds: float = 0.0
     #: How the attempt before this one ended: ``released`` or ``lost``.
     earlier_end: str = "released"
@@ -93,13 +96,13 @@ class Attempt:
     waits_since: datetime | None = None
 
     @property
-    def begin(self) -> Begin:
+    def began(self) -> Began:
         """How this attempt began."""
         if not self.claimed:
             return "in_place"
         if self.number == 1:
             return "claimed"
-        return "lost" if self.earlier_end == "lost" else "released"
+        return "after_loss" if self.earlier_end == "lost" else "after_release"
 
     @property
     def token(self) -> RunToken:

@@ -196,7 +196,7 @@ class _EnqueueKind(Kind):
                 {
                     "action": request.multitask_strategy,
                     "error": _REPLACED,
-                    "why": "next_run",
+                    "reason": "next_run",
                 },
             )
         after_milliseconds = BigInteger([int(request.after_seconds * 1000)])

@@ -37,7 +37,7 @@ class TakenRun:
     again: bool = False
     #: The attempt whose process was lost, and for how long it had been executed.
     attempt: int = 0
-    began_at: datetime | None = None
+    started_at: datetime | None = None
     lived_seconds: float = 0.0
     traceparent: str | None = None
 

@@ -250,16 +250,16 @@ class RunService:
             )
         return await self._stops.cancel(row, action)
 
-    def cancel_soon(self, run: FollowedRun, reason: str) -> None:
-        """Ask a run to stop because its client has left, in whichever process it is executed.
+    def cancel_soon(self, run: FollowedRun, message: str) -> None:
+        """Ask a run to stop because its client has left. Any process may execute the run.
 
         Returns at once.
         """
         if run.local is not None:
-            self._worker.cancel_here(run.run_id, reason, "disconnect")
+            self._worker.cancel_here(run.run_id, message, "disconnect")
         else:
             self._tasks.start(
-                self._worker.cancel(run.tenant, [run.run_id], "interrupt", reason, "disconnect"),
+                self._worker.cancel(run.tenant, [run.run_id], "interrupt", message, "disconnect"),
                 name=f"cancel-{run.run_id}",
             )
 

@@ -1,20 +1,18 @@
-"""Tells a run from its record: attempts, entries in the order of time, and totals."""
+"""Makes the timeline of a run from its record: attempts, entries in the order of time, totals."""
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any, cast, get_args
 from uuid import UUID
 
-from headrace import errors
-from headrace.checkpoints.run_steps import Step
+from headrace.checkpoints.run_checkpoints import StoredCheckpoint
 from headrace.ids import canonical_uuid
+from headrace.queue.rows import Began, Cause
 from headrace.runs.timeline_repository import RunRecord, recorded_attempts
 from headrace.runs.timeline_schemas import (
     AttemptBegan,
     AttemptEnded,
-    Began,
     CancelAsked,
-    Cause,
     CheckpointEntry,
     CheckpointsDeleted,
     CreatedEntry,
@@ -34,36 +32,12 @@ from headrace.runs.timeline_schemas import (
     TimelineUsage,
 )
 
-#: Causes of errors that name themselves.
-_CAUSES: dict[str, Cause] = {
-    "GraphNotServed": "unserved",
-    "ProcessLost": "lost",
-    "RunTimeout": "timeout",
-    "RunUnreadable": "platform",
-    "TokenBudgetExceeded": "budget",
-}
-_STOPS = ("UserInterrupt", "UserRollback", "HTTPException")
-
-
-def error_cause(status: str, name: str) -> Cause | None:
-    """What is to blame for the error with this name; None for a run that was stopped."""
-    if status == "interrupted" and name in _STOPS:
-        return None
-    if status == "timeout":
-        return "timeout"
-    if name in _CAUSES:
-        return _CAUSES[name]
-    kind = getattr(errors, name, None)
-    if isinstance(kind, type) and issubclass(kind, errors.HeadraceError):
-        # Errors that blame the request or the state are the graph's.
-        return "platform" if getattr(kind, "status", 500) >= 500 else "graph"
-    return "graph"
-
 
 class Telling:
-    """One record as it is told.
+    """Makes the timeline of one record.
 
-    :param record: of the run, with a page of its checkpoints.
+    :param record: what is stored about the run, with a page of its checkpoints.
+    :param truncated: the page leaves out checkpoints of the run.
     """
 
     def __init__(self, record: RunRecord, *, truncated: bool) -> None:
@@ -93,12 +67,12 @@ class Telling:
     @property
     def _deleted(self) -> bool:
         """Whether checkpoints of the run are gone."""
-        row, steps = self._row, self._record.steps
-        if steps.beheaded:
+        row, checkpoints = self._row, self._record.checkpoints
+        if checkpoints.older_deleted:
             return True
         # A run that has succeeded has written one, unless it only asked its question again.
         written = row["status"] == "success" and not row["goes_on"]
-        return steps.count == 0 and (written or self._reduced_at is not None)
+        return checkpoints.count == 0 and (written or self._reduced_at is not None)
 
     @property
     def _reduced_at(self) -> datetime | None:
@@ -129,11 +103,12 @@ class Telling:
         error = self._row["error"]
         if not isinstance(error, dict):
             return None
-        name = str(error.get("error", ""))
+        # A later release may know more causes.
+        cause = self._row["error_cause"]
         return TimelineError(
-            error=name,
+            error=str(error.get("error", "")),
             message=str(error.get("message", "")),
-            cause=error_cause(self._row["status"], name),
+            cause=cause if cause in get_args(Cause) else None,
         )
 
     def _first_start(self) -> datetime | None:
@@ -168,7 +143,7 @@ class Telling:
 
     def _last_sign(self, attempt: int, renewed_at: datetime, rescued_at: datetime) -> datetime:
         """The last sign of life of a lost attempt: its lease, or a later checkpoint."""
-        written_at = self._record.steps.last_of_attempts.get(str(attempt), renewed_at)
+        written_at = self._record.checkpoints.last_of_attempts.get(str(attempt), renewed_at)
         return min(max(renewed_at, _utc(written_at)), rescued_at)
 
     def _attempt(
@@ -221,7 +196,7 @@ class Telling:
             yield CheckpointsDeleted(at=_utc_or_none(self._reduced_at))
         for attempt in self._attempts:
             yield from self._entries_of(attempt)
-        yield from map(_checkpoint, self._record.steps.page)
+        yield from map(_checkpoint, self._record.checkpoints.page)
         if events.first_at is not None and events.last_at is not None:
             yield EventsStored(
                 at=_utc(events.first_at),
@@ -269,7 +244,8 @@ class Telling:
             yield ResumedBy(at=_utc(created_at), run_id=run_id)
 
     def _totals(self) -> TimelineTotals:
-        row, steps, events = self._row, self._record.steps, self._record.events
+        row, events = self._row, self._record.events
+        checkpoints = self._record.checkpoints
         tokens = self._record.tokens
         return TimelineTotals(
             seconds=_seconds(row["created_at"], row["ended_at"] or self._now),
@@ -284,10 +260,10 @@ class Telling:
             attempts=row["attempt"],
             rescues=sum(one.ended == "lost" for one in self._attempts),
             releases=sum(one.ended == "released" for one in self._attempts),
-            checkpoints=steps.count,
-            checkpoint_bytes=steps.bytes,
-            steps=steps.steps,
-            longest_step=_longest(steps.longest),
+            checkpoints=checkpoints.count,
+            checkpoint_bytes=checkpoints.bytes,
+            steps=checkpoints.steps,
+            longest_step=_longest(checkpoints.longest),
             after_last_checkpoint_seconds=self._after_last_checkpoint(),
             events=events.count,
             event_bytes=events.bytes,
@@ -300,13 +276,13 @@ class Telling:
         last = self._attempts[-1] if self._attempts else None
         if last is None or last.seconds is None:
             return None
-        written_at = self._record.steps.last_at
+        written_at = self._record.checkpoints.last_at
         if written_at is None or written_at < last.started_at:
             return last.seconds
         return _seconds(written_at, last.ended_at or self._now)
 
     def _waits_since(self) -> float:
-        """How long it has waited after its last attempt, or for its first one."""
+        """Seconds that it has waited since its last attempt, or for its first one."""
         row = self._row
         if not self._attempts:
             known = row["attempt"] == 0
@@ -335,7 +311,7 @@ _ORDER = (
 
 
 def in_order(entries: Iterator[Entry]) -> list[Entry]:
-    """The entries in the order of time. An entry without a time keeps its place after the last."""
+    """The entries in the order of time. An entry without a time stays behind the one before it."""
     timed, last = [], datetime.min.replace(tzinfo=UTC)
     for entry in entries:
         last = entry.at or last
@@ -343,29 +319,31 @@ def in_order(entries: Iterator[Entry]) -> list[Entry]:
     return [entry for _, _, entry in sorted(timed, key=lambda one: one[:2])]
 
 
-def _checkpoint(step: Step) -> CheckpointEntry:
+def _checkpoint(stored: StoredCheckpoint) -> CheckpointEntry:
     return CheckpointEntry(
-        at=_utc_or_none(step.created_at),
-        checkpoint_id=step.checkpoint_id,
-        checkpoint_ns=step.namespace,
-        source=step.source,
-        step=step.step,
-        nodes=list(step.nodes),
-        attempt=step.attempt,
-        seconds=None if step.seconds is None else round(step.seconds, 6),
-        bytes=StepBytes(checkpoint=step.bytes, values=step.blob_bytes, writes=step.write_bytes),
+        at=_utc_or_none(stored.created_at),
+        checkpoint_id=stored.checkpoint_id,
+        checkpoint_ns=stored.namespace,
+        source=stored.source,
+        step=stored.step,
+        nodes=list(stored.nodes),
+        attempt=stored.attempt,
+        seconds=None if stored.seconds is None else round(stored.seconds, 6),
+        bytes=StepBytes(
+            checkpoint=stored.bytes, values=stored.blob_bytes, writes=stored.write_bytes
+        ),
     )
 
 
-def _longest(step: Step | None) -> LongestStep | None:
-    if step is None or step.seconds is None:
+def _longest(stored: StoredCheckpoint | None) -> LongestStep | None:
+    if stored is None or stored.seconds is None:
         return None
     return LongestStep(
-        seconds=round(step.seconds, 6),
-        step=step.step,
-        nodes=list(step.nodes),
-        checkpoint_id=step.checkpoint_id,
-        checkpoint_ns=step.namespace,
+        seconds=round(stored.seconds, 6),
+        step=stored.step,
+        nodes=list(stored.nodes),
+        checkpoint_id=stored.checkpoint_id,
+        checkpoint_ns=stored.namespace,
     )
 
 

@@ -10,8 +10,8 @@ SELECT set_config('statement_timeout', %(timeout)s, true), set_config('jit', 'of
 -- Not shown: a run that is being rolled back. A host and a pid are known as long as the process has
 -- a row. Input null without a command goes on where the thread was interrupted.
 SELECT runs.run_id, runs.thread_id, runs.assistant_id, runs.graph_id, runs.status, runs.attempt,
-  runs.failures, runs.process_id, runs.multitask_strategy, runs.error, runs.created_at,
-  runs.started_at, runs.ended_at, runs.cancel_action, runs.cancel_asked_at, runs.cancel_reason,
+  runs.failures, runs.process_id, runs.multitask_strategy, runs.error, runs.error_cause,
+  runs.created_at, runs.started_at, runs.ended_at, runs.cancel_action, runs.cancel_asked_at, runs.cancel_reason,
   runs.request_id, runs.traceparent, runs.earlier_attempts, runs.interrupts,
   runs.kwargs ->> 'durability' AS durability,
   coalesce(runs.kwargs -> 'command' ? 'resume'

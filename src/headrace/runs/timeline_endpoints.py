@@ -1,4 +1,4 @@
-"""The route that tells one run."""
+"""The route for the timeline of a run."""
 
 from typing import Annotated
 
@@ -34,7 +34,7 @@ async def get_run_timeline(
         int, Query(ge=0, le=10_000, description="How many of the newest checkpoints to skip.")
     ] = 0,
 ) -> Response:
-    """Tell a run: why it stopped, and why it was slow.
+    """Show what happened to a run: why it stopped, and why it was slow.
 
     The answer has attempts, waits, checkpoints, interrupts, stops and rescues in the order of time.
     While older checkpoints are left, it has the header `X-Pagination-Next`: send it as `offset` to

@@ -10,7 +10,7 @@ from psycopg import AsyncConnection
 from psycopg.rows import dict_row
 
 from headrace.auth.principal import Principal
-from headrace.checkpoints.run_steps import RunSteps, read_steps
+from headrace.checkpoints.run_checkpoints import RunCheckpoints, read_checkpoints
 from headrace.db.faults import translated_faults
 from headrace.db.pool import SharedPool
 from headrace.db.statements import named_statements
@@ -35,7 +35,7 @@ class RunRecord:
     """
 
     row: dict[str, Any]
-    steps: RunSteps
+    checkpoints: RunCheckpoints
     events: StoredEvents
     resumes: UUID | None
     resumed_by: Sequence[tuple[UUID, datetime]]
@@ -44,7 +44,7 @@ class RunRecord:
 
 
 def recorded_attempts(row: dict[str, Any]) -> list[dict[str, Any]]:
-    """The earlier attempts that the row of a run tells; oldest first."""
+    """The earlier attempts that the row of a run records, oldest first."""
     return [one for one in row["earlier_attempts"] or () if one["started_at"]]
 
 
@@ -98,7 +98,7 @@ async def read_record(
         tokens = await rows("tokens")
         return RunRecord(
             row=row,
-            steps=await read_steps(
+            checkpoints=await read_checkpoints(
                 connection,
                 thread_id=row["thread_id"],
                 run_id=run_id,

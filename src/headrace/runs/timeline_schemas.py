@@ -1,7 +1,7 @@
 """The timeline of a run in answers: what happened to it, in order, and what that took.
 
-Times are UTC. Times of checkpoints, and of a client that left, are of the clock of the process that
-executed the run; all others are of the database's clock. Durations are in seconds.
+Times are UTC. The times of checkpoints, and of a client that left, come from the process that
+executed the run; all others come from the database. Durations are in seconds.
 """
 
 from datetime import datetime
@@ -10,12 +10,10 @@ from uuid import UUID
 
 from pydantic import BaseModel, Field
 
-from headrace.queue.rows import CancelReason
+from headrace.queue.rows import Began, CancelReason, Cause
 from headrace.runs.schemas import MultitaskStrategy, RunStatus
 
-Began = Literal["in_place", "claimed", "after_loss", "after_release"]
 Outcome = Literal["success", "error", "timeout", "interrupted", "released", "lost"]
-Cause = Literal["graph", "platform", "timeout", "lost", "budget", "unserved"]
 
 At = Annotated[datetime, Field(description="When it happened.")]
 AttemptNumber = Annotated[int, Field(description="The number of the attempt; 1 is the first.")]
@@ -45,7 +43,8 @@ class TimelineError(BaseModel):
     cause: Cause | None = Field(
         description="What is to blame: `graph` (its code, its input or its state), `platform`"
         " (headrace or the database), `timeout`, `lost` (server processes), `budget` (of tokens) or"
-        " `unserved` (no process executes the graph). Null for a run that was stopped."
+        " `unserved` (no process executes the graph). Null for a run that was stopped,"
+        " or that an older release has ended."
     )
 
 
@@ -74,7 +73,7 @@ class TimelineAttempt(BaseModel):
     waited_seconds: Waited
     started_at: datetime = Field(description="When it began.")
     ended_at: datetime | None = Field(
-        description="When it ended. Of a lost attempt: the last sign of life of its process."
+        description="When it ended; for a lost attempt, the last sign of life of its process."
     )
     ended: Outcome | None = Field(
         description="A status of the run, `released` or `lost`. Null: it goes on, or that is not"
@@ -86,9 +85,9 @@ class TimelineAttempt(BaseModel):
 class StepBytes(BaseModel):
     """Stored bytes, after compression."""
 
-    checkpoint: int = Field(description="Of the row: JSON and metadata.")
-    values: int | None = Field(description="Of new values; null for a very large checkpoint.")
-    writes: int = Field(description="Of what the next nodes have written.")
+    checkpoint: int = Field(description="Bytes of the row: JSON and metadata.")
+    values: int | None = Field(description="Bytes of new values; null for a very large checkpoint.")
+    writes: int = Field(description="Bytes that the next nodes have written.")
 
 
 class CreatedEntry(BaseModel):
@@ -147,7 +146,7 @@ class Rescued(BaseModel):
     kind: Literal["rescued"] = "rescued"
     at: At
     attempt: int = Field(description="The attempt whose process was lost.")
-    silent_seconds: float = Field(description="Since the last sign of life of that process.")
+    silent_seconds: float = Field(description="For how long that process had been silent.")
 
 
 class InterruptLeft(BaseModel):
@@ -209,35 +208,37 @@ class LongestStep(BaseModel):
 
 class TimelineUsage(BaseModel):
     calls: int = Field(description="Calls of models.")
-    input: int = Field(description="TimelineUsage that the models read.")
-    output: int = Field(description="TimelineUsage that the models wrote.")
+    input: int = Field(description="Tokens that the models read.")
+    output: int = Field(description="Tokens that the models wrote.")
     cached: int = Field(description="Those of the input that came from a cache.")
     reasoning: int = Field(description="Those of the output that were reasoning.")
 
 
 class TimelineTotals(BaseModel):
     seconds: float = Field(description="From when it might start until its end, or until now.")
-    queue_seconds: float = Field(description="In which it waited for a place or for its thread.")
-    executing_seconds: float = Field(description="In which an attempt executed it.")
-    lost_seconds: float = Field(description="From losses of processes to their discovery.")
+    queue_seconds: float = Field(description="How long it waited for a place or for its thread.")
+    executing_seconds: float = Field(description="How long attempts executed it.")
+    lost_seconds: float = Field(description="Time from the loss of a process to its discovery.")
     attempts: Count
     rescues: Count
     releases: Count
     checkpoints: int = Field(description="Stored now; at most 10,000 are counted.")
-    checkpoint_bytes: int = Field(description="Of all its checkpoints, values and writes.")
+    checkpoint_bytes: int = Field(description="Bytes of all its checkpoints, values and writes.")
     steps: int = Field(description="Steps of the graph itself whose checkpoints are stored.")
-    longest_step: LongestStep | None = Field(description="Of the steps that were finished.")
+    longest_step: LongestStep | None = Field(description="The longest step that was finished.")
     after_last_checkpoint_seconds: float | None = Field(
         description="From the newest checkpoint to the end of the last attempt, or until now: the"
         " time of a step that was not finished."
     )
     events: int = Field(description="Stored now; they are deleted some time after the end.")
     event_bytes: int = Field(description="Their size in bytes.")
-    tokens: TimelineUsage | None = Field(description="Of all attempts; null if none are stored.")
+    tokens: TimelineUsage | None = Field(
+        description="Tokens of all attempts; null if none are stored."
+    )
 
 
 class RunTimeline(BaseModel):
-    """One run, told: what happened to it, in order, and what that took."""
+    """What happened to one run, in order, and what that took."""
 
     run: TimelineRun = Field(description="The run itself.")
     resumes: UUID | None = Field(description="The run whose interrupts this run answers.")
@@ -245,8 +246,8 @@ class RunTimeline(BaseModel):
     waited_for: list[UUID] = Field(description="Runs of the thread that had to end before it.")
     attempts: list[TimelineAttempt] = Field(description="Its attempts, oldest first.")
     unrecorded_attempts: int = Field(
-        description="Earlier attempts of which nothing is stored: they were of an older release,"
-        " or there were more than fifty."
+        description="Earlier attempts that are not stored: an older release executed them, or"
+        " there were more than fifty."
     )
     entries: list[Entry] = Field(description="All that is known, in the order of time.")
     truncated: bool = Field(description="The run has checkpoints that this page leaves out.")

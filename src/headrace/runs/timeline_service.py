@@ -3,7 +3,7 @@
 from uuid import UUID
 
 from headrace.auth.principal import Principal
-from headrace.checkpoints.run_steps import MOST
+from headrace.checkpoints.run_checkpoints import MOST_CHECKPOINTS
 from headrace.errors import RunNotFound
 from headrace.runs.timeline import Telling
 from headrace.runs.timeline_repository import RunRecord, TimelineRepository
@@ -33,8 +33,8 @@ class TimelineService:
 
 def told(record: RunRecord, *, offset: int = 0) -> tuple[RunTimeline, int | None]:
     """The timeline of a record, and the offset of the next page, if there is one."""
-    shown = len(record.steps.page)
-    left_out = shown < record.steps.count or record.steps.count == MOST
-    more = shown and offset + shown < record.steps.count
+    shown = len(record.checkpoints.page)
+    left_out = shown < record.checkpoints.count or record.checkpoints.count == MOST_CHECKPOINTS
+    more = shown and offset + shown < record.checkpoints.count
     timeline = Telling(record, truncated=left_out).timeline()
     return timeline, offset + shown if more else None

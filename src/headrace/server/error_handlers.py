@@ -1,4 +1,4 @@
-"""Answers to requests that no route matches: they name the path, and what exists instead."""
+"""Answers to requests that no route matches, and to errors outside of headrace's own routes."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -32,6 +32,7 @@ from headrace.errors import (
 from headrace.observability.masking import mask_text
 from headrace.server.unserved_routes import unserved_route
 
+#: The stable code of a status that Starlette, or an app of the user, raises.
 _GENERAL = {
     kind.status: kind.code
     for kind in (

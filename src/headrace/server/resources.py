@@ -347,5 +347,5 @@ def build_notifier(
         connection_string(settings.database),
         pool,
         supervision=supervision,
-        count=metrics.runs.count_notice,
+        count=metrics.process.count_notice,
     )

@@ -23,6 +23,7 @@ from headrace.worker.heartbeat import Heartbeat
 from headrace.worker.queue_depth import QueueDepth
 from headrace.worker.rescuer import Rescuer
 from headrace.worker.roster import Roster
+from headrace.worker.run_log import RunLog
 from headrace.worker.slow_nodes import SlowNodes
 from headrace.worker.stop_requests import StopRequests
 from headrace.worker.temporary_threads import TemporaryThreads
@@ -77,6 +78,7 @@ async def _start_worker(
         schema=settings.database.schema_name,
         open_timeout_seconds=settings.database.open_timeout_seconds,
     )
+    run_log = RunLog(metrics)
     temporary = TemporaryThreads(queue, later_seconds=5 * settings.events.poll_seconds)
     executor = Executor(
         resources.registry,
@@ -85,6 +87,7 @@ async def _start_worker(
         channels,
         settings.worker,
         metrics,
+        run_log,
         temporary,
         resources.tracer,
         UsageMeter(UsageRepository(resources.pool), settings.usage, metrics.usage),
@@ -108,6 +111,7 @@ async def _start_worker(
         admission,
         settings.worker,
         metrics,
+        run_log,
         graph_ids=resources.registry.ids(),
         supervision=resources.supervision,
     )

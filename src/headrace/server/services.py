@@ -177,6 +177,5 @@ def _start_usage_sweeper(resources: Resources) -> None:
             UsageRepository(resources.pool),
             keep_seconds=keep_days * 86_400,
             interval_seconds=ttl.sweep_interval_minutes * 60,
-            limit=ttl.sweep_limit,
         )
         sweeper.start(resources.tasks)

@@ -25,7 +25,7 @@ T = TypeVar("T")
 _log = structlog.stdlib.get_logger("headrace.threads")
 
 #: The row of a run names at most so many interrupts.
-_MOST_LEFT = 100
+_MOST_INTERRUPTS = 100
 
 #: Keys of a checkpoint's configuration that clients see.
 _CHECKPOINT_KEYS = ("checkpoint_id", "thread_id", "checkpoint_ns", "checkpoint_map")
@@ -266,14 +266,14 @@ def interrupts_by_task(snapshot: StateSnapshot) -> dict[str, list[dict[str, Any]
     }
 
 
-def left_interrupts(snapshot: StateSnapshot) -> list[dict[str, str | None]]:
+def run_interrupts(snapshot: StateSnapshot) -> list[dict[str, str | None]]:
     """The id and the node of each interrupt that a run has left, for the row of the run.
 
     An interrupt before or after a node has no id. Then the nodes are those that come next.
     """
     asked = [(one.id, task.name) for task in snapshot.tasks for one in task.interrupts]
     found: list[tuple[str | None, str]] = [*asked] or [(None, name) for name in snapshot.next]
-    return [{"id": key, "node": node} for key, node in found[:_MOST_LEFT]]
+    return [{"id": key, "node": node} for key, node in found[:_MOST_INTERRUPTS]]
 
 
 def _task(task: PregelTask) -> dict[str, Any]:

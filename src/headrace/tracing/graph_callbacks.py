@@ -15,7 +15,7 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.outputs import LLMResult
 from langgraph.errors import GraphBubbleUp, GraphInterrupt
 from opentelemetry import trace
-from opentelemetry.trace import Span, SpanKind, Tracer
+from opentelemetry.trace import Span, SpanKind
 
 from headrace.tracing.open_spans import OpenSpan, fail
 
@@ -36,7 +36,9 @@ class GraphCallbacks(BaseCallbackHandler):
     #: LangChain calls it in the task of the node, where it can set the current span.
     run_inline = True
 
-    def __init__(self, tracer: Tracer, attempt: OpenSpan, attributes: Mapping[str, str]) -> None:
+    def __init__(
+        self, tracer: trace.Tracer, attempt: OpenSpan, attributes: Mapping[str, str]
+    ) -> None:
         self._tracer = tracer
         self._attempt = attempt
         self._attributes = attributes

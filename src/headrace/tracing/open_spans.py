@@ -1,4 +1,4 @@
-"""Spans that stand for whatever is open: the current span of code that a graph runs.
+"""Spans that stand for the nearest open span: the current span of code that a graph runs.
 
 OpenTelemetry keeps the current span in a context variable. LangChain tells that a node or a model
 call has ended in another task, where that variable cannot be set back. So the variable holds an

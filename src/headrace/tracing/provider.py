@@ -6,7 +6,6 @@ on.
 
 import asyncio
 import os
-import socket
 import sys
 from collections.abc import Sequence
 from datetime import datetime
@@ -24,6 +23,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SpanExporter
 from opentelemetry.trace import ProxyTracerProvider, StatusCode
 
+from headrace.observability.process import process_name
 from headrace.thread_pool import in_a_thread
 from headrace.tracing.configuration import TraceConfiguration, refuse_protocol
 from headrace.tracing.exporter import CountedBatches, CountedExporter
@@ -214,7 +214,7 @@ def _resource(configuration: TraceConfiguration) -> Resource:
     named = {} if configuration.names_service else {"service.name": "headrace"}
     return Resource.create(
         {
-            "service.instance.id": f"{socket.gethostname()}:{os.getpid()}",
+            "service.instance.id": process_name(),
             **named,
             "headrace.version": version("headrace"),
             "process.pid": os.getpid(),

@@ -17,7 +17,6 @@ from opentelemetry.trace import (
     SpanKind,
     StatusCode,
     TraceFlags,
-    Tracer,
     TraceState,
 )
 
@@ -210,7 +209,7 @@ class UnrecordedAttempt(AttemptTrace):
 class RecordedAttempt(AttemptTrace):
     __slots__ = ("_attributes", "_callbacks", "_open", "_span", "_tracer")
 
-    def __init__(self, tracer: Tracer, span: Span, attributes: Mapping[str, str]) -> None:
+    def __init__(self, tracer: trace.Tracer, span: Span, attributes: Mapping[str, str]) -> None:
         self._tracer = tracer
         self._span = span
         self._open = OpenSpan(span)

@@ -1,7 +1,7 @@
 """What other rooms use to trace requests, runs and checkpoints.
 
 The classes of this module record nothing: a process without traces uses them as they are.
-``open_telemetry.py`` has those that record.
+``provider.py`` and ``recorded_traces.py`` have the classes that record.
 """
 
 from collections.abc import Mapping

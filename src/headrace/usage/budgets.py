@@ -36,10 +36,10 @@ class Limit:
 
 
 def spent_limit(limits: Sequence[Limit], spent: int) -> Limit | None:
-    """A budget that leaves no token for another call."""
+    """The first budget that leaves no token for another call; None: each leaves some."""
     return next((one for one in limits if one.before + spent >= one.most), None)
 
 
 def exceeded_limit(limits: Sequence[Limit], spent: int) -> Limit | None:
-    """A budget of which more is used than it allows. A call may use the last token of a budget."""
+    """The first budget that allows less than is used. A call may use a budget's last token."""
     return next((one for one in limits if one.before + spent > one.most), None)

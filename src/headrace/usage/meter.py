@@ -1,4 +1,4 @@
-"""Where the counting of a run begins: with the budgets that it has, and what is left of them."""
+"""Begins to count the model calls of each attempt, within what its budgets leave."""
 
 from headrace.checkpoints.tally import UsageTally
 from headrace.observability.usage_metrics import UsageMetrics
@@ -22,8 +22,8 @@ class UsageMeter:
     async def begin(self, tally: UsageTally, *, tenant: str, owner: str) -> ModelCalls:
         """Count the model calls of an attempt, within its budgets.
 
-        Reads nothing if no budget is set. The budgets of thread and owner are read here only: runs
-        that go on beside this one are counted when they have ended.
+        Reads nothing if no budget is set. The budgets of thread and owner are read here only:
+        what other runs store after that does not count for this attempt.
 
         :raises DatabaseUnavailable: what is left of a budget could not be read.
         """

@@ -28,7 +28,7 @@ from headrace.usage.calls import asked_model, from_cache, reported_tokens
 
 _log = structlog.stdlib.get_logger("headrace.usage")
 
-#: After so many models without usage, nothing new is to be said about others.
+#: At most so many models that report no usage are logged in a process.
 _MOST_SILENT = 20
 
 _current: ContextVar["ModelCalls | None"] = ContextVar("headrace_model_calls", default=None)

@@ -1,16 +1,15 @@
 """The SQL of the table ``run_usage``: what was used, and what is too old."""
 
-import asyncio
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
 from headrace.checkpoints.retry import READ_SECONDS, retried
 from headrace.checkpoints.tally import ModelUsage, Tokens, UsageTally
-from headrace.db.conninfo import connection_string
+from headrace.db import schema
 from headrace.db.faults import translated_faults
-from headrace.db.pool import Connection, SharedPool, ask_once
-from headrace.db.statements import named_statements, use_schema
+from headrace.db.pool import Connection, SharedPool
+from headrace.db.statements import named_statements
 from headrace.setting_groups import DatabaseSettings
 
 #: What a report may group by.
@@ -116,7 +115,8 @@ def read_report(settings: DatabaseSettings, question: ReportQuestion) -> UsageRe
     """The report, read over a new connection. For commands: it starts an event loop.
 
     :raises StartupRefusal: HR301 the database cannot be reached, or does not answer in time; HR303
-        there is no URL; HR304 libpq cannot read it.
+        there is no URL; HR304 libpq cannot read it; HR311 the schema is behind; HR312 it is too
+        new; HR318 the role may not use it.
     """
     values = {
         "by": question.by,
@@ -127,12 +127,10 @@ def read_report(settings: DatabaseSettings, question: ReportQuestion) -> UsageRe
     }
 
     async def read(connection: Connection) -> UsageReport:
-        use_schema(connection, settings.schema_name)
         cursor = await connection.execute(_statements()["report"], values)
         return _report(await cursor.fetchall())
 
-    conninfo = connection_string(settings)
-    return asyncio.run(ask_once(conninfo, read, timeout_seconds=_REPORT_SECONDS))
+    return schema.ask(settings, read, timeout_seconds=_REPORT_SECONDS)
 
 
 def _report(found: list[tuple[object, ...]]) -> UsageReport:

@@ -1,4 +1,4 @@
-"""Deletes figures of model calls that are older than they are kept; any process may sweep."""
+"""Deletes figures of model calls when their time is over; any process may sweep."""
 
 import structlog
 
@@ -12,10 +12,7 @@ _BATCH = 1000
 
 
 class UsageSweeper:
-    """One per process; any number may sweep at once.
-
-    :param limit: how many rows one round deletes.
-    """
+    """One per process; any number may sweep at once."""
 
     def __init__(
         self,
@@ -23,12 +20,10 @@ class UsageSweeper:
         *,
         keep_seconds: float,
         interval_seconds: float,
-        limit: int,
     ) -> None:
         self._repository = repository
         self._keep_seconds = keep_seconds
         self._interval_seconds = interval_seconds
-        self._limit = limit
 
     def start(self, tasks: Tasks) -> None:
         tasks.repeat(
@@ -45,15 +40,12 @@ class UsageSweeper:
             _log.info("usage_expired", rows=deleted)
 
     async def sweep(self) -> int:
-        """One round; returns how many rows were deleted.
+        """Delete all rows whose time is over, in batches; returns how many they were.
 
         :raises Unavailable: the database could not be reached; deleted rows stay deleted.
         """
-        deleted = 0
-        while deleted < self._limit:
-            wanted = min(_BATCH, self._limit - deleted)
-            found = await self._repository.delete_expired(self._keep_seconds, wanted)
+        deleted, found = 0, _BATCH
+        while found == _BATCH:
+            found = await self._repository.delete_expired(self._keep_seconds, _BATCH)
             deleted += found
-            if found < wanted:
-                break
         return deleted

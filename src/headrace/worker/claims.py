@@ -19,7 +19,7 @@ from headrace.worker.fairness import LimitLog, fair_share
 from headrace.worker.heartbeat import Heartbeat
 from headrace.worker.quarantine import Quarantine
 from headrace.worker.roster import Roster
-from headrace.worker.run_report import RunReport
+from headrace.worker.run_log import RunLog
 
 _log = structlog.stdlib.get_logger("headrace.worker")
 
@@ -42,6 +42,7 @@ class Claims:
         quarantine: Quarantine,
         notifier: Notifier,
         metrics: Metrics,
+        run_log: RunLog,
         *,
         graph_ids: Sequence[str],
         apart_seconds: float,
@@ -54,7 +55,7 @@ class Claims:
         self._metrics = metrics
         self._graph_ids = graph_ids
         self._apart_seconds = apart_seconds
-        self._report = RunReport(metrics)
+        self._run_log = run_log
         self._look_for_suspects_at = 0.0
         self._limit_log = LimitLog(roster.places)
         self._in_doubt = False
@@ -186,7 +187,7 @@ class Claims:
         finally:
             self._roster.reserved = 0
         for attempt in claimed:
-            self._report.claimed(attempt)
+            self._run_log.claimed(attempt)
         return claimed
 
     async def release_unknown(self) -> None:

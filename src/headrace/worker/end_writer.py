@@ -10,8 +10,9 @@ from headrace.error_text import MAX_BYTES, error_message, error_name
 from headrace.errors import LeaseLost, Unavailable
 from headrace.events.event import RUN_DELETED
 from headrace.observability.masking import mask_text
-from headrace.queue.ends import RELEASED, Cause, EndedRun, RunEnd, StopAsked
+from headrace.queue.ends import RELEASED, EndedRun, RunEnd, StopAsked
 from headrace.queue.queue import Queue
+from headrace.queue.rows import Cause
 from headrace.worker.error_causes import cause_of
 from headrace.worker.execution import Execution, Stop
 

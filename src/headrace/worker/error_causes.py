@@ -1,10 +1,7 @@
-"""Why a run failed, in one word, for metrics and log."""
+"""Why a run failed, in one word, for its row, metrics and log."""
 
-from headrace.errors import GraphNotFound, HeadraceError, RequestError
-from headrace.queue.ends import Cause
-
-#: By the name of the exception's class, or of a base class of it.
-_BY_NAME: dict[str, Cause] = {"TokenBudgetExceeded": "budget"}
+from headrace.errors import GraphNotFound, HeadraceError, RequestError, TokenBudgetExceeded
+from headrace.queue.rows import Cause
 
 
 def cause_of(
@@ -18,9 +15,8 @@ def cause_of(
     :param ours: the error of a failed write of the run; the graph may have raised it again.
     :param loaded: the graph was there; otherwise its factory failed, or this process lacks it.
     """
-    for kind in type(error).__mro__:
-        if kind.__name__ in _BY_NAME:
-            return _BY_NAME[kind.__name__]
+    if isinstance(error, TokenBudgetExceeded):
+        return "budget"
     if isinstance(error, RequestError) and not isinstance(error, GraphNotFound):
         return "platform" if error.status >= 500 else "graph"
     if not loaded or error is ours or isinstance(error, HeadraceError):

@@ -81,9 +81,11 @@ class Execution:
         #: The graph was cancelled, and has not stopped in time.
         self.given_up = False
         self.began_at = monotonic()
-        #: How long the run has waited since it might start.
+        #: How long the run has waited for this attempt.
         self.queue_seconds = (
-            attempt.queue_seconds if attempt.claimed else self.began_at - attempt.request.asked_at
+            attempt.queue_seconds
+            if attempt.claimed
+            else self.began_at - attempt.request.received_at
         )
         #: None before the executor has begun with the run.
         self.progress: Progress | None = None
@@ -123,11 +125,14 @@ class Execution:
             raise Moved
         return self._outcome
 
-    def cancel(self, reason: str, why: CancelReason) -> None:
-        """Ask the run to stop; it ends as ``interrupted``."""
+    def cancel(self, message: str, reason: CancelReason) -> None:
+        """Ask the run to stop; it ends as ``interrupted``.
+
+        :param message: a sentence, for the error of the run.
+        """
         if self.asked_here is None:
-            self.asked_here = AskedHere(why, datetime.now(UTC))
-        self.ask_to_stop(Stop.CANCEL, reason)
+            self.asked_here = AskedHere(reason, datetime.now(UTC))
+        self.ask_to_stop(Stop.CANCEL, message)
 
     def stop_as_asked(self, action: str, message: str = "The run was cancelled.") -> None:
         """Stop as the run's row asks."""

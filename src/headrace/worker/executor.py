@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from time import perf_counter
 from typing import Any
 
 import structlog
@@ -26,7 +25,7 @@ from headrace.queue.ends import RELEASED, EndedRun, RunEnd, StopAsked
 from headrace.queue.queue import Queue
 from headrace.queue.rows import RunOutcome
 from headrace.setting_groups import WorkerSettings
-from headrace.states.reader import interrupts_by_task, left_interrupts
+from headrace.states.reader import interrupts_by_task, run_interrupts
 from headrace.tracing.tracer import AttemptTrace, Tracer
 from headrace.usage.meter import UsageMeter
 from headrace.worker.channels import Channels
@@ -37,7 +36,7 @@ from headrace.worker.final_state import FinalState
 from headrace.worker.graph_config import checkpoints_in, graph_config, graph_input
 from headrace.worker.graph_stream import graph_stream
 from headrace.worker.progress import Progress
-from headrace.worker.run_report import RunReport
+from headrace.worker.run_log import RunLog
 from headrace.worker.temporary_threads import TemporaryThreads
 
 _log = structlog.stdlib.get_logger("headrace.worker")
@@ -57,15 +56,14 @@ _LOST = RunEnd("lost", "busy")
 class RunResult:
     """What an execution left: the graph's last values, what it waits for, and the committed end."""
 
-    began_at: float
     values: Any = None
     interrupted: bool = False
     #: Interrupts as the graph streamed them, for the answer.
     streamed_interrupts: list[Any] = field(default_factory=list)
     #: Interrupts by task, for the thread's row.
-    interrupts: dict[str, Any] | None = None
-    #: Interrupts by node, for the run's row.
-    left: Sequence[Mapping[str, str | None]] = ()
+    thread_interrupts: dict[str, Any] | None = None
+    #: Id and node of each interrupt, for the run's row.
+    run_interrupts: Sequence[Mapping[str, str | None]] = ()
     final_state: FinalState = field(default_factory=FinalState)
     #: None before the run has ended, and when another process has the run now.
     ended: EndedRun | None = None
@@ -86,6 +84,7 @@ class Executor:
         channels: Channels,
         settings: WorkerSettings,
         metrics: Metrics,
+        run_log: RunLog,
         temporary: TemporaryThreads,
         tracer: Tracer,
         usage: UsageMeter,
@@ -99,7 +98,7 @@ class Executor:
         self._saver = saver
         self._settings = settings
         self._metrics = metrics.attempts
-        self._report = RunReport(metrics)
+        self._run_log = run_log
         self._temporary = temporary
         self._tracer = tracer
         self._usage = usage
@@ -116,11 +115,11 @@ class Executor:
         lease. Tell other processes of the end, then call :meth:`finish`.
         """
         contain()
-        result = RunResult(perf_counter())
+        result = RunResult()
         execution.progress = Progress(
             execution.attempt,
             self._metrics,
-            waited_seconds=execution.queue_seconds,
+            free_since=execution.began_at - execution.queue_seconds,
             slow_seconds=self._settings.slow_node_seconds,
         )
         execution.trace = self._begin_trace(execution)
@@ -148,7 +147,7 @@ class Executor:
             execution.finish(RunOutcome(status=end.status, values=values, error=end.error))
         if least_bytes(result.values) > _LARGE_BYTES:
             collect_soon()
-        self._report.ended(execution, end, began_at=result.began_at)
+        self._run_log.ended(execution, end)
 
     def _begin_trace(self, execution: Execution) -> AttemptTrace:
         attempt, request = execution.attempt, execution.request
@@ -237,7 +236,12 @@ class Executor:
             error = graph.exception()
         if error is None:
             thread_status = "interrupted" if result.interrupted else "idle"
-            return RunEnd("success", thread_status, interrupts=result.interrupts, left=result.left)
+            return RunEnd(
+                "success",
+                thread_status,
+                thread_interrupts=result.thread_interrupts,
+                run_interrupts=result.run_interrupts,
+            )
         loaded = execution.progress is not None and execution.progress.loaded
         failed_write = execution.writes.failure if execution.writes is not None else None
         if error is not failed_write:
@@ -328,8 +332,8 @@ class Executor:
                 snapshot = await graph.aget_state(config)
                 # An interrupt after the last node leaves no task that waits.
                 result.interrupted = bool(snapshot.next)
-                result.interrupts = storable(interrupts_by_task(snapshot))
-                result.left = left_interrupts(snapshot)
+                result.thread_interrupts = storable(interrupts_by_task(snapshot))
+                result.run_interrupts = run_interrupts(snapshot)
 
     def _exceeds_checkpoint(self, mode: str, chunk: Any) -> bool:
         """Whether a chunk is too large for a checkpoint: the run fails at its next checkpoint.

@@ -57,7 +57,7 @@ class FinalState:
         status = end.thread_status
         if end.status == "error" and not failed and (interrupts or _refused(end)):
             status = "interrupted" if self.snapshot.next else "idle"
-        return replace(end, thread_status=status, interrupts=interrupts)
+        return replace(end, thread_status=status, thread_interrupts=interrupts)
 
 
 def _refused(end: RunEnd) -> bool:

@@ -8,8 +8,6 @@ process may take them.
 """
 
 import asyncio
-import os
-import socket
 import threading
 import time
 from collections.abc import Sequence
@@ -26,6 +24,7 @@ from headrace.db.time_limit import cut_after
 from headrace.error_text import error_message
 from headrace.ids import uuid7
 from headrace.lifecycle import Signal, Supervision, Tasks
+from headrace.observability.process import process_place
 from headrace.queue.ends import queue_statements
 from headrace.setting_groups import WorkerSettings
 
@@ -216,8 +215,7 @@ class Heartbeat:
             "register_process",
             {
                 "process_id": process_id,
-                "hostname": socket.gethostname(),
-                "pid": os.getpid(),
+                **process_place(),
                 "version": version("headrace"),
                 "lease_seconds": self._settings.lease_seconds,
                 "graph_ids": self._graph_ids,

@@ -3,10 +3,9 @@
 All of it is read from the chunks that the executor asks the graph for in any case, so it costs no
 callback and no further stream mode. LangGraph sends ``updates`` when a node of the top graph ends,
 and ``values`` when a step has changed the state. So a node is timed from the last ``values``, or
-from the begin of the stream; its retries, and waits for slow clients, are in that time. Not seen
-are nodes of subgraphs, nodes that LangGraph hides, and nodes that raise, are cancelled, or
-interrupt.
-A step that changes no key of the output sends no ``values``: it counts with the step after it.
+from the start of the stream. Its retries, and waits for slow clients, are in that time. Nodes of
+subgraphs, nodes that LangGraph hides, and nodes that raise, interrupt or are cancelled are not
+seen. A step that changes no key of the output sends no ``values``: it counts with the next step.
 """
 
 from collections.abc import Iterator
@@ -25,12 +24,13 @@ _log = structlog.stdlib.get_logger("headrace.worker")
 class Progress:
     """The progress of one attempt. Only the event loop uses it.
 
-    :param waited_seconds: how long the run had existed when the attempt began.
+    :param free_since: when the run might start, by ``time.monotonic``.
     :param slow_seconds: a node that takes longer is logged; 0: none is.
     """
 
     __slots__ = (
         "_attempt",
+        "_free_since",
         "_graph_id",
         "_interrupted",
         "_metrics",
@@ -39,8 +39,6 @@ class Progress:
         "_stored",
         "_told",
         "_updated",
-        "_waited_seconds",
-        "began_at",
         "compiled",
         "first_event_seconds",
         "loaded",
@@ -53,31 +51,31 @@ class Progress:
         attempt: Attempt,
         metrics: AttemptMetrics,
         *,
-        waited_seconds: float,
+        free_since: float,
         slow_seconds: float = 0.0,
     ) -> None:
         self._attempt = attempt
         self._graph_id = attempt.request.graph_id
         self._metrics = metrics
-        self._waited_seconds = waited_seconds
+        self._free_since = free_since
         self._slow_seconds = slow_seconds
         #: Nodes that were logged as slow.
         self._told: set[str] = set()
         #: A node has ended since the step began.
         self._updated = False
-        #: As above, but its result was stored by the attempt before.
+        #: A node of the step has a result that the attempt before had stored.
         self._stored = False
         #: The step waits for an answer, so it has not ended when the graph stops.
         self._interrupted = False
-        #: The first step of a later attempt: the attempt before has begun it, perhaps.
+        #: In the first step of a later attempt: the attempt before may have begun this step.
         self._repeating = attempt.number > 1
-        self.began_at = self.step_began_at = monotonic()
-        #: From the creation of the run; None: its graph has sent none, or not in this attempt.
+        self.step_began_at = monotonic()
+        #: Seconds from when the run might start; None in a later attempt, and before that event.
         self.first_event_seconds: float | None = None
         self.steps = 0
         #: The graph, while it is executed.
         self.compiled: Any = None
-        #: The graph was there, and was begun.
+        #: The graph was loaded, and has begun.
         self.loaded = False
 
     @contextmanager
@@ -100,11 +98,10 @@ class Progress:
 
         LangGraph sends the input, and what it begins, before any node has done anything.
         """
-        if not self._is_caused_by_node(mode, chunk):
+        if self._attempt.number > 1 or not self._is_caused_by_node(mode, chunk):
             return
-        self.first_event_seconds = self._waited_seconds + monotonic() - self.began_at
-        if self._attempt.number == 1:
-            self._metrics.observe_first_event(self._graph_id, self.first_event_seconds)
+        self.first_event_seconds = monotonic() - self._free_since
+        self._metrics.observe_first_event(self._graph_id, self.first_event_seconds)
 
     def note(self, mode: str, chunk: Any) -> None:
         """Note a chunk of the top graph, of the mode ``values`` or ``updates``."""
@@ -153,9 +150,9 @@ class Progress:
             case "tasks":
                 return "input" not in chunk
             case "debug":
-                return chunk["type"] == "task_result"
+                return bool(chunk["type"] == "task_result")
             case "events":
-                return not chunk["event"].endswith("_start")
+                return not str(chunk["event"]).endswith("_start")
         return True
 
     def _end_node(self, node: str) -> None:
@@ -163,7 +160,7 @@ class Progress:
         seconds = monotonic() - self.step_began_at
         self._metrics.observe_node(self._graph_id, node, seconds)
         if self._repeating:
-            self._metrics.count_repeated_step(self._graph_id)
+            self._metrics.count_repeated_node(self._graph_id)
         if 0 < self._slow_seconds < seconds:
             self.tell_slow(node, seconds)
 

@@ -100,14 +100,14 @@ class Rescuer:
 
     def _trace(self, run: TakenRun) -> None:
         """Tell of the attempt that was lost: its process cannot."""
-        if run.began_at is not None:
+        if run.started_at is not None:
             self._tracer.lost_attempt(
                 stored_context(run.traceparent),
                 run.run_id,
                 run.attempt,
                 thread_id=run.thread_id,
                 graph_id=run.graph_id,
-                began_at=run.began_at,
+                began_at=run.started_at,
                 lived_seconds=run.lived_seconds,
             )
 

@@ -1,4 +1,4 @@
-"""Tells of nodes that take long, while they still run.
+"""Logs nodes that take long, while they still run.
 
 One look each second at the runs of the process costs the runs nothing. The stream of a graph does
 not say which node runs. So only for a step that takes long, the latest checkpoint is read: it says

@@ -35,7 +35,7 @@ from headrace.worker.fairness import caller_figures
 from headrace.worker.heartbeat import Heartbeat
 from headrace.worker.quarantine import Quarantine
 from headrace.worker.roster import Roster
-from headrace.worker.run_report import RunReport
+from headrace.worker.run_log import RunLog
 from headrace.worker.stop_requests import StopRequests
 
 #: A run that is delayed for up to this long gets a timer. A round of claims finds runs with a
@@ -68,6 +68,7 @@ class Worker:
         admission: Admission,
         settings: WorkerSettings,
         metrics: Metrics,
+        run_log: RunLog,
         *,
         graph_ids: Sequence[str],
         supervision: Supervision | None = None,
@@ -81,7 +82,7 @@ class Worker:
         self._stop_requests = stop_requests
         self._admission = admission
         self._metrics = metrics
-        self._report = RunReport(metrics)
+        self._run_log = run_log
         #: Starts, claims and executions. Wait for each of them: it may commit at any moment.
         self._tasks = Tasks()
         self._loops = Tasks(supervision)
@@ -96,6 +97,7 @@ class Worker:
             self._quarantine,
             notifier,
             metrics,
+            run_log,
             graph_ids=graph_ids,
             apart_seconds=settings.apart_seconds,
         )
@@ -158,9 +160,9 @@ class Worker:
         """
         if self._roster.draining:
             raise Draining
-        process_id, why = self._heartbeat.process_id, self._why_queued(request)
-        if process_id is None or why is not None:
-            return await self._enqueue_if_admitted(request, why or "not_here")
+        process_id, reason = self._heartbeat.process_id, self._why_queued(request)
+        if process_id is None or reason is not None:
+            return await self._enqueue_if_admitted(request, reason or "not_here")
         starting = self._tasks.start(
             self._queue.start_run_if_free(request, process_id), name=f"start-{request.run_id}"
         )
@@ -195,15 +197,15 @@ class Worker:
             return None
         return "share" if self._roster.free else "full"
 
-    async def _enqueue_if_admitted(self, request: RunRequest, why: str) -> QueuedRun:
+    async def _enqueue_if_admitted(self, request: RunRequest, reason: str) -> QueuedRun:
         """:raises TooManyQueuedRuns: too many runs of its caller wait already."""
         await self._admission.admit(request.principal.caller)
-        return await self._enqueue(request, why)
+        return await self._enqueue(request, reason)
 
-    async def _enqueue(self, request: RunRequest, why: str) -> QueuedRun:
+    async def _enqueue(self, request: RunRequest, reason: str) -> QueuedRun:
         queueing = self._tasks.start(self._queue.enqueue(request), name=f"queue-{request.run_id}")
         queued = await asyncio.shield(queueing)
-        self._report.queued(request, queued, why)
+        self._run_log.queued(request, queued, reason)
         if queued.replaced is not None and queued.action is not None:
             self._tell_to_stop(queued.replaced, queued.action, "Another run replaces it.")
         for run_id in queued.ended:
@@ -222,41 +224,41 @@ class Worker:
         """A run of this caller may be claimed."""
         self._roster.announce(room=self._roster.may_begin(caller))
 
-    def _tell_to_stop(self, run_id: UUID, action: StopAction, reason: str) -> None:
+    def _tell_to_stop(self, run_id: UUID, action: StopAction, message: str) -> None:
         """Stop the run here, or tell the process that executes it. Its row says so already."""
         execution = self._roster.executions.get(run_id)
         if execution is None:
             self._notifier.run_changed(run_id)
         else:
-            execution.stop_as_asked(action, reason)
+            execution.stop_as_asked(action, message)
 
-    def cancel_here(self, run_id: UUID, reason: str, why: CancelReason) -> None:
+    def cancel_here(self, run_id: UUID, message: str, reason: CancelReason) -> None:
         """Ask a run to stop if this process executes it still."""
         execution = self._roster.executions.get(run_id)
         if execution is not None:
-            self._report.cancelled(why)
-            execution.cancel(reason, why)
+            self._run_log.cancelled(reason)
+            execution.cancel(message, reason)
 
     async def cancel(
         self,
         tenant: str,
         run_ids: Sequence[UUID],
         action: StopAction,
-        reason: str,
-        why: CancelReason,
+        message: str,
+        reason: CancelReason,
     ) -> list[Cancellation]:
         """Ask runs that have not ended to stop; return what the request has done to each.
 
-        :param reason: a sentence, for the errors of the runs.
+        :param message: a sentence, for the errors of the runs.
         """
-        cancelled = await self._queue.cancel(tenant, run_ids, action, reason, why)
+        cancelled = await self._queue.cancel(tenant, run_ids, action, message, reason)
         for one in cancelled:
             if one.state != "unknown":
-                self._report.cancelled(why)
+                self._run_log.cancelled(reason)
             if one.state == "removed":
-                _log_removed(one.run_id, one.thread_id, why)
+                _log_removed(one.run_id, one.thread_id, reason)
             if one.state == "asked":
-                self._tell_to_stop(one.run_id, action, reason)
+                self._tell_to_stop(one.run_id, action, message)
             elif one.state != "unknown":
                 self._notifier.run_changed(one.run_id)
         # A thread may be free for its next run.
@@ -388,7 +390,7 @@ class Worker:
             assistant_id=str(execution.request.assistant_id),
             **log_fields(execution.request.trace),
         )
-        self._report.started(execution)
+        self._run_log.started(execution)
         try:
             result = await self._executor.execute(execution)
             if result.ended is not None:

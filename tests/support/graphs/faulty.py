@@ -6,14 +6,12 @@ from typing import Any, TypedDict
 from langchain_core.runnables import RunnableConfig
 from langgraph.graph import END, START, StateGraph
 
+from headrace.errors import TokenBudgetExceeded
+
 
 class State(TypedDict, total=False):
     seconds: float
     text: str
-
-
-class TokenBudgetExceeded(Exception):
-    """Its name is all that counts."""
 
 
 def one(node: Any, then: Any = None) -> StateGraph[Any, Any, Any, Any]:

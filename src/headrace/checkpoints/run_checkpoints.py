@@ -16,20 +16,21 @@ from headrace.db.pool import Connection
 from headrace.db.statements import named_statements
 
 #: At most so many checkpoints of a run are looked at, the newest ones.
-MOST = 10_000
-#: A checkpoint with more JSON than this, as stored, is not read for its nodes and new blobs.
+MOST_CHECKPOINTS = 10_000
+#: If the stored JSON of a checkpoint is larger than this, its nodes and new blobs are not read.
 _JSON_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class StoredCheckpoint:
     """One checkpoint of a run.
 
     :ivar nodes: the nodes that ran in the step that ends with this checkpoint.
     :ivar seconds: the time of that step; None if it is not known.
-    :ivar bytes: of the checkpoint's row, as stored.
-    :ivar blob_bytes: of values that are new in it; None if it was too large to look.
-    :ivar write_bytes: of the writes that are stored with it: what its next nodes have written.
+    :ivar bytes: bytes of the checkpoint's row, as stored.
+    :ivar blob_bytes: bytes of the values that are new in it; None if the checkpoint is too large
+        to be read for that.
+    :ivar write_bytes: bytes of the writes stored with it: what its next nodes have written.
     """
 
     checkpoint_id: str
@@ -46,15 +47,16 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class RunSteps:
+class RunCheckpoints:
     """A page of a run's checkpoints, oldest first, and figures of all of them.
 
-    :ivar count: of all checkpoints, up to :data:`MOST`.
+    :ivar count: how many checkpoints the run has; :data:`MOST_CHECKPOINTS` at most.
     :ivar steps: steps of the graph itself, without those of subgraphs.
-    :ivar bytes: that all of them take together.
+    :ivar bytes: what all of them take together.
     :ivar last_at: when the newest of them was written.
     :ivar last_of_attempts: when the newest one of each attempt was written, by number.
-    :ivar beheaded: its first checkpoint is not its first one: older ones are deleted.
+    :ivar older_deleted: the oldest checkpoint that is left is not the first one that the run wrote:
+        older ones were deleted.
     """
 
     count: int
@@ -62,12 +64,12 @@ class RunSteps:
     bytes: int
     last_at: datetime | None
     last_of_attempts: Mapping[str, datetime]
-    page: Sequence[Step]
-    longest: Step | None
-    beheaded: bool
+    page: Sequence[StoredCheckpoint]
+    longest: StoredCheckpoint | None
+    older_deleted: bool
 
 
-async def read_steps(
+async def read_checkpoints(
     connection: Connection,
     *,
     thread_id: str,
@@ -76,7 +78,7 @@ async def read_steps(
     limit: int,
     offset: int,
     only_last: bool,
-) -> RunSteps:
+) -> RunCheckpoints:
     """The checkpoints of a run, also those of its subgraphs.
 
     :param attempts: when the attempts of the run began, by number.
@@ -90,19 +92,19 @@ async def read_steps(
         "started": [started for _, started in attempts],
         "limit": limit,
         "offset": offset,
-        "most": MOST,
+        "most": MOST_CHECKPOINTS,
         "json_bytes": _JSON_BYTES,
-        "whole": only_last,
+        "only_last": only_last,
         "pull": PULLED,
         "hidden": list(HIDDEN_NODES),
     }
-    sql = named_statements("headrace.checkpoints", "run_steps.sql")
+    sql = named_statements("headrace.checkpoints", "run_checkpoints.sql")
     async with connection.cursor(row_factory=dict_row) as cursor:
-        await cursor.execute(sql["steps"], values)
+        await cursor.execute(sql["checkpoints"], values)
         rows = await cursor.fetchall()
-    longest = next((_step(row) for row in rows if row["is_longest"]), None)
+    longest = next((_stored(row) for row in rows if row["is_longest"]), None)
     total = rows[0]
-    return RunSteps(
+    return RunCheckpoints(
         count=total["count"],
         steps=total["loop_steps"],
         bytes=total["total_bytes"],
@@ -112,14 +114,14 @@ async def read_steps(
             for attempt, at in (total["by_attempt"] or {}).items()
             if at is not None
         },
-        page=[_step(row) for row in rows if row["in_page"]],
+        page=[_stored(row) for row in rows if row["in_page"]],
         longest=longest,
-        beheaded=not only_last and total["first_is_alone"] and total["first_step"] != "-1",
+        older_deleted=not only_last and total["first_is_alone"] and total["first_step"] != "-1",
     )
 
 
-def _step(row: dict[str, Any]) -> Step:
-    return Step(
+def _stored(row: dict[str, Any]) -> StoredCheckpoint:
+    return StoredCheckpoint(
         checkpoint_id=row["checkpoint_id"],
         namespace=row["checkpoint_ns"],
         source=row["source"],

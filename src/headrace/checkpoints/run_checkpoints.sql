@@ -1,7 +1,7 @@
 -- The checkpoints of one run, without their values. Sizes are those of the stored columns
 -- (pg_column_size); no value is decompressed for them.
 
--- name: steps
+-- name: checkpoints
 -- The time of a checkpoint is in its id (UUIDv6): reading it from the JSON would decompress the JSON.
 -- A checkpoint of more than %(json_bytes)s stored bytes is not read at all. For such a checkpoint,
 -- the size of its new blobs is not known.
@@ -114,7 +114,7 @@ LEFT JOIN LATERAL (
     WHERE sized.small
       AND own.thread_id = %(thread_id)s AND own.checkpoint_ns = sized.checkpoint_ns
       AND own.checkpoint_id = sized.checkpoint_id
-      AND CASE WHEN parent.checkpoint_id IS NULL THEN %(whole)s OR own.metadata ->> 'step' = '-1'
+      AND CASE WHEN parent.checkpoint_id IS NULL THEN %(only_last)s OR own.metadata ->> 'step' = '-1'
         ELSE pg_column_size(parent.checkpoint) <= %(json_bytes)s
           AND seen.value IS DISTINCT FROM parent.checkpoint -> 'versions_seen' -> seen.key END
     UNION

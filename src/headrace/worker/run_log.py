@@ -1,10 +1,10 @@
-"""Tells metrics and log what happens to the runs of a process: queued, claimed, started, ended.
+"""Counts and logs what happens to the runs of a process: queued, claimed, started, ended.
 
 A run from the queue has four lines at info. A run that starts in place has one: at 300 runs a
 second a second line would cost much, and say nothing that ``run_ended`` does not say.
 """
 
-from time import perf_counter
+from time import monotonic
 from typing import Any
 
 import structlog
@@ -18,29 +18,29 @@ from headrace.worker.execution import Execution
 _log = structlog.stdlib.get_logger("headrace.worker")
 
 
-class RunReport:
-    """Keeps nothing: each object of a process that knows news of runs has one."""
+class RunLog:
+    """One per process, for all who queue, claim, start or end runs."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._runs = metrics.runs
         self._attempts = metrics.attempts
         self._process = process_name()
 
-    def queued(self, request: RunRequest, queued: QueuedRun, why: str) -> None:
+    def queued(self, request: RunRequest, queued: QueuedRun, reason: str) -> None:
         """A run was put into the queue.
 
-        :param why: ``busy`` (another run has its thread), ``full`` (all places are taken),
+        :param reason: ``busy`` (another run has its thread), ``full`` (all places are taken),
             ``share`` (its caller has its share of them), ``delayed``, or ``not_here`` (this process
             executes no runs, or has no lease).
         """
-        _log.info("run_queued", **_names(request), why=why)
+        _log.info("run_queued", **_names(request), reason=reason)
         if request.multitask_strategy in ("interrupt", "rollback"):
             for _ in {queued.replaced, *queued.ended} - {None}:
                 self.cancelled("next_run")
 
-    def cancelled(self, why: CancelReason) -> None:
+    def cancelled(self, reason: CancelReason) -> None:
         """A run that had not ended was asked to stop."""
-        self._runs.count_cancel(why)
+        self._runs.count_cancel(reason)
 
     def claimed(self, attempt: Attempt) -> None:
         """A run was claimed from the queue."""
@@ -51,14 +51,14 @@ class RunReport:
             attempt=attempt.number,
             process=self._process,
             queue_seconds=round(attempt.queue_seconds, 4),
-            begin=attempt.begin,
+            began=attempt.began,
         )
 
     def started(self, execution: Execution) -> None:
         """An attempt begins. Call it in the log context of the run."""
         attempt = execution.attempt
         self._runs.know_graph(attempt.request.graph_id)
-        self._attempts.count_attempt(attempt.begin)
+        self._attempts.count_attempt(attempt.began)
         if attempt.number == 1:
             self._attempts.observe_queue(attempt.request.graph_id, execution.queue_seconds)
         told = {
@@ -72,13 +72,10 @@ class RunReport:
         else:
             _log.debug("run_started", **told)
 
-    def ended(self, execution: Execution, end: RunEnd, *, began_at: float) -> None:
-        """The end of a run is committed. Call it in the log context of the run.
-
-        :param began_at: when the execution began, by ``time.perf_counter``.
-        """
+    def ended(self, execution: Execution, end: RunEnd) -> None:
+        """The end of a run is committed. Call it in the log context of the run."""
         graph_id, progress = execution.request.graph_id, execution.progress
-        seconds = perf_counter() - began_at
+        seconds = monotonic() - execution.began_at
         self._runs.observe_run(graph_id, end.status, seconds)
         if end.status in ("error", "timeout"):
             self._runs.count_error(graph_id, end.cause or "platform")

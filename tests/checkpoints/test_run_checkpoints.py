@@ -4,7 +4,7 @@ import json
 import random
 from typing import Any
 
-from headrace.checkpoints.run_steps import RunSteps, read_steps
+from headrace.checkpoints.run_checkpoints import RunCheckpoints, read_checkpoints
 from headrace.ids import uuid7
 from tests.support.database import open_pool
 
@@ -21,9 +21,11 @@ def store(database: Any, checkpoint_id: str, parent: str | None = None, **more: 
     )
 
 
-async def steps(url: str, *, limit: int = 10, offset: int = 0, only_last: bool = False) -> RunSteps:
+async def checkpoints(
+    url: str, *, limit: int = 10, offset: int = 0, only_last: bool = False
+) -> RunCheckpoints:
     async with open_pool(url) as pool, pool.connection() as connection:
-        return await read_steps(
+        return await read_checkpoints(
             connection,
             thread_id="t",
             run_id=RUN,
@@ -35,14 +37,14 @@ async def steps(url: str, *, limit: int = 10, offset: int = 0, only_last: bool =
 
 
 async def test_a_run_without_checkpoints(database_url):
-    found = await steps(database_url)
-    assert (found.count, found.bytes, found.longest, found.beheaded) == (0, 0, None, False)
+    found = await checkpoints(database_url)
+    assert (found.count, found.bytes, found.longest, found.older_deleted) == (0, 0, None, False)
     assert found.page == []
 
 
 async def test_an_id_without_a_time_and_odd_metadata_are_no_error(database_url, database):
     store(database, "by hand", metadata={"step": "first", "run_attempt": "x"})
-    (step,) = (await steps(database_url)).page
+    (step,) = (await checkpoints(database_url)).page
     assert (step.created_at, step.seconds, step.step, step.attempt) == (None, None, None, None)
 
 
@@ -52,7 +54,7 @@ async def test_a_very_large_checkpoint_is_not_read(database_url, database):
     store(database, "a", metadata={"step": -1}, checkpoint={"versions_seen": {"n": {"c": "1"}}})
     checkpoint = {"channel_values": {"c": noise}, "versions_seen": {"m": {"c": "1"}}}
     store(database, "b", "a", checkpoint={**checkpoint, "channel_versions": {"c": "1"}})
-    first, large = (await steps(database_url)).page
+    first, large = (await checkpoints(database_url)).page
     assert (first.nodes, first.blob_bytes) == (["n"], 0)
     assert (large.nodes, large.blob_bytes) == ((), None)
     assert large.bytes > 64 * 1024
@@ -60,19 +62,22 @@ async def test_a_very_large_checkpoint_is_not_read(database_url, database):
 
 async def test_missing_first_checkpoints_are_noticed(database_url, database):
     store(database, "b", None)
-    assert (await steps(database_url)).beheaded
+    assert (await checkpoints(database_url)).older_deleted
     # A run that stores once, at its end, begins like this.
-    assert not (await steps(database_url, only_last=True)).beheaded
+    assert not (await checkpoints(database_url, only_last=True)).older_deleted
     database.execute("UPDATE checkpoints SET parent_checkpoint_id = 'gone'")
-    assert (await steps(database_url)).beheaded
+    assert (await checkpoints(database_url)).older_deleted
     store(database, "gone", metadata={"run_id": str(uuid7())})
-    assert not (await steps(database_url)).beheaded
+    assert not (await checkpoints(database_url)).older_deleted
 
 
 async def test_pages_count_from_the_newest(database_url, database):
     for name in "abcde":
         store(database, name)
-    assert [one.checkpoint_id for one in (await steps(database_url, limit=2)).page] == ["d", "e"]
-    page = (await steps(database_url, limit=2, offset=4)).page
+    assert [one.checkpoint_id for one in (await checkpoints(database_url, limit=2)).page] == [
+        "d",
+        "e",
+    ]
+    page = (await checkpoints(database_url, limit=2, offset=4)).page
     assert [one.checkpoint_id for one in page] == ["a"]
-    assert (await steps(database_url, limit=2, offset=9)).count == 5
+    assert (await checkpoints(database_url, limit=2, offset=9)).count == 5
