@@ -99,6 +99,6 @@ def test_rules_read_what_the_page_of_metrics_has() -> None:
 
 
 def test_the_table_of_what_was_seen_has_every_alert() -> None:
-    seen = page("slo.md").split("\n## How they were seen\n")[1]
+    seen = page("slo.md").split("\n## How they are tested\n")[1]
     assert set(re.findall(r"^\| `(Headrace\w+)` \|", seen, re.MULTILINE)) == set(alerts())
     assert "never" not in seen

@@ -368,7 +368,7 @@ async def test_a_thousand_steps_are_paged(client):
         assert (await client.get(path, params=wrong)).status_code == 422
 
 
-def most_rows(plan: dict[str, Any]) -> float:
+def most_rows(plan: dict[str, Any]) -> Any:
     """The most rows that one node of a plan has handed on, all its loops together."""
     own = plan["Actual Rows"] * plan["Actual Loops"]
     return max([own, *map(most_rows, plan.get("Plans", ()))])
@@ -391,7 +391,7 @@ async def test_a_checkpoint_is_not_compared_with_all_others(client, database_url
         "pull": PULLED,
         "hidden": list(HIDDEN_NODES),
     }
-    steps_sql = named_statements("headrace.checkpoints", "run_steps.sql")["steps"]
+    steps_sql = named_statements("headrace.checkpoints", "run_checkpoints.sql")["checkpoints"]
     with psycopg.connect(database_url, autocommit=True) as database:
         explained = database.execute(b"EXPLAIN (ANALYZE, FORMAT JSON) " + steps_sql, values)
         ((found,),) = explained.fetchall()
