@@ -387,7 +387,7 @@ async def test_a_checkpoint_is_not_compared_with_all_others(client, database_url
         "offset": 0,
         "most": 10_000,
         "json_bytes": 65536,
-        "whole": False,
+        "only_last": False,
         "pull": PULLED,
         "hidden": list(HIDDEN_NODES),
     }
