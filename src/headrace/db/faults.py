@@ -34,6 +34,16 @@ _NOT_STORABLE = (
     " not accept, or a number is out of range."
 )
 
+#: What a role or a database of another owner makes Postgres refuse.
+_REFUSALS = (
+    psycopg.OperationalError,  # a lock or a time limit, among others
+    psycopg.errors.InsufficientPrivilege,
+    psycopg.errors.InvalidSchemaName,
+    psycopg.errors.UndefinedColumn,
+    psycopg.errors.UndefinedFunction,
+    psycopg.errors.UndefinedTable,
+)
+
 _POOL_ERRORS = (psycopg_pool.PoolTimeout, psycopg_pool.TooManyRequests)
 
 #: The beginning of a line of libpq, before the reason. There is a line for each address tried.
@@ -146,13 +156,15 @@ def refused_migrations() -> Iterator[None]:
 
 @contextmanager
 def refused_statements() -> Iterator[None]:
-    """Turn what Postgres refuses to a command into a refusal.
+    """Turn what Postgres refuses to a command into a refusal: for want of rights, tables or time.
+
+    Other errors of the driver are defects, and keep their traceback.
 
     :raises StartupRefusal: HR302 with the message of Postgres.
     """
     try:
         yield
-    except psycopg.Error as error:
+    except _REFUSALS as error:
         raise StartupRefusal(
             "HR302",
             where="database",
