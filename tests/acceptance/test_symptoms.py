@@ -46,7 +46,7 @@ FINDS = {
     "Streams are cut": '"run_released"',
     "Runs fail": "kaboom in node",
     "A run stopped": '"run_ended"',
-    "A run ran twice": '"lost"',
+    "A run ran twice": '"after_loss"',
     "A node takes long": '"node_slow"',
     "The event loop is blocked": '"sleep_once"',
     "Costs rose": '"steps": 3',
