@@ -18,19 +18,19 @@ class CheckpointMetrics:
         self.commit_latency = LatencyWindow()
         self.flush_latency = LatencyWindow()
         self.store_latency = LatencyWindow()
-        self._checkpoint_seconds = declarations.histogram(
+        self._checkpoint_seconds = declarations.histograms(
             "headrace_checkpoint_seconds",
             "Seconds of calls to the saver. Within a run, a write returns when it is queued.",
             ("operation",),
             DATABASE_BUCKETS,
         )
-        commit_seconds = declarations.histogram(
+        commit_seconds = declarations.histograms(
             "headrace_checkpoint_commit_seconds",
             "Seconds from the call to the saver to the commit of what it writes.",
             ("operation",),
             COMMIT_BUCKETS,
         )
-        written_bytes = declarations.counter(
+        written_bytes = declarations.counters(
             "headrace_checkpoint_bytes_total",
             "Bytes of checkpoints and of writes of tasks that were committed.",
             ("operation",),
@@ -42,9 +42,8 @@ class CheckpointMetrics:
         self._slow = declarations.counter(
             "headrace_slow_checkpoints_total",
             "Writes that took longer than checkpointer.slow_seconds until they were committed.",
-            (),
         )
-        self._flush_seconds = declarations.histogram(
+        self._flush_seconds = declarations.histograms(
             "headrace_flush_seconds",
             "Seconds of a group-commit flush, by part: wait in the queue, for a connection, for the"
             " database.",
@@ -52,9 +51,9 @@ class CheckpointMetrics:
             DATABASE_BUCKETS,
         )
         self._flush_operations = declarations.histogram(
-            "headrace_flush_operations", "Writes that one flush committed.", (), BATCH_BUCKETS
+            "headrace_flush_operations", "Writes that one flush committed.", BATCH_BUCKETS
         )
-        self._flushes = declarations.counter(
+        self._flushes = declarations.counters(
             "headrace_flushes_total",
             "Flushes by outcome: committed, retried, or rejected because of a row.",
             ("outcome",),
@@ -62,7 +61,7 @@ class CheckpointMetrics:
         for outcome in ("committed", "retried", "rejected"):
             # At 0 from the start, so that a rate sees the first one.
             self._flushes.labels(outcome)
-        self._store_seconds = declarations.histogram(
+        self._store_seconds = declarations.histograms(
             "headrace_store_seconds",
             "Seconds of store operations, the wait for a connection included.",
             ("operation",),
@@ -71,7 +70,6 @@ class CheckpointMetrics:
         self._blocked_types = declarations.counter(
             "headrace_checkpoint_types_blocked_total",
             "Values read from checkpoints whose type langgraph.json does not list.",
-            (),
         )
 
     def observe_checkpoint(self, operation: str, seconds: float) -> None:

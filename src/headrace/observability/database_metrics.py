@@ -10,21 +10,18 @@ class DatabaseMetrics:
         self._checkout_seconds = declarations.histogram(
             "headrace_pool_checkout_seconds",
             "Seconds that requests waited for a pool connection, in vain or not.",
-            (),
             DATABASE_BUCKETS,
         )
         self._pool_timeouts = declarations.counter(
-            "headrace_pool_timeouts_total", "Requests that got no pool connection in time.", ()
+            "headrace_pool_timeouts_total", "Requests that got no pool connection in time."
         )
         self._statements = declarations.counter(
             "headrace_database_statements_total",
             "Statements sent over the pool, BEGIN, COMMIT and checks of connections included.",
-            (),
         )
         self._transactions = declarations.counter(
             "headrace_database_transactions_total",
             "Transactions begun over the pool, those of single statements included.",
-            (),
         )
         #: What is counted already.
         self._counted = (0, 0)

@@ -1,6 +1,11 @@
 """How metrics are declared: counters and histograms of one registry, with bounded labels."""
 
+from collections.abc import Sequence
+from typing import Generic, TypeVar, cast
+
 from prometheus_client import CollectorRegistry, Counter, Histogram
+
+Kind = TypeVar("Kind", Counter, Histogram)
 
 #: A label has at most this many values; others are counted together as ``OTHER``.
 _VALUES_PER_LABEL = 200
@@ -16,8 +21,44 @@ COMMIT_BUCKETS = (*DATABASE_BUCKETS, 30, 60)
 BATCH_BUCKETS = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 
 
+class Family(Generic[Kind]):
+    """A metric with labels: one series for each combination of their values.
+
+    A label has so many values at most; others are counted together. A series is looked up once: for
+    prometheus-client that takes longer than counting.
+    """
+
+    def __init__(self, metric: Kind, names: Sequence[str]) -> None:
+        self._metric: Kind = metric
+        #: The values of each label.
+        self._values: list[set[str]] = [set() for _ in names]
+        self._series: dict[tuple[str, ...], Kind] = {}
+
+    def labels(self, *values: str) -> Kind:
+        """The series with these values, which begins at 0."""
+        found = self._series.get(values)
+        return found if found is not None else self._series_of(values)
+
+    def _series_of(self, values: tuple[str, ...]) -> Kind:
+        bounded = tuple(map(_bounded, self._values, values))
+        series = cast("Kind", self._metric.labels(*bounded))
+        if bounded == values:
+            # Other values have no end, so nothing is kept for them.
+            self._series[values] = series
+        return series
+
+
+def _bounded(known: set[str], value: str) -> str:
+    if value in known:
+        return value
+    if len(known) >= _VALUES_PER_LABEL:
+        return OTHER
+    known.add(value)
+    return value
+
+
 class Declarations:
-    """The counters and histograms of one process.
+    """Declares the counters and histograms of one process.
 
     prometheus-client holds them, in multiprocess files if ``PROMETHEUS_MULTIPROC_DIR`` is set.
     Labels come from bounded sets: never a path, an id, or a user.
@@ -25,22 +66,20 @@ class Declarations:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = registry
-        self._label_values: dict[str, set[str]] = {}
 
-    def counter(self, name: str, text: str, labels: tuple[str, ...]) -> Counter:
-        return Counter(name, text, labels, registry=self._registry)
+    def counter(self, name: str, text: str) -> Counter:
+        return Counter(name, text, registry=self._registry)
 
-    def histogram(
+    def counters(self, name: str, text: str, labels: tuple[str, ...]) -> Family[Counter]:
+        """A counter for each combination of values of ``labels``."""
+        return Family(Counter(name, text, labels, registry=self._registry), labels)
+
+    def histogram(self, name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
+        return Histogram(name, text, registry=self._registry, buckets=buckets)
+
+    def histograms(
         self, name: str, text: str, labels: tuple[str, ...], buckets: tuple[float, ...]
-    ) -> Histogram:
-        return Histogram(name, text, labels, registry=self._registry, buckets=buckets)
-
-    def bounded(self, label: str, value: str) -> str:
-        """``value``, or ``OTHER`` if the label has its most values already."""
-        seen = self._label_values.setdefault(label, set())
-        if value in seen:
-            return value
-        if len(seen) >= _VALUES_PER_LABEL:
-            return OTHER
-        seen.add(value)
-        return value
+    ) -> Family[Histogram]:
+        """A histogram for each combination of values of ``labels``."""
+        metric = Histogram(name, text, labels, registry=self._registry, buckets=buckets)
+        return Family(metric, labels)

@@ -28,7 +28,6 @@ class HttpMetrics:
     """HTTP metrics of one process."""
 
     def __init__(self, declarations: Declarations) -> None:
-        self._declarations = declarations
         #: Open connections of this process. The server keeps it up to date.
         self.connections_open = 0
         #: Requests without a whole answer, and the streams and waits among them. The access log
@@ -37,29 +36,29 @@ class HttpMetrics:
         self.streams_open = 0
         #: The series of each answer that was counted: finding them takes longer than counting.
         self._series: dict[tuple[str, str, int, str], _Series] = {}
-        self._http_requests = declarations.counter(
+        self._http_requests = declarations.counters(
             "headrace_http_requests_total",
             "HTTP requests answered, by route template, status and the code of a refusal.",
             ("method", "route", "status", "code"),
         )
-        self._http_seconds = declarations.histogram(
+        self._http_seconds = declarations.histograms(
             "headrace_http_request_seconds",
             "Seconds from a request's first byte to the last of its response; streams included.",
             ("method", "route"),
             REQUEST_BUCKETS,
         )
-        self._first_byte_seconds = declarations.histogram(
+        self._first_byte_seconds = declarations.histograms(
             "headrace_http_first_byte_seconds",
             "Seconds from a request's first byte to the first of its response.",
             ("method", "route"),
             REQUEST_BUCKETS,
         )
-        self._body_bytes = declarations.counter(
+        self._body_bytes = declarations.counters(
             "headrace_http_response_bytes_total",
             "Bytes of response bodies that were sent, by route template.",
             ("route",),
         )
-        self._cut_streams = declarations.counter(
+        self._cut_streams = declarations.counters(
             "headrace_streams_cut_total",
             "Streams, waits and large answers that ended without their proper end, by reason.",
             ("reason",),
@@ -67,34 +66,33 @@ class HttpMetrics:
         self._dropped_lines = declarations.counter(
             "headrace_access_lines_dropped_total",
             "Lines of the access log that were left out, because there were too many a second.",
-            (),
         )
-        self._cut_clients = declarations.counter(
+        self._cut_clients = declarations.counters(
             "headrace_slow_clients_cut_total",
             "Streams cut because their client did not read in time, by reason.",
             ("reason",),
         )
-        self._cut_connections = declarations.counter(
+        self._cut_connections = declarations.counters(
             "headrace_connections_cut_total",
             "Connections that the server refused or closed before their time, by reason.",
             ("reason",),
         )
-        self._keyed_requests = declarations.counter(
+        self._keyed_requests = declarations.counters(
             "headrace_keyed_requests_total",
             "Requests with an Idempotency-Key, by what became of them.",
             ("outcome",),
         )
-        self._bounded_answers = declarations.counter(
+        self._bounded_answers = declarations.counters(
             "headrace_bounded_answers_total",
             "Answers that met a bound on what they may read, by what became of them.",
             ("outcome",),
         )
-        self._gate_refusals = declarations.counter(
+        self._gate_refusals = declarations.counters(
             "headrace_gate_refusals_total",
             "Requests that were given no place of a gate, by gate and reason.",
             ("gate", "reason"),
         )
-        self._refused_bodies = declarations.counter(
+        self._refused_bodies = declarations.counters(
             "headrace_refused_bodies_total",
             "Request bodies that were refused for want of memory, by reason.",
             ("reason",),
@@ -128,19 +126,13 @@ class HttpMetrics:
             series.body_bytes.inc(body_bytes)
 
     def _series_of(self, method: str, route: str, status: int, code: str) -> _Series:
-        template = self._declarations.bounded("route", route)
-        labels = (
-            method,
-            template,
-            self._declarations.bounded("status", str(status)),
-            self._declarations.bounded("code", code),
-        )
+        labels = (method, route, str(status), code)
         room = len(self._series) < _MOST_SERIES
         series = _Series(
             self._http_requests.labels(*(labels if room else (OTHER,) * 4)),
-            self._http_seconds.labels(method, template),
-            self._first_byte_seconds.labels(method, template),
-            self._body_bytes.labels(template),
+            self._http_seconds.labels(method, route),
+            self._first_byte_seconds.labels(method, route),
+            self._body_bytes.labels(route),
         )
         if room:
             self._series[method, route, status, code] = series

@@ -12,23 +12,21 @@ class ProcessMetrics:
     """Metrics of one process itself."""
 
     def __init__(self, declarations: Declarations) -> None:
-        self._declarations = declarations
         self._loop_stalls = declarations.counter(
             "headrace_loop_stalls_total",
             "Times something blocked the event loop for longer than the watchdog bears.",
-            (),
         )
-        self._faults = declarations.counter(
+        self._faults = declarations.counters(
             "headrace_background_faults_total",
             "Background tasks that failed or ended before they were asked to.",
             ("task",),
         )
-        self._collections = declarations.counter(
+        self._collections = declarations.counters(
             "headrace_gc_collections_total",
             "Garbage collections, by generation.",
             ("generation",),
         )
-        self._notices = declarations.counter(
+        self._notices = declarations.counters(
             "headrace_notices_total", "Notices between processes, by direction.", ("direction",)
         )
         # A process that was forked begins with the numbers of the process it comes from.
@@ -50,5 +48,5 @@ class ProcessMetrics:
 
     def record_fault(self, task: str, error: BaseException | None = None) -> None:
         """Count and log a fault of a background task."""
-        self._faults.labels(self._declarations.bounded("task", task)).inc()
+        self._faults.labels(task).inc()
         _log.error("background_task_failed", task=task, exc_info=error)

@@ -10,9 +10,8 @@ class RetentionMetrics:
         self._expired_items = declarations.counter(
             "headrace_store_items_expired_total",
             "Store items deleted when their time was over.",
-            (),
         )
-        self._expired_threads = declarations.counter(
+        self._expired_threads = declarations.counters(
             "headrace_threads_expired_total",
             "Threads whose time to live was over, by what was done.",
             ("action",),
@@ -20,7 +19,6 @@ class RetentionMetrics:
         self._expired_runs = declarations.counter(
             "headrace_runs_expired_total",
             "Ended runs deleted because their time was over, or with the history of their thread.",
-            (),
         )
 
     def count_expired_items(self, count: int) -> None:

@@ -16,37 +16,33 @@ class RunMetrics:
     """Run metrics of one process."""
 
     def __init__(self, declarations: Declarations) -> None:
-        self._declarations = declarations
-        self._runs = declarations.counter(
+        self._runs = declarations.counters(
             "headrace_runs_total", "Runs that reached a terminal status.", ("graph", "status")
         )
-        self._run_seconds = declarations.histogram(
+        self._run_seconds = declarations.histograms(
             "headrace_run_seconds", "Seconds a run was executed for.", ("graph",), RUN_BUCKETS
         )
-        self._errors = declarations.counter(
+        self._errors = declarations.counters(
             "headrace_run_errors_total",
             "Runs that ended as error or timeout, by cause.",
             ("graph", "cause"),
         )
-        self._cancels = declarations.counter(
+        self._cancels = declarations.counters(
             "headrace_run_cancels_total",
             "Requests to stop a run that had not ended, by who asked.",
             ("reason",),
         )
-        self._claims = declarations.counter(
-            "headrace_claims_total", "Runs taken out of the queue.", ()
-        )
+        self._claims = declarations.counter("headrace_claims_total", "Runs taken out of the queue.")
         self._apart_runs = declarations.counter(
             "headrace_runs_apart_total",
             "Runs whose process was lost, and that then had a process to themselves.",
-            (),
         )
-        self._refused_runs = declarations.counter(
+        self._refused_runs = declarations.counters(
             "headrace_refused_runs_total",
             "Runs that were refused with 429, by reason.",
             ("reason",),
         )
-        self._rescues = declarations.counter(
+        self._rescues = declarations.counters(
             "headrace_rescues_total",
             "Runs taken from lost processes, by what they became: pending again, or ended.",
             ("status",),
@@ -54,12 +50,11 @@ class RunMetrics:
         self._repeated_rescues = declarations.counter(
             "headrace_repeated_rescues_total",
             "Runs taken from lost processes that had been taken from one before.",
-            (),
         )
         self._lease_losses = declarations.counter(
-            "headrace_lease_losses_total", "Times that a process lost its lease and its runs.", ()
+            "headrace_lease_losses_total", "Times that a process lost its lease and its runs."
         )
-        self._drained = declarations.counter(
+        self._drained = declarations.counters(
             "headrace_drained_runs_total",
             "Runs of draining processes: finished in time, or released to others.",
             ("outcome",),
@@ -73,32 +68,31 @@ class RunMetrics:
                 counter.labels(word)
         self._known_graphs: set[str] = set()
         self._stored_events = declarations.counter(
-            "headrace_events_stored_total", "Events of runs that were stored.", ()
+            "headrace_events_stored_total", "Events of runs that were stored."
         )
 
     def observe_run(self, graph: str, status: str, seconds: float) -> None:
         """Count a run that this process executed."""
         self.count_run(graph, status)
-        self._run_seconds.labels(self._declarations.bounded("graph", graph)).observe(seconds)
+        self._run_seconds.labels(graph).observe(seconds)
 
     def know_graph(self, graph: str) -> None:
         """A run of the graph begins: its counters begin at 0."""
         if graph in self._known_graphs:
             return
-        label = self._declarations.bounded("graph", graph)
         self._known_graphs.add(graph)
         for status in _STATUSES:
-            self._runs.labels(label, status)
+            self._runs.labels(graph, status)
         for cause in _CAUSES:
-            self._errors.labels(label, cause)
+            self._errors.labels(graph, cause)
 
     def count_run(self, graph: str, status: str) -> None:
         """Count a run that ended without being executed here, for example by the rescuer."""
-        self._runs.labels(self._declarations.bounded("graph", graph), status).inc()
+        self._runs.labels(graph, status).inc()
 
     def count_error(self, graph: str, cause: str) -> None:
         """:param cause: from ``queue.rows.Cause``."""
-        self._errors.labels(self._declarations.bounded("graph", graph), cause).inc()
+        self._errors.labels(graph, cause).inc()
 
     def count_unreadable(self, graph: str) -> None:
         """Count a run that ended because its row cannot be read."""
@@ -139,41 +133,40 @@ class AttemptMetrics:
     """Metrics of attempts: how they began, how long they waited, their steps and their nodes."""
 
     def __init__(self, declarations: Declarations) -> None:
-        self._bounded = declarations.bounded
-        self._queue_seconds = declarations.histogram(
+        self._queue_seconds = declarations.histograms(
             "headrace_run_queue_seconds",
             "Seconds from when a run may start to the start of its first attempt.",
             ("graph",),
             REQUEST_BUCKETS,
         )
-        self._first_event_seconds = declarations.histogram(
+        self._first_event_seconds = declarations.histograms(
             "headrace_run_first_event_seconds",
             "Seconds from a run's creation to the first event of its graph.",
             ("graph",),
             REQUEST_BUCKETS,
         )
-        self._attempts = declarations.counter(
+        self._attempts = declarations.counters(
             "headrace_run_attempts_total",
             "Attempts to execute a run, by how they began.",
             ("began",),
         )
         for began in _BEGAN:
             self._attempts.labels(began)
-        self._steps = declarations.counter(
+        self._steps = declarations.counters(
             "headrace_steps_total", "Steps of graphs that were executed.", ("graph",)
         )
-        self._repeated_nodes = declarations.counter(
+        self._repeated_nodes = declarations.counters(
             "headrace_repeated_nodes_total",
             "Nodes that a later attempt executed again in its first step.",
             ("graph",),
         )
-        self._node_seconds = declarations.histogram(
+        self._node_seconds = declarations.histograms(
             "headrace_node_seconds",
             "Seconds that a node took, from the start of its step.",
             ("graph", "node"),
             RUN_BUCKETS,
         )
-        self._slow_nodes = declarations.counter(
+        self._slow_nodes = declarations.counters(
             "headrace_slow_nodes_total",
             "Nodes that took longer than worker.slow_node_seconds.",
             ("graph",),
@@ -185,21 +178,20 @@ class AttemptMetrics:
 
     def observe_queue(self, graph: str, seconds: float) -> None:
         """Observe how long a run waited for its first attempt."""
-        self._queue_seconds.labels(self._bounded("graph", graph)).observe(seconds)
+        self._queue_seconds.labels(graph).observe(seconds)
 
     def observe_first_event(self, graph: str, seconds: float) -> None:
-        self._first_event_seconds.labels(self._bounded("graph", graph)).observe(seconds)
+        self._first_event_seconds.labels(graph).observe(seconds)
 
     def observe_node(self, graph: str, node: str, seconds: float) -> None:
         """Observe one node that has ended."""
-        labels = self._bounded("graph", graph), self._bounded("node", node)
-        self._node_seconds.labels(*labels).observe(seconds)
+        self._node_seconds.labels(graph, node).observe(seconds)
 
     def count_steps(self, graph: str, steps: int) -> None:
-        self._steps.labels(self._bounded("graph", graph)).inc(steps)
+        self._steps.labels(graph).inc(steps)
 
     def count_repeated_node(self, graph: str) -> None:
-        self._repeated_nodes.labels(self._bounded("graph", graph)).inc()
+        self._repeated_nodes.labels(graph).inc()
 
     def count_slow_node(self, graph: str) -> None:
-        self._slow_nodes.labels(self._bounded("graph", graph)).inc()
+        self._slow_nodes.labels(graph).inc()

@@ -7,7 +7,7 @@ class TraceMetrics:
     """Trace metrics of one process."""
 
     def __init__(self, declarations: Declarations) -> None:
-        self._spans = declarations.counter(
+        self._spans = declarations.counters(
             "headrace_spans_total",
             "Spans that were exported, that the collector did not take, or that did not find room"
             " in the queue.",
