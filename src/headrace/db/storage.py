@@ -14,7 +14,8 @@ from typing import Any, TypeVar
 from psycopg.errors import LockNotAvailable, QueryCanceled
 
 from headrace.db.conninfo import connection_string
-from headrace.db.pool import Connection, ask_once
+from headrace.db.pool import Connection
+from headrace.db.probe import ask_once
 from headrace.db.statements import schema_of, statement, use_schema
 from headrace.db.table_statistics import read_tables
 from headrace.observability.figures import TableFigures
