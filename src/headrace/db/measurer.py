@@ -4,7 +4,6 @@ It must harm nobody. Its statements have short time limits, it takes no connecti
 wait for one, and what cannot be measured is absent.
 """
 
-import os
 from collections.abc import Callable, Coroutine
 from functools import partial
 from time import monotonic, time
@@ -50,7 +49,7 @@ _RECENT_RUNS = (100, 20, 4)
 
 
 class DatabaseMeasurer:
-    """The process with the lowest pid measures; in the others :attr:`figures` is None."""
+    """The process that leads the pod measures; in the others :attr:`figures` is None."""
 
     def __init__(
         self, pool: SharedPool, board: StatusBoard, credentials: Credentials, *, seconds: float
@@ -85,7 +84,7 @@ class DatabaseMeasurer:
         :raises Unavailable: the database did not answer, or a table is locked; :attr:`figures` is
             None then.
         """
-        if any(os.getpid() > slot.pid for slot in self._board.others()):
+        if not self._board.leads:
             self.figures = None
             return
         if self._pool.is_wanted:
