@@ -22,7 +22,8 @@ from headrace.checkpoints.fence import RunToken
 from headrace.checkpoints.writer import Writer
 from headrace.db.conninfo import connection_string
 from headrace.db.migrate import upgrade
-from headrace.db.pool import build_pool, probe
+from headrace.db.pool import build_pool
+from headrace.db.probe import probe
 from headrace.embedded.launcher import EmbeddedPostgres
 from headrace.ids import uuid7
 from headrace.queue.ends import RunEnd
@@ -71,7 +72,8 @@ async def measure(url: str, *, pending: int, claims: int, turns: int) -> Seconds
     running, process_id = uuid7(), uuid7()
     fill(url, pending=pending, running=running, process_id=process_id)
     settings = DatabaseSettings.model_validate({"url": url})
-    pool = build_pool(settings, await probe(connection_string(settings)))
+    facts = await probe(connection_string(settings))
+    pool = build_pool(settings, behind_pooler=facts.behind_pooler)
     await pool.open(wait=True)
     writer = Writer(pool, CheckpointerSettings())
     queue = Queue(pool, writer)

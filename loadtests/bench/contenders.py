@@ -15,7 +15,8 @@ from pydantic import SecretStr
 from headrace.checkpoints.saver import GroupCommitSaver
 from headrace.checkpoints.writer import Writer
 from headrace.db.conninfo import connection_string
-from headrace.db.pool import build_pool, probe
+from headrace.db.pool import build_pool
+from headrace.db.probe import probe
 from headrace.setting_groups import CheckpointerSettings, DatabaseSettings
 
 #: Connections of every contender that has a pool.
@@ -72,7 +73,8 @@ def headrace(**settings: Any) -> Entrant:
     @asynccontextmanager
     async def opened(url: str) -> AsyncIterator[Contender]:
         database = DatabaseSettings(url=SecretStr(url), pool_min=POOL, pool_max=POOL)
-        pool = build_pool(database, await probe(connection_string(database)))
+        facts = await probe(connection_string(database))
+        pool = build_pool(database, behind_pooler=facts.behind_pooler)
         await pool.open(wait=True)
         writer = Writer(pool, CheckpointerSettings(**settings))
         saver = GroupCommitSaver(pool, writer, observe=lambda operation, seconds: None)

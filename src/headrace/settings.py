@@ -15,14 +15,13 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from headrace.caller_settings import CallerSettings
 from headrace.event_settings import EventSettings, IdempotencySettings
+from headrace.observability_settings import MetricsSettings, ObservabilitySettings
 from headrace.request_settings import AnswerSettings, RequestSettings
 from headrace.retention_settings import RetentionSettings, StoreSettings
 from headrace.setting_groups import (
     CheckpointerSettings,
     DatabaseSettings,
     Group,
-    MetricsSettings,
-    ObservabilitySettings,
     ServerSettings,
     WorkerSettings,
 )

@@ -178,6 +178,15 @@ def test_a_database_without_the_schema_is_refused(empty_database_url) -> None:
     assert shown.stderr.startswith("HR311 ")
 
 
+def test_what_postgres_refuses_is_one_sentence(database, database_url) -> None:
+    database.execute("ALTER TABLE runs RENAME TO theirs")
+    shown = run_headrace("runs", "show", str(uuid7()), database_url=database_url)
+    assert shown.returncode == 1
+    assert shown.stderr.startswith("HR302 ")
+    assert 'relation "runs" does not exist' in shown.stderr
+    assert "Traceback" not in shown.stderr
+
+
 def test_the_other_commands_do_not_import_langgraph() -> None:
     """It takes a second, and ``headrace db upgrade`` runs before each deploy."""
     code = "import sys, headrace.cli.main; sys.exit('langgraph.pregel' in sys.modules)"

@@ -121,6 +121,14 @@ def test_what_is_no_certificate_is_told(tmp_path, content):
         expires_at(path)
 
 
+@pytest.mark.parametrize("body", [b"A", b"MA=="])
+def test_a_file_with_a_broken_certificate_is_named(tmp_path, body):
+    path = tmp_path / "root.pem"
+    path.write_bytes(b"-----BEGIN CERTIFICATE-----\n" + body + b"\n-----END CERTIFICATE-----")
+    with pytest.raises(ValueError, match=r"root\.pem holds no certificate that can be read"):
+        expires_at(path)
+
+
 def test_files_that_the_connection_string_names(tmp_path):
     client, root = made(tmp_path, "client", days=5), made(tmp_path, "root", days=50)
     conninfo = make_conninfo("host=db", sslcert=str(client), sslrootcert=str(root))

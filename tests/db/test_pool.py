@@ -12,15 +12,13 @@ import uvloop
 from psycopg.pq import TransactionStatus
 from psycopg_pool import AsyncConnectionPool, PoolClosed
 
-from headrace.db.conninfo import connection_string
 from headrace.db.faults import translated_faults
-from headrace.db.pool import build_pool, probe
+from headrace.db.pool import build_pool
 from headrace.db.transactions import locking_transaction
-from headrace.errors import DatabaseUnavailable, PoolExhausted, StartupRefusal
+from headrace.errors import DatabaseUnavailable, PoolExhausted
 from headrace.lifecycle import Tasks
 from tests.db.conditions import at_rest, kill_backends, until_at_rest
 from tests.support.database import database_settings, open_pool
-from tests.support.processes import free_port
 from tests.support.proxy import proxied
 from tests.support.waiting import eventually
 
@@ -264,7 +262,7 @@ async def test_a_request_that_waits_too_long_is_refused_and_reported(database_ur
     seen: list[bool] = []
     pool = build_pool(
         settings,
-        await probe(connection_string(settings)),
+        behind_pooler=False,
         on_checkout=lambda _, in_vain: seen.append(in_vain),
     )
     await pool.open(wait=True)
@@ -332,22 +330,6 @@ async def test_statements_are_prepared_on_direct_connections(setting, threshold,
         pool.connection() as connection,
     ):
         assert connection.prepare_threshold == threshold
-
-
-async def test_the_probe_sees_a_direct_server(database_url):
-    facts = await probe(database_url)
-    assert not facts.behind_pooler
-    assert not facts.in_recovery
-    assert facts.max_connections == 200
-    assert database_url.split("/")[3].startswith(facts.database)
-
-
-async def test_an_unreachable_server_is_named_without_the_password():
-    with pytest.raises(StartupRefusal) as refused:
-        await probe(f"postgresql://ada:s3cret@127.0.0.1:{free_port()}/chat")
-    assert refused.value.code == "HR301"
-    assert "127.0.0.1" in refused.value.where
-    assert "s3cret" not in str(refused.value)
 
 
 async def test_figures_tell_who_has_the_connections(database_url):

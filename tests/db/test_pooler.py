@@ -24,7 +24,8 @@ from headrace.db.credentials import Credentials
 from headrace.db.engine import Sessions, build_engine
 from headrace.db.measurer import DatabaseMeasurer
 from headrace.db.migrate import adopt, drift, upgrade
-from headrace.db.pool import build_pool, probe
+from headrace.db.pool import build_pool
+from headrace.db.probe import probe
 from headrace.db.schema import ensure_compatible, known_revisions, state
 from headrace.db.tables import ThreadRow
 from headrace.embedded.account import Account
@@ -247,7 +248,8 @@ async def test_nor_does_the_schema_check_on_the_pool(migrated_through_pgbouncer)
     settings = database_settings(
         migrated_through_pgbouncer, acquire_timeout_seconds=1.0, pool_min=1, **BOUND
     )
-    pool = build_pool(settings, await probe(migrated_through_pgbouncer))
+    facts = await probe(migrated_through_pgbouncer)
+    pool = build_pool(settings, behind_pooler=facts.behind_pooler)
     try:
         with ExitStack() as stack:
             for _ in range(3):

@@ -6,7 +6,8 @@ import psycopg
 import pytest
 
 from headrace.db.faults import translated_faults
-from headrace.db.pool import RecoveryError, check_connection, probe
+from headrace.db.pool import RecoveryError, check_connection
+from headrace.db.probe import probe
 from headrace.errors import PoolExhausted
 from tests.db.conditions import until_at_rest
 from tests.support.database import open_pool

@@ -8,7 +8,7 @@ import pytest
 import structlog
 
 from headrace.observability.logging import configure_logging
-from headrace.setting_groups import ObservabilitySettings
+from headrace.observability_settings import ObservabilitySettings
 from headrace.settings import Settings
 
 FORGED = "2026-01-01T00:00:00Z [info     ] run_ended status=success"

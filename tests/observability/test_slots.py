@@ -129,6 +129,14 @@ def test_others_are_those_that_speak(tmp_path: Path, board: StatusBoard, other_p
     assert [slot.pid for slot in board.read_all()] == sorted([os.getpid(), other_pid])
 
 
+def test_the_lowest_pid_that_speaks_leads(tmp_path: Path, board: StatusBoard) -> None:
+    assert board.leads
+    write_slot(tmp_path, slot_of(1))
+    assert not board.leads
+    write_slot(tmp_path, slot_of(1, silent_seconds=6.0))
+    assert board.leads
+
+
 def test_a_state_is_seen_by_others_at_once(tmp_path: Path, board: StatusBoard) -> None:
     board.set_state("draining")
     assert [slot.state for slot in read_slots(tmp_path)] == ["draining"]

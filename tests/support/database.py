@@ -9,7 +9,8 @@ import psycopg
 from pydantic import SecretStr
 
 from headrace.db.conninfo import connection_string
-from headrace.db.pool import SharedPool, build_pool, probe
+from headrace.db.pool import SharedPool, build_pool
+from headrace.db.probe import probe
 from headrace.embedded.launcher import EmbeddedPostgres
 from headrace.setting_groups import DatabaseSettings
 
@@ -21,7 +22,8 @@ def database_settings(url: str, **changes: object) -> DatabaseSettings:
 @asynccontextmanager
 async def open_pool(url: str, **changes: object) -> AsyncIterator[SharedPool]:
     settings = database_settings(url, **changes)
-    pool = build_pool(settings, await probe(connection_string(settings)))
+    facts = await probe(connection_string(settings))
+    pool = build_pool(settings, behind_pooler=facts.behind_pooler)
     await pool.open(wait=True)
     try:
         yield pool

@@ -8,8 +8,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.store.memory import InMemoryStore
 
 from headrace.auth.principal import ANONYMOUS
-from headrace.db.conninfo import connection_string
-from headrace.db.pool import build_pool, probe
+from headrace.db.pool import build_pool
 from headrace.graphs.registry import GraphRegistry
 from headrace.graphs.sources import sources_from_objects
 from headrace.queue.ends import RunEnd
@@ -156,7 +155,7 @@ async def test_a_page_and_its_values_are_two_queries(database_url):
     settings = database_settings(database_url)
     pool = build_pool(
         settings,
-        await probe(connection_string(settings)),
+        behind_pooler=False,
         on_checkout=lambda seconds, timed_out: taken.append(seconds),
     )
     await pool.open(wait=True)

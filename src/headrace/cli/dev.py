@@ -28,7 +28,7 @@ from headrace.cli.target import manifest_for, target_in
 from headrace.cli.workspace import Workspace
 from headrace.db.conninfo import connection_string
 from headrace.db.migrate import upgrade
-from headrace.db.pool import probe
+from headrace.db.probe import probe
 from headrace.embedded.launcher import EmbeddedPostgres
 from headrace.graphs.manifest import BUILT_IN, Manifest, chat_graph
 from headrace.server.gunicorn import SHARED

@@ -5,7 +5,8 @@ from typing import Any
 
 from headrace.cli.examples import built_in_examples, examples
 from headrace.db.conninfo import connection_string, describe
-from headrace.db.pool import CONNECTIONS_BESIDE_POOL, ServerFacts
+from headrace.db.pool import CONNECTIONS_BESIDE_POOL
+from headrace.db.probe import ServerFacts
 from headrace.graphs.manifest import chat_graph
 from headrace.settings import Settings
 

@@ -11,6 +11,7 @@ from pydantic_settings import SettingsError
 from headrace.cli.options import settings_refusal
 from headrace.cli.run_text import lines
 from headrace.db import schema
+from headrace.db.faults import refused_statements
 from headrace.db.pool import Connection
 from headrace.errors import StartupRefusal
 from headrace.events.json_encoding import encode_json
@@ -47,7 +48,9 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _read(run_id: UUID, limit: int) -> RunRecord | None:
-    """:raises StartupRefusal: the database cannot be reached, or is no database of this release."""
+    """:raises StartupRefusal: the database cannot be reached, is no database of this release, or
+    refuses a statement.
+    """
     settings = Settings()
     database, seconds = settings.database, settings.requests.list_timeout_seconds
 
@@ -62,7 +65,8 @@ def _read(run_id: UUID, limit: int) -> RunRecord | None:
             timeout_seconds=seconds,
         )
 
-    return schema.ask(database, read, timeout_seconds=database.open_timeout_seconds + seconds)
+    with refused_statements():
+        return schema.ask(database, read, timeout_seconds=database.open_timeout_seconds + seconds)
 
 
 def _print(text: str) -> int:

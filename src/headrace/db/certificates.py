@@ -27,8 +27,8 @@ def expires_at(path: Path) -> float | None:
     :raises ValueError: it holds no certificate.
     """
     content = path.read_bytes()
-    found = [b64decode(body) for body in _PEM.findall(content)] or [content]
     try:
+        found = [b64decode(body) for body in _PEM.findall(content)] or [content]
         times = [_not_after(one) for one in found]
     except (IndexError, binascii.Error) as error:
         raise ValueError(f"{path.name} holds no certificate that can be read") from error

@@ -4,7 +4,6 @@ It must harm nobody. Its statements have short time limits, it takes no connecti
 wait for one, and what cannot be measured is absent.
 """
 
-import os
 from collections.abc import Callable, Coroutine
 from functools import partial
 from time import monotonic, time
@@ -18,12 +17,9 @@ from headrace.db.credentials import Credentials, password_expires_seconds
 from headrace.db.faults import translated_faults
 from headrace.db.held_connection import HeldConnection
 from headrace.db.pool import Connection, SharedPool
-from headrace.db.statements import statement
 from headrace.db.storage import largest_recent_bytes
-from headrace.db.table_statistics import (
-    OldestTransaction,
-    read_tables,
-)
+from headrace.db.table_statistics import OldestTransaction, read_tables
+from headrace.db.transactions import bounded_transaction
 from headrace.error_text import first_line
 from headrace.errors import Unavailable
 from headrace.lifecycle import Tasks
@@ -36,9 +32,8 @@ _log = structlog.stdlib.get_logger("headrace.db")
 T = TypeVar("T")
 
 #: Time limits of one statement: for all of it, and for its wait for a lock.
-_LIMITS = statement(
-    "SELECT set_config('statement_timeout', '2s', true), set_config('lock_timeout', '200ms', true)"
-)
+_STATEMENT_SECONDS = 2.0
+_LOCK_SECONDS = 0.2
 #: A server without an answer is given up after this.
 _ANSWER_SECONDS = 8.0
 _ACQUIRE_SECONDS = 1.0
@@ -50,7 +45,7 @@ _RECENT_RUNS = (100, 20, 4)
 
 
 class DatabaseMeasurer:
-    """The process with the lowest pid measures; in the others :attr:`figures` is None."""
+    """The process that leads the pod measures; in the others :attr:`figures` is None."""
 
     def __init__(
         self, pool: SharedPool, board: StatusBoard, credentials: Credentials, *, seconds: float
@@ -85,7 +80,7 @@ class DatabaseMeasurer:
         :raises Unavailable: the database did not answer, or a table is locked; :attr:`figures` is
             None then.
         """
-        if any(os.getpid() > slot.pid for slot in self._board.others()):
+        if not self._board.leads:
             self.figures = None
             return
         if self._pool.is_wanted:
@@ -135,9 +130,9 @@ class DatabaseMeasurer:
         """The result of ``read``, in a transaction with time limits."""
 
         async def work(connection: Connection) -> T:
-            async with connection.transaction():
-                # In one transaction: a pooler may give the next one to another session.
-                await connection.execute(_LIMITS, prepare=False)
+            async with bounded_transaction(
+                connection, statement_seconds=_STATEMENT_SECONDS, lock_seconds=_LOCK_SECONDS
+            ):
                 return await read(connection)
 
         try:

@@ -23,7 +23,7 @@ from sqlalchemy.pool import NullPool
 
 from headrace.db.conninfo import connection_string
 from headrace.db.faults import refused_migrations
-from headrace.db.pool import silent_server, unreachable
+from headrace.db.probe import silent_server, unreachable
 from headrace.db.schema import (
     SchemaState,
     behind,

@@ -16,7 +16,6 @@ import socket
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from contextvars import Context
-from dataclasses import dataclass
 from time import monotonic, perf_counter
 from typing import Any, TypeVar
 from weakref import WeakSet
@@ -28,12 +27,11 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 from psycopg_pool.pool_async import AddConnection, MaintenanceTask, ReturnConnection
 
 from headrace.db.arrays import register_columns
-from headrace.db.conninfo import connection_string, describe
+from headrace.db.conninfo import connection_string
 from headrace.db.faults import DatabaseAway, driver_reason
 from headrace.db.jsonb import dump_jsonb, load_jsonb
 from headrace.db.statements import use_schema
 from headrace.db.traffic import CountedCursor, Traffic, counted
-from headrace.errors import StartupRefusal
 from headrace.lifecycle import Tasks
 from headrace.observability.figures import PoolFigures
 from headrace.setting_groups import DatabaseSettings
@@ -338,119 +336,20 @@ def shut(connection: Connection) -> None:
             link.shutdown(socket.SHUT_RDWR)
 
 
-@dataclass(frozen=True, slots=True)
-class ServerFacts:
-    """Facts about the server, read over one connection at start."""
-
-    version: str
-    max_connections: int
-    behind_pooler: bool
-    in_recovery: bool
-    database: str
-
-
-async def probe(conninfo: str, *, timeout_seconds: float = 15.0) -> ServerFacts:
-    """Read facts about the server over a new connection, which is closed again.
-
-    Behind a transaction pooler, the backend pid of the login is not the pid that a query returns.
-
-    :raises StartupRefusal: HR301 the server cannot be reached, refuses the login, or does not
-        answer in time.
-    """
-
-    async def look(connection: Connection) -> ServerFacts:
-        cursor = await connection.execute(
-            "SELECT pg_backend_pid(), current_setting('server_version'),"
-            " current_setting('max_connections')::int, pg_is_in_recovery(), current_database()"
-        )
-        row = await cursor.fetchone()
-        assert row is not None
-        return ServerFacts(
-            version=row[1],
-            max_connections=row[2],
-            behind_pooler=row[0] != connection.info.backend_pid,
-            in_recovery=row[3],
-            database=row[4],
-        )
-
-    return await ask_once(conninfo, look, timeout_seconds=timeout_seconds)
-
-
-async def ask_once(
-    conninfo: str, ask: Callable[[Connection], Coroutine[Any, Any, T]], *, timeout_seconds: float
-) -> T:
-    """The result of ``ask`` on a new connection, which is closed again.
-
-    PgBouncer accepts a connection even if it has no server connection. Then the first statement
-    waits for minutes. So the connection is shut down after the timeout.
-
-    :raises StartupRefusal: HR301 the server cannot be reached, refuses the login, or does not
-        answer in time.
-    """
-    loop = asyncio.get_running_loop()
-    ends_at = loop.time() + timeout_seconds
-    cut = False
-
-    def end(connection: Connection) -> None:
-        nonlocal cut
-        cut = True
-        shut(connection)
-
-    try:
-        async with asyncio.timeout_at(ends_at):
-            connection = await AsyncConnection.connect(
-                conninfo, autocommit=True, prepare_threshold=None
-            )
-        silent = loop.call_at(ends_at, end, connection)
-        try:
-            return await ask(connection)
-        finally:
-            silent.cancel()
-            connection.pgconn.finish()
-    except TimeoutError:
-        raise silent_server(conninfo, timeout_seconds) from None
-    except psycopg.OperationalError as error:
-        if cut:
-            raise silent_server(conninfo, timeout_seconds) from None
-        raise unreachable(conninfo, error) from None
-
-
-def silent_server(conninfo: str, seconds: float) -> StartupRefusal:
-    """HR301 for a server that does not answer, though it may have accepted the connection."""
-    return StartupRefusal(
-        "HR301",
-        where=f"database {describe(conninfo)}",
-        what=f"it did not answer within {seconds:.0f} s",
-        remedy="Check whether Postgres is overloaded or stopped. If you use a pooler, check whether"
-        " it has a free connection to the server.",
-    )
-
-
-def unreachable(conninfo: str, error: BaseException) -> StartupRefusal:
-    """HR301 with the driver's reason."""
-    return StartupRefusal(
-        "HR301",
-        where=f"database {describe(conninfo)}",
-        what=f"cannot connect ({driver_reason(error)})",
-        remedy="Start Postgres or correct DATABASE_URL.",
-    )
-
-
 def build_pool(
     settings: DatabaseSettings,
-    facts: ServerFacts,
     *,
+    behind_pooler: bool,
     on_checkout: Callable[[float, bool], None] | None = None,
 ) -> SharedPool:
     """The pool. It does not connect before ``open()``."""
-    direct = not facts.behind_pooler
 
     async def configure(connection: Connection) -> None:
         await _configure(connection)
         use_schema(connection, settings.schema_name)
 
     prepared = settings.prepared_statements == "on" or (
-        settings.prepared_statements == "auto" and direct
+        settings.prepared_statements == "auto" and not behind_pooler
     )
     return SharedPool(
         connection_string(settings),
@@ -472,6 +371,6 @@ def build_pool(
             "prepare_threshold": _PREPARE_THRESHOLD if prepared else None,
         },
         on_checkout=on_checkout,
-        behind_pooler=facts.behind_pooler,
+        behind_pooler=behind_pooler,
         schema=settings.schema_name,
     )

@@ -15,7 +15,8 @@ from psycopg import AsyncConnection
 from psycopg.errors import InsufficientPrivilege
 
 from headrace.db.conninfo import connection_string
-from headrace.db.pool import Connection, SharedPool, ask_once
+from headrace.db.pool import Connection, SharedPool
+from headrace.db.probe import ask_once
 from headrace.db.statements import schema_of, statement, use_schema
 from headrace.db.table_schema import no_access
 from headrace.errors import StartupRefusal

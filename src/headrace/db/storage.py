@@ -14,13 +14,18 @@ from typing import Any, TypeVar
 from psycopg.errors import LockNotAvailable, QueryCanceled
 
 from headrace.db.conninfo import connection_string
-from headrace.db.pool import Connection, ask_once
+from headrace.db.pool import Connection
+from headrace.db.probe import ask_once
 from headrace.db.statements import schema_of, statement, use_schema
 from headrace.db.table_statistics import read_tables
+from headrace.db.transactions import bounded_transaction
 from headrace.observability.figures import TableFigures
 from headrace.setting_groups import DatabaseSettings
 
 T = TypeVar("T")
+
+#: How long a statement of the command waits for a lock.
+_LOCK_SECONDS = 2.0
 
 #: A table with more bytes of rows is read in part, up to about this size.
 _WHOLE_BYTES = 512 * 1024 * 1024
@@ -116,15 +121,10 @@ async def _bounded(
     read: Callable[[Connection], Coroutine[Any, Any, T]],
 ) -> T | None:
     """The result of ``read``; None if it takes too long, or if a table is locked."""
-    milliseconds = f"{int(timeout_seconds * 1000)}ms"
     try:
-        async with connection.transaction():
-            # In one transaction: a pooler may give the next one to another session.
-            await connection.execute(
-                "SELECT set_config('statement_timeout', %s, true),"
-                " set_config('lock_timeout', '2s', true)",
-                (milliseconds,),
-            )
+        async with bounded_transaction(
+            connection, statement_seconds=timeout_seconds, lock_seconds=_LOCK_SECONDS
+        ):
             return await read(connection)
     except (QueryCanceled, LockNotAvailable):
         return None

@@ -1,4 +1,4 @@
-"""Transactions that lock rows in one statement and change them in the next."""
+"""Transactions that lock rows in one statement and change them in the next, or have time limits."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -7,6 +7,11 @@ from psycopg.errors import LockNotAvailable
 
 from headrace.db.faults import translated_faults
 from headrace.db.pool import Connection, SharedPool
+
+#: For this transaction alone: a pooler may give the next one to another session.
+_LIMITS = """
+SELECT set_config('statement_timeout', %s, true), set_config('lock_timeout', %s, true)
+"""
 
 
 @asynccontextmanager
@@ -36,5 +41,24 @@ async def _open(connection: Connection, lock_timeout_seconds: float) -> None:
     # A stricter isolation level would use a snapshot from before the lock.
     await connection.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
     await connection.execute(
-        "SELECT set_config('lock_timeout', %s, true)", (f"{int(lock_timeout_seconds * 1000)}ms",)
+        "SELECT set_config('lock_timeout', %s, true)", (_milliseconds(lock_timeout_seconds),)
     )
+
+
+@asynccontextmanager
+async def bounded_transaction(
+    connection: Connection, *, statement_seconds: float, lock_seconds: float
+) -> AsyncIterator[None]:
+    """A transaction in which Postgres bounds each statement, and each wait for a lock.
+
+    :raises psycopg.errors.QueryCanceled: a statement took too long.
+    :raises psycopg.errors.LockNotAvailable: another transaction held a lock for too long.
+    """
+    limits = _milliseconds(statement_seconds), _milliseconds(lock_seconds)
+    async with connection.transaction():
+        await connection.execute(_LIMITS, limits, prepare=False)
+        yield
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{int(seconds * 1000)}ms"

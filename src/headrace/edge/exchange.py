@@ -98,7 +98,7 @@ class Exchange:
             self.cut = reason
 
     def finish(self) -> None:
-        """The whole body is sent."""
+        """The answer has its proper end, although its client has left."""
         self.complete = True
 
     def begin_stream(self) -> None:

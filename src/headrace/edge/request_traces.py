@@ -1,12 +1,10 @@
 """The trace of each HTTP request: the middleware begins and ends it, and endpoints find it."""
 
-from typing import Any
-
 from fastapi import Request
 from starlette.types import Scope
 
 from headrace.edge.exchange import route_of
-from headrace.edge.state import found_state
+from headrace.edge.state import State, found_state
 from headrace.tracing.trace_context import given_context
 from headrace.tracing.tracer import NO_REQUEST_TRACE, RequestTrace, Tracer
 
@@ -32,12 +30,13 @@ class RequestTraces:
         return self._tracer.outer_request(given_context(scope["headers"]))
 
 
-def begin_trace(scope: Scope, *, quiet: bool) -> RequestTrace:
+def begin_trace(scope: Scope, ours: State | None, *, quiet: bool) -> RequestTrace:
     """The trace of a request that begins now.
 
+    :param ours: the objects of the process; None without headrace's lifespan.
     :param quiet: no trace: nobody asks about such requests later, for example probes.
     """
-    traces = _traces_in(scope["state"])
+    traces = _traces_of(ours)
     trace = NO_REQUEST_TRACE if traces is None else traces.begin(scope, quiet=quiet)
     scope["state"][_TRACE] = trace
     return trace
@@ -48,7 +47,7 @@ def trace_of(request: Request) -> RequestTrace:
     found: RequestTrace | None = getattr(request.state, _TRACE, None)
     if found is not None:
         return found
-    traces = _traces_in(request)
+    traces = _traces_of(found_state(request))
     return NO_REQUEST_TRACE if traces is None else traces.outside(request.scope)
 
 
@@ -58,7 +57,6 @@ def end_trace(scope: Scope, trace: RequestTrace, status: int) -> None:
         trace.end(scope["method"], route_of(scope, status), status, scope)
 
 
-def _traces_in(source: Any) -> RequestTraces | None:
+def _traces_of(state: State | None) -> RequestTraces | None:
     """None without headrace's lifespan."""
-    state = found_state(source)
     return state.find(RequestTraces) if state is not None else None

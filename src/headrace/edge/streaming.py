@@ -57,12 +57,14 @@ async def _left(receive: Receive) -> None:
 class LastChunk(bytes):
     """The last chunk of a body: it and the end of the body go out in one write."""
 
-    #: The code of the refusal that it tells; empty for others.
-    code = ""
-
 
 class RefusalChunk(LastChunk):
-    """A last chunk that tells a refusal, although the status 200 was sent before."""
+    """A last chunk that tells a refusal, although the status 200 was sent before.
+
+    :ivar code: of the refusal.
+    """
+
+    code: str
 
     @classmethod
     def of(cls, body: bytes, refusal: RequestError) -> "RefusalChunk":
@@ -177,7 +179,7 @@ class StreamBody:
         try:
             async for chunk in self._chunks:
                 more = not isinstance(chunk, LastChunk)
-                if isinstance(chunk, LastChunk) and chunk.code and self.exchange is not None:
+                if isinstance(chunk, RefusalChunk) and self.exchange is not None:
                     self.exchange.note_code(chunk.code)
                 await send({"type": "http.response.body", "body": chunk, "more_body": more})
                 if not more:

@@ -5,7 +5,7 @@ from typing import Generic, TypeVar, cast
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
-Kind = TypeVar("Kind", Counter, Histogram)
+Kind = TypeVar("Kind", bound=Counter | Histogram)
 
 #: A label has at most this many values; others are counted together as ``OTHER``.
 _VALUES_PER_LABEL = 200
@@ -29,7 +29,7 @@ class Family(Generic[Kind]):
     """
 
     def __init__(self, metric: Kind, names: Sequence[str]) -> None:
-        self._metric: Kind = metric
+        self._metric = metric
         #: The values of each label.
         self._values: list[set[str]] = [set() for _ in names]
         self._series: dict[tuple[str, ...], Kind] = {}

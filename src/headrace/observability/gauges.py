@@ -7,7 +7,6 @@ that a name can be summed over pods. Loop lag, ``caller_places``, ``lease_left_s
 start times have only the extremes. Figures of the queue and of the database have one series.
 """
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -17,8 +16,8 @@ from headrace.observability.database_gauges import database_families
 from headrace.observability.figures import Figures, MemoryFigures, PoolFigures, WriterFigures
 from headrace.observability.slots import Slot, StatusBoard
 
-#: A name and its unit, which stands last in a metric's name.
-_UNIT = re.compile(r"(.*?)(_seconds|_bytes|)")
+#: A unit stands last in a metric's name.
+_UNITS = ("_seconds", "_bytes")
 _PROCESS_STATES = ("starting", "serving", "draining", "stale")
 
 #: Name, help text, and how to read the figure.
@@ -166,7 +165,8 @@ def _sum_min_max(name: str, text: str, found: list[float]) -> Iterator[GaugeMetr
 
 
 def _extremes(name: str, text: str, found: list[float]) -> Iterator[GaugeMetricFamily]:
-    stem, unit = _UNIT.fullmatch(name).groups()  # type: ignore[union-attr]
+    unit = next((one for one in _UNITS if name.endswith(one)), "")
+    stem = name.removesuffix(unit)
     if found:
         for kind, value in (("min", min(found)), ("max", max(found))):
             yield GaugeMetricFamily(

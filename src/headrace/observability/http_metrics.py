@@ -116,8 +116,7 @@ class HttpMetrics:
         :param first_byte_seconds: None if nothing was sent.
         """
         known = method if method in _METHODS else OTHER
-        found = self._series.get((known, route, status, code))
-        series = found if found is not None else self._series_of(known, route, status, code)
+        series = self._series_of(known, route, status, code)
         series.requests.inc()
         series.seconds.observe(seconds)
         if first_byte_seconds is not None:
@@ -126,6 +125,10 @@ class HttpMetrics:
             series.body_bytes.inc(body_bytes)
 
     def _series_of(self, method: str, route: str, status: int, code: str) -> _Series:
+        found = self._series.get((method, route, status, code))
+        return found if found is not None else self._new_series(method, route, status, code)
+
+    def _new_series(self, method: str, route: str, status: int, code: str) -> _Series:
         labels = (method, route, str(status), code)
         room = len(self._series) < _MOST_SERIES
         series = _Series(
@@ -140,9 +143,7 @@ class HttpMetrics:
 
     def count_refused_connection(self, status: int, code: str) -> None:
         """Count an answer that was sent before there was a whole request."""
-        found = self._series.get((OTHER, UNMATCHED, status, code))
-        series = found if found is not None else self._series_of(OTHER, UNMATCHED, status, code)
-        series.requests.inc()
+        self._series_of(OTHER, UNMATCHED, status, code).requests.inc()
 
     def count_cut_stream(self, reason: str) -> None:
         """:param reason: ``drain``, ``slow_client``, ``fault`` or ``client_left``."""

@@ -18,7 +18,7 @@ from headrace.error_text import clipped, value_text
 from headrace.observability.masking import mask_secrets
 from headrace.observability.printable import print_safely, printable_json
 from headrace.observability.short_lines import ShortFilter, ShortRenderer, shorten_exception
-from headrace.setting_groups import ObservabilitySettings
+from headrace.observability_settings import ObservabilitySettings
 from headrace.settings import colors_welcome
 
 #: Loggers with handlers of their own. Those handlers are removed, so that each line is written once

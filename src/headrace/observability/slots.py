@@ -173,6 +173,13 @@ class StatusBoard:
             if slot.pid != self._slot.pid and not self.is_stale(slot)
         ]
 
+    @property
+    def leads(self) -> bool:
+        """Whether this process does what one process of the pod does for all of them: it has the
+        lowest pid of those that are not silent.
+        """
+        return all(self._slot.pid < slot.pid for slot in self.others())
+
     def is_stale(self, slot: Slot) -> bool:
         """Whether the process has been silent for too long. A process that starts may be silent."""
         return slot.state != "starting" and slot.age_seconds() > self._stale_seconds

@@ -22,12 +22,10 @@ from headrace.db.engine import Sessions, build_engine
 from headrace.db.faults import DatabaseAway, driver_reason, translated_faults
 from headrace.db.pool import (
     CONNECTIONS_BESIDE_POOL,
-    ServerFacts,
     SharedPool,
     build_pool,
-    probe,
-    unreachable,
 )
+from headrace.db.probe import ServerFacts, probe, unreachable
 from headrace.db.schema import SchemaState, ensure_compatible
 from headrace.edge.body_memory import BodyMemory
 from headrace.errors import StartupRefusal, Unavailable
@@ -224,7 +222,11 @@ async def open_pool(
     """:raises StartupRefusal: HR303, HR304 the URL, HR301 the database, HR311, HR312 the schema."""
     database = settings.database
     facts = await _probe_patiently(database)
-    pool = build_pool(database, facts, on_checkout=metrics.database.observe_checkout)
+    pool = build_pool(
+        database,
+        behind_pooler=facts.behind_pooler,
+        on_checkout=metrics.database.observe_checkout,
+    )
     stack.push_async_callback(pool.close)
     with refused_start(database, pool):
         await pool.open(wait=True, timeout=database.open_timeout_seconds)

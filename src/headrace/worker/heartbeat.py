@@ -18,7 +18,7 @@ from uuid import UUID
 import psycopg
 import structlog
 
-from headrace.db.pool import silent_server, unreachable
+from headrace.db.probe import silent_server, unreachable
 from headrace.db.statements import use_schema
 from headrace.db.time_limit import cut_after
 from headrace.error_text import error_message

@@ -1,6 +1,5 @@
 """Measures the length of the queue: in each pod, one process does that every ten seconds."""
 
-import os
 from collections.abc import Sequence
 from time import monotonic
 
@@ -20,7 +19,7 @@ _LOG_AGAIN_SECONDS = 600.0
 
 
 class QueueDepth:
-    """The process with the lowest pid measures; in the others :attr:`figures` is None."""
+    """The process that leads the pod measures; in the others :attr:`figures` is None."""
 
     def __init__(self, queue: Queue, board: StatusBoard) -> None:
         self._queue = queue
@@ -44,9 +43,8 @@ class QueueDepth:
 
         :raises Unavailable: the database did not answer; :attr:`figures` is None then.
         """
-        leads = all(os.getpid() < slot.pid for slot in self._board.others())
         try:
-            self.figures = await self._queue.figures() if leads else None
+            self.figures = await self._queue.figures() if self._board.leads else None
         except Unavailable:
             self.figures = None
             raise
