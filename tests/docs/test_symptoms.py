@@ -2,32 +2,19 @@
 
 import re
 
-import promql_parser
 import pytest
 
+from tests.deploy.expressions import selectors
 from tests.docs.test_metrics import documented_metrics
 from tests.support.sources import page
 from tests.support.symptoms import Query, queries, symptoms
 
+#: Labels of all series: of buckets, and those that Prometheus adds.
+OF_PODS = frozenset({"le", "pod", "instance"})
+
 
 def name(query: Query) -> str:
     return query.symptom.lower().replace(" ", "-")
-
-
-def metrics_of(promql: str) -> dict[str, set[str]]:
-    """Metric to the labels that the expression chooses it by.
-
-    :raises ValueError: it does not parse.
-    """
-    found: dict[str, set[str]] = {}
-
-    def note(node: promql_parser.Expr) -> None:
-        if isinstance(node, promql_parser.VectorSelector):
-            labels = found.setdefault(str(node.name), set())
-            labels |= {matcher.name for matcher in node.matchers.matchers}
-
-    promql_parser.walk(promql_parser.parse(promql), note)
-    return found
 
 
 def test_every_symptom_is_in_the_table_and_has_its_queries() -> None:
@@ -42,25 +29,21 @@ def test_every_symptom_is_in_the_table_and_has_its_queries() -> None:
 @pytest.mark.parametrize("query", queries("promql"), ids=name)
 def test_every_expression_asks_for_metrics_and_labels_that_exist(query: Query) -> None:
     known = documented_metrics()
-    found = metrics_of(query.text)
-    assert found
-    for metric, labels in found.items():
-        family = metric if metric in known else re.sub(r"_(bucket|sum|count)$", "", metric)
-        assert family in known, metric
-        assert labels <= known[family][1] | {"le", "pod", "instance"}, metric
+    read = selectors(query.text)
+    assert read
+    labels_of_all: set[str] = set(OF_PODS)
+    for one in read:
+        family = one.metric if one.metric in known else one.family
+        assert family in known, one.metric
+        _, labels = known[family]
+        assert one.labels <= labels | OF_PODS, one.metric
+        labels_of_all |= labels
     grouped = {
         label.strip()
         for labels in re.findall(r"\bby \(([^)]*)\)", query.text)
         for label in labels.split(",")
     }
-    of_all = set().union(*(known[name][1] for name in known if name in query.text))
-    of_all |= {label for name in found for label in known[_family(name)][1]}
-    assert grouped <= of_all | {"le", "pod", "instance"}
-
-
-def _family(metric: str) -> str:
-    known = documented_metrics()
-    return metric if metric in known else re.sub(r"_(bucket|sum|count)$", "", metric)
+    assert grouped <= labels_of_all
 
 
 @pytest.mark.parametrize("query", queries("sql"), ids=name)

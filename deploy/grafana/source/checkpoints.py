@@ -13,14 +13,17 @@ from deploy.grafana.source.panels import (
 )
 from deploy.grafana.source.queries import (
     Line,
+    counted,
     each,
     greatest,
     mean,
     or_zero,
     over_processes,
+    percentiles,
     quantile,
+    quantile_by,
     rate,
-    times,
+    rate_by,
     total,
 )
 
@@ -90,10 +93,7 @@ _COMMITS = Row(
             "Seconds until a checkpoint is committed. p50 rises too: the database or the way to"
             " it. Only p99: locks, large states, or pauses of the disk.",
             SECONDS,
-            *(
-                Line(quantile(part, _COMMIT, 'operation="put"'), name)
-                for part, name in ((0.5, "p50"), (0.95, "p95"), (0.99, "p99"))
-            ),
+            *percentiles(_COMMIT, 'operation="put"'),
             limit=1,
             runbook="checkpoints-slow",
         ),
@@ -102,10 +102,7 @@ _COMMITS = Row(
             "Seconds until what a node has returned is committed. It goes in the same flushes as"
             " checkpoints, so both rise together.",
             SECONDS,
-            *(
-                Line(quantile(part, _COMMIT, 'operation="put_writes"'), name)
-                for part, name in ((0.5, "p50"), (0.95, "p95"), (0.99, "p99"))
-            ),
+            *percentiles(_COMMIT, 'operation="put_writes"'),
             limit=1,
             runbook="checkpoints-slow",
         ),
@@ -114,7 +111,7 @@ _COMMITS = Row(
             "Bytes a second that checkpoints and writes bring to the database. It grows faster"
             " than the number: states grow.",
             BYTES_A_SECOND,
-            Line(rate("headrace_checkpoint_bytes_total", by="operation"), "{{operation}}"),
+            rate_by("headrace_checkpoint_bytes_total", "operation"),
             stacked=True,
         ),
     ),
@@ -128,7 +125,7 @@ _FLUSHES = Row(
             "queue: the wait until a flush began. pool: the wait for a connection. database: the"
             " transaction itself. The part that rises is the cause.",
             SECONDS,
-            Line(quantile(0.95, _FLUSH, by="part"), "{{part}}"),
+            quantile_by(0.95, _FLUSH, "part"),
             span=6,
             runbook="checkpoints-slow",
         ),
@@ -137,7 +134,7 @@ _FLUSHES = Row(
             "As on the left, for the slowest in a hundred. database high and all else low: a lock"
             " or the disk.",
             SECONDS,
-            Line(quantile(0.99, _FLUSH, by="part"), "{{part}}"),
+            quantile_by(0.99, _FLUSH, "part"),
             span=6,
             runbook="checkpoints-slow",
         ),
@@ -155,7 +152,7 @@ _FLUSHES = Row(
             "Flushes a second by outcome. retried grows: the database or the way to it. rejected:"
             " the log event write_failed names the thread.",
             A_SECOND,
-            Line(rate("headrace_flushes_total", by="outcome"), "{{outcome}}"),
+            rate_by("headrace_flushes_total", "outcome"),
             span=6,
             stacked=True,
         ),
@@ -198,29 +195,29 @@ _READS = Row(
             "Seconds of each operation as the graph sees it; for put this is only the time until"
             " it is queued. Slow reads: long histories or large states.",
             SECONDS,
-            Line(quantile(0.95, "headrace_checkpoint_seconds", by="operation"), "{{operation}}"),
+            quantile_by(0.95, "headrace_checkpoint_seconds", "operation"),
             span=6,
         ),
         graph(
             "Operations a second",
             "How often each operation is called. Reads far above puts: clients poll states.",
             A_SECOND,
-            Line(rate("headrace_checkpoint_seconds_count", by="operation"), "{{operation}}"),
+            rate_by("headrace_checkpoint_seconds_count", "operation"),
             span=6,
         ),
         graph(
             "Store, p95",
             "Seconds of operations of the store, the wait for a connection included.",
             SECONDS,
-            Line(quantile(0.95, "headrace_store_seconds", by="operation"), "{{operation}}"),
+            quantile_by(0.95, "headrace_store_seconds", "operation"),
             span=6,
         ),
         events(
             "Slow, or not readable",
             "Checkpoints that were slower than the limit (the log event checkpoint_slow has thread"
             " and size), and values of a type that langgraph.json does not list.",
-            Line(or_zero(times("headrace_slow_checkpoints_total")), "slow checkpoints"),
-            Line(or_zero(times("headrace_checkpoint_types_blocked_total")), "types blocked"),
+            counted("headrace_slow_checkpoints_total", "slow checkpoints"),
+            counted("headrace_checkpoint_types_blocked_total", "types blocked"),
             span=6,
             runbook="checkpoints-slow",
         ),

@@ -15,16 +15,18 @@ from deploy.grafana.source.panels import (
 from deploy.grafana.source.queries import (
     PLAIN_ROUTES,
     Line,
+    counted,
+    counted_by,
     extremes,
     greatest,
     least,
     or_zero,
     over_processes,
     percentiles,
-    quantile,
+    quantile_by,
     rate,
+    rate_by,
     series,
-    times,
     total,
 )
 
@@ -103,8 +105,8 @@ _RESOURCES = Row(
             "Loop blocked, and background faults",
             "Times that something blocked an event loop, and background tasks that failed. Both"
             " should stay at 0.",
-            Line(or_zero(times("headrace_loop_stalls_total")), "loop blocked"),
-            Line(times("headrace_background_faults_total", by="task"), "fault: {{task}}"),
+            counted("headrace_loop_stalls_total", "loop blocked"),
+            counted_by("headrace_background_faults_total", "task", prefix="fault: "),
             runbook="background-faults",
         ),
         graph(
@@ -167,7 +169,7 @@ _WORK = Row(
             "A second, by status. Compare with another pod: if the rates differ much, the load"
             " balancer is uneven.",
             REQUESTS_A_SECOND,
-            Line(rate("headrace_http_requests_total", by="status"), "{{status}}"),
+            rate_by("headrace_http_requests_total", "status"),
             span=6,
             stacked=True,
         ),
@@ -222,10 +224,7 @@ _POOL = Row(
             "Seconds. Only this pod is slow: its way to the database, or its event loop. All are"
             " slow: the database.",
             SECONDS,
-            Line(
-                quantile(0.99, "headrace_checkpoint_commit_seconds", by="operation"),
-                "{{operation}}",
-            ),
+            quantile_by(0.99, "headrace_checkpoint_commit_seconds", "operation"),
             span=6,
             runbook="checkpoints-slow",
         ),

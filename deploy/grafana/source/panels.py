@@ -1,7 +1,7 @@
 """The kinds of panels that the dashboards have, each with a text that says what to look at."""
 
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import Final, TypeVar
 
 from grafana_foundation_sdk.builders import common, dashboard, prometheus, stat, timeseries
 from grafana_foundation_sdk.cog.builder import Builder
@@ -12,6 +12,7 @@ from grafana_foundation_sdk.models import dashboard as models
 from deploy.grafana.source.queries import Line
 
 Panel = stat.Panel | timeseries.Panel
+P = TypeVar("P", stat.Panel, timeseries.Panel)
 
 #: The Prometheus that the reader chooses at the top of the dashboard.
 DATASOURCE: Final = models.DataSourceRef(type_val="prometheus", uid="$datasource")
@@ -47,28 +48,15 @@ def graph(
     The panel shows ``nothing`` while it has no line, which is good. The axis begins at ``lowest``.
     """
     panel = (
-        timeseries.Panel()
-        .title(title)
-        .description(text)
-        .datasource(DATASOURCE)
+        _titled(timeseries.Panel(), title, text, runbook)
         .unit(unit)
         .span(span)
         .height(height)
         .line_width(1)
         .fill_opacity(30 if stacked else 8)
         .show_points(common_models.VisibilityMode.NEVER)
-        .legend(
-            common.VizLegendOptions()
-            .display_mode(common_models.LegendDisplayMode.TABLE)
-            .placement(common_models.LegendPlacement.BOTTOM)
-            .show_legend(True)
-            .calcs(["lastNotNull", "max"])
-        )
-        .tooltip(
-            common.VizTooltipOptions()
-            .mode(common_models.TooltipDisplayMode.MULTI)
-            .sort(common_models.SortOrder.DESCENDING)
-        )
+        .legend(_legend())
+        .tooltip(_tooltip())
         .thresholds(_steps([] if limit is None else [(limit, _RED)]))
         .targets(_targets(lines))
     )
@@ -81,7 +69,7 @@ def graph(
         panel = panel.thresholds_style(common.GraphThresholdsStyleConfig().mode(dashed))
     if stacked:
         panel = panel.stacking(common.StackingConfig().mode(common_models.StackingMode.NORMAL))
-    return panel.links(_links(runbook)) if runbook else panel
+    return panel
 
 
 def events(
@@ -123,26 +111,16 @@ def figures(
     """
     general = [(worry, _ORANGE), (trouble, _RED)]
     steps = [(value, colour) for value, colour in general if value is not None]
+    colours, texts = common_models.BigValueColorMode, common_models.BigValueTextMode
     panel = (
-        stat.Panel()
-        .title(title)
-        .description(text)
-        .datasource(DATASOURCE)
+        _titled(stat.Panel(), title, text, runbook)
         .unit(unit)
         .span(span)
         .height(height)
         .thresholds(_steps(steps))
-        .color_mode(
-            common_models.BigValueColorMode.BACKGROUND
-            if steps
-            else common_models.BigValueColorMode.NONE
-        )
+        .color_mode(colours.BACKGROUND if steps else colours.NONE)
         .graph_mode(common_models.BigValueGraphMode.NONE)
-        .text_mode(
-            common_models.BigValueTextMode.NAME
-            if names_only
-            else common_models.BigValueTextMode.VALUE_AND_NAME
-        )
+        .text_mode(texts.NAME if names_only else texts.VALUE_AND_NAME)
         .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
         .targets(_targets(lines))
     )
@@ -150,7 +128,7 @@ def figures(
         levels = _steps([(orange, _ORANGE), (red, _RED)]).build()
         own = models.DynamicConfigValue(id_val="thresholds", value=levels.to_json())
         panel = panel.override_by_name(legend, [own])
-    return panel.links(_links(runbook)) if runbook else panel
+    return panel
 
 
 def verdict(
@@ -174,6 +152,32 @@ def verdict(
     ]
     panel = figures(title, text, NUMBER, *lines, span=span, height=height, runbook=runbook)
     return panel.mappings(words).color_mode(common_models.BigValueColorMode.BACKGROUND)
+
+
+def _titled(panel: P, title: str, text: str, runbook: str) -> P:
+    """The panel with what all kinds have; it links to the runbook if there is one."""
+    panel.title(title).description(text).datasource(DATASOURCE)
+    if runbook:
+        panel.links(_links(runbook))
+    return panel
+
+
+def _legend() -> common.VizLegendOptions:
+    return (
+        common.VizLegendOptions()
+        .display_mode(common_models.LegendDisplayMode.TABLE)
+        .placement(common_models.LegendPlacement.BOTTOM)
+        .show_legend(True)
+        .calcs(["lastNotNull", "max"])
+    )
+
+
+def _tooltip() -> common.VizTooltipOptions:
+    return (
+        common.VizTooltipOptions()
+        .mode(common_models.TooltipDisplayMode.MULTI)
+        .sort(common_models.SortOrder.DESCENDING)
+    )
 
 
 def _targets(lines: Iterable[Line]) -> list[Builder[Dataquery]]:

@@ -14,6 +14,8 @@ from deploy.grafana.source.panels import (
 )
 from deploy.grafana.source.queries import (
     Line,
+    counted,
+    counted_by,
     each,
     extremes,
     greatest,
@@ -24,7 +26,6 @@ from deploy.grafana.source.queries import (
     quantile,
     rate,
     series,
-    times,
     total,
 )
 
@@ -168,14 +169,14 @@ _POOL = Row(
             "Requests without a connection",
             "Requests that waited in vain, within each step of the picture. Every one was answered"
             " with 503.",
-            Line(or_zero(times("headrace_pool_timeouts_total")), "timeouts"),
+            counted("headrace_pool_timeouts_total", "timeouts"),
             runbook="pool-saturated",
         ),
         events(
             "Requests without a place",
             "Requests that a gate refused, by gate and reason (docs/limits.md). share: one caller"
             " asks for too much.",
-            Line(times("headrace_gate_refusals_total", by="gate, reason"), "{{gate}}: {{reason}}"),
+            counted_by("headrace_gate_refusals_total", "gate, reason"),
             runbook="pool-saturated",
         ),
         graph(
@@ -306,9 +307,9 @@ _TABLES = Row(
             "Deleted by retention",
             "What was deleted because its time was over. Nothing while tables grow and retention"
             " is set: look for threads_kept_longer and runs_kept_longer in the log.",
-            Line(times("headrace_threads_expired_total", by="action"), "threads {{action}}"),
-            Line(or_zero(times("headrace_runs_expired_total")), "runs"),
-            Line(or_zero(times("headrace_store_items_expired_total")), "items of the store"),
+            counted_by("headrace_threads_expired_total", "action", prefix="threads "),
+            counted("headrace_runs_expired_total", "runs"),
+            counted("headrace_store_items_expired_total", "items of the store"),
             span=6,
         ),
         graph(

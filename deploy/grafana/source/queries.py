@@ -81,6 +81,24 @@ def each(part: str, whole: str) -> str:
     return f"{part} / ({whole} > 0)"
 
 
+def rate_by(counter: str, by: str) -> Line:
+    """A line for each value of the labels, which are its name."""
+    return Line(rate(counter, by=by), _values(by))
+
+
+def quantile_by(share: float, histogram: str, by: str) -> Line:
+    return Line(quantile(share, histogram, by=by), _values(by))
+
+
+def counted_by(counter: str, by: str, *, prefix: str = "") -> Line:
+    return Line(times(counter, by=by), prefix + _values(by))
+
+
+def counted(counter: str, legend: str) -> Line:
+    """How often, labels or not; 0 before the first time."""
+    return Line(or_zero(times(counter)), legend)
+
+
 def percentiles(histogram: str, *matchers: str) -> tuple[Line, ...]:
     """What half, nineteen of twenty and 99 of 100 stay below."""
     return tuple(
@@ -104,3 +122,8 @@ def extremes(metric: str, *, unit: str = "") -> tuple[Line, Line]:
 
 def _folded(how: str, promql: str, by: str) -> str:
     return f"{how} by ({by}) ({promql})" if by else f"{how}({promql})"
+
+
+def _values(labels: str) -> str:
+    """Names a line by the values of labels: ``{{graph}}: {{node}}``."""
+    return ": ".join(f"{{{{{label}}}}}" for label in labels.split(", "))

@@ -12,15 +12,18 @@ from deploy.grafana.source.panels import (
 )
 from deploy.grafana.source.queries import (
     Line,
+    counted,
+    counted_by,
     extremes,
     greatest,
     least,
     or_zero,
     over_processes,
     quantile,
+    quantile_by,
     rate,
+    rate_by,
     share,
-    times,
     total,
 )
 
@@ -109,7 +112,7 @@ _QUEUE = Row(
             "Seconds from when a run may start to its first attempt, by graph. One graph waits and"
             " others do not: too few processes have it.",
             SECONDS,
-            Line(quantile(0.95, "headrace_run_queue_seconds", by="graph"), "{{graph}}"),
+            quantile_by(0.95, "headrace_run_queue_seconds", "graph"),
             span=6,
             runbook="queue-old",
         ),
@@ -118,7 +121,7 @@ _QUEUE = Row(
             "Attempts that began a second. in_place: in the process that was asked. claimed: out"
             " of the queue. after_release and after_loss: again, after a drain or a lost process.",
             A_SECOND,
-            Line(rate("headrace_run_attempts_total", by="began"), "{{began}}"),
+            rate_by("headrace_run_attempts_total", "began"),
             span=6,
             stacked=True,
         ),
@@ -129,7 +132,7 @@ _QUEUE = Row(
             NUMBER,
             Line(total("headrace_callers_at_limit"), "callers at their limit"),
             Line(greatest("headrace_caller_places_max"), "places of the largest caller"),
-            Line(or_zero(times("headrace_refused_runs_total")), "runs refused (429)"),
+            counted("headrace_refused_runs_total", "runs refused (429)"),
             span=6,
         ),
     ),
@@ -142,7 +145,7 @@ _EXECUTION = Row(
             "Runs ended",
             "A second, by status. Less success at the same load: runs hang, wait or fail.",
             A_SECOND,
-            Line(rate("headrace_runs_total", by="status"), "{{status}}"),
+            rate_by("headrace_runs_total", "status"),
             stacked=True,
         ),
         events(
@@ -150,7 +153,7 @@ _EXECUTION = Row(
             "By graph and cause, within each step of the picture. graph: its code raised. timeout,"
             " budget: it took too long or too much. platform, lost: headrace or its pods."
             " unserved: nobody has the graph.",
-            Line(times("headrace_run_errors_total", by="graph, cause"), "{{graph}}: {{cause}}"),
+            counted_by("headrace_run_errors_total", "graph, cause"),
             runbook="runs-fail",
         ),
         graph(
@@ -165,14 +168,14 @@ _EXECUTION = Row(
             "Seconds that runs are executed, by graph. One line rises: that graph or its model."
             " All rise: the database, or busy event loops.",
             SECONDS,
-            Line(quantile(0.95, "headrace_run_seconds", by="graph"), "{{graph}}"),
+            quantile_by(0.95, "headrace_run_seconds", "graph"),
         ),
         graph(
             "First event, p95",
             "Seconds from a run's creation to its graph's first event, by graph. Subtract the wait"
             " in the queue: what is left is the graph's first step.",
             SECONDS,
-            Line(quantile(0.95, "headrace_run_first_event_seconds", by="graph"), "{{graph}}"),
+            quantile_by(0.95, "headrace_run_first_event_seconds", "graph"),
             runbook="first-event-slow",
         ),
         graph(
@@ -205,8 +208,8 @@ _EXECUTION = Row(
             "Cancels and slow nodes",
             "Runs that were cancelled, by reason, and nodes slower than the limit (the log event"
             " node_slow names them).",
-            Line(times("headrace_run_cancels_total", by="reason"), "cancelled: {{reason}}"),
-            Line(times("headrace_slow_nodes_total", by="graph"), "slow nodes: {{graph}}"),
+            counted_by("headrace_run_cancels_total", "reason", prefix="cancelled: "),
+            counted_by("headrace_slow_nodes_total", "graph", prefix="slow nodes: "),
         ),
     ),
 )
@@ -218,8 +221,8 @@ _LOSSES = Row(
             "Runs rescued",
             "Runs taken from lost processes, by what became of them, and runs rescued for at least"
             " the second time. Any repeated rescue: that run may kill processes.",
-            Line(times("headrace_rescues_total", by="status"), "{{status}}"),
-            Line(or_zero(times("headrace_repeated_rescues_total")), "again"),
+            counted_by("headrace_rescues_total", "status"),
+            counted("headrace_repeated_rescues_total", "again"),
             span=6,
             runbook="rescue-storm",
         ),
@@ -227,8 +230,8 @@ _LOSSES = Row(
             "Leases lost, runs apart",
             "A process that loses its lease loses its runs: the database or the event loop was"
             " away too long. Apart: a run that may have killed a process has one to itself.",
-            Line(or_zero(times("headrace_lease_losses_total")), "leases lost"),
-            Line(or_zero(times("headrace_runs_apart_total")), "runs apart"),
+            counted("headrace_lease_losses_total", "leases lost"),
+            counted("headrace_runs_apart_total", "runs apart"),
             span=6,
             runbook="lease-lost",
         ),
@@ -246,7 +249,7 @@ _LOSSES = Row(
             "Drains, and runs that do not stop",
             "Runs of draining processes: finished in time, or released to others. deaf: a run has"
             " ended and its graph goes on; it keeps its place.",
-            Line(times("headrace_drained_runs_total", by="outcome"), "drained: {{outcome}}"),
+            counted_by("headrace_drained_runs_total", "outcome", prefix="drained: "),
             Line(total("headrace_deaf_runs"), "deaf now"),
             span=6,
         ),
@@ -260,7 +263,7 @@ _MODELS = Row(
             "Tokens",
             "A second, by model and kind. A jump without more runs: a loop, or a longer history.",
             A_SECOND,
-            Line(rate("headrace_model_tokens_total", by="model, kind"), "{{model}}: {{kind}}"),
+            rate_by("headrace_model_tokens_total", "model, kind"),
             span=6,
             nothing="no model has told its tokens",
             stacked=True,
@@ -269,7 +272,7 @@ _MODELS = Row(
             "Calls",
             "Calls of models a second, by outcome. error grows for one model: its provider.",
             A_SECOND,
-            Line(rate("headrace_model_calls_total", by="model, outcome"), "{{model}}: {{outcome}}"),
+            rate_by("headrace_model_calls_total", "model, outcome"),
             span=6,
             stacked=True,
         ),
@@ -278,13 +281,13 @@ _MODELS = Row(
             "Seconds that a model takes. It rises, and the duration of runs with it: the provider"
             " is slow, not this server.",
             SECONDS,
-            Line(quantile(0.95, "headrace_model_seconds", by="model"), "{{model}}"),
+            quantile_by(0.95, "headrace_model_seconds", "model"),
             span=6,
         ),
         events(
             "Budgets exceeded",
             "Runs that a budget ended, by budget. Each ended with an error that names it.",
-            Line(times("headrace_budget_exceeded_total", by="budget"), "{{budget}}"),
+            counted_by("headrace_budget_exceeded_total", "budget"),
             span=6,
         ),
     ),

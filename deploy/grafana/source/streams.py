@@ -16,6 +16,7 @@ from deploy.grafana.source.panels import (
 from deploy.grafana.source.queries import (
     LONG_ROUTES,
     Line,
+    counted_by,
     extremes,
     greatest,
     least,
@@ -24,7 +25,7 @@ from deploy.grafana.source.queries import (
     percentiles,
     quantile,
     rate,
-    times,
+    rate_by,
     total,
 )
 
@@ -99,7 +100,7 @@ _STREAMS = Row(
             "Cut, by reason",
             "client_left: the client or the network. slow_client: it read too slowly. drain: a"
             " deploy. fault: headrace; look at the log.",
-            Line(times("headrace_streams_cut_total", by="reason"), "{{reason}}"),
+            counted_by("headrace_streams_cut_total", "reason"),
             runbook="streams-cut",
         ),
         graph(
@@ -166,7 +167,7 @@ _EVENTS = Row(
             "Notices between processes a second. received stands still while sent grows: the"
             " listener is down, and watchers are late by up to a second.",
             A_SECOND,
-            Line(rate("headrace_notices_total", by="direction"), "{{direction}}"),
+            rate_by("headrace_notices_total", "direction"),
             runbook="listener-down",
         ),
         graph(
@@ -194,29 +195,29 @@ _CLIENTS = Row(
         events(
             "Slow clients",
             "Streams cut because their client did not read, by reason.",
-            Line(times("headrace_slow_clients_cut_total", by="reason"), "{{reason}}"),
+            counted_by("headrace_slow_clients_cut_total", "reason"),
             span=6,
         ),
         events(
             "Connections cut",
             "Connections refused or closed before their time. refused, made_room: the bound of"
             " connections. Timeouts: slow clients, or an attack.",
-            Line(times("headrace_connections_cut_total", by="reason"), "{{reason}}"),
+            counted_by("headrace_connections_cut_total", "reason"),
             span=6,
         ),
         events(
             "Answers and bodies bounded",
             "Answers that were shortened or refused for their size, and request bodies refused for"
             " want of memory.",
-            Line(times("headrace_bounded_answers_total", by="outcome"), "answer: {{outcome}}"),
-            Line(times("headrace_refused_bodies_total", by="reason"), "body: {{reason}}"),
+            counted_by("headrace_bounded_answers_total", "outcome", prefix="answer: "),
+            counted_by("headrace_refused_bodies_total", "reason", prefix="body: "),
             span=6,
         ),
         events(
             "Requests with a key, sent again",
             "Requests with an Idempotency-Key. repeated and resumed grow: clients do not get their"
             " answers; look for timeouts on the way.",
-            Line(times("headrace_keyed_requests_total", by="outcome"), "{{outcome}}"),
+            counted_by("headrace_keyed_requests_total", "outcome"),
             span=6,
         ),
     ),
