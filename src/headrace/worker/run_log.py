@@ -79,7 +79,7 @@ class RunLog:
         self._runs.observe_run(graph_id, end.status, seconds)
         if end.status in ("error", "timeout"):
             self._runs.count_error(graph_id, end.cause or "platform")
-        first_event = progress.first_event_seconds if progress is not None else None
+        first_event = progress.first_event_seconds
         _log.info(
             "run_ended",
             status=end.status,
@@ -89,7 +89,7 @@ class RunLog:
             process=self._process,
             queue_seconds=round(execution.queue_seconds, 4),
             first_event_seconds=None if first_event is None else round(first_event, 4),
-            steps=progress.steps if progress is not None else 0,
+            steps=progress.steps,
             **execution.usage.totals(),
             cause=end.cause,
             error=end.error["error"] if end.error else None,

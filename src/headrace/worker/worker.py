@@ -83,6 +83,7 @@ class Worker:
         self._admission = admission
         self._metrics = metrics
         self._run_log = run_log
+        self._slow_node_seconds = settings.slow_node_seconds
         #: Starts, claims and executions. Wait for each of them: it may commit at any moment.
         self._tasks = Tasks()
         self._loops = Tasks(supervision)
@@ -333,7 +334,12 @@ class Worker:
 
     def _begin(self, attempt: Attempt) -> Execution:
         """Start executing. Synchronous, so that the caller can subscribe before the first event."""
-        execution = Execution(attempt, self._channels)
+        execution = Execution(
+            attempt,
+            self._channels,
+            self._metrics.attempts,
+            slow_node_seconds=self._slow_node_seconds,
+        )
         if attempt.process_id != self._heartbeat.process_id:
             execution.ask_to_stop(Stop.LEASE_LOST, _LEASE_LOST)
         elif self._releasing:
