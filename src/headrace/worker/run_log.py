@@ -6,6 +6,7 @@ second a second line would cost much, and say nothing that ``run_ended`` does no
 
 from time import monotonic
 from typing import Any
+from uuid import UUID
 
 import structlog
 
@@ -37,10 +38,16 @@ class RunLog:
         if request.multitask_strategy in ("interrupt", "rollback"):
             for _ in {queued.replaced, *queued.ended} - {None}:
                 self.cancelled("next_run")
+        for run_id in queued.removed:
+            self.removed(run_id, request.thread_id, "next_run")
 
     def cancelled(self, reason: CancelReason) -> None:
         """A run that had not ended was asked to stop."""
         self._runs.count_cancel(reason)
+
+    def removed(self, run_id: UUID, thread_id: str, reason: CancelReason) -> None:
+        """A waiting run was rolled back: nothing else will say that there was such a run."""
+        _log.info("run_rolled_back", run_id=str(run_id), thread_id=thread_id, reason=reason)
 
     def claimed(self, attempt: Attempt) -> None:
         """A run was claimed from the queue."""

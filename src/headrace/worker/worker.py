@@ -211,8 +211,6 @@ class Worker:
             self._tell_to_stop(queued.replaced, queued.action, "Another run replaces it.")
         for run_id in queued.ended:
             self._notifier.run_changed(run_id)
-        for run_id in queued.removed:
-            _log_removed(run_id, request.thread_id, "next_run")
         if 0 < request.after_seconds <= _TIMED_SECONDS:
             asyncio.get_running_loop().call_later(
                 request.after_seconds, self._announce, request.principal.caller
@@ -254,13 +252,14 @@ class Worker:
         """
         cancelled = await self._queue.cancel(tenant, run_ids, action, message, reason)
         for one in cancelled:
-            if one.state != "unknown":
-                self._run_log.cancelled(reason)
+            if one.state == "unknown":
+                continue
+            self._run_log.cancelled(reason)
             if one.state == "removed":
-                _log_removed(one.run_id, one.thread_id, reason)
+                self._run_log.removed(one.run_id, one.thread_id, reason)
             if one.state == "asked":
                 self._tell_to_stop(one.run_id, action, message)
-            elif one.state != "unknown":
+            else:
                 self._notifier.run_changed(one.run_id)
         # A thread may be free for its next run.
         self._roster.wake()
@@ -422,8 +421,3 @@ class Worker:
         except Exception:
             # Other processes and the next round of claims will see the end in the rows.
             _log.exception("run_end_not_told")
-
-
-def _log_removed(run_id: UUID, thread_id: str, reason: CancelReason) -> None:
-    """A waiting run was rolled back: nothing else will say that there was such a run."""
-    _log.info("run_rolled_back", run_id=str(run_id), thread_id=thread_id, reason=reason)
