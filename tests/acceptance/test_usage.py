@@ -16,7 +16,7 @@ from tests.support.openai_server import openai_server
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.acceptance
-pytest.importorskip("langchain_openai")
+pytest.importorskip("langchain_openai", reason="headrace[models] is not installed")
 
 GRAPH = textwrap.dedent('''
     """Asks a model in each of four nodes; the third call is a stream."""

@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 from headrace.checkpoints.commits import Commits
 from headrace.checkpoints.fence import RunToken
 from headrace.checkpoints.run_saver import RunSaver
+from headrace.checkpoints.run_writes import RunWrites
 from headrace.checkpoints.saver import GroupCommitSaver, UpstreamSaver
 from headrace.checkpoints.writer import Writer
 from headrace.errors import LeaseLost
@@ -136,15 +137,10 @@ async def test_a_write_that_fails_is_not_observed(database_url, metrics):
 async def test_a_slow_write_of_a_run_is_told_with_its_run(metrics):
     commits = Commits(metrics.checkpoints, slow_seconds=0.001)
     token = RunToken(uuid7(), 1, uuid7())
-
-    class Run:
-        pass
-
-    run = Run()
-    run.token = token  # type: ignore[attr-defined]
+    run = RunWrites(token, waits_each=False, fresh_thread=None, hurry=lambda thread_id: None)
     with capture_logs() as lines:
         for _ in range(100):
-            commits.note("put", 0.0, thread_id="t", run=run, size_bytes=7)  # type: ignore[arg-type]
+            commits.note("put", 0.0, thread_id="t", run=run, size_bytes=7)
     assert 5 <= len(lines) <= 10
     assert lines[0]["run_id"] == str(token.run_id)
     assert exposed(metrics).value("headrace_slow_checkpoints_total") == 100

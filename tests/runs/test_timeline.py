@@ -15,6 +15,7 @@ from headrace.checkpoints.upstream import HIDDEN_NODES, PULLED
 from headrace.db.statements import named_statements
 from headrace.ids import uuid7
 from tests.support.apps import app_client, settings_for
+from tests.support.waiting import eventually
 
 #: ``waits`` goes on when it may; ``asks`` asks twice; ``many`` has a subgraph and a fan-out;
 #: ``counts`` does as many steps as it is told.
@@ -418,9 +419,11 @@ async def test_no_timeline_where_there_is_no_run(client):
 async def test_a_temporary_thread_is_gone_with_its_run(client):
     made = await client.post("/runs/wait", json={"assistant_id": "counts", "input": {"steps": 1}})
     path = made.headers["Content-Location"]
-    async with asyncio.timeout(10):
-        while (await client.get(path)).status_code != 404:
-            await asyncio.sleep(0.02)
+
+    async def gone():
+        return (await client.get(path)).status_code == 404
+
+    await eventually(gone)
     assert (await client.get(f"{path}/timeline")).status_code == 404
 
 

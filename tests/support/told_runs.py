@@ -79,8 +79,7 @@ class ToldRuns:
 
         def begun() -> bool:
             execution = self.worker._roster.executions.get(run_id)
-            progress = execution.progress if execution is not None else None
-            return progress is not None and progress.loaded
+            return execution is not None and execution.progress.loaded
 
         await eventually(begun)
 

@@ -27,7 +27,9 @@ from headrace.usage.model_calls import ModelCalls, SilentModels
 from tests.support.exposition import Exposition
 from tests.support.openai_server import openai_server
 
-langchain_openai = pytest.importorskip("langchain_openai")
+langchain_openai = pytest.importorskip(
+    "langchain_openai", reason="headrace[models] is not installed"
+)
 
 USAGE = {
     "prompt_tokens": 20,

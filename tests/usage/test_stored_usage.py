@@ -23,7 +23,9 @@ from tests.support.runs import DONE, insert_running_run, register_process, run_r
 from tests.support.waiting import eventually
 from tests.support.workers import KWARGS, open_worker
 
-langchain_openai = pytest.importorskip("langchain_openai")
+langchain_openai = pytest.importorskip(
+    "langchain_openai", reason="headrace[models] is not installed"
+)
 
 USAGE = {"prompt_tokens": 20, "completion_tokens": 7, "total_tokens": 27}
 GIVEN = {"messages": [("user", "hello there")]}
@@ -233,7 +235,7 @@ async def test_earlier_figures_do_not_replace_later_ones(database_url, database)
     assert usage(database) == [(1, 2, 20, 4)]
 
 
-async def test_figures_that_could_not_be_stored_are_stored_with_the_next_write(
+async def test_figures_that_cannot_be_stored_wait_for_the_next_write_and_fail_no_run(
     database_url, database
 ):
     token = insert_running_run(database, register_process(database), "t")

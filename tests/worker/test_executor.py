@@ -37,6 +37,7 @@ class Process:
         self.database = database
         self.process_id = register_process(database)
         events, metrics = resources.settings.events, resources.metrics
+        self.metrics = metrics
         log = EventLog(resources.pool, resources.writer, events)
         self.channels = Channels(events, log, PollingNotifier(), metrics)
         self.executor = Executor(
@@ -45,7 +46,6 @@ class Process:
             resources.saver,
             self.channels,
             resources.settings.worker,
-            metrics,
             RunLog(metrics),
             TemporaryThreads(self.queue, later_seconds=1),
             resources.tracer,
@@ -57,7 +57,10 @@ class Process:
         kwargs = {**KWARGS, "input": {"seconds": seconds}}
         request = replace(run_request("t"), kwargs=kwargs, **changes)
         attempt = await self.queue.start_run_if_free(request, self.process_id)
-        return Execution(attempt, self.channels)
+        return self.execution(attempt)
+
+    def execution(self, attempt):
+        return Execution(attempt, self.channels, self.metrics.attempts)
 
     def row(self, columns, table="runs"):
         return self.database.execute(f"SELECT {columns} FROM {table}").fetchone()
@@ -142,7 +145,7 @@ async def test_a_run_ends_as_error_whatever_fails_here(process):
     execution = await process.start()
     # Its row names a graph that this process does not have.
     request = replace(execution.request, graph_id="nowhere")
-    execution = Execution(replace(execution.attempt, request=request), process.channels)
+    execution = process.execution(replace(execution.attempt, request=request))
     result = await process.executor.execute(execution)
     assert result.ended.end.status == "error"
     await process.executor.finish(execution, result)

@@ -5,9 +5,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, ClassVar
 
+from psycopg import AsyncCursor
+
 from headrace.checkpoints.fence import RunToken
 from headrace.checkpoints.run_writes import RunWrites
 from headrace.db.pool import Connection
+from headrace.errors import LeaseLost
 from headrace.tracing.tracer import NO_WRITE_TRACE
 
 #: Called after the commit; returns the outcome of each operation, in order. If an operation was not
@@ -42,6 +45,19 @@ class Kind(ABC):
         self, connection: Connection, operations: Sequence[Any], numbers: Numbers
     ) -> Outcomes:
         """Queue the statements on a pipelined transaction. Fetch no result yet."""
+
+
+def written_if_live(
+    found: AsyncCursor[Any], operations: "Sequence[Operation]", numbers: Numbers
+) -> Outcomes:
+    """The outcomes of a statement that writes for valid tokens only, and returns their numbers."""
+
+    async def outcomes() -> list[Any]:
+        row = await found.fetchone()
+        live = set(row[0] or () if row is not None else ())
+        return [None if numbers.of(one) in live else LeaseLost() for one in operations]
+
+    return outcomes
 
 
 class Operation:

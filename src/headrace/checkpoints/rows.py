@@ -21,7 +21,7 @@ from langgraph.checkpoint.serde.types import ERROR, INTERRUPT, RESUME
 from headrace.checkpoints.commits import Commits
 from headrace.checkpoints.fence import RunToken
 from headrace.checkpoints.metadata import stored_config
-from headrace.checkpoints.operations import Kind, Numbers, Operation, Outcomes
+from headrace.checkpoints.operations import Kind, Numbers, Operation, Outcomes, written_if_live
 from headrace.checkpoints.run_writes import RunWrites
 from headrace.checkpoints.upstream import ERROR_SOURCE, DeltaSnapshot
 from headrace.checkpoints.write_size import WriteSize
@@ -30,7 +30,7 @@ from headrace.db.jsonb import PLAIN, dump_jsonb, is_exact
 from headrace.db.pool import Connection
 from headrace.db.statements import named_statements
 from headrace.error_text import MAX_BYTES, error_repr
-from headrace.errors import CheckpointTooLarge, LeaseLost
+from headrace.errors import CheckpointTooLarge
 from headrace.observability.masking import mask_text
 
 Row = tuple[Any, ...]
@@ -214,13 +214,7 @@ class _RowsKind(Kind):
             await connection.execute(self._sql, _parameters(some, numbers), prepare=True)
             for some in _one_run_per_thread(operations)
         ]
-
-        async def outcomes() -> list[Any]:
-            row = await cursors[0].fetchone()
-            live = set(row[0] if row is not None else ())
-            return [None if numbers.of(op) in live else LeaseLost() for op in operations]
-
-        return outcomes
+        return written_if_live(cursors[0], operations, numbers)
 
 
 def _one_run_per_thread(operations: Sequence[WriteRows]) -> list[list[WriteRows]]:

@@ -30,6 +30,7 @@ from headrace.checkpoints.retry import READ_SECONDS, retried
 from headrace.checkpoints.rows import WriteRows, checkpoint_rows, stored_writes, task_rows
 from headrace.checkpoints.run_saver import RunSaver
 from headrace.checkpoints.run_writes import RunWrites, current_run
+from headrace.checkpoints.single_writes import measured_commit, traced_checkpoint
 from headrace.checkpoints.sized_reads import SizedReads, channels_of
 from headrace.checkpoints.sized_reads_sql import LATEST_SMALL
 from headrace.checkpoints.tally import UsageTally
@@ -40,7 +41,6 @@ from headrace.checkpoints.writer import Writer
 from headrace.db.pool import SharedPool
 from headrace.error_text import MAX_BYTES
 from headrace.errors import CheckpointTooLarge
-from headrace.tracing.tracer import NO_WRITE_TRACE
 
 
 class UpstreamSaver(PooledSaver, RunSaver):
@@ -162,9 +162,10 @@ class UpstreamSaver(PooledSaver, RunSaver):
         if run is not None:
             run.raise_if_failed()
         with (
-            self._committing("put", run, config),
+            self.measuring() as size,
+            measured_commit(self._commits, "put", run, config, size),
             _failing_run(run),
-            _traced(run, checkpoint["id"], metadata),
+            traced_checkpoint(run, checkpoint["id"], metadata),
         ):
             return await super().aput(config, checkpoint, metadata, new_versions)
 
@@ -177,25 +178,12 @@ class UpstreamSaver(PooledSaver, RunSaver):
         task_path: str,
     ) -> None:
         run = current_run()
-        with self._committing("put_writes", run, config), _failing_run(run):
+        with (
+            self.measuring() as size,
+            measured_commit(self._commits, "put_writes", run, config, size),
+            _failing_run(run),
+        ):
             await super().aput_writes(config, writes, task_id, task_path)
-
-    @contextmanager
-    def _committing(
-        self, operation: str, run: RunWrites | None, config: RunnableConfig
-    ) -> Iterator[None]:
-        """Measure the write that the block commits. The JSON of a checkpoint is not in its size."""
-        called_at = perf_counter()
-        with self.measuring() as size:
-            yield
-        if self._commits is not None:
-            self._commits.note(
-                operation,
-                called_at,
-                thread_id=str(config["configurable"]["thread_id"]),
-                run=run,
-                size_bytes=size.total,
-            )
 
     @timed("delete_thread")
     async def adelete_thread(self, thread_id: str) -> None:
@@ -436,22 +424,6 @@ class GroupCommitSaver(UpstreamSaver):
 def _place(config: RunnableConfig) -> tuple[str, str]:
     configurable = config["configurable"]
     return str(configurable["thread_id"]), configurable.get("checkpoint_ns", "")
-
-
-@contextmanager
-def _traced(
-    run: RunWrites | None, checkpoint_id: str, metadata: CheckpointMetadata
-) -> Iterator[None]:
-    """Trace a checkpoint that is committed in the block."""
-    trace = NO_WRITE_TRACE
-    if run is not None:
-        trace = run.trace.checkpoint(checkpoint_id, metadata, None)
-    try:
-        yield
-    except BaseException as failure:
-        trace.end(failure)
-        raise
-    trace.end(None)
 
 
 @contextmanager

@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from headrace.checkpoints.fence import RunToken
-from headrace.checkpoints.operations import Kind, Numbers, Operation, Outcomes
+from headrace.checkpoints.operations import Kind, Numbers, Operation, Outcomes, written_if_live
 from headrace.checkpoints.tally import UsageTally
 from headrace.db.arrays import BigInteger, Column, Integer, Text, Uuid
 from headrace.db.pool import Connection
 from headrace.db.statements import named_statements
-from headrace.errors import LeaseLost
 
 #: Bytes of a row, about, for the bounds of the writer's queue.
 _ROW_BYTES = 200
@@ -51,13 +50,7 @@ class _UsageKind(Kind):
         self, connection: Connection, operations: Sequence[StoreUsage], numbers: Numbers
     ) -> Outcomes:
         found = await connection.execute(self._sql, _columns(operations, numbers), prepare=True)
-
-        async def outcomes() -> list[Any]:
-            row = await found.fetchone()
-            live = set(row[0] or () if row is not None else ())
-            return [None if numbers.of(item) in live else LeaseLost() for item in operations]
-
-        return outcomes
+        return written_if_live(found, operations, numbers)
 
 
 def _columns(operations: Sequence[StoreUsage], numbers: Numbers) -> dict[str, Column]:

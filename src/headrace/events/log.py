@@ -7,13 +7,12 @@ from uuid import UUID
 import structlog
 
 from headrace.checkpoints.fence import RunToken
-from headrace.checkpoints.operations import Kind, Numbers, Operation, Outcomes
+from headrace.checkpoints.operations import Kind, Numbers, Operation, Outcomes, written_if_live
 from headrace.checkpoints.writer import Writer
 from headrace.db.arrays import BigInteger, Bytea, Column, Integer, Text, Uuid
 from headrace.db.faults import translated_faults
 from headrace.db.pool import Connection, SharedPool
 from headrace.db.statements import named_statements
-from headrace.errors import LeaseLost
 from headrace.event_settings import EventSettings
 from headrace.events.event import Event
 from headrace.lifecycle import Tasks
@@ -52,13 +51,7 @@ class _EventsKind(Kind):
         self, connection: Connection, operations: Sequence[StoreEvents], numbers: Numbers
     ) -> Outcomes:
         found = await connection.execute(self._sql, _columns(operations, numbers), prepare=True)
-
-        async def outcomes() -> list[Any]:
-            row = await found.fetchone()
-            live = set(row[0] or () if row is not None else ())
-            return [None if numbers.of(item) in live else LeaseLost() for item in operations]
-
-        return outcomes
+        return written_if_live(found, operations, numbers)
 
 
 def _columns(operations: Sequence[StoreEvents], numbers: Numbers) -> Mapping[str, Column]:

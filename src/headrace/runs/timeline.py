@@ -31,6 +31,7 @@ from headrace.runs.timeline_schemas import (
     TimelineTotals,
     TimelineUsage,
 )
+from headrace.tracing.trace_context import stored_context
 
 
 class Telling:
@@ -83,6 +84,7 @@ class Telling:
     def _run(self) -> TimelineRun:
         row = self._row
         asked = row["ended_at"] is None and row["cancel_action"] is not None
+        context = stored_context(row["traceparent"])
         return TimelineRun(
             run_id=row["run_id"],
             thread_id=row["thread_id"],
@@ -95,7 +97,7 @@ class Telling:
             started_at=self._first_start(),
             ended_at=_utc_or_none(row["ended_at"]),
             request_id=row["request_id"],
-            trace_id=_trace_id(row["traceparent"]),
+            trace_id=None if context is None else context.trace_id,
             failures=row["failures"],
         )
 
@@ -353,12 +355,6 @@ def _longest(stored: StoredCheckpoint | None) -> LongestStep | None:
 
 def _has(attempts: Sequence[TimelineAttempt], number: int) -> bool:
     return any(one.attempt == number for one in attempts)
-
-
-def _trace_id(traceparent: str | None) -> str | None:
-    """The second part of a traceparent (W3C Trace Context, section 3.2)."""
-    parts = (traceparent or "").split("-")
-    return parts[1] if len(parts) >= 4 else None
 
 
 def _seconds(start: datetime, end: datetime) -> float:

@@ -86,7 +86,6 @@ async def _start_worker(
         resources.saver,
         channels,
         settings.worker,
-        metrics,
         run_log,
         temporary,
         resources.tracer,

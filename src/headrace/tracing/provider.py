@@ -7,7 +7,7 @@ on.
 import asyncio
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from importlib.metadata import entry_points, version
@@ -21,7 +21,7 @@ from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SpanExporter
-from opentelemetry.trace import ProxyTracerProvider, StatusCode
+from opentelemetry.trace import ProxyTracerProvider, Span, StatusCode
 
 from headrace.observability.process import process_name
 from headrace.thread_pool import in_a_thread
@@ -70,17 +70,10 @@ class OpenTelemetryTracer(Tracer):
         self._close_seconds = close_seconds
 
     def request(self, given: TraceContext | None) -> RequestTrace:
-        current = trace.get_current_span().get_span_context()
-        if current.is_valid:
-            # The user's app traces its requests by itself.
-            return OuterRequest(self._source, current)
-        return RecordedRequest(self._source, given if self._takes_callers else None)
+        return self._traced_outside() or RecordedRequest(self._source, self._taken(given))
 
     def outer_request(self, given: TraceContext | None) -> RequestTrace:
-        current = trace.get_current_span().get_span_context()
-        if current.is_valid:
-            return OuterRequest(self._source, current)
-        return super().outer_request(given if self._takes_callers else None)
+        return self._traced_outside() or super().outer_request(self._taken(given))
 
     def attempt(
         self,
@@ -95,15 +88,7 @@ class OpenTelemetryTracer(Tracer):
         attributes = _run_attributes(run_id, thread_id, graph_id)
         parent = None if context is None else below(context)
         began_ns = time_ns()
-        span = self._source.start(
-            f"run {graph_id}",
-            parent,
-            # Attempts of a run without a context make one trace, too.
-            trace_id=run_trace_id(run_id),
-            span_id=attempt_span_id(run_id, number),
-            attributes={**attributes, "headrace.attempt": number},
-            start_time=began_ns,
-        )
+        span = self._attempt_span(parent, run_id, number, attributes, began_ns)
         if not span.get_span_context().trace_flags.sampled:
             return UnrecordedAttempt(span)
         if waits_since is not None:
@@ -121,22 +106,42 @@ class OpenTelemetryTracer(Tracer):
         began_at: datetime,
         lived_seconds: float,
     ) -> None:
+        attributes = {
+            **_run_attributes(run_id, thread_id, graph_id),
+            "headrace.run.status": "lost",
+            "error.type": "ProcessLost",
+        }
+        parent = None if context is None else below(context)
         began_ns = _nanoseconds(began_at)
-        span = self._source.start(
-            f"run {graph_id}",
-            None if context is None else below(context),
-            trace_id=run_trace_id(run_id),
-            span_id=attempt_span_id(run_id, number),
-            attributes={
-                **_run_attributes(run_id, thread_id, graph_id),
-                "headrace.attempt": number,
-                "headrace.run.status": "lost",
-                "error.type": "ProcessLost",
-            },
-            start_time=began_ns,
-        )
+        span = self._attempt_span(parent, run_id, number, attributes, began_ns)
         span.set_status(StatusCode.ERROR, "The server process was lost.")
         span.end(began_ns + int(lived_seconds * 1e9))
+
+    def _traced_outside(self) -> RequestTrace | None:
+        """The trace of a request that the user's app traces by itself."""
+        current = trace.get_current_span().get_span_context()
+        return OuterRequest(self._source, current) if current.is_valid else None
+
+    def _taken(self, given: TraceContext | None) -> TraceContext | None:
+        return given if self._takes_callers else None
+
+    def _attempt_span(
+        self,
+        parent: Context | None,
+        run_id: UUID,
+        number: int,
+        attributes: Mapping[str, str],
+        began_ns: int,
+    ) -> Span:
+        return self._source.start(
+            f"run {attributes['headrace.graph_id']}",
+            parent,
+            # Attempts of a run without a context make one trace, too.
+            trace_id=run_trace_id(run_id),
+            span_id=attempt_span_id(run_id, number),
+            attributes={**attributes, "headrace.attempt": number},
+            start_time=began_ns,
+        )
 
     def _queue_wait(
         self,
@@ -144,7 +149,7 @@ class OpenTelemetryTracer(Tracer):
         run_id: UUID,
         since: datetime,
         until_ns: int,
-        attributes: dict[str, str],
+        attributes: Mapping[str, str],
     ) -> None:
         # The clock of the database may be ahead of this one.
         began_ns = min(_nanoseconds(since), until_ns)

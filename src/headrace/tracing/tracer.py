@@ -102,7 +102,7 @@ class Tracer:
 
         :param given: what its caller has sent.
         """
-        return NO_REQUEST_TRACE if given is None else RequestTrace(given)
+        return self.outer_request(given)
 
     def outer_request(self, given: TraceContext | None) -> RequestTrace:
         """The trace of a request that headrace does not trace: an app of the user may do so."""

@@ -1,8 +1,9 @@
 """The SQL of the table ``run_usage``: what was used, and what is too old."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 from headrace.checkpoints.retry import READ_SECONDS, retried
 from headrace.checkpoints.tally import ModelUsage, Tokens, UsageTally
@@ -133,21 +134,17 @@ def read_report(settings: DatabaseSettings, question: ReportQuestion) -> UsageRe
     return schema.ask(settings, read, timeout_seconds=_REPORT_SECONDS)
 
 
-def _report(found: list[tuple[object, ...]]) -> UsageReport:
-    rows = [ReportRow(str(row[0]), _name(row[1]), _used(row[2:7])) for row in found]
+def _report(found: list[tuple[Any, ...]]) -> UsageReport:
     if not found:
         return UsageReport([], 0, ModelUsage())
-    return UsageReport(rows, int(str(found[0][7])), _used(found[0][8:13]))
+    rows = [ReportRow(key, name, _used(used)) for key, name, *used in (row[:7] for row in found)]
+    return UsageReport(rows, found[0][7], _used(found[0][8:13]))
 
 
-def _name(value: object) -> str | None:
-    return None if value is None else str(value)
-
-
-def _used(figures: tuple[object, ...]) -> ModelUsage:
-    calls, *tokens = (int(str(figure)) for figure in figures)
+def _used(figures: Sequence[int]) -> ModelUsage:
+    calls, *tokens = figures
     return ModelUsage(calls, Tokens(*tokens))
 
 
-def _statements() -> dict[str, bytes]:
-    return dict(named_statements("headrace.usage", "usage.sql"))
+def _statements() -> Mapping[str, bytes]:
+    return named_statements("headrace.usage", "usage.sql")

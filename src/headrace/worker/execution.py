@@ -12,6 +12,7 @@ from headrace.events.channel import Channel
 from headrace.events.event import RUN_DELETED, end_event
 from headrace.events.reader import Moved
 from headrace.lifecycle import Signal
+from headrace.observability.run_metrics import AttemptMetrics
 from headrace.queue.ends import AskedHere
 from headrace.queue.rows import Attempt, CancelReason, RunOutcome
 from headrace.thread_pool import Work
@@ -38,7 +39,10 @@ _STOPS = {"rollback": Stop.ROLLBACK, "delete": Stop.DELETED}
 
 
 class Execution:
-    """One attempt of a run, while this process executes it."""
+    """One attempt of a run, while this process executes it.
+
+    :param slow_node_seconds: a node that takes longer is logged; 0: none is.
+    """
 
     __slots__ = (
         "_attention",
@@ -63,7 +67,14 @@ class Execution:
         "writes",
     )
 
-    def __init__(self, attempt: Attempt, channels: Channels) -> None:
+    def __init__(
+        self,
+        attempt: Attempt,
+        channels: Channels,
+        metrics: AttemptMetrics,
+        *,
+        slow_node_seconds: float = 0.0,
+    ) -> None:
         self.attempt = attempt
         self.request = attempt.request
         #: Goes with each write of the run: without a valid token nothing is written.
@@ -87,8 +98,12 @@ class Execution:
             if attempt.claimed
             else self.began_at - attempt.request.received_at
         )
-        #: None before the executor has begun with the run.
-        self.progress: Progress | None = None
+        self.progress = Progress(
+            attempt,
+            metrics,
+            free_since=self.began_at - self.queue_seconds,
+            slow_seconds=slow_node_seconds,
+        )
         self.stop: Stop | None = None
         self.stop_message = ""
         #: The first stop that was asked for in this process alone; the end of the run stores it.

@@ -1,7 +1,7 @@
 """Executes one run from start to end: the graph, its events, its final row, in that order."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,7 +19,6 @@ from headrace.events.modes import Translator
 from headrace.graphs.commands import refuse_unknown_nodes
 from headrace.graphs.registry import GraphRegistry
 from headrace.lifecycle import Tasks
-from headrace.observability.metrics import Metrics
 from headrace.observability.process import collect_soon
 from headrace.queue.ends import RELEASED, EndedRun, RunEnd, StopAsked
 from headrace.queue.queue import Queue
@@ -34,8 +33,7 @@ from headrace.worker.error_causes import cause_of
 from headrace.worker.execution import Execution, Stop
 from headrace.worker.final_state import FinalState
 from headrace.worker.graph_config import checkpoints_in, graph_config, graph_input
-from headrace.worker.graph_stream import graph_stream
-from headrace.worker.progress import Progress
+from headrace.worker.graph_stream import Part, graph_stream
 from headrace.worker.run_log import RunLog
 from headrace.worker.temporary_threads import TemporaryThreads
 
@@ -83,7 +81,6 @@ class Executor:
         saver: RunSaver,
         channels: Channels,
         settings: WorkerSettings,
-        metrics: Metrics,
         run_log: RunLog,
         temporary: TemporaryThreads,
         tracer: Tracer,
@@ -97,7 +94,6 @@ class Executor:
         self._queue = queue
         self._saver = saver
         self._settings = settings
-        self._metrics = metrics.attempts
         self._run_log = run_log
         self._temporary = temporary
         self._tracer = tracer
@@ -116,12 +112,6 @@ class Executor:
         """
         contain()
         result = RunResult()
-        execution.progress = Progress(
-            execution.attempt,
-            self._metrics,
-            free_since=execution.began_at - execution.queue_seconds,
-            slow_seconds=self._settings.slow_node_seconds,
-        )
         execution.trace = self._begin_trace(execution)
         result.ended = await self._end(execution, await self._end_of_drive(execution, result))
         end = result.ended.end if result.ended is not None else _LOST
@@ -242,7 +232,6 @@ class Executor:
                 thread_interrupts=result.thread_interrupts,
                 run_interrupts=result.run_interrupts,
             )
-        loaded = execution.progress is not None and execution.progress.loaded
         failed_write = execution.writes.failure if execution.writes is not None else None
         if error is not failed_write:
             # Otherwise the end writer tells of it.
@@ -250,7 +239,8 @@ class Executor:
                 # A log handler of the user may fail over this exception in any way.
                 original = error.original if isinstance(error, UserExit) else error
                 _log.warning("run_failed", exc_info=original)
-        return self._end_writer.failed(error, cause_of(error, ours=failed_write, loaded=loaded))
+        cause = cause_of(error, ours=failed_write, loaded=execution.progress.loaded)
+        return self._end_writer.failed(error, cause)
 
     async def _run_graph(self, execution: Execution, result: RunResult) -> None:
         request, kwargs = execution.request, execution.request.kwargs
@@ -303,8 +293,6 @@ class Executor:
             _use_latest_checkpoint(config)
         elif named := checkpoints_in(config):
             await self._require(named)
-        translator, progress = Translator(frozenset(kwargs["stream_mode"])), execution.progress
-        assert progress is not None
         async with (
             self._registry.for_run(
                 request.graph_id, config, access="threads.create_run", context=kwargs["context"]
@@ -312,20 +300,8 @@ class Executor:
             result.final_state.read_on_failure(graph, request.thread_id),
         ):
             refuse_unknown_nodes(graph.nodes, kwargs)
-            with progress.streaming(graph):
-                async for namespace, mode, chunk in graph_stream(graph, given, kwargs, config):
-                    if mode != "events" and execution.writes is not None:
-                        # The graph goes on, so it has applied its command.
-                        await execution.writes.store_command()
-                    if not namespace and mode in ("values", "updates"):
-                        progress.note(mode, chunk)
-                        _record(result, mode, chunk)
-                    if progress.first_event_seconds is None and translator.shows(mode):
-                        progress.note_event(mode, chunk)
-                    if execution.channel.wanted and not self._exceeds_checkpoint(mode, chunk):
-                        for name, data in translator.events(namespace, mode, chunk):
-                            execution.channel.publish(name, data)
-                            await execution.channel.room()
+            with execution.progress.streaming(graph):
+                await self._follow(graph_stream(graph, given, kwargs, config), execution, result)
             if result.interrupted:
                 # The next run on the thread must not resume from an older checkpoint.
                 _use_latest_checkpoint(config)
@@ -334,6 +310,29 @@ class Executor:
                 result.interrupted = bool(snapshot.next)
                 result.thread_interrupts = storable(interrupts_by_task(snapshot))
                 result.run_interrupts = run_interrupts(snapshot)
+
+    async def _follow(
+        self,
+        chunks: AsyncIterator[Part],
+        execution: Execution,
+        result: RunResult,
+    ) -> None:
+        """Take what the graph streams: for its result, its progress and its events."""
+        channel, progress, writes = execution.channel, execution.progress, execution.writes
+        translator = Translator(frozenset(execution.request.kwargs["stream_mode"]))
+        async for namespace, mode, chunk in chunks:
+            if mode != "events" and writes is not None:
+                # The graph goes on, so it has applied its command.
+                await writes.store_command()
+            if not namespace and mode in ("values", "updates"):
+                progress.note(mode, chunk)
+                _record(result, mode, chunk)
+            if progress.first_event_seconds is None and translator.shows(mode):
+                progress.note_event(mode, chunk)
+            if channel.wanted and not self._exceeds_checkpoint(mode, chunk):
+                for name, data in translator.events(namespace, mode, chunk):
+                    channel.publish(name, data)
+                    await channel.room()
 
     def _exceeds_checkpoint(self, mode: str, chunk: Any) -> bool:
         """Whether a chunk is too large for a checkpoint: the run fails at its next checkpoint.

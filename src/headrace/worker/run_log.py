@@ -6,6 +6,7 @@ second a second line would cost much, and say nothing that ``run_ended`` does no
 
 from time import monotonic
 from typing import Any
+from uuid import UUID
 
 import structlog
 
@@ -37,10 +38,16 @@ class RunLog:
         if request.multitask_strategy in ("interrupt", "rollback"):
             for _ in {queued.replaced, *queued.ended} - {None}:
                 self.cancelled("next_run")
+        for run_id in queued.removed:
+            self.removed(run_id, request.thread_id, "next_run")
 
     def cancelled(self, reason: CancelReason) -> None:
         """A run that had not ended was asked to stop."""
         self._runs.count_cancel(reason)
+
+    def removed(self, run_id: UUID, thread_id: str, reason: CancelReason) -> None:
+        """A waiting run was rolled back: nothing else will say that there was such a run."""
+        _log.info("run_rolled_back", run_id=str(run_id), thread_id=thread_id, reason=reason)
 
     def claimed(self, attempt: Attempt) -> None:
         """A run was claimed from the queue."""
@@ -79,7 +86,7 @@ class RunLog:
         self._runs.observe_run(graph_id, end.status, seconds)
         if end.status in ("error", "timeout"):
             self._runs.count_error(graph_id, end.cause or "platform")
-        first_event = progress.first_event_seconds if progress is not None else None
+        first_event = progress.first_event_seconds
         _log.info(
             "run_ended",
             status=end.status,
@@ -89,7 +96,7 @@ class RunLog:
             process=self._process,
             queue_seconds=round(execution.queue_seconds, 4),
             first_event_seconds=None if first_event is None else round(first_event, 4),
-            steps=progress.steps if progress is not None else 0,
+            steps=progress.steps,
             **execution.usage.totals(),
             cause=end.cause,
             error=end.error["error"] if end.error else None,

@@ -49,7 +49,7 @@ class SlowNodes:
         slow = {
             one: one.progress
             for one in self._roster.executions.values()
-            if one.progress is not None and one.progress.is_slow(now)
+            if one.progress.is_slow(now)
         }
         before, self._looked_at = self._looked_at, {}
         for execution, progress in slow.items():

@@ -83,6 +83,7 @@ class Worker:
         self._admission = admission
         self._metrics = metrics
         self._run_log = run_log
+        self._slow_node_seconds = settings.slow_node_seconds
         #: Starts, claims and executions. Wait for each of them: it may commit at any moment.
         self._tasks = Tasks()
         self._loops = Tasks(supervision)
@@ -210,8 +211,6 @@ class Worker:
             self._tell_to_stop(queued.replaced, queued.action, "Another run replaces it.")
         for run_id in queued.ended:
             self._notifier.run_changed(run_id)
-        for run_id in queued.removed:
-            _log_removed(run_id, request.thread_id, "next_run")
         if 0 < request.after_seconds <= _TIMED_SECONDS:
             asyncio.get_running_loop().call_later(
                 request.after_seconds, self._announce, request.principal.caller
@@ -253,13 +252,14 @@ class Worker:
         """
         cancelled = await self._queue.cancel(tenant, run_ids, action, message, reason)
         for one in cancelled:
-            if one.state != "unknown":
-                self._run_log.cancelled(reason)
+            if one.state == "unknown":
+                continue
+            self._run_log.cancelled(reason)
             if one.state == "removed":
-                _log_removed(one.run_id, one.thread_id, reason)
+                self._run_log.removed(one.run_id, one.thread_id, reason)
             if one.state == "asked":
                 self._tell_to_stop(one.run_id, action, message)
-            elif one.state != "unknown":
+            else:
                 self._notifier.run_changed(one.run_id)
         # A thread may be free for its next run.
         self._roster.wake()
@@ -333,7 +333,12 @@ class Worker:
 
     def _begin(self, attempt: Attempt) -> Execution:
         """Start executing. Synchronous, so that the caller can subscribe before the first event."""
-        execution = Execution(attempt, self._channels)
+        execution = Execution(
+            attempt,
+            self._channels,
+            self._metrics.attempts,
+            slow_node_seconds=self._slow_node_seconds,
+        )
         if attempt.process_id != self._heartbeat.process_id:
             execution.ask_to_stop(Stop.LEASE_LOST, _LEASE_LOST)
         elif self._releasing:
@@ -416,8 +421,3 @@ class Worker:
         except Exception:
             # Other processes and the next round of claims will see the end in the rows.
             _log.exception("run_end_not_told")
-
-
-def _log_removed(run_id: UUID, thread_id: str, reason: CancelReason) -> None:
-    """A waiting run was rolled back: nothing else will say that there was such a run."""
-    _log.info("run_rolled_back", run_id=str(run_id), thread_id=thread_id, reason=reason)
