@@ -1,6 +1,6 @@
 """The one connection pool of a process, shared by saver, store and SQLAlchemy.
 
-It differs from psycopg_pool's own in three ways:
+It differs from psycopg_pool's own in four ways:
 
 - Taking a connection is shielded from cancellation. On Python 3.11, psycopg_pool swallows a
   cancellation that arrives together with a connection. A cancelled check waits seconds for a server
@@ -8,6 +8,8 @@ It differs from psycopg_pool's own in three ways:
 - The check also discards a connection to a server in recovery. psycopg_pool accepts it.
 - Dead connections are passed over at once. psycopg_pool waits 1, 2, 4 s between them. After a
   restart of the server, a request could use its whole timeout for a pool of dead connections.
+- Its figures tell connections that are checked, made or put in order from those that are leaked.
+  psycopg_pool knows only how many it has, and how many are free.
 """
 
 import asyncio
