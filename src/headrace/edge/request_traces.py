@@ -35,7 +35,7 @@ class RequestTraces:
 def begin_trace(scope: Scope, *, quiet: bool) -> RequestTrace:
     """The trace of a request that begins now.
 
-    :param quiet: no trace: nobody asks about such requests later, for example probes.
+    :param quiet: no trace: nobody asks about such requests later: probes, scrapes and ``/health``.
     """
     traces = _traces_in(scope["state"])
     trace = NO_REQUEST_TRACE if traces is None else traces.begin(scope, quiet=quiet)
