@@ -34,6 +34,7 @@ A few rooms add subclasses of their own. ::
     │   │   └── TooManyQueuedRuns      429
     │   └── Unavailable                503  try again later, or on another process
     │       ├── DatabaseUnavailable    503
+    │       │   └── StatementTooSlow   503
     │       ├── PoolExhausted          503
     │       ├── PoolShareFull          503
     │       ├── RunStillStopping       503
@@ -264,6 +265,13 @@ class DatabaseUnavailable(Unavailable):
 
     code = "database_unavailable"
     retry_after_seconds = 2
+
+
+class StatementTooSlow(DatabaseUnavailable):
+    """The database did not finish in its time limit; ask for less, or try again later."""
+
+    code = "statement_too_slow"
+    retry_after_seconds = 5
 
 
 class PoolExhausted(Unavailable):

@@ -38,7 +38,7 @@ class MetricsSettings(Group):
 
 
 class ObservabilitySettings(Group):
-    """Logs and metrics."""
+    """Logs."""
 
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least level logged."

@@ -242,6 +242,15 @@ def test_a_cancelled_run_is_no_error(client, traced):
     assert run.attributes["headrace.run.status"] == "interrupted"
 
 
+def test_probes_and_who_watches_health_leave_no_traces(client, traced, receiver):
+    watching, caller = Caller(), Caller()
+    for path in ("/health", "/readyz", "/ok"):
+        assert client.get(path, headers=watching.headers).status_code == 200
+    client.get("/info", headers=caller.headers)
+    traced(caller.trace_id, "GET /info")
+    assert receiver.of_trace(watching.trace_id) == []
+
+
 def test_a_request_that_is_refused_is_no_error(client, traced):
     caller = Caller()
     client.get("/threads/none", headers=caller.headers)

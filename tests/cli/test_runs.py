@@ -163,6 +163,24 @@ def test_a_reader_who_leaves_gets_no_traceback(database, database_url) -> None:
     os.close(writing)
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has this device")
+@pytest.mark.parametrize("command", ["runs show {}", "runs show {} --json", "usage", "db storage"])
+def test_a_full_disk_is_one_sentence_and_exit_code_1(database, database_url, command) -> None:
+    run_id = insert_running_run(database, register(database), "some thread").run_id
+    with open("/dev/full", "w") as full:
+        shown = subprocess.run(
+            [sys.executable, "-m", "headrace", *command.format(run_id).split()],
+            env={**os.environ, "DATABASE_URL": database_url},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert shown.returncode == 1
+    assert shown.stderr == "The output could not be written: No space left on device.\n"
+
+
 @pytest.mark.parametrize("run_id", [str(UUID(int=9)), "no-uuid"])
 def test_no_run_is_one_sentence_and_exit_code_1(database_url, run_id) -> None:
     shown = run_headrace("runs", "show", run_id, database_url=database_url)

@@ -74,11 +74,13 @@ async def test_figures_of_a_table_are_what_happened_to_it(database_url, database
         assert after.sequential_rows - before.sequential_rows >= 1
         total = database.execute("SELECT pg_total_relation_size('processes')").fetchone()
         assert (after.bytes,) == total
+        assert not after.vacuumed
         database.execute("VACUUM processes")
         settle(database)
         clean = await table(measurer, "processes")
         assert clean.dead_rows == 0
         assert clean.since_vacuum_seconds < 60
+        assert clean.vacuumed
 
 
 @pytest.fixture

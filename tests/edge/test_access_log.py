@@ -118,10 +118,11 @@ async def test_ids_come_from_the_path_where_the_answer_names_none(lines: list[An
     await told.ask(plain(), f"/threads/{THREAD}/state")
     await told.ask(plain(), f"/threads/{THREAD}/runs/{RUN}/join")
     await told.ask(plain(), "/threads/of-nobody")
+    await told.ask(plain(), f"/threads/{'-' * 36}")
     await told.ask(plain(headers={"content-location": f"/x/runs/{RUN}"}), "/runs")
     await told.ask(plain(), "/", method="HEAD", client=None)
     found = [(line.get("thread_id"), line.get("run_id")) for line in told.lines]
-    assert found == [(THREAD, None), (THREAD, RUN), (None, None), (None, RUN), (None, None)]
+    assert found == [(THREAD, None), (THREAD, RUN), *[(None, None)] * 2, (None, RUN), (None, None)]
     assert told.lines[-1]["bytes"] == 0
     assert "client" not in told.lines[-1]
 

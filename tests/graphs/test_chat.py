@@ -45,6 +45,16 @@ async def test_the_model_says_that_it_is_none_and_needs_no_key(graph):
     assert "HEADRACE_MODEL" in reply
 
 
+async def test_it_reports_that_it_uses_no_tokens(graph):
+    """The log names models that report nothing, and a newcomer's first screen shows the log."""
+    talk = Conversation(graph, "1")
+    await talk.say("Hello!")
+    assert "".join(await talk.tokens("Hello again!")).startswith("You said: Hello again!")
+    state = await graph.aget_state(talk.config)
+    replies = [one for one in state.values["messages"] if one.type == "ai"]
+    assert [one.usage_metadata["total_tokens"] for one in replies] == [0, 0]
+
+
 async def test_a_conversation_goes_on(graph):
     talk = Conversation(graph, "1")
     await talk.say("Hi, my name is Ada.")

@@ -111,10 +111,15 @@ NAMES = ("waits", "asks", "fails", "loses", "broken", "many", "counts")
 
 
 @pytest.fixture
-async def client(database_url: str, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
+def manifest(tmp_path: Path) -> Path:
     (tmp_path / "told.py").write_text(GRAPH)
-    manifest = tmp_path / "langgraph.json"
-    manifest.write_text(json.dumps({"graphs": {name: f"./told.py:{name}" for name in NAMES}}))
+    path = tmp_path / "langgraph.json"
+    path.write_text(json.dumps({"graphs": {name: f"./told.py:{name}" for name in NAMES}}))
+    return path
+
+
+@pytest.fixture
+async def client(database_url: str, manifest: Path) -> AsyncIterator[httpx.AsyncClient]:
     settings = settings_for(database_url, manifest, worker={"recursion_limit": 2000})
     async with app_client(settings) as opened:
         yield opened
@@ -414,6 +419,18 @@ async def test_no_timeline_where_there_is_no_run(client):
         expected, answer = await client.get(path), await client.get(f"{path}/timeline")
         assert answer.status_code in (404, 422)
         assert (answer.status_code, answer.json()) == (expected.status_code, expected.json())
+
+
+async def test_a_timeline_that_takes_too_long_says_what_to_do(database, database_url, manifest):
+    settings = settings_for(database_url, manifest, requests={"list_timeout_seconds": 0.2})
+    async with app_client(settings) as client:
+        thread_id = await new_thread(client)
+        run_id = await run(client, thread_id, assistant_id="counts", input={"steps": 1})
+        with database.transaction():
+            database.execute("LOCK TABLE checkpoints IN ACCESS EXCLUSIVE MODE")
+            answer = await client.get(f"/threads/{thread_id}/runs/{run_id}/timeline")
+    assert (answer.status_code, answer.json()["code"]) == (503, "statement_too_slow")
+    assert answer.headers["retry-after"] == "5"
 
 
 async def test_a_temporary_thread_is_gone_with_its_run(client):

@@ -38,6 +38,7 @@ TABLE = TableFigures(
     updates=20,
     hot_updates=18,
     since_vacuum_seconds=60.5,
+    vacuumed=True,
 )
 FIGURES = Figures(
     pool=POOL,

@@ -1,6 +1,7 @@
 """Model calls are counted wherever a graph makes them, with the tokens that the model reports."""
 
 import asyncio
+import logging
 from typing import Annotated, Any, TypedDict
 
 import pytest
@@ -409,6 +410,21 @@ async def test_a_node_that_tries_again_is_refused_again_and_the_run_fails_in_any
     told = [line for line in logs if line["event"] == "budget_exceeded"]
     assert [(one["budget"], one["allowed"], one["spent"]) for one in told] == [("run", 20, 27)]
     assert counting.metric("headrace_budget_exceeded_total", budget="run") == 1
+
+
+async def test_langchain_does_not_tell_a_refusal_a_second_time(server, caplog):
+    async def node(state):
+        await model_of(server).ainvoke("hello")
+
+    with pytest.raises(TokenBudgetExceeded):
+        await Counting(Limit("run", 20)).run(node)
+    assert [line for line in caplog.messages if "ModelCalls" in line] == []
+    # Errors of other handlers, and other errors of this one, are told.
+    told = logging.getLogger("langchain_core.callbacks.manager")
+    told.warning("Error in %s.%s callback: %s", "Theirs", "on_llm_end", "TokenBudgetExceeded('')")
+    told.warning("Error in %s.%s callback: %s", "ModelCalls", "on_llm_end", "KeyError('model')")
+    assert len(caplog.messages) >= 2
+    assert ["Theirs" in caplog.messages[-2], "KeyError" in caplog.messages[-1]] == [True, True]
 
 
 async def test_a_node_that_raises_another_error_over_the_refusal_does_not_hide_it(server):

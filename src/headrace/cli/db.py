@@ -99,10 +99,15 @@ def _storage_lines(found: Storage) -> Iterator[str]:
 
 
 def _table_line(table: TableFigures) -> str:
-    minutes = table.since_vacuum_seconds / 60
-    since = f"{minutes:.0f} min ago" if minutes < 120 else f"{minutes / 60:.0f} h ago"
     counts = f"{table.rows:>12}{table.dead_rows:>12}{table.bytes:>16}"
-    return f"{table.name:<26}{counts}  {since}"
+    return f"{table.name:<26}{counts}  {_last_vacuum(table)}"
+
+
+def _last_vacuum(table: TableFigures) -> str:
+    if not table.vacuumed:
+        return "none known"
+    minutes = table.since_vacuum_seconds / 60
+    return f"{minutes:.0f} min ago" if minutes < 120 else f"{minutes / 60:.0f} h ago"
 
 
 def _database() -> DatabaseSettings:

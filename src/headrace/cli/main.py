@@ -14,6 +14,7 @@ from headrace.cli.dockerfile import dockerfile
 from headrace.cli.explain import explain
 from headrace.cli.init import init
 from headrace.cli.options import settings_refusal
+from headrace.cli.output import drop_output, is_unwritten, unwritten
 from headrace.cli.serve import serve
 from headrace.cli.settings_table import settings
 from headrace.cli.usage import usage
@@ -68,6 +69,12 @@ def main() -> None:
         _refuse(settings_refusal(error))
     except StartupRefusal as refusal:
         _refuse(refusal)
+    except OSError as error:
+        if not is_unwritten(error):
+            raise
+        drop_output()
+        typer.echo(unwritten(error), err=True)
+        sys.exit(1)
 
 
 def _refuse(refusal: StartupRefusal) -> None:

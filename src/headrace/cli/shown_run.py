@@ -1,6 +1,5 @@
 """``headrace runs show`` itself: prints the timeline of a run, as text or as JSON."""
 
-import os
 import sys
 from collections.abc import Sequence
 from uuid import UUID
@@ -9,6 +8,7 @@ from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
 from headrace.cli.options import settings_refusal
+from headrace.cli.output import drop_output, unwritten
 from headrace.cli.run_text import lines
 from headrace.db import schema
 from headrace.db.faults import refused_statements
@@ -70,16 +70,15 @@ def _read(run_id: UUID, limit: int) -> RunRecord | None:
 
 
 def _print(text: str) -> int:
-    """The exit code: 1 if nobody reads the text to its end, such as ``| head``."""
+    """The exit code: 1 if the text is not taken to its end: by ``| head``, or by a full disk."""
     if sys.stdout is None:
         return 0
     try:
         sys.stdout.write(f"{text}\n")
         sys.stdout.flush()
-    except BrokenPipeError:
-        # Python flushes once more when it ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+    except OSError as error:
+        drop_output()
+        return 1 if isinstance(error, BrokenPipeError) else _fail(unwritten(error))
     return 0
 
 

@@ -10,7 +10,13 @@ import sqlalchemy.exc
 import structlog
 
 from headrace.error_text import first_line
-from headrace.errors import DatabaseUnavailable, InvalidRequest, PoolExhausted, StartupRefusal
+from headrace.errors import (
+    DatabaseUnavailable,
+    InvalidRequest,
+    PoolExhausted,
+    StartupRefusal,
+    StatementTooSlow,
+)
 from headrace.observability.masking import mask_text
 
 #: Errors that a driver or the pool raises for faults of the database, not of the caller.
@@ -102,6 +108,7 @@ def translated_faults(*, passing: tuple[type[Exception], ...] = ()) -> Iterator[
 
     :param passing: errors that the caller handles itself.
     :raises PoolExhausted, DatabaseUnavailable: a retry may succeed.
+    :raises StatementTooSlow: Postgres ended a statement at its time limit.
     :raises InvalidRequest: the database cannot store a value.
     """
     try:
@@ -116,6 +123,8 @@ def translated_faults(*, passing: tuple[type[Exception], ...] = ()) -> Iterator[
         cause = getattr(error, "orig", error)
         if isinstance(cause, _POOL_ERRORS) and not isinstance(cause, DatabaseAway):
             raise PoolExhausted from error
+        if isinstance(cause, psycopg.errors.QueryCanceled):
+            raise StatementTooSlow from error
         raise DatabaseUnavailable from error
 
 

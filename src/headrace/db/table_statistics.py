@@ -14,7 +14,8 @@ SELECT wanted.name, s.n_live_tup, s.n_dead_tup, pg_total_relation_size(s.relid),
   extract(epoch FROM clock_timestamp() - coalesce(
     greatest(s.last_vacuum, s.last_autovacuum),
     (SELECT stats_reset FROM pg_stat_database WHERE datname = current_database()),
-    pg_postmaster_start_time()))::float8
+    pg_postmaster_start_time()))::float8,
+  coalesce(s.last_vacuum, s.last_autovacuum) IS NOT NULL
 FROM unnest(%(names)s::text[], %(places)s::text[]) AS wanted (name, place)
 JOIN pg_stat_user_tables s ON s.relid = to_regclass(wanted.place)
 ORDER BY wanted.name

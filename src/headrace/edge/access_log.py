@@ -26,7 +26,7 @@ QUIET = frozenset({"/livez", "/readyz", "/startupz", "/metrics", "/ok"})
 #: An answer whose first byte took so many seconds always has its line.
 _SLOW_SECONDS = 1.0
 
-_ID = "([0-9A-Fa-f-]{36})"
+_ID = "([0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12})"
 #: The ids of a path. Paths of stateless runs name no thread.
 _IDS = re.compile(rf"/threads/{_ID}(?:/runs/{_ID})?|/runs/{_ID}")
 

@@ -65,7 +65,7 @@ class Middleware:
         log = (ours.find(AccessLog) if ours is not None else None) or self._log
         path = path_below_prefix(scope)
         quiet = path in QUIET
-        trace = begin_trace(scope, ours, quiet=quiet)
+        trace = begin_trace(scope, ours, quiet=quiet or path == "/health")
         exchange = log.begin()
         exchange.put_into(state)
 

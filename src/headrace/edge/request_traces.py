@@ -34,7 +34,7 @@ def begin_trace(scope: Scope, ours: State | None, *, quiet: bool) -> RequestTrac
     """The trace of a request that begins now.
 
     :param ours: the objects of the process; None without headrace's lifespan.
-    :param quiet: no trace: nobody asks about such requests later, for example probes.
+    :param quiet: no trace: nobody asks about such requests later: probes, scrapes and ``/health``.
     """
     traces = _traces_of(ours)
     trace = NO_REQUEST_TRACE if traces is None else traces.begin(scope, quiet=quiet)

@@ -13,6 +13,7 @@ from langchain_core.callbacks import (
 )
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.messages.ai import UsageMetadata
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 
 #: Marks a memory in the system message of the chat graph; the echo model reads it.
@@ -44,7 +45,8 @@ class EchoModel(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        return ChatResult(generations=[ChatGeneration(message=AIMessage(reply_to(messages)))])
+        message = AIMessage(reply_to(messages), usage_metadata=_usage())
+        return ChatResult(generations=[ChatGeneration(message=message)])
 
     def _stream(
         self,
@@ -53,8 +55,9 @@ class EchoModel(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        for word in re.findall(r"\s*\S+", reply_to(messages)):
-            yield ChatGenerationChunk(message=AIMessageChunk(content=word))
+        for number, word in enumerate(re.findall(r"\s*\S+", reply_to(messages))):
+            usage = _usage() if number == 0 else None
+            yield ChatGenerationChunk(message=AIMessageChunk(content=word, usage_metadata=usage))
 
     async def _astream(
         self,
@@ -66,6 +69,11 @@ class EchoModel(BaseChatModel):
         # The default implementation would use a thread for nothing.
         for chunk in self._stream(messages):
             yield chunk
+
+
+def _usage() -> UsageMetadata:
+    """No token. A model that reports no usage at all is logged as one that cannot be counted."""
+    return UsageMetadata(input_tokens=0, output_tokens=0, total_tokens=0)
 
 
 def reply_to(messages: Sequence[BaseMessage]) -> str:

@@ -118,6 +118,8 @@ class TableFigures:
     #: Since the last vacuum, manual or automatic. If there was none: since the statistics were
     #: reset, or since the server started.
     since_vacuum_seconds: float
+    #: Whether the statistics know of a vacuum.
+    vacuumed: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ docs/adr/0019-a-hook-counts-model-calls.md.
 """
 
 import asyncio
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -39,6 +40,19 @@ def let_langchain_find_handlers() -> None:
     """Register the variable, once in a process."""
     # Not inheritable: LangChain then gives the handler to models, and not to each node.
     register_configure_hook(_current, inheritable=False)
+    logging.getLogger("langchain_core.callbacks.manager").addFilter(_is_no_refusal_of_ours)
+
+
+def _is_no_refusal_of_ours(record: logging.LogRecord) -> bool:
+    """LangChain warns of each error that a handler raises; ``budget_exceeded`` tells ours better.
+
+    The arguments of its line are the handler's class, the event, and the error's ``repr``.
+    """
+    match record.args:
+        case (ModelCalls.__name__, _, str(error)):
+            return not error.startswith(f"{TokenBudgetExceeded.__name__}(")
+        case _:
+            return True
 
 
 class SilentModels:
