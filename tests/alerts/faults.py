@@ -318,9 +318,12 @@ async def loop_blocked(site: Site) -> AsyncIterator[None]:
 @asynccontextmanager
 async def table_missing(site: Site) -> AsyncIterator[None]:
     """A background task meets a database that is not as it should be."""
+    before = await site.counted("headrace_background_faults_total")
     await site.execute("ALTER TABLE run_events RENAME TO run_events_elsewhere")
     try:
-        await asyncio.sleep(4)
+        async with asyncio.timeout(30):
+            while await site.counted("headrace_background_faults_total") == before:
+                await asyncio.sleep(0.3)
     finally:
         await site.execute("ALTER TABLE run_events_elsewhere RENAME TO run_events")
     yield

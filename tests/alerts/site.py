@@ -66,6 +66,11 @@ class Site:
         finally:
             await asyncio.to_thread(pod.close)
 
+    async def counted(self, counter: str) -> float:
+        """The sum over pods and labels; 0 before the first time."""
+        (sample,) = await asyncio.to_thread(self.prometheus.query, f"sum({counter}) or vector(0)")
+        return float(sample["value"][1])
+
     async def execute(self, *statements: str) -> None:
         """Each in a transaction of its own."""
         async with await psycopg.AsyncConnection.connect(

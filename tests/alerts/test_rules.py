@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from tests.alerts.worlds import CASES, EVERYDAY, World
-from tests.deploy.rules import PLAIN_RULES, alerts
+from tests.deploy.expressions import RULES
+from tests.deploy.rules import alerts
 from tests.support.tools import require_tool
 
 #: When a world in which nothing may fire is looked at, in minutes.
@@ -43,7 +44,7 @@ def world(series: World, *questions: Question) -> dict[str, Any]:
 def passes(folder: Path, *worlds: dict[str, Any]) -> None:
     test = folder / "test.yaml"
     content = {
-        "rule_files": [str(PLAIN_RULES)],
+        "rule_files": [str(RULES)],
         "evaluation_interval": "1m",
         "tests": list(worlds),
     }
@@ -53,7 +54,7 @@ def passes(folder: Path, *worlds: dict[str, Any]) -> None:
 
 
 def test_prometheus_takes_the_rules() -> None:
-    done = promtool("check", "rules", PLAIN_RULES)
+    done = promtool("check", "rules", RULES)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -55,11 +55,6 @@ class Selector:
         return self.metric
 
 
-def of_everything() -> list[Expression]:
-    """Those of all dashboards, and of the rules if there are any."""
-    return [*of_dashboards(), *(of_rules() if RULES.exists() else [])]
-
-
 def of_dashboards(folder: Path = DASHBOARDS) -> list[Expression]:
     """Those of all panels and annotations; the source is the file's name."""
     return [

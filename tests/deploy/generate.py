@@ -11,7 +11,8 @@ from typing import Any
 import yaml
 
 from tests.deploy.chart import CHART, HELM, render
-from tests.deploy.rules import PLAIN_RULES, plain_rules
+from tests.deploy.expressions import RULES
+from tests.deploy.rules import plain_rules
 from tests.deploy.tools import fetch_helm
 from tests.support.sources import ROOT
 
@@ -93,7 +94,7 @@ def main() -> None:
     for name, text in plain_manifests(fetch_helm(4)).items():
         (PLAIN / name).write_text(text)
     README.write_text(with_values_table(README.read_text()))
-    PLAIN_RULES.write_text(plain_rules())
+    RULES.write_text(plain_rules())
 
 
 if __name__ == "__main__":

@@ -10,10 +10,10 @@ from typing import Any
 import yaml
 
 from tests.deploy.chart import CHART
+from tests.deploy.expressions import RULES
 from tests.support.sources import ROOT
 
 SOURCE = CHART / "files" / "rules.yaml"
-PLAIN_RULES = ROOT / "deploy" / "prometheus" / "rules.yaml"
 RUNBOOKS = ROOT / "docs" / "runbooks"
 
 _HEADER = """\
@@ -56,7 +56,7 @@ def groups(text: str) -> list[dict[str, Any]]:
 
 def alerts(text: str | None = None) -> dict[str, Rule]:
     """Each alert by its name."""
-    text = PLAIN_RULES.read_text() if text is None else text
+    text = RULES.read_text() if text is None else text
     return {
         rule["alert"]: rule for group in groups(text) for rule in group["rules"] if "alert" in rule
     }

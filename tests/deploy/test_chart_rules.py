@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from tests.deploy.chart import Refused, Rendered, render
-from tests.deploy.rules import PLAIN_RULES, RUNBOOKS, alerts, groups, plain_rules, runbook
+from tests.deploy.expressions import RULES
+from tests.deploy.rules import RUNBOOKS, alerts, groups, plain_rules, runbook
 from tests.deploy.tools import HERE
 from tests.support.sources import ROOT
 
@@ -27,18 +28,18 @@ def rendered_alerts(rendered: Rendered) -> dict[str, dict[str, Any]]:
 
 
 def test_the_plain_file_is_what_the_source_says() -> None:
-    assert PLAIN_RULES.read_text() == plain_rules(), "run: make manifests"
+    assert RULES.read_text() == plain_rules(), "run: make manifests"
 
 
 def test_no_word_in_brackets_is_left(each_helm: Path) -> None:
     rendered = render(each_helm, SECRET, metrics__rules__enabled=True)
     assert "[[" not in rendered.text
-    assert "[[" not in PLAIN_RULES.read_text()
+    assert "[[" not in RULES.read_text()
 
 
 def test_the_chart_has_the_rules_of_the_plain_file(each_helm: Path) -> None:
     """The defaults differ in one thing: the chart's rules look at their own release only."""
-    plain = groups(PLAIN_RULES.read_text())
+    plain = groups(RULES.read_text())
     rendered = rendered_groups(render(each_helm, SECRET, metrics__rules__enabled=True))
     for group in rendered:
         group["name"] = group["name"].removeprefix("my-headrace.")

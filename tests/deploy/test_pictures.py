@@ -2,12 +2,10 @@
 
 import json
 import re
-import socket
 import subprocess
-import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -18,8 +16,10 @@ from tests.deploy.expressions import DASHBOARDS
 from tests.deploy.pictures.answers import Answers, Period, Prometheus, Series
 from tests.deploy.pictures.page import DRAWN, drawn, picture
 from tests.deploy.pictures.units import above, shown
+from tests.support.processes import free_port
 from tests.support.sources import ROOT, page
 from tests.support.tools import require_tool
+from tests.support.waiting import wait_until
 
 PICTURES = ROOT / "docs" / "dashboards"
 TOOLS = ("prometheus", "promtool")
@@ -223,14 +223,13 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
     blocks = ("tsdb", "create-blocks-from", "openmetrics", "samples", "data")
     subprocess.run([promtool, *blocks], cwd=folder, check=True, capture_output=True)
     (folder / "prometheus.yml").write_text("")
-    with closing(socket.create_server(("127.0.0.1", 0))) as free:
-        port = free.getsockname()[1]
+    address = f"127.0.0.1:{free_port()}"
     options = ("--config.file=prometheus.yml", "--storage.tsdb.path=data")
-    kept = ("--storage.tsdb.retention.time=100y", f"--web.listen-address=127.0.0.1:{port}")
+    kept = ("--storage.tsdb.retention.time=100y", f"--web.listen-address={address}")
     with subprocess.Popen([server, *options, *kept], cwd=folder, stderr=subprocess.DEVNULL) as run:
-        url = f"http://127.0.0.1:{port}"
+        url = f"http://{address}"
         try:
-            _wait_until_ready(url)
+            wait_until(lambda: _is_ready(url), seconds=30)
             yield Prometheus(url, scrape_seconds=15.0)
         finally:
             run.terminate()
@@ -248,15 +247,11 @@ def _samples() -> Iterator[str]:
     yield "# EOF\n"
 
 
-def _wait_until_ready(url: str) -> None:
-    for _ in range(300):
-        try:
-            urllib.request.urlopen(f"{url}/-/ready", timeout=1).close()
-        except OSError:
-            time.sleep(0.1)  # it tells nobody when it is ready
-        else:
-            return
-    raise AssertionError("Prometheus is not ready after 30 s")
+def _is_ready(url: str) -> bool:
+    with suppress(OSError):
+        urllib.request.urlopen(f"{url}/-/ready", timeout=1).close()
+        return True
+    return False
 
 
 @pytest.mark.deploy_tools
