@@ -320,7 +320,10 @@ class CheckpointerSettings(Group):
         " saver on the pool, each write alone and without the fence.",
     )
     lanes: int = Field(
-        2, ge=1, description="Flushes in flight at once; large values have one more of their own."
+        2,
+        ge=1,
+        description="Flushes in flight at once, at most: a further one begins only while the others"
+        " take longer than 20 ms. Large values have one more of their own.",
     )
     linger_seconds: float = Field(
         0.005, ge=0, description="How long a write that nobody waits for yet may wait for others."

@@ -54,7 +54,7 @@ COUNTS = {
 
 #: Functions of a module in the same room, or of a framework that asks for one.
 OWN = {
-    "checkpoints/lane.py Lane on_settled",
+    "checkpoints/lanes.py Lanes on_settled",
     "checkpoints/run_writes.py RunWrites hurry",
     "checkpoints/store.py _Batches answer",
     "containment.py _TaskFactory inner",

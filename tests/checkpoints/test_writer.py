@@ -69,11 +69,6 @@ def count(database) -> int:
     return int(number)
 
 
-def thread_in_lane(lane: int, lanes: int) -> str:
-    """A thread that the writer sends through this lane."""
-    return next(f"t{n}" for n in range(1000) if hash(f"t{n}") % lanes == lane)
-
-
 class Setup:
     """A writer behind a proxy, and what it flushed."""
 
@@ -253,16 +248,44 @@ async def test_a_caller_that_gives_up_leaves_its_write_and_those_of_others_alone
     assert count(database) == 3
 
 
-async def test_lanes_do_not_wait_for_one_another(database_url):
-    first, second = thread_in_lane(0, 2), thread_in_lane(1, 2)
+async def test_while_a_flush_is_stuck_other_threads_take_another_lane(database_url):
     async with setup(database_url, lanes=2) as opened:
-        held = await opened.held(rows(first, 1))
-        async with asyncio.timeout(SOON):
-            await opened.writer.commit(rows(second, 1))
-        behind = opened.commit(rows(first, 2))
+        held = await opened.held(rows("stuck", 1))
+        behind = opened.commit(rows("stuck", 2))
+        # Queued before anybody can know that the flush is stuck, and after that.
+        for number in range(3):
+            async with asyncio.timeout(SOON):
+                await opened.writer.commit(rows("other", number + 1))
         assert not behind.done()
         held.release.set()
         await behind
+
+
+async def test_as_long_as_flushes_are_short_one_lane_does_all_the_work(database_url):
+    async with setup(database_url, lanes=8) as opened:
+        await asyncio.gather(
+            *(opened.writer.commit(rows(f"t{number}", 1)) for number in range(200))
+        )
+    assert len(opened.committed) <= 10
+
+
+async def test_the_writes_of_a_thread_stay_in_order_while_a_flush_is_stuck(database_url, database):
+    async with setup(database_url, lanes=3, max_batch_operations=3) as opened:
+        held = await opened.held(rows("t0", 1))
+        commits = {
+            (thread, number): opened.commit(rows(f"t{thread}", number + 1))
+            for number in range(1, 8)
+            for thread in range(5)
+        }
+        async with asyncio.timeout(SOON):
+            await asyncio.wait({task for (thread, _), task in commits.items() if thread})
+        assert not any(task.done() for (thread, _), task in commits.items() if not thread)
+        held.release.set()
+        await asyncio.gather(*commits.values())
+    for thread in range(5):
+        written = transactions(database, f"t{thread}")
+        assert len(written) == 7 + (thread == 0)
+        assert written == sorted(written)
 
 
 async def test_nothing_small_waits_behind_large_values_of_others(database_url):
@@ -445,7 +468,7 @@ async def test_many_that_wait_for_one_failed_run_are_all_told(database_url):
 
 async def test_a_run_ends_only_after_what_it_wrote_to_other_threads(database_url, database):
     """A node may call another graph on another thread: those writes are the run's too."""
-    own, other = thread_in_lane(0, 2), thread_in_lane(1, 2)
+    own, other = "own", "other"
     process_id = register_process(database)
     token = insert_running_run(database, process_id, own)
     async with setup(database_url, lanes=2) as opened:

@@ -1,9 +1,9 @@
 """Group commit: concurrent writes of runs and savers become few transactions.
 
 Other rooms use :class:`Writer`. Operations of one thread are committed in the order in which they
-were queued. Operations of different threads share flushes. Threads are spread over lanes. A lane
-holds one connection of the pool while it has work. Large values have their own lane, so that small
-values do not wait behind them.
+were queued. Operations of different threads share flushes. A lane holds one connection of the pool
+while it has work. Large values have a queue and a lane of their own, so that small values do not
+wait behind them.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ import structlog
 
 from headrace.checkpoints.fence import RunToken
 from headrace.checkpoints.flush import Flusher, OnFlush
-from headrace.checkpoints.lane import Lane
+from headrace.checkpoints.lanes import Lanes
 from headrace.checkpoints.operations import Operation
 from headrace.checkpoints.queue_bound import QueueBound
 from headrace.checkpoints.run_writes import RunWrites
@@ -34,9 +34,9 @@ _log = structlog.stdlib.get_logger("headrace.writer")
 
 @dataclass(slots=True)
 class _Thread:
-    """A thread with operations that have not settled: in its lane, or held back behind those."""
+    """A thread with operations that have not settled: in its lanes, or held back behind those."""
 
-    lane: Lane
+    lanes: Lanes
     queued: int = 0
     settled: int = 0
     #: The first large operation and all later ones. They move to the large lane when this lane has
@@ -47,7 +47,7 @@ class _Thread:
 
     @property
     def idle(self) -> bool:
-        """Whether the lane has no operation of this thread."""
+        """Whether the lanes have no operation of this thread."""
         return self.settled + len(self.held) == self.queued
 
 
@@ -70,20 +70,21 @@ class Writer:
         self.strays = Strays()
         flusher = Flusher(settings, self.strays, on_flush=on_flush)
 
-        def lane(name: str, *, in_thread: bool = False) -> Lane:
-            return Lane(
+        def lanes(name: str, count: int, *, in_thread: bool = False) -> Lanes:
+            return Lanes(
                 name,
                 pool,
                 flusher,
                 settings,
+                count=count,
                 acquire_timeout_seconds=acquire_timeout_seconds,
                 tasks=self._tasks,
                 on_settled=self._settled,
                 in_thread=in_thread,
             )
 
-        self._lanes = [lane(str(number)) for number in range(settings.lanes)]
-        self._large = lane("large", in_thread=True)
+        self._small = lanes("small", settings.lanes)
+        self._large = lanes("large", 1, in_thread=True)
         self._threads: dict[str, _Thread] = {}
         self._bound = QueueBound(
             max_operations=settings.max_queued_operations, max_bytes=settings.max_queued_bytes
@@ -96,15 +97,15 @@ class Writer:
         Operations that are not committed within ``drain_seconds`` fail.
         """
         self._closed = True
-        for lane in (*self._lanes, self._large):
-            lane.hurry()
+        for lanes in (self._small, self._large):
+            lanes.hurry()
         try:
             async with asyncio.timeout(self._settings.drain_seconds):
                 await self._tasks.join()
         except TimeoutError:
             _log.error("writer_not_drained", operations=self._bound.operations)
-            for lane in (*self._lanes, self._large):
-                lane.abandon()
+            for lanes in (self._small, self._large):
+                lanes.abandon()
             await self._tasks.stop()
 
     async def queue(self, operation: Operation) -> None:
@@ -119,17 +120,18 @@ class Writer:
             self._bound.leave(operation.size_bytes)
             raise DatabaseUnavailable("The writer of this process is closed.")
         operation.queued_at = perf_counter()
-        lane = self._lane_for(operation)
+        large = operation.size_bytes > self._settings.large_value_bytes
         thread = self._threads.get(operation.thread_id)
         if thread is None:
-            thread = self._threads[operation.thread_id] = _Thread(lane)
+            lanes = self._large if large else self._small
+            thread = self._threads[operation.thread_id] = _Thread(lanes)
         thread.queued += 1
         if operation.run is not None:
             operation.run.queued(operation.thread_id)
-        if thread.held or (lane is self._large and thread.lane is not lane):
+        if thread.held or (large and thread.lanes is not self._large):
             thread.held.append(operation)
         else:
-            thread.lane.put(operation)
+            thread.lanes.put(operation)
 
     async def queue_usage(self, usage: UsageTally | None) -> None:
         """Queue what a run has used since this was last queued; most often that is nothing.
@@ -155,7 +157,7 @@ class Writer:
         thread = self._threads.get(thread_id)
         if thread is None:
             return
-        thread.lane.hurry()
+        thread.lanes.hurry()
         settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         thread.waiting.append((thread.queued, settled))
         await settled
@@ -184,12 +186,7 @@ class Writer:
     def _hurry(self, thread_id: str) -> None:
         thread = self._threads.get(thread_id)
         if thread is not None:
-            thread.lane.hurry()
-
-    def _lane_for(self, operation: Operation) -> Lane:
-        if operation.size_bytes > self._settings.large_value_bytes:
-            return self._large
-        return self._lanes[hash(operation.thread_id) % len(self._lanes)]
+            thread.lanes.hurry()
 
     def _settled(self, operation: Operation) -> None:
         self._bound.leave(operation.size_bytes)
@@ -206,7 +203,7 @@ class Writer:
 
     def _move(self, thread: _Thread) -> None:
         """Move the thread, with its held operations, to the lane for large values."""
-        thread.lane = self._large
+        thread.lanes = self._large
         held, thread.held = thread.held, deque()
         for operation in held:
             self._large.put(operation)
