@@ -7,8 +7,10 @@ import subprocess
 import sys
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from headrace.observability.masking import mask_secrets, mask_text
+from headrace.observability.masking import is_plain, mask_secrets, mask_text
 from tests.support.sources import ROOT
 
 _PREAMBLE = """
@@ -202,3 +204,75 @@ def test_fields_that_are_named_like_secrets_are_masked_at_any_depth() -> None:
         "token": None,
         "tokens": 12,
     }
+
+
+def test_handlers_and_filters_of_the_user_get_our_records_too() -> None:
+    script = """
+class Collector(logging.Handler):
+    def emit(self, record):
+        print("collected", record.name, record.msg["event"], file=sys.stderr)
+
+import sys
+log.info("alone")
+logging.getLogger({name!r}).addHandler(collector := Collector())
+log.info("together")
+logging.getLogger({name!r}).removeHandler(collector)
+log.info("alone_again")
+logging.getLogger("headrace.test").addFilter(lambda record: record.msg["event"] != "unwanted")
+log.info("unwanted")
+log.info("wanted")
+"""
+    for name in ("", "headrace", "headrace.test"):
+        lines = lines_of(script.format(name=name))
+        assert lines.count("collected headrace.test together") == 1
+        told = [json.loads(line)["event"] for line in lines if line.startswith("{")]
+        assert told == ["alone", "together", "alone_again", "wanted"]
+
+
+def test_a_line_that_cannot_be_written_raises_nothing() -> None:
+    script = """
+logging.raiseExceptions = False
+logging.getLogger().handlers[0].setStream(open("/dev/full", "w", buffering=1))
+log.info("run_ended")
+print("went on", file=sys.stderr)
+"""
+    lines = lines_of("import sys" + script)
+    assert lines[-1] == "went on"
+
+
+_TEXTS = st.one_of(
+    st.text(max_size=30),
+    st.sampled_from(
+        [
+            "Bearer abc",
+            "postgresql://a:b@c/d",
+            "password=x",
+            "sk-12345678901",
+            "?sig=x",
+            "ghp_0123456789abcdef",
+            "Basic dXNlcjpwYXNz",
+            "Set-Cookie: a=b",
+            "a\nb",
+            "https://x/?key=1",
+            "AKIA0123456789ABCDEF",
+            "eyJhbGciOiJI.eyJzdWIi.c2ln",
+        ]
+    ),
+)
+
+
+@settings(deadline=None)
+@given(
+    st.dictionaries(
+        st.sampled_from(["event", "error", "api_key", "token", "tokens", "Cookie", "path"]),
+        st.one_of(_TEXTS, st.none(), st.integers(), st.lists(_TEXTS, max_size=2)),
+    )
+)
+def test_an_event_that_counts_as_plain_has_nothing_to_mask(event: dict[str, object]) -> None:
+    if is_plain(event, 1000):
+        assert mask_secrets(None, "info", dict(event)) == event
+
+
+def test_most_events_count_as_plain() -> None:
+    assert is_plain({"event": "run_ended", "thread_id": "t", "seconds": 0.1, "cause": None}, 1000)
+    assert not is_plain({"event": "run_ended", "error": "x" * 1001}, 1000)

@@ -8,6 +8,7 @@ import json
 import logging
 import re
 import sys
+from collections.abc import Sequence
 from typing import Any, TextIO
 
 import orjson
@@ -15,7 +16,7 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from headrace.error_text import clipped, value_text
-from headrace.observability.masking import mask_secrets
+from headrace.observability.masking import is_plain, mask_secrets
 from headrace.observability.printable import print_safely, printable_json
 from headrace.observability.short_lines import ShortFilter, ShortRenderer, shorten_exception
 from headrace.observability_settings import ObservabilitySettings
@@ -44,17 +45,14 @@ def configure_logging(settings: ObservabilitySettings, *, stream: TextIO | None 
     )
     handler = logging.StreamHandler(target)
     colors = target.isatty() and colors_welcome()
+    finishing = _finishing(
+        console=console, colors=console and colors, max_text_bytes=settings.max_log_text_bytes
+    )
     if settings.log_format == "short":
         handler.addFilter(ShortFilter())
         handler.setFormatter(_short_formatter(colors=colors))
     else:
-        handler.setFormatter(
-            _formatter(
-                console=console,
-                colors=console and colors,
-                max_text_bytes=settings.max_log_text_bytes,
-            )
-        )
+        handler.setFormatter(_formatter(finishing))
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(settings.log_level.upper())
@@ -67,7 +65,13 @@ def configure_logging(settings: ObservabilitySettings, *, stream: TextIO | None 
         silenced = logging.getLogger(name)
         silenced.handlers = []
         silenced.propagate = False
-    _configure_structlog(short=settings.log_format == "short")
+    short = settings.log_format == "short"
+    _configure_structlog(
+        structlog.stdlib.ProcessorFormatter.wrap_for_formatter
+        if short
+        else _LineWriter(handler, finishing),
+        short=short,
+    )
 
 
 def configure_library_logging() -> None:
@@ -107,44 +111,104 @@ def adopt_logger(name: str) -> None:
     logger.setLevel(logging.NOTSET)
 
 
-def _formatter(*, console: bool, colors: bool, max_text_bytes: int) -> logging.Formatter:
-    renderers: list[Processor]
-    if console:
-        renderers = [
-            print_safely,
-            structlog.dev.ConsoleRenderer(
-                colors=colors, exception_formatter=structlog.dev.plain_traceback
-            ),
-        ]
-    else:
-        renderers = [structlog.processors.JSONRenderer(serializer=_to_json)]
+def _formatter(finishing: Sequence[Processor]) -> logging.Formatter:
+    """For records of other libraries, and for ours when others listen to the log too."""
     return structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=_shared_processors(),
         processors=[
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
             # Before masking, so that a password in a traceback is masked too.
             structlog.processors.format_exc_info,
-            # Masking reads the whole text, so bound it first. The cut may leave half a password,
-            # which masking does not recognise. It stands in the middle: the second cut removes it.
-            _Clip(2 * max_text_bytes),
-            mask_secrets,
-            _Clip(max_text_bytes),
-            *renderers,
+            *finishing,
         ],
     )
 
 
-class _Clip:
-    """structlog processor that bounds the length of texts, tracebacks included."""
+def _finishing(*, console: bool, colors: bool, max_text_bytes: int) -> list[Processor]:
+    """From an event with its time, its level and its traceback to the text of the line."""
+    masked = _Masked(max_text_bytes)
+    if console:
+        return [
+            masked,
+            print_safely,
+            structlog.dev.ConsoleRenderer(
+                colors=colors, exception_formatter=structlog.dev.plain_traceback
+            ),
+        ]
+    return [masked, structlog.processors.JSONRenderer(serializer=_to_json)]
+
+
+class _Masked:
+    """structlog processor: masks secrets, and bounds the length of texts, tracebacks included."""
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
 
-    def __call__(self, _logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-        for key, value in event.items():
-            if isinstance(value, str) and len(value) > self._max_bytes:
-                event[key] = clipped(value, self._max_bytes)
-        return event
+    def __call__(self, logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+        if is_plain(event, self._max_bytes):
+            return event
+        # Masking reads the whole text, so bound it first. The cut may leave half a password, which
+        # masking does not recognise. It stands in the middle: the second cut removes it.
+        event = mask_secrets(logger, method, _clipped(event, 2 * self._max_bytes))
+        return _clipped(event, self._max_bytes)
+
+
+def _clipped(event: EventDict, max_bytes: int) -> EventDict:
+    for key, value in event.items():
+        if isinstance(value, str) and len(value) > max_bytes:
+            event[key] = clipped(value, max_bytes)
+    return event
+
+
+class _LineWriter:
+    """structlog processor, the last one: writes the line at once, if nobody but our handler would
+    get the record.
+
+    A record of the standard library costs more than the line. It is made only if the user's code
+    has added handlers or filters.
+    """
+
+    def __init__(
+        self, handler: "logging.StreamHandler[TextIO]", finishing: Sequence[Processor]
+    ) -> None:
+        self._handler = handler
+        self._finishing = finishing
+
+    def __call__(self, logger: WrappedLogger, method: str, event: EventDict) -> Any:
+        if not self._is_alone(logger):
+            return structlog.stdlib.ProcessorFormatter.wrap_for_formatter(logger, method, event)
+        try:
+            line: Any = event
+            for processor in self._finishing:
+                line = processor(logger, method, line)
+            self._write(line)
+        except (OSError, ValueError):
+            self._handler.handleError(
+                logging.LogRecord(logger.name, logging.ERROR, "", 0, event, None, None)
+            )
+        raise structlog.DropEvent
+
+    def _is_alone(self, logger: logging.Logger) -> bool:
+        if logger.filters or self._handler.filters:
+            return False
+        listening: logging.Logger | None = logger
+        found = False
+        while listening is not None:
+            if listening.handlers:
+                if found or listening.handlers != [self._handler]:
+                    return False
+                found = True
+            listening = listening.parent if listening.propagate else None
+        return found
+
+    def _write(self, line: str) -> None:
+        handler = self._handler
+        handler.acquire()
+        try:
+            handler.stream.write(line + handler.terminator)
+            handler.flush()
+        finally:
+            handler.release()
 
 
 def _short_formatter(*, colors: bool) -> logging.Formatter:
@@ -171,7 +235,7 @@ def _shared_processors() -> list[Processor]:
     ]
 
 
-def _configure_structlog(*, short: bool) -> None:
+def _configure_structlog(last: Processor, *, short: bool) -> None:
     # Change the list in place: loggers that were used before keep this list.
     processors = structlog.get_config()["processors"] if structlog.is_configured() else []
     processors[:] = [
@@ -180,7 +244,7 @@ def _configure_structlog(*, short: bool) -> None:
         # Format the exception here, so that no other handler gets the object: repr() of an
         # exception from user code may raise, or be megabytes long.
         shorten_exception if short else structlog.processors.format_exc_info,
-        structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        last,
     ]
     structlog.configure(
         processors=processors,

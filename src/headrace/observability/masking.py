@@ -48,6 +48,11 @@ _WELL_KNOWN = re.compile(
 _HINTS = ("pass", "pwd", "secret", "token", "key", "cred", "sign", "auth", "connection")
 _MAKERS = ("sk-", "lsv2_", "gh", "github_pat_", "glpat-", "xox", "AKIA", "AIza", "hf_", "eyJ")
 
+#: :func:`mask_text` tries its other patterns only on a text with one of these.
+_SIGNS = ("://", "bearer", "basic", "?", "&", "cookie")
+
+_NUMBERS = frozenset({bool, int, float})
+
 _SECRET_FIELD = re.compile(rf"(?i)^.*(?:{_NAMES}|cookie)$")
 #: Deeper values are logged as text.
 _MAX_DEPTH = 20
@@ -56,6 +61,22 @@ _MAX_DEPTH = 20
 def mask_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """structlog processor that masks secrets in all texts, and fields with names of secrets."""
     return {key: _masked(key, value, 0) for key, value in event.items()}
+
+
+def is_plain(event: EventDict, max_characters: int) -> bool:
+    """Whether it is certain, at one glance, that nothing in the event must be masked, and that its
+    texts have no more than ``max_characters`` together. So it is for most events.
+    """
+    texts = []
+    for key, value in event.items():
+        if type(value) is str:
+            texts.append(value)
+        elif not (value is None or type(value) in _NUMBERS):
+            return False
+        if _field_names_secret(key):
+            return False
+    text = "\n".join(texts)
+    return len(text) <= max_characters and not _may_hold_secret(text)
 
 
 def mask_text(text: str) -> str:
@@ -76,6 +97,16 @@ def mask_text(text: str) -> str:
     if any(maker in text for maker in _MAKERS):
         text = _WELL_KNOWN.sub(_MASK, text)
     return text
+
+
+def _may_hold_secret(text: str) -> bool:
+    """False if each pattern of :func:`mask_text` would leave the text as it is."""
+    lowered = text.lower()
+    return (
+        any(sign in lowered for sign in _SIGNS)
+        or any(hint in lowered for hint in _HINTS)
+        or any(maker in text for maker in _MAKERS)
+    )
 
 
 def _without_url_password(word: re.Match[str]) -> str:
