@@ -9,7 +9,6 @@ a time, so that whatever the machine does it does to both.
 
 import json
 import os
-import socket
 import statistics
 import subprocess
 import sys
@@ -28,7 +27,8 @@ from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph.graph import END, START, MessagesState, StateGraph
 from pydantic import BaseModel
 
-from loadtests.bench.server import bench_database
+from loadtests.measuring.database import measured_database
+from loadtests.measuring.servers import free_port
 
 FLOOR, GOAL = 1.5, 1.0
 _PAIRS = 400
@@ -90,7 +90,7 @@ def serving(command: list[str], port: int, environment: dict[str, str]) -> Itera
 def measure(pairs: int) -> dict[str, float]:
     """The p50 of both in milliseconds, and their ratio."""
     with ExitStack() as stack:
-        database = stack.enter_context(bench_database(None))
+        database = stack.enter_context(measured_database(None))
         folder = Path(stack.enter_context(TemporaryDirectory()))
         ports = free_port(), free_port()
         environment = server_environment(database.url, folder, ports[0])
@@ -156,12 +156,6 @@ def post(connection: HTTPConnection, path: str, body: dict[str, Any]) -> Any:
     if response.status != 200:
         raise SystemExit(f"{path} answered {response.status}: {text.decode()}")
     return json.loads(text)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _wait_for(port: int, server: subprocess.Popen[bytes]) -> None:

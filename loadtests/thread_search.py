@@ -22,9 +22,10 @@ from typing import Any
 
 import psycopg
 
-from loadtests.bench.gauge import cpu_seconds, postmaster_of
-from loadtests.bench.server import bench_database
-from loadtests.lone_wait import free_port, post, server_environment, serving
+from loadtests.lone_wait import post, server_environment, serving
+from loadtests.measuring.database import measured_database
+from loadtests.measuring.processors import cpu_seconds, postmaster_of
+from loadtests.measuring.servers import free_port
 
 FIRST_PAGE_MILLISECONDS = 20.0
 DEEP_PAGE_MILLISECONDS = 150.0
@@ -139,7 +140,7 @@ class Processors:
 def listed(threads: int, given_url: str | None) -> Iterator[tuple[HTTPConnection, Processors]]:
     """A server on a database with so many threads, the newest twelve of which have values."""
     with ExitStack() as stack:
-        database = stack.enter_context(bench_database(given_url))
+        database = stack.enter_context(measured_database(given_url))
         started = time.perf_counter()
         fill(database.url, threads)
         sys.stdout.write(f"{threads:,} threads made in {time.perf_counter() - started:.0f} s\n")

@@ -15,9 +15,9 @@ from loadtests.bench.contenders import CONTENDERS, Entrant
 from loadtests.bench.options import options_from
 from loadtests.bench.parts import Parts
 from loadtests.bench.report import write
-from loadtests.bench.server import bench_database
 from loadtests.bench.slow_database import NotSlow
 from loadtests.bench.verify import LostWrites
+from loadtests.measuring.database import measured_database
 
 
 def main(environ: Mapping[str, str], known: Mapping[str, Entrant] = CONTENDERS) -> int:
@@ -37,7 +37,7 @@ def main(environ: Mapping[str, str], known: Mapping[str, Entrant] = CONTENDERS) 
     gc.collect()
     gc.freeze()
     try:
-        with bench_database(environ.get("DATABASE_URL")) as database:
+        with measured_database(environ.get("DATABASE_URL")) as database:
             result = uvloop.run(Parts(database, options, known, say=_say).measure())
     except (LostWrites, NotSlow) as error:
         _say(str(error))
