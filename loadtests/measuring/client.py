@@ -14,6 +14,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -155,6 +156,11 @@ class HttpStream(asyncio.Protocol):
         # uvloop's are no subclass of it.
         self._transport = cast(asyncio.Transport, transport)
 
+    @classmethod
+    async def open(cls, host: str, port: int) -> "HttpStream":
+        _, stream = await asyncio.get_running_loop().create_connection(cls, host, port)
+        return stream
+
     @property
     def is_open(self) -> bool:
         return self._transport is not None and not self._transport.is_closing()
@@ -243,6 +249,10 @@ class Visitor:
         """Whether the measured time has begun and is not over."""
         return self._course.in_time
 
+    async def connect(self) -> None:
+        """Open the connection already, where nothing is asked before the beginning."""
+        await self._open()
+
     async def begin(self) -> None:
         """Wait until all visitors are prepared; time is measured from here."""
         await self._course.begin()
@@ -280,8 +290,7 @@ class Visitor:
     async def _open(self) -> HttpStream:
         if self._stream is None or not self._stream.is_open:
             load = self._course.load
-            loop = asyncio.get_running_loop()
-            _, self._stream = await loop.create_connection(HttpStream, load.host, load.port)
+            self._stream = await HttpStream.open(load.host, load.port)
         return self._stream
 
     def close(self) -> None:
@@ -301,7 +310,9 @@ class Course:
         self.outcome = Outcome()
         self.has_begun = False
         self._waiting = 0
+        self._working = load.connections
         self._gate = asyncio.Event()
+        self._all_done = asyncio.Event()
         self._until = float("inf")
         self._cpu = 0.0
 
@@ -350,7 +361,9 @@ class Course:
         begun()
         started, self._cpu = time.perf_counter(), time.process_time()
         self._until, self.has_begun = started + self.load.seconds, True
-        await asyncio.sleep(self.load.seconds)
+        # Scripts may end by themselves before the time is over.
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._all_done.wait(), self.load.seconds)
         self.outcome.seconds = time.perf_counter() - started
         self.outcome.cpu_seconds = time.process_time() - self._cpu
         ended()
@@ -363,7 +376,10 @@ class Course:
                 continue
             except TimeIsUp:
                 pass
-            return
+            break
+        self._working -= 1
+        if not self._working:
+            self._all_done.set()
 
 
 def repeat(data: bytes, name: str) -> "Callable[[Visitor], Awaitable[None]]":
