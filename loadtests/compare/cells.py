@@ -63,6 +63,7 @@ class Cells:
             WORKLOADS[workload].script(self._contender.traits),
             connections=self._options.connections,
             seconds=seconds or self._options.seconds,
+            settle_seconds=self._options.settle_seconds,
         )
         try:
             with load_process(load) as process:

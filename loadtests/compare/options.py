@@ -19,6 +19,8 @@ class CompareOptions:
     peer_rounds: int
     seconds: float
     warm_up_seconds: float
+    #: Before each measured time.
+    settle_seconds: float
     #: Pairs of lone runs; 0 leaves them out.
     lone_pairs: int
     connections: int = 32
@@ -38,6 +40,7 @@ PROFILES = {
         peer_rounds=3,
         seconds=5.0,
         warm_up_seconds=2.0,
+        settle_seconds=0.5,
         lone_pairs=400,
     ),
     "short": CompareOptions(
@@ -45,7 +48,8 @@ PROFILES = {
         rounds=2,
         peer_rounds=1,
         seconds=0.7,
-        warm_up_seconds=0.7,
+        warm_up_seconds=0.6,
+        settle_seconds=0.2,
         lone_pairs=60,
         share=0.7,
         contenders=(HEADRACE, TUTORIAL, CEILING),

@@ -107,8 +107,8 @@ def page_lines(
     yield (
         "A server of others was measured beside headrace alone; its figure is headrace's in the"
         " table, divided by the ratio of the two. A request for `POST /threads` to `no saver`"
-        f" stores nothing. The bound for it is an empty route of headrace and a commit ({bound.commit_ms}"
-        f" ms) shared by {bound.connections} connections."
+        f" stores nothing. The bound for it is an empty route of headrace and a commit"
+        f" ({bound.commit_ms} ms) shared by {bound.connections} connections."
     )
     yield from (
         "",

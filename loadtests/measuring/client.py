@@ -132,6 +132,8 @@ class Load:
     script: "Callable[[Visitor], Awaitable[None]]"
     connections: int = 32
     seconds: float = 5.0
+    #: Asked already, but not counted: the measured time then begins amid requests, as it ends.
+    settle_seconds: float = 0.0
     #: A refusal with Retry-After is waited out and the request repeated; each refusal is counted.
     honour_retry_after: bool = False
     #: A pause before each request.
@@ -254,7 +256,7 @@ class Visitor:
         await self._open()
 
     async def begin(self) -> None:
-        """Wait until all visitors are prepared; time is measured from here."""
+        """Wait until all visitors are prepared; time is measured from here, or soon after."""
         await self._course.begin()
 
     async def ask(self, data: bytes, name: str = "", *, timed: bool = False) -> Reply:
@@ -358,6 +360,7 @@ class Course:
 
     async def _time(self, begun: Callable[[], None], ended: Callable[[], None]) -> None:
         await self._gate.wait()
+        await asyncio.sleep(self.load.settle_seconds)
         begun()
         started, self._cpu = time.perf_counter(), time.process_time()
         self._until, self.has_begun = started + self.load.seconds, True

@@ -42,20 +42,16 @@ def _said(environment: Environment) -> str:
 
 
 def _python(least: tuple[int, int]) -> str:
-    """An interpreter that is new enough: this one, or one on the path that works, or uv's.
+    """An interpreter that is new enough: this one, one on the path, or one installed beside this.
 
     :raises NotInstalled: there is none.
     """
     if sys.version_info[:2] >= least:
         return sys.executable
-    names = [f"python3.{minor}" for minor in range(least[1], least[1] + 3)]
-    found = [path for name in names if (path := shutil.which(name))]
-    if uv := shutil.which("uv"):
-        asked = [uv, "python", "find", f">={least[0]}.{least[1]}"]
-        told = subprocess.run(asked, capture_output=True, text=True, check=False)  # noqa: S603
-        found += told.stdout.split()[:1]
-    for path in found:
-        # A version manager has programs in the path that start nothing.
+    names = [f"python{least[0]}.{minor}" for minor in range(least[1], least[1] + 3)]
+    # Version managers have a folder for each version, and programs in the path that start nothing.
+    beside = [path for name in names for path in Path(sys.base_prefix).parent.glob(f"*/bin/{name}")]
+    for path in [*filter(None, map(shutil.which, names)), *map(str, beside)]:
         if subprocess.run([path, "-c", ""], capture_output=True, check=False).returncode == 0:  # noqa: S603
             return path
     raise NotInstalled(f"it needs Python {least[0]}.{least[1]}, which is not here")
