@@ -53,16 +53,30 @@ class Cells:
     def port(self) -> int:
         return self._served.port
 
-    def measure(self, workload: str, *, seconds: float | None = None) -> HttpSample:
+    def warm_up(self, workload: str, *, seconds: float) -> None:
         """
-        :param seconds: None: as the options say.
+        :raises NotMeasured: it refused or broke off; not if it was too slow to answer at all.
+        """
+        outcome, _ = self._drive(workload, seconds)
+        self._require_good(workload, outcome)
+
+    def measure(self, workload: str) -> HttpSample:
+        """
         :raises NotMeasured: it refused, broke off or answered nothing.
         """
+        outcome, spent = self._drive(workload, self._options.seconds)
+        self._require_good(workload, outcome)
+        if not outcome.good(workload):
+            raise NotMeasured(f"{workload}: no answer in {self._options.seconds:g} s")
+        return self._sample(workload, outcome, spent)
+
+    def _drive(self, workload: str, seconds: float) -> tuple[Outcome, list[float]]:
+        """And the seconds of processor time that servers and Postgres spent."""
         load = Load(
             self._served.port,
             WORKLOADS[workload].script(self._contender.traits),
             connections=self._options.connections,
-            seconds=seconds or self._options.seconds,
+            seconds=seconds,
             settle_seconds=self._options.settle_seconds,
         )
         try:
@@ -74,7 +88,13 @@ class Cells:
                 outcome = process.outcome()
         except LoadFailed as error:
             raise NotMeasured(f"{workload} could not be prepared") from error
-        return self._sample(workload, outcome, [b - a for a, b in zip(before, after, strict=True)])
+        return outcome, [late - early for early, late in zip(before, after, strict=True)]
+
+    def _require_good(self, workload: str, outcome: Outcome) -> None:
+        answers, failed = outcome.good(workload), outcome.failed()
+        if failed > _FAILED_SHARE * (answers + failed):
+            told = {name: dict(one) for name, one in outcome.statuses.items()}
+            raise NotMeasured(f"{workload}: answers {told}, {outcome.broken} connections broke")
 
     def analyze(self) -> None:
         if self._served.database is not None:
@@ -89,10 +109,7 @@ class Cells:
         return self._served.cpu_seconds(), postgres or 0.0
 
     def _sample(self, workload: str, outcome: Outcome, spent: list[float]) -> HttpSample:
-        answers, failed = outcome.good(workload), outcome.failed()
-        if not answers or failed > _FAILED_SHARE * (answers + failed):
-            told = {name: dict(one) for name, one in outcome.statuses.items()}
-            raise NotMeasured(f"{workload}: answers {told}, {outcome.broken} connections broke")
+        answers = outcome.good(workload)
         latencies = outcome.latencies[workload]
         return HttpSample(
             per_second=outcome.per_second(workload),

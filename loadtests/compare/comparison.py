@@ -128,9 +128,9 @@ class Comparison:
         able = []
         for one in cells:
             try:
-                one.measure(workload, seconds=self._options.warm_up_seconds)
+                one.warm_up(workload, seconds=self._options.warm_up_seconds)
                 one.analyze()
-                one.measure(workload, seconds=self._options.warm_up_seconds / 2)
+                one.warm_up(workload, seconds=self._options.warm_up_seconds / 2)
             except NotMeasured as reason:
                 self._leave_out(one, reason)
             else:
