@@ -14,6 +14,8 @@ from loadtests.measuring.servers import ServerProcess
 
 #: A share of answers that may fail before a cell counts as not measured.
 _FAILED_SHARE = 0.01
+#: What has no answer so long after the end counts as unanswered.
+_DRAIN_SECONDS = 5.0
 
 
 class NotMeasured(Exception):
@@ -30,6 +32,8 @@ class HttpSample:
     server_cpu_ms: float
     postgres_cpu_ms: float | None
     client_cpu_ms: float
+    #: Requests that never had an answer, or not within seconds after the end.
+    unanswered: int = 0
 
 
 FIGURES = tuple(one.name for one in fields(HttpSample))
@@ -78,6 +82,7 @@ class Cells:
             connections=self._options.connections,
             seconds=seconds,
             settle_seconds=self._options.settle_seconds,
+            drain_seconds=_DRAIN_SECONDS,
         )
         try:
             with load_process(load) as process:
@@ -118,6 +123,7 @@ class Cells:
             server_cpu_ms=spent[0] / answers * 1000,
             postgres_cpu_ms=spent[1] / answers * 1000 if spent[1] else None,
             client_cpu_ms=outcome.cpu_seconds / answers * 1000,
+            unanswered=outcome.unanswered,
         )
 
 

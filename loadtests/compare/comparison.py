@@ -140,6 +140,7 @@ class Comparison:
     def _one(self, cells: Cells, workload: str, samples: list[HttpSample]) -> None:
         try:
             samples.append(cells.measure(workload))
+            say(f"  {cells.contender.name}: {samples[-1].per_second:.1f}/s")
         except NotMeasured as reason:
             self._leave_out(cells, reason)
 

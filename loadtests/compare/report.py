@@ -24,6 +24,7 @@ _COLUMNS = {
     "server_cpu_ms": "server ms",
     "postgres_cpu_ms": "PG ms",
     "client_cpu_ms": "client ms",
+    "unanswered": "lost",
 }
 _CHARTED = ("wait", "stream", "second_turn", "long_thread", "threads", "state")
 

@@ -20,8 +20,6 @@ from typing import Any, cast
 
 _END_EVENT = b"event: end"
 _LAST_CHUNK = b"0\r\n\r\n"
-#: A script's requests that are under way at the end may take so long to be answered.
-_DRAIN_SECONDS = 30.0
 _RETRY_SECONDS = 1.0
 
 
@@ -93,6 +91,8 @@ class Outcome:
     bytes_read: int = 0
     #: Connections that broke with a request under way.
     broken: int = 0
+    #: Requests that had no answer a while after the end.
+    unanswered: int = 0
     #: What a script keeps by itself, for example times to a first token.
     notes: dict[str, list[float]] = field(default_factory=dict)
 
@@ -136,6 +136,8 @@ class Load:
     settle_seconds: float = 0.0
     #: A refusal with Retry-After is waited out and the request repeated; each refusal is counted.
     honour_retry_after: bool = False
+    #: Requests that are under way at the end may take so long to be answered.
+    drain_seconds: float = 30.0
     #: A pause before each request.
     think_seconds: float = 0.0
     host: str = "127.0.0.1"
@@ -351,7 +353,8 @@ class Course:
             ]
             timer = group.create_task(self._time(begun, ended), name="measured-time")
             await timer
-            _, late = await asyncio.wait(tasks, timeout=_DRAIN_SECONDS)
+            _, late = await asyncio.wait(tasks, timeout=self.load.drain_seconds)
+            self.outcome.unanswered = len(late)
             for task in late:
                 task.cancel()
         for one in visitors:
