@@ -20,7 +20,7 @@ from typing import Any
 
 from loadtests.measuring.database import measured_database
 from loadtests.measuring.figures import percentile
-from loadtests.measuring.servers import headrace_server
+from loadtests.measuring.servers import headrace_server, stop_in_order
 
 _CONFIG = Path(__file__).with_name("streams") / "langgraph.json"
 #: Streams that are opened and closed before anything is measured, so that all code is loaded.
@@ -238,6 +238,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--json", type=Path, help="where the figures go too")
     options = parser.parse_args(arguments)
+    stop_in_order()
     with server(options.processes) as port:
         found = asyncio.run(measure(port, streams=options.streams, seconds=options.seconds))
     if options.json:

@@ -22,7 +22,12 @@ from typing import Any
 import psycopg
 
 from loadtests.measuring.database import MeasuredDatabase, PostgresProcessor, measured_database
-from loadtests.measuring.servers import ServerProcess, headrace_server, write_manifest
+from loadtests.measuring.servers import (
+    ServerProcess,
+    headrace_server,
+    stop_in_order,
+    write_manifest,
+)
 from loadtests.peers import graphs
 
 FIRST_PAGE_MILLISECONDS = 20.0
@@ -198,6 +203,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1_000_000)
     parser.add_argument("--requests", type=int, default=60)
     options = parser.parse_args()
+    stop_in_order()
     missed = []
     with listed(options.threads, options.url) as (server, processors):
         sys.stdout.write(f"{'':46}{'processor ms':>16}\n{'':46}{'server':>8}{'Postgres':>9}")

@@ -5,9 +5,10 @@ Ends with 1 when a floor is missed, or when a server of this repository could no
 
 import asyncio
 import os
-import signal
 import sys
 from collections.abc import Mapping
+
+import psycopg
 
 from loadtests.bench.way import way
 from loadtests.compare.comparison import Comparison, say
@@ -18,7 +19,7 @@ from loadtests.compare.targets import Bound, judged
 from loadtests.measuring import machine
 from loadtests.measuring.database import fresh_database, postgres
 from loadtests.measuring.figures import missed
-from loadtests.measuring.servers import NotServing
+from loadtests.measuring.servers import NotServing, stop_in_order
 
 
 def main(environ: Mapping[str, str]) -> int:
@@ -28,8 +29,7 @@ def main(environ: Mapping[str, str]) -> int:
     except ValueError as error:
         say(str(error))
         return 2
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    stop_in_order()
     facts: dict[str, object] = {"machine": machine.facts()}
     try:
         with postgres(environ.get("DATABASE_URL")) as admin_url:
@@ -37,7 +37,7 @@ def main(environ: Mapping[str, str]) -> int:
                 told = asyncio.run(way(database.url))
                 facts["postgres"] = {**database.facts(), **told}
             found = Comparison(options, admin_url).run()
-    except NotServing as error:
+    except (NotServing, psycopg.Error) as error:
         say(str(error))
         return 1
     except KeyboardInterrupt:

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import psycopg
+
 from loadtests.compare.cells import Cells, HttpSample, NotMeasured
 from loadtests.compare.contenders import CONTENDERS, HEADRACE, TUTORIAL, Place
 from loadtests.compare.options import CompareOptions
@@ -87,7 +89,7 @@ class Comparison:
             program_of(environment)
             with self._serving([HEADRACE, name]) as cells:
                 self.found.peers[name] = self._rounds(name, cells, self._options.peer_rounds)
-        except (NotInstalled, NotServing) as reason:
+        except (NotInstalled, NotServing, psycopg.Error) as reason:
             self.found.left_out[name] = str(reason)
             say(f"{name} is left out: {reason}")
         self.found.seconds[name] = round(time.perf_counter() - started, 1)

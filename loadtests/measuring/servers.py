@@ -73,6 +73,15 @@ class ServerProcess:
             return response.status, text
 
 
+def stop_in_order() -> None:
+    """Both signals end this process by KeyboardInterrupt, so that it stops what it started.
+
+    A shell starts what it puts into the background with SIGINT ignored.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -45,6 +45,9 @@ ENVIRONMENTS = {
 
 #: Runs that a process of theirs may have under way: enough for every connection of the client.
 _JOBS = "32"
+#: Connections of each of a process's pools, as headrace's default: together they must leave room
+#: in the hundred that Postgres allows.
+_POOL = "10"
 _MIGRATION_SECONDS = 120.0
 
 
@@ -146,7 +149,12 @@ def _aegra(site: Site, processes: int, settings: dict[str, str]) -> Iterator[Ser
     command = [str(program_of("aegra")), "aegra_api.main:app", "--port", str(port)]
     command += ["--workers", str(processes), "--no-access-log", "--log-level", "warning"]
     environment = plain_environment(
-        DATABASE_URL=url_of(site.database_url), AEGRA_CONFIG="langgraph.json", **settings
+        DATABASE_URL=url_of(site.database_url),
+        AEGRA_CONFIG="langgraph.json",
+        SQLALCHEMY_POOL_SIZE=_POOL,
+        SQLALCHEMY_MAX_OVERFLOW="0",
+        LANGGRAPH_MAX_POOL_SIZE=_POOL,
+        **settings,
     )
     with serving(
         "aegra",
@@ -166,7 +174,10 @@ def runtime_pg(site: Site) -> Iterator[Sequence[ServerProcess]]:
     url = url_of(site.database_url).replace("postgresql://", "postgresql+asyncpg://")
     with redis(site.folder) as broker:
         environment = plain_environment(
-            DATABASE_URI=url, REDIS_URI=f"redis://127.0.0.1:{broker.port}/0"
+            DATABASE_URI=url,
+            REDIS_URI=f"redis://127.0.0.1:{broker.port}/0",
+            PG_POOL_SIZE=_POOL,
+            PG_MAX_OVERFLOW="0",
         )
         for processes in (1, site.processes):
             port = free_port()
@@ -196,8 +207,9 @@ def graphharbor(site: Site) -> Iterator[Sequence[ServerProcess]]:
         environment = plain_environment(
             DATABASE_URI=url_of(site.database_url),
             REDIS_URI=f"redis://127.0.0.1:{broker.port}/0",
+            PG_POOL_SIZE=_POOL,
+            PG_MAX_OVERFLOW="0",
         )
-
         try:
             subprocess.run(  # noqa: S603 - our own command
                 [program, "migrate", "upgrade"],
