@@ -16,7 +16,7 @@ LOAD_URL ?= http://127.0.0.1:8123
 IMAGE_BASE := .tools/python-stand-in.tar
 
 .DEFAULT_GOAL := help
-.PHONY: help run check lint types imports dead-code test test-together test-alone test-deploy test-images test-cold chaos chaos-short alerts attack fuzz load bench format lock docs manifests ci-tools clean python test-floors test-floors-short
+.PHONY: help run check lint types imports dead-code test test-together test-alone test-deploy test-images test-cold chaos chaos-short alerts attack fuzz load bench compare compare-peers format lock docs manifests ci-tools clean python test-floors test-floors-short
 
 ##@ Use
 
@@ -104,6 +104,12 @@ load: $(LOAD)/load.stamp  ## Load LOAD_URL with LOAD_PROFILE=chat, LOAD_USERS, L
 # As with load: `make bench BENCH_ROUNDS=3 BENCH_WORKLOADS=trivial`.
 bench: $(VENV)/dev.stamp  ## Checkpoint savers side by side, a quarter of an hour; BENCH_* narrow it (loadtests/README.md)
 	@$(BIN)/python -m loadtests.bench
+
+compare: $(VENV)/dev.stamp  ## Servers side by side over HTTP, three quarters of an hour; COMPARE_* narrow it (loadtests/README.md)
+	@$(BIN)/python -m loadtests.compare
+
+compare-peers: $(VENV)/dev.stamp  ## Install the servers of others for make compare, each in an environment of its own
+	@$(BIN)/python -m loadtests.peers.install
 
 ##@ Work
 

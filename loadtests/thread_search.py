@@ -8,7 +8,6 @@ Postgres, which says what a busy machine would take if it were not.
 
 import argparse
 import json
-import os
 import sys
 import time
 from collections.abc import Iterator
@@ -22,9 +21,14 @@ from typing import Any
 
 import psycopg
 
-from loadtests.bench.gauge import cpu_seconds, postmaster_of
-from loadtests.bench.server import bench_database
-from loadtests.lone_wait import free_port, post, server_environment, serving
+from loadtests.measuring.database import MeasuredDatabase, PostgresProcessor, measured_database
+from loadtests.measuring.servers import (
+    ServerProcess,
+    headrace_server,
+    stop_in_order,
+    write_manifest,
+)
+from loadtests.peers import graphs
 
 FIRST_PAGE_MILLISECONDS = 20.0
 DEEP_PAGE_MILLISECONDS = 150.0
@@ -119,40 +123,53 @@ def fill(url: str, threads: int) -> None:
 
 
 class Processors:
-    """Whose time a request takes: that of the server, a child of this process, and of Postgres."""
+    """Whose time a request takes: that of the server, and of Postgres."""
 
-    def __init__(self, url: str) -> None:
-        with psycopg.connect(url) as database:
-            self._postgres = postmaster_of(database.info.backend_pid)
-        children = Path(f"/proc/self/task/{os.getpid()}/children")
-        pids = map(int, children.read_text().split()) if children.exists() else ()
-        self._servers = [pid for pid in pids if pid != self._postgres]
+    def __init__(self, server: ServerProcess, database: MeasuredDatabase) -> None:
+        self._server = server
+        self._postgres = PostgresProcessor(database)
 
     def read(self) -> tuple[float, float]:
         """Milliseconds so far; not a number where they are not known."""
-        server = sum(cpu_seconds(pid) or 0.0 for pid in self._servers) if self._servers else nan
-        postgres = cpu_seconds(self._postgres)
-        return server * 1000, nan if postgres is None else postgres * 1000
+        postgres = self._postgres.seconds()
+        return self._server.cpu_seconds() * 1000, nan if postgres is None else postgres * 1000
+
+
+def post(connection: HTTPConnection, path: str, body: dict[str, Any]) -> Any:
+    connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
+    response = connection.getresponse()
+    text = response.read()
+    if response.status != 200:
+        raise SystemExit(f"{path} answered {response.status}: {text.decode()}")
+    return json.loads(text)
 
 
 @contextmanager
 def listed(threads: int, given_url: str | None) -> Iterator[tuple[HTTPConnection, Processors]]:
     """A server on a database with so many threads, the newest twelve of which have values."""
     with ExitStack() as stack:
-        database = stack.enter_context(bench_database(given_url))
+        database = stack.enter_context(measured_database(given_url))
         started = time.perf_counter()
         fill(database.url, threads)
         sys.stdout.write(f"{threads:,} threads made in {time.perf_counter() - started:.0f} s\n")
         folder = Path(stack.enter_context(TemporaryDirectory()))
-        port = free_port()
-        environment = server_environment(database.url, folder, port)
-        command = [sys.executable, "-m", "headrace", "serve"]
-        server = stack.enter_context(serving(command, port, environment))
+        manifest = write_manifest(folder, {"trivial": f"{graphs.__file__}:trivial"})
+        running = stack.enter_context(
+            headrace_server(
+                database.url,
+                manifest=manifest,
+                folder=folder,
+                processes=1,
+                settings={"HEADRACE_OBSERVABILITY__LOG_LEVEL": "warning"},
+            )
+        )
+        server = HTTPConnection("127.0.0.1", running.port, timeout=60)
+        stack.callback(server.close)
         for _ in range(12):
             thread_id = post(server, "/threads", {})["thread_id"]
             body = {"assistant_id": "trivial", "input": {"messages": []}}
             post(server, f"/threads/{thread_id}/runs/wait", body)
-        yield server, Processors(database.url)
+        yield server, Processors(running, database)
 
 
 @dataclass(frozen=True)
@@ -186,6 +203,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1_000_000)
     parser.add_argument("--requests", type=int, default=60)
     options = parser.parse_args()
+    stop_in_order()
     missed = []
     with listed(options.threads, options.url) as (server, processors):
         sys.stdout.write(f"{'':46}{'processor ms':>16}\n{'':46}{'server':>8}{'Postgres':>9}")

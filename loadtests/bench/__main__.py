@@ -5,7 +5,6 @@ Ends with 1 when a contender lost something it had acknowledged, or a part could
 
 import gc
 import os
-import signal
 import sys
 from collections.abc import Mapping
 
@@ -15,9 +14,10 @@ from loadtests.bench.contenders import CONTENDERS, Entrant
 from loadtests.bench.options import options_from
 from loadtests.bench.parts import Parts
 from loadtests.bench.report import write
-from loadtests.bench.server import bench_database
 from loadtests.bench.slow_database import NotSlow
 from loadtests.bench.verify import LostWrites
+from loadtests.measuring.database import measured_database
+from loadtests.measuring.servers import stop_in_order
 
 
 def main(environ: Mapping[str, str], known: Mapping[str, Entrant] = CONTENDERS) -> int:
@@ -32,12 +32,12 @@ def main(environ: Mapping[str, str], known: Mapping[str, Entrant] = CONTENDERS) 
     except ValueError as error:
         _say(str(error))
         return 2
-    _stop_in_order()
+    stop_in_order()
     # As headrace's server processes do before they are forked (ADR 9), for all contenders.
     gc.collect()
     gc.freeze()
     try:
-        with bench_database(environ.get("DATABASE_URL")) as database:
+        with measured_database(environ.get("DATABASE_URL")) as database:
             result = uvloop.run(Parts(database, options, known, say=_say).measure())
     except (LostWrites, NotSlow) as error:
         _say(str(error))
@@ -46,15 +46,6 @@ def main(environ: Mapping[str, str], known: Mapping[str, Entrant] = CONTENDERS) 
         return 130
     write(result, options)
     return 0
-
-
-def _stop_in_order() -> None:
-    """Both signals close what is open, the Postgres of the bench above all.
-
-    A shell starts what it puts into the background with SIGINT ignored.
-    """
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
 
 
 def _say(sentence: str) -> None:

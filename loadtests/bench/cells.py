@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from loadtests.bench.contenders import Contender, Entrant
-from loadtests.bench.drive import Driver, percentile
+from loadtests.bench.drive import Driver
 from loadtests.bench.gauge import Gauge, Reading
-from loadtests.bench.server import BenchDatabase
 from loadtests.bench.verify import Verifier
 from loadtests.bench.workloads import WORKLOADS, Workload
+from loadtests.measuring.database import MeasuredDatabase
+from loadtests.measuring.figures import percentile
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class _Cell:
 class Bench:
     """Measures cells on one database, reached at ``url``: its own address or that of a proxy."""
 
-    def __init__(self, database: BenchDatabase, gauge: Gauge, *, url: str | None = None) -> None:
+    def __init__(self, database: MeasuredDatabase, gauge: Gauge, *, url: str | None = None) -> None:
         self._url = url or database.url
         self._own_url = database.url
         self._gauge = gauge

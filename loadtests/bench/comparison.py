@@ -6,13 +6,13 @@ rounds: what disturbs the machine for a while disturbs both sides.
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from statistics import median, quantiles
 from typing import Any
 
 from loadtests.bench.cells import FIGURES, Bench, Sample
 from loadtests.bench.contenders import Entrant
 from loadtests.bench.options import Options
 from loadtests.bench.workloads import WORKLOADS, Workload
+from loadtests.measuring.figures import ratios, spread
 
 OURS = "headrace"
 #: Ratios of runs per second: ours to this contender's.
@@ -91,17 +91,8 @@ def lone_ratios_of(samples: Samples) -> dict[str, list[float]]:
 
 
 def _ratios(samples: Samples, other: str, figure: str) -> list[float]:
-    pairs = zip(samples[OURS], samples[other], strict=True)
-    return [getattr(ours, figure) / getattr(theirs, figure) for ours, theirs in pairs]
-
-
-def spread(values: Sequence[float]) -> dict[str, float]:
-    """Median, extremes, and the quartiles where there are enough values for them."""
-    found = {"median": median(values), "min": min(values), "max": max(values)}
-    if len(values) >= 4:
-        first, _, third = quantiles(values, n=4, method="inclusive")
-        found |= {"q1": first, "q3": third}
-    return {name: significant(value) for name, value in found.items()}
+    ours, theirs = ([getattr(one, figure) for one in samples[name]] for name in (OURS, other))
+    return ratios(ours, theirs)
 
 
 def summary(samples: Sequence[Sample]) -> dict[str, Any]:
@@ -112,8 +103,3 @@ def summary(samples: Sequence[Sample]) -> dict[str, Any]:
 def _spread_of(figure: str, samples: Sequence[Sample]) -> dict[str, float] | None:
     values = [value for one in samples if (value := getattr(one, figure)) is not None]
     return spread(values) if values else None
-
-
-def significant(value: float) -> float:
-    """Four digits: more is noise."""
-    return float(f"{value:.4g}")

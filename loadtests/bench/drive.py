@@ -2,7 +2,6 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
 from time import perf_counter
 from typing import Any
 from uuid import uuid4
@@ -78,9 +77,3 @@ class Driver:
                 thread_config(thread_id),
                 durability=None if self._contender.saver is None else "async",
             )
-
-
-def percentile(values: Sequence[float], rank: float) -> float:
-    """The smallest value that ``rank`` of all do not exceed."""
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(len(ordered) * rank))]

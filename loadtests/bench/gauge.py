@@ -1,8 +1,7 @@
 """What a stretch of work cost the server: processor time, transactions, bytes of its log.
 
-Processor time is read from /proc, of the postmaster and all its children: backends, writers, and
-those that have ended, whose time their parent keeps. It is in nanoseconds where the kernel counts
-so, else in ticks; None where the server is on another machine or the system has no /proc.
+Processor time is that of the postmaster and all its children: backends, writers, and those that
+have ended, whose time their parent keeps.
 
 Transactions are those that Postgres itself counted for the database. A backend reports its count at
 most once a second while it is used, and for certain when it ends; so they are counted from the
@@ -10,20 +9,15 @@ opening of a contender's connections to their end, and what opening alone counts
 """
 
 import asyncio
-import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Self
 
 import psycopg
 from psycopg import AsyncConnection
 
-from loadtests.bench.server import BenchDatabase
+from loadtests.measuring.database import MeasuredDatabase, PostgresProcessor
 
 _TABLES = "checkpoints, checkpoint_blobs, checkpoint_writes"
-_PROC = Path("/proc")
-#: Fields of /proc/<pid>/stat after the command's name: parent, and the four times in ticks.
-_PARENT, _OWN_TIMES, _CHILDREN_TIMES = 1, slice(11, 13), slice(13, 15)
 _GONE_SECONDS = 10.0
 
 
@@ -43,16 +37,13 @@ class Reading:
 class Gauge:
     """Reads the server over a connection to another database, so that it does not count itself."""
 
-    def __init__(self, database: BenchDatabase) -> None:
+    def __init__(self, database: MeasuredDatabase) -> None:
         self._database = database
         self._connection: AsyncConnection | None = None
-        self._postmaster: int | None = None
+        self._processor = PostgresProcessor(database)
 
     async def __aenter__(self) -> Self:
         self._connection = await AsyncConnection.connect(self._database.admin_url, autocommit=True)
-        host, _ = self._database.address
-        if host.startswith("/") or host in {"127.0.0.1", "::1", "localhost"}:
-            self._postmaster = postmaster_of(int(await self._ask("SELECT pg_backend_pid()")))
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -70,7 +61,7 @@ class Gauge:
 
     async def read(self) -> Reading:
         position = await self._ask("SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')")
-        return Reading(cpu_seconds(self._postmaster), int(position))
+        return Reading(self._processor.seconds(), int(position))
 
     async def transactions(self) -> int:
         """Committed in the database so far; waits until no backend is left that has not told."""
@@ -90,57 +81,3 @@ class Gauge:
         assert row is not None
         value: int = row[0]
         return value
-
-
-def postmaster_of(backend: int) -> int | None:
-    """The parent of a backend, if both are Postgres on this machine."""
-    found = _stat(backend)
-    if found is None or not _is_postgres(backend):
-        return None
-    parent = int(found[_PARENT])
-    return parent if _is_postgres(parent) else None
-
-
-def _is_postgres(pid: int) -> bool:
-    try:
-        return (_PROC / str(pid) / "comm").read_text().startswith("postgres")
-    except OSError:
-        return False
-
-
-def cpu_seconds(postmaster: int | None) -> float | None:
-    """Of a process and its children, those that have ended too; None for none."""
-    if postmaster is None:
-        return None
-    seconds = 0.0
-    for entry in _PROC.iterdir():
-        pid = int(entry.name) if entry.name.isdecimal() else 0
-        found = _stat(pid)
-        if found is None or postmaster not in (pid, int(found[_PARENT])):
-            continue
-        seconds += _on_cpu_seconds(pid, found)
-        if pid == postmaster:
-            seconds += _seconds(found[_CHILDREN_TIMES])
-    return seconds
-
-
-def _on_cpu_seconds(pid: int, stat: list[str]) -> float:
-    """The same as the two times in ``stat``, and exact: its processes have one thread each."""
-    try:
-        text = (_PROC / str(pid) / "schedstat").read_text()
-    except OSError:
-        return _seconds(stat[_OWN_TIMES])
-    return int(text.split()[0]) / 1e9
-
-
-def _seconds(ticks: list[str]) -> float:
-    return sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
-
-
-def _stat(pid: int) -> list[str] | None:
-    """The fields after the command's name, which may itself hold spaces and brackets."""
-    try:
-        text = (_PROC / str(pid) / "stat").read_text()
-    except OSError:
-        return None
-    return text.rpartition(")")[2].split()

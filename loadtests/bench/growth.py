@@ -17,13 +17,14 @@ from langgraph.store.memory import InMemoryStore
 from psycopg import AsyncConnection
 
 from headrace.graphs.chat import build_chat
-from loadtests.bench.comparison import Say, significant
+from loadtests.bench.comparison import Say
 from loadtests.bench.contenders import Contender, Entrant
 from loadtests.bench.drive import thread_config
 from loadtests.bench.gauge import Gauge
 from loadtests.bench.options import Options
-from loadtests.bench.server import BenchDatabase
 from loadtests.bench.workloads import Builder, tutorial
+from loadtests.measuring.database import MeasuredDatabase
+from loadtests.measuring.figures import significant
 
 _MESSAGE_BYTES = 200
 #: No message is like another: text compresses to a half or third, but repeated it would vanish.
@@ -101,7 +102,7 @@ class _Reading:
 
 
 async def measure_growth(
-    database: BenchDatabase, gauge: Gauge, options: Options, entrant: Entrant, *, say: Say
+    database: MeasuredDatabase, gauge: Gauge, options: Options, entrant: Entrant, *, say: Say
 ) -> dict[str, dict[str, Any] | None]:
     """By variant: bytes per turn, early and late, and the ratio of the two.
 

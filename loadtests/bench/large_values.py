@@ -17,12 +17,12 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import BaseCheckpointSaver, empty_checkpoint
 
 from loadtests.bench import plain_rows
-from loadtests.bench.comparison import Say, spread
+from loadtests.bench.comparison import Say
 from loadtests.bench.contenders import Entrant
-from loadtests.bench.drive import percentile
 from loadtests.bench.gauge import Gauge
 from loadtests.bench.options import Options
-from loadtests.bench.server import BenchDatabase
+from loadtests.measuring.database import MeasuredDatabase
+from loadtests.measuring.figures import percentile, spread
 
 #: Threads with small values, and how often each is put to.
 _THREADS = 8
@@ -36,7 +36,7 @@ Put = Callable[[str], Awaitable[None]]
 
 
 async def compare_sizes(
-    database: BenchDatabase,
+    database: MeasuredDatabase,
     gauge: Gauge,
     options: Options,
     entrants: Mapping[str, Entrant],

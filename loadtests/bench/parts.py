@@ -5,7 +5,6 @@ from dataclasses import asdict
 from time import perf_counter
 from typing import Any
 
-from loadtests.bench import machine
 from loadtests.bench.cells import Bench
 from loadtests.bench.comparison import (
     Samples,
@@ -13,7 +12,6 @@ from loadtests.bench.comparison import (
     lone_ratios_of,
     ratios_of,
     rounds,
-    spread,
     summary,
 )
 from loadtests.bench.contenders import Entrant, headrace
@@ -21,10 +19,12 @@ from loadtests.bench.gauge import Gauge
 from loadtests.bench.growth import measure_growth
 from loadtests.bench.large_values import compare_sizes
 from loadtests.bench.options import Options
-from loadtests.bench.server import BenchDatabase
 from loadtests.bench.slow_database import compare_slow
 from loadtests.bench.statements import count_statements
 from loadtests.bench.way import way
+from loadtests.measuring import machine
+from loadtests.measuring.database import MeasuredDatabase
+from loadtests.measuring.figures import spread
 
 Result = dict[str, Any]
 
@@ -33,7 +33,12 @@ class Parts:
     """Measures what the options ask for."""
 
     def __init__(
-        self, database: BenchDatabase, options: Options, known: Mapping[str, Entrant], *, say: Say
+        self,
+        database: MeasuredDatabase,
+        options: Options,
+        known: Mapping[str, Entrant],
+        *,
+        say: Say,
     ) -> None:
         self._database = database
         self._options = options

@@ -9,8 +9,8 @@ from typing import Any
 from loadtests.bench import targets
 from loadtests.bench.chart import chart
 from loadtests.bench.options import Options
-from loadtests.bench.targets import Target
 from loadtests.bench.workloads import WORKLOADS
+from loadtests.measuring.figures import Target
 
 _CHART = Path(__file__).parents[2] / "docs" / "checkpoint-engine.svg"
 

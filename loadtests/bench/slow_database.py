@@ -12,8 +12,8 @@ from loadtests.bench.comparison import Samples, Say, rounds
 from loadtests.bench.contenders import Entrant
 from loadtests.bench.gauge import Gauge
 from loadtests.bench.options import Options
-from loadtests.bench.server import BenchDatabase
 from loadtests.bench.way import proxy, way
+from loadtests.measuring.database import MeasuredDatabase
 
 ROUND_TRIP_MS = 2.0
 COMMIT_MS = 5.0
@@ -36,7 +36,7 @@ class SlowDatabase:
 
 
 async def compare_slow(
-    database: BenchDatabase,
+    database: MeasuredDatabase,
     gauge: Gauge,
     options: Options,
     entrants: Mapping[str, Entrant],

@@ -8,21 +8,22 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from loadtests.bench.comparison import Say, runs_of, significant
+from loadtests.bench.comparison import Say, runs_of
 from loadtests.bench.contenders import Entrant
 from loadtests.bench.drive import Driver
 from loadtests.bench.gauge import Gauge
 from loadtests.bench.options import Options
-from loadtests.bench.server import BenchDatabase
 from loadtests.bench.way import ProxyProcess, proxy
 from loadtests.bench.workloads import WORKLOADS, Workload
+from loadtests.measuring.database import MeasuredDatabase
+from loadtests.measuring.figures import significant
 
 #: Of the runs of a timed cell.
 _SHARE = 0.25
 
 
 async def count_statements(
-    database: BenchDatabase,
+    database: MeasuredDatabase,
     gauge: Gauge,
     options: Options,
     entrants: Mapping[str, Entrant],

@@ -1,33 +1,9 @@
 """What headrace is held to: a floor that must not be missed, a goal beyond it."""
 
-from dataclasses import dataclass
+from loadtests.measuring.figures import Target
 
 #: Runs at once and durability for which the targets hold.
 SAID = "medians, 32 concurrent, durability async, one process"
-
-
-@dataclass(frozen=True)
-class Target:
-    """``lower_is_better`` turns both bounds around."""
-
-    floor: float
-    goal: float | None = None
-    lower_is_better: bool = False
-
-    def verdict(self, value: float) -> str:
-        """``goal``, ``floor`` for what reaches only that, or ``missed``."""
-        if self.goal is not None and self._reaches(value, self.goal):
-            return "goal"
-        return "floor" if self._reaches(value, self.floor) else "missed"
-
-    def __str__(self) -> str:
-        sign = "<=" if self.lower_is_better else ">="
-        beyond = "" if self.goal is None else f", goal {self.goal:g}"
-        return f"{sign} {self.floor:g}{beyond}"
-
-    def _reaches(self, value: float, bound: float) -> bool:
-        return value <= bound if self.lower_is_better else value >= bound
-
 
 _LONE = Target(1.0, 0.7, lower_is_better=True)
 _OTHER = {

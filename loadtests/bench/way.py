@@ -11,8 +11,8 @@ from time import perf_counter
 
 from psycopg import AsyncConnection
 
-from loadtests.bench.server import BenchDatabase
 from loadtests.bench.wire import Counts
+from loadtests.measuring.database import MeasuredDatabase
 
 _ROOT = Path(__file__).parents[2]
 _TIMES = 100
@@ -38,7 +38,7 @@ class ProxyProcess:
 
 @asynccontextmanager
 async def proxy(
-    database: BenchDatabase, *, delay_ms: float = 0.0, counting: bool = False
+    database: MeasuredDatabase, *, delay_ms: float = 0.0, counting: bool = False
 ) -> AsyncIterator[ProxyProcess]:
     """A proxy in a process of its own, so that it does not count as the client's work.
 

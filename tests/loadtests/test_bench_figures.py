@@ -6,14 +6,13 @@ from itertools import pairwise
 import pytest
 
 from loadtests.bench.cells import Sample
-from loadtests.bench.chart import NOT_DURABLE, OTHERS, OURS, TEXT
 from loadtests.bench.comparison import OURS as HEADRACE
-from loadtests.bench.comparison import ratios_of, spread
+from loadtests.bench.comparison import ratios_of
 from loadtests.bench.contenders import CONTENDERS
 from loadtests.bench.options import options_from
-from loadtests.bench.targets import Target
 from loadtests.bench.wire import Counts, Meter
 from loadtests.bench.workloads import WORKLOADS
+from loadtests.measuring.figures import Target, spread
 
 
 def sample(speed: float) -> Sample:
@@ -103,24 +102,6 @@ def test_settings_narrow_it():
 def test_settings_that_cannot_be(name, value):
     with pytest.raises(ValueError, match=f"{name}={value}"):
         options_from({name: value}, CONTENDERS)
-
-
-def luminance(colour: str) -> float:
-    """Of sRGB, as WCAG defines it."""
-    parts = [int(colour[start : start + 2], 16) / 255 for start in (1, 3, 5)]
-    red, green, blue = (
-        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts
-    )
-    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
-
-
-@pytest.mark.parametrize(
-    ("colour", "needed"), [(TEXT, 4.2), (OURS, 3), (OTHERS, 3), (NOT_DURABLE, 2.5)]
-)
-def test_the_chart_can_be_read_on_white_and_on_black(colour, needed):
-    one, white, black = luminance(colour), luminance("#ffffff"), luminance("#0d1117")
-    assert (white + 0.05) / (one + 0.05) >= needed
-    assert (one + 0.05) / (black + 0.05) >= needed
 
 
 @pytest.mark.parametrize(

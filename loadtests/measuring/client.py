@@ -1,0 +1,418 @@
+"""A cheap HTTP client for measurements: keep-alive connections, each with one request under way.
+
+A *script* is an asynchronous function that one visitor runs on its connection: it prepares what it
+needs, calls ``begin`` (all visitors wait there for each other), and then asks in a loop until
+``TimeIsUp`` ends it. Only answers between beginning and end are counted. Requests are bytes made
+beforehand, or by the script for each request; answers are read no further than needed.
+
+``loadtests.measuring.apart`` runs this in a process of its own, so that its processor time is told
+apart from everything else.
+"""
+
+import asyncio
+import json
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+_END_EVENT = b"event: end"
+_LAST_CHUNK = b"0\r\n\r\n"
+_RETRY_SECONDS = 1.0
+
+
+class TimeIsUp(Exception):
+    """The measured time is over: a script ends here."""
+
+
+class ConnectionBroken(Exception):
+    """The server closed a connection before its answer was complete."""
+
+
+def request(
+    method: str,
+    path: str,
+    body: Any = None,
+    *,
+    headers: dict[str, str] | None = None,
+) -> bytes:
+    """A whole HTTP/1.1 request; ``body`` becomes JSON unless it is bytes already."""
+    data = b"" if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
+    lines = [f"{method} {path} HTTP/1.1", "Host: 127.0.0.1"]
+    if data:
+        lines.append("Content-Type: application/json")
+    if data or method not in ("GET", "DELETE"):
+        lines.append(f"Content-Length: {len(data)}")
+    lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
+    return "\r\n".join([*lines, "", ""]).encode() + data
+
+
+@dataclass(slots=True)
+class Reply:
+    """An answer: ``body`` holds the bytes after the head, in chunks if it was sent in chunks.
+
+    ``heard`` has the time at which each piece came and the piece itself, if the script asked so.
+    """
+
+    status: int
+    seconds: float
+    head: bytes
+    body: bytes
+    heard: list[tuple[float, bytes]] | None = None
+
+    def json(self) -> Any:
+        """The body as JSON; of chunks, their contents."""
+        return json.loads(_without_chunks(self.body) if self.is_chunked else self.body)
+
+    @property
+    def is_chunked(self) -> bool:
+        return b"transfer-encoding: chunked" in self.head.lower()
+
+    @property
+    def retry_after(self) -> float | None:
+        """Seconds that the server asks to wait; None where it does not."""
+        _, found, rest = self.head.lower().partition(b"\r\nretry-after:")
+        text = rest.partition(b"\r\n")[0].strip().decode()
+        return float(text) if found and text.replace(".", "", 1).isdecimal() else None
+
+
+@dataclass
+class Outcome:
+    """What the measured time held, for requests by the name that their script gave them."""
+
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    statuses: dict[str, Counter[int]] = field(default_factory=dict)
+    latencies: dict[str, list[float]] = field(default_factory=dict)
+    #: Answers that held ``event: end``, the last event of a complete stream.
+    ends: Counter[str] = field(default_factory=Counter)
+    bytes_read: int = 0
+    #: Connections that broke with a request under way.
+    broken: int = 0
+    #: Requests that had no answer a while after the end.
+    unanswered: int = 0
+    #: What a script keeps by itself, for example times to a first token.
+    notes: dict[str, list[float]] = field(default_factory=dict)
+
+    def add(self, name: str, reply: Reply) -> None:
+        self.statuses.setdefault(name, Counter())[reply.status] += 1
+        self.latencies.setdefault(name, []).append(reply.seconds)
+        self.bytes_read += len(reply.head) + len(reply.body)
+        if _END_EVENT in reply.body:
+            self.ends[name] += 1
+
+    def note(self, name: str, value: float) -> None:
+        self.notes.setdefault(name, []).append(value)
+
+    def good(self, name: str) -> int:
+        """Answers with a status below 400."""
+        found = self.statuses.get(name, Counter())
+        return sum(count for status, count in found.items() if status < 400)
+
+    def failed(self) -> int:
+        """Answers with any other status, and connections that broke."""
+        every = sum(sum(one.values()) for one in self.statuses.values())
+        return every - sum(map(self.good, self.statuses)) + self.broken
+
+    def per_second(self, name: str) -> float:
+        return self.good(name) / self.seconds if self.seconds else 0.0
+
+
+@dataclass(frozen=True)
+class Load:
+    """What is asked of a server, by how many, for how long.
+
+    ``script`` must be importable by name (or a ``partial`` of such a function with plain arguments)
+    when the load runs in a process of its own.
+    """
+
+    port: int
+    script: "Callable[[Visitor], Awaitable[None]]"
+    connections: int = 32
+    seconds: float = 5.0
+    #: Asked already, but not counted: the measured time then begins amid requests, as it ends.
+    settle_seconds: float = 0.0
+    #: A refusal with Retry-After is waited out and the request repeated; each refusal is counted.
+    honour_retry_after: bool = False
+    #: Requests that are under way at the end may take so long to be answered.
+    drain_seconds: float = 30.0
+    #: A pause before each request.
+    think_seconds: float = 0.0
+    host: str = "127.0.0.1"
+
+
+class HttpStream(asyncio.Protocol):
+    """One keep-alive connection with at most one request under way."""
+
+    def __init__(self) -> None:
+        self._transport: asyncio.Transport | None = None
+        self._answer: asyncio.Future[Reply] | None = None
+        self._pieces: list[bytes] = []
+        self._started = 0.0
+        self._status = 0
+        self._head = b""
+        self._missing: int | None = None
+        self._heard: list[tuple[float, bytes]] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's are no subclass of it.
+        self._transport = cast(asyncio.Transport, transport)
+
+    @classmethod
+    async def open(cls, host: str, port: int) -> "HttpStream":
+        _, stream = await asyncio.get_running_loop().create_connection(cls, host, port)
+        return stream
+
+    @property
+    def is_open(self) -> bool:
+        return self._transport is not None and not self._transport.is_closing()
+
+    async def ask(self, data: bytes, *, timed: bool = False) -> Reply:
+        """
+        :raises ConnectionBroken: it ended before the answer was complete.
+        """
+        if self._transport is None or self._transport.is_closing():
+            raise ConnectionBroken
+        self._answer = asyncio.get_running_loop().create_future()
+        self._pieces, self._head, self._missing = [], b"", None
+        self._heard = [] if timed else None
+        self._started = time.perf_counter()
+        self._transport.write(data)
+        return await self._answer
+
+    def data_received(self, data: bytes) -> None:
+        if self._heard is not None:
+            self._heard.append((time.perf_counter(), data))
+        if not self._head:
+            data = self._read_head(data)
+            if not self._head:
+                return
+        self._pieces.append(data)
+        if self._missing is None:
+            # A last chunk cut in two shows only together with what came before it.
+            tail = data if len(data) >= 7 else b"".join(self._pieces[-7:])
+            if tail.endswith(_LAST_CHUNK) and (tail[-7:-5] == b"\r\n" or tail == _LAST_CHUNK):
+                self._complete()
+            return
+        self._missing -= len(data)
+        if self._missing <= 0:
+            self._complete()
+
+    def _read_head(self, data: bytes) -> bytes:
+        """The bytes after the head; the head is empty as long as it is not complete."""
+        if self._pieces:
+            data = b"".join((*self._pieces, data))
+        head, found, rest = data.partition(b"\r\n\r\n")
+        if not found:
+            self._pieces = [data]
+            return b""
+        self._pieces = []
+        self._head, self._status = head, int(head[9:12])
+        lower = head.lower()
+        _, known, value = lower.partition(b"\r\ncontent-length:")
+        if known:
+            self._missing = int(value.partition(b"\r\n")[0])
+        elif b"transfer-encoding: chunked" not in lower:
+            self._missing = 0
+        return rest
+
+    def _complete(self) -> None:
+        answer, self._answer = self._answer, None
+        if answer is None or answer.done():
+            return
+        taken = time.perf_counter() - self._started
+        body = b"".join(self._pieces)
+        answer.set_result(Reply(self._status, taken, self._head, body, self._heard))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(ConnectionBroken())
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+
+
+class Visitor:
+    """One connection and what its script may do with it; ``number`` counts from 0."""
+
+    def __init__(self, number: int, course: "Course") -> None:
+        self.number = number
+        self._course = course
+        self._stream: HttpStream | None = None
+
+    @property
+    def outcome(self) -> Outcome:
+        """Where scripts note what they measure by themselves."""
+        return self._course.outcome
+
+    @property
+    def in_time(self) -> bool:
+        """Whether the measured time has begun and is not over."""
+        return self._course.in_time
+
+    async def connect(self) -> None:
+        """Open the connection already, where nothing is asked before the beginning."""
+        await self._open()
+
+    async def begin(self) -> None:
+        """Wait until all visitors are prepared; time is measured from here, or soon after."""
+        await self._course.begin()
+
+    async def ask(self, data: bytes, name: str = "", *, timed: bool = False) -> Reply:
+        """Send a request and wait for its answer, which is counted under ``name`` when in time.
+
+        :param timed: note when each piece of the answer came.
+        :raises TimeIsUp: the measured time is over before anything was sent.
+        """
+        load = self._course.load
+        if load.think_seconds and self._course.has_begun:
+            await asyncio.sleep(load.think_seconds)
+        while True:
+            self._course.check()
+            reply = await self._once(data, timed=timed)
+            if self._course.in_time:
+                self._course.outcome.add(name, reply)
+            wait = reply.retry_after if reply.status in (429, 503) else None
+            if not load.honour_retry_after or wait is None:
+                return reply
+            await asyncio.sleep(min(wait, self._course.left()))
+
+    async def _once(self, data: bytes, *, timed: bool) -> Reply:
+        try:
+            stream = await self._open()
+            return await stream.ask(data, timed=timed)
+        except (ConnectionBroken, OSError):
+            if not self._course.has_begun:
+                raise
+            self._course.outcome.broken += self._course.in_time
+            await asyncio.sleep(min(_RETRY_SECONDS, self._course.left()))
+            raise BrokenVisit from None
+
+    async def _open(self) -> HttpStream:
+        if self._stream is None or not self._stream.is_open:
+            load = self._course.load
+            self._stream = await HttpStream.open(load.host, load.port)
+        return self._stream
+
+    def close(self) -> None:
+        if self._stream is not None:
+            self._stream.close()
+
+
+class BrokenVisit(Exception):
+    """A connection broke under a script: the script is started anew, on a new one."""
+
+
+class Course:
+    """One load from preparation to end."""
+
+    def __init__(self, load: Load) -> None:
+        self.load = load
+        self.outcome = Outcome()
+        self.has_begun = False
+        self._waiting = 0
+        self._working = load.connections
+        self._gate = asyncio.Event()
+        self._all_done = asyncio.Event()
+        self._until = float("inf")
+        self._cpu = 0.0
+
+    @property
+    def in_time(self) -> bool:
+        return self.has_begun and time.perf_counter() < self._until
+
+    def left(self) -> float:
+        """Seconds of the measured time that are left."""
+        return max(0.0, self._until - time.perf_counter())
+
+    def check(self) -> None:
+        if self.has_begun and time.perf_counter() >= self._until:
+            raise TimeIsUp
+
+    async def begin(self) -> None:
+        if self.has_begun:
+            return
+        self._waiting += 1
+        if self._waiting == self.load.connections:
+            self._gate.set()
+        await self._gate.wait()
+
+    async def run(self, begun: Callable[[], None], ended: Callable[[], None]) -> Outcome:
+        """Outcome once all requests under way are answered.
+
+        :param begun: called when the measured time begins; ``ended``, when it is over.
+        """
+        visitors = [Visitor(number, self) for number in range(self.load.connections)]
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(self._visit(one), name=f"visitor-{one.number}")
+                for one in visitors
+            ]
+            timer = group.create_task(self._time(begun, ended), name="measured-time")
+            await timer
+            _, late = await asyncio.wait(tasks, timeout=self.load.drain_seconds)
+            self.outcome.unanswered = len(late)
+            for task in late:
+                task.cancel()
+        for one in visitors:
+            one.close()
+        return self.outcome
+
+    async def _time(self, begun: Callable[[], None], ended: Callable[[], None]) -> None:
+        await self._gate.wait()
+        await asyncio.sleep(self.load.settle_seconds)
+        begun()
+        started, self._cpu = time.perf_counter(), time.process_time()
+        self._until, self.has_begun = started + self.load.seconds, True
+        # Scripts may end by themselves before the time is over.
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._all_done.wait(), self.load.seconds)
+        self.outcome.seconds = time.perf_counter() - started
+        self.outcome.cpu_seconds = time.process_time() - self._cpu
+        ended()
+
+    async def _visit(self, visitor: Visitor) -> None:
+        while True:
+            try:
+                await self.load.script(visitor)
+            except BrokenVisit:
+                continue
+            except TimeIsUp:
+                pass
+            break
+        self._working -= 1
+        if not self._working:
+            self._all_done.set()
+
+
+def repeat(data: bytes, name: str) -> "Callable[[Visitor], Awaitable[None]]":
+    """A script that asks one thing again and again."""
+    return Repeated(data, name)
+
+
+@dataclass(frozen=True)
+class Repeated:
+    """The script of ``repeat``."""
+
+    data: bytes
+    name: str
+
+    async def __call__(self, visitor: Visitor) -> None:
+        await visitor.begin()
+        while True:
+            await visitor.ask(self.data, self.name)
+
+
+def _without_chunks(body: bytes) -> bytes:
+    parts, rest = [], body
+    while rest:
+        size, _, rest = rest.partition(b"\r\n")
+        length = int(size.partition(b";")[0], 16)
+        if not length:
+            break
+        parts.append(rest[:length])
+        rest = rest[length + 2 :]
+    return b"".join(parts)
