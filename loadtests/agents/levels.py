@@ -22,6 +22,7 @@ from loadtests.measuring.client import Load, Outcome
 from loadtests.measuring.database import MeasuredDatabase, PostgresProcessor
 from loadtests.measuring.figures import Target, percentile, significant
 from loadtests.measuring.machine import loop_milliseconds
+from loadtests.measuring.processors import busy_seconds
 from loadtests.measuring.servers import ServerProcess
 
 #: p99 in milliseconds.
@@ -66,15 +67,16 @@ def measure_level(site: Site, agents: int, workload: Workload, seconds: float) -
     load = Load(site.server.port, Agents(agents, workload), connections=agents, seconds=seconds)
     with load_process(load) as process:
         process.wait_begun()
-        before = site.cpu_seconds()
+        before, busy_before = site.cpu_seconds(), busy_seconds() or 0.0
         process.wait_ended()
-        after = site.cpu_seconds()
+        after, busy_after = site.cpu_seconds(), busy_seconds() or 0.0
         busy_bytes, connections = site.server.rss_bytes(), site.connections()
         outcome = process.outcome()
     cpu = {part: after[part] - before[part] for part in after}
     cpu["client"] = outcome.cpu_seconds
     tokens = len(outcome.notes.get(DELAY, ()))
     per_second = tokens / outcome.seconds
+    others = max(0.0, busy_after - busy_before - sum(cpu.values()))
     return {
         "agents": agents,
         "loop_milliseconds": loop_ms,
@@ -85,6 +87,7 @@ def measure_level(site: Site, agents: int, workload: Workload, seconds: float) -
         "faults": _faults(outcome),
         "milliseconds": _milliseconds(outcome.notes),
         "cores": {part: significant(used / outcome.seconds) for part, used in cpu.items()},
+        "other_cores": significant(others / outcome.seconds),
         "cpu_ms_per_1000_tokens": {
             part: significant(used * 1e6 / max(tokens, 1)) for part, used in cpu.items()
         },

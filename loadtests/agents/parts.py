@@ -10,44 +10,56 @@ from collections.abc import Iterable, Mapping, Sequence
 
 _PLACE = re.compile(r"\((?P<path>[^()]*?)(?::\d+)?\)$")
 
-#: Path and part; the first that is found in a frame's path counts.
+#: Beginning of a frame's path, as py-spy shortens it, and the part; the first that is found counts.
 _PARTS = (
     ("openai/", "openai SDK"),
-    ("httpx/", "httpx, httpcore, h11"),
-    ("httpcore/", "httpx, httpcore, h11"),
+    ("httpx", "httpx, httpcore, h11"),
+    ("httpcore", "httpx, httpcore, h11"),
     ("h11/", "httpx, httpcore, h11"),
     ("anyio/", "httpx, httpcore, h11"),
     ("langchain_openai/", "langchain-openai"),
-    ("langchain_core/", "langchain-core"),
-    ("langchain/", "langchain-core"),
+    ("langchain", "langchain-core"),
     ("langsmith/", "langsmith"),
     ("langgraph/", "langgraph"),
+    # LangGraph is a namespace package: these are its folders.
+    ("pregel/", "langgraph"),
+    ("_internal/", "langgraph"),
+    ("graph/", "langgraph"),
+    ("channels/", "langgraph"),
+    ("checkpoint/", "langgraph"),
+    ("prebuilt/", "langgraph"),
     ("headrace/events/", "headrace: events"),
+    ("headrace/checkpoints/write_size", "headrace: worker"),
     ("headrace/json_text", "headrace: events"),
     ("headrace/worker/", "headrace: worker"),
     ("headrace/runs/", "headrace: responses"),
     ("headrace/following/", "headrace: responses"),
     ("headrace/edge/", "headrace: responses"),
     ("headrace/checkpoints/", "headrace: checkpoints"),
-    ("headrace/usage/", "headrace: usage"),
+    ("headrace/usage/", "headrace: other"),
+    ("headrace/containment", "headrace: around each task"),
     ("headrace/", "headrace: other"),
     ("psycopg", "psycopg"),
     ("uvicorn", "uvicorn"),
     ("starlette/", "fastapi, starlette"),
     ("fastapi/", "fastapi, starlette"),
-    ("loadtests/agents/plain", "app"),
-    ("loadtests/agents/graph", "graph"),
+    ("loadtests/agents/", "the app"),
+    ("graph.py", "the graph"),
 )
+#: It runs the event loop: what has no other part is the loop's.
+_LOOP = "run_until_done "
 REST = "event loop, other"
 
 
 def part_of(stack: str) -> str:
     """The part of a collapsed stack (``outer;…;inner``, each ``name (path:line)``)."""
     for frame in reversed(stack.split(";")):
+        if frame.startswith(_LOOP):
+            break
         found = _PLACE.search(frame)
         path = found["path"] if found else ""
-        for fragment, part in _PARTS:
-            if fragment in path:
+        for beginning, part in _PARTS:
+            if path.startswith(beginning):
                 return part
     return REST
 

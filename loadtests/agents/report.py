@@ -33,7 +33,8 @@ def level_line(level: Mapping[str, Any]) -> str:
         f"{level['agents']:5} agents {level['tokens_per_second']:7.0f} tokens/s"
         f" (pace {level['pace']:.2f}): first token p50 {first.get('p50', 0):.1f}"
         f" p99 {first.get('p99', 0):.1f} ms, gap p99 {gap.get('p99', 0):.1f} ms;"
-        f" cores {told}; {level['rss_bytes_per_run'] / 1024:.0f} KB a run{faults}"
+        f" cores {told} (others {level['other_cores']:.2f});"
+        f" {level['rss_bytes_per_run'] / 1024:.0f} KB a run{faults}"
     )
 
 

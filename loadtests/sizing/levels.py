@@ -12,6 +12,7 @@ from loadtests.measuring.client import Load, Outcome
 from loadtests.measuring.database import MeasuredDatabase, PostgresProcessor
 from loadtests.measuring.figures import Target, percentile, significant
 from loadtests.measuring.machine import loop_milliseconds
+from loadtests.measuring.processors import busy_seconds
 from loadtests.measuring.servers import ServerProcess
 from loadtests.sizing.graph import RUN_SECONDS
 from loadtests.sizing.schedules import CREATE, LATE, WAIT, Schedule
@@ -36,15 +37,16 @@ def measure_rate(site: Site, schedule: Schedule, seconds: float) -> dict[str, An
     with load_process(load) as process:
         process.wait_begun()
         since = _now(site.database)
-        before = {"server": server.cpu_seconds(), "postgres": processor.seconds() or 0.0}
+        before = _cpu(server, processor)
         process.wait_ended()
-        after = {"server": server.cpu_seconds(), "postgres": processor.seconds() or 0.0}
+        after = _cpu(server, processor)
         in_flight, connections = _counts(site.database)
         rss = server.rss_bytes()
         outcome = process.outcome()
     _wait_ended(site.database)
     cpu = {part: after[part] - before[part] for part in after}
     cpu["client"] = outcome.cpu_seconds
+    cpu["others"] = max(0.0, cpu.pop("machine") - sum(cpu.values()))
     made = outcome.good(schedule.how)
     reads = sum(outcome.good(name) for name in outcome.statuses) - made
     return {
@@ -63,6 +65,14 @@ def measure_rate(site: Site, schedule: Schedule, seconds: float) -> dict[str, An
         },
         "connections": connections,
         "rss_mb": round(rss / 2**20),
+    }
+
+
+def _cpu(server: ServerProcess, processor: PostgresProcessor) -> dict[str, float]:
+    return {
+        "server": server.cpu_seconds(),
+        "postgres": processor.seconds() or 0.0,
+        "machine": busy_seconds() or 0.0,
     }
 
 

@@ -162,6 +162,7 @@ def level(agents: int = 40, **changes: Any) -> dict[str, Any]:
         "faults": {},
         "milliseconds": dict.fromkeys((FIRST, GAP, DELAY, TO_FIRST, START, BETWEEN), times),
         "cores": {"server": 1.0, "postgres": 0.1, "model": 0.1, "client": 0.05},
+        "other_cores": 0.0,
         "cpu_ms_per_1000_tokens": {
             "server": 600.0,
             "postgres": 60.0,

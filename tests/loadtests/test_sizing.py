@@ -32,8 +32,8 @@ def test_the_short_form_makes_all_runs_and_has_all_figures(tmp_path, database_ur
     for kind, (level,) in result["levels"].items():
         assert set(level["statuses"]) == {"success"}
         assert level["failed"] == 0
-        assert level["runs_per_second"] > 5
-        assert set(level["cores"]) == {"server", "postgres", "client"}
+        assert level["runs_per_second"] > 1
+        assert set(level["cores"]) == {"server", "postgres", "client", "others"}
         names = {"background_and_reads": {CREATE, STATE, RUN, JOIN}, "wait": {WAIT}}
         assert names.get(kind, {CREATE}) <= set(level["milliseconds"])
     assert section(result)
