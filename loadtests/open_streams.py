@@ -7,10 +7,6 @@ the client is this process, on bare sockets. Exit code 1 when a floor is missed.
 import argparse
 import asyncio
 import json
-import os
-import signal
-import socket
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,9 +18,9 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
-from headrace.db.migrate import upgrade
-from headrace.embedded.launcher import EmbeddedPostgres
-from headrace.setting_groups import DatabaseSettings
+from loadtests.measuring.database import measured_database
+from loadtests.measuring.figures import percentile
+from loadtests.measuring.servers import headrace_server
 
 _CONFIG = Path(__file__).with_name("streams") / "langgraph.json"
 #: Streams that are opened and closed before anything is measured, so that all code is loaded.
@@ -205,7 +201,7 @@ async def measure(port: int, *, streams: int, seconds: float) -> Measured:
         complete=sum(stream.ended_well for stream in opened),
         longest_silence_seconds=silence,
         kilobytes_per_stream=(after - before) / 1024 / streams,
-        livez_p99_ms=sorted(taken)[int(len(taken) * 0.99)] * 1000,
+        livez_p99_ms=percentile(taken, 0.99) * 1000,
         opened_in_seconds=opened_in,
         ends=Counter(one.end for one in opened if not one.ended_well),
     )
@@ -214,51 +210,24 @@ async def measure(port: int, *, streams: int, seconds: float) -> Measured:
 @contextmanager
 def server(processes: int) -> Iterator[int]:
     """A server with its own Postgres; gives its port."""
-    with tempfile.TemporaryDirectory(prefix="headrace-streams-") as name:
-        folder = Path(name)
-        folder.chmod(0o755)
-        with EmbeddedPostgres(folder / "pg", durable=False) as postgres:
-            upgrade(DatabaseSettings.model_validate({"url": postgres.dsn()}))
-            yield from _serving(postgres.dsn(), processes, folder)
-
-
-def _serving(database: str, processes: int, folder: Path) -> Iterator[int]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
-    environment = {
-        **os.environ,
-        "DATABASE_URL": database,
+    settings = {
         "HEADRACE_WORKER__MAX_CONCURRENT_RUNS": "20000",
         "HEADRACE_OBSERVABILITY__LOG_LEVEL": "warning",
         "HEADRACE_SERVER__PING_SECONDS": f"{_HEARTBEAT_SECONDS}",
     }
-    command = [sys.executable, "-m", "headrace", "serve", f"--port={port}"]
-    command += [f"--processes={processes}", f"--config={_CONFIG}"]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(  # noqa: S603 - our own arguments, no shell
-            command, env=environment, stdout=log, stderr=log
-        )
-    try:
-        _wait_ready(port, processes)
-        yield port
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(60)
-        sys.stdout.write((folder / "log").read_text()[-2000:])
-
-
-def _wait_ready(port: int, processes: int) -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        try:
-            found = [one["state"] for one in Client(port).health()["processes"]]
-        except OSError:
-            found = []
-        if found == ["serving"] * processes:
-            return
-        time.sleep(0.1)
-    raise SystemExit("the server did not become ready")
+    with (
+        tempfile.TemporaryDirectory(prefix="headrace-streams-") as name,
+        measured_database(None, durable=False) as database,
+    ):
+        with headrace_server(
+            database.url,
+            manifest=_CONFIG,
+            folder=Path(name),
+            processes=processes,
+            settings=settings,
+        ) as serving:
+            yield serving.port
+        sys.stdout.write(serving.log.read_text()[-2000:])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

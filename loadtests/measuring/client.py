@@ -14,6 +14,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -138,6 +139,8 @@ class Load:
     script: "Callable[[Visitor], Awaitable[None]]"
     connections: int = 32
     seconds: float = 5.0
+    #: Asked already, but not counted: the measured time then begins amid requests, as it ends.
+    settle_seconds: float = 0.0
     #: A refusal with Retry-After is waited out and the request repeated; each refusal is counted.
     honour_retry_after: bool = False
     #: A pause before each request.
@@ -162,6 +165,11 @@ class HttpStream(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's are no subclass of it.
         self._transport = cast(asyncio.Transport, transport)
+
+    @classmethod
+    async def open(cls, host: str, port: int) -> "HttpStream":
+        _, stream = await asyncio.get_running_loop().create_connection(cls, host, port)
+        return stream
 
     @property
     def is_open(self) -> bool:
@@ -258,8 +266,12 @@ class Visitor:
         """Whether the measured time has begun and is not over."""
         return self._course.in_time
 
+    async def connect(self) -> None:
+        """Open the connection already, where nothing is asked before the beginning."""
+        await self._open()
+
     async def begin(self) -> None:
-        """Wait until all visitors are prepared; time is measured from here."""
+        """Wait until all visitors are prepared; time is measured from here, or soon after."""
         await self._course.begin()
 
     async def ask(
@@ -303,8 +315,7 @@ class Visitor:
     async def _open(self) -> HttpStream:
         if self._stream is None or not self._stream.is_open:
             load = self._course.load
-            loop = asyncio.get_running_loop()
-            _, self._stream = await loop.create_connection(HttpStream, load.host, load.port)
+            self._stream = await HttpStream.open(load.host, load.port)
         return self._stream
 
     def close(self) -> None:
@@ -324,7 +335,9 @@ class Course:
         self.outcome = Outcome()
         self.has_begun = False
         self._waiting = 0
+        self._working = load.connections
         self._gate = asyncio.Event()
+        self._all_done = asyncio.Event()
         self._until = float("inf")
         self._cpu = 0.0
 
@@ -370,10 +383,13 @@ class Course:
 
     async def _time(self, begun: Callable[[], None], ended: Callable[[], None]) -> None:
         await self._gate.wait()
+        await asyncio.sleep(self.load.settle_seconds)
         begun()
         started, self._cpu = time.perf_counter(), time.process_time()
         self._until, self.has_begun = started + self.load.seconds, True
-        await asyncio.sleep(self.load.seconds)
+        # Scripts may end by themselves before the time is over.
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._all_done.wait(), self.load.seconds)
         self.outcome.seconds = time.perf_counter() - started
         self.outcome.cpu_seconds = time.process_time() - self._cpu
         ended()
@@ -386,7 +402,10 @@ class Course:
                 continue
             except TimeIsUp:
                 pass
-            return
+            break
+        self._working -= 1
+        if not self._working:
+            self._all_done.set()
 
 
 def repeat(data: bytes, name: str) -> "Callable[[Visitor], Awaitable[None]]":

@@ -149,15 +149,16 @@ def serving(
     environment: Mapping[str, str],
     *,
     folder: Path,
-    ready: str = "/readyz",
+    ready: str | None = "/readyz",
     work_dir: Path | None = None,
 ) -> Iterator[ServerProcess]:
     """Any server, from the moment it answers 200 on ``ready`` until it has ended.
 
+    :param ready: None for a process that answers no HTTP: it is not waited for.
     :raises NotServing: it ended, or was not ready in time.
     """
     log = folder / f"{name}.log"
-    with log.open("wb") as output:
+    with log.open("ab") as output:
         process = subprocess.Popen(  # noqa: S603 - our own command
             command,
             env=dict(environment),
@@ -169,7 +170,9 @@ def serving(
         )
     server = ServerProcess(name, port, process.pid, log)
     try:
-        _wait_until(server, lambda: _answers(server, ready), process)
+        if ready is not None:
+            path = ready
+            _wait_until(server, lambda: _answers(server, path), process)
         yield server
     finally:
         _stop(process)
