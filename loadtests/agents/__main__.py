@@ -68,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             (options.page.parent / file).write_text(chart)
         write_section(options.page, "agents", section(result))
     lost = any(level["faults"] for level in result["levels"])
-    return 1 if best is None or lost else 0
+    return 1 if lost or (options.levels and best is None) else 0
 
 
 @contextmanager

@@ -38,12 +38,14 @@ def options_from(arguments: Sequence[str] | None) -> Options:
     parser.add_argument("--levels", default="10,20,30,40,50,60,80,100,140,200,400,800,2000")
     parser.add_argument("--seconds", type=float, default=30.0, help="measured, of each level")
     parser.add_argument("--rounds", type=int, default=3, help="beside the ceiling; 0: none")
-    parser.add_argument("--beside", type=int, help="agents in these rounds")
+    parser.add_argument("--beside", type=int, help="agents in these rounds; needed without levels")
     parser.add_argument("--tokens", type=int, default=Workload().tokens_per_answer)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--spy", type=Path, help="py-spy, for the parts of the server's time")
     parser.add_argument("--results", type=Path, default=RESULTS)
     given = parser.parse_args(arguments)
+    if not given.levels and not given.beside:
+        parser.error("without --levels, say with --beside how many agents there are")
     if given.short:
         return Options(
             levels=(5,),
@@ -55,12 +57,12 @@ def options_from(arguments: Sequence[str] | None) -> Options:
             warm=False,
         )
     return Options(
-        levels=tuple(int(one) for one in given.levels.split(",")),
+        levels=tuple(int(one) for one in given.levels.split(",") if one),
         seconds=given.seconds,
         rounds=given.rounds,
         workload=Workload(tokens_per_answer=given.tokens),
         results=given.results,
-        page=PAGE if given.results == RESULTS and PAGE.exists() else None,
+        page=PAGE if given.levels and given.results == RESULTS and PAGE.exists() else None,
         spy=given.spy,
         processes=given.processes,
         beside=given.beside,

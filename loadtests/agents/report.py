@@ -48,9 +48,9 @@ def lines(result: Mapping[str, Any]) -> Iterator[str]:
     """For the terminal, after the levels."""
     best = largest_carried(result["levels"])
     yield f"checkpoints of each run that succeeded: {result['checkpoints_per_run']}"
-    if best is None:
+    if best is None and result["levels"]:
         yield "no level keeps the floors"
-    else:
+    if best is not None:
         yield f"within the floors: {best['agents']} agents"
         yield from judged_lines(_judged(best))
         for name, label in _LABELS.items():
