@@ -55,11 +55,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _warm(site, options)
             database.analyze()
             result["levels"] = list(_levels(site, options))
-            result["checkpoints_per_run"] = checkpoints_of_runs(database)
             best = largest_carried(result["levels"])
             agents = options.beside or int((best or result["levels"][0])["agents"])
             if options.rounds:
                 result |= _beside_ceiling(site, agents, options, Path(name))
+            result["checkpoints_per_run"] = checkpoints_of_runs(database)
     for line in lines(result):
         _say(line)
     write_result("agents", result, folder=options.results)
