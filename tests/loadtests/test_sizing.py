@@ -80,8 +80,10 @@ def test_the_whole_row_is_reckoned_from_what_a_run_takes():
     printed = "\n".join(lines(result))
     assert "100 runs a second kept up" in printed
     assert "500 a second would take 3 cores" in printed
-    assert "wait: no rate was kept up" in printed
-    assert "20, and Redis" in "\n".join(section(result))
+    assert "wait: 50 runs a second at most, and no rate was kept up" in printed
+    told = "\n".join(section(result))
+    assert "20, and Redis" in told
+    assert r"`runs/wait` \* | 50 |" in told
 
 
 def test_visitors_are_enough_for_the_rate():
