@@ -33,6 +33,7 @@ from loadtests.measuring.servers import (
     uvicorn_server,
     write_manifest,
 )
+from loadtests.measuring.termination import stop_all_on_termination
 
 _WARM_AGENTS, _WARM_SECONDS = 4, 1.0
 _PROFILED_SECONDS = 12
@@ -43,6 +44,7 @@ _RUNS_AT_ONCE = "4000"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print, write; the exit code."""
     options = options_from(arguments)
+    stop_all_on_termination()
     result: dict[str, Any] = {"machine": machine.facts(), "workload": _told(options)}
     with (
         tempfile.TemporaryDirectory(prefix="headrace-agents-") as name,

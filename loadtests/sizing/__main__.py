@@ -16,6 +16,7 @@ from loadtests.measuring import machine
 from loadtests.measuring.database import measured_database
 from loadtests.measuring.results import RESULTS, write_result, write_section
 from loadtests.measuring.servers import headrace_server, write_manifest
+from loadtests.measuring.termination import stop_all_on_termination
 from loadtests.sizing.levels import KINDS, Site, measure_rate, saturated
 from loadtests.sizing.report import best_of, charts, level_line, lines, section
 from loadtests.sizing.schedules import Schedule
@@ -40,6 +41,7 @@ class Options:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print, write; the exit code."""
     options = options_from(arguments)
+    stop_all_on_termination()
     result: dict[str, Any] = {"machine": machine.facts(), "processes": options.processes}
     with (
         tempfile.TemporaryDirectory(prefix="headrace-sizing-") as name,
