@@ -9,6 +9,8 @@ PYTEST_ARGS ?=
 CHAOS_ARGS ?=
 ALERTS_ARGS ?=
 ATTACK_ARGS ?=
+AGENTS_ARGS ?=
+SIZING_ARGS ?=
 LOAD := .tools/load
 CLIENTS := .tools/clients
 FLOORS := .tools/floors
@@ -16,7 +18,7 @@ LOAD_URL ?= http://127.0.0.1:8123
 IMAGE_BASE := .tools/python-stand-in.tar
 
 .DEFAULT_GOAL := help
-.PHONY: help run check lint types imports dead-code test test-together test-alone test-deploy test-images test-cold chaos chaos-short alerts attack fuzz load bench compare compare-peers format lock docs manifests ci-tools clean python test-floors test-floors-short
+.PHONY: help run check lint types imports dead-code test test-together test-alone test-deploy test-images test-cold chaos chaos-short alerts attack fuzz load bench compare compare-peers format lock docs manifests ci-tools clean python test-floors test-floors-short agents sizing
 
 ##@ Use
 
@@ -110,6 +112,12 @@ compare: $(VENV)/dev.stamp  ## Servers side by side over HTTP, three quarters of
 
 compare-peers: $(VENV)/dev.stamp  ## Install the servers of others for make compare, each in an environment of its own
 	@$(BIN)/python -m loadtests.peers.install
+
+agents: $(VENV)/dev.stamp  ## Agents that stream from a fake model, more and more of them; AGENTS_ARGS="--levels 20,40"
+	@$(BIN)/python -m loadtests.agents $(AGENTS_ARGS)
+
+sizing: $(VENV)/dev.stamp  ## Runs of one second at a rising rate, with reads beside; SIZING_ARGS="--rates 100,200"
+	@$(BIN)/python -m loadtests.sizing $(SIZING_ARGS)
 
 ##@ Work
 

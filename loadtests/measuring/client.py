@@ -20,7 +20,12 @@ from typing import Any, cast
 
 _END_EVENT = b"event: end"
 _LAST_CHUNK = b"0\r\n\r\n"
+#: Of a body that a listener takes, so much is kept: the last event.
+_KEPT_BYTES = 300
 _RETRY_SECONDS = 1.0
+
+#: Takes each piece of an answer as it comes, with the time, by ``time.perf_counter``.
+Listener = Callable[[float, bytes], None]
 
 
 class TimeIsUp(Exception):
@@ -95,6 +100,8 @@ class Outcome:
     unanswered: int = 0
     #: What a script keeps by itself, for example times to a first token.
     notes: dict[str, list[float]] = field(default_factory=dict)
+    #: What a script says of failures that no status tells.
+    faults: Counter[str] = field(default_factory=Counter)
 
     def add(self, name: str, reply: Reply) -> None:
         self.statuses.setdefault(name, Counter())[reply.status] += 1
@@ -155,6 +162,7 @@ class HttpStream(asyncio.Protocol):
         self._head = b""
         self._missing: int | None = None
         self._heard: list[tuple[float, bytes]] | None = None
+        self._listener: Listener | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's are no subclass of it.
@@ -169,7 +177,9 @@ class HttpStream(asyncio.Protocol):
     def is_open(self) -> bool:
         return self._transport is not None and not self._transport.is_closing()
 
-    async def ask(self, data: bytes, *, timed: bool = False) -> Reply:
+    async def ask(
+        self, data: bytes, *, timed: bool = False, listener: Listener | None = None
+    ) -> Reply:
         """
         :raises ConnectionBroken: it ended before the answer was complete.
         """
@@ -178,6 +188,7 @@ class HttpStream(asyncio.Protocol):
         self._answer = asyncio.get_running_loop().create_future()
         self._pieces, self._head, self._missing = [], b"", None
         self._heard = [] if timed else None
+        self._listener = listener
         self._started = time.perf_counter()
         self._transport.write(data)
         return await self._answer
@@ -189,7 +200,11 @@ class HttpStream(asyncio.Protocol):
             data = self._read_head(data)
             if not self._head:
                 return
-        self._pieces.append(data)
+        if self._listener is None:
+            self._pieces.append(data)
+        else:
+            self._listener(time.perf_counter(), data)
+            self._pieces = [b"".join((*self._pieces, data))[-_KEPT_BYTES:]]
         if self._missing is None:
             # A last chunk cut in two shows only together with what came before it.
             tail = data if len(data) >= 7 else b"".join(self._pieces[-7:])
@@ -261,10 +276,18 @@ class Visitor:
         """Wait until all visitors are prepared; time is measured from here, or soon after."""
         await self._course.begin()
 
-    async def ask(self, data: bytes, name: str = "", *, timed: bool = False) -> Reply:
+    async def ask(
+        self,
+        data: bytes,
+        name: str = "",
+        *,
+        timed: bool = False,
+        listener: Listener | None = None,
+    ) -> Reply:
         """Send a request and wait for its answer, which is counted under ``name`` when in time.
 
         :param timed: note when each piece of the answer came.
+        :param listener: takes the body in pieces; the reply then holds only the end of it.
         :raises TimeIsUp: the measured time is over before anything was sent.
         """
         load = self._course.load
@@ -272,7 +295,7 @@ class Visitor:
             await asyncio.sleep(load.think_seconds)
         while True:
             self._course.check()
-            reply = await self._once(data, timed=timed)
+            reply = await self._once(data, timed=timed, listener=listener)
             if self._course.in_time:
                 self._course.outcome.add(name, reply)
             wait = reply.retry_after if reply.status in (429, 503) else None
@@ -280,10 +303,10 @@ class Visitor:
                 return reply
             await asyncio.sleep(min(wait, self._course.left()))
 
-    async def _once(self, data: bytes, *, timed: bool) -> Reply:
+    async def _once(self, data: bytes, *, timed: bool, listener: Listener | None) -> Reply:
         try:
             stream = await self._open()
-            return await stream.ask(data, timed=timed)
+            return await stream.ask(data, timed=timed, listener=listener)
         except (ConnectionBroken, OSError):
             if not self._course.has_begun:
                 raise

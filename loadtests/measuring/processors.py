@@ -46,6 +46,16 @@ def group_cpu_seconds(group: int) -> float:
     )
 
 
+def busy_seconds() -> float | None:
+    """Of all processors of the machine since it started, whoever had them; None without /proc."""
+    try:
+        times = (_PROC / "stat").read_text().split("\n", 1)[0].split()[1:]
+    except OSError:
+        return None
+    user, nice, system, _, _, irq, softirq = map(int, times[:7])
+    return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
+
+
 def group_members(group: int) -> list[int]:
     return [pid for pid, found in _all() if int(found[_GROUP]) == group]
 
