@@ -16,28 +16,48 @@ from loadtests.common.events import Event, StreamFailed, read_events, require_en
 #: Compressed events would sit in the compressor.
 _HEADERS = {"Accept": "text/event-stream", "Accept-Encoding": "identity"}
 
+#: What the entry of a stream's first event is called after its name.
+FIRST_EVENT = "first event"
+
 Check = Callable[[Sequence[Event]], None]
 
 
-def follow(user: FastHttpUser, path: str, body: dict[str, Any], *, name: str, check: Check) -> bool:
-    """POST ``body``, read the stream to its end, and measure both; whether all was well.
+def follow(
+    user: FastHttpUser,
+    path: str,
+    body: dict[str, Any] | None,
+    *,
+    name: str,
+    check: Check,
+    method: str = "POST",
+    last_event_id: str | None = None,
+    until: int | None = None,
+) -> list[Event] | None:
+    """Send ``body``, read the stream to its end, and measure both; the events, or None if failed.
 
-    ``check`` gets the events of a stream that ended, and raises StreamFailed when they are wrong.
+    :param check: gets the events of a stream that ended; raises StreamFailed when they are wrong.
+    :param until: hang up after so many events. Then the stream need not end.
     """
     entry = _Entry(user, name)
     events: list[Event] = []
     try:
-        for event in read_events(_lines(_opened(user, path, body))):
+        headers = {**_HEADERS, **({"Last-Event-ID": last_event_id} if last_event_id else {})}
+        for event in read_events(_lines(_opened(user, method, path, body, headers))):
             if not events:
-                entry.fire("first event")
+                entry.fire(FIRST_EVENT)
             events.append(event)
-        require_end(events)
+            if len(events) == until:
+                # With the rest of the stream unread, the connection is good for nothing else.
+                user.client.client.close()
+                break
+        else:
+            require_end(events)
         check(events)
     except (StreamFailed, *FAILURE_EXCEPTIONS) as error:
         entry.fire("end", error)
-        return False
+        return None
     entry.fire("end")
-    return True
+    return events
 
 
 class _Entry:
@@ -63,10 +83,22 @@ class _Entry:
         )
 
 
-def _opened(user: FastHttpUser, path: str, body: dict[str, Any]) -> FastResponse:
+def _opened(
+    user: FastHttpUser,
+    method: str,
+    path: str,
+    body: dict[str, Any] | None,
+    headers: dict[str, str],
+) -> FastResponse:
     # Caught and never entered: Locust writes down no entry of its own.
-    response = user.client.post(
-        path, json=body, headers=_HEADERS, stream=True, catch_response=True, allow_redirects=False
+    response = user.client.request(
+        method,
+        path,
+        json=body,
+        headers=headers,
+        stream=True,
+        catch_response=True,
+        allow_redirects=False,
     )
     if response.status_code == 0:
         response.raise_for_status()
