@@ -6,6 +6,7 @@ from typing import Any
 
 from locust import LoadTestShape, events
 
+from loadtests.common.api import CONVERSATION
 from loadtests.common.profile import profile_from
 from loadtests.common.report import Report
 from loadtests.common.server import api_key_header, missing_graphs
@@ -32,15 +33,11 @@ class Ramp(LoadTestShape):
         return None if users is None else (users, _PROFILE.users_per_second)
 
     def _requests(self) -> int:
-        """A stream counts once: its first event is no request."""
-        stats = self.runner.stats
-        return int(
-            stats.total.num_requests
-            - sum(
-                one.num_requests
-                for (name, _), one in stats.entries.items()
-                if name.endswith(FIRST_EVENT)
-            )
+        """A stream counts once: its first event is no request, and a whole scenario neither."""
+        return sum(
+            one.num_requests
+            for (name, method), one in self.runner.stats.entries.items()
+            if method != CONVERSATION and not name.endswith(FIRST_EVENT)
         )
 
 

@@ -7,6 +7,7 @@ Another client asks ``/livez`` on new connections all the time. Afterwards the r
 
 import argparse
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -128,6 +129,8 @@ def run(plan: Plan, *, results: Path = RESULTS, settings: dict[str, str] | None 
 
 
 def main() -> None:
+    # An end by signal stops server and database too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     parser = argparse.ArgumentParser(prog="python -m loadtests.overload", description=__doc__)
     parser.add_argument("--clients", type=int, default=320)
     parser.add_argument("--calm", type=int, nargs="+", default=[32, 64])

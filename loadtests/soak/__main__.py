@@ -6,6 +6,7 @@ notes memory, files and connections of the processes, and rows and bytes of the 
 """
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -213,6 +214,8 @@ def _told(outcome: Outcome, unfinished: int, table: Sequence[Judged]) -> Iterato
 
 
 def main() -> None:
+    # An end by signal stops server and database too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         plan = Plan.of(os.environ)
     except ValueError as error:
