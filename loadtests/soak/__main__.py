@@ -48,7 +48,10 @@ RETENTION = {
     "HEADRACE_RETENTION__SWEEP_MINUTES": "0.1",
     "HEADRACE_RETENTION__SWEEP_LIMIT": "20000",
     "HEADRACE_EVENTS__KEEP_SECONDS": "60",
+    "HEADRACE_USAGE__KEEP_DAYS": "0.002",
 }
+#: A line for each request and run would be gigabytes in the end.
+_QUIET = {"HEADRACE_OBSERVABILITY__LOG_LEVEL": "warning"}
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,7 @@ def soak(plan: Plan) -> int:
     ):
         folder = Path(name)
         runtime_dir = folder / "runtime"
-        settings = {**RETENTION, "HEADRACE_RUNTIME_DIR": str(runtime_dir)}
+        settings = {**RETENTION, **_QUIET, "HEADRACE_RUNTIME_DIR": str(runtime_dir)}
         with headrace_server(
             database.url, manifest=MANIFEST, folder=folder, settings=settings
         ) as server:
