@@ -10,7 +10,7 @@ from loadtests.common.api import CONVERSATION
 from loadtests.common.profile import profile_from
 from loadtests.common.report import Report
 from loadtests.common.server import api_key_header, missing_graphs
-from loadtests.common.sse import FIRST_EVENT
+from loadtests.common.sse import FIRST_EVENT, REFUSED
 from loadtests.scenarios.users import user_of
 
 __all__ = ["LoadUser", "Ramp"]
@@ -33,11 +33,11 @@ class Ramp(LoadTestShape):
         return None if users is None else (users, _PROFILE.users_per_second)
 
     def _requests(self) -> int:
-        """A stream counts once: its first event is no request, and a whole scenario neither."""
+        """A stream counts once: its first event is none, a refusal and a whole scenario neither."""
         return sum(
             one.num_requests
             for (name, method), one in self.runner.stats.entries.items()
-            if method != CONVERSATION and not name.endswith(FIRST_EVENT)
+            if method != CONVERSATION and not name.endswith((FIRST_EVENT, REFUSED))
         )
 
 

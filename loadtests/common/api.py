@@ -13,16 +13,13 @@ from locust.contrib.fasthttp import FAILURE_EXCEPTIONS, FastHttpUser
 from loadtests.common.events import Event, StreamFailed
 from loadtests.common.profile import Profile
 from loadtests.common.server import api_key_header
-from loadtests.common.sse import follow
+from loadtests.common.sse import REFUSED, Refused, follow, refused_for
 
 #: Users of different load tests on one database are different users.
 TEST = uuid.uuid4().hex[:8]
 
 #: Request type under which completed scenarios stand among Locust's entries.
 CONVERSATION = "CONVERSATION"
-
-#: Refusals are not failures where a profile asks for more than the server can do.
-REFUSALS = (429, 503)
 
 
 class WrongReply(StreamFailed):
@@ -31,14 +28,6 @@ class WrongReply(StreamFailed):
 
 class Abandoned(Exception):
     """A request of a scenario failed, and is written down: what follows it has no meaning."""
-
-
-class Refused(Exception):
-    """The server has no room, and says when to come again."""
-
-    def __init__(self, seconds: float) -> None:
-        super().__init__()
-        self.seconds = seconds
 
 
 Check = Callable[[Any], None]
@@ -63,23 +52,23 @@ class Api:
         time.sleep(self._profile.pause(random.random()))
 
     def ask(
-        self,
-        method: str,
-        path: str,
-        body: Any = None,
-        *,
-        name: str,
-        check: Check | None = None,
-        may_refuse: bool = False,
+        self, method: str, path: str, body: Any = None, *, name: str, check: Check | None = None
     ) -> Any:
         """Send one request, after a pause; the JSON of the answer.
 
+        Where the profile says so, a refusal is waited out and the request sent again.
+
         :param check: gets the JSON and raises WrongReply when it is not right.
-        :param may_refuse: a 429 or 503 with ``Retry-After`` is no failure.
         :raises Abandoned: it failed.
-        :raises Refused: it was refused, and may be.
         """
-        self.think()
+        while True:
+            self.think()
+            try:
+                return self._ask(method, path, body, name, check)
+            except Refused as refusal:
+                time.sleep(refusal.seconds)
+
+    def _ask(self, method: str, path: str, body: Any, name: str, check: Check | None) -> Any:
         with self._user.client.request(
             method,
             path,
@@ -89,13 +78,8 @@ class Api:
             allow_redirects=False,
         ) as response:
             try:
-                if may_refuse and response.status_code in REFUSALS:
-                    seconds = response.headers.get("retry-after")
-                    if seconds is None:
-                        raise StreamFailed(f"HTTP {response.status_code} without Retry-After")
-                    response.success()
-                    response.request_meta["name"] = f"{name} refused"
-                    raise Refused(float(seconds))
+                if self._profile.waits_out_refusals:
+                    self._look_for_refusal(response, name)
                 value = _value(response)
                 if check is not None:
                     check(value)
@@ -106,6 +90,13 @@ class Api:
                 response.failure(WrongReply(f"the answer has another form: {error!r}"))
                 raise Abandoned from error
         return value
+
+    def _look_for_refusal(self, response: Any, name: str) -> None:
+        """:raises Refused: it is one; it is counted apart."""
+        if (seconds := refused_for(response)) is not None:
+            response.request_meta["name"] = f"{name} {REFUSED}"
+            response.success()
+            raise Refused(seconds)
 
     def stream(
         self,
@@ -123,20 +114,26 @@ class Api:
         :param until: hang up after so many events, on purpose.
         :raises Abandoned: it failed.
         """
-        self.think()
-        found = follow(
-            self._user,
-            path,
-            body,
-            name=name,
-            check=_forgiving(check),
-            method=method,
-            last_event_id=last_event_id,
-            until=until,
-        )
-        if found is None:
-            raise Abandoned
-        return found
+        while True:
+            self.think()
+            try:
+                found = follow(
+                    self._user,
+                    path,
+                    body,
+                    name=name,
+                    check=_forgiving(check),
+                    method=method,
+                    last_event_id=last_event_id,
+                    until=until,
+                    may_refuse=self._profile.waits_out_refusals,
+                )
+            except Refused as refusal:
+                time.sleep(refusal.seconds)
+                continue
+            if found is None:
+                raise Abandoned
+            return found
 
     def new_thread(self) -> str:
         """:raises Abandoned: it was not made."""

@@ -23,6 +23,8 @@ class Profile:
     max_failures: float = 0.0
     #: The test ends after so many requests, if that is earlier; 0: it does not.
     requests: int = 0
+    #: A 429 or 503 with Retry-After is no failure: the user comes again when it is over.
+    waits_out_refusals: bool = False
     #: Users as a part of ``users``, one step after the other; each has the same time.
     steps: tuple[float, ...] = (1.0,)
 
@@ -59,7 +61,17 @@ PROFILES = {
         Profile("resume", 20, 60, 10, 0.5, ("approval",), p95_ms=1_000, p99_ms=2_000),
         Profile("mixed", 20, 60, 10, 0.1, _ALL, p95_ms=1_000, p99_ms=2_000),
         # As long as LOAD_REQUESTS or LOAD_SECONDS say.
-        Profile("soak", 16, 6 * 3600, 10, 0.01, _ALL, p95_ms=2_000, p99_ms=10_000),
+        Profile(
+            "soak",
+            16,
+            48 * 3600,
+            10,
+            0.01,
+            _ALL,
+            p95_ms=10_000,
+            p99_ms=20_000,
+            waits_out_refusals=True,
+        ),
         # Up to far more users than the server can serve, and back.
         Profile(
             "overload",
@@ -70,6 +82,7 @@ PROFILES = {
             ("sleeper",),
             p95_ms=10_000,
             p99_ms=15_000,
+            waits_out_refusals=True,
             steps=(0.1, 0.2, 1.0, 1.0, 0.1, 0.1),
         ),
     ]

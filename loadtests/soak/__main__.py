@@ -42,13 +42,13 @@ _TELL_SECONDS = 60.0
 
 #: So short that the tables come to rest within minutes.
 RETENTION = {
-    "HEADRACE_RETENTION__THREAD_MINUTES": "2",
-    "HEADRACE_RETENTION__RUN_MINUTES": "1",
-    "HEADRACE_RETENTION__STORE_MINUTES": "2",
+    "HEADRACE_RETENTION__THREAD_MINUTES": "5",
+    "HEADRACE_RETENTION__RUN_MINUTES": "3",
+    "HEADRACE_RETENTION__STORE_MINUTES": "5",
     "HEADRACE_RETENTION__SWEEP_MINUTES": "0.1",
     "HEADRACE_RETENTION__SWEEP_LIMIT": "20000",
-    "HEADRACE_EVENTS__KEEP_SECONDS": "60",
-    "HEADRACE_USAGE__KEEP_DAYS": "0.002",
+    "HEADRACE_EVENTS__KEEP_SECONDS": "120",
+    "HEADRACE_USAGE__KEEP_DAYS": "0.004",
 }
 #: A line for each request and run would be gigabytes in the end.
 _QUIET = {"HEADRACE_OBSERVABILITY__LOG_LEVEL": "warning"}
@@ -204,7 +204,7 @@ def _chart(outcome: Outcome, samples: Sequence[Sample]) -> str:
 
 def _told(outcome: Outcome, unfinished: int, table: Sequence[Judged]) -> Iterator[str]:
     yield (
-        f"{outcome.requests:,} requests, {outcome.failures} failures,"
+        f"{outcome.requests:,} requests, {outcome.failures} failures, {outcome.refused} refused,"
         f" {outcome.per_second:.0f} per second; p50 {outcome.p50_ms:g}, p95 {outcome.p95_ms:g},"
         f" p99 {outcome.p99_ms:g} ms; runs that did not end: {unfinished}"
     )

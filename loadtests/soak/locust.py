@@ -20,6 +20,8 @@ class Outcome:
     code: int
     requests: int
     failures: int
+    #: Asked again after ``Retry-After``; not among the requests.
+    refused: int
     per_second: float
     p50_ms: float
     p95_ms: float
@@ -74,12 +76,17 @@ def outcome_of(folder: Path, process: subprocess.Popen[bytes]) -> Outcome:
 
 
 def _outcome(result: Mapping[str, Any], code: int) -> Outcome:
-    entries = [one for one in result["entries"] if not one["name"].endswith("first event")]
+    # As strings: the modules that define them need Locust.
+    refused = [one for one in result["entries"] if one["name"].endswith("refused")]
+    entries = [
+        one for one in result["entries"] if not one["name"].endswith(("first event", "refused"))
+    ]
     overall = result["overall"]
     return Outcome(
         code=code,
         requests=sum(one["requests"] for one in entries),
         failures=overall["failures"],
+        refused=sum(one["requests"] for one in refused),
         per_second=round(sum(one["per_second"] for one in entries), 1),
         p50_ms=overall["p50_ms"],
         p95_ms=overall["p95_ms"],
