@@ -30,7 +30,7 @@ def test_a_late_loop_lets_fewer_begin_and_a_calm_one_more():
     before = pace.limit
     now = paced(pace, 0.1, 0.5)
     assert pace.limit < before / 4
-    now = paced(pace, 0.0, 1.5, now=now)
+    now = paced(pace, 0.0, 3.0, now=now)
     assert pace.limit == 200
 
 

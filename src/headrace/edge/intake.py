@@ -24,8 +24,10 @@ _IDLE_SECONDS = 0.5
 
 #: Requests that may always be in work.
 _FEWEST = 1.0
-_FIRST = 32.0
-_FASTER, _SLOWER = 1.05, 0.9
+_FIRST = 16.0
+_FASTER, _SLOWER = 1.03, 0.9
+#: Below this part of the bound the loop is calm, and more may begin.
+_CALM = 0.6
 #: Weight of the newest delay in the smoothed one.
 _NEWEST = 0.3
 #: A loop that stays late for so long, with the fewest requests in work, is late for other reasons.
@@ -38,7 +40,7 @@ class Pace:
     """How many requests may be in work, from how late the event loop is.
 
     The number falls while the loop is later than the bound, and grows while requests wait and it is
-    not. A graph that blocks the loop, or a neighbour on the machine, delays it however few requests
+    clearly below. A graph that blocks the loop, or a neighbour on the machine, delays it however few requests
     are in work, and then fewer requests do not help. So the number grows again for some seconds if
     the loop has not recovered with the fewest requests, until it is twice as late as then.
 
@@ -76,7 +78,7 @@ class Pace:
                 self._note_starved(now)
             return
         self._starved_at = None
-        if wanted:
+        if wanted and self._late < _CALM * self._bound:
             self.limit = min(self._most, self.limit * _FASTER)
 
     def _note_starved(self, now: float) -> None:
