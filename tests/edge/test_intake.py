@@ -83,59 +83,73 @@ async def test_the_first_to_come_is_the_first_to_begin():
     gate, begun = intake(at_once=2), []
 
     async def work(number: int) -> None:
-        await gate.enter()
+        await gate.enter("")
         begun.append(number)
         await asyncio.sleep(0.01)
-        gate.leave()
+        gate.leave("")
 
     await asyncio.gather(*(work(number) for number in range(20)))
     assert begun == list(range(20))
     assert (gate.held, gate.waiting) == (0, 0)
 
 
+async def test_nobody_waits_behind_the_queue_of_another():
+    gate, begun = intake(at_once=1), []
+
+    async def work(caller: str) -> None:
+        await gate.enter(caller)
+        begun.append(caller)
+        await asyncio.sleep(0)
+        gate.leave(caller)
+
+    await asyncio.gather(*(work(caller) for caller in "aaaaaaaaab"))
+    assert "b" in begun[:3]
+
+
 async def test_who_waits_too_long_or_behind_too_many_is_refused():
     gate = intake(at_once=1, wait_seconds=0.05, max_waiting=1)
-    await gate.enter()
-    late = asyncio.ensure_future(gate.enter())
+    await gate.enter("")
+    late = asyncio.ensure_future(gate.enter(""))
     await eventually(lambda: gate.waiting == 1)
     with pytest.raises(QueueFull):
-        await gate.enter()
+        await gate.enter("")
     with pytest.raises(TimeoutError):
         await late
     assert (gate.held, gate.waiting) == (1, 0)
-    gate.leave()
-    await gate.enter()
-    gate.leave()
+    gate.leave("")
+    await gate.enter("")
+    gate.leave("")
 
 
 async def test_who_leaves_while_it_waits_takes_no_place():
     gate = intake(at_once=1)
-    await gate.enter()
-    waiting = [asyncio.ensure_future(gate.enter()) for _ in range(4)]
+    await gate.enter("")
+    waiting = [asyncio.ensure_future(gate.enter("")) for _ in range(4)]
     await eventually(lambda: gate.waiting == 4)
     waiting[0].cancel()
     await asyncio.sleep(0)
     # Its turn comes in the moment in which it leaves.
-    gate.leave()
+    gate.leave("")
     waiting[1].cancel()
     await asyncio.wait(waiting[:2])
     await waiting[2]
     assert (gate.held, gate.waiting) == (1, 1)
-    gate.leave()
+    gate.leave("")
     await waiting[3]
-    gate.leave()
+    gate.leave("")
     assert (gate.held, gate.waiting) == (0, 0)
 
 
 async def test_a_blocked_loop_slows_the_intake_and_an_idle_one_is_not_measured():
     gate = intake(loop_delay_seconds=0.01)
-    await gate.enter()
+    await gate.enter("")
     before = gate._pace.limit
     for _ in range(10):
         time.sleep(0.05)  # noqa: ASYNC251 - blocking is what is tested
         await asyncio.sleep(0.011)
     assert gate._pace.limit < before
-    gate.leave()
+    assert gate._gate.places.total == int(gate._pace.limit)
+    gate.leave("")
     await eventually(lambda: gate._due is None)
 
 

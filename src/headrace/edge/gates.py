@@ -90,7 +90,7 @@ class RequestGates:
         self.thread_streams = Places(settings.events.max_thread_streams, share)
         at_once = Places(settings.callers.requests_at_once, share)
         among_callers = Gate(at_once, timeout_seconds=_TURN_SECONDS) if share < 1.0 else None
-        self.turns = Turns(among_callers, Intake(settings.requests), self._refusals)
+        self.turns = Turns(among_callers, Intake(settings.requests, share), self._refusals)
         self._gates: dict[PoolPartName, Gate] = {
             "lists": self._gate(settings.database.lists_part, share),
             "changes": self._gate(settings.database.changes_part, share),

@@ -11,12 +11,11 @@ from the delay of the event loop: see :class:`Pace`.
 """
 
 import asyncio
-from collections import deque
 from contextvars import Context
 from time import monotonic
 
 from headrace.request_settings import RequestSettings
-from headrace.shares import QueueFull
+from headrace.shares import Gate, Places
 
 _TICK_SECONDS = 0.01
 #: Without a new request for this long, the delay of the loop is not measured.
@@ -40,9 +39,10 @@ class Pace:
     """How many requests may be in work, from how late the event loop is.
 
     The number falls while the loop is later than the bound, and grows while requests wait and it is
-    clearly below. A graph that blocks the loop, or a neighbour on the machine, delays it however few requests
-    are in work, and then fewer requests do not help. So the number grows again for some seconds if
-    the loop has not recovered with the fewest requests, until it is twice as late as then.
+    clearly below. A graph that blocks the loop, or a neighbour on the machine, delays it however
+    few requests are in work, and then fewer requests do not help. So the number grows again for
+    some seconds if the loop has not recovered with the fewest requests, until it is twice as late
+    as then.
 
     :param bound_seconds: a delay of the loop that is no reason to slow down.
     :param most: requests in work at most.
@@ -91,64 +91,46 @@ class Pace:
 
 
 class Intake:
-    """One per process; used on its event loop."""
+    """One per process; used on its event loop.
 
-    def __init__(self, settings: RequestSettings) -> None:
-        self._wait_seconds = settings.wait_seconds
-        self._max_waiting = settings.max_waiting
+    :param share: the part of the places to wait in that one of several callers may have.
+    """
+
+    def __init__(self, settings: RequestSettings, share: float = 1.0) -> None:
         self._pace = Pace(settings.loop_delay_seconds, settings.at_once)
-        self._waiting: deque[asyncio.Future[None]] = deque()
-        #: Requests in work.
-        self.held = 0
+        #: Callers take turns here, as at any gate: nobody waits behind the queue of another.
+        self._gate = Gate(
+            Places(int(self._pace.limit)),
+            timeout_seconds=settings.wait_seconds,
+            queue=Places(settings.max_waiting, share),
+        )
         self._entered_at = float("-inf")
         self._due: float | None = None
 
     @property
-    def waiting(self) -> int:
-        return len(self._waiting)
+    def held(self) -> int:
+        """Requests in work."""
+        return self._gate.places.taken
 
-    async def enter(self) -> None:
+    @property
+    def waiting(self) -> int:
+        return self._gate.waiting
+
+    async def enter(self, caller: str) -> None:
         """Wait until the request may be worked on. Then :meth:`leave` must follow.
 
         :raises TimeoutError: that took too long.
-        :raises QueueFull: too many requests wait already.
+        :raises QueueFull: too many requests wait already, or too many of this caller.
         """
         self._entered_at = now = monotonic()
         if self._due is None:
             self._pace.begin()
             self._look_later(now)
-        if not self._waiting and self.held < self._pace.limit:
-            self.held += 1
-            return
-        if len(self._waiting) >= self._max_waiting:
-            raise QueueFull
-        await self._wait()
+        await self._gate.take(caller)
 
-    def leave(self) -> None:
+    def leave(self, caller: str) -> None:
         """The request is answered, or refused, or another gate bounds the rest of its work."""
-        self.held -= 1
-        self._admit()
-
-    async def _wait(self) -> None:
-        turn = asyncio.get_running_loop().create_future()
-        self._waiting.append(turn)
-        try:
-            async with asyncio.timeout(self._wait_seconds):
-                await turn
-        except BaseException:
-            if turn.done() and not turn.cancelled():
-                # Its turn came in this very moment.
-                self.leave()
-            elif turn in self._waiting:
-                self._waiting.remove(turn)
-            raise
-
-    def _admit(self) -> None:
-        while self._waiting and self.held < self._pace.limit:
-            turn = self._waiting.popleft()
-            if not turn.done():
-                self.held += 1
-                turn.set_result(None)
+        self._gate.release(caller)
 
     def _look_later(self, now: float) -> None:
         self._due = now + _TICK_SECONDS
@@ -158,9 +140,9 @@ class Intake:
     def _look(self) -> None:
         now = monotonic()
         assert self._due is not None
-        self._pace.look(max(0.0, now - self._due), now, wanted=bool(self._waiting))
-        self._admit()
-        if self._waiting or now - self._entered_at < _IDLE_SECONDS:
+        self._pace.look(max(0.0, now - self._due), now, wanted=self._gate.waiting > 0)
+        self._gate.resize(int(self._pace.limit))
+        if self._gate.waiting or now - self._entered_at < _IDLE_SECONDS:
             self._look_later(now)
         else:
             self._due = None

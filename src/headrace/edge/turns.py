@@ -76,7 +76,7 @@ class Turns:
             raise
 
     def release(self, caller: str) -> None:
-        self.intake.leave()
+        self.intake.leave(caller)
         if self.gate is not None:
             self.gate.release(caller)
 
@@ -92,7 +92,7 @@ class Turns:
 
     async def _enter(self, caller: str) -> None:
         try:
-            await self.intake.enter()
+            await self.intake.enter(caller)
         except TimeoutError:
             self._refusals.note("intake", "timeout", caller)
             raise Overloaded from None
