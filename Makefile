@@ -11,6 +11,7 @@ ALERTS_ARGS ?=
 ATTACK_ARGS ?=
 AGENTS_ARGS ?=
 SIZING_ARGS ?=
+OVERLOAD_ARGS ?=
 LOAD := .tools/load
 CLIENTS := .tools/clients
 FLOORS := .tools/floors
@@ -18,7 +19,7 @@ LOAD_URL ?= http://127.0.0.1:8123
 IMAGE_BASE := .tools/python-stand-in.tar
 
 .DEFAULT_GOAL := help
-.PHONY: help run check lint types imports dead-code test test-together test-alone test-deploy test-images test-cold chaos chaos-short alerts attack fuzz load bench compare compare-peers format lock docs manifests ci-tools clean python test-floors test-floors-short agents sizing
+.PHONY: help run check lint types imports dead-code test test-together test-alone test-deploy test-images test-cold chaos chaos-short alerts attack fuzz load bench compare compare-peers format lock docs manifests ci-tools clean python test-floors test-floors-short agents sizing soak overload
 
 ##@ Use
 
@@ -100,8 +101,15 @@ FEW_FLOOR_TESTS = tests/assistants/test_repository.py tests/server/test_custom_a
 	tests/db/test_engine.py tests/db/test_own_schema.py
 
 # The settings go through the environment, where `make load LOAD_USERS=50` puts them.
-load: $(LOAD)/load.stamp  ## Load LOAD_URL with LOAD_PROFILE=chat, LOAD_USERS, LOAD_SECONDS (loadtests/README.md)
+load: $(LOAD)/load.stamp  ## Load LOAD_URL with LOAD_PROFILE=chat|agent|stream|..., LOAD_USERS, LOAD_SECONDS (loadtests/README.md)
 	@$(LOAD)/bin/locust --config loadtests/locust.conf --host $(LOAD_URL)
+
+# As with load: `make soak SOAK_REQUESTS=20000`.
+soak: $(VENV)/dev.stamp $(LOAD)/load.stamp  ## A million requests of all kinds, and whether anything grows; SOAK_REQUESTS, SOAK_USERS
+	@$(BIN)/python -m loadtests.soak
+
+overload: $(VENV)/dev.stamp  ## 320 clients at once: goodput, /livez, refusals, recovery; OVERLOAD_ARGS="--rounds 1"
+	@$(BIN)/python -m loadtests.overload $(OVERLOAD_ARGS)
 
 # As with load: `make bench BENCH_ROUNDS=3 BENCH_WORKLOADS=trivial`.
 bench: $(VENV)/dev.stamp  ## Checkpoint savers side by side, a quarter of an hour; BENCH_* narrow it (loadtests/README.md)

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 class Event(NamedTuple):
     name: str
     data: Any
+    #: Only of runs that can be resumed.
+    id: str | None = None
 
 
 class StreamFailed(Exception):
@@ -16,18 +18,20 @@ class StreamFailed(Exception):
 
 def read_events(lines: Iterable[bytes]) -> Iterator[Event]:
     """The events of a stream, each as soon as its empty line has come; comments are passed over."""
-    name, data = "message", b""
+    name, data, event_id = "message", b"", None
     for line in lines:
         field, _, value = line.rstrip(b"\r\n").partition(b":")
         value = value.removeprefix(b" ")
         if field == b"event":
             name = value.decode()
+        elif field == b"id":
+            event_id = value.decode()
         elif field == b"data":
             data = data + b"\n" + value if data else value
         elif not field and not value:
             if data:
-                yield Event(name, _decoded(data))
-            name, data = "message", b""
+                yield Event(name, _decoded(data), event_id)
+            name, data, event_id = "message", b"", None
 
 
 def require_end(events: Sequence[Event]) -> None:

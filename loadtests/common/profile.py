@@ -1,4 +1,4 @@
-"""How many users, for how long, how fast they type. Read from LOAD_* in the environment."""
+"""How many users, for how long, what is too slow. Read from LOAD_* in the environment."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -14,6 +14,26 @@ class Profile:
     ramp_seconds: float
     #: Mean pause between a reply and the next message; from half of it to one and a half times.
     think_seconds: float
+    #: What the server must serve.
+    graphs: tuple[str, ...]
+    #: Bounds of all requests together, with the first events and the ends of streams.
+    p95_ms: float
+    p99_ms: float
+    #: The part of all requests that may fail.
+    max_failures: float = 0.0
+    #: The test ends after so many requests, if that is earlier; 0: it does not.
+    requests: int = 0
+    #: A 429 or 503 with Retry-After is no failure: the user comes again when it is over.
+    waits_out_refusals: bool = False
+    #: Users as a part of ``users``, one step after the other; each has the same time.
+    steps: tuple[float, ...] = (1.0,)
+
+    def users_at(self, seconds: float) -> int | None:
+        """How many users there should be; None once the time is over."""
+        if seconds >= self.seconds:
+            return None
+        step = int(seconds / self.seconds * len(self.steps))
+        return max(1, round(self.users * self.steps[step]))
 
     @property
     def users_per_second(self) -> float:
@@ -24,11 +44,48 @@ class Profile:
         return self.think_seconds * (0.5 + fraction)
 
 
+_CHAT = ("chat",)
+_ALL = ("chat", "agent", "approval", "tokens", "sleeper")
+
+
 PROFILES = {
-    # Is everything right, in CI? Not: how fast is it?
-    "smoke": Profile("smoke", users=6, seconds=8, ramp_seconds=1, think_seconds=0.1),
-    # People who chat.
-    "chat": Profile("chat", users=20, seconds=60, ramp_seconds=10, think_seconds=1),
+    one.name: one
+    for one in [
+        # Is everything right, in CI? Not: how fast is it?
+        Profile("smoke", 6, 8, 1, 0.1, _CHAT, p95_ms=5_000, p99_ms=10_000),
+        # People who chat.
+        Profile("chat", 20, 60, 10, 1, _CHAT, p95_ms=1_000, p99_ms=2_000),
+        Profile("agent", 20, 60, 10, 0.5, ("agent",), p95_ms=1_000, p99_ms=2_000),
+        Profile("stream", 20, 60, 10, 0.2, ("tokens",), p95_ms=2_500, p99_ms=5_000),
+        Profile("background", 20, 60, 10, 0.2, ("sleeper",), p95_ms=2_000, p99_ms=4_000),
+        Profile("resume", 20, 60, 10, 0.5, ("approval",), p95_ms=1_000, p99_ms=2_000),
+        Profile("mixed", 20, 60, 10, 0.1, _ALL, p95_ms=1_000, p99_ms=2_000),
+        # As long as LOAD_REQUESTS or LOAD_SECONDS say.
+        Profile(
+            "soak",
+            16,
+            48 * 3600,
+            10,
+            0.01,
+            _ALL,
+            p95_ms=10_000,
+            p99_ms=20_000,
+            waits_out_refusals=True,
+        ),
+        # Up to far more users than the server can serve, and back.
+        Profile(
+            "overload",
+            320,
+            90,
+            5,
+            0.01,
+            ("sleeper",),
+            p95_ms=10_000,
+            p99_ms=15_000,
+            waits_out_refusals=True,
+            steps=(0.1, 0.2, 1.0, 1.0, 0.1, 0.1),
+        ),
+    ]
 }
 
 
@@ -39,26 +96,38 @@ def profile_from(environ: Mapping[str, str]) -> Profile:
     """
     name = environ.get("LOAD_PROFILE") or "chat"
     if name not in PROFILES:
-        raise ValueError(f"LOAD_PROFILE={name}: there are {' and '.join(PROFILES)}.")
+        known = ", ".join(PROFILES)
+        raise ValueError(f"LOAD_PROFILE={name}: there are {known}.")
     default = PROFILES[name]
-    seconds = _positive(environ, "LOAD_SECONDS", default.seconds)
+    seconds = _number(environ, "LOAD_SECONDS", default.seconds)
+    ramp = _number(environ, "LOAD_RAMP_SECONDS", min(default.ramp_seconds, seconds / 4))
     return replace(
         default,
-        users=max(1, int(_positive(environ, "LOAD_USERS", default.users))),
+        users=max(1, int(_number(environ, "LOAD_USERS", default.users))),
         seconds=seconds,
-        ramp_seconds=min(default.ramp_seconds, seconds / 4),
-        think_seconds=_positive(environ, "LOAD_THINK_SECONDS", default.think_seconds),
+        ramp_seconds=ramp,
+        think_seconds=_number(environ, "LOAD_THINK_SECONDS", default.think_seconds),
+        p95_ms=_number(environ, "LOAD_P95_MS", default.p95_ms),
+        p99_ms=_number(environ, "LOAD_P99_MS", default.p99_ms),
+        max_failures=_number(environ, "LOAD_MAX_FAILURES", default.max_failures, least=0.0),
+        requests=int(_number(environ, "LOAD_REQUESTS", default.requests, least=0.0)),
     )
 
 
-def _positive(environ: Mapping[str, str], name: str, default: float) -> float:
+def _number(
+    environ: Mapping[str, str], name: str, default: float, *, least: float | None = None
+) -> float:
+    """:param least: the least that may be; None: anything above 0."""
     text = environ.get(name)
     if not text:
         return default
     try:
         value = float(text)
     except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise ValueError(f"{name}={text}: a number above 0 is needed.")
+        value = float("nan")
+    if least is None:
+        if not 0 < value < float("inf"):
+            raise ValueError(f"{name}={text}: a number above 0 is needed.")
+    elif not least <= value < float("inf"):
+        raise ValueError(f"{name}={text}: a number from {least:g} is needed.")
     return value

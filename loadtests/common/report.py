@@ -1,10 +1,12 @@
-"""The summary at the end: a table for people, JSON in loadtests/results/ for everything else."""
+"""The summary at the end: a table; JSON and Locust's report with charts in loadtests/results/."""
 
 import json
 import logging
 import os
 import sys
-from collections.abc import Iterable
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,12 +14,14 @@ from typing import Any
 
 import locust
 from locust.env import Environment
+from locust.html import get_html_report
 from locust.stats import StatsEntry
 
+from loadtests.common.api import CONVERSATION
 from loadtests.common.events import StreamFailed
 from loadtests.common.profile import Profile
 from loadtests.common.server import Difference, NotTold, Snapshot, api_key_header, snapshot
-from loadtests.scenarios.chat import CONVERSATION
+from loadtests.common.thresholds import Overall, broken_thresholds, percentile_of
 
 RESULTS = Path(__file__).parents[1] / "results"
 _FAILURES_SHOWN = 10
@@ -50,14 +54,16 @@ class Report:
 
     def _end(self, **_: Any) -> None:
         result = self._result()
-        if not result["conversations"]["completed"]:
-            # No failure, but no proof of anything either.
-            self._environment.process_exit_code = 1
+        # Locust's own code knows no thresholds, and is 1 for a single failure.
+        self._environment.process_exit_code = int(bool(result["thresholds_broken"]))
         folder = Path(os.environ.get("LOAD_RESULTS") or RESULTS)
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{self._started_at:%Y%m%dT%H%M%SZ}-{self._profile.name}.json"
         path.write_text(json.dumps(result, indent=2) + "\n")
-        sys.stdout.write("\n".join([*lines_of(result), f"results: {path}", ""]))
+        charts = path.with_suffix(".html")
+        charts.write_text(get_html_report(self._environment, show_download_link=False))
+        told = [*lines_of(result), f"results: {path}", f"charts: {charts}", ""]
+        sys.stdout.write("\n".join(told))
         sys.stdout.flush()
 
     def _snapshot(self) -> Snapshot | str:
@@ -72,11 +78,14 @@ class Report:
         requests = [one for one in entries if one.method != CONVERSATION]
         conversations = [one for one in entries if one.method == CONVERSATION]
         runner = self._environment.runner
+        completed = sum(one.num_requests for one in conversations)
+        overall = _overall(requests)
         return {
             "profile": asdict(self._profile),
             "url": self._environment.host,
             "started_at": self._started_at.isoformat(timespec="seconds"),
             "locust": locust.__version__,
+            "client_cpu_seconds": round(time.process_time(), 1),
             "load_generator_busy": bool(runner and runner.cpu_warning_emitted),
             "entries": [_entry(one) for one in requests],
             "failures": [
@@ -89,9 +98,11 @@ class Report:
                 for one in sorted(stats.errors.values(), key=lambda one: -one.occurrences)
             ],
             "conversations": {
-                "completed": sum(one.num_requests for one in conversations),
+                "completed": completed,
                 "by_door": {one.name: one.num_requests for one in conversations},
             },
+            "overall": overall._asdict(),
+            "thresholds_broken": broken_thresholds(self._profile, overall, completed),
             "server": self._server(),
         }
 
@@ -104,6 +115,20 @@ class Report:
             "health_before": self._before.health,
             "health_after": after.health,
         }
+
+
+def _overall(entries: Sequence[StatsEntry]) -> Overall:
+    """All requests together, with the first events of streams."""
+    times: Counter[int] = Counter()
+    for one in entries:
+        times.update(one.response_times)
+    return Overall(
+        requests=sum(one.num_requests for one in entries),
+        failures=sum(one.num_failures for one in entries),
+        p50_ms=percentile_of(times, 0.50),
+        p95_ms=percentile_of(times, 0.95),
+        p99_ms=percentile_of(times, 0.99),
+    )
 
 
 def _said(error: object) -> str:
@@ -140,6 +165,7 @@ def lines_of(result: dict[str, Any]) -> Iterable[str]:
     yield from _server_lines(result["server"])
     if result["load_generator_busy"]:
         yield "the load generator was short of processor time: the figures are partly its own"
+    yield from (f"threshold broken: {one}" for one in result["thresholds_broken"])
     for one in result["failures"][:_FAILURES_SHOWN]:
         yield f"failed {one['count']} x {one['type']} {one['name']}: {one['error']}"
     if len(result["failures"]) > _FAILURES_SHOWN:

@@ -4,7 +4,7 @@ import json
 import math
 import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import Any
@@ -42,6 +42,17 @@ def snapshot(url: str, headers: Mapping[str, str]) -> Snapshot:
         return Snapshot(health, samples_of(_get(url, "/metrics", headers)))
     except (OSError, HTTPException, ValueError) as error:
         raise NotTold(str(error)) from error
+
+
+def missing_graphs(url: str, headers: Mapping[str, str], wanted: Sequence[str]) -> list[str]:
+    """The graphs that the server does not serve; none where it does not tell."""
+    body = json.dumps({"limit": 1000}).encode()
+    try:
+        text = _ask("POST", url, "/assistants/search", headers, body)
+        served = {one["graph_id"] for one in json.loads(text)}
+    except (NotTold, OSError, HTTPException, ValueError, TypeError, KeyError):
+        return []
+    return [graph for graph in wanted if graph not in served]
 
 
 def samples_of(text: str) -> dict[Series, float]:
@@ -132,16 +143,23 @@ def quantile(buckets: Mapping[float, float], rank: float) -> float:
 
 
 def _get(url: str, path: str, headers: Mapping[str, str]) -> str:
+    return _ask("GET", url, path, headers)
+
+
+def _ask(
+    method: str, url: str, path: str, headers: Mapping[str, str], body: bytes | None = None
+) -> str:
     parts = urlsplit(url)
     kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
     connection = kind(parts.hostname or "", parts.port, timeout=10)
+    given = {**headers, **({} if body is None else {"Content-Type": "application/json"})}
     try:
-        connection.request("GET", parts.path.rstrip("/") + path, headers=dict(headers))
+        connection.request(method, parts.path.rstrip("/") + path, body, given)
         response = connection.getresponse()
-        body = response.read().decode()
+        text = response.read().decode()
     finally:
         connection.close()
     # An unready server's /health is 503 and tells why.
     if response.status not in (200, 503):
         raise NotTold(f"{path} answered {response.status}")
-    return body
+    return text

@@ -18,6 +18,7 @@ LINES = (OURS, "#c2571a", "#2e8b57", "#a05bb5", OTHERS)
 
 _WIDTH, _LEFT, _RIGHT = 760, 190, 170
 _BAR, _GAP, _HEAD, _BELOW = 16, 6, 30, 18
+_MARKS = 5
 _PLOT_HEIGHT, _PLOT_LEFT, _PLOT_RIGHT = 180, 70, 150
 
 
@@ -50,12 +51,28 @@ class Line:
 
 @dataclass(frozen=True)
 class Lines:
-    """One panel; ``x_label`` and ``y_label`` name the scales. The x scale is logarithmic."""
+    """One panel; ``x_label`` and ``y_label`` name the scales.
+
+    The x scale is logarithmic, and marks each point; a linear one marks six places.
+    """
 
     title: str
     lines: Sequence[Line]
     x_label: str
     y_label: str
+    linear: bool = False
+
+    def place(self, x: float) -> float:
+        """Where ``x`` is on the scale, in units of the scale."""
+        return x if self.linear else math.log10(x)
+
+    def marks(self) -> list[float]:
+        """The values that are written below the scale."""
+        xs = {x for line in self.lines for x, _ in line.points}
+        if not self.linear:
+            return sorted(xs)
+        first, last = min(xs), max(xs)
+        return [first + (last - first) * part / _MARKS for part in range(_MARKS + 1)]
 
 
 def bars(said: str, panels: Sequence[Bars]) -> str:
@@ -124,12 +141,12 @@ def _plot(panel: Lines, top: int) -> Iterator[str]:
     yield _title(panel.title, top)
     top += _HEAD
     points = [point for line in panel.lines for point in line.points]
-    first, last = (math.log10(one(x for x, _ in points)) for one in (min, max))
+    first, last = (panel.place(one(x for x, _ in points)) for one in (min, max))
     highest = max(y for _, y in points) or 1.0
     width = _WIDTH - _PLOT_LEFT - _PLOT_RIGHT
 
     def place(x: float, y: float) -> tuple[float, float]:
-        across = (math.log10(x) - first) / ((last - first) or 1.0)
+        across = (panel.place(x) - first) / ((last - first) or 1.0)
         return _PLOT_LEFT + across * width, top + _PLOT_HEIGHT * (1 - y / highest)
 
     for share in (0.0, 0.5, 1.0):
@@ -143,10 +160,10 @@ def _plot(panel: Lines, top: int) -> Iterator[str]:
             f"{highest * share:,.3g}</text>"
         )
     yield f'<text x="{_PLOT_LEFT}" y="{top - 6}" font-size="11">{escape(panel.y_label)}</text>'
-    for x in sorted({x for x, _ in points}):
+    for x in panel.marks():
         yield (
             f'<text x="{place(x, 0)[0]:.1f}" y="{top + _PLOT_HEIGHT + 16}" text-anchor="middle"'
-            f' font-size="11">{x:,g}</text>'
+            f' font-size="11">{_mark(x)}</text>'
         )
     yield (
         f'<text x="{_PLOT_LEFT + width + 8}" y="{top + _PLOT_HEIGHT + 16}" font-size="11">'
@@ -160,3 +177,7 @@ def _plot(panel: Lines, top: int) -> Iterator[str]:
             f'<text x="{_PLOT_LEFT + width + 8}" y="{top + 12 + number * 16}" fill="{colour}">'
             f"{escape(line.label)}</text>"
         )
+
+
+def _mark(x: float) -> str:
+    return f"{x:,.0f}" if abs(x) >= 10 else f"{x:,.3g}"

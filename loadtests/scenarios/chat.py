@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from locust import task
 from locust.contrib.fasthttp import FastHttpUser
 
+from loadtests.common.api import CONVERSATION, TEST, WrongReply
 from loadtests.common.events import Event, StreamFailed, spoken
 from loadtests.common.profile import profile_from
 from loadtests.common.server import api_key_header
@@ -24,16 +25,7 @@ from loadtests.common.sse import follow
 #: How a conversation is held: over the small door, or as LangGraph's own clients do it.
 DOORS = ("/chat", "/chat/stream", "/runs/stream")
 
-#: Request type under which completed conversations stand among Locust's entries.
-CONVERSATION = "CONVERSATION"
-
 _numbers = itertools.count()
-#: Users of different load tests on one database are different users.
-_RUN = uuid.uuid4().hex[:8]
-
-
-class WrongReply(StreamFailed):
-    """An answer came, and it is not the right one."""
 
 
 class Turn(NamedTuple):
@@ -82,7 +74,7 @@ class ChatUser(FastHttpUser):
     def __init__(self, environment: Any) -> None:
         super().__init__(environment)
         self._number = next(_numbers)
-        self._user_id = f"load-{_RUN}-{self._number}"
+        self._user_id = f"load-{TEST}-{self._number}"
         # Not the same door for all at the same time.
         self._doors = itertools.cycle(DOORS[self._number % 3 :] + DOORS[: self._number % 3])
         self._profile = profile_from(os.environ)
@@ -128,7 +120,7 @@ class ChatUser(FastHttpUser):
                 return self._runs_stream(conversation.thread_id, turn, count)
 
     def _create_thread(self, thread_id: str) -> bool:
-        body = {"thread_id": thread_id, "if_exists": "raise", "metadata": {"load": _RUN}}
+        body = {"thread_id": thread_id, "if_exists": "raise", "metadata": {"load": TEST}}
         with self.client.post(
             "/threads", json=body, catch_response=True, allow_redirects=False
         ) as response:
@@ -162,7 +154,7 @@ class ChatUser(FastHttpUser):
             except (KeyError, IndexError, TypeError) as error:
                 raise _unreadable(error) from error
 
-        return follow(self, "/chat/stream", body, name="/chat/stream", check=check)
+        return follow(self, "/chat/stream", body, name="/chat/stream", check=check) is not None
 
     def _runs_stream(self, thread_id: str, turn: Turn, count: int) -> bool:
         body = {
@@ -184,7 +176,7 @@ class ChatUser(FastHttpUser):
                 raise _unreadable(error) from error
 
         path = f"/threads/{thread_id}/runs/stream"
-        return follow(self, path, body, name="/runs/stream", check=check)
+        return follow(self, path, body, name="/runs/stream", check=check) is not None
 
     def _write_down(self, conversation: Conversation) -> None:
         self.environment.events.request.fire(

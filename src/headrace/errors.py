@@ -35,6 +35,7 @@ A few rooms add subclasses of their own. ::
     │   └── Unavailable                503  try again later, or on another process
     │       ├── DatabaseUnavailable    503
     │       │   └── StatementTooSlow   503
+    │       ├── Overloaded             503
     │       ├── PoolExhausted          503
     │       ├── PoolShareFull          503
     │       ├── RunStillStopping       503
@@ -53,6 +54,7 @@ A few rooms add subclasses of their own. ::
 """
 
 import inspect
+import random
 from typing import ClassVar
 
 #: The address of the documentation. An installed headrace contains only ``docs/errors.md``.
@@ -76,7 +78,7 @@ class RequestError(HeadraceError):
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal_error"
     #: Sent as ``Retry-After`` when set.
-    retry_after_seconds: ClassVar[int | None] = None
+    retry_after_seconds: int | None = None
 
 
 class BadRequest(RequestError):
@@ -272,6 +274,17 @@ class StatementTooSlow(DatabaseUnavailable):
 
     code = "statement_too_slow"
     retry_after_seconds = 5
+
+
+class Overloaded(Unavailable):
+    """This process has more requests than it can work on; try again."""
+
+    code = "overloaded"
+
+    def __init__(self) -> None:
+        super().__init__()
+        # Callers that were refused together should not come back together.
+        self.retry_after_seconds = random.randint(1, 3)  # noqa: S311 - no secret
 
 
 class PoolExhausted(Unavailable):

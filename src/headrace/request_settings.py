@@ -8,6 +8,23 @@ from headrace.setting_groups import Group
 class RequestSettings(Group):
     """Limits on one request (docs/limits.md)."""
 
+    at_once: int = Field(
+        200,
+        ge=1,
+        description="Requests that a process works on at once until their answers begin, at most;"
+        " fewer while its event loop is behind. The others wait.",
+    )
+    loop_delay_seconds: float = Field(
+        0.015,
+        gt=0,
+        description="While the event loop is later than this, fewer requests begin.",
+    )
+    wait_seconds: float = Field(
+        5.0, gt=0, description="How long a request waits until it may begin; then 503."
+    )
+    max_waiting: int = Field(
+        1000, ge=1, description="Requests that may wait to begin; more get 503 at once."
+    )
     max_body_values: int = Field(
         500_000,
         ge=1000,

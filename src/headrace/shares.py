@@ -163,6 +163,12 @@ class Gate:
         self.places.release(caller)
         self._admit()
 
+    def resize(self, total: int) -> None:
+        """There are so many places from now on. Those that are held beyond them stay held."""
+        grown, self.places.total = total > self.places.total, total
+        if grown:
+            self._admit()
+
     def _leave(self, caller: str, turn: asyncio.Future[None]) -> None:
         queue = self._waiting.get(caller)
         if queue is not None and turn in queue:

@@ -290,7 +290,7 @@ async def test_no_turn_is_lost_whatever_becomes_of_a_request(database_url, tmp_p
 
 async def test_a_turn_that_does_not_come_is_refused():
     gates, refused = places(share=0.75, callers={"requests_at_once": 2})
-    assert gates.turns is not None
+    assert gates.turns.gate is not None
     gates.turns.gate._timeout_seconds = 0.05
     await gates.turns.take("a")
     with pytest.raises(CallerShareUsed, match="requests_at_once"):
@@ -299,8 +299,8 @@ async def test_a_turn_that_does_not_come_is_refused():
     assert refused == [("requests", "timeout")]
 
 
-def test_one_caller_takes_no_turns():
-    assert places()[0].turns is None
+def test_one_caller_shares_its_turns_with_nobody():
+    assert places()[0].turns.gate is None
 
 
 # It has bounds on time, and the work of other tests would count as the caller's.

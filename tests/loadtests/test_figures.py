@@ -1,10 +1,14 @@
 """What the load test reads and reckons, without Locust."""
 
+import re
+from dataclasses import replace
+
 import pytest
 
 from loadtests.common.events import Event, StreamFailed, read_events, require_end, spoken
 from loadtests.common.profile import PROFILES, profile_from
 from loadtests.common.server import Difference, Snapshot, quantile, samples_of
+from loadtests.common.thresholds import Overall, broken_thresholds, percentile_of
 
 PAGE = """
 # TYPE headrace_checkpoint_seconds histogram
@@ -30,6 +34,11 @@ def test_events_are_read_as_their_empty_lines_come():
         Event("messages", [{"content": "Hi"}]),
         Event("end", {}),
     ]
+
+
+def test_ids_of_events_are_read():
+    lines = [b"id: 7\n", b"event: custom\n", b"data: 1\n", b"\n", b"data: 2\n", b"\n"]
+    assert list(read_events(lines)) == [Event("custom", 1, "7"), Event("message", 2)]
 
 
 def test_what_is_no_json_is_no_event():
@@ -91,9 +100,62 @@ def test_settings_change_the_profile():
     assert changed.pause(1) == pytest.approx(0.3)
 
 
+def test_settings_change_what_is_too_slow_and_when_it_is_enough():
+    changed = profile_from(
+        {
+            "LOAD_PROFILE": "mixed",
+            "LOAD_P95_MS": "50",
+            "LOAD_P99_MS": "80",
+            "LOAD_MAX_FAILURES": "0.01",
+            "LOAD_REQUESTS": "1000",
+            "LOAD_RAMP_SECONDS": "3",
+        }
+    )
+    assert (changed.p95_ms, changed.p99_ms, changed.max_failures) == (50, 80, 0.01)
+    assert (changed.requests, changed.ramp_seconds) == (1000, 3)
+
+
+def test_users_come_in_steps():
+    profile = profile_from({"LOAD_PROFILE": "overload", "LOAD_USERS": "100", "LOAD_SECONDS": "60"})
+    assert [profile.users_at(at) for at in (0, 10, 20, 39.9, 40, 59.9, 60)] == [
+        10,
+        20,
+        100,
+        100,
+        10,
+        10,
+        None,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("found", "completed", "told"),
+    [
+        (Overall(100, 0, 10, 40, 50), 1, []),
+        (Overall(100, 0, 10, 40, 50), 0, ["no scenario was completed"]),
+        (Overall(100, 2, 10, 40, 50), 1, ["2 of 100 requests failed"]),
+        (Overall(100, 1, 10, 41, 51), 1, ["p95 of all requests is 41 ms", "p99 .* is 51 ms"]),
+    ],
+)
+def test_broken_thresholds_are_told(found, completed, told):
+    profile = replace(PROFILES["mixed"], max_failures=0.01, p95_ms=40, p99_ms=50)
+    sentences = broken_thresholds(profile, found, completed)
+    assert len(sentences) == len(told)
+    assert all(re.search(part, one) for one, part in zip(sentences, told, strict=True))
+
+
+def test_percentiles_of_counted_times():
+    times = {10: 90, 20: 9, 500: 1}
+    assert [percentile_of(times, rank) for rank in (0.5, 0.95, 0.99, 1.0)] == [10, 20, 20, 500]
+    assert percentile_of({}, 0.5) == 0
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
+        ("LOAD_MAX_FAILURES", "-0.1"),
+        ("LOAD_P95_MS", "0"),
+        ("LOAD_REQUESTS", "many"),
         ("LOAD_PROFILE", "storm"),
         ("LOAD_USERS", "many"),
         ("LOAD_SECONDS", "-1"),

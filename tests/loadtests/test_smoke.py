@@ -1,57 +1,20 @@
 """The load test against real servers: what it says of a right one, and of wrong ones."""
 
 import json
-import os
-import subprocess
 import threading
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import pytest
 
 from tests.support.live import live_server
-from tests.support.sources import ROOT
-from tests.support.tools import require_tool
+from tests.support.load import load
 
 pytestmark = pytest.mark.acceptance
 
 BROKEN = Path(__file__).with_name("broken.py")
-#: Of the developer's shell, these would change what is tested.
-_OURS = ("LOAD_", "LOCUST_")
 STREAMED = ("/chat/stream", "/runs/stream")
-
-
-class Outcome(NamedTuple):
-    code: int
-    printed: str
-    result: dict[str, Any]
-
-    def entries(self, key: str) -> dict[str, int]:
-        """One figure of each entry, by type and name."""
-        return {f"{one['type']} {one['name']}": one[key] for one in self.result["entries"]}
-
-    def errors(self) -> str:
-        return "\n".join(f"{one['name']}: {one['error']}" for one in self.result["failures"])
-
-
-def load(url: str, folder: Path, **settings: str) -> Outcome:
-    """What `make load` runs, once its environment is there."""
-    locust = require_tool(
-        str(ROOT / ".tools/load/bin/locust"), remedy="make .tools/load/load.stamp"
-    )
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
-    done = subprocess.run(
-        [locust, "--config", "loadtests/locust.conf", "--host", url],
-        cwd=ROOT,
-        env={**kept, "LOAD_PROFILE": "smoke", "LOAD_RESULTS": str(folder / "results"), **settings},
-        capture_output=True,
-        text=True,
-        timeout=90,
-    )
-    (written,) = (folder / "results").glob("*-smoke.json")
-    return Outcome(done.returncode, done.stdout + done.stderr, json.loads(written.read_text()))
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,8 @@ change gives it back when its handler returns, so a slow client holds none eithe
 goes on reading after that: one statement at a time, bounded by the memory for answers. A lasting
 answer gives its place back when its body has ended.
 
-If there are several callers, each request that needs a key takes a turn first (``turns.py``). A
-list or change ends its turn before it waits for a place.
+Each request that needs a key takes a turn first (``turns.py``). A list or change ends its turn
+before it waits for a place.
 """
 
 import functools
@@ -26,6 +26,7 @@ from typing import Any, Literal
 
 from fastapi import Request
 
+from headrace.edge.intake import Intake
 from headrace.edge.requests import end_turn
 from headrace.edge.state import state_of
 from headrace.edge.streaming import StreamResponse
@@ -87,11 +88,9 @@ class RequestGates:
         #: One for each connection. The server sets their number when it starts.
         self.answers = Places(settings.server.max_connections, share)
         self.thread_streams = Places(settings.events.max_thread_streams, share)
-        #: None if there is only one caller: it would wait for itself.
-        self.turns: Turns | None = None
-        if share < 1.0:
-            at_once = Places(settings.callers.requests_at_once, share)
-            self.turns = Turns(Gate(at_once, timeout_seconds=_TURN_SECONDS), self._refusals)
+        at_once = Places(settings.callers.requests_at_once, share)
+        among_callers = Gate(at_once, timeout_seconds=_TURN_SECONDS) if share < 1.0 else None
+        self.turns = Turns(among_callers, Intake(settings.requests, share), self._refusals)
         self._gates: dict[PoolPartName, Gate] = {
             "lists": self._gate(settings.database.lists_part, share),
             "changes": self._gate(settings.database.changes_part, share),
@@ -151,9 +150,9 @@ class RequestGates:
             str(name): GateFigures(gate.places.taken, gate.waiting)
             for name, gate in self._gates.items()
         }
-        if self.turns is not None:
-            gate = self.turns.gate
+        if (gate := self.turns.gate) is not None:
             found["requests"] = GateFigures(gate.places.taken, gate.waiting)
+        found["intake"] = GateFigures(self.turns.intake.held, self.turns.intake.waiting)
         found["answers"] = GateFigures(self.answers.taken)
         found["thread_streams"] = GateFigures(self.thread_streams.taken)
         return found

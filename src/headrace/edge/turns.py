@@ -1,8 +1,9 @@
-"""Turns: the requests of several callers that a process works on at once.
+"""Turns: the requests that a process works on at once.
 
 A turn lasts from the end of a request's body to its answer, or until the request waits at another
 gate. The event loop works in the order of arrival. Without turns, hundreds of requests that one
-caller sends at once would all come before the next request of another caller.
+caller sends at once would all come before the next request of another caller. With one caller or
+several, a turn begins when the intake of the process lets the request in (``intake.py``).
 """
 
 from collections.abc import Callable
@@ -10,8 +11,9 @@ from time import monotonic
 
 import structlog
 
-from headrace.errors import CallerShareUsed
-from headrace.shares import Gate
+from headrace.edge.intake import Intake
+from headrace.errors import CallerShareUsed, Overloaded
+from headrace.shares import Gate, QueueFull
 
 _log = structlog.stdlib.get_logger("headrace.places")
 
@@ -48,16 +50,39 @@ class Refusals:
 
 
 class Turns:
-    """The turns of one process. It has them only if there are several callers."""
+    """The turns of one process.
 
-    def __init__(self, gate: Gate, refusals: Refusals) -> None:
+    :param gate: shares turns among several callers. None if there is only one: it would wait for
+        itself.
+    """
+
+    def __init__(self, gate: Gate | None, intake: Intake, refusals: Refusals) -> None:
         self.gate = gate
+        self.intake = intake
         self._refusals = refusals
 
     async def take(self, caller: str) -> None:
-        """:raises CallerShareUsed: the caller's turn did not come in time."""
+        """
+        :raises CallerShareUsed: the caller's turn did not come in time.
+        :raises Overloaded: the process has more requests than it can work on.
+        """
+        if self.gate is not None:
+            await self._take_from(self.gate, caller)
         try:
-            await self.gate.take(caller)
+            await self._enter(caller)
+        except BaseException:
+            if self.gate is not None:
+                self.gate.release(caller)
+            raise
+
+    def release(self, caller: str) -> None:
+        self.intake.leave(caller)
+        if self.gate is not None:
+            self.gate.release(caller)
+
+    async def _take_from(self, gate: Gate, caller: str) -> None:
+        try:
+            await gate.take(caller)
         except TimeoutError:
             self._refusals.note("requests", "timeout", caller)
             raise CallerShareUsed(
@@ -65,5 +90,12 @@ class Turns:
                 " callers.requests_at_once); send fewer at once, or try again."
             ) from None
 
-    def release(self, caller: str) -> None:
-        self.gate.release(caller)
+    async def _enter(self, caller: str) -> None:
+        try:
+            await self.intake.enter(caller)
+        except TimeoutError:
+            self._refusals.note("intake", "timeout", caller)
+            raise Overloaded from None
+        except QueueFull:
+            self._refusals.note("intake", "queue_full", caller)
+            raise Overloaded from None

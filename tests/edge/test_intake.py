@@ -1,0 +1,167 @@
+"""Requests wait to begin while the event loop is behind, and are refused if that takes too long."""
+
+import asyncio
+import time
+
+import pytest
+
+from headrace.edge.intake import Intake, Pace
+from headrace.request_settings import RequestSettings
+from headrace.shares import QueueFull
+from tests.support.apps import app_client, settings_for, write_manifest
+from tests.support.waiting import eventually
+
+BOUND = 0.02
+TICK = 0.01
+
+
+def paced(
+    pace: Pace, late: float, seconds: float, *, wanted: bool = True, now: float = 0.0
+) -> float:
+    """Look at so late a loop for so long; the time after it."""
+    for _ in range(round(seconds / TICK)):
+        now += TICK
+        pace.look(late, now, wanted=wanted)
+    return now
+
+
+def test_a_late_loop_lets_fewer_begin_and_a_calm_one_more():
+    pace = Pace(BOUND, 200)
+    before = pace.limit
+    now = paced(pace, 0.1, 0.5)
+    assert pace.limit < before / 4
+    now = paced(pace, 0.0, 3.0, now=now)
+    assert pace.limit == 200
+
+
+def test_nothing_changes_while_nobody_waits_and_the_loop_is_in_time():
+    pace = Pace(BOUND, 200)
+    before = pace.limit
+    paced(pace, BOUND / 2, 10.0, wanted=False)
+    assert pace.limit == before
+
+
+def test_a_loop_that_is_late_for_other_reasons_does_not_stop_requests():
+    pace = Pace(BOUND, 200)
+    now = paced(pace, 0.2, 1.0)
+    assert pace.limit == 1
+    now = paced(pace, 0.2, 4.0, now=now)
+    assert pace.limit == 200
+    # Twice as late as with the fewest requests: now they are the reason.
+    now = paced(pace, 0.5, 0.5, now=now)
+    assert pace.limit < 50
+    # Once the loop is calm, its usual bound holds again.
+    now = paced(pace, 0.0, 10.0, now=now)
+    now = paced(pace, 0.03, 0.8, now=now)
+    assert pace.limit == 1
+
+
+def test_a_pause_is_forgotten():
+    pace = Pace(BOUND, 200)
+    paced(pace, 5.0, 0.02)
+    pace.begin()
+    limit = pace.limit
+    pace.look(0.0, 10.0, wanted=True)
+    assert pace.limit > limit
+
+
+@pytest.mark.parametrize("most", [1, 2])
+def test_there_are_never_more_than_the_setting_says(most):
+    pace = Pace(BOUND, most)
+    assert pace.limit == most
+    paced(pace, 0.0, 1.0)
+    assert pace.limit == most
+    paced(pace, 1.0, 0.5)
+    assert pace.limit == 1
+
+
+def intake(**settings: float) -> Intake:
+    return Intake(RequestSettings.model_validate(settings))
+
+
+async def test_the_first_to_come_is_the_first_to_begin():
+    gate, begun = intake(at_once=2), []
+
+    async def work(number: int) -> None:
+        await gate.enter("")
+        begun.append(number)
+        await asyncio.sleep(0.01)
+        gate.leave("")
+
+    await asyncio.gather(*(work(number) for number in range(20)))
+    assert begun == list(range(20))
+    assert (gate.held, gate.waiting) == (0, 0)
+
+
+async def test_nobody_waits_behind_the_queue_of_another():
+    gate, begun = intake(at_once=1), []
+
+    async def work(caller: str) -> None:
+        await gate.enter(caller)
+        begun.append(caller)
+        await asyncio.sleep(0)
+        gate.leave(caller)
+
+    await asyncio.gather(*(work(caller) for caller in "aaaaaaaaab"))
+    assert "b" in begun[:3]
+
+
+async def test_who_waits_too_long_or_behind_too_many_is_refused():
+    gate = intake(at_once=1, wait_seconds=0.05, max_waiting=1)
+    await gate.enter("")
+    late = asyncio.ensure_future(gate.enter(""))
+    await eventually(lambda: gate.waiting == 1)
+    with pytest.raises(QueueFull):
+        await gate.enter("")
+    with pytest.raises(TimeoutError):
+        await late
+    assert (gate.held, gate.waiting) == (1, 0)
+    gate.leave("")
+    await gate.enter("")
+    gate.leave("")
+
+
+async def test_who_leaves_while_it_waits_takes_no_place():
+    gate = intake(at_once=1)
+    await gate.enter("")
+    waiting = [asyncio.ensure_future(gate.enter("")) for _ in range(4)]
+    await eventually(lambda: gate.waiting == 4)
+    waiting[0].cancel()
+    await asyncio.sleep(0)
+    # Its turn comes in the moment in which it leaves.
+    gate.leave("")
+    waiting[1].cancel()
+    await asyncio.wait(waiting[:2])
+    await waiting[2]
+    assert (gate.held, gate.waiting) == (1, 1)
+    gate.leave("")
+    await waiting[3]
+    gate.leave("")
+    assert (gate.held, gate.waiting) == (0, 0)
+
+
+async def test_a_blocked_loop_slows_the_intake_and_an_idle_one_is_not_measured():
+    gate = intake(loop_delay_seconds=0.01)
+    await gate.enter("")
+    before = gate._pace.limit
+    for _ in range(10):
+        time.sleep(0.05)  # noqa: ASYNC251 - blocking is what is tested
+        await asyncio.sleep(0.011)
+    assert gate._pace.limit < before
+    assert gate._gate.places.total == int(gate._pace.limit)
+    gate.leave("")
+    await eventually(lambda: gate._due is None)
+
+
+async def test_too_many_requests_are_refused_and_health_is_not(database_url, tmp_path):
+    requests = {"at_once": 1, "wait_seconds": 0.2, "max_waiting": 2}
+    settings = settings_for(database_url, write_manifest(tmp_path), requests=requests)
+    async with app_client(settings) as http:
+        asked = [http.post("/threads", json={}) for _ in range(30)]
+        answers = await asyncio.gather(*asked)
+        assert {one.status_code for one in answers} == {200, 503}
+        refused = [one for one in answers if one.status_code == 503]
+        assert {one.json()["code"] for one in refused} == {"overloaded"}
+        assert {one.headers["retry-after"] for one in refused} <= {"1", "2", "3"}
+        assert (await http.get("/livez")).status_code == 200
+        assert (await http.post("/threads", json={})).status_code == 200
