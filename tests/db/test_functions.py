@@ -1,5 +1,7 @@
 """The functions of the schema: those of this release, or a sentence that says which are not."""
 
+import asyncio
+
 import psycopg
 import pytest
 
@@ -17,10 +19,14 @@ def execute(url: str, statement: str) -> None:
         database.execute(statement.encode())
 
 
-async def start(url: str) -> None:
+def start(url: str) -> None:
     """What a server does first."""
-    async with open_pool(url) as pool:
-        await ensure_compatible(pool)
+
+    async def check() -> None:
+        async with open_pool(url) as pool:
+            await ensure_compatible(pool)
+
+    asyncio.run(check())
 
 
 def test_a_migrated_database_has_the_functions_of_the_files(database_url):
@@ -58,20 +64,20 @@ def test_bodies_name_the_schema_of_each_table_and_function():
         pytest.param(f"CREATE SCHEMA s; ALTER FUNCTION {FLUSH} SET SCHEMA s", id="moved"),
     ],
 )
-async def test_functions_that_are_not_ours_are_told_and_mended(database_url, fault):
+def test_functions_that_are_not_ours_are_told_and_mended(database_url, fault):
     execute(database_url, fault)
     settings = database_settings(database_url)
     said = drift(settings)
     assert said is not None
     assert said.startswith(f"{FLUSH}: missing, or not the functions of this release")
     with pytest.raises(StartupRefusal, match=rf"HR311 .*{FLUSH}: missing, .*db upgrade"):
-        await start(database_url)
+        start(database_url)
     upgrade(settings)
     assert drift(settings) is None
-    await start(database_url)
+    start(database_url)
 
 
-async def test_a_role_that_may_not_call_them_is_told(database_url):
+def test_a_role_that_may_not_call_them_is_told(database_url):
     execute(
         database_url,
         "DO $$ BEGIN CREATE ROLE flush_caller LOGIN; EXCEPTION WHEN duplicate_object THEN END $$",
@@ -82,6 +88,6 @@ async def test_a_role_that_may_not_call_them_is_told(database_url):
     execute(database_url, "GRANT USAGE ON SCHEMA public TO flush_caller")
     url = psycopg.conninfo.make_conninfo(database_url, user="flush_caller")
     with pytest.raises(StartupRefusal, match=r"HR318 .*flush_caller may not call it.*GRANT"):
-        await start(url)
+        start(url)
     execute(database_url, "GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA public TO flush_caller")
-    await start(url)
+    start(url)
