@@ -43,7 +43,7 @@ async def removing(url, **options):
         watcher = Watcher(pool, PollingNotifier(), EventSettings(), Tasks())
         following = Following(watcher, StateReader(registry, saver))
         sessions = Sessions(build_engine(pool), timeout_seconds=10)
-        stops = RunStops(worker, following, ThreadRepository(sessions))
+        stops = RunStops(worker, following, ThreadRepository(sessions, pool, writer))
         search = ThreadSearchRepository(pool, timeout_seconds=5)
         yield ThreadRemoval(pool, writer, saver, stops, search, **options), saver
 

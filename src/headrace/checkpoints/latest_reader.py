@@ -12,11 +12,12 @@ import psycopg
 import structlog
 from psycopg.rows import DictRow, dict_row
 
-from headrace.checkpoints.upstream import SELECT_CHECKPOINT
+from headrace.checkpoints.sized_reads_sql import LATEST
 from headrace.db.arrays import Jsonb, Text
 from headrace.db.held_connection import HeldConnection
+from headrace.db.planner import FIX_PLAN
 from headrace.db.pool import WORN_BYTES, Connection, RecoveryError, SharedPool
-from headrace.db.statements import Statement, statement
+from headrace.db.statements import Statement
 from headrace.isolation import for_each_sound
 from headrace.lifecycle import Tasks
 
@@ -25,18 +26,6 @@ _log = structlog.stdlib.get_logger("headrace.reader")
 #: A thread and a checkpoint namespace in UTF-8; and the channels whose values are wanted, as a JSON
 #: array, or None for all channels.
 Head = tuple[bytes, bytes, bytes | None]
-
-LATEST = statement(f"""
-SELECT wanted.number, pg_is_in_recovery() AS in_recovery, latest.*
-FROM unnest(%(thread_ids)s::text[], %(namespaces)s::text[])
-  WITH ORDINALITY AS wanted (thread_id, ns, number)
-LEFT JOIN LATERAL (
-  {SELECT_CHECKPOINT}
-  WHERE checkpoints.thread_id = wanted.thread_id AND checkpoints.checkpoint_ns = wanted.ns
-  ORDER BY checkpoint_id DESC
-  LIMIT 1
-) AS latest ON true
-""")  # noqa: S608 - upstream's constant
 
 #: Queries under way at once. More queries would only be smaller ones.
 _QUERIES = 2
@@ -179,15 +168,17 @@ async def _latest(
     connection: Connection, latest: Statement, heads: Sequence[Head]
 ) -> list[DictRow | None]:
     async with connection.cursor(binary=True, row_factory=dict_row) as cursor:
-        await cursor.execute(
-            latest,
-            {
-                "thread_ids": Text([thread_id for thread_id, _, _ in heads]),
-                "namespaces": Text([ns for _, ns, _ in heads]),
-                "channels": Jsonb([channels for _, _, channels in heads]),
-            },
-            prepare=True,
-        )
+        async with connection.pipeline():
+            await connection.execute(FIX_PLAN, prepare=True)
+            await cursor.execute(
+                latest,
+                {
+                    "thread_ids": Text([thread_id for thread_id, _, _ in heads]),
+                    "namespaces": Text([ns for _, ns, _ in heads]),
+                    "channels": Jsonb([channels for _, _, channels in heads]),
+                },
+                prepare=True,
+            )
         rows = await cursor.fetchall()
     if rows and rows[0]["in_recovery"]:
         raise RecoveryError("the server is in recovery; its data may be old")

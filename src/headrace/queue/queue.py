@@ -31,6 +31,7 @@ from headrace.checkpoints.usage_rows import StoreUsage
 from headrace.checkpoints.writer import Writer
 from headrace.db.arrays import Uuid
 from headrace.db.faults import translated_faults
+from headrace.db.planner import indexed_connection, indexed_rows
 from headrace.db.pool import SharedPool
 from headrace.db.transactions import locking_transaction
 from headrace.errors import DatabaseUnavailable, LeaseLost, ThreadBusy, Unavailable
@@ -388,7 +389,7 @@ class Queue:
             "process_id": token.process_id,
         }
         with translated_faults():
-            async with self._pool.connection() as connection:
+            async with indexed_connection(self._pool) as connection:
                 await connection.execute(self._sql["keep_run_that_was_to_be_rolled_back"], values)
 
     async def delete_temporary_threads(
@@ -419,6 +420,4 @@ class Queue:
 
     async def _rows(self, statement: str, values: dict[str, Any]) -> list[Any]:
         with translated_faults():
-            async with self._pool.connection() as connection:
-                cursor = await connection.execute(self._sql[statement], values)
-                return await cursor.fetchall()
+            return await indexed_rows(self._pool, self._sql[statement], values)

@@ -14,6 +14,7 @@ from psycopg.types.json import Jsonb
 
 from headrace.checkpoints.fence import process_key
 from headrace.db.faults import translated_faults
+from headrace.db.planner import indexed_rows
 from headrace.db.pool import SharedPool
 from headrace.db.transactions import locking_transaction
 from headrace.errors import Unavailable
@@ -65,16 +66,14 @@ class Takeover:
         :raises Unavailable: the database could not be reached. The next call goes on.
         """
         with translated_faults():
-            async with self._pool.connection() as connection:
-                cursor = await connection.execute(self._sql["processes_to_take_from"])
-                processes = [row[0] for row in await cursor.fetchall()]
+            found = await indexed_rows(self._pool, self._sql["processes_to_take_from"], {})
         taken: list[TakenRun] = []
         judgement = {
             "error": Jsonb(dict(error)),
             "max_failures": max_failures,
             "apart_seconds": apart_seconds,
         }
-        for process_id in processes:
+        for (process_id,) in found:
             try:
                 taken += await self._take_surely(process_id, judgement)
             except Unavailable:
@@ -137,9 +136,8 @@ class Takeover:
     async def mend_threads(self) -> int:
         """Make waiting runs claimable if they are not. Returns the number of threads concerned."""
         with translated_faults():
-            async with self._pool.connection() as connection:
-                cursor = await connection.execute(self._sql["threads_to_mend"])
-                thread_ids = [row[0] for row in await cursor.fetchall()]
+            rows = await indexed_rows(self._pool, self._sql["threads_to_mend"], {})
+        thread_ids = [row[0] for row in rows]
         if thread_ids:
             async with self._transaction() as connection:
                 await connection.execute(self._sql["lock_threads"], {"thread_ids": thread_ids})

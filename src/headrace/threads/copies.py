@@ -13,7 +13,7 @@ from headrace.db.statements import named_statements
 from headrace.db.tables import ThreadRow
 from headrace.db.transactions import locking_transaction
 from headrace.errors import Conflict
-from headrace.threads.search_repository import row_from
+from headrace.threads.rows import row_from
 
 _LOCK_TIMEOUT_SECONDS = 5.0
 

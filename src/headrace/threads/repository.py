@@ -2,32 +2,43 @@
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 from uuid import UUID
 
-from sqlalchemy import Text, cast, func, select, text, update
-from sqlalchemy.dialects.postgresql import JSONB, insert
+from sqlalchemy import Text, func, select, text, update
+from sqlalchemy import cast as sql_cast
+from sqlalchemy.dialects.postgresql import JSONB
 
 from headrace.auth.principal import Principal
+from headrace.checkpoints.operations import Numbers
+from headrace.checkpoints.writer import Writer
 from headrace.db.engine import Sessions
+from headrace.db.faults import translated_faults
+from headrace.db.planner import fixed_rows
+from headrace.db.pool import SharedPool
+from headrace.db.statements import named_statements
 from headrace.db.tables import RunRow, ThreadRow
 from headrace.errors import InvalidRequest, ThreadNotFound
-from headrace.ids import canonical_uuid
+from headrace.ids import canonical_uuid, uuid7
+from headrace.threads.creation import ThreadCreation
+from headrace.threads.rows import row_from
 from headrace.threads.schemas import ThreadTTL
 
 T = TypeVar("T")
 
 
 class ThreadRepository:
-    def __init__(self, sessions: Sessions) -> None:
+    def __init__(self, sessions: Sessions, pool: SharedPool, writer: Writer) -> None:
         self._sessions = sessions
+        self._pool = pool
+        self._writer = writer
+        self._sql = named_statements("headrace.threads", "creation.sql")
 
     async def get(self, principal: Principal, thread_id: str) -> ThreadRow | None:
-        statement = select(ThreadRow).where(
-            ThreadRow.tenant == principal.tenant, ThreadRow.thread_id == thread_id
-        )
-        async with self._sessions.begin() as session:
-            return (await session.scalars(statement)).one_or_none()
+        values = {"thread_id": thread_id, "tenant": principal.tenant}
+        with translated_faults():
+            rows = await fixed_rows(self._pool, self._sql["get_thread"], values)
+        return row_from(rows[0]) if rows else None
 
     async def existing_ids(self, principal: Principal, thread_ids: Sequence[str]) -> Sequence[str]:
         """Those of the given ids that threads have."""
@@ -46,6 +57,18 @@ class ThreadRepository:
         async with self._sessions.begin() as session:
             return bool(await session.scalar(statement, {"id": thread_id}))
 
+    async def create(
+        self, principal: Principal, metadata: dict[str, Any], ttl: ThreadTTL | None
+    ) -> ThreadRow:
+        """A new thread with a new id, committed together with what else is committed now."""
+        creation = ThreadCreation(principal, str(uuid7()), metadata, ttl)
+        with translated_faults():
+            row = await self._writer.commit(creation)
+        if row is None:
+            # The answer to an earlier try was lost.
+            row = await self.get(principal, creation.thread_id)
+        return cast("ThreadRow", row)
+
     async def create_if_absent(
         self,
         principal: Principal,
@@ -54,22 +77,12 @@ class ThreadRepository:
         ttl: ThreadTTL | None = None,
     ) -> ThreadRow | None:
         """The new thread; None when a thread of any tenant has the id."""
-        statement = (
-            insert(ThreadRow)
-            .values(
-                {
-                    "thread_id": thread_id,
-                    "metadata_": metadata,
-                    "tenant": principal.tenant,
-                    "owner": principal.identity,
-                    **_ttl_columns(ttl),
-                }
-            )
-            .on_conflict_do_nothing()
-            .returning(ThreadRow)
-        )
-        async with self._sessions.begin() as session:
-            return (await session.scalars(statement)).one_or_none()
+        creation = ThreadCreation(principal, thread_id, metadata, ttl)
+        with translated_faults():
+            async with self._pool.connection() as connection:
+                ask = await creation.kind.send(connection, [creation], Numbers([]))
+                (row,) = await ask()
+        return cast("ThreadRow | None", row)
 
     async def update(
         self,
@@ -85,13 +98,13 @@ class ThreadRepository:
         :returns: None when there is no such thread, or its metadata would be longer than
             ``max_bytes``.
         """
-        merged = ThreadRow.metadata_.op("||")(cast(metadata, JSONB))
+        merged = ThreadRow.metadata_.op("||")(sql_cast(metadata, JSONB))
         statement = (
             update(ThreadRow)
             .where(
                 ThreadRow.tenant == principal.tenant,
                 ThreadRow.thread_id == thread_id,
-                *([func.octet_length(cast(merged, Text)) <= max_bytes] if metadata else []),
+                *([func.octet_length(sql_cast(merged, Text)) <= max_bytes] if metadata else []),
             )
             .values(
                 {

@@ -13,9 +13,9 @@ from headrace.db.row_sizes import RowPage, within
 from headrace.db.statements import Statement
 from headrace.db.tables import ThreadRow
 from headrace.db.transactions import locking_transaction
+from headrace.threads.rows import COLUMNS, row_from
 from headrace.threads.schemas import ThreadFilter
 from headrace.threads.search_sql import (
-    COLUMNS,
     NEAR,
     Order,
     Wanted,
@@ -30,9 +30,6 @@ _LOCK_TIMEOUT_SECONDS = 2.0
 
 #: Columns that may be large: callers send their content, or graphs raise it.
 _LARGE = ("metadata", "config", "interrupts", "error")
-
-#: The attribute of a column whose name SQLAlchemy reserves.
-_ATTRIBUTES = {"metadata": "metadata_"}
 
 
 class ThreadSearchRepository:
@@ -125,7 +122,7 @@ class ThreadSearchRepository:
         async with (
             asyncio.timeout(self._timeout_seconds),
             locking_transaction(
-                self._pool, lock_timeout_seconds=_LOCK_TIMEOUT_SECONDS
+                self._pool, lock_timeout_seconds=_LOCK_TIMEOUT_SECONDS, indexed=False
             ) as connection,
         ):
             await connection.execute(told.encode())
@@ -133,10 +130,3 @@ class ThreadSearchRepository:
                 # Never prepared: no plan is right for all filters.
                 await cursor.execute(Statement(statement.encode()), values, prepare=False)
                 return await cursor.fetchall()
-
-
-def row_from(columns: Mapping[str, Any]) -> ThreadRow:
-    """A row that belongs to no session; columns that a newer release has added are left out."""
-    return ThreadRow(
-        **{_ATTRIBUTES.get(name, name): columns[name] for name in COLUMNS if name in columns}
-    )

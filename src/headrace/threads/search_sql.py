@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from headrace.auth.principal import Principal
-from headrace.db.tables import ThreadRow
+from headrace.threads.rows import COLUMNS
 from headrace.threads.schemas import SortBy, ThreadFilter
 
 #: A page that ends after this row is deep: the newest threads are not looked through first.
@@ -24,7 +24,6 @@ NEAR = 1000
 _LOOKED_THROUGH = 50
 _AT_LEAST, _AT_MOST = 2000, 10_000
 
-COLUMNS = tuple(column.name for column in ThreadRow.__table__.columns)
 _ALL = ", ".join(f"threads.{name}" for name in COLUMNS)
 
 #: Keys of metadata that the index with the newest threads includes: front ends filter on them.

@@ -72,6 +72,8 @@ class ThreadService:
     async def _create(self, principal: Principal, body: ThreadCreate) -> ThreadRow:
         self._limits.metadata(body.metadata)
         self._limits.supersteps(sum(len(step.updates) for step in body.supersteps or ()))
+        if not body.supersteps and body.thread_id is None:
+            return await self._repository.create(principal, body.metadata or {}, body.ttl)
         thread_id = str(body.thread_id or uuid7())
         row = None
         if not body.supersteps:
