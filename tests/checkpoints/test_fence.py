@@ -18,17 +18,16 @@ import psycopg
 import pytest
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
-from headrace.checkpoints.fence import Guard, RunToken, process_key
-from headrace.checkpoints.operations import Numbers
-from headrace.checkpoints.rows import WriteRows, checkpoint_rows
+from headrace.checkpoints.fence import RunToken, process_key
 from headrace.checkpoints.saver import GroupCommitSaver
 from headrace.checkpoints.writer import Writer
-from headrace.db.pool import Connection, SharedPool
+from headrace.db.functions import definitions_in
+from headrace.db.pool import SharedPool
 from headrace.db.statements import named_statements
 from headrace.errors import LeaseLost
 from headrace.lifecycle import Tasks
 from headrace.queue.queue import Queue
-from tests.support.chains import CHANNEL, checkpoint_of, config_of, identity, put
+from tests.support.chains import CHANNEL, config_of, put
 from tests.support.database import open_pool
 from tests.support.engine import open_writer
 from tests.support.proxy import Proxy, proxied
@@ -224,20 +223,30 @@ async def test_the_take_over_waits_for_a_flush_in_flight(database_url, isolation
         await warm_up(on)
         process_id = on.process()
         token = on.run(process_id, "t")
-        held = on.proxy.next_commit("hold")
-        in_time = on.writing(token, "t", 1)
-        await held.reached.wait()
-        late = on.writing(token, "t", 2)
-        expire_process(on.database, process_id)
-        taking = on.taking()
-        await on.until_waiting(process_id, "ExclusiveLock")
-        assert not taking.done()
-        held.release.set()
+        # The flush has checked its tokens, and waits for the table.
+        with on.database.transaction():
+            on.database.execute("LOCK TABLE checkpoint_blobs IN EXCLUSIVE MODE")
+            in_time = on.writing(token, "t", 1)
+            await eventually(lambda: waits_for_table(on.database, "checkpoint_blobs"))
+            late = on.writing(token, "t", 2)
+            with psycopg.connect(database_url, autocommit=True) as other:
+                expire_process(other, process_id)
+            taking = on.taking()
+            await on.until_waiting(process_id, "ExclusiveLock")
+            assert not taking.done()
         await in_time
         assert [run.run_id for run in await taking] == [token.run_id]
         with pytest.raises(LeaseLost):
             await late
         assert on.checkpoints("t") == [1]
+
+
+def waits_for_table(database: psycopg.Connection[Any], table: str) -> bool:
+    """Whether a session waits for a lock of the table."""
+    found = database.execute(
+        "SELECT FROM pg_locks WHERE NOT granted AND relation = %s::regclass", (table,)
+    )
+    return found.fetchone() is not None
 
 
 async def test_an_end_after_the_take_over_is_refused_with_all_that_comes_with_it(
@@ -346,7 +355,7 @@ asyncio.run(main(*sys.argv[1:]))
 @pytest.mark.alone
 async def test_a_flush_of_a_stopped_client_is_ended_by_the_taker_within_its_bound(database_url):
     """The client is a real process under SIGSTOP, half-way through its flush."""
-    async with scene(database_url, taker_patience=0.5) as on:
+    async with scene(database_url, taker_patience=0.5, isolation="repeatable read") as on:
         process_id = on.process()
         token = on.run(process_id, "t")
         held = on.proxy.next_commit("hold")
@@ -381,7 +390,7 @@ async def test_a_flush_of_a_stopped_client_is_ended_by_the_taker_within_its_boun
 
 
 async def test_a_flush_of_a_living_process_is_not_ended_by_a_taker(database_url):
-    async with scene(database_url, taker_patience=0.3) as on:
+    async with scene(database_url, taker_patience=0.3, isolation="repeatable read") as on:
         process_id = on.process()
         token = on.run(process_id, "t")
         held = on.proxy.next_commit("hold")
@@ -401,7 +410,7 @@ async def test_a_flush_of_a_living_process_is_not_ended_by_a_taker(database_url)
 
 
 async def test_a_taker_passes_over_whose_lock_it_does_not_get(database_url):
-    async with scene(database_url, taker_patience=0.3) as on:
+    async with scene(database_url, taker_patience=0.3, isolation="repeatable read") as on:
         living, gone = on.process(), on.process()
         token, lost = on.run(living, "t"), on.run(gone, "u")
         held = on.proxy.next_commit("hold")
@@ -420,87 +429,65 @@ async def test_a_taker_passes_over_whose_lock_it_does_not_get(database_url):
         assert on.checkpoints("t") == [1]
 
 
-async def stale_flush(
-    connection: Connection, operations: list[WriteRows], *, begin: str, lock_in_statement: bool
-) -> None:
-    """A flush as the engine sends it, with its own statements, but for what the arguments say."""
-    numbers = Numbers(operations)
-    guard = Guard(lock_timeout_seconds=5.0, transaction_timeout_seconds=30.0)
-    tokens = numbers.tokens
-    async with connection.pipeline():
-        await connection.execute(begin, prepare=False)
-        if lock_in_statement:
-            sql = named_statements("headrace.checkpoints", "flush.sql")["live_tokens"]
-            await connection.execute(
-                b"WITH fence AS MATERIALIZED (SELECT pg_advisory_xact_lock_shared("
-                + str(process_key(tokens[0].process_id)).encode()
-                + b")) "
-                + sql
-                + b" WHERE (SELECT count(*) FROM fence) >= 0",
-                _live_parameters(tokens),
-            )
-        else:
-            await guard.send(connection, tokens, [""] * len(tokens))
-        outcomes = await WriteRows.kind.send(connection, operations, numbers)
-        await connection.execute("COMMIT", prepare=False)
-    await outcomes()
+#: The wrong forms of the flush's function: what stands in its text, and what stands there instead.
+WRONG = {
+    "without a look at the isolation level": ("RAISE 'a flush needs", "RAISE DEBUG 'no matter"),
+    "lock and look in one statement": (
+        "LIMIT 1\n    ) AS held ON true;",
+        "AND (SELECT count(pg_advisory_xact_lock_shared(key)) FROM unnest(process_keys) AS key) > 0"
+        " LIMIT 1) AS held ON true;",
+    ),
+}
+_LOCKS = "PERFORM pg_advisory_xact_lock_shared(process_key);"
 
 
-def _live_parameters(tokens: list[RunToken]) -> dict[str, Any]:
-    return {
-        "run_ids": [token.run_id for token in tokens],
-        "attempts": [token.attempt for token in tokens],
-        "process_ids": [token.process_id for token in tokens],
-        "endings": [""] * len(tokens),
-    }
-
-
-RIGHT = "BEGIN ISOLATION LEVEL READ COMMITTED"
+def replace_function(on: Scene, form: str | None) -> None:
+    """Give the flush's function a wrong form."""
+    if form is None:
+        return
+    right, wrong = WRONG[form]
+    text = definitions_in("public")["headrace_flush_1"]
+    assert text.count(right) == 1
+    text = text.replace(right, wrong)
+    if "pg_advisory" in wrong:
+        assert text.count(_LOCKS) == 1
+        text = text.replace(_LOCKS, "NULL;")
+    on.database.execute(text.replace(" USING ERRCODE = 'HR001'", "").encode())
 
 
 @pytest.mark.parametrize(
-    ("begin", "lock_in_statement", "default", "written"),
+    ("form", "default", "written"),
     [
-        pytest.param(RIGHT, False, "repeatable read", [], id="the engine's form"),
-        pytest.param(RIGHT, True, "read committed", [1], id="lock and look in one statement"),
-        pytest.param("BEGIN", False, "repeatable read", [1], id="BEGIN without a level"),
-        pytest.param("BEGIN", False, "read committed", [], id="unless the default is the level"),
+        pytest.param(None, "repeatable read", [], id="the engine's form"),
+        pytest.param(None, "read committed", [], id="the engine's form, without BEGIN"),
+        *[
+            pytest.param(form, default, [1], id=form)
+            for form, default in zip(WRONG, ("repeatable read", "read committed"), strict=True)
+        ],
     ],
 )
-async def test_only_the_fences_own_form_holds(
-    database_url, begin, lock_in_statement, default, written
-):
+async def test_only_the_fences_own_form_holds(database_url, form, default, written):
     """The flush waits for the lock while the take-over commits. The two wrong forms then write a
     stale row: if they ceased to, the fence would no longer be needed as it is."""
     async with scene(database_url, isolation=default) as on:
         process_id = on.process()
         token = on.run(process_id, "t")
-        writes = on.writer.begin(token, waits_each=True, fresh_thread=None)
-        operation = checkpoint_rows(
-            JsonPlusSerializer(),
-            writes,
-            config_of("t"),
-            checkpoint_of(1, ["stale"]),
-            {"step": 1},
-            {CHANNEL: identity(1)},
-        )
-        async with on.pool.connection() as connection:
-            with on.database.transaction():
-                on.database.execute("SELECT pg_advisory_xact_lock(%s)", (process_key(process_id),))
-                on.database.execute("UPDATE processes SET lost = true")
-                on.database.execute("UPDATE threads SET status = 'error', running_run_id = NULL")
-                on.database.execute(
-                    "UPDATE runs SET status = 'error', ended_at = now() WHERE run_id = %s",
-                    (token.run_id,),
-                )
-                flushing = on.tasks.start(
-                    stale_flush(
-                        connection, [operation], begin=begin, lock_in_statement=lock_in_statement
-                    ),
-                    name="stale-flush",
-                )
-                await on.until_waiting(process_id, "ShareLock")
+        replace_function(on, form)
+        with on.database.transaction():
+            on.database.execute("SELECT pg_advisory_xact_lock(%s)", (process_key(process_id),))
+            on.database.execute("UPDATE processes SET lost = true")
+            on.database.execute("UPDATE threads SET status = 'error', running_run_id = NULL")
+            on.database.execute(
+                "UPDATE runs SET status = 'error', ended_at = now() WHERE run_id = %s",
+                (token.run_id,),
+            )
+            flushing = on.writing(token, "t", 1)
+            await on.until_waiting(process_id, "ShareLock")
+        if written:
             await flushing
+        else:
+            with pytest.raises(LeaseLost):
+                await flushing
         assert on.checkpoints("t") == written
 
 

@@ -1,10 +1,12 @@
 """A TCP proxy in front of Postgres that fails where a test wants it to.
 
-The interesting moments are around a COMMIT: before the server has it, and after the server has
-carried it out but before the client knows. psycopg sends it as a Parse message with this very text.
+The interesting moments are around a commit: before the server has it, and after the server has
+carried it out but before the client knows. A commit is a COMMIT, which psycopg sends as a Parse
+message with this very text; or a flush that is a single call of its function, without a COMMIT.
 """
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -18,13 +20,21 @@ from headrace.lifecycle import Tasks
 _COMMIT = b"COMMIT\0"
 #: A Parse message up to its text: its type, its length, an unnamed statement.
 _BEFORE_COMMIT = 6
+_BEGIN = b"BEGIN ISOLATION LEVEL"
+
+#: A Parse message of a flush's call, with the name of the prepared statement (most often empty when
+#: there is none), and a Bind message with such a name.
+_PARSED = re.compile(rb"P.{4}([^\0]*)\0SELECT [^\0]*headrace_flush_", re.DOTALL)
+_BOUND = re.compile(rb"B.{4}\0([^\0]*)\0", re.DOTALL)
+#: How the server says that a COMMIT, or a flush's call, was carried out.
+_DONE = (_COMMIT, b"SELECT 1\0")
 
 Fault = Literal["hold", "drop", "drop_answer", "hold_answer"]
 
 
 @dataclass
 class AtCommit:
-    """What becomes of one COMMIT: it is held until ``release``; or lost, with its connection; or
+    """What becomes of one commit: it is held until ``release``; or lost, with its connection; or
     its answer is, at once or after ``release``."""
 
     fault: Fault
@@ -44,6 +54,17 @@ class _Link:
         self.from_server, self.to_server = server
         self.losing_answer: AtCommit | None = None
         self.silent = False
+        #: Prepared statements that are flushes.
+        self.flushes: set[bytes] = set()
+
+    def commit_in(self, data: bytes) -> int:
+        """Where a commit begins; -1 if there is none."""
+        self.flushes |= {found[1] for found in _PARSED.finditer(data)}
+        if (found := data.find(_COMMIT)) >= 0:
+            return found - _BEFORE_COMMIT
+        if _BEGIN in data:
+            return -1
+        return next((m.start() for m in _BOUND.finditer(data) if m[1] in self.flushes), -1)
 
     def cut(self) -> None:
         for writer in (self.to_client, self.to_server):
@@ -91,7 +112,11 @@ class Proxy:
         return len(self._links)
 
     def next_commit(self, fault: Fault) -> AtCommit:
-        """Arrange what becomes of the next COMMIT that comes by; several are met in turn."""
+        """Arrange what becomes of the next commit that comes by; several are met in turn.
+
+        A flush that is one call is held before the server has any of it. To hold one that has its
+        locks, let sessions begin with a stricter isolation level: it is a transaction then.
+        """
         arranged = AtCommit(fault)
         self._at_commit.append(arranged)
         return arranged
@@ -156,9 +181,9 @@ class Proxy:
                 await self._pass()
                 if link.silent:
                     continue
-                found = data.find(_COMMIT)
-                if found >= 0 and self._at_commit:
-                    await self._meet(link, data, found - _BEFORE_COMMIT, self._at_commit.pop(0))
+                at = link.commit_in(data)
+                if at >= 0 and self._at_commit:
+                    await self._meet(link, data, at, self._at_commit.pop(0))
                 else:
                     link.to_server.write(data)
                 await link.to_server.drain()
@@ -188,7 +213,7 @@ class Proxy:
                 if link.silent:
                     continue
                 if link.losing_answer is not None:
-                    if _COMMIT in data:
+                    if any(tag in data for tag in _DONE):
                         link.losing_answer.reached.set()
                         if link.losing_answer.fault == "hold_answer":
                             await link.losing_answer.release.wait()

@@ -1,8 +1,9 @@
 """The fence: a process that lost a run writes nothing for it any more.
 
-Writes of a run carry its token. The first statement of their transaction takes the process's
-advisory lock in its shared form. So the next statement sees every take-over that was committed
-before. It remembers which tokens are still valid. Rows of other tokens are not written.
+Writes of a run carry its token. A flush is one call of a function (db/flush_1.sql). A statement of
+the function takes the process's advisory lock in its shared form. So the next statement sees every
+take-over that was committed before. It remembers which tokens are still valid. Rows of other tokens
+are not written.
 
 A process that takes runs from another process first takes the exclusive form of that process's
 lock. So it waits for a flush in flight, and a later flush sees that the run has moved. One
@@ -14,11 +15,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
+from headrace.checkpoints.flush_call import Argument
 from headrace.db.arrays import BigInteger, Integer, Text, Uuid
 from headrace.db.pool import Connection
-from headrace.db.statements import named_statements
-
-_SQL = ("headrace.checkpoints", "flush.sql")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,54 +47,35 @@ async def lock_out(connection: Connection, process_id: UUID) -> None:
 
 
 class Guard:
-    """The first statements of every flush: time limits, the locks of the fence, and the check of
-    tokens.
-    """
+    """The first arguments of every flush: time limits, the locks of the fence, and the tokens."""
 
     def __init__(self, *, lock_timeout_seconds: float, transaction_timeout_seconds: float) -> None:
-        self._sql = named_statements(*_SQL)
-        self._lock_timeout = f"{int(lock_timeout_seconds * 1000)}ms"
-        self._transaction_timeout = f"{int(transaction_timeout_seconds * 1000)}ms"
+        self._limits = {
+            "lock_timeout": f"{int(lock_timeout_seconds * 1000)}ms",
+            "transaction_timeout": f"{int(transaction_timeout_seconds * 1000)}ms",
+        }
 
-    async def send(
+    def arguments(
         self,
-        connection: Connection,
         tokens: Sequence[RunToken],
         endings: Sequence[str],
         held_threads: Sequence[str] = (),
-    ) -> None:
-        """Queue the guard's statements on a pipelined transaction.
-
+    ) -> dict[str, Argument]:
+        """
         :param endings: for each token, the status that an earlier try of this flush may already
             have given to its run, or an empty string. If the run has that status, the try has
             committed its rows too. They count as written, and are not written again: that could
             overwrite changes of the thread's next run.
         :param held_threads: threads that no other process may delete before the transaction ends.
         """
-        keys = sorted({process_key(token.process_id) for token in tokens})
-        await connection.execute(
-            self._sql["guard"],
-            {
-                "lock_timeout": self._lock_timeout,
-                "transaction_timeout": self._transaction_timeout,
-                "keys": BigInteger(keys),
-            },
-            prepare=True,
-        )
+        given: dict[str, Argument] = {**self._limits}
         if held_threads:
-            await connection.execute(
-                self._sql["hold_threads"],
-                {"thread_ids": Text([thread_id.encode() for thread_id in held_threads])},
-                prepare=True,
-            )
+            given["held_thread_ids"] = Text([thread_id.encode() for thread_id in held_threads])
         if tokens:
-            await connection.execute(
-                self._sql["live_tokens"],
-                {
-                    "run_ids": Uuid([token.run_id for token in tokens]),
-                    "attempts": Integer([token.attempt for token in tokens]),
-                    "process_ids": Uuid([token.process_id for token in tokens]),
-                    "endings": Text([ending.encode() for ending in endings]),
-                },
-                prepare=True,
-            )
+            keys = {process_key(token.process_id) for token in tokens}
+            given["process_keys"] = BigInteger(sorted(keys))
+            given["token_run_ids"] = Uuid([token.run_id for token in tokens])
+            given["token_attempts"] = Integer([token.attempt for token in tokens])
+            given["token_process_ids"] = Uuid([token.process_id for token in tokens])
+            given["token_endings"] = Text([ending.encode() for ending in endings])
+        return given

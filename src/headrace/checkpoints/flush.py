@@ -1,5 +1,7 @@
 """Sends one batch as one transaction in one round trip, and decides what to do when it fails.
 
+A batch is one call of a function, if it contains only operations of a :class:`CalledKind`.
+
 There are three kinds of failure:
 
 - The server or the network is down. The batch is sent again on a checked connection until
@@ -21,7 +23,21 @@ import structlog
 from psycopg.errors import InvalidSqlStatementName
 
 from headrace.checkpoints.fence import Guard, RunToken
-from headrace.checkpoints.operations import Kind, Numbers, Operation, Outcomes
+from headrace.checkpoints.flush_call import (
+    WRONG_ISOLATION,
+    Answer,
+    Arguments,
+    call_flush,
+    fetch_answer,
+)
+from headrace.checkpoints.operations import (
+    CalledKind,
+    Kind,
+    Numbers,
+    Operation,
+    Outcomes,
+    StatementKind,
+)
 from headrace.checkpoints.stray_sweeper import Strays
 from headrace.db.faults import passes, retry_delay_seconds
 from headrace.db.held_connection import HeldConnection
@@ -53,6 +69,8 @@ class Flusher:
             transaction_timeout_seconds=settings.flush_timeout_seconds,
         )
         self._on_flush = on_flush
+        #: Whether each flush must name its isolation level.
+        self._names_level = False
         #: Flushes that were committed: traces tell which checkpoints shared one.
         self._flushes = 0
 
@@ -63,7 +81,7 @@ class Flusher:
 
         :param in_thread: talk to the database from a thread, for values that take long to copy.
         """
-        parts = [list(batch)]
+        parts = _one_run_per_thread(batch)[::-1]
         deadline = monotonic() + self._settings.retry_seconds
         while parts:
             part = [operation for operation in parts.pop() if not _belongs_to_failed_run(operation)]
@@ -146,31 +164,60 @@ class Flusher:
         return outcomes
 
     async def _transact(self, attempt: "_Try", connection: Connection) -> list[Any]:
-        batch = attempt.batch
-        numbers, endings = Numbers(batch), _endings(batch)
+        numbers, endings = Numbers(attempt.batch), _endings(attempt.batch)
         by_kind: dict[Kind, list[Operation]] = defaultdict(list)
-        for operation in batch:
+        for operation in attempt.batch:
             by_kind[operation.kind].append(operation)
-        pending: list[tuple[list[Operation], Outcomes]] = []
-        async with connection.pipeline():
-            # A stricter isolation level would use a snapshot from before the lock.
-            await connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED", prepare=False)
-            await self._guard.send(
-                connection,
-                numbers.tokens,
-                [endings.get(token, "") for token in numbers.tokens],
-                _threads_of_runs(batch) if attempt.in_thread else (),
-            )
-            for kind in sorted(by_kind, key=lambda kind: kind.order):
-                ask = await kind.send(connection, by_kind[kind], numbers)
-                pending.append((by_kind[kind], ask))
-            # Note the ends before the batch is sent: it may be carried out even if no answer comes.
-            _note_ends(batch)
-            await connection.execute("COMMIT", prepare=False)
+        arguments = self._guard.arguments(
+            numbers.tokens,
+            [endings.get(token, "") for token in numbers.tokens],
+            _threads_of_runs(attempt.batch) if attempt.in_thread else (),
+        )
+        called: list[tuple[CalledKind, list[Operation]]] = []
+        sent: list[tuple[StatementKind, list[Operation]]] = []
+        for kind, operations in by_kind.items():
+            if isinstance(kind, CalledKind):
+                arguments |= kind.arguments(operations, numbers)
+                called.append((kind, operations))
+            elif isinstance(kind, StatementKind):
+                sent.append((kind, operations))
+        sent.sort(key=lambda part: part[0].order)
+        # Note the ends before the batch is sent: it may be carried out even if no answer comes.
+        _note_ends(attempt.batch)
+        answer, asked = await self._send(connection, arguments, sent)
         outcomes: dict[Operation, Any] = {}
-        for operations, ask in pending:
+        for kind, operations in called:
+            results = kind.outcomes(operations, numbers, answer)
+            outcomes.update(zip(operations, results, strict=True))
+        for (_, operations), ask in zip(sent, asked, strict=True):
             outcomes.update(zip(operations, await ask(), strict=True))
-        return [outcomes[operation] for operation in batch]
+        return [outcomes[operation] for operation in attempt.batch]
+
+    async def _send(
+        self,
+        connection: Connection,
+        arguments: Arguments,
+        sent: "Sequence[tuple[StatementKind, list[Operation]]]",
+    ) -> tuple[Answer, list[Outcomes]]:
+        """Call the function, with statements of other kinds in one transaction, if there are any.
+
+        Alone, the call is a transaction of its own, of the isolation level that is the session's
+        default. If that is stricter than READ COMMITTED, the function refuses it, and from then on
+        each call has a transaction that names its level.
+        """
+        if not sent and not self._names_level:
+            try:
+                return await fetch_answer(await call_flush(connection, arguments)), []
+            except psycopg.Error as error:
+                if error.sqlstate != WRONG_ISOLATION:
+                    raise
+                self._names_level = True
+        async with connection.pipeline():
+            await connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED", prepare=False)
+            cursor = await call_flush(connection, arguments)
+            asked = [await kind.send(connection, operations) for kind, operations in sent]
+            await connection.execute("COMMIT", prepare=False)
+        return await fetch_answer(cursor), asked
 
     def _report(self, batch: Sequence[Operation], outcome: str, **seconds: float) -> None:
         if self._on_flush is not None:
@@ -187,6 +234,24 @@ class _Try:
     batch: Sequence[Operation]
     held: HeldConnection
     in_thread: bool
+
+
+def _one_run_per_thread(batch: Sequence[Operation]) -> list[list[Operation]]:
+    """Cut the batch where another run writes to a thread.
+
+    A flush leaves out rows of a stale run. If the batch were not cut, such a row could first
+    replace the row with its key that the present run of the thread has written.
+    """
+    parts: list[list[Operation]] = [[]]
+    writers: dict[str, RunToken | None] = {}
+    for operation in batch:
+        if operation.has_keys_of_thread:
+            token = operation.token
+            if writers.setdefault(operation.thread_id, token) != token:
+                parts.append([])
+                writers = {operation.thread_id: token}
+        parts[-1].append(operation)
+    return parts
 
 
 def _threads_of_runs(batch: Sequence[Operation]) -> list[str]:

@@ -5,9 +5,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, ClassVar
 
-from psycopg import AsyncCursor
-
 from headrace.checkpoints.fence import RunToken
+from headrace.checkpoints.flush_call import Answer, Arguments
 from headrace.checkpoints.run_writes import RunWrites
 from headrace.db.pool import Connection
 from headrace.errors import LeaseLost
@@ -24,40 +23,55 @@ class Numbers:
     def __init__(self, operations: "Sequence[Operation]") -> None:
         self._numbers: dict[RunToken, int] = {}
         for operation in operations:
-            if operation.token is not None:
-                self._numbers.setdefault(operation.token, len(self._numbers) + 1)
+            token = operation.token
+            if token is not None and token not in self._numbers:
+                self._numbers[token] = len(self._numbers) + 1
 
     @property
     def tokens(self) -> list[RunToken]:
         return list(self._numbers)
 
     def of(self, operation: "Operation") -> int:
-        return 0 if operation.token is None else self._numbers[operation.token]
+        token = operation.token
+        return 0 if token is None else self._numbers[token]
 
 
 class Kind(ABC):
-    """How a batch of operations of one kind is sent. A flush sends the kinds by their ``order``."""
+    """How a batch of operations of one kind is sent; see the two kinds of kinds below."""
 
+    #: A batch is done in this order. Kinds with statements of their own come after all others.
     order: ClassVar[int]
 
+
+class CalledKind(Kind):
+    """Its operations are arguments of the function that does a whole flush (db/flush_1.sql)."""
+
     @abstractmethod
-    async def send(
-        self, connection: Connection, operations: Sequence[Any], numbers: Numbers
-    ) -> Outcomes:
+    def arguments(self, operations: Sequence[Any], numbers: Numbers) -> Arguments:
+        """The arguments of the call, by name."""
+
+    @abstractmethod
+    def outcomes(
+        self, operations: Sequence[Any], numbers: Numbers, answer: Answer
+    ) -> Sequence[Any]:
+        """The outcome of each operation, in order. An exception: it was not done."""
+
+
+class StatementKind(Kind):
+    """Its operations have statements of their own, in one transaction with the function call."""
+
+    @abstractmethod
+    async def send(self, connection: Connection, operations: Sequence[Any]) -> Outcomes:
         """Queue the statements on a pipelined transaction. Fetch no result yet."""
 
 
 def written_if_live(
-    found: AsyncCursor[Any], operations: "Sequence[Operation]", numbers: Numbers
-) -> Outcomes:
-    """The outcomes of a statement that writes for valid tokens only, and returns their numbers."""
-
-    async def outcomes() -> list[Any]:
-        row = await found.fetchone()
-        live = set(row[0] or () if row is not None else ())
-        return [None if numbers.of(one) in live else LeaseLost() for one in operations]
-
-    return outcomes
+    operations: "Sequence[Operation]", numbers: Numbers, answer: Answer
+) -> list[LeaseLost | None]:
+    """The outcomes of operations that are done unless this process has lost their runs."""
+    if not answer.lost:
+        return [None] * len(operations)
+    return [LeaseLost() if numbers.of(one) in answer.lost else None for one in operations]
 
 
 class Operation:
@@ -80,6 +94,8 @@ class Operation:
     kind: ClassVar[Kind]
     #: Whether its failure fails its run.
     fails_run: ClassVar[bool] = True
+    #: Whether its rows may have the keys of rows that another run of the thread writes.
+    has_keys_of_thread: ClassVar[bool] = False
 
     def __init__(self, thread_id: str, run: RunWrites | None, *, size_bytes: int) -> None:
         self.thread_id = thread_id

@@ -1,10 +1,10 @@
 """The saver's two writes, a checkpoint and the writes of a task, as rows of upstream's tables.
 
-Each column is encoded into Postgres's binary form when the saver is called. So a value that cannot
-be encoded fails only its own caller.
+Each column is encoded into a field of Postgres's binary form when the saver is called. So a value
+that cannot be encoded fails only its own caller.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
@@ -19,24 +19,34 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.types import ERROR, INTERRUPT, RESUME
 
 from headrace.checkpoints.commits import Commits
-from headrace.checkpoints.fence import RunToken
+from headrace.checkpoints.flush_call import Answer, Arguments
 from headrace.checkpoints.metadata import stored_config
-from headrace.checkpoints.operations import Kind, Numbers, Operation, Outcomes, written_if_live
+from headrace.checkpoints.operations import CalledKind, Numbers, Operation, written_if_live
 from headrace.checkpoints.run_writes import RunWrites
 from headrace.checkpoints.upstream import ERROR_SOURCE, DeltaSnapshot
 from headrace.checkpoints.write_size import WriteSize
-from headrace.db.arrays import Boolean, Bytea, Column, Integer, Jsonb, Text
+from headrace.db.arrays import (
+    NULL_FIELD,
+    Boolean,
+    Bytea,
+    Column,
+    Integer,
+    JsonbFields,
+    TextFields,
+    jsonb_field,
+    jsonb_size,
+    text_field,
+)
 from headrace.db.jsonb import PLAIN, dump_jsonb, is_exact
-from headrace.db.pool import Connection
-from headrace.db.statements import named_statements
 from headrace.error_text import MAX_BYTES, error_repr
 from headrace.errors import CheckpointTooLarge
 from headrace.observability.masking import mask_text
 
 Row = tuple[Any, ...]
 
-#: Rows by primary key. Each row has the number of its token and all columns. The key of a write
-#: does not include ``replaces``.
+#: Rows by primary key. Each row has the number of its token and all columns. Texts and JSON are
+#: fields (``db/arrays.py``). Blobs have no length before them, so that they are copied only once.
+#: The key of a write does not include ``replaces``.
 Rows = dict[tuple[Any, ...], Row]
 
 #: Channels that say how a task ended. The others have its values.
@@ -47,6 +57,7 @@ class WriteRows(Operation):
     """The rows of one call of the saver."""
 
     __slots__ = ("blobs", "called_at", "checkpoint", "commits", "writes")
+    has_keys_of_thread = True
 
     def __init__(
         self,
@@ -121,9 +132,9 @@ def checkpoint_rows(
         thread,
         ns,
         _text(checkpoint["id"]),
-        None if parent is None else _text(parent),
-        dump_jsonb({**checkpoint, "channel_values": inline}),
-        dump_jsonb(get_serializable_checkpoint_metadata(kept, metadata)),
+        NULL_FIELD if parent is None else _text(parent),
+        jsonb_field(dump_jsonb({**checkpoint, "channel_values": inline})),
+        jsonb_field(dump_jsonb(get_serializable_checkpoint_metadata(kept, metadata))),
     )
     return WriteRows(thread_id, run, blobs=blobs, checkpoint=row)
 
@@ -199,42 +210,21 @@ def _serialized(
     return kind, blob
 
 
-class _RowsKind(Kind):
-    """All rows of a batch in one statement."""
+class _RowsKind(CalledKind):
+    """All rows of a batch."""
 
     order = 1
 
-    def __init__(self) -> None:
-        self._sql = named_statements("headrace.checkpoints", "flush.sql")["write_rows"]
+    def arguments(self, operations: Sequence[WriteRows], numbers: Numbers) -> Arguments:
+        return _columns_of(operations, numbers)
 
-    async def send(
-        self, connection: Connection, operations: Sequence[WriteRows], numbers: Numbers
-    ) -> Outcomes:
-        cursors = [
-            await connection.execute(self._sql, _parameters(some, numbers), prepare=True)
-            for some in _one_run_per_thread(operations)
-        ]
-        return written_if_live(cursors[0], operations, numbers)
+    def outcomes(
+        self, operations: Sequence[WriteRows], numbers: Numbers, answer: Answer
+    ) -> Sequence[Any]:
+        return written_if_live(operations, numbers, answer)
 
 
-def _one_run_per_thread(operations: Sequence[WriteRows]) -> list[list[WriteRows]]:
-    """Cut the batch where another run writes to a thread.
-
-    The statement leaves out rows of a stale run. In one statement, such a row could first replace
-    the row with its key that the present run of the thread has written.
-    """
-    parts: list[list[WriteRows]] = [[]]
-    writers: dict[str, RunToken | None] = {}
-    for operation in operations:
-        token = operation.token
-        if writers.setdefault(operation.thread_id, token) != token:
-            parts.append([])
-            writers = {operation.thread_id: token}
-        parts[-1].append(operation)
-    return parts
-
-
-def _parameters(operations: Sequence[WriteRows], numbers: Numbers) -> Mapping[str, Column]:
+def _columns_of(operations: Sequence[WriteRows], numbers: Numbers) -> Arguments:
     blobs: Rows = {}
     checkpoints: Rows = {}
     writes: Rows = {}
@@ -248,11 +238,16 @@ def _parameters(operations: Sequence[WriteRows], numbers: Numbers) -> Mapping[st
             checkpoints[key] = _merged_checkpoint(checkpoints.get(key), row)
         for row in operation.writes:
             writes[row[:5]] = _merged_write(writes.get(row[:5]), (number, *row))
-    return {
-        **_columns("b", _BLOB_COLUMNS, blobs.values()),
-        **_columns("c", _CHECKPOINT_COLUMNS, checkpoints.values()),
-        **_columns("w", _WRITE_COLUMNS, writes.values()),
-    }
+    columns: dict[str, Column] = {}
+    for names, rows in ((_BLOBS, blobs), (_CHECKPOINTS, checkpoints), (_WRITES, writes)):
+        if rows:
+            columns |= {
+                name: column(elements)
+                for (name, column), elements in zip(
+                    names.items(), zip(*rows.values(), strict=True), strict=True
+                )
+            }
+    return columns
 
 
 def _merged_checkpoint(earlier: Row | None, row: Row) -> Row:
@@ -269,57 +264,49 @@ def _merged_write(earlier: Row | None, row: Row) -> Row:
     return (*row[:6], earlier[6], *row[7:]) if row[-1] else earlier
 
 
-_BLOB_COLUMNS: Mapping[str, type[Column]] = {
-    "token": Integer,
-    "thread_id": Text,
-    "ns": Text,
-    "channel": Text,
-    "version": Text,
-    "type": Text,
-    "blob": Bytea,
+_BLOBS: Mapping[str, type[Column]] = {
+    "blob_tokens": Integer,
+    "blob_thread_ids": TextFields,
+    "blob_ns": TextFields,
+    "blob_channels": TextFields,
+    "blob_versions": TextFields,
+    "blob_types": TextFields,
+    "blob_values": Bytea,
 }
-_CHECKPOINT_COLUMNS: Mapping[str, type[Column]] = {
-    "token": Integer,
-    "thread_id": Text,
-    "ns": Text,
-    "id": Text,
-    "parent_id": Text,
-    "checkpoint": Jsonb,
-    "metadata": Jsonb,
+_CHECKPOINTS: Mapping[str, type[Column]] = {
+    "checkpoint_tokens": Integer,
+    "checkpoint_thread_ids": TextFields,
+    "checkpoint_ns": TextFields,
+    "checkpoint_ids": TextFields,
+    "checkpoint_parent_ids": TextFields,
+    "checkpoint_values": JsonbFields,
+    "checkpoint_metadata": JsonbFields,
 }
-_WRITE_COLUMNS: Mapping[str, type[Column]] = {
-    "token": Integer,
-    "thread_id": Text,
-    "ns": Text,
-    "checkpoint_id": Text,
-    "task_id": Text,
-    "idx": Integer,
-    "task_path": Text,
-    "channel": Text,
-    "type": Text,
-    "blob": Bytea,
-    "replaces": Boolean,
+_WRITES: Mapping[str, type[Column]] = {
+    "write_tokens": Integer,
+    "write_thread_ids": TextFields,
+    "write_ns": TextFields,
+    "write_checkpoint_ids": TextFields,
+    "write_task_ids": TextFields,
+    "write_idx": Integer,
+    "write_task_paths": TextFields,
+    "write_channels": TextFields,
+    "write_types": TextFields,
+    "write_values": Bytea,
+    "write_replaces": Boolean,
 }
-
-
-def _columns(
-    prefix: str, columns: Mapping[str, type[Column]], rows: Iterable[Row]
-) -> dict[str, Column]:
-    by_column = zip(*rows, strict=True) if rows else ([] for _ in columns)
-    return {
-        f"{prefix}_{name}": column(elements)
-        for (name, column), elements in zip(columns.items(), by_column, strict=True)
-    }
 
 
 def _text(value: Any) -> bytes:
-    return str(value).encode()
+    return text_field(str(value).encode())
 
 
 def _size(blobs: Sequence[Row], checkpoint: Row | None, writes: Sequence[Row]) -> int:
     """The bytes of the columns that may be large."""
     size = sum(len(row[5]) for row in blobs) + sum(len(row[8]) for row in writes)
-    return size + len(checkpoint[4]) + len(checkpoint[5]) if checkpoint is not None else size
+    if checkpoint is not None:
+        size += jsonb_size(checkpoint[4]) + jsonb_size(checkpoint[5])
+    return size
 
 
 WriteRows.kind = _RowsKind()

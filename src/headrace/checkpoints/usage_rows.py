@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from headrace.checkpoints.fence import RunToken
-from headrace.checkpoints.operations import Kind, Numbers, Operation, Outcomes, written_if_live
+from headrace.checkpoints.flush_call import Answer, Arguments
+from headrace.checkpoints.operations import CalledKind, Numbers, Operation, written_if_live
 from headrace.checkpoints.tally import UsageTally
 from headrace.db.arrays import BigInteger, Column, Integer, Text, Uuid
-from headrace.db.pool import Connection
-from headrace.db.statements import named_statements
 
 #: Bytes of a row, about, for the bounds of the writer's queue.
 _ROW_BYTES = 200
@@ -38,19 +37,18 @@ class StoreUsage(Operation):
         super().settle(outcome)
 
 
-class _UsageKind(Kind):
-    """Sent before run ends: after the end of a run, the fence refuses its usage."""
+class _UsageKind(CalledKind):
+    """Stored before run ends: after the end of a run, the fence refuses its usage."""
 
     order = 1
 
-    def __init__(self) -> None:
-        self._sql = named_statements("headrace.checkpoints", "flush.sql")["store_usage"]
+    def arguments(self, operations: Sequence[StoreUsage], numbers: Numbers) -> Arguments:
+        return _columns(operations, numbers)
 
-    async def send(
-        self, connection: Connection, operations: Sequence[StoreUsage], numbers: Numbers
-    ) -> Outcomes:
-        found = await connection.execute(self._sql, _columns(operations, numbers), prepare=True)
-        return written_if_live(found, operations, numbers)
+    def outcomes(
+        self, operations: Sequence[StoreUsage], numbers: Numbers, answer: Answer
+    ) -> Sequence[Any]:
+        return written_if_live(operations, numbers, answer)
 
 
 def _columns(operations: Sequence[StoreUsage], numbers: Numbers) -> dict[str, Column]:
@@ -61,15 +59,15 @@ def _columns(operations: Sequence[StoreUsage], numbers: Numbers) -> dict[str, Co
         for model, used in item.models.items()
     }.values()
     return {
-        "tokens": Integer([numbers.of(item) for item, _, _ in rows]),
-        "run_ids": Uuid([item.token.run_id for item, _, _ in rows]),
-        "attempts": Integer([item.token.attempt for item, _, _ in rows]),
-        "models": Text([model.encode() for _, model, _ in rows]),
-        "calls": Integer([used.calls for _, _, used in rows]),
-        "input_tokens": BigInteger([used.tokens.input for _, _, used in rows]),
-        "output_tokens": BigInteger([used.tokens.output for _, _, used in rows]),
-        "cached_tokens": BigInteger([used.tokens.cached for _, _, used in rows]),
-        "reasoning_tokens": BigInteger([used.tokens.reasoning for _, _, used in rows]),
+        "usage_tokens": Integer([numbers.of(item) for item, _, _ in rows]),
+        "usage_run_ids": Uuid([item.token.run_id for item, _, _ in rows]),
+        "usage_attempts": Integer([item.token.attempt for item, _, _ in rows]),
+        "usage_models": Text([model.encode() for _, model, _ in rows]),
+        "usage_calls": Integer([used.calls for _, _, used in rows]),
+        "usage_input_tokens": BigInteger([used.tokens.input for _, _, used in rows]),
+        "usage_output_tokens": BigInteger([used.tokens.output for _, _, used in rows]),
+        "usage_cached_tokens": BigInteger([used.tokens.cached for _, _, used in rows]),
+        "usage_reasoning_tokens": BigInteger([used.tokens.reasoning for _, _, used in rows]),
     }
 
 

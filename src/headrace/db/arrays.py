@@ -1,13 +1,14 @@
-"""Columns of a multi-row statement as binary array parameters, for ``unnest($1, $2, ...)``.
+"""Columns of many rows as binary array parameters.
 
 psycopg's own array dumpers inspect each element for its type, and escape each text with a regular
 expression. Here the caller already has each element in Postgres's binary form, so a column is one
 ``join``. ``array_recv`` in PostgreSQL's ``utils/adt/arrayfuncs.c`` defines the format: the number
 of dimensions, whether there are nulls, the type of the elements, the number of elements, and the
-lower bound. Then each element follows its length; the length of NULL is -1.
+lower bound. Then each element follows its length; the length of NULL is -1. An element with its
+length before it is a *field*.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from struct import Struct
 from uuid import UUID
 
@@ -17,44 +18,92 @@ from psycopg.pq import Format
 
 _HEADER = Struct("!IIIII")
 _LENGTH = Struct("!i")
-_NULL = _LENGTH.pack(-1)
-_INT4 = Struct("!i")
-_INT8 = Struct("!q")
+_INT4 = Struct("!ii")
+_INT8 = Struct("!iq")
+_UUID_LENGTH = _LENGTH.pack(16)
+_TRUE = _LENGTH.pack(1) + b"\x01"
+_FALSE = _LENGTH.pack(1) + b"\x00"
 
 #: The only version of jsonb's binary form, ``jsonb_recv`` in ``utils/adt/jsonb.c``.
 _JSONB_VERSION = b"\x01"
 
+#: The field of NULL.
+NULL_FIELD = _LENGTH.pack(-1)
+
+
+def text_field(value: bytes | None) -> bytes:
+    """The field of a text in UTF-8, or of bytes."""
+    return NULL_FIELD if value is None else _LENGTH.pack(len(value)) + value
+
+
+def jsonb_field(value: bytes | None) -> bytes:
+    """The field of JSON text in UTF-8."""
+    if value is None:
+        return NULL_FIELD
+    return _LENGTH.pack(len(value) + 1) + _JSONB_VERSION + value
+
+
+def jsonb_size(field: bytes) -> int:
+    """The bytes of the JSON text in a field."""
+    return len(field) - _LENGTH.size - len(_JSONB_VERSION)
+
 
 class Column:
-    """Elements in binary form, None for NULL. The subclass of each type has its two OIDs."""
+    """An array parameter: its binary form. The subclass of each type has its two OIDs."""
 
-    __slots__ = ("elements",)
+    __slots__ = ("dumped",)
     oid = 0
     element_oid = 0
 
-    def __init__(self, elements: Sequence[bytes | None]) -> None:
-        self.elements = elements
+    def __init__(self, fields: Sequence[bytes]) -> None:
+        """From the fields of its elements."""
+        self._dump(len(fields), NULL_FIELD in fields, fields)
+
+    def _dump(self, count: int, has_null: bool, parts: Iterable[bytes]) -> None:
+        header = _HEADER.pack(1, has_null, self.element_oid, count, 1)
+        self.dumped = header + b"".join(parts)
 
 
-class Text(Column):
-    """``text[]``; elements are UTF-8."""
+class TextFields(Column):
+    """``text[]``, from fields."""
 
     oid, element_oid = 1009, 25
 
 
+class JsonbFields(Column):
+    """``jsonb[]``, from fields."""
+
+    oid, element_oid = 3807, 3802
+
+
+class Text(Column):
+    """``text[]``; elements are UTF-8, None for NULL."""
+
+    oid, element_oid = 1009, 25
+
+    def __init__(self, elements: Sequence[bytes | None]) -> None:
+        super().__init__([text_field(item) for item in elements])
+
+
 class Bytea(Column):
-    """``bytea[]``."""
+    """``bytea[]``. Elements may be large, so they are copied only once."""
 
     oid, element_oid = 1001, 17
 
+    def __init__(self, elements: Sequence[bytes | None]) -> None:
+        parts: list[bytes] = []
+        for item in elements:
+            parts += (NULL_FIELD,) if item is None else (_LENGTH.pack(len(item)), item)
+        self._dump(len(elements), None in elements, parts)
+
 
 class Jsonb(Column):
-    """``jsonb[]``; elements are JSON text in UTF-8."""
+    """``jsonb[]``; elements are JSON text in UTF-8, None for NULL."""
 
     oid, element_oid = 3807, 3802
 
     def __init__(self, elements: Sequence[bytes | None]) -> None:
-        super().__init__([None if item is None else _JSONB_VERSION + item for item in elements])
+        super().__init__([jsonb_field(item) for item in elements])
 
 
 class Boolean(Column):
@@ -63,7 +112,8 @@ class Boolean(Column):
     oid, element_oid = 1000, 16
 
     def __init__(self, elements: Sequence[bool]) -> None:
-        super().__init__([b"\x01" if item else b"\x00" for item in elements])
+        parts = [_TRUE if item else _FALSE for item in elements]
+        self._dump(len(parts), False, parts)
 
 
 class Integer(Column):
@@ -72,7 +122,7 @@ class Integer(Column):
     oid, element_oid = 1007, 23
 
     def __init__(self, elements: Sequence[int]) -> None:
-        super().__init__([_INT4.pack(item) for item in elements])
+        self._dump(len(elements), False, [_INT4.pack(4, item) for item in elements])
 
 
 class BigInteger(Column):
@@ -81,7 +131,7 @@ class BigInteger(Column):
     oid, element_oid = 1016, 20
 
     def __init__(self, elements: Sequence[int]) -> None:
-        super().__init__([_INT8.pack(item) for item in elements])
+        self._dump(len(elements), False, [_INT8.pack(8, item) for item in elements])
 
 
 class Uuid(Column):
@@ -90,26 +140,23 @@ class Uuid(Column):
     oid, element_oid = 2951, 2950
 
     def __init__(self, elements: Sequence[UUID]) -> None:
-        super().__init__([item.bytes for item in elements])
+        parts: list[bytes] = []
+        for item in elements:
+            parts += (_UUID_LENGTH, item.bytes)
+        self._dump(len(elements), False, parts)
 
 
 class _ColumnDumper(Dumper):
     format = Format.BINARY
 
     def dump(self, obj: Column) -> Buffer:
-        elements = obj.elements
-        length = _LENGTH.pack
-        parts = [_HEADER.pack(1, None in elements, obj.element_oid, len(elements), 1)]
-        for item in elements:
-            if item is None:
-                parts.append(_NULL)
-            else:
-                parts += (length(len(item)), item)
-        return b"".join(parts)
+        return obj.dumped
 
 
 def register_columns(context: AdaptContext) -> None:
     """Let ``context``, a connection, accept columns as parameters."""
-    for column in (Text, Bytea, Jsonb, Boolean, Integer, BigInteger, Uuid):
+    for column in (
+        *(TextFields, JsonbFields, Text, Bytea, Jsonb, Boolean, Integer, BigInteger, Uuid),
+    ):
         dumper = type(f"{column.__name__}ColumnDumper", (_ColumnDumper,), {"oid": column.oid})
         context.adapters.register_dumper(column, dumper)

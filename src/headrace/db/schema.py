@@ -5,7 +5,7 @@ numbers of the revisions, so a server need not load the files.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -15,6 +15,12 @@ from psycopg import AsyncConnection
 from psycopg.errors import InsufficientPrivilege
 
 from headrace.db.conninfo import connection_string
+from headrace.db.functions import (
+    INSTALLED,
+    forbidden_functions,
+    installed_parameters,
+    unfit_functions,
+)
 from headrace.db.pool import Connection, SharedPool
 from headrace.db.probe import ask_once
 from headrace.db.statements import schema_of, statement, use_schema
@@ -150,11 +156,43 @@ async def ensure_compatible(pool: SharedPool) -> SchemaState:
     """The schema's state, if this release can use the schema.
 
     :raises StartupRefusal: HR311 the schema is behind, HR312 it is too new, HR318 the role may not
-        use it.
+        use it, or not call its functions.
     """
-    found = await read_state(pool)
-    refuse_unfit(found)
+    async with pool.connection() as connection:
+        found = await _read_state(connection)
+        refuse_unfit(found)
+        await _refuse_unfit_functions(connection)
     return found
+
+
+async def _refuse_unfit_functions(connection: Connection) -> None:
+    """:raises StartupRefusal: HR311 a function is missing or differs; HR318 the role may not call
+    one.
+    """
+    schema = schema_of(connection)
+    cursor = await connection.execute(INSTALLED, installed_parameters(schema))
+    installed = await cursor.fetchall()
+    if unfit := unfit_functions(installed):
+        raise StartupRefusal(
+            "HR311",
+            where="database schema",
+            what=functions_problem(unfit),
+            remedy="Run `headrace db upgrade` on this database.",
+        )
+    if forbidden := forbidden_functions(installed):
+        user = connection.info.user
+        raise StartupRefusal(
+            "HR318",
+            where=f"function {forbidden[0]}",
+            what=f"role {user} may not call it",
+            remedy=f"Have its owner run GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA"
+            f' "{installed[0][1]}" TO "{user}".',
+        )
+
+
+def functions_problem(unfit: Sequence[str]) -> str:
+    """A sentence about functions that are not those of this release."""
+    return f"{', '.join(unfit)}: missing, or not the functions of this release"
 
 
 def refuse_unfit(found: SchemaState) -> None:

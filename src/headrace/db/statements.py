@@ -47,6 +47,9 @@ _OPENED = re.compile(
     re.IGNORECASE,
 )
 
+#: A call of one of headrace's functions (``functions.py``). Their names end with a version.
+_CALLED = re.compile(rb"\b(headrace_[a-z_]+_\d+)(?=\()")
+
 #: The attribute of a connection that holds its schema.
 _SCHEMA = "headrace_schema"
 
@@ -84,8 +87,9 @@ def schema_of(connection: Any) -> str:
 
 @lru_cache(maxsize=1024)
 def qualified(text: bytes, schema: str) -> bytes:
-    """``text`` with ``schema`` before its table names."""
+    """``text`` with ``schema`` before the names of tables, and of headrace's functions."""
     prefix = f'"{schema}".'.encode()
+    text = _CALLED.sub(lambda found: prefix + found[1], text)
     return _OPENED.sub(lambda found: found[1] + found[2] + prefix + found[3], text)
 
 

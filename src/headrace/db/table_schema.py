@@ -28,7 +28,7 @@ class RevisionNames:
     :ivar tables: tables with some of their columns. A table with these columns belongs to headrace
         or LangGraph, even if an earlier upgrade or LangGraph's ``setup()`` stopped half way.
     :ivar indexes: indexes, also those of primary keys, with their tables.
-    :ivar functions: functions without arguments, each with a word of its source.
+    :ivar functions: functions, each with a word of its source.
     :ivar repeatable: some of the names may exist before the revision: from a failed attempt, or
         from any version of LangGraph's ``setup()``.
     """
@@ -39,7 +39,7 @@ class RevisionNames:
     repeatable: bool = False
 
 
-#: Relations, types and functions without arguments that have one of these names.
+#: Relations, types and functions that have one of these names.
 _FOUND = """
 SELECT c.relname, CASE c.relkind
     WHEN 'r' THEN 'table' WHEN 'p' THEN 'table' WHEN 'i' THEN 'index' WHEN 'I' THEN 'index'
@@ -58,7 +58,7 @@ WHERE typnamespace = %(schema)s::regnamespace AND typname = ANY (%(tables)s) AND
 UNION ALL
 SELECT proname, 'function', prosrc, NULL
 FROM pg_proc
-WHERE pronamespace = %(schema)s::regnamespace AND proname = ANY (%(functions)s) AND pronargs = 0
+WHERE pronamespace = %(schema)s::regnamespace AND proname = ANY (%(functions)s)
 ORDER BY 1, 2
 """
 

@@ -7,12 +7,13 @@ from uuid import UUID
 import structlog
 
 from headrace.checkpoints.fence import RunToken
-from headrace.checkpoints.operations import Kind, Numbers, Operation, Outcomes, written_if_live
+from headrace.checkpoints.flush_call import Answer, Arguments
+from headrace.checkpoints.operations import CalledKind, Numbers, Operation, written_if_live
 from headrace.checkpoints.writer import Writer
 from headrace.db.arrays import BigInteger, Bytea, Column, Integer, Text, Uuid
 from headrace.db.faults import translated_faults
 from headrace.db.planner import indexed_connection, indexed_rows
-from headrace.db.pool import Connection, SharedPool
+from headrace.db.pool import SharedPool
 from headrace.db.statements import named_statements
 from headrace.event_settings import EventSettings
 from headrace.events.event import Event
@@ -40,30 +41,29 @@ class StoreEvents(Operation):
         return self._token
 
 
-class _EventsKind(Kind):
-    """Sent together with rows of checkpoints, before run ends: an ended run stores no events."""
+class _EventsKind(CalledKind):
+    """Stored before run ends: an ended run stores no events."""
 
     order = 1
 
-    def __init__(self) -> None:
-        self._sql = event_statements()["store_events"]
+    def arguments(self, operations: Sequence[StoreEvents], numbers: Numbers) -> Arguments:
+        return _columns(operations, numbers)
 
-    async def send(
-        self, connection: Connection, operations: Sequence[StoreEvents], numbers: Numbers
-    ) -> Outcomes:
-        found = await connection.execute(self._sql, _columns(operations, numbers), prepare=True)
-        return written_if_live(found, operations, numbers)
+    def outcomes(
+        self, operations: Sequence[StoreEvents], numbers: Numbers, answer: Answer
+    ) -> Sequence[Any]:
+        return written_if_live(operations, numbers, answer)
 
 
 def _columns(operations: Sequence[StoreEvents], numbers: Numbers) -> Mapping[str, Column]:
     rows = [(item, event) for item in operations for event in item.events]
     return {
-        "tokens": Integer([numbers.of(item) for item, _ in rows]),
-        "run_ids": Uuid([item.token.run_id for item, _ in rows]),
+        "event_tokens": Integer([numbers.of(item) for item, _ in rows]),
+        "event_run_ids": Uuid([item.token.run_id for item, _ in rows]),
         "event_ids": BigInteger([event.event_id for _, event in rows]),
-        "attempts": Integer([item.token.attempt for item, _ in rows]),
-        "events": Text([event.name.encode() for _, event in rows]),
-        "data": Bytea([event.data for _, event in rows]),
+        "event_attempts": Integer([item.token.attempt for item, _ in rows]),
+        "event_names": Text([event.name.encode() for _, event in rows]),
+        "event_data": Bytea([event.data for _, event in rows]),
     }
 
 

@@ -1,21 +1,4 @@
--- Stored events of runs. The group-commit writer writes them, guarded by the fence.
-
--- name: store_events
--- Inserts the rows of tokens that are still valid, and returns these tokens. A repeated flush changes
--- nothing.
-WITH live AS MATERIALIZED (
-  SELECT string_to_array(current_setting('headrace.live_tokens', true), ',')::int[] AS tokens,
-    string_to_array(current_setting('headrace.ended_tokens', true), ',')::int[] AS ended
-), stored AS (
-  INSERT INTO run_events (run_id, event_id, attempt, event, data)
-  SELECT run_id, event_id, attempt, event, data
-  FROM unnest(%(tokens)s::int[], %(run_ids)s::uuid[], %(event_ids)s::int8[], %(attempts)s::int[],
-      %(events)s::text[], %(data)s::bytea[])
-    AS given (token, run_id, event_id, attempt, event, data)
-  WHERE token = ANY ((SELECT tokens FROM live)::int[])
-  ON CONFLICT (run_id, event_id) DO NOTHING
-)
-SELECT tokens || ended FROM live
+-- Stored events of runs. The group-commit writer writes them, guarded by the fence (db/flush_1.sql).
 
 -- name: last_event_id
 SELECT coalesce(max(event_id), 0) FROM run_events WHERE run_id = %(run_id)s

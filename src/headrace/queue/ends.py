@@ -10,11 +10,11 @@ from datetime import datetime
 from typing import Any
 
 from headrace.checkpoints.fence import RunToken
-from headrace.checkpoints.operations import Kind, Numbers, Operation, Outcomes
+from headrace.checkpoints.flush_call import Answer, Arguments
+from headrace.checkpoints.operations import CalledKind, Numbers, Operation
 from headrace.checkpoints.run_writes import RunWrites
-from headrace.db.arrays import Column, Integer, Jsonb, Text, Uuid
+from headrace.db.arrays import Integer, Jsonb, Text, Uuid
 from headrace.db.jsonb import dump_jsonb
-from headrace.db.pool import Connection
 from headrace.db.statements import named_statements
 from headrace.errors import HeadraceError, LeaseLost
 from headrace.observability.process import process_place
@@ -115,35 +115,26 @@ class End(Operation):
         )
 
 
-class _EndKind(Kind):
+class _EndKind(CalledKind):
     order = 2
 
-    def __init__(self) -> None:
-        self._sql = queue_statements()
-
-    async def send(
-        self, connection: Connection, operations: Sequence[End], numbers: Numbers
-    ) -> Outcomes:
-        ended: dict[str, Column] = {
-            "run_ids": Uuid([item.owner.run_id for item in operations]),
-            "thread_ids": Text([item.thread_id.encode() for item in operations]),
-            "attempts": Integer([item.owner.attempt for item in operations]),
-            "process_ids": Uuid([item.owner.process_id for item in operations]),
-            "statuses": Text([item.end.status.encode() for item in operations]),
-            "thread_statuses": Text([item.end.thread_status.encode() for item in operations]),
-            "errors": Jsonb([item.error for item in operations]),
-            "interrupts": Jsonb([item.interrupts for item in operations]),
-            "notes": Jsonb([item.notes for item in operations]),
+    def arguments(self, operations: Sequence[End], numbers: Numbers) -> Arguments:
+        return {
+            "end_run_ids": Uuid([item.owner.run_id for item in operations]),
+            "end_thread_ids": Text([item.thread_id.encode() for item in operations]),
+            "end_attempts": Integer([item.owner.attempt for item in operations]),
+            "end_process_ids": Uuid([item.owner.process_id for item in operations]),
+            "end_statuses": Text([item.end.status.encode() for item in operations]),
+            "end_thread_statuses": Text([item.end.thread_status.encode() for item in operations]),
+            "end_errors": Jsonb([item.error for item in operations]),
+            "end_interrupts": Jsonb([item.interrupts for item in operations]),
+            "end_notes": Jsonb([item.notes for item in operations]),
         }
-        await connection.execute(self._sql["lock_threads_of_runs"], ended, prepare=True)
-        await connection.execute(self._sql["end_runs_if_owned"], ended, prepare=True)
-        found = await connection.execute(self._sql["statuses_of_attempts"], ended, prepare=True)
 
-        async def outcomes() -> list[Any]:
-            rows = await found.fetchall()
-            return [item.result_of_row(*row) for item, row in zip(operations, rows, strict=True)]
-
-        return outcomes
+    def outcomes(
+        self, operations: Sequence[End], numbers: Numbers, answer: Answer
+    ) -> Sequence[Any]:
+        return [item.result_of_row(*row) for item, row in zip(operations, answer.ends, strict=True)]
 
 
 def _notes(end: RunEnd) -> bytes | None:

@@ -48,7 +48,7 @@ from headrace.queue.rows import (
     StopAction,
     claimed_attempt,
 )
-from headrace.queue.starts import Enqueue, Start, ThreadLocked
+from headrace.queue.starts import Enqueue, KeyedStart, Start, ThreadLocked
 from headrace.queue.takeover import Takeover
 
 _log = structlog.stdlib.get_logger("headrace.queue")
@@ -128,7 +128,7 @@ class Queue:
         :raises AssistantChanged: the assistant is not as the request knows it.
         :raises RunForgotten: an earlier request with the key has made the run, which is gone.
         """
-        start = partial(Start, request, process_id)
+        start = partial(KeyedStart if request.key else Start, request, process_id)
         return cast("Attempt", await self._commit_unlocked(start))
 
     async def enqueue(self, request: RunRequest) -> QueuedRun:
@@ -356,15 +356,14 @@ class Queue:
             as changes to them.
         """
         values = {
-            "run_ids": [token.run_id],
-            "thread_ids": [thread_id],
+            "thread_id": thread_id,
             "run_id": token.run_id,
             "attempt": token.attempt,
             "process_id": token.process_id,
         }
         await self._commit_usage(usage)
         async with self._transaction(pipelined=False) as connection:
-            await connection.execute(self._sql["lock_threads_of_runs"], values)
+            await connection.execute(self._sql["lock_thread_of_run"], values)
             removed = await connection.execute(self._sql["remove_run_if_owned"], values)
             row = await removed.fetchone()
             if row is None:

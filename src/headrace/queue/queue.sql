@@ -1,4 +1,5 @@
--- All statements that change which process executes which run. The law (docs/architecture.md): lock
+-- The statements that change which process executes which run, except starts and ends: those are in
+-- db/flush_1.sql. The law (docs/architecture.md): lock
 -- in one statement, act in the next. Under READ COMMITTED, the snapshot of a statement is older
 -- than the locks that it takes. So the first statement notes the locked threads in the
 -- transaction-local setting headrace.locked, and the second statement touches only these.
@@ -7,8 +8,8 @@
 -- ids. A statement that skips locked threads may use any order.
 
 -- name: create_threads_if_absent
--- For if_not_exists=create, stateless runs and /chat. Inserts the metadata that the start will
--- write, so that the update of the start is a HOT update.
+-- For runs that are to be queued. Inserts the metadata that queue_runs_on_locked_threads will write,
+-- so that its update is a HOT update.
 INSERT INTO threads (thread_id, tenant, owner, temporary, metadata)
 SELECT thread_id, tenant, owner, temporary, jsonb_build_object(
   'graph_id', graph_id, 'assistant_id', assistant_id::text)
@@ -46,84 +47,21 @@ JOIN runs ON runs.run_id = given.run_id
 WHERE keys.tenant = given.tenant AND keys.route = given.route AND keys.key = given.key
   AND keys.run_id = given.run_id AND keys.thread_id IS NULL
 
--- name: lock_free_threads
--- Remembers the wanted threads that no run has, if no run may be claimed on them now. Skips threads
--- that another transaction has locked. So a batch of starts never waits for these locks, and takes
--- them only after its other waits.
-SELECT set_config('headrace.locked', coalesce((
-  SELECT json_agg(thread_id)::text
-  FROM (
-    SELECT threads.thread_id, threads.running_run_id, threads.ready_at
-    FROM threads
-    JOIN unnest(%(thread_ids)s::text[], %(tenants)s::text[]) AS wanted (thread_id, tenant)
-      ON wanted.thread_id = threads.thread_id AND wanted.tenant = threads.tenant
-    ORDER BY threads.thread_id
-    FOR NO KEY UPDATE OF threads SKIP LOCKED
-  ) AS candidate
-  WHERE running_run_id IS NULL AND (ready_at IS NULL OR ready_at > clock_timestamp())
-), '[]'), true)
-
--- name: start_runs_on_locked_threads
--- If several runs want one thread, the first run gets it. A run does not start if its assistant has
--- changed: the process may have read the assistant long ago. The run's metadata contains the
--- thread's. The thread's metadata gets the graph, because thread lists filter on it. A process that
--- watches the thread watches the run from its first event.
-WITH wanted AS (
-  SELECT DISTINCT ON (given.thread_id) given.*
-  FROM unnest(%(run_ids)s::uuid[], %(thread_ids)s::text[], %(tenants)s::text[], %(owners)s::text[],
-      %(assistant_ids)s::uuid[], %(graph_ids)s::text[], %(process_ids)s::uuid[],
-      %(multitask_strategies)s::text[], %(metadata)s::jsonb[], %(kwargs)s::jsonb[],
-      %(thread_configs)s::jsonb[], %(request_ids)s::text[], %(assistants_updated_at)s::text[],
-      %(callers)s::text[], %(traceparents)s::text[])
-    WITH ORDINALITY AS given (run_id, thread_id, tenant, owner, assistant_id, graph_id, process_id,
-      multitask_strategy, metadata, kwargs, thread_config, request_id, assistant_updated_at, caller,
-      traceparent, number)
-  JOIN threads ON threads.thread_id = given.thread_id AND threads.tenant = given.tenant
-  WHERE given.thread_id IN (
-    SELECT json_array_elements_text(current_setting('headrace.locked')::json))
-    AND (NOT %(keyed)s OR given.run_id::text NOT IN (
-      SELECT json_array_elements_text(current_setting('headrace.spent')::json)))
-    AND (given.assistant_updated_at IS NULL OR EXISTS (
-      SELECT FROM assistants WHERE assistants.assistant_id = given.assistant_id
-        AND assistants.updated_at = given.assistant_updated_at::timestamptz))
-  ORDER BY given.thread_id, given.number
-), taken AS (
-  UPDATE threads
-  SET status = 'busy', running_run_id = wanted.run_id, updated_at = now(),
-      ready_at = NULL, ready_run_id = NULL, ready_graph_id = NULL, ready_caller = '',
-      metadata = threads.metadata || jsonb_build_object(
-        'graph_id', wanted.graph_id, 'assistant_id', wanted.assistant_id::text),
-      config = wanted.thread_config
-  FROM wanted
-  WHERE threads.thread_id = wanted.thread_id
-  RETURNING threads.thread_id, threads.metadata, threads.watched_until
-)
-INSERT INTO runs (
-  run_id, thread_id, assistant_id, graph_id, tenant, owner, status, attempt, process_id,
-  multitask_strategy, metadata, kwargs, request_id, caller, traceparent, watched_until, started_at)
-SELECT
-  run_id, thread_id, assistant_id, graph_id, tenant, owner, 'running', 1, process_id,
-  multitask_strategy, taken.metadata || wanted.metadata, kwargs, request_id, caller, traceparent,
-  watched_until, now()
-FROM wanted JOIN taken USING (thread_id)
-
--- name: started_runs
--- The result of each start, made by this try or by an earlier try whose answer was lost.
-SELECT threads.thread_id IS NOT NULL AS there,
-  threads.running_run_id IS NOT NULL OR coalesce(threads.ready_at <= clock_timestamp(), false) AS busy,
-  given.assistant_updated_at IS NOT NULL AND NOT EXISTS (
-    SELECT FROM assistants WHERE assistants.assistant_id = given.assistant_id
-      AND assistants.updated_at = given.assistant_updated_at::timestamptz) AS changed,
-  runs.attempt, runs.metadata, runs.created_at,
-  coalesce(runs.watched_until > now(), false) AS watched,
-  NOT EXISTS (SELECT FROM checkpoints WHERE checkpoints.thread_id = given.thread_id) AS fresh
-FROM unnest(%(run_ids)s::uuid[], %(thread_ids)s::text[], %(tenants)s::text[],
-    %(process_ids)s::uuid[], %(assistant_ids)s::uuid[], %(assistants_updated_at)s::text[])
-  WITH ORDINALITY AS given (run_id, thread_id, tenant, process_id, assistant_id,
-    assistant_updated_at, number)
-LEFT JOIN threads ON threads.thread_id = given.thread_id AND threads.tenant = given.tenant
-LEFT JOIN runs ON runs.run_id = given.run_id AND runs.process_id = given.process_id
-ORDER BY given.number
+-- name: start_keyed_runs
+-- Starts runs whose keys are locked, as a flush starts runs without keys.
+SELECT headrace_flush_1(
+  start_run_ids => %(start_run_ids)s, start_thread_ids => %(start_thread_ids)s,
+  start_tenants => %(start_tenants)s, start_owners => %(start_owners)s,
+  start_temporary => %(start_temporary)s, start_creates => %(start_creates)s,
+  start_assistant_ids => %(start_assistant_ids)s,
+  start_assistants_updated_at => %(start_assistants_updated_at)s,
+  start_graph_ids => %(start_graph_ids)s, start_process_ids => %(start_process_ids)s,
+  start_multitask_strategies => %(start_multitask_strategies)s,
+  start_metadata => %(start_metadata)s, start_kwargs => %(start_kwargs)s,
+  start_thread_configs => %(start_thread_configs)s, start_request_ids => %(start_request_ids)s,
+  start_callers => %(start_callers)s, start_traceparents => %(start_traceparents)s,
+  start_spent => ARRAY(
+    SELECT json_array_elements_text(current_setting('headrace.spent')::json)::uuid))
 
 -- name: lock_threads_to_queue_on
 -- Remembers the threads, also those that a run has. Skips locked threads, as a start does.
@@ -521,101 +459,16 @@ UPDATE runs SET cancel_action = 'interrupt', updated_at = now()
 WHERE run_id = %(run_id)s AND attempt = %(attempt)s AND process_id = %(process_id)s
   AND status = 'running'
 
--- name: lock_threads_of_runs
--- Remembers the threads of these running runs.
+-- name: lock_thread_of_run
+-- For a rollback. Remembers the thread if the run has it.
 SELECT set_config('headrace.locked', coalesce((
   SELECT json_agg(thread_id)::text
   FROM (
-    SELECT threads.thread_id, threads.running_run_id = given.run_id AS held
-    FROM threads
-    JOIN unnest(%(run_ids)s::uuid[], %(thread_ids)s::text[]) AS given (run_id, thread_id)
-      ON given.thread_id = threads.thread_id
-    ORDER BY threads.thread_id
-    FOR NO KEY UPDATE OF threads
+    SELECT thread_id, running_run_id FROM threads WHERE thread_id = %(thread_id)s
+    FOR NO KEY UPDATE
   ) AS candidate
-  WHERE held
+  WHERE running_run_id = %(run_id)s
 ), '[]'), true)
-
--- name: end_runs_if_owned
--- Checks process and attempt, so that a process that lost a run changes nothing. The end "pending"
--- is a release: any process may claim the run again. The next run of a thread is younger than the
--- run that ends here, unless a clock was set back. So older index entries, which an old snapshot
--- keeps, are not read. If a run was asked to stop, it must end in that way: clients see that status
--- from the time of the request. A release notes the attempt that it ends. The cause of an
--- error, and a stop that was asked for in the process alone, are noted too.
-WITH ended AS (
-  UPDATE runs
-  SET status = given.status, error = given.error, updated_at = now(),
-      ended_at = CASE WHEN given.status <> 'pending' THEN now() END,
-      process_id = CASE WHEN given.status <> 'pending' THEN runs.process_id END,
-      earlier_attempts = CASE WHEN given.status <> 'pending' THEN runs.earlier_attempts ELSE
-        CASE WHEN jsonb_typeof(runs.earlier_attempts) = 'array'
-          -- If there are 50, the first one goes: there is no element 50.
-          THEN runs.earlier_attempts
-            - CASE WHEN jsonb_array_length(runs.earlier_attempts) < 50 THEN 50 ELSE 0 END
-          ELSE '[]' END
-        || (given.notes || jsonb_build_object('attempt', runs.attempt,
-          'process_id', runs.process_id, 'started_at', runs.started_at, 'ended_at', now(),
-          'ended', 'released')) END,
-      error_cause = given.notes ->> 'cause', interrupts = given.notes -> 'interrupts',
-      cancel_reason = coalesce(runs.cancel_reason, given.notes ->> 'cancel_reason'),
-      cancel_asked_at = coalesce(
-        runs.cancel_asked_at, (given.notes ->> 'cancel_asked_at')::timestamptz)
-  FROM unnest(%(run_ids)s::uuid[], %(attempts)s::int[], %(process_ids)s::uuid[],
-      %(statuses)s::text[], %(thread_statuses)s::text[], %(errors)s::jsonb[],
-      %(interrupts)s::jsonb[], %(notes)s::jsonb[])
-    AS given (run_id, attempt, process_id, status, thread_status, error, interrupts, notes)
-  WHERE runs.run_id = given.run_id AND runs.attempt = given.attempt
-    AND runs.process_id = given.process_id AND runs.status = 'running'
-    AND runs.thread_id IN (SELECT json_array_elements_text(current_setting('headrace.locked')::json))
-    AND (runs.cancel_action IS NULL OR given.status = 'pending'
-      OR given.status = 'interrupted' AND runs.cancel_action <> 'rollback')
-  RETURNING runs.thread_id, runs.run_id, runs.graph_id, runs.caller, runs.created_at, given.status,
-    given.thread_status, given.error, given.interrupts
-)
-UPDATE threads
-SET status = CASE WHEN first.run_id IS NULL THEN ended.thread_status ELSE 'busy' END,
-    running_run_id = NULL,
-    error = CASE
-      WHEN ended.status = 'pending' THEN threads.error
-      -- The run was refused, and the thread waits as before.
-      WHEN ended.status = 'error' AND ended.thread_status <> 'error' THEN NULL
-      ELSE ended.error END,
-    -- If a run broke off before its thread's state was read, the earlier interrupts stay.
-    interrupts = CASE WHEN ended.status = 'success' THEN ended.interrupts
-      ELSE coalesce(ended.interrupts, threads.interrupts) END,
-    ready_at = first.ready_at, ready_run_id = first.run_id, ready_graph_id = first.graph_id,
-    ready_caller = coalesce(first.caller, ''),
-    updated_at = now(), state_updated_at = now()
-FROM ended
-LEFT JOIN LATERAL (
-  SELECT ended.run_id, ended.graph_id, ended.caller, ended.created_at, now() AS ready_at
-  WHERE ended.status = 'pending'
-  UNION ALL
-  (
-    SELECT runs.run_id, runs.graph_id, runs.caller, runs.created_at, greatest(now(), runs.created_at)
-    FROM runs
-    WHERE runs.thread_id = ended.thread_id AND runs.status = 'pending'
-      AND runs.created_at > ended.created_at - interval '5 seconds'
-    ORDER BY runs.created_at, runs.run_id
-    LIMIT 1
-  )
-  ORDER BY created_at, run_id
-  LIMIT 1
-) AS first ON true
-WHERE threads.thread_id = ended.thread_id
-
--- name: statuses_of_attempts
--- The status of each run, to tell committed ends (of this try, or of one whose answer was lost)
--- from lost runs. Also returns whether a run of the thread may be claimed, whether another process
--- has ever watched the run, and how the run was asked to stop.
-SELECT runs.status, coalesce(threads.ready_at <= clock_timestamp(), false) AS more,
-  runs.watched_until IS NOT NULL AS watched, runs.cancel_action
-FROM unnest(%(run_ids)s::uuid[], %(attempts)s::int[])
-  WITH ORDINALITY AS given (run_id, attempt, number)
-LEFT JOIN runs ON runs.run_id = given.run_id AND runs.attempt = given.attempt
-LEFT JOIN threads ON threads.thread_id = runs.thread_id
-ORDER BY given.number
 
 -- name: delete_temporary_threads
 -- Deletes temporary threads without unfinished runs, and remembers them. Without ``watched``, it

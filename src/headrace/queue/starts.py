@@ -13,9 +13,16 @@ import orjson
 from psycopg import AsyncCursor
 from psycopg.types.json import Jsonb as JsonValue
 
-from headrace.checkpoints.operations import Kind, Numbers, Operation, Outcomes
+from headrace.checkpoints.flush_call import Answer, Arguments, answer_of_text
+from headrace.checkpoints.operations import (
+    CalledKind,
+    Numbers,
+    Operation,
+    Outcomes,
+    StatementKind,
+)
 from headrace.db.arrays import BigInteger, Boolean, Column, Jsonb, Text, Uuid
-from headrace.db.jsonb import dump_jsonb
+from headrace.db.jsonb import dump_jsonb, load_jsonb
 from headrace.db.pool import Connection
 from headrace.errors import (
     AssistantChanged,
@@ -53,6 +60,12 @@ class Start(Operation):
         self.kwargs = dump_jsonb(request.kwargs)
         self.thread_config = dump_jsonb(request.thread_config)
         super().__init__(request.thread_id, None, size_bytes=len(self.kwargs))
+
+
+class KeyedStart(Start):
+    """As :class:`Start`, for a request with an idempotency key."""
+
+    __slots__ = ()
 
 
 class Enqueue(Start):
@@ -103,59 +116,59 @@ class RequestKeys:
         return frozenset(map(UUID, orjson.loads(row[0]))) if row else frozenset()
 
 
-async def _lock_keys_and_create_threads(
-    connection: Connection, operations: Sequence[Start], sql: Mapping[str, bytes]
-) -> RequestKeys:
-    """Keys before threads: the lock order of queue.sql."""
-    keys = await RequestKeys.lock(connection, [item.request for item in operations], sql)
-    absent = [item for item in operations if item.request.create_thread]
-    if absent:
-        await connection.execute(sql["create_threads_if_absent"], _absent(absent), prepare=True)
-    return keys
-
-
-class _StartKind(Kind):
+class _StartKind(CalledKind):
     order = 3
 
-    def __init__(self) -> None:
-        self._sql = queue_statements()
+    def arguments(self, operations: Sequence[Start], numbers: Numbers) -> Arguments:
+        return _start_arguments(operations)
 
-    async def send(
-        self, connection: Connection, operations: Sequence[Start], numbers: Numbers
-    ) -> Outcomes:
-        keys = await _lock_keys_and_create_threads(connection, operations, self._sql)
-        wanted = {
-            **_threads(operations),
-            **_runs(operations),
-            "process_ids": Uuid([item.process_id for item in operations]),
-            "keyed": keys.present,
-        }
-        await connection.execute(self._sql["lock_free_threads"], wanted, prepare=True)
-        await connection.execute(self._sql["start_runs_on_locked_threads"], wanted, prepare=True)
-        await keys.confirm(connection)
-        found = await connection.execute(self._sql["started_runs"], wanted, prepare=True)
-
-        async def outcomes() -> list[Any]:
-            spent = await keys.spent()
-            rows = await found.fetchall()
-            return [
-                RunForgotten() if item.request.run_id in spent else _start_outcome(item, *row)
-                for item, row in zip(operations, rows, strict=True)
-            ]
-
-        return outcomes
+    def outcomes(
+        self, operations: Sequence[Start], numbers: Numbers, answer: Answer
+    ) -> Sequence[Any]:
+        return [
+            _start_outcome(item, *row) for item, row in zip(operations, answer.starts, strict=True)
+        ]
 
 
-class _EnqueueKind(Kind):
+class _KeyedStartKind(StatementKind):
     order = 4
 
     def __init__(self) -> None:
         self._sql = queue_statements()
 
-    async def send(
-        self, connection: Connection, operations: Sequence[Enqueue], numbers: Numbers
-    ) -> Outcomes:
-        keys = await _lock_keys_and_create_threads(connection, operations, self._sql)
+    async def send(self, connection: Connection, operations: Sequence[KeyedStart]) -> Outcomes:
+        keys = await RequestKeys.lock(connection, [one.request for one in operations], self._sql)
+        found = await connection.execute(
+            self._sql["start_keyed_runs"], _start_arguments(operations), prepare=True
+        )
+        await keys.confirm(connection)
+
+        async def outcomes() -> list[Any]:
+            spent = await keys.spent()
+            row = await found.fetchone()
+            starts = answer_of_text(None if row is None else row[0]).starts
+            return [
+                RunForgotten() if item.request.run_id in spent else _start_outcome(item, *start)
+                for item, start in zip(operations, starts, strict=True)
+            ]
+
+        return outcomes
+
+
+class _EnqueueKind(StatementKind):
+    order = 5
+
+    def __init__(self) -> None:
+        self._sql = queue_statements()
+
+    async def send(self, connection: Connection, operations: Sequence[Enqueue]) -> Outcomes:
+        # Keys before threads: the lock order of queue.sql.
+        keys = await RequestKeys.lock(connection, [one.request for one in operations], self._sql)
+        absent = [item for item in operations if item.request.create_thread]
+        if absent:
+            await connection.execute(
+                self._sql["create_threads_if_absent"], _absent(absent), prepare=True
+            )
         wanted = {**_threads(operations), **_runs(operations)}
         await connection.execute(self._sql["lock_threads_to_queue_on"], wanted, prepare=True)
         cancelled = [await self._queue(connection, item, keys) for item in operations]
@@ -250,8 +263,7 @@ def _start_outcome(
     busy: bool,
     changed: bool,
     attempt: int | None,
-    metadata: dict[str, Any],
-    _created_at: datetime,
+    metadata: str,
     watched: bool,
     fresh: bool,
 ) -> Attempt | Exception:
@@ -260,7 +272,7 @@ def _start_outcome(
             start.request,
             start.process_id,
             attempt,
-            metadata,
+            load_jsonb(metadata),
             watched=watched,
             fresh_thread=fresh,
         )
@@ -286,6 +298,18 @@ def _threads(starts: Sequence[Start]) -> dict[str, Column]:
         "tenants": Text([item.principal.tenant.encode() for item in requests]),
         "owners": Text([item.principal.identity.encode() for item in requests]),
         "temporary": Boolean([item.temporary_thread for item in requests]),
+    }
+
+
+def _start_arguments(starts: Sequence[Start]) -> dict[str, Column]:
+    """The arguments of the flush that start runs."""
+    return {
+        **{
+            f"start_{name}": column
+            for name, column in {**_threads(starts), **_runs(starts)}.items()
+        },
+        "start_creates": Boolean([item.request.create_thread for item in starts]),
+        "start_process_ids": Uuid([item.process_id for item in starts]),
     }
 
 
@@ -324,4 +348,5 @@ def _context(value: TraceContext | None) -> bytes | None:
 
 
 Start.kind = _StartKind()
+KeyedStart.kind = _KeyedStartKind()
 Enqueue.kind = _EnqueueKind()

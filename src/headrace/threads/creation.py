@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from headrace.auth.principal import Principal
-from headrace.checkpoints.operations import Kind, Numbers, Operation, Outcomes
+from headrace.checkpoints.operations import Operation, Outcomes, StatementKind
 from headrace.db.arrays import Jsonb, Text
 from headrace.db.jsonb import dump_jsonb
 from headrace.db.pool import Connection
@@ -54,7 +54,7 @@ class ThreadCreation(Operation):
         )
 
 
-class CreationKind(Kind):
+class _CreationKind(StatementKind):
     """Sends the creations of a batch as one statement."""
 
     order = 1
@@ -62,12 +62,7 @@ class CreationKind(Kind):
     def __init__(self) -> None:
         self._sql = named_statements("headrace.threads", "creation.sql")["insert_threads"]
 
-    async def send(
-        self,
-        connection: Connection,
-        operations: Sequence[ThreadCreation],
-        numbers: Numbers | None = None,
-    ) -> Outcomes:
+    async def send(self, connection: Connection, operations: Sequence[ThreadCreation]) -> Outcomes:
         ttls = [item.ttl for item in operations]
         found = await connection.execute(
             self._sql,
@@ -94,4 +89,6 @@ class CreationKind(Kind):
         return outcomes
 
 
-ThreadCreation.kind = CreationKind()
+#: How creations are sent, also outside of a flush.
+CREATIONS = _CreationKind()
+ThreadCreation.kind = CREATIONS

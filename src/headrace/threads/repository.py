@@ -10,7 +10,6 @@ from sqlalchemy import cast as sql_cast
 from sqlalchemy.dialects.postgresql import JSONB
 
 from headrace.auth.principal import Principal
-from headrace.checkpoints.operations import Numbers
 from headrace.checkpoints.writer import Writer
 from headrace.db.engine import Sessions
 from headrace.db.faults import translated_faults
@@ -20,7 +19,7 @@ from headrace.db.statements import named_statements
 from headrace.db.tables import RunRow, ThreadRow
 from headrace.errors import InvalidRequest, ThreadNotFound
 from headrace.ids import canonical_uuid, uuid7
-from headrace.threads.creation import ThreadCreation
+from headrace.threads.creation import CREATIONS, ThreadCreation
 from headrace.threads.rows import row_from
 from headrace.threads.schemas import ThreadTTL
 
@@ -80,7 +79,7 @@ class ThreadRepository:
         creation = ThreadCreation(principal, thread_id, metadata, ttl)
         with translated_faults():
             async with self._pool.connection() as connection:
-                ask = await creation.kind.send(connection, [creation], Numbers([]))
+                ask = await CREATIONS.send(connection, [creation])
                 (row,) = await ask()
         return cast("ThreadRow | None", row)
 
