@@ -168,6 +168,9 @@ class Flusher:
         by_kind: dict[Kind, list[Operation]] = defaultdict(list)
         for operation in attempt.batch:
             by_kind[operation.kind].append(operation)
+        (only, *others) = by_kind
+        if not others and isinstance(only, StatementKind) and only.is_one_statement:
+            return list(await (await only.send(connection, attempt.batch))())
         arguments = self._guard.arguments(
             numbers.tokens,
             [endings.get(token, "") for token in numbers.tokens],

@@ -58,6 +58,7 @@ class _CreationKind(StatementKind):
     """Sends the creations of a batch as one statement."""
 
     order = 1
+    is_one_statement = True
 
     def __init__(self) -> None:
         self._sql = named_statements("headrace.threads", "creation.sql")["insert_threads"]
