@@ -25,7 +25,6 @@ from langgraph.checkpoint.base import (
     CheckpointTuple,
 )
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
-from langgraph.checkpoint.postgres.base import SELECT_SQL
 from langgraph.checkpoint.serde.jsonplus import _msgpack_default, _option
 from langgraph.checkpoint.serde.types import _DeltaSnapshot
 from langgraph.graph.message import _messages_delta_reducer
@@ -43,9 +42,6 @@ from headrace.db.planner import langgraph_cursor, use_indexes
 from headrace.db.pool import Connection, SharedPool, shut
 from headrace.db.row_sizes import size_of
 from headrace.db.statements import statement
-
-#: A checkpoint with its blobs and pending writes, up to its WHERE.
-SELECT_CHECKPOINT = SELECT_SQL
 
 #: The channel to which LangGraph writes the error for an error handler.
 ERROR_SOURCE = ERROR_SOURCE_NODE
