@@ -4,7 +4,6 @@ thousand, and what Postgres counts meanwhile.
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 from uuid import uuid4
@@ -12,8 +11,9 @@ from uuid import uuid4
 import httpx
 import psycopg
 
-from headrace.checkpoints.saver import GroupCommitSaver
+from headrace.checkpoints.run_saver import RunSaver
 from headrace.checkpoints.store_sweeper import StoreSweeper
+from headrace.checkpoints.writer import Writer
 from headrace.db.pool import SharedPool
 from headrace.event_settings import EventSettings
 from headrace.events.log import EventLog
@@ -99,8 +99,8 @@ FROM generate_series(1, %(rows)s) AS n;
 
 INSERT INTO run_usage (run_id, attempt, model, tenant, owner, thread_id, assistant_id, graph_id,
   calls, input_tokens, output_tokens, cached_tokens, reasoning_tokens)
-SELECT ('01900000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, 1, 'm', 'default', 'somebody',
-  md5('t' || n)::uuid::text, md5('a' || n)::uuid, 'plain', 1, 1, 1, 0, 0
+SELECT ('01900000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, 1, 'm', 'default',
+  'somebody', md5('t' || n)::uuid::text, md5('a' || n)::uuid, 'plain', 1, 1, 1, 0, 0
 FROM generate_series(1, %(rows)s) AS n;
 
 INSERT INTO idempotency_keys (tenant, route, key, body_sha256, run_id, thread_id)
@@ -147,38 +147,25 @@ def grow(database: psycopg.Connection[Any], rows: int = ROWS) -> None:
 class Reads:
     """How many rows of a table were read, in full scans and through indexes."""
 
-    scans: int
     scanned: int
     fetched: int
 
+    @property
+    def rows(self) -> int:
+        return self.scanned + self.fetched
+
     def since(self, before: "Reads") -> "Reads":
-        return Reads(
-            self.scans - before.scans,
-            self.scanned - before.scanned,
-            self.fetched - before.fetched,
-        )
+        return Reads(self.scanned - before.scanned, self.fetched - before.fetched)
 
 
 def reads(database: psycopg.Connection[Any]) -> dict[str, Reads]:
     """The figures of each growing table. Sessions report theirs when they are idle."""
     rows = database.execute(
-        "SELECT relname, seq_scan, seq_tup_read, coalesce(idx_tup_fetch, 0)"
+        "SELECT relname, seq_tup_read, coalesce(idx_tup_fetch, 0)"
         " FROM pg_stat_user_tables WHERE relname = ANY (%s)",
         (list(GROWING),),
     ).fetchall()
     return {name: Reads(*figures) for name, *figures in rows}
-
-
-async def report_reads(pools: list[SharedPool]) -> None:
-    """Let the sessions of these pools report their figures now."""
-    for pool in pools:
-        taken = []
-        with suppress(psycopg.OperationalError):
-            for _ in range(pool.get_stats()["pool_size"]):
-                taken.append(await pool.getconn(0.5, checked=False))
-        for connection in taken:
-            await connection.execute("SELECT pg_stat_force_next_flush()", prepare=False)
-            await pool.putconn(connection)
 
 
 Step = Callable[[], Awaitable[None]]
@@ -192,14 +179,15 @@ class Steps:
         here: httpx.AsyncClient,
         there: httpx.AsyncClient,
         pool: SharedPool,
-        saver: GroupCommitSaver,
+        saver: RunSaver,
+        writer: Writer,
         database: psycopg.Connection[Any],
     ) -> None:
         self._here = here
         self._there = there
         self._pool = pool
         self._saver = saver
-        self._writer = saver._writer
+        self._writer = writer
         self._database = database
         self._queue = Queue(pool, self._writer)
 
@@ -207,6 +195,12 @@ class Steps:
         """The steps by name."""
         found = {name: getattr(self, name) for name in dir(self) if name.startswith("do_")}
         return {name.removeprefix("do_"): step for name, step in found.items()}
+
+    async def once(self) -> None:
+        """Each step once, except waiting."""
+        for name, step in self.all().items():
+            if name != "nothing":
+                await step()
 
     async def _send(
         self, method: str, path: str, body: Any = None, *, there: bool = False, **headers: str

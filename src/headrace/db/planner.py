@@ -75,10 +75,10 @@ async def indexed_rows(
 
 
 async def fixed_rows(
-    pool: SharedPool, query: bytes, values: Mapping[str, Any] | Sequence[Any]
+    connection: Connection, query: bytes, values: Mapping[str, Any]
 ) -> list[DictRow]:
     """The rows of one statement with one good plan (:data:`FIX_PLAN`), in one round trip."""
-    async with pool.connection() as connection, connection.cursor(row_factory=dict_row) as cursor:
+    async with connection.cursor(binary=True, row_factory=dict_row) as cursor:
         async with connection.pipeline():
             await connection.execute(FIX_PLAN, prepare=True)
             await cursor.execute(query, values, prepare=True)

@@ -61,7 +61,7 @@ class _CreationKind(StatementKind):
     is_one_statement = True
 
     def __init__(self) -> None:
-        self._sql = named_statements("headrace.threads", "creation.sql")["insert_threads"]
+        self._sql = named_statements("headrace.threads", "threads.sql")["insert_threads"]
 
     async def send(self, connection: Connection, operations: Sequence[ThreadCreation]) -> Outcomes:
         ttls = [item.ttl for item in operations]

@@ -13,13 +13,12 @@ from headrace.auth.principal import Principal
 from headrace.checkpoints.writer import Writer
 from headrace.db.engine import Sessions
 from headrace.db.faults import translated_faults
-from headrace.db.planner import fixed_rows
 from headrace.db.pool import SharedPool
-from headrace.db.statements import named_statements
 from headrace.db.tables import RunRow, ThreadRow
 from headrace.errors import InvalidRequest, ThreadNotFound
 from headrace.ids import canonical_uuid, uuid7
 from headrace.threads.creation import CREATIONS, ThreadCreation
+from headrace.threads.reader import ThreadReader
 from headrace.threads.rows import row_from
 from headrace.threads.schemas import ThreadTTL
 
@@ -27,17 +26,18 @@ T = TypeVar("T")
 
 
 class ThreadRepository:
-    def __init__(self, sessions: Sessions, pool: SharedPool, writer: Writer) -> None:
+    def __init__(
+        self, sessions: Sessions, pool: SharedPool, writer: Writer, reader: ThreadReader
+    ) -> None:
         self._sessions = sessions
         self._pool = pool
         self._writer = writer
-        self._sql = named_statements("headrace.threads", "creation.sql")
+        self._reader = reader
 
     async def get(self, principal: Principal, thread_id: str) -> ThreadRow | None:
-        values = {"thread_id": thread_id, "tenant": principal.tenant}
         with translated_faults():
-            rows = await fixed_rows(self._pool, self._sql["get_thread"], values)
-        return row_from(rows[0]) if rows else None
+            row = await self._reader.row((thread_id, principal.tenant))
+        return None if row is None else row_from(row)
 
     async def existing_ids(self, principal: Principal, thread_ids: Sequence[str]) -> Sequence[str]:
         """Those of the given ids that threads have."""

@@ -1,4 +1,4 @@
--- New threads, many at once.
+-- New threads and reads of threads, many at once.
 
 -- name: insert_threads
 -- Threads of one transaction get rising times, so that lists show them in their order. Returns the
@@ -15,5 +15,12 @@ CROSS JOIN LATERAL (SELECT now() + number * interval '1 microsecond' AS made_at)
 ON CONFLICT DO NOTHING
 RETURNING thread_id, created_at, CASE WHEN metadata <> '{}' THEN metadata END
 
--- name: get_thread
-SELECT * FROM threads WHERE thread_id = %(thread_id)s AND tenant = %(tenant)s
+-- name: get_threads
+SELECT given.number, pg_is_in_recovery() AS in_recovery, thread.*
+FROM unnest(%(thread_ids)s::text[], %(tenants)s::text[])
+  WITH ORDINALITY AS given (thread_id, tenant, number)
+LEFT JOIN LATERAL (
+  SELECT * FROM threads
+  WHERE threads.thread_id = given.thread_id AND threads.tenant = given.tenant
+  OFFSET 0
+) AS thread ON true
