@@ -140,7 +140,7 @@ def test_what_runs_cost_the_database_is_shown(module_server: LiveServer, sent: S
             labels = {"operation": operation}
             assert found.value("headrace_checkpoint_commit_seconds_count", **labels) >= runs
             assert found.value("headrace_checkpoint_bytes_total", **labels) > runs
-        assert found.value("headrace_database_statements_total") >= 14 * runs / 2
+        assert found.value("headrace_database_statements_total") >= 2 * runs / 2
         assert found.value("headrace_database_transactions_total") > 0
         assert found.value("headrace_table_bytes", table="checkpoints") > 0
         assert found.value("headrace_metrics_directory_bytes") > 0

@@ -158,7 +158,7 @@ async def test_a_trivial_run_in_place_costs_what_is_known(served: Served):
     await served.run_on(threads[0])
     costs = [await cost(served.pool, served.run_on(thread)) for thread in threads[1:]]
     print(costs)
-    assert min(costs) == (14, 2)
+    assert min(costs) == (2, 2)
 
 
 async def test_concurrent_runs_share_transactions(served: Served):

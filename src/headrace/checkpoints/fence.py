@@ -15,8 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from headrace.checkpoints.flush_call import Argument
-from headrace.db.arrays import BigInteger, Integer, Text, Uuid
+from headrace.db.arrays import BigInteger, Column, Integer, Text, TextValue, Uuid
 from headrace.db.pool import Connection
 
 
@@ -27,6 +26,10 @@ class RunToken:
     run_id: UUID
     attempt: int
     process_id: UUID
+
+    def __hash__(self) -> int:
+        # A flush looks its tokens up often. The hash of all fields takes three times as long.
+        return hash(self.run_id)
 
 
 def process_key(process_id: UUID) -> int:
@@ -51,8 +54,8 @@ class Guard:
 
     def __init__(self, *, lock_timeout_seconds: float, transaction_timeout_seconds: float) -> None:
         self._limits = {
-            "lock_timeout": f"{int(lock_timeout_seconds * 1000)}ms",
-            "transaction_timeout": f"{int(transaction_timeout_seconds * 1000)}ms",
+            "lock_timeout": _milliseconds(lock_timeout_seconds),
+            "transaction_timeout": _milliseconds(transaction_timeout_seconds),
         }
 
     def arguments(
@@ -60,7 +63,7 @@ class Guard:
         tokens: Sequence[RunToken],
         endings: Sequence[str],
         held_threads: Sequence[str] = (),
-    ) -> dict[str, Argument]:
+    ) -> dict[str, Column]:
         """
         :param endings: for each token, the status that an earlier try of this flush may already
             have given to its run, or an empty string. If the run has that status, the try has
@@ -68,7 +71,7 @@ class Guard:
             overwrite changes of the thread's next run.
         :param held_threads: threads that no other process may delete before the transaction ends.
         """
-        given: dict[str, Argument] = {**self._limits}
+        given: dict[str, Column] = {**self._limits}
         if held_threads:
             given["held_thread_ids"] = Text([thread_id.encode() for thread_id in held_threads])
         if tokens:
@@ -79,3 +82,7 @@ class Guard:
             given["token_process_ids"] = Uuid([token.process_id for token in tokens])
             given["token_endings"] = Text([ending.encode() for ending in endings])
         return given
+
+
+def _milliseconds(seconds: float) -> TextValue:
+    return TextValue(f"{int(seconds * 1000)}ms".encode())

@@ -29,6 +29,7 @@ from headrace.checkpoints.flush_call import (
     Arguments,
     call_flush,
     fetch_answer,
+    flush_alone,
 )
 from headrace.checkpoints.operations import (
     CalledKind,
@@ -211,7 +212,7 @@ class Flusher:
         """
         if not sent and not self._names_level:
             try:
-                return await fetch_answer(await call_flush(connection, arguments)), []
+                return await flush_alone(connection, arguments), []
             except psycopg.Error as error:
                 if error.sqlstate != WRONG_ISOLATION:
                     raise

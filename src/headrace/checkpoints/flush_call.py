@@ -12,13 +12,13 @@ import orjson
 from psycopg import AsyncRawCursor
 
 from headrace.db.arrays import Column
+from headrace.db.direct_call import fetch_text
 from headrace.db.pool import Connection
 from headrace.db.statements import Statement, statement
 from headrace.db.traffic import CountedCursor
 
-Argument = Column | str
 #: By name of the function's parameters.
-Arguments = Mapping[str, Argument]
+Arguments = Mapping[str, Column]
 
 #: The function raises this if the transaction has a stricter isolation level than READ COMMITTED.
 WRONG_ISOLATION = "HR001"
@@ -46,11 +46,16 @@ class FlushCursor(AsyncRawCursor[tuple[Any, ...]], CountedCursor[tuple[Any, ...]
     """A cursor for statements with ``$1``: psycopg does not search their text for parameters."""
 
 
+async def flush_alone(connection: Connection, arguments: Arguments) -> Answer:
+    """Call the function, as a transaction of its own."""
+    call = _call(tuple(arguments))
+    return answer_of_text(await fetch_text(connection, call, tuple(arguments.values())))
+
+
 async def call_flush(connection: Connection, arguments: Arguments) -> FlushCursor:
-    """Call the function. The cursor has the answer for :func:`fetch_answer`."""
+    """Call the function in an open transaction. Give the cursor to :func:`fetch_answer`."""
     cursor = FlushCursor(connection)
-    text = _call(tuple(arguments))
-    await cursor.execute(text, tuple(arguments.values()), prepare=True)
+    await cursor.execute(_call(tuple(arguments)), tuple(arguments.values()), prepare=True)
     return cursor
 
 

@@ -267,7 +267,7 @@ def _merged_write(earlier: Row | None, row: Row) -> Row:
 _BLOBS: Mapping[str, type[Column]] = {
     "blob_tokens": Integer,
     "blob_thread_ids": TextFields,
-    "blob_ns": TextFields,
+    "blob_namespaces": TextFields,
     "blob_channels": TextFields,
     "blob_versions": TextFields,
     "blob_types": TextFields,
@@ -276,7 +276,7 @@ _BLOBS: Mapping[str, type[Column]] = {
 _CHECKPOINTS: Mapping[str, type[Column]] = {
     "checkpoint_tokens": Integer,
     "checkpoint_thread_ids": TextFields,
-    "checkpoint_ns": TextFields,
+    "checkpoint_namespaces": TextFields,
     "checkpoint_ids": TextFields,
     "checkpoint_parent_ids": TextFields,
     "checkpoint_values": JsonbFields,
@@ -285,7 +285,7 @@ _CHECKPOINTS: Mapping[str, type[Column]] = {
 _WRITES: Mapping[str, type[Column]] = {
     "write_tokens": Integer,
     "write_thread_ids": TextFields,
-    "write_ns": TextFields,
+    "write_namespaces": TextFields,
     "write_checkpoint_ids": TextFields,
     "write_task_ids": TextFields,
     "write_idx": Integer,

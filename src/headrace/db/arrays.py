@@ -64,6 +64,15 @@ class Column:
         self.dumped = header + b"".join(parts)
 
 
+class TextValue(Column):
+    """No array, but one ``text``, in UTF-8."""
+
+    oid = 25
+
+    def __init__(self, value: bytes) -> None:
+        self.dumped = value
+
+
 class TextFields(Column):
     """``text[]``, from fields."""
 
@@ -156,7 +165,8 @@ class _ColumnDumper(Dumper):
 def register_columns(context: AdaptContext) -> None:
     """Let ``context``, a connection, accept columns as parameters."""
     for column in (
-        *(TextFields, JsonbFields, Text, Bytea, Jsonb, Boolean, Integer, BigInteger, Uuid),
+        *(TextValue, TextFields, JsonbFields, Text, Bytea, Jsonb, Boolean, Integer, BigInteger),
+        Uuid,
     ):
         dumper = type(f"{column.__name__}ColumnDumper", (_ColumnDumper,), {"oid": column.oid})
         context.adapters.register_dumper(column, dumper)

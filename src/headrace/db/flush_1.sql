@@ -5,12 +5,12 @@
 --
 -- The law of queue.sql holds here too: lock in one statement, act in the next. A statement of a
 -- VOLATILE function takes a snapshot of its own under READ COMMITTED, so it sees all that was
--- committed before the locks of the statement before it. What was locked is remembered in a variable.
+-- committed before the locks of the statement before it. Variables remember what was locked.
 --
 -- Plans must not depend on statistics: they are made once per session, perhaps while the tables are
 -- empty. So a table is always read by its primary key, in one of two shapes that leave the planner
--- no choice. Reads are LATERAL, with LIMIT or a lock. Updates compare with ANY (ARRAY[...]): neither
--- a hash join, a merge join nor a scan of a whole index can use that. headrace_flush_1 switches off
+-- no choice. Reads are LATERAL, with LIMIT or a lock. Updates compare with ANY (ARRAY[...]), which
+-- no hash join, merge join or scan of a whole index can use. headrace_flush_1 switches off
 -- sequential scans, for itself and for the functions that it calls.
 --
 -- Columns come as arrays. "i" is the number of a row or an operation, from 1. plpgsql unpacks an
@@ -40,13 +40,13 @@ BEGIN
   ) AS locked
   WHERE has_thread;
 
-  -- Checks process and attempt, so that a process that lost a run changes nothing. The end "pending"
-  -- is a release: any process may claim the run again. The next run of a thread is younger than the
-  -- run that ends here, unless a clock was set back. So older index entries, which an old snapshot
-  -- keeps, are not read. If a run was asked to stop, it must end in that way: clients see that
-  -- status from the time of the request. A release notes the attempt that it ends. The cause of an
-  -- error, and a stop that was asked for in the process alone, are noted too. The status is compared
-  -- in a form that no partial index has.
+  -- Checks process and attempt, so that a process that lost a run changes nothing. The end
+  -- "pending" is a release: any process may claim the run again. The next run of a thread is
+  -- younger than the run that ends here, unless a clock was set back. So older index entries, which
+  -- an old snapshot keeps, are not read. If a run was asked to stop, it must end in that way: clients
+  -- see that status from the time of the request. A release notes the attempt that it ends. The
+  -- cause of an error, and a stop that was asked for in the process alone, are noted too. The status
+  -- is compared in a form that no partial index has.
   WITH ended AS (
     UPDATE runs
     SET status = statuses[i], error = errors[i], updated_at = now(),
@@ -183,10 +183,10 @@ BEGIN
   taken := coalesce(taken, '{}');
 
   IF cardinality(taken) + cardinality(barred) < cardinality(run_ids) THEN
-    -- Locks the other threads, and remembers those that no run has, if no run may be claimed on them
-    -- now. Skips threads that another transaction has locked. So a batch of starts never waits for
-    -- these locks, and takes them only after its other waits. If several runs want one thread, the
-    -- first run gets it.
+    -- Locks the other threads, and remembers those that no run has, if no run may be claimed on
+    -- them now. Skips threads that another transaction has locked. So a batch of starts never waits
+    -- for these locks, and takes them only after its other waits. If several runs want one thread,
+    -- the first run gets it.
     SELECT array_agg(i) INTO locked
     FROM (
       SELECT DISTINCT ON (given.thread_id) given.i, thread.running_run_id, thread.ready_at
@@ -220,8 +220,8 @@ BEGIN
     INTO locked, locked_metadata, locked_watched FROM held;
   END IF;
 
-  -- The run's metadata contains the thread's. A process that watches the thread watches the run from
-  -- its first event. Nothing is stored yet for a fresh thread.
+  -- The run's metadata contains the thread's. A process that watches the thread watches the run
+  -- from its first event. Nothing is stored yet for a fresh thread.
   WITH made AS (
     SELECT i, NULL::timestamptz AS watched_until,
       jsonb_build_object('graph_id', graph_ids[i], 'assistant_id', assistant_ids[i]::text)
@@ -255,7 +255,8 @@ BEGIN
         thread.running_run_id IS NOT NULL OR coalesce(thread.ready_at <= clock_timestamp(), false),
         i = ANY (coalesce(changed, '{}')),
         run.attempt, run.metadata::text, coalesce(run.watched_until > now(), false),
-        (SELECT true FROM checkpoints WHERE checkpoints.thread_id = given.thread_id LIMIT 1) IS NULL)
+        (SELECT true FROM checkpoints WHERE checkpoints.thread_id = given.thread_id
+          LIMIT 1) IS NULL)
       ORDER BY i)
     INTO results
     FROM unnest(thread_ids) WITH ORDINALITY AS given (thread_id, i)
@@ -280,15 +281,15 @@ CREATE OR REPLACE FUNCTION headrace_flush_1(
   token_run_ids uuid[] DEFAULT NULL, token_attempts int[] DEFAULT NULL,
   token_process_ids uuid[] DEFAULT NULL, token_endings text[] DEFAULT NULL,
   blob_tokens int[] DEFAULT NULL, blob_thread_ids text[] DEFAULT NULL,
-  blob_ns text[] DEFAULT NULL, blob_channels text[] DEFAULT NULL,
+  blob_namespaces text[] DEFAULT NULL, blob_channels text[] DEFAULT NULL,
   blob_versions text[] DEFAULT NULL, blob_types text[] DEFAULT NULL,
   blob_values bytea[] DEFAULT NULL,
   checkpoint_tokens int[] DEFAULT NULL, checkpoint_thread_ids text[] DEFAULT NULL,
-  checkpoint_ns text[] DEFAULT NULL, checkpoint_ids text[] DEFAULT NULL,
+  checkpoint_namespaces text[] DEFAULT NULL, checkpoint_ids text[] DEFAULT NULL,
   checkpoint_parent_ids text[] DEFAULT NULL, checkpoint_values jsonb[] DEFAULT NULL,
   checkpoint_metadata jsonb[] DEFAULT NULL,
   write_tokens int[] DEFAULT NULL, write_thread_ids text[] DEFAULT NULL,
-  write_ns text[] DEFAULT NULL, write_checkpoint_ids text[] DEFAULT NULL,
+  write_namespaces text[] DEFAULT NULL, write_checkpoint_ids text[] DEFAULT NULL,
   write_task_ids text[] DEFAULT NULL, write_idx int[] DEFAULT NULL,
   write_task_paths text[] DEFAULT NULL, write_channels text[] DEFAULT NULL,
   write_types text[] DEFAULT NULL, write_values bytea[] DEFAULT NULL,
@@ -348,8 +349,8 @@ BEGIN
   END IF;
 
   -- For large values, which take long to write. A deletion of one of these threads waits until the
-  -- values are written, and then deletes them too. This comes before the tokens: so they show that a
-  -- deleted thread has no run any more.
+  -- values are written, and then deletes them too. This comes before the tokens: so they show that
+  -- a deleted thread has no run any more.
   IF held_thread_ids IS NOT NULL THEN
     PERFORM FROM threads WHERE thread_id = ANY (held_thread_ids) ORDER BY thread_id FOR KEY SHARE;
   END IF;
@@ -377,8 +378,8 @@ BEGIN
   -- LangGraph's statements, for many rows at once. Rows outside of a run have token 0.
   IF blob_tokens IS NOT NULL THEN
     INSERT INTO checkpoint_blobs (thread_id, checkpoint_ns, channel, version, type, blob)
-    SELECT blob_thread_ids[i], blob_ns[i], blob_channels[i], blob_versions[i], blob_types[i],
-      blob_values[i]
+    SELECT blob_thread_ids[i], blob_namespaces[i], blob_channels[i], blob_versions[i],
+      blob_types[i], blob_values[i]
     FROM unnest(blob_tokens) WITH ORDINALITY AS given (token, i)
     WHERE token <> ALL (stale)
     ON CONFLICT (thread_id, checkpoint_ns, channel, version) DO NOTHING;
@@ -386,8 +387,8 @@ BEGIN
   IF checkpoint_tokens IS NOT NULL THEN
     INSERT INTO checkpoints (
       thread_id, checkpoint_ns, checkpoint_id, parent_checkpoint_id, checkpoint, metadata)
-    SELECT checkpoint_thread_ids[i], checkpoint_ns[i], checkpoint_ids[i], checkpoint_parent_ids[i],
-      checkpoint_values[i], checkpoint_metadata[i]
+    SELECT checkpoint_thread_ids[i], checkpoint_namespaces[i], checkpoint_ids[i],
+      checkpoint_parent_ids[i], checkpoint_values[i], checkpoint_metadata[i]
     FROM unnest(checkpoint_tokens) WITH ORDINALITY AS given (token, i)
     WHERE token <> ALL (stale)
     ON CONFLICT (thread_id, checkpoint_ns, checkpoint_id)
@@ -396,7 +397,7 @@ BEGIN
   IF false = ANY (write_replaces) THEN
     INSERT INTO checkpoint_writes (
       thread_id, checkpoint_ns, checkpoint_id, task_id, task_path, idx, channel, type, blob)
-    SELECT write_thread_ids[i], write_ns[i], write_checkpoint_ids[i], write_task_ids[i],
+    SELECT write_thread_ids[i], write_namespaces[i], write_checkpoint_ids[i], write_task_ids[i],
       write_task_paths[i], write_idx[i], write_channels[i], write_types[i], write_values[i]
     FROM unnest(write_tokens) WITH ORDINALITY AS given (token, i)
     WHERE token <> ALL (stale) AND NOT write_replaces[i]
@@ -405,7 +406,7 @@ BEGIN
   IF true = ANY (write_replaces) THEN
     INSERT INTO checkpoint_writes (
       thread_id, checkpoint_ns, checkpoint_id, task_id, task_path, idx, channel, type, blob)
-    SELECT write_thread_ids[i], write_ns[i], write_checkpoint_ids[i], write_task_ids[i],
+    SELECT write_thread_ids[i], write_namespaces[i], write_checkpoint_ids[i], write_task_ids[i],
       write_task_paths[i], write_idx[i], write_channels[i], write_types[i], write_values[i]
     FROM unnest(write_tokens) WITH ORDINALITY AS given (token, i)
     WHERE token <> ALL (stale) AND write_replaces[i]
