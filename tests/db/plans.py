@@ -94,7 +94,7 @@ SELECT ('01900000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid,
 FROM generate_series(1, %(rows)s) AS n;
 
 INSERT INTO run_events (run_id, event_id, attempt, event, data)
-SELECT ('01900000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, 1, 1, 'values', '{}'
+SELECT ('01900000-0000-7000-8000-' || lpad(to_hex(1 + n % 10), 12, '0'))::uuid, n, 1, 'values', '{}'
 FROM generate_series(1, %(rows)s) AS n;
 
 INSERT INTO run_usage (run_id, attempt, model, tenant, owner, thread_id, assistant_id, graph_id,

@@ -20,11 +20,13 @@ from headrace.db.pool import Connection, SharedPool
 from headrace.db.statements import statement
 from headrace.db.traffic import CountedCursor
 
-#: The calls that tell the planner to use indexes, and to plan prepared statements anew for the
-#: present sizes of their tables. Compiling (JIT) would take longer than to read some rows; a table
-#: without an index for a statement would have a cost that makes Postgres compile.
+#: The calls that tell the planner to find rows by indexes, one by one, and to plan prepared
+#: statements anew for the present sizes of their tables. To hash or merge rows, Postgres might read
+#: a whole index. Compiling (JIT) would take longer than to read some rows; a table without an index
+#: for a statement would have a cost that makes Postgres compile.
 INDEX_SETTINGS = (
-    "set_config('enable_seqscan', 'off', true), set_config('jit', 'off', true),"
+    "set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 'off', true),"
+    " set_config('enable_mergejoin', 'off', true), set_config('jit', 'off', true),"
     " set_config('plan_cache_mode', 'force_custom_plan', true)"
 )
 

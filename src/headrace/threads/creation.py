@@ -6,6 +6,7 @@ another transaction, and with it all that is committed together.
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from headrace.auth.principal import Principal
@@ -14,7 +15,7 @@ from headrace.db.arrays import Jsonb, Text
 from headrace.db.jsonb import dump_jsonb
 from headrace.db.pool import Connection
 from headrace.db.statements import named_statements
-from headrace.db.tables import ThreadRow
+from headrace.threads.rows import StoredThread
 from headrace.threads.schemas import ThreadTTL
 
 
@@ -38,19 +39,17 @@ class ThreadCreation(Operation):
         self.ttl = ttl
         super().__init__(thread_id, None, size_bytes=len(self.metadata))
 
-    def row(self, created_at: Any, metadata: dict[str, Any] | None) -> ThreadRow:
-        """The row as it was stored; it belongs to no session."""
-        return ThreadRow(
-            thread_id=self.thread_id,
-            tenant=self.principal.tenant,
-            owner=self.principal.identity,
-            metadata_=metadata or {},
-            config={},
-            status="idle",
-            created_at=created_at,
-            updated_at=created_at,
-            ttl_minutes=None if self.ttl is None else self.ttl.ttl,
-            ttl_strategy=None if self.ttl is None else self.ttl.strategy,
+    def row(self, created_at: datetime, metadata: dict[str, Any] | None) -> StoredThread:
+        """The row as it was stored."""
+        ttl = self.ttl
+        return StoredThread(
+            self.thread_id,
+            created_at,
+            created_at,
+            metadata or {},
+            {},
+            ttl_minutes=None if ttl is None else ttl.ttl,
+            ttl_strategy=None if ttl is None else ttl.strategy,
         )
 
 
