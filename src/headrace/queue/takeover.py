@@ -82,7 +82,7 @@ class Takeover:
                 # Perhaps a row of this process is damaged. Runs of other lost processes must go on.
                 _log.exception("lost_process_passed_over", process_id=str(process_id))
         async with self._transaction() as connection:
-            await connection.execute(self._sql["forget_lost_processes"])
+            await connection.execute(self._sql["forget_lost_processes"], prepare=False)
         return taken
 
     async def _take_surely(self, process_id: UUID, judgement: Mapping[str, Any]) -> list[TakenRun]:
@@ -109,7 +109,7 @@ class Takeover:
             await connection.execute(self._sql["lock_threads_of_lost_runs"], values)
             await connection.execute(self._sql["remember_apart_seconds"], values)
             cursor = await connection.execute(self._sql["take_lost_runs"], values)
-            await connection.execute(self._sql["refresh_locked_threads"])
+            await connection.execute(self._sql["refresh_locked_threads"], prepare=False)
             rows = await cursor.fetchall()
         return [TakenRun(*row) for row in rows]
 
@@ -129,7 +129,7 @@ class Takeover:
         async with self._transaction() as connection:
             await connection.execute(self._sql["lock_threads_of_unserved"], values)
             cursor = await connection.execute(self._sql["end_unserved_runs"], values)
-            await connection.execute(self._sql["refresh_locked_threads"])
+            await connection.execute(self._sql["refresh_locked_threads"], prepare=False)
             rows = await cursor.fetchall()
         return [TakenRun(*row) for row in rows]
 
@@ -141,5 +141,5 @@ class Takeover:
         if thread_ids:
             async with self._transaction() as connection:
                 await connection.execute(self._sql["lock_threads"], {"thread_ids": thread_ids})
-                await connection.execute(self._sql["refresh_locked_threads"])
+                await connection.execute(self._sql["refresh_locked_threads"], prepare=False)
         return len(thread_ids)

@@ -151,7 +151,7 @@ def planning(
     settings = {"jit": "off", "statement_timeout": f"{statement_timeout_ms}ms"}
     if deep:
         settings["work_mem"] = "64MB"
-    if not what.ordered:
+    if not deep and (not what.ordered or order.by == "created_at"):
         settings["enable_seqscan"] = "off"
     if near or (what.ordered and order.by == "created_at"):
         settings["enable_sort"] = "off"
