@@ -21,10 +21,10 @@ from headrace.db.statements import statement
 from headrace.db.traffic import CountedCursor
 
 #: The calls that tell the planner to find rows by indexes, one by one, and to plan prepared
-#: statements anew for the present sizes of their tables. To hash, merge or sort rows, Postgres might
-#: read a whole index. A statement without parameters is never planned anew: do not prepare it.
-#: Compiling (JIT) would take longer than to read some rows; a table without an index for a statement
-#: would have a cost that makes Postgres compile.
+#: statements anew for the present sizes of their tables. To hash, merge or sort rows, Postgres
+#: might read a whole index. A statement without parameters is never planned anew: do not prepare
+#: it. Compiling (JIT) would take longer than to read some rows. If a table has no index for a
+#: statement, the cost of the forbidden scan would make Postgres compile it.
 INDEX_SETTINGS = (
     "set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 'off', true),"
     " set_config('enable_mergejoin', 'off', true), set_config('enable_bitmapscan', 'off', true),"
