@@ -27,7 +27,6 @@ _MOST = ROWS // 3
 #: Steps that read most of a table, and why.
 _WHOLE = {
     "assistants_are_listed": "no index has their order; they are few",
-    "old_rows_are_swept": "each round looks at the items of the store that LangGraph's index gives",
     "store_items_live": "LangGraph's search: Postgres believes that each item has the prefix",
     "threads_are_sorted_and_counted": "a count counts; no index has this order",
 }
