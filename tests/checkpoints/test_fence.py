@@ -358,7 +358,7 @@ async def test_a_flush_of_a_stopped_client_is_ended_by_the_taker_within_its_boun
     async with scene(database_url, taker_patience=0.5, isolation="repeatable read") as on:
         process_id = on.process()
         token = on.run(process_id, "t")
-        held = on.proxy.next_commit("hold")
+        held = on.proxy.next_commit("hold", locked=True)
         client = await asyncio.create_subprocess_exec(
             *(sys.executable, "-c", _STUCK_CLIENT),
             *(on.proxy.url, str(token.run_id), str(process_id)),
@@ -393,7 +393,7 @@ async def test_a_flush_of_a_living_process_is_not_ended_by_a_taker(database_url)
     async with scene(database_url, taker_patience=0.3, isolation="repeatable read") as on:
         process_id = on.process()
         token = on.run(process_id, "t")
-        held = on.proxy.next_commit("hold")
+        held = on.proxy.next_commit("hold", locked=True)
         writing = on.writing(token, "t", 1)
         await held.reached.wait()
         expire_process(on.database, process_id)
@@ -413,7 +413,7 @@ async def test_a_taker_passes_over_whose_lock_it_does_not_get(database_url):
     async with scene(database_url, taker_patience=0.3, isolation="repeatable read") as on:
         living, gone = on.process(), on.process()
         token, lost = on.run(living, "t"), on.run(gone, "u")
-        held = on.proxy.next_commit("hold")
+        held = on.proxy.next_commit("hold", locked=True)
         writing = on.writing(token, "t", 1)
         await held.reached.wait()
         expire_process(on.database, living)

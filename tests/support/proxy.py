@@ -38,6 +38,8 @@ class AtCommit:
     its answer is, at once or after ``release``."""
 
     fault: Fault
+    #: Only a COMMIT meets it, and no flush that is one call.
+    locked: bool = False
     reached: asyncio.Event = field(default_factory=asyncio.Event)
     release: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -57,12 +59,15 @@ class _Link:
         #: Prepared statements that are flushes.
         self.flushes: set[bytes] = set()
 
-    def commit_in(self, data: bytes) -> int:
-        """Where a commit begins; -1 if there is none."""
+    def commit_in(self, data: bytes, *, locked: bool) -> int:
+        """Where a commit begins; -1 if there is none.
+
+        :param locked: look only for a COMMIT.
+        """
         self.flushes |= {found[1] for found in _PARSED.finditer(data)}
         if (found := data.find(_COMMIT)) >= 0:
             return found - _BEFORE_COMMIT
-        if _BEGIN in data:
+        if _BEGIN in data or locked:
             return -1
         return next((m.start() for m in _BOUND.finditer(data) if m[1] in self.flushes), -1)
 
@@ -111,13 +116,15 @@ class Proxy:
     def connections(self) -> int:
         return len(self._links)
 
-    def next_commit(self, fault: Fault) -> AtCommit:
+    def next_commit(self, fault: Fault, *, locked: bool = False) -> AtCommit:
         """Arrange what becomes of the next commit that comes by; several are met in turn.
 
-        A flush that is one call is held before the server has any of it. To hold one that has its
-        locks, let sessions begin with a stricter isolation level: it is a transaction then.
+        A flush that is one call is held before the server has any of it.
+
+        :param locked: meet only a COMMIT, whose transaction has its locks. A flush has a COMMIT if
+            sessions begin with a stricter isolation level.
         """
-        arranged = AtCommit(fault)
+        arranged = AtCommit(fault, locked)
         self._at_commit.append(arranged)
         return arranged
 
@@ -181,7 +188,8 @@ class Proxy:
                 await self._pass()
                 if link.silent:
                     continue
-                at = link.commit_in(data)
+                locked = bool(self._at_commit) and self._at_commit[0].locked
+                at = link.commit_in(data, locked=locked)
                 if at >= 0 and self._at_commit:
                     await self._meet(link, data, at, self._at_commit.pop(0))
                 else:

@@ -20,7 +20,7 @@ _QUOTES = "$$"
 #: A function as a database has it: a row of :data:`INSTALLED`.
 InstalledFunction = tuple[str, str | None, str | None, bool | None]
 
-#: Of each function: its schema, its source, and whether the role may call it. NULL: it is missing.
+#: Schema and source of each function, and whether the role may call it. NULL: it is missing.
 INSTALLED = """
 SELECT given.name, pg_namespace.nspname, prosrc, has_function_privilege(pg_proc.oid, 'EXECUTE')
 FROM unnest(%(names)s::text[], %(regprocs)s::text[])

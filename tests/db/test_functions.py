@@ -1,0 +1,93 @@
+"""The functions of the schema: those of this release, or a sentence that says which are not."""
+
+import asyncio
+
+import psycopg
+import pytest
+
+from headrace.db.functions import definitions_in, function_definitions
+from headrace.db.migrate import drift, upgrade
+from headrace.db.schema import ensure_compatible
+from headrace.errors import StartupRefusal
+from tests.support.database import database_settings, open_pool
+
+FLUSH = "headrace_flush_1"
+
+
+def execute(url: str, statement: str) -> None:
+    with psycopg.connect(url, autocommit=True) as database:
+        database.execute(statement.encode())
+
+
+def start(url: str) -> None:
+    """What a server does first."""
+
+    async def check() -> None:
+        async with open_pool(url) as pool:
+            await ensure_compatible(pool)
+
+    asyncio.run(check())
+
+
+def test_a_migrated_database_has_the_functions_of_the_files(database_url):
+    with psycopg.connect(database_url) as database:
+        found = database.execute(
+            "SELECT proname, prosrc, provolatile, proconfig FROM pg_proc"
+            " WHERE pronamespace = 'public'::regnamespace AND proname LIKE 'headrace%'"
+        ).fetchall()
+    sources = {name: text.split("$$")[1] for name, text in definitions_in("public").items()}
+    assert {name: source for name, source, _, _ in found} == sources
+    # Each statement of a volatile function has a snapshot of its own.
+    assert {volatile for _, _, volatile, _ in found} == {"v"}
+    (settings,) = [config for name, _, _, config in found if name == FLUSH]
+    assert settings == ["enable_seqscan=off", "jit=off", "plan_cache_mode=force_generic_plan"]
+
+
+def test_bodies_name_the_schema_of_each_table_and_function():
+    for name, text in definitions_in("my-agents").items():
+        assert f'FUNCTION "my-agents".{name}(' in text
+        for table in ("threads", "runs", "checkpoints", "processes", "assistants"):
+            assert f"FROM {table}" not in text
+            assert f"INTO {table}" not in text
+            assert f"UPDATE {table}" not in text
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param(f"DROP FUNCTION {FLUSH}", id="missing"),
+        pytest.param(
+            f"DROP FUNCTION {FLUSH}; CREATE FUNCTION {FLUSH}(n int) RETURNS int LANGUAGE sql"
+            " AS 'SELECT n'",
+            id="another",
+        ),
+        pytest.param(f"CREATE SCHEMA s; ALTER FUNCTION {FLUSH} SET SCHEMA s", id="moved"),
+    ],
+)
+def test_functions_that_are_not_ours_are_told_and_mended(database_url, fault):
+    execute(database_url, fault)
+    settings = database_settings(database_url)
+    said = drift(settings)
+    assert said is not None
+    assert said.startswith(f"{FLUSH}: missing, or not the functions of this release")
+    with pytest.raises(StartupRefusal, match=rf"HR311 .*{FLUSH}: missing, .*db upgrade"):
+        start(database_url)
+    upgrade(settings)
+    assert drift(settings) is None
+    start(database_url)
+
+
+def test_a_role_that_may_not_call_them_is_told(database_url):
+    execute(
+        database_url,
+        "DO $$ BEGIN CREATE ROLE flush_caller LOGIN; EXCEPTION WHEN duplicate_object THEN END $$",
+    )
+    for name in function_definitions():
+        execute(database_url, f"REVOKE EXECUTE ON FUNCTION {name} FROM PUBLIC")
+    execute(database_url, "GRANT SELECT ON ALL TABLES IN SCHEMA public TO flush_caller")
+    execute(database_url, "GRANT USAGE ON SCHEMA public TO flush_caller")
+    url = psycopg.conninfo.make_conninfo(database_url, user="flush_caller")
+    with pytest.raises(StartupRefusal, match=r"HR318 .*flush_caller may not call it.*GRANT"):
+        start(url)
+    execute(database_url, "GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA public TO flush_caller")
+    start(url)
