@@ -17,10 +17,13 @@ from headrace.checkpoints.writer import Writer
 from headrace.db.pool import SharedPool
 from headrace.event_settings import EventSettings
 from headrace.events.log import EventLog
+from headrace.graphs.persistence_entries import TtlEntry
 from headrace.ids import uuid7
 from headrace.queue.queue import Queue
 from headrace.queue.ready_callers import CallerRuns
 from headrace.runs.retention import RunSweeper
+from headrace.threads.removal import ThreadRemoval
+from headrace.threads.retention import RetentionSweeper
 from headrace.usage.repository import UsageRepository
 from tests.support.runs import DONE, expire_process, register_process, run_request
 
@@ -181,6 +184,7 @@ class Steps:
         pool: SharedPool,
         saver: RunSaver,
         writer: Writer,
+        removal: ThreadRemoval,
         database: psycopg.Connection[Any],
     ) -> None:
         self._here = here
@@ -188,6 +192,7 @@ class Steps:
         self._pool = pool
         self._saver = saver
         self._writer = writer
+        self._removal = removal
         self._database = database
         self._queue = Queue(pool, self._writer)
 
@@ -418,6 +423,19 @@ class Steps:
         await UsageRepository(self._pool).delete_expired(3600 * 24, 100)
         self._writer.strays.remember([str(uuid4())])
         await self._queue.abandoned_temporary_threads(older_than_seconds=1)
+
+    async def do_old_threads_are_swept(self) -> None:
+        for strategy in ("delete", "keep_latest"):
+            thread_id = await self._used_thread()
+            self._database.execute(
+                "UPDATE threads SET sweep_at = now(), ttl_minutes = 1e-6, ttl_strategy = %s"
+                " WHERE thread_id = %s",
+                (strategy, thread_id),
+            )
+        entry = TtlEntry(default_ttl=100_000, sweep_limit=50)
+        await RetentionSweeper(
+            self._pool, self._removal, entry, count=lambda action, threads: None
+        ).sweep()
 
     async def do_checkpoints_are_listed(self) -> None:
         thread_id = await self._used_thread()

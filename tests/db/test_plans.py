@@ -14,9 +14,11 @@ import pytest
 
 import headrace
 from headrace.checkpoints.saver import GroupCommitSaver
+from headrace.db.pool import SharedPool
 from headrace.db.statements import Statement, named_statements
+from headrace.threads.removal import ThreadRemoval
 from tests.db.plans import GRAPHS, ROWS, Steps, grow, quiet_tables, reads
-from tests.support.apps import app_client_and_pool, settings_for
+from tests.support.apps import app_client_and_state, settings_for
 from tests.support.database import open_pool
 from tests.support.engine import open_writer
 
@@ -51,15 +53,23 @@ async def _opened(url, folder, database):
         observability={"log_level": "error"},
     )
     async with AsyncExitStack() as stack:
-        here, pool_here = await stack.enter_async_context(app_client_and_pool(settings))
-        there, pool_there = await stack.enter_async_context(app_client_and_pool(settings))
+        here, state_here = await stack.enter_async_context(app_client_and_state(settings))
+        there, state_there = await stack.enter_async_context(app_client_and_state(settings))
         pool = await stack.enter_async_context(open_pool(url, pool_max=2))
         writer = await stack.enter_async_context(open_writer(pool))
         saver = GroupCommitSaver(pool, writer, observe=lambda operation, seconds: None)
         stack.push_async_callback(saver.stop)
         yield (
-            Steps(here, there, pool, saver, writer, database),
-            (pool_here, pool_there, pool),
+            Steps(
+                here,
+                there,
+                pool,
+                saver,
+                writer,
+                state_here.get(ThreadRemoval),
+                database,
+            ),
+            (state_here.get(SharedPool), state_there.get(SharedPool), pool),
         )
 
 

@@ -11,8 +11,7 @@ import httpx
 from pydantic import SecretStr
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from headrace.db.pool import SharedPool
-from headrace.edge.state import state_of
+from headrace.edge.state import State, state_of
 from headrace.server.app import create_app
 from headrace.settings import Settings
 
@@ -51,13 +50,13 @@ async def app_client(settings: Settings, **headers: str) -> AsyncIterator[httpx.
 
 
 @asynccontextmanager
-async def app_client_and_pool(
+async def app_client_and_state(
     settings: Settings,
-) -> AsyncIterator[tuple[httpx.AsyncClient, SharedPool]]:
-    """A client of a started app, and the pool of the app."""
+) -> AsyncIterator[tuple[httpx.AsyncClient, State]]:
+    """A client of a started app, and the objects of the app."""
     app, state = create_app(settings), dict[str, Any]()
     async with _started(app, state), _client_of(_with_state(app, state)) as client:
-        yield client, state_of(state).get(SharedPool)
+        yield client, state_of(state)
 
 
 @asynccontextmanager
