@@ -17,15 +17,16 @@ from langgraph.store.base import GetOp, PutOp, SearchOp, batch
 from langgraph.store.postgres.aio import AsyncPostgresStore
 
 from headrace.checkpoints import upstream
+from headrace.checkpoints.sized_reads_sql import LATEST, LATEST_SMALL
 from headrace.checkpoints.upstream import (
     ERROR_SOURCE,
     GIVES_IDS,
-    SELECT_CHECKPOINT,
     DeltaSnapshot,
     PooledSaver,
     QueuedStore,
     deduplicated,
 )
+from headrace.db.arrays import Jsonb, Text
 from tests.support.chains import config_of, put, put_writes
 from tests.support.database import open_pool
 from tests.support.engine import open_saver
@@ -38,7 +39,6 @@ PRIVATE: dict[str, Any] = {
     "INTERRUPT": _constants,
     "NULL_TASK_ID": _constants,
     "PULL": _constants,
-    "SELECT_SQL": base,
     "_DeltaSnapshot": serde_types,
     "_msgpack_default": jsonplus,
     "_option": jsonplus,
@@ -108,17 +108,15 @@ def test_cursor_is_upstreams_single_way_to_the_database():
 
 async def test_select_sql_has_the_columns_that_a_tuple_is_made_of(database_url):
     async with open_pool(database_url) as pool, pool.connection() as connection:
-        cursor = await connection.execute(SELECT_CHECKPOINT.encode())
-        assert [column.name for column in cursor.description or ()] == [
-            "thread_id",
-            "checkpoint",
-            "checkpoint_ns",
-            "checkpoint_id",
-            "parent_checkpoint_id",
-            "metadata",
-            "channel_values",
-            "pending_writes",
-        ]
+        upstreams = await connection.execute(base.SELECT_SQL.encode())
+        nothing = {"thread_ids": Text([]), "namespaces": Text([]), "channels": Jsonb([])}
+        for latest in (LATEST, LATEST_SMALL):
+            ours = await connection.execute(latest, nothing)
+            assert _names(upstreams) == _names(ours) - {"number", "in_recovery", "bytes"}
+
+
+def _names(cursor):
+    return {column.name for column in cursor.description}
 
 
 async def test_load_blobs_and_load_writes_make_the_tuple_that_upstream_makes(database_url):

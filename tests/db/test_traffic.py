@@ -12,8 +12,8 @@ from httpx import ASGITransport, AsyncClient
 from sqlalchemy import text
 
 from headrace.db.engine import Sessions, build_engine
+from headrace.db.planner import langgraph_cursor
 from headrace.db.pool import SharedPool
-from headrace.db.statements import langgraph_cursor
 from headrace.graphs.sources import sources_from_objects
 from headrace.server.app import build_router
 from headrace.server.lifespan import serving

@@ -11,6 +11,7 @@ import httpx
 from pydantic import SecretStr
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from headrace.edge.state import State, state_of
 from headrace.server.app import create_app
 from headrace.settings import Settings
 
@@ -44,12 +45,27 @@ def settings_for(database_url: str, manifest: Path, **more: Any) -> Settings:
 @asynccontextmanager
 async def app_client(settings: Settings, **headers: str) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a started app; what its start raises comes out here."""
-    async with started(create_app(settings)) as served:
-        transport = httpx.ASGITransport(served, raise_app_exceptions=False)
-        async with httpx.AsyncClient(
-            transport=transport, base_url="http://server", headers=headers, timeout=20
-        ) as client:
-            yield client
+    async with started(create_app(settings)) as served, _client_of(served, **headers) as client:
+        yield client
+
+
+@asynccontextmanager
+async def app_client_and_state(
+    settings: Settings,
+) -> AsyncIterator[tuple[httpx.AsyncClient, State]]:
+    """A client of a started app, and the objects of the app."""
+    app, state = create_app(settings), dict[str, Any]()
+    async with _started(app, state), _client_of(_with_state(app, state)) as client:
+        yield client, state_of(state)
+
+
+@asynccontextmanager
+async def _client_of(served: ASGIApp, **headers: str) -> AsyncIterator[httpx.AsyncClient]:
+    transport = httpx.ASGITransport(served, raise_app_exceptions=False)
+    async with httpx.AsyncClient(
+        transport=transport, base_url="http://server", headers=headers, timeout=20
+    ) as client:
+        yield client
 
 
 @asynccontextmanager
@@ -57,11 +73,14 @@ async def started(app: ASGIApp) -> AsyncIterator[ASGIApp]:
     """The app with its lifespan run, as a server has it."""
     state: dict[str, Any] = {}
     async with _started(app, state):
+        yield _with_state(app, state)
 
-        async def with_state(scope: Scope, receive: Receive, send: Send) -> None:
-            await app({**scope, "state": dict(state)}, receive, send)
 
-        yield with_state
+def _with_state(app: ASGIApp, state: dict[str, Any]) -> ASGIApp:
+    async def with_state(scope: Scope, receive: Receive, send: Send) -> None:
+        await app({**scope, "state": dict(state)}, receive, send)
+
+    return with_state
 
 
 @asynccontextmanager

@@ -18,6 +18,7 @@ from headrace.graphs.registry import GraphRegistry
 from headrace.lifecycle import Tasks
 from headrace.notices.notifier import PollingNotifier
 from headrace.states.reader import StateReader
+from headrace.threads.reader import ThreadReader
 from headrace.threads.removal import ThreadRemoval
 from headrace.threads.repository import ThreadRepository
 from headrace.threads.run_stops import RunStops
@@ -43,7 +44,8 @@ async def removing(url, **options):
         watcher = Watcher(pool, PollingNotifier(), EventSettings(), Tasks())
         following = Following(watcher, StateReader(registry, saver))
         sessions = Sessions(build_engine(pool), timeout_seconds=10)
-        stops = RunStops(worker, following, ThreadRepository(sessions))
+        reader = ThreadReader(pool, acquire_timeout_seconds=5, timeout_seconds=10)
+        stops = RunStops(worker, following, ThreadRepository(sessions, pool, writer, reader))
         search = ThreadSearchRepository(pool, timeout_seconds=5)
         yield ThreadRemoval(pool, writer, saver, stops, search, **options), saver
 

@@ -8,6 +8,7 @@ from typing import Any
 from psycopg import AsyncCursor
 from psycopg.errors import DeadlockDetected, SerializationFailure
 
+from headrace.db.planner import use_indexes
 from headrace.db.statements import statement
 
 # A concurrent deletion waits at this statement. Only checkpoints that it finds are deleted.
@@ -94,6 +95,7 @@ async def delete_for_runs(
     if not run_ids:
         return
     async with cursor.connection.transaction():
+        await use_indexes(cursor.connection)
         await cursor.execute(_DOOMED, (list(run_ids), thread_id, thread_id), prepare=False)
         doomed = await cursor.fetchall()
         if not doomed:

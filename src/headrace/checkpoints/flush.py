@@ -42,6 +42,7 @@ from headrace.checkpoints.operations import (
 from headrace.checkpoints.stray_sweeper import Strays
 from headrace.db.faults import passes, retry_delay_seconds
 from headrace.db.held_connection import HeldConnection
+from headrace.db.planner import use_indexes
 from headrace.db.pool import WORN_BYTES, Connection
 from headrace.error_text import first_line
 from headrace.errors import DatabaseUnavailable
@@ -169,6 +170,9 @@ class Flusher:
         by_kind: dict[Kind, list[Operation]] = defaultdict(list)
         for operation in attempt.batch:
             by_kind[operation.kind].append(operation)
+        (only, *others) = by_kind
+        if not others and isinstance(only, StatementKind) and only.is_one_statement:
+            return list(await (await only.send(connection, attempt.batch))())
         arguments = self._guard.arguments(
             numbers.tokens,
             [endings.get(token, "") for token in numbers.tokens],
@@ -215,6 +219,8 @@ class Flusher:
                 self._names_level = True
         async with connection.pipeline():
             await connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED", prepare=False)
+            if sent:
+                await use_indexes(connection)
             cursor = await call_flush(connection, arguments)
             asked = [await kind.send(connection, operations) for kind, operations in sent]
             await connection.execute("COMMIT", prepare=False)

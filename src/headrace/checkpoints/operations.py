@@ -60,6 +60,10 @@ class CalledKind(Kind):
 class StatementKind(Kind):
     """Its operations have statements of their own, in one transaction with the function call."""
 
+    #: It sends one statement, which waits for no lock. So a batch of this kind alone needs neither
+    #: the function call nor a transaction around both.
+    is_one_statement: ClassVar[bool] = False
+
     @abstractmethod
     async def send(self, connection: Connection, operations: Sequence[Any]) -> Outcomes:
         """Queue the statements on a pipelined transaction. Fetch no result yet."""

@@ -23,6 +23,7 @@ from headrace.checkpoints.sized_reads_sql import (
     WRITES,
     page,
 )
+from headrace.db.planner import indexed_connection
 from headrace.db.pool import WORN_BYTES, SharedPool
 from headrace.db.statements import Statement
 
@@ -109,7 +110,7 @@ class SizedReads:
 
     async def _row(self, key: tuple[str, str, str], reading: Reading) -> DictRow | None:
         """One checkpoint, with the columns of LangGraph's SELECT."""
-        async with self._pool.connection(self._acquire_timeout_seconds) as connection:
+        async with indexed_connection(self._pool, self._acquire_timeout_seconds) as connection:
             async with connection.cursor(binary=True, row_factory=dict_row) as cursor:
                 row = await (await cursor.execute(CHECKPOINT, key)).fetchone()
             if row is None:
@@ -129,7 +130,7 @@ class SizedReads:
 
     async def _rows_once(self, query: Statement, parameters: Sequence[Any]) -> list[DictRow]:
         async with (
-            self._pool.connection(self._acquire_timeout_seconds) as connection,
+            indexed_connection(self._pool, self._acquire_timeout_seconds) as connection,
             connection.cursor(binary=True, row_factory=dict_row) as cursor,
         ):
             await cursor.execute(query, parameters)

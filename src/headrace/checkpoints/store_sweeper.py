@@ -5,6 +5,7 @@ from collections.abc import Callable
 import structlog
 
 from headrace.db.faults import translated_faults
+from headrace.db.planner import indexed_connection
 from headrace.db.pool import SharedPool
 from headrace.db.statements import statement
 from headrace.lifecycle import Tasks
@@ -60,7 +61,7 @@ class StoreSweeper:
         deleted = 0
         while True:
             with translated_faults():
-                async with self._pool.connection() as connection:
+                async with indexed_connection(self._pool) as connection:
                     cursor = await connection.execute(_DELETE_EXPIRED, {"limit": batch})
             deleted += cursor.rowcount
             self._count(cursor.rowcount)

@@ -15,6 +15,7 @@ from time import monotonic
 import structlog
 
 from headrace.db.faults import translated_faults
+from headrace.db.planner import indexed_connection
 from headrace.db.pool import SharedPool
 from headrace.db.statements import statement
 from headrace.lifecycle import Tasks
@@ -84,10 +85,12 @@ class StraySweeper:
         deleted = 0
         while due := self._strays.due():
             with translated_faults():
-                async with self._pool.connection() as connection, connection.transaction():
-                    for delete in _DELETES:
-                        cursor = await connection.execute(delete, {"ids": due}, prepare=False)
-                        deleted += cursor.rowcount
+                async with indexed_connection(self._pool) as connection:
+                    made = [
+                        await connection.execute(delete, {"ids": due}, prepare=False)
+                        for delete in _DELETES
+                    ]
+                deleted += sum(cursor.rowcount for cursor in made)
             self._strays.forget(due)
         if deleted:
             _log.warning("stray_rows_deleted", rows=deleted)

@@ -16,8 +16,8 @@ from psycopg.rows import DictRow
 from headrace.checkpoints.metadata import stored_config
 from headrace.checkpoints.upstream import PooledSaver
 from headrace.checkpoints.write_size import MAX_CHECKPOINT_BYTES
+from headrace.db.planner import langgraph_cursor
 from headrace.db.pool import EXAMINE_SECONDS, Connection, SharedPool
-from headrace.db.statements import langgraph_cursor
 from headrace.lifecycle import Signal
 
 

@@ -25,7 +25,6 @@ from langgraph.checkpoint.base import (
     CheckpointTuple,
 )
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
-from langgraph.checkpoint.postgres.base import SELECT_SQL
 from langgraph.checkpoint.serde.jsonplus import _msgpack_default, _option
 from langgraph.checkpoint.serde.types import _DeltaSnapshot
 from langgraph.graph.message import _messages_delta_reducer
@@ -39,12 +38,10 @@ from headrace.checkpoints.metadata import stored_config
 from headrace.checkpoints.run_writes import current_run
 from headrace.checkpoints.write_size import MAX_CHECKPOINT_BYTES, WriteSize
 from headrace.db.jsonb import PLAIN, is_exact
+from headrace.db.planner import langgraph_cursor, use_indexes
 from headrace.db.pool import Connection, SharedPool, shut
 from headrace.db.row_sizes import size_of
-from headrace.db.statements import langgraph_cursor, statement
-
-#: A checkpoint with its blobs and pending writes, up to its WHERE.
-SELECT_CHECKPOINT = SELECT_SQL
+from headrace.db.statements import statement
 
 #: The channel to which LangGraph writes the error for an error handler.
 ERROR_SOURCE = ERROR_SOURCE_NODE
@@ -94,11 +91,15 @@ async def _cursor_on(
         async with langgraph_cursor(connection) as cursor:
             yield cursor
     elif supports_pipeline:
-        async with connection.pipeline(), langgraph_cursor(connection) as cursor:
-            yield cursor
+        async with connection.pipeline():
+            await use_indexes(connection)
+            async with langgraph_cursor(connection) as cursor:
+                yield cursor
     else:
-        async with connection.transaction(), langgraph_cursor(connection) as cursor:
-            yield cursor
+        async with connection.transaction():
+            await use_indexes(connection)
+            async with langgraph_cursor(connection) as cursor:
+                yield cursor
 
 
 class PooledSaver(AsyncPostgresSaver):

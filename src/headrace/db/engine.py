@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from sqlalchemy import AdaptedConnection, event
+from sqlalchemy import Connection as SyncConnection
 from sqlalchemy.ext.asyncio import (
     AsyncEngine,
     AsyncSession,
@@ -19,6 +20,7 @@ from sqlalchemy.ext.asyncio import (
 from sqlalchemy.pool import NullPool
 
 from headrace.db.faults import translated_faults
+from headrace.db.planner import use_indexes
 from headrace.db.pool import Connection, SharedPool
 from headrace.db.statements import qualified
 
@@ -90,4 +92,17 @@ class Sessions:
         """
         with translated_faults():
             async with asyncio.timeout(self._timeout_seconds), self._make.begin() as session:
+                await (await session.connection()).run_sync(_use_indexes)
                 yield session
+
+
+def _use_indexes(connection: SyncConnection) -> None:
+    """Tell the planner about this transaction, together with its BEGIN."""
+    adapted = connection.connection.dbapi_connection
+    assert adapted is not None
+    adapted.run_async(_begin)
+
+
+async def _begin(connection: Connection) -> None:
+    async with connection.pipeline():
+        await use_indexes(connection)

@@ -14,12 +14,9 @@ from importlib.resources import files
 from types import MappingProxyType
 from typing import Any
 
-from psycopg import AsyncConnection, AsyncCursor, Connection
+from psycopg import AsyncConnection, Connection
 from psycopg.abc import AdaptContext
-from psycopg.rows import DictRow, dict_row
 from psycopg.sql import Composable
-
-from headrace.db.traffic import CountedCursor
 
 #: All tables that statements name: headrace's, and those of LangGraph's savers and stores.
 TABLES = (
@@ -94,32 +91,6 @@ def qualified(text: bytes, schema: str) -> bytes:
     prefix = f'"{schema}".'.encode()
     text = _CALLED.sub(lambda found: prefix + found[1], text)
     return _OPENED.sub(lambda found: found[1] + found[2] + prefix + found[3], text)
-
-
-class _QualifyingCursor(CountedCursor[DictRow]):
-    """A cursor for statements of LangGraph, which are plain text."""
-
-    async def execute(self, query: Any, *args: Any, **kwargs: Any) -> Any:
-        return await super().execute(_of_langgraph(query), *args, **kwargs)
-
-    async def executemany(self, query: Any, *args: Any, **kwargs: Any) -> None:
-        await super().executemany(_of_langgraph(query), *args, **kwargs)
-
-
-def _of_langgraph(query: Any) -> Any:
-    return statement(query) if isinstance(query, str) else query
-
-
-def langgraph_cursor(connection: AsyncConnection[Any]) -> AsyncCursor[DictRow]:
-    """A cursor for LangGraph's savers and stores, in the connection's schema."""
-    if not schema_of(connection):
-        return connection.cursor(binary=True, row_factory=dict_row)
-    usual = connection.cursor_factory
-    connection.cursor_factory = _QualifyingCursor
-    try:
-        return connection.cursor(binary=True, row_factory=dict_row)
-    finally:
-        connection.cursor_factory = usual
 
 
 @cache

@@ -1,4 +1,7 @@
-"""Transactions that lock rows in one statement and change them in the next, or have time limits."""
+"""Transactions that lock rows in one statement and change them in the next, or have time limits.
+
+Their statements use indexes (db/planner.py).
+"""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -6,22 +9,32 @@ from contextlib import asynccontextmanager
 from psycopg.errors import LockNotAvailable
 
 from headrace.db.faults import translated_faults
+from headrace.db.planner import INDEX_SETTINGS
 from headrace.db.pool import Connection, SharedPool
 
 #: For this transaction alone: a pooler may give the next one to another session.
-_LIMITS = """
-SELECT set_config('statement_timeout', %s, true), set_config('lock_timeout', %s, true)
+_LIMITS = f"""
+SELECT set_config('statement_timeout', %s, true), set_config('lock_timeout', %s, true),
+  {INDEX_SETTINGS}
 """
+
+_LOCKING = f"SELECT set_config('lock_timeout', %s, true), {INDEX_SETTINGS}"
+_LOCKING_ONLY = "SELECT set_config('lock_timeout', %s, true)"
 
 
 @asynccontextmanager
 async def locking_transaction(
-    pool: SharedPool, *, lock_timeout_seconds: float, pipelined: bool = True
+    pool: SharedPool,
+    *,
+    lock_timeout_seconds: float,
+    pipelined: bool = True,
+    indexed: bool = True,
 ) -> AsyncIterator[Connection]:
     """A READ COMMITTED transaction. With ``pipelined``, its statements are sent together.
 
     You may fetch results inside the block. If the block ends without an exception, it commits.
 
+    :param indexed: False for statements that may read most of a table.
     :raises psycopg.errors.LockNotAvailable: another transaction held a lock for too long.
     :raises Unavailable: the database did not answer, or no connection became free, in time.
     """
@@ -29,19 +42,19 @@ async def locking_transaction(
         async with pool.connection() as connection:
             if pipelined:
                 async with connection.pipeline(), connection.transaction():
-                    await _open(connection, lock_timeout_seconds)
+                    await _open(connection, lock_timeout_seconds, indexed=indexed)
                     yield connection
             else:
                 async with connection.transaction():
-                    await _open(connection, lock_timeout_seconds)
+                    await _open(connection, lock_timeout_seconds, indexed=indexed)
                     yield connection
 
 
-async def _open(connection: Connection, lock_timeout_seconds: float) -> None:
+async def _open(connection: Connection, lock_timeout_seconds: float, *, indexed: bool) -> None:
     # A stricter isolation level would use a snapshot from before the lock.
     await connection.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
     await connection.execute(
-        "SELECT set_config('lock_timeout', %s, true)", (_milliseconds(lock_timeout_seconds),)
+        _LOCKING if indexed else _LOCKING_ONLY, (_milliseconds(lock_timeout_seconds),)
     )
 
 

@@ -12,6 +12,7 @@ from headrace.checkpoints.operations import CalledKind, Numbers, Operation, writ
 from headrace.checkpoints.writer import Writer
 from headrace.db.arrays import BigInteger, Bytea, Column, Integer, Text, Uuid
 from headrace.db.faults import translated_faults
+from headrace.db.planner import indexed_connection, indexed_rows
 from headrace.db.pool import SharedPool
 from headrace.db.statements import named_statements
 from headrace.event_settings import EventSettings
@@ -143,7 +144,7 @@ class EventLog:
         deleted = 0
         while run_ids:
             with translated_faults():
-                async with self._pool.connection() as connection:
+                async with indexed_connection(self._pool) as connection:
                     cursor = await connection.execute(
                         self._sql["delete_events"], {"run_ids": run_ids, "limit": limit}
                     )
@@ -154,9 +155,7 @@ class EventLog:
 
     async def _rows(self, name: str, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         with translated_faults():
-            async with self._pool.connection() as connection:
-                cursor = await connection.execute(self._sql[name], values)
-                return await cursor.fetchall()
+            return await indexed_rows(self._pool, self._sql[name], values)
 
 
 class EventSweeper:

@@ -17,6 +17,7 @@ import structlog
 
 from headrace.db.arrays import BigInteger, Boolean, Uuid
 from headrace.db.faults import translated_faults
+from headrace.db.planner import indexed_connection
 from headrace.db.pool import SharedPool
 from headrace.db.statements import named_statements
 from headrace.errors import Unavailable
@@ -259,7 +260,7 @@ class Watcher:
     async def _look_at(self, watches: Sequence[Watch]) -> None:
         run_ids = list({watch.run_id for watch in watches})
         passed_over = await self._mark(watches)
-        async with self._pool.connection() as connection:
+        async with indexed_connection(self._pool) as connection:
             # The rows first: where a row says that the run has ended, all its events are stored.
             cursor = await connection.execute(self._sql["states"], {"run_ids": Uuid(run_ids)})
             states = {
@@ -320,7 +321,7 @@ class Watcher:
         due = self._due(watches)
         if not due:
             return ()
-        async with self._pool.connection() as connection:
+        async with indexed_connection(self._pool) as connection:
             cursor = await connection.execute(
                 self._sql["mark_watched"],
                 {

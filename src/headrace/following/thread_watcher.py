@@ -20,6 +20,7 @@ import structlog
 from psycopg.errors import LockNotAvailable
 
 from headrace.db.faults import translated_faults
+from headrace.db.planner import indexed_connection, indexed_rows
 from headrace.db.pool import SharedPool
 from headrace.db.statements import named_statements
 from headrace.db.transactions import locking_transaction
@@ -254,8 +255,8 @@ class ThreadWatcher:
             await self._look_at(watches)
 
     async def _look_at(self, watches: Sequence[ThreadWatch]) -> None:
-        async with self._pool.connection() as connection:
-            await self._mark(connection, watches)
+        await self._mark(watches)
+        async with indexed_connection(self._pool) as connection:
             asked = _asked(watches)
             cursor = await connection.execute(self._sql["threads"], asked)
             there = {watches[row[0] - 1]: row[1] for row in await cursor.fetchall()}
@@ -273,19 +274,21 @@ class ThreadWatcher:
                 watch.state_updated_at = there[watch]
                 watch.changed.set()
 
-    async def _mark(self, connection: Any, watches: Sequence[ThreadWatch]) -> None:
+    async def _mark(self, watches: Sequence[ThreadWatch]) -> None:
         due_before = monotonic() - self._settings.watch_seconds / 3
         due = [watch for watch in watches if watch.marked_at < due_before]
         if not due:
             return
-        cursor = await connection.execute(
+        # A transaction of its own: starts skip the rows that it locks.
+        rows = await indexed_rows(
+            self._pool,
             self._sql["mark_threads"],
             {
                 "thread_ids": list({watch.thread_id for watch in due}),
                 "seconds": self._settings.watch_seconds,
             },
         )
-        marked = {row[0] for row in await cursor.fetchall()}
+        marked = {row[0] for row in rows}
         for watch in due:
             if watch.thread_id in marked:
                 watch.marked_at = monotonic()

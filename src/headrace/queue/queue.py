@@ -31,6 +31,7 @@ from headrace.checkpoints.usage_rows import StoreUsage
 from headrace.checkpoints.writer import Writer
 from headrace.db.arrays import Uuid
 from headrace.db.faults import translated_faults
+from headrace.db.planner import indexed_connection, indexed_rows
 from headrace.db.pool import SharedPool
 from headrace.db.transactions import locking_transaction
 from headrace.errors import DatabaseUnavailable, LeaseLost, ThreadBusy, Unavailable
@@ -268,7 +269,7 @@ class Queue:
                 await connection.execute(self._sql["lock_threads_of_cancelled"], values)
                 await connection.execute(self._sql["remember_cancelled"], values)
                 found = await connection.execute(self._sql["cancel_remembered_runs"], values)
-                await connection.execute(self._sql["refresh_locked_threads"])
+                await connection.execute(self._sql["refresh_locked_threads"], prepare=False)
                 rows = await found.fetchall()
         except LockNotAvailable as error:
             raise DatabaseUnavailable from error
@@ -369,7 +370,7 @@ class Queue:
                 raise LeaseLost
             async with connection.cursor(row_factory=dict_row) as cursor:
                 await delete_for_runs(cursor, [str(token.run_id)], thread_id=thread_id)
-            await connection.execute(self._sql["refresh_locked_threads"])
+            await connection.execute(self._sql["refresh_locked_threads"], prepare=False)
         return cast("CancelReason | None", row[0])
 
     async def _commit_usage(self, usage: UsageTally | None) -> None:
@@ -387,7 +388,7 @@ class Queue:
             "process_id": token.process_id,
         }
         with translated_faults():
-            async with self._pool.connection() as connection:
+            async with indexed_connection(self._pool) as connection:
                 await connection.execute(self._sql["keep_run_that_was_to_be_rolled_back"], values)
 
     async def delete_temporary_threads(
@@ -400,9 +401,9 @@ class Queue:
         values = {"thread_ids": sorted(thread_ids), "watched": watched}
         async with self._transaction() as connection:
             await connection.execute(self._sql["delete_temporary_threads"], values)
-            await connection.execute(self._sql["delete_checkpoints_of_locked"])
-            await connection.execute(self._sql["delete_blobs_of_locked"])
-            await connection.execute(self._sql["delete_writes_of_locked"])
+            await connection.execute(self._sql["delete_checkpoints_of_locked"], prepare=False)
+            await connection.execute(self._sql["delete_blobs_of_locked"], prepare=False)
+            await connection.execute(self._sql["delete_writes_of_locked"], prepare=False)
 
     async def abandoned_temporary_threads(
         self, *, older_than_seconds: float, after: str = ""
@@ -418,6 +419,4 @@ class Queue:
 
     async def _rows(self, statement: str, values: dict[str, Any]) -> list[Any]:
         with translated_faults():
-            async with self._pool.connection() as connection:
-                cursor = await connection.execute(self._sql[statement], values)
-                return await cursor.fetchall()
+            return await indexed_rows(self._pool, self._sql[statement], values)

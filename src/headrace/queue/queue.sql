@@ -554,15 +554,20 @@ WHERE locktype = 'advisory' AND mode = 'ShareLock' AND granted
       AND heartbeat_at >= clock_timestamp() - make_interval(secs => lease_seconds))
 
 -- name: lock_threads_of_lost_runs
+-- Finds the runs first: there is no index on running_run_id.
+WITH lost AS MATERIALIZED (
+  SELECT run_id, thread_id FROM runs
+  WHERE runs.status = 'running' AND runs.process_id = %(process_id)s
+    AND NOT EXISTS (
+      SELECT 1 FROM processes
+      WHERE processes.process_id = runs.process_id AND NOT processes.lost)
+)
 SELECT set_config('headrace.locked', coalesce((
   SELECT json_agg(thread_id)::text
   FROM (
     SELECT threads.thread_id
-    FROM threads JOIN runs ON runs.run_id = threads.running_run_id
-    WHERE runs.status = 'running' AND runs.process_id = %(process_id)s
-      AND NOT EXISTS (
-        SELECT 1 FROM processes
-        WHERE processes.process_id = runs.process_id AND NOT processes.lost)
+    FROM lost JOIN threads
+      ON threads.thread_id = lost.thread_id AND threads.running_run_id = lost.run_id
     ORDER BY threads.thread_id
     LIMIT 500
     FOR NO KEY UPDATE OF threads

@@ -7,6 +7,7 @@ from time import monotonic
 from typing import Any
 
 from headrace.db.faults import translated_faults
+from headrace.db.planner import indexed_rows
 from headrace.db.pool import SharedPool
 from headrace.queue.ends import queue_statements
 
@@ -73,6 +74,4 @@ class ReadyCallers:
 
     async def _rows(self, statement: str, values: dict[str, Any]) -> list[Any]:
         with translated_faults():
-            async with self._pool.connection() as connection:
-                cursor = await connection.execute(self._sql[statement], values, prepare=True)
-                return await cursor.fetchall()
+            return await indexed_rows(self._pool, self._sql[statement], values)

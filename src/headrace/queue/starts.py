@@ -173,7 +173,7 @@ class _EnqueueKind(StatementKind):
         await connection.execute(self._sql["lock_threads_to_queue_on"], wanted, prepare=True)
         cancelled = [await self._queue(connection, item, keys) for item in operations]
         await keys.confirm(connection)
-        await connection.execute(self._sql["refresh_locked_threads"], prepare=True)
+        await connection.execute(self._sql["refresh_locked_threads"], prepare=False)
         found = await connection.execute(self._sql["queued_runs"], wanted, prepare=True)
 
         async def outcomes() -> list[Any]:

@@ -14,6 +14,7 @@ from psycopg.types.json import Jsonb
 
 from headrace.checkpoints.fence import process_key
 from headrace.db.faults import translated_faults
+from headrace.db.planner import indexed_rows
 from headrace.db.pool import SharedPool
 from headrace.db.transactions import locking_transaction
 from headrace.errors import Unavailable
@@ -65,16 +66,14 @@ class Takeover:
         :raises Unavailable: the database could not be reached. The next call goes on.
         """
         with translated_faults():
-            async with self._pool.connection() as connection:
-                cursor = await connection.execute(self._sql["processes_to_take_from"])
-                processes = [row[0] for row in await cursor.fetchall()]
+            found = await indexed_rows(self._pool, self._sql["processes_to_take_from"], {})
         taken: list[TakenRun] = []
         judgement = {
             "error": Jsonb(dict(error)),
             "max_failures": max_failures,
             "apart_seconds": apart_seconds,
         }
-        for process_id in processes:
+        for (process_id,) in found:
             try:
                 taken += await self._take_surely(process_id, judgement)
             except Unavailable:
@@ -83,7 +82,7 @@ class Takeover:
                 # Perhaps a row of this process is damaged. Runs of other lost processes must go on.
                 _log.exception("lost_process_passed_over", process_id=str(process_id))
         async with self._transaction() as connection:
-            await connection.execute(self._sql["forget_lost_processes"])
+            await connection.execute(self._sql["forget_lost_processes"], prepare=False)
         return taken
 
     async def _take_surely(self, process_id: UUID, judgement: Mapping[str, Any]) -> list[TakenRun]:
@@ -110,7 +109,7 @@ class Takeover:
             await connection.execute(self._sql["lock_threads_of_lost_runs"], values)
             await connection.execute(self._sql["remember_apart_seconds"], values)
             cursor = await connection.execute(self._sql["take_lost_runs"], values)
-            await connection.execute(self._sql["refresh_locked_threads"])
+            await connection.execute(self._sql["refresh_locked_threads"], prepare=False)
             rows = await cursor.fetchall()
         return [TakenRun(*row) for row in rows]
 
@@ -130,18 +129,17 @@ class Takeover:
         async with self._transaction() as connection:
             await connection.execute(self._sql["lock_threads_of_unserved"], values)
             cursor = await connection.execute(self._sql["end_unserved_runs"], values)
-            await connection.execute(self._sql["refresh_locked_threads"])
+            await connection.execute(self._sql["refresh_locked_threads"], prepare=False)
             rows = await cursor.fetchall()
         return [TakenRun(*row) for row in rows]
 
     async def mend_threads(self) -> int:
         """Make waiting runs claimable if they are not. Returns the number of threads concerned."""
         with translated_faults():
-            async with self._pool.connection() as connection:
-                cursor = await connection.execute(self._sql["threads_to_mend"])
-                thread_ids = [row[0] for row in await cursor.fetchall()]
+            rows = await indexed_rows(self._pool, self._sql["threads_to_mend"], {})
+        thread_ids = [row[0] for row in rows]
         if thread_ids:
             async with self._transaction() as connection:
                 await connection.execute(self._sql["lock_threads"], {"thread_ids": thread_ids})
-                await connection.execute(self._sql["refresh_locked_threads"])
+                await connection.execute(self._sql["refresh_locked_threads"], prepare=False)
         return len(thread_ids)

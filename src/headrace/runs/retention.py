@@ -12,6 +12,7 @@ from uuid import UUID
 import structlog
 
 from headrace.db.faults import translated_faults
+from headrace.db.planner import indexed_connection, indexed_rows
 from headrace.db.pool import SharedPool
 from headrace.db.statements import named_statements
 from headrace.ids import earliest_uuid7
@@ -90,13 +91,12 @@ class RunSweeper:
             "limit": limit,
         }
         with translated_faults():
-            async with self._pool.connection() as connection:
-                cursor = await connection.execute(self._sql["look_at_oldest"], values)
-                return [(run_id, over) for run_id, over in await cursor.fetchall()]
+            rows = await indexed_rows(self._pool, self._sql["look_at_oldest"], values)
+        return [(run_id, over) for run_id, over in rows]
 
     async def _delete(self, run_ids: list[UUID]) -> int:
         with translated_faults():
-            async with self._pool.connection() as connection:
+            async with indexed_connection(self._pool) as connection:
                 cursor = await connection.execute(self._sql["delete_ended"], {"run_ids": run_ids})
         self._count(cursor.rowcount)
         return cursor.rowcount

@@ -4,7 +4,10 @@
 SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY
 
 -- name: bound
-SELECT set_config('statement_timeout', %(timeout)s, true), set_config('jit', 'off', true)
+SELECT set_config('statement_timeout', %(timeout)s, true), set_config('jit', 'off', true),
+  set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 'off', true),
+  set_config('enable_mergejoin', 'off', true), set_config('enable_bitmapscan', 'off', true),
+  set_config('plan_cache_mode', 'force_custom_plan', true)
 
 -- name: run
 -- Not shown: a run that is being rolled back. A host and a pid are known as long as the process has

@@ -48,10 +48,14 @@ from headrace.retention_settings import RetentionSettings
 from headrace.server.watchdog import Watchdog
 from headrace.setting_groups import DatabaseSettings
 from headrace.settings import Settings, multiprocess_dir, opentelemetry_variables
+from headrace.threads.reader import ThreadReader
 from headrace.tracing.opened_tracer import open_tracer
 from headrace.tracing.tracer import Tracer
 
 _log = structlog.stdlib.get_logger("headrace.lifespan")
+
+#: In place of no time limit.
+_LONG_SECONDS = 86_400.0
 
 #: The last attempt to reach the database has at least this many seconds.
 _LEAST_SECONDS = 1.0
@@ -98,6 +102,7 @@ class Resources:
     users_engine: AsyncEngine
     sessions: Sessions
     writer: Writer
+    thread_reader: ThreadReader
     saver: RunSaver
     store: Store
     answer_memory: AnswerMemory
@@ -145,6 +150,12 @@ async def open_resources(
         on_flush=metrics.checkpoints.observe_flush,
     )
     stack.push_async_callback(writer.stop)
+    thread_reader = ThreadReader(
+        pool,
+        acquire_timeout_seconds=settings.database.acquire_timeout_seconds,
+        timeout_seconds=settings.database.transaction_timeout_seconds or _LONG_SECONDS,
+    )
+    stack.push_async_callback(thread_reader.stop)
     strays = StraySweeper(pool, writer.strays)
     strays.start(tasks)
     stack.callback(watch_blocked_types(metrics.checkpoints.count_blocked_type))
@@ -171,6 +182,7 @@ async def open_resources(
         users_engine=users_engine,
         sessions=Sessions(engine, timeout_seconds=settings.database.transaction_timeout_seconds),
         writer=writer,
+        thread_reader=thread_reader,
         saver=saver,
         store=store,
         answer_memory=AnswerMemory(

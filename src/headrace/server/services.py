@@ -84,7 +84,7 @@ async def start_services(resources: Resources, engine: RunEngine) -> Services:
         registry,
         timeout_seconds=settings.requests.change_timeout_seconds,
     )
-    thread_rows = ThreadRepository(sessions)
+    thread_rows = ThreadRepository(sessions, pool, resources.writer, resources.thread_reader)
     copies = ThreadCopies(pool, resources.writer)
     threads = ThreadService(thread_rows, states, keys, updates, copies, limits)
     state_service = StateService(threads, states, StateRepository(pool), updates, limits)

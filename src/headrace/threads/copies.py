@@ -10,10 +10,9 @@ from headrace.checkpoints.copies import copy_thread
 from headrace.checkpoints.writer import Writer
 from headrace.db.pool import SharedPool
 from headrace.db.statements import named_statements
-from headrace.db.tables import ThreadRow
 from headrace.db.transactions import locking_transaction
 from headrace.errors import Conflict
-from headrace.threads.search_repository import row_from
+from headrace.threads.rows import StoredThread, row_from
 
 _LOCK_TIMEOUT_SECONDS = 5.0
 
@@ -28,7 +27,7 @@ class ThreadCopies:
 
     async def copy(
         self, principal: Principal, thread_id: str, target: str | None = None
-    ) -> ThreadRow:
+    ) -> StoredThread:
         """A new thread with all checkpoints of another.
 
         :param target: the id of the copy; default: a new UUIDv4.

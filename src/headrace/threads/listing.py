@@ -15,7 +15,6 @@ from headrace.checkpoints.answer_memory import AnswerMemory, Reading, StateIsLar
 from headrace.checkpoints.row_pages import rows_within
 from headrace.db.faults import DATABASE_ERRORS
 from headrace.db.row_sizes import RowPage
-from headrace.db.tables import ThreadRow
 from headrace.errors import AnswersFull, AnswerTooLarge, InvalidRequest, Unavailable
 from headrace.events.json_encoding import encode_json
 from headrace.request_limits import RequestLimits
@@ -27,6 +26,7 @@ from headrace.threads.json_containment import (
     contains,
     extracted,
 )
+from headrace.threads.rows import StoredThread
 from headrace.threads.schemas import ThreadFilter, ThreadSearch, thread_json
 from headrace.threads.search_repository import ThreadSearchRepository
 from headrace.threads.search_sql import Order
@@ -103,7 +103,7 @@ class ThreadListing:
             more = len(rows) > body.limit
         else:
 
-            async def read(max_bytes: int) -> RowPage[ThreadRow]:
+            async def read(max_bytes: int) -> RowPage[StoredThread]:
                 return await self._repository.page(
                     principal,
                     body,
@@ -136,7 +136,7 @@ class ThreadListing:
 
     async def _with_values(
         self, principal: Principal, body: ThreadFilter, order: Order, most: int | None
-    ) -> Sequence[ThreadRow]:
+    ) -> Sequence[StoredThread]:
         limit = self._memory.settings.max_filtered_bytes
         page = await self._repository.page(
             principal,
@@ -159,7 +159,7 @@ class ThreadListing:
                 f"A filter on values looks into at most {MAX_DECODED} threads, and the other"
                 " filters leave more; narrow them by ids, metadata or status."
             )
-        found: list[ThreadRow] = []
+        found: list[StoredThread] = []
         looked_into = 0
         # Read only the channels that the filter names.
         channels = set(body.values or {})
@@ -192,8 +192,8 @@ class ThreadListing:
         return found
 
     async def _values_of(
-        self, rows: Sequence[ThreadRow], channels: set[str] | None
-    ) -> AsyncIterator[tuple[ThreadRow, "_ValuesOfThread"]]:
+        self, rows: Sequence[StoredThread], channels: set[str] | None
+    ) -> AsyncIterator[tuple[StoredThread, "_ValuesOfThread"]]:
         """Each row with its values. Small values are read together; the caller reads large ones."""
         for first in range(0, len(rows), _AT_ONCE):
             some = rows[first : first + _AT_ONCE]
@@ -201,7 +201,7 @@ class ThreadListing:
             for row, read in zip(some, found, strict=True):
                 yield row, read
 
-    async def _read_small(self, row: ThreadRow, channels: set[str] | None) -> "_ValuesOfThread":
+    async def _read_small(self, row: StoredThread, channels: set[str] | None) -> "_ValuesOfThread":
         reading = self._memory.reading(channels=channels, only_small=True)
         read = _ValuesOfThread(row, reading, self._values)
         try:
@@ -214,7 +214,7 @@ class ThreadListing:
             read.omitted = refusal.message
         return read
 
-    async def _values(self, row: ThreadRow, reading: Reading) -> Any:
+    async def _values(self, row: StoredThread, reading: Reading) -> Any:
         """The values of a thread; None when they cannot be read: the page goes on without them."""
         try:
             return await self._threads.values(row, reading)
@@ -227,7 +227,7 @@ class ThreadListing:
             return None
 
     async def _shown(
-        self, rows: Sequence[ThreadRow], body: ThreadSearch, reading: Reading
+        self, rows: Sequence[StoredThread], body: ThreadSearch, reading: Reading
     ) -> list[bytes]:
         """The first rows as JSON, as many as one answer has room for."""
         extract = body.extract or {}
@@ -281,9 +281,9 @@ class _ValuesOfThread:
 
     def __init__(
         self,
-        row: ThreadRow,
+        row: StoredThread,
         reading: Reading,
-        read_values: Callable[[ThreadRow, Reading], Awaitable[Any]],
+        read_values: Callable[[StoredThread, Reading], Awaitable[Any]],
     ) -> None:
         self._row = row
         self._read_values = read_values

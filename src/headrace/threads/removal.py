@@ -18,6 +18,7 @@ from headrace.checkpoints.fence import lock_out
 from headrace.checkpoints.run_saver import RunSaver
 from headrace.checkpoints.writer import Writer
 from headrace.db.faults import translated_faults
+from headrace.db.planner import indexed_connection
 from headrace.db.pool import Connection, SharedPool
 from headrace.db.statements import named_statements
 from headrace.db.transactions import locking_transaction
@@ -190,7 +191,7 @@ class ThreadRemoval:
         values = {"thread_id": thread_id, "limit": _RUNS_AT_ONCE}
         while True:
             with translated_faults():
-                async with self._pool.connection() as connection:
+                async with indexed_connection(self._pool) as connection:
                     cursor = await connection.execute(self._sql["delete_ended_runs"], values)
             self._count_runs(cursor.rowcount)
             if cursor.rowcount < _RUNS_AT_ONCE:

@@ -2,32 +2,42 @@
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 from uuid import UUID
 
-from sqlalchemy import Text, cast, func, select, text, update
-from sqlalchemy.dialects.postgresql import JSONB, insert
+from sqlalchemy import Text, func, select, text, union_all, update
+from sqlalchemy import cast as sql_cast
+from sqlalchemy.dialects.postgresql import JSONB
 
 from headrace.auth.principal import Principal
+from headrace.checkpoints.writer import Writer
 from headrace.db.engine import Sessions
+from headrace.db.faults import translated_faults
+from headrace.db.pool import SharedPool
 from headrace.db.tables import RunRow, ThreadRow
 from headrace.errors import InvalidRequest, ThreadNotFound
-from headrace.ids import canonical_uuid
+from headrace.ids import canonical_uuid, uuid7
+from headrace.threads.creation import CREATIONS, ThreadCreation
+from headrace.threads.reader import ThreadReader
+from headrace.threads.rows import StoredThread, row_from
 from headrace.threads.schemas import ThreadTTL
 
 T = TypeVar("T")
 
 
 class ThreadRepository:
-    def __init__(self, sessions: Sessions) -> None:
+    def __init__(
+        self, sessions: Sessions, pool: SharedPool, writer: Writer, reader: ThreadReader
+    ) -> None:
         self._sessions = sessions
+        self._pool = pool
+        self._writer = writer
+        self._reader = reader
 
-    async def get(self, principal: Principal, thread_id: str) -> ThreadRow | None:
-        statement = select(ThreadRow).where(
-            ThreadRow.tenant == principal.tenant, ThreadRow.thread_id == thread_id
-        )
-        async with self._sessions.begin() as session:
-            return (await session.scalars(statement)).one_or_none()
+    async def get(self, principal: Principal, thread_id: str) -> StoredThread | None:
+        with translated_faults():
+            row = await self._reader.row((thread_id, principal.tenant))
+        return None if row is None else row_from(row)
 
     async def existing_ids(self, principal: Principal, thread_ids: Sequence[str]) -> Sequence[str]:
         """Those of the given ids that threads have."""
@@ -46,30 +56,32 @@ class ThreadRepository:
         async with self._sessions.begin() as session:
             return bool(await session.scalar(statement, {"id": thread_id}))
 
+    async def create(
+        self, principal: Principal, metadata: dict[str, Any], ttl: ThreadTTL | None
+    ) -> StoredThread:
+        """A new thread with a new id, committed together with what else is committed now."""
+        creation = ThreadCreation(principal, str(uuid7()), metadata, ttl)
+        with translated_faults():
+            row = await self._writer.commit(creation)
+        if row is None:
+            # The answer to an earlier try was lost.
+            row = await self.get(principal, creation.thread_id)
+        return cast("StoredThread", row)
+
     async def create_if_absent(
         self,
         principal: Principal,
         thread_id: str,
         metadata: dict[str, Any],
         ttl: ThreadTTL | None = None,
-    ) -> ThreadRow | None:
+    ) -> StoredThread | None:
         """The new thread; None when a thread of any tenant has the id."""
-        statement = (
-            insert(ThreadRow)
-            .values(
-                {
-                    "thread_id": thread_id,
-                    "metadata_": metadata,
-                    "tenant": principal.tenant,
-                    "owner": principal.identity,
-                    **_ttl_columns(ttl),
-                }
-            )
-            .on_conflict_do_nothing()
-            .returning(ThreadRow)
-        )
-        async with self._sessions.begin() as session:
-            return (await session.scalars(statement)).one_or_none()
+        creation = ThreadCreation(principal, thread_id, metadata, ttl)
+        with translated_faults():
+            async with self._pool.connection() as connection:
+                ask = await CREATIONS.send(connection, [creation])
+                (row,) = await ask()
+        return cast("StoredThread | None", row)
 
     async def update(
         self,
@@ -79,19 +91,19 @@ class ThreadRepository:
         ttl: ThreadTTL | None,
         *,
         max_bytes: int,
-    ) -> ThreadRow | None:
+    ) -> StoredThread | None:
         """Merge the metadata, one level deep, and set the time to live if one is given.
 
         :returns: None when there is no such thread, or its metadata would be longer than
             ``max_bytes``.
         """
-        merged = ThreadRow.metadata_.op("||")(cast(metadata, JSONB))
+        merged = ThreadRow.metadata_.op("||")(sql_cast(metadata, JSONB))
         statement = (
             update(ThreadRow)
             .where(
                 ThreadRow.tenant == principal.tenant,
                 ThreadRow.thread_id == thread_id,
-                *([func.octet_length(cast(merged, Text)) <= max_bytes] if metadata else []),
+                *([func.octet_length(sql_cast(merged, Text)) <= max_bytes] if metadata else []),
             )
             .values(
                 {
@@ -100,10 +112,11 @@ class ThreadRepository:
                     **_ttl_columns(ttl),
                 }
             )
-            .returning(ThreadRow)
+            .returning(*ThreadRow.__table__.columns)
         )
         async with self._sessions.begin() as session:
-            return (await session.scalars(statement)).one_or_none()
+            row = (await session.execute(statement)).mappings().one_or_none()
+        return None if row is None else row_from(row)
 
     async def unfinished_runs(
         self,
@@ -115,17 +128,19 @@ class ThreadRepository:
         limit: int,
     ) -> Sequence[UUID]:
         """Runs that have not ended and that nobody has asked to stop."""
-        statement = select(RunRow.run_id).where(
-            RunRow.tenant == principal.tenant,
-            RunRow.status.in_(statuses),
-            RunRow.cancel_action.is_(None),
-        )
+        conditions = [RunRow.tenant == principal.tenant, RunRow.cancel_action.is_(None)]
         if thread_id is not None:
-            statement = statement.where(RunRow.thread_id == thread_id)
+            conditions.append(RunRow.thread_id == thread_id)
         if run_ids is not None:
-            statement = statement.where(RunRow.run_id.in_(run_ids))
+            conditions.append(RunRow.run_id.in_(run_ids))
+        # One index has pending runs, another has running runs. For both at once there is none.
+        parts = [
+            select(RunRow.run_id).where(RunRow.status == text(f"'{status}'"), *conditions)
+            for status in ("pending", "running")
+            if status in statuses
+        ]
         async with self._sessions.begin() as session:
-            return (await session.scalars(statement.limit(limit))).all()
+            return (await session.scalars(union_all(*parts).limit(limit))).all()
 
     async def executed_run(self, principal: Principal, thread_id: str) -> RunRow | None:
         """The run that a process executes on the thread, whether it was asked to stop or not."""

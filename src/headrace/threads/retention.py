@@ -14,6 +14,7 @@ import structlog
 from psycopg.errors import LockNotAvailable
 
 from headrace.db.faults import translated_faults
+from headrace.db.planner import indexed_rows
 from headrace.db.pool import Connection, SharedPool
 from headrace.db.statements import named_statements
 from headrace.db.transactions import locking_transaction
@@ -199,9 +200,7 @@ class RetentionSweeper:
 
     async def _rows(self, name: str, values: dict[str, Any]) -> list[Any]:
         with translated_faults():
-            async with self._pool.connection() as connection:
-                cursor = await connection.execute(self._sql[name], values)
-                return await cursor.fetchall()
+            return await indexed_rows(self._pool, self._sql[name], values)
 
 
 def _with(verdicts: list[tuple[str, str]], wanted: str) -> list[str]:

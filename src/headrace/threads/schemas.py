@@ -8,9 +8,9 @@ from uuid import UUID
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from typing_extensions import TypedDict
 
-from headrace.db.tables import ThreadRow
 from headrace.ids import canonical_uuid, storable_id
 from headrace.states.schemas import MAX_SUPERSTEPS, Superstep
+from headrace.threads.rows import StoredThread
 
 MAX_THREAD_ID_LENGTH = 255
 
@@ -193,7 +193,7 @@ class SelectedThread(TypedDict, total=False):
     extracted: dict[str, Any]
 
 
-def thread_json(row: ThreadRow, values: Any, *, values_omitted: str = "") -> dict[str, Any]:
+def thread_json(row: StoredThread, values: Any, *, values_omitted: str = "") -> dict[str, Any]:
     """A thread as clients see it; ``error`` and ``interrupts`` appear once it has had a run.
 
     Postgres gives times in the time zone of its session; clients get UTC.
@@ -205,7 +205,7 @@ def thread_json(row: ThreadRow, values: Any, *, values_omitted: str = "") -> dic
         "created_at": row.created_at.astimezone(UTC),
         "updated_at": row.updated_at.astimezone(UTC),
         "state_updated_at": (row.state_updated_at or row.created_at).astimezone(UTC),
-        "metadata": row.metadata_,
+        "metadata": row.metadata,
         "status": row.status,
         "config": row.config,
         "values": values,
@@ -218,7 +218,7 @@ def thread_json(row: ThreadRow, values: Any, *, values_omitted: str = "") -> dic
     return thread
 
 
-def ttl_json(row: ThreadRow) -> dict[str, Any] | None:
+def ttl_json(row: StoredThread) -> dict[str, Any] | None:
     """The thread's own time to live; None when it has none."""
     if row.ttl_minutes is None:
         return None

@@ -11,11 +11,10 @@ from headrace.auth.principal import Principal
 from headrace.db.pool import SharedPool
 from headrace.db.row_sizes import RowPage, within
 from headrace.db.statements import Statement
-from headrace.db.tables import ThreadRow
 from headrace.db.transactions import locking_transaction
+from headrace.threads.rows import COLUMNS, StoredThread, row_from
 from headrace.threads.schemas import ThreadFilter
 from headrace.threads.search_sql import (
-    COLUMNS,
     NEAR,
     Order,
     Wanted,
@@ -30,9 +29,6 @@ _LOCK_TIMEOUT_SECONDS = 2.0
 
 #: Columns that may be large: callers send their content, or graphs raise it.
 _LARGE = ("metadata", "config", "interrupts", "error")
-
-#: The attribute of a column whose name SQLAlchemy reserves.
-_ATTRIBUTES = {"metadata": "metadata_"}
 
 
 class ThreadSearchRepository:
@@ -63,7 +59,7 @@ class ThreadSearchRepository:
         offset: int,
         max_bytes: int,
         with_state: bool = False,
-    ) -> RowPage[ThreadRow]:
+    ) -> RowPage[StoredThread]:
         """A page of threads in order: as many as ``max_bytes`` allow, at least one if any match.
 
         :param with_state: only threads that have had a run.
@@ -75,7 +71,8 @@ class ThreadSearchRepository:
         bounds = {"limit": limit, "offset": offset, "most": max_bytes}
         bounds["share"] = max_bytes // max(limit, 1)
         if near and (what.scattered or what.busy):
-            found = await self._page(near_page(what, order, end=end), what, bounds, order)
+            looked = near_page(what, order, end=end)
+            found = await self._page(looked, what, bounds, order, near=True)
             if found.found == limit:
                 return found
         gathered = what.busy or (what.scattered and not deep)
@@ -93,8 +90,9 @@ class ThreadSearchRepository:
         bounds: Mapping[str, int],
         order: Order,
         deep: bool = False,
-    ) -> RowPage[ThreadRow]:
-        told = self._planning(what, order, deep=deep)
+        near: bool = False,
+    ) -> RowPage[StoredThread]:
+        told = self._planning(what, order, deep=deep, near=near)
         bounded = within(
             statement,
             COLUMNS,
@@ -108,11 +106,12 @@ class ThreadSearchRepository:
         found = [row_from(row) for row in rows]
         return RowPage(found, int(rows[0]["found"]), int(rows[0]["all_bytes"]))
 
-    def _planning(self, what: Wanted, order: Order, *, deep: bool) -> str:
+    def _planning(self, what: Wanted, order: Order, *, deep: bool, near: bool = False) -> str:
         return planning(
             what,
             order,
             deep=deep,
+            near=near,
             statement_timeout_ms=int(self._statement_timeout_seconds * 1000),
         )
 
@@ -125,7 +124,7 @@ class ThreadSearchRepository:
         async with (
             asyncio.timeout(self._timeout_seconds),
             locking_transaction(
-                self._pool, lock_timeout_seconds=_LOCK_TIMEOUT_SECONDS
+                self._pool, lock_timeout_seconds=_LOCK_TIMEOUT_SECONDS, indexed=False
             ) as connection,
         ):
             await connection.execute(told.encode())
@@ -133,10 +132,3 @@ class ThreadSearchRepository:
                 # Never prepared: no plan is right for all filters.
                 await cursor.execute(Statement(statement.encode()), values, prepare=False)
                 return await cursor.fetchall()
-
-
-def row_from(columns: Mapping[str, Any]) -> ThreadRow:
-    """A row that belongs to no session; columns that a newer release has added are left out."""
-    return ThreadRow(
-        **{_ATTRIBUTES.get(name, name): columns[name] for name in COLUMNS if name in columns}
-    )

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from headrace.auth.principal import Principal
-from headrace.db.tables import ThreadRow
+from headrace.threads.rows import COLUMNS
 from headrace.threads.schemas import SortBy, ThreadFilter
 
 #: A page that ends after this row is deep: the newest threads are not looked through first.
@@ -24,7 +24,6 @@ NEAR = 1000
 _LOOKED_THROUGH = 50
 _AT_LEAST, _AT_MOST = 2000, 10_000
 
-COLUMNS = tuple(column.name for column in ThreadRow.__table__.columns)
 _ALL = ", ".join(f"threads.{name}" for name in COLUMNS)
 
 #: Keys of metadata that the index with the newest threads includes: front ends filter on them.
@@ -133,18 +132,28 @@ def _is_listed(value: Any) -> bool:
 
 
 def planning(
-    what: Wanted, order: Order, *, deep: bool = False, statement_timeout_ms: int = 10_000
+    what: Wanted,
+    order: Order,
+    *,
+    deep: bool = False,
+    near: bool = False,
+    statement_timeout_ms: int = 10_000,
 ) -> str:
     """The statement that sets the planner for one transaction.
 
     To compile the query of a deep page (JIT) would take longer than to read the page. To sort a
     large part of the table would take longer than to skip it in order. With more ``work_mem``, the
-    unfinished runs of a long queue are in one hash table.
+    unfinished runs of a long queue are in one hash table. What is found by an index must not be
+    sought in the whole table because Postgres knows nothing about the table yet.
+
+    :param near: for :func:`near_page`: it reads an index in its order.
     """
     settings = {"jit": "off", "statement_timeout": f"{statement_timeout_ms}ms"}
     if deep:
         settings["work_mem"] = "64MB"
-    if what.ordered and order.by == "created_at":
+    if not deep and (not what.ordered or order.by == "created_at"):
+        settings["enable_seqscan"] = "off"
+    if near or (what.ordered and order.by == "created_at"):
         settings["enable_sort"] = "off"
     calls = (f"set_config('{name}', '{value}', true)" for name, value in settings.items())
     return f"SELECT {', '.join(calls)}"
@@ -175,7 +184,8 @@ def page(what: Wanted, order: Order, *, gathered: bool) -> str:
 
     :param gathered: find all matching threads before sorting them.
     """
-    found = f"SELECT thread_id, {order.key} AS key FROM threads WHERE {_found(what)}"  # noqa: S608
+    source = _source(what, gathered=gathered)
+    found = f"SELECT thread_id, {order.key} AS key FROM {source} WHERE {_found(what)}"  # noqa: S608
     if gathered:
         # OFFSET 0 keeps the subquery apart: the order must not decide how threads are found.
         found = f"SELECT thread_id, key FROM ({found} OFFSET 0) AS found"  # noqa: S608
@@ -191,6 +201,26 @@ def page(what: Wanted, order: Order, *, gathered: bool) -> str:
           ORDER BY {ordering} LIMIT %(limit)s OFFSET %(offset)s
         ) AS page JOIN threads USING (thread_id)
         ORDER BY {order.clause}"""  # noqa: S608 - of constants
+
+
+def _source(what: Wanted, *, gathered: bool) -> str:
+    """Where a page looks for its threads: in the rows that one index gives.
+
+    OFFSET 0 keeps the other conditions out: Postgres would prefer an index by tenant if it believes
+    that the tenant has few threads.
+    """
+    if "ids" in what.values:
+        inner = "SELECT * FROM threads WHERE thread_id = ANY (%(ids)s::text[])"
+    elif gathered and what.busy:
+        inner = (
+            f"SELECT one.* FROM {_UNFINISHED} AS unfinished CROSS JOIN LATERAL (SELECT * FROM"  # noqa: S608 - of constants
+            " threads WHERE threads.thread_id = unfinished.thread_id OFFSET 0) AS one"
+        )
+    elif gathered and what.scattered:
+        inner = "SELECT * FROM threads WHERE metadata @> %(metadata)s::jsonb AND NOT temporary"
+    else:
+        return "threads"
+    return f"({inner} OFFSET 0) AS threads"
 
 
 def _found(what: Wanted) -> str:

@@ -5,7 +5,6 @@ from typing import Any
 
 from headrace.auth.principal import Principal
 from headrace.checkpoints.answer_memory import Reading
-from headrace.db.tables import ThreadRow
 from headrace.errors import (
     AnswerTooLarge,
     InvalidRequest,
@@ -21,6 +20,7 @@ from headrace.request_settings import RequestSettings
 from headrace.states.reader import EMPTY, StateReader
 from headrace.threads.copies import ThreadCopies
 from headrace.threads.repository import ThreadRepository, found
+from headrace.threads.rows import StoredThread
 from headrace.threads.schemas import ThreadCreate, ThreadPatch, thread_json
 from headrace.threads.updates import StateUpdates
 
@@ -48,7 +48,7 @@ class ThreadService:
 
     async def create(
         self, principal: Principal, body: ThreadCreate, key: RequestKey | None = None
-    ) -> ThreadRow:
+    ) -> StoredThread:
         """A new thread, or with ``if_exists=do_nothing`` the existing one.
 
         :param key: a retry with this key gets the thread that the first try has made.
@@ -69,9 +69,11 @@ class ThreadService:
         await self._keys.confirm(principal, key, row.thread_id)
         return row
 
-    async def _create(self, principal: Principal, body: ThreadCreate) -> ThreadRow:
+    async def _create(self, principal: Principal, body: ThreadCreate) -> StoredThread:
         self._limits.metadata(body.metadata)
         self._limits.supersteps(sum(len(step.updates) for step in body.supersteps or ()))
+        if not body.supersteps and body.thread_id is None:
+            return await self._repository.create(principal, body.metadata or {}, body.ttl)
         thread_id = str(body.thread_id or uuid7())
         row = None
         if not body.supersteps:
@@ -88,7 +90,7 @@ class ThreadService:
 
     async def copy(
         self, principal: Principal, thread_id: str, key: RequestKey | None = None
-    ) -> ThreadRow:
+    ) -> StoredThread:
         """A new thread with all checkpoints of another.
 
         :param key: a retry with this key gets the copy that the first try has made.
@@ -122,7 +124,7 @@ class ThreadService:
             canonical.update((one, one) for one in existing)
         return [canonical[one] for one in given]
 
-    async def get(self, principal: Principal, thread_id: str) -> ThreadRow:
+    async def get(self, principal: Principal, thread_id: str) -> StoredThread:
         """
         :raises ThreadNotFound: the caller may see no such thread.
         :raises InvalidRequest: the caller may see no such thread, and the id is no UUID.
@@ -132,7 +134,7 @@ class ThreadService:
             raise _not_adopted(thread_id)
         return found(thread_id, row)
 
-    async def update(self, principal: Principal, thread_id: str, body: ThreadPatch) -> ThreadRow:
+    async def update(self, principal: Principal, thread_id: str, body: ThreadPatch) -> StoredThread:
         """Merge metadata into the thread, and set its time to live if the body has one.
 
         :raises ThreadNotFound: the caller may see no such thread.
@@ -151,7 +153,7 @@ class ThreadService:
             )
         return found(thread_id, row)
 
-    async def shown(self, row: ThreadRow, reading: Reading) -> dict[str, Any]:
+    async def shown(self, row: StoredThread, reading: Reading) -> dict[str, Any]:
         """The thread with its present values, as clients see it.
 
         :raises AnswersFull: there is no memory for the values now.
@@ -165,7 +167,7 @@ class ThreadService:
         """Begin an answer with one thread. The caller releases its memory."""
         return self._states.memory.reading()
 
-    async def values(self, row: ThreadRow, reading: Reading | None = None) -> Any:
+    async def values(self, row: StoredThread, reading: Reading | None = None) -> Any:
         """The thread's present values; None before its first run.
 
         :raises AnswerTooLarge, AnswersFull: as :meth:`Reading.admit`.
@@ -174,7 +176,7 @@ class ThreadService:
             return None
         state = await self._states.read(
             row.thread_id,
-            row.metadata_.get("graph_id"),
+            row.metadata.get("graph_id"),
             configurable=row.config.get("configurable"),
             reading=reading,
         )

@@ -2,6 +2,7 @@
 
 from headrace.auth.principal import Principal
 from headrace.db.faults import translated_faults
+from headrace.db.planner import indexed_rows
 from headrace.db.pool import SharedPool
 from headrace.db.statements import named_statements
 from headrace.states.schemas import (
@@ -20,14 +21,14 @@ class StateRepository:
     async def storage(self, principal: Principal, thread_id: str) -> ThreadStorage | None:
         """None when there is no such thread."""
         with translated_faults():
-            async with self._pool.connection() as connection:
-                cursor = await connection.execute(
-                    self._sql["storage"], {"thread_id": thread_id, "tenant": principal.tenant}
-                )
-                row = await cursor.fetchone()
-        if row is None:
+            rows = await indexed_rows(
+                self._pool,
+                self._sql["storage"],
+                {"thread_id": thread_id, "tenant": principal.tenant},
+            )
+        if not rows:
             return None
-        count, size, by_channel, writes, writes_size = row
+        count, size, by_channel, writes, writes_size = rows[0]
         channels = {name: MeasuredChannel(**one) for name, one in by_channel.items()}
         values = MeasuredChannels(
             count=sum(one.versions for one in channels.values()),

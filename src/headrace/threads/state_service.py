@@ -58,7 +58,7 @@ class StateService:
         row = await self._threads.get(principal, thread_id)
         return await self._states.read(
             row.thread_id,
-            row.metadata_.get("graph_id"),
+            row.metadata.get("graph_id"),
             subgraphs=subgraphs,
             checkpoint=of_thread(checkpoint, row.thread_id),
             configurable=row.config.get("configurable"),
@@ -87,7 +87,7 @@ class StateService:
         history = History(
             self._states,
             row.thread_id,
-            row.metadata_.get("graph_id"),
+            row.metadata.get("graph_id"),
             query,
             configurable=row.config.get("configurable"),
             reading=reading or self._states.memory.reading(),

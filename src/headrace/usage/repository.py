@@ -9,6 +9,7 @@ from headrace.checkpoints.retry import READ_SECONDS, retried
 from headrace.checkpoints.tally import ModelUsage, Tokens, UsageTally
 from headrace.db import schema
 from headrace.db.faults import translated_faults
+from headrace.db.planner import indexed_connection, indexed_rows
 from headrace.db.pool import Connection, SharedPool
 from headrace.db.statements import named_statements
 from headrace.setting_groups import DatabaseSettings
@@ -93,10 +94,8 @@ class UsageRepository:
         }
 
         async def read() -> Spent:
-            async with self._pool.connection() as connection:
-                cursor = await connection.execute(self._sql["spent_before"], values)
-                ((of_run, of_thread, of_owner),) = await cursor.fetchall()
-                return Spent(of_run, of_thread, of_owner)
+            (row,) = await indexed_rows(self._pool, self._sql["spent_before"], values)
+            return Spent(*row)
 
         return await retried(read, seconds=READ_SECONDS, operation="spent_before")
 
@@ -107,9 +106,9 @@ class UsageRepository:
         """
         values = {"keep_seconds": keep_seconds, "limit": limit}
         with translated_faults():
-            async with self._pool.connection() as connection:
+            async with indexed_connection(self._pool) as connection:
                 cursor = await connection.execute(self._sql["delete_expired"], values)
-                return cursor.rowcount
+            return cursor.rowcount
 
 
 def read_report(settings: DatabaseSettings, question: ReportQuestion) -> UsageReport:

@@ -1,0 +1,26 @@
+-- New threads and reads of threads, many at once.
+
+-- name: insert_threads
+-- Threads of one transaction get rising times, so that lists show them in their order. Returns the
+-- metadata as it is stored, if there is any.
+INSERT INTO threads (
+  thread_id, tenant, owner, metadata, ttl_minutes, ttl_strategy, sweep_at, created_at, updated_at)
+SELECT thread_id, tenant, owner, metadata, ttl_minutes::float8, ttl_strategy,
+  made_at + make_interval(secs => ttl_minutes::float8 * 60), made_at, made_at
+FROM unnest(%(thread_ids)s::text[], %(tenants)s::text[], %(owners)s::text[], %(metadata)s::jsonb[],
+    %(ttl_minutes)s::text[], %(ttl_strategies)s::text[])
+  WITH ORDINALITY AS given (
+    thread_id, tenant, owner, metadata, ttl_minutes, ttl_strategy, number)
+CROSS JOIN LATERAL (SELECT now() + number * interval '1 microsecond' AS made_at) AS clock
+ON CONFLICT DO NOTHING
+RETURNING thread_id, created_at, CASE WHEN metadata <> '{}' THEN metadata END
+
+-- name: get_threads
+SELECT given.number, pg_is_in_recovery() AS in_recovery, thread.*
+FROM unnest(%(thread_ids)s::text[], %(tenants)s::text[])
+  WITH ORDINALITY AS given (thread_id, tenant, number)
+LEFT JOIN LATERAL (
+  SELECT * FROM threads
+  WHERE threads.thread_id = given.thread_id AND threads.tenant = given.tenant
+  OFFSET 0
+) AS thread ON true
