@@ -5,13 +5,12 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI
 from starlette.applications import Starlette
-from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from headrace.assistants import endpoints as assistants
 from headrace.chat import endpoints as chat
-from headrace.edge.cors import cors_policy
+from headrace.edge.cors import PageAccess, cors_policy
 from headrace.edge.middleware import Middleware
 from headrace.edge.prefix import MountPrefix
 from headrace.graphs.custom_app import load_custom_app
@@ -49,9 +48,9 @@ def build_router(rooms: frozenset[str] = SERVED_ROOMS) -> APIRouter:
     for name, routers in _ROUTERS.items():
         if name in rooms:
             for one in routers:
-                router.include_router(one)
+                router.routes.extend(one.routes)
     for always in (health.probes_router, meta.router):
-        router.include_router(always)
+        router.routes.extend(always.routes)
     return router
 
 
@@ -108,11 +107,11 @@ def _build_api(
     app.needs_key = bool(settings.accepted_api_keys)
     # FastAPI's own redirect asks for no key, and goes to the host that the request names.
     app.router.redirect_slashes = False
-    app.include_router(build_router(rooms))
+    app.router.routes.extend(build_router(rooms).routes)
     for router in page_routers(with_docs="meta" in rooms, with_root=alone):
-        app.include_router(router)
+        app.router.routes.extend(router.routes)
     if closed and "meta" in rooms:
-        app.include_router(meta.schema_router)
+        app.router.routes.extend(meta.schema_router.routes)
     add_error_handlers(app, public=_public_paths(app))
     return app
 
@@ -137,5 +136,5 @@ def _with_middleware(
         policy: dict[str, Any] = cors_policy(
             http.cors, keys_needed=bool(settings.accepted_api_keys)
         )
-        app = CORSMiddleware(app, **policy)
+        app = PageAccess(app, **policy)
     return Middleware(app, plain_inside=plain_inside, logged_headers=http.logging_headers)
