@@ -5,10 +5,13 @@ import json
 import re
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from typing import Any
 
 import orjson
 from fastapi import Request
+from starlette.datastructures import Headers
+from starlette.types import Scope
 
 from headrace.edge.body_memory import PIECE_BYTES, Body, BodyMemory, parsed_at_most
 from headrace.edge.turns import Turns
@@ -29,6 +32,19 @@ _READ_APART_BYTES = 128 * 1024
 _APART = ThreadPoolExecutor(max_workers=1, thread_name_prefix="large-body")
 
 
+class _FoundHeaders(Headers):
+    """Headers that are found by hash. Most requests lack most headers that headrace looks for."""
+
+    def __init__(self, scope: Scope) -> None:
+        super().__init__(scope=scope)
+        #: The first of each name.
+        self._first = {name.decode("latin-1"): value for name, value in reversed(self.raw)}
+
+    def get(self, key: str, default: Any = None) -> Any:
+        found = self._first.get(key.lower())
+        return default if found is None else found.decode("latin-1")
+
+
 class JSONRequest(Request):
     """A request whose ``json()`` refuses values that headrace cannot store or send back."""
 
@@ -43,6 +59,10 @@ class JSONRequest(Request):
     turns: Turns | None = None
     _large: Body | None = None
     _has_turn = False
+
+    @cached_property
+    def headers(self) -> Headers:
+        return _FoundHeaders(self.scope)
 
     async def body(self) -> bytes:
         """The whole body.
