@@ -30,6 +30,11 @@ def system_assistant_id(graph_id: str) -> UUID:
     return uuid5(_ASSISTANT_NAMESPACE, graph_id)
 
 
+def thread_id_for(run_id: UUID) -> UUID:
+    """The id of the thread that is made for a run: always one for one run."""
+    return uuid_utils.compat.uuid5(run_id, "thread")
+
+
 _UUID = re.compile(
     r"(?:urn:uuid:)?(?P<brace>\{)?"
     r"(?P<digits>[0-9a-f]{32}|[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12})"
