@@ -3,6 +3,7 @@
 import re
 from uuid import UUID, uuid5
 
+import uuid_utils
 import uuid_utils.compat
 
 #: LangGraph servers derive the id of a graph's system assistant in this namespace. With it a graph
@@ -16,6 +17,11 @@ def uuid7() -> UUID:
     Lists of runs sort by it, so ids of one millisecond are in order too.
     """
     return uuid_utils.compat.uuid7()
+
+
+def new_request_id() -> str:
+    """A new id for a request: the hexadecimal digits of a UUIDv7."""
+    return uuid_utils.uuid7().hex
 
 
 def earliest_uuid7(unix_seconds: float) -> UUID:

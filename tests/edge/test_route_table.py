@@ -11,17 +11,17 @@ from starlette.routing import Match, Mount, Route, WebSocketRoute
 from headrace.edge.route_table import RouteTable
 from headrace.edge.routing import new_router
 from headrace.ids import uuid7
+from headrace.server.api import ServedApi
 from headrace.server.app import create_app
-from headrace.server.openapi import DescribedApi
 from tests.support.apps import settings_for, started, write_manifest
 
 THREAD = str(uuid7())
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
-def api_of(app: Any) -> DescribedApi:
+def api_of(app: Any) -> ServedApi:
     """The API inside its middleware."""
-    while not isinstance(app, DescribedApi):
+    while not isinstance(app, ServedApi):
         app = app.app
     return app
 
@@ -118,7 +118,7 @@ async def both(settings):
         for direct in (True, False):
             app = create_app(settings)
             if not direct:
-                api_of(app).__dict__["table"] = RouteTable([])
+                api_of(app).table = RouteTable([])
             served = await stack.enter_async_context(started(app))
             transport = httpx.ASGITransport(served, raise_app_exceptions=False)
             client = httpx.AsyncClient(transport=transport, base_url="http://server")

@@ -6,6 +6,7 @@ could read all conversations.
 """
 
 import inspect
+from collections.abc import Iterable
 from typing import Any
 
 from starlette.datastructures import Headers
@@ -70,7 +71,7 @@ class PageAccess(CORSMiddleware):
         self._added: list[tuple[bytes, bytes]] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or any(name == b"origin" for name, _ in scope["headers"]):
+        if scope["type"] != "http" or _has(b"origin", scope["headers"]):
             await super().__call__(scope, receive, send)
             return
         added = self._added
@@ -80,7 +81,7 @@ class PageAccess(CORSMiddleware):
         async def send_with_added(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = message.get("headers", [])
-                if any(name.lower() == b"vary" for name, _ in headers):
+                if _has(b"vary", headers):
                     await self.send(message, send, Headers(scope=scope))
                     return
                 message["headers"] = [*headers, *added]
@@ -100,3 +101,11 @@ class PageAccess(CORSMiddleware):
 
         await CORSMiddleware(answer, **self._policy)(scope, receive, note)
         return found
+
+
+def _has(wanted: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    # No generator: this is done twice for each request.
+    for name, _ in headers:  # noqa: SIM110
+        if name.lower() == wanted:
+            return True
+    return False

@@ -17,7 +17,7 @@ from headrace.edge.streaming import accept_bodies, drop_handed, send_handed
 from headrace.errors import Draining, RequestError, TooManyPublicRequests
 from headrace.events.reader import CutReason
 from headrace.graphs.http_entry import HeaderRules
-from headrace.ids import uuid7
+from headrace.ids import new_request_id
 from headrace.shares import Gate, Places
 
 _ID_HEADER = b"x-request-id"
@@ -57,7 +57,7 @@ class Middleware:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        request_id = _given_id(scope) or uuid7().hex
+        request_id = _given_id(scope) or new_request_id()
         state = scope.setdefault("state", {})
         state["request_id"] = request_id
         ours = found_state(state)

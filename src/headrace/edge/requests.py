@@ -3,14 +3,13 @@
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
 from typing import Any
 
 import orjson
 from fastapi import Request
 from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
 from starlette.types import Scope
 
 from headrace.edge.body_memory import PIECE_BYTES, Body, BodyMemory, parsed_at_most
@@ -59,10 +58,13 @@ class JSONRequest(Request):
     turns: Turns | None = None
     _large: Body | None = None
     _has_turn = False
+    _found_headers: _FoundHeaders | None = None
 
-    @cached_property
+    @property
     def headers(self) -> Headers:
-        return _FoundHeaders(self.scope)
+        if self._found_headers is None:
+            self._found_headers = _FoundHeaders(self.scope)
+        return self._found_headers
 
     async def body(self) -> bytes:
         """The whole body.
@@ -77,31 +79,43 @@ class JSONRequest(Request):
         if announced.isdigit() and int(announced) > self.max_body_bytes:
             raise self._too_large()
         chunks: list[bytes] = []
-        received = 0
-        stream = self.stream()
-        async for chunk in stream:
+        received, more = 0, True
+        while more:
+            chunk, more = await self._next_piece()
             received += len(chunk)
             if received > self.max_body_bytes:
                 raise self._too_large()
             chunks.append(chunk)
             if received > PIECE_BYTES and self.body_memory is not None:
                 self._large = self.body_memory.body(self.caller)
-                await self._receive_rest(stream, self._large, chunks, received)
+                await self._receive_rest(self._large, chunks, received, more)
+                break
         self._body = b"".join(chunks)
         await self.take_turn()
         return self._body
 
     async def _receive_rest(
-        self, stream: AsyncIterator[bytes], large: Body, chunks: list[bytes], received: int
+        self, large: Body, chunks: list[bytes], received: int, more: bool
     ) -> None:
         async with large.coming():
             await large.grow(received)
-            async for chunk in stream:
+            while more:
+                chunk, more = await self._next_piece()
                 received += len(chunk)
                 if received > self.max_body_bytes:
                     raise self._too_large()
                 chunks.append(chunk)
                 await large.grow(received)
+
+    async def _next_piece(self) -> tuple[bytes, bool]:
+        """The next piece of the body, and whether more of it comes.
+
+        :raises ClientDisconnect: the client has left.
+        """
+        message = await self.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        return message.get("body", b""), message.get("more_body", False)
 
     async def take_turn(self) -> None:
         """Wait for a turn of this caller; does nothing if the request has one already.

@@ -13,6 +13,7 @@ from headrace.chat import endpoints as chat
 from headrace.edge.cors import PageAccess, cors_policy
 from headrace.edge.middleware import Middleware
 from headrace.edge.prefix import MountPrefix
+from headrace.edge.route_table import RouteTable
 from headrace.graphs.custom_app import load_custom_app
 from headrace.graphs.http_entry import SERVED_ROOMS, HttpEntry
 from headrace.graphs.manifest import find_manifest
@@ -22,10 +23,10 @@ from headrace.runs import endpoints as runs
 from headrace.runs import thread_stream_endpoints as thread_streams
 from headrace.runs import timeline_endpoints as timelines
 from headrace.server import meta
+from headrace.server.api import ServedApi
 from headrace.server.custom_app import has_cors, with_api
 from headrace.server.error_handlers import add_error_handlers
 from headrace.server.lifespan import Lifespan
-from headrace.server.openapi import DescribedApi
 from headrace.server.pages import page_routers, paths_of
 from headrace.settings import Settings
 from headrace.store_items import endpoints as store_items
@@ -89,13 +90,13 @@ def _build_health(ours: Lifespan) -> FastAPI:
 
 def _build_api(
     settings: Settings, http: HttpEntry, ours: Lifespan, *, alone: bool = True
-) -> DescribedApi:
+) -> ServedApi:
     """
     :param alone: no app of the user is served beside the API. Such an app may have its own ``/``.
     """
     rooms = http.rooms
     closed = bool(settings.accepted_api_keys) or "meta" not in rooms
-    app = DescribedApi(
+    app = ServedApi(
         title="headrace",
         version=version("headrace"),
         summary="LangGraph agents over HTTP",
@@ -113,6 +114,7 @@ def _build_api(
     if closed and "meta" in rooms:
         app.router.routes.extend(meta.schema_router.routes)
     add_error_handlers(app, public=_public_paths(app))
+    app.table = RouteTable(app.router.routes)
     return app
 
 

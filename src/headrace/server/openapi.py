@@ -2,19 +2,13 @@
 
 import json
 import re
-from collections.abc import Awaitable, Callable
-from functools import cached_property
-from typing import Any, cast
+from typing import Any
 
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
 
 from headrace.auth.api_keys import HEADER
-from headrace.edge.head_requests import as_get, without_body
-from headrace.edge.route_table import RouteTable
 from headrace.server.field_texts import EXAMPLES, FIELDS
 
 #: The name of the key in the description.
@@ -23,62 +17,6 @@ _SCHEME = "ApiKey"
 _PUBLIC = frozenset({"health", "system"})
 
 _PARAMETER = re.compile(r"{(\w+)(?::\w+)?}")
-
-
-_Handler = Callable[[Request, HTTPException], Awaitable[Response]]
-
-
-class DescribedApi(FastAPI):
-    """The API with its description. ``beside`` is the user's app that is served with it."""
-
-    beside: Starlette | None = None
-    #: Whether callers need a key.
-    needs_key: bool = False
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await super().__call__(scope, receive, send)
-        elif scope["method"] != "HEAD":
-            await self._respond(scope, receive, send)
-        else:
-            with as_get(scope) as inner:
-                await self._respond(inner, receive, without_body(send))
-
-    @cached_property
-    def table(self) -> RouteTable:
-        """The routes of headrace. Add all routes before the first request."""
-        return RouteTable(self.router.routes)
-
-    async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Call the endpoint directly if it is known, else through the framework."""
-        found = self.table.find(scope)
-        if found is None or self.user_middleware or self._is_traced(scope):
-            await super().__call__(scope, receive, send)
-            return
-        route, parameters = found
-        scope["app"] = self
-        scope["endpoint"] = route.endpoint
-        scope["path_params"] = {**scope.get("path_params", {}), **parameters}
-        scope["route"] = route
-        try:
-            await route.answer(scope, receive, send)
-        except HTTPException as error:
-            handler = cast("_Handler", self.exception_handlers[HTTPException])
-            response = await handler(Request(scope, receive), error)
-            await response(scope, receive, send)
-
-    def _is_traced(self, scope: Scope) -> bool:
-        """Whether FastAPI itself makes spans and metrics of the request."""
-        own = getattr(self, "_native_telemetry", None)
-        return own is not None and "fastapi.telemetry" not in scope and own.enabled()
-
-    def openapi(self) -> dict[str, Any]:
-        if self.openapi_schema is None:
-            own = completed(super().openapi(), needs_key=self.needs_key)
-            if self.beside is not None:
-                own = joined(own, described(self.beside))
-            self.openapi_schema = own
-        return self.openapi_schema
 
 
 def completed(own: dict[str, Any], *, needs_key: bool) -> dict[str, Any]:
