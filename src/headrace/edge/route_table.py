@@ -36,7 +36,7 @@ class _Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class _Shape:
+class _SegmentGroup:
     """Routes that have their parameters at the same positions.
 
     :ivar fixed: picks the fixed segments of a path, which are the key of ``entries``.
@@ -54,7 +54,7 @@ class RouteTable:
 
     def __init__(self, routes: Iterable[BaseRoute]) -> None:
         #: By method and number of segments, then by the positions of the fixed segments.
-        self._shapes: dict[tuple[str, int], dict[tuple[int, ...], _Shape]] = {}
+        self._groups: dict[tuple[str, int], dict[tuple[int, ...], _SegmentGroup]] = {}
         #: How the patterns begin that are no list of segments.
         open_patterns: list[str] = []
         for rank, route in enumerate(routes):
@@ -74,9 +74,9 @@ class RouteTable:
         parameters = dict(entry.parameters).values()
         fixed = tuple(at for at in range(len(segments)) if at not in parameters)
         for method in entry.route.methods or ():
-            shapes = self._shapes.setdefault((method, len(segments)), {})
-            shape = shapes.setdefault(fixed, _Shape(itemgetter(*fixed), {}))
-            shape.entries.setdefault(shape.fixed(segments), entry)
+            groups = self._groups.setdefault((method, len(segments)), {})
+            group = groups.setdefault(fixed, _SegmentGroup(itemgetter(*fixed), {}))
+            group.entries.setdefault(group.fixed(segments), entry)
 
     def find(self, scope: Scope) -> tuple[HeadraceRoute, Mapping[str, str]] | None:
         """The route that answers, with the parameters of the path. None: ask the framework."""
@@ -86,8 +86,8 @@ class RouteTable:
             return None
         segments = path.split("/")
         found: _Entry | None = None
-        for shape in self._shapes.get((scope["method"], len(segments)), {}).values():
-            entry = shape.entries.get(shape.fixed(segments))
+        for group in self._groups.get((scope["method"], len(segments)), {}).values():
+            entry = group.entries.get(group.fixed(segments))
             if entry is not None and (found is None or entry.rank < found.rank):
                 found = entry
         if found is None or not isinstance(found.route, HeadraceRoute) or found.route.plan is None:
