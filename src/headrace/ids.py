@@ -3,6 +3,7 @@
 import re
 from uuid import UUID, uuid5
 
+import uuid_utils
 import uuid_utils.compat
 
 #: LangGraph servers derive the id of a graph's system assistant in this namespace. With it a graph
@@ -18,6 +19,11 @@ def uuid7() -> UUID:
     return uuid_utils.compat.uuid7()
 
 
+def new_request_id() -> str:
+    """A new id for a request: the hexadecimal digits of a UUIDv7."""
+    return uuid_utils.uuid7().hex
+
+
 def earliest_uuid7(unix_seconds: float) -> UUID:
     """The smallest UUIDv7 of that time: each one made then or later is greater or equal."""
     return UUID(
@@ -28,6 +34,11 @@ def earliest_uuid7(unix_seconds: float) -> UUID:
 def system_assistant_id(graph_id: str) -> UUID:
     """The id of the assistant that the server makes for each graph."""
     return uuid5(_ASSISTANT_NAMESPACE, graph_id)
+
+
+def thread_id_for(run_id: UUID) -> UUID:
+    """The id of the thread that is made for a run: always one for one run."""
+    return uuid_utils.compat.uuid5(run_id, "thread")
 
 
 _UUID = re.compile(

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import weakref
 from collections.abc import AsyncGenerator
+from functools import partial
 from typing import Any
 
 import httpx
@@ -16,6 +17,9 @@ from headrace.edge.middleware import Middleware
 from headrace.edge.streaming import StreamResponse
 from headrace.events.reader import FollowingStopped
 from headrace.lifecycle import Tasks
+from headrace.server.connections import Connections, Limits
+from headrace.server.protocol import BoundedProtocol
+from headrace.setting_groups import ServerSettings
 from tests.support.processes import free_port
 from tests.support.waiting import eventually
 
@@ -92,12 +96,20 @@ class Parting:
         self.left += 1
 
 
-@pytest.mark.parametrize("plain", [False, True])
-async def test_who_hangs_up_is_noticed_and_what_made_the_stream_is_gone_before(plain):
+@pytest.mark.parametrize(("plain", "own"), [(False, False), (True, False), (True, True)])
+async def test_who_hangs_up_is_noticed_and_what_made_the_stream_is_gone_before(plain, own):
+    """
+    :param own: on headrace's server, whose connections say that their clients have left.
+    """
     parting = Parting()
     port, tasks = free_port(), Tasks()
     wrapped = Middleware(parting, plain_inside=plain)
-    server = uvicorn.Server(uvicorn.Config(wrapped, port=port, lifespan="off", log_config=None))
+    config: Any = uvicorn.Config(wrapped, port=port, lifespan="off", log_config=None)
+    if own:
+        config.load()
+        bounds = Connections(Limits.of(ServerSettings()), max_connections=10)
+        config.http_protocol_class = partial(BoundedProtocol, bounds=bounds)
+    server = uvicorn.Server(config)
     serving = tasks.start(server.serve(), name="uvicorn")
     await eventually(lambda: server.started)
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
@@ -106,6 +118,8 @@ async def test_who_hangs_up_is_noticed_and_what_made_the_stream_is_gone_before(p
             gc.collect()
             assert (parting.request() is None) is plain
             assert parting.left == 0
+            watching = [task for task in asyncio.all_tasks() if "_left" in repr(task.get_coro())]
+            assert len(watching) == (0 if own else 1)
         await eventually(lambda: parting.closed)
     assert parting.left == 1
     server.should_exit = True

@@ -10,6 +10,7 @@ checked.
 import hashlib
 import hmac
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 from typing import Any
 
@@ -92,6 +93,7 @@ def may_be_remote(scope: Mapping[str, Any]) -> bool:
     return client is not None and not _is_local(str(client[0]))
 
 
+@lru_cache(maxsize=1024)
 def _is_local(host: str) -> bool:
     if host in ("", _IN_PROCESS) or host.startswith(("unix:", "/")):
         return True

@@ -6,9 +6,12 @@ could read all conversations.
 """
 
 import inspect
+from collections.abc import Iterable
 from typing import Any
 
+from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from headrace.graphs.http_entry import CorsEntry
 
@@ -53,3 +56,56 @@ def cors_policy(entry: CorsEntry | None, *, keys_needed: bool) -> dict[str, Any]
         "max_age": given.max_age,
         **_PRIVATE_NETWORK,
     }
+
+
+class PageAccess(CORSMiddleware):
+    """Starlette's middleware, at nearly no cost for requests that no web page has sent.
+
+    Such requests have no ``Origin``. What Starlette adds to their answers is always one thing, or
+    nothing; this class finds out which with the first of them.
+    """
+
+    def __init__(self, app: ASGIApp, **policy: Any) -> None:
+        super().__init__(app, **policy)
+        self._policy = policy
+        self._added: list[tuple[bytes, bytes]] | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or _has(b"origin", scope["headers"]):
+            await super().__call__(scope, receive, send)
+            return
+        added = self._added
+        if added is None:
+            added = self._added = await self._found_added(scope, receive)
+
+        async def send_with_added(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = message.get("headers", [])
+                if _has(b"vary", headers):
+                    await self.send(message, send, Headers(scope=scope))
+                    return
+                message["headers"] = [*headers, *added]
+            await send(message)
+
+        await self.app(scope, receive, send_with_added if added else send)
+
+    async def _found_added(self, scope: Scope, receive: Receive) -> list[tuple[bytes, bytes]]:
+        """What Starlette adds to the headers of an answer."""
+        found: list[tuple[bytes, bytes]] = []
+
+        async def answer(_scope: Scope, _receive: Receive, send: Send) -> None:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+
+        async def note(message: Message) -> None:
+            found.extend(message["headers"])
+
+        await CORSMiddleware(answer, **self._policy)(scope, receive, note)
+        return found
+
+
+def _has(wanted: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    # No generator: this is done twice for each request.
+    for name, _ in headers:  # noqa: SIM110
+        if name.lower() == wanted:
+            return True
+    return False

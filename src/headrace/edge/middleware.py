@@ -5,7 +5,6 @@ import re
 from contextlib import ExitStack
 
 import structlog
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from headrace.edge.access_log import QUIET, AccessLog
@@ -18,9 +17,10 @@ from headrace.edge.streaming import accept_bodies, drop_handed, send_handed
 from headrace.errors import Draining, RequestError, TooManyPublicRequests
 from headrace.events.reader import CutReason
 from headrace.graphs.http_entry import HeaderRules
-from headrace.ids import uuid7
+from headrace.ids import new_request_id
 from headrace.shares import Gate, Places
 
+_ID_HEADER = b"x-request-id"
 #: A request id of the caller is used if it looks like this; else the middleware makes one.
 _PLAIN_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 
@@ -57,8 +57,7 @@ class Middleware:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        given = Headers(scope=scope).get("x-request-id", "")
-        request_id = given if _PLAIN_ID.fullmatch(given) else uuid7().hex
+        request_id = _given_id(scope) or new_request_id()
         state = scope.setdefault("state", {})
         state["request_id"] = request_id
         ours = found_state(state)
@@ -71,34 +70,35 @@ class Middleware:
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                headers["x-request-id"] = request_id
-                exchange.begin_answer(message["status"], headers.get("content-location"))
+                others, location = _headers_of(message)
+                message["headers"] = [*others, (_ID_HEADER, request_id.encode())]
+                exchange.begin_answer(message["status"], location)
                 await send(message)
             else:
                 await send(message)
                 exchange.count_sent(message)
 
         structlog.contextvars.clear_contextvars()
-        with structlog.contextvars.bound_contextvars(request_id=request_id, **trace.log_fields):
-            try:
-                await self._answer(path, scope, receive, send_with_id)
-            except asyncio.CancelledError:
-                # The server cancels requests when it must end.
-                _note_fault(exchange, "drain", Draining)
-                raise
-            except BaseException:
-                _note_fault(exchange, "fault", RequestError)
-                raise
-            finally:
-                end_trace(scope, trace, exchange.status)
-                log.end(
-                    scope,
-                    exchange,
-                    self._logged_headers,
-                    quiet=quiet,
-                    trace_id=trace.trace_id,
-                )
+        structlog.contextvars.bind_contextvars(request_id=request_id, **trace.log_fields)
+        try:
+            await self._answer(path, scope, receive, send_with_id)
+        except asyncio.CancelledError:
+            # The server cancels requests when it must end.
+            _note_fault(exchange, "drain", Draining)
+            raise
+        except BaseException:
+            _note_fault(exchange, "fault", RequestError)
+            raise
+        finally:
+            end_trace(scope, trace, exchange.status)
+            log.end(
+                scope,
+                exchange,
+                self._logged_headers,
+                quiet=quiet,
+                trace_id=trace.trace_id,
+            )
+            structlog.contextvars.unbind_contextvars("request_id", *trace.log_fields)
 
     async def _answer(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
         if path in _PUBLIC:
@@ -129,6 +129,24 @@ class Middleware:
                 await send(message)
 
             await self.app(scope, receive, send_after_turn)
+
+
+def _given_id(scope: Scope) -> str | None:
+    """The id that the caller has given the request, if it is plain."""
+    for name, value in scope["headers"]:
+        if name == _ID_HEADER:
+            given: str = value.decode("latin-1")
+            return given if _PLAIN_ID.fullmatch(given) else None
+    return None
+
+
+def _headers_of(answer: Message) -> tuple[list[tuple[bytes, bytes]], str | None]:
+    """The headers of an answer without its id, and its ``Content-Location``."""
+    others = [pair for pair in answer.get("headers", ()) if pair[0].lower() != _ID_HEADER]
+    for name, value in others:
+        if name.lower() == b"content-location":
+            return others, value.decode("latin-1")
+    return others, None
 
 
 def _note_fault(exchange: Exchange, reason: CutReason, cause: type[RequestError]) -> None:

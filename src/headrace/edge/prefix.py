@@ -47,6 +47,8 @@ def with_prefixed_locations(response: Response, scope: Scope, own_path: str) -> 
 
 
 def _prefix(scope: Scope, own_path: str) -> str:
+    if not scope.get("root_path") and scope["path"].count("/") == own_path.count("/"):
+        return ""
     below = path_below_prefix(scope)
     included = below.split("/")[: below.count("/") - own_path.count("/") + 1]
     return str(scope.get("root_path", "")).rstrip("/") + "/".join(included)

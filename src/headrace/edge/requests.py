@@ -3,12 +3,14 @@
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import orjson
 from fastapi import Request
+from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
+from starlette.types import Scope
 
 from headrace.edge.body_memory import PIECE_BYTES, Body, BodyMemory, parsed_at_most
 from headrace.edge.turns import Turns
@@ -29,6 +31,19 @@ _READ_APART_BYTES = 128 * 1024
 _APART = ThreadPoolExecutor(max_workers=1, thread_name_prefix="large-body")
 
 
+class _FoundHeaders(Headers):
+    """Headers that are found by hash. Most requests lack most headers that headrace looks for."""
+
+    def __init__(self, scope: Scope) -> None:
+        super().__init__(scope=scope)
+        #: The first of each name.
+        self._first = {name.decode("latin-1"): value for name, value in reversed(self.raw)}
+
+    def get(self, key: str, default: Any = None) -> Any:
+        found = self._first.get(key.lower())
+        return default if found is None else found.decode("latin-1")
+
+
 class JSONRequest(Request):
     """A request whose ``json()`` refuses values that headrace cannot store or send back."""
 
@@ -43,6 +58,13 @@ class JSONRequest(Request):
     turns: Turns | None = None
     _large: Body | None = None
     _has_turn = False
+    _found_headers: _FoundHeaders | None = None
+
+    @property
+    def headers(self) -> Headers:
+        if self._found_headers is None:
+            self._found_headers = _FoundHeaders(self.scope)
+        return self._found_headers
 
     async def body(self) -> bytes:
         """The whole body.
@@ -57,31 +79,43 @@ class JSONRequest(Request):
         if announced.isdigit() and int(announced) > self.max_body_bytes:
             raise self._too_large()
         chunks: list[bytes] = []
-        received = 0
-        stream = self.stream()
-        async for chunk in stream:
+        received, more = 0, True
+        while more:
+            chunk, more = await self._next_piece()
             received += len(chunk)
             if received > self.max_body_bytes:
                 raise self._too_large()
             chunks.append(chunk)
             if received > PIECE_BYTES and self.body_memory is not None:
                 self._large = self.body_memory.body(self.caller)
-                await self._receive_rest(stream, self._large, chunks, received)
+                await self._receive_rest(self._large, chunks, received, more)
+                break
         self._body = b"".join(chunks)
         await self.take_turn()
         return self._body
 
     async def _receive_rest(
-        self, stream: AsyncIterator[bytes], large: Body, chunks: list[bytes], received: int
+        self, large: Body, chunks: list[bytes], received: int, more: bool
     ) -> None:
         async with large.coming():
             await large.grow(received)
-            async for chunk in stream:
+            while more:
+                chunk, more = await self._next_piece()
                 received += len(chunk)
                 if received > self.max_body_bytes:
                     raise self._too_large()
                 chunks.append(chunk)
                 await large.grow(received)
+
+    async def _next_piece(self) -> tuple[bytes, bool]:
+        """The next piece of the body, and whether more of it comes.
+
+        :raises ClientDisconnect: the client has left.
+        """
+        message = await self.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        return message.get("body", b""), message.get("more_body", False)
 
     async def take_turn(self) -> None:
         """Wait for a turn of this caller; does nothing if the request has one already.

@@ -6,6 +6,7 @@ and in a user's own FastAPI app, which keeps its exception handlers.
 
 import inspect
 from collections.abc import Callable, Coroutine, Sequence
+from functools import cached_property
 from typing import Any, ClassVar
 
 import structlog
@@ -15,11 +16,12 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.routing import Match
-from starlette.types import Scope
+from starlette.types import Receive, Scope, Send
 
 from headrace.auth.api_keys import HEADER, ApiKeys
 from headrace.containment import contain, is_cancellation
 from headrace.db.faults import translated_faults
+from headrace.edge.arguments import Plan, plan_for
 from headrace.edge.body_memory import BodyMemory
 from headrace.edge.exchange import exchange_of
 from headrace.edge.gates import RequestGates
@@ -103,49 +105,72 @@ class HeadraceRoute(OwnRoute):
         inner = super().get_route_handler()
 
         async def handle(request: Request) -> Response:
-            strict = JSONRequest(request.scope, request.receive)
-            state = found_state(request)
-            if state is not None:
-                settings = state.get(Settings)
-                strict.max_body_bytes = settings.server.max_body_bytes
-                strict.max_body_values = settings.requests.max_body_values
-                strict.body_memory = state.get(BodyMemory)
-            # Some requests run the user's graphs, factories and handlers.
-            contain()
-            try:
-                if state is not None and not self.public:
-                    # Before the body is read: a stranger must cost no memory.
-                    caller = state.get(ApiKeys).check(request.headers.get(HEADER), request.scope)
-                    # The task belongs to this request until the answer ends.
-                    current_caller.set(caller)
-                    strict.caller = caller
-                    if (exchange := exchange_of(request.scope)) is not None:
-                        exchange.caller = caller
-                    strict.turns = state.get(RequestGates).turns
-                    if self.body_field is None:
-                        await strict.take_turn()
-                with translated_faults():
-                    response = await inner(strict)
-                return with_prefixed_locations(response, request.scope, self.own_path)
-            except RequestError as error:
-                return error_response(error)
-            except RequestValidationError as error:
-                message = validation_message(error, request.headers.get("content-type"))
-                return error_response(InvalidRequest(message))
-            except StarletteHTTPException as error:
-                # FastAPI raises this for any error while it reads the body.
-                if isinstance(error.__cause__, RequestError):
-                    return error_response(error.__cause__)
-                raise
-            except BaseException as error:
-                if is_cancellation(error):
-                    raise
-                _log.exception("request_failed", path=request.url.path, method=request.method)
-                return error_response(RequestError("Internal server error; the log has the cause."))
-            finally:
-                strict.release()
+            return await self._checked(JSONRequest(request.scope, request.receive), inner)
 
         return handle
+
+    @cached_property
+    def plan(self) -> Plan | None:
+        """How to call the endpoint without the framework, where nothing has included the route
+        with dependencies of its own; None: the framework must call it.
+        """
+        return plan_for(self)
+
+    async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request by the plan.
+
+        :raises StarletteHTTPException: as the framework, whose handlers make an answer of it.
+        """
+        assert self.plan is not None
+        response = await self._checked(JSONRequest(scope, receive), self.plan.answer)
+        await response(scope, receive, send)
+
+    async def _checked(
+        self,
+        request: JSONRequest,
+        inner: Callable[[JSONRequest], Coroutine[Any, Any, Response]],
+    ) -> Response:
+        scope = request.scope
+        state = found_state(scope.get("state", {}))
+        if state is not None:
+            settings = state.get(Settings)
+            request.max_body_bytes = settings.server.max_body_bytes
+            request.max_body_values = settings.requests.max_body_values
+            request.body_memory = state.get(BodyMemory)
+        # Some requests run the user's graphs, factories and handlers.
+        contain()
+        try:
+            if state is not None and not self.public:
+                # Before the body is read: a stranger must cost no memory.
+                caller = state.get(ApiKeys).check(request.headers.get(HEADER), scope)
+                # The task belongs to this request until the answer ends.
+                current_caller.set(caller)
+                request.caller = caller
+                if (exchange := exchange_of(scope)) is not None:
+                    exchange.caller = caller
+                request.turns = state.get(RequestGates).turns
+                if self.body_field is None:
+                    await request.take_turn()
+            with translated_faults():
+                response = await inner(request)
+            return with_prefixed_locations(response, scope, self.own_path)
+        except RequestError as error:
+            return error_response(error)
+        except RequestValidationError as error:
+            message = validation_message(error, request.headers.get("content-type"))
+            return error_response(InvalidRequest(message))
+        except StarletteHTTPException as error:
+            # FastAPI raises this for any error while it reads the body.
+            if isinstance(error.__cause__, RequestError):
+                return error_response(error.__cause__)
+            raise
+        except BaseException as error:
+            if is_cancellation(error):
+                raise
+            _log.exception("request_failed", path=request.url.path, method=request.method)
+            return error_response(RequestError("Internal server error; the log has the cause."))
+        finally:
+            request.release()
 
 
 class PublicRoute(HeadraceRoute):

@@ -64,9 +64,8 @@ def state_of(source: HTTPConnection | Mapping[str, Any]) -> State:
 
 def found_state(source: HTTPConnection | Mapping[str, Any]) -> State | None:
     """As :func:`state_of`, but None where there is no state."""
-    if isinstance(source, HTTPConnection):
-        return cast("State | None", getattr(source.state, "headrace", None))
-    return cast("State | None", source.get("headrace"))
+    state = source.scope.get("state", {}) if isinstance(source, HTTPConnection) else source
+    return cast("State | None", state.get("headrace"))
 
 
 def request_id_of(request: Request) -> str:

@@ -7,6 +7,7 @@ take more memory than the stream itself. Then it sends the stream.
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
+from functools import partial
 from typing import Any, TypeVar, cast
 
 from starlette.responses import Response
@@ -18,11 +19,16 @@ from headrace.events.reader import CutReason, Ending, FollowingStopped
 
 #: The key in a request's state under which the middleware accepts bodies.
 _HANDED = "headrace_handed"
+#: The key in a request's state under which the server says whether the connection is lost.
+_LOST = "headrace_lost"
 #: Prefix of the keys that FastAPI leaves in a request's scope.
 _FRAMEWORK_PREFIX = "fastapi"
 
 
 T = TypeVar("T")
+
+#: Done as soon as the connection of a request is lost.
+Lost = asyncio.Future[None]
 
 
 class ClientLeft(Exception):
@@ -94,9 +100,11 @@ class StreamResponse(Response):
         ending: Ending | None = None,
         endless: bool = False,
     ) -> None:
-        super().__init__(headers=dict(headers), media_type=media_type)
-        # Response has set the length of an empty body.
-        del self.headers["content-length"]
+        self.status_code = 200
+        self.media_type = media_type
+        self.background = None
+        # Not Response's own way: it would set the length of an empty body.
+        self.init_headers(headers)
         self._body = StreamBody(chunks, on_disconnect, ending, endless=endless)
 
     def hold(self, release: Callable[[], None]) -> None:
@@ -125,6 +133,7 @@ class StreamBody:
     __slots__ = (
         "_chunks",
         "_disconnected",
+        "_ended",
         "_ending",
         "_endless",
         "_on_disconnect",
@@ -143,6 +152,7 @@ class StreamBody:
         self._chunks = chunks
         self._on_disconnect = on_disconnect
         self._disconnected = False
+        self._ended = False
         self._ending = ending
         self._endless = endless
         #: The request that it answers; None where headrace's middleware is not around the app.
@@ -155,21 +165,40 @@ class StreamBody:
         self._end()
         self._on_disconnect()
 
-    async def send(self, receive: Receive, send: Send) -> None:
-        """Send all of it, or until the client has left."""
+    async def send(self, receive: Receive, send: Send, lost: Lost | None = None) -> None:
+        """Send all of it, or until the client has left.
+
+        :param lost: tells that the client has left; None: ``receive`` alone tells that.
+        """
         sender = cast("asyncio.Task[None]", asyncio.current_task())
-        watching = asyncio.create_task(  # noqa: TID251 - ends in this function
-            self._watch(receive, sender), name="live-watch"
-        )
+        leave = partial(self._leave, sender)
+        watching = None
+        if lost is not None:
+            lost.add_done_callback(leave)
+        else:
+            watching = asyncio.create_task(_left(receive))  # noqa: TID251 - ends in this function
+            watching.add_done_callback(leave)
         try:
             await self._send(send)
         except asyncio.CancelledError:
             if not self._disconnected or sender.uncancel() > 0:
                 raise
         finally:
-            watching.cancel()
+            self._ended = True
+            if lost is not None:
+                lost.remove_done_callback(leave)
+            if watching is not None:
+                watching.cancel()
             self._note_end()
             self._end()
+
+    def _leave(self, sender: asyncio.Task[None], told: asyncio.Future[None]) -> None:
+        """The client has left."""
+        if self._ended or told.cancelled() or told.exception() is not None:
+            return
+        self._disconnected = True
+        self._on_disconnect()
+        sender.cancel()
 
     def _end(self) -> None:
         release, self.release = self.release, _nothing
@@ -191,12 +220,6 @@ class StreamBody:
             await self._chunks.aclose()
         self._note_ending()
         await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-    async def _watch(self, receive: Receive, sender: asyncio.Task[None]) -> None:
-        await _left(receive)
-        self._disconnected = True
-        self._on_disconnect()
-        sender.cancel()
 
     def _note_end(self) -> None:
         self._note_ending()
@@ -231,7 +254,15 @@ async def send_handed(handed: list[StreamBody], scope: Scope, receive: Receive, 
         return
     for key in [key for key in scope if key.startswith(_FRAMEWORK_PREFIX)]:
         del scope[key]
-    await handed.pop().send(receive, send)
+    await handed.pop().send(receive, send, scope["state"].get(_LOST))
+
+
+def note_connection(state: dict[str, Any], lost: Lost) -> None:
+    """The server tells when the client has left, so that no task need wait for it.
+
+    :param state: of the request.
+    """
+    state[_LOST] = lost
 
 
 def drop_handed(handed: list[StreamBody]) -> None:

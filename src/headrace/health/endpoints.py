@@ -10,14 +10,14 @@ from fastapi import APIRouter, Query
 from fastapi.responses import JSONResponse, Response
 
 from headrace.edge.refusals import RefusalResponse
-from headrace.edge.routing import OwnRoute
+from headrace.edge.routing import PublicRoute
 from headrace.edge.state import provided
 from headrace.errors import NotFound
 from headrace.health.service import HealthService
 from headrace.observability.metrics import METRICS_MEDIA_TYPE
 
-probes_router = APIRouter(route_class=OwnRoute, tags=["health"])
-metrics_router = APIRouter(route_class=OwnRoute, tags=["health"])
+probes_router = APIRouter(route_class=PublicRoute, tags=["health"])
+metrics_router = APIRouter(route_class=PublicRoute, tags=["health"])
 
 
 Health = Annotated[HealthService, provided(HealthService)]
@@ -100,4 +100,4 @@ async def metrics(health: Health, format: Format = "prometheus") -> Response:
 
 router = APIRouter()
 for _router in (probes_router, metrics_router):
-    router.include_router(_router)
+    router.routes.extend(_router.routes)

@@ -398,4 +398,4 @@ async def delete_run(
 
 router = APIRouter()
 for _router in (making_router, followed_router):
-    router.include_router(_router)
+    router.routes.extend(_router.routes)

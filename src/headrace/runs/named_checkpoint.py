@@ -32,6 +32,9 @@ def named_checkpoint(body: RunCreate, thread_id: str | None) -> NamedCheckpoint 
     :raises InvalidRequest: a value cannot name a checkpoint; or the body names two checkpoints, a
         part of a subgraph's checkpoint, or another thread.
     """
+    configurable = (body.config or {}).get("configurable")
+    if not (body.checkpoint_id or body.thread_id or body.checkpoint or configurable):
+        return None
     named: dict[str, Any] = {}
     for where, given in _places(body):
         _refuse_other_thread(where, given.get("thread_id"), thread_id)

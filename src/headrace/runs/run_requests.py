@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from typing import Any
-from uuid import UUID, uuid5
+from uuid import UUID
 
 from headrace.auth.principal import Principal
 from headrace.checkpoints.writer import Writer
@@ -12,7 +12,7 @@ from headrace.graphs.commands import refuse_unknown_nodes
 from headrace.graphs.context import missing_names
 from headrace.graphs.registry import GraphRegistry
 from headrace.idempotency.schemas import RequestKey
-from headrace.ids import canonical_uuid
+from headrace.ids import canonical_uuid, thread_id_for
 from headrace.queue.rows import RunRequest
 from headrace.request_limits import RequestLimits
 from headrace.runs.named_checkpoint import named_checkpoint
@@ -92,7 +92,7 @@ class RunRequests:
         return RunRequest(
             run_id=run_id,
             # A retry of this request must get this thread id again.
-            thread_id=thread_id or str(uuid5(run_id, "thread")),
+            thread_id=thread_id or str(thread_id_for(run_id)),
             assistant_id=assistant.assistant_id,
             assistant_updated_at=assistant.updated_at,
             graph_id=assistant.graph_id,

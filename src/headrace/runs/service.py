@@ -2,7 +2,9 @@
 
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from types import MappingProxyType
+from typing import Any
 from uuid import UUID
 
 from headrace.assistants.service import AssistantService
@@ -93,46 +95,57 @@ class RunService:
         """
         if thread_id is not None:
             thread_id = await self._threads.stored_id(principal, thread_id)
+        make = partial(
+            self._make,
+            principal,
+            thread_id,
+            body,
+            request_id=request_id,
+            trace=trace,
+            any_thread_id=any_thread_id,
+            background=background,
+            key=key,
+            headers=headers,
+        )
+        if key is None:
+            return await make(uuid7())
         async with self._reserved(principal, key) as (run_id, made):
-            if made is not None:
-                return made
-            context = await self._traces.context(principal, thread_id, body, trace)
-            for tries_left in reversed(range(_ASSISTANT_TRIES)):
-                assistant = await self._assistants.get_for_run(
-                    principal, body.assistant_id, reload=tries_left < _ASSISTANT_TRIES - 1
-                )
-                request = await self._requests.complete(
-                    principal,
-                    thread_id,
-                    body,
-                    assistant,
-                    run_id,
-                    request_id=request_id,
-                    trace=context,
-                    any_thread_id=any_thread_id,
-                    background=background,
-                    key=key,
-                    headers=headers,
-                )
-                try:
-                    return await self._submit(request)
-                except AssistantChanged:
-                    # The cached assistant is out of date: reload it and retry.
-                    if not tries_left:
-                        raise
+            return made if made is not None else await make(run_id)
+
+    async def _make(
+        self,
+        principal: Principal,
+        thread_id: str | None,
+        body: RunCreate,
+        run_id: UUID,
+        *,
+        trace: RequestTrace,
+        **more: Any,
+    ) -> FollowedRun:
+        context = await self._traces.context(principal, thread_id, body, trace)
+        for tries_left in reversed(range(_ASSISTANT_TRIES)):
+            assistant = await self._assistants.get_for_run(
+                principal, body.assistant_id, reload=tries_left < _ASSISTANT_TRIES - 1
+            )
+            request = await self._requests.complete(
+                principal, thread_id, body, assistant, run_id, trace=context, **more
+            )
+            try:
+                return await self._submit(request)
+            except AssistantChanged:
+                # The cached assistant is out of date: reload it and retry.
+                if not tries_left:
+                    raise
         raise AssertionError("unreachable")
 
     @asynccontextmanager
     async def _reserved(
-        self, principal: Principal, key: RequestKey | None
+        self, principal: Principal, key: RequestKey
     ) -> AsyncIterator[tuple[UUID, FollowedRun | None]]:
         """The id of the run to make, and the run itself if an earlier try has made it.
 
         :raises RunForgotten: an earlier try has made the run, and the run is deleted.
         """
-        if key is None:
-            yield uuid7(), None
-            return
         reserved = await self._keys.reserve(principal, key)
         run_id = reserved.resource_id
         if reserved.made:

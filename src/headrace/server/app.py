@@ -5,15 +5,15 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI
 from starlette.applications import Starlette
-from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from headrace.assistants import endpoints as assistants
 from headrace.chat import endpoints as chat
-from headrace.edge.cors import cors_policy
+from headrace.edge.cors import PageAccess, cors_policy
 from headrace.edge.middleware import Middleware
 from headrace.edge.prefix import MountPrefix
+from headrace.edge.route_table import RouteTable
 from headrace.graphs.custom_app import load_custom_app
 from headrace.graphs.http_entry import SERVED_ROOMS, HttpEntry
 from headrace.graphs.manifest import find_manifest
@@ -23,10 +23,10 @@ from headrace.runs import endpoints as runs
 from headrace.runs import thread_stream_endpoints as thread_streams
 from headrace.runs import timeline_endpoints as timelines
 from headrace.server import meta
+from headrace.server.api import ServedApi
 from headrace.server.custom_app import has_cors, with_api
 from headrace.server.error_handlers import add_error_handlers
 from headrace.server.lifespan import Lifespan
-from headrace.server.openapi import DescribedApi
 from headrace.server.pages import page_routers, paths_of
 from headrace.settings import Settings
 from headrace.store_items import endpoints as store_items
@@ -49,9 +49,9 @@ def build_router(rooms: frozenset[str] = SERVED_ROOMS) -> APIRouter:
     for name, routers in _ROUTERS.items():
         if name in rooms:
             for one in routers:
-                router.include_router(one)
+                router.routes.extend(one.routes)
     for always in (health.probes_router, meta.router):
-        router.include_router(always)
+        router.routes.extend(always.routes)
     return router
 
 
@@ -90,13 +90,13 @@ def _build_health(ours: Lifespan) -> FastAPI:
 
 def _build_api(
     settings: Settings, http: HttpEntry, ours: Lifespan, *, alone: bool = True
-) -> DescribedApi:
+) -> ServedApi:
     """
     :param alone: no app of the user is served beside the API. Such an app may have its own ``/``.
     """
     rooms = http.rooms
     closed = bool(settings.accepted_api_keys) or "meta" not in rooms
-    app = DescribedApi(
+    app = ServedApi(
         title="headrace",
         version=version("headrace"),
         summary="LangGraph agents over HTTP",
@@ -108,12 +108,13 @@ def _build_api(
     app.needs_key = bool(settings.accepted_api_keys)
     # FastAPI's own redirect asks for no key, and goes to the host that the request names.
     app.router.redirect_slashes = False
-    app.include_router(build_router(rooms))
+    app.router.routes.extend(build_router(rooms).routes)
     for router in page_routers(with_docs="meta" in rooms, with_root=alone):
-        app.include_router(router)
+        app.router.routes.extend(router.routes)
     if closed and "meta" in rooms:
-        app.include_router(meta.schema_router)
+        app.router.routes.extend(meta.schema_router.routes)
     add_error_handlers(app, public=_public_paths(app))
+    app.table = RouteTable(app.router.routes)
     return app
 
 
@@ -137,5 +138,5 @@ def _with_middleware(
         policy: dict[str, Any] = cors_policy(
             http.cors, keys_needed=bool(settings.accepted_api_keys)
         )
-        app = CORSMiddleware(app, **policy)
+        app = PageAccess(app, **policy)
     return Middleware(app, plain_inside=plain_inside, logged_headers=http.logging_headers)

@@ -10,7 +10,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import structlog
-from fastapi import FastAPI
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
@@ -26,6 +25,7 @@ from headrace.errors import StartupRefusal, StrangerRefused, Unauthenticated
 from headrace.graphs.custom_app import custom_app_place
 from headrace.graphs.http_entry import HttpEntry
 from headrace.observability.user_code import described, fault_place
+from headrace.server.api import ServedApi
 from headrace.server.collisions import collisions_in, named, places_of
 from headrace.server.lifespan import Lifespan
 
@@ -36,7 +36,7 @@ _POLICY_VIOLATION = 1008
 
 
 def with_api(
-    app: Starlette, api: FastAPI, http: HttpEntry, lifespan: Lifespan, public: frozenset[str]
+    app: Starlette, api: ServedApi, http: HttpEntry, lifespan: Lifespan, public: frozenset[str]
 ) -> Starlette:
     """``app`` itself, which now serves ``api`` too.
 
@@ -67,7 +67,7 @@ def with_api(
     return app
 
 
-def _tell_what_is_hidden(app: Starlette, api: FastAPI, where: str) -> None:
+def _tell_what_is_hidden(app: Starlette, api: ServedApi, where: str) -> None:
     """Log the app's routes that never answer. As on LangGraph's server, they cannot replace routes
     of the API.
     """
@@ -92,9 +92,11 @@ def has_cors(app: Starlette) -> bool:
     return any(isinstance(kind, type) and issubclass(kind, CORSMiddleware) for kind in kinds)
 
 
-def serves(api: FastAPI, scope: Scope) -> bool:
+def serves(api: ServedApi, scope: Scope) -> bool:
     """Whether the API has a route with this path, for any method."""
-    return any(route.matches(scope)[0] is not Match.NONE for route in api.router.routes)
+    return api.table.find(scope) is not None or any(
+        route.matches(scope)[0] is not Match.NONE for route in api.router.routes
+    )
 
 
 class Fork:
@@ -102,7 +104,7 @@ class Fork:
     app.
     """
 
-    def __init__(self, app: ASGIApp, api: FastAPI) -> None:
+    def __init__(self, app: ASGIApp, api: ServedApi) -> None:
         self._app = app
         self._api = api
 

@@ -7,10 +7,8 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.applications import Starlette
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
 
 from headrace.auth.api_keys import HEADER
-from headrace.edge.head_requests import as_get, without_body
 from headrace.server.field_texts import EXAMPLES, FIELDS
 
 #: The name of the key in the description.
@@ -19,29 +17,6 @@ _SCHEME = "ApiKey"
 _PUBLIC = frozenset({"health", "system"})
 
 _PARAMETER = re.compile(r"{(\w+)(?::\w+)?}")
-
-
-class DescribedApi(FastAPI):
-    """The API with its description. ``beside`` is the user's app that is served with it."""
-
-    beside: Starlette | None = None
-    #: Whether callers need a key.
-    needs_key: bool = False
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] != "HEAD":
-            await super().__call__(scope, receive, send)
-            return
-        with as_get(scope) as inner:
-            await super().__call__(inner, receive, without_body(send))
-
-    def openapi(self) -> dict[str, Any]:
-        if self.openapi_schema is None:
-            own = completed(super().openapi(), needs_key=self.needs_key)
-            if self.beside is not None:
-                own = joined(own, described(self.beside))
-            self.openapi_schema = own
-        return self.openapi_schema
 
 
 def completed(own: dict[str, Any], *, needs_key: bool) -> dict[str, Any]:

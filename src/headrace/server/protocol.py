@@ -14,6 +14,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from headrace.edge.exchange import exchange_of
+from headrace.edge.streaming import Lost, note_connection
 from headrace.events.json_encoding import encode_json
 from headrace.server.connections import Connections
 
@@ -78,6 +79,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._body = 0
         self._upgrade: bytes | None = None
         self._stalled = False
+        self._lost: Lost = self.loop.create_future()
         # Results of the last checks.
         self._mark = (_Awaited.NOTHING, 0, 0)
         self._quiet_seconds = 0.0
@@ -103,6 +105,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._bounds.forget(self)
         super().connection_lost(exc)
+        self._lost.set_result(None)
 
     def data_received(self, data: bytes) -> None:
         if self._deaf or self._leaving:
@@ -139,6 +142,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._check_head()
         # The base class asks again later. By then ``self.headers`` may hold trailers.
         self._upgrade = super()._get_upgrade() if self.parser.should_upgrade() else None
+        note_connection(self.scope["state"], self._lost)
         super().on_headers_complete()
         self._in_head = False
         self._bounds.begin_work(self)

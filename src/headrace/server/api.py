@@ -1,0 +1,85 @@
+"""The API as the server serves it: FastAPI declares the endpoints, and this app calls most of them.
+
+See docs/adr/0022-routes-are-found-by-hash.md.
+"""
+
+from collections.abc import Awaitable, Callable
+from time import monotonic
+from typing import Any, cast
+
+from fastapi import FastAPI, Request, Response
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope, Send
+
+from headrace.edge.head_requests import as_get, without_body
+from headrace.edge.route_table import RouteTable
+from headrace.server.openapi import completed, described, joined
+
+#: How long it may take to notice that FastAPI traces requests from now on.
+_LOOK_SECONDS = 1.0
+
+_Handler = Callable[[Request, HTTPException], Awaitable[Response]]
+
+
+class ServedApi(FastAPI):
+    """The API with its description. ``beside`` is the user's app that is served with it."""
+
+    beside: Starlette | None = None
+    #: Whether callers need a key.
+    needs_key: bool = False
+    _traced = False
+    _look_at = 0.0
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        #: The routes that are called directly.
+        self.table = RouteTable(())
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await super().__call__(scope, receive, send)
+        elif scope["method"] != "HEAD":
+            await self._respond(scope, receive, send)
+        else:
+            with as_get(scope) as inner:
+                await self._respond(inner, receive, without_body(send))
+
+    async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Call the endpoint directly if it is known, else through the framework."""
+        found = self.table.find(scope)
+        if found is None or self.user_middleware or self._is_traced(scope):
+            await super().__call__(scope, receive, send)
+            return
+        route, parameters = found
+        scope["app"] = self
+        scope["router"] = self.router
+        scope["endpoint"] = route.endpoint
+        scope["path_params"] = {**scope.get("path_params", {}), **parameters}
+        scope["route"] = route
+        try:
+            await route.answer(scope, receive, send)
+        except HTTPException as error:
+            handler = cast("_Handler", self.exception_handlers[HTTPException])
+            response = await handler(Request(scope, receive), error)
+            await response(scope, receive, send)
+
+    def _is_traced(self, scope: Scope) -> bool:
+        """Whether FastAPI itself makes spans and metrics of the request. A graph may begin that at
+        any time.
+        """
+        if "fastapi.telemetry" in scope:
+            return False
+        if (now := monotonic()) >= self._look_at:
+            self._look_at = now + _LOOK_SECONDS
+            own = getattr(self, "_native_telemetry", None)
+            self._traced = own is not None and own.enabled()
+        return self._traced
+
+    def openapi(self) -> dict[str, Any]:
+        if self.openapi_schema is None:
+            own = completed(super().openapi(), needs_key=self.needs_key)
+            if self.beside is not None:
+                own = joined(own, described(self.beside))
+            self.openapi_schema = own
+        return self.openapi_schema
