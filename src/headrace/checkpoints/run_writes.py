@@ -90,6 +90,11 @@ class RunWrites:
             self._held.append(store)
         return self._holds_command
 
+    @property
+    def may_hold_command(self) -> bool:
+        """Whether :meth:`store_command` has something to do."""
+        return self._holds_command or bool(self._held)
+
     async def store_command(self) -> None:
         """Store the kept command, if there is one: it has been applied. Safe to repeat."""
         self._holds_command = False

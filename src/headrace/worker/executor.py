@@ -320,8 +320,9 @@ class Executor:
         """Take what the graph streams: for its result, its progress and its events."""
         channel, progress, writes = execution.channel, execution.progress, execution.writes
         translator = Translator(frozenset(execution.request.kwargs["stream_mode"]))
-        async for namespace, mode, chunk in chunks:
-            if mode != "events" and writes is not None:
+        async for part in chunks:
+            namespace, mode, chunk = part if len(part) == 3 else ((), *part)
+            if mode != "events" and writes is not None and writes.may_hold_command:
                 # The graph goes on, so it has applied its command.
                 await writes.store_command()
             if not namespace and mode in ("values", "updates"):
@@ -332,14 +333,18 @@ class Executor:
             if channel.wanted and not self._exceeds_checkpoint(mode, chunk):
                 for name, data in translator.events(namespace, mode, chunk):
                     channel.publish(name, data)
-                    await channel.room()
+                    if channel.full:
+                        await channel.room()
 
     def _exceeds_checkpoint(self, mode: str, chunk: Any) -> bool:
         """Whether a chunk is too large for a checkpoint: the run fails at its next checkpoint.
 
-        Do not send such a chunk: its JSON would take twice its size in memory.
+        Do not send such a chunk: its JSON would take twice its size in memory. Chunks of messages
+        come thousands a second, and are tokens with the metadata of the run: neither is large.
         """
-        return mode != "custom" and least_bytes(chunk) > self._max_checkpoint_bytes
+        return (
+            mode not in ("messages", "custom") and least_bytes(chunk) > self._max_checkpoint_bytes
+        )
 
     async def _require(self, checkpoints: Sequence[RunnableConfig]) -> None:
         """Refuse checkpoints that do not exist: from these, LangGraph would start empty.
