@@ -17,7 +17,7 @@ from headrace.events.event import RUN_DELETED
 from headrace.events.json_encoding import storable
 from headrace.events.modes import Translator
 from headrace.graphs.commands import refuse_unknown_nodes
-from headrace.graphs.registry import GraphRegistry
+from headrace.graphs.registry import Graph, GraphRegistry
 from headrace.lifecycle import Tasks
 from headrace.observability.process import collect_soon
 from headrace.queue.ends import RELEASED, EndedRun, RunEnd, StopAsked
@@ -293,23 +293,39 @@ class Executor:
             _use_latest_checkpoint(config)
         elif named := checkpoints_in(config):
             await self._require(named)
-        async with (
-            self._registry.for_run(
-                request.graph_id, config, access="threads.create_run", context=kwargs["context"]
-            ) as graph,
-            result.final_state.read_on_failure(graph, request.thread_id),
-        ):
-            refuse_unknown_nodes(graph.nodes, kwargs)
-            with execution.progress.streaming(graph):
-                await self._follow(graph_stream(graph, given, kwargs, config), execution, result)
-            if result.interrupted:
-                # The next run on the thread must not resume from an older checkpoint.
-                _use_latest_checkpoint(config)
-                snapshot = await graph.aget_state(config)
-                # An interrupt after the last node leaves no task that waits.
-                result.interrupted = bool(snapshot.next)
-                result.thread_interrupts = storable(interrupts_by_task(snapshot))
-                result.run_interrupts = run_interrupts(snapshot)
+        async with self._registry.for_run(
+            request.graph_id, config, access="threads.create_run", context=kwargs["context"]
+        ) as graph:
+            try:
+                await self._execute(graph, given, config, execution, result)
+            except (Exception, asyncio.CancelledError):
+                await result.final_state.read(graph, request.thread_id)
+                raise
+
+    async def _execute(
+        self,
+        graph: Graph,
+        given: Any,
+        config: RunnableConfig,
+        execution: Execution,
+        result: RunResult,
+    ) -> None:
+        kwargs, failed = execution.request.kwargs, True
+        refuse_unknown_nodes(graph.nodes, kwargs)
+        execution.progress.begin(graph)
+        try:
+            await self._follow(graph_stream(graph, given, kwargs, config), execution, result)
+            failed = False
+        finally:
+            execution.progress.end(failed=failed)
+        if result.interrupted:
+            # The next run on the thread must not resume from an older checkpoint.
+            _use_latest_checkpoint(config)
+            snapshot = await graph.aget_state(config)
+            # An interrupt after the last node leaves no task that waits.
+            result.interrupted = bool(snapshot.next)
+            result.thread_interrupts = storable(interrupts_by_task(snapshot))
+            result.run_interrupts = run_interrupts(snapshot)
 
     async def _follow(
         self,
