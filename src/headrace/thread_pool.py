@@ -52,9 +52,9 @@ class Work:
         """The number of threads that work for the run now."""
         return self._busy
 
-    def entered(self) -> "_Entered":
-        """Within the block, all jobs count that it, and tasks created in it, give to the executor."""
-        return _Entered(self)
+    def entered(self) -> "_EnteredBlock":
+        """Within the block, count all jobs that it and its tasks give to the executor."""
+        return _EnteredBlock(self)
 
     def cut(self) -> None:
         """The run was cut off: cancel the jobs that no thread has begun."""
@@ -101,7 +101,7 @@ class Work:
 _work: ContextVar[Work | None] = ContextVar("headrace_work", default=None)
 
 
-class _Entered:
+class _EnteredBlock:
     __slots__ = ("_before", "_work")
 
     def __init__(self, work: Work) -> None:

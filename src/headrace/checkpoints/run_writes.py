@@ -71,9 +71,9 @@ class RunWrites:
         self._held: list[StoreNow] = []
         self._holds_command = token is not None
 
-    def current(self) -> "_Current":
+    def current(self) -> "_CurrentBlock":
         """Within the block, and tasks started in it, the saver's calls belong to this run."""
-        return _Current(self)
+        return _CurrentBlock(self)
 
     def holds(self, store: StoreNow) -> bool:
         """Keep the call that stores the run's command; return whether it is kept.
@@ -155,7 +155,7 @@ class RunWrites:
             self._idle = None
 
 
-class _Current:
+class _CurrentBlock:
     """A context manager; as a generator it would take three times as long, in every run."""
 
     __slots__ = ("_before", "_writes")

@@ -104,14 +104,14 @@ class ModelCalls(BaseCallbackHandler):
     def ignore_chain(self) -> bool:
         return True
 
-    def counted(self) -> "_Counted":
+    def counted(self) -> "_CountedBlock":
         """Within the block, and in tasks and threads that it starts, model calls are counted.
 
         At its end it raises TokenBudgetExceeded if a budget was exceeded, whatever the graph made
         of that.
         """
         let_langchain_find_handlers()
-        return _Counted(self)
+        return _CountedBlock(self)
 
     def refused(self) -> TokenBudgetExceeded | None:
         """The error with which the run must end, because it has met a budget."""
@@ -203,7 +203,7 @@ class ModelCalls(BaseCallbackHandler):
         raise error
 
 
-class _Counted:
+class _CountedBlock:
     """A context manager; as a generator it would take three times as long, in every run."""
 
     __slots__ = ("_before", "_calls")
