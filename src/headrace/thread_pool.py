@@ -17,9 +17,8 @@ import gc
 import queue
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
@@ -53,14 +52,9 @@ class Work:
         """The number of threads that work for the run now."""
         return self._busy
 
-    @contextmanager
-    def entered(self) -> Iterator[None]:
-        """Count all jobs that this context, and tasks created in it, give to the executor."""
-        token = _work.set(self)
-        try:
-            yield
-        finally:
-            _work.reset(token)
+    def entered(self) -> "_EnteredBlock":
+        """Within the block, count all jobs that it and its tasks give to the executor."""
+        return _EnteredBlock(self)
 
     def cut(self) -> None:
         """The run was cut off: cancel the jobs that no thread has begun."""
@@ -105,6 +99,19 @@ class Work:
 
 
 _work: ContextVar[Work | None] = ContextVar("headrace_work", default=None)
+
+
+class _EnteredBlock:
+    __slots__ = ("_before", "_work")
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+
+    def __enter__(self) -> None:
+        self._before = _work.set(self._work)
+
+    def __exit__(self, *_: object) -> None:
+        _work.reset(self._before)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ import math
 import operator
 from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from inspect import signature
 from time import perf_counter
 from typing import Annotated, Any, TypedDict, cast
 
@@ -247,3 +248,11 @@ async def test_metadata_that_json_cannot_hold_is_stored_in_its_nearest_form(data
     # LangGraph itself takes NUL out.
     assert told["text"] == "ab \ufffd"
     assert (told["number"], told["large"]) == (None, None)
+
+
+async def test_langgraph_finds_the_signature_of_a_write_without_making_it(database_url):
+    for engine in ENGINES:
+        async with saver_on(database_url, engine=engine) as saver:
+            first = signature(saver.aput_writes)
+            assert first.parameters["task_path"].default == ""
+            assert signature(saver.aput_writes) is first

@@ -5,15 +5,15 @@ import re
 from collections import deque
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import orjson
 import pytest
-from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage
 from langgraph.types import Interrupt
 
-from headrace.events.json_encoding import encode_json, storable
+from headrace.events.json_encoding import Repeated, encode_json, message_form, storable
 
 
 class Point(NamedTuple):
@@ -72,3 +72,49 @@ def test_an_interrupt_shows_its_value_and_id():
 def test_no_value_holds_a_nul(form):
     assert form({"a": "x\0y"}) == {"a": "x\N{REPLACEMENT CHARACTER}y"}
     assert form({"a": r"x\u0000y"}) == {"a": r"x\u0000y"}
+
+
+class OwnChunk(AIMessageChunk):
+    own: str = "x"
+
+
+_CALL: Any = {"name": "f", "args": "{}", "id": "c", "index": 0, "type": "tool_call_chunk"}
+_USAGE: Any = {"input_tokens": 1, "output_tokens": 2, "total_tokens": 3}
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        AIMessageChunk(content="token", id="m"),
+        AIMessageChunk(content="", id="m", name="n", chunk_position="last"),
+        AIMessageChunk(content=[{"type": "text", "text": "a"}]),
+        AIMessageChunk(content="", tool_call_chunks=[_CALL]),
+        AIMessageChunk(content="", usage_metadata=_USAGE),
+        AIMessageChunk(
+            content="a", response_metadata={"model_name": "m"}, additional_kwargs={"k": {1}}
+        ),
+        AIMessageChunk(content="a\0b\ud800"),
+        AIMessageChunk(content="a", extra=1),
+        OwnChunk(content="a"),
+        AIMessage("whole"),
+        HumanMessage("a"),
+    ],
+)
+def test_the_quick_form_of_a_message_has_the_json_of_the_message(message):
+    assert encode_json([message_form(message)]) == encode_json([message])
+    assert (
+        orjson.loads(encode_json([message_form(message)]))[0].keys() == message.model_dump().keys()
+    )
+
+
+def test_a_repeated_value_is_encoded_once_and_again_when_it_is_another_one_or_has_grown():
+    repeated, first = Repeated(), {"a": 1, "odd": {3}, "nul": "\0"}
+    form = repeated.form(first)
+    assert repeated.form(first) is form
+    assert encode_json([form, 1]) == encode_json([first, 1])
+    assert encode_json([form, {1: 2, "1": 3}, 10**40]) == encode_json(
+        [first, {1: 2, "1": 3}, 10**40]
+    )
+    assert encode_json(repeated.form({"a": 2})) == b'{"a":2}'
+    first["b"] = 2
+    assert encode_json(repeated.form(first)) == encode_json(first)

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Set
 from typing import Any, cast
 
 from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import CheckpointMetadata, get_serializable_checkpoint_metadata
 
 #: Ids that say what made a checkpoint.
 _IDS = frozenset(
@@ -50,6 +51,40 @@ def stored_config(config: RunnableConfig, *, ids_only: bool) -> RunnableConfig:
     }
     metadata = _short(config.get("metadata") or {}, configurable.keys() - kept.keys())
     return cast("RunnableConfig", {**config, "configurable": kept, "metadata": metadata})
+
+
+def stored_metadata(config: RunnableConfig, metadata: CheckpointMetadata) -> CheckpointMetadata:
+    """What is stored with a checkpoint outside of runs."""
+    return get_serializable_checkpoint_metadata(stored_config(config, ids_only=False), metadata)
+
+
+class RunMetadata:
+    """The part of a run's checkpoints' metadata that its configuration gives.
+
+    LangGraph hands over the same metadata with each checkpoint of a graph, so the part is made
+    once. Only a subgraph, or a node that calls a graph with other ids, brings another one.
+    """
+
+    __slots__ = ("_given", "_ids", "_keys", "_part")
+
+    def __init__(self) -> None:
+        self._given: Any = None
+        self._keys = -1
+        self._ids: list[Any] = []
+        self._part: CheckpointMetadata = {}
+
+    def of(self, config: RunnableConfig, metadata: CheckpointMetadata) -> CheckpointMetadata:
+        """What is stored with a checkpoint: ``metadata``, and the part of its configuration."""
+        given, configurable = config.get("metadata"), config["configurable"]
+        ids = [configurable.get(key) for key in _IDS]
+        keys = len(configurable) + len(given or ())
+        if given is not self._given or keys != self._keys or ids != self._ids:
+            self._given, self._keys, self._ids = given, keys, ids
+            self._part = get_serializable_checkpoint_metadata(
+                stored_config(config, ids_only=True), {}
+            )
+        own = get_serializable_checkpoint_metadata({}, metadata)
+        return cast("CheckpointMetadata", {**self._part, **own})
 
 
 def _is_secret(key: str) -> bool:

@@ -13,14 +13,14 @@ from langgraph.checkpoint.base import (
     ChannelVersions,
     Checkpoint,
     CheckpointMetadata,
-    get_serializable_checkpoint_metadata,
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.types import ERROR, INTERRUPT, RESUME
 
 from headrace.checkpoints.commits import Commits
+from headrace.checkpoints.fence import RunToken
 from headrace.checkpoints.flush_call import Answer, Arguments
-from headrace.checkpoints.metadata import stored_config
+from headrace.checkpoints.metadata import stored_metadata
 from headrace.checkpoints.operations import CalledKind, Numbers, Operation, written_if_live
 from headrace.checkpoints.run_writes import RunWrites
 from headrace.checkpoints.upstream import ERROR_SOURCE, DeltaSnapshot
@@ -127,14 +127,14 @@ def checkpoint_rows(
             version = _text(new_versions[channel])
             blobs.append((thread, ns, _text(channel), version, _text(kind), blob))
     parent = configurable.get("checkpoint_id")
-    kept = stored_config(config, ids_only=run is not None)
+    told = stored_metadata(config, metadata) if run is None else run.metadata.of(config, metadata)
     row = (
         thread,
         ns,
         _text(checkpoint["id"]),
         NULL_FIELD if parent is None else _text(parent),
         jsonb_field(dump_jsonb({**checkpoint, "channel_values": inline})),
-        jsonb_field(dump_jsonb(get_serializable_checkpoint_metadata(kept, metadata))),
+        jsonb_field(dump_jsonb(told)),
     )
     return WriteRows(thread_id, run, blobs=blobs, checkpoint=row)
 
@@ -298,7 +298,7 @@ _WRITES: Mapping[str, type[Column]] = {
 
 
 def _text(value: Any) -> bytes:
-    return text_field(str(value).encode())
+    return text_field((value if type(value) is str else str(value)).encode())
 
 
 def _size(blobs: Sequence[Row], checkpoint: Row | None, writes: Sequence[Row]) -> int:

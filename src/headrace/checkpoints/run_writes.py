@@ -6,11 +6,11 @@ to a client. A failed write fails the run: nothing after it is written, and the 
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 
 from headrace.checkpoints.fence import RunToken
+from headrace.checkpoints.metadata import RunMetadata
 from headrace.checkpoints.tally import UsageTally
 from headrace.tracing.tracer import NO_ATTEMPT_TRACE, AttemptTrace
 
@@ -39,6 +39,7 @@ class RunWrites:
         "_threads",
         "_unsettled",
         "failure",
+        "metadata",
         "token",
         "trace",
         "usage",
@@ -59,6 +60,7 @@ class RunWrites:
         self.waits_each = waits_each
         #: The trace of the attempt that writes.
         self.trace: AttemptTrace = NO_ATTEMPT_TRACE
+        self.metadata = RunMetadata()
         self._fresh_thread = fresh_thread
         self.failure: BaseException | None = None
         self._hurry = hurry
@@ -69,14 +71,9 @@ class RunWrites:
         self._held: list[StoreNow] = []
         self._holds_command = token is not None
 
-    @contextmanager
-    def current(self) -> Iterator["RunWrites"]:
+    def current(self) -> "_CurrentBlock":
         """Within the block, and tasks started in it, the saver's calls belong to this run."""
-        previous = _current.set(self)
-        try:
-            yield self
-        finally:
-            _current.reset(previous)
+        return _CurrentBlock(self)
 
     def holds(self, store: StoreNow) -> bool:
         """Keep the call that stores the run's command; return whether it is kept.
@@ -89,6 +86,11 @@ class RunWrites:
         if self._holds_command:
             self._held.append(store)
         return self._holds_command
+
+    @property
+    def may_hold_command(self) -> bool:
+        """Whether :meth:`store_command` has something to do."""
+        return self._holds_command or bool(self._held)
 
     async def store_command(self) -> None:
         """Store the kept command, if there is one: it has been applied. Safe to repeat."""
@@ -151,6 +153,22 @@ class RunWrites:
         if self._idle is not None and (not self._unsettled or self.failure is not None):
             self._idle.set_result(None)
             self._idle = None
+
+
+class _CurrentBlock:
+    """A context manager; as a generator it would take three times as long, in every run."""
+
+    __slots__ = ("_before", "_writes")
+
+    def __init__(self, writes: RunWrites) -> None:
+        self._writes = writes
+
+    def __enter__(self) -> RunWrites:
+        self._before = _current.set(self._writes)
+        return self._writes
+
+    def __exit__(self, *_: object) -> None:
+        _current.reset(self._before)
 
 
 def current_run() -> RunWrites | None:

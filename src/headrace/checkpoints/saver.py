@@ -5,8 +5,9 @@ many threads together. :class:`UpstreamSaver` does each operation alone, as Lang
 """
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
+from inspect import signature
 from time import perf_counter
 from typing import Any
 
@@ -67,11 +68,14 @@ class UpstreamSaver(PooledSaver, RunSaver):
         self._writer = writer
         self._sized = SizedReads(pool, acquire_timeout_seconds=acquire_timeout_seconds)
         self._max_error_bytes = max_error_bytes
+        # LangGraph asks for this signature in every run, and that of a method is made anew.
+        known = partial(self.aput_writes)
+        known.__signature__ = signature(self.aput_writes)  # type: ignore[attr-defined]
+        self.__dict__["aput_writes"] = known
 
     async def setup(self) -> None:
         """Does nothing."""
 
-    @contextmanager
     def run(
         self,
         token: RunToken | None = None,
@@ -79,12 +83,11 @@ class UpstreamSaver(PooledSaver, RunSaver):
         durability: str = "async",
         fresh_thread: str | None = None,
         usage: UsageTally | None = None,
-    ) -> Iterator[RunWrites]:
+    ) -> AbstractContextManager[RunWrites]:
         writes = self._writer.begin(
             token, waits_each=durability == "sync", fresh_thread=fresh_thread, usage=usage
         )
-        with writes.current():
-            yield writes
+        return writes.current()
 
     async def stop(self) -> None:
         """There is nothing to wait for."""
@@ -129,9 +132,11 @@ class UpstreamSaver(PooledSaver, RunSaver):
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
         if (run := current_run()) is not None:
-            # A checkpoint after a command shows that the command was applied.
-            await run.store_command()
-            await self._writer.queue_usage(run.usage)
+            if run.may_hold_command:
+                # A checkpoint after a command shows that the command was applied.
+                await run.store_command()
+            if run.usage is not None and run.usage.changed:
+                await self._writer.queue_usage(run.usage)
         return await self._put(config, checkpoint, metadata, new_versions)
 
     async def aput_writes(
@@ -142,13 +147,16 @@ class UpstreamSaver(PooledSaver, RunSaver):
         task_path: str = "",
     ) -> None:
         kept = stored_writes(writes, self._max_error_bytes)
-        store = partial(self._put_writes, config, kept, task_id, task_path)
         if (run := current_run()) is not None:
-            if task_id == NULL_TASK and run.holds(store):
+            if task_id == NULL_TASK and run.holds(
+                partial(self._put_writes, config, kept, task_id, task_path)
+            ):
                 return
-            await run.store_command()
-            await self._writer.queue_usage(run.usage)
-        await store()
+            if run.may_hold_command:
+                await run.store_command()
+            if run.usage is not None and run.usage.changed:
+                await self._writer.queue_usage(run.usage)
+        await self._put_writes(config, kept, task_id, task_path)
 
     @timed("put")
     async def _put(
@@ -364,16 +372,14 @@ class GroupCommitSaver(UpstreamSaver):
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
         called_at, run = perf_counter(), current_run()
-        with _failing_run(run):
+        size = WriteSize(self.max_checkpoint_bytes)
+        try:
             rows = checkpoint_rows(
-                self.serde,
-                run,
-                config,
-                checkpoint,
-                metadata,
-                new_versions,
-                WriteSize(self.max_checkpoint_bytes),
+                self.serde, run, config, checkpoint, metadata, new_versions, size
             )
+        except CheckpointTooLarge as error:
+            _fail(run, error)
+            raise
         if run is not None:
             rows.trace = run.trace.checkpoint(checkpoint["id"], metadata, rows.size_bytes)
         await self._write(rows, called_at)
@@ -398,16 +404,12 @@ class GroupCommitSaver(UpstreamSaver):
         # LangGraph starts an error handler only once the error is durable.
         handled = any(channel == ERROR_SOURCE for channel, _ in writes)
         run = current_run()
-        with _failing_run(run):
-            rows = task_rows(
-                self.serde,
-                run,
-                config,
-                writes,
-                task_id,
-                task_path,
-                WriteSize(self.max_checkpoint_bytes),
-            )
+        size = WriteSize(self.max_checkpoint_bytes)
+        try:
+            rows = task_rows(self.serde, run, config, writes, task_id, task_path, size)
+        except CheckpointTooLarge as error:
+            _fail(run, error)
+            raise
         if rows is not None:
             await self._write(rows, called_at, waits=handled)
 
@@ -428,14 +430,19 @@ def _place(config: RunnableConfig) -> tuple[str, str]:
 
 @contextmanager
 def _failing_run(run: RunWrites | None) -> Iterator[None]:
-    """Let the run fail if a write is too large.
+    """Let the run fail if a write is too large."""
+    try:
+        yield
+    except CheckpointTooLarge as error:
+        _fail(run, error)
+        raise
+
+
+def _fail(run: RunWrites | None, error: CheckpointTooLarge) -> None:
+    """Let the run fail: a write is too large.
 
     LangGraph goes on for a moment after a failed write. The next checkpoint would name values that
     are not stored.
     """
-    try:
-        yield
-    except CheckpointTooLarge as error:
-        if run is not None:
-            run.fail(error)
-        raise
+    if run is not None:
+        run.fail(error)

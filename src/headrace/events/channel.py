@@ -163,21 +163,27 @@ class Channel:
 
     def publish(self, name: str, data: Any) -> None:
         """Give an event its number and pass it on. This never waits."""
-        if not self.wanted or self._closed:
+        storing = self.storing
+        if self._closed or not (self._readers or storing or self.kept):
             return
         self._last_id += 1
-        if not self._readers and not self.storing and least_bytes(data) > self._settings.ring_bytes:
+        if not self._readers and not storing and least_bytes(data) > self._settings.ring_bytes:
             # This event would push all others out of the ring, and then itself. Do not encode it.
             self._ring.clear()
             self._ring_bytes = 0
             return
         event = Event.of(self._last_id, name, data, resumable=self.resumable)
         self._was_heavy = event.size_bytes > _HEAVY_BYTES
-        if self.storing:
+        if storing:
             self._put(event)
             if self.resumable:
                 return
         self._deliver(event)
+
+    @property
+    def full(self) -> bool:
+        """Whether the run must call :meth:`room` before its next event."""
+        return self._was_heavy or self._budget.exceeded or self._over_bound()
 
     async def room(self) -> None:
         """Wait until the run may publish more events.
@@ -253,8 +259,15 @@ class Channel:
             self._on_closed()
 
     def _deliver(self, event: Event) -> None:
-        self._ring.append(event)
-        self._ring_bytes += event.size_bytes
+        ring, settings = self._ring, self._settings
+        ring.append(event)
+        self._ring_bytes += len(event.frame)
+        if len(ring) > settings.ring_events or self._ring_bytes > settings.ring_bytes:
+            self._shorten_ring()
+        for reader in self._readers:
+            reader.push(event)
+
+    def _shorten_ring(self) -> None:
         over = 0
         while over < len(self._ring) and (
             len(self._ring) - over > self._settings.ring_events
@@ -262,10 +275,7 @@ class Channel:
         ):
             self._ring_bytes -= self._ring[over].size_bytes
             over += 1
-        if over:
-            del self._ring[:over]
-        for reader in self._readers:
-            reader.push(event)
+        del self._ring[:over]
 
     async def _room_for_readers(self) -> None:
         budget = self._budget

@@ -7,7 +7,7 @@ from headrace.events.json_encoding import encode_json
 from headrace.events.sse import data_of, frame, name_of
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Event:
     """``event_id`` rises within a run, across its attempts. 0: no id, as for the end event."""
 

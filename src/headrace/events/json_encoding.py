@@ -3,6 +3,9 @@
 from collections.abc import Iterator
 from typing import Any
 
+import orjson
+from langchain_core.messages import AIMessageChunk, BaseMessage
+
 from headrace.db.jsonb import load_jsonb
 from headrace.json_text import json_text
 
@@ -21,6 +24,42 @@ def encode_json(value: Any) -> bytes:
 def storable(value: Any) -> Any:
     """The value as plain JSON that Postgres's ``jsonb`` can store. It never raises."""
     return load_jsonb(json_text(value))
+
+
+def message_form(message: BaseMessage) -> Any:
+    """The message, or a value with the JSON of the message that is quicker to encode.
+
+    A token of a model is most often text alone. ``model_dump()`` would copy each of its fields.
+    """
+    if type(message) is not AIMessageChunk:
+        return message
+    fields = message.__dict__
+    plain = (
+        type(message.content) is str
+        and not message.__pydantic_extra__
+        and not (message.tool_calls or message.tool_call_chunks or message.invalid_tool_calls)
+        and not (message.additional_kwargs or message.response_metadata or message.usage_metadata)
+    )
+    return fields if plain else message
+
+
+class Repeated:
+    """Encodes a value once if it comes several times in a row."""
+
+    __slots__ = ("_form", "_size", "_value")
+
+    def __init__(self) -> None:
+        self._value: Any = None
+        self._size = 0
+        self._form: Any = None
+
+    def form(self, value: dict[str, Any]) -> Any:
+        """A value with the JSON of ``value``, which nobody changes as long as it comes."""
+        if value is not self._value or len(value) != self._size:
+            self._value, self._size = value, len(value)
+            # A copy: orjson returns even short JSON in a buffer of 4 KB.
+            self._form = orjson.Fragment(bytes(memoryview(encode_json(value))))
+        return self._form
 
 
 def json_pieces(value: Any, depth: int = _DEPTH) -> Iterator[bytes]:

@@ -4,7 +4,7 @@ The API has two modes for LangGraph's ``messages``. ``messages`` sends the messa
 chunk (``messages/partial``); ``messages-tuple`` sends LangGraph's chunks.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast, get_args
 
@@ -15,6 +15,8 @@ from langchain_core.messages import (
 )
 from langchain_core.runnables import RunnableConfig
 from langgraph.types import StreamMode as GraphMode
+
+from headrace.events.json_encoding import Repeated, message_form
 
 StreamMode = Literal[
     "values",
@@ -52,6 +54,8 @@ class Translator:
     """Translates the chunks of one run. It keeps the messages so far for ``messages``."""
 
     requested: frozenset[str]
+    #: LangGraph gives one object with all chunks of a message.
+    _metadata: Repeated = field(default_factory=Repeated)
     _accumulated: dict[str, BaseMessageChunk] = field(default_factory=dict)
     _announced: set[str] = field(default_factory=set)
 
@@ -59,30 +63,44 @@ class Translator:
         """Whether chunks of this mode become events."""
         return mode in self.requested or (mode == "messages" and "messages-tuple" in self.requested)
 
-    def events(self, namespace: tuple[str, ...], mode: str, chunk: Any) -> Iterator[NamedValue]:
-        suffix = "".join(f"|{part}" for part in namespace)
+    def events(self, namespace: tuple[str, ...], mode: str, chunk: Any) -> Sequence[NamedValue]:
+        """The events of a chunk, in order. Encode their values before the next call."""
         if mode == "messages":
-            message, metadata = chunk
-            if "messages-tuple" in self.requested:
-                yield f"messages{suffix}", [message, metadata]
-            if "messages" in self.requested:
-                yield from self._messages(message, metadata)
-        elif mode in self.requested:
-            yield f"{mode}{suffix}", _placed(chunk) if mode == "debug" else chunk
+            return self._of_message(namespace, *chunk)
+        if mode not in self.requested:
+            return ()
+        return ((_named(mode, namespace), _placed(chunk) if mode == "debug" else chunk),)
 
-    def _messages(self, message: BaseMessage, metadata: dict[str, Any]) -> Iterator[NamedValue]:
+    def _of_message(
+        self, namespace: tuple[str, ...], message: BaseMessage, metadata: dict[str, Any]
+    ) -> Sequence[NamedValue]:
+        told: list[NamedValue] = []
+        if "messages-tuple" in self.requested:
+            pair = [message_form(message), self._metadata.form(metadata)]
+            told.append((_named("messages", namespace), pair))
+        if "messages" in self.requested:
+            told += self._so_far(message, metadata)
+        return told
+
+    def _so_far(self, message: BaseMessage, metadata: dict[str, Any]) -> Sequence[NamedValue]:
+        told: list[NamedValue] = []
         key = message.id or ""
         if key not in self._announced:
             self._announced.add(key)
-            yield "messages/metadata", {key: {"metadata": metadata}}
+            told.append(("messages/metadata", {key: {"metadata": metadata}}))
         if not isinstance(message, BaseMessageChunk):
-            yield "messages/complete", [message]
-            return
+            told.append(("messages/complete", [message]))
+            return told
         so_far = self._accumulated.get(key)
         whole = message if so_far is None else so_far + message
         assert isinstance(whole, BaseMessageChunk)
         self._accumulated[key] = whole
-        yield "messages/partial", [message_chunk_to_message(whole)]
+        told.append(("messages/partial", [message_chunk_to_message(whole)]))
+        return told
+
+
+def _named(mode: str, namespace: tuple[str, ...]) -> str:
+    return "|".join((mode, *namespace)) if namespace else mode
 
 
 def _placed(item: dict[str, Any]) -> dict[str, Any]:

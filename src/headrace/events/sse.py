@@ -4,6 +4,8 @@ Lines end with CRLF. The data is on one line, because the JavaScript SDK joins s
 without a newline. The id comes after the data.
 """
 
+from functools import lru_cache
+
 CONTENT_TYPE = "text/event-stream; charset=utf-8"
 #: The end of each event and comment. It never occurs inside of one.
 END = b"\r\n\r\n"
@@ -24,6 +26,7 @@ _NOT_IN_NAMES = dict.fromkeys(
 )
 
 
+@lru_cache(maxsize=1024)
 def name_of(name: str) -> str:
     """The name of an event on one line. It may contain the name of a node."""
     return name.translate(_NOT_IN_NAMES).encode(errors="replace").decode()
@@ -39,12 +42,13 @@ def frame(name: str, data: bytes, event_id: int | str | None = None) -> bytes:
         for raw, escaped in _LINE_ENDS:
             data = data.replace(raw, escaped)
     if event_id is None:
-        return b"event: %b\r\ndata: %b\r\n\r\n" % (name.encode(), data)
-    return b"event: %b\r\ndata: %b\r\nid: %b\r\n\r\n" % (
-        name.encode(),
-        data,
-        str(event_id).encode(),
-    )
+        return b"%b%b\r\n\r\n" % (_before_data(name), data)
+    return b"%b%b\r\nid: %b\r\n\r\n" % (_before_data(name), data, str(event_id).encode())
+
+
+@lru_cache(maxsize=1024)
+def _before_data(name: str) -> bytes:
+    return b"event: %b\r\ndata: " % name.encode()
 
 
 def data_of(frame: bytes) -> bytes:

@@ -6,7 +6,12 @@ graph. What it opens is closed afterwards. All other graphs are built once, when
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Collection, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    nullcontext,
+)
 from types import MappingProxyType
 from typing import Any, cast
 
@@ -145,15 +150,14 @@ class GraphRegistry:
         graph = self._graphs.get(graph_id)
         return None if graph is None else graph.nodes
 
-    @asynccontextmanager
-    async def for_run(
+    def for_run(
         self,
         graph_id: str,
         config: RunnableConfig,
         *,
         access: AccessContext = "threads.read",
         context: Mapping[str, Any] = MappingProxyType({}),
-    ) -> AsyncIterator[Graph]:
+    ) -> AbstractAsyncContextManager[Graph]:
         """The graph for this configuration, while the context is open.
 
         :param access: the purpose. A factory may open less when nothing is executed.
@@ -164,9 +168,22 @@ class GraphRegistry:
             HR103 the factory has made no graph.
         """
         source = self._known(graph_id)
-        if graph_id in self._graphs:
-            yield self._graphs[graph_id]
-            return
+        graph = self._graphs.get(graph_id)
+        return (
+            self._made_for_run(source, config, access, context)
+            if graph is None
+            else nullcontext(graph)
+        )
+
+    @asynccontextmanager
+    async def _made_for_run(
+        self,
+        source: GraphSource,
+        config: RunnableConfig,
+        access: AccessContext,
+        context: Mapping[str, Any],
+    ) -> AsyncIterator[Graph]:
+        graph_id = source.graph_id
         factory = self._factories[graph_id]
         assert factory is not None
         async with AsyncExitStack() as stack:

@@ -17,7 +17,7 @@ from headrace.events.event import RUN_DELETED
 from headrace.events.json_encoding import storable
 from headrace.events.modes import Translator
 from headrace.graphs.commands import refuse_unknown_nodes
-from headrace.graphs.registry import GraphRegistry
+from headrace.graphs.registry import Graph, GraphRegistry
 from headrace.lifecycle import Tasks
 from headrace.observability.process import collect_soon
 from headrace.queue.ends import RELEASED, EndedRun, RunEnd, StopAsked
@@ -293,23 +293,39 @@ class Executor:
             _use_latest_checkpoint(config)
         elif named := checkpoints_in(config):
             await self._require(named)
-        async with (
-            self._registry.for_run(
-                request.graph_id, config, access="threads.create_run", context=kwargs["context"]
-            ) as graph,
-            result.final_state.read_on_failure(graph, request.thread_id),
-        ):
-            refuse_unknown_nodes(graph.nodes, kwargs)
-            with execution.progress.streaming(graph):
-                await self._follow(graph_stream(graph, given, kwargs, config), execution, result)
-            if result.interrupted:
-                # The next run on the thread must not resume from an older checkpoint.
-                _use_latest_checkpoint(config)
-                snapshot = await graph.aget_state(config)
-                # An interrupt after the last node leaves no task that waits.
-                result.interrupted = bool(snapshot.next)
-                result.thread_interrupts = storable(interrupts_by_task(snapshot))
-                result.run_interrupts = run_interrupts(snapshot)
+        async with self._registry.for_run(
+            request.graph_id, config, access="threads.create_run", context=kwargs["context"]
+        ) as graph:
+            try:
+                await self._execute(graph, given, config, execution, result)
+            except (Exception, asyncio.CancelledError):
+                await result.final_state.read(graph, request.thread_id)
+                raise
+
+    async def _execute(
+        self,
+        graph: Graph,
+        given: Any,
+        config: RunnableConfig,
+        execution: Execution,
+        result: RunResult,
+    ) -> None:
+        kwargs, failed = execution.request.kwargs, True
+        refuse_unknown_nodes(graph.nodes, kwargs)
+        execution.progress.begin(graph)
+        try:
+            await self._follow(graph_stream(graph, given, kwargs, config), execution, result)
+            failed = False
+        finally:
+            execution.progress.end(failed=failed)
+        if result.interrupted:
+            # The next run on the thread must not resume from an older checkpoint.
+            _use_latest_checkpoint(config)
+            snapshot = await graph.aget_state(config)
+            # An interrupt after the last node leaves no task that waits.
+            result.interrupted = bool(snapshot.next)
+            result.thread_interrupts = storable(interrupts_by_task(snapshot))
+            result.run_interrupts = run_interrupts(snapshot)
 
     async def _follow(
         self,
@@ -320,8 +336,9 @@ class Executor:
         """Take what the graph streams: for its result, its progress and its events."""
         channel, progress, writes = execution.channel, execution.progress, execution.writes
         translator = Translator(frozenset(execution.request.kwargs["stream_mode"]))
-        async for namespace, mode, chunk in chunks:
-            if mode != "events" and writes is not None:
+        async for part in chunks:
+            namespace, mode, chunk = part if len(part) == 3 else ((), *part)
+            if mode != "events" and writes is not None and writes.may_hold_command:
                 # The graph goes on, so it has applied its command.
                 await writes.store_command()
             if not namespace and mode in ("values", "updates"):
@@ -332,14 +349,18 @@ class Executor:
             if channel.wanted and not self._exceeds_checkpoint(mode, chunk):
                 for name, data in translator.events(namespace, mode, chunk):
                     channel.publish(name, data)
-                    await channel.room()
+                    if channel.full:
+                        await channel.room()
 
     def _exceeds_checkpoint(self, mode: str, chunk: Any) -> bool:
         """Whether a chunk is too large for a checkpoint: the run fails at its next checkpoint.
 
-        Do not send such a chunk: its JSON would take twice its size in memory.
+        Do not send such a chunk: its JSON would take twice its size in memory. Chunks of messages
+        come thousands a second, and are tokens with the metadata of the run: neither is large.
         """
-        return mode != "custom" and least_bytes(chunk) > self._max_checkpoint_bytes
+        return (
+            mode not in ("messages", "custom") and least_bytes(chunk) > self._max_checkpoint_bytes
+        )
 
     async def _require(self, checkpoints: Sequence[RunnableConfig]) -> None:
         """Refuse checkpoints that do not exist: from these, LangGraph would start empty.

@@ -1,8 +1,6 @@
 """The thread's state after a run that failed or was stopped: it decides the thread's status."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
 import structlog
@@ -29,19 +27,14 @@ class FinalState:
 
     snapshot: StateSnapshot | None = None
 
-    @asynccontextmanager
-    async def read_on_failure(self, graph: Graph, thread_id: str) -> AsyncIterator[None]:
-        """Read the state if the block raises or is cancelled."""
+    async def read(self, graph: Graph, thread_id: str) -> None:
+        """Read the state, because the graph has broken off."""
         try:
-            yield
-        except (Exception, asyncio.CancelledError):
-            try:
-                async with asyncio.timeout(_READ_SECONDS):
-                    self.snapshot = await graph.aget_state(config_of(thread_id))
-            except Exception:
-                # The thread's row stays as it is.
-                _log.info("thread_state_unknown", thread_id=thread_id, exc_info=True)
-            raise
+            async with asyncio.timeout(_READ_SECONDS):
+                self.snapshot = await graph.aget_state(config_of(thread_id))
+        except Exception:
+            # The thread's row stays as it is.
+            _log.info("thread_state_unknown", thread_id=thread_id, exc_info=True)
 
     def completed(self, end: RunEnd) -> RunEnd:
         """``end`` with the interrupts that the thread waits for.

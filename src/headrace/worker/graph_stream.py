@@ -1,20 +1,21 @@
-"""The stream of a graph, as (namespace, mode, chunk); the namespace of the top graph is ()."""
+"""The stream of a graph: what it streams in each mode that is needed."""
 
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, cast
 
 from langchain_core.runnables import RunnableConfig
 
 from headrace.events.modes import graph_modes
 from headrace.graphs.context import known_context
 
-Part = tuple[tuple[str, ...], str, Any]
+#: (mode, chunk) of the top graph, or (namespace, mode, chunk).
+Part = tuple[str, Any] | tuple[tuple[str, ...], str, Any]
 
 #: LangGraph hides events with this tag from traces; headrace hides them from the mode ``events``.
 _HIDDEN = "langsmith:hidden"
 
 
-async def graph_stream(
+def graph_stream(
     graph: Any, given: Any, kwargs: dict[str, Any], config: RunnableConfig
 ) -> AsyncIterator[Part]:
     """Execute a graph on the input ``given``, with the options stored in ``kwargs``."""
@@ -28,22 +29,20 @@ async def graph_stream(
         # Without ``output_keys`` LangGraph streams the whole state, with private keys.
         "output_keys": graph.output_channels,
     }
-    subgraphs = kwargs["subgraphs"]
     if "events" not in kwargs["stream_mode"]:
-        async for part in graph.astream(given, config, **options):
-            yield _named(part, subgraphs=subgraphs)
-        return
+        return cast("AsyncIterator[Part]", graph.astream(given, config, **options))
+    return _with_events(graph, given, config, options)
+
+
+async def _with_events(
+    graph: Any, given: Any, config: RunnableConfig, options: dict[str, Any]
+) -> AsyncIterator[Part]:
     run_id = str(config["run_id"])
     async for item in graph.astream_events(given, config, version="v2", **options):
         if _HIDDEN in (item.get("tags") or ()):
             continue
         if item["event"] == "on_chain_stream" and item["run_id"] == run_id:
             # This event carries a chunk of another stream mode of the run.
-            yield _named(item["data"]["chunk"], subgraphs=subgraphs)
+            yield item["data"]["chunk"]
         else:
-            yield (), "events", item
-
-
-def _named(part: Any, *, subgraphs: bool) -> Part:
-    namespace, mode, chunk = part if subgraphs else ((), *part)
-    return namespace, mode, chunk
+            yield "events", item

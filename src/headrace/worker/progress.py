@@ -8,8 +8,6 @@ subgraphs, nodes that LangGraph hides, and nodes that raise, interrupt or are ca
 seen. A step that changes no key of the output sends no ``values``: it counts with the next step.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from time import monotonic
 from typing import Any
 
@@ -78,19 +76,19 @@ class Progress:
         #: The graph was loaded, and has begun.
         self.loaded = False
 
-    @contextmanager
-    def streaming(self, compiled: Any) -> Iterator[None]:
-        """Within the block the graph is executed."""
+    def begin(self, compiled: Any) -> None:
+        """The graph is executed from now on."""
         self.compiled, self.loaded = compiled, True
         self.step_began_at = monotonic()
-        try:
-            yield
+
+    def end(self, *, failed: bool) -> None:
+        """The graph is not executed any more."""
+        self.compiled = None
+        if not failed:
             # The last step may have sent no ``values``.
             self._end_step()
-        finally:
-            self.compiled = None
-            if self.steps:
-                self._metrics.count_steps(self._graph_id, self.steps)
+        if self.steps:
+            self._metrics.count_steps(self._graph_id, self.steps)
 
     def note_event(self, mode: str, chunk: Any) -> None:
         """Note an event that the request would get. The first that a node has caused is measured,
