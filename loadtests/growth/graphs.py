@@ -1,0 +1,25 @@
+"""What the servers of these measurements serve beside the built-in graph."""
+
+from typing import Any
+
+from langchain_core.messages import AIMessage
+from langgraph.graph import START, MessagesState, StateGraph
+
+from headrace.graphs.chat import build_chat
+
+
+async def _answer(state: MessagesState) -> dict[str, Any]:
+    return {"messages": [AIMessage(content=f"You said: {state['messages'][-1].text}")]}
+
+
+def messages_state() -> StateGraph[Any, Any, Any, Any]:
+    """One node that answers, on LangGraph's usual list of messages."""
+    builder = StateGraph(MessagesState)
+    builder.add_node("call_model", _answer)
+    builder.add_edge(START, "call_model")
+    return builder
+
+
+def chat() -> StateGraph[Any, Any, Any, Any]:
+    """The built-in graph, with the model that needs no key."""
+    return build_chat("")
