@@ -9,6 +9,8 @@ PYTEST_ARGS ?=
 CHAOS_ARGS ?=
 ALERTS_ARGS ?=
 ATTACK_ARGS ?=
+GROWTH_ARGS ?=
+CAPACITY_ARGS ?=
 LOAD := .tools/load
 CLIENTS := .tools/clients
 FLOORS := .tools/floors
@@ -16,7 +18,7 @@ LOAD_URL ?= http://127.0.0.1:8123
 IMAGE_BASE := .tools/python-stand-in.tar
 
 .DEFAULT_GOAL := help
-.PHONY: help run check lint types imports dead-code test test-together test-alone test-deploy test-images test-cold chaos chaos-short alerts attack fuzz load bench format lock docs manifests ci-tools clean python test-floors test-floors-short
+.PHONY: help run check lint types imports dead-code test test-together test-alone test-deploy test-images test-cold chaos chaos-short alerts attack fuzz load bench growth capacity format lock docs manifests ci-tools clean python test-floors test-floors-short
 
 ##@ Use
 
@@ -104,6 +106,12 @@ load: $(LOAD)/load.stamp  ## Load LOAD_URL with LOAD_PROFILE=chat, LOAD_USERS, L
 # As with load: `make bench BENCH_ROUNDS=3 BENCH_WORKLOADS=trivial`.
 bench: $(VENV)/dev.stamp  ## Checkpoint savers side by side, a quarter of an hour; BENCH_* narrow it (loadtests/README.md)
 	@$(BIN)/python -m loadtests.bench
+
+growth: $(VENV)/dev.stamp  ## What grows with conversations, rows and streams; GROWTH_ARGS (loadtests/README.md)
+	@$(BIN)/python -m loadtests.growth $(GROWTH_ARGS)
+
+capacity: $(VENV)/dev.stamp  ## What a number of runs needs; CAPACITY_ARGS="--measure" (docs/capacity.md)
+	@$(BIN)/python -m loadtests.capacity $(CAPACITY_ARGS)
 
 ##@ Work
 

@@ -1,5 +1,6 @@
 """What the servers of these measurements serve beside the built-in graph."""
 
+import asyncio
 from typing import Any
 
 from langchain_core.messages import AIMessage
@@ -17,6 +18,19 @@ def messages_state() -> StateGraph[Any, Any, Any, Any]:
     builder = StateGraph(MessagesState)
     builder.add_node("call_model", _answer)
     builder.add_edge(START, "call_model")
+    return builder
+
+
+async def _wait(state: MessagesState) -> dict[str, Any]:
+    await asyncio.sleep(3600)
+    return {}
+
+
+def quiet() -> StateGraph[Any, Any, Any, Any]:
+    """A run that waits."""
+    builder = StateGraph(MessagesState)
+    builder.add_node("wait", _wait)
+    builder.add_edge(START, "wait")
     return builder
 
 

@@ -14,6 +14,11 @@ _PARTS = {
     "chat_whole_answer": "POST /chat, the answer has all messages",
     "messages_state": "runs/stream (updates), MessagesState",
 }
+_BESIDE = {
+    "runs_stored": ("by_runs", "a run, by runs stored"),
+    "queue_length": ("by_pending", "a run, by runs pending behind a busy thread"),
+    "open_streams": ("by_streams", "a run, by streams open"),
+}
 _TURN = Target(floor=1.1, goal=1.05, lower_is_better=True)
 
 
@@ -44,6 +49,18 @@ def write(found: Mapping[str, Any], folder: Path | None, *, short: bool) -> Iter
                 f"{int(turns):>8,}{cost['server_ms']:>11.2f}{cost['postgres_ms']:>8.2f}"
                 f"{cost['p50_ms']:>9.1f}{cost['page_kb']:>10,.0f}{cost['answer_kb']:>11,.1f}"
             )
+    for part, (key, title) in _BESIDE.items():
+        if part in found:
+            yield title
+            yield "    rows  server ms   PG ms   p50 ms   page kB   PG ms not analyzed"
+            for count, cost in found[part][key].items():
+                stale = cost.get("not_analyzed", cost)
+                yield (
+                    f"{int(count):>9,}{cost['server_ms']:>10.2f}{cost['postgres_ms']:>8.2f}"
+                    f"{cost['p50_ms']:>9.1f}{cost['page_kb']:>10,.0f}{stale['postgres_ms']:>12.2f}"
+                )
+    for table, size in found.get("runs_stored", {}).get("bytes_per_run", {}).items():
+        yield f"{table:20}{size:>10,.0f} bytes a run"
 
 
 def _panels(found: Mapping[str, Any]) -> Iterator[Lines]:

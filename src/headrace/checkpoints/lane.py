@@ -7,6 +7,7 @@ a busy lane, the next batch forms while the last one is in flight.
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
+from time import perf_counter
 
 import structlog
 
@@ -24,13 +25,18 @@ _log = structlog.stdlib.get_logger("headrace.writer")
 #: one flush of many operations is cheaper than many flushes.
 _TURNS = 6
 
+#: The longest rest between two flushes of large values, in seconds.
+_LONGEST_REST = 0.25
+
 _STOPPED = "The server stopped before this was committed."
 
 
 class Lane:
     """Operations leave it in the order in which they came.
 
-    :param in_thread: its flushes talk to the database from a thread; see :class:`Flusher`.
+    :param in_thread: its flushes talk to the database from a thread; see :class:`Flusher`. Between
+        two of them the lane rests for as long as the last one took: Postgres writes its log in the
+        order in which it came, so every small commit waits for the large values before it.
     :param on_settled: called with each operation that has settled.
     """
 
@@ -58,6 +64,7 @@ class Lane:
         self._hurry = Signal()
         self._flushing = False
         self._abandoned = False
+        self._rests_until = 0.0
 
     def put(self, operation: Operation) -> None:
         """Queue the operation; the lane flushes it without another call."""
@@ -88,7 +95,11 @@ class Lane:
                 await self._linger()
                 for _ in range(_TURNS):
                     await asyncio.sleep(0)
+                await self._rest()
+                started = perf_counter()
                 await self._flush(self._next_batch(), held)
+                taken = perf_counter() - started
+                self._rests_until = perf_counter() + min(taken, _LONGEST_REST)
                 await held.share()
         except asyncio.CancelledError:
             self.abandon()
@@ -96,6 +107,11 @@ class Lane:
         finally:
             self._flushing = False
             await held.give_back()
+
+    async def _rest(self) -> None:
+        rest = self._rests_until - perf_counter()
+        if self._in_thread and rest > 0:
+            await asyncio.sleep(rest)
 
     async def _flush(self, batch: Sequence[Operation], held: HeldConnection) -> None:
         try:
