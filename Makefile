@@ -12,6 +12,8 @@ ATTACK_ARGS ?=
 AGENTS_ARGS ?=
 SIZING_ARGS ?=
 OVERLOAD_ARGS ?=
+GROWTH_ARGS ?=
+CAPACITY_ARGS ?=
 LOAD := .tools/load
 CLIENTS := .tools/clients
 FLOORS := .tools/floors
@@ -19,7 +21,7 @@ LOAD_URL ?= http://127.0.0.1:8123
 IMAGE_BASE := .tools/python-stand-in.tar
 
 .DEFAULT_GOAL := help
-.PHONY: help run check lint types imports dead-code test test-together test-alone test-deploy test-images test-cold chaos chaos-short alerts attack fuzz load bench compare compare-peers format lock docs manifests ci-tools clean python test-floors test-floors-short agents sizing soak overload
+.PHONY: help run check lint types imports dead-code test test-together test-alone test-deploy test-images test-cold chaos chaos-short alerts attack fuzz load bench compare compare-peers format lock docs manifests ci-tools clean python test-floors test-floors-short agents sizing soak overload growth capacity
 
 ##@ Use
 
@@ -126,6 +128,12 @@ agents: $(VENV)/dev.stamp  ## Agents that stream from a fake model, more and mor
 
 sizing: $(VENV)/dev.stamp  ## Runs of one second at a rising rate, with reads beside; SIZING_ARGS="--rates 100,200"
 	@$(BIN)/python -m loadtests.sizing $(SIZING_ARGS)
+
+growth: $(VENV)/dev.stamp  ## What grows with conversations, rows and streams; GROWTH_ARGS (loadtests/README.md)
+	@$(BIN)/python -m loadtests.growth $(GROWTH_ARGS)
+
+capacity: $(VENV)/dev.stamp  ## What a number of runs needs; CAPACITY_ARGS="--measure" (docs/capacity.md)
+	@$(BIN)/python -m loadtests.capacity $(CAPACITY_ARGS)
 
 ##@ Work
 

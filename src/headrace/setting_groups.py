@@ -375,6 +375,12 @@ class CheckpointerSettings(Group):
     drain_seconds: float = Field(
         10.0, ge=0, description="How long a stopping process goes on committing what is queued."
     )
+    channel_memory_bytes: int = Field(
+        64 * 1024 * 1024,
+        ge=0,
+        description="Memory of a process for conversations of the built-in chat graph that it has"
+        " read, so that a turn reads only what is new; 0: it reads all in each turn.",
+    )
     read_batch: int = Field(
         64, ge=1, description="Latest checkpoints that one query reads at most."
     )

@@ -75,6 +75,12 @@ class Settings(BaseSettings):
         "",
         description="Model of the built-in chat graph, e.g. `openai:gpt-5`; empty: the echo model.",
     )
+    chat_messages: int = Field(
+        100,
+        ge=1,
+        description="How many of a conversation's latest messages the built-in chat graph gives to"
+        " its model. The thread keeps all.",
+    )
     chat_graph: str = Field(
         "", description="Graph behind /chat; default `chat`, else the first of the manifest."
     )

@@ -2,17 +2,18 @@
 
 import ast
 import inspect
-from typing import Any
+from typing import Any, TypedDict
 
 import pytest
+from langchain_core.runnables import RunnableConfig
 from langgraph._internal import _constants
 from langgraph.checkpoint.base import CheckpointTuple
 from langgraph.checkpoint.postgres import base
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph.checkpoint.serde import jsonplus
 from langgraph.checkpoint.serde import types as serde_types
-from langgraph.graph import message
-from langgraph.pregel import _loop, _messages, _runner
+from langgraph.graph import START, StateGraph, message
+from langgraph.pregel import _loop, _messages, _read, _runner
 from langgraph.store.base import GetOp, PutOp, SearchOp, batch
 from langgraph.store.postgres.aio import AsyncPostgresStore
 
@@ -25,12 +26,18 @@ from headrace.checkpoints.upstream import (
     PooledSaver,
     QueuedStore,
     deduplicated,
+    read_channel,
 )
 from headrace.db.arrays import Jsonb, Text
 from tests.support.chains import config_of, put, put_writes
 from tests.support.database import open_pool
 from tests.support.engine import open_saver
 from tests.support.sources import PACKAGE
+
+
+class Nothing(TypedDict):
+    """The input of a node without input."""
+
 
 #: Every one that headrace uses, by the name under which upstream has it, and who has it there.
 PRIVATE: dict[str, Any] = {
@@ -39,6 +46,7 @@ PRIVATE: dict[str, Any] = {
     "INTERRUPT": _constants,
     "NULL_TASK_ID": _constants,
     "PULL": _constants,
+    "ChannelRead": _read,
     "_DeltaSnapshot": serde_types,
     "_msgpack_default": jsonplus,
     "_option": jsonplus,
@@ -152,6 +160,20 @@ def test_delta_snapshot_is_the_type_that_upstreams_saver_looks_for():
 def test_messages_delta_reducer_is_the_one_whose_messages_langgraph_gives_ids():
     assert "if spec.reducer is _messages_delta_reducer" in inspect.getsource(_messages)
     assert GIVES_IDS is _messages._messages_delta_reducer
+
+
+async def test_a_node_reads_a_channel_that_is_no_part_of_its_input():
+    found: list[Any] = []
+
+    async def node(_: Any, config: RunnableConfig) -> dict[str, Any]:
+        found.extend(read_channel(config, "messages"))
+        return {"messages": ["answer"]}
+
+    builder: StateGraph[Any, Any, Any, Any] = StateGraph(message.MessagesState)
+    builder.add_node("node", node, input_schema=Nothing)  # type: ignore[call-overload]
+    builder.add_edge(START, "node")
+    await builder.compile().ainvoke({"messages": ["question"]})
+    assert [one.text for one in found] == ["question"]
 
 
 def test_dedupe_ops_keeps_the_last_put_and_each_read_once():

@@ -31,6 +31,9 @@ _IDLE_TURN_SECONDS = 0.000_05
 #: A flush that takes longer is stuck.
 _STUCK_SECONDS = 0.02
 
+#: The longest rest between two flushes of large values, in seconds.
+_LONGEST_REST = 0.25
+
 _STOPPED = "The server stopped before this was committed."
 
 
@@ -38,7 +41,9 @@ class Lanes:
     """Operations of one thread are flushed in the order in which they came, one flush at a time.
 
     :param count: flushes in flight at once, at most.
-    :param in_thread: flushes talk to the database from a thread; see :class:`Flusher`.
+    :param in_thread: flushes talk to the database from a thread; see :class:`Flusher`. Between two
+        of them the lane rests for as long as the last one took: Postgres writes its log in the
+        order in which it came, so every small commit waits for the large values before it.
     :param on_settled: called with each operation that has settled.
     """
 
@@ -72,6 +77,7 @@ class Lanes:
         self._stuck = 0
         self._hurry = Signal()
         self._abandoned = False
+        self._rests_until = 0.0
 
     def put(self, operation: Operation) -> None:
         """Queue the operation; it is flushed without another call."""
@@ -105,9 +111,13 @@ class Lanes:
             while self._queue:
                 await self._linger()
                 await self._let_others_add()
+                await self._rest()
                 if not (batch := self._next_batch()):
                     break  # Everything belongs to threads whose flush is stuck in another lane.
+                started = perf_counter()
                 await self._flush(batch, held)
+                ended = perf_counter()
+                self._rests_until = ended + min(ended - started, _LONGEST_REST)
                 await held.share()
         except asyncio.CancelledError:
             self.abandon()
@@ -115,6 +125,11 @@ class Lanes:
         finally:
             self._working -= 1
             await held.give_back()
+
+    async def _rest(self) -> None:
+        rest = self._rests_until - perf_counter()
+        if self._in_thread and rest > 0:
+            await asyncio.sleep(rest)
 
     async def _flush(self, batch: Sequence[Operation], held: HeldConnection) -> None:
         threads = {operation.thread_id for operation in batch}

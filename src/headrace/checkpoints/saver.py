@@ -22,9 +22,11 @@ from langgraph.checkpoint.base import (
 )
 
 from headrace.checkpoints.answer_memory import Reading, current_reading
+from headrace.checkpoints.channel_memory import ChannelMemory
 from headrace.checkpoints.commits import Commits
 from headrace.checkpoints.copies import copy_thread
 from headrace.checkpoints.deletions import delete_for_runs, retried_deletion
+from headrace.checkpoints.delta_history import DeltaHistories
 from headrace.checkpoints.fence import RunToken
 from headrace.checkpoints.latest_reader import LatestReader
 from headrace.checkpoints.retry import READ_SECONDS, retried
@@ -299,6 +301,7 @@ class GroupCommitSaver(UpstreamSaver):
         max_checkpoint_bytes: int = MAX_CHECKPOINT_BYTES,
         read_batch: int = 64,
         read_timeout_seconds: float = 10.0,
+        channel_memory_bytes: int = 64 * 1024 * 1024,
     ) -> None:
         super().__init__(
             pool,
@@ -322,6 +325,7 @@ class GroupCommitSaver(UpstreamSaver):
             max_batch=read_batch,
             latest=LATEST_SMALL,
         )
+        self._histories = DeltaHistories(ChannelMemory(channel_memory_bytes))
 
     async def stop(self) -> None:
         await self._reader.stop()
@@ -344,6 +348,27 @@ class GroupCommitSaver(UpstreamSaver):
         if row is None:
             return None
         return self._tuple_from(row) or await self._upstreams_tuple(config)
+
+    @timed("get_delta_channel_history")
+    async def aget_delta_channel_history(
+        self, *, config: RunnableConfig, channels: Sequence[str]
+    ) -> Mapping[str, DeltaChannelHistory]:
+        checkpoint_id = get_checkpoint_id(config)
+        if not checkpoint_id:
+            return await super().aget_delta_channel_history(config=config, channels=channels)
+        thread_id, ns = _place(config)
+        await self._writer.settled(thread_id)
+
+        async def read() -> Mapping[str, DeltaChannelHistory]:
+            async with self._cursor() as cursor:
+                return {
+                    channel: await self._histories.read(
+                        cursor, self.serde, (thread_id, ns, channel), checkpoint_id
+                    )
+                    for channel in channels
+                }
+
+        return await retried(read, seconds=READ_SECONDS, operation="get_delta_channel_history")
 
     async def _upstreams_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         return await retried(

@@ -28,6 +28,7 @@ from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph.checkpoint.serde.jsonplus import _msgpack_default, _option
 from langgraph.checkpoint.serde.types import _DeltaSnapshot
 from langgraph.graph.message import _messages_delta_reducer
+from langgraph.pregel._read import ChannelRead
 from langgraph.store.base import Op, SearchOp, TTLConfig
 from langgraph.store.base.batch import _dedupe_ops
 from langgraph.store.postgres.aio import AsyncPostgresStore
@@ -239,6 +240,15 @@ class PooledSaver(AsyncPostgresSaver):
 def without_snapshot(value: Any) -> Any:
     """The value; unwrapped if a saver has wrapped it as the whole value of a DeltaChannel."""
     return value.value if isinstance(value, _DeltaSnapshot) else value
+
+
+def read_channel(config: RunnableConfig, channel: str) -> Any:
+    """The value of a channel of the graph whose node has this configuration.
+
+    A node's input is walked message by message for several purposes, among them the streams of
+    LangGraph. A value that the node reads by itself is not.
+    """
+    return ChannelRead.do_read(config, select=channel)
 
 
 class QueuedStore(AsyncPostgresStore):

@@ -6,7 +6,7 @@ and memories of a user are in the store under ``("memories", user_id)``.
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypedDict
 from uuid import NAMESPACE_OID, uuid5
 
 from langchain_core.language_models import BaseChatModel
@@ -15,6 +15,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.graph import START, StateGraph
 from langgraph.store.base import BaseStore
 
+from headrace.checkpoints.upstream import read_channel
 from headrace.errors import StartupRefusal
 from headrace.graphs.echo import MEMORY_MARK, EchoModel
 from headrace.graphs.messages import ChatState
@@ -24,39 +25,63 @@ _WISH = re.compile(r"^\s*(?:please\s+)?remember(?:\s+that)?[\s:,]+(?P<what>.+?)\
 #: The model gets this many memories: the latest ones.
 _MEMORIES_SHOWN = 50
 
+#: The model gets at most this many messages of the conversation: the latest ones.
+MESSAGES_SHOWN = 100
+
 _NOBODY = "No memory can be kept: the caller has sent no user_id."
 
 
-def build_chat(model: str) -> StateGraph[Any, Any, Any, Any]:
+class _NoInput(TypedDict):
+    """The node reads the messages itself: see :func:`read_channel`."""
+
+
+def build_chat(model: str, messages_shown: int = MESSAGES_SHOWN) -> StateGraph[Any, Any, Any, Any]:
     """The graph, not yet compiled.
 
     :param model: an ``init_chat_model`` string; empty: the echo model, which needs no key.
+    :param messages_shown: how many of the latest messages the model gets.
     :raises StartupRefusal: HR110 the model cannot be loaded.
     """
-    return _build(chat_model(model) if model else EchoModel())
+    return _build(chat_model(model) if model else EchoModel(), messages_shown)
 
 
-def _build(model: BaseChatModel) -> StateGraph[Any, Any, Any, Any]:
+def _build(
+    model: BaseChatModel, messages_shown: int = MESSAGES_SHOWN
+) -> StateGraph[Any, Any, Any, Any]:
     async def call_model(
-        state: ChatState, config: RunnableConfig, *, store: BaseStore
+        _: _NoInput, config: RunnableConfig, *, store: BaseStore
     ) -> dict[str, Any]:
+        messages = _latest(read_channel(config, "messages"), messages_shown)
         user_id = config.get("configurable", {}).get("user_id")
         memories: list[str] | None = None
         if user_id:
             # After a crash the node may run again: with this key it overwrites its earlier memory.
             namespace = ("memories", _label(user_id))
-            if wish := _wish(state["messages"]):
+            if wish := _wish(messages):
                 await store.aput(namespace, str(uuid5(NAMESPACE_OID, wish)), {"data": wish})
             found = await store.asearch(namespace, limit=_MEMORIES_SHOWN)
             found.sort(key=lambda item: item.created_at)
             memories = [str(item.value.get("data", "")) for item in found]
         system = SystemMessage(_instructions(memories))
-        return {"messages": [await model.ainvoke([system, *state["messages"]], config)]}
+        return {"messages": [await model.ainvoke([system, *messages], config)]}
 
     builder = StateGraph(ChatState)
-    builder.add_node("call_model", call_model)
+    # mypy finds no overload for a node without input.
+    builder.add_node("call_model", call_model, input_schema=_NoInput)  # type: ignore[call-overload]
     builder.add_edge(START, "call_model")
     return builder
+
+
+def _latest(messages: Sequence[BaseMessage], count: int) -> Sequence[BaseMessage]:
+    """The latest messages, from one of the user's on.
+
+    A model refuses an answer of a tool without the message that called the tool.
+    """
+    first = max(0, len(messages) - count)
+    for place in range(first, len(messages)):
+        if first == 0 or messages[place].type == "human":
+            return messages[place:]
+    return messages[first:]
 
 
 def _label(user_id: object) -> str:

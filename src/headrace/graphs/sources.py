@@ -37,7 +37,7 @@ def sources_from(settings: Settings) -> list[GraphSource]:
         return [
             GraphSource(
                 BUILT_IN,
-                build_chat(settings.model),
+                build_chat(settings.model, settings.chat_messages),
                 where=f"graph '{BUILT_IN}' (built in)",
                 description="A conversation that remembers, per thread and per user.",
             )

@@ -346,6 +346,7 @@ def _saver_of_engine(
         max_checkpoint_bytes=settings.checkpointer.max_checkpoint_bytes,
         read_batch=settings.checkpointer.read_batch,
         read_timeout_seconds=settings.checkpointer.flush_timeout_seconds,
+        channel_memory_bytes=settings.checkpointer.channel_memory_bytes,
     )
 
 

@@ -1,0 +1,75 @@
+"""Reads how delta channels got their values; see ``delta_history.sql``."""
+
+from dataclasses import dataclass
+
+from langgraph.checkpoint.base import DeltaChannelHistory, writes_sort_key
+from langgraph.checkpoint.serde.base import SerializerProtocol
+from psycopg import AsyncCursor
+from psycopg.rows import DictRow
+
+from headrace.checkpoints.channel_memory import ChannelMemory, Place, RememberedWrites
+from headrace.db.statements import named_statements
+
+_SQL = named_statements("headrace.checkpoints", "delta_history.sql")["delta_history"]
+
+
+@dataclass(frozen=True)
+class DeltaHistories:
+    """One per process."""
+
+    memory: ChannelMemory
+
+    async def read(
+        self,
+        cursor: AsyncCursor[DictRow],
+        serde: SerializerProtocol,
+        place: Place,
+        checkpoint_id: str,
+    ) -> DeltaChannelHistory:
+        """As LangGraph's ``aget_delta_channel_history`` for one channel of a checkpoint."""
+        thread_id, ns, channel = place
+        known = self.memory.known(place)
+        if known is not None and known.checkpoint_id == checkpoint_id:
+            history = DeltaChannelHistory(writes=[], seed=known.seed)
+            return self._remembered(history, place, checkpoint_id, known.size_bytes)
+        parameters = {
+            "thread_id": thread_id,
+            "ns": ns,
+            "checkpoint_id": checkpoint_id,
+            "channel": channel,
+            "known_id": known.checkpoint_id if known is not None else None,
+        }
+        await cursor.execute(_SQL, parameters, prepare=True)
+        rows = await cursor.fetchall()
+        writes = [row for row in rows if row["kind"] == "w"]
+        writes.sort(key=_order)
+        size_bytes = sum(len(row["blob"]) for row in rows if row["blob"] is not None)
+        decoded = [
+            (row["task_id"], channel, serde.loads_typed((row["type"], row["blob"])))
+            for row in writes
+        ]
+        history = DeltaChannelHistory(writes=decoded)
+        for row in rows:
+            if row["kind"] == "k" and known is not None:
+                size_bytes += known.size_bytes
+                history["seed"] = known.seed
+            elif row["kind"] == "b":
+                history["seed"] = serde.loads_typed((row["type"], row["blob"]))
+            elif row["kind"] == "i":
+                history["seed"] = row["inline"]
+        return self._remembered(history, place, checkpoint_id, size_bytes)
+
+    def _remembered(
+        self, history: DeltaChannelHistory, place: Place, checkpoint_id: str, size_bytes: int
+    ) -> DeltaChannelHistory:
+        """The history, with writes that let the channel remember what it makes of them."""
+        writes = history["writes"]
+        return {
+            **history,
+            "writes": RememberedWrites(writes, self.memory, place, checkpoint_id, size_bytes),
+        }
+
+
+def _order(row: DictRow) -> tuple[int, tuple[str, str, int]]:
+    """Oldest first; the writes of one step as LangGraph applies them."""
+    return -row["depth"], writes_sort_key(row["task_path"], row["task_id"], row["idx"])
