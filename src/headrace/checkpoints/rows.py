@@ -18,7 +18,6 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.types import ERROR, INTERRUPT, RESUME
 
 from headrace.checkpoints.commits import Commits
-from headrace.checkpoints.fence import RunToken
 from headrace.checkpoints.flush_call import Answer, Arguments
 from headrace.checkpoints.metadata import stored_metadata
 from headrace.checkpoints.operations import CalledKind, Numbers, Operation, written_if_live

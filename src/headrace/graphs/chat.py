@@ -67,7 +67,7 @@ def _build(
 
     builder = StateGraph(ChatState)
     # mypy finds no overload for a node without input.
-    builder.add_node("call_model", call_model, input_schema=_NoInput)  # type: ignore[call-overload]
+    builder.add_node("call_model", call_model, input_schema=_NoInput)  # type: ignore[arg-type]
     builder.add_edge(START, "call_model")
     return builder
 
