@@ -16,8 +16,8 @@ _log = structlog.stdlib.get_logger("headrace.store")
 _BATCH = 1000
 
 #: Uses the index on ``expires_at``. Concurrent sweepers skip each other's rows. A read may prolong
-#: an item's life meanwhile: Postgres checks the condition again when it locks the row. By its place
-#: (ctid) a row is found without any index; a row that has moved meanwhile is left to the next round.
+#: an item's life meanwhile: Postgres checks the condition again when it locks the row. A row is
+#: found by its place (ctid), without any index. If it moves meanwhile, the next round deletes it.
 _DELETE_EXPIRED = statement("""
 DELETE FROM store
 WHERE ctid = ANY (ARRAY(
