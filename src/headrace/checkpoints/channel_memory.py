@@ -18,7 +18,7 @@ from langgraph.checkpoint.base import PendingWrite
 #: Thread, namespace of its checkpoints, channel.
 Place = tuple[str, str, str]
 
-#: A decoded value takes so many times the bytes of its serialized form. Measured for messages.
+#: A decoded value takes about so many times the bytes of its serialized form. An estimate.
 _DECODED = 4
 
 

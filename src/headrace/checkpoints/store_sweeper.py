@@ -16,17 +16,17 @@ _log = structlog.stdlib.get_logger("headrace.store")
 _BATCH = 1000
 
 #: Uses the index on ``expires_at``. Concurrent sweepers skip each other's rows. A read may prolong
-#: an item's life meanwhile: Postgres checks the condition again when it locks the row.
+#: an item's life meanwhile: Postgres checks the condition again when it locks the row. A row is
+#: found by its place (ctid), without any index. If it moves meanwhile, the next round deletes it.
 _DELETE_EXPIRED = statement("""
 DELETE FROM store
-USING (
-  SELECT prefix, key FROM store
+WHERE ctid = ANY (ARRAY(
+  SELECT ctid FROM store
   WHERE expires_at < now()
   ORDER BY expires_at
   LIMIT %(limit)s
   FOR UPDATE SKIP LOCKED
-) AS expired
-WHERE store.prefix = expired.prefix AND store.key = expired.key""")
+))""")
 
 
 class StoreSweeper:
