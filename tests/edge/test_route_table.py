@@ -10,12 +10,12 @@ from starlette.routing import Match, Mount, Route, WebSocketRoute
 
 from headrace.edge.route_table import RouteTable
 from headrace.edge.routing import new_router
-from headrace.ids import uuid7
 from headrace.server.api import ServedApi
 from headrace.server.app import create_app
 from tests.support.apps import settings_for, started, write_manifest
 
-THREAD = str(uuid7())
+#: The same in each process, because it is part of the names of tests.
+THREAD = "0199c0de-0000-7000-8000-000000000001"
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
