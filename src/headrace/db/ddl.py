@@ -21,6 +21,12 @@ def create_index_concurrently(name: str, definition: str) -> None:
         connection.execute(text(f"CREATE INDEX CONCURRENTLY IF NOT EXISTS {name} {definition}"))
 
 
+def drop_index_concurrently(name: str) -> None:
+    """``DROP INDEX CONCURRENTLY IF EXISTS name``, outside any transaction."""
+    with op.get_context().autocommit_block():
+        op.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
+
+
 def record_versions(table: str, last: int) -> None:
     """Record in LangGraph's own version table that its migrations 0 to ``last`` are done."""
     op.execute(f"INSERT INTO {table} (v) SELECT generate_series(0, {last}) ON CONFLICT DO NOTHING")
