@@ -2,7 +2,7 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
-from statistics import mean, median
+from statistics import median
 from typing import Any
 
 from loadtests.measuring.client import Outcome
@@ -91,11 +91,8 @@ class Round:
 
     @property
     def peak(self) -> float:
-        """The most before the crowd, and the goodput after it, in the mean.
-
-        A shared machine's speed changes from minute to minute: the crowd is between the two.
-        """
-        return mean([max(one.goodput for one in self.calm), self.after.goodput])
+        """The most that few clients got, before the crowd or after it."""
+        return max(one.goodput for one in (*self.calm, self.after))
 
     @property
     def share_of_peak(self) -> float:
@@ -105,15 +102,12 @@ class Round:
     def recovery_seconds(self) -> float:
         """From the end of the crowd until the median latency of each further second is normal.
 
-        Normal is what the same number of clients had before; or what they have in the end, since
-        a shared machine may be slower by then, but no more than twice as much.
+        Normal is what the same number of clients had before.
         """
         notes = self.after.outcome.notes
         found = list(zip(notes.get("accepted", []), notes.get("seconds", []), strict=True))
         end = self.after.outcome.seconds
-        usual = self.calm[0].latency_ms["p50"] / 1000
-        last = [took for at, took in found if 2 * end / 3 < at < end] or [float("inf")]
-        bound = _NORMAL * min(max(usual, median(last)), 2 * usual)
+        bound = _NORMAL * self.calm[0].latency_ms["p50"] / 1000
         seconds: dict[int, list[float]] = {}
         for at, took in found:
             seconds.setdefault(int(at), []).append(took)
