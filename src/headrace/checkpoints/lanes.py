@@ -41,9 +41,10 @@ class Lanes:
     """Operations of one thread are flushed in the order in which they came, one flush at a time.
 
     :param count: flushes in flight at once, at most.
-    :param in_thread: flushes talk to the database from a thread; see :class:`Flusher`. Between two
-        of them the lane rests for as long as the last one took: Postgres writes its log in the
-        order in which it came, so every small commit waits for the large values before it.
+    :param in_thread: flushes talk to the database from a thread; see :class:`Flusher`.
+    :param yields_to: lanes of small values. If they have flushed meanwhile, a lane of this object
+        rests after its flush for as long as it took: Postgres writes its log in the order in which
+        it came, so every small commit waits for the large values before it.
     :param on_settled: called with each operation that has settled.
     """
 
@@ -59,6 +60,7 @@ class Lanes:
         tasks: Tasks,
         on_settled: Callable[[Operation], None],
         in_thread: bool = False,
+        yields_to: "Lanes | None" = None,
     ) -> None:
         self._name = name
         self._flusher = flusher
@@ -77,7 +79,10 @@ class Lanes:
         self._stuck = 0
         self._hurry = Signal()
         self._abandoned = False
+        self._yields_to = yields_to
         self._rests_until = 0.0
+        #: Flushes that have begun.
+        self.flushes = 0
 
     def put(self, operation: Operation) -> None:
         """Queue the operation; it is flushed without another call."""
@@ -114,10 +119,7 @@ class Lanes:
                 await self._rest()
                 if not (batch := self._next_batch()):
                     break  # Everything belongs to threads whose flush is stuck in another lane.
-                started = perf_counter()
-                await self._flush(batch, held)
-                ended = perf_counter()
-                self._rests_until = ended + min(ended - started, _LONGEST_REST)
+                await self._flush_and_yield(batch, held)
                 await held.share()
         except asyncio.CancelledError:
             self.abandon()
@@ -128,10 +130,19 @@ class Lanes:
 
     async def _rest(self) -> None:
         rest = self._rests_until - perf_counter()
-        if self._in_thread and rest > 0:
+        if rest > 0:
             await asyncio.sleep(rest)
 
+    async def _flush_and_yield(self, batch: Sequence[Operation], held: HeldConnection) -> None:
+        others = self._yields_to
+        started, before = perf_counter(), others.flushes if others is not None else 0
+        await self._flush(batch, held)
+        if others is not None and others.flushes > before:
+            ended = perf_counter()
+            self._rests_until = ended + min(ended - started, _LONGEST_REST)
+
     async def _flush(self, batch: Sequence[Operation], held: HeldConnection) -> None:
+        self.flushes += 1
         threads = {operation.thread_id for operation in batch}
         self._in_flight |= threads
         flight = _Flight()

@@ -70,7 +70,9 @@ class Writer:
         self.strays = Strays()
         flusher = Flusher(settings, self.strays, on_flush=on_flush)
 
-        def lanes(name: str, count: int, *, in_thread: bool = False) -> Lanes:
+        def lanes(
+            name: str, count: int, *, in_thread: bool = False, yields_to: Lanes | None = None
+        ) -> Lanes:
             return Lanes(
                 name,
                 pool,
@@ -81,10 +83,11 @@ class Writer:
                 tasks=self._tasks,
                 on_settled=self._settled,
                 in_thread=in_thread,
+                yields_to=yields_to,
             )
 
         self._small = lanes("small", settings.lanes)
-        self._large = lanes("large", 1, in_thread=True)
+        self._large = lanes("large", 1, in_thread=True, yields_to=self._small)
         self._threads: dict[str, _Thread] = {}
         self._bound = QueueBound(
             max_operations=settings.max_queued_operations, max_bytes=settings.max_queued_bytes
