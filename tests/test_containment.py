@@ -4,6 +4,7 @@ import asyncio
 import gc
 from contextvars import copy_context
 
+import anyio
 import pytest
 
 from headrace.containment import contain, containing_tasks
@@ -67,6 +68,24 @@ async def test_a_task_that_is_cancelled_before_its_first_step_never_runs_and_war
     gc.collect()
     assert begun == []
     assert [str(one.message) for one in recwarn] == []
+
+
+async def test_a_task_group_of_anyio_lets_its_tasks_begin_before_it_cancels_them():
+    """anyio looks at the coroutine of a task to see whether it has begun."""
+    begun = []
+
+    async def work() -> None:
+        begun.append(1)
+        await anyio.sleep(60)
+
+    async def group() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(work)
+            tasks.cancel_scope.cancel()
+
+    with containing_tasks():
+        await task_of(group())
+    assert begun == [1]
 
 
 async def test_python_may_close_a_contained_coroutine_at_any_step():

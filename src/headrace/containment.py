@@ -12,7 +12,6 @@ import asyncio
 from collections.abc import Callable, Coroutine, Generator, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from types import CoroutineType, coroutine
 from typing import Any, TypeVar, cast
 
 import structlog
@@ -25,6 +24,9 @@ T = TypeVar("T")
 _log = structlog.stdlib.get_logger("headrace.containment")
 
 _EXITS = (SystemExit, KeyboardInterrupt)
+#: User code may raise GeneratorExit too. Python uses it to end coroutines, so LangGraph would
+#: misread it and wait.
+_ENDINGS = (*_EXITS, GeneratorExit)
 
 _contained: ContextVar[bool] = ContextVar("headrace_contained", default=False)
 
@@ -94,49 +96,45 @@ class _TaskFactory:
         self.uses = 0
 
     def __call__(
-        self, loop: asyncio.AbstractEventLoop, given: Any, **options: Any
+        self, loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any
     ) -> asyncio.Task[Any]:
-        # The first check is quick, and true of each ``async def``.
-        if _contained.get() and (type(given) is CoroutineType or isinstance(given, Coroutine)):
-            given = _started(given)
+        if _contained.get() and isinstance(coroutine, Coroutine):
+            coroutine = _Contained(coroutine)
         if self.inner is not None:
-            return cast("asyncio.Task[Any]", self.inner(loop, given, **options))
-        return asyncio.Task(given, loop=loop, **options)
+            return cast("asyncio.Task[Any]", self.inner(loop, coroutine, **options))
+        return asyncio.Task(coroutine, loop=loop, **options)
 
 
-@coroutine
-def _until_first_step() -> Generator[None]:
-    yield
+class _Contained(Coroutine[Any, Any, T]):
+    """Drives a coroutine and turns its exits into :class:`UserExit`.
 
-
-def _started(given: Coroutine[Any, Any, T]) -> Coroutine[Any, Any, T]:
-    """The coroutine for a task: it waits for the first step of the task.
-
-    If a task is cancelled before that step, it never starts its coroutine. Then a wrapper that has
-    not begun could not close the coroutine inside, and Python would warn about that one.
+    Not an ``async def`` wrapper: if that is cancelled before its first step, it never starts the
+    coroutine inside, and Python warns about it.
     """
-    wrapper: Any = _containing(given)
-    # For logs and debuggers.
-    wrapper.__qualname__ = getattr(given, "__qualname__", "unnamed")
-    wrapper.send(None)
-    return cast("Coroutine[Any, Any, T]", wrapper)
 
+    __slots__ = ("_inner",)
 
-async def _containing(given: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine, and turn its exits into :class:`UserExit`."""
-    try:
-        await _until_first_step()
-    except BaseException:
-        given.close()
-        raise
-    try:
-        return await given
-    except _EXITS as error:
-        raise UserExit(error) from error
-    except GeneratorExit as error:
-        # User code may raise it too. Python ends coroutines with it, so LangGraph would misread it
-        # and wait.
-        if error.__traceback__ is None or error.__traceback__.tb_next is None:
-            # It comes from this frame: Python closes the wrapper.
-            raise
-        raise UserExit(error) from error
+    def __init__(self, inner: Coroutine[Any, Any, T]) -> None:
+        self._inner = inner
+
+    def send(self, value: Any) -> Any:
+        try:
+            return self._inner.send(value)
+        except _ENDINGS as error:
+            raise UserExit(error) from error
+
+    def throw(self, *given: Any) -> Any:
+        try:
+            return self._inner.throw(*given)
+        except _ENDINGS as error:
+            raise UserExit(error) from error
+
+    def close(self) -> None:
+        self._inner.close()
+
+    def __await__(self) -> Generator[Any, Any, T]:
+        return self._inner.__await__()
+
+    def __getattr__(self, name: str) -> Any:
+        # Debuggers and tracebacks of tasks read cr_frame, cr_code and __qualname__.
+        return getattr(self._inner, name)

@@ -35,6 +35,8 @@ app = Starlette(
 
 @pytest.fixture
 def settings(database_url, tmp_path, monkeypatch):
+    # Tests of other modules may have loaded it.
+    sys.modules.pop("webapp", None)
     before = set(sys.modules)
     monkeypatch.setattr(sys, "path", list(sys.path))
 

@@ -92,7 +92,7 @@ class HeadraceRoute(OwnRoute):
     It puts the prefix of the request before ``Location`` headers.
     """
 
-    #: Whether it answers requests without a key.
+    #: Whether it answers requests without a key. Such requests have no body.
     public: ClassVar[bool] = False
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **more: Any) -> None:
@@ -132,7 +132,7 @@ class HeadraceRoute(OwnRoute):
     ) -> Response:
         scope = request.scope
         state = found_state(scope.get("state", {}))
-        if state is not None:
+        if state is not None and not self.public:
             settings = state.get(Settings)
             request.max_body_bytes = settings.server.max_body_bytes
             request.max_body_values = settings.requests.max_body_values
