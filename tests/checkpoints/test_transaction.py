@@ -15,7 +15,8 @@ CONFIG: RunnableConfig = {"configurable": {"thread_id": "t", "checkpoint_ns": ""
 @pytest.mark.parametrize("rounds", [0, 1, 2, 3, 5, 8])
 async def test_what_a_cut_graph_leaves_uses_no_connection_of_others(database_url, rounds):
     async with open_pool(database_url, pool_min=1, pool_max=1) as pool:
-        async with pool.connection() as connection:
+        # A change is a transaction.
+        async with pool.connection() as connection, connection.transaction():
             saver = TransactionSaver(pool, connection, build_serializer())
             left = [asyncio.ensure_future(saver.aget_tuple(CONFIG)) for _ in range(3)]
             for _ in range(rounds):

@@ -107,8 +107,8 @@ async def test_statements_of_sqlalchemy_are_counted(database_url):
         engine = build_engine(pool)
         sessions = Sessions(engine, timeout_seconds=5)
         await through_sqlalchemy(sessions)  # the first session asks for more
-        # The check; BEGIN, the statement, COMMIT.
-        assert await cost(pool, through_sqlalchemy(sessions)) == (4, 2)
+        # The check; BEGIN, the planner's settings, the statement, COMMIT.
+        assert await cost(pool, through_sqlalchemy(sessions)) == (5, 2)
         await engine.dispose()
 
 

@@ -111,7 +111,9 @@ async def test_starts_and_ends_of_runs_touch_no_index_of_threads(database_url):
                 request = run_request(f"t{number}")
                 attempt = await queue.start_run_if_free(request, process_id)
                 await queue.end_if_owned(attempt.token, request.thread_id, DONE)
-    assert await updates(database_url, 2 * threads * rounds) == (2 * threads * rounds,) * 2
+    # The first run of a thread inserts it busy.
+    changes = 2 * threads * rounds - threads
+    assert await updates(database_url, changes) == (changes, changes)
 
 
 async def test_only_runs_that_fail_touch_the_index_of_statuses(database_url):
@@ -127,7 +129,7 @@ async def test_only_runs_that_fail_touch_the_index_of_statuses(database_url):
                 await queue.end_if_owned(attempt.token, "t", end)
                 halted.append(told(database))
     assert halted == [None, None, None, "error", None, None]
-    assert await updates(database_url, 6) == (6, 4)
+    assert await updates(database_url, 5) == (5, 3)
 
 
 def told(database):

@@ -45,7 +45,7 @@ SELECT c.relname, CASE c.relkind
     WHEN 'r' THEN 'table' WHEN 'p' THEN 'table' WHEN 'i' THEN 'index' WHEN 'I' THEN 'index'
     WHEN 'S' THEN 'sequence' WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialized view'
     WHEN 'f' THEN 'foreign table' ELSE 'type' END,
-  (SELECT relname FROM pg_class WHERE oid = x.indrelid),
+  (SELECT relname::text FROM pg_class WHERE oid = x.indrelid),
   (SELECT jsonb_object_agg(attname, format_type(atttypid, NULL)) FROM pg_attribute
     WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped)
 FROM pg_class c LEFT JOIN pg_index x ON x.indexrelid = c.oid
