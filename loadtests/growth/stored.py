@@ -24,7 +24,8 @@ Say = Callable[[str], None]
 _COPY = """
 INSERT INTO {table}
 SELECT made.*
-FROM (SELECT to_jsonb(one) AS content FROM {table} AS one WHERE thread_id = %(thread_id)s) AS row
+FROM (SELECT to_jsonb(one) AS content FROM {table} AS one
+  WHERE thread_id = %(thread_id)s AND {which}) AS row
 CROSS JOIN generate_series(%(first)s::int, %(last)s::int) AS number
 CROSS JOIN LATERAL jsonb_populate_record(NULL::{table}, row.content || {keys}) AS made
 """
@@ -108,7 +109,15 @@ def queue_length(
     costs.of(operations, _run)
     for count in counts:
         with psycopg.connect(database.url, autocommit=True) as connection:
-            _copy(connection, "runs", _PENDING, thread["thread_id"], before + 1, count)
+            _copy(
+                connection,
+                "runs",
+                _PENDING,
+                thread["thread_id"],
+                before + 1,
+                count,
+                which="status = 'running'",
+            )
         before = count
         stale = costs.of(operations, _run)
         database.analyze()
@@ -169,10 +178,17 @@ def _kept_thread(server: ServerProcess) -> str:
 
 
 def _copy(
-    connection: psycopg.Connection, table: str, keys: str, thread_id: str, first: int, last: int
+    connection: psycopg.Connection,
+    table: str,
+    keys: str,
+    thread_id: str,
+    first: int,
+    last: int,
+    *,
+    which: str = "true",
 ) -> None:
     connection.execute(
-        _COPY.format(table=table, keys=keys).encode(),
+        _COPY.format(table=table, keys=keys, which=which).encode(),
         {"thread_id": thread_id, "first": first, "last": last},
     )
 

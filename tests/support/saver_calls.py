@@ -156,7 +156,10 @@ def plain(value: Any) -> Any:
         return "mapping", sorted((repr(plain(k)), plain(v)) for k, v in value.items())
     if isinstance(value, BaseModel):
         return type(value).__name__, plain(value.model_dump())
-    if isinstance(value, list | tuple):
+    if isinstance(value, list):
+        # A list of a class of its own is a list for its readers.
+        return "list", [plain(one) for one in value]
+    if isinstance(value, tuple):
         return type(value).__name__, [plain(one) for one in value]
     if isinstance(value, float) and math.isnan(value):
         return "float", "nan"
