@@ -2,6 +2,7 @@
 
 import asyncio
 
+import psycopg
 import pytest
 
 from headrace.auth.principal import ANONYMOUS
@@ -50,6 +51,17 @@ async def test_the_row_is_the_one_that_is_stored(threads):
             made = await threads.create(ANONYMOUS, given, ttl)
             stored = await threads.get(ANONYMOUS, made.thread_id)
             assert made == stored
+
+
+async def test_a_column_of_a_later_release_breaks_no_prepared_read(database_url):
+    """In a rolling upgrade, processes of this release go on with the next release's schema."""
+    async with open_pool(database_url, pool_min=1, pool_max=1) as pool:
+        reader = ThreadReader(pool, acquire_timeout_seconds=5, timeout_seconds=10)
+        assert await reader.row(("t", "default")) is None
+        with psycopg.connect(database_url) as other:
+            other.execute("ALTER TABLE threads ADD COLUMN of_a_later_release text")
+        assert await reader.row(("t", "default")) is None
+        await reader.stop()
 
 
 async def test_threads_of_one_moment_share_commits_and_keep_their_order(threads, flushes):
