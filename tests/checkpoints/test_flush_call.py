@@ -19,9 +19,14 @@ from tests.support.runs import DONE, insert_running_run, register_process, run_r
 
 
 def checkpoint(thread_id, number):
-    config, versions = config_of(thread_id, number - 1), {CHANNEL: identity(number)}
-    values = checkpoint_of(number, ["v"])
-    return checkpoint_rows(JsonPlusSerializer(), None, config, values, {"step": number}, versions)
+    return checkpoint_rows(
+        JsonPlusSerializer(),
+        None,
+        config_of(thread_id, number - 1),
+        checkpoint_of(number, ["v"]),
+        {"step": number},
+        {CHANNEL: identity(number)},
+    )
 
 
 async def test_one_statement_serves_all_orders_in_which_operations_came(database_url, database):
