@@ -59,3 +59,13 @@ async def test_a_call_that_is_cancelled_leaves_a_usable_connection(pool):
         with pytest.raises(asyncio.CancelledError):
             await calling
         assert await fetch_text(connection, JOINED, [Text([b"a"])]) == "a"
+
+
+async def test_a_rollback_loses_no_statement(pool):
+    """After one, psycopg tells Postgres to forget all statements that are prepared."""
+    async with pool.connection() as connection:
+        assert await fetch_text(connection, JOINED, [Text([b"a"])]) == "a"
+        for command in ("BEGIN", "SELECT 1", "ROLLBACK", "SELECT 1"):
+            await connection.execute(command, prepare=command.startswith("SELECT"))
+        for text in (b"b", b"c"):
+            assert await fetch_text(connection, JOINED, [Text([text])]) == text.decode()

@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
 from uuid import UUID
 
@@ -13,6 +14,8 @@ from headrace.idempotency.schemas import RequestKey
 from headrace.ids import uuid7
 from headrace.queue.ends import RELEASED, RunEnd, StopAsked
 from headrace.queue.queue import Queue
+from headrace.queue.rows import Attempt
+from headrace.queue.starts import KeyedStart
 from tests.support.database import open_pool
 from tests.support.engine import open_writer
 from tests.support.runs import DONE, default_isolation, expire_process
@@ -138,6 +141,29 @@ async def test_a_keyed_run_is_confirmed_with_its_making_and_never_made_again(
     reserve()
     await make(asked)
     assert one(database, "SELECT thread_id FROM idempotency_keys") == ("t",)
+
+
+async def test_a_start_that_is_barred_twice_bars_no_other(database_url, database, owner):
+    """Its assistant has changed, and its key's run is gone. Another start shares its flush."""
+    key = RequestKey.of("/runs", "k", b"{}")
+    for thread_id in ("t", "u"):
+        database.execute(
+            "INSERT INTO threads (thread_id, tenant, owner) VALUES (%s, 'default', 'anonymous')",
+            (thread_id,),
+        )
+    barred = replace(request(), key=key, assistant_updated_at=datetime.now(UTC))
+    other = replace(request("u"), key=RequestKey.of("/runs", "l", b"{}"))
+    database.execute(
+        "INSERT INTO idempotency_keys (tenant, route, key, body_sha256, run_id, thread_id)"
+        " VALUES ('default', %s, %s, %s, %s, 't')",
+        (key.route, key.key, key.body_sha256, barred.run_id),
+    )
+    async with open_pool(database_url) as pool, open_writer(pool) as writer:
+        outcomes = await asyncio.gather(
+            *(writer.commit(KeyedStart(one, owner)) for one in (barred, other)),
+            return_exceptions=True,
+        )
+    assert [type(one) for one in outcomes] == [RunForgotten, Attempt]
 
 
 async def test_a_key_stays_free_where_its_run_was_refused(queue, database, owner):

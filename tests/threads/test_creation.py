@@ -2,12 +2,14 @@
 
 import asyncio
 
+import psycopg
 import pytest
 
 from headrace.auth.principal import ANONYMOUS
 from headrace.db.engine import Sessions, build_engine
 from headrace.errors import InvalidRequest
 from headrace.ids import uuid7
+from headrace.threads.copies import ThreadCopies
 from headrace.threads.creation import ThreadCreation
 from headrace.threads.reader import ThreadReader
 from headrace.threads.repository import ThreadRepository
@@ -50,6 +52,31 @@ async def test_the_row_is_the_one_that_is_stored(threads):
             made = await threads.create(ANONYMOUS, given, ttl)
             stored = await threads.get(ANONYMOUS, made.thread_id)
             assert made == stored
+
+
+async def test_a_column_of_a_later_release_breaks_no_prepared_statement(database_url):
+    """In a rolling upgrade, processes of this release go on with the next release's schema."""
+    async with (
+        open_pool(database_url, pool_min=1, pool_max=1) as pool,
+        open_writer(pool) as writer,
+    ):
+        reader = ThreadReader(pool, acquire_timeout_seconds=5, timeout_seconds=10)
+        copies = ThreadCopies(pool, writer)
+
+        async def use() -> None:
+            assert await reader.row(("t", "default")) is not None
+            # psycopg prepares a statement once it has seen it so often.
+            for _ in range(7):
+                await copies.copy(ANONYMOUS, "t")
+
+        with psycopg.connect(database_url, autocommit=True) as other:
+            other.execute(
+                "INSERT INTO threads (thread_id, tenant, owner) VALUES ('t', 'default', '')"
+            )
+            await use()
+            other.execute("ALTER TABLE threads ADD COLUMN of_a_later_release text")
+            await use()
+        await reader.stop()
 
 
 async def test_threads_of_one_moment_share_commits_and_keep_their_order(threads, flushes):

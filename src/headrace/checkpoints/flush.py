@@ -180,13 +180,13 @@ class Flusher:
         )
         called: list[tuple[CalledKind, list[Operation]]] = []
         sent: list[tuple[StatementKind, list[Operation]]] = []
-        for kind, operations in by_kind.items():
+        # In any other order, the same arguments would be another statement to prepare.
+        for kind, operations in sorted(by_kind.items(), key=lambda part: part[0].order):
             if isinstance(kind, CalledKind):
                 arguments |= kind.arguments(operations, numbers)
                 called.append((kind, operations))
             elif isinstance(kind, StatementKind):
                 sent.append((kind, operations))
-        sent.sort(key=lambda part: part[0].order)
         # Note the ends before the batch is sent: it may be carried out even if no answer comes.
         _note_ends(attempt.batch)
         answer, asked = await self._send(connection, arguments, sent)

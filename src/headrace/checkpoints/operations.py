@@ -39,7 +39,8 @@ class Numbers:
 class Kind(ABC):
     """How a batch of operations of one kind is sent; see the two kinds of kinds below."""
 
-    #: A batch is done in this order. Kinds with statements of their own come after all others.
+    #: A batch is done in this order, and its arguments are named in it. No two kinds of arguments
+    #: share a number. Kinds with statements of their own come after all others.
     order: ClassVar[int]
 
 

@@ -40,7 +40,7 @@ class StoreUsage(Operation):
 class _UsageKind(CalledKind):
     """Stored before run ends: after the end of a run, the fence refuses its usage."""
 
-    order = 1
+    order = 3
 
     def arguments(self, operations: Sequence[StoreUsage], numbers: Numbers) -> Arguments:
         return _columns(operations, numbers)

@@ -6,11 +6,12 @@ already, and the result is one text. Errors are psycopg's.
 """
 
 from collections.abc import Generator, Sequence
+from itertools import count
 from typing import Any
 
 import psycopg
 from psycopg import generators
-from psycopg.errors import error_from_result
+from psycopg.errors import InvalidSqlStatementName, error_from_result
 from psycopg.pq import ExecStatus, Format
 from psycopg.pq.abc import PGresult
 
@@ -21,6 +22,9 @@ from headrace.db.traffic import Traffic
 
 #: The attribute of a connection that holds the names of the statements that it has prepared.
 _PREPARED = "headrace_prepared"
+
+#: A number names one statement only: the server may still have one that this module has forgotten.
+_numbers = count()
 
 
 async def fetch_text(
@@ -46,23 +50,36 @@ def _execute(
     traffic: Traffic | None = getattr(connection, "traffic", None)
     if traffic is not None:
         traffic.note(connection)
+    if connection.prepare_threshold is not None:
+        return (yield from _execute_prepared(connection, query, columns))
+    types = [column.oid for column in columns]
+    text = query.as_bytes(psycopg.adapt.Transformer(connection))
+    values = [column.dumped for column in columns]
+    pgconn.send_query_params(text, values, types, [Format.BINARY] * len(values), Format.TEXT)
+    return (yield from _result(connection))
+
+
+def _execute_prepared(
+    connection: Connection, query: Statement, columns: Sequence[Column]
+) -> Generator[Any, Any, PGresult]:
+    pgconn = connection.pgconn
+    names: dict[Statement, bytes] = connection.__dict__.setdefault(_PREPARED, {})
     values = [column.dumped for column in columns]
     formats = [Format.BINARY] * len(values)
-    if connection.prepare_threshold is None:
-        types = [column.oid for column in columns]
-        text = query.as_bytes(psycopg.adapt.Transformer(connection))
-        pgconn.send_query_params(text, values, types, formats, Format.TEXT)
-    else:
-        names: dict[Statement, bytes] = connection.__dict__.setdefault(_PREPARED, {})
-        name = names.get(query)
-        if name is None:
-            name = f"headrace_{len(names)}".encode()
-            types = [column.oid for column in columns]
-            text = query.as_bytes(psycopg.adapt.Transformer(connection))
-            pgconn.send_prepare(name, text, types)
-            yield from _result(connection)
-            names[query] = name
+    if (name := names.get(query)) is not None:
         pgconn.send_query_prepared(name, values, formats, Format.TEXT)
+        try:
+            return (yield from _result(connection))
+        except InvalidSqlStatementName:
+            # After a rollback, psycopg sends DEALLOCATE ALL. Nothing has been executed yet.
+            names.clear()
+    name = f"headrace_{next(_numbers)}".encode()
+    types = [column.oid for column in columns]
+    text = query.as_bytes(psycopg.adapt.Transformer(connection))
+    pgconn.send_prepare(name, text, types)
+    yield from _result(connection)
+    names[query] = name
+    pgconn.send_query_prepared(name, values, formats, Format.TEXT)
     return (yield from _result(connection))
 
 

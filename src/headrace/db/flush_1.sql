@@ -156,7 +156,8 @@ BEGIN
   barred := coalesce(changed, '{}');
   IF spent IS NOT NULL THEN
     SELECT barred || array_agg(i) INTO barred
-    FROM unnest(run_ids) WITH ORDINALITY AS given (run_id, i) WHERE run_id = ANY (spent);
+    FROM unnest(run_ids) WITH ORDINALITY AS given (run_id, i)
+    WHERE run_id = ANY (spent) AND i <> ALL (barred);
   END IF;
 
   -- For if_not_exists=create, stateless runs and /chat. A new thread belongs to its run from the

@@ -44,7 +44,7 @@ class StoreEvents(Operation):
 class _EventsKind(CalledKind):
     """Stored before run ends: an ended run stores no events."""
 
-    order = 1
+    order = 2
 
     def arguments(self, operations: Sequence[StoreEvents], numbers: Numbers) -> Arguments:
         return _columns(operations, numbers)

@@ -116,7 +116,7 @@ class End(Operation):
 
 
 class _EndKind(CalledKind):
-    order = 2
+    order = 4
 
     def arguments(self, operations: Sequence[End], numbers: Numbers) -> Arguments:
         return {

@@ -117,7 +117,7 @@ class RequestKeys:
 
 
 class _StartKind(CalledKind):
-    order = 3
+    order = 5
 
     def arguments(self, operations: Sequence[Start], numbers: Numbers) -> Arguments:
         return _start_arguments(operations)
@@ -131,7 +131,7 @@ class _StartKind(CalledKind):
 
 
 class _KeyedStartKind(StatementKind):
-    order = 4
+    order = 6
 
     def __init__(self) -> None:
         self._sql = queue_statements()
@@ -156,7 +156,7 @@ class _KeyedStartKind(StatementKind):
 
 
 class _EnqueueKind(StatementKind):
-    order = 5
+    order = 7
 
     def __init__(self) -> None:
         self._sql = queue_statements()

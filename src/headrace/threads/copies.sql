@@ -16,4 +16,5 @@ SELECT %(target)s, tenant, %(owner)s, metadata,
   ttl_minutes, ttl_strategy, now() + make_interval(secs => ttl_minutes * 60)
 FROM threads
 WHERE thread_id = %(source)s AND tenant = %(tenant)s
-RETURNING *
+RETURNING thread_id, created_at, updated_at, metadata, config, status, state_updated_at, error,
+  interrupts, ttl_minutes, ttl_strategy

@@ -30,7 +30,7 @@ class StoredThread:
 
 
 def row_from(columns: Mapping[Any, Any]) -> StoredThread:
-    """The thread of a row with all columns of ``threads``."""
+    """The thread of a row of ``threads`` with the columns that are read here."""
     return StoredThread(
         columns["thread_id"],
         columns["created_at"],

@@ -16,11 +16,15 @@ ON CONFLICT DO NOTHING
 RETURNING thread_id, created_at, CASE WHEN metadata <> '{}' THEN metadata END
 
 -- name: get_threads
+-- Names its columns. With "*", a column that a later release adds would change the result of the
+-- prepared statement, and Postgres would refuse it on every connection that has it.
 SELECT given.number, pg_is_in_recovery() AS in_recovery, thread.*
 FROM unnest(%(thread_ids)s::text[], %(tenants)s::text[])
   WITH ORDINALITY AS given (thread_id, tenant, number)
 LEFT JOIN LATERAL (
-  SELECT * FROM threads
+  SELECT thread_id, created_at, updated_at, metadata, config, status, state_updated_at, error,
+    interrupts, ttl_minutes, ttl_strategy
+  FROM threads
   WHERE threads.thread_id = given.thread_id AND threads.tenant = given.tenant
   OFFSET 0
 ) AS thread ON true
