@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Generator, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from types import CoroutineType, coroutine
+from types import CoroutineType
 from typing import Any, TypeVar, cast
 
 import structlog
@@ -98,37 +98,47 @@ class _TaskFactory:
     ) -> asyncio.Task[Any]:
         # The first check is quick, and true of each ``async def``.
         if _contained.get() and (type(given) is CoroutineType or isinstance(given, Coroutine)):
-            given = _started(given)
+            given = _Contained(given)
         if self.inner is not None:
             return cast("asyncio.Task[Any]", self.inner(loop, given, **options))
         return asyncio.Task(given, loop=loop, **options)
 
 
-@coroutine
-def _until_first_step() -> Generator[None]:
-    yield
+class _Contained(Coroutine[Any, Any, T]):
+    """What a task gets in place of a coroutine.
 
-
-def _started(given: Coroutine[Any, Any, T]) -> Coroutine[Any, Any, T]:
-    """The coroutine for a task: it waits for the first step of the task.
-
-    If a task is cancelled before that step, it never starts its coroutine. Then a wrapper that has
-    not begun could not close the coroutine inside, and Python would warn about that one.
+    Until the first step it does what the coroutine does. So a task that is cancelled before that
+    step ends as any task of asyncio, and anyio, which lets each task begin before it cancels it,
+    sees that this one has not begun. The first step puts :func:`_containing` in between; the later
+    ones go there without a detour.
     """
-    wrapper: Any = _containing(given)
-    # For logs and debuggers.
-    wrapper.__qualname__ = getattr(given, "__qualname__", "unnamed")
-    wrapper.send(None)
-    return cast("Coroutine[Any, Any, T]", wrapper)
+
+    def __init__(self, given: Coroutine[Any, Any, T]) -> None:
+        self._given = given
+
+    def send(self, value: Any) -> Any:
+        containing = _containing(self._given)
+        self.send = containing.send  # type: ignore[method-assign,assignment]
+        self.throw = containing.throw  # type: ignore[method-assign]
+        self.close = containing.close  # type: ignore[method-assign]
+        return containing.send(value)
+
+    def throw(self, *given: Any) -> Any:
+        return self._given.throw(*given)
+
+    def close(self) -> None:
+        self._given.close()
+
+    def __await__(self) -> Generator[Any, Any, T]:
+        return self._given.__await__()
+
+    def __getattr__(self, name: str) -> Any:
+        # Debuggers, tracebacks of tasks and anyio read cr_frame, cr_code and __qualname__.
+        return getattr(self._given, name)
 
 
 async def _containing(given: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine, and turn its exits into :class:`UserExit`."""
-    try:
-        await _until_first_step()
-    except BaseException:
-        given.close()
-        raise
     try:
         return await given
     except _EXITS as error:
