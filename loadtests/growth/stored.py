@@ -63,22 +63,26 @@ def runs_stored(
     counts: Sequence[int],
     *,
     operations: int,
-    with_checkpoints: bool,
+    most_checkpoints: int,
     say: Say,
 ) -> dict[str, Any]:
     """By number of stored threads with a run each: a run on a new thread, and bytes by table.
 
-    :param with_checkpoints: rows of the saver's tables too, of which each run has ten kilobytes.
+    :param most_checkpoints: only so many runs have rows in the saver's tables, of which each run
+        has ten kilobytes. The bytes are those of the largest number up to this one.
     """
     costs, found, before = Costs(server, database), {}, 0
+    sizes: dict[str, float] = {}
     template = _kept_thread(server)
     costs.of(operations, _run)
     for count in counts:
         with psycopg.connect(database.url, autocommit=True) as connection:
             for table, keys in _TABLES.items():
-                if with_checkpoints or not table.startswith("checkpoint"):
+                if count <= most_checkpoints or not table.startswith("checkpoint"):
                     _copy(connection, table, keys, template, before + 1, count)
         before = count
+        if count <= most_checkpoints:
+            sizes = _bytes_per_run(database, count)
         stale = costs.of(operations, _run)
         database.analyze()
         found[str(count)] = {
@@ -86,7 +90,7 @@ def runs_stored(
             **mean_cost([costs.of(operations, _run) for _ in range(2)]),
         }
         say(f"{count:,} runs stored")
-    return {"by_runs": found, "bytes_per_run": _bytes_per_run(database, before)}
+    return {"by_runs": found, "bytes_per_run": sizes}
 
 
 def queue_length(

@@ -47,7 +47,7 @@ def group_cpu_seconds(group: int) -> float:
 
 
 def busy_seconds() -> float | None:
-    """Of all processors of the machine since it started, whoever had them; None without /proc."""
+    """Of all programs on all processors since the machine started; None without /proc."""
     try:
         times = (_PROC / "stat").read_text().split("\n", 1)[0].split()[1:]
     except OSError:
