@@ -24,7 +24,11 @@ Say = Callable[[str], None]
 _COPY = """
 INSERT INTO {table}
 SELECT made.*
-FROM (SELECT to_jsonb(one) AS content FROM {table} AS one WHERE thread_id = %(thread_id)s) AS row
+FROM (
+  SELECT to_jsonb(one) AS content FROM {table} AS one
+  WHERE thread_id = %(thread_id)s
+    AND (%(run_id)s::text IS NULL OR to_jsonb(one) ->> 'run_id' = %(run_id)s::text)
+) AS row
 CROSS JOIN generate_series(%(first)s::int, %(last)s::int) AS number
 CROSS JOIN LATERAL jsonb_populate_record(NULL::{table}, row.content || {keys}) AS made
 """
@@ -112,7 +116,8 @@ def queue_length(
     costs.of(operations, _run)
     for count in counts:
         with psycopg.connect(database.url, autocommit=True) as connection:
-            _copy(connection, "runs", _PENDING, thread["thread_id"], before + 1, count)
+            busy, run_id = thread["thread_id"], told["run_id"]
+            _copy(connection, "runs", _PENDING, busy, before + 1, count, run_id=run_id)
         before = count
         stale = costs.of(operations, _run)
         database.analyze()
@@ -173,11 +178,19 @@ def _kept_thread(server: ServerProcess) -> str:
 
 
 def _copy(
-    connection: psycopg.Connection, table: str, keys: str, thread_id: str, first: int, last: int
+    connection: psycopg.Connection,
+    table: str,
+    keys: str,
+    thread_id: str,
+    first: int,
+    last: int,
+    *,
+    run_id: str | None = None,
 ) -> None:
+    """:param run_id: copy only this run's row, where copies stay on the thread."""
     connection.execute(
         _COPY.format(table=table, keys=keys).encode(),
-        {"thread_id": thread_id, "first": first, "last": last},
+        {"thread_id": thread_id, "run_id": run_id, "first": first, "last": last},
     )
 
 

@@ -16,6 +16,7 @@ def test_the_short_form_measures(part, tmp_path, capsys, monkeypatch):
     assert all(cost["server_ms"] > 0 and cost["p50_ms"] > 0 for cost in by.values())
     assert "PG ms" in capsys.readouterr().out
     assert found["machine"]["loop_milliseconds"] > 0
+    assert "processor milliseconds" in (tmp_path / "growth.svg").read_text()
 
 
 def test_bytes_of_a_run_are_those_of_runs_that_have_rows_of_the_saver(tmp_path, monkeypatch):
