@@ -27,7 +27,7 @@ _.on_starting, _.APP_LOAD_ERROR, _.when_ready, _.on_exit, _.child_exit  # gunico
 _.ServerLogger, _.ServerProcess, _.create_app, _.include_name
 
 # Migrations call these.
-_.create_index_concurrently, _.record_versions
+_.create_index_concurrently, _.drop_index_concurrently, _.record_versions
 
 # Tables and columns that SQL reads and writes; Alembic compares the schema with them.
 _.ProcessRow, _.RunUsageRow, _.SchemaCompatRow, _.type_annotation_map
