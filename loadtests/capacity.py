@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from loadtests.measuring import machine
 from loadtests.measuring.apart import load_process
 from loadtests.measuring.client import Load, repeat, request
 from loadtests.measuring.database import PostgresProcessor, measured_database
@@ -140,6 +141,7 @@ def measure(seconds: float) -> dict[str, Any]:
     """Constants at a quarter of the clients, and what all clients get beside what is predicted."""
     body = {"assistant_id": "messages_state", "input": {"messages": ["hello"]}}
     data = request("POST", "/runs/wait", {**body, "on_completion": "keep"})
+    facts = machine.facts()
     with (
         measured_database(os.environ.get("DATABASE_URL")) as database,
         tempfile.TemporaryDirectory(prefix="headrace-capacity-") as name,
@@ -174,6 +176,7 @@ def measure(seconds: float) -> dict[str, Any]:
     cores = os.cpu_count() or 1
     predicted = most_runs_per_second(cores, constants, few["client_ms"])
     return {
+        "machine": facts,
         "constants": asdict(constants),
         "measured": ["python_ms", "postgres_ms"],
         "cores": cores,

@@ -115,3 +115,25 @@ async def test_a_task_is_named_after_the_coroutine_inside():
         assert "raising" in repr(task)
         await asyncio.wait({task})
         assert isinstance(task.exception(), ValueError)
+
+
+async def test_anyio_lets_a_task_begin_before_it_cancels_it(recwarn):
+    told = []
+
+    async def child() -> None:
+        told.append("begun")
+        try:
+            await anyio.sleep(60)
+        finally:
+            told.append("ended")
+
+    async def work() -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(child)
+            group.cancel_scope.cancel()
+
+    with containing_tasks():
+        await task_of(work())
+    gc.collect()
+    assert told == ["begun", "ended"]
+    assert [str(one.message) for one in recwarn] == []

@@ -2,8 +2,8 @@
 
 A token reads ``17.0f3a2b1c``: the number within the run, and the microseconds of the machine's
 monotonic clock, which all its processes share. The first token of an answer also tells when the
-model got the request. So whoever reads a token knows how long it was on its way, without asking
-the model.
+model got the request. So a client that reads a token knows how long it was on its way, without
+asking the model.
 """
 
 import re

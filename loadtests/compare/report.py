@@ -10,7 +10,7 @@ from loadtests.compare.cells import FIGURES, HttpSample
 from loadtests.compare.comparison import Compared, Samples
 from loadtests.compare.contenders import CONTENDERS, HEADRACE
 from loadtests.compare.options import CompareOptions
-from loadtests.compare.targets import Bound
+from loadtests.compare.targets import Bound, not_judged
 from loadtests.compare.workloads import WORKLOADS
 from loadtests.measuring.charts import NOT_DURABLE, OTHERS, OURS, Bar, Bars, bars
 from loadtests.measuring.figures import Judged, figure, judged_lines, spread
@@ -62,6 +62,7 @@ def lines_of(found: Compared, rows: Sequence[Judged]) -> Iterator[str]:
         yield from _tables(f"beside {peer}: ", samples)
     yield ""
     yield from judged_lines(rows)
+    yield from (f"not judged: {label}" for label in not_judged(rows))
     for name, reason in found.left_out.items():
         yield f"left out: {name}: {reason}"
 
@@ -148,6 +149,7 @@ def _result(
         "lone_p50_ms": {name: spread(values) for name, values in found.lone.items()},
         "statements": found.statements,
         "judged": [row.plain() for row in rows],
+        "not_judged": not_judged(rows),
         "left_out": {name: reason.splitlines()[0] for name, reason in found.left_out.items()},
         "said": {name: CONTENDERS[name].said for name in options.contenders},
         "seconds": found.seconds,

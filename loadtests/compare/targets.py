@@ -57,6 +57,21 @@ def judged(found: Compared, bound: Bound, share: float) -> list[Judged]:
     return [Judged(label, spread(values), target, share) for label, values, target in rows]
 
 
+def not_judged(rows: Sequence[Judged]) -> list[str]:
+    """Targets without a figure: their contenders or workloads were left out, or not measured."""
+    wanted = [
+        *(f"{workload}: to {name}" for workload, name in _OWN),
+        *(f"{workload}: to the best peer" for workload in _BEST_PEER),
+        *(f"{workload}: to {LANGGRAPH_DEV}" for workload in _DEV),
+        "threads: of the bound",
+        f"lone wait p50: to {TUTORIAL}",
+        "wait: Postgres CPU of a run",
+        "wait: statements of a run",
+    ]
+    found = [row.label for row in rows if row.target is not None]
+    return [one for one in wanted if not any(label.startswith(one) for label in found)]
+
+
 _Row = tuple[str, Sequence[float], Target | None]
 
 

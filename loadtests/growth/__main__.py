@@ -17,6 +17,7 @@ from loadtests.growth.costs import Costs
 from loadtests.growth.report import judged, write
 from loadtests.growth.stored import open_streams, queue_length, runs_stored
 from loadtests.growth.threads import build_threads
+from loadtests.measuring import machine
 from loadtests.measuring.database import MeasuredDatabase, fresh_database, postgres
 from loadtests.measuring.figures import judged_lines, missed
 from loadtests.measuring.servers import headrace_server, write_manifest
@@ -35,7 +36,7 @@ _COUNTS = {
     "queue_length": ((10, 1_000, 10_000, 100_000), (1, 10)),
     "open_streams": ((1, 100, 1_000), (1, 3)),
 }
-#: Above so many runs the rows of the saver are left out: each run has ten kilobytes of them.
+#: Only so many runs have rows of the saver: ten kilobytes each.
 _MOST_CHECKPOINTS = 100_000
 
 
@@ -82,8 +83,7 @@ def beside(
             return queue_length(server, database, counts, **given)
         if part == "open_streams":
             return open_streams(server, database, counts, **given)
-        whole = max(counts) <= _MOST_CHECKPOINTS
-        return runs_stored(server, database, counts, with_checkpoints=whole, **given)
+        return runs_stored(server, database, counts, most_checkpoints=_MOST_CHECKPOINTS, **given)
 
 
 def _manifest(folder: Path) -> Path:
@@ -113,7 +113,7 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     options.rounds = options.rounds or (1 if options.short else 5)
     options.turns = options.turns or (3 if options.short else 20)
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {"machine": machine.facts()}
     with (
         postgres(os.environ.get("DATABASE_URL")) as admin_url,
         tempfile.TemporaryDirectory(prefix="headrace-growth-") as folder,

@@ -36,7 +36,7 @@ def write(found: Mapping[str, Any], folder: Path | None, *, short: bool) -> Iter
     """Write JSON and charts, and yield the tables. Short forms write none without a folder."""
     if folder is not None or not short:
         write_result("growth", found, folder=folder or RESULTS)
-        chart = lines("Cost of a turn by the length of its conversation", list(_panels(found)))
+        chart = lines("What a turn or a run costs beside what is there", list(_panels(found)))
         place = folder or _ROOT / "docs"
         (place / "growth.svg").write_text(chart)
     for part, title in _PARTS.items():
@@ -66,13 +66,15 @@ def write(found: Mapping[str, Any], folder: Path | None, *, short: bool) -> Iter
 def _panels(found: Mapping[str, Any]) -> Iterator[Lines]:
     for part, title in _PARTS.items():
         if part in found:
-            by_turns = found[part]["by_turns"]
-            yield Lines(
-                title,
-                [
-                    Line(label, [(float(turns), cost[name]) for turns, cost in by_turns.items()])
-                    for label, name in (("server", "server_ms"), ("Postgres", "postgres_ms"))
-                ],
-                "turns",
-                "processor milliseconds of a turn",
-            )
+            yield _panel(title, "turns", found[part]["by_turns"])
+    for part, (key, title) in _BESIDE.items():
+        if part in found:
+            yield _panel(title, key.removeprefix("by_"), found[part][key])
+
+
+def _panel(title: str, counted: str, costs: Mapping[str, Mapping[str, float]]) -> Lines:
+    drawn = [
+        Line(label, [(float(count), cost[name]) for count, cost in costs.items()])
+        for label, name in (("server", "server_ms"), ("Postgres", "postgres_ms"))
+    ]
+    return Lines(title, drawn, counted, "processor milliseconds")

@@ -24,8 +24,11 @@ Say = Callable[[str], None]
 _COPY = """
 INSERT INTO {table}
 SELECT made.*
-FROM (SELECT to_jsonb(one) AS content FROM {table} AS one
-  WHERE thread_id = %(thread_id)s AND {which}) AS row
+FROM (
+  SELECT to_jsonb(one) AS content FROM {table} AS one
+  WHERE thread_id = %(thread_id)s
+    AND (%(run_id)s::text IS NULL OR to_jsonb(one) ->> 'run_id' = %(run_id)s::text)
+) AS row
 CROSS JOIN generate_series(%(first)s::int, %(last)s::int) AS number
 CROSS JOIN LATERAL jsonb_populate_record(NULL::{table}, row.content || {keys}) AS made
 """
@@ -64,22 +67,26 @@ def runs_stored(
     counts: Sequence[int],
     *,
     operations: int,
-    with_checkpoints: bool,
+    most_checkpoints: int,
     say: Say,
 ) -> dict[str, Any]:
     """By number of stored threads with a run each: a run on a new thread, and bytes by table.
 
-    :param with_checkpoints: rows of the saver's tables too, of which each run has ten kilobytes.
+    :param most_checkpoints: only so many runs have rows in the saver's tables, of which each run
+        has ten kilobytes. The bytes are those of the largest number up to this one.
     """
     costs, found, before = Costs(server, database), {}, 0
+    sizes: dict[str, float] = {}
     template = _kept_thread(server)
     costs.of(operations, _run)
     for count in counts:
         with psycopg.connect(database.url, autocommit=True) as connection:
             for table, keys in _TABLES.items():
-                if with_checkpoints or not table.startswith("checkpoint"):
+                if count <= most_checkpoints or not table.startswith("checkpoint"):
                     _copy(connection, table, keys, template, before + 1, count)
         before = count
+        if count <= most_checkpoints:
+            sizes = _bytes_per_run(database, count)
         stale = costs.of(operations, _run)
         database.analyze()
         found[str(count)] = {
@@ -87,7 +94,7 @@ def runs_stored(
             **mean_cost([costs.of(operations, _run) for _ in range(2)]),
         }
         say(f"{count:,} runs stored")
-    return {"by_runs": found, "bytes_per_run": _bytes_per_run(database, before)}
+    return {"by_runs": found, "bytes_per_run": sizes}
 
 
 def queue_length(
@@ -109,15 +116,8 @@ def queue_length(
     costs.of(operations, _run)
     for count in counts:
         with psycopg.connect(database.url, autocommit=True) as connection:
-            _copy(
-                connection,
-                "runs",
-                _PENDING,
-                thread["thread_id"],
-                before + 1,
-                count,
-                which="status = 'running'",
-            )
+            busy, run_id = thread["thread_id"], told["run_id"]
+            _copy(connection, "runs", _PENDING, busy, before + 1, count, run_id=run_id)
         before = count
         stale = costs.of(operations, _run)
         database.analyze()
@@ -185,11 +185,12 @@ def _copy(
     first: int,
     last: int,
     *,
-    which: str = "true",
+    run_id: str | None = None,
 ) -> None:
+    """:param run_id: copy only this run's row, where copies stay on the thread."""
     connection.execute(
-        _COPY.format(table=table, keys=keys, which=which).encode(),
-        {"thread_id": thread_id, "first": first, "last": last},
+        _COPY.format(table=table, keys=keys).encode(),
+        {"thread_id": thread_id, "run_id": run_id, "first": first, "last": last},
     )
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 import psycopg
 
 from loadtests.common.server import Difference, snapshot
+from loadtests.measuring import machine
 from loadtests.measuring.apart import load_process
 from loadtests.measuring.client import Load
 from loadtests.measuring.database import MeasuredDatabase, measured_database
@@ -70,8 +71,12 @@ def _phase(server: ServerProcess, clients: int, seconds: float) -> Phase:
     with load_process(load) as runs, load_process(livez) as probe:
         runs.wait_begun()
         probe.wait_begun()
+        began = time.perf_counter()
+        runs.wait_ended()
+        ended = time.perf_counter()
+        probe.wait_ended()
         outcome, probed = runs.outcome(), probe.outcome()
-    return Phase(clients, outcome, probed, server.cpu_seconds() - cpu)
+    return Phase(clients, outcome, probed, server.cpu_seconds() - cpu, began, ended)
 
 
 def rows_of(database: MeasuredDatabase, accepted: int, gained: Difference) -> Rows:
@@ -93,6 +98,7 @@ def rows_of(database: MeasuredDatabase, accepted: int, gained: Difference) -> Ro
 
 def run(plan: Plan, *, results: Path = RESULTS, settings: dict[str, str] | None = None) -> int:
     """The whole measurement; the exit code."""
+    before_load = machine.facts()
     with (
         tempfile.TemporaryDirectory(prefix="headrace-overload-") as folder,
         measured_database(os.environ.get("DATABASE_URL")) as database,
@@ -115,6 +121,7 @@ def run(plan: Plan, *, results: Path = RESULTS, settings: dict[str, str] | None 
     path = write_result(
         "overload",
         {
+            "machine": before_load,
             "postgres": facts,
             "processes": plan.processes,
             "rounds": [[phase.plain() for phase in one.phases] for one in rounds],

@@ -22,6 +22,9 @@ class Phase:
     outcome: Outcome
     livez: Outcome
     server_cpu_seconds: float
+    #: By ``time.perf_counter``: the measured time.
+    began_at: float = 0.0
+    ended_at: float = 0.0
 
     @property
     def goodput(self) -> float:
@@ -102,8 +105,10 @@ class Round:
     def recovery_seconds(self) -> float:
         """From the end of the crowd until the median latency of each further second is normal.
 
-        Normal is what the same number of clients had before.
+        Normal is what the same number of clients had before. The time between the two phases
+        counts: the last of the crowd are answered then, and new clients start.
         """
+        between = max(0.0, self.after.began_at - self.crowd.ended_at)
         notes = self.after.outcome.notes
         found = list(zip(notes.get("accepted", []), notes.get("seconds", []), strict=True))
         end = self.after.outcome.seconds
@@ -112,7 +117,7 @@ class Round:
         for at, took in found:
             seconds.setdefault(int(at), []).append(took)
         slow = [at for at in range(int(end)) if median(seconds.get(at, [2 * bound])) > bound]
-        return float(slow[-1] + 1) if slow else 0.0
+        return between + (slow[-1] + 1 if slow else 0)
 
     @property
     def phases(self) -> list[Phase]:

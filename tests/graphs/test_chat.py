@@ -3,11 +3,12 @@
 from importlib.util import find_spec
 
 import pytest
+from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.store.memory import InMemoryStore
 
 from headrace.errors import StartupRefusal
-from headrace.graphs.chat import build_chat
+from headrace.graphs.chat import _latest, build_chat
 from tests.support.openai_server import openai_server
 
 with_models = pytest.mark.skipif(
@@ -128,3 +129,26 @@ def test_a_provider_that_is_not_installed_or_does_not_exist():
         build_chat("anthropic:claude-x")
     with pytest.raises(StartupRefusal, match="HR110 HEADRACE_MODEL=nonsense"):
         build_chat("nonsense")
+
+
+@pytest.mark.parametrize(
+    ("kinds", "count", "shown"),
+    [
+        ("hahah", 9, "hahah"),
+        ("hahah", 2, "h"),
+        ("hahahah", 3, "hah"),
+        # An answer of a tool comes with the message that called the tool.
+        ("hatatta", 3, "atta"),
+        ("hatt", 1, "att"),
+        ("tt", 1, "tt"),
+        ("", 1, ""),
+    ],
+)
+def test_the_model_gets_the_latest_messages_and_no_answer_without_its_call(kinds, count, shown):
+    made = {
+        "h": HumanMessage("hi"),
+        "a": AIMessage("yes"),
+        "t": ToolMessage("found", tool_call_id="1"),
+    }
+    messages = [made[kind] for kind in kinds]
+    assert list(_latest(messages, count)) == [made[kind] for kind in shown]

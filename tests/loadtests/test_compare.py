@@ -14,7 +14,7 @@ from loadtests.compare.comparison import Compared, Samples
 from loadtests.compare.contenders import CONTENDERS, HEADRACE
 from loadtests.compare.options import PROFILES, options_from
 from loadtests.compare.report import chart, lines_of, page_lines
-from loadtests.compare.targets import Bound, judged
+from loadtests.compare.targets import Bound, judged, not_judged
 from loadtests.compare.workloads import WORKLOADS, OnThread, Traits, run_body
 from loadtests.peers.external import ENVIRONMENTS, NotInstalled, program_of, url_of
 from tests.support.sources import ROOT
@@ -90,6 +90,12 @@ def test_figures_are_held_to_their_targets():
     assert of_bound.found["median"] == pytest.approx(800 / (1 / 0.0006))
     assert verdicts["lone wait p50: to tutorial"] == "floor"
     assert verdicts["wait: statements of a run"] == "floor"
+    # No peer was asked for a thread or a state, and nobody for a stream.
+    assert not_judged(list(rows.values())) == [
+        "stream: to ceiling",
+        "threads: to the best peer",
+        "state: to the best peer",
+    ]
 
 
 def test_table_chart_and_page_name_everybody():
@@ -99,6 +105,7 @@ def test_table_chart_and_page_name_everybody():
     printed = "\n".join(lines_of(compared, rows))
     assert all(name in printed for name in ("tutorial", "ceiling", "aegra", "langgraph_dev"))
     assert "left out: graphharbor: it is not here" in printed
+    assert "not judged: stream: to ceiling" in printed
     drawn = chart(compared, options)
     rectangles = list(ElementTree.fromstring(drawn).iter("{http://www.w3.org/2000/svg}rect"))
     assert len(rectangles) == 3 + 3 + 1  # wait with its peers, threads

@@ -1,6 +1,8 @@
 """What all measurements share: figures, results, charts, servers and databases."""
 
 import json
+import os
+from pathlib import Path
 from xml.etree import ElementTree
 
 import psycopg
@@ -20,6 +22,7 @@ from loadtests.measuring.charts import (
 )
 from loadtests.measuring.database import PostgresProcessor, fresh_database
 from loadtests.measuring.figures import Judged, Target, judged_lines, missed, ratios, spread
+from loadtests.measuring.processors import group_cpu_seconds
 from loadtests.measuring.results import write_result, write_section
 from loadtests.measuring.servers import NotServing, headrace_server, serving, write_manifest
 from tests.support.sources import ROOT
@@ -127,3 +130,12 @@ def test_a_server_that_does_not_start_says_what_it_printed(tmp_path):
         ),
     ):
         pass
+
+
+@pytest.mark.skipif(
+    not Path("/proc/self/schedstat").exists(), reason="the kernel counts processor time in ticks"
+)
+def test_processor_time_of_a_server_is_finer_than_ticks():
+    ticks = group_cpu_seconds(os.getpgrp()) * os.sysconf("SC_CLK_TCK")
+    assert ticks > 0
+    assert abs(ticks - round(ticks)) > 1e-6

@@ -57,6 +57,14 @@ def test_latency_that_stays_high_is_no_recovery():
     assert round_.recovery_seconds == 10
 
 
+def test_the_time_between_crowd_and_the_next_clients_is_part_of_the_recovery():
+    crowd, after = phase(320), phase(32)
+    crowd.ended_at, after.began_at = 50.0, 56.5
+    assert Round([phase(32)], crowd, after).recovery_seconds == 6.5
+    after.outcome.notes["seconds"][:300] = [0.5] * 300
+    assert Round([phase(32)], crowd, after).recovery_seconds == 9.5
+
+
 @pytest.mark.acceptance
 @pytest.mark.alone
 def test_a_short_overload_refuses_and_loses_nothing(database_url, tmp_path, monkeypatch, capsys):

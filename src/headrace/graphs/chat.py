@@ -25,7 +25,7 @@ _WISH = re.compile(r"^\s*(?:please\s+)?remember(?:\s+that)?[\s:,]+(?P<what>.+?)\
 #: The model gets this many memories: the latest ones.
 _MEMORIES_SHOWN = 50
 
-#: The model gets at most this many messages of the conversation: the latest ones.
+#: The model gets this many messages of the conversation at most: the latest ones. See `_latest`.
 MESSAGES_SHOWN = 100
 
 _NOBODY = "No memory can be kept: the caller has sent no user_id."
@@ -74,14 +74,15 @@ def _build(
 
 
 def _latest(messages: Sequence[BaseMessage], count: int) -> Sequence[BaseMessage]:
-    """The latest messages, from one of the user's on.
-
-    A model refuses an answer of a tool without the message that called the tool.
+    """The latest messages, from one of the user's on; where there is none, a few more than
+    ``count`` if need be: a model refuses an answer of a tool without the message that called it.
     """
     first = max(0, len(messages) - count)
     for place in range(first, len(messages)):
         if first == 0 or messages[place].type == "human":
             return messages[place:]
+    while first > 0 and messages[first].type == "tool":
+        first -= 1
     return messages[first:]
 
 

@@ -356,7 +356,7 @@ class Executor:
         """Whether a chunk is too large for a checkpoint: the run fails at its next checkpoint.
 
         Do not send such a chunk: its JSON would take twice its size in memory. Chunks of messages
-        come thousands a second, and are tokens with the metadata of the run: neither is large.
+        are not measured: they come thousands a second, and almost all of them are tokens.
         """
         return (
             mode not in ("messages", "custom") and least_bytes(chunk) > self._max_checkpoint_bytes
