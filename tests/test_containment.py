@@ -4,6 +4,7 @@ import asyncio
 import gc
 from contextvars import copy_context
 
+import anyio
 import pytest
 
 from headrace.containment import contain, containing_tasks
@@ -66,6 +67,25 @@ async def test_a_task_that_is_cancelled_before_its_first_step_never_runs_and_war
     del task
     gc.collect()
     assert begun == []
+    assert [str(one.message) for one in recwarn] == []
+
+
+async def test_a_task_of_anyio_comes_to_its_first_step_though_its_group_is_cancelled(recwarn):
+    begun = []
+
+    async def work() -> None:
+        begun.append(1)
+        await anyio.sleep(60)
+
+    async def group() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(work)
+            tasks.cancel_scope.cancel()
+
+    with containing_tasks():
+        await task_of(group())
+    gc.collect()
+    assert begun == [1]
     assert [str(one.message) for one in recwarn] == []
 
 

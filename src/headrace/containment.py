@@ -9,10 +9,10 @@ A callback of ``loop.call_soon`` has no task. :func:`run_until_done` handles its
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Generator, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from types import CoroutineType, coroutine
+from types import CoroutineType
 from typing import Any, TypeVar, cast
 
 import structlog
@@ -98,39 +98,42 @@ class _TaskFactory:
     ) -> asyncio.Task[Any]:
         # The first check is quick, and true of each ``async def``.
         if _contained.get() and (type(given) is CoroutineType or isinstance(given, Coroutine)):
-            given = _started(given)
+            given = _wrapped(given)
         if self.inner is not None:
             return cast("asyncio.Task[Any]", self.inner(loop, given, **options))
         return asyncio.Task(given, loop=loop, **options)
 
 
-@coroutine
-def _until_first_step() -> Generator[None]:
-    yield
+class _Held:
+    """The coroutine inside a wrapper, which closes it if it has never begun.
 
-
-def _started(given: Coroutine[Any, Any, T]) -> Coroutine[Any, Any, T]:
-    """The coroutine for a task: it waits for the first step of the task.
-
-    If a task is cancelled before that step, it never starts its coroutine. Then a wrapper that has
-    not begun could not close the coroutine inside, and Python would warn about that one.
+    A task that is cancelled before its first step drops the wrapper without running it. The
+    coroutine inside would end without a start, and Python would warn about that.
     """
-    wrapper: Any = _containing(given)
+
+    __slots__ = ("coroutine",)
+
+    def __init__(self, given: Coroutine[Any, Any, Any]) -> None:
+        self.coroutine = given
+
+    def __del__(self) -> None:
+        self.coroutine.close()
+
+
+def _wrapped(given: Coroutine[Any, Any, T]) -> Coroutine[Any, Any, T]:
+    """The coroutine for a task. It begins with the task and not before: anyio cancels only tasks
+    that have begun, so that each comes to its first ``await``.
+    """
+    wrapper: Any = _containing(_Held(given))
     # For logs and debuggers.
     wrapper.__qualname__ = getattr(given, "__qualname__", "unnamed")
-    wrapper.send(None)
     return cast("Coroutine[Any, Any, T]", wrapper)
 
 
-async def _containing(given: Coroutine[Any, Any, T]) -> T:
+async def _containing(held: _Held) -> Any:
     """Run a coroutine, and turn its exits into :class:`UserExit`."""
     try:
-        await _until_first_step()
-    except BaseException:
-        given.close()
-        raise
-    try:
-        return await given
+        return await held.coroutine
     except _EXITS as error:
         raise UserExit(error) from error
     except GeneratorExit as error:
