@@ -167,6 +167,43 @@ REQUESTS = [
     ("POST", "/threads/count", {"json": {"status": "x"}}),
     ("DELETE", f"/threads/{THREAD}/", {}),
     ("PUT", "/threads", {"json": {}}),
+    *(
+        ("POST", "/runs/wait", {"content": content, "headers": JSON})
+        for content in (
+            b"\xef\xbb\xbf{}",
+            b'{"assistant_id": "\xff"}',
+            b'{"assistant_id": "a", "assistant_id": 1}',
+            b'{"assistant_id": NaN}',
+            b'{"assistant_id": 1e999}',
+            b'{"assistant_id": ' + b"9" * 30 + b"}",
+            b'{"assistant_id": ' + b"9" * 5000 + b"}",
+            b"[" * 200 + b"]" * 200,
+            b'{"assistant_id": "\\u0000"}',
+            b'{"assistant_id": "\\ud800"}',
+            b"7",
+            b'"text"',
+        )
+    ),
+    (
+        "POST",
+        "/runs/wait",
+        {"content": "{}", "headers": {b"content-type": b"application/json;a=\xe9"}},
+    ),
+    (
+        "POST",
+        "/runs/wait",
+        {"content": "{}", "headers": [("content-type", "text/a"), ("content-type", "text/b")]},
+    ),
+    ("GET", f"/threads/{THREAD}/runs?limit=1&limit=x&limit=", {}),
+    ("GET", f"/threads/{THREAD}/runs?%6cimit=x&=&;", {}),
+    ("GET", "/threads/%2e%2e%2fa/state", {}),
+    ("GET", "/threads/a%2Fstate", {}),
+    ("GET", "/threads/%00%0a/state", {}),
+    ("GET", "/threads/%ff/state", {}),
+    ("GET", "//threads/a", {}),
+    ("OPTIONS", "/threads", {}),
+    ("get", "/livez", {}),
+    ("HEAD", "/runs/wait", {}),
     ("HEAD", "/livez", {}),
     ("GET", "/readyz?x=1", {}),
 ]

@@ -95,7 +95,7 @@ class _LangGraphCursor(CountedCursor[DictRow]):
     async def execute(self, query: Any, *args: Any, **kwargs: Any) -> Any:
         query, connection = _of_langgraph(query), self.connection
         if connection.pgconn.pipeline_status:
-            # Whoever has opened the pipeline has told the planner.
+            # The opener of the pipeline has told the planner.
             return await super().execute(query, *args, **kwargs)
         if connection.pgconn.transaction_status != TransactionStatus.IDLE:
             # A transaction of LangGraph begins with its isolation level.

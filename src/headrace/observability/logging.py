@@ -185,8 +185,7 @@ class _LineWriter:
             for processor in self._finishing:
                 line = processor(logger, method, line)
             self._write(line)
-        except Exception:
-            # As a handler does: a line that cannot be written ends no request and no run.
+        except (OSError, ValueError):
             self._handler.handleError(
                 logging.LogRecord(logger.name, logging.ERROR, "", 0, event, None, None)
             )
