@@ -275,6 +275,26 @@ print("went on", file=sys.stderr)
     assert lines[-1] == "went on"
 
 
+def test_a_signal_handler_that_logs_while_a_line_is_written_raises_nothing() -> None:
+    script = """
+import io, sys
+logging.raiseExceptions = False
+
+class Raw(io.RawIOBase):
+    def writable(self):
+        return True
+    def write(self, data):
+        log.info("within")  # as a signal handler would
+        return len(data)
+
+stream = io.TextIOWrapper(io.BufferedWriter(Raw()), line_buffering=True)
+logging.getLogger().handlers[0].setStream(stream)
+log.info("outer")
+print("went on", file=sys.stderr)
+"""
+    assert lines_of(script) == ["went on"]
+
+
 _TEXTS = st.one_of(
     st.text(max_size=30),
     st.sampled_from(

@@ -185,7 +185,8 @@ class _LineWriter:
             for processor in self._finishing:
                 line = processor(logger, method, line)
             self._write(line)
-        except (OSError, ValueError):
+        except (OSError, ValueError, RuntimeError):
+            # RuntimeError: a signal handler logs while the stream is being written.
             self._handler.handleError(
                 logging.LogRecord(logger.name, logging.ERROR, "", 0, event, None, None)
             )
