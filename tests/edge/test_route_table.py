@@ -6,13 +6,14 @@ from typing import Any
 import httpx
 import pytest
 import pytest_asyncio
+from starlette.applications import Starlette
 from starlette.routing import Match, Mount, Route, WebSocketRoute
 
 from headrace.edge.route_table import RouteTable
 from headrace.edge.routing import new_router
 from headrace.server.api import ServedApi
 from headrace.server.app import create_app
-from tests.support.apps import settings_for, started, write_manifest
+from tests.support.apps import app_client, settings_for, started, write_manifest
 
 #: The same in each process, because it is part of the names of tests.
 THREAD = "0199c0de-0000-7000-8000-000000000001"
@@ -124,6 +125,21 @@ async def both(settings):
             client = httpx.AsyncClient(transport=transport, base_url="http://server")
             clients.append(await stack.enter_async_context(client))
         yield clients
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_tool_that_is_put_into_the_framework_sees_each_request(settings, monkeypatch):
+    seen = []
+    own = Starlette.__call__
+
+    async def observed(app, scope, receive, send):
+        seen.append(scope.get("path"))
+        await own(app, scope, receive, send)
+
+    monkeypatch.setattr(Starlette, "__call__", observed)
+    async with app_client(settings) as http:
+        assert (await http.get("/livez")).status_code == 200
+    assert "/livez" in seen
 
 
 JSON = {"content-type": "application/json"}
