@@ -6,13 +6,14 @@ from typing import Any
 import httpx
 import pytest
 import pytest_asyncio
+from starlette.applications import Starlette
 from starlette.routing import Match, Mount, Route, WebSocketRoute
 
 from headrace.edge.route_table import RouteTable
 from headrace.edge.routing import new_router
 from headrace.server.api import ServedApi
 from headrace.server.app import create_app
-from tests.support.apps import settings_for, started, write_manifest
+from tests.support.apps import app_client, settings_for, started, write_manifest
 
 #: The same in each process, because it is part of the names of tests.
 THREAD = "0199c0de-0000-7000-8000-000000000001"
@@ -126,6 +127,21 @@ async def both(settings):
         yield clients
 
 
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_tool_that_is_put_into_the_framework_sees_each_request(settings, monkeypatch):
+    seen = []
+    own = Starlette.__call__
+
+    async def observed(app, scope, receive, send):
+        seen.append(scope.get("path"))
+        await own(app, scope, receive, send)
+
+    monkeypatch.setattr(Starlette, "__call__", observed)
+    async with app_client(settings) as http:
+        assert (await http.get("/livez")).status_code == 200
+    assert "/livez" in seen
+
+
 JSON = {"content-type": "application/json"}
 REQUESTS = [
     ("POST", "/runs/wait", {"json": {"assistant_id": "nobody"}}),
@@ -167,6 +183,43 @@ REQUESTS = [
     ("POST", "/threads/count", {"json": {"status": "x"}}),
     ("DELETE", f"/threads/{THREAD}/", {}),
     ("PUT", "/threads", {"json": {}}),
+    *(
+        ("POST", "/runs/wait", {"content": content, "headers": JSON})
+        for content in (
+            b"\xef\xbb\xbf{}",
+            b'{"assistant_id": "\xff"}',
+            b'{"assistant_id": "a", "assistant_id": 1}',
+            b'{"assistant_id": NaN}',
+            b'{"assistant_id": 1e999}',
+            b'{"assistant_id": ' + b"9" * 30 + b"}",
+            b'{"assistant_id": ' + b"9" * 5000 + b"}",
+            b"[" * 200 + b"]" * 200,
+            b'{"assistant_id": "\\u0000"}',
+            b'{"assistant_id": "\\ud800"}',
+            b"7",
+            b'"text"',
+        )
+    ),
+    (
+        "POST",
+        "/runs/wait",
+        {"content": "{}", "headers": {b"content-type": b"application/json;a=\xe9"}},
+    ),
+    (
+        "POST",
+        "/runs/wait",
+        {"content": "{}", "headers": [("content-type", "text/a"), ("content-type", "text/b")]},
+    ),
+    ("GET", f"/threads/{THREAD}/runs?limit=1&limit=x&limit=", {}),
+    ("GET", f"/threads/{THREAD}/runs?%6cimit=x&=&;", {}),
+    ("GET", "/threads/%2e%2e%2fa/state", {}),
+    ("GET", "/threads/a%2Fstate", {}),
+    ("GET", "/threads/%00%0a/state", {}),
+    ("GET", "/threads/%ff/state", {}),
+    ("GET", "//threads/a", {}),
+    ("OPTIONS", "/threads", {}),
+    ("get", "/livez", {}),
+    ("HEAD", "/runs/wait", {}),
     ("HEAD", "/livez", {}),
     ("GET", "/readyz?x=1", {}),
 ]

@@ -229,6 +229,41 @@ log.info("wanted")
         assert told == ["alone", "together", "alone_again", "wanted"]
 
 
+@pytest.mark.parametrize("method", ["callHandlers", "handle"])
+def test_what_listens_inside_the_standard_library_gets_our_records_too(method: str) -> None:
+    script = """
+import functools, sys
+own = logging.Logger.{0}
+
+@functools.wraps(own)
+def listen(logger, record):
+    print("collected", record.msg["event"], file=sys.stderr)
+    return own(logger, record)
+
+logging.Logger.{0} = listen
+log.error("run_failed")
+logging.Logger.{0} = own
+log.error("alone")
+"""
+    lines = lines_of(script.format(method))
+    assert lines.count("collected run_failed") == 1
+    assert len(lines) == 3
+
+
+def test_our_handler_obeys_what_the_user_has_set() -> None:
+    script = """
+import sys
+handler = logging.getLogger().handlers[0]
+handler.setLevel("ERROR")
+log.info("unwanted")
+handler.setFormatter(logging.Formatter("mine: %(name)s"))
+log.error("wanted")
+logging.disable()
+log.error("disabled")
+"""
+    assert lines_of(script) == ["mine: headrace.test"]
+
+
 def test_a_line_that_cannot_be_written_raises_nothing() -> None:
     script = """
 logging.raiseExceptions = False
@@ -238,6 +273,26 @@ print("went on", file=sys.stderr)
 """
     lines = lines_of("import sys" + script)
     assert lines[-1] == "went on"
+
+
+def test_a_signal_handler_that_logs_while_a_line_is_written_raises_nothing() -> None:
+    script = """
+import io, sys
+logging.raiseExceptions = False
+
+class Raw(io.RawIOBase):
+    def writable(self):
+        return True
+    def write(self, data):
+        log.info("within")  # as a signal handler would
+        return len(data)
+
+stream = io.TextIOWrapper(io.BufferedWriter(Raw()), line_buffering=True)
+logging.getLogger().handlers[0].setStream(stream)
+log.info("outer")
+print("went on", file=sys.stderr)
+"""
+    assert lines_of(script) == ["went on"]
 
 
 _TEXTS = st.one_of(

@@ -7,8 +7,9 @@ import pytest
 from headrace.auth.api_keys import ApiKeys
 from headrace.edge.state import State
 from headrace.errors import StartupRefusal
+from headrace.server.app import create_app
 from headrace.server.custom_app import KeyGuard
-from tests.support.apps import GRAPHS, app_client, settings_for, write_manifest
+from tests.support.apps import GRAPHS, app_client, settings_for, started, write_manifest
 from tests.support.live import LiveServer
 
 KEY = "a-key-of-the-tests-1"
@@ -119,6 +120,23 @@ async def test_a_socket_asks_for_a_key_where_its_routes_do():
 
         await guarded(scope, receive_nothing, send)
         assert sent == [first], (path, headers)
+
+
+@pytest.mark.parametrize("order", ["auth_first", "middleware_first"])
+async def test_a_socket_of_theirs_is_served(settings, order):
+    sent: list[str] = []
+
+    async def send(message):
+        sent.append(message["type"])
+
+    scope = {"type": "websocket", "path": "/socket", "headers": [], "query_string": b""}
+    async with started(create_app(settings({"middleware_order": order}))) as app:
+        await app(scope, receive_connect, send)
+    assert sent == ["websocket.accept", "websocket.close"]
+
+
+async def receive_connect():
+    return {"type": "websocket.connect"}
 
 
 async def receive_nothing():

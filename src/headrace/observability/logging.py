@@ -9,6 +9,7 @@ import logging
 import re
 import sys
 from collections.abc import Sequence
+from types import FunctionType
 from typing import Any, TextIO
 
 import orjson
@@ -165,13 +166,15 @@ class _LineWriter:
     get the record.
 
     A record of the standard library costs more than the line. It is made only if the user's code
-    has added handlers or filters.
+    has added handlers or filters, has changed our handler, or has put its own functions into the
+    standard library, as collectors of errors do.
     """
 
     def __init__(
         self, handler: "logging.StreamHandler[TextIO]", finishing: Sequence[Processor]
     ) -> None:
         self._handler = handler
+        self._formatter = handler.formatter
         self._finishing = finishing
 
     def __call__(self, logger: WrappedLogger, method: str, event: EventDict) -> Any:
@@ -182,20 +185,24 @@ class _LineWriter:
             for processor in self._finishing:
                 line = processor(logger, method, line)
             self._write(line)
-        except (OSError, ValueError):
+        except (OSError, ValueError, RuntimeError):
+            # RuntimeError: a signal handler logs while the stream is being written.
             self._handler.handleError(
                 logging.LogRecord(logger.name, logging.ERROR, "", 0, event, None, None)
             )
         raise structlog.DropEvent
 
     def _is_alone(self, logger: logging.Logger) -> bool:
-        if logger.filters or self._handler.filters:
+        handler = self._handler
+        if logger.filters or handler.filters or handler.level:
+            return False
+        if handler.formatter is not self._formatter or not _is_untouched(type(logger)):
             return False
         listening: logging.Logger | None = logger
         found = False
         while listening is not None:
             if listening.handlers:
-                if found or listening.handlers != [self._handler]:
+                if found or listening.handlers != [handler]:
                     return False
                 found = True
             listening = listening.parent if listening.propagate else None
@@ -209,6 +216,16 @@ class _LineWriter:
             handler.flush()
         finally:
             handler.release()
+
+
+def _is_untouched(kind: type[logging.Logger]) -> bool:
+    """Whether the standard library itself handles the records of such loggers. Sentry, for one,
+    adds no handler: it replaces ``callHandlers``.
+    """
+    return all(
+        isinstance(method, FunctionType) and method.__globals__ is vars(logging)
+        for method in (kind.makeRecord, kind.handle, kind.callHandlers)
+    )
 
 
 def _short_formatter(*, colors: bool) -> logging.Formatter:

@@ -5,6 +5,7 @@ See docs/adr/0022-routes-are-found-by-hash.md.
 
 from collections.abc import Awaitable, Callable
 from time import monotonic
+from types import FunctionType
 from typing import Any, cast
 
 from fastapi import FastAPI, Request, Response
@@ -16,7 +17,7 @@ from headrace.edge.head_requests import as_get, without_body
 from headrace.edge.route_table import RouteTable
 from headrace.server.openapi import completed, described, joined
 
-#: How long it may take to notice that FastAPI traces requests from now on.
+#: How long it may take to notice that FastAPI, or a tool that observes it, traces requests now.
 _LOOK_SECONDS = 1.0
 
 _Handler = Callable[[Request, HTTPException], Awaitable[Response]]
@@ -29,6 +30,7 @@ class ServedApi(FastAPI):
     #: Whether callers need a key.
     needs_key: bool = False
     _traced = False
+    _observed = False
     _look_at = 0.0
 
     def __init__(self, **options: Any) -> None:
@@ -65,16 +67,24 @@ class ServedApi(FastAPI):
             await response(scope, receive, send)
 
     def _is_traced(self, scope: Scope) -> bool:
-        """Whether FastAPI itself makes spans and metrics of the request. A graph may begin that at
-        any time.
+        """Whether FastAPI, or a tool that observes it, makes spans and metrics of the request. A
+        graph may begin that at any time.
         """
-        if "fastapi.telemetry" in scope:
-            return False
         if (now := monotonic()) >= self._look_at:
             self._look_at = now + _LOOK_SECONDS
             own = getattr(self, "_native_telemetry", None)
             self._traced = own is not None and own.enabled()
-        return self._traced
+            self._observed = self._is_observed()
+        return self._observed or (self._traced and "fastapi.telemetry" not in scope)
+
+    def _is_observed(self) -> bool:
+        """Whether somebody has put functions into the framework, as Sentry and OpenTelemetry do."""
+        parts = (Starlette.__call__, FastAPI.__call__, FastAPI.build_middleware_stack)
+        return "build_middleware_stack" in vars(self) or not all(
+            isinstance(part, FunctionType)
+            and part.__globals__["__name__"] in ("starlette.applications", "fastapi.applications")
+            for part in parts
+        )
 
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:

@@ -93,9 +93,10 @@ def has_cors(app: Starlette) -> bool:
 
 
 def serves(api: ServedApi, scope: Scope) -> bool:
-    """Whether the API has a route with this path, for any method."""
-    return api.table.find(scope) is not None or any(
-        route.matches(scope)[0] is not Match.NONE for route in api.router.routes
+    """Whether the API has a route with this path, for any method. It has none for WebSockets."""
+    return scope["type"] == "http" and (
+        api.table.find(scope) is not None
+        or any(route.matches(scope)[0] is not Match.NONE for route in api.router.routes)
     )
 
 
@@ -109,8 +110,7 @@ class Fork:
         self._api = api
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        here = scope["type"] == "http" and serves(self._api, scope)
-        await (self._api if here else self._app)(scope, receive, send)
+        await (self._api if serves(self._api, scope) else self._app)(scope, receive, send)
 
 
 class KeyGuard:
