@@ -34,8 +34,7 @@ async def test_a_start_whose_answer_was_lost_does_not_keep_its_thread_busy(tmp_p
         try:
             async with httpx.AsyncClient(base_url=server.url, timeout=20) as client:
                 thread_id = (await client.post("/threads", json={})).json()["thread_id"]
-                # The first COMMIT is that of reading the assistant; the second one's is the start.
-                proxy.next_commit("hold").release.set()
+                # The next flush is the start.
                 proxy.next_commit("drop_answer")
                 answer = await client.post(f"/threads/{thread_id}/runs/wait", json=RUN)
                 assert answer.status_code == 503

@@ -1,5 +1,6 @@
 """Threads and their runs in the database. A call sees one tenant's rows only, or says otherwise."""
 
+import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, TypeVar, cast
@@ -15,7 +16,7 @@ from headrace.db.engine import Sessions
 from headrace.db.faults import translated_faults
 from headrace.db.pool import SharedPool
 from headrace.db.tables import RunRow, ThreadRow
-from headrace.errors import InvalidRequest, ThreadNotFound
+from headrace.errors import DatabaseUnavailable, InvalidRequest, ThreadNotFound
 from headrace.ids import canonical_uuid, uuid7
 from headrace.threads.creation import CREATIONS, ThreadCreation
 from headrace.threads.reader import ThreadReader
@@ -59,10 +60,18 @@ class ThreadRepository:
     async def create(
         self, principal: Principal, metadata: dict[str, Any], ttl: ThreadTTL | None
     ) -> StoredThread:
-        """A new thread with a new id, committed together with what else is committed now."""
+        """A new thread with a new id, committed together with what else is committed now.
+
+        :raises DatabaseUnavailable: it is not committed within the pool's timeout. The writer tries
+            for longer: then there is a thread that nobody knows.
+        """
         creation = ThreadCreation(principal, str(uuid7()), metadata, ttl)
         with translated_faults():
-            row = await self._writer.commit(creation)
+            try:
+                async with asyncio.timeout(self._pool.timeout):
+                    row = await self._writer.commit(creation)
+            except TimeoutError:
+                raise DatabaseUnavailable from None
         if row is None:
             # The answer to an earlier try was lost.
             row = await self.get(principal, creation.thread_id)
