@@ -21,7 +21,7 @@ LOAD_URL ?= http://127.0.0.1:8123
 IMAGE_BASE := .tools/python-stand-in.tar
 
 .DEFAULT_GOAL := help
-.PHONY: help run check lint types imports dead-code test test-together test-alone test-deploy test-images test-cold chaos chaos-short alerts attack fuzz load bench compare compare-peers format lock docs manifests ci-tools clean python test-floors test-floors-short agents sizing soak overload growth capacity
+.PHONY: help run check lint types imports dead-code test test-together test-alone test-deploy test-images test-cold test-load chaos chaos-short alerts attack fuzz load bench compare compare-peers format lock docs manifests ci-tools clean python test-floors test-floors-short agents sizing soak overload growth capacity
 
 ##@ Use
 
@@ -66,6 +66,9 @@ test-images: $(VENV)/dev.stamp  ## Build the images and run them: as root, with 
 
 test-cold: $(VENV)/dev.stamp  ## A fresh clone and the wheel, installed anew from the registries
 	TEST_COLD=1 $(BIN)/python -m pytest -s tests/acceptance/test_make_run.py tests/acceptance/test_wheel.py
+
+test-load: $(VENV)/dev.stamp  ## Short forms of the measurements, some minutes
+	TEST_LOAD=1 $(BIN)/python -m pytest $(PYTEST_ARGS) tests/loadtests
 
 chaos: $(VENV)/dev.stamp  ## Faults at random under load, and a checker; CHAOS_ARGS="--seconds 300 --seed 7" (docs/chaos.md)
 	@$(BIN)/python -m tests.chaos $(CHAOS_ARGS)

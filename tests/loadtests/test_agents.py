@@ -21,11 +21,13 @@ from loadtests.agents.tokens import clock, since, token_text, tokens_in
 from loadtests.agents.visitors import BETWEEN, DELAY, FIRST, GAP, RUN, START, TO_FIRST, TokenReader
 from loadtests.agents.workload import ANSWERS, CHECKPOINTS, TOOL_CALLS, TOOL_SECONDS, Workload
 from loadtests.measuring.client import Outcome, Reply, Visitor
+from tests.support.load import measuring
 from tests.support.sources import ROOT
 
 QUICK = Workload(20, first_token_seconds=0.01, token_seconds=0.002)
 
 
+@measuring
 @pytest.mark.acceptance
 @pytest.mark.alone
 @pytest.mark.timeout(180)

@@ -4,6 +4,7 @@ import json
 from dataclasses import asdict
 
 from loadtests.capacity import Constants, Demand, main, most_runs_per_second, need
+from tests.support.load import measuring
 
 CONSTANTS = Constants(python_ms=3.0, postgres_ms=0.6, wal_bytes=8000, stored_bytes=10_000)
 
@@ -44,6 +45,7 @@ def test_the_command_reads_its_constants(tmp_path, capsys):
     assert "| 500 | 500 | 2.5 |" in lines[3]
 
 
+@measuring
 def test_a_measured_point_is_predicted(tmp_path, capsys):
     """The short form: whether it measures at all, not how well."""
     main(["--measure", "--seconds", "1", "--results", str(tmp_path)])

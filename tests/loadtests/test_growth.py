@@ -5,8 +5,10 @@ import json
 import pytest
 
 from loadtests.growth.__main__ import main
+from tests.support.load import measuring
 
 
+@measuring
 @pytest.mark.parametrize("part", ["chat", "messages_state", "runs_stored", "queue_length"])
 def test_the_short_form_measures(part, tmp_path, capsys, monkeypatch):
     monkeypatch.delenv("DATABASE_URL", raising=False)

@@ -9,6 +9,7 @@ from loadtests.measuring.client import Outcome
 from loadtests.overload.__main__ import Plan, run
 from loadtests.overload.rounds import Phase, Round, Rows
 from loadtests.overload.verdict import judged
+from tests.support.load import measuring
 
 
 def phase(
@@ -65,6 +66,7 @@ def test_the_time_between_crowd_and_the_next_clients_is_part_of_the_recovery():
     assert Round([phase(32)], crowd, after).recovery_seconds == 9.5
 
 
+@measuring
 @pytest.mark.acceptance
 @pytest.mark.alone
 def test_a_short_overload_refuses_and_loses_nothing(database_url, tmp_path, monkeypatch, capsys):

@@ -11,9 +11,11 @@ import pytest
 from loadtests.sizing.levels import KINDS, kept_up, saturated
 from loadtests.sizing.report import best_of, charts, lines, section, whole_row
 from loadtests.sizing.schedules import CREATE, JOIN, RUN, STATE, WAIT, Schedule
+from tests.support.load import measuring
 from tests.support.sources import ROOT
 
 
+@measuring
 @pytest.mark.acceptance
 @pytest.mark.alone
 @pytest.mark.timeout(180)

@@ -10,6 +10,7 @@ from loadtests.measuring.figures import missed
 from loadtests.soak.__main__ import Plan, soak
 from loadtests.soak.samples import Sample
 from loadtests.soak.trends import judged, settled, slope, trends
+from tests.support.load import measuring
 from tests.support.sources import ROOT
 from tests.support.tools import require_tool
 
@@ -67,6 +68,7 @@ def test_a_linear_scale_has_few_marks():
     assert drawn.count('text-anchor="middle"') == 6
 
 
+@measuring
 @pytest.mark.acceptance
 def test_a_short_soak_finds_no_failure(database_url, tmp_path, monkeypatch, capsys):
     require_tool(str(ROOT / ".tools/load/bin/locust"), remedy="make .tools/load/load.stamp")

@@ -6,8 +6,13 @@ import subprocess
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pytest
+
 from tests.support.sources import ROOT
 from tests.support.tools import require_tool
+
+#: For short forms of measurements: they take minutes together, so they run apart.
+measuring = pytest.mark.skipif(not os.environ.get("TEST_LOAD"), reason="make test-load")
 
 #: Of the developer's shell, these would change what is tested.
 _OURS = ("LOAD_", "LOCUST_")
