@@ -9,8 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from sqlalchemy import AdaptedConnection, event
-from sqlalchemy import Connection as SyncConnection
+from sqlalchemy import AdaptedConnection, event, text
 from sqlalchemy.ext.asyncio import (
     AsyncEngine,
     AsyncSession,
@@ -20,11 +19,14 @@ from sqlalchemy.ext.asyncio import (
 from sqlalchemy.pool import NullPool
 
 from headrace.db.faults import translated_faults
-from headrace.db.planner import use_indexes
+from headrace.db.planner import INDEX_SETTINGS
 from headrace.db.pool import Connection, SharedPool
 from headrace.db.statements import qualified
 
 Session = AsyncSession
+
+#: Tells the planner about the transaction of a session.
+_USE_INDEXES = text(f"SELECT {INDEX_SETTINGS}")
 
 
 def build_engine(pool: SharedPool, schema: str = "") -> AsyncEngine:
@@ -92,17 +94,5 @@ class Sessions:
         """
         with translated_faults():
             async with asyncio.timeout(self._timeout_seconds), self._make.begin() as session:
-                await (await session.connection()).run_sync(_use_indexes)
+                await session.execute(_USE_INDEXES)
                 yield session
-
-
-def _use_indexes(connection: SyncConnection) -> None:
-    """Tell the planner about this transaction, together with its BEGIN."""
-    adapted = connection.connection.dbapi_connection
-    assert adapted is not None
-    adapted.run_async(_begin)
-
-
-async def _begin(connection: Connection) -> None:
-    async with connection.pipeline():
-        await use_indexes(connection)
