@@ -226,3 +226,19 @@ async def test_a_broken_constraint_is_not_a_fault_of_the_database(database_url):
             await add(sessions, thread_id="x" * 256)
         assert isinstance(refused.value.orig, psycopg.errors.CheckViolation)
         assert await thread_ids(pool) == ["ada"]
+
+
+async def test_only_transactions_of_headrace_tell_the_planner_to_use_indexes(database_url):
+    async with open_pool(database_url) as pool:
+        told = []
+        for indexed in (True, False):
+            engine = build_engine(pool, indexed=indexed)
+            # SQLAlchemy rolls back what it asks on its first connection.
+            async with engine.connect():
+                pass
+            async with engine.begin() as connection:
+                told.append(await connection.scalar(text("SHOW enable_seqscan")))
+            await engine.dispose()
+        async with pool.connection() as connection:
+            row = await (await connection.execute("SHOW enable_seqscan")).fetchone()
+    assert (told, row) == (["off", "on"], ("on",))

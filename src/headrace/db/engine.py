@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from sqlalchemy import AdaptedConnection, event, text
+from sqlalchemy import AdaptedConnection, event
 from sqlalchemy.ext.asyncio import (
     AsyncEngine,
     AsyncSession,
@@ -19,27 +19,31 @@ from sqlalchemy.ext.asyncio import (
 from sqlalchemy.pool import NullPool
 
 from headrace.db.faults import translated_faults
-from headrace.db.planner import INDEX_SETTINGS
+from headrace.db.planner import use_indexes
 from headrace.db.pool import Connection, SharedPool
 from headrace.db.statements import qualified
 
 Session = AsyncSession
 
-#: Tells the planner about the transaction of a session.
-_USE_INDEXES = text(f"SELECT {INDEX_SETTINGS}")
 
-
-def build_engine(pool: SharedPool, schema: str = "") -> AsyncEngine:
+def build_engine(pool: SharedPool, schema: str = "", *, indexed: bool = True) -> AsyncEngine:
     """An engine that takes all connections from ``pool``.
 
     :param schema: the schema of headrace's tables. Without it, the search_path of the role decides:
         for statements of users.
+    :param indexed: each transaction begins with :func:`use_indexes`, but for the first one, in which
+        SQLAlchemy looks at the server. False for users: the planner is theirs.
     """
 
     async def take(**_: Any) -> Connection:
         connection = await pool.getconn()
         try:
             await connection.set_autocommit(False)
+            # Here and not in the session: SQLAlchemy 2.0 may lose the connection of a session that
+            # is cancelled in its first statement.
+            if indexed:
+                async with connection.pipeline():
+                    await use_indexes(connection)
         except BaseException:
             await pool.putconn(connection)
             raise
@@ -94,5 +98,4 @@ class Sessions:
         """
         with translated_faults():
             async with asyncio.timeout(self._timeout_seconds), self._make.begin() as session:
-                await session.execute(_USE_INDEXES)
                 yield session

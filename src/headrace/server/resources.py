@@ -140,7 +140,8 @@ async def open_resources(
     stack.push_async_callback(watchdog.stop)
 
     pool, schema = await open_pool(settings, metrics, stack)
-    engine, users_engine = build_engine(pool, pool.schema), build_engine(pool)
+    engine = build_engine(pool, pool.schema)
+    users_engine = build_engine(pool, indexed=False)
     for one in (engine, users_engine):
         stack.push_async_callback(one.dispose)
     writer = Writer(
