@@ -31,7 +31,7 @@ def build_engine(pool: SharedPool, schema: str = "", *, indexed: bool = True) ->
 
     :param schema: the schema of headrace's tables. Without it, the search_path of the role decides:
         for statements of users.
-    :param indexed: each transaction begins with :func:`use_indexes`, but for the first one, in which
+    :param indexed: each transaction begins with :func:`use_indexes`, but the first one, in which
         SQLAlchemy looks at the server. False for users: the planner is theirs.
     """
 
