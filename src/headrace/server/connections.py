@@ -20,6 +20,7 @@ import structlog
 
 from headrace.edge.exchange import exchange_of, is_unclaimed, refuse_beforehand
 from headrace.observability.metrics import Metrics
+from headrace.server.spread import Place
 from headrace.setting_groups import ServerSettings
 from headrace.settings import Settings
 
@@ -96,6 +97,8 @@ class Connections:
         self._leaving: dict[Connection, None] = {}
         #: Counts open and cut connections. None until the lifespan has started.
         self._metrics: Metrics | None = None
+        #: Where other processes see how many there are here.
+        self._place: Place | None = None
         self._unlogged: Counter[str] = Counter()
         self._told_at = float("-inf")
 
@@ -107,6 +110,10 @@ class Connections:
         """Count open connections, and those that are cut, in ``metrics`` from now on."""
         self._metrics = metrics
         self._count_open()
+
+    def publish_in(self, place: Place) -> None:
+        """Tell the other processes of the pod how many there are, from now on."""
+        self._place = place
 
     def admit(self, connection: Connection, all_open: Collection[object]) -> bool:
         """Take a new connection. False: refuse it, because all others are at work.
@@ -192,6 +199,8 @@ class Connections:
     def _count_open(self) -> None:
         if self._metrics is not None:
             self._metrics.http.connections_open = self.open
+        if self._place is not None:
+            self._place.publish(self.open)
 
     def _make_room(self) -> bool:
         longest = next(iter(self._waiting), None)

@@ -19,6 +19,7 @@ import headrace.server.app  # noqa: F401 - for its side effect on memory and sta
 from headrace.observability.metric_files import fold_files_of_dead
 from headrace.observability.slots import remove_slot, slots_directory
 from headrace.server.gunicorn import SHARED, TEMPORARY
+from headrace.server.spread import Spread
 from headrace.settings import multiprocess_dir, opentelemetry_variables, runtime_dir
 from headrace.tracing.opened_tracer import import_opentelemetry
 
@@ -38,6 +39,7 @@ def on_starting(server: Any) -> None:
     a process whose start has failed reports that in another way (``child_exit``).
     """
     server.WORKER_BOOT_ERROR = server.APP_LOAD_ERROR = _NEVER
+    server.headrace_spread = Spread()
     directory = runtime_dir()
     # A master that replaces a living master (USR2, headrace dev) finds processes of that master.
     if directory is None or server.master_pid != 0 or (directory / SHARED).exists():
@@ -64,6 +66,12 @@ def when_ready(server: Any) -> None:
     gc.set_threshold(_YOUNG_OBJECTS)
 
 
+def pre_fork(server: Any, worker: Any) -> None:
+    """Give the process a place among those that share the listening sockets."""
+    taken = [one.place.index for one in server.WORKERS.values() if getattr(one, "place", None)]
+    worker.place = server.headrace_spread.free_place(taken)
+
+
 def on_exit(server: Any) -> None:
     """Remove what ``headrace serve`` made for this master alone."""
     directory = runtime_dir()
@@ -78,6 +86,8 @@ def child_exit(server: Any, worker: Any) -> None:
 
     :raises HaltServer: the process has reported that no process can start.
     """
+    if place := getattr(worker, "place", None):
+        place.leave()
     try:
         if directory := runtime_dir():
             remove_slot(directory, worker.pid)

@@ -32,6 +32,7 @@ from headrace.observability.process import return_large_blocks
 from headrace.observability.slots import Slot, read_slots, slots_directory, write_slot
 from headrace.server.connections import connections_of
 from headrace.server.health_port import HealthPort
+from headrace.server.spread import Place
 from headrace.server.uvicorn import Server
 from headrace.settings import Settings, runtime_dir
 
@@ -72,6 +73,8 @@ class ServerProcess(UvicornWorker):
         self._told_master = mmap.mmap(-1, 1)
         # The base class added gunicorn's handlers to it.
         adopt_logger("uvicorn.error")
+        #: Set in the master before the fork.
+        self.place: Place | None = None
         self._ends_at: float | None = None
         self._refusal: StartupRefusal | None = None
         self._has_served = False
@@ -120,6 +123,8 @@ class ServerProcess(UvicornWorker):
         settings = Settings()
         health_port = _health_port(settings, sockets)
         connections = connections_of(settings)
+        if self.place is not None:
+            connections.publish_in(self.place)
         server = Server(
             self.config,
             shutdown_seconds=self.cfg.graceful_timeout - _EARLIER_THAN_KILL_SECONDS,
@@ -127,6 +132,7 @@ class ServerProcess(UvicornWorker):
             on_refusal=self._refuse,
             connections=connections,
             health_port=health_port,
+            place=self.place,
         )
         tasks = Tasks()
         tasks.start(connections.look_after(), name="connections")
@@ -202,6 +208,9 @@ class ServerProcess(UvicornWorker):
             return _FAILED
         if speaks:
             self._told_master[0] = 1
+        else:
+            # The master must learn of the first failure first, or it tries this process again.
+            time.sleep(_RESPAWN_DELAY_SECONDS)
         return int(Arbiter.WORKER_BOOT_ERROR) if speaks else _FAILED
 
     def _slots(self) -> list[Slot]:

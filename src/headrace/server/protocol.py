@@ -17,6 +17,7 @@ from headrace.edge.exchange import exchange_of
 from headrace.edge.streaming import Lost, note_connection
 from headrace.events.json_encoding import encode_json
 from headrace.server.connections import Connections
+from headrace.server.joined_writes import JoinedWrites
 
 #: Requests that one connection may send ahead of their answers.
 _MAX_PIPELINED = 16
@@ -90,7 +91,8 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_made(  # type: ignore[override]
         self, transport: asyncio.Transport
     ) -> None:
-        super().connection_made(transport)
+        self._joined = JoinedWrites(transport)
+        super().connection_made(self._joined)
         if not self._bounds.admit(self, self.connections):
             self._refuse(
                 _Refusal(
@@ -175,6 +177,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def handle_websocket_upgrade(self) -> None:
         self._bounds.forget(self)
+        self.transport = self._joined.bare
         super().handle_websocket_upgrade()
 
     def drop(self) -> None:

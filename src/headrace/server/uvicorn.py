@@ -24,7 +24,9 @@ from headrace.observability.metrics import Metrics
 from headrace.server.connections import Connections
 from headrace.server.drain import Drain
 from headrace.server.health_port import HealthPort
+from headrace.server.listener import SharedListener
 from headrace.server.protocol import BoundedProtocol
+from headrace.server.spread import Place
 
 _log = structlog.stdlib.get_logger("headrace.server")
 
@@ -58,6 +60,7 @@ class ReportingLifespan(LifespanOn):
 class Server(uvicorn.Server):
     """Serves until it is told to stop. Then it drains and closes within ``shutdown_seconds``.
 
+    :param place: this process's among those that share the sockets; None: it shares none.
     :param on_shutdown: called with the loop time by which the process must be gone.
     """
 
@@ -70,10 +73,12 @@ class Server(uvicorn.Server):
         on_refusal: Callable[[StartupRefusal], None],
         connections: Connections,
         health_port: HealthPort | None = None,
+        place: Place | None = None,
     ) -> None:
         super().__init__(config)
         self._connections = connections
         self._health_port = health_port
+        self._place = place
         self._shutdown_seconds = shutdown_seconds
         self._on_shutdown = on_shutdown
         self._told_at: float | None = None
@@ -126,7 +131,7 @@ class Server(uvicorn.Server):
             self.should_exit = True
 
     async def startup(self, sockets: Any = None) -> None:
-        await super().startup(sockets)
+        await self._start_listeners(sockets)
         state = self._state()
         if state is not None:
             self._count_connections(state)
@@ -142,6 +147,27 @@ class Server(uvicorn.Server):
                     needed_seconds=needed,
                     graceful_timeout_seconds=self._shutdown_seconds,
                 )
+
+    async def _start_listeners(self, sockets: Any) -> None:
+        if sockets is None or self._place is None:
+            await super().startup(sockets)
+            return
+        await super().startup([])
+        if self.started:
+            self.servers = [
+                SharedListener(  # type: ignore[misc]  # uvicorn only closes it
+                    one, self._protocol, self._place, ssl=self.config.ssl
+                )
+                for one in sockets
+            ]
+
+    def _protocol(self) -> asyncio.Protocol:
+        """Of a new connection; as uvicorn makes it for its own listeners."""
+        make: Any = self.config.http_protocol_class
+        protocol: asyncio.Protocol = make(
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+        return protocol
 
     def _count_connections(self, state: State) -> None:
         if (metrics := state.find(Metrics)) is not None:

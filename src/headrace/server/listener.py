@@ -1,0 +1,142 @@
+"""Takes connections from a listening socket that several processes share, each its part of them.
+
+The loop's own server takes all that wait at once. So of 32 connections that a client opens and
+keeps, one process often has two thirds. A process here takes one connection after another as long
+as no other process has fewer. Otherwise it lets the other go first for a moment, and then takes
+one, and after the next moment twice as many: the other may be busy, or stopped.
+"""
+
+import asyncio
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import structlog
+
+from headrace.lifecycle import Tasks
+from headrace.server.spread import Place
+
+_log = structlog.stdlib.get_logger("headrace.connections")
+
+#: Connections that were taken and whose protocols do not have them yet, at most. Only a protocol can
+#: refuse one or make room for it, and each has a descriptor until then.
+_MAX_TAKEN = 8
+#: What a process with fewer connections is given to take the next one.
+_HEAD_START_SECONDS = 0.005
+#: Pause after the system refused a descriptor or memory.
+_PAUSE_SECONDS = 0.1
+#: Seconds between two log lines about that, at least.
+_TELL_SECONDS = 10.0
+
+
+class SharedListener:
+    """Serves one socket until it is closed; as ``loop.create_server(sock=...)``.
+
+    :param sock: bound and listening.
+    :param place: where this process publishes its number of connections.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        make_protocol: Callable[[], asyncio.BaseProtocol],
+        place: Place,
+        *,
+        ssl: Any = None,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._socket = sock
+        self._make_protocol = make_protocol
+        self._place = place
+        self._tasks = Tasks()
+        self._ssl = ssl
+        self._timer: asyncio.TimerHandle | None = None
+        #: Connections of the process with the fewest when its head start began.
+        self._fewest = 0
+        #: How many are taken after the next head start.
+        self._share = 1
+        self._told_at = float("-inf")
+        self._open = True
+        sock.setblocking(False)
+        place.join()
+        self._loop.add_reader(sock, self._take_in_turn)
+
+    def is_serving(self) -> bool:
+        return self._open
+
+    def close(self) -> None:
+        """Take no more. Connections that were taken stay."""
+        if not self._open:
+            return
+        self._open = False
+        self._place.leave()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._loop.remove_reader(self._socket)
+        self._socket.close()
+
+    async def wait_closed(self) -> None:
+        """End the handshakes that are under way."""
+        await self._tasks.stop()
+
+    def _take_in_turn(self) -> None:
+        while len(self._tasks) < _MAX_TAKEN:
+            if self._place.is_ahead():
+                self._fewest = self._place.fewest()
+                self._pause(_HEAD_START_SECONDS)
+                return
+            self._share = 1
+            if not self._take():
+                return
+
+    def _take_some(self) -> None:
+        """After a head start: take some, unless the process with the fewest has taken some."""
+        self._timer = None
+        self._loop.add_reader(self._socket, self._take_in_turn)
+        if self._place.is_ahead() and self._place.fewest() != self._fewest:
+            return
+        for _ in range(self._share):
+            if not self._take():
+                return
+        self._share = min(2 * self._share, _MAX_TAKEN)
+
+    def _pause(self, seconds: float) -> None:
+        if self._timer is not None:
+            return
+        self._loop.remove_reader(self._socket)
+        self._timer = self._loop.call_later(seconds, self._take_some)
+
+    def _take(self) -> bool:
+        """False: none waits, or none can be taken now."""
+        try:
+            connection, _ = self._socket.accept()
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            return False
+        except OSError as error:
+            self._tell(error)
+            self._pause(_PAUSE_SECONDS)
+            return False
+        self._place.count_one()
+        self._tasks.start(self._connect(connection), name="connection")
+        return True
+
+    def _tell(self, error: OSError) -> None:
+        now = self._loop.time()
+        if now - self._told_at > _TELL_SECONDS:
+            self._told_at = now
+            _log.error("connections_not_taken", why=str(error))
+
+    async def _connect(self, connection: socket.socket) -> None:
+        connection.setblocking(False)
+        try:
+            # A client that has gone already, or whose handshake fails, is no trouble of ours.
+            with suppress(OSError):
+                await self._loop.connect_accepted_socket(
+                    self._make_protocol, connection, ssl=self._ssl
+                )
+                return
+        except BaseException:
+            connection.close()
+            raise
+        connection.close()
