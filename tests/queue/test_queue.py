@@ -13,6 +13,7 @@ import pytest
 from headrace.auth.principal import Principal
 from headrace.checkpoints.fence import RunToken
 from headrace.errors import AssistantChanged, LeaseLost, ThreadBusy, ThreadNotFound
+from headrace.idempotency.schemas import RequestKey
 from headrace.ids import uuid7
 from headrace.queue.ends import RunEnd, queue_statements
 from headrace.queue.queue import Queue
@@ -81,6 +82,32 @@ async def test_an_end_frees_the_thread_and_may_be_repeated(queue, database):
     await end(queue, asked, owner)
     assert thread(database)[:2] == ("idle", None)
     await queue.start_run_if_free(request(), owner)
+
+
+@pytest.mark.parametrize("ended", [False, True])
+@pytest.mark.parametrize("keyed", [False, True])
+async def test_a_start_that_is_repeated_after_another_process_took_the_run(
+    queue, database, keyed, ended
+):
+    """The answer to the first try was lost, and then the process itself for a while."""
+    owner, key = register(database), RequestKey.of("/runs", "k", b"{}")
+    asked = replace(request(), key=key if keyed else None)
+    await queue.start_run_if_free(asked, owner)
+    database.execute("UPDATE processes SET lost = true")
+    await queue.takeover.take_runs_of_lost_processes({"error": "x", "message": "x"}, max_failures=2)
+    other = register(database)
+    (again,) = await queue.claim_suspect(other, ["agent"])
+    if ended:
+        await end(queue, asked, other, attempt=again.number)
+    before = thread(database)
+    with pytest.raises(ThreadBusy):
+        await queue.start_run_if_free(asked, owner)
+    # So the request puts the run into the queue, and finds what has become of it.
+    queued = await queue.enqueue(asked)
+    assert (queued.replaced, queued.ended) == (None, ())
+    assert thread(database) == before
+    rows = database.execute("SELECT run_id, status, attempt FROM runs").fetchall()
+    assert rows == [(asked.run_id, "success" if ended else "running", 2)]
 
 
 @pytest.mark.parametrize("wrong", ["owner", "attempt", "status"])
