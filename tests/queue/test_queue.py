@@ -23,6 +23,7 @@ from tests.support.runs import DONE
 from tests.support.runs import register_process as register
 from tests.support.runs import run_request as request
 from tests.support.sources import modules
+from tests.support.waiting import eventually
 
 
 def thread(database, thread_id="t"):
@@ -57,6 +58,39 @@ async def test_of_many_at_once_one_gets_the_thread(queue, database):
     results = await asyncio.gather(*tries, return_exceptions=True)
     assert sum(isinstance(result, ThreadBusy) for result in results) == 23
     assert database.execute("SELECT count(*) FROM runs").fetchone() == (1,)
+
+
+@pytest.mark.parametrize("queued", [False, True])
+async def test_new_threads_are_made_in_the_order_of_their_ids(
+    queue, database, database_url, queued
+):
+    """Clients may choose ids. So two flushes that make the same threads never wait crosswise."""
+    owner, make = register(database), "INSERT INTO threads (thread_id) VALUES (%s)"
+    async with await psycopg.AsyncConnection.connect(database_url) as other:
+        await other.execute(make, ("a",))
+        flush = asyncio.gather(
+            *(
+                queue.enqueue(request(name))
+                if queued
+                else queue.start_run_if_free(request(name), owner)
+                for name in ("b", "a")
+            )
+        )
+        await eventually(lambda: waiting_for_locks(database) == 1)
+        # Shorter than Postgres waits before it ends a deadlock.
+        await other.execute("SET LOCAL lock_timeout = '300ms'")
+        await other.execute(make, ("b",))
+        await other.rollback()
+        await flush
+    assert {thread(database, name)[0] for name in "ab"} == {"busy"}
+
+
+def waiting_for_locks(database):
+    (count,) = database.execute(
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+        " AND datname = current_database()"
+    ).fetchone()
+    return count
 
 
 async def test_an_unknown_thread_is_not_found(queue, database):
