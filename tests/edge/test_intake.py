@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from headrace.edge.departures import note_connection
+from headrace.edge.departures import note_connection, unless_lost
 from headrace.edge.gates import RequestGates
 from headrace.edge.intake import Intake, Pace
 from headrace.edge.requests import JSONRequest
@@ -236,6 +236,18 @@ async def test_a_client_that_leaves_without_a_wait_gets_its_work_done():
     await asyncio.sleep(0)
     assert gate.held == 1
     made.release()
+
+
+async def test_a_cancelled_request_stays_cancelled_when_its_client_leaves_too():
+    gate, lost = intake(at_once=1), asyncio.get_running_loop().create_future()
+    await gate.enter("")
+    waiting = asyncio.ensure_future(unless_lost(gate.enter(""), lost))
+    await eventually(lambda: gate.waiting == 1)
+    lost.set_result(None)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert (gate.held, gate.waiting) == (1, 0)
 
 
 @pytest.mark.parametrize(("method", "path"), [("POST", "/threads"), ("GET", "/threads/none")])

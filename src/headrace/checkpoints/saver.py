@@ -84,8 +84,7 @@ class GroupCommitSaver(UpstreamSaver):
 
     @timed("get_tuple")
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
-        configurable = config["configurable"]
-        thread_id = str(configurable["thread_id"])
+        thread_id, ns = place_of(config)
         run = current_run()
         if run is not None and run.knows_empty(thread_id):
             return None
@@ -95,7 +94,7 @@ class GroupCommitSaver(UpstreamSaver):
             return await self._answering(config, reading)
         if get_checkpoint_id(config):
             return await self._upstreams_tuple(config)
-        row = await self._reader.latest(thread_id, configurable.get("checkpoint_ns", ""))
+        row = await self._reader.latest(thread_id, ns)
         if row is None:
             return None
         return self._tuple_from(row) or await self._upstreams_tuple(config)

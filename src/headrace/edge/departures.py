@@ -42,25 +42,26 @@ async def unless_lost(work: Coroutine[Any, Any, T], lost: Lost | None) -> T:
     """
     if lost is None:
         return await work
-    waits = True
+    task, waits, has_left = cast("asyncio.Task[Any]", asyncio.current_task()), True, False
+    before = task.cancelling()
+
+    def leave(_: Lost) -> None:
+        nonlocal has_left
+        # The loop may call this when the work has just ended.
+        if waits:
+            has_left = True
+            task.cancel()
+
+    lost.add_done_callback(leave)
     try:
-        async with asyncio.timeout(None) as watched:
-
-            def leave(_: Lost) -> None:
-                # The loop may call this when the work has just ended.
-                if waits:
-                    watched.reschedule(0)
-
-            lost.add_done_callback(leave)
-            try:
-                return await work
-            finally:
-                waits = False
-                lost.remove_done_callback(leave)
-    except TimeoutError:
-        if watched.expired():
+        return await work
+    except asyncio.CancelledError:
+        if has_left and task.uncancel() <= before:
             raise ClientLeft from None
         raise
+    finally:
+        waits = False
+        lost.remove_done_callback(leave)
 
 
 async def unless_left(work: Coroutine[Any, Any, T], receive: Receive) -> T:
