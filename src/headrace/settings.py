@@ -79,7 +79,8 @@ class Settings(BaseSettings):
         100,
         ge=1,
         description="How many of a conversation's latest messages the built-in chat graph gives to"
-        " its model. The thread keeps all.",
+        " its model, besides the system messages that the conversation begins with. The thread"
+        " keeps all.",
     )
     chat_graph: str = Field(
         "", description="Graph behind /chat; default `chat`, else the first of the manifest."

@@ -205,8 +205,9 @@ def test_whoever_catches_everything_logs_the_traceback_or_raises() -> None:
 
 def test_one_module_alone_knows_upstreams_private_names() -> None:
     """By import, or as an attribute that one of our classes inherits from upstream's."""
-    from headrace.checkpoints.saver import GroupCommitSaver, UpstreamSaver
+    from headrace.checkpoints.saver import GroupCommitSaver
     from headrace.checkpoints.store import Store
+    from headrace.checkpoints.upstream_saver import UpstreamSaver
 
     known = "src/headrace/checkpoints/upstream.py"
     imported = [

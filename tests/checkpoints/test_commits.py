@@ -13,7 +13,8 @@ from headrace.checkpoints.commits import Commits
 from headrace.checkpoints.fence import RunToken
 from headrace.checkpoints.run_saver import RunSaver
 from headrace.checkpoints.run_writes import RunWrites
-from headrace.checkpoints.saver import GroupCommitSaver, UpstreamSaver
+from headrace.checkpoints.saver import GroupCommitSaver
+from headrace.checkpoints.upstream_saver import UpstreamSaver
 from headrace.checkpoints.writer import Writer
 from headrace.errors import LeaseLost
 from headrace.ids import uuid7

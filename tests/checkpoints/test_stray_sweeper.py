@@ -9,8 +9,9 @@ import psycopg
 import pytest
 from psycopg.errors import LockNotAvailable
 
-from headrace.checkpoints.saver import GroupCommitSaver, UpstreamSaver
+from headrace.checkpoints.saver import GroupCommitSaver
 from headrace.checkpoints.stray_sweeper import Strays, StraySweeper
+from headrace.checkpoints.upstream_saver import UpstreamSaver
 from headrace.errors import CheckpointTooLarge, DatabaseUnavailable, LeaseLost
 from tests.support.chains import CHANNEL, identity, put, put_writes
 from tests.support.database import open_pool

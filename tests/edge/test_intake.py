@@ -2,16 +2,27 @@
 
 import asyncio
 import time
+from typing import Any
 
 import pytest
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from headrace.edge.departures import note_connection, unless_lost
+from headrace.edge.gates import RequestGates
 from headrace.edge.intake import Intake, Pace
+from headrace.edge.requests import JSONRequest
+from headrace.edge.state import state_of
+from headrace.edge.turns import Refusals, Turns
+from headrace.errors import ClientLeft
 from headrace.request_settings import RequestSettings
+from headrace.server.app import create_app
 from headrace.shares import QueueFull
-from tests.support.apps import app_client, settings_for, write_manifest
+from tests.support.apps import app_client, settings_for, started, write_manifest
 from tests.support.waiting import eventually
 
 BOUND = 0.02
+#: What else the scope of a request has.
+REST = {"query_string": b"", "headers": [], "client": ("127.0.0.1", 1)}
 TICK = 0.01
 
 
@@ -73,6 +84,18 @@ def test_there_are_never_more_than_the_setting_says(most):
     assert pace.limit == most
     paced(pace, 1.0, 0.5)
     assert pace.limit == 1
+
+
+def with_connection(app: ASGIApp, state: dict[str, Any], lost: asyncio.Future[None]) -> ASGIApp:
+    """The app behind a server that says when the client has left; keeps the state of requests."""
+
+    async def told(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            state.update(scope["state"])
+            note_connection(scope["state"], lost)
+        await app(scope, receive, send)
+
+    return told
 
 
 def intake(**settings: float) -> Intake:
@@ -165,3 +188,95 @@ async def test_too_many_requests_are_refused_and_health_is_not(database_url, tmp
         assert {one.headers["retry-after"] for one in refused} <= {"1", "2", "3"}
         assert (await http.get("/livez")).status_code == 200
         assert (await http.post("/threads", json={})).status_code == 200
+
+
+@pytest.mark.parametrize("has_left_before", [True, False])
+async def test_a_client_that_leaves_gives_up_its_wait(has_left_before):
+    gate = intake(at_once=1)
+    turns = Turns(None, gate, Refusals(lambda gate, reason: None))
+
+    def asked(lost: asyncio.Future[None]) -> JSONRequest:
+        async def receive():
+            return {"type": "http.request", "body": b"{}", "more_body": False}
+
+        scope: Scope = {"type": "http", "method": "POST", "headers": [], "state": {}}
+        note_connection(scope["state"], lost)
+        made = JSONRequest(scope, receive)
+        made.turns = turns
+        return made
+
+    stays, lost = (asyncio.get_running_loop().create_future() for _ in range(2))
+    first, second, third = asked(stays), asked(lost), asked(stays)
+    await first.body()
+    if has_left_before:
+        lost.set_result(None)
+    leaving, staying = asyncio.ensure_future(second.body()), asyncio.ensure_future(third.body())
+    if not has_left_before:
+        await eventually(lambda: gate.waiting == 2)
+        lost.set_result(None)
+    with pytest.raises(ClientLeft):
+        await leaving
+    assert (gate.held, gate.waiting) == (1, 1)
+    second.release()
+    first.release()
+    assert await staying == b"{}"
+    third.release()
+    assert (gate.held, gate.waiting) == (0, 0)
+
+
+async def test_a_client_that_leaves_without_a_wait_gets_its_work_done():
+    """Some clients only send, and do not wait for the answer."""
+    gate, lost = intake(), asyncio.get_running_loop().create_future()
+    lost.set_result(None)
+    scope: Scope = {"type": "http", "method": "GET", "headers": [], "state": {}}
+    note_connection(scope["state"], lost)
+    made = JSONRequest(scope)
+    made.turns = Turns(None, gate, Refusals(lambda gate, reason: None))
+    await made.take_turn()
+    await asyncio.sleep(0)
+    assert gate.held == 1
+    made.release()
+
+
+async def test_a_cancelled_request_stays_cancelled_when_its_client_leaves_too():
+    gate, lost = intake(at_once=1), asyncio.get_running_loop().create_future()
+    await gate.enter("")
+    waiting = asyncio.ensure_future(unless_lost(gate.enter(""), lost))
+    await eventually(lambda: gate.waiting == 1)
+    lost.set_result(None)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert (gate.held, gate.waiting) == (1, 0)
+
+
+@pytest.mark.parametrize(("method", "path"), [("POST", "/threads"), ("GET", "/threads/none")])
+async def test_the_log_tells_of_a_client_that_left_before_its_turn(
+    method, path, database_url, tmp_path
+):
+    settings = settings_for(database_url, write_manifest(tmp_path), requests={"at_once": 1})
+    lost = asyncio.get_running_loop().create_future()
+    sent = []
+
+    async def receive():
+        return {"type": "http.request", "body": b"{}", "more_body": False}
+
+    async def send(message):
+        sent.append(message)
+
+    app = create_app(settings)
+    state: dict[str, Any] = {}
+    async with started(with_connection(app, state, lost)) as served:
+        await served({"type": "http", "method": "GET", "path": "/ok", **REST}, receive, send)
+        sent.clear()
+        gate = state_of(state).get(RequestGates).turns.intake
+        await gate.enter("")
+        scope = {"type": "http", "method": method, "path": path, **REST}
+        asking = asyncio.ensure_future(served(scope, receive, send))
+        await eventually(lambda: gate.waiting == 1)
+        lost.set_result(None)
+        async with asyncio.timeout(5):
+            await asking
+        gate.leave("")
+    assert sent[0]["status"] == 499
+    assert b"client_left" in sent[1]["body"]

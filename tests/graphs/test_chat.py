@@ -3,12 +3,12 @@
 from importlib.util import find_spec
 
 import pytest
-from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.store.memory import InMemoryStore
 
 from headrace.errors import StartupRefusal
-from headrace.graphs.chat import _latest, build_chat
+from headrace.graphs.chat import _shown, build_chat
 from tests.support.openai_server import openai_server
 
 with_models = pytest.mark.skipif(
@@ -142,13 +142,21 @@ def test_a_provider_that_is_not_installed_or_does_not_exist():
         ("hatt", 1, "att"),
         ("tt", 1, "tt"),
         ("", 1, ""),
+        # System messages at the beginning of a conversation hold for all of it.
+        ("shahah", 9, "shahah"),
+        ("shahah", 2, "sh"),
+        ("sshahah", 3, "sshah"),
+        ("shatt", 1, "satt"),
+        ("hsahah", 2, "h"),
+        ("ss", 1, "ss"),
     ],
 )
 def test_the_model_gets_the_latest_messages_and_no_answer_without_its_call(kinds, count, shown):
     made = {
         "h": HumanMessage("hi"),
         "a": AIMessage("yes"),
+        "s": SystemMessage("be brief"),
         "t": ToolMessage("found", tool_call_id="1"),
     }
     messages = [made[kind] for kind in kinds]
-    assert list(_latest(messages, count)) == [made[kind] for kind in shown]
+    assert list(_shown(messages, count)) == [made[kind] for kind in shown]

@@ -13,6 +13,7 @@ import pytest
 from headrace.auth.principal import Principal
 from headrace.checkpoints.fence import RunToken
 from headrace.errors import AssistantChanged, LeaseLost, ThreadBusy, ThreadNotFound
+from headrace.idempotency.schemas import RequestKey
 from headrace.ids import uuid7
 from headrace.queue.ends import RunEnd, queue_statements
 from headrace.queue.queue import Queue
@@ -22,6 +23,7 @@ from tests.support.runs import DONE
 from tests.support.runs import register_process as register
 from tests.support.runs import run_request as request
 from tests.support.sources import modules
+from tests.support.waiting import eventually
 
 
 def thread(database, thread_id="t"):
@@ -58,6 +60,39 @@ async def test_of_many_at_once_one_gets_the_thread(queue, database):
     assert database.execute("SELECT count(*) FROM runs").fetchone() == (1,)
 
 
+@pytest.mark.parametrize("queued", [False, True])
+async def test_new_threads_are_made_in_the_order_of_their_ids(
+    queue, database, database_url, queued
+):
+    """Clients may choose ids. So two flushes that make the same threads never wait crosswise."""
+    owner, make = register(database), "INSERT INTO threads (thread_id) VALUES (%s)"
+    async with await psycopg.AsyncConnection.connect(database_url) as other:
+        await other.execute(make, ("a",))
+        flush = asyncio.gather(
+            *(
+                queue.enqueue(request(name))
+                if queued
+                else queue.start_run_if_free(request(name), owner)
+                for name in ("b", "a")
+            )
+        )
+        await eventually(lambda: waiting_for_locks(database) == 1)
+        # Shorter than Postgres waits before it ends a deadlock.
+        await other.execute("SET LOCAL lock_timeout = '300ms'")
+        await other.execute(make, ("b",))
+        await other.rollback()
+        await flush
+    assert {thread(database, name)[0] for name in "ab"} == {"busy"}
+
+
+def waiting_for_locks(database):
+    (count,) = database.execute(
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+        " AND datname = current_database()"
+    ).fetchone()
+    return count
+
+
 async def test_an_unknown_thread_is_not_found(queue, database):
     with pytest.raises(ThreadNotFound):
         await queue.start_run_if_free(request(create=False), register(database))
@@ -81,6 +116,32 @@ async def test_an_end_frees_the_thread_and_may_be_repeated(queue, database):
     await end(queue, asked, owner)
     assert thread(database)[:2] == ("idle", None)
     await queue.start_run_if_free(request(), owner)
+
+
+@pytest.mark.parametrize("ended", [False, True])
+@pytest.mark.parametrize("keyed", [False, True])
+async def test_a_start_that_is_repeated_after_another_process_took_the_run(
+    queue, database, keyed, ended
+):
+    """The answer to the first try was lost, and then the process itself for a while."""
+    owner, key = register(database), RequestKey.of("/runs", "k", b"{}")
+    asked = replace(request(), key=key if keyed else None)
+    await queue.start_run_if_free(asked, owner)
+    database.execute("UPDATE processes SET lost = true")
+    await queue.takeover.take_runs_of_lost_processes({"error": "x", "message": "x"}, max_failures=2)
+    other = register(database)
+    (again,) = await queue.claim_suspect(other, ["agent"])
+    if ended:
+        await end(queue, asked, other, attempt=again.number)
+    before = thread(database)
+    with pytest.raises(ThreadBusy):
+        await queue.start_run_if_free(asked, owner)
+    # So the request puts the run into the queue, and finds what has become of it.
+    queued = await queue.enqueue(asked)
+    assert (queued.replaced, queued.ended) == (None, ())
+    assert thread(database) == before
+    rows = database.execute("SELECT run_id, status, attempt FROM runs").fetchall()
+    assert rows == [(asked.run_id, "success" if ended else "running", 2)]
 
 
 @pytest.mark.parametrize("wrong", ["owner", "attempt", "status"])

@@ -5,8 +5,9 @@ from contextlib import asynccontextmanager
 
 from headrace.checkpoints.flush import OnFlush
 from headrace.checkpoints.run_saver import RunSaver
-from headrace.checkpoints.saver import GroupCommitSaver, UpstreamSaver
+from headrace.checkpoints.saver import GroupCommitSaver
 from headrace.checkpoints.timing import Observe
+from headrace.checkpoints.upstream_saver import UpstreamSaver
 from headrace.checkpoints.writer import Writer
 from headrace.db.pool import SharedPool
 from headrace.setting_groups import CheckpointerSettings

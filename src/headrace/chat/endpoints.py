@@ -7,6 +7,7 @@ from fastapi import Request, Response
 from headrace.auth.dependencies import CurrentPrincipal
 from headrace.chat.schemas import ChatReply, ChatRequest
 from headrace.chat.service import ChatService
+from headrace.edge.departures import unless_left
 from headrace.edge.exchange import exchange_of
 from headrace.edge.gates import lasting
 from headrace.edge.request_traces import trace_of
@@ -14,17 +15,13 @@ from headrace.edge.requests import release_body
 from headrace.edge.responses import json_response
 from headrace.edge.routing import new_router
 from headrace.edge.state import configurable_headers, provided, request_id_of
-from headrace.edge.streaming import ClientLeft, unless_left
-from headrace.errors import Draining
+from headrace.errors import ClientLeft, Draining
 from headrace.events.reader import FollowingStopped
 from headrace.idempotency.requests import IdempotencyKey
 from headrace.runs.response_bodies import INTERRUPTS
 from headrace.runs.responses import locations, streaming_response
 
 router = new_router(tag="chat")
-
-#: nginx's status for it. Only the log shows it: the client has left.
-_CLIENT_LEFT = 499
 
 _SSE: dict[int | str, dict[str, Any]] = {
     200: {"description": "Server-sent events", "content": {"text/event-stream": {}}}
@@ -66,7 +63,7 @@ async def chat(
     except ClientLeft:
         if (exchange := exchange_of(request.scope)) is not None:
             exchange.note_cut("client_left")
-        return Response(status_code=_CLIENT_LEFT)
+        return Response(status_code=ClientLeft.status)
     except FollowingStopped:
         # Another process finishes the run; the reply is then in the thread.
         raise Draining from None

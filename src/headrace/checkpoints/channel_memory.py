@@ -4,8 +4,8 @@ A ``DeltaChannel`` stores what each step adds. Without a memory, each turn of a 
 and decodes all of it: the cost of a turn grows with the number of turns before it. With it, a turn
 reads what was added since the process last had the value, in whatever process that was.
 
-Nothing old is ever answered: a value belongs to one checkpoint, and is used only where the database
-says that this checkpoint is an ancestor of the one that is read. Ancestors do not change.
+A reader never gets an old value. A value belongs to one checkpoint, and is used only if the
+database says that this checkpoint is an ancestor of the one that is read. Ancestors do not change.
 """
 
 from collections import OrderedDict
@@ -71,10 +71,9 @@ class ChannelMemory:
 
 
 class RememberedWrites(list[PendingWrite]):
-    """Writes to replay. A channel that replays them may say what they make.
+    """Writes to replay. A channel that has replayed them may have the result remembered.
 
-    The channel must hand out its value unchanged for ever, because other runs of this process get
-    the value too.
+    Nobody may change a value that is remembered: other runs of this process get it too.
     """
 
     def __init__(

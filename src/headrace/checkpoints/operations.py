@@ -37,10 +37,12 @@ class Numbers:
 
 
 class Kind(ABC):
-    """How a batch of operations of one kind is sent; see the two kinds of kinds below."""
+    """How the operations of one kind in a batch are sent: a :class:`CalledKind`, or a
+    :class:`StatementKind`.
+    """
 
-    #: A batch is done in this order, and its arguments are named in it. No two kinds of arguments
-    #: share a number. Kinds with statements of their own come after all others.
+    #: The kinds of a batch are sent in this order: first all called kinds, of which no two have one
+    #: number, then those with statements of their own.
     order: ClassVar[int]
 
 

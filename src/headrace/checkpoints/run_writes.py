@@ -174,3 +174,13 @@ class _CurrentBlock:
 def current_run() -> RunWrites | None:
     """The run that the calling task works for; None outside of runs."""
     return _current.get()
+
+
+def fail_run(run: RunWrites | None, failure: BaseException) -> None:
+    """Let the run fail, if there is one: a write of it is too large.
+
+    LangGraph goes on for a moment after a failed write. The next checkpoint would name values that
+    are not stored.
+    """
+    if run is not None:
+        run.fail(failure)

@@ -49,7 +49,9 @@ def jsonb_size(field: bytes) -> int:
 
 
 class Column:
-    """An array parameter: its binary form. The subclass of each type has its two OIDs."""
+    """The binary form of an array parameter. Each subclass has two OIDs: its own and that of its
+    elements.
+    """
 
     __slots__ = ("dumped",)
     oid = 0
@@ -65,7 +67,7 @@ class Column:
 
 
 class TextValue(Column):
-    """No array, but one ``text``, in UTF-8."""
+    """Not an array: one ``text``, in UTF-8."""
 
     oid = 25
 
@@ -85,10 +87,8 @@ class JsonbFields(Column):
     oid, element_oid = 3807, 3802
 
 
-class Text(Column):
+class Text(TextFields):
     """``text[]``; elements are UTF-8, None for NULL."""
-
-    oid, element_oid = 1009, 25
 
     def __init__(self, elements: Sequence[bytes | None]) -> None:
         super().__init__([text_field(item) for item in elements])
@@ -106,10 +106,8 @@ class Bytea(Column):
         self._dump(len(elements), None in elements, parts)
 
 
-class Jsonb(Column):
+class Jsonb(JsonbFields):
     """``jsonb[]``; elements are JSON text in UTF-8, None for NULL."""
-
-    oid, element_oid = 3807, 3802
 
     def __init__(self, elements: Sequence[bytes | None]) -> None:
         super().__init__([jsonb_field(item) for item in elements])
@@ -155,6 +153,20 @@ class Uuid(Column):
         self._dump(len(elements), False, parts)
 
 
+_COLUMNS: tuple[type[Column], ...] = (
+    TextValue,
+    TextFields,
+    JsonbFields,
+    Text,
+    Bytea,
+    Jsonb,
+    Boolean,
+    Integer,
+    BigInteger,
+    Uuid,
+)
+
+
 class _ColumnDumper(Dumper):
     format = Format.BINARY
 
@@ -164,9 +176,6 @@ class _ColumnDumper(Dumper):
 
 def register_columns(context: AdaptContext) -> None:
     """Let ``context``, a connection, accept columns as parameters."""
-    for column in (
-        *(TextValue, TextFields, JsonbFields, Text, Bytea, Jsonb, Boolean, Integer, BigInteger),
-        Uuid,
-    ):
+    for column in _COLUMNS:
         dumper = type(f"{column.__name__}ColumnDumper", (_ColumnDumper,), {"oid": column.oid})
         context.adapters.register_dumper(column, dumper)

@@ -1,4 +1,4 @@
-"""Executes one statement without psycopg's cursor, for the statement that is sent most often.
+"""Executes a statement without psycopg's cursor; for the statement that is sent most often.
 
 A cursor looks up a dumper for each parameter, and looks the statement up among those that it has
 prepared. That takes longer than sending the statement. Here the parameters are in binary form

@@ -1,4 +1,4 @@
-"""Plans that do not depend on statistics: what the planner is told, for one transaction.
+"""Tells the planner, for one transaction, to make plans that do not depend on statistics.
 
 On a new or restored database, or after a bulk load, Postgres believes that tables are small, and
 reads whole tables where an index would do. Growth alone does not correct it, only ANALYZE does. A

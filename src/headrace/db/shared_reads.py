@@ -60,7 +60,8 @@ class SharedReads(ABC, Generic[K]):
         self._timeout_seconds = timeout_seconds
         self._acquire_timeout_seconds = acquire_timeout_seconds
         self._max_batch = max_batch
-        self._at_once = () if waits_for_pool else (PoolTimeout, TooManyRequests)
+        #: Errors after which a read is not repeated.
+        self._final = () if waits_for_pool else (PoolTimeout, TooManyRequests)
         self._tasks = Tasks()
         self._wanted: dict[K, asyncio.Future[DictRow | None]] = {}
         self._queries = 0
@@ -147,7 +148,7 @@ class SharedReads(ABC, Generic[K]):
                     lambda connection: self._rows(connection, keys),
                     seconds=self._timeout_seconds,
                 )
-            except self._at_once:
+            except self._final:
                 raise
             except _SERVER_FAULTS:
                 await held.examine()

@@ -45,7 +45,7 @@ _UNKNOWN = (
     "security_scopes_param_name",
     "websocket_param_name",
 )
-#: Types of values that many requests may share.
+#: Types of values that nobody can change: many requests may share them.
 _FIXED = (str, int, float, bool, type(None))
 
 Call = Callable[..., Coroutine[Any, Any, Any]]
@@ -73,9 +73,10 @@ class _Need:
     async def arguments(
         self, request: JSONRequest, known: dict[Call, Any], errors: Errors
     ) -> dict[str, Any]:
-        """
-        :param known: results of dependencies.
-        :param errors: is told what is invalid.
+        """The arguments of the function, by name.
+
+        :param known: results of dependencies, for other dependencies that need them too.
+        :param errors: gets what is invalid.
         """
         values: dict[str, Any] = {}
         for need in self.needs:

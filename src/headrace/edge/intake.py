@@ -1,9 +1,9 @@
 """The intake of a process: how many requests begin while its event loop is behind.
 
-Closed doors are cheaper than long queues. An event loop with hundreds of requests in progress
-answers nothing quickly, not even ``/livez``, and serves no more requests than one with a dozen. So
-requests wait here, before any work is done for them, and begin as others are answered. A request
-that has waited too long is refused with ``Retry-After``.
+An event loop with hundreds of requests in progress answers nothing quickly, not even ``/livez``,
+and serves no more requests than one with a dozen. So requests wait here, before any work is done
+for them, and begin as others are answered. A request that has waited too long is refused with
+``Retry-After``.
 
 A request is *in work* from its turn until its answer begins. Streams and waits leave when their
 headers are sent, so open streams and long runs count nowhere here. How many may be in work follows
@@ -38,11 +38,11 @@ _FORGIVEN_SECONDS = 5.0
 class Pace:
     """How many requests may be in work, from how late the event loop is.
 
-    The number falls while the loop is later than the bound, and grows while requests wait and it is
-    clearly below. A graph that blocks the loop, or a neighbour on the machine, delays it however
-    few requests are in work, and then fewer requests do not help. So the number grows again for
-    some seconds if the loop has not recovered with the fewest requests, until it is twice as late
-    as then.
+    The number falls while the delay of the loop is above the bound. It grows while requests wait
+    and the delay is clearly below the bound. A graph that blocks the loop, or another program on
+    the machine, delays the loop however few requests are in work, and then fewer requests do not
+    help. So if the loop has not recovered with the fewest requests, the number grows again for some
+    seconds, until the delay is twice as long as it was with the fewest.
 
     :param bound_seconds: a delay of the loop that is no reason to slow down.
     :param most: requests in work at most.

@@ -13,6 +13,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Scope
 
 from headrace.edge.body_memory import PIECE_BYTES, Body, BodyMemory, parsed_at_most
+from headrace.edge.departures import lost_of, unless_lost
 from headrace.edge.turns import Turns
 from headrace.errors import InvalidRequest, MalformedJSON, PayloadTooLarge
 
@@ -71,7 +72,7 @@ class JSONRequest(Request):
 
         :raises PayloadTooLarge: as soon as more than ``max_body_bytes`` are announced or arrive.
         :raises BodiesFull: the process has no memory for it.
-        :raises CallerShareUsed: the caller's turn did not come in time.
+        :raises CallerShareUsed, Overloaded, ClientLeft: as :meth:`take_turn`.
         """
         if hasattr(self, "_body"):
             return self._body
@@ -123,11 +124,12 @@ class JSONRequest(Request):
         :meth:`body` calls this after the last byte. For an endpoint without a body, the route calls
         it.
 
-        :raises CallerShareUsed: the turn did not come in time.
+        :raises CallerShareUsed, Overloaded: the turn did not come in time.
+        :raises ClientLeft: the client has left meanwhile, and the server tells that.
         """
         if self.turns is None or self._has_turn:
             return
-        await self.turns.take(self.caller)
+        await unless_lost(self.turns.take(self.caller), lost_of(self.scope))
         self._has_turn = True
 
     def end_turn(self) -> None:
@@ -148,7 +150,7 @@ class JSONRequest(Request):
         :raises MalformedJSON: the body is not JSON.
         :raises InvalidRequest: the body is beyond a limit, or holds a value that cannot be stored.
         :raises BodiesFull: the process has no memory for it.
-        :raises PayloadTooLarge, CallerShareUsed: as :meth:`body`.
+        :raises PayloadTooLarge, CallerShareUsed, Overloaded, ClientLeft: as :meth:`body`.
         """
         body = await self.body()
         if len(body) <= _READ_APART_BYTES:

@@ -2,7 +2,7 @@
 
 The framework tries one pattern after another, and there are about fifty. The table is made of the
 framework's own routes, so each is declared once. Where the table finds nothing, the framework looks
-through its routes as ever: it decides on 404, 405, and on every pattern that is no list of
+through its routes as usual: it decides on 404, 405, and on every pattern that is no list of
 segments.
 """
 
@@ -82,7 +82,7 @@ class RouteTable:
         """The route that answers, with the parameters of the path. None: ask the framework."""
         path = path_below_prefix(scope)
         if path == scope.get("root_path") or path.endswith("\n"):
-            # The framework takes the one for no path, and the other for the path without it.
+            # The framework has rules of its own for an empty path, and for a line break at the end.
             return None
         segments = path.split("/")
         found: _Entry | None = None

@@ -1,4 +1,4 @@
-"""Streamed responses: they send chunks as they come, and notice a client that has left.
+"""Streamed responses: they send chunks as they come, until the client has left.
 
 An endpoint may hand its stream over to headrace's middleware, if no middleware between the two
 changes bodies. The middleware first frees the framework's objects, the request and its body, which
@@ -6,58 +6,22 @@ take more memory than the stream itself. Then it sends the stream.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from functools import partial
-from typing import Any, TypeVar, cast
+from typing import cast
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from headrace.edge.departures import Lost, lost_of, until_left
 from headrace.edge.exchange import Exchange, exchange_of
 from headrace.errors import RequestError
 from headrace.events.reader import CutReason, Ending, FollowingStopped
 
 #: The key in a request's state under which the middleware accepts bodies.
 _HANDED = "headrace_handed"
-#: The key in a request's state under which the server says whether the connection is lost.
-_LOST = "headrace_lost"
 #: Prefix of the keys that FastAPI leaves in a request's scope.
 _FRAMEWORK_PREFIX = "fastapi"
-
-
-T = TypeVar("T")
-
-#: Done as soon as the connection of a request is lost.
-Lost = asyncio.Future[None]
-
-
-class ClientLeft(Exception):
-    """The client has left."""
-
-
-async def unless_left(work: Coroutine[Any, Any, T], receive: Receive) -> T:
-    """The result of ``work``. Call it after the request's body is read, before the answer begins.
-
-    An error of ``work`` is raised here.
-
-    :raises ClientLeft: the client has left; ``work`` was cancelled.
-    """
-    working = asyncio.create_task(work)  # noqa: TID251 - ends in this function
-    watching = asyncio.create_task(_left(receive))  # noqa: TID251 - ends in this function
-    try:
-        await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            raise ClientLeft
-        return working.result()
-    finally:
-        working.cancel()
-        watching.cancel()
-        await asyncio.gather(working, watching, return_exceptions=True)
-
-
-async def _left(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 class LastChunk(bytes):
@@ -176,7 +140,7 @@ class StreamBody:
         if lost is not None:
             lost.add_done_callback(leave)
         else:
-            watching = asyncio.create_task(_left(receive))  # noqa: TID251 - ends in this function
+            watching = asyncio.create_task(until_left(receive))  # noqa: TID251 - ends here
             watching.add_done_callback(leave)
         try:
             await self._send(send)
@@ -254,15 +218,7 @@ async def send_handed(handed: list[StreamBody], scope: Scope, receive: Receive, 
         return
     for key in [key for key in scope if key.startswith(_FRAMEWORK_PREFIX)]:
         del scope[key]
-    await handed.pop().send(receive, send, scope["state"].get(_LOST))
-
-
-def note_connection(state: dict[str, Any], lost: Lost) -> None:
-    """The server tells when the client has left, so that no task need wait for it.
-
-    :param state: of the request.
-    """
-    state[_LOST] = lost
+    await handed.pop().send(receive, send, lost_of(scope))
 
 
 def drop_handed(handed: list[StreamBody]) -> None:

@@ -17,7 +17,7 @@ import structlog
 
 from headrace.db.arrays import BigInteger, Boolean, Uuid
 from headrace.db.faults import translated_faults
-from headrace.db.planner import indexed_connection
+from headrace.db.planner import indexed_rows
 from headrace.db.pool import SharedPool
 from headrace.db.statements import named_statements
 from headrace.errors import Unavailable
@@ -260,20 +260,16 @@ class Watcher:
     async def _look_at(self, watches: Sequence[Watch]) -> None:
         run_ids = list({watch.run_id for watch in watches})
         passed_over = await self._mark(watches)
-        async with indexed_connection(self._pool) as connection:
-            # The rows first: where a row says that the run has ended, all its events are stored.
-            cursor = await connection.execute(self._sql["states"], {"run_ids": Uuid(run_ids)})
-            states = {
-                row[0]: (RunState(row[1], row[2], row[3]), row[4])
-                for row in await cursor.fetchall()
-            }
-            # Decide this once: a watch without a page in this round must not get an empty one.
-            wanting = [one for one in watches if one.wanting]
-            asking = [one for one in wanting if one.wants_events]
-            for one in asking:
-                if one.after is None:
-                    one.after = states[one.run_id][1] if one.run_id in states else 0
-            pages = await self._pages(connection, asking)
+        # The rows first: where a row says that the run has ended, all its events are stored.
+        rows = await indexed_rows(self._pool, self._sql["states"], {"run_ids": Uuid(run_ids)})
+        states = {row[0]: (RunState(row[1], row[2], row[3]), row[4]) for row in rows}
+        # Decide this once: a watch without a page in this round must not get an empty one.
+        wanting = [one for one in watches if one.wanting]
+        asking = [one for one in wanting if one.wants_events]
+        for one in asking:
+            if one.after is None:
+                one.after = states[one.run_id][1] if one.run_id in states else 0
+        pages = await self._pages(asking)
         for watch in wanting:
             page = pages.get(_wanted(watch), _NO_PAGE) if watch.wants_events else _NO_PAGE
             state = states[watch.run_id][0] if watch.run_id in states else GONE
@@ -287,12 +283,13 @@ class Watcher:
                 # The row was locked. Most likely the run is ending, and no process announces that.
                 self._pause_seconds = min(_AGAIN_SECONDS, self._settings.poll_seconds)
 
-    async def _pages(self, connection: Any, asking: Sequence[Watch]) -> Mapping[_Wanted, _Page]:
+    async def _pages(self, asking: Sequence[Watch]) -> Mapping[_Wanted, _Page]:
         """Read pages. Watches that want one page of a run share it in the query and in memory."""
         wanted = list({_wanted(one): None for one in asking})
         if not wanted:
             return {}
-        cursor = await connection.execute(
+        found = await indexed_rows(
+            self._pool,
             self._events_sql,
             {
                 "run_ids": Uuid([run_id for run_id, _, _ in wanted]),
@@ -302,9 +299,9 @@ class Watcher:
             },
         )
         rows: dict[_Wanted, list[tuple[int, str, bytes]]] = {}
-        for number, *row in await cursor.fetchall():
-            rows.setdefault(wanted[number - 1], []).append((row[0], row[1], row[2]))
-        return {one: self._page_of(found, resumable=one[2]) for one, found in rows.items()}
+        for number, event_id, name, data in found:
+            rows.setdefault(wanted[number - 1], []).append((event_id, name, data))
+        return {one: self._page_of(events, resumable=one[2]) for one, events in rows.items()}
 
     def _page_of(self, rows: Sequence[tuple[int, str, bytes]], *, resumable: bool) -> _Page:
         size = sum(len(data) for _, _, data in rows)
@@ -321,16 +318,15 @@ class Watcher:
         due = self._due(watches)
         if not due:
             return ()
-        async with indexed_connection(self._pool) as connection:
-            cursor = await connection.execute(
-                self._sql["mark_watched"],
-                {
-                    "run_ids": Uuid(list(due)),
-                    "events": Boolean(list(due.values())),
-                    "seconds": self._settings.watch_seconds,
-                },
-            )
-            rows = await cursor.fetchall()
+        rows = await indexed_rows(
+            self._pool,
+            self._sql["mark_watched"],
+            {
+                "run_ids": Uuid(list(due)),
+                "events": Boolean(list(due.values())),
+                "seconds": self._settings.watch_seconds,
+            },
+        )
         for run_id, is_new in rows:
             if run_id in self._watches:
                 self._announced.add(run_id)

@@ -20,7 +20,7 @@ import structlog
 from psycopg.errors import LockNotAvailable
 
 from headrace.db.faults import translated_faults
-from headrace.db.planner import indexed_connection, indexed_rows
+from headrace.db.planner import indexed_rows
 from headrace.db.pool import SharedPool
 from headrace.db.statements import named_statements
 from headrace.db.transactions import locking_transaction
@@ -256,12 +256,10 @@ class ThreadWatcher:
 
     async def _look_at(self, watches: Sequence[ThreadWatch]) -> None:
         await self._mark(watches)
-        async with indexed_connection(self._pool) as connection:
-            asked = _asked(watches)
-            cursor = await connection.execute(self._sql["threads"], asked)
-            there = {watches[row[0] - 1]: row[1] for row in await cursor.fetchall()}
-            cursor = await connection.execute(self._sql["runs_since"], asked)
-            runs = await cursor.fetchall()
+        asked = _asked(watches)
+        rows = await indexed_rows(self._pool, self._sql["threads"], asked)
+        there = {watches[row[0] - 1]: row[1] for row in rows}
+        runs = await indexed_rows(self._pool, self._sql["runs_since"], asked)
         for number, run_id, graph_id, started_at in runs:
             watch = watches[number - 1]
             watch.found(FoundRun(run_id, graph_id))

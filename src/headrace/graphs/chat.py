@@ -25,7 +25,7 @@ _WISH = re.compile(r"^\s*(?:please\s+)?remember(?:\s+that)?[\s:,]+(?P<what>.+?)\
 #: The model gets this many memories: the latest ones.
 _MEMORIES_SHOWN = 50
 
-#: The model gets this many messages of the conversation at most: the latest ones. See `_latest`.
+#: The model gets so many of the latest messages, and the system messages before them. See `_shown`.
 MESSAGES_SHOWN = 100
 
 _NOBODY = "No memory can be kept: the caller has sent no user_id."
@@ -51,7 +51,7 @@ def _build(
     async def call_model(
         _: _NoInput, config: RunnableConfig, *, store: BaseStore
     ) -> dict[str, Any]:
-        messages = _latest(read_channel(config, "messages"), messages_shown)
+        messages = _shown(read_channel(config, "messages"), messages_shown)
         user_id = config.get("configurable", {}).get("user_id")
         memories: list[str] | None = None
         if user_id:
@@ -73,9 +73,19 @@ def _build(
     return builder
 
 
+def _shown(messages: Sequence[BaseMessage], count: int) -> Sequence[BaseMessage]:
+    """What the model gets of a conversation: the system messages at its beginning, which hold for
+    all of it, and the latest ``count`` of the other messages.
+    """
+    begin = next((at for at, one in enumerate(messages) if one.type != "system"), len(messages))
+    return [*messages[:begin], *_latest(messages[begin:], count)]
+
+
 def _latest(messages: Sequence[BaseMessage], count: int) -> Sequence[BaseMessage]:
-    """The latest messages, from one of the user's on; where there is none, a few more than
-    ``count`` if need be: a model refuses an answer of a tool without the message that called it.
+    """The latest messages, at most ``count``. The first of them is the user's.
+
+    If none of them is the user's, these may be a few more: a model refuses the result of a tool
+    without the message that called the tool.
     """
     first = max(0, len(messages) - count)
     for place in range(first, len(messages)):

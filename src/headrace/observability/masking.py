@@ -64,8 +64,8 @@ def mask_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> Even
 
 
 def is_plain(event: EventDict, max_characters: int) -> bool:
-    """Whether it is certain, at one glance, that nothing in the event must be masked, and that its
-    texts have no more than ``max_characters`` together. So it is for most events.
+    """Whether a quick look shows that nothing in the event must be masked, and that its texts have
+    no more than ``max_characters`` together. For most events it does.
     """
     texts = []
     for key, value in event.items():

@@ -18,7 +18,7 @@ from uuid import UUID
 
 import psycopg
 import structlog
-from psycopg.errors import LockNotAvailable
+from psycopg.errors import LockNotAvailable, UniqueViolation
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
@@ -54,6 +54,8 @@ from headrace.queue.takeover import Takeover
 _log = structlog.stdlib.get_logger("headrace.queue")
 
 _LOCKED_PAUSE_SECONDS = 0.02
+#: The primary key of runs.
+_RUN_ID = "runs_pkey"
 
 #: A transaction sets a ready time when it begins, and others see it when it commits. So a claim
 #: also looks at ready times that are so much older than the newest one that was seen.
@@ -123,13 +125,21 @@ class Queue:
     async def start_run_if_free(self, request: RunRequest, process_id: UUID) -> Attempt:
         """Take the thread and insert its run, running, in one transaction.
 
-        :raises ThreadBusy: another run has the thread.
+        :raises ThreadBusy: another run has the thread; or the run exists, and another process has
+            it. Then :meth:`enqueue` finds it.
         :raises ThreadNotFound: the tenant has no such thread.
         :raises AssistantChanged: the assistant is not as the request knows it.
         :raises RunForgotten: an earlier request with the key has made the run, which is gone.
         """
         start = partial(KeyedStart if request.key else Start, request, process_id)
-        return cast("Attempt", await self._commit_unlocked(start))
+        try:
+            return cast("Attempt", await self._commit_unlocked(start))
+        except UniqueViolation as error:
+            if error.diag.constraint_name != _RUN_ID:
+                raise
+            # An earlier try has made the run, and its answer was lost. Meanwhile the run was taken
+            # from this process, and has ended.
+            raise ThreadBusy from error
 
     async def enqueue(self, request: RunRequest) -> QueuedRun:
         """Insert the run, pending, and apply its strategy to the runs before it.

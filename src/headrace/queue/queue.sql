@@ -1,11 +1,13 @@
 -- The statements that change which process executes which run, except starts and ends: those are in
--- db/flush_1.sql. The law (docs/architecture.md): lock
--- in one statement, act in the next. Under READ COMMITTED, the snapshot of a statement is older
--- than the locks that it takes. So the first statement notes the locked threads in the
--- transaction-local setting headrace.locked, and the second statement touches only these.
--- "Remembers" below means: in headrace.locked, if no other setting is named. Lock order: the lock
--- of a process, keys, threads, runs. A statement that may wait locks threads in the order of their
--- ids. A statement that skips locked threads may use any order.
+-- db/flush_1.sql.
+--
+-- The law (docs/architecture.md): lock in one statement, act in the next. Under READ COMMITTED, the
+-- snapshot of a statement is older than the locks that it takes. So the first statement notes the
+-- locked threads in the transaction-local setting headrace.locked, and the second statement touches
+-- only these. "Remembers" below means: in headrace.locked, if no other setting is named.
+--
+-- Lock order: the lock of a process, keys, threads, runs. A statement that may wait locks or makes
+-- threads in the order of their ids. A statement that skips locked threads may use any order.
 
 -- name: create_threads_if_absent
 -- For runs that are to be queued. Inserts the metadata that queue_runs_on_locked_threads will write,

@@ -9,7 +9,7 @@ from headrace.edge.gates import lists
 from headrace.edge.responses import json_response
 from headrace.edge.routing import new_router
 from headrace.edge.state import provided
-from headrace.runs.endpoints import PathRunId
+from headrace.runs.read_endpoints import PathRunId
 from headrace.runs.service import run_id_from
 from headrace.runs.timeline_schemas import RunTimeline
 from headrace.runs.timeline_service import TimelineService

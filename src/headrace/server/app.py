@@ -20,6 +20,7 @@ from headrace.graphs.manifest import find_manifest
 from headrace.health import endpoints as health
 from headrace.observability.logging import configure_logging
 from headrace.runs import endpoints as runs
+from headrace.runs import read_endpoints as run_reads
 from headrace.runs import thread_stream_endpoints as thread_streams
 from headrace.runs import timeline_endpoints as timelines
 from headrace.server import meta
@@ -36,7 +37,7 @@ from headrace.threads import state_endpoints as states
 _ROUTERS = {
     "assistants": (assistants.router,),
     "threads": (threads.router, states.router, thread_streams.router),
-    "runs": (runs.router, timelines.router),
+    "runs": (runs.router, run_reads.router, timelines.router),
     "store": (store_items.router,),
     "chat": (chat.router,),
     "meta": (health.metrics_router, meta.info_router),

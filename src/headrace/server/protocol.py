@@ -13,8 +13,8 @@ from typing import Any
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from headrace.edge.departures import Lost, note_connection
 from headrace.edge.exchange import exchange_of
-from headrace.edge.streaming import Lost, note_connection
 from headrace.events.json_encoding import encode_json
 from headrace.server.connections import Connections
 from headrace.server.joined_writes import JoinedWrites

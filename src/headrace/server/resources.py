@@ -11,11 +11,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from headrace.checkpoints.answer_memory import AnswerMemory
 from headrace.checkpoints.commits import Commits
 from headrace.checkpoints.run_saver import RunSaver
-from headrace.checkpoints.saver import GroupCommitSaver, UpstreamSaver
+from headrace.checkpoints.saver import GroupCommitSaver
 from headrace.checkpoints.serializer import build_serializer, watch_blocked_types
 from headrace.checkpoints.store import Store
 from headrace.checkpoints.store_sweeper import StoreSweeper
 from headrace.checkpoints.stray_sweeper import StraySweeper
+from headrace.checkpoints.upstream_saver import UpstreamSaver
 from headrace.checkpoints.writer import Writer
 from headrace.db.conninfo import connection_string, describe
 from headrace.db.engine import Sessions, build_engine

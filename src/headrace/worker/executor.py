@@ -1,9 +1,8 @@
 """Executes one run from start to end: the graph, its events, its final row, in that order."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
@@ -14,7 +13,6 @@ from headrace.checkpoints.write_size import MAX_CHECKPOINT_BYTES, least_bytes
 from headrace.containment import contain
 from headrace.errors import CheckpointNotFound, UserExit
 from headrace.events.event import RUN_DELETED
-from headrace.events.json_encoding import storable
 from headrace.events.modes import Translator
 from headrace.graphs.commands import refuse_unknown_nodes
 from headrace.graphs.registry import Graph, GraphRegistry
@@ -24,17 +22,21 @@ from headrace.queue.ends import RELEASED, EndedRun, RunEnd, StopAsked
 from headrace.queue.queue import Queue
 from headrace.queue.rows import RunOutcome
 from headrace.setting_groups import WorkerSettings
-from headrace.states.reader import interrupts_by_task, run_interrupts
 from headrace.tracing.tracer import AttemptTrace, Tracer
 from headrace.usage.meter import UsageMeter
 from headrace.worker.channels import Channels
 from headrace.worker.end_writer import EndWriter, end_of_stopped
 from headrace.worker.error_causes import cause_of
 from headrace.worker.execution import Execution, Stop
-from headrace.worker.final_state import FinalState
-from headrace.worker.graph_config import checkpoints_in, graph_config, graph_input
+from headrace.worker.graph_config import (
+    checkpoints_in,
+    graph_config,
+    graph_input,
+    use_latest_checkpoint,
+)
 from headrace.worker.graph_stream import Part, graph_stream
 from headrace.worker.run_log import RunLog
+from headrace.worker.run_result import RunResult
 from headrace.worker.temporary_threads import TemporaryThreads
 
 _log = structlog.stdlib.get_logger("headrace.worker")
@@ -48,23 +50,6 @@ _LARGE_BYTES = 16 * 1024 * 1024
 
 #: What a trace says of an attempt whose run another process has now.
 _LOST = RunEnd("lost", "busy")
-
-
-@dataclass(slots=True)
-class RunResult:
-    """What an execution left: the graph's last values, what it waits for, and the committed end."""
-
-    values: Any = None
-    interrupted: bool = False
-    #: Interrupts as the graph streamed them, for the answer.
-    streamed_interrupts: list[Any] = field(default_factory=list)
-    #: Interrupts by task, for the thread's row.
-    thread_interrupts: dict[str, Any] | None = None
-    #: Id and node of each interrupt, for the run's row.
-    run_interrupts: Sequence[Mapping[str, str | None]] = ()
-    final_state: FinalState = field(default_factory=FinalState)
-    #: None before the run has ended, and when another process has the run now.
-    ended: EndedRun | None = None
 
 
 class Executor:
@@ -133,7 +118,7 @@ class Executor:
         finally:
             # A failed run has no values for its followers.
             failed = end.error is not None and end.status != "interrupted"
-            values = None if failed else _values(result)
+            values = None if failed else result.answer()
             execution.finish(RunOutcome(status=end.status, values=values, error=end.error))
         if least_bytes(result.values) > _LARGE_BYTES:
             collect_soon()
@@ -225,13 +210,7 @@ class Executor:
         else:
             error = graph.exception()
         if error is None:
-            thread_status = "interrupted" if result.interrupted else "idle"
-            return RunEnd(
-                "success",
-                thread_status,
-                thread_interrupts=result.thread_interrupts,
-                run_interrupts=result.run_interrupts,
-            )
+            return result.success()
         failed_write = execution.writes.failure if execution.writes is not None else None
         if error is not failed_write:
             # Otherwise the end writer tells of it.
@@ -290,7 +269,7 @@ class Executor:
         if execution.attempt.number > 1 and await self._has_checkpoint(execution):
             # An earlier attempt has written the latest checkpoint: go on from there.
             given = None
-            _use_latest_checkpoint(config)
+            use_latest_checkpoint(config)
         elif named := checkpoints_in(config):
             await self._require(named)
         async with self._registry.for_run(
@@ -320,12 +299,8 @@ class Executor:
             execution.progress.end(failed=failed)
         if result.interrupted:
             # The next run on the thread must not resume from an older checkpoint.
-            _use_latest_checkpoint(config)
-            snapshot = await graph.aget_state(config)
-            # An interrupt after the last node leaves no task that waits.
-            result.interrupted = bool(snapshot.next)
-            result.thread_interrupts = storable(interrupts_by_task(snapshot))
-            result.run_interrupts = run_interrupts(snapshot)
+            use_latest_checkpoint(config)
+            result.note_state(await graph.aget_state(config))
 
     async def _follow(
         self,
@@ -343,7 +318,7 @@ class Executor:
                 await writes.store_command()
             if not namespace and mode in ("values", "updates"):
                 progress.note(mode, chunk)
-                _record(result, mode, chunk)
+                result.note_chunk(mode, chunk)
             if progress.first_event_seconds is None and translator.shows(mode):
                 progress.note_event(mode, chunk)
             if channel.wanted and not self._exceeds_checkpoint(mode, chunk):
@@ -383,46 +358,5 @@ class Executor:
         return latest is not None and latest.metadata.get("run_id") == str(execution.run_id)
 
 
-def _use_latest_checkpoint(config: RunnableConfig) -> None:
-    """Let the graph use the thread's latest checkpoint, not one that the request named."""
-    config["configurable"].pop("checkpoint_id", None)
-    config["configurable"].pop("checkpoint_map", None)
-    config["configurable"]["checkpoint_ns"] = ""
-
-
 def _metadata_event(execution: Execution) -> dict[str, Any]:
     return {"run_id": str(execution.run_id), "attempt": execution.attempt.number}
-
-
-def _record(result: RunResult, mode: str, chunk: Any) -> None:
-    if mode == "values":
-        result.values = chunk
-    elif mode == "updates" and isinstance(chunk, dict) and "__interrupt__" in chunk:
-        result.interrupted = True
-        # Each task streams its own interrupts. The interrupts of a subgraph may come twice.
-        known = {interrupt.id for interrupt in result.streamed_interrupts}
-        result.streamed_interrupts += [one for one in chunk["__interrupt__"] if one.id not in known]
-
-
-def _values(result: RunResult) -> Any:
-    try:
-        return _answer(result)
-    except BaseException:
-        # The values may be a dict class of the user.
-        _log.exception("values_not_read")
-        return None
-
-
-def _answer(result: RunResult) -> Any:
-    """The last values with all interrupts.
-
-    The values that LangGraph streams have only one of several interrupts, or none if another node
-    ended later.
-    """
-    values = result.values
-    if not result.streamed_interrupts:
-        return values
-    return {
-        **(values if isinstance(values, dict) else {}),
-        "__interrupt__": result.streamed_interrupts,
-    }

@@ -71,6 +71,13 @@ def checkpoints_in(config: RunnableConfig) -> list[RunnableConfig]:
     ]
 
 
+def use_latest_checkpoint(config: RunnableConfig) -> None:
+    """Let the graph use the thread's latest checkpoint, not one that the request named."""
+    config["configurable"].pop("checkpoint_id", None)
+    config["configurable"].pop("checkpoint_map", None)
+    config["configurable"]["checkpoint_ns"] = ""
+
+
 def graph_input(kwargs: dict[str, Any]) -> Any:
     """The input of one execution; a command wins over an input."""
     command = kwargs["command"]
