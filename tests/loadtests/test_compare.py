@@ -16,6 +16,7 @@ from loadtests.compare.options import PROFILES, options_from
 from loadtests.compare.report import chart, lines_of, page_lines
 from loadtests.compare.targets import Bound, judged, not_judged
 from loadtests.compare.workloads import WORKLOADS, OnThread, Traits, run_body
+from loadtests.peers import install
 from loadtests.peers.external import ENVIRONMENTS, NotInstalled, program_of, url_of
 from tests.support.sources import ROOT
 
@@ -162,6 +163,20 @@ def test_a_server_that_forgets_is_sent_the_conversation():
     long = WORKLOADS["long_thread"].script
     assert messages(long(Traits(remembers=False))) == 199
     assert messages(long(Traits(remembers=True))) == 1
+
+
+@pytest.mark.parametrize("name", ["headrace", "ceiling", "redis"])
+def test_only_peers_of_others_are_installed(name, tmp_path, capsys):
+    """A name that needs no environment is refused, before anything is installed."""
+    environ = {"COMPARE_CONTENDERS": f"aegra,{name}", "COMPARE_PEERS": str(tmp_path)}
+    assert install.main(environ) == 2
+    assert capsys.readouterr().err.startswith(f"COMPARE_CONTENDERS={name}: there are langgraph_dev")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_contenders_name_the_environments_that_are_installed():
+    assert install.wanted_environments({}) == list(ENVIRONMENTS)
+    assert install.wanted_environments({"COMPARE_CONTENDERS": "aegra_alone, aegra"}) == ["aegra"]
 
 
 def test_peers_that_are_not_there(tmp_path, monkeypatch):

@@ -68,6 +68,15 @@ def test_a_linear_scale_has_few_marks():
     assert drawn.count('text-anchor="middle"') == 6
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("SOAK_REQUESTS", "many"), ("SOAK_USERS", "0"), ("SOAK_SAMPLE_SECONDS", "-1")],
+)
+def test_settings_that_cannot_be(name, value):
+    with pytest.raises(ValueError, match=f"{name}={value}"):
+        Plan.of({name: value})
+
+
 @measuring
 @pytest.mark.acceptance
 def test_a_short_soak_finds_no_failure(database_url, tmp_path, monkeypatch, capsys):
