@@ -28,7 +28,7 @@ from loadtests.measuring.servers import headrace_server
 from loadtests.measuring.variables import count, number
 from loadtests.soak.locust import Outcome, begin, outcome_of
 from loadtests.soak.samples import Sample, Sampler, names_of
-from loadtests.soak.trends import judged, trends
+from loadtests.soak.trends import judged, refusals, trends
 
 _ROOT = Path(__file__).parents[2]
 MANIFEST = _ROOT / "loadtests" / "graphs" / "langgraph.json"
@@ -99,7 +99,8 @@ def soak(plan: Plan) -> int:
             outcome = outcome_of(folder, locust)
             unfinished = _unfinished(database)
             postgres = database.facts()
-    table = judged(trends(samples)) if plan.requests >= _JUDGED_FROM else []
+    growth = judged(trends(samples)) if plan.requests >= _JUDGED_FROM else []
+    table = [*growth, refusals(outcome.refused_percent)]
     result = {
         "machine": facts,
         "loop_milliseconds_after": machine.loop_milliseconds(),
@@ -210,11 +211,11 @@ def _told(outcome: Outcome, unfinished: int, table: Sequence[Judged]) -> Iterato
         f" p99 {outcome.p99_ms:g} ms; runs that did not end: {unfinished}"
     )
     yield from outcome.errors
-    if table:
+    if len(table) > 1:
         yield "growth per 100,000 requests, over the last two thirds:"
-        yield from judged_lines(table)
     else:
         yield f"growth is judged from {_JUDGED_FROM:,} requests on"
+    yield from judged_lines(table)
 
 
 def main() -> None:
