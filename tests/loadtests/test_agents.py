@@ -42,11 +42,13 @@ def test_the_short_form_hears_every_token_in_order_and_has_all_figures(tmp_path,
     )
     assert (tmp_path / "agents.json").exists(), done.stdout + done.stderr
     result = json.loads((tmp_path / "agents.json").read_text())
+    assert result["machine"]["loop_milliseconds"] > 0
     rounds = result["beside_ceiling"]["rounds"]
     levels = [*result["levels"], *rounds["headrace"], *rounds["plain"]]
     assert len(levels) == 3
     for level in levels:
         assert level["faults"] == {}
+        assert level["loop_milliseconds"] > 0
         assert level["tokens"] > 100
         assert {FIRST, GAP, DELAY, TO_FIRST, START, BETWEEN} <= set(level["milliseconds"])
         assert {"server", "model", "client"} <= set(level["cores"])
