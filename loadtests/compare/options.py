@@ -22,12 +22,18 @@ class CompareOptions:
     warm_up_seconds: float
     #: Before each measured time.
     settle_seconds: float
-    #: Pairs of lone runs; 0 leaves them out.
+    #: Pairs of lone runs in each of so many parts.
     lone_pairs: int
+    lone_parts: int = 3
     connections: int = 32
     processes: int = 2
     #: Of a floor that is enough: short measurements are less certain.
     share: float = 1.0
+    #: If set, so much of a floor of requests per second is enough, and processor time is judged
+    #: beside them: other work on the machine changes it far less.
+    rate_share: float | None = None
+    #: If a floor is missed, all is measured once more, and only that is judged.
+    repeats: bool = False
     contenders: tuple[str, ...] = tuple(CONTENDERS)
     workloads: tuple[str, ...] = tuple(WORKLOADS)
     results: Path = RESULTS
@@ -42,17 +48,20 @@ PROFILES = {
         seconds=5.0,
         warm_up_seconds=2.0,
         settle_seconds=0.5,
-        lone_pairs=400,
+        lone_pairs=133,
     ),
     "short": CompareOptions(
         profile="short",
-        rounds=2,
+        rounds=5,
         peer_rounds=1,
-        seconds=0.7,
+        seconds=0.4,
         warm_up_seconds=0.6,
-        settle_seconds=0.2,
-        lone_pairs=60,
+        settle_seconds=0.1,
+        lone_pairs=20,
+        lone_parts=5,
         share=0.7,
+        rate_share=0.5,
+        repeats=True,
         contenders=(HEADRACE, TUTORIAL, CEILING),
         workloads=("wait", "stream"),
         whole=False,
