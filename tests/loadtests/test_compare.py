@@ -50,9 +50,9 @@ def found() -> Compared:
 
 @pytest.mark.acceptance
 @pytest.mark.alone
-@pytest.mark.timeout(250)
+@pytest.mark.timeout(310)
 def test_the_short_form_keeps_seventy_percent_of_every_floor(tmp_path):
-    """Five short rounds, interleaved, and the median of their ratios.
+    """Six short rounds, interleaved, and the median of their ratios.
 
     Requests per second depend on what else the machine does, so beside the servers of this
     repository processor time is held to 70 % of the floor, and requests per second to half of it.
@@ -66,7 +66,7 @@ def test_the_short_form_keeps_seventy_percent_of_every_floor(tmp_path):
         env={**kept, "COMPARE_PROFILE": "short", "COMPARE_RESULTS": str(tmp_path)},
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=300,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     text = (tmp_path / "compare.json").read_text()
