@@ -29,6 +29,7 @@ from headrace.ids import uuid7
 from headrace.queue.ends import RunEnd
 from headrace.queue.queue import Queue
 from headrace.setting_groups import CheckpointerSettings, DatabaseSettings
+from loadtests.measuring import machine
 
 FLOOR_MILLISECONDS = 20.0
 _BATCH = 10
@@ -173,6 +174,7 @@ def main() -> None:
     parser.add_argument("--claims", type=int, default=4_000)
     parser.add_argument("--turns", type=int, default=4_000, help="runs of the busy thread")
     options = parser.parse_args()
+    facts = machine.facts()
     sizes = {"pending": options.pending, "claims": options.claims, "turns": options.turns}
     if options.url:
         upgrade(DatabaseSettings.model_validate({"url": options.url}))
@@ -186,7 +188,7 @@ def main() -> None:
             url = server.dsn()
             upgrade(DatabaseSettings.model_validate({"url": url}))
             found = under_an_old_snapshot(url, **sizes)
-    told = {**sizes, "floor_p99_ms": FLOOR_MILLISECONDS, **found}
+    told = {"machine": facts, **sizes, "floor_p99_ms": FLOOR_MILLISECONDS, **found}
     sys.stdout.write(f"{json.dumps(told, indent=2)}\n")
     if any(one["p99_ms"] > FLOOR_MILLISECONDS for one in found.values()):
         raise SystemExit(1)

@@ -18,6 +18,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
+from loadtests.measuring import machine
 from loadtests.measuring.database import measured_database
 from loadtests.measuring.figures import percentile
 from loadtests.measuring.servers import headrace_server, stop_in_order
@@ -239,11 +240,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, help="where the figures go too")
     options = parser.parse_args(arguments)
     stop_in_order()
+    facts = machine.facts()
     with server(options.processes) as port:
         found = asyncio.run(measure(port, streams=options.streams, seconds=options.seconds))
     if options.json:
         rows = {label: measured for label, _, _, measured, _ in found.table()}
-        options.json.write_text(json.dumps(rows, indent=2) + "\n")
+        options.json.write_text(json.dumps({"machine": facts, **rows}, indent=2) + "\n")
     lines = [
         f"{options.streams} streams on {options.processes} processes, opened in"
         f" {found.opened_in_seconds:.1f} s, held for {options.seconds:g} s",

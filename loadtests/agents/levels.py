@@ -25,8 +25,9 @@ from loadtests.measuring.machine import loop_milliseconds
 from loadtests.measuring.processors import busy_seconds
 from loadtests.measuring.servers import ServerProcess
 
-#: p99 in milliseconds.
+#: p99 in milliseconds. The first token of a run counts from the request for the run.
 TARGETS = {
+    TO_FIRST: Target(20, 10, lower_is_better=True),
     FIRST: Target(20, 10, lower_is_better=True),
     GAP: Target(10, 5, lower_is_better=True),
 }
@@ -113,7 +114,10 @@ def carried(level: Mapping[str, Any]) -> bool:
     return (
         not level["faults"]
         and level["pace"] >= _PACE
-        and all(target.verdict(times[name]["p99"]) != "missed" for name, target in TARGETS.items())
+        and all(
+            name in times and target.verdict(times[name]["p99"]) != "missed"
+            for name, target in TARGETS.items()
+        )
     )
 
 

@@ -21,7 +21,7 @@ GAP = "gap"
 FIRST = "first_token"
 #: From the request for the run until the model is asked.
 START = "start"
-#: From the request for the run to its first token, without the model's own time.
+#: From the sending of the request for the run to its first token, without the model's own time.
 TO_FIRST = "to_first_token"
 #: From an answer's last token until the model is asked again, without the tool's time.
 BETWEEN = "between"
@@ -34,7 +34,7 @@ _ENDED_WELL = b'"status":"success"'
 
 
 class TokenReader:
-    """Reads one run's stream: every token once, in order."""
+    """Reads one run's stream: every token once, in order. Make it when the request is sent."""
 
     __slots__ = ("_asked_at", "_delay", "_next", "_rest", "_sent", "_visitor")
 

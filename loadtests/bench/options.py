@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from loadtests.bench.workloads import WORKLOADS
+from loadtests.measuring import variables
+from loadtests.measuring.results import RESULTS
 
 #: What the bench consists of, in the order in which it is done.
 PARTS = (
@@ -16,8 +18,6 @@ PARTS = (
     "slow_database",
     "growth",
 )
-
-RESULTS = Path(__file__).parents[1] / "results"
 
 
 @dataclass(frozen=True)
@@ -87,42 +87,21 @@ def options_from(environ: Mapping[str, str], contenders: Collection[str]) -> Opt
     :param contenders: those that there are.
     :raises ValueError: with a sentence about the variable that cannot be.
     """
-    name = environ.get("BENCH_PROFILE") or "full"
-    if name not in PROFILES:
-        raise ValueError(f"BENCH_PROFILE={name}: there are {' and '.join(PROFILES)}.")
-    default = replace(PROFILES[name], contenders=tuple(contenders))
-    rounds = _count(environ, "BENCH_ROUNDS")
+    profile = PROFILES[variables.choice(environ, "BENCH_PROFILE", PROFILES, "full")]
+    default = replace(profile, contenders=tuple(contenders))
     found = replace(
         default,
-        rounds=rounds or default.rounds,
-        side_rounds=rounds or default.side_rounds,
-        slow_rounds=rounds or default.slow_rounds,
-        runs=_count(environ, "BENCH_RUNS"),
-        concurrency=_count(environ, "BENCH_CONCURRENCY") or default.concurrency,
-        parts=_names(environ, "BENCH_ONLY", PARTS),
-        workloads=_names(environ, "BENCH_WORKLOADS", WORKLOADS),
-        contenders=_names(environ, "BENCH_CONTENDERS", contenders),
+        rounds=variables.count(environ, "BENCH_ROUNDS", default.rounds),
+        side_rounds=variables.count(environ, "BENCH_ROUNDS", default.side_rounds),
+        slow_rounds=variables.count(environ, "BENCH_ROUNDS", default.slow_rounds),
+        runs=variables.count(environ, "BENCH_RUNS", None),
+        concurrency=variables.count(environ, "BENCH_CONCURRENCY", default.concurrency),
+        parts=variables.names(environ, "BENCH_ONLY", PARTS, PARTS),
+        workloads=variables.names(environ, "BENCH_WORKLOADS", WORKLOADS, tuple(WORKLOADS)),
+        contenders=variables.names(environ, "BENCH_CONTENDERS", contenders, tuple(contenders)),
         results=Path(environ.get("BENCH_RESULTS") or RESULTS),
     )
     same = ("parts", "workloads", "contenders", "concurrency")
     further = tuple(name for name in found.further_workloads if name in found.workloads)
     complete = all(getattr(found, field) == getattr(default, field) for field in same)
     return replace(found, further_workloads=further, whole=default.whole and complete)
-
-
-def _count(environ: Mapping[str, str], name: str) -> int | None:
-    text = environ.get(name)
-    if not text:
-        return None
-    if not text.isdecimal() or int(text) < 1:
-        raise ValueError(f"{name}={text}: a whole number above 0 is needed.")
-    return int(text)
-
-
-def _names(environ: Mapping[str, str], name: str, known: Collection[str]) -> tuple[str, ...]:
-    """Those of ``known`` that the variable names, separated by commas; all when it is not set."""
-    wanted = [one.strip() for one in (environ.get(name) or "").split(",") if one.strip()]
-    for one in wanted:
-        if one not in known:
-            raise ValueError(f"{name}={one}: there are {', '.join(known)}.")
-    return tuple(one for one in known if one in wanted or not wanted)

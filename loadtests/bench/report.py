@@ -1,6 +1,5 @@
 """What came of it: a table on the terminal, JSON and a chart in files."""
 
-import json
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ from loadtests.bench.chart import chart
 from loadtests.bench.options import Options
 from loadtests.bench.workloads import WORKLOADS
 from loadtests.measuring.figures import Target
+from loadtests.measuring.results import write_result
 
 _CHART = Path(__file__).parents[2] / "docs" / "checkpoint-engine.svg"
 
@@ -29,9 +29,7 @@ Result = Mapping[str, Any]
 
 def write(result: Result, options: Options) -> None:
     """Only a whole comparison may replace the chart of the documentation."""
-    options.results.mkdir(parents=True, exist_ok=True)
-    path = options.results / "checkpoint.json"
-    path.write_text(json.dumps(result, indent=2) + "\n")
+    path = write_result("checkpoint", result, folder=options.results)
     picture = _CHART if options.whole else options.results / _CHART.name
     picture.write_text(chart(result))
     sys.stdout.write("\n".join([*lines_of(result), f"results: {path}", f"chart: {picture}", ""]))

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from loadtests.measuring.variables import choice, number
+
 
 @dataclass(frozen=True)
 class Profile:
@@ -94,40 +96,17 @@ def profile_from(environ: Mapping[str, str]) -> Profile:
 
     :raises ValueError: with a sentence about the variable that cannot be.
     """
-    name = environ.get("LOAD_PROFILE") or "chat"
-    if name not in PROFILES:
-        known = ", ".join(PROFILES)
-        raise ValueError(f"LOAD_PROFILE={name}: there are {known}.")
-    default = PROFILES[name]
-    seconds = _number(environ, "LOAD_SECONDS", default.seconds)
-    ramp = _number(environ, "LOAD_RAMP_SECONDS", min(default.ramp_seconds, seconds / 4))
+    default = PROFILES[choice(environ, "LOAD_PROFILE", PROFILES, "chat")]
+    seconds = number(environ, "LOAD_SECONDS", default.seconds)
+    ramp = number(environ, "LOAD_RAMP_SECONDS", min(default.ramp_seconds, seconds / 4))
     return replace(
         default,
-        users=max(1, int(_number(environ, "LOAD_USERS", default.users))),
+        users=max(1, int(number(environ, "LOAD_USERS", default.users))),
         seconds=seconds,
         ramp_seconds=ramp,
-        think_seconds=_number(environ, "LOAD_THINK_SECONDS", default.think_seconds),
-        p95_ms=_number(environ, "LOAD_P95_MS", default.p95_ms),
-        p99_ms=_number(environ, "LOAD_P99_MS", default.p99_ms),
-        max_failures=_number(environ, "LOAD_MAX_FAILURES", default.max_failures, least=0.0),
-        requests=int(_number(environ, "LOAD_REQUESTS", default.requests, least=0.0)),
+        think_seconds=number(environ, "LOAD_THINK_SECONDS", default.think_seconds),
+        p95_ms=number(environ, "LOAD_P95_MS", default.p95_ms),
+        p99_ms=number(environ, "LOAD_P99_MS", default.p99_ms),
+        max_failures=number(environ, "LOAD_MAX_FAILURES", default.max_failures, least=0.0),
+        requests=int(number(environ, "LOAD_REQUESTS", default.requests, least=0.0)),
     )
-
-
-def _number(
-    environ: Mapping[str, str], name: str, default: float, *, least: float | None = None
-) -> float:
-    """:param least: the least that may be; None: anything above 0."""
-    text = environ.get(name)
-    if not text:
-        return default
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if least is None:
-        if not 0 < value < float("inf"):
-            raise ValueError(f"{name}={text}: a number above 0 is needed.")
-    elif not least <= value < float("inf"):
-        raise ValueError(f"{name}={text}: a number from {least:g} is needed.")
-    return value

@@ -35,6 +35,16 @@ class HttpSample:
     #: Requests that never had an answer, or not within seconds after the end.
     unanswered: int = 0
 
+    @property
+    def cpu_ms(self) -> float:
+        """Of the server and its Postgres."""
+        return self.server_cpu_ms + (self.postgres_cpu_ms or 0.0)
+
+    @property
+    def client_cores(self) -> float:
+        """What the client takes of a core beside the server."""
+        return self.client_cpu_ms * self.per_second / 1000
+
 
 FIGURES = tuple(one.name for one in fields(HttpSample))
 

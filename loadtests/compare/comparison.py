@@ -164,11 +164,11 @@ class Comparison:
                 self.found.statements[workload] = per_run
 
     def _lone(self, headrace: Cells, tutorial: Cells) -> None:
-        """In three parts, so that there is a spread."""
+        """In parts, so that there is a spread."""
         say("lone runs, in turn")
         names = (HEADRACE, TUTORIAL)
-        for _ in range(3):
-            script = Alternating(names, tutorial.port, max(1, self._options.lone_pairs // 3))
+        for _ in range(self._options.lone_parts):
+            script = Alternating(names, tutorial.port, self._options.lone_pairs)
             try:
                 outcome = drive(Load(headrace.port, script, connections=1, seconds=_LONE_SECONDS))
             except LoadFailed as error:

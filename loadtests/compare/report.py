@@ -114,6 +114,11 @@ def page_lines(
     )
     yield from (
         "",
+        "Agents that stream are not part of `make compare`. `make agents` measures them"
+        " ([below](#agents-that-stream)).",
+    )
+    yield from (
+        "",
         "| headrace | floor | goal | measured | least to greatest |",
         "|---|---|---|---|---|",
     )
@@ -196,7 +201,7 @@ def _bars(found: Compared, workload: str) -> Iterator[Bar]:
         rates = [one.per_second for one in samples] if samples else [rate]
         beside = f"{figure(rate)}/s"
         if samples:
-            cost = median(one.server_cpu_ms + (one.postgres_cpu_ms or 0.0) for one in samples)
+            cost = median(one.cpu_ms for one in samples)
             beside += f", {cost:.2g} ms CPU"
         others = OTHERS if contender.durable else NOT_DURABLE
         yield Bar(

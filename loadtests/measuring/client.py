@@ -23,6 +23,8 @@ _LAST_CHUNK = b"0\r\n\r\n"
 #: Of a body that a listener takes, so much is kept: the last event.
 _KEPT_BYTES = 300
 _RETRY_SECONDS = 1.0
+#: What a connection asks first; any answer shows that a process of the server has taken it.
+_FIRST_PATH = "/livez"
 
 #: Takes each piece of an answer as it comes, with the time, by ``time.perf_counter``.
 Listener = Callable[[float, bytes], None]
@@ -269,7 +271,10 @@ class Visitor:
         return self._course.in_time
 
     async def connect(self) -> None:
-        """Open the connection already, where nothing is asked before the beginning."""
+        """Open the connection already, where nothing is asked before the beginning.
+
+        Visitors do so one after the other. See :meth:`Course.opened`.
+        """
         await self._open()
 
     async def begin(self) -> None:
@@ -316,8 +321,7 @@ class Visitor:
 
     async def _open(self) -> HttpStream:
         if self._stream is None or not self._stream.is_open:
-            load = self._course.load
-            self._stream = await HttpStream.open(load.host, load.port)
+            self._stream = await self._course.opened()
         return self._stream
 
     def close(self) -> None:
@@ -339,6 +343,7 @@ class Course:
         self._waiting = 0
         self._working = load.connections
         self._gate = asyncio.Event()
+        self._opening = asyncio.Lock()
         self._all_done = asyncio.Event()
         self._until = float("inf")
         self._cpu = 0.0
@@ -362,6 +367,21 @@ class Course:
         if self._waiting == self.load.connections:
             self._gate.set()
         await self._gate.wait()
+
+    async def opened(self) -> HttpStream:
+        """A new connection.
+
+        Before the beginning each one is opened, and answered once, before the next. Connections
+        that come all at once are often all taken by one process of a server whose processes share
+        a socket, and then the measurement is of that one process.
+        """
+        load = self.load
+        if self.has_begun:
+            return await HttpStream.open(load.host, load.port)
+        async with self._opening:
+            stream = await HttpStream.open(load.host, load.port)
+            await stream.ask(request("GET", _FIRST_PATH))
+            return stream
 
     async def run(self, begun: Callable[[], None], ended: Callable[[], None]) -> Outcome:
         """Outcome once all requests under way are answered.
@@ -424,6 +444,7 @@ class Repeated:
     name: str
 
     async def __call__(self, visitor: Visitor) -> None:
+        await visitor.connect()
         await visitor.begin()
         while True:
             await visitor.ask(self.data, self.name)

@@ -11,10 +11,15 @@ RESULTS = Path(__file__).parents[1] / "results"
 
 
 def write_result(name: str, result: Mapping[str, Any], *, folder: Path = RESULTS) -> Path:
-    """Write ``NAME.json``; the machine's facts come first unless the result has its own."""
+    """Write ``NAME.json``; the machine's facts come first unless the result has its own.
+
+    :raises ValueError: they do not tell how fast the machine's processor was.
+    """
+    told = result if "machine" in result else {"machine": machine.facts(), **result}
+    if not told["machine"].get("loop_milliseconds"):
+        raise ValueError(f"{name}: the result has no loop_milliseconds of its machine")
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.json"
-    told = result if "machine" in result else {"machine": machine.facts(), **result}
     path.write_text(json.dumps(told, indent=2) + "\n")
     return path
 

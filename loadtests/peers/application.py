@@ -4,14 +4,13 @@ It keeps what its checkpoint saver keeps, and no books: no runs, no threads, no 
 that a client could read again. Paths are those of LangGraph's server, so that one client asks all.
 """
 
-import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 from uuid import uuid4
 
+import orjson
 from fastapi import FastAPI, Request
-from fastapi.encoders import jsonable_encoder
 from fastapi.responses import StreamingResponse
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import BaseCheckpointSaver
@@ -84,7 +83,14 @@ def _config(thread_id: str) -> RunnableConfig:
     return {"configurable": {"thread_id": thread_id}}
 
 
-async def _events(values: AsyncIterator[Any]) -> AsyncIterator[str]:
+async def _events(values: AsyncIterator[Any]) -> AsyncIterator[bytes]:
     async for one in values:
-        yield f"event: values\ndata: {json.dumps(jsonable_encoder(one))}\n\n"
-    yield "event: end\ndata: null\n\n"
+        yield b"event: values\ndata: %b\n\n" % orjson.dumps(one, default=_plain)
+    yield b"event: end\ndata: null\n\n"
+
+
+def _plain(value: Any) -> Any:
+    """What orjson does not know; the messages of LangChain are models of pydantic."""
+    if isinstance(value, BaseModel):
+        return value.model_dump()
+    raise TypeError

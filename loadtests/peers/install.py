@@ -7,24 +7,41 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
+from loadtests.compare.contenders import CONTENDERS
+from loadtests.measuring.variables import names
 from loadtests.peers.external import ENVIRONMENTS, HOME, Environment, NotInstalled
 
 _SECONDS = 900
 
 
-def main() -> None:
-    home = Path(os.environ.get("COMPARE_PEERS") or HOME)
-    wanted = [one for one in (os.environ.get("COMPARE_CONTENDERS") or "").split(",") if one]
-    for name, environment in ENVIRONMENTS.items():
-        if wanted and name not in wanted:
-            continue
+def main(environ: Mapping[str, str]) -> int:
+    """The exit code."""
+    home = Path(environ.get("COMPARE_PEERS") or HOME)
+    try:
+        wanted = wanted_environments(environ)
+    except ValueError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    for name in wanted:
         try:
-            sys.stdout.write(f"{name}: {_install(home / name, environment)}\n")
+            sys.stdout.write(f"{name}: {_install(home / name, ENVIRONMENTS[name])}\n")
         except NotInstalled as reason:
             sys.stdout.write(f"{name} is left out: {reason}\n")
         sys.stdout.flush()
+    return 0
+
+
+def wanted_environments(environ: Mapping[str, str]) -> list[str]:
+    """Those of the contenders that COMPARE_CONTENDERS names; all if it is not set.
+
+    :raises ValueError: it names one that needs no environment, or that nobody knows.
+    """
+    peers = {name: one.environment for name, one in CONTENDERS.items() if one.environment}
+    named = names(environ, "COMPARE_CONTENDERS", peers, tuple(peers))
+    return list(dict.fromkeys(peers[name] for name in named))
 
 
 def _install(folder: Path, environment: Environment) -> str:
@@ -68,4 +85,4 @@ def _run(command: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(os.environ))

@@ -25,9 +25,10 @@ from loadtests.measuring.database import MeasuredDatabase, measured_database
 from loadtests.measuring.figures import Judged, judged_lines, missed, significant
 from loadtests.measuring.results import RESULTS, write_result
 from loadtests.measuring.servers import headrace_server
+from loadtests.measuring.variables import count, number
 from loadtests.soak.locust import Outcome, begin, outcome_of
 from loadtests.soak.samples import Sample, Sampler, names_of
-from loadtests.soak.trends import judged, trends
+from loadtests.soak.trends import judged, refusals, trends
 
 _ROOT = Path(__file__).parents[2]
 MANIFEST = _ROOT / "loadtests" / "graphs" / "langgraph.json"
@@ -66,14 +67,14 @@ class Plan:
     @classmethod
     def of(cls, environ: Mapping[str, str]) -> "Plan":
         """
-        :raises ValueError: a SOAK_* variable is no number.
+        :raises ValueError: with a sentence about the variable that cannot be.
         """
-        requests = int(environ.get("SOAK_REQUESTS") or 1_000_000)
+        requests = count(environ, "SOAK_REQUESTS", 1_000_000)
         results = environ.get("SOAK_RESULTS") or environ.get("LOAD_RESULTS")
         return cls(
             requests=requests,
-            users=int(environ["SOAK_USERS"]) if environ.get("SOAK_USERS") else None,
-            sample_seconds=float(environ.get("SOAK_SAMPLE_SECONDS") or 5.0),
+            users=count(environ, "SOAK_USERS", None),
+            sample_seconds=number(environ, "SOAK_SAMPLE_SECONDS", 5.0),
             results=Path(results) if results else RESULTS,
             chart=None if results or requests < 1_000_000 else CHART,
         )
@@ -98,7 +99,8 @@ def soak(plan: Plan) -> int:
             outcome = outcome_of(folder, locust)
             unfinished = _unfinished(database)
             postgres = database.facts()
-    table = judged(trends(samples)) if plan.requests >= _JUDGED_FROM else []
+    growth = judged(trends(samples)) if plan.requests >= _JUDGED_FROM else []
+    table = [*growth, refusals(outcome.refused_percent)]
     result = {
         "machine": facts,
         "loop_milliseconds_after": machine.loop_milliseconds(),
@@ -209,11 +211,11 @@ def _told(outcome: Outcome, unfinished: int, table: Sequence[Judged]) -> Iterato
         f" p99 {outcome.p99_ms:g} ms; runs that did not end: {unfinished}"
     )
     yield from outcome.errors
-    if table:
+    if len(table) > 1:
         yield "growth per 100,000 requests, over the last two thirds:"
-        yield from judged_lines(table)
     else:
         yield f"growth is judged from {_JUDGED_FROM:,} requests on"
+    yield from judged_lines(table)
 
 
 def main() -> None:
@@ -222,7 +224,7 @@ def main() -> None:
     try:
         plan = Plan.of(os.environ)
     except ValueError as error:
-        sys.exit(f"SOAK_*: {error}")
+        sys.exit(str(error))
     sys.exit(soak(plan))
 
 

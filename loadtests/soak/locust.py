@@ -30,6 +30,12 @@ class Outcome:
     by_name: dict[str, dict[str, float]]
     client_cpu_seconds: float
 
+    @property
+    def refused_percent(self) -> float:
+        """Refusals, as a part of everything that was sent."""
+        sent = self.requests + self.refused
+        return 100 * self.refused / sent if sent else 0.0
+
     def plain(self) -> dict[str, Any]:
         return asdict(self)
 
@@ -72,10 +78,11 @@ def outcome_of(folder: Path, process: subprocess.Popen[bytes]) -> Outcome:
     if not written:
         tail = (folder / _PRINTED).read_text(errors="replace")[-2000:]
         raise ValueError(f"Locust has written no result:\n{tail}")
-    return _outcome(json.loads(written[-1].read_text()), process.returncode)
+    return outcome_from(json.loads(written[-1].read_text()), process.returncode)
 
 
-def _outcome(result: Mapping[str, Any], code: int) -> Outcome:
+def outcome_from(result: Mapping[str, Any], code: int) -> Outcome:
+    """:param result: what Locust's report wrote."""
     # As strings: the modules that define them need Locust.
     refused = [one for one in result["entries"] if one["name"].endswith("refused")]
     entries = [

@@ -1,10 +1,13 @@
-"""Whether a figure grows: a line through its samples, by the number of requests."""
+"""What a soak is held to: how much each figure grows, and how many requests are refused.
+
+Growth is a line through the samples, by the number of requests.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import mean
 
-from loadtests.measuring.figures import Judged, Target, significant
+from loadtests.measuring.figures import Judged, Target, significant, spread
 from loadtests.soak.samples import Sample, names_of
 
 #: Growth is told for so many requests.
@@ -12,6 +15,7 @@ STEP = 100_000
 #: The first third is not looked at: caches fill, and what is kept for some minutes comes to rest.
 _SETTLED = 1 / 3
 _FEWEST_SAMPLES = 8
+_REFUSED_PERCENT = Target(1.0, lower_is_better=True)
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,11 @@ def judged(found: Sequence[Trend]) -> list[Judged]:
         for one in found
         for unit, value, target in [_target(one)]
     ]
+
+
+def refusals(percent: float) -> Judged:
+    """A refusal is no failure, but a server that refuses much does not carry the load."""
+    return Judged("refused requests in %", spread([percent]), _REFUSED_PERCENT)
 
 
 def _target(trend: Trend) -> tuple[str, float, Target | None]:

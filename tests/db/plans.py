@@ -17,6 +17,8 @@ from headrace.checkpoints.writer import Writer
 from headrace.db.pool import SharedPool
 from headrace.event_settings import EventSettings
 from headrace.events.log import EventLog
+from headrace.following.run_watcher import Watcher
+from headrace.following.thread_watcher import ThreadWatcher
 from headrace.graphs.persistence_entries import TtlEntry
 from headrace.ids import uuid7
 from headrace.queue.queue import Queue
@@ -26,6 +28,7 @@ from headrace.threads.removal import ThreadRemoval
 from headrace.threads.retention import RetentionSweeper
 from headrace.usage.repository import UsageRepository
 from tests.support.runs import DONE, expire_process, register_process, run_request
+from tests.support.waiting import eventually
 
 #: Rows that each table gets at once.
 ROWS = 15_000
@@ -175,7 +178,10 @@ Step = Callable[[], Awaitable[None]]
 
 
 class Steps:
-    """Requests to two servers, and calls of what no request reaches. Each may be repeated."""
+    """Requests to two servers, and calls of what no request reaches. Each may be repeated.
+
+    ``following``: what the second server follows.
+    """
 
     def __init__(
         self,
@@ -186,6 +192,7 @@ class Steps:
         writer: Writer,
         removal: ThreadRemoval,
         database: psycopg.Connection[Any],
+        following: tuple[Watcher, ThreadWatcher],
     ) -> None:
         self._here = here
         self._there = there
@@ -193,9 +200,8 @@ class Steps:
         self._saver = saver
         self._writer = writer
         self._removal = removal
-        # Its own scans must not count.
-        database.execute("SET enable_seqscan = off")
         self._database = database
+        self._following, self._following_threads = following
         self._queue = Queue(pool, self._writer)
 
     def all(self) -> dict[str, Step]:
@@ -333,7 +339,7 @@ class Steps:
             self._send("GET", f"{path}/{run['run_id']}/stream", there=True)
         )
         streamed = asyncio.create_task(self._first_bytes(f"/threads/{thread_id}/stream", wanted=1))
-        await asyncio.sleep(0.3)
+        await eventually(lambda: self._following.watching and self._following_threads.watching)
         await self._send("POST", f"{path}/{run['run_id']}/cancel?wait=1", there=True)
         await followed
         streamed.cancel()

@@ -42,11 +42,13 @@ def test_the_short_form_hears_every_token_in_order_and_has_all_figures(tmp_path,
     )
     assert (tmp_path / "agents.json").exists(), done.stdout + done.stderr
     result = json.loads((tmp_path / "agents.json").read_text())
+    assert result["machine"]["loop_milliseconds"] > 0
     rounds = result["beside_ceiling"]["rounds"]
     levels = [*result["levels"], *rounds["headrace"], *rounds["plain"]]
     assert len(levels) == 3
     for level in levels:
         assert level["faults"] == {}
+        assert level["loop_milliseconds"] > 0
         assert level["tokens"] > 100
         assert {FIRST, GAP, DELAY, TO_FIRST, START, BETWEEN} <= set(level["milliseconds"])
         assert {"server", "model", "client"} <= set(level["cores"])
@@ -136,6 +138,14 @@ def test_every_token_is_read_once_wherever_the_stream_is_cut():
         assert 0 <= min(outcome.notes[DELAY]) <= max(outcome.notes[DELAY]) < 30
 
 
+def test_the_first_token_of_a_run_counts_from_the_sending_of_its_request():
+    outcome = Outcome()
+    reader = TokenReader(cast(Visitor, SimpleNamespace(outcome=outcome, in_time=True)))
+    time.sleep(0.05)  # The server is slow to ask the model.
+    reader(time.perf_counter(), b"".join(events(3)))
+    assert outcome.notes[FIRST][0] < 0.05 <= outcome.notes[TO_FIRST][0]
+
+
 def test_lost_doubled_and_exchanged_tokens_and_bad_ends_are_faults():
     right = events(QUICK.tokens_per_run)
     assert read(right[:5] + right[6:]).faults == {"tokens not in order": 1}
@@ -187,6 +197,8 @@ def test_a_level_is_carried_if_pace_floors_and_tokens_are_kept():
     assert saturated(level(pace=0.9))
     assert not carried(level(faults={"tokens missing": 1}))
     assert not carried(level(milliseconds=slow(FIRST, 20.1)))
+    assert not carried(level(milliseconds=slow(TO_FIRST, 20.1)))
+    assert not carried(level(milliseconds={FIRST: {"p99": 3.0}, GAP: {"p99": 3.0}}))
     assert not carried(level(milliseconds=slow(GAP, 10.1)))
     levels = [level(20), level(40), level(80, pace=0.5)]
     assert largest_carried(levels) == levels[1]
@@ -213,7 +225,11 @@ def test_what_more_agents_would_take_and_what_is_told():
     printed = "\n".join(lines(result))
     assert "within the floors: 40 agents" in printed
     assert "goal" in printed
+    assert "added to the first token of a run, from its request" in printed
     assert any(line.startswith("| 40 |") for line in section(result))
+    rows = [line for line in section(result) if line.startswith("|")]
+    assert "| *20 / 10* | *20 / 10* | *10 / 5* |" in rows[2]
+    assert len({line.count("|") for line in rows}) == 1
     assert "50 cores for headrace" in "\n".join(section(result))
 
 

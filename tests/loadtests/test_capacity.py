@@ -50,5 +50,6 @@ def test_a_measured_point_is_predicted(tmp_path, capsys):
     """The short form: whether it measures at all, not how well."""
     main(["--measure", "--seconds", "1", "--results", str(tmp_path)])
     found = json.loads((tmp_path / "capacity.json").read_text())
+    assert found["machine"]["loop_milliseconds"] > 0
     assert found["constants"]["python_ms"] > found["constants"]["postgres_ms"] > 0
     assert "predicted" in capsys.readouterr().out

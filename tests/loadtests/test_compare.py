@@ -5,10 +5,13 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import pytest
 
+from loadtests.compare.__main__ import measured
 from loadtests.compare.cells import HttpSample
 from loadtests.compare.comparison import Compared, Samples
 from loadtests.compare.contenders import CONTENDERS, HEADRACE
@@ -16,6 +19,8 @@ from loadtests.compare.options import PROFILES, options_from
 from loadtests.compare.report import chart, lines_of, page_lines
 from loadtests.compare.targets import Bound, judged, not_judged
 from loadtests.compare.workloads import WORKLOADS, OnThread, Traits, run_body
+from loadtests.measuring.figures import missed
+from loadtests.peers import install
 from loadtests.peers.external import ENVIRONMENTS, NotInstalled, program_of, url_of
 from tests.support.sources import ROOT
 
@@ -45,8 +50,14 @@ def found() -> Compared:
 
 @pytest.mark.acceptance
 @pytest.mark.alone
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(310)
 def test_the_short_form_keeps_seventy_percent_of_every_floor(tmp_path):
+    """Six short rounds, interleaved, and the median of their ratios.
+
+    Requests per second depend on what else the machine does, so beside the servers of this
+    repository processor time is held to 70 % of the floor, and requests per second to half of it.
+    If a floor is missed, all is measured once more, and only that measurement is judged.
+    """
     kept = {name: value for name, value in os.environ.items() if not name.startswith("COMPARE_")}
     kept.pop("DATABASE_URL", None)
     done = subprocess.run(
@@ -55,7 +66,7 @@ def test_the_short_form_keeps_seventy_percent_of_every_floor(tmp_path):
         env={**kept, "COMPARE_PROFILE": "short", "COMPARE_RESULTS": str(tmp_path)},
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=300,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     text = (tmp_path / "compare.json").read_text()
@@ -72,7 +83,12 @@ def test_the_short_form_keeps_seventy_percent_of_every_floor(tmp_path):
     assert (result["postgres"]["fsync"], result["postgres"]["synchronous_commit"]) == ("on", "on")
     assert str(tmp_path) not in text
     assert os.uname().nodename not in text
-    assert "floor" in done.stdout
+    assert all(word in done.stdout for word in ("floor", "req/s"))
+    labels = {one["label"] for one in result["judged"] if "verdict" in one}
+    for workload, name in (("wait", "tutorial"), ("wait", "ceiling"), ("stream", "ceiling")):
+        assert {f"{workload}: to {name}", f"{workload}: CPU of {name} to ours"} <= labels
+    for workload in ("wait", "stream"):
+        assert f"{workload}: cores of the client beside headrace" in labels
 
 
 def test_figures_are_held_to_their_targets():
@@ -90,12 +106,83 @@ def test_figures_are_held_to_their_targets():
     assert of_bound.found["median"] == pytest.approx(800 / (1 / 0.0006))
     assert verdicts["lone wait p50: to tutorial"] == "floor"
     assert verdicts["wait: statements of a run"] == "floor"
+    # 0.07 ms at 450 requests a second; the ceiling keeps the client busiest.
+    client = {
+        label.replace(" cores of the client beside", ""): (row.found["median"], row.verdict)
+        for label, row in rows.items()
+        if "cores of the client" in label
+    }
+    assert client == {
+        "wait: headrace": (0.0315, "floor"),
+        "wait: ceiling": (0.07, ""),
+        "threads: headrace": (0.056, ""),
+        "empty: headrace": (0.14, ""),
+    }
     # No peer was asked for a thread or a state, and nobody for a stream.
     assert not_judged(list(rows.values())) == [
         "stream: to ceiling",
         "threads: to the best peer",
         "state: to the best peer",
+        "stream: cores of the client beside headrace",
     ]
+
+
+def test_a_short_form_judges_processor_time_and_holds_rates_to_less():
+    bound = Bound(commit_ms=3.2, connections=32)
+    costly = {
+        HEADRACE: [replace(sample(500), server_cpu_ms=11.0)],
+        "ceiling": [sample(1000)],
+    }
+    whole = {row.label: row for row in judged(Compared({"wait": costly}), bound, 1.0)}
+    assert whole["wait: CPU of ceiling to ours"].verdict == ""
+    rows = {row.label: row for row in judged(Compared({"wait": costly}), bound, 0.7, 0.5)}
+    assert rows["wait: CPU of ceiling to ours"].found["median"] == pytest.approx(3.3 / 11.3, 1e-3)
+    assert rows["wait: CPU of ceiling to ours"].verdict == "floor"
+    told = {row.label: row.verdict for row in judged(found(), bound, 0.7, 0.5)}
+    # 2.25 of 2.5; every server took as much processor time, of 2.2.
+    assert told["wait: to tutorial"] == "floor"
+    assert told["wait: CPU of tutorial to ours"] == "missed"
+    slow = {HEADRACE: [sample(240)], "tutorial": [sample(200)]}
+    told = {row.label: row.verdict for row in judged(Compared({"wait": slow}), bound, 0.7, 0.5)}
+    assert told["wait: to tutorial"] == "missed"
+
+
+def measurements(*rates: float) -> Iterator[Compared]:
+    """Of headrace and the ceiling, with these rates of headrace."""
+    for rate in rates:
+        ours = replace(sample(rate), server_cpu_ms=1500 / rate)
+        yield Compared({"wait": {HEADRACE: [ours], "ceiling": [sample(1000)]}})
+
+
+@pytest.mark.parametrize(
+    ("rates", "verdict", "repeated"),
+    [([500], "goal", False), ([100, 500], "goal", True), ([100, 101], "missed", True)],
+)
+def test_a_missed_floor_of_the_short_form_is_measured_once_more(rates, verdict, repeated):
+    bound, left = Bound(3.2, 32), measurements(*rates)
+    compared, rows, before = measured(lambda: next(left), bound, PROFILES["short"])
+    assert {row.label: row.verdict for row in rows}["wait: CPU of ceiling to ours"] == verdict
+    assert compared.own["wait"][HEADRACE][0].per_second == rates[-1]
+    assert missed(before) is repeated
+    assert next(left, None) is None
+
+
+def test_neither_the_full_form_nor_what_failed_is_measured_again():
+    bound, left = Bound(3.2, 32), measurements(100, 500)
+    assert missed(measured(lambda: next(left), bound, PROFILES["full"])[1])
+    (broken,) = measurements(100)
+    broken.left_out[HEADRACE] = "wait: 3 connections broke"
+    compared, rows, before = measured(lambda: broken, bound, PROFILES["short"])
+    assert compared is broken
+    assert missed(rows)
+    assert before == []
+
+
+def test_a_client_that_takes_more_than_a_tenth_of_a_core_misses_its_floor():
+    busy = replace(sample(1000), client_cpu_ms=0.11)
+    rows = judged(Compared({"wait": {HEADRACE: [busy] * 3}}), Bound(3.2, 32), 1.0)
+    told = {row.label: row.verdict for row in rows}
+    assert told["wait: cores of the client beside headrace"] == "missed"
 
 
 def test_table_chart_and_page_name_everybody():
@@ -117,6 +204,7 @@ def test_table_chart_and_page_name_everybody():
     }
     page = "\n".join(page_lines(compared, rows, bound, options, facts))
     assert all(contender.said in page for contender in CONTENDERS.values())
+    assert "`make agents` measures them ([below](#agents-that-stream))" in page
     assert "![Requests per second of each contender](compare.svg)" in page
 
 
@@ -162,6 +250,20 @@ def test_a_server_that_forgets_is_sent_the_conversation():
     long = WORKLOADS["long_thread"].script
     assert messages(long(Traits(remembers=False))) == 199
     assert messages(long(Traits(remembers=True))) == 1
+
+
+@pytest.mark.parametrize("name", ["headrace", "ceiling", "redis"])
+def test_only_peers_of_others_are_installed(name, tmp_path, capsys):
+    """A name that needs no environment is refused, before anything is installed."""
+    environ = {"COMPARE_CONTENDERS": f"aegra,{name}", "COMPARE_PEERS": str(tmp_path)}
+    assert install.main(environ) == 2
+    assert capsys.readouterr().err.startswith(f"COMPARE_CONTENDERS={name}: there are langgraph_dev")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_contenders_name_the_environments_that_are_installed():
+    assert install.wanted_environments({}) == list(ENVIRONMENTS)
+    assert install.wanted_environments({"COMPARE_CONTENDERS": "aegra_alone, aegra"}) == ["aegra"]
 
 
 def test_peers_that_are_not_there(tmp_path, monkeypatch):

@@ -80,6 +80,9 @@ def test_results_tell_the_machine_and_sections_are_replaced(tmp_path):
     written = json.loads(write_result("x", {"figure": 1}, folder=tmp_path).read_text())
     assert written["figure"] == 1
     assert written["machine"]["loop_milliseconds"] > 0
+    with pytest.raises(ValueError, match="y: the result has no loop_milliseconds"):
+        write_result("y", {"machine": {"cores": 2}}, folder=tmp_path)
+    assert not (tmp_path / "y.json").exists()
     page = tmp_path / "page.md"
     page.write_text("# T\n\n<!-- x -->\nold\n<!-- /x -->\n\nrest\n")
     write_section(page, "x", ["new", "", "lines"])

@@ -4,7 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -30,8 +30,11 @@ class Scripted:
     size: int = 1_000_000
     asked: int = 0
     under_way: int = 0
+    #: How many requests were answered when each connection came.
+    answered_before: list[int] = field(default_factory=list)
 
     async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.answered_before.append(self.asked)
         self.under_way += 1
         try:
             await self._answer(reader, writer)
@@ -105,6 +108,22 @@ async def test_what_is_measured_is_counted_and_preparation_is_not():
     assert len(found.notes["own"]) >= found.good("x")
     assert found.seconds == pytest.approx(0.3, abs=0.2)
     assert found.per_second("x") == found.good("x") / found.seconds
+
+
+@pytest.mark.parametrize("prepared", [False, True])
+async def test_connections_come_one_after_the_other_each_answered_before_the_next(prepared):
+    """Otherwise one process of a server with two may get them all."""
+
+    async def prepare(visitor: Visitor) -> None:
+        await visitor.ask(request("GET", "/prepare"), "prepare")
+        await visitor.begin()
+
+    script = prepare if prepared else repeat(request("GET", "/"), "x")
+    scripted = Scripted([PLAIN])
+    found = await run(scripted, Load(0, script, connections=8, seconds=0.2))
+    assert len(scripted.answered_before) == 8
+    assert all(number <= answered for number, answered in enumerate(scripted.answered_before))
+    assert found.failed() == 0
 
 
 @pytest.mark.parametrize("honour", [False, True])

@@ -82,6 +82,7 @@ def test_a_short_overload_refuses_and_loses_nothing(database_url, tmp_path, monk
     }
     run(plan, results=tmp_path, settings=settings)
     result = json.loads((tmp_path / "overload.json").read_text())
+    assert result["machine"]["loop_milliseconds"] > 0
     (phases,) = result["rounds"]
     crowd = phases[1]
     assert crowd["statuses"]["200"] > 0

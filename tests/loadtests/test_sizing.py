@@ -30,10 +30,12 @@ def test_the_short_form_makes_all_runs_and_has_all_figures(tmp_path, database_ur
     )
     assert (tmp_path / "sizing.json").exists(), done.stdout + done.stderr
     result = json.loads((tmp_path / "sizing.json").read_text())
+    assert result["machine"]["loop_milliseconds"] > 0
     assert list(result["levels"]) == list(KINDS)
     for kind, (level,) in result["levels"].items():
         assert set(level["statuses"]) == {"success"}
         assert level["failed"] == 0
+        assert level["loop_milliseconds"] > 0
         assert level["runs_per_second"] > 1
         assert set(level["cores"]) == {"server", "postgres", "client", "others"}
         names = {"background_and_reads": {CREATE, STATE, RUN, JOIN}, "wait": {WAIT}}

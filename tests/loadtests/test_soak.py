@@ -8,8 +8,9 @@ import pytest
 from loadtests.measuring.charts import Line, Lines, lines
 from loadtests.measuring.figures import missed
 from loadtests.soak.__main__ import Plan, soak
+from loadtests.soak.locust import outcome_from
 from loadtests.soak.samples import Sample
-from loadtests.soak.trends import judged, settled, slope, trends
+from loadtests.soak.trends import judged, refusals, settled, slope, trends
 from tests.support.load import measuring
 from tests.support.sources import ROOT
 from tests.support.tools import require_tool
@@ -56,6 +57,31 @@ def test_what_grows_misses_its_floor(name):
     assert missed(judged(trends(samples(**{name: 4.0}))))
 
 
+@pytest.mark.parametrize(("refused", "verdict"), [(0, "floor"), (10, "floor"), (11, "missed")])
+def test_more_than_one_percent_of_refusals_misses_the_floor(refused, verdict):
+    entries = [
+        {"name": "wait", "requests": 1000 - refused},
+        {"name": "wait refused", "requests": refused},
+        {"name": "stream first event", "requests": 500},
+    ]
+    shown = {"type": "POST", "per_second": 1.0, "p50_ms": 1, "p95_ms": 1, "p99_ms": 1}
+    outcome = outcome_from(
+        {
+            "entries": [{**one, **shown} for one in entries],
+            "overall": {"failures": 0, "p50_ms": 1, "p95_ms": 1, "p99_ms": 1},
+            "failures": [],
+            "thresholds_broken": [],
+            "client_cpu_seconds": 1.0,
+        },
+        0,
+    )
+    assert (outcome.failures, outcome.refused) == (0, refused)
+    judgement = refusals(outcome.refused_percent)
+    assert judgement.found["median"] == refused / 10
+    assert judgement.verdict == verdict
+    assert missed([judgement]) is (verdict == "missed")
+
+
 def test_few_samples_say_nothing():
     assert trends(samples(flat=0.0)[:5]) == []
     assert trends([]) == []
@@ -66,6 +92,15 @@ def test_a_linear_scale_has_few_marks():
     points = [(float(number), 1.0) for number in range(1000)]
     drawn = lines("many", [Lines("p", [Line("a", points)], "requests", "MiB", linear=True)])
     assert drawn.count('text-anchor="middle"') == 6
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("SOAK_REQUESTS", "many"), ("SOAK_USERS", "0"), ("SOAK_SAMPLE_SECONDS", "-1")],
+)
+def test_settings_that_cannot_be(name, value):
+    with pytest.raises(ValueError, match=f"{name}={value}"):
+        Plan.of({name: value})
 
 
 @measuring
@@ -79,7 +114,9 @@ def test_a_short_soak_finds_no_failure(database_url, tmp_path, monkeypatch, caps
     assert result["requests"] >= 600
     assert result["outcome"]["failures"] == result["runs_unfinished"] == 0
     assert {"RSS MiB, process 1", "files, process 2", "connections"} <= set(result["samples"][-1])
+    assert [one["label"] for one in result["judged"]] == ["refused requests in %"]
     assert result["tables"]["checkpoints"]["bytes"] > 0
+    assert result["machine"]["loop_milliseconds"] > 0
     assert (tmp_path / "soak.svg").exists()
 
 
