@@ -19,8 +19,8 @@ from headrace.server.spread import Place
 
 _log = structlog.stdlib.get_logger("headrace.connections")
 
-#: Connections that were taken and whose protocols do not have them yet, at most. Only a protocol can
-#: refuse one or make room for it, and each has a descriptor until then.
+#: Connections that were taken and have no protocol yet, at most. Only a protocol can refuse one or
+#: make room for it, and each has a descriptor until then.
 _MAX_TAKEN = 8
 #: What a process with fewer connections is given to take the next one.
 _HEAD_START_SECONDS = 0.005
