@@ -8,13 +8,11 @@ one, and after the next moment twice as many: the other may be busy, or stopped.
 
 import asyncio
 import socket
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import structlog
 
-from headrace.lifecycle import Tasks
 from headrace.server.spread import Place
 
 _log = structlog.stdlib.get_logger("headrace.connections")
@@ -28,6 +26,10 @@ _HEAD_START_SECONDS = 0.005
 _PAUSE_SECONDS = 0.1
 #: Seconds between two log lines about that, at least.
 _TELL_SECONDS = 10.0
+
+
+#: Ends with the transport and the protocol of a connection.
+_Connecting = Coroutine[Any, Any, Any]
 
 
 class SharedListener:
@@ -49,7 +51,8 @@ class SharedListener:
         self._socket = sock
         self._make_protocol = make_protocol
         self._place = place
-        self._tasks = Tasks()
+        #: Connections that were taken and have no protocol yet.
+        self._connecting: dict[_Connecting, socket.socket] = {}
         self._ssl = ssl
         self._timer: asyncio.TimerHandle | None = None
         #: Connections of the process with the fewest when its head start began.
@@ -77,11 +80,10 @@ class SharedListener:
         self._socket.close()
 
     async def wait_closed(self) -> None:
-        """End the handshakes that are under way."""
-        await self._tasks.stop()
+        """Nothing is left to wait for."""
 
     def _take_in_turn(self) -> None:
-        while len(self._tasks) < _MAX_TAKEN:
+        while len(self._connecting) < _MAX_TAKEN:
             if self._place.is_ahead():
                 self._fewest = self._place.fewest()
                 self._pause(_HEAD_START_SECONDS)
@@ -118,7 +120,7 @@ class SharedListener:
             self._pause(_PAUSE_SECONDS)
             return False
         self._place.count_one()
-        self._tasks.start(self._connect(connection), name="connection")
+        self._connect(connection)
         return True
 
     def _tell(self, error: OSError) -> None:
@@ -127,16 +129,28 @@ class SharedListener:
             self._told_at = now
             _log.error("connections_not_taken", why=str(error))
 
-    async def _connect(self, connection: socket.socket) -> None:
+    def _connect(self, connection: socket.socket) -> None:
+        """Give the connection its protocol: as a task would, but the first step is now.
+
+        A task would take its first step in the next turn of the loop, and turns are long under
+        load.
+        """
         connection.setblocking(False)
+        connecting = self._loop.connect_accepted_socket(
+            self._make_protocol, connection, ssl=self._ssl
+        )
+        self._connecting[connecting] = connection
+        self._go_on(connecting)
+
+    def _go_on(self, connecting: _Connecting) -> None:
         try:
+            connected = connecting.send(None)
+        except StopIteration:
+            del self._connecting[connecting]
+        except OSError:
             # A client that has gone already, or whose handshake fails, is no trouble of ours.
-            with suppress(OSError):
-                await self._loop.connect_accepted_socket(
-                    self._make_protocol, connection, ssl=self._ssl
-                )
-                return
-        except BaseException:
-            connection.close()
-            raise
-        connection.close()
+            self._connecting.pop(connecting).close()
+        else:
+            # As a task does with a future that it waits for.
+            connected._asyncio_future_blocking = False
+            connected.add_done_callback(lambda _: self._go_on(connecting))
