@@ -162,7 +162,8 @@ def test_endless_chunked_bodies_leave_memory_as_it_was(server: LiveServer) -> No
     assert {status for status, _ in found} <= {413, 503}
     assert 413 in {status for status, _ in found}
     assert max(memory for _, memory in found) - before < 5 * 8 * MB + 32 * MB
-    assert figure(server, "bodies_bytes") == 0
+    # A figure is as old as the last pulse, and a client may be answered before its body is let go.
+    wait_until(lambda: figure(server, "bodies_bytes") == 0)
 
 
 def test_a_compressed_body_is_not_unpacked(server: LiveServer) -> None:
