@@ -3,6 +3,7 @@
 import asyncio
 from time import monotonic
 
+import pytest
 import uvloop
 
 from headrace.server.joined_writes import JoinedWrites
@@ -95,6 +96,35 @@ async def test_nothing_is_sent_after_an_abort() -> None:
     assert kept.told == ["abort"]
     assert joined.is_closing()
     assert joined.get_write_buffer_size() == 7
+
+
+async def test_a_client_that_waits_before_its_body_is_answered_at_once() -> None:
+    kept = _Kept()
+    JoinedWrites(kept).write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    assert kept.told == [b"HTTP/1.1 100 Continue\r\n\r\n"]
+
+
+async def test_an_answer_without_a_body_is_sent_when_it_ends() -> None:
+    kept = _Kept()
+    joined = JoinedWrites(kept)
+    joined.write(HEAD)
+    joined.flush()
+    joined.flush()
+    assert kept.told == [HEAD]
+
+
+@pytest.mark.parametrize("waits", [False, True])
+async def test_no_body_is_sent_without_its_head(waits: bool) -> None:
+    """The client has sent all it has to send, and still reads: the transport is closing."""
+    kept = _Kept()
+    joined = JoinedWrites(kept)
+    kept.close()
+    body = b"x" * 1_000_000
+    joined.write(HEAD)
+    if waits:
+        await asyncio.sleep(0.2)
+    joined.write(body)
+    assert kept.told == ["close", HEAD, body]
 
 
 class _Answering(asyncio.Protocol):

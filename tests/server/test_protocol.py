@@ -288,6 +288,38 @@ def test_streams_and_slow_answers_are_not_idle(process: ServerUnderTest) -> None
         assert b"event: end" in exchange(streaming, [])
 
 
+@pytest.mark.parametrize(
+    "request_", [b"HEAD /livez HTTP/1.1\r\n\r\n", b"GET /livez HTTP/1.1\r\n\r\n"]
+)
+def test_an_answer_is_sent_when_it_is_made(process: ServerUnderTest, request_: bytes) -> None:
+    times = []
+    with connect(process) as client:
+        for _ in range(10):
+            began = time.monotonic()
+            client.sendall(request_)
+            assert client.recv(4096).startswith(b"HTTP/1.1 200")
+            times.append(time.monotonic() - began)
+    assert min(times) < 0.05
+
+
+def test_a_client_that_asks_before_it_sends_its_body_need_not_wait(
+    process: ServerUnderTest,
+) -> None:
+    times = []
+    for _ in range(5):
+        with connect(process) as client:
+            began = time.monotonic()
+            client.sendall(
+                b"POST /threads HTTP/1.1\r\nexpect: 100-continue\r\n"
+                b"content-type: application/json\r\ncontent-length: 2\r\n\r\n"
+            )
+            found = client.recv(4096)
+            times.append(time.monotonic() - began)
+            # Refused without its body, or asked to send it.
+            assert found.startswith((b"HTTP/1.1 100", b"HTTP/1.1 4"))
+    assert min(times) < 0.05
+
+
 @pytest.mark.parametrize("sent", [b"", b"GET /pid HTTP/1.1\r\na: b"], ids=["silent", "half-sent"])
 def test_connections_without_a_request_make_room(process: ServerUnderTest, sent: bytes) -> None:
     with ExitStack() as stack:

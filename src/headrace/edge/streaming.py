@@ -46,9 +46,10 @@ class RefusalChunk(LastChunk):
 class StreamResponse(Response):
     """Streams ``chunks``, and calls ``on_disconnect`` when the client leaves before the end.
 
-    The headers are sent at once, so that a client has the run's id before the first event. The
-    generator is closed in every case. If it raises :class:`FollowingStopped`, the body stays
-    incomplete and the connection is closed: clients go on at the ``Location`` in the headers.
+    The headers are sent with the first chunk, or a tenth of a second later at most, so that a
+    client has the run's id before the first event. The generator is closed in every case. If it
+    raises :class:`FollowingStopped`, the body stays incomplete and the connection is closed:
+    clients go on at the ``Location`` in the headers.
 
     :param ending: says why the chunks were cut, if they were.
     :param endless: the stream ends only when its client leaves, so that is no cut.

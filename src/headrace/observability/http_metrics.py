@@ -49,7 +49,8 @@ class HttpMetrics:
         )
         self._first_byte_seconds = declarations.histograms(
             "headrace_http_first_byte_seconds",
-            "Seconds from a request's first byte to the first of its response.",
+            "Seconds from a request's first byte until its response began; its head may be sent up"
+            " to 0.1 s later.",
             ("method", "route"),
             REQUEST_BUCKETS,
         )

@@ -19,8 +19,8 @@ _MAX_JOINED_BYTES = 64 * 1024
 class JoinedWrites(asyncio.Transport):
     """A connection's transport that holds the head of an answer until the next write.
 
-    A stream begins with its first event, which is sent once its run is accepted; so nobody waits
-    for a head alone.
+    The head of a stream comes with its first event, or as much later as a head may be held. An
+    answer without a body ends with :meth:`flush`.
     """
 
     def __init__(self, transport: asyncio.Transport) -> None:
@@ -39,38 +39,43 @@ class JoinedWrites(asyncio.Transport):
     @property
     def bare(self) -> asyncio.Transport:
         """The transport without this, for another protocol."""
-        self._send_head()
+        self.flush()
         return self._transport
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         if self._head:
             if len(data) > _MAX_JOINED_BYTES:
-                self._send_head()
+                self.flush()
             else:
                 data = self._release() + data
-        elif bytes(data[: len(_HEAD)]) == _HEAD:
+        elif _is_final_head(data):
             self._head = bytes(data)
-            self._timer = self._later(_HOLD_SECONDS, self._send_head, context=Context())
+            self._timer = self._later(_HOLD_SECONDS, self.flush, context=Context())
             return
         self._transport.write(data)
 
     def write_eof(self) -> None:
-        self._send_head()
+        self.flush()
         self._transport.write_eof()
 
     def close(self) -> None:
-        self._send_head()
+        self.flush()
         self._transport.close()
 
     def abort(self) -> None:
-        self._release()
+        self.discard()
         self._transport.abort()
 
-    def _send_head(self) -> None:
+    def flush(self) -> None:
+        """Send a head that is held: its answer has no body, or the client may wait for it alone."""
         if self._head:
-            head = self._release()
-            if not self._transport.is_closing():
-                self._transport.write(head)
+            # Even if the transport is closing: it sends what is written until the connection is
+            # lost, and a body without its head must never follow.
+            self._transport.write(self._release())
+
+    def discard(self) -> None:
+        """Forget a head that is held: the connection is lost."""
+        self._release()
 
     def _release(self) -> bytes:
         if self._timer is not None:
@@ -78,3 +83,8 @@ class JoinedWrites(asyncio.Transport):
             self._timer = None
         head, self._head = self._head, b""
         return head
+
+
+def _is_final_head(data: bytes | bytearray | memoryview) -> bool:
+    """Whether it is the head of an answer, and not ``100 Continue``, for which its client waits."""
+    return bytes(data[: len(_HEAD)]) == _HEAD and bytes(data[9:10]) != b"1"

@@ -33,7 +33,7 @@ _Connecting = Coroutine[Any, Any, Any]
 
 
 class SharedListener:
-    """Serves one socket until it is closed; as ``loop.create_server(sock=...)``.
+    """Serves one socket until it is closed; as ``loop.create_server(sock=...)``, without TLS.
 
     :param sock: bound and listening.
     :param place: where this process publishes its number of connections.
@@ -44,8 +44,6 @@ class SharedListener:
         sock: socket.socket,
         make_protocol: Callable[[], asyncio.BaseProtocol],
         place: Place,
-        *,
-        ssl: Any = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._socket = sock
@@ -53,7 +51,6 @@ class SharedListener:
         self._place = place
         #: Connections that were taken and have no protocol yet.
         self._connecting: dict[_Connecting, socket.socket] = {}
-        self._ssl = ssl
         self._timer: asyncio.TimerHandle | None = None
         #: Connections of the process with the fewest when its head start began.
         self._fewest = 0
@@ -93,10 +90,12 @@ class SharedListener:
                 return
 
     def _take_some(self) -> None:
-        """After a head start: take some, unless the process with the fewest has taken some."""
+        """After a head start: take some, if the process with the fewest has taken none."""
         self._timer = None
         self._loop.add_reader(self._socket, self._take_in_turn)
-        if self._place.is_ahead() and self._place.fewest() != self._fewest:
+        if not self._place.is_ahead() or self._place.fewest() != self._fewest:
+            # The reader is called again in the next turn.
+            self._share = 1
             return
         for _ in range(self._share):
             if not self._take():
@@ -136,9 +135,7 @@ class SharedListener:
         load.
         """
         connection.setblocking(False)
-        connecting = self._loop.connect_accepted_socket(
-            self._make_protocol, connection, ssl=self._ssl
-        )
+        connecting = self._loop.connect_accepted_socket(self._make_protocol, connection)
         self._connecting[connecting] = connection
         self._go_on(connecting)
 
@@ -147,9 +144,11 @@ class SharedListener:
             connected = connecting.send(None)
         except StopIteration:
             del self._connecting[connecting]
-        except OSError:
-            # A client that has gone already, or whose handshake fails, is no trouble of ours.
+        except Exception as error:
             self._connecting.pop(connecting).close()
+            # A client that has gone already is no trouble of ours.
+            if not isinstance(error, OSError):
+                _log.exception("connection_not_taken")
         else:
             # As a task does with a future that it waits for.
             connected._asyncio_future_blocking = False

@@ -105,8 +105,10 @@ class BoundedProtocol(HttpToolsProtocol):
             )
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._bounds.forget(self)
+        self._joined.discard()
         super().connection_lost(exc)
+        # After it, because the base class takes the connection from those that are open.
+        self._bounds.forget(self)
         self._lost.set_result(None)
 
     def data_received(self, data: bytes) -> None:
@@ -169,6 +171,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._bounds.begin_work(self)
 
     def on_response_complete(self) -> None:
+        self._joined.flush()
         super().on_response_complete()
         if self.cycle.response_complete:
             if self._deaf:
@@ -298,6 +301,7 @@ class BoundedProtocol(HttpToolsProtocol):
         else:
             # The endpoint that reads this body learns that no more of it comes.
             cycle.disconnected = True
+            cycle.waiting_for_100_continue = False
             cycle.message_event.set()
             self._answer(refusal)
 

@@ -149,15 +149,14 @@ class Server(uvicorn.Server):
                 )
 
     async def _start_listeners(self, sockets: Any) -> None:
-        if sockets is None or self._place is None:
+        # During a TLS handshake a connection has no protocol that could bound it.
+        if sockets is None or self._place is None or self.config.ssl is not None:
             await super().startup(sockets)
             return
         await super().startup([])
         if self.started:
             self.servers = [
-                SharedListener(  # type: ignore[misc]  # uvicorn only closes it
-                    one, self._protocol, self._place, ssl=self.config.ssl
-                )
+                SharedListener(one, self._protocol, self._place)  # type: ignore[misc]  # only closed
                 for one in sockets
             ]
 
