@@ -64,6 +64,7 @@ OWN = {
     "observability/exposition.py Exposition collect",
     "observability/latency.py LatencyWindow clock",
     "server/custom_app.py KeyGuard needs_key",
+    "server/listener.py SharedListener make_protocol",
     "threads/listing.py _ValuesOfThread read_values",
 }
 
