@@ -149,7 +149,10 @@ class Comparison:
     def _leave_out(self, cells: Cells, reason: NotMeasured) -> None:
         name = cells.contender.name
         before = self.found.left_out.get(name)
-        self.found.left_out[name] = f"{before}; {reason}" if before else str(reason)
+        if before is None:
+            self.found.left_out[name] = str(reason)
+        elif str(reason) not in before:
+            self.found.left_out[name] = f"{before}; {reason}"
         say(f"{name}: {reason}")
 
     def _statements(self, headrace: Cells) -> None:

@@ -275,3 +275,22 @@ def test_peers_that_are_not_there(tmp_path, monkeypatch):
     assert url_of("host=h port=1 user=u password=p dbname=d") == "postgresql://u:p@h:1/d"
     used = {one.environment for one in CONTENDERS.values() if one.environment}
     assert used == set(ENVIRONMENTS)
+
+
+def test_the_readme_shows_what_was_measured() -> None:
+    """Its figures are those of the page, which the command wrote."""
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for page in ("README.md", "docs/performance.md")
+        for line in (ROOT / page).read_text(encoding="utf-8").splitlines()
+        if line.startswith("|")
+    ]
+    by_server = {row[0]: row[1:] for row in rows}
+    titles = (
+        HEADRACE,
+        *(CONTENDERS[name].title for name in ("tutorial", "runtime_pg", "aegra_alone")),
+        *(CONTENDERS[name].title for name in ("langgraph_dev", "ceiling")),
+    )
+    columns = {"`runs/wait`, trivial graph, all kept": 0, "`runs/stream`": 1, "`GET state`": 5}
+    for label, column in columns.items():
+        assert by_server[label] == [by_server[title][column] for title in titles], label

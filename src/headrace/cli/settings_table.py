@@ -34,6 +34,9 @@ _FIRST = (
     ("observability", "log_level"),
 )
 
+#: The settings without a group that it does not show.
+_LATER = ("runtime_dir", "chat_messages", "chat_graph")
+
 _TABLE_STARTS, _TABLE_ENDS = "<!-- settings -->\n", "<!-- /settings -->"
 
 _TOP = "What is served, where, and by how many processes."
@@ -84,7 +87,7 @@ def readme_table() -> str:
         *[
             (f"HEADRACE_{name.upper()}", field)
             for name, field in _fields(Settings)
-            if _group(field) is None and name != "runtime_dir"
+            if _group(field) is None and name not in _LATER
         ],
         *[
             (f"HEADRACE_{group.upper()}__{name.upper()}", _group_fields(group)[name])
