@@ -285,7 +285,9 @@ def test_the_readme_shows_what_was_measured() -> None:
         for line in (ROOT / page).read_text(encoding="utf-8").splitlines()
         if line.startswith("|")
     ]
-    by_server = {row[0]: row[1:] for row in rows}
+    by_server: dict[str, list[str]] = {}
+    for first, *rest in rows:
+        by_server.setdefault(first, rest)
     titles = (
         HEADRACE,
         *(CONTENDERS[name].title for name in ("tutorial", "runtime_pg", "aegra_alone")),
