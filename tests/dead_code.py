@@ -21,7 +21,10 @@ _.handlers  # logging
 _.redirect_slashes, _.middleware_stack  # Starlette
 _.data_received, _.keep_alive, _.disconnected, _.timeout_graceful_shutdown  # uvicorn
 _.lifespan_class, _.http_protocol_class, _.capture_signals, _.CONFIG_KWARGS
+_.wait_closed, _.waiting_for_100_continue
+_._asyncio_future_blocking  # asyncio
 _.on_starting, _.APP_LOAD_ERROR, _.when_ready, _.on_exit, _.child_exit  # gunicorn's hooks
+_.pre_fork
 
 # gunicorn, Alembic and users name these in strings.
 _.ServerLogger, _.ServerProcess, _.create_app, _.include_name
