@@ -15,7 +15,7 @@ class RequestSettings(Group):
         " fewer while its event loop is behind. The others wait.",
     )
     loop_delay_seconds: float = Field(
-        0.006,
+        0.015,
         gt=0,
         description="While the event loop is later than this, fewer requests begin.",
     )

@@ -20,7 +20,7 @@ import structlog
 
 from headrace.edge.exchange import exchange_of, is_unclaimed, refuse_beforehand
 from headrace.observability.metrics import Metrics
-from headrace.server.spread import Place
+from headrace.server.spread import ProcessPlace
 from headrace.setting_groups import ServerSettings
 from headrace.settings import Settings
 
@@ -98,7 +98,7 @@ class Connections:
         #: Counts open and cut connections. None until the lifespan has started.
         self._metrics: Metrics | None = None
         #: Where other processes see how many there are here.
-        self._place: Place | None = None
+        self._place: ProcessPlace | None = None
         self._unlogged: Counter[str] = Counter()
         self._told_at = float("-inf")
 
@@ -111,7 +111,7 @@ class Connections:
         self._metrics = metrics
         self._count_open()
 
-    def publish_in(self, place: Place) -> None:
+    def publish_in(self, place: ProcessPlace) -> None:
         """Tell the other processes of the pod how many there are, from now on."""
         self._place = place
 

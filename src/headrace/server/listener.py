@@ -13,7 +13,7 @@ from typing import Any
 
 import structlog
 
-from headrace.server.spread import Place
+from headrace.server.spread import ProcessPlace
 
 _log = structlog.stdlib.get_logger("headrace.connections")
 
@@ -43,7 +43,7 @@ class SharedListener:
         self,
         sock: socket.socket,
         make_protocol: Callable[[], asyncio.BaseProtocol],
-        place: Place,
+        place: ProcessPlace,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._socket = sock

@@ -32,7 +32,7 @@ from headrace.observability.process import return_large_blocks
 from headrace.observability.slots import Slot, read_slots, slots_directory, write_slot
 from headrace.server.connections import connections_of
 from headrace.server.health_port import HealthPort
-from headrace.server.spread import Place
+from headrace.server.spread import ProcessPlace
 from headrace.server.uvicorn import Server
 from headrace.settings import Settings, runtime_dir
 
@@ -74,7 +74,7 @@ class ServerProcess(UvicornWorker):
         # The base class added gunicorn's handlers to it.
         adopt_logger("uvicorn.error")
         #: Set in the master before the fork.
-        self.place: Place | None = None
+        self.place: ProcessPlace | None = None
         self._ends_at: float | None = None
         self._refusal: StartupRefusal | None = None
         self._has_served = False

@@ -23,13 +23,13 @@ class Spread:
         for index in range(_PLACES):
             self._numbers[index] = _AWAY
 
-    def free_place(self, taken: Collection[int]) -> "Place | None":
+    def free_place(self, taken: Collection[int]) -> "ProcessPlace | None":
         """A place that is not among ``taken``; None if there is none."""
         index = next((one for one in range(_PLACES) if one not in taken), None)
-        return None if index is None else Place(self._numbers, index)
+        return None if index is None else ProcessPlace(self._numbers, index)
 
 
-class Place:
+class ProcessPlace:
     """The number of one process."""
 
     def __init__(self, numbers: "memoryview[int]", index: int) -> None:

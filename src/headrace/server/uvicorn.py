@@ -26,7 +26,7 @@ from headrace.server.drain import Drain
 from headrace.server.health_port import HealthPort
 from headrace.server.listener import SharedListener
 from headrace.server.protocol import BoundedProtocol
-from headrace.server.spread import Place
+from headrace.server.spread import ProcessPlace
 
 _log = structlog.stdlib.get_logger("headrace.server")
 
@@ -73,7 +73,7 @@ class Server(uvicorn.Server):
         on_refusal: Callable[[StartupRefusal], None],
         connections: Connections,
         health_port: HealthPort | None = None,
-        place: Place | None = None,
+        place: ProcessPlace | None = None,
     ) -> None:
         super().__init__(config)
         self._connections = connections
@@ -161,7 +161,7 @@ class Server(uvicorn.Server):
             ]
 
     def _protocol(self) -> asyncio.Protocol:
-        """Of a new connection; as uvicorn makes it for its own listeners."""
+        """Make the protocol of a new connection, as uvicorn's own listeners do."""
         make: Any = self.config.http_protocol_class
         protocol: asyncio.Protocol = make(
             config=self.config, server_state=self.server_state, app_state=self.lifespan.state
