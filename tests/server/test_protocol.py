@@ -297,7 +297,8 @@ def test_an_answer_is_sent_when_it_is_made(process: ServerUnderTest, request_: b
         for _ in range(10):
             began = time.monotonic()
             client.sendall(request_)
-            assert client.recv(4096).startswith(b"HTTP/1.1 200")
+            # HEAD has no route there; its answer has no body.
+            assert client.recv(4096).startswith((b"HTTP/1.1 200", b"HTTP/1.1 405"))
             times.append(time.monotonic() - began)
     assert min(times) < 0.05
 

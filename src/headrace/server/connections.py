@@ -33,6 +33,8 @@ _TELL_SECONDS = 10.0
 #: the descriptors that are kept free.
 _MAX_LEAVING = 64
 _LEAVING_PART = 4
+#: New connections that may be on their way at once.
+_NEW = 8
 #: Descriptors for everything else: files, pipes, listeners, and connections to the port of health
 #: and metrics.
 _OWN_DESCRIPTORS = 128
@@ -105,6 +107,10 @@ class Connections:
     @property
     def open(self) -> int:
         return len(self._all)
+
+    def may_take(self) -> int:
+        """How many new ones may be on their way here. Near the bound there are few descriptors."""
+        return _NEW if self.open + 4 * _NEW < self.max_connections else 1
 
     def count_in(self, metrics: Metrics) -> None:
         """Count open connections, and those that are cut, in ``metrics`` from now on."""

@@ -17,9 +17,8 @@ from headrace.server.spread import ProcessPlace
 
 _log = structlog.stdlib.get_logger("headrace.connections")
 
-#: Connections that were taken and have no protocol yet, at most. Only a protocol can refuse one or
-#: make room for it, and each has a descriptor until then.
-_MAX_TAKEN = 8
+#: Connections that are taken after a head start, at most.
+_LARGEST_SHARE = 8
 #: What a process with fewer connections is given to take the next one.
 _HEAD_START_SECONDS = 0.005
 #: Pause after the system refused a descriptor or memory.
@@ -37,6 +36,8 @@ class SharedListener:
 
     :param sock: bound and listening.
     :param place: where this process publishes its number of connections.
+    :param at_once: how many connections may be taken and have no protocol yet. Only a protocol can
+        refuse one or make room for it, and each has a descriptor until then.
     """
 
     def __init__(
@@ -44,11 +45,13 @@ class SharedListener:
         sock: socket.socket,
         make_protocol: Callable[[], asyncio.BaseProtocol],
         place: ProcessPlace,
+        at_once: Callable[[], int],
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._socket = sock
         self._make_protocol = make_protocol
         self._place = place
+        self._at_once = at_once
         #: Connections that were taken and have no protocol yet.
         self._connecting: dict[_Connecting, socket.socket] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -80,7 +83,7 @@ class SharedListener:
         """Nothing is left to wait for."""
 
     def _take_in_turn(self) -> None:
-        while len(self._connecting) < _MAX_TAKEN:
+        while len(self._connecting) < self._at_once():
             if self._place.is_ahead():
                 self._fewest = self._place.fewest()
                 self._pause(_HEAD_START_SECONDS)
@@ -98,9 +101,9 @@ class SharedListener:
             self._share = 1
             return
         for _ in range(self._share):
-            if not self._take():
+            if len(self._connecting) >= self._at_once() or not self._take():
                 return
-        self._share = min(2 * self._share, _MAX_TAKEN)
+        self._share = min(2 * self._share, _LARGEST_SHARE)
 
     def _pause(self, seconds: float) -> None:
         if self._timer is not None:

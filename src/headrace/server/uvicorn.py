@@ -156,7 +156,9 @@ class Server(uvicorn.Server):
         await super().startup([])
         if self.started:
             self.servers = [
-                SharedListener(one, self._protocol, self._place)  # type: ignore[misc]  # only closed
+                SharedListener(  # type: ignore[misc]  # uvicorn only closes it
+                    one, self._protocol, self._place, self._connections.may_take
+                )
                 for one in sockets
             ]
 
