@@ -13,6 +13,7 @@ from typing import Any
 
 import structlog
 
+from headrace.server.connections import Connections
 from headrace.server.spread import ProcessPlace
 
 _log = structlog.stdlib.get_logger("headrace.connections")
@@ -36,7 +37,7 @@ class SharedListener:
 
     :param sock: bound and listening.
     :param place: where this process publishes its number of connections.
-    :param at_once: how many connections may be taken and have no protocol yet. Only a protocol can
+    :param connections: tells how many may be taken and have no protocol yet. Only a protocol can
         refuse one or make room for it, and each has a descriptor until then.
     """
 
@@ -45,13 +46,13 @@ class SharedListener:
         sock: socket.socket,
         make_protocol: Callable[[], asyncio.BaseProtocol],
         place: ProcessPlace,
-        at_once: Callable[[], int],
+        connections: Connections,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._socket = sock
         self._make_protocol = make_protocol
         self._place = place
-        self._at_once = at_once
+        self._connections = connections
         #: Connections that were taken and have no protocol yet.
         self._connecting: dict[_Connecting, socket.socket] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -83,7 +84,7 @@ class SharedListener:
         """Nothing is left to wait for."""
 
     def _take_in_turn(self) -> None:
-        while len(self._connecting) < self._at_once():
+        while len(self._connecting) < self._connections.may_take():
             if self._place.is_ahead():
                 self._fewest = self._place.fewest()
                 self._pause(_HEAD_START_SECONDS)
@@ -101,7 +102,7 @@ class SharedListener:
             self._share = 1
             return
         for _ in range(self._share):
-            if len(self._connecting) >= self._at_once() or not self._take():
+            if len(self._connecting) >= self._connections.may_take() or not self._take():
                 return
         self._share = min(2 * self._share, _LARGEST_SHARE)
 

@@ -157,7 +157,7 @@ class Server(uvicorn.Server):
         if self.started:
             self.servers = [
                 SharedListener(  # type: ignore[misc]  # uvicorn only closes it
-                    one, self._protocol, self._place, self._connections.may_take
+                    one, self._protocol, self._place, self._connections
                 )
                 for one in sockets
             ]
