@@ -164,7 +164,7 @@ async def test_one_process_is_told_and_its_timeout_is_shorter_than_the_grace(
         )
         check_ends(server, streams, cut=set())
         wait_until(lambda: len(set(server.serving()) - {told}) == 2)
-        # New connections go to the process with fewer of them, so perhaps no probe has met this one.
+        # New connections go to the process with fewer of them, so perhaps no probe met this one.
         assert set(prober.reasons) <= {f"process {told} is draining"}
         assert '"event":"stop_requested"' in server.log()
         assert prober.refused == 0
