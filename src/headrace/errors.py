@@ -26,7 +26,6 @@ A few rooms add subclasses of their own. ::
     │   │   ├── AssistantExists        409
     │   │   ├── AssistantChanged       409
     │   │   └── RunForgotten           409
-    │   ├── ClientLeft                 499  nobody reads this answer
     │   ├── PayloadTooLarge            413
     │   │   ├── AnswerTooLarge         413
     │   │   └── CheckpointTooLarge     413
@@ -213,14 +212,6 @@ class RunForgotten(Conflict):
     """The run of this Idempotency-Key has ended and is deleted; send a new key for a new run."""
 
     code = "run_forgotten"
-
-
-class ClientLeft(RequestError):
-    """The client has left before its answer began."""
-
-    #: nginx's status for it. Only the log and metrics show it.
-    status = 499
-    code = "client_left"
 
 
 class PayloadTooLarge(RequestError):

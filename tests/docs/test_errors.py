@@ -116,7 +116,12 @@ def codes_without_a_class() -> set[str]:
     """Codes that the HTTP parser and the pages of unknown paths write by themselves."""
     texts = [
         (ROOT / "src" / "headrace" / "server" / name).read_text()
-        for name in ("protocol.py", "error_handlers.py", "unserved_routes.py", "connections.py")
+        for name in (
+            "protocol_refusals.py",
+            "error_handlers.py",
+            "unserved_routes.py",
+            "connections.py",
+        )
     ]
     return {code for code in documented_codes() if any(f'"{code}"' in text for text in texts)}
 

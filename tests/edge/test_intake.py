@@ -7,13 +7,12 @@ from typing import Any
 import pytest
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from headrace.edge.departures import note_connection, unless_lost
+from headrace.edge.departures import ClientLeft, note_connection, unless_lost
 from headrace.edge.gates import RequestGates
 from headrace.edge.intake import Intake, Pace
 from headrace.edge.requests import JSONRequest
 from headrace.edge.state import state_of
 from headrace.edge.turns import Refusals, Turns
-from headrace.errors import ClientLeft
 from headrace.request_settings import RequestSettings
 from headrace.server.app import create_app
 from headrace.shares import QueueFull

@@ -7,7 +7,7 @@ from fastapi import Request, Response
 from headrace.auth.dependencies import CurrentPrincipal
 from headrace.chat.schemas import ChatReply, ChatRequest
 from headrace.chat.service import ChatService
-from headrace.edge.departures import unless_left
+from headrace.edge.departures import ClientLeft, unless_left
 from headrace.edge.exchange import exchange_of
 from headrace.edge.gates import lasting
 from headrace.edge.request_traces import trace_of
@@ -15,7 +15,7 @@ from headrace.edge.requests import release_body
 from headrace.edge.responses import json_response
 from headrace.edge.routing import new_router
 from headrace.edge.state import configurable_headers, provided, request_id_of
-from headrace.errors import ClientLeft, Draining
+from headrace.errors import Draining
 from headrace.events.reader import FollowingStopped
 from headrace.idempotency.requests import IdempotencyKey
 from headrace.runs.response_bodies import INTERRUPTS

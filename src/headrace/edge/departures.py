@@ -10,7 +10,7 @@ from typing import Any, TypeVar, cast
 
 from starlette.types import Receive
 
-from headrace.errors import ClientLeft
+from headrace.errors import RequestError
 
 T = TypeVar("T")
 
@@ -19,6 +19,14 @@ Lost = asyncio.Future[None]
 
 #: The key in a request's state under which the server says whether the connection is lost.
 _LOST = "headrace_lost"
+
+
+class ClientLeft(RequestError):
+    """The client has left before its answer began."""
+
+    #: nginx's status for it. Only the log and metrics show it.
+    status = 499
+    code = "client_left"
 
 
 def note_connection(state: dict[str, Any], lost: Lost) -> None:

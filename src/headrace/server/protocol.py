@@ -6,7 +6,6 @@ it receives, refuses with an error answer in the usual form, and is checked once
 """
 
 import asyncio
-from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any
 
@@ -18,6 +17,15 @@ from headrace.edge.exchange import exchange_of
 from headrace.events.json_encoding import encode_json
 from headrace.server.connections import Connections
 from headrace.server.joined_writes import JoinedWrites
+from headrace.server.protocol_refusals import (
+    ProtocolRefusal,
+    bad,
+    headers_too_large,
+    late,
+    line_too_long,
+    too_many_connections,
+    too_many_headers,
+)
 
 #: Requests that one connection may send ahead of their answers.
 _MAX_PIPELINED = 16
@@ -32,15 +40,6 @@ _LINGER_SECONDS = 2.0
 _LINGER_BYTES = 1024 * 1024
 #: A body without progress for this many seconds may be given up to make room for a new connection.
 _STALLED_SECONDS = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Refusal:
-    status: int
-    code: str
-    detail: str
-    #: The reason in the metric.
-    reason: str
 
 
 class _Awaited(Enum):
@@ -62,7 +61,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self._bounds = bounds
         self._limits = bounds.limits
-        self._refusal: _Refusal | None = None
+        self._refusal: ProtocolRefusal | None = None
         #: Nothing more is read; answers under way are finished.
         self._deaf = False
         #: The last answer is sent.
@@ -94,15 +93,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._joined = JoinedWrites(transport)
         super().connection_made(self._joined)
         if not self._bounds.admit(self, self.connections):
-            self._refuse(
-                _Refusal(
-                    503,
-                    "too_many_connections",
-                    f"This process has {self._bounds.max_connections} connections, all of them at"
-                    " work (setting server.max_connections); try again.",
-                    "refused",
-                )
-            )
+            self._refuse(too_many_connections(self._bounds.max_connections))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._joined.discard()
@@ -126,7 +117,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._upgraded()
             return
         except httptools.HttpParserError:
-            self._refuse(self._refusal or _bad("The request is not valid HTTP."))
+            self._refuse(self._refusal or bad("The request is not valid HTTP."))
             return
         # If a message ended in this chunk, the rest of the chunk is not counted.
         if self._messages == before:
@@ -142,7 +133,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         if len(self.pipeline) >= _MAX_PIPELINED:
-            self._stop(_bad(f"More than {_MAX_PIPELINED} requests wait for an answer."))
+            self._stop(bad(f"More than {_MAX_PIPELINED} requests wait for an answer."))
         self._check_head()
         # The base class asks again later. By then ``self.headers`` may hold trailers.
         self._upgrade = super()._get_upgrade() if self.parser.should_upgrade() else None
@@ -159,7 +150,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         if len(self.headers) > self._limits.max_headers:
-            self._stop(self._too_many_headers())
+            self._stop(too_many_headers(self._limits))
         super().on_message_complete()
         # An idle connection keeps no headers in memory.
         self.headers = []
@@ -218,67 +209,40 @@ class BoundedProtocol(HttpToolsProtocol):
         """Check the head once it is complete."""
         limits = self._limits
         if len(self.url) > limits.max_request_line_bytes:
-            self._stop(self._line_too_long())
+            self._stop(line_too_long(self._limits))
         if len(self.headers) > limits.max_headers:
-            self._stop(self._too_many_headers())
+            self._stop(too_many_headers(self._limits))
         # Compute the sum only if it may be too much.
         if self._received + self._chunk > limits.max_header_bytes and (
             sum(len(name) + len(value) + 4 for name, value in self.headers)
             > limits.max_header_bytes
         ):
-            self._stop(self._headers_too_large())
+            self._stop(headers_too_large(self._limits))
 
     def _check_progress(self) -> None:
         """Check the request after a chunk that ends inside it."""
         limits = self._limits
         if self._in_head:
             if self._begun and len(self.url) > limits.max_request_line_bytes:
-                self._refuse(self._line_too_long())
+                self._refuse(line_too_long(self._limits))
             elif self._begun and len(self.headers) > limits.max_headers:
-                self._refuse(self._too_many_headers())
+                self._refuse(too_many_headers(self._limits))
             elif self._received > limits.max_header_bytes + limits.max_request_line_bytes:
-                self._refuse(self._headers_too_large())
+                self._refuse(headers_too_large(self._limits))
         elif len(self.headers) > limits.max_headers:
-            self._refuse(self._too_many_headers())
+            self._refuse(too_many_headers(self._limits))
         else:
             framing = self._received - self._body
             allowed = 2 * limits.max_header_bytes + limits.max_request_line_bytes
             if framing > allowed + _FRAMING_A_BYTE * self._body:
-                self._refuse(_bad("The body has more framing than content: extensions, trailers."))
+                self._refuse(bad("The body has more framing than content: extensions, trailers."))
 
-    def _line_too_long(self) -> _Refusal:
-        return _Refusal(
-            414,
-            "request_line_too_long",
-            f"The request's URL is longer than {self._limits.max_request_line_bytes} bytes"
-            " (setting server.max_request_line_bytes).",
-            "too_large",
-        )
-
-    def _too_many_headers(self) -> _Refusal:
-        return _Refusal(
-            431,
-            "too_many_headers",
-            f"The request has more than {self._limits.max_headers} headers or trailers"
-            " (setting server.max_headers).",
-            "too_large",
-        )
-
-    def _headers_too_large(self) -> _Refusal:
-        return _Refusal(
-            431,
-            "headers_too_large",
-            f"The request's headers are larger than {self._limits.max_header_bytes} bytes"
-            " (setting server.max_header_bytes).",
-            "too_large",
-        )
-
-    def _stop(self, refusal: _Refusal) -> None:
+    def _stop(self, refusal: ProtocolRefusal) -> None:
         """Refuse from within a callback of the parser."""
         self._refusal = refusal
         raise _Refused
 
-    def _refuse(self, refusal: _Refusal) -> None:
+    def _refuse(self, refusal: ProtocolRefusal) -> None:
         """Send a refusal. If an answer is under way, end the connection after it instead."""
         if self._deaf or self._leaving or self.transport.is_closing():
             return
@@ -305,7 +269,7 @@ class BoundedProtocol(HttpToolsProtocol):
             cycle.message_event.set()
             self._answer(refusal)
 
-    def _answer(self, refusal: _Refusal) -> None:
+    def _answer(self, refusal: ProtocolRefusal) -> None:
         answered = self.cycle is None or self.cycle.response_complete
         self._bounds.count_refusal(
             refusal.status, refusal.code, None if answered else self.cycle.scope
@@ -364,7 +328,7 @@ class BoundedProtocol(HttpToolsProtocol):
             bound = self._limits.body_timeout_seconds
             too_slow = self._body_seconds > bound + self._body / _LEAST_BYTES_A_SECOND
             if self._quiet_seconds > bound or too_slow:
-                self._refuse(_late("body", bound, "body_timeout"))
+                self._refuse(late("body", bound, "body_timeout"))
             elif self._quiet_seconds > _STALLED_SECONDS and not self._stalled:
                 self._stalled = True
                 self._bounds.begin_wait(self)
@@ -386,21 +350,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _end_head(self) -> None:
         if self._begun or self._received:
-            self._refuse(_late("head", self._limits.header_timeout_seconds, "header_timeout"))
+            self._refuse(late("head", self._limits.header_timeout_seconds, "header_timeout"))
         else:
             self._bounds.record_cut("header_timeout")
             self.transport.close()
-
-
-def _bad(detail: str) -> _Refusal:
-    return _Refusal(400, "bad_request", detail, "invalid")
-
-
-def _late(part: str, seconds: float, reason: str) -> _Refusal:
-    return _Refusal(
-        408,
-        "request_timeout",
-        f"The request's {part} did not come within {seconds:g} s"
-        f" (setting server.{reason}_seconds).",
-        reason,
-    )

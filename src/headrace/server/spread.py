@@ -9,10 +9,10 @@ import mmap
 from collections.abc import Collection
 
 #: Processes that one master may have at the same time with a place of their own.
-_PLACES = 256
+_PLACES = 64
 _BYTES = 4
-#: The value of a place whose process takes no connections.
-_AWAY = -1
+#: The value of a place whose process takes no connections: more than any process has.
+_AWAY = 2**31 - 1
 
 
 class Spread:
@@ -59,7 +59,7 @@ class ProcessPlace:
 
     def fewest(self) -> int:
         """Connections of the process that has the fewest, of those that take any."""
-        return min((number for number in self._numbers if number > _AWAY), default=0)
+        return min(self._numbers)
 
     def is_ahead(self) -> bool:
         """Whether another process that takes connections has fewer of them."""
