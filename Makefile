@@ -21,7 +21,7 @@ LOAD_URL ?= http://127.0.0.1:8123
 IMAGE_BASE := .tools/python-stand-in.tar
 
 .DEFAULT_GOAL := help
-.PHONY: help run check lint types imports dead-code test test-together test-alone test-deploy test-images test-cold test-load chaos chaos-short alerts attack fuzz load bench compare compare-peers format lock docs manifests ci-tools clean python test-floors test-floors-short agents sizing soak overload growth capacity
+.PHONY: help run check lint types imports dead-code test test-together test-paired test-alone test-deploy test-images test-cold test-load chaos chaos-short alerts attack fuzz load bench compare compare-peers format lock docs manifests ci-tools clean python test-floors test-floors-short agents sizing soak overload growth capacity
 
 ##@ Use
 
@@ -47,12 +47,16 @@ dead-code: $(VENV)/dev.stamp
 
 test:  ## The whole suite, on an embedded Postgres; TESTS=tests/db PYTEST_ARGS=-x narrow it
 	$(MAKE) test-together
+	$(MAKE) test-paired
 	$(MAKE) test-alone
 
 # The suite runs a load test too. Three at once on two cores: one of them waits for a server it started.
 # By file, so that a module's server is started once; in order, so that the long ones begin first.
 test-together: $(VENV)/dev.stamp $(LOAD)/load.stamp $(if $(shell command -v npm),$(CLIENTS)/clients.stamp)
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not alone and not deploy_tools" $(PYTEST_ARGS) $(TESTS) || [ $$? -eq 5 ]
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not paired and not alone and not deploy_tools" $(PYTEST_ARGS) $(TESTS) || [ $$? -eq 5 ]
+
+test-paired: $(VENV)/dev.stamp
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "paired and not deploy_tools" $(PYTEST_ARGS) $(TESTS) || [ $$? -eq 5 ]
 
 test-alone: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest -m "alone and not deploy_tools" $(PYTEST_ARGS) $(TESTS) || [ $$? -eq 5 ]
@@ -89,7 +93,7 @@ fuzz: $(VENV)/dev.stamp  ## Ask all that the OpenAPI allows and does not, FUZZ_S
 # What an application that pins its own dependencies may bring: locks say what headrace is run with,
 # pyproject.toml what it can be installed beside. The newest are in the locks.
 test-floors: $(FLOORS)/floors.stamp  ## The core of the suite at the oldest dependencies that pyproject.toml allows
-	$(FLOORS)/bin/python -m pytest -m "not alone and not acceptance" $(OLD_NAMES) $(PYTEST_ARGS) $(FLOOR_TESTS)
+	$(FLOORS)/bin/python -m pytest -m "not paired and not alone and not acceptance" $(OLD_NAMES) $(PYTEST_ARGS) $(FLOOR_TESTS)
 
 test-floors-short: FLOOR_TESTS = $(FEW_FLOOR_TESTS)
 test-floors-short: test-floors  ## A few of each room, within a minute

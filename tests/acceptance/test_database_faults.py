@@ -14,7 +14,7 @@ from tests.db.conditions import kill_backends
 from tests.support.live import live_server
 from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.alone]
+pytestmark = [pytest.mark.acceptance, pytest.mark.paired]
 
 RUN = {"assistant_id": "agent", "input": {"messages": [{"role": "user", "content": "hi"}]}}
 

@@ -23,7 +23,7 @@ def begin(client, how):
 
 
 # It has a bound on time.
-@pytest.mark.alone
+@pytest.mark.paired
 @pytest.mark.parametrize("how", ["on_the_loop", "in_a_thread"])
 def test_a_server_with_deaf_runs_ends_in_time(tmp_path, database_url, how):
     with (

@@ -18,7 +18,7 @@ from tests.db.test_standby import demote, promote
 from tests.support.live import LiveServer, live_server
 from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.alone]
+pytestmark = [pytest.mark.acceptance, pytest.mark.paired]
 
 SETTINGS: dict[str, Any] = {
     "HEADRACE_WORKER__LEASE_SECONDS": "5",

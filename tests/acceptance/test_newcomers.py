@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.processes import free_port
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.alone]
+pytestmark = [pytest.mark.acceptance, pytest.mark.paired]
 
 LIMIT_SECONDS = 5.0
 CHECKOUT = Path(__file__).parents[2]

@@ -21,7 +21,7 @@ from tests.support.live import GRAPHS, LiveServer, live_server
 from tests.support.processes import Prober
 from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.alone]
+pytestmark = [pytest.mark.acceptance, pytest.mark.paired]
 
 STREAMS = 20
 GRACE_SECONDS = 4.0

@@ -18,7 +18,7 @@ from tests.support.live import LiveServer, live_server
 from tests.support.symptoms import Query, queries
 from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.alone]
+pytestmark = [pytest.mark.acceptance, pytest.mark.paired]
 
 CONFIG = Path(__file__).parents[1] / "support" / "graphs" / "symptoms.json"
 TROUBLED: dict[str, Any] = {

@@ -32,7 +32,7 @@ def test_durations_are_shortened_by_one_factor(true: str, short: str) -> None:
 
 
 @pytest.mark.acceptance
-@pytest.mark.alone
+@pytest.mark.paired
 @pytest.mark.timeout(300)
 def test_alerts_fire_by_their_faults_and_end() -> None:
     async def short_form() -> Outcome:

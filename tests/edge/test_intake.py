@@ -7,16 +7,22 @@ from typing import Any
 import pytest
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from headrace.auth.principal import ANONYMOUS
+from headrace.db.engine import Sessions, build_engine
 from headrace.edge.departures import ClientLeft, note_connection, unless_lost
 from headrace.edge.gates import RequestGates
 from headrace.edge.intake import Intake, Pace
 from headrace.edge.requests import JSONRequest
 from headrace.edge.state import state_of
 from headrace.edge.turns import Refusals, Turns
+from headrace.event_settings import IdempotencySettings
+from headrace.idempotency.schemas import RequestKey
+from headrace.idempotency.service import IdempotencyService
 from headrace.request_settings import RequestSettings
 from headrace.server.app import create_app
 from headrace.shares import QueueFull
-from tests.support.apps import app_client, settings_for, started, write_manifest
+from tests.support.apps import GRAPHS, app_client, settings_for, started, write_manifest
+from tests.support.database import open_pool
 from tests.support.waiting import eventually
 
 BOUND = 0.02
@@ -187,6 +193,43 @@ async def test_too_many_requests_are_refused_and_health_is_not(database_url, tmp
         assert {one.headers["retry-after"] for one in refused} <= {"1", "2", "3"}
         assert (await http.get("/livez")).status_code == 200
         assert (await http.post("/threads", json={})).status_code == 200
+
+
+async def test_requests_that_wait_for_another_with_their_key_hold_no_turn(database_url, tmp_path):
+    settings = settings_for(database_url, write_manifest(tmp_path), requests={"at_once": 1})
+    key = RequestKey.of("/threads", "k", b"{}")
+    async with app_client(settings) as http, open_pool(database_url) as pool:
+        # Another process has the key and has not made the thread yet.
+        engine = build_engine(pool)
+        other = IdempotencyService(Sessions(engine, timeout_seconds=5), IdempotencySettings())
+        reserved = await other.reserve(ANONYMOUS, key)
+        headers = {"Idempotency-Key": "k"}
+        retries = [
+            asyncio.ensure_future(http.post("/threads", json={}, headers=headers)) for _ in range(3)
+        ]
+        done, _ = await asyncio.wait(retries, timeout=0.5)
+        assert not done
+        made = await http.post("/threads", json={"thread_id": str(reserved.resource_id)})
+        assert made.status_code == 200
+        await other.confirm(ANONYMOUS, key, str(reserved.resource_id))
+        answers = await asyncio.gather(*retries)
+        await engine.dispose()
+    assert {(one.status_code, one.json()["thread_id"]) for one in answers} == {
+        (200, str(reserved.resource_id))
+    }
+
+
+async def test_clients_that_follow_a_run_of_another_request_hold_no_turn(database_url, tmp_path):
+    """The head of a join is sent after 0.1 s: sixty one after another would take six seconds."""
+    manifest = write_manifest(tmp_path, graphs={"slow": f"{GRAPHS / 'graphs.py'}:make_slow"})
+    settings = settings_for(database_url, manifest, requests={"at_once": 1, "wait_seconds": 2.0})
+    async with app_client(settings) as http:
+        thread_id = (await http.post("/threads", json={})).json()["thread_id"]
+        body = {"assistant_id": "slow", "input": {"seconds": 2.0}}
+        run = (await http.post(f"/threads/{thread_id}/runs", json=body)).json()
+        join = f"/threads/{thread_id}/runs/{run['run_id']}/join"
+        answers = await asyncio.gather(*(http.get(join) for _ in range(60)))
+        assert [one.status_code for one in answers] == [200] * 60
 
 
 @pytest.mark.parametrize("has_left_before", [True, False])

@@ -15,7 +15,7 @@ from tests.support.exposition import Exposition
 from tests.support.processes import ServerUnderTest, server
 from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.alone]
+pytestmark = [pytest.mark.acceptance, pytest.mark.paired]
 
 
 @pytest.fixture(scope="module")

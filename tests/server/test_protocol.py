@@ -21,7 +21,7 @@ from tests.support.exposition import Exposition
 from tests.support.processes import ServerUnderTest, server
 from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.alone]
+pytestmark = [pytest.mark.acceptance, pytest.mark.paired]
 
 _TIMEOUT = 1.0
 #: Connections are looked at in between, on a machine that has other work.

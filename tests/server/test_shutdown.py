@@ -15,7 +15,7 @@ import pytest
 from tests.support.processes import server
 from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.alone]
+pytestmark = [pytest.mark.acceptance, pytest.mark.paired]
 
 RUN = {"assistant_id": "slow", "input": {"seconds": 60}}
 

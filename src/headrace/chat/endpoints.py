@@ -10,6 +10,7 @@ from headrace.chat.service import ChatService
 from headrace.edge.departures import ClientLeft, unless_left
 from headrace.edge.exchange import exchange_of
 from headrace.edge.gates import lasting
+from headrace.edge.request_keys import IdempotencyKey
 from headrace.edge.request_traces import trace_of
 from headrace.edge.requests import release_body
 from headrace.edge.responses import json_response
@@ -17,7 +18,6 @@ from headrace.edge.routing import new_router
 from headrace.edge.state import configurable_headers, provided, request_id_of
 from headrace.errors import Draining
 from headrace.events.reader import FollowingStopped
-from headrace.idempotency.requests import IdempotencyKey
 from headrace.runs.response_bodies import INTERRUPTS
 from headrace.runs.responses import locations, streaming_response
 

@@ -14,7 +14,7 @@ from starlette.types import Scope
 
 from headrace.edge.body_memory import PIECE_BYTES, Body, BodyMemory, parsed_at_most
 from headrace.edge.departures import lost_of, unless_lost
-from headrace.edge.turns import Turns
+from headrace.edge.turns import Turn, Turns
 from headrace.errors import InvalidRequest, MalformedJSON, PayloadTooLarge
 
 #: Checkpoints hold at most 255 levels. Graphs put some levels of their own around a value.
@@ -58,7 +58,7 @@ class JSONRequest(Request):
     #: None if there is only one caller.
     turns: Turns | None = None
     _large: Body | None = None
-    _has_turn = False
+    _turn: Turn | None = None
     _found_headers: _FoundHeaders | None = None
 
     @property
@@ -127,16 +127,19 @@ class JSONRequest(Request):
         :raises CallerShareUsed, Overloaded: the turn did not come in time.
         :raises ClientLeft: the client has left meanwhile, and the server tells that.
         """
-        if self.turns is None or self._has_turn:
+        if self.turns is None or self._turn is not None:
             return
-        await unless_lost(self.turns.take(self.caller), lost_of(self.scope))
-        self._has_turn = True
+        self._turn = await unless_lost(self.turns.take(self.caller), lost_of(self.scope))
+
+    @property
+    def turn(self) -> Turn | None:
+        """The turn that the request has or had."""
+        return self._turn
 
     def end_turn(self) -> None:
-        """Give the turn back: the work is done, or another gate bounds the rest of it."""
-        if self._has_turn and self.turns is not None:
-            self._has_turn = False
-            self.turns.release(self.caller)
+        """See :meth:`Turn.end`."""
+        if self._turn is not None:
+            self._turn.end()
 
     def release(self) -> None:
         """Give back the turn, and the memory of the body. Call this when the request is handled."""
@@ -160,6 +163,8 @@ class JSONRequest(Request):
             size_bytes = await loop.run_in_executor(
                 _APART, parsed_at_most, body, self.max_body_values
             )
+            # The memory for values bounds the rest of the work.
+            self.end_turn()
             await self._large.admit_values(size_bytes)
         return await loop.run_in_executor(_APART, _read, body, self.max_body_values)
 

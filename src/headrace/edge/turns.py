@@ -49,6 +49,24 @@ class Refusals:
         self._logged_at[gate] = now
 
 
+class Turn:
+    """The turn of one request. Small, so that whatever ends it may hold it for long."""
+
+    __slots__ = ("_caller", "_turns")
+
+    def __init__(self, turns: "Turns", caller: str) -> None:
+        self._turns: Turns | None = turns
+        self._caller = caller
+
+    def end(self) -> None:
+        """Give the turn back: the work is done, or something else bounds the rest of it, or the
+        request waits for another one. Later calls do nothing.
+        """
+        turns, self._turns = self._turns, None
+        if turns is not None:
+            turns.release(self._caller)
+
+
 class Turns:
     """The turns of one process.
 
@@ -61,8 +79,9 @@ class Turns:
         self.intake = intake
         self._refusals = refusals
 
-    async def take(self, caller: str) -> None:
-        """
+    async def take(self, caller: str) -> Turn:
+        """Wait for a turn of this caller.
+
         :raises CallerShareUsed: the caller's turn did not come in time.
         :raises Overloaded: the process has more requests than it can work on.
         """
@@ -74,8 +93,10 @@ class Turns:
             if self.gate is not None:
                 self.gate.release(caller)
             raise
+        return Turn(self, caller)
 
     def release(self, caller: str) -> None:
+        """See :meth:`Turn.end`, which calls this once for each turn."""
         self.intake.leave(caller)
         if self.gate is not None:
             self.gate.release(caller)

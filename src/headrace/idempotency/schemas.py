@@ -1,6 +1,7 @@
 """The key of a request, and the id that is reserved for it."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from uuid import UUID
 
@@ -8,21 +9,31 @@ HEADER = "Idempotency-Key"
 MAX_KEY_LENGTH = 255
 
 
+def do_nothing() -> None:
+    """For a request that has nothing to give back while it waits."""
+
+
 @dataclass(frozen=True, slots=True)
 class RequestKey:
-    """One POST and its retries. ``route`` is the path with ids: each thread has its own keys."""
+    """One POST and its retries. ``route`` is the path with ids: each thread has its own keys.
+
+    ``before_waiting`` is called before this request waits for another one with its key.
+    """
 
     route: str
     key: str
     body_sha256: bytes
+    before_waiting: Callable[[], None] = field(default=do_nothing, compare=False, repr=False)
 
     @classmethod
-    def of(cls, route: str, key: str, body: bytes) -> "RequestKey":
-        return cls(route=route, key=key, body_sha256=sha256(body).digest())
+    def of(
+        cls, route: str, key: str, body: bytes, *, before_waiting: Callable[[], None] = do_nothing
+    ) -> "RequestKey":
+        return cls(route, key, sha256(body).digest(), before_waiting)
 
     def part(self, number: int) -> "RequestKey":
         """The key for one of several resources that a request creates."""
-        return RequestKey(f"{self.route}#{number}", self.key, self.body_sha256)
+        return replace(self, route=f"{self.route}#{number}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,6 +73,8 @@ class IdempotencyService:
                 if await self._repository.take_over_if_left(principal, key):
                     self._count("resumed")
                     return Reservation(row.run_id, made=False, resumed=True)
+            # Otherwise the waiting requests would keep the one that they wait for from beginning.
+            key.before_waiting()
             await asyncio.sleep(next(pauses, _PAUSES_SECONDS[-1]))
 
     async def _take(self, principal: Principal, key: RequestKey) -> Reservation | None:

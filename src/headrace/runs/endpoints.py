@@ -9,13 +9,14 @@ from pydantic import Field
 from headrace.auth.dependencies import CurrentPrincipal
 from headrace.auth.principal import Principal
 from headrace.edge.gates import changes, lasting, lasting_when
+from headrace.edge.request_keys import IdempotencyKey
 from headrace.edge.request_traces import trace_of
+from headrace.edge.requests import end_turn
 from headrace.edge.responses import json_response
 from headrace.edge.routing import new_router
 from headrace.edge.state import configurable_headers, request_id_of
 from headrace.events.reader import FollowingStopped
 from headrace.following.followed_run import FollowedRun
-from headrace.idempotency.requests import IdempotencyKey
 from headrace.idempotency.schemas import RequestKey
 from headrace.queue.rows import CancelAction
 from headrace.runs.read_endpoints import PathRunId
@@ -200,6 +201,7 @@ async def cancel_run(
     run = await runs.cancel(principal, thread_id, run_id_from(run_id), action)
     if wait:
         return stopping_response(run, request)
+    end_turn(request)
     with suppress(FollowingStopped):
         await run.outcome(_MOMENT_SECONDS)
     return Response(status_code=202)
@@ -220,8 +222,14 @@ async def cancel_runs(
 
 @router.delete("/threads/{thread_id}/runs/{run_id}", status_code=204, response_class=Response)
 async def delete_run(
-    thread_id: PathThreadId, run_id: PathRunId, principal: CurrentPrincipal, runs: Runs
+    thread_id: PathThreadId,
+    run_id: PathRunId,
+    principal: CurrentPrincipal,
+    runs: Runs,
+    request: Request,
 ) -> Response:
     """Delete a run; one that has not ended is stopped first."""
+    # It may wait for the run to stop.
+    end_turn(request)
     await runs.delete(principal, thread_id, run_id_from(run_id), timeout_seconds=_STOP_SECONDS)
     return Response(status_code=204)

@@ -8,6 +8,7 @@ from urllib.parse import quote
 from fastapi import Request, Response
 
 from headrace.edge.head_requests import headers_alone
+from headrace.edge.requests import end_turn
 from headrace.edge.state import provided, state_of
 from headrace.edge.streaming import StreamResponse
 from headrace.errors import Draining, RunForgotten
@@ -43,6 +44,7 @@ async def waiting_response(
     headers = locations(run, "join")
     if head := headers_alone(request, media_type="application/json", headers=headers):
         return head
+    _wait_without_turn(run, request)
     if run.repeated:
         # The run may have ended long ago: wait for that before a status is sent.
         try:
@@ -61,6 +63,7 @@ async def waiting_response(
 
 def stopping_response(run: FollowedRun, request: Request) -> StreamResponse:
     """``{}`` once the run has stopped."""
+    end_turn(request)
     return StreamResponse(
         stopped_body(run, heartbeat_seconds=_heartbeat_seconds(request)),
         media_type="application/json",
@@ -89,6 +92,7 @@ def streaming_response(
     }
     if head := headers_alone(request, media_type=CONTENT_TYPE, headers=headers):
         return head
+    _wait_without_turn(run, request)
     ending = Ending()
     return StreamResponse(
         event_frames(
@@ -103,6 +107,14 @@ def streaming_response(
         on_disconnect=disconnect_policy(run, request, on_disconnect),
         ending=ending,
     )
+
+
+def _wait_without_turn(run: FollowedRun, request: Request) -> None:
+    """Let another request begin, unless this one has begun the run here: then the run is its work,
+    and turns bound how many short runs begin at once.
+    """
+    if run.local is None or run.repeated or not run.created:
+        end_turn(request)
 
 
 def disconnect_policy(

@@ -8,6 +8,7 @@ from headrace.auth.dependencies import CurrentPrincipal
 from headrace.edge.gates import lasting_of_thread
 from headrace.edge.head_requests import headers_alone
 from headrace.edge.query_lists import QueryList, query_values
+from headrace.edge.requests import end_turn
 from headrace.edge.routing import new_router
 from headrace.edge.state import provided, state_of
 from headrace.edge.streaming import StreamResponse
@@ -54,6 +55,7 @@ async def join_thread_stream(
         await state_of(request).get(ThreadService).get(principal, thread_id)
         return head
     stream = await streams.open(principal, thread_id, modes, seen)
+    end_turn(request)
     return StreamResponse(
         stream.frames(),
         media_type=CONTENT_TYPE,

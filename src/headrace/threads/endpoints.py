@@ -7,11 +7,11 @@ from fastapi import Body, Depends, Header, Request, Response
 from headrace.auth.dependencies import CurrentPrincipal
 from headrace.edge.gates import changes, changes_when, lists
 from headrace.edge.query_lists import QueryList
+from headrace.edge.request_keys import IdempotencyKey
 from headrace.edge.responses import held_response, json_response, page_response
 from headrace.edge.routing import new_router
 from headrace.edge.state import provided, state_of
 from headrace.errors import InvalidRequest
-from headrace.idempotency.requests import IdempotencyKey
 from headrace.threads.listing import ThreadListing
 from headrace.threads.removal import ThreadRemoval
 from headrace.threads.schemas import (

@@ -1,11 +1,12 @@
-"""The FastAPI dependency for the key of a request."""
+"""The FastAPI dependency for the idempotency key of a request."""
 
 from typing import Annotated
 
 from fastapi import Depends, Request
 
+from headrace.edge.requests import JSONRequest
 from headrace.errors import InvalidRequest
-from headrace.idempotency.schemas import HEADER, MAX_KEY_LENGTH, RequestKey
+from headrace.idempotency.schemas import HEADER, MAX_KEY_LENGTH, RequestKey, do_nothing
 from headrace.ids import canonical_uuid
 
 
@@ -15,7 +16,12 @@ async def _request_key(request: Request) -> RequestKey | None:
         return None
     if not 1 <= len(key) <= MAX_KEY_LENGTH:
         raise InvalidRequest(f"{HEADER}: send 1 to {MAX_KEY_LENGTH} characters.")
-    return RequestKey.of(_route(request), key, await request.body())
+    body = await request.body()
+    # The turn alone, because the key lives as long as its run.
+    turn = request.turn if isinstance(request, JSONRequest) else None
+    return RequestKey.of(
+        _route(request), key, body, before_waiting=do_nothing if turn is None else turn.end
+    )
 
 
 def _route(request: Request) -> str:
