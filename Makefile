@@ -9,6 +9,7 @@ PYTEST_ARGS ?=
 CHAOS_ARGS ?=
 ALERTS_ARGS ?=
 ATTACK_ARGS ?=
+LEDGER_ARGS ?=
 AGENTS_ARGS ?=
 SIZING_ARGS ?=
 OVERLOAD_ARGS ?=
@@ -21,7 +22,7 @@ LOAD_URL ?= http://127.0.0.1:8123
 IMAGE_BASE := .tools/python-stand-in.tar
 
 .DEFAULT_GOAL := help
-.PHONY: help run check lint types imports dead-code test test-together test-paired test-alone test-deploy test-images test-cold test-load chaos chaos-short alerts attack fuzz load bench compare compare-peers format lock docs manifests ci-tools clean python test-floors test-floors-short agents sizing soak overload growth capacity
+.PHONY: help run check lint types imports dead-code test test-together test-paired test-alone test-deploy test-images test-cold test-load chaos chaos-short alerts ledger attack fuzz load bench compare compare-peers format lock docs manifests ci-tools clean python test-floors test-floors-short agents sizing soak overload growth capacity
 
 ##@ Use
 
@@ -82,6 +83,9 @@ chaos-short: $(VENV)/dev.stamp  ## Each fault once, and the proofs that the chec
 
 alerts: $(VENV)/dev.stamp  ## Fault after fault, until each alert has fired and ended; ALERTS_ARGS="--short" (docs/slo.md)
 	@$(BIN)/python -m tests.alerts $(ALERTS_ARGS)
+
+ledger: $(VENV)/dev.stamp  ## Kill processes 1,000 times, and see what was done twice; LEDGER_ARGS="--kills 50" (docs/guarantees.md)
+	@$(BIN)/python -m tests.ledger $(LEDGER_ARGS)
 
 attack: $(VENV)/dev.stamp  ## Attack two processes, row by row; ATTACK_ARGS="--rows 2,7 --seconds 20" (docs/attack.md)
 	@$(BIN)/python -m tests.attack $(ATTACK_ARGS)
