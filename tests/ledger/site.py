@@ -57,7 +57,8 @@ async def killed_runs(plan: Plan, folder: Path, database_url: str) -> Outcome:
     ledger = folder / "ledger"
     outcome = Outcome(plan)
     began = time.monotonic()
-    with live_server(folder, database_url, config=GRAPH, **_SETTINGS, LEDGER=str(ledger)) as server:
+    environment: dict[str, Any] = {**_SETTINGS, "LEDGER": str(ledger)}
+    with live_server(folder, database_url, config=GRAPH, **environment) as server:
         ends = asyncio.Event()
         async with _client(server) as client, asyncio.TaskGroup() as group:
             kinds = cycle(DURABILITIES)
