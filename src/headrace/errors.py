@@ -25,7 +25,8 @@ A few rooms add subclasses of their own. ::
     │   │   ├── ThreadBusy             409
     │   │   ├── AssistantExists        409
     │   │   ├── AssistantChanged       409
-    │   │   └── RunForgotten           409
+    │   │   ├── RunForgotten           409
+    │   │   └── ResumeRefused          409
     │   ├── PayloadTooLarge            413
     │   │   ├── AnswerTooLarge         413
     │   │   └── CheckpointTooLarge     413
@@ -212,6 +213,12 @@ class RunForgotten(Conflict):
     """The run of this Idempotency-Key has ended and is deleted; send a new key for a new run."""
 
     code = "run_forgotten"
+
+
+class ResumeRefused(Conflict):
+    """The resume does not answer what the thread waits for; read the thread's interrupts."""
+
+    code = "resume_refused"
 
 
 class PayloadTooLarge(RequestError):

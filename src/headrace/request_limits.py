@@ -46,6 +46,15 @@ class RequestLimits:
                 " requests.max_recursion_limit)"
             )
 
+    def deadline(self, seconds: float | None) -> None:
+        """The ``deadline_seconds`` of a run."""
+        most = self.settings.max_deadline_seconds
+        if seconds is not None and seconds > most:
+            raise InvalidRequest(
+                f"deadline_seconds: at most {most:g} s are allowed (setting"
+                " requests.max_deadline_seconds)"
+            )
+
     def supersteps(self, updates: int) -> None:
         """The updates of a new thread, which are one transaction."""
         most = self.settings.max_superstep_updates

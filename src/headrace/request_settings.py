@@ -74,6 +74,17 @@ class RequestSettings(Group):
         description="The largest `recursion_limit` that a run or assistant may ask for; more gets"
         " 422.",
     )
+    strict_resume: bool = Field(
+        False,
+        description="Whether the answers of a resume are checked if the run does not say"
+        " (`strict_resume`): they must name interrupts that wait.",
+    )
+    max_deadline_seconds: float = Field(
+        86_400.0,
+        gt=0,
+        le=366 * 24 * 3600.0,
+        description="The largest `deadline_seconds` that a run may ask for; more gets 422.",
+    )
     list_timeout_seconds: float = Field(
         10.0,
         gt=0,

@@ -82,6 +82,7 @@ def record() -> RunRecord:
         "cancel_action": "interrupt",
         "cancel_asked_at": at(39.5),
         "cancel_reason": "next_run",
+        "cancel_note": None,
         "request_id": "req-1",
         "traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
         "earlier_attempts": [

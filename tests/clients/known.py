@@ -83,7 +83,12 @@ KNOWN: list[Known] = [
         "status|header .*|events.*|error.*",
         "feedback_keys",
     ),
-    Known("better", "Honoured, and `flags` of `/info` say so", r"\$\..*|events", "strict_resume"),
+    Known(
+        "better",
+        "Honoured, and `flags` of `/info` say so",
+        r"\$.*|events|status|header .*",
+        "strict_resume",
+    ),
     Known("better", "repeated, as a JSON array, or with commas", "events", "stream_mode="),
     Known(
         "better",

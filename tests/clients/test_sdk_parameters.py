@@ -47,7 +47,7 @@ _RUN = {
     "after_seconds": "when the run starts",
     "langsmith_tracing": "refused: the server's own variables choose the project",
     "durability": "when checkpoints are written",
-    "strict_resume": "LangGraph refuses a resume that answers nothing",
+    "strict_resume": "a resume that does not answer what waits is refused",
 }
 _STREAM = {
     "stream_mode": "which events there are",

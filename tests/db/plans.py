@@ -416,6 +416,7 @@ class Steps:
         for run in claimed:
             await self._queue.end_if_owned(run.token, run.request.thread_id, DONE)
         await self._queue.takeover.end_unserved_runs(0)
+        await self._queue.takeover.end_overdue_runs()
         await self._queue.takeover.mend_threads()
 
     def _now(self) -> Any:

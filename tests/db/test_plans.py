@@ -63,6 +63,7 @@ _SENT = {
             "refresh_locked_threads",
             "requests_to_processes",
             "take_lost_runs",
+            "threads_of_overdue",
             "threads_to_mend",
         )
     ),

@@ -4,20 +4,12 @@ from langgraph._internal import _constants
 from langgraph.graph import START, StateGraph
 from langgraph.store.memory import InMemoryStore
 
-from headrace.graphs.configuration import (
-    HAS_STRICT_RESUME,
-    RUNTIME,
-    STRICT_RESUME,
-    runtime_for_update,
-)
+from headrace.graphs.configuration import RUNTIME, runtime_for_update
 from tests.support.graphs.door import State, by_store
 
 
-def test_the_keys_are_those_that_langgraph_reads():
+def test_the_key_is_the_one_that_langgraph_reads():
     assert _constants.CONFIG_KEY_RUNTIME == RUNTIME
-    assert getattr(_constants, "CONFIG_KEY_STRICT_RESUME", None) == (
-        STRICT_RESUME if HAS_STRICT_RESUME else None
-    )
 
 
 async def test_an_edge_finds_the_store_where_langgraph_looks_for_it():

@@ -354,7 +354,7 @@ async def test_a_lost_run_that_was_to_be_cancelled(queue, database, owner, actio
     assert sound(database)
     if becomes == "pending":
         (claimed,) = await queue.claim(register(database), GRAPHS, 1)
-        assert claimed.cancel_action == "rollback"
+        assert claimed.asked.action == "rollback"
 
 
 @pytest.mark.parametrize("action", ["interrupt", "rollback"])
@@ -375,7 +375,7 @@ async def test_a_rollback_of_a_released_run_is_left_to_whoever_claims_it(queue, 
     (told,) = await queue.cancel("default", [asked.run_id], "rollback", "enough", "client")
     assert told.state == "asked"
     (claimed,) = await queue.claim(owner, GRAPHS, 1)
-    assert claimed.cancel_action == "rollback"
+    assert claimed.asked.action == "rollback"
 
 
 async def test_a_cancel_of_a_strangers_or_unknown_or_ended_run(queue, database, owner):
@@ -443,7 +443,7 @@ async def test_everything_at_once_leaks_no_slot_and_loses_no_run(database_url, q
             for item in [*taken, *await queue.claim_suspect(owner, GRAPHS)]:
                 if owner is not steady:
                     continue
-                if item.cancel_action == "rollback":
+                if item.asked is not None and item.asked.action == "rollback":
                     await queue.roll_back_if_owned(item.token, item.request.thread_id)
                 else:
                     await end(queue, item.request, owner, attempt=item.number)

@@ -22,6 +22,8 @@ NAMES = (
     "slow",
     "one",
     "two",
+    "asks_below",
+    "asks_and_waits",
     "asks_and_fails",
     "slow_and_asking",
     "branch_by_store",

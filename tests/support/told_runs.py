@@ -1,5 +1,6 @@
 """A run engine with a test's own graphs, and what it tells of their runs in metrics and log."""
 
+import dataclasses
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
@@ -52,7 +53,8 @@ class ToldRuns:
     ) -> UUID:
         """:param changes: to the kwargs of the run, or to fields of its request."""
         request = run_request(thread_id or str(uuid7()))
-        fields = {name: value for name, value in changes.items() if hasattr(request, name)}
+        named = {one.name for one in dataclasses.fields(request)}
+        fields = {name: value for name, value in changes.items() if name in named}
         kwargs = {**KWARGS, "input": given or {}}
         kwargs |= {name: value for name, value in changes.items() if name not in fields}
         await self.worker.submit(replace(request, graph_id=graph_id, kwargs=kwargs, **fields))

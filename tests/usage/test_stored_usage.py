@@ -12,6 +12,7 @@ from headrace.checkpoints.usage_rows import StoreUsage
 from headrace.errors import LeaseLost
 from headrace.ids import uuid7
 from headrace.queue.queue import Queue
+from headrace.queue.rows import StopRequest
 from headrace.usage.repository import UsageRepository
 from headrace.usage.retention import UsageSweeper
 from tests.support.database import open_pool
@@ -175,7 +176,7 @@ async def test_a_run_that_is_rolled_back_was_made_all_the_same(server, database_
     async with open_worker(database_url, graph=graph_of(asking(server), waiting)) as worker:
         execution = await worker.submit(run_of(durability="exit"))
         await eventually(lambda: execution.usage.totals())
-        execution.stop_as_asked("rollback")
+        execution.stop_as_asked(StopRequest("rollback"))
         await execution.outcome(20)
     assert database.execute("SELECT count(*) FROM runs").fetchone() == (0,)
     assert usage(database) == [(1, 1, 20, 7)]

@@ -40,6 +40,8 @@ ENDS = [
     ("lease_lost", {}, ["run_rescued"], None),
     ("too_many_losses", {"max_failures": 1}, ["run_rescued"], "lost"),
     ("unserved", {"unserved_timeout_seconds": 1}, ["unserved_run_ended"], "unserved"),
+    ("deadline", {}, ["run_timed_out"], "deadline"),
+    ("deadline_in_the_queue", {}, ["overdue_run_ended"], "deadline"),
     ("unreadable", {}, ["claimed_run_unreadable"], "platform"),
     ("drain", {}, [], None),
 ]
@@ -221,6 +223,18 @@ async def unserved(runs):
     return run_id
 
 
+async def deadline(runs):
+    return await runs.run("works", {"seconds": 30}, deadline_seconds=0.3)
+
+
+async def deadline_in_the_queue(runs):
+    run_id = await runs.start("nowhere", in_place=False, deadline_seconds=60)
+    runs.execute("UPDATE runs SET created_at = now() - interval '1 hour'")
+    await sweep(runs)
+    await runs.end_of(run_id)
+    return run_id
+
+
 async def unreadable(runs):
     run_id = await runs.start("works", after_seconds=1.0)
     runs.execute("UPDATE runs SET kwargs = '7'")
@@ -258,7 +272,7 @@ async def test_each_fault_of_a_run_is_told_once(database_url, way, settings, fau
         ]
         assert causes == ([cause] if cause else [])
         assert found.count("headrace_runs_total", status="error") == (
-            cause not in (None, "timeout")
+            cause not in (None, "timeout", "deadline")
         )
         # A run that was rolled back has no row.
         assert runs.row(run_id, "error_cause") in ((cause,), *([None] if cause is None else []))

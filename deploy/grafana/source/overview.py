@@ -84,7 +84,8 @@ _SUSPECTS = Row(
             SHARE,
             Line(
                 share(
-                    rate("headrace_run_errors_total", 'cause=~"graph|timeout|budget"'), rate(_RUNS)
+                    rate("headrace_run_errors_total", 'cause=~"graph|timeout|budget|deadline"'),
+                    rate(_RUNS),
                 ),
                 "runs failed",
             ),

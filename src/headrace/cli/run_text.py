@@ -97,7 +97,8 @@ def _told(entry: Entry) -> str:
         case CheckpointEntry():
             return _checkpoint(entry)
         case CancelAsked():
-            return f"asked to stop ({entry.action}), reason: {entry.reason or 'not recorded'}"
+            note = f": {entry.note}" if entry.note else ""
+            return f"asked to stop ({entry.action}), reason: {entry.reason or 'not recorded'}{note}"
         case AttemptEnded(ended="lost"):
             return f"attempt {entry.attempt}: last sign of life, after {_seconds(entry.seconds)}"
         case AttemptEnded():

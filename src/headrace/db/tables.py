@@ -236,6 +236,11 @@ class RunRow(_Owned, _Dated, Base):
             "run_id",
             postgresql_where=text("failures > 0 AND status IN ('pending', 'running')"),
         ),
+        Index(
+            "runs_deadline_idx",
+            "thread_id",
+            postgresql_where=text("status = 'pending' AND kwargs ? 'deadline_seconds'"),
+        ),
     )
 
     run_id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -279,6 +284,9 @@ class RunRow(_Owned, _Dated, Base):
     )
     cancel_reason: Mapped[str | None] = mapped_column(
         comment="why it was asked to stop, e.g. client or next_run"
+    )
+    cancel_note: Mapped[str | None] = mapped_column(
+        comment="why, in the words of the client who asked"
     )
     error_cause: Mapped[str | None] = mapped_column(
         comment="why it ended as error or timeout, e.g. graph or platform"

@@ -50,6 +50,20 @@ class Event:
 RUN_DELETED = {"error": "HTTPException", "message": "404: Run not found"}
 
 
+#: The message of a run that somebody has cancelled.
+CANCELLED = "The run was cancelled."
+
+
+def stop_error(message: str, note: str | None = None) -> dict[str, str]:
+    """The error of a run that was asked to stop.
+
+    :param message: a sentence.
+    :param note: what the caller who asked has said about it.
+    """
+    error = {"error": "UserInterrupt", "message": message}
+    return error if note is None else {**error, "reason": note}
+
+
 def gap_event(run_id: object) -> Event:
     """Tells a client that events before this one are missing: they were not stored."""
     return Event.of(0, "metadata", {"run_id": str(run_id), "missed": True}, resumable=False)
@@ -61,7 +75,13 @@ def last_values_event(values: Any) -> Event:
 
 
 def end_event(run_id: object, status: str, error: dict[str, Any] | None) -> Event:
-    """The last event of a stream, made from the run's row. It has no id: no event follows it."""
+    """The last event of a stream, made from the run's row. It has no id: no event follows it.
+
+    If a client has cancelled the run and said why, the event repeats that as ``reason``.
+    """
     if status in ("error", "timeout") or error == RUN_DELETED:
         return Event.of(0, "error", error, resumable=False)
-    return Event.of(0, "end", {"run_id": str(run_id), "status": status}, resumable=False)
+    end = {"run_id": str(run_id), "status": status}
+    if error is not None and "reason" in error:
+        end["reason"] = error["reason"]
+    return Event.of(0, "end", end, resumable=False)

@@ -2,7 +2,6 @@
 
 from typing import Annotated, Any
 
-from langgraph import errors
 from langgraph.runtime import Runtime
 from pydantic import AfterValidator
 
@@ -12,14 +11,11 @@ from headrace.ids import canonical_uuid
 MAX_RECURSION_LIMIT = 2**31 - 1
 MAX_CONCURRENCY = 10_000
 
-# LangGraph's own keys in ``configurable``, by value: it has no public names for them, and releases
-# before 1.2.22 do not have the second. A test fails when LangGraph renames one.
+# LangGraph's own key in ``configurable``, by value: it has no public name for it. A test fails when
+# LangGraph renames it.
 
 #: Nodes and edges find their store and context here.
 RUNTIME = "__pregel_runtime"
-#: Set if a resume must name interrupts that wait.
-STRICT_RESUME = "__pregel_strict_resume"
-HAS_STRICT_RESUME = hasattr(errors, "UnknownInterruptError")
 
 
 def checked_config(config: dict[str, Any]) -> dict[str, Any]:

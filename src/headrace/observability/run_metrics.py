@@ -5,7 +5,7 @@ from headrace.observability.declarations import REQUEST_BUCKETS, RUN_BUCKETS, De
 #: A counter that begins with its first count shows no increase by it. So counters whose words are
 #: known begin at 0: at the start of the process, or with the first run of a graph.
 _STATUSES = ("success", "error", "timeout", "interrupted")
-_CAUSES = ("graph", "platform", "timeout", "lost", "budget", "unserved")
+_CAUSES = ("graph", "platform", "timeout", "lost", "budget", "unserved", "deadline")
 _RESCUED = ("pending", "error", "interrupted")
 _REASONS = ("client", "disconnect", "next_run", "deleted")
 _DRAINED = ("finished", "released")

@@ -35,7 +35,7 @@ from headrace.db.planner import indexed_connection, indexed_rows
 from headrace.db.pool import SharedPool
 from headrace.db.transactions import locking_transaction
 from headrace.errors import DatabaseUnavailable, LeaseLost, ThreadBusy, Unavailable
-from headrace.events.event import RUN_DELETED
+from headrace.events.event import RUN_DELETED, stop_error
 from headrace.observability.figures import QueueFigures, UnservedGraph
 from headrace.queue.ends import End, EndedRun, RunEnd, queue_statements
 from headrace.queue.ready_callers import CallerRuns, ReadyCallers
@@ -46,6 +46,7 @@ from headrace.queue.rows import (
     QueuedRun,
     RunRequest,
     StopAction,
+    StopRequest,
     claimed_attempt,
 )
 from headrace.queue.starts import Enqueue, KeyedStart, Start, ThreadLocked
@@ -256,10 +257,12 @@ class Queue:
         action: StopAction,
         message: str,
         reason: CancelReason,
+        note: str | None = None,
     ) -> list[Cancellation]:
         """End or remove waiting runs. Ask the processes that execute the others to stop them.
 
         :param message: a sentence, for the errors of waiting runs.
+        :param note: why, in the words of the client who asks; for the rows.
         :returns: a result for each of ``run_ids``, in this order.
         :raises DatabaseUnavailable: another transaction held a lock for too long.
         """
@@ -268,11 +271,8 @@ class Queue:
             "run_ids": list(run_ids),
             "action": action,
             "reason": reason,
-            "error": Jsonb(
-                RUN_DELETED
-                if action == "delete"
-                else {"error": "UserInterrupt", "message": message}
-            ),
+            "note": note,
+            "error": Jsonb(RUN_DELETED if action == "delete" else stop_error(message, note)),
         }
         try:
             async with self._transaction() as connection:
@@ -296,15 +296,20 @@ class Queue:
 
     async def requests_to(
         self, process_ids: Collection[UUID]
-    ) -> dict[UUID, tuple[StopAction | None, bool]]:
+    ) -> dict[UUID, tuple[StopRequest | None, bool]]:
         """Requests of other processes about the runs that these processes execute.
 
-        For each run: how it must stop (None: it need not stop), and whether another process wants
-        its events. Runs without a request are left out.
+        For each run: the request to stop it, if there is one, and whether another process wants its
+        events. Runs without a request are left out.
         """
         values = {"process_ids": Uuid(sorted(process_ids))}
         rows = await self._rows("requests_to_processes", values)
-        return {run_id: (action, watched) for run_id, action, watched in rows}
+        return {run_id: (_stop_request(asked), watched) for run_id, watched, *asked in rows}
+
+    async def stop_request(self, run_id: UUID) -> StopRequest | None:
+        """The request to stop a run, as its row has it; None if there is none, or no row."""
+        rows = await self._rows("stop_request_of_run", {"run_id": run_id})
+        return _stop_request(rows[0]) if rows else None
 
     async def figures(self) -> QueueFigures:
         """How many runs wait, and for how long."""
@@ -354,13 +359,13 @@ class Queue:
 
     async def roll_back_if_owned(
         self, token: RunToken, thread_id: str, *, usage: UsageTally | None = None
-    ) -> CancelReason | None:
+    ) -> StopRequest | None:
         """Delete the run and its checkpoints. The thread is again as it was before the run.
 
         No write of the run may be under way.
 
         :param usage: the model calls of the run, committed before: they were made.
-        :returns: why it was asked to stop; None if its row does not say.
+        :returns: the request to stop it; None if its row has none.
         :raises LeaseLost: this process no longer has the run.
         :raises NotImplementedError: the checkpoints cannot be deleted: later checkpoints are stored
             as changes to them.
@@ -381,7 +386,7 @@ class Queue:
             async with connection.cursor(row_factory=dict_row) as cursor:
                 await delete_for_runs(cursor, [str(token.run_id)], thread_id=thread_id)
             await connection.execute(self._sql["refresh_locked_threads"], prepare=False)
-        return cast("CancelReason | None", row[0])
+        return _stop_request(row)
 
     async def _commit_usage(self, usage: UsageTally | None) -> None:
         if usage is None or not usage.changed:
@@ -430,3 +435,9 @@ class Queue:
     async def _rows(self, statement: str, values: dict[str, Any]) -> list[Any]:
         with translated_faults():
             return await indexed_rows(self._pool, self._sql[statement], values)
+
+
+def _stop_request(columns: Sequence[Any]) -> StopRequest | None:
+    """From action, reason and note of a row."""
+    action, reason, note = columns
+    return None if action is None else StopRequest(action, reason, note)

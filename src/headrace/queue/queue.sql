@@ -356,12 +356,14 @@ WITH claimed AS (
   WHERE threads.thread_id = claimed.thread_id
 )
 SELECT run_id, thread_id, assistant_id, graph_id, tenant, owner, multitask_strategy, kwargs, metadata,
-  attempt, cancel_action, coalesce(watched_until > now(), false) AS watched, request_id,
+  attempt, cancel_action, cancel_reason, cancel_note,
+  coalesce(watched_until > now(), false) AS watched, request_id,
   lived_seconds, caller,
   greatest(0, extract(epoch FROM started_at - waits_since))::float8 AS queue_seconds,
   coalesce(earlier_attempts -> -1 ->> 'ended',
     CASE WHEN failures > 0 THEN 'lost' ELSE 'released' END) AS earlier_end,
-  traceparent, waits_since, ready_at
+  traceparent, waits_since,
+  greatest(0, extract(epoch FROM started_at - created_at))::float8 AS age_seconds, ready_at
 FROM claimed
 CROSS JOIN LATERAL (
   SELECT CASE WHEN attempt = 1 THEN created_at ELSE ready_at END AS waits_since) AS wait
@@ -394,7 +396,7 @@ SELECT set_config('headrace.cancelled', coalesce((
 -- Stops pending and running runs, for interrupt, rollback or delete. For delete, another statement
 -- later deletes the run. A pending run ends at once. For a rollback it is removed at once; but if
 -- it may have left checkpoints, a process claims it and rolls it back. A running run is ended by
--- the process that has it. The row keeps the first reason.
+-- the process that has it. The row keeps the first reason, and the note that came with it.
 WITH asked AS MATERIALIZED (
   SELECT value::uuid AS run_id
   FROM json_array_elements_text(current_setting('headrace.cancelled')::json)
@@ -402,6 +404,7 @@ WITH asked AS MATERIALIZED (
   UPDATE runs
   SET status = 'interrupted', cancel_action = 'interrupt', error = %(error)s, ended_at = now(),
       updated_at = now(), cancel_reason = coalesce(cancel_reason, %(reason)s),
+      cancel_note = CASE WHEN cancel_reason IS NULL THEN %(note)s ELSE cancel_note END,
       cancel_asked_at = coalesce(cancel_asked_at, now())
   WHERE run_id IN (SELECT run_id FROM asked) AND status = 'pending'
     AND %(action)s <> 'rollback' AND cancel_action IS DISTINCT FROM 'rollback'
@@ -415,6 +418,7 @@ WITH asked AS MATERIALIZED (
   UPDATE runs
   SET cancel_action = CASE WHEN cancel_action = 'rollback' THEN cancel_action ELSE %(action)s END,
       updated_at = now(), cancel_reason = coalesce(cancel_reason, %(reason)s),
+      cancel_note = CASE WHEN cancel_reason IS NULL THEN %(note)s ELSE cancel_note END,
       cancel_asked_at = coalesce(cancel_asked_at, now())
   WHERE run_id IN (SELECT run_id FROM asked)
     AND (status = 'running' OR (status = 'pending' AND attempt > 0 AND %(action)s = 'rollback'))
@@ -434,7 +438,7 @@ WHERE process_id = %(process_id)s AND status = 'running'
 -- name: requests_to_processes
 -- Requests of other processes about the runs that these processes execute: to stop, to store
 -- events.
-SELECT run_id, cancel_action, coalesce(watched_until > now(), false)
+SELECT run_id, coalesce(watched_until > now(), false), cancel_action, cancel_reason, cancel_note
 FROM runs
 WHERE process_id = ANY (%(process_ids)s::uuid[]) AND status = 'running'
   AND (cancel_action IS NOT NULL OR watched_until > now())
@@ -446,7 +450,7 @@ WITH removed AS (
   WHERE run_id = %(run_id)s AND attempt = %(attempt)s AND process_id = %(process_id)s
     AND status = 'running'
     AND thread_id IN (SELECT json_array_elements_text(current_setting('headrace.locked')::json))
-  RETURNING run_id, thread_id, cancel_reason
+  RETURNING run_id, thread_id, cancel_action, cancel_reason, cancel_note
 ), forgotten AS (
   DELETE FROM run_events WHERE run_id IN (SELECT run_id FROM removed)
 )
@@ -454,7 +458,11 @@ UPDATE threads
 SET running_run_id = NULL, updated_at = now(), state_updated_at = now()
 FROM removed
 WHERE threads.thread_id = removed.thread_id
-RETURNING removed.cancel_reason
+RETURNING removed.cancel_action, removed.cancel_reason, removed.cancel_note
+
+-- name: stop_request_of_run
+SELECT cancel_action, cancel_reason, cancel_note FROM runs
+WHERE run_id = %(run_id)s AND cancel_action IS NOT NULL
 
 -- name: keep_run_that_was_to_be_rolled_back
 UPDATE runs SET cancel_action = 'interrupt', updated_at = now()
@@ -619,7 +627,12 @@ WITH lost AS MATERIALIZED (
   SET status = becomes, failures = judged.failures, updated_at = now(),
       lived_seconds = CASE WHEN judged.failures > 0
         THEN greatest(runs.lived_seconds, judged.lived_seconds) END,
-      error = CASE WHEN becomes = 'error' THEN %(error)s::jsonb END,
+      error = CASE
+        WHEN becomes = 'error' THEN %(error)s::jsonb
+        -- As the process that was asked would have told it.
+        WHEN becomes = 'interrupted' AND runs.cancel_note IS NOT NULL THEN jsonb_build_object(
+          'error', 'UserInterrupt', 'message', 'The run was cancelled.',
+          'reason', runs.cancel_note) END,
       error_cause = CASE WHEN becomes = 'error' THEN 'lost' END,
       ended_at = CASE WHEN becomes <> 'pending' THEN now() END,
       process_id = CASE WHEN becomes <> 'pending' THEN process_id END,
@@ -733,6 +746,45 @@ WITH ended AS (
   SET error = (SELECT error FROM ended WHERE ended.thread_id = threads.thread_id LIMIT 1),
       interrupts = NULL, updated_at = now(), state_updated_at = now()
   WHERE thread_id IN (SELECT thread_id FROM ended)
+)
+SELECT run_id, thread_id, graph_id, status, failures FROM ended
+
+-- name: threads_of_overdue
+-- Threads with waiting runs whose deadline has passed. A run that is to be rolled back waits for
+-- that.
+SELECT DISTINCT thread_id
+FROM (
+  SELECT thread_id FROM runs
+  WHERE status = 'pending' AND kwargs ? 'deadline_seconds' AND cancel_action IS NULL
+    AND CASE WHEN jsonb_typeof(kwargs -> 'deadline_seconds') = 'number'
+      THEN extract(epoch FROM now() - created_at) >= (kwargs ->> 'deadline_seconds')::numeric
+      ELSE false END
+  LIMIT 500
+) AS overdue
+ORDER BY thread_id
+
+-- name: end_overdue_runs
+-- A thread that such a run has not begun to change stays as it was before the run.
+WITH ended AS (
+  UPDATE runs
+  SET status = 'timeout', ended_at = now(), updated_at = now(), error_cause = 'deadline',
+      error = jsonb_build_object('error', 'DeadlineExceeded', 'message',
+        'The run has not ended by its deadline, '
+        || trim_scale((kwargs ->> 'deadline_seconds')::numeric)
+        || ' s after it was made (deadline_seconds).')
+  WHERE runs.thread_id IN (
+      SELECT json_array_elements_text(current_setting('headrace.locked')::json))
+    AND status = 'pending' AND kwargs ? 'deadline_seconds' AND cancel_action IS NULL
+    AND CASE WHEN jsonb_typeof(kwargs -> 'deadline_seconds') = 'number'
+      THEN extract(epoch FROM now() - created_at) >= (kwargs ->> 'deadline_seconds')::numeric
+      ELSE false END
+  RETURNING run_id, thread_id, graph_id, status, failures, attempt, error
+), told AS (
+  UPDATE threads
+  SET error = ended.error, updated_at = now(), state_updated_at = now()
+  FROM ended
+  WHERE threads.thread_id = ended.thread_id AND ended.attempt > 0
+    AND threads.running_run_id IS NULL
 )
 SELECT run_id, thread_id, graph_id, status, failures FROM ended
 

@@ -22,8 +22,8 @@ StopAction = Literal["interrupt", "rollback", "delete"]
 CancelReason = Literal["client", "disconnect", "next_run", "deleted"]
 #: Why a run ended as ``error`` or ``timeout``: its graph, its input or its state; headrace or its
 #: database; its time was over; too many processes were lost; its tokens were used up; no process
-#: executes its graph.
-Cause = Literal["graph", "platform", "timeout", "lost", "budget", "unserved"]
+#: executes its graph; its own deadline has passed.
+Cause = Literal["graph", "platform", "timeout", "lost", "budget", "unserved", "deadline"]
 #: How an attempt began: started in place, claimed for the first time, or claimed after an attempt
 #: that was released or whose process was lost.
 Began = Literal["in_place", "claimed", "after_loss", "after_release"]
@@ -67,6 +67,26 @@ class RunRequest:
     def tenant(self) -> str:
         return self.principal.tenant
 
+    @property
+    def deadline_seconds(self) -> float | None:
+        """How long after it was made, or after its delay, the run must have ended."""
+        seconds: float | None = self.kwargs.get("deadline_seconds")
+        return seconds
+
+
+@dataclass(frozen=True, slots=True)
+class StopRequest:
+    """A request to stop a run.
+
+    :ivar action: how the run must stop.
+    :ivar reason: who asked.
+    :ivar note: why, in the words of the client who asked.
+    """
+
+    action: StopAction
+    reason: CancelReason | None = None
+    note: str | None = None
+
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
@@ -79,7 +99,7 @@ class Attempt:
     #: The metadata of the thread and of the run.
     metadata: dict[str, Any]
     #: Set if the run was asked to stop before this attempt began.
-    cancel_action: StopAction | None = None
+    asked: StopRequest | None = None
     #: Another process already waits for the run's events.
     watched: bool = False
     #: Nothing is stored for its thread yet.
@@ -94,6 +114,8 @@ class Attempt:
     earlier_end: str = "released"
     #: Since when the run has waited in the queue for this attempt; None if it did not wait.
     waits_since: datetime | None = None
+    #: How long a claimed run has existed without its delay, by the database's clock.
+    age_seconds: float = 0.0
 
     @property
     def began(self) -> Began:
@@ -165,6 +187,8 @@ def claimed_attempt(
     metadata: dict[str, Any],
     number: int,
     cancel_action: StopAction | None,
+    cancel_reason: CancelReason | None,
+    cancel_note: str | None,
     watched: bool,
     request_id: str | None,
     lived_seconds: float | None,
@@ -173,6 +197,7 @@ def claimed_attempt(
     earlier_end: str,
     traceparent: str | None,
     waits_since: datetime | None,
+    age_seconds: float,
 ) -> Attempt:
     """From a row of ``claim_runs_of_locked_threads``.
 
@@ -180,6 +205,8 @@ def claimed_attempt(
     """
     if not isinstance(kwargs, dict) or not isinstance(metadata, dict):
         raise TypeError("kwargs and metadata of a run are objects")
+    if not isinstance(kwargs.get("deadline_seconds", 0.0), int | float):
+        raise TypeError("the deadline of a run is a number of seconds")
     request = RunRequest(
         assistant_updated_at=None,
         run_id=run_id,
@@ -201,11 +228,12 @@ def claimed_attempt(
         process_id,
         number,
         metadata,
-        cancel_action,
+        None if cancel_action is None else StopRequest(cancel_action, cancel_reason, cancel_note),
         watched,
         claimed=True,
         lived_seconds=lived_seconds,
         queue_seconds=queue_seconds,
         earlier_end=earlier_end,
         waits_since=waits_since,
+        age_seconds=age_seconds,
     )

@@ -31,13 +31,12 @@ from headrace.errors import (
     ThreadBusy,
     ThreadNotFound,
 )
+from headrace.events.event import stop_error
 from headrace.queue.ends import queue_statements
 from headrace.queue.rows import Attempt, QueuedRun, RunRequest, StopAction
 from headrace.tracing.trace_context import TraceContext
 
-_REPLACED = JsonValue(
-    {"error": "UserInterrupt", "message": "Another run was started on the thread."}
-)
+_REPLACED = JsonValue(stop_error("Another run was started on the thread."))
 
 
 #: Stands for the process of a run that no process executes yet.
@@ -210,6 +209,7 @@ class _EnqueueKind(StatementKind):
                     "action": request.multitask_strategy,
                     "error": _REPLACED,
                     "reason": "next_run",
+                    "note": None,
                 },
             )
         after_milliseconds = BigInteger([int(request.after_seconds * 1000)])

@@ -133,6 +133,20 @@ class Takeover:
             rows = await cursor.fetchall()
         return [TakenRun(*row) for row in rows]
 
+    async def end_overdue_runs(self) -> list[TakenRun]:
+        """End waiting runs whose deadline has passed, as ``timeout``."""
+        with translated_faults():
+            rows = await indexed_rows(self._pool, self._sql["threads_of_overdue"], {})
+        if not rows:
+            return []
+        thread_ids = [row[0] for row in rows]
+        async with self._transaction() as connection:
+            await connection.execute(self._sql["lock_threads"], {"thread_ids": thread_ids})
+            cursor = await connection.execute(self._sql["end_overdue_runs"], prepare=False)
+            await connection.execute(self._sql["refresh_locked_threads"], prepare=False)
+            rows = await cursor.fetchall()
+        return [TakenRun(*row) for row in rows]
+
     async def mend_threads(self) -> int:
         """Make waiting runs claimable if they are not. Returns the number of threads concerned."""
         with translated_faults():

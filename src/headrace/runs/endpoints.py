@@ -29,11 +29,16 @@ from headrace.runs.responses import (
     streaming_response,
     waiting_response,
 )
-from headrace.runs.schemas import Run, RunCreate, RunsCancel
+from headrace.runs.schemas import Run, RunCreate, RunsCancel, StopNote, with_deadline
 from headrace.runs.service import RunService, run_id_from
 from headrace.threads.endpoints import PathThreadId
 
 router = new_router(tag="runs")
+
+#: In the query too: the SDKs send no fields of other servers, but any parameters of the query.
+DeadlineSeconds = Annotated[
+    float | None, Query(alias="deadline_seconds", gt=0, allow_inf_nan=False)
+]
 
 _MAX_BATCH = 100
 
@@ -47,8 +52,10 @@ async def wait_run(
     runs: Runs,
     key: IdempotencyKey,
     request: Request,
+    deadline: DeadlineSeconds = None,
 ) -> Response:
     """Create a run on a thread, wait for the end, and return the last values."""
+    body = with_deadline(body, deadline)
     run = await _create(runs, principal, thread_id, body, key, request)
     return await waiting_response(run, request, on_disconnect=body.on_disconnect)
 
@@ -56,9 +63,15 @@ async def wait_run(
 @router.post("/runs/wait", responses=JSON, response_class=Response)
 @lasting
 async def wait_stateless_run(
-    body: RunCreate, principal: CurrentPrincipal, runs: Runs, key: IdempotencyKey, request: Request
+    body: RunCreate,
+    principal: CurrentPrincipal,
+    runs: Runs,
+    key: IdempotencyKey,
+    request: Request,
+    deadline: DeadlineSeconds = None,
 ) -> Response:
     """Create a run without a thread, wait for the end, and return the last values."""
+    body = with_deadline(body, deadline)
     run = await _create(runs, principal, None, body, key, request)
     return await waiting_response(run, request, on_disconnect=body.on_disconnect)
 
@@ -72,8 +85,10 @@ async def stream_run(
     runs: Runs,
     key: IdempotencyKey,
     request: Request,
+    deadline: DeadlineSeconds = None,
 ) -> Response:
     """Create a run on a thread and stream the events."""
+    body = with_deadline(body, deadline)
     run = await _create(runs, principal, thread_id, body, key, request)
     return streaming_response(run, request, on_disconnect=body.on_disconnect)
 
@@ -81,9 +96,15 @@ async def stream_run(
 @router.post("/runs/stream", responses=SSE, response_class=Response)
 @lasting
 async def stream_stateless_run(
-    body: RunCreate, principal: CurrentPrincipal, runs: Runs, key: IdempotencyKey, request: Request
+    body: RunCreate,
+    principal: CurrentPrincipal,
+    runs: Runs,
+    key: IdempotencyKey,
+    request: Request,
+    deadline: DeadlineSeconds = None,
 ) -> Response:
     """Create a run without a thread and stream the events."""
+    body = with_deadline(body, deadline)
     run = await _create(runs, principal, None, body, key, request)
     return streaming_response(run, request, on_disconnect=body.on_disconnect)
 
@@ -96,17 +117,25 @@ async def create_run(
     runs: Runs,
     key: IdempotencyKey,
     request: Request,
+    deadline: DeadlineSeconds = None,
 ) -> Response:
     """Create a run on a thread, in the background."""
+    body = with_deadline(body, deadline)
     run, shown = await _in_background(runs, principal, thread_id, body, key, request)
     return json_response(shown, headers={"Content-Location": run_path(run)})
 
 
 @router.post("/runs", response_model=Run)
 async def create_stateless_run(
-    body: RunCreate, principal: CurrentPrincipal, runs: Runs, key: IdempotencyKey, request: Request
+    body: RunCreate,
+    principal: CurrentPrincipal,
+    runs: Runs,
+    key: IdempotencyKey,
+    request: Request,
+    deadline: DeadlineSeconds = None,
 ) -> Response:
     """Create a run without a thread, in the background."""
+    body = with_deadline(body, deadline)
     run, shown = await _in_background(runs, principal, None, body, key, request)
     return json_response(shown, headers={"Content-Location": f"/runs/{run.run_id}"})
 
@@ -191,14 +220,15 @@ async def cancel_run(
     request: Request,
     wait: Annotated[bool, Query()] = False,
     action: Annotated[CancelAction, Query()] = "interrupt",
+    reason: Annotated[StopNote, Query()] = None,
 ) -> Response:
     """Stop a run.
 
     202: the run was asked to stop, and is shown as `interrupted` from now on; with
     `action=rollback` it is not shown any more. With `wait` the answer is 200 and `{}`, once the run
-    has stopped.
+    has stopped. The row, the log and the end of the stream repeat the `reason`.
     """
-    run = await runs.cancel(principal, thread_id, run_id_from(run_id), action)
+    run = await runs.cancel(principal, thread_id, run_id_from(run_id), action, reason)
     if wait:
         return stopping_response(run, request)
     end_turn(request)
@@ -214,9 +244,10 @@ async def cancel_runs(
     principal: CurrentPrincipal,
     runs: Runs,
     action: Annotated[CancelAction, Query()] = "interrupt",
+    reason: Annotated[StopNote, Query()] = None,
 ) -> Response:
     """Stop several runs: the named ones, or all that have a status."""
-    await runs.cancel_many(principal, body, action)
+    await runs.cancel_many(principal, body, action, reason)
     return Response(status_code=204)
 
 

@@ -15,11 +15,13 @@ def run_kwargs(
     body: RunCreate,
     *,
     temporary: bool,
+    strict_resume: bool = False,
     checkpoint: Mapping[str, Any] = MappingProxyType({}),
     headers: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """The arguments that are stored with the run. A process needs no others to execute it.
 
+    :param strict_resume: check what the command resumes again when the run starts.
     :param headers: headers of the request, for the graph. They win over the body: a proxy in front
         may have set them, and a caller must not override them.
     :param checkpoint: the checkpoint to start from. Empty for the thread's last one: for LangGraph
@@ -49,7 +51,8 @@ def run_kwargs(
     return {
         "input": body.input,
         "command": body.command.model_dump(exclude_none=True) if body.command else None,
-        **({"strict_resume": True} if body.strict_resume else {}),
+        **({"strict_resume": True} if strict_resume else {}),
+        **({"deadline_seconds": body.deadline_seconds} if body.deadline_seconds else {}),
         "config": merged,
         "context": (assistant.context or {}) | given,
         "stream_mode": list(body.stream_mode),

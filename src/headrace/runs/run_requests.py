@@ -7,10 +7,11 @@ from uuid import UUID
 from headrace.auth.principal import Principal
 from headrace.checkpoints.writer import Writer
 from headrace.db.tables import AssistantRow
-from headrace.errors import BadRequest, CheckpointNotFound, InvalidRequest
+from headrace.errors import BadRequest, CheckpointNotFound, InvalidRequest, ThreadNotFound
 from headrace.graphs.commands import refuse_unknown_nodes
 from headrace.graphs.context import missing_names
 from headrace.graphs.registry import GraphRegistry
+from headrace.graphs.resumes import refuse_resume, start_of
 from headrace.idempotency.schemas import RequestKey
 from headrace.ids import canonical_uuid, thread_id_for
 from headrace.queue.rows import RunRequest
@@ -19,6 +20,7 @@ from headrace.runs.named_checkpoint import named_checkpoint
 from headrace.runs.repository import RunRepository
 from headrace.runs.run_kwargs import run_kwargs
 from headrace.runs.schemas import RunCreate
+from headrace.states.reader import StateReader
 from headrace.threads.service import ThreadService
 from headrace.tracing.trace_context import TraceContext
 
@@ -30,12 +32,14 @@ class RunRequests:
         threads: ThreadService,
         registry: GraphRegistry,
         writer: Writer,
+        states: StateReader,
         limits: RequestLimits,
     ) -> None:
         self._repository = repository
         self._threads = threads
         self._registry = registry
         self._writer = writer
+        self._states = states
         self._limits = limits
 
     async def complete(
@@ -56,8 +60,10 @@ class RunRequests:
         """The run with this id; see :meth:`headrace.runs.service.RunService.create`.
 
         :raises InvalidRequest, BadRequest, ThreadNotFound, CheckpointNotFound: it cannot be made.
+        :raises ResumeRefused: it would answer what does not wait.
         """
         self._limits.metadata(body.metadata)
+        self._limits.deadline(body.deadline_seconds)
         self._limits.config(body.config)
         self._limits.configuration(body.context, "context")
         if body.on_disconnect == "cancel" and background:
@@ -77,17 +83,22 @@ class RunRequests:
                 " it to /threads/{thread_id}/runs"
             )
         temporary = thread_id is None and body.on_completion != "keep"
+        checkpoint = await self._checkpoint(principal, thread_id, body)
+        strict_resume = self._is_strict(body)
         kwargs = run_kwargs(
             assistant,
             body,
             temporary=temporary,
-            checkpoint=await self._checkpoint(principal, thread_id, body),
+            strict_resume=strict_resume,
+            checkpoint=checkpoint,
             headers=headers,
         )
         if assistant.config:
             # The assistant may be older than the limits.
             self._limits.config(kwargs["config"])
         self._refuse_for_graph(assistant, kwargs)
+        if strict_resume and thread_id is not None:
+            await self._refuse_resume(principal, thread_id, body, assistant.graph_id, kwargs)
         own_config = (body.config or {}).get("configurable") or {}
         return RunRequest(
             run_id=run_id,
@@ -116,6 +127,45 @@ class RunRequests:
             key=key,
             trace=trace,
         )
+
+    def _is_strict(self, body: RunCreate) -> bool:
+        """Whether the run's answers to interrupts are checked."""
+        if body.command is None or body.command.resume is None:
+            return bool(body.strict_resume)
+        if body.strict_resume is None:
+            return self._limits.settings.strict_resume
+        return body.strict_resume
+
+    async def _refuse_resume(
+        self,
+        principal: Principal,
+        thread_id: str,
+        body: RunCreate,
+        graph_id: str,
+        kwargs: dict[str, Any],
+    ) -> None:
+        """Refuse answers to interrupts that do not wait, as far as that is known before the run.
+
+        What waits at the head of the thread is not known while other runs have it or wait for it,
+        or before a delay. Then the worker alone checks the answers, when the run starts.
+        """
+        resume = (kwargs["command"] or {}).get("resume")
+        if resume is None:
+            return
+        configurable = kwargs["config"]["configurable"]
+        start = start_of({**configurable, "thread_id": thread_id})
+        if "checkpoint_id" not in start["configurable"]:
+            if body.after_seconds:
+                return
+            try:
+                if (await self._threads.get(principal, thread_id)).status == "busy":
+                    return
+            except ThreadNotFound:
+                if body.if_not_exists != "create":
+                    raise
+        waiting = await self._states.before_run(thread_id, graph_id, start, configurable)
+        if waiting is not None:
+            refuse_resume(resume, waiting)
 
     async def _creates(
         self, principal: Principal, thread_id: str | None, body: RunCreate, any_thread_id: bool

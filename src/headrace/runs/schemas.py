@@ -15,9 +15,10 @@ from pydantic import (
 )
 
 from headrace.db.tables import RunRow
+from headrace.errors import InvalidRequest
 from headrace.events.modes import StreamMode
 from headrace.graphs.commands import GraphCommand
-from headrace.graphs.configuration import HAS_STRICT_RESUME, RunConfig
+from headrace.graphs.configuration import RunConfig
 from headrace.threads.schemas import AnyThreadId
 
 #: A year, in seconds.
@@ -68,6 +69,19 @@ def _absent(value: Any, info: ValidationInfo) -> None:
 
 Absent = Annotated[Any, AfterValidator(_absent)]
 
+#: Characters of the reason for a cancel.
+_MAX_NOTE = 200
+
+
+def _one_line(value: str | None) -> str | None:
+    if value and (len(value) > _MAX_NOTE or not value.isprintable()):
+        raise ValueError(f"send one line of printable text, {_MAX_NOTE} characters at most")
+    return value or None
+
+
+#: Why a run is cancelled, in the words of the caller.
+StopNote = Annotated[str | None, AfterValidator(_one_line)]
+
 _DURABILITIES = {True: ("sync", "async"), False: ("exit",)}
 
 
@@ -101,6 +115,7 @@ class RunCreate(BaseModel):
     on_completion: Literal["delete", "keep"] | None = None
     after_seconds: float | None = Field(None, ge=0, le=MAX_AFTER_SECONDS)
     strict_resume: bool | None = None
+    deadline_seconds: float | None = Field(None, gt=0, allow_inf_nan=False)
     #: Refused if it is not the thread of the path.
     thread_id: Any = None
     webhook: Absent = None
@@ -117,14 +132,17 @@ class RunCreate(BaseModel):
             )
         return self
 
-    @model_validator(mode="after")
-    def _resumable(self) -> "RunCreate":
-        if self.strict_resume and not HAS_STRICT_RESUME:
-            raise ValueError(
-                "strict_resume: the server's release of LangGraph does not have it, as flags of"
-                " /info says"
-            )
-        return self
+
+def with_deadline(body: RunCreate, seconds: float | None) -> RunCreate:
+    """The body with the deadline that the query of its request names.
+
+    :raises InvalidRequest: the body names another one.
+    """
+    if seconds is None:
+        return body
+    if body.deadline_seconds not in (None, seconds):
+        raise InvalidRequest("deadline_seconds: body and query differ; send one of them")
+    return body.model_copy(update={"deadline_seconds": seconds})
 
 
 class RunsCancel(BaseModel):

@@ -17,6 +17,7 @@ from headrace.errors import (
     AssistantChanged,
     Draining,
     InvalidRequest,
+    ResumeRefused,
     RunForgotten,
     RunNotFound,
     RunStillStopping,
@@ -110,7 +111,17 @@ class RunService:
         if key is None:
             return await make(uuid7())
         async with self._reserved(principal, key) as (run_id, made):
-            return made if made is not None else await make(run_id)
+            if made is not None:
+                return made
+            try:
+                return await make(run_id)
+            except ResumeRefused:
+                # An earlier try with this key may have made the run meanwhile, and its answers are
+                # what does not wait any more.
+                row = await self._repository.find(principal, run_id)
+                if row is None:
+                    raise
+                return self._follow(row, created=True, repeated=True)
 
     async def _make(
         self,
@@ -249,10 +260,16 @@ class RunService:
         return self._following.memory.reading()
 
     async def cancel(
-        self, principal: Principal, thread_id: str, run_id: UUID, action: CancelAction
+        self,
+        principal: Principal,
+        thread_id: str,
+        run_id: UUID,
+        action: CancelAction,
+        note: str | None = None,
     ) -> FollowedRun:
         """Ask a run to stop. Wait for the outcome of the returned run to know that it has stopped.
 
+        :param note: why, in the caller's own words.
         :raises RunNotFound: the caller may see no such run, or it has ended.
         """
         row = await self._repository.get(principal, thread_id, run_id)
@@ -261,7 +278,7 @@ class RunService:
                 "No matching runs to cancel. Please verify the thread ID and run ID are correct,"
                 " and the run hasn't been deleted or completed."
             )
-        return await self._stops.cancel(row, action)
+        return await self._stops.cancel(row, action, note)
 
     def cancel_soon(self, run: FollowedRun, message: str) -> None:
         """Ask a run to stop because its client has left. Any process may execute the run.
@@ -277,10 +294,15 @@ class RunService:
             )
 
     async def cancel_many(
-        self, principal: Principal, which: RunsCancel, action: CancelAction
+        self,
+        principal: Principal,
+        which: RunsCancel,
+        action: CancelAction,
+        note: str | None = None,
     ) -> None:
         """Ask several runs to stop.
 
+        :param note: why, in the caller's own words.
         :raises RunNotFound: all of them have ended, or were asked to stop before.
         """
         thread_id = which.thread_id
@@ -290,6 +312,7 @@ class RunService:
         if not await self._stops.cancel_many(
             principal,
             action,
+            note,
             thread_id=thread_id,
             run_ids=which.run_ids,
             statuses=[status for status in statuses if status is not None],

@@ -210,6 +210,7 @@ class Telling:
             yield CancelAsked(
                 at=_utc_or_none(row["cancel_asked_at"]),
                 reason=row["cancel_reason"],
+                note=row["cancel_note"],
                 action=row["cancel_action"] or "interrupt",
             )
         yield from self._last_entries()

@@ -16,6 +16,7 @@ SELECT runs.run_id, runs.thread_id, runs.assistant_id, runs.graph_id, runs.statu
   runs.failures, runs.process_id, runs.multitask_strategy, runs.error, runs.error_cause,
   runs.created_at,
   runs.started_at, runs.ended_at, runs.cancel_action, runs.cancel_asked_at, runs.cancel_reason,
+  runs.cancel_note,
   runs.request_id, runs.traceparent, runs.earlier_attempts, runs.interrupts,
   runs.kwargs ->> 'durability' AS durability,
   coalesce(runs.kwargs -> 'command' ? 'resume'

@@ -42,9 +42,9 @@ class TimelineError(BaseModel):
     message: str = Field(description="What the error says.")
     cause: Cause | None = Field(
         description="What is to blame: `graph` (its code, its input or its state), `platform`"
-        " (headrace or the database), `timeout`, `lost` (server processes), `budget` (of tokens) or"
-        " `unserved` (no process executes the graph). Null for a run that was stopped,"
-        " or that an older release has ended."
+        " (headrace or the database), `timeout`, `deadline` (its own), `lost` (server processes),"
+        " `budget` (of tokens) or `unserved` (no process executes the graph). Null for a run that"
+        " was stopped, or that an older release has ended."
     )
 
 
@@ -129,6 +129,7 @@ class CancelAsked(BaseModel):
         description="`client` (a cancel), `disconnect` (its client left), `next_run` (another run"
         " of the thread), `deleted`. Null: not recorded."
     )
+    note: str | None = Field(description="The `reason` that the client has given.")
     action: Literal["interrupt", "rollback", "delete"] = Field(
         description="What was to become of the run."
     )

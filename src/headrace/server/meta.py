@@ -8,7 +8,6 @@ from starlette.routing import NoMatchFound
 
 from headrace.edge.routing import new_router
 from headrace.edge.state import state_of
-from headrace.graphs.configuration import HAS_STRICT_RESUME
 from headrace.health.checks import DatabaseQuestion
 
 router = new_router(tag="system", public=True)
@@ -53,7 +52,7 @@ async def info(request: Request) -> dict[str, Any]:
         "flags": {
             **{feature: _serves(request.app, name) for feature, name in _FEATURES.items()},
             **dict.fromkeys(_ABSENT, False),
-            "strict_resume": HAS_STRICT_RESUME,
+            "strict_resume": True,
         },
         "host": {
             "kind": "self-hosted",

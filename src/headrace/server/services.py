@@ -91,7 +91,7 @@ async def start_services(resources: Resources, engine: RunEngine) -> Services:
     following = Following(engine.watcher, states, engine.reader_budget)
     stops = RunStops(engine.worker, following, thread_rows)
     repository = RunRepository(sessions)
-    requests = RunRequests(repository, threads, registry, resources.writer, limits)
+    requests = RunRequests(repository, threads, registry, resources.writer, states, limits)
     runs = RunService(
         repository,
         assistants,

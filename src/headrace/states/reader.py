@@ -14,7 +14,7 @@ from headrace.checkpoints.serializer import lenient
 from headrace.containment import is_cancellation
 from headrace.db.faults import DATABASE_ERRORS
 from headrace.error_text import error_repr
-from headrace.errors import AnswerTooLarge, GraphNotMade, Unavailable
+from headrace.errors import AnswersFull, AnswerTooLarge, GraphNotMade, Unavailable
 from headrace.graphs.registry import Graph, GraphRegistry
 from headrace.request_settings import AnswerSettings
 from headrace.states.raw_values import raw_values, visible_metadata
@@ -94,6 +94,29 @@ class StateReader:
                 update={"checkpoint": asked, "checkpoint_id": checkpoint.checkpoint_id}
             )
         return state
+
+    async def before_run(
+        self, thread_id: str, graph_id: str, start: RunnableConfig, configurable: Mapping[str, Any]
+    ) -> StateSnapshot | None:
+        """The state that a run would go on from; None if it cannot be read here.
+
+        That is so if this server lacks the graph, the graph raises, or the state is too large for
+        an answer.
+
+        :param start: leads to the checkpoint that the run starts from.
+        :param configurable: that of the run, for graphs that are made from it.
+        """
+
+        async def ask(graph: Graph) -> StateSnapshot:
+            return await graph.aget_state(start)
+
+        with self.memory.reading() as reading, reading.current():
+            try:
+                return await self._through_graph(
+                    thread_id, graph_id, _made_for(start, configurable), ask
+                )
+            except (AnswerTooLarge, AnswersFull):
+                return None
 
     async def page(
         self,

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from headrace.auth.principal import Principal
 from headrace.db.tables import RunRow
+from headrace.events.event import CANCELLED
 from headrace.events.reader import FollowingStopped
 from headrace.following.followed_run import FollowedRun
 from headrace.following.following import Following
@@ -16,7 +17,6 @@ from headrace.worker.worker import Worker
 _BATCH = 200
 #: Long enough for a graph that heeds a cancel. A run that does not stop in time loses its thread.
 _STOP_SECONDS = 2.0
-_CANCELLED = "The run was cancelled."
 _DELETED = "The run is deleted."
 
 
@@ -26,15 +26,16 @@ class RunStops:
         self._following = following
         self._repository = repository
 
-    async def cancel(self, run: RunRow, action: CancelAction) -> FollowedRun:
+    async def cancel(self, run: RunRow, action: CancelAction, note: str | None) -> FollowedRun:
         """Ask one run to stop. The returned run has an outcome once it has stopped."""
-        await self._worker.cancel(run.tenant, [run.run_id], action, _CANCELLED, "client")
+        await self._worker.cancel(run.tenant, [run.run_id], action, CANCELLED, "client", note=note)
         return self._follow(run)
 
     async def cancel_many(
         self,
         principal: Principal,
         action: CancelAction,
+        note: str | None,
         *,
         thread_id: str | None,
         run_ids: Sequence[UUID] | None,
@@ -46,7 +47,9 @@ class RunStops:
             principal, thread_id=thread_id, run_ids=run_ids, statuses=statuses, limit=_BATCH
         ):
             asked += len(found)
-            await self._worker.cancel(principal.tenant, found, action, _CANCELLED, "client")
+            await self._worker.cancel(
+                principal.tenant, found, action, CANCELLED, "client", note=note
+            )
             if len(found) < _BATCH:
                 break
         return asked

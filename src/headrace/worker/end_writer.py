@@ -1,6 +1,7 @@
 """Ends an execution: decides the run's final status, and repeats the commit until it succeeds."""
 
 import asyncio
+from dataclasses import replace
 
 import psycopg
 import structlog
@@ -8,11 +9,11 @@ import structlog
 from headrace.db.faults import caller_message
 from headrace.error_text import MAX_BYTES, error_message, error_name
 from headrace.errors import LeaseLost, Unavailable
-from headrace.events.event import RUN_DELETED
+from headrace.events.event import RUN_DELETED, stop_error
 from headrace.observability.masking import mask_text
 from headrace.queue.ends import RELEASED, EndedRun, RunEnd, StopAsked
 from headrace.queue.queue import Queue
-from headrace.queue.rows import Cause
+from headrace.queue.rows import Cause, StopAction, StopRequest
 from headrace.worker.error_causes import cause_of
 from headrace.worker.execution import Execution, Stop
 
@@ -95,7 +96,7 @@ class EndWriter:
         pauses = _Pauses()
         while execution.stop is not Stop.LEASE_LOST:
             try:
-                reason = await self._queue.roll_back_if_owned(
+                asked = await self._queue.roll_back_if_owned(
                     execution.token, execution.thread_id, usage=execution.usage
                 )
             except LeaseLost:
@@ -106,11 +107,20 @@ class EndWriter:
             except (Unavailable, psycopg.Error) as fault:
                 await pauses.after(fault)
             else:
-                _log.info("run_rolled_back", reason=reason)
+                asked = asked or StopRequest("rollback")
+                _log.info("run_rolled_back", reason=asked.reason, note=asked.note)
                 # Runs behind it may be claimed now, and followers hear of its end.
-                return EndedRun(_ROLLED_BACK, more=True, watched=True)
+                return EndedRun(_rolled_back(asked.note), more=True, watched=True)
         _log.info("run_taken_over")
         return None
+
+    async def _request(self, execution: Execution, action: StopAction) -> StopRequest:
+        """The request that came before an end, with reason and note if they can be read now."""
+        try:
+            asked = await self._queue.stop_request(execution.run_id)
+        except Unavailable:
+            asked = None
+        return asked or StopRequest(action)
 
     async def _interrupt_instead(self, execution: Execution) -> EndedRun | None:
         """End a run that cannot be rolled back as ``interrupted``."""
@@ -155,7 +165,7 @@ class EndWriter:
             except LeaseLost:
                 break
             except StopAsked as asked:
-                execution.stop_as_asked(asked.action)
+                execution.stop_as_asked(await self._request(execution, asked.action))
                 raise
             except Unavailable as fault:
                 await pauses.after(fault)
@@ -193,6 +203,12 @@ _ROLLED_BACK = RunEnd(
 )
 
 
+def _rolled_back(note: str | None) -> RunEnd:
+    if note is None or _ROLLED_BACK.error is None:
+        return _ROLLED_BACK
+    return replace(_ROLLED_BACK, error={**_ROLLED_BACK.error, "reason": note})
+
+
 def error_json(error: BaseException, max_bytes: int = MAX_BYTES) -> dict[str, str]:
     """An exception as clients see it; its message has at most ``max_bytes``."""
     # An error message of a model provider may quote the API key, and clients read this message.
@@ -208,7 +224,7 @@ def end_of_stopped(execution: Execution) -> RunEnd:
             return RunEnd(
                 "interrupted",
                 "interrupted",
-                {"error": "UserInterrupt", "message": message},
+                stop_error(message, execution.stop_note),
                 asked=execution.asked_here,
             )
         case Stop.DELETED:
@@ -219,6 +235,18 @@ def end_of_stopped(execution: Execution) -> RunEnd:
             return _ROLLED_BACK
         case Stop.LEASE_LOST:
             return RunEnd("error", "error", {"error": "LeaseLost", "message": message})
+        case None if execution.overdue:
+            seconds = execution.request.deadline_seconds
+            message = (
+                f"The run has not ended by its deadline, {seconds:g} s after it was made"
+                " (deadline_seconds)."
+            )
+            return RunEnd(
+                "timeout",
+                "error",
+                {"error": "DeadlineExceeded", "message": message},
+                cause="deadline",
+            )
         case None:
             return RunEnd(
                 "timeout",

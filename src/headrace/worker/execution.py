@@ -9,12 +9,12 @@ from uuid import UUID
 from headrace.checkpoints.run_writes import RunWrites
 from headrace.checkpoints.tally import UsageTally
 from headrace.events.channel import Channel
-from headrace.events.event import RUN_DELETED, end_event
+from headrace.events.event import CANCELLED, RUN_DELETED, end_event
 from headrace.events.reader import Moved
 from headrace.lifecycle import Signal
 from headrace.observability.run_metrics import AttemptMetrics
 from headrace.queue.ends import AskedHere
-from headrace.queue.rows import Attempt, CancelReason, RunOutcome
+from headrace.queue.rows import Attempt, CancelReason, RunOutcome, StopRequest
 from headrace.thread_pool import Work
 from headrace.tracing.tracer import NO_ATTEMPT_TRACE, AttemptTrace
 from headrace.worker.channels import Channels
@@ -52,7 +52,9 @@ class Execution:
         "asked_here",
         "attempt",
         "began_at",
+        "cancelled",
         "channel",
+        "deadline_at",
         "given_up",
         "graph",
         "progress",
@@ -98,6 +100,11 @@ class Execution:
             if attempt.claimed
             else self.began_at - attempt.request.received_at
         )
+        #: When the run must have ended, by ``time.monotonic``; infinite without a deadline.
+        self.deadline_at = float("inf")
+        if (seconds := self.request.deadline_seconds) is not None:
+            age = attempt.age_seconds if attempt.claimed else self.queue_seconds
+            self.deadline_at = self.began_at - age + seconds
         self.progress = Progress(
             attempt,
             metrics,
@@ -106,6 +113,8 @@ class Execution:
         )
         self.stop: Stop | None = None
         self.stop_message = ""
+        #: The first request to stop the run that this process knows; None if there was none.
+        self.cancelled: StopRequest | None = None
         #: The first stop that was asked for in this process alone; the end of the run stores it.
         self.asked_here: AskedHere | None = None
         self.channel: Channel = channels.open(
@@ -120,6 +129,16 @@ class Execution:
         self._moved = False
         self._ended = Signal()
         self._outcome: RunOutcome | None = None
+
+    @property
+    def stop_note(self) -> str | None:
+        """What the client who cancelled the run has said about it."""
+        return None if self.cancelled is None else self.cancelled.note
+
+    @property
+    def overdue(self) -> bool:
+        """The deadline of the run has passed."""
+        return monotonic() >= self.deadline_at
 
     @property
     def run_id(self) -> UUID:
@@ -147,11 +166,13 @@ class Execution:
         """
         if self.asked_here is None:
             self.asked_here = AskedHere(reason, datetime.now(UTC))
+        self.cancelled = self.cancelled or StopRequest("interrupt", reason)
         self.ask_to_stop(Stop.CANCEL, message)
 
-    def stop_as_asked(self, action: str, message: str = "The run was cancelled.") -> None:
+    def stop_as_asked(self, asked: StopRequest, message: str = CANCELLED) -> None:
         """Stop as the run's row asks."""
-        self.ask_to_stop(_STOPS.get(action, Stop.CANCEL), message)
+        self.cancelled = self.cancelled or asked
+        self.ask_to_stop(_STOPS.get(asked.action, Stop.CANCEL), message)
 
     def ask_to_stop(self, stop: Stop, message: str) -> None:
         """Ask the run to stop; the strongest reason counts, and among equal reasons the first."""

@@ -3,10 +3,12 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
+from time import monotonic
 from typing import Any
 
 import structlog
 from langchain_core.runnables import RunnableConfig
+from langgraph.types import Command
 
 from headrace.checkpoints.run_saver import RunSaver
 from headrace.checkpoints.write_size import MAX_CHECKPOINT_BYTES, least_bytes
@@ -16,6 +18,7 @@ from headrace.events.event import RUN_DELETED
 from headrace.events.modes import Translator
 from headrace.graphs.commands import refuse_unknown_nodes
 from headrace.graphs.registry import Graph, GraphRegistry
+from headrace.graphs.resumes import refuse_resume, refuse_unknown_answers, start_of
 from headrace.lifecycle import Tasks
 from headrace.observability.process import collect_soon
 from headrace.queue.ends import RELEASED, EndedRun, RunEnd, StopAsked
@@ -185,11 +188,15 @@ class Executor:
         if execution.stop is not None:
             # The run was asked to stop before its graph began.
             return end_of_stopped(execution)
+        if execution.overdue:
+            # It has waited in the queue until its deadline.
+            return self._timed_out(execution)
         graph = self._graphs.start(
             self._run_graph(execution, result), name=f"graph-{execution.run_id}"
         )
         execution.graph = graph
-        await execution.wait_for(graph, self._settings.run_timeout_seconds)
+        left = min(self._settings.run_timeout_seconds, execution.deadline_at - monotonic())
+        await execution.wait_for(graph, max(0.0, left))
         if graph.done():
             return self._end_of(graph, execution, result)
         graph.cancel()
@@ -201,7 +208,14 @@ class Executor:
             # The graph finished at this very moment: its result stands.
             return self._end_of(graph, execution, result)
         if execution.stop is None:
-            _log.warning("run_timed_out", seconds=self._settings.run_timeout_seconds)
+            return self._timed_out(execution)
+        return end_of_stopped(execution)
+
+    def _timed_out(self, execution: Execution) -> RunEnd:
+        seconds, limit = self._settings.run_timeout_seconds, "run_timeout_seconds"
+        if execution.overdue:
+            seconds, limit = execution.request.deadline_seconds or 0.0, "deadline_seconds"
+        _log.warning("run_timed_out", seconds=seconds, limit=limit)
         return end_of_stopped(execution)
 
     def _end_of(self, graph: asyncio.Task[None], execution: Execution, result: RunResult) -> RunEnd:
@@ -291,6 +305,8 @@ class Executor:
     ) -> None:
         kwargs, failed = execution.request.kwargs, True
         refuse_unknown_nodes(graph.nodes, kwargs)
+        if kwargs.get("strict_resume") and isinstance(given, Command):
+            await _refuse_resume(graph, given.resume, config, execution)
         execution.progress.begin(graph)
         try:
             await self._follow(graph_stream(graph, given, kwargs, config), execution, result)
@@ -356,6 +372,26 @@ class Executor:
             {"configurable": {"thread_id": execution.thread_id, "checkpoint_ns": ""}}
         )
         return latest is not None and latest.metadata.get("run_id") == str(execution.run_id)
+
+
+async def _refuse_resume(
+    graph: Graph, resume: Any, config: RunnableConfig, execution: Execution
+) -> None:
+    """Refuse answers to interrupts that do not wait: at the start of the run this is known.
+
+    An earlier attempt may have used some of the answers, and have left no checkpoint of its own.
+
+    :raises ResumeRefused: the run has changed nothing.
+    """
+    if resume is None:
+        return
+    start = start_of(config["configurable"])
+    state = await graph.aget_state(start)
+    if execution.attempt.number == 1:
+        refuse_resume(resume, state)
+    elif state.created_at is not None:
+        named = start_of(start["configurable"] | state.config["configurable"])
+        refuse_unknown_answers(resume, await graph.aget_state(named))
 
 
 def _metadata_event(execution: Execution) -> dict[str, Any]:

@@ -18,7 +18,7 @@ _log = structlog.stdlib.get_logger("headrace.worker")
 _READ_SECONDS = 2.0
 
 #: Errors which say that the run was refused before it did anything.
-_REFUSED = ("UnknownInterruptError",)
+_REFUSED = ("ResumeRefused",)
 
 
 @dataclass(slots=True)

@@ -12,7 +12,6 @@ from langchain_core.runnables import RunnableConfig
 
 from headrace.auth.principal import ANONYMOUS, Principal
 from headrace.graphs.commands import graph_command
-from headrace.graphs.configuration import STRICT_RESUME
 
 
 def graph_config(
@@ -41,8 +40,6 @@ def graph_config(
         "langgraph_auth_user_id": identity,
         "langgraph_request_id": request_id,
     }
-    if kwargs.get("strict_resume"):
-        configurable[STRICT_RESUME] = True
     config: dict[str, Any] = {
         "recursion_limit": recursion_limit,
         **stored,

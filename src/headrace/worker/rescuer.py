@@ -1,6 +1,7 @@
 """Rescues runs of lost processes: they go on in other processes, or end after too many losses.
 
-Also ends runs whose graph no process serves, and mends threads that no process would claim.
+Also ends waiting runs whose graph no process serves, or whose deadline has passed, and mends
+threads that no process would claim.
 """
 
 from time import monotonic
@@ -92,6 +93,7 @@ class Rescuer:
                 if run.status == "error":
                     self._metrics.runs.count_error(run.graph_id, "lost")
         await self._end_unserved()
+        await self._end_overdue()
         if monotonic() - self._mended_at > _MEND_SECONDS:
             if mended := await takeover.mend_threads():
                 _log.warning("threads_mended", threads=mended)
@@ -126,3 +128,16 @@ class Rescuer:
             self._notifier.run_changed(run.run_id)
             self._metrics.runs.count_run(run.graph_id, run.status)
             self._metrics.runs.count_error(run.graph_id, "unserved")
+
+    async def _end_overdue(self) -> None:
+        """End runs that have waited until their deadline: clients may wait for their ends."""
+        for run in await self._queue.takeover.end_overdue_runs():
+            _log.warning(
+                "overdue_run_ended",
+                run_id=str(run.run_id),
+                thread_id=run.thread_id,
+                graph_id=run.graph_id,
+            )
+            self._notifier.run_changed(run.run_id)
+            self._metrics.runs.count_run(run.graph_id, run.status)
+            self._metrics.runs.count_error(run.graph_id, "deadline")

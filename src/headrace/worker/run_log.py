@@ -13,7 +13,14 @@ import structlog
 from headrace.observability.metrics import Metrics
 from headrace.observability.process import process_name
 from headrace.queue.ends import RunEnd
-from headrace.queue.rows import Attempt, CancelReason, QueuedRun, RunRequest
+from headrace.queue.rows import (
+    Attempt,
+    Cancellation,
+    CancelReason,
+    QueuedRun,
+    RunRequest,
+    StopRequest,
+)
 from headrace.worker.execution import Execution
 
 _log = structlog.stdlib.get_logger("headrace.worker")
@@ -39,15 +46,33 @@ class RunLog:
             for _ in {queued.replaced, *queued.ended} - {None}:
                 self.cancelled("next_run")
         for run_id in queued.removed:
-            self.removed(run_id, request.thread_id, "next_run")
+            self.removed(run_id, request.thread_id, StopRequest("rollback", "next_run"))
 
     def cancelled(self, reason: CancelReason) -> None:
         """A run that had not ended was asked to stop."""
         self._runs.count_cancel(reason)
 
-    def removed(self, run_id: UUID, thread_id: str, reason: CancelReason) -> None:
+    def asked_to_stop(self, run: Cancellation, asked: StopRequest) -> None:
+        """A run was asked to stop, or had ended a moment before."""
+        _log.info(
+            "run_stop_asked",
+            run_id=str(run.run_id),
+            thread_id=run.thread_id,
+            action=asked.action,
+            reason=asked.reason,
+            note=asked.note,
+            state=run.state,
+        )
+
+    def removed(self, run_id: UUID, thread_id: str, asked: StopRequest) -> None:
         """A waiting run was rolled back: nothing else will say that there was such a run."""
-        _log.info("run_rolled_back", run_id=str(run_id), thread_id=thread_id, reason=reason)
+        _log.info(
+            "run_rolled_back",
+            run_id=str(run_id),
+            thread_id=thread_id,
+            reason=asked.reason,
+            note=asked.note,
+        )
 
     def claimed(self, attempt: Attempt) -> None:
         """A run was claimed from the queue."""
@@ -100,7 +125,13 @@ class RunLog:
             **execution.usage.totals(),
             cause=end.cause,
             error=end.error["error"] if end.error else None,
+            **_cancelled(execution),
         )
+
+
+def _cancelled(execution: Execution) -> dict[str, Any]:
+    asked = execution.cancelled
+    return {} if asked is None else {"cancel_reason": asked.reason, "cancel_note": asked.note}
 
 
 def _names(request: RunRequest) -> dict[str, Any]:

@@ -70,10 +70,10 @@ class StopRequests:
     async def _look(self, executions: dict[UUID, Execution]) -> None:
         asked = await self._queue.requests_to({one.token.process_id for one in executions.values()})
         for run_id, execution in executions.items():
-            action, watched = asked.get(run_id, (None, False))
+            request, watched = asked.get(run_id, (None, False))
             try:
                 execution.channel.watch(watched)
-                if action is not None:
-                    execution.stop_as_asked(action)
+                if request is not None:
+                    execution.stop_as_asked(request)
             except Exception:
                 _log.exception("request_not_passed_on", run_id=str(run_id))

@@ -22,6 +22,7 @@ from headrace.queue.rows import (
     QueuedRun,
     RunRequest,
     StopAction,
+    StopRequest,
 )
 from headrace.setting_groups import WorkerSettings
 from headrace.tracing.trace_context import log_fields
@@ -208,7 +209,8 @@ class Worker:
         queued = await asyncio.shield(queueing)
         self._run_log.queued(request, queued, reason)
         if queued.replaced is not None and queued.action is not None:
-            self._tell_to_stop(queued.replaced, queued.action, "Another run replaces it.")
+            asked = StopRequest(queued.action, "next_run")
+            self._tell_to_stop(queued.replaced, asked, "Another run replaces it.")
         for run_id in queued.ended:
             self._notifier.run_changed(run_id)
         if 0 < request.after_seconds <= _TIMED_SECONDS:
@@ -223,13 +225,13 @@ class Worker:
         """A run of this caller may be claimed."""
         self._roster.announce(room=self._roster.may_begin(caller))
 
-    def _tell_to_stop(self, run_id: UUID, action: StopAction, message: str) -> None:
+    def _tell_to_stop(self, run_id: UUID, asked: StopRequest, message: str) -> None:
         """Stop the run here, or tell the process that executes it. Its row says so already."""
         execution = self._roster.executions.get(run_id)
         if execution is None:
             self._notifier.run_changed(run_id)
         else:
-            execution.stop_as_asked(action, message)
+            execution.stop_as_asked(asked, message)
 
     def cancel_here(self, run_id: UUID, message: str, reason: CancelReason) -> None:
         """Ask a run to stop if this process executes it still."""
@@ -245,20 +247,24 @@ class Worker:
         action: StopAction,
         message: str,
         reason: CancelReason,
+        note: str | None = None,
     ) -> list[Cancellation]:
         """Ask runs that have not ended to stop; return what the request has done to each.
 
         :param message: a sentence, for the errors of the runs.
+        :param note: why, in the words of the client who asks; for rows, log and streams.
         """
-        cancelled = await self._queue.cancel(tenant, run_ids, action, message, reason)
+        cancelled = await self._queue.cancel(tenant, run_ids, action, message, reason, note)
+        asked = StopRequest(action, reason, note)
         for one in cancelled:
             if one.state == "unknown":
                 continue
             self._run_log.cancelled(reason)
+            self._run_log.asked_to_stop(one, asked)
             if one.state == "removed":
-                self._run_log.removed(one.run_id, one.thread_id, reason)
+                self._run_log.removed(one.run_id, one.thread_id, asked)
             if one.state == "asked":
-                self._tell_to_stop(one.run_id, action, message)
+                self._tell_to_stop(one.run_id, asked, message)
             else:
                 self._notifier.run_changed(one.run_id)
         # A thread may be free for its next run.
@@ -347,8 +353,8 @@ class Worker:
         self._stop_requests.begun(execution.run_id)
         if attempt.watched:
             execution.channel.watch(True)
-        if attempt.cancel_action is not None:
-            execution.stop_as_asked(attempt.cancel_action)
+        if attempt.asked is not None:
+            execution.stop_as_asked(attempt.asked)
         self._tasks.start(self._execute(execution), name=f"run-{execution.run_id}")
         return execution
 

@@ -126,6 +126,23 @@ for number in ("1", "2"):
     two.add_node(f"ask{number}", asks(f"q{number}"))
     two.add_edge(START, f"ask{number}")
 
+asks_below = StateGraph(State)
+asks_below.add_node("below", one.compile())
+asks_below.add_edge(START, "below")
+
+
+async def answer_or_wait(state: State) -> State:
+    """Ask; then wait until somebody makes the file that the state names."""
+    answer = interrupt("slow")
+    return {"log": [f"slow:{answer}", *(await wait(state))["log"]]}
+
+
+asks_and_waits = StateGraph(State)
+asks_and_waits.add_node("quick", asks("quick"))
+asks_and_waits.add_node("slow", answer_or_wait)
+asks_and_waits.add_edge(START, "quick")
+asks_and_waits.add_edge(START, "slow")
+
 asks_and_fails = StateGraph(State)
 asks_and_fails.add_node("ask", asks("q"))
 asks_and_fails.add_node("fails", fails)
