@@ -16,7 +16,7 @@ _.run_inline, _.on_chain_start, _.on_chain_end, _.on_chain_error  # LangChain's 
 _.on_chat_model_start, _.on_llm_start, _.on_llm_end, _.on_llm_error
 _.on_tool_start, _.on_tool_end, _.on_tool_error, _.outputs, _.prompts, _.input_str
 _.acopy_thread, _.adelete_for_runs  # LangGraph's checkpointers
-_.autocommit, _._expire_at  # psycopg and its pool
+_.autocommit, _.nonblocking, _._expire_at  # psycopg and its pool
 _.handlers  # logging
 _.redirect_slashes, _.middleware_stack  # Starlette
 _.data_received, _.keep_alive, _.disconnected, _.timeout_graceful_shutdown  # uvicorn

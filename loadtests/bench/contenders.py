@@ -13,6 +13,7 @@ from psycopg_pool import AsyncConnectionPool
 from pydantic import SecretStr
 
 from headrace.checkpoints.saver import GroupCommitSaver
+from headrace.checkpoints.serializer import build_serializer
 from headrace.checkpoints.writer import Writer
 from headrace.db.conninfo import connection_string
 from headrace.db.pool import build_pool
@@ -78,6 +79,7 @@ def headrace(**settings: Any) -> Entrant:
         await pool.open(wait=True)
         writer = Writer(pool, CheckpointerSettings(**settings))
         saver = GroupCommitSaver(pool, writer, observe=lambda operation, seconds: None)
+        saver.serde = build_serializer()
 
         @asynccontextmanager
         async def run() -> AsyncIterator[None]:

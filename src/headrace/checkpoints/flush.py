@@ -13,6 +13,7 @@ There are three kinds of failure:
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from time import monotonic, perf_counter
@@ -40,6 +41,7 @@ from headrace.checkpoints.operations import (
     StatementKind,
 )
 from headrace.checkpoints.stray_sweeper import Strays
+from headrace.db.direct_call import blocking_sends
 from headrace.db.faults import passes, retry_delay_seconds
 from headrace.db.held_connection import HeldConnection
 from headrace.db.planner import use_indexes
@@ -189,7 +191,8 @@ class Flusher:
                 sent.append((kind, operations))
         # Note the ends before the batch is sent: it may be carried out even if no answer comes.
         _note_ends(attempt.batch)
-        answer, asked = await self._send(connection, arguments, sent)
+        with blocking_sends(connection) if attempt.in_thread else nullcontext():
+            answer, asked = await self._send(connection, arguments, sent)
         outcomes: dict[Operation, Any] = {}
         for kind, operations in called:
             results = kind.outcomes(operations, numbers, answer)

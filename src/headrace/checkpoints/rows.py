@@ -22,6 +22,7 @@ from headrace.checkpoints.flush_call import Answer, Arguments
 from headrace.checkpoints.metadata import stored_metadata
 from headrace.checkpoints.operations import CalledKind, Numbers, Operation, written_if_live
 from headrace.checkpoints.run_writes import RunWrites
+from headrace.checkpoints.serializer import ExactSerializer
 from headrace.checkpoints.upstream import ERROR_SOURCE, DeltaSnapshot
 from headrace.checkpoints.write_size import WriteSize
 from headrace.db.arrays import (
@@ -31,6 +32,7 @@ from headrace.db.arrays import (
     Column,
     Integer,
     JsonbFields,
+    Pieces,
     TextFields,
     jsonb_field,
     jsonb_size,
@@ -196,9 +198,12 @@ def task_rows(
 
 def _serialized(
     serde: SerializerProtocol, channel: str, value: Any, size: WriteSize
-) -> tuple[str, bytes]:
+) -> tuple[str, bytes | Pieces]:
     size.expect(channel, value)
-    kind, blob = serde.dumps_typed(value)
+    if isinstance(serde, ExactSerializer):
+        kind, blob = serde.dumps_pieces(value)
+    else:
+        kind, blob = serde.dumps_typed(value)
     size_bytes = len(blob)
     try:
         size.add(channel, size_bytes)

@@ -26,12 +26,14 @@ from langgraph.checkpoint.serde.jsonplus import (
 )
 from pydantic import BaseModel
 
+from headrace.checkpoints.large_leaves import LargeLeaves, extension, holds_large
 from headrace.checkpoints.upstream import (
     PACK_OPTIONS,
     DeltaSnapshot,
     pack_other,
     without_snapshot,
 )
+from headrace.db.arrays import Pieces
 
 #: Module and name of each type; True: every type; None: LangGraph's own choice.
 Types = Sequence[tuple[str, str]] | Literal[True] | None
@@ -65,6 +67,17 @@ class ExactSerializer(JsonPlusSerializer):
                 return "msgpack", packer.packed(obj)
         return super().dumps_typed(obj)
 
+    def dumps_pieces(self, obj: Any) -> tuple[str, bytes | Pieces]:
+        """As :meth:`dumps_typed`, but large texts and bytes in ``obj`` are not copied.
+
+        :raises TypeError: as LangGraph's.
+        """
+        if holds_large(obj):
+            for mends in (False, True):
+                with suppress(TypeError):
+                    return "msgpack", _PiecesPacker(mends=mends).pieces(obj)
+        return self.dumps_typed(obj)
+
 
 class _Packer:
     """:param mends: replace half surrogate pairs; else refuse them."""
@@ -96,6 +109,26 @@ class _Packer:
 
     def _made(self, code: int, content: Any) -> Any:
         return ormsgpack.Ext(code, self.packed(content))
+
+
+class _PiecesPacker(_Packer):
+    """Takes large leaves out of one value."""
+
+    def __init__(self, *, mends: bool) -> None:
+        super().__init__(mends=mends)
+        self._leaves = LargeLeaves()
+
+    def pieces(self, obj: Any) -> bytes | Pieces:
+        """
+        :raises TypeError: msgpack or LangGraph has no form for it.
+        """
+        return self._leaves.put_back(self.packed(self._leaves.taken_from(obj)))
+
+    def _made(self, code: int, content: Any) -> Any:
+        packed = _PiecesPacker(mends=self._mends).pieces(content)
+        if isinstance(packed, bytes):
+            return ormsgpack.Ext(code, packed)
+        return self._leaves.replaced(*extension(code, packed))
 
 
 _AS_IT_IS, _MENDING = _Packer(mends=False), _Packer(mends=True)

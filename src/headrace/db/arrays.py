@@ -8,7 +8,7 @@ lower bound. Then each element follows its length; the length of NULL is -1. An 
 length before it is a *field*.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from struct import Struct
 from uuid import UUID
 
@@ -48,6 +48,38 @@ def jsonb_size(field: bytes) -> int:
     return len(field) - _LENGTH.size - len(_JSONB_VERSION)
 
 
+#: Bytes, or a text of ASCII only.
+Piece = bytes | str
+
+#: A text is encoded in parts of this size: another thread waits for one part at most.
+_ENCODED_BYTES = 1024 * 1024
+
+
+class Pieces:
+    """Bytes in pieces. They are joined when they are sent, so that large ones are copied once."""
+
+    __slots__ = ("_size", "pieces")
+
+    def __init__(self, pieces: Sequence[Piece]) -> None:
+        self.pieces = pieces
+        self._size = sum(map(len, pieces))
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __bytes__(self) -> bytes:
+        return b"".join(self.encoded())
+
+    def encoded(self) -> Iterator[bytes]:
+        """The bytes, in order."""
+        for piece in self.pieces:
+            if isinstance(piece, bytes):
+                yield piece
+            else:
+                for begin in range(0, len(piece), _ENCODED_BYTES):
+                    yield piece[begin : begin + _ENCODED_BYTES].encode("ascii")
+
+
 class Column:
     """The binary form of an array parameter. Each subclass has two OIDs: its own and that of its
     elements.
@@ -63,7 +95,8 @@ class Column:
 
     def _dump(self, count: int, has_null: bool, parts: Iterable[bytes]) -> None:
         header = _HEADER.pack(1, has_null, self.element_oid, count, 1)
-        self.dumped = header + b"".join(parts)
+        # One join: for a megabyte or more, it does not hold the interpreter's lock.
+        self.dumped = b"".join((header, *parts))
 
 
 class TextValue(Column):
@@ -99,10 +132,15 @@ class Bytea(Column):
 
     oid, element_oid = 1001, 17
 
-    def __init__(self, elements: Sequence[bytes | None]) -> None:
+    def __init__(self, elements: Sequence[bytes | Pieces | None]) -> None:
         parts: list[bytes] = []
         for item in elements:
-            parts += (NULL_FIELD,) if item is None else (_LENGTH.pack(len(item)), item)
+            if item is None:
+                parts.append(NULL_FIELD)
+            elif isinstance(item, Pieces):
+                parts += (_LENGTH.pack(len(item)), *item.encoded())
+            else:
+                parts += (_LENGTH.pack(len(item)), item)
         self._dump(len(elements), None in elements, parts)
 
 

@@ -5,7 +5,8 @@ prepared. That takes longer than sending the statement. Here the parameters are 
 already, and the result is one text. Errors are psycopg's.
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from itertools import count
 from typing import Any
 
@@ -41,6 +42,23 @@ async def fetch_text(
         result = await connection.wait(_execute(connection, query, columns))
     value = result.get_value(0, 0)
     return None if value is None else value.decode()
+
+
+@contextmanager
+def blocking_sends(connection: Connection) -> Iterator[None]:
+    """Within the block, a call that sends a statement returns when the whole statement is sent.
+
+    Use it in a thread, for large statements. Otherwise libpq sends what the socket takes, and moves
+    the rest to the front of its buffer. For 20 MB it does so a hundred times, each time with the
+    interpreter's lock. A blocking call moves nothing, and does not hold the lock.
+    """
+    pgconn = connection.pgconn
+    pgconn.nonblocking = 0
+    try:
+        yield
+    finally:
+        with suppress(psycopg.OperationalError):  # The connection is lost.
+            pgconn.nonblocking = 1
 
 
 def _execute(
