@@ -131,7 +131,8 @@ def test_it_waited_was_rescued_interrupted_and_resumed(client, database, databas
     assert told["waited_for"] == [ahead]
     assert lost["waited_seconds"] >= 0.8
     (rescued,) = [one for one in told["entries"] if one["kind"] == "rescued"]
-    assert 0.5 <= rescued["silent_seconds"] <= 10
+    # Its end was known at once, and counts as its last sign of life.
+    assert 0 <= rescued["silent_seconds"] <= 3
     assert rescued["attempt"] == 1
     steps = [
         (one["nodes"], one["attempt"]) for one in told["entries"] if one["kind"] == "checkpoint"

@@ -30,10 +30,11 @@ def without_fence() -> None:
 def without_rescuer() -> None:
     """Nobody looks after lost processes."""
 
-    async def sweep(self: Any) -> None:
+    async def do_nothing(self: Any, *_: Any) -> None:
         return None
 
-    Rescuer.sweep = sweep  # type: ignore[method-assign]
+    rescuer: Any = Rescuer
+    rescuer.sweep = rescuer.rescue_from_dead = do_nothing
 
 
 def without_store_before_send() -> None:

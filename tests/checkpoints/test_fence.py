@@ -12,7 +12,8 @@ import sys
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Any
+from typing import Any, get_args
+from uuid import UUID
 
 import psycopg
 import pytest
@@ -27,6 +28,7 @@ from headrace.db.statements import named_statements
 from headrace.errors import LeaseLost
 from headrace.lifecycle import Tasks
 from headrace.queue.queue import Queue
+from headrace.queue.rows import Proof
 from tests.support.chains import CHANNEL, config_of, put
 from tests.support.database import open_pool
 from tests.support.engine import open_writer
@@ -78,6 +80,18 @@ class Scene:
     def taking(self) -> asyncio.Task[Any]:
         return self.tasks.start(
             self.taker.takeover.take_runs_of_lost_processes(GONE, max_failures=1), name="taking"
+        )
+
+    def taking_from(self, process_id: UUID, proof: str) -> asyncio.Task[Any]:
+        """Its lease has expired, or its end is proven and its lease has not expired."""
+        if proof == "lease":
+            with psycopg.connect(self.database.info.dsn, autocommit=True) as other:
+                expire_process(other, process_id)
+            return self.taking()
+        dead = {process_id: 0.0}
+        return self.tasks.start(
+            self.taker.takeover.take_runs_of_dead_processes(dead, GONE, max_failures=1),
+            name="taking",
         )
 
     def checkpoints(self, thread_id: str) -> list[int]:
@@ -151,16 +165,17 @@ async def warm_up(on: Scene) -> None:
         await on.write(token, "warm", number)
 
 
+@pytest.mark.parametrize("proof", get_args(Proof))
 async def test_a_flush_after_the_take_over_writes_nothing_of_the_run(
-    database_url, isolation, statements
+    database_url, isolation, statements, proof
 ):
     async with scene(database_url, isolation=isolation, statements=statements) as on:
         await warm_up(on)
         process_id, living = on.process(), on.process()
         stale, token = on.run(process_id, "stale"), on.run(living, "living")
         await on.write(stale, "stale", 1)
-        expire_process(on.database, process_id)
-        assert [run.run_id for run in await on.taking()] == [stale.run_id]
+        taken = await on.taking_from(process_id, proof)
+        assert [run.run_id for run in taken] == [stale.run_id]
         # All in one flush, behind one that is held: a stale run, a living one, and no run.
         held = on.proxy.next_commit("hold")
         first = on.writing(None, "first", 1)
@@ -217,7 +232,10 @@ async def test_a_flush_that_waits_for_the_lock_during_the_take_over_writes_nothi
         assert (on.checkpoints("stale"), on.checkpoints("living")) == ([], [1])
 
 
-async def test_the_take_over_waits_for_a_flush_in_flight(database_url, isolation, statements):
+@pytest.mark.parametrize("proof", get_args(Proof))
+async def test_the_take_over_waits_for_a_flush_in_flight(
+    database_url, isolation, statements, proof
+):
     """What the flush writes is then there before the run goes, and not after."""
     async with scene(database_url, isolation=isolation, statements=statements) as on:
         await warm_up(on)
@@ -229,9 +247,7 @@ async def test_the_take_over_waits_for_a_flush_in_flight(database_url, isolation
             in_time = on.writing(token, "t", 1)
             await eventually(lambda: waits_for_table(on.database, "checkpoint_blobs"))
             late = on.writing(token, "t", 2)
-            with psycopg.connect(database_url, autocommit=True) as other:
-                expire_process(other, process_id)
-            taking = on.taking()
+            taking = on.taking_from(process_id, proof)
             await on.until_waiting(process_id, "ExclusiveLock")
             assert not taking.done()
         await in_time
@@ -353,8 +369,13 @@ asyncio.run(main(*sys.argv[1:]))
 
 # It has a bound on time.
 @pytest.mark.alone
-async def test_a_flush_of_a_stopped_client_is_ended_by_the_taker_within_its_bound(database_url):
-    """The client is a real process under SIGSTOP, half-way through its flush."""
+@pytest.mark.parametrize("proof", get_args(Proof))
+async def test_a_flush_of_a_stopped_client_is_ended_by_the_taker_within_its_bound(
+    database_url, proof
+):
+    """The client is a real process under SIGSTOP, half-way through its flush. Or it is dead, and a
+    proxy keeps its connection open.
+    """
     async with scene(database_url, taker_patience=0.5, isolation="repeatable read") as on:
         process_id = on.process()
         token = on.run(process_id, "t")
@@ -370,9 +391,8 @@ async def test_a_flush_of_a_stopped_client_is_ended_by_the_taker_within_its_boun
             async with asyncio.timeout(30):
                 await held.reached.wait()
             client.send_signal(signal.SIGSTOP)
-            expire_process(on.database, process_id)
             started = perf_counter()
-            taken = await on.taking()
+            taken = await on.taking_from(process_id, proof)
             seconds = perf_counter() - started
             assert [run.run_id for run in taken] == [token.run_id]
             assert on.checkpoints("t") == []

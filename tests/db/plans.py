@@ -404,6 +404,7 @@ class Steps:
         await self._queue.figures()
         expire_process(self._database, lost)
         await self._queue.takeover.take_runs_of_lost_processes({}, max_failures=3)
+        await self._queue.takeover.take_runs_of_dead_processes({lost: 1.0}, {}, max_failures=3)
         await self._queue.suspects(owner, ["agent"], apart_seconds=1)
         for run in await self._queue.claim_suspect(owner, ["agent"]):
             await self._queue.end_if_owned(run.token, run.request.thread_id, DONE)

@@ -14,7 +14,7 @@ import structlog
 
 from headrace.observability.metrics import Metrics
 from headrace.observability.slots import StatusBoard, slots_directory
-from headrace.queue.rows import Began, CancelReason, Cause
+from headrace.queue.rows import Began, CancelReason, Cause, Proof
 from headrace.server.hooks import child_exit
 from tests.support.exposition import Exposition
 from tests.support.measured import (
@@ -103,6 +103,7 @@ def test_counters_with_known_words_begin_at_0(metrics: Metrics) -> None:
     found = exposed(metrics)
     for name, label, words in (
         ("headrace_rescues_total", "status", {"pending", "error", "interrupted"}),
+        ("headrace_rescue_proofs_total", "proof", {*get_args(Proof)}),
         ("headrace_run_cancels_total", "reason", {*get_args(CancelReason)}),
         ("headrace_run_attempts_total", "began", {*get_args(Began)}),
         ("headrace_drained_runs_total", "outcome", {"finished", "released"}),

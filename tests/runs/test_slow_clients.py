@@ -52,9 +52,7 @@ class Server(LiveServer):
 @contextmanager
 def serving(folder: Path, url: str, **environment: str) -> Iterator[Server]:
     config = GRAPHS.with_name("large.json")
-    with live_server(
-        folder, url, config=config, kind=Server, HEADRACE_PROCESSES="1", **environment
-    ) as server:
+    with live_server(folder, url, config=config, kind=Server, processes=1, **environment) as server:
         assert isinstance(server, Server)
         yield server
 

@@ -65,15 +65,21 @@ def live_server(
     *,
     config: Path | None = GRAPHS,
     kind: type[LiveServer] = LiveServer,
+    processes: int | None = None,
     **environment: str,
 ) -> Iterator[LiveServer]:
-    """A server that is ready; ended by signal afterwards."""
+    """A server that is ready; ended by signal afterwards.
+
+    :param processes: None: as many as ``kind`` waits for.
+    """
+    if processes is not None:
+        environment["HEADRACE_PROCESSES"] = str(processes)
     if config is not None:
         environment["HEADRACE_CONFIG"] = str(config)
     server = kind(folder, database_url, **environment)
     server.start()
     try:
-        server.wait_ready()
+        server.wait_ready(*(() if processes is None else (processes,)))
         yield server
     except BaseException:
         print(server.log()[-4000:])

@@ -7,6 +7,7 @@ from headrace.observability.declarations import REQUEST_BUCKETS, RUN_BUCKETS, De
 _STATUSES = ("success", "error", "timeout", "interrupted")
 _CAUSES = ("graph", "platform", "timeout", "lost", "budget", "unserved", "deadline")
 _RESCUED = ("pending", "error", "interrupted")
+_PROOFS = ("exit", "lease")
 _REASONS = ("client", "disconnect", "next_run", "deleted")
 _DRAINED = ("finished", "released")
 _BEGAN = ("in_place", "claimed", "after_loss", "after_release")
@@ -47,6 +48,11 @@ class RunMetrics:
             "Runs taken from lost processes, by what they became: pending again, or ended.",
             ("status",),
         )
+        self._rescue_proofs = declarations.counters(
+            "headrace_rescue_proofs_total",
+            "Runs taken from lost processes, by what proved the loss: its end, or its lease.",
+            ("proof",),
+        )
         self._repeated_rescues = declarations.counter(
             "headrace_repeated_rescues_total",
             "Runs taken from lost processes that had been taken from one before.",
@@ -61,6 +67,7 @@ class RunMetrics:
         )
         for counter, words in (
             (self._rescues, _RESCUED),
+            (self._rescue_proofs, _PROOFS),
             (self._cancels, _REASONS),
             (self._drained, _DRAINED),
         ):
@@ -113,9 +120,13 @@ class RunMetrics:
         """:param reason: ``too_many_queued_runs``."""
         self._refused_runs.labels(reason).inc()
 
-    def count_rescue(self, status: str, *, again: bool = False) -> None:
-        """:param again: the run was rescued before, and may have ended that process too."""
+    def count_rescue(self, status: str, proof: str, *, again: bool = False) -> None:
+        """
+        :param proof: from ``queue.rows.Proof``.
+        :param again: the run was rescued before, and may have ended that process too.
+        """
         self._rescues.labels(status).inc()
+        self._rescue_proofs.labels(proof).inc()
         if again:
             self._repeated_rescues.inc()
 

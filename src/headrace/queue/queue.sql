@@ -537,6 +537,15 @@ WHERE status = 'running' AND NOT EXISTS (
 ORDER BY process_id
 LIMIT 100
 
+-- name: dead_processes_to_take_from
+-- Among processes that have ended: those that are not marked lost, and those with running runs.
+SELECT process_id FROM processes
+WHERE process_id = ANY (%(process_ids)s::uuid[]) AND NOT lost
+UNION
+SELECT process_id FROM runs
+WHERE process_id = ANY (%(process_ids)s::uuid[]) AND status = 'running'
+ORDER BY process_id
+
 -- name: lock_process
 -- Takes the exclusive form of the lock that flushes of the process share (checkpoints/fence.py).
 -- Waits for a flush under way. A later flush sees which runs this transaction has taken.
@@ -548,9 +557,17 @@ UPDATE processes SET lost = true
 WHERE process_id = %(process_id)s
   AND heartbeat_at < clock_timestamp() - make_interval(secs => lease_seconds)
 
--- name: end_flushes_of_expired_process
--- Ends connections of a process that is gone, or that stopped in the middle of a flush. Postgres
--- rolls back their transactions.
+-- name: mark_dead_process_lost
+-- For a process whose end is proven, whatever its lease says. Its end is its last sign of life.
+UPDATE processes
+SET lost = true,
+    heartbeat_at = greatest(
+      heartbeat_at, clock_timestamp() - make_interval(secs => %(dead_seconds)s::float8))
+WHERE process_id = %(process_id)s AND NOT lost
+
+-- name: end_flushes_of_lost_process
+-- Ends connections of a process that is dead or gone, or that stopped in the middle of a flush.
+-- Postgres rolls back their transactions.
 SELECT pg_terminate_backend(pid)
 FROM pg_locks
 WHERE locktype = 'advisory' AND mode = 'ShareLock' AND granted
@@ -558,10 +575,10 @@ WHERE locktype = 'advisory' AND mode = 'ShareLock' AND granted
   AND classid = ((%(key)s::bigint >> 32) & 4294967295)::oid
   AND objid = (%(key)s::bigint & 4294967295)::oid
   AND objsubid = 1
-  AND NOT EXISTS (
+  AND (%(dead_seconds)s::float8 IS NOT NULL OR NOT EXISTS (
     SELECT 1 FROM processes
     WHERE process_id = %(process_id)s AND NOT lost
-      AND heartbeat_at >= clock_timestamp() - make_interval(secs => lease_seconds))
+      AND heartbeat_at >= clock_timestamp() - make_interval(secs => lease_seconds)))
 
 -- name: lock_threads_of_lost_runs
 -- Finds the runs first: there is no index on running_run_id.

@@ -28,6 +28,10 @@ Cause = Literal["graph", "platform", "timeout", "lost", "budget", "unserved", "d
 #: that was released or whose process was lost.
 Began = Literal["in_place", "claimed", "after_loss", "after_release"]
 
+#: What proves that a process is lost: the kernel has reported its end to its master, or its lease
+#: has expired.
+Proof = Literal["exit", "lease"]
+
 
 @dataclass(frozen=True, slots=True)
 class RunRequest:

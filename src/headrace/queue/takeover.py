@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -19,6 +19,7 @@ from headrace.db.pool import SharedPool
 from headrace.db.transactions import locking_transaction
 from headrace.errors import Unavailable
 from headrace.queue.ends import queue_statements
+from headrace.queue.rows import Proof
 
 _log = structlog.stdlib.get_logger("headrace.queue")
 
@@ -41,6 +42,8 @@ class TakenRun:
     started_at: datetime | None = None
     lived_seconds: float = 0.0
     traceparent: str | None = None
+    #: What has proven that its process was lost.
+    proof: Proof = field(default="lease", kw_only=True)
 
 
 class Takeover:
@@ -65,63 +68,99 @@ class Takeover:
         :param apart_seconds: for at least so long, a suspect had its process to itself.
         :raises Unavailable: the database could not be reached. The next call goes on.
         """
+        found = await self._found("processes_to_take_from", {})
+        judgement = _judgement(error, max_failures, apart_seconds)
+        taken = await self._take_from(dict.fromkeys(found), judgement)
+        async with self._transaction() as connection:
+            await connection.execute(self._sql["forget_lost_processes"], prepare=False)
+        return taken
+
+    async def take_runs_of_dead_processes(
+        self,
+        dead: Mapping[UUID, float],
+        error: Mapping[str, str],
+        *,
+        max_failures: int,
+        apart_seconds: float = 10.0,
+    ) -> list[TakenRun]:
+        """As :meth:`take_runs_of_lost_processes`, from processes whose end is proven.
+
+        Their leases are not looked at. A process that lives would lose its runs: the fence keeps it
+        from writing, but its graphs go on until it notices.
+
+        :param dead: process id to seconds since its end, by the clock of this machine.
+        :raises Unavailable: the database could not be reached. The same call may be made again.
+        """
+        found = await self._found("dead_processes_to_take_from", {"process_ids": list(dead)})
+        judgement = _judgement(error, max_failures, apart_seconds)
+        return await self._take_from({one: dead[one] for one in found}, judgement)
+
+    async def _found(self, name: str, values: Mapping[str, Any]) -> list[UUID]:
         with translated_faults():
-            found = await indexed_rows(self._pool, self._sql["processes_to_take_from"], {})
+            rows = await indexed_rows(self._pool, self._sql[name], values)
+        return [process_id for (process_id,) in rows]
+
+    async def _take_from(
+        self, processes: Mapping[UUID, float | None], judgement: Mapping[str, Any]
+    ) -> list[TakenRun]:
+        """:param processes: process id to seconds since its proven end; None: its lease tells."""
         taken: list[TakenRun] = []
-        judgement = {
-            "error": Jsonb(dict(error)),
-            "max_failures": max_failures,
-            "apart_seconds": apart_seconds,
-        }
-        for (process_id,) in found:
+        for process_id, dead_seconds in processes.items():
             try:
-                taken += await self._take_surely(process_id, judgement)
+                taken += await self._take_surely(process_id, dead_seconds, judgement)
             except Unavailable:
                 raise
             except Exception:
                 # Perhaps a row of this process is damaged. Runs of other lost processes must go on.
                 _log.exception("lost_process_passed_over", process_id=str(process_id))
-        async with self._transaction() as connection:
-            await connection.execute(self._sql["forget_lost_processes"], prepare=False)
         return taken
 
-    async def _take_surely(self, process_id: UUID, judgement: Mapping[str, Any]) -> list[TakenRun]:
+    async def _take_surely(
+        self, process_id: UUID, dead_seconds: float | None, judgement: Mapping[str, Any]
+    ) -> list[TakenRun]:
         """Take the runs of a process, even if its last flush still holds locks."""
+        values = {
+            **judgement,
+            "process_id": process_id,
+            "key": process_key(process_id),
+            "dead_seconds": dead_seconds,
+        }
         with suppress(LockNotAvailable):
-            return await self._take_runs_of(process_id, judgement)
-        await self._end_flushes_of(process_id)
+            return await self._take_runs(values)
+        await self._end_flushes(values)
         with suppress(LockNotAvailable):
-            return await self._take_runs_of(process_id, judgement)
+            return await self._take_runs(values)
         # The process is alive, or another process takes its runs. The next round comes soon.
         _log.warning("lost_process_passed_over", process_id=str(process_id))
         return []
 
-    async def _take_runs_of(self, process_id: UUID, judgement: Mapping[str, Any]) -> list[TakenRun]:
+    async def _take_runs(self, values: Mapping[str, Any]) -> list[TakenRun]:
         """Lock the process, judge whether it is lost, then take its runs.
 
         :raises LockNotAvailable: a flush of the process, or a third process, held a lock for too
             long.
         """
-        values = {**judgement, "process_id": process_id, "key": process_key(process_id)}
+        proof: Proof = "lease" if values["dead_seconds"] is None else "exit"
+        mark = "mark_process_lost_if_expired" if proof == "lease" else "mark_dead_process_lost"
         async with self._transaction() as connection:
             await connection.execute(self._sql["lock_process"], values)
-            await connection.execute(self._sql["mark_process_lost_if_expired"], values)
+            await connection.execute(self._sql[mark], values)
             await connection.execute(self._sql["lock_threads_of_lost_runs"], values)
             await connection.execute(self._sql["remember_apart_seconds"], values)
             cursor = await connection.execute(self._sql["take_lost_runs"], values)
             await connection.execute(self._sql["refresh_locked_threads"], prepare=False)
             rows = await cursor.fetchall()
-        return [TakenRun(*row) for row in rows]
+        return [TakenRun(*row, proof=proof) for row in rows]
 
-    async def _end_flushes_of(self, process_id: UUID) -> None:
-        values = {"process_id": process_id, "key": process_key(process_id)}
+    async def _end_flushes(self, values: Mapping[str, Any]) -> None:
+        process_id = str(values["process_id"])
         try:
             async with self._transaction() as connection:
-                await connection.execute(self._sql["end_flushes_of_expired_process"], values)
+                await connection.execute(self._sql["end_flushes_of_lost_process"], values)
         except InsufficientPrivilege:
-            _log.warning("flush_of_lost_process_left", process_id=str(process_id))
+            _log.warning("flush_of_lost_process_left", process_id=process_id)
         else:
-            _log.warning("flush_of_lost_process_ended", process_id=str(process_id))
+            _log.warning("flush_of_lost_process_ended", process_id=process_id)
 
     async def end_unserved_runs(self, seconds: float) -> list[TakenRun]:
         """End runs as errors if they have waited so long for a graph that no process executes."""
@@ -157,3 +196,14 @@ class Takeover:
                 await connection.execute(self._sql["lock_threads"], {"thread_ids": thread_ids})
                 await connection.execute(self._sql["refresh_locked_threads"], prepare=False)
         return len(thread_ids)
+
+
+def _judgement(
+    error: Mapping[str, str], max_failures: int, apart_seconds: float
+) -> Mapping[str, Any]:
+    """The values by which ``take_lost_runs`` says what becomes of each run."""
+    return {
+        "error": Jsonb(dict(error)),
+        "max_failures": max_failures,
+        "apart_seconds": apart_seconds,
+    }

@@ -22,6 +22,7 @@ from headrace.server.gunicorn import SHARED, TEMPORARY
 from headrace.server.spread import Spread
 from headrace.settings import multiprocess_dir, opentelemetry_variables, runtime_dir
 from headrace.tracing.opened_tracer import import_opentelemetry
+from headrace.worker.deaths import Deaths
 
 #: A value that no exit code has.
 _NEVER = -1
@@ -40,6 +41,7 @@ def on_starting(server: Any) -> None:
     """
     server.WORKER_BOOT_ERROR = server.APP_LOAD_ERROR = _NEVER
     server.headrace_spread = Spread()
+    server.headrace_deaths = Deaths()
     directory = runtime_dir()
     # A master that replaces a living master (USR2, headrace dev) finds processes of that master.
     if directory is None or server.master_pid != 0 or (directory / SHARED).exists():
@@ -67,9 +69,11 @@ def when_ready(server: Any) -> None:
 
 
 def pre_fork(server: Any, worker: Any) -> None:
-    """Give the process a place among those that share the listening sockets."""
-    taken = [one.place.index for one in server.WORKERS.values() if getattr(one, "place", None)]
-    worker.place = server.headrace_spread.free_place(taken)
+    """Give the process a place among those that share the listening sockets, and one where it notes
+    under which ids its runs begin.
+    """
+    worker.place = server.headrace_spread.free_place(_taken(server, "place"))
+    worker.life_place = server.headrace_deaths.free_place(_taken(server, "life_place"))
 
 
 def on_exit(server: Any) -> None:
@@ -82,10 +86,12 @@ def on_exit(server: Any) -> None:
 
 
 def child_exit(server: Any, worker: Any) -> None:
-    """Take a dead process off the board, and fold its metric files.
+    """Tell the others of the end of a process, take it off the board, and fold its metric files.
 
     :raises HaltServer: the process has reported that no process can start.
     """
+    if life_place := getattr(worker, "life_place", None):
+        life_place.end()
     if place := getattr(worker, "place", None):
         place.leave()
     try:
@@ -102,3 +108,9 @@ def child_exit(server: Any, worker: Any) -> None:
         raise HaltServer(  # type: ignore[no-untyped-call]
             "Worker failed to boot.", _BOOT_ERROR
         )
+
+
+def _taken(server: Any, name: str) -> list[int]:
+    """The indexes of the places that living processes have."""
+    places = (getattr(one, name, None) for one in server.WORKERS.values())
+    return [place.index for place in places if place is not None]

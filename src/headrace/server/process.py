@@ -35,6 +35,7 @@ from headrace.server.health_port import HealthPort
 from headrace.server.spread import ProcessPlace
 from headrace.server.uvicorn import Server
 from headrace.settings import Settings, runtime_dir
+from headrace.worker.deaths import LifePlace, life_place
 
 _log = structlog.stdlib.get_logger("headrace.process")
 
@@ -75,6 +76,7 @@ class ServerProcess(UvicornWorker):
         adopt_logger("uvicorn.error")
         #: Set in the master before the fork.
         self.place: ProcessPlace | None = None
+        self.life_place: LifePlace | None = None
         self._ends_at: float | None = None
         self._refusal: StartupRefusal | None = None
         self._has_served = False
@@ -134,6 +136,8 @@ class ServerProcess(UvicornWorker):
             health_port=health_port,
             place=self.place,
         )
+        # The lifespan of the app reads it.
+        life_place.set(self.life_place)
         tasks = Tasks()
         tasks.start(connections.look_after(), name="connections")
         tasks.keep(partial(self._live, server), name="process-live")

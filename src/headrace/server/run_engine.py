@@ -18,6 +18,8 @@ from headrace.usage.meter import UsageMeter
 from headrace.usage.repository import UsageRepository
 from headrace.worker.admission import Admission
 from headrace.worker.channels import Channels
+from headrace.worker.death_watch import DeathWatch
+from headrace.worker.deaths import life_place
 from headrace.worker.executor import Executor
 from headrace.worker.heartbeat import Heartbeat
 from headrace.worker.queue_depth import QueueDepth
@@ -68,13 +70,18 @@ async def _start_worker(
     notifier: Notifier,
     stack: AsyncExitStack,
 ) -> Worker:
-    """Start the heartbeat first, then the worker that needs its lease, then the rescuer."""
+    """Start the heartbeat first, then the worker that needs its lease, then the rescuer.
+
+    The runs of dead processes of the same master come before those of the queue.
+    """
+    place = life_place.get()
     settings, metrics, tasks = resources.settings, resources.metrics, resources.tasks
     heartbeat = Heartbeat(
         connection_string(settings.database),
         settings.worker,
         supervision=resources.supervision,
         graph_ids=resources.registry.ids() if settings.worker.enabled else (),
+        place=place,
         schema=settings.database.schema_name,
         open_timeout_seconds=settings.database.open_timeout_seconds,
     )
@@ -114,15 +121,20 @@ async def _start_worker(
         graph_ids=resources.registry.ids(),
         supervision=resources.supervision,
     )
+    rescuer = Rescuer(
+        queue, heartbeat, settings.worker, metrics, roster, notifier, resources.tracer
+    )
     await heartbeat.start()
     stack.push_async_callback(heartbeat.stop)
     stack.push_async_callback(worker.stop)
+    if place is not None:
+        watch = DeathWatch(place.deaths, rescuer, lease_seconds=settings.worker.lease_seconds)
+        await watch.look_at_start()
+        watch.start(tasks)
     worker.start()
     admission.start(tasks)
     stop_requests.start(tasks)
     temporary.start(tasks)
     SlowNodes(roster, slow_seconds=settings.worker.slow_node_seconds).start(tasks)
-    Rescuer(queue, heartbeat, settings.worker, metrics, roster, notifier, resources.tracer).start(
-        tasks
-    )
+    rescuer.start(tasks)
     return worker

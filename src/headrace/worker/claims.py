@@ -24,6 +24,8 @@ from headrace.worker.run_log import RunLog
 _log = structlog.stdlib.get_logger("headrace.worker")
 
 _ROUND_SECONDS = 1.0
+#: A process that executes nothing looks for suspects in each round of claims, but not more often.
+_IDLE_LOOK_SECONDS = 0.1
 #: A claim of ready runs reserves at most this many places while it is under way. Starts in place
 #: use the other places.
 _CLAIMED_AT_ONCE = 20
@@ -114,9 +116,11 @@ class Claims:
     async def _take_suspect(self) -> list[Attempt]:
         """Claim a suspect (a run whose process was lost), if one waits and may begin here."""
         process_id, now = self._heartbeat.process_id, monotonic()
-        if process_id is None or now < self._look_for_suspects_at:
+        announced, self._roster.suspect_announced = self._roster.suspect_announced, False
+        if process_id is None or (now < self._look_for_suspects_at and not announced):
             return []
-        self._look_for_suspects_at = now + _ROUND_SECONDS
+        pause = _ROUND_SECONDS if self._roster.busy else _IDLE_LOOK_SECONDS
+        self._look_for_suspects_at = now + pause
         suspects = await self._queue.suspects(
             process_id, self._graph_ids, apart_seconds=self._apart_seconds
         )

@@ -27,6 +27,7 @@ from headrace.lifecycle import Signal, Supervision, Tasks
 from headrace.observability.process import process_place
 from headrace.queue.ends import queue_statements
 from headrace.setting_groups import WorkerSettings
+from headrace.worker.deaths import LifePlace
 
 _log = structlog.stdlib.get_logger("headrace.heartbeat")
 
@@ -41,6 +42,8 @@ class Heartbeat:
     """The lease of one process; after each loss the process gets a new id.
 
     :param graph_ids: the graphs that this process executes, for other processes; None: unknown.
+    :param place: where the master reads under which ids runs began here, should this process die;
+        None: it has no such place.
     :param schema: the schema of the tables; empty: the search path of the role.
     :param open_timeout_seconds: how long the database may take to answer at start.
     """
@@ -52,11 +55,13 @@ class Heartbeat:
         *,
         supervision: Supervision | None = None,
         graph_ids: Sequence[str] | None = None,
+        place: LifePlace | None = None,
         schema: str = "",
         open_timeout_seconds: float = 15.0,
     ) -> None:
         self._conninfo = conninfo
         self._schema = schema
+        self._place = place
         self._graph_ids = None if graph_ids is None else list(graph_ids)
         self._settings = settings
         #: How long the database may take to answer; after the start, half of the lease time.
@@ -223,6 +228,9 @@ class Heartbeat:
         )
         self._deadline = sent + self._settings.lease_seconds
         self._unbroken_since = sent
+        if self._place is not None:
+            # Before a run can begin under this id.
+            self._place.note(process_id)
         self._process_id = process_id
         _log.info("process_registered", process_id=str(process_id))
 
@@ -245,5 +253,8 @@ class Heartbeat:
             self._execute("remove_process", {"process_id": self._process_id})
         except psycopg.Error as error:
             _log.warning("process_not_removed", error=str(error).strip())
+        else:
+            if self._place is not None:
+                self._place.leave()
         self._process_id = None
         self._disconnect()

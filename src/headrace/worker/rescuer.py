@@ -1,10 +1,15 @@
 """Rescues runs of lost processes: they go on in other processes, or end after too many losses.
 
+A process is lost when its lease has expired (:meth:`Rescuer.sweep`), or when it is known to be dead
+(:meth:`Rescuer.rescue_from_dead`, which :mod:`headrace.worker.death_watch` calls).
+
 Also ends waiting runs whose graph no process serves, or whose deadline has passed, and mends
 threads that no process would claim.
 """
 
+from collections.abc import Iterable, Mapping
 from time import monotonic
+from uuid import UUID
 
 import structlog
 
@@ -70,28 +75,13 @@ class Rescuer:
     async def sweep(self) -> None:
         """One round."""
         takeover = self._queue.takeover
-        for run in await takeover.take_runs_of_lost_processes(
-            _ERROR,
-            max_failures=self._settings.max_failures,
-            apart_seconds=self._settings.apart_seconds,
-        ):
-            self._metrics.runs.count_rescue(run.status, again=run.again)
-            _log.warning(
-                "run_rescued",
-                run_id=str(run.run_id),
-                thread_id=run.thread_id,
-                graph_id=run.graph_id,
-                status=run.status,
-                failures=run.failures,
+        self._tell(
+            await takeover.take_runs_of_lost_processes(
+                _ERROR,
+                max_failures=self._settings.max_failures,
+                apart_seconds=self._settings.apart_seconds,
             )
-            self._trace(run)
-            if run.status == "pending":
-                self._roster.announce()
-            else:
-                self._notifier.run_changed(run.run_id)
-                self._metrics.runs.count_run(run.graph_id, run.status)
-                if run.status == "error":
-                    self._metrics.runs.count_error(run.graph_id, "lost")
+        )
         await self._end_unserved()
         await self._end_overdue()
         if monotonic() - self._mended_at > _MEND_SECONDS:
@@ -99,6 +89,43 @@ class Rescuer:
                 _log.warning("threads_mended", threads=mended)
                 self._roster.announce()
             self._mended_at = monotonic()
+
+    async def rescue_from_dead(self, dead: Mapping[UUID, float]) -> None:
+        """Rescue the runs of processes whose end is proven.
+
+        :param dead: process id to seconds since its end.
+        :raises Unavailable: the database did not answer.
+        """
+        self._tell(
+            await self._queue.takeover.take_runs_of_dead_processes(
+                dead,
+                _ERROR,
+                max_failures=self._settings.max_failures,
+                apart_seconds=self._settings.apart_seconds,
+            )
+        )
+
+    def _tell(self, taken: Iterable[TakenRun]) -> None:
+        """Count, log and trace what was taken, and tell who waits for it."""
+        for run in taken:
+            self._metrics.runs.count_rescue(run.status, run.proof, again=run.again)
+            _log.warning(
+                "run_rescued",
+                run_id=str(run.run_id),
+                thread_id=run.thread_id,
+                graph_id=run.graph_id,
+                status=run.status,
+                failures=run.failures,
+                proof=run.proof,
+            )
+            self._trace(run)
+            if run.status == "pending":
+                self._roster.announce_suspect()
+            else:
+                self._notifier.run_changed(run.run_id)
+                self._metrics.runs.count_run(run.graph_id, run.status)
+                if run.status == "error":
+                    self._metrics.runs.count_error(run.graph_id, "lost")
 
     def _trace(self, run: TakenRun) -> None:
         """Tell of the attempt that was lost: its process cannot."""

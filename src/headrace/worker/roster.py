@@ -31,6 +31,8 @@ class Roster:
         self.closed = False
         #: The last claim left runs in the queue, because their callers hold all that they may.
         self.left_at_limit = False
+        #: A suspect may wait that the last look for suspects has not found.
+        self.suspect_announced = False
         #: The process ends: no run may begin.
         self.draining = False
         self._notifier = notifier
@@ -96,6 +98,11 @@ class Roster:
         if self.draining or not self.enabled or not room:
             self._notifier.queue_changed()
         self.wake()
+
+    def announce_suspect(self) -> None:
+        """Note that a suspect may be claimed: by any process that executes nothing."""
+        self.suspect_announced = True
+        self.announce(room=False)
 
     def wake(self) -> None:
         """Let the next round of claims begin."""
