@@ -236,6 +236,13 @@ class WorkerSettings(Group):
     max_concurrent_runs: int = Field(
         200, ge=1, description="Runs one process executes at once; more wait in the queue."
     )
+    place_wait_seconds: float = Field(
+        1.0,
+        ge=0,
+        description="How long a run that finds no free place may wait for one in its process before"
+        " it is queued. It waits only where places become free quickly, and one is expected within"
+        " this time; 0: it is queued at once.",
+    )
     max_threads: int = Field(
         0,
         ge=0,

@@ -95,11 +95,17 @@ class QueueFull(Exception):
     """Too many requests of all callers, or of this caller, wait at a gate."""
 
 
+class TurnedAway(Exception):
+    """The gate lets nobody wait any more."""
+
+
 class Gate:
     """Places that a caller can wait for. The waiting caller that holds fewest gets a free place.
 
     :param timeout_seconds: the longest wait.
     :param queue: places for those that wait; without it, any number may wait.
+    :ivar held_back: so many free places are not for those that wait. After it has fallen, call
+        :meth:`admit`.
     """
 
     def __init__(
@@ -108,11 +114,16 @@ class Gate:
         self.places = places
         self._timeout_seconds = timeout_seconds
         self._queue = queue
-        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
+        #: What each of those that wait is told: whether it has got a place.
+        self._waiting: dict[str, deque[asyncio.Future[bool]]] = {}
+        self.held_back = 0
 
     @property
     def waiting(self) -> int:
         return sum(len(queue) for queue in self._waiting.values())
+
+    def waiting_of(self, caller: str) -> int:
+        return len(self._waiting.get(caller, ()))
 
     @asynccontextmanager
     async def place(self, caller: str) -> AsyncIterator[None]:
@@ -133,51 +144,69 @@ class Gate:
         :raises TimeoutError: no place became free for this caller in time.
         :raises QueueFull: too many wait already.
         """
-        if caller not in self._waiting and self.places.take(caller):
+        if caller not in self._waiting and self._has_room and self.places.take(caller):
             return
         if self._queue is None:
-            await self._wait(caller)
+            await self.wait(caller)
             return
         if not self._queue.take(caller):
             raise QueueFull
         try:
-            await self._wait(caller)
+            await self.wait(caller)
         finally:
             self._queue.release(caller)
 
-    async def _wait(self, caller: str) -> None:
-        turn = asyncio.get_running_loop().create_future()
+    async def wait(self, caller: str) -> None:
+        """Wait for a place, though one may be free. Give it back with :meth:`release`.
+
+        :raises TimeoutError: no place became free for this caller in time.
+        :raises TurnedAway: :meth:`turn_away` was called.
+        """
+        turn: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(caller, deque()).append(turn)
         try:
             async with asyncio.timeout(self._timeout_seconds):
-                await turn
+                if not await turn:
+                    raise TurnedAway
         except BaseException:
-            if turn.done() and not turn.cancelled():
+            if turn.done() and not turn.cancelled() and turn.result():
                 # It got the place in this very moment.
                 self.release(caller)
             else:
                 self._leave(caller, turn)
             raise
 
+    def turn_away(self) -> None:
+        """End all waits: those that wait now get no place."""
+        waiting, self._waiting = self._waiting, {}
+        for turn in (turn for queue in waiting.values() for turn in queue):
+            if not turn.done():
+                turn.set_result(False)
+
     def release(self, caller: str) -> None:
         self.places.release(caller)
-        self._admit()
+        self.admit()
 
     def resize(self, total: int) -> None:
         """There are so many places from now on. Those that are held beyond them stay held."""
         grown, self.places.total = total > self.places.total, total
         if grown:
-            self._admit()
+            self.admit()
 
-    def _leave(self, caller: str, turn: asyncio.Future[None]) -> None:
+    @property
+    def _has_room(self) -> bool:
+        return self.places.free > self.held_back
+
+    def _leave(self, caller: str, turn: asyncio.Future[bool]) -> None:
         queue = self._waiting.get(caller)
         if queue is not None and turn in queue:
             queue.remove(turn)
             if not queue:
                 del self._waiting[caller]
 
-    def _admit(self) -> None:
-        while True:
+    def admit(self) -> None:
+        """Give the free places to those that wait, as far as they may have them."""
+        while self._waiting and self._has_room:
             may = [caller for caller in self._waiting if self.places.allowance(caller)]
             if not may:
                 return
@@ -191,7 +220,7 @@ class Gate:
                 self._waiting[caller] = self._waiting.pop(caller)
             if not turn.done():
                 self.places.hold(caller)
-                turn.set_result(None)
+                turn.set_result(True)
 
 
 class Room:

@@ -22,18 +22,20 @@ def test_starts_and_a_claim_under_way_take_places():
     roster, request = roster_of(3), request_of("a")
     roster.add_start(request)
     assert (roster.free, roster.busy, roster.has(request.run_id)) == (2, True, True)
-    roster.reserved = 2
-    assert roster.free == 0
-    roster.reserved = 0
+    roster.reserve(2)
+    assert (roster.free, roster.claimable) == (0, 2)
+    roster.reserve(0)
     roster.remove_start(request)
     assert (roster.free, roster.busy, roster.has(request.run_id)) == (3, False, False)
 
 
 def test_nothing_begins_beside_a_suspect():
     roster = roster_of(3)
-    roster.closed = True
-    assert roster.free == 0
+    roster.close()
+    assert (roster.free, roster.claimable) == (0, 0)
     assert not roster.may_begin("a")
+    roster.open()
+    assert roster.may_begin("a")
 
 
 def test_a_caller_at_its_limit_may_begin_no_run_while_another_may():

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from fastapi import Request, Response
 
 from headrace.auth.dependencies import CurrentPrincipal
+from headrace.auth.principal import Principal
 from headrace.chat.schemas import ChatReply, ChatRequest
 from headrace.chat.service import ChatService
 from headrace.edge.departures import ClientLeft, unless_left
@@ -12,12 +13,14 @@ from headrace.edge.exchange import exchange_of
 from headrace.edge.gates import lasting
 from headrace.edge.request_keys import IdempotencyKey
 from headrace.edge.request_traces import trace_of
-from headrace.edge.requests import release_body
+from headrace.edge.requests import end_turn, release_body
 from headrace.edge.responses import json_response
 from headrace.edge.routing import new_router
 from headrace.edge.state import configurable_headers, provided, request_id_of
 from headrace.errors import Draining
 from headrace.events.reader import FollowingStopped
+from headrace.following.followed_run import FollowedRun
+from headrace.idempotency.schemas import RequestKey
 from headrace.runs.response_bodies import INTERRUPTS
 from headrace.runs.responses import locations, streaming_response
 
@@ -45,15 +48,7 @@ async def chat(
     If `interrupts` is not empty, the graph waits: send the answer as `resume`. A new `message`
     begins a new turn and drops the question.
     """
-    run = await service.start(
-        principal,
-        body,
-        request_id=request_id_of(request),
-        trace=trace_of(request),
-        tokens=False,
-        key=key,
-        headers=configurable_headers(request),
-    )
+    run = await _start(service, principal, body, key, request, tokens=False)
     # The run has its own copy of the input.
     release_body(request)
     try:
@@ -84,13 +79,28 @@ async def chat_stream(
     `messages` events bring the reply in pieces. `interrupts` brings the questions that the graph
     waits for. `end` or `error` is the last event.
     """
-    run = await service.start(
+    run = await _start(service, principal, body, key, request, tokens=True)
+    return streaming_response(run, request, modes=("metadata", "messages-tuple", INTERRUPTS))
+
+
+async def _start(
+    service: ChatService,
+    principal: Principal,
+    body: ChatRequest,
+    key: RequestKey | None,
+    request: Request,
+    *,
+    tokens: bool,
+) -> FollowedRun:
+    if service.waits_for_place(principal):
+        # Other requests need not wait until this one has its place.
+        end_turn(request)
+    return await service.start(
         principal,
         body,
         request_id=request_id_of(request),
         trace=trace_of(request),
-        tokens=True,
+        tokens=tokens,
         key=key,
         headers=configurable_headers(request),
     )
-    return streaming_response(run, request, modes=("metadata", "messages-tuple", INTERRUPTS))

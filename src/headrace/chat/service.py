@@ -85,6 +85,10 @@ class ChatService:
             headers=headers,
         )
 
+    def waits_for_place(self, principal: Principal) -> bool:
+        """Whether the run would wait here for a place."""
+        return self._runs.waits_for_place(principal)
+
     def reply(self, run: FollowedRun, outcome: RunOutcome) -> ChatReply:
         """The answer of ``/chat`` from the outcome of its run.
 

@@ -10,6 +10,7 @@ _RESCUED = ("pending", "error", "interrupted")
 _PROOFS = ("exit", "lease")
 _REASONS = ("client", "disconnect", "next_run", "deleted")
 _DRAINED = ("finished", "released")
+_PLACE_WAITS = ("started", "queued", "client_left")
 _BEGAN = ("in_place", "claimed", "after_loss", "after_release")
 
 
@@ -150,6 +151,14 @@ class AttemptMetrics:
             ("graph",),
             REQUEST_BUCKETS,
         )
+        self._place_wait_seconds = declarations.histograms(
+            "headrace_place_wait_seconds",
+            "Seconds that a start waited in memory for a place of its process.",
+            ("outcome",),
+            REQUEST_BUCKETS,
+        )
+        for outcome in _PLACE_WAITS:
+            self._place_wait_seconds.labels(outcome)
         self._first_event_seconds = declarations.histograms(
             "headrace_run_first_event_seconds",
             "Seconds from a run's creation to the first event of its graph.",
@@ -182,6 +191,13 @@ class AttemptMetrics:
             "Nodes that took longer than worker.slow_node_seconds.",
             ("graph",),
         )
+
+    def observe_place_wait(self, outcome: str, seconds: float) -> None:
+        """Observe how long a start has waited for a place.
+
+        :param outcome: ``started``, ``queued`` or ``client_left``.
+        """
+        self._place_wait_seconds.labels(outcome).observe(seconds)
 
     def count_attempt(self, began: str) -> None:
         """:param began: ``in_place``, ``claimed``, ``after_loss`` or ``after_release``."""

@@ -181,6 +181,9 @@ async def _create(
     *,
     background: bool = False,
 ) -> FollowedRun:
+    if not background and runs.waits_for_place(principal):
+        # Other requests need not wait until this one has its place.
+        end_turn(request)
     return await runs.create(
         principal,
         thread_id,

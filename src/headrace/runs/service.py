@@ -123,6 +123,10 @@ class RunService:
                     raise
                 return self._follow(row, created=True, repeated=True)
 
+    def waits_for_place(self, principal: Principal) -> bool:
+        """Whether a run that a client follows would wait here for a place, before it is created."""
+        return self._worker.waits_for_place(principal.caller)
+
     async def _make(
         self,
         principal: Principal,

@@ -103,7 +103,12 @@ async def _start_worker(
         release_seconds=settings.server.shutdown_margin_seconds / 2,
     )
     places = Places(settings.worker.max_concurrent_runs, settings.caller_share)
-    roster = Roster(places, notifier, enabled=settings.worker.enabled)
+    roster = Roster(
+        places,
+        notifier,
+        enabled=settings.worker.enabled,
+        wait_seconds=settings.worker.place_wait_seconds,
+    )
     stop_requests = StopRequests(queue, settings.events, notifier.listeners, roster)
     admission = Admission(queue, metrics, max_queued_runs=settings.callers.max_queued_runs)
     worker = Worker(

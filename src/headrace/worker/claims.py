@@ -74,6 +74,8 @@ class Claims:
     async def take(self) -> list[Attempt]:
         """One round: claim as many runs as there is room for. The caller begins to execute them.
 
+        Call :meth:`Roster.end_round` once they have begun.
+
         Do not cancel this call: the database may commit the claim at any moment.
 
         :raises Unavailable: the database did not answer; the next round tries again.
@@ -85,7 +87,9 @@ class Claims:
         if suspect := await self._take_suspect():
             self._more = True
             return suspect
-        if not self._roster.free:
+        if not self._roster.claimable:
+            # Nobody knows what waits: the next place that becomes free is for a look.
+            self._roster.left_runs = True
             return []
         taken = await self._take_ready()
         if self._quarantine.end_turn_of_others():
@@ -128,7 +132,7 @@ class Claims:
             return []
         # Reserve all places: no other run may begin while the claim is under way.
         claimed = await self._claim(
-            self._roster.free, self._queue.claim_suspect(process_id, self._graph_ids)
+            self._roster.claimable, self._queue.claim_suspect(process_id, self._graph_ids)
         )
         for attempt in claimed:
             self._metrics.runs.count_run_apart()
@@ -137,13 +141,15 @@ class Claims:
 
     async def _take_ready(self) -> list[Attempt]:
         """Claim what is ready, the longest ready first."""
-        process_id, wanted = self._heartbeat.process_id, min(self._roster.free, _CLAIMED_AT_ONCE)
+        process_id = self._heartbeat.process_id
+        wanted = min(self._roster.claimable, _CLAIMED_AT_ONCE)
         if process_id is None:
             return []
         if self._roster.places.shared:
             return await self._take_fair_share(process_id, wanted)
         claimed = await self._claim(wanted, self._queue.claim(process_id, self._graph_ids, wanted))
-        if len(claimed) == wanted:
+        self._roster.left_runs = len(claimed) == wanted
+        if self._roster.left_runs:
             self._more = self._roster.free > len(claimed)
             if not self._more:
                 self._notifier.queue_changed()
@@ -153,10 +159,11 @@ class Claims:
         """Claim for several callers, each as far as its share of the places allows."""
         ready = await self._queue.callers.ready(self._graph_ids, wanted)
         # Starts in place may have taken places during the query.
-        wanted = min(self._roster.free, wanted)
+        wanted = min(self._roster.claimable, wanted)
         chosen = fair_share(self._roster.places, ready, wanted)
         runs = sum(one.runs for one in chosen)
         left = sum(one.runs for one in ready) > runs
+        self._roster.left_runs = left
         self._roster.left_at_limit = left and runs < wanted
         if self._roster.left_at_limit:
             self._log_callers_at_limit(ready, chosen)
@@ -182,14 +189,14 @@ class Claims:
 
     async def _claim(self, places: int, claim: Awaitable[list[Attempt]]) -> list[Attempt]:
         """Wait for a claim. Until it returns, so many ``places`` are reserved for it."""
-        self._roster.reserved = places
+        self._roster.reserve(places)
         try:
             claimed = await claim
         except Exception:
             self._in_doubt = True
             raise
         finally:
-            self._roster.reserved = 0
+            self._roster.reserve(0)
         for attempt in claimed:
             self._run_log.claimed(attempt)
         return claimed

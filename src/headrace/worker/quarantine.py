@@ -59,7 +59,7 @@ class Quarantine:
         if self._closed_at is None:
             _log.info("room_made_for_suspect", waiting_seconds=round(suspects.waiting_seconds, 1))
             self._closed_at = monotonic()
-            self._roster.closed = True
+            self._roster.close()
         # After ``apart_patience_seconds`` the suspect begins beside the runs that are left. These
         # have lived for long, and no new run begins.
         return monotonic() - self._closed_at >= self._settings.apart_patience_seconds
@@ -69,7 +69,7 @@ class Quarantine:
         request = attempt.request
         seconds = max(self._settings.apart_seconds, 2 * (attempt.lived_seconds or 0.0))
         self._suspect, self._closed_at = request.run_id, None
-        self._roster.closed = True
+        self._roster.close()
         self._timer = asyncio.get_running_loop().call_later(seconds, self.end, request.run_id)
         _log.info(
             "run_executed_apart",
@@ -107,5 +107,5 @@ class Quarantine:
             self._reopen()
 
     def _reopen(self) -> None:
-        self._roster.closed = False
+        self._roster.open()
         self._roster.announce()

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from time import monotonic
 from uuid import UUID
@@ -42,6 +43,11 @@ from headrace.worker.stop_requests import StopRequests
 #: A run that is delayed for up to this long gets a timer. A round of claims finds runs with a
 #: longer delay, at most a second late.
 _TIMED_SECONDS = 3600.0
+
+#: Reasons to queue a run that end when a place becomes free.
+_NO_PLACE = ("full", "share")
+#: Strategies whose effect depends on which run comes first to the thread.
+_REPLACING = ("interrupt", "rollback")
 
 _LEASE_LOST = "The server process lost its lease on this run."
 _SHUT_DOWN = "The server shut down."
@@ -138,6 +144,10 @@ class Worker:
         """How callers share the places of this process."""
         return caller_figures(self._roster.places)
 
+    def waits_for_place(self, caller: str) -> bool:
+        """Whether a run of this caller would now wait in memory for a place."""
+        return not self._roster.may_begin(caller) and self._roster.place_is_near(caller)
+
     def start(self) -> None:
         """Claim runs, and watch over the lease, from now on."""
         self._loops.keep(self._drop_runs_when_lease_is_lost, name="lost-lease")
@@ -162,13 +172,18 @@ class Worker:
         """
         if self._roster.draining:
             raise Draining
-        process_id, reason = self._heartbeat.process_id, self._why_queued(request)
-        if process_id is None or reason is not None:
-            return await self._enqueue_if_admitted(request, reason or "not_here")
+        reason = self._why_queued(request)
+        if reason is None:
+            self._roster.add_start(request)
+        elif reason not in _NO_PLACE or not await self._wait_to_start(request, reason):
+            return await self._enqueue_if_admitted(request, reason)
+        process_id = self._heartbeat.process_id
+        if process_id is None:
+            self._roster.remove_start(request)
+            return await self._enqueue_if_admitted(request, "not_here")
         starting = self._tasks.start(
             self._queue.start_run_if_free(request, process_id), name=f"start-{request.run_id}"
         )
-        self._roster.add_start(request)
         try:
             execution = self._begin(await asyncio.shield(starting))
         except asyncio.CancelledError:
@@ -193,11 +208,40 @@ class Worker:
         """Why this process may not start the run in place; None: it may."""
         if request.after_seconds > 0:
             return "delayed"
-        if not self._roster.enabled or not request.in_place:
+        if not self._roster.enabled or not request.in_place or self._heartbeat.process_id is None:
             return "not_here"
         if self._roster.may_begin(request.principal.caller):
             return None
         return "share" if self._roster.free else "full"
+
+    async def _wait_to_start(self, request: RunRequest, reason: str) -> bool:
+        """Wait for a place if one is likely to become free soon; return whether it is held now.
+
+        If the client leaves meanwhile, the run is queued.
+        """
+        # Runs that replace others are queued in the order in which they come. Nobody waits for a
+        # place on behalf of a background run: its client waits for the answer alone.
+        if request.multitask_strategy in _REPLACING or request.keep_events:
+            return False
+        if not self._roster.place_is_near(request.principal.caller):
+            return False
+        began, outcome = monotonic(), "client_left"
+        try:
+            placed = await self._roster.wait_to_start(request)
+            outcome = "started" if placed else "queued"
+        except asyncio.CancelledError:
+            self._tasks.start(
+                self._enqueue_without_client(request, reason), name=f"queue-{request.run_id}"
+            )
+            raise
+        finally:
+            self._metrics.attempts.observe_place_wait(outcome, monotonic() - began)
+        return placed
+
+    async def _enqueue_without_client(self, request: RunRequest, reason: str) -> None:
+        # Nobody is left who could be told why the run is refused.
+        with suppress(RequestError):
+            await self._enqueue(request, reason)
 
     async def _enqueue_if_admitted(self, request: RunRequest, reason: str) -> QueuedRun:
         """:raises TooManyQueuedRuns: too many runs of its caller wait already."""
@@ -316,10 +360,16 @@ class Worker:
     async def _claim_until_drained(self) -> None:
         while not self._roster.draining:
             # A separate task: when this loop is cancelled, the claim still goes through.
-            await self._tasks.start(self._claim(), name="claim")
+            await self._tasks.start(self._claim_round(), name="claim")
             await self._claims.until_next_round()
         # Wait until ``stop`` cancels this loop: a loop that ends by itself is reported as a fault.
         await asyncio.Event().wait()
+
+    async def _claim_round(self) -> None:
+        try:
+            await self._claim()
+        finally:
+            self._roster.end_round()
 
     async def _claim(self) -> None:
         try:
