@@ -22,7 +22,7 @@ LOAD_URL ?= http://127.0.0.1:8123
 IMAGE_BASE := .tools/python-stand-in.tar
 
 .DEFAULT_GOAL := help
-.PHONY: help run check lint types imports dead-code test test-together test-paired test-alone test-deploy test-images test-cold test-load chaos chaos-short alerts ledger attack fuzz load bench compare compare-peers format lock docs manifests ci-tools clean python test-floors test-floors-short agents sizing soak overload growth capacity
+.PHONY: help run check lint types imports dead-code test test-together test-paired test-alone test-deploy test-images test-cold test-load chaos chaos-short rolling alerts ledger attack fuzz load bench compare compare-peers format lock docs manifests ci-tools clean python test-floors test-floors-short agents sizing soak overload growth capacity
 
 ##@ Use
 
@@ -80,6 +80,9 @@ chaos: $(VENV)/dev.stamp  ## Faults at random under load, and a checker; CHAOS_A
 
 chaos-short: $(VENV)/dev.stamp  ## Each fault once, and the proofs that the checker can fail; part of test
 	$(BIN)/python -m pytest -s $(PYTEST_ARGS) tests/chaos
+
+rolling: $(VENV)/dev.stamp  ## Restart two pods behind nginx under load; ROLLING_ARGS="--restarts 100" (docs/restarts.md)
+	@$(BIN)/python -m tests.rolling $(ROLLING_ARGS)
 
 alerts: $(VENV)/dev.stamp  ## Fault after fault, until each alert has fired and ended; ALERTS_ARGS="--short" (docs/slo.md)
 	@$(BIN)/python -m tests.alerts $(ALERTS_ARGS)

@@ -24,8 +24,9 @@ from tests.support.waiting import wait_until
 pytestmark = [pytest.mark.acceptance, pytest.mark.paired]
 
 STREAMS = 20
-GRACE_SECONDS = 4.0
-#: Steps of the graph ``slow``; three of them fit the grace, or none does.
+#: Without another process, runs have half of it.
+GRACE_SECONDS = 8.0
+#: Steps of the graph ``slow``; three of them fit that half, or none does.
 SHORT, LONG = 0.5, 60.0
 QUICK = {"assistant_id": "agent", "input": {"messages": [["user", "hi"]]}}
 
@@ -128,7 +129,7 @@ async def test_a_signal_to_the_master(tmp_path, database_url, number):
     with live_server(tmp_path, database_url, **environment) as server:
         refused = Tasks().start(refused_chat(server), name="chat")
         streams, prober, told_at = await signalled(server, number)
-        assert server.wait_exit(10) == 0
+        assert server.wait_exit(15) == 0
         answer = await refused
         assert (answer.status_code, answer.json()["code"]) == (503, "draining")
         assert int(answer.headers["retry-after"]) >= 1
@@ -186,6 +187,37 @@ async def test_hup_puts_new_processes_in_place(tmp_path, database_url):
         assert prober.statuses[-10:] == [200] * 10
         assert httpx.post(f"{server.url}/runs/wait", json=QUICK).status_code == 200
         assert "exited with code" not in server.log()
+
+
+async def test_hup_refuses_nothing_on_open_connections(tmp_path, database_url):
+    """Also not starts that reach a process which drains: the others execute them."""
+    environment: dict[str, Any] = {"HEADRACE_SERVER__GRACE_SECONDS": "20"}
+    body = {"assistant_id": "slow", "input": {"seconds": 0.2}}
+    answers: list[httpx.Response] = []
+    with live_server(tmp_path, database_url, **environment) as server:
+        before = set(server.serving())
+        stopping = asyncio.Event()
+
+        async def ask() -> None:
+            async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
+                while not stopping.is_set():
+                    answers.append(await client.post("/runs/wait", json=body))
+
+        asking = [asyncio.ensure_future(ask()) for _ in range(6)]
+        await asyncio.sleep(1)
+        server.signal(signal.SIGHUP)
+        await asyncio.to_thread(
+            wait_until, lambda: not before & set(server.serving()) and server.serving(), seconds=60
+        )
+        await asyncio.sleep(2)
+        stopping.set()
+        # A connection that was closed under a request would raise here.
+        await asyncio.gather(*asking)
+        assert {answer.status_code for answer in answers} == {200}
+        assert all(answer.json()["done"] == [0, 1, 2] for answer in answers)
+        assert any(answer.headers.get("connection") == "close" for answer in answers)
+        assert '"reason":"draining"' in server.log()
+        assert '"drain_cut_steps"' not in server.log()
 
 
 def test_a_stopped_process_is_named_by_readiness(tmp_path, database_url):

@@ -51,7 +51,7 @@ FINDS = {
     "The event loop is blocked": '"sleep_once"',
     "Costs rose": '"steps": 3',
     "Memory grows": '"run_deaf"',
-    "A deployment hurt": '"drain_released_runs"',
+    "A deployment hurt": '"drain_cut_steps"',
     "The database is slow": '"notices_lost"',
     "A thread is huge": '"large"',
 }
@@ -160,7 +160,7 @@ class Troubles:
         self.start("slow", seconds=5)
         self.pid_of_running()
         self.server.signal(signal.SIGTERM)
-        self.wait_for("drain_released_runs")
+        self.wait_for("drain_cut_steps")
         self.server.wait_exit(30)
 
 

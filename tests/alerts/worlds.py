@@ -371,7 +371,9 @@ EVERYDAY: dict[str, World] = {
     | sampled("headrace_notices_connected_min", "1x10 0x2 stale", instance="old")
     | sampled("headrace_notices_connected_max", "1x12 stale", instance="old")
     | sampled("headrace_schema_fit", "1x10 0x2 stale", instance="old")
-    | sampled("headrace_drained_runs_total", "0x10 5x2 stale", instance="old", outcome="released")
+    | sampled(
+        "headrace_drained_runs_total", "0x10 5x2 stale", instance="old", outcome="at_boundary"
+    )
     | sampled("headrace_streams_cut_total", "0x10 40x2 stale", instance="old", reason="drain")
     | sampled("headrace_runs_unserved", "0x8 4x4 0x48", graph="new")
     | sampled("up", "_x8 0 1x50", instance="new")

@@ -106,7 +106,7 @@ def test_counters_with_known_words_begin_at_0(metrics: Metrics) -> None:
         ("headrace_rescue_proofs_total", "proof", {*get_args(Proof)}),
         ("headrace_run_cancels_total", "reason", {*get_args(CancelReason)}),
         ("headrace_run_attempts_total", "began", {*get_args(Began)}),
-        ("headrace_drained_runs_total", "outcome", {"finished", "released"}),
+        ("headrace_drained_runs_total", "outcome", {"finished", "at_boundary", "cut"}),
         ("headrace_run_errors_total", "cause", {*get_args(Cause)}),
         ("headrace_runs_total", "status", {"success", "error", "timeout", "interrupted"}),
     ):

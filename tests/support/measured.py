@@ -99,7 +99,7 @@ def observe_one_of_each(metrics: Metrics) -> None:
     metrics.runs.count_rescue("pending", "exit")
     metrics.runs.count_run_apart()
     metrics.runs.count_lease_loss()
-    metrics.runs.count_drained("released")
+    metrics.runs.count_drained("at_boundary")
     metrics.runs.observe_run("agent", "success", 0.3)
     metrics.runs.count_error("agent", "graph")
     metrics.runs.count_cancel("client")

@@ -247,8 +247,8 @@ _LOSSES = Row(
         ),
         events(
             "Drains, and runs that do not stop",
-            "Runs of draining processes: finished in time, or released to others. deaf: a run has"
-            " ended and its graph goes on; it keeps its place.",
+            "Runs of draining processes: finished, released between two steps, or cut in a step."
+            " deaf: a run has ended and its graph goes on; it keeps its place.",
             counted_by("headrace_drained_runs_total", "outcome", prefix="drained: "),
             Line(total("headrace_deaf_runs"), "deaf now"),
             span=6,

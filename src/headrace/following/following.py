@@ -29,6 +29,11 @@ class Following:
         """The memory for answers."""
         return self.states.memory
 
+    @property
+    def watching(self) -> int:
+        """How many clients follow runs of other processes here."""
+        return len(self._watches)
+
     def release(self) -> None:
         """The process drains: it stops following the runs that other processes execute."""
         self.released = True

@@ -9,7 +9,7 @@ _CAUSES = ("graph", "platform", "timeout", "lost", "budget", "unserved", "deadli
 _RESCUED = ("pending", "error", "interrupted")
 _PROOFS = ("exit", "lease")
 _REASONS = ("client", "disconnect", "next_run", "deleted")
-_DRAINED = ("finished", "released")
+_DRAINED = ("finished", "at_boundary", "cut")
 _PLACE_WAITS = ("started", "queued", "client_left")
 _BEGAN = ("in_place", "claimed", "after_loss", "after_release")
 
@@ -63,7 +63,7 @@ class RunMetrics:
         )
         self._drained = declarations.counters(
             "headrace_drained_runs_total",
-            "Runs of draining processes: finished in time, or released to others.",
+            "Runs of draining processes: finished, released after a step, or cut in a step.",
             ("outcome",),
         )
         for counter, words in (

@@ -294,6 +294,16 @@ class Queue:
             for run_id, thread_id, attempt in rows
         ]
 
+    async def graphs_served_elsewhere(
+        self, process_id: UUID, graph_ids: Sequence[str]
+    ) -> Collection[str]:
+        """Those of ``graph_ids`` that another process executes.
+
+        Note as well that the process ``process_id`` executes none from now on.
+        """
+        values = {"process_id": process_id, "graph_ids": list(graph_ids)}
+        return {row[0] for row in await self._rows("retire_process", values)}
+
     async def requests_to(
         self, process_ids: Collection[UUID]
     ) -> dict[UUID, tuple[StopRequest | None, bool]]:

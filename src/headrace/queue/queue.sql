@@ -524,6 +524,20 @@ RETURNING 1
 -- name: remove_process
 DELETE FROM processes WHERE process_id = %(process_id)s
 
+-- name: retire_process
+-- Notes that a process executes no graph any more, and finds which of its graphs others execute. A
+-- process of an older release does not say which graphs it executes: it is taken to execute all.
+WITH retired AS (
+  UPDATE processes SET graph_ids = '{}'
+  WHERE process_id = %(process_id)s AND graph_ids IS DISTINCT FROM '{}'
+)
+SELECT graph_id FROM unnest(%(graph_ids)s::text[]) AS graph_id
+WHERE EXISTS (
+  SELECT FROM processes
+  WHERE process_id <> %(process_id)s AND NOT lost
+    AND heartbeat_at >= clock_timestamp() - make_interval(secs => lease_seconds)
+    AND (processes.graph_ids IS NULL OR graph_id = ANY (processes.graph_ids)))
+
 -- name: processes_to_take_from
 -- Processes whose lease has expired. Also processes of running runs, if they are lost or have no
 -- row.

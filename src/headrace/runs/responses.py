@@ -44,6 +44,7 @@ async def waiting_response(
     headers = locations(run, "join")
     if head := headers_alone(request, media_type="application/json", headers=headers):
         return head
+    _refuse_if_released(run)
     _wait_without_turn(run, request)
     if run.repeated:
         # The run may have ended long ago: wait for that before a status is sent.
@@ -84,6 +85,7 @@ def streaming_response(
 
     :param after: as :meth:`FollowedRun.subscribe`.
     :param modes: only events of these stream modes; empty: all.
+    :raises Draining: as :func:`waiting_response`.
     """
     headers = {
         **locations(run, "stream"),
@@ -92,6 +94,7 @@ def streaming_response(
     }
     if head := headers_alone(request, media_type=CONTENT_TYPE, headers=headers):
         return head
+    _refuse_if_released(run)
     _wait_without_turn(run, request)
     ending = Ending()
     return StreamResponse(
@@ -115,6 +118,12 @@ def _wait_without_turn(run: FollowedRun, request: Request) -> None:
     """
     if run.local is None or run.repeated or not run.created:
         end_turn(request)
+
+
+def _refuse_if_released(run: FollowedRun) -> None:
+    """Refuse to follow a run that another request has made, rather than cut the answer at once."""
+    if run.following.released and run.local is None and not run.created:
+        raise Draining
 
 
 def disconnect_policy(

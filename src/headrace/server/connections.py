@@ -103,6 +103,8 @@ class Connections:
         self._place: ProcessPlace | None = None
         self._unlogged: Counter[str] = Counter()
         self._told_at = float("-inf")
+        #: Each answer ends its connection: the process drains, and its clients are to leave.
+        self.ending = False
 
     @property
     def open(self) -> int:

@@ -171,7 +171,8 @@ async def serving(
             settings.server,
             board=resources.board,
             worker=engine.worker,
-            following=(services.following, engine.thread_watcher),
+            following=services.following,
+            threads=engine.thread_watcher,
         )
         access = AccessLog(
             resources.metrics.http,

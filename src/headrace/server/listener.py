@@ -74,6 +74,10 @@ class SharedListener:
         if not self._open:
             return
         self._open = False
+        # The system resets connections that wait for a process when the last one closes.
+        for _ in range(self._connections.max_connections - self._connections.open):
+            if not self._take():
+                break
         self._place.leave()
         if self._timer is not None:
             self._timer.cancel()

@@ -139,6 +139,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._upgrade = super()._get_upgrade() if self.parser.should_upgrade() else None
         note_connection(self.scope["state"], self._lost)
         super().on_headers_complete()
+        if self._bounds.ending:
+            self.end_after_answer()
         self._in_head = False
         self._bounds.begin_work(self)
         # Trailers are counted but not passed on: their sender did not mean them as headers.
@@ -173,6 +175,14 @@ class BoundedProtocol(HttpToolsProtocol):
         self._bounds.forget(self)
         self.transport = self._joined.bare
         super().handle_websocket_upgrade()
+
+    def end_after_answer(self) -> None:
+        """Let the answer to the last request say that it ends the connection, if it has not begun.
+
+        An idle connection stays open: its next request may be on its way.
+        """
+        if self.cycle is not None and not self.cycle.response_started:
+            self.cycle.keep_alive = False
 
     def drop(self) -> None:
         self.transport.abort()

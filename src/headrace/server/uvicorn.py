@@ -197,7 +197,10 @@ class Server(uvicorn.Server):
     async def _finish(self, drain: Drain) -> None:
         try:
             async with asyncio.timeout(drain.bound_seconds):
-                await drain.drain(close_listeners=self._close_listeners)
+                await drain.drain(
+                    close_listeners=self._stop_accepting,
+                    open_connections=lambda: self._connections.open,
+                )
         except TimeoutError:
             _log.error("drain_cut", bound_seconds=drain.bound_seconds)
         except Exception:
@@ -209,14 +212,22 @@ class Server(uvicorn.Server):
         while (tasks := set(self.server_state.tasks)) and clock() < before and not self._hurried:
             await asyncio.wait(tasks, timeout=_LOOK_SECONDS)
 
+    def _stop_accepting(self) -> None:
+        """Take no more connections. From now on each answer ends its connection."""
+        self._connections.ending = True
+        for server in self.servers:
+            server.close()
+        for connection in list(self.server_state.connections):
+            if isinstance(connection, BoundedProtocol):
+                connection.end_after_answer()
+
     async def _close_listeners(self) -> None:
         """Take no more connections and close idle ones. Answers under way are finished."""
         if any(server.is_serving() for server in self.servers):
-            for server in self.servers:
-                server.close()
-            if self._health_port is not None:
-                self._health_port.stop()
+            self._stop_accepting()
             await asyncio.sleep(_FRESH_CONNECTION_SECONDS)
+        if self._health_port is not None:
+            self._health_port.stop()
         for connection in list(self.server_state.connections):
             connection.shutdown()
 

@@ -17,6 +17,7 @@ from headrace.queue.ends import AskedHere
 from headrace.queue.rows import Attempt, CancelReason, RunOutcome, StopRequest
 from headrace.thread_pool import Work
 from headrace.tracing.tracer import NO_ATTEMPT_TRACE, AttemptTrace
+from headrace.worker.boundary import BoundaryControl
 from headrace.worker.channels import Channels
 from headrace.worker.progress import Progress
 
@@ -54,6 +55,7 @@ class Execution:
         "began_at",
         "cancelled",
         "channel",
+        "control",
         "deadline_at",
         "given_up",
         "graph",
@@ -62,6 +64,7 @@ class Execution:
         "request",
         "stop",
         "stop_message",
+        "stopped_at_boundary",
         "token",
         "trace",
         "usage",
@@ -91,6 +94,10 @@ class Execution:
         self.usage = UsageTally(self.token, self.request.thread_id)
         #: The work of threads for the run.
         self.work = Work()
+        #: Asks the graph to stop at the end of a superstep: this process drains.
+        self.control = BoundaryControl()
+        #: The graph has done so, or has not begun: no step will be repeated.
+        self.stopped_at_boundary = False
         #: The graph was cancelled, and has not stopped in time.
         self.given_up = False
         self.began_at = monotonic()

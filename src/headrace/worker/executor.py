@@ -8,6 +8,7 @@ from typing import Any
 
 import structlog
 from langchain_core.runnables import RunnableConfig
+from langgraph.errors import GraphDrained
 from langgraph.types import Command
 
 from headrace.checkpoints.run_saver import RunSaver
@@ -114,7 +115,7 @@ class Executor:
         end, graph_id = result.ended.end, execution.request.graph_id
         if end is RELEASED:
             execution.hand_over()
-            _log.info("run_released", graph_id=graph_id)
+            _log.info("run_released", graph_id=graph_id, at_boundary=execution.stopped_at_boundary)
             return
         try:
             await self._delete_temporary(execution)
@@ -187,6 +188,7 @@ class Executor:
         """Run the graph until it has ended, is stopped, or is out of time."""
         if execution.stop is not None:
             # The run was asked to stop before its graph began.
+            execution.stopped_at_boundary = True
             return end_of_stopped(execution)
         if execution.overdue:
             # It has waited in the queue until its deadline.
@@ -219,6 +221,10 @@ class Executor:
         return end_of_stopped(execution)
 
     def _end_of(self, graph: asyncio.Task[None], execution: Execution, result: RunResult) -> RunEnd:
+        if execution.stopped_at_boundary:
+            # A stronger stop may have been asked for meanwhile.
+            execution.ask_to_stop(Stop.RELEASED, "")
+            return end_of_stopped(execution)
         if graph.cancelled():
             error: BaseException | None = asyncio.CancelledError("the graph cancelled itself")
         else:
@@ -257,7 +263,8 @@ class Executor:
             execution.writes = writes
             writes.trace = execution.trace
             await self._stream_graph(execution, result, config)
-            await writes.store_command()
+            if not execution.stopped_at_boundary:
+                await writes.store_command()
 
     def _config(self, execution: Execution) -> RunnableConfig:
         request = execution.request
@@ -308,12 +315,25 @@ class Executor:
         if kwargs.get("strict_resume") and isinstance(given, Command):
             await _refuse_resume(graph, given.resume, config, execution)
         execution.progress.begin(graph)
+        control = execution.control
+        if kwargs["command"] is not None:
+            # A graph that stopped before it has applied its command would lose it.
+            control.hold()
+        elif kwargs["durability"] != "exit":
+            # With ``exit``, LangGraph writes no checkpoint of a nested graph that stops.
+            control.stop_inside(graph)
         try:
-            await self._follow(graph_stream(graph, given, kwargs, config), execution, result)
+            chunks = graph_stream(graph, given, kwargs, config, control)
+            await self._follow(chunks, execution, result)
             failed = False
+        except GraphDrained:
+            # A node may have stopped a graph of its own.
+            if not control.asked:
+                raise
+            execution.stopped_at_boundary, failed = True, False
         finally:
             execution.progress.end(failed=failed)
-        if result.interrupted:
+        if result.interrupted and not execution.stopped_at_boundary:
             # The next run on the thread must not resume from an older checkpoint.
             use_latest_checkpoint(config)
             result.note_state(await graph.aget_state(config))
@@ -332,6 +352,7 @@ class Executor:
             if mode != "events" and writes is not None and writes.may_hold_command:
                 # The graph goes on, so it has applied its command.
                 await writes.store_command()
+                execution.control.free()
             if not namespace and mode in ("values", "updates"):
                 progress.note(mode, chunk)
                 result.note_chunk(mode, chunk)

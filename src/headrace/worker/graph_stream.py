@@ -7,6 +7,7 @@ from langchain_core.runnables import RunnableConfig
 
 from headrace.events.modes import graph_modes
 from headrace.graphs.context import known_context
+from headrace.worker.boundary import BoundaryControl
 
 #: (mode, chunk) of the top graph, or (namespace, mode, chunk).
 Part = tuple[str, Any] | tuple[tuple[str, ...], str, Any]
@@ -16,9 +17,16 @@ _HIDDEN = "langsmith:hidden"
 
 
 def graph_stream(
-    graph: Any, given: Any, kwargs: dict[str, Any], config: RunnableConfig
+    graph: Any,
+    given: Any,
+    kwargs: dict[str, Any],
+    config: RunnableConfig,
+    control: BoundaryControl,
 ) -> AsyncIterator[Part]:
-    """Execute a graph on the input ``given``, with the options stored in ``kwargs``."""
+    """Execute a graph on the input ``given``, with the options stored in ``kwargs``.
+
+    :param control: can stop the graph at the end of a superstep.
+    """
     options = {
         "context": known_context(graph, kwargs["context"]),
         "stream_mode": graph_modes(kwargs["stream_mode"]),
@@ -28,6 +36,7 @@ def graph_stream(
         "durability": kwargs["durability"],
         # Without ``output_keys`` LangGraph streams the whole state, with private keys.
         "output_keys": graph.output_channels,
+        "control": control,
     }
     if "events" not in kwargs["stream_mode"]:
         return cast("AsyncIterator[Part]", graph.astream(given, config, **options))

@@ -124,6 +124,10 @@ class Heartbeat:
         )
         self._thread.start()
 
+    def retire(self) -> None:
+        """Name no graphs under an id that this process may get from now on: it drains."""
+        self._graph_ids = []
+
     async def until_lost(self) -> None:
         """Wait for the next loss of the lease: then the runs that began under it must stop."""
         await self._lost.wait()

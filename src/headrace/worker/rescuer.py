@@ -142,7 +142,10 @@ class Rescuer:
 
     async def _end_unserved(self) -> None:
         seconds = self._settings.unserved_timeout_seconds
-        if not seconds or monotonic() - self._ended_unserved_at < _UNSERVED_SECONDS:
+        # A process that drains does not count itself: it may be the only one for some seconds.
+        if not seconds or self._roster.draining:
+            return
+        if monotonic() - self._ended_unserved_at < _UNSERVED_SECONDS:
             return
         self._ended_unserved_at = monotonic()
         for run in await self._queue.takeover.end_unserved_runs(seconds):

@@ -14,7 +14,7 @@ from headrace.lifecycle import Supervision, Tasks
 from headrace.notices.notifier import Notifier
 from headrace.observability.figures import CallerFigures
 from headrace.observability.metrics import Metrics
-from headrace.queue.ends import EndedRun
+from headrace.queue.ends import RELEASED, EndedRun
 from headrace.queue.queue import Queue
 from headrace.queue.rows import (
     Attempt,
@@ -34,10 +34,12 @@ from headrace.worker.deaf_runs import DeafRuns
 from headrace.worker.execution import Execution, Stop
 from headrace.worker.executor import Executor
 from headrace.worker.fairness import caller_figures
+from headrace.worker.handover import Handover
 from headrace.worker.heartbeat import Heartbeat
 from headrace.worker.quarantine import Quarantine
 from headrace.worker.roster import Roster
 from headrace.worker.run_log import RunLog
+from headrace.worker.run_result import RunResult
 from headrace.worker.stop_requests import StopRequests
 
 #: A run that is delayed for up to this long gets a timer. A round of claims finds runs with a
@@ -95,8 +97,10 @@ class Worker:
         self._tasks = Tasks()
         self._loops = Tasks(supervision)
         self._deaf_runs = DeafRuns(settings, roster)
+        self._handover = Handover(queue, heartbeat, roster, graph_ids=graph_ids)
         #: The grace is over: a run that a claim under way still brings is released at once.
         self._releasing = False
+        self._refuses_all = False
         self._quarantine = Quarantine(settings, roster)
         self._claims = Claims(
             queue,
@@ -171,7 +175,7 @@ class Worker:
             did. If the run was committed, it is executed.
         """
         if self._roster.draining:
-            raise Draining
+            return await self._enqueue_for_others(request)
         reason = self._why_queued(request)
         if reason is None:
             self._roster.add_start(request)
@@ -242,6 +246,12 @@ class Worker:
         # Nobody is left who could be told why the run is refused.
         with suppress(RequestError):
             await self._enqueue(request, reason)
+
+    async def _enqueue_for_others(self, request: RunRequest) -> QueuedRun:
+        """:raises Draining: no other process would execute the run, or nobody could follow it."""
+        if self._refuses_all or not self._handover.is_served_elsewhere(request.graph_id):
+            raise Draining
+        return await self._enqueue_if_admitted(request, "draining")
 
     async def _enqueue_if_admitted(self, request: RunRequest, reason: str) -> QueuedRun:
         """:raises TooManyQueuedRuns: too many runs of its caller wait already."""
@@ -315,20 +325,45 @@ class Worker:
         self._roster.wake()
         return cancelled
 
+    @property
+    def executes(self) -> bool:
+        """Whether this process executes runs at all."""
+        return self._roster.enabled
+
+    @property
+    def has_successor(self) -> bool:
+        """Whether another process executes all graphs of this one, at the last look."""
+        return self._handover.has_successor
+
     def refuse_new(self) -> None:
-        """From now on no run is started or claimed here."""
+        """From now on no run is started or claimed here; runs are queued for others."""
         self._roster.drain()
 
+    def refuse_all(self) -> None:
+        """From now on no run is queued here either: its client could not follow it."""
+        self._refuses_all = True
+
+    async def retire(self) -> None:
+        """Tell the other processes not to count on this one, and look which can go on."""
+        await self._handover.retire()
+
     async def finish(self, grace_seconds: float) -> None:
-        """Let runs go on for the grace time, then release the others. On return no run is left."""
+        """Release runs at the ends of their steps. On return no run is left.
+
+        A run that ends before is not released. A step that outlives the grace is cut.
+        """
         self.refuse_new()
         if self._tasks:
             _log.info("drain_started", runs=self.running, grace_seconds=grace_seconds)
+        asking = Tasks()
         try:
             async with asyncio.timeout(grace_seconds):
+                asking.start(self._handover.ask_runs(grace_seconds), name="handover")
                 await self._join()
         except TimeoutError:
-            _log.warning("drain_released_runs", runs=self.running)
+            _log.warning("drain_cut_steps", runs=self.running)
+        finally:
+            await asking.stop()
         self._releasing = True
         for execution in self._roster.executions.values():
             execution.ask_to_stop(Stop.RELEASED, _SHUT_DOWN)
@@ -397,7 +432,7 @@ class Worker:
         )
         if attempt.process_id != self._heartbeat.process_id:
             execution.ask_to_stop(Stop.LEASE_LOST, _LEASE_LOST)
-        elif self._releasing:
+        elif self._releasing or self._handover.must_leave(execution):
             execution.ask_to_stop(Stop.RELEASED, _SHUT_DOWN)
         self._roster.add(execution)
         self._stop_requests.begun(execution.run_id)
@@ -452,6 +487,7 @@ class Worker:
             **log_fields(execution.request.trace),
         )
         self._run_log.started(execution)
+        result: RunResult | None = None
         try:
             result = await self._executor.execute(execution)
             if result.ended is not None:
@@ -461,8 +497,7 @@ class Worker:
             self._roster.remove(execution)
             self._quarantine.end(execution.run_id)
             if self._roster.draining:
-                released = execution.stop is Stop.RELEASED
-                self._metrics.runs.count_drained("released" if released else "finished")
+                self._metrics.runs.count_drained(_how_drained(execution, result))
             if not self._deaf_runs.keep(execution):
                 self._roster.give_back(execution)
 
@@ -477,3 +512,10 @@ class Worker:
         except Exception:
             # Other processes and the next round of claims will see the end in the rows.
             _log.exception("run_end_not_told")
+
+
+def _how_drained(execution: Execution, result: RunResult | None) -> str:
+    """How a run has left a draining process, for the metric."""
+    if result is None or result.ended is None or result.ended.end is not RELEASED:
+        return "finished"
+    return "at_boundary" if execution.stopped_at_boundary else "cut"
