@@ -20,7 +20,7 @@ import psycopg
 
 from headrace.checkpoints.fence import RunToken
 from headrace.checkpoints.writer import Writer
-from headrace.db.conninfo import connection_string
+from headrace.db.logins import login_of
 from headrace.db.migrate import upgrade
 from headrace.db.pool import build_pool
 from headrace.db.probe import probe
@@ -73,7 +73,7 @@ async def measure(url: str, *, pending: int, claims: int, turns: int) -> Seconds
     running, process_id = uuid7(), uuid7()
     fill(url, pending=pending, running=running, process_id=process_id)
     settings = DatabaseSettings.model_validate({"url": url})
-    facts = await probe(connection_string(settings))
+    facts = await probe(login_of(settings))
     pool = build_pool(settings, behind_pooler=facts.behind_pooler)
     await pool.open(wait=True)
     writer = Writer(pool, CheckpointerSettings())

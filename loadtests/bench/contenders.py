@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from headrace.checkpoints.saver import GroupCommitSaver
 from headrace.checkpoints.serializer import build_serializer
 from headrace.checkpoints.writer import Writer
-from headrace.db.conninfo import connection_string
+from headrace.db.logins import login_of
 from headrace.db.pool import build_pool
 from headrace.db.probe import probe
 from headrace.setting_groups import CheckpointerSettings, DatabaseSettings
@@ -74,7 +74,7 @@ def headrace(**settings: Any) -> Entrant:
     @asynccontextmanager
     async def opened(url: str) -> AsyncIterator[Contender]:
         database = DatabaseSettings(url=SecretStr(url), pool_min=POOL, pool_max=POOL)
-        facts = await probe(connection_string(database))
+        facts = await probe(login_of(database))
         pool = build_pool(database, behind_pooler=facts.behind_pooler)
         await pool.open(wait=True)
         writer = Writer(pool, CheckpointerSettings(**settings))

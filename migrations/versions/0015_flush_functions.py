@@ -3,9 +3,11 @@
 The previous release does not call them, and works as before.
 """
 
+from pathlib import Path
+
 from alembic import op
 
-from headrace.db.functions import definitions_in
+from headrace.db.functions import definitions_of, in_schema
 from headrace.db.table_schema import RevisionNames
 
 revision = "0015"
@@ -24,5 +26,7 @@ names = RevisionNames(
 def upgrade() -> None:
     connection = op.get_bind()
     schema = connection.exec_driver_sql("SELECT current_schema()").scalar_one()
-    for text in definitions_in(schema).values():
+    # The release after it has other functions, and keeps these for the release before it.
+    released = Path(__file__).with_name("flush_1.sql").read_text(encoding="utf-8")
+    for text in in_schema(definitions_of(released), schema).values():
         connection.exec_driver_sql(text)

@@ -1,6 +1,7 @@
 """The groups of settings: typed fields with defaults. This module reads nothing."""
 
 import re
+from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
@@ -28,6 +29,26 @@ class DatabaseSettings(Group):
         description="Direct URL for migrations, where `url` goes through a pooler."
         " Else `MIGRATION_DATABASE_URL`.",
     )
+    password_file: Path | None = Field(
+        None,
+        description="File with the password, which replaces that of `url`. It is read for each new"
+        " connection, so a mounted Secret may change. `migration_url` uses it if it has no password"
+        " of its own.",
+    )
+    password_command: tuple[str, ...] = Field(
+        (),
+        description='Command that prints the password, as a JSON list: `["program", "argument"]`.'
+        " No shell is involved. In place of `password_file`.",
+    )
+    password_command_timeout_seconds: float = Field(
+        5.0, gt=0, description="How long `password_command` may take."
+    )
+    password_cache_seconds: float = Field(
+        300.0,
+        ge=0,
+        description="How long a password that `password_command` has printed is used for new"
+        " connections. When it is refused, the command is executed again.",
+    )
     pool_min: int = Field(2, ge=1, description="Connections each process keeps open.")
     pool_max: int = Field(10, ge=1, description="Connections each process may open.")
     run_acquire_timeout_seconds: float = Field(
@@ -38,6 +59,13 @@ class DatabaseSettings(Group):
     )
     acquire_timeout_seconds: float = Field(
         5.0, gt=0, description="How long a request waits for a connection before 503."
+    )
+    away_timeout_seconds: float = Field(
+        30.0,
+        ge=0,
+        description="How long a request waits while the database does not answer, before 503."
+        " Within this time, requests that read, or that may be done twice, are repeated. 0: not at"
+        " all.",
     )
     lists_part: float = Field(
         0.3,
@@ -96,6 +124,21 @@ class DatabaseSettings(Group):
         if value.lower().startswith("pg_") or value.lower() == "information_schema":
             raise ValueError(f"schema {value} is Postgres's own; choose another name")
         return value
+
+    @field_validator("password_command")
+    @classmethod
+    def _program(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if value and not value[0].strip():
+            raise ValueError('the first item of password_command is the program, such as "aws"')
+        return value
+
+    @model_validator(mode="after")
+    def _one_password(self) -> Self:
+        if self.password_file is not None and self.password_command:
+            raise ValueError(
+                "database.password_file and database.password_command are both set; unset one"
+            )
+        return self
 
     @model_validator(mode="after")
     def _pool_bounds(self) -> Self:
@@ -285,6 +328,12 @@ class WorkerSettings(Group):
         10.0, ge=0.5, description="A process silent this long has lost its runs."
     )
     heartbeat_seconds: float = Field(2.5, gt=0, description="How often the lease is renewed.")
+    timeline_fence: bool = Field(
+        True,
+        description="Whether a process gives its runs up when the database goes on as another"
+        " server, for example as a promoted standby, so that they go on from checkpoints that are"
+        " there. Off: only where a promotion loses no commit.",
+    )
     sweep_seconds: float = Field(1.0, gt=0, description="How often expired processes are sought.")
     loop_stall_limit_seconds: float = Field(
         60.0, gt=0, description="An event loop silent this long no longer renews its lease."

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from dataclasses import dataclass
+from typing import Any
 from uuid import uuid4
 
 import httpx
@@ -128,7 +129,8 @@ def busy(url: str) -> list[str]:
 
 async def test_a_restart_of_postgres_is_seen_and_survived(tmp_path, private_postgres):
     postgres = private_postgres
-    with live_server(tmp_path, postgres.url) as server:
+    impatient: dict[str, Any] = {"HEADRACE_DATABASE__AWAY_TIMEOUT_SECONDS": "1"}
+    with live_server(tmp_path, postgres.url, **impatient) as server:
         postgres.stop()
         alive: list[int] = []
 

@@ -127,6 +127,12 @@ class Pair:
         # What it committed before the standby was back is not safe yet, whatever it says.
         wait_until(lambda: self._streams("streaming"), seconds=30)
 
+    def part(self) -> None:
+        """Cut the standby off: it lacks what is committed from now on."""
+        assert self.standby is not None
+        self.standby.execute("ALTER SYSTEM SET primary_conninfo = ''")
+        self.standby.value("SELECT pg_reload_conf()")
+
     def fail_over(self) -> tuple[float, float]:
         """The primary dies for good; the standby takes over. ``url`` is another one then.
 
@@ -134,12 +140,11 @@ class Pair:
             since the epoch. An asynchronous one is cut off before, so that it lacks something.
         """
         assert self.standby is not None
-        lost, self.primary, self.standby = self.primary, self.standby, None
         parted_at = time.time()
         if not self._synchronous:
-            self.primary.execute("ALTER SYSTEM SET primary_conninfo = ''")
-            self.primary.value("SELECT pg_reload_conf()")
+            self.part()
             time.sleep(_LAG_SECONDS)
+        lost, self.primary, self.standby = self.primary, self.standby, None
         lost.crash()
         died_at = time.time()
         lost.destroy()

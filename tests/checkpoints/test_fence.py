@@ -35,11 +35,14 @@ from tests.support.engine import open_writer
 from tests.support.proxy import Proxy, proxied
 from tests.support.runs import (
     DONE,
+    OTHER_TIMELINE,
     default_isolation,
     expire_process,
     insert_running_run,
+    present_timeline,
     register_process,
     run_request,
+    set_timeline,
 )
 from tests.support.waiting import eventually
 
@@ -194,6 +197,30 @@ async def test_a_flush_after_the_take_over_writes_nothing_of_the_run(
         assert (on.checkpoints("living"), on.checkpoints("outside")) == ([1], [1])
 
 
+async def test_a_process_that_the_server_has_left_behind_writes_nothing(
+    database_url, isolation, statements
+):
+    """It has registered on another timeline: commits that it counts on may be gone."""
+    async with scene(database_url, isolation=isolation, statements=statements) as on:
+        await warm_up(on)
+        process_id, living = on.process(), on.process()
+        left, token = on.run(process_id, "left"), on.run(living, "living")
+        set_timeline(on.database, living, None)
+        set_timeline(on.database, process_id, present_timeline(on.database))
+        await on.write(left, "left", 1)
+        set_timeline(on.database, process_id, OTHER_TIMELINE)
+        held = on.proxy.next_commit("hold")
+        first = on.writing(None, "first", 1)
+        await held.reached.wait()
+        late, other = on.writing(left, "left", 2), on.writing(token, "living", 1)
+        await eventually(lambda: on.writer.figures().operations == 3)
+        held.release.set()
+        await asyncio.gather(first, other)
+        with pytest.raises(LeaseLost):
+            await late
+        assert (on.checkpoints("left"), on.checkpoints("living")) == ([1], [1])
+
+
 async def test_a_flush_that_waits_for_the_lock_during_the_take_over_writes_nothing(
     database_url, isolation, statements
 ):
@@ -209,6 +236,7 @@ async def test_a_flush_that_waits_for_the_lock_during_the_take_over_writes_nothi
             "key": process_key(process_id),
             "error": psycopg.types.json.Jsonb(GONE),
             "max_failures": 1,
+            "by_clock": True,
         }
         with on.database.transaction():
             for name in (
@@ -466,7 +494,7 @@ def replace_function(on: Scene, form: str | None) -> None:
     if form is None:
         return
     right, wrong = WRONG[form]
-    text = definitions_in("public")["headrace_flush_1"]
+    text = definitions_in("public")["headrace_flush_2"]
     assert text.count(right) == 1
     text = text.replace(right, wrong)
     if "pg_advisory" in wrong:

@@ -44,7 +44,7 @@ async def test_one_statement_serves_all_orders_in_which_operations_came(database
             ]
             await flusher.flush([batch[place] for place in order], held)
         cursor = await (await held.take()).execute(
-            "SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE '%headrace_flush_1%'"
+            "SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE '%headrace_flush_2%'"
         )
         assert await cursor.fetchone() == (1,)
         await held.give_back()

@@ -22,6 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from headrace.checkpoints.run_saver import RunSaver
 from headrace.db.credentials import Credentials
 from headrace.db.engine import Sessions, build_engine
+from headrace.db.logins import Login
 from headrace.db.measurer import DatabaseMeasurer
 from headrace.db.migrate import adopt, drift, upgrade
 from headrace.db.pool import build_pool
@@ -95,8 +96,8 @@ def migrated_through_pgbouncer(through_pgbouncer: str, empty_database_url: str) 
 
 
 async def test_the_probe_sees_the_pooler(through_pgbouncer, empty_database_url):
-    assert (await probe(through_pgbouncer)).behind_pooler
-    assert not (await probe(empty_database_url)).behind_pooler
+    assert (await probe(Login(through_pgbouncer))).behind_pooler
+    assert not (await probe(Login(empty_database_url))).behind_pooler
 
 
 async def test_the_pool_prepares_nothing_behind_a_pooler(migrated_through_pgbouncer):
@@ -223,7 +224,7 @@ def test_commands_do_not_wait_for_a_pooler_without_a_free_connection(full_pgboun
 
 async def test_nor_does_a_start(full_pgbouncer, tmp_path):
     with pytest.raises(StartupRefusal, match=SILENT):
-        await probe(full_pgbouncer, timeout_seconds=1.0)
+        await probe(Login(full_pgbouncer), timeout_seconds=1.0)
     settings = Settings(
         database=database_settings(full_pgbouncer, acquire_timeout_seconds=1.0, **BOUND)
     )
@@ -237,7 +238,7 @@ async def test_nor_does_a_start(full_pgbouncer, tmp_path):
 
 async def test_nor_does_the_lease_of_a_process(full_pgbouncer):
     """All before it went well: the last free connection is taken in this moment."""
-    heartbeat = Heartbeat(full_pgbouncer, WorkerSettings(), open_timeout_seconds=1.0)
+    heartbeat = Heartbeat(Login(full_pgbouncer), WorkerSettings(), open_timeout_seconds=1.0)
     began = time.monotonic()
     with pytest.raises(StartupRefusal, match=SILENT):
         await heartbeat.start()
@@ -248,7 +249,7 @@ async def test_nor_does_the_schema_check_on_the_pool(migrated_through_pgbouncer)
     settings = database_settings(
         migrated_through_pgbouncer, acquire_timeout_seconds=1.0, pool_min=1, **BOUND
     )
-    facts = await probe(migrated_through_pgbouncer)
+    facts = await probe(Login(migrated_through_pgbouncer))
     pool = build_pool(settings, behind_pooler=facts.behind_pooler)
     try:
         with ExitStack() as stack:
@@ -267,4 +268,4 @@ async def test_a_resolver_or_a_peer_that_says_nothing_is_not_waited_for():
         port = listener.getsockname()[1]
         url = f"postgresql://postgres@127.0.0.1:{port}/app?connect_timeout=60"
         with pytest.raises(StartupRefusal, match=r"HR301 .*did not answer within 1 s"):
-            await probe(url, timeout_seconds=1.0)
+            await probe(Login(url), timeout_seconds=1.0)

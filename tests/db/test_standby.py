@@ -6,6 +6,7 @@ import psycopg
 import pytest
 
 from headrace.db.faults import translated_faults
+from headrace.db.logins import Login
 from headrace.db.pool import RecoveryError, check_connection
 from headrace.db.probe import probe
 from headrace.errors import PoolExhausted
@@ -34,7 +35,7 @@ async def test_a_demoted_primary_is_passed_over_until_it_is_promoted(private_pos
         private_postgres.url, pool_min=size, pool_max=size, acquire_timeout_seconds=1.0
     ) as pool:
         demote(private_postgres)
-        assert (await probe(private_postgres.url)).in_recovery
+        assert (await probe(Login(private_postgres.url))).in_recovery
         async with await psycopg.AsyncConnection.connect(private_postgres.url) as connection:
             with pytest.raises(RecoveryError):
                 await check_connection(connection)

@@ -102,6 +102,13 @@ def test_two_things_at_app(helm4: Path) -> None:
     )
 
 
+def test_a_key_of_the_password_beside_a_url(helm4: Path) -> None:
+    url = {"database__url": "postgresql://user:password@host/database"}
+    assert "passwordKey is a key of existingSecret" in refusal(
+        helm4, **url, database__passwordKey="password"
+    )
+
+
 def test_an_ingress_without_a_host(helm4: Path) -> None:
     assert "Set ingress.hosts" in refusal(helm4, **WITH_SECRET, ingress__enabled=True)
 

@@ -27,8 +27,8 @@ class Ear:
 async def test_many_notices_travel_in_few_transactions(database_url):
     sent: list[str] = []
     async with open_pool(database_url) as pool:
-        teller = PostgresNotifier(database_url, pool, count=sent.append)
-        hearer = PostgresNotifier(database_url, pool)
+        teller = PostgresNotifier(pool, count=sent.append)
+        hearer = PostgresNotifier(pool)
         ear = Ear(hearer)
         await teller.start()
         await hearer.start()
@@ -49,7 +49,7 @@ async def test_a_listener_that_is_killed_comes_back_and_says_that_it_may_have_mi
     database_url,
 ):
     async with open_pool(database_url) as pool:
-        notifier = PostgresNotifier(database_url, pool)
+        notifier = PostgresNotifier(pool)
         ear = Ear(notifier)
         await notifier.start()
         await eventually(lambda: ear.gaps == 1)

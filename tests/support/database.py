@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import psycopg
 from pydantic import SecretStr
 
-from headrace.db.conninfo import connection_string
+from headrace.db.logins import login_of
 from headrace.db.pool import SharedPool, build_pool
 from headrace.db.probe import probe
 from headrace.embedded.launcher import EmbeddedPostgres
@@ -16,13 +16,15 @@ from headrace.setting_groups import DatabaseSettings
 
 
 def database_settings(url: str, **changes: object) -> DatabaseSettings:
-    return DatabaseSettings.model_validate({"url": SecretStr(url), **changes})
+    # By default, callers do not wait for a database that is away: most tests look for the error.
+    given = {"away_timeout_seconds": 0.0, **changes}
+    return DatabaseSettings.model_validate({"url": SecretStr(url), **given})
 
 
 @asynccontextmanager
 async def open_pool(url: str, **changes: object) -> AsyncIterator[SharedPool]:
     settings = database_settings(url, **changes)
-    facts = await probe(connection_string(settings))
+    facts = await probe(login_of(settings))
     pool = build_pool(settings, behind_pooler=facts.behind_pooler)
     await pool.open(wait=True)
     try:
@@ -51,3 +53,30 @@ class PrivatePostgres:
         assert row is not None
         os.kill(int(row[0].split()[0]), signal.SIGQUIT)
         self._server.stop()
+
+
+class GuardedPostgres:
+    """A server whose role ``app`` logs in over TCP with a password."""
+
+    def __init__(self, trusted_url: str, port: int) -> None:
+        #: Leads to the server without a password, as its superuser.
+        self.trusted_url = trusted_url
+        self.url = f"postgresql://app@127.0.0.1:{port}/postgres"
+        self.execute("CREATE ROLE app LOGIN SUPERUSER")
+
+    def execute(self, statement: str) -> None:
+        with psycopg.connect(self.trusted_url, autocommit=True) as connection:
+            connection.execute(statement)
+
+    def set_password(self, password: str) -> None:
+        self.execute(f"ALTER ROLE app PASSWORD '{password}'")
+
+    def cut_sessions(self) -> int:
+        """End all sessions of the role; return how many there were."""
+        with psycopg.connect(self.trusted_url, autocommit=True) as connection:
+            row = connection.execute(
+                "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+                " WHERE usename = 'app'"
+            ).fetchone()
+        assert row is not None
+        return int(row[0])

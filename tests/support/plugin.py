@@ -20,7 +20,7 @@ import structlog
 from headrace.db.migrate import upgrade
 from headrace.embedded.launcher import EmbeddedPostgres
 from headrace.settings import DATABASE_URL_VARIABLES, MIGRATION_URL_VARIABLES
-from tests.support.database import PrivatePostgres, database_settings
+from tests.support.database import GuardedPostgres, PrivatePostgres, database_settings
 from tests.support.live import FORMS, LiveServer, live_server
 from tests.support.processes import free_port
 
@@ -154,6 +154,19 @@ def private_postgres() -> Iterator[PrivatePostgres]:
             yield server
         finally:
             server.stop()
+
+
+@pytest.fixture
+def guarded_postgres() -> Iterator[GuardedPostgres]:
+    """A migrated server of the test's own that asks its role ``app`` for a password."""
+    port = free_port()
+    with _data_directory() as data:
+        rules = data.with_name("pg_hba.conf")
+        rules.write_text("local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n")
+        options = {"listen_addresses": "127.0.0.1", "port": str(port), "hba_file": str(rules)}
+        with EmbeddedPostgres(data, durable=False, options=options) as postgres:
+            upgrade(database_settings(postgres.dsn()))
+            yield GuardedPostgres(postgres.dsn(), port)
 
 
 @pytest.fixture(scope="module")

@@ -59,6 +59,26 @@ def expire_process(database: psycopg.Connection[Any], process_id: UUID) -> None:
     )
 
 
+#: A timeline that no test server has.
+OTHER_TIMELINE = "0000FFFF"
+
+
+def present_timeline(database: psycopg.Connection[Any]) -> str:
+    """As the server's WAL has it."""
+    row = database.execute(
+        "SELECT left(pg_walfile_name(pg_current_wal_insert_lsn()), 8)"
+    ).fetchone()
+    assert row is not None
+    return str(row[0])
+
+
+def set_timeline(database: psycopg.Connection[Any], process_id: UUID, timeline: str | None) -> None:
+    """As if the process had registered on that timeline."""
+    database.execute(
+        "UPDATE processes SET timeline = %s WHERE process_id = %s", (timeline, process_id)
+    )
+
+
 def insert_running_run(
     database: psycopg.Connection[Any], process_id: UUID, thread_id: str
 ) -> RunToken:

@@ -4,10 +4,14 @@ import asyncio
 import time
 
 import pytest
+from psycopg.conninfo import make_conninfo
+from structlog.testing import capture_logs
 
+from headrace.db.logins import Login
 from headrace.lifecycle import Tasks
 from headrace.setting_groups import WorkerSettings
 from headrace.worker.heartbeat import Heartbeat
+from tests.support.runs import OTHER_TIMELINE, present_timeline, set_timeline
 from tests.support.waiting import eventually
 
 QUICK = WorkerSettings(lease_seconds=0.9, heartbeat_seconds=0.15, loop_stall_limit_seconds=0.6)
@@ -15,7 +19,7 @@ QUICK = WorkerSettings(lease_seconds=0.9, heartbeat_seconds=0.15, loop_stall_lim
 
 @pytest.fixture
 async def heartbeat(database_url):
-    made = Heartbeat(database_url, QUICK)
+    made = Heartbeat(Login(database_url), QUICK)
     await made.start()
     yield made
     await made.stop()
@@ -49,7 +53,7 @@ async def next_beat(database, process_id):
 
 
 async def test_it_registers_renews_and_leaves(database_url, database):
-    heartbeat = Heartbeat(database_url, QUICK)
+    heartbeat = Heartbeat(Login(database_url), QUICK)
     await heartbeat.start()
     process_id = heartbeat.process_id
     first = row(database, process_id)[0]
@@ -60,7 +64,7 @@ async def test_it_registers_renews_and_leaves(database_url, database):
 
 
 async def test_it_tells_how_long_the_lease_lasts(database_url, database):
-    heartbeat = Heartbeat(database_url, QUICK)
+    heartbeat = Heartbeat(Login(database_url), QUICK)
     assert heartbeat.lease_left_seconds is None
     await heartbeat.start()
     left = heartbeat.lease_left_seconds
@@ -133,3 +137,52 @@ async def test_it_judges_others_only_after_a_whole_lease_of_its_own(heartbeat, d
     )
     await eventually(lambda: not heartbeat.judges_others)
     await eventually(lambda: heartbeat.judges_others)
+
+
+def timeline(database, process_id):
+    return database.execute(
+        "SELECT timeline FROM processes WHERE process_id = %s", (process_id,)
+    ).fetchone()[0]
+
+
+async def test_the_lease_ends_with_the_timeline_of_the_server(heartbeat, lost, database):
+    before = heartbeat.process_id
+    present = present_timeline(database)
+    assert timeline(database, before) == present
+    await next_beat(database, before)
+    with capture_logs() as lines:
+        set_timeline(database, before, OTHER_TIMELINE)
+        await eventually(lambda: lost)
+        await eventually(lambda: heartbeat.process_id not in (None, before))
+    assert timeline(database, heartbeat.process_id) == present
+    reasons = [line["reason"] for line in lines if line["event"] == "lease_lost"]
+    assert reasons == ["timeline_changed"]
+    await next_beat(database, heartbeat.process_id)
+    assert len(lost) == 1
+
+
+async def test_a_server_that_does_not_tell_its_timeline_serves_without_it(database_url, database):
+    """As a managed one without functions for its WAL."""
+    database.execute("REVOKE EXECUTE ON FUNCTION pg_walfile_name(pg_lsn) FROM PUBLIC")
+    database.execute("CREATE ROLE plain LOGIN")
+    try:
+        database.execute("GRANT ALL ON ALL TABLES IN SCHEMA public TO plain")
+        with capture_logs() as lines:
+            heartbeat = Heartbeat(Login(make_conninfo(database_url, user="plain")), QUICK)
+            await heartbeat.start()
+            await next_beat(database, heartbeat.process_id)
+            assert timeline(database, heartbeat.process_id) is None
+            await heartbeat.stop()
+        assert [line["event"] for line in lines].count("timeline_unknown") == 1
+    finally:
+        database.execute("DROP OWNED BY plain")
+        database.execute("DROP ROLE plain")
+
+
+async def test_the_fence_of_timelines_may_be_off(database_url, database):
+    heartbeat = Heartbeat(Login(database_url), QUICK, timeline_fence=False)
+    await heartbeat.start()
+    try:
+        assert timeline(database, heartbeat.process_id) is None
+    finally:
+        await heartbeat.stop()

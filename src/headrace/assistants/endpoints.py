@@ -21,6 +21,7 @@ from headrace.assistants.service import AssistantService
 from headrace.auth.dependencies import CurrentPrincipal
 from headrace.checkpoints.row_pages import next_page
 from headrace.edge.gates import changes_when, lists
+from headrace.edge.repetition import repeatable
 from headrace.edge.responses import held_response, json_response
 from headrace.edge.routing import new_router
 from headrace.edge.state import provided
@@ -46,6 +47,7 @@ async def create_assistant(
 
 @router.post("/assistants/search", response_model=list[SelectedAssistant])
 @lists
+@repeatable
 async def search_assistants(
     principal: CurrentPrincipal,
     assistants: Assistants,
@@ -71,6 +73,7 @@ async def search_assistants(
 
 @router.post("/assistants/count")
 @lists
+@repeatable
 async def count_assistants(
     principal: CurrentPrincipal,
     assistants: Assistants,
@@ -101,6 +104,7 @@ async def update_assistant(
 
 @router.delete("/assistants/{assistant_id}", status_code=204)
 @changes_when(lambda values: bool(values["delete_threads"]))
+@repeatable
 async def delete_assistant(
     assistant_id: PathAssistantId,
     principal: CurrentPrincipal,
@@ -114,6 +118,7 @@ async def delete_assistant(
 
 @router.post("/assistants/{assistant_id}/versions", response_model=list[AssistantVersion])
 @lists
+@repeatable
 async def list_assistant_versions(
     assistant_id: PathAssistantId,
     principal: CurrentPrincipal,

@@ -1,6 +1,6 @@
 """The fence: a process that lost a run writes nothing for it any more.
 
-Writes of a run carry its token. A flush is one call of a function (db/flush_1.sql). A statement of
+Writes of a run carry its token. A flush is one call of a function (db/flush_2.sql). A statement of
 the function takes the process's advisory lock in its shared form. So the next statement sees every
 take-over that was committed before. It remembers which tokens are still valid. Rows of other tokens
 are not written.

@@ -1,4 +1,4 @@
-"""The call of the function that does a whole flush, and its answer (``db/flush_1.sql``).
+"""The call of the function that does a whole flush, and its answer (``db/flush_2.sql``).
 
 Only arguments of what a batch contains are given; the others are NULL.
 """
@@ -76,4 +76,4 @@ def answer_of_text(text: str | None) -> Answer:
 @cache
 def _call(names: tuple[str, ...]) -> Statement:
     given = ", ".join(f"{name} => ${number}" for number, name in enumerate(names, 1))
-    return statement(f"SELECT headrace_flush_1({given})")
+    return statement(f"SELECT headrace_flush_2({given})")

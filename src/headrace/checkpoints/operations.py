@@ -47,7 +47,7 @@ class Kind(ABC):
 
 
 class CalledKind(Kind):
-    """Its operations are arguments of the function that does a whole flush (db/flush_1.sql)."""
+    """Its operations are arguments of the function that does a whole flush (db/flush_2.sql)."""
 
     @abstractmethod
     def arguments(self, operations: Sequence[Any], numbers: Numbers) -> Arguments:

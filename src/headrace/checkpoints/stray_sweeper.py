@@ -2,7 +2,7 @@
 
 Postgres may still carry out a flush that the writer gave up: long after the run ended as ``error``
 and the thread was deleted. Then the rows of the flush belong to no thread, for ever. A flush of
-large values holds its threads (``held_thread_ids`` of db/flush_1.sql), so a deletion waits for it.
+large values holds its threads (``held_thread_ids`` of db/flush_2.sql), so a deletion waits for it.
 After any other flush without an answer, the process remembers its threads and checks them later.
 
 It checks no other threads. Other rows without a thread belong to graphs that were called outside of

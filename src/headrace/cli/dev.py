@@ -26,7 +26,7 @@ from headrace.cli.serve import (
 from headrace.cli.signals import StopSignals
 from headrace.cli.target import manifest_for, target_in
 from headrace.cli.workspace import Workspace
-from headrace.db.conninfo import connection_string
+from headrace.db.logins import login_of
 from headrace.db.migrate import upgrade
 from headrace.db.probe import probe
 from headrace.embedded.launcher import EmbeddedPostgres
@@ -111,7 +111,7 @@ def _run(
     if signals.received:
         return 0
     database = project.settings.database
-    facts = asyncio.run(probe(connection_string(database)))
+    facts = asyncio.run(probe(login_of(database)))
     revision = upgrade(database)
     if signals.received:
         return 0

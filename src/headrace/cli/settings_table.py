@@ -1,6 +1,7 @@
 """``headrace settings``: every setting, as it is now or as the page ``docs/configuration.md``."""
 
 import inspect
+import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import NoneType
@@ -48,6 +49,7 @@ _TYPES: dict[Any, str] = {
     str: "text",
     Path: "path",
     SecretStr: "secret",
+    tuple[str, ...]: "list of texts, in JSON",
 }
 
 
@@ -120,6 +122,8 @@ def present_values(found: Settings) -> str:
 
 
 def _assignment(name: str, value: Any) -> str:
+    if isinstance(value, tuple):
+        value = json.dumps(value)
     return "" if value is None else f"{name.upper()}={value}\n"
 
 
@@ -176,4 +180,4 @@ def _bound(constraint: Any) -> str:
 
 
 def _default(field: FieldInfo) -> str:
-    return "" if field.default in (None, "") else f"`{field.default}`"
+    return "" if field.default in (None, "", ()) else f"`{field.default}`"

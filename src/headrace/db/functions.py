@@ -12,7 +12,7 @@ from types import MappingProxyType
 from headrace.db.statements import qualified
 
 #: The functions of this release, each with the file that defines it.
-_FILES = ("flush_1.sql",)
+_FILES = ("flush_2.sql",)
 
 #: The source of a function stands between these.
 _QUOTES = "$$"
@@ -38,10 +38,17 @@ def function_definitions() -> Mapping[str, str]:
     """
     found: dict[str, str] = {}
     for filename in _FILES:
-        text = files("headrace.db").joinpath(filename).read_text(encoding="utf-8")
-        parts = re.split(r"^-- name: (\w+)$", text, flags=re.MULTILINE)[1:]
-        found |= zip(parts[::2], (body.strip() for body in parts[1::2]), strict=True)
+        found |= definitions_of(files("headrace.db").joinpath(filename).read_text(encoding="utf-8"))
     return MappingProxyType(found)
+
+
+def definitions_of(text: str) -> dict[str, str]:
+    """The functions in the text of a file, by name. Lines before a name, and comments, are left
+    out.
+    """
+    parts = re.split(r"^-- name: (\w+)$", text, flags=re.MULTILINE)[1:]
+    bodies = (body[body.index("CREATE ") :].strip() for body in parts[1::2])
+    return dict(zip(parts[::2], bodies, strict=True))
 
 
 def definitions_in(schema: str) -> Mapping[str, str]:
@@ -49,10 +56,12 @@ def definitions_in(schema: str) -> Mapping[str, str]:
 
     So a function needs no ``search_path``, and no temporary table can stand in for one of ours.
     """
-    return {
-        name: qualified(text.encode(), schema).decode()
-        for name, text in function_definitions().items()
-    }
+    return in_schema(function_definitions(), schema)
+
+
+def in_schema(definitions: Mapping[str, str], schema: str) -> dict[str, str]:
+    """Definitions with ``schema`` before the names of tables and functions."""
+    return {name: qualified(text.encode(), schema).decode() for name, text in definitions.items()}
 
 
 def installed_parameters(schema: str) -> Mapping[str, list[str]]:

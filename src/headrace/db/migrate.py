@@ -22,7 +22,6 @@ from psycopg import sql
 from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
-from headrace.db.conninfo import connection_string
 from headrace.db.faults import refused_migrations, refused_statements
 from headrace.db.functions import (
     INSTALLED,
@@ -30,6 +29,7 @@ from headrace.db.functions import (
     installed_parameters,
     unfit_functions,
 )
+from headrace.db.logins import login_of
 from headrace.db.probe import silent_server, unreachable
 from headrace.db.schema import (
     SchemaState,
@@ -214,10 +214,11 @@ def _connect(settings: DatabaseSettings) -> psycopg.Connection[Any]:
 
     :raises StartupRefusal: HR301 the connection cannot be made, or does not answer in time.
     """
-    conninfo = connection_string(settings, migrations=True)
+    login = login_of(settings, migrations=True)
+    conninfo = login.conninfo
     seconds = settings.open_timeout_seconds
     try:
-        connection = psycopg.connect(conninfo, autocommit=True, prepare_threshold=None)
+        connection = login.connect_blocking(autocommit=True, prepare_threshold=None)
     except psycopg.OperationalError as error:
         raise unreachable(conninfo, error) from None
     use_schema(connection, settings.schema_name)

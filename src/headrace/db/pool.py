@@ -29,9 +29,9 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 from psycopg_pool.pool_async import AddConnection, MaintenanceTask, ReturnConnection
 
 from headrace.db.arrays import register_columns
-from headrace.db.conninfo import connection_string
 from headrace.db.faults import DatabaseAway, driver_reason
 from headrace.db.jsonb import dump_jsonb, load_jsonb
+from headrace.db.logins import Login, logged_in, login_of
 from headrace.db.statements import use_schema
 from headrace.db.traffic import CountedCursor, Traffic, counted
 from headrace.lifecycle import Tasks
@@ -49,6 +49,9 @@ _PREPARE_THRESHOLD = 5
 #: psycopg_pool's default of 300 it would notice late that the server is back.
 _RECONNECT_TIMEOUT_SECONDS = 8.0
 
+
+#: While no new connection can be made, a connection that should be replaced serves so much longer.
+_REPRIEVE_SECONDS = 15.0
 
 #: The pause between attempts when new connections fail the check too.
 _UNFIT_SERVER_SECONDS = 0.25
@@ -109,26 +112,33 @@ class _Forgotten(MaintenanceTask):
 class SharedPool(AsyncConnectionPool[Connection]):
     """An ``AsyncConnectionPool`` whose requests for a connection can be cancelled at once.
 
+    :param login: opens the connections.
     :param on_checkout: called for each request with the seconds it has waited, and whether it
         failed.
     """
 
     def __init__(
         self,
+        login: Login,
         *args: Any,
         on_checkout: Callable[[float, bool], None] | None = None,
         behind_pooler: bool = False,
         schema: str = "",
+        away_timeout_seconds: float = 0.0,
         **kwargs: Any,
     ) -> None:
-        super().__init__(*args, **kwargs)
+        super().__init__(login.conninfo, *args, **kwargs)
+        #: How this process logs in; lease and listener use it too.
+        self.login = login
         self.traffic = Traffic()
-        self.connection_class = counted(self.connection_class, self.traffic)
+        self.connection_class = logged_in(counted(self.connection_class, self.traffic), login)
         #: Whether a transaction pooler such as PgBouncer is in between: each transaction may get
         #: another session.
         self.behind_pooler = behind_pooler
         #: The schema of headrace's tables; empty: the role's search_path decides.
         self.schema = schema
+        #: How long callers without a timeout of their own wait while the database is away.
+        self.away_timeout_seconds = away_timeout_seconds
         self._transfers = Tasks()
         self._on_checkout = on_checkout
         #: Connections in use. The set is weak: a connection that nobody refers to any more, and
@@ -158,7 +168,8 @@ class SharedPool(AsyncConnectionPool[Connection]):
     async def getconn(self, timeout: float | None = None, *, checked: bool = True) -> Connection:
         """Take a connection.
 
-        :param timeout: seconds to wait; None: the pool's own timeout.
+        :param timeout: seconds to wait; None: the pool's own timeout, or
+            ``away_timeout_seconds`` while the database does not answer.
         :param checked: False saves the round trip of the check. For callers that repeat failed work
             on a checked connection.
         :raises DatabaseAway: there is no connection because the database does not answer.
@@ -166,8 +177,10 @@ class SharedPool(AsyncConnectionPool[Connection]):
         :raises psycopg_pool.TooManyRequests: too many requests wait already.
         """
         started = perf_counter()
+        own = self.timeout if timeout is None else timeout
+        away = self.away_timeout_seconds if timeout is None else 0.0
         taking = self._transfers.start(
-            self._take(self.timeout if timeout is None else timeout, checked=checked),
+            self._take_patiently(own, max(own, away), checked=checked),
             name="pool-getconn",
             context=Context(),
         )
@@ -258,11 +271,28 @@ class SharedPool(AsyncConnectionPool[Connection]):
         finally:
             self._in_work -= 1
 
-    async def _return_connection(self, *args: Any, **kwargs: Any) -> None:
+    async def _return_connection(self, conn: Connection, *args: Any, **kwargs: Any) -> None:
         try:
-            await super()._return_connection(*args, **kwargs)
+            if self._connect_fault is not None and await self._outlives_its_time(conn):
+                conn._expire_at = monotonic() + _REPRIEVE_SECONDS
+            await super()._return_connection(conn, *args, **kwargs)
         finally:
             self._in_work -= 1
+
+    async def _outlives_its_time(self, connection: Connection) -> bool:
+        """Whether a connection that should be replaced must stay: no new one can be made now.
+
+        For example, the password has changed, and this process does not have the new one yet.
+        """
+        if connection.closed or connection._expire_at > monotonic() or self.closed:
+            return False
+        try:
+            probe = await self._connect()
+        except (psycopg.Error, OSError):
+            return True
+        probe._pool = None
+        await probe.close()
+        return False
 
     async def _connect(self, timeout: float | None = None) -> Connection:
         """Remember why connecting failed: psycopg_pool only logs it."""
@@ -277,6 +307,20 @@ class SharedPool(AsyncConnectionPool[Connection]):
             self._connecting.discard(began)
         self._connect_fault = self._check_fault = None
         return connection
+
+    async def _take_patiently(
+        self, timeout: float, away_timeout: float, *, checked: bool
+    ) -> Connection:
+        """A connection. If none comes because the database is away, wait for it longer."""
+        deadline = monotonic() + away_timeout
+        while True:
+            try:
+                return await self._take(timeout, checked=checked)
+            except PoolTimeout:
+                left = deadline - monotonic()
+                if self.fault is None or left <= 0 or self.closed:
+                    raise
+                timeout = min(timeout, left)
 
     async def _take(self, timeout: float, *, checked: bool) -> Connection:
         """A connection. With ``checked``, its server answers and accepts writes."""
@@ -343,8 +387,12 @@ def build_pool(
     *,
     behind_pooler: bool,
     on_checkout: Callable[[float, bool], None] | None = None,
+    login: Login | None = None,
 ) -> SharedPool:
-    """The pool. It does not connect before ``open()``."""
+    """The pool. It does not connect before ``open()``.
+
+    :param login: opens the connections; default: the login of the settings.
+    """
 
     async def configure(connection: Connection) -> None:
         await _configure(connection)
@@ -354,7 +402,7 @@ def build_pool(
         settings.prepared_statements == "auto" and not behind_pooler
     )
     return SharedPool(
-        connection_string(settings),
+        login or login_of(settings),
         min_size=settings.pool_min,
         max_size=settings.pool_max,
         max_waiting=settings.pool_max_waiting,
@@ -375,4 +423,5 @@ def build_pool(
         on_checkout=on_checkout,
         behind_pooler=behind_pooler,
         schema=settings.schema_name,
+        away_timeout_seconds=settings.away_timeout_seconds,
     )

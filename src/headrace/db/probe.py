@@ -10,6 +10,7 @@ from psycopg import AsyncConnection
 
 from headrace.db.conninfo import describe
 from headrace.db.faults import driver_reason
+from headrace.db.logins import Login
 from headrace.db.pool import Connection, shut
 from headrace.errors import StartupRefusal
 
@@ -27,7 +28,7 @@ class ServerFacts:
     database: str
 
 
-async def probe(conninfo: str, *, timeout_seconds: float = 15.0) -> ServerFacts:
+async def probe(login: Login, *, timeout_seconds: float = 15.0) -> ServerFacts:
     """Read facts about the server over a new connection, which is closed again.
 
     Behind a transaction pooler, the backend pid of the login is not the pid that a query returns.
@@ -51,11 +52,11 @@ async def probe(conninfo: str, *, timeout_seconds: float = 15.0) -> ServerFacts:
             database=row[4],
         )
 
-    return await ask_once(conninfo, look, timeout_seconds=timeout_seconds)
+    return await ask_once(login, look, timeout_seconds=timeout_seconds)
 
 
 async def ask_once(
-    conninfo: str, ask: Callable[[Connection], Coroutine[Any, Any, T]], *, timeout_seconds: float
+    login: Login, ask: Callable[[Connection], Coroutine[Any, Any, T]], *, timeout_seconds: float
 ) -> T:
     """The result of ``ask`` on a new connection, which is closed again.
 
@@ -76,8 +77,8 @@ async def ask_once(
 
     try:
         async with asyncio.timeout_at(ends_at):
-            connection = await AsyncConnection.connect(
-                conninfo, autocommit=True, prepare_threshold=None
+            connection = await login.connect(
+                AsyncConnection.connect, autocommit=True, prepare_threshold=None
             )
         silent = loop.call_at(ends_at, end, connection)
         try:
@@ -86,11 +87,11 @@ async def ask_once(
             silent.cancel()
             connection.pgconn.finish()
     except TimeoutError:
-        raise silent_server(conninfo, timeout_seconds) from None
+        raise silent_server(login.conninfo, timeout_seconds) from None
     except psycopg.OperationalError as error:
         if cut:
-            raise silent_server(conninfo, timeout_seconds) from None
-        raise unreachable(conninfo, error) from None
+            raise silent_server(login.conninfo, timeout_seconds) from None
+        raise unreachable(login.conninfo, error) from None
 
 
 def silent_server(conninfo: str, seconds: float) -> StartupRefusal:

@@ -14,13 +14,13 @@ from typing import Any, TypeVar
 from psycopg import AsyncConnection
 from psycopg.errors import InsufficientPrivilege
 
-from headrace.db.conninfo import connection_string
 from headrace.db.functions import (
     INSTALLED,
     forbidden_functions,
     installed_parameters,
     unfit_functions,
 )
+from headrace.db.logins import login_of
 from headrace.db.pool import Connection, SharedPool
 from headrace.db.probe import ask_once
 from headrace.db.statements import schema_of, statement, use_schema
@@ -85,13 +85,13 @@ def state(settings: DatabaseSettings, *, migrations: bool = False) -> SchemaStat
     :raises StartupRefusal: HR301 the database cannot be reached, or does not answer in time; HR318
         the role may not use the schema.
     """
-    conninfo = connection_string(settings, migrations=migrations)
+    login = login_of(settings, migrations=migrations)
 
     async def read(connection: Connection) -> SchemaState:
         use_schema(connection, settings.schema_name)
         return await _read_state(connection)
 
-    return asyncio.run(ask_once(conninfo, read, timeout_seconds=settings.open_timeout_seconds))
+    return asyncio.run(ask_once(login, read, timeout_seconds=settings.open_timeout_seconds))
 
 
 def ask(
@@ -113,8 +113,8 @@ def ask(
         refuse_unfit(await _read_state(connection))
         return await question(connection)
 
-    conninfo = connection_string(settings)
-    return asyncio.run(ask_once(conninfo, read, timeout_seconds=timeout_seconds))
+    login = login_of(settings)
+    return asyncio.run(ask_once(login, read, timeout_seconds=timeout_seconds))
 
 
 async def read_state(pool: SharedPool, *, timeout_seconds: float | None = None) -> SchemaState:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from psycopg.errors import LockNotAvailable, QueryCanceled
 
-from headrace.db.conninfo import connection_string
+from headrace.db.logins import login_of
 from headrace.db.pool import Connection
 from headrace.db.probe import ask_once
 from headrace.db.statements import schema_of, statement, use_schema
@@ -102,8 +102,8 @@ def read_storage(settings: DatabaseSettings, *, threads: int, timeout_seconds: f
             sampled = {name: percent for name, percent in parts.items() if percent < 100}
         return Storage(tables, largest, sampled)
 
-    conninfo = connection_string(settings)
-    return asyncio.run(ask_once(conninfo, read, timeout_seconds=3 * timeout_seconds + 10))
+    login = login_of(settings)
+    return asyncio.run(ask_once(login, read, timeout_seconds=3 * timeout_seconds + 10))
 
 
 async def largest_recent_bytes(connection: Connection, *, runs: int) -> int:

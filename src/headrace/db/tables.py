@@ -379,6 +379,9 @@ class ProcessRow(Base):
     graph_ids: Mapped[list[str] | None] = mapped_column(
         ARRAY(Text), comment="which graphs it executes; NULL where its release does not say"
     )
+    timeline: Mapped[str | None] = mapped_column(
+        comment="WAL timeline of the server where it registered; NULL: not known"
+    )
 
 
 class SchemaCompatRow(Base):

@@ -21,16 +21,27 @@ from starlette.types import Receive, Scope, Send
 from headrace.auth.api_keys import HEADER, ApiKeys
 from headrace.containment import contain, is_cancellation
 from headrace.db.faults import translated_faults
+from headrace.db.pool import SharedPool
+from headrace.db.repeats import repeated
 from headrace.edge.arguments import Plan, plan_for
 from headrace.edge.body_memory import BodyMemory
 from headrace.edge.exchange import exchange_of
 from headrace.edge.gates import RequestGates
 from headrace.edge.prefix import own_path_of, path_with_one_prefix, with_prefixed_locations
 from headrace.edge.refusals import error_response
+from headrace.edge.repetition import may_repeat
 from headrace.edge.requests import JSONRequest
-from headrace.edge.state import found_state
+from headrace.edge.state import State, found_state
 from headrace.error_text import clipped
-from headrace.errors import InvalidRequest, RequestError
+from headrace.errors import (
+    DatabaseUnavailable,
+    InvalidRequest,
+    NotFound,
+    PoolExhausted,
+    PoolShareFull,
+    RequestError,
+)
+from headrace.observability.metrics import Metrics
 from headrace.settings import Settings
 from headrace.shares import current_caller
 
@@ -100,6 +111,7 @@ class HeadraceRoute(OwnRoute):
         if not more.get("summary"):
             more["summary"], more["description"] = described_by(endpoint)
         super().__init__(path, endpoint, **more)
+        self._repeats = may_repeat(endpoint, self.methods or ())
 
     def get_route_handler(self) -> Handler:
         inner = super().get_route_handler()
@@ -151,8 +163,11 @@ class HeadraceRoute(OwnRoute):
                 request.turns = state.get(RequestGates).turns
                 if self.body_field is None:
                     await request.take_turn()
-            with translated_faults():
-                response = await inner(request)
+            if state is None or self.public:
+                with translated_faults():
+                    response = await inner(request)
+            else:
+                response = await self._answered(request, inner, state)
             return with_prefixed_locations(response, scope, self.own_path)
         except RequestError as error:
             return error_response(error)
@@ -171,6 +186,45 @@ class HeadraceRoute(OwnRoute):
             return error_response(RequestError("Internal server error; the log has the cause."))
         finally:
             request.release()
+
+    async def _answered(
+        self,
+        request: JSONRequest,
+        inner: Callable[[JSONRequest], Coroutine[Any, Any, Response]],
+        state: State,
+    ) -> Response:
+        """The response of the endpoint. If the request may be done twice, it is repeated while the
+        database is away: a connection was cut, or none can be made.
+
+        :raises DatabaseUnavailable: the database has stayed away, or perhaps the request is done.
+        """
+        repetitions = 0
+
+        async def once() -> Response:
+            try:
+                with translated_faults():
+                    return await inner(request)
+            except (PoolShareFull, PoolExhausted) as error:
+                pool = state.find(SharedPool)
+                if pool is None or pool.fault is None:
+                    raise
+                # Others hold the connections, because the database does not answer them.
+                raise DatabaseUnavailable from error
+            except NotFound:
+                if repetitions and request.method == "DELETE":
+                    # An earlier try has done it, and its answer was lost.
+                    return Response(status_code=204)
+                raise
+
+        def note() -> None:
+            nonlocal repetitions
+            repetitions += 1
+            if repetitions == 1:
+                state.get(Metrics).http.count_repeated_request()
+                _log.warning("request_repeated", path=request.url.path, method=request.method)
+
+        seconds = state.get(Settings).database.away_timeout_seconds
+        return await repeated(once, seconds=seconds if self._repeats else 0.0, on_repeat=note)
 
 
 class PublicRoute(HeadraceRoute):

@@ -1,4 +1,4 @@
--- Stored events of runs. The group-commit writer writes them, guarded by the fence (db/flush_1.sql).
+-- Stored events of runs. The group-commit writer writes them, guarded by the fence (db/flush_2.sql).
 
 -- name: last_event_id
 SELECT coalesce(max(event_id), 0) FROM run_events WHERE run_id = %(run_id)s

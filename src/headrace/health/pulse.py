@@ -62,6 +62,7 @@ class PulseSources:
         found: dict[str, object] = {}
         if self.pool is not None:
             found["pool"] = self.pool.figures()
+            found["login_problem"] = self.pool.login.problem
         if self.writer is not None:
             found["writer"] = self.writer.figures()
         if self.answer_memory is not None:

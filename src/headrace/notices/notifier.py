@@ -131,13 +131,11 @@ class PostgresNotifier:
 
     def __init__(
         self,
-        conninfo: str,
         pool: SharedPool,
         *,
         supervision: Supervision | None = None,
         count: Callable[[str], None] = lambda direction: None,
     ) -> None:
-        self._conninfo = conninfo
         self._pool = pool
         self._channel = f"{_CHANNEL}:{pool.schema}" if pool.schema else _CHANNEL
         self._channel = self._channel[:_CHANNEL_LENGTH]
@@ -198,8 +196,8 @@ class PostgresNotifier:
         failures = 0
         while True:
             try:
-                async with await psycopg.AsyncConnection.connect(
-                    self._conninfo, autocommit=True, prepare_threshold=None
+                async with await self._pool.login.connect(
+                    psycopg.AsyncConnection.connect, autocommit=True, prepare_threshold=None
                 ) as connection:
                     async with asyncio.timeout(_ANSWER_SECONDS):
                         await connection.execute(self._listening)

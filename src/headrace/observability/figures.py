@@ -161,6 +161,8 @@ class Figures(BaseModel):
     #: Followers of runs that other processes execute.
     runs_watched: int = 0
     threads_watched: int = 0
+    #: What is wrong with the password for the database; None: nothing is known.
+    login_problem: str | None = None
     #: Whether notices arrive; otherwise polling alone finds what changes elsewhere.
     notices_connected: bool = False
     connections: int = 0

@@ -72,6 +72,11 @@ _PROCESS_GAUGES: tuple[tuple[str, str, Callable[[Figures], float]], ...] = (
     ("runs_watched", "Followers of runs executed elsewhere.", lambda figures: figures.runs_watched),
     ("threads_watched", "Streams of whole threads.", lambda figures: figures.threads_watched),
     (
+        "login_problem",
+        "1 where the password for the database cannot be read, or is refused.",
+        lambda figures: int(figures.login_problem is not None),
+    ),
+    (
         "notices_connected",
         "1 where notices of other processes arrive, 0 where only polling finds changes.",
         lambda figures: int(figures.notices_connected),

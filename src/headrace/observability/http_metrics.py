@@ -83,6 +83,10 @@ class HttpMetrics:
             "Requests with an Idempotency-Key, by what became of them.",
             ("outcome",),
         )
+        self._repeated_requests = declarations.counter(
+            "headrace_http_requests_repeated_total",
+            "Requests that were done again inside headrace, because the database was away.",
+        )
         self._bounded_answers = declarations.counters(
             "headrace_bounded_answers_total",
             "Answers that met a bound on what they may read, by what became of them.",
@@ -155,6 +159,9 @@ class HttpMetrics:
 
     def count_cut_connection(self, reason: str) -> None:
         self._cut_connections.labels(reason).inc()
+
+    def count_repeated_request(self) -> None:
+        self._repeated_requests.inc()
 
     def count_bounded_answer(self, outcome: str) -> None:
         """:param outcome: ``shortened``, ``too_large``, ``no_room`` or ``cut``."""

@@ -1,5 +1,5 @@
 -- The statements that change which process executes which run, except starts and ends: those are in
--- db/flush_1.sql.
+-- db/flush_2.sql.
 --
 -- The law (docs/architecture.md): lock in one statement, act in the next. Under READ COMMITTED, the
 -- snapshot of a statement is older than the locks that it takes. So the first statement notes the
@@ -51,7 +51,7 @@ WHERE keys.tenant = given.tenant AND keys.route = given.route AND keys.key = giv
 
 -- name: start_keyed_runs
 -- Starts runs whose keys are locked, as a flush starts runs without keys.
-SELECT headrace_flush_1(
+SELECT headrace_flush_2(
   start_run_ids => %(start_run_ids)s, start_thread_ids => %(start_thread_ids)s,
   start_tenants => %(start_tenants)s, start_owners => %(start_owners)s,
   start_temporary => %(start_temporary)s, start_creates => %(start_creates)s,
@@ -338,7 +338,7 @@ SELECT set_config('headrace.locked', coalesce((
 
 -- name: claim_runs_of_locked_threads
 -- Also returns since when each run has waited for this attempt (a delay moves its created_at), and
--- how the attempt before this one ended.
+-- how the attempt before this one ended. A process that is left behind claims nothing.
 WITH claimed AS (
   UPDATE runs
   SET status = 'running', attempt = attempt + 1, process_id = %(process_id)s, started_at = now(),
@@ -347,6 +347,8 @@ WITH claimed AS (
   WHERE threads.thread_id IN (
       SELECT json_array_elements_text(current_setting('headrace.locked')::json))
     AND runs.run_id = threads.ready_run_id AND runs.status = 'pending'
+    AND (SELECT headrace_left_behind_1(processes.timeline) FROM processes
+      WHERE processes.process_id = %(process_id)s) IS NOT true
   RETURNING runs.*, threads.ready_at
 ), held AS (
   UPDATE threads
@@ -513,13 +515,21 @@ ORDER BY thread_id
 LIMIT 100
 
 -- name: register_process
-INSERT INTO processes (process_id, hostname, pid, version, lease_seconds, graph_ids)
-VALUES (%(process_id)s, %(hostname)s, %(pid)s, %(version)s, %(lease_seconds)s, %(graph_ids)s)
+INSERT INTO processes (process_id, hostname, pid, version, lease_seconds, graph_ids, timeline)
+VALUES (%(process_id)s, %(hostname)s, %(pid)s, %(version)s, %(lease_seconds)s, %(graph_ids)s,
+  %(timeline)s)
+
+-- name: timeline
+-- The timeline of the WAL that the server writes. Some servers do not have these functions.
+SELECT left(pg_walfile_name(pg_current_wal_insert_lsn()), 8)
 
 -- name: renew_process_if_not_lost
 UPDATE processes SET heartbeat_at = clock_timestamp()
-WHERE process_id = %(process_id)s AND NOT lost
+WHERE process_id = %(process_id)s AND NOT lost AND NOT headrace_left_behind_1(timeline)
 RETURNING 1
+
+-- name: left_behind
+SELECT headrace_left_behind_1(timeline) FROM processes WHERE process_id = %(process_id)s
 
 -- name: remove_process
 DELETE FROM processes WHERE process_id = %(process_id)s
@@ -539,15 +549,17 @@ WHERE EXISTS (
     AND (processes.graph_ids IS NULL OR graph_id = ANY (processes.graph_ids)))
 
 -- name: processes_to_take_from
--- Processes whose lease has expired. Also processes of running runs, if they are lost or have no
--- row.
+-- Processes whose lease has expired, and processes of running runs that have no row: only by_clock,
+-- because right after an outage all leases look expired. Also processes that are left behind, and
+-- those of running runs that are marked as lost.
 SELECT process_id FROM processes
-WHERE NOT lost AND heartbeat_at < clock_timestamp() - make_interval(secs => lease_seconds)
+WHERE NOT lost AND (headrace_left_behind_1(timeline)
+  OR %(by_clock)s AND heartbeat_at < clock_timestamp() - make_interval(secs => lease_seconds))
 UNION
 SELECT process_id FROM runs
-WHERE status = 'running' AND NOT EXISTS (
-  SELECT 1 FROM processes
-  WHERE processes.process_id = runs.process_id AND NOT processes.lost)
+WHERE status = 'running' AND coalesce((
+  SELECT processes.lost FROM processes WHERE processes.process_id = runs.process_id),
+  %(by_clock)s)
 ORDER BY process_id
 LIMIT 100
 
@@ -568,8 +580,8 @@ SELECT pg_advisory_xact_lock(%(key)s)
 -- name: mark_process_lost_if_expired
 -- Checks the lease again: the process may have renewed it during the wait for the lock.
 UPDATE processes SET lost = true
-WHERE process_id = %(process_id)s
-  AND heartbeat_at < clock_timestamp() - make_interval(secs => lease_seconds)
+WHERE process_id = %(process_id)s AND (headrace_left_behind_1(timeline)
+  OR %(by_clock)s AND heartbeat_at < clock_timestamp() - make_interval(secs => lease_seconds))
 
 -- name: mark_dead_process_lost
 -- For a process whose end is proven, whatever its lease says. Its end is its last sign of life.
@@ -591,7 +603,7 @@ WHERE locktype = 'advisory' AND mode = 'ShareLock' AND granted
   AND objsubid = 1
   AND (%(dead_seconds)s::float8 IS NOT NULL OR NOT EXISTS (
     SELECT 1 FROM processes
-    WHERE process_id = %(process_id)s AND NOT lost
+    WHERE process_id = %(process_id)s AND NOT lost AND NOT headrace_left_behind_1(timeline)
       AND heartbeat_at >= clock_timestamp() - make_interval(secs => lease_seconds)))
 
 -- name: lock_threads_of_lost_runs
@@ -625,11 +637,13 @@ SELECT set_config('headrace.apart_seconds', %(apart_seconds)s::float8::text, tru
 -- rollback also goes on: the process that claims it finishes it. A failure is counted for the run
 -- that is to blame. If the process had one run, that run is to blame; else the suspects that had
 -- the process to themselves until shortly before. Without such suspects, the cause is not known:
--- each run becomes a suspect, but no failure above the first is counted. The row notes the lost
--- attempt: it ended at the last sign of life of its process, as far as anybody knows.
+-- each run becomes a suspect, but no failure above the first is counted. No run is to blame for a
+-- process that was left behind. The row notes the lost attempt: it ended at the last sign of life
+-- of its process, as far as anybody knows.
 WITH lost AS MATERIALIZED (
   SELECT runs.run_id, runs.cancel_action, runs.failures, lived.seconds AS lived_seconds,
     processes.hostname, processes.pid, count(*) OVER () AS beside,
+    coalesce(headrace_left_behind_1(processes.timeline), false) AS left_behind,
     runs.failures > 0 AND lived.seconds
       <= greatest(coalesce(nullif(current_setting('headrace.apart_seconds', true), '')::float8, 10),
         2 * coalesce(runs.lived_seconds, 0)) AS apart
@@ -641,7 +655,9 @@ WITH lost AS MATERIALIZED (
       SELECT json_array_elements_text(current_setting('headrace.locked')::json))
     AND runs.status = 'running' AND runs.process_id = %(process_id)s
 ), blamed AS MATERIALIZED (
-  SELECT run_id, cancel_action, lived_seconds, hostname, pid, failures > 0 AS again, CASE
+  SELECT run_id, cancel_action, lived_seconds, hostname, pid,
+    failures > 0 AND NOT left_behind AS again, CASE
+    WHEN left_behind THEN failures
     WHEN beside = 1 OR apart THEN failures + 1
     WHEN bool_or(apart) OVER () THEN failures
     ELSE greatest(failures, 1) END AS failures

@@ -57,19 +57,26 @@ class Takeover:
         )
 
     async def take_runs_of_lost_processes(
-        self, error: Mapping[str, str], *, max_failures: int, apart_seconds: float = 10.0
+        self,
+        error: Mapping[str, str],
+        *,
+        max_failures: int,
+        apart_seconds: float = 10.0,
+        by_clock: bool = True,
     ) -> list[TakenRun]:
-        """Mark expired processes as lost, and take their runs: most go back into the queue.
+        """Mark processes as lost whose lease has expired, or that an older timeline of the server
+        has left behind. Take their runs: most go back into the queue.
 
         A run ends instead if it was asked to stop, or if it has reached ``max_failures``.
 
         :param error: the error of a run that has reached ``max_failures``.
         :param max_failures: how many lost processes end a run that may be the cause.
         :param apart_seconds: for at least so long, a suspect had its process to itself.
+        :param by_clock: False: this process may not judge by expired leases now.
         :raises Unavailable: the database could not be reached. The next call goes on.
         """
-        found = await self._found("processes_to_take_from", {})
-        judgement = _judgement(error, max_failures, apart_seconds)
+        found = await self._found("processes_to_take_from", {"by_clock": by_clock})
+        judgement = {**_judgement(error, max_failures, apart_seconds), "by_clock": by_clock}
         taken = await self._take_from(dict.fromkeys(found), judgement)
         async with self._transaction() as connection:
             await connection.execute(self._sql["forget_lost_processes"], prepare=False)

@@ -9,6 +9,7 @@ from pydantic import Field
 from headrace.auth.dependencies import CurrentPrincipal
 from headrace.auth.principal import Principal
 from headrace.edge.gates import changes, lasting, lasting_when
+from headrace.edge.repetition import repeatable
 from headrace.edge.request_keys import IdempotencyKey
 from headrace.edge.request_traces import trace_of
 from headrace.edge.requests import end_turn
@@ -255,6 +256,7 @@ async def cancel_runs(
 
 
 @router.delete("/threads/{thread_id}/runs/{run_id}", status_code=204, response_class=Response)
+@repeatable
 async def delete_run(
     thread_id: PathThreadId,
     run_id: PathRunId,

@@ -11,6 +11,7 @@ from headrace.assistants.service import AssistantService
 from headrace.auth.principal import Principal
 from headrace.checkpoints.answer_memory import Reading
 from headrace.checkpoints.row_pages import rows_within
+from headrace.db.repeats import repeated
 from headrace.db.row_sizes import RowPage
 from headrace.db.tables import RunRow
 from headrace.errors import (
@@ -57,6 +58,8 @@ class RunService:
         requests: RunRequests,
         traces: RunTraces,
         tasks: Tasks,
+        *,
+        away_timeout_seconds: float,
     ) -> None:
         self._repository = repository
         self._assistants = assistants
@@ -68,6 +71,8 @@ class RunService:
         self._requests = requests
         self._traces = traces
         self._tasks = tasks
+        #: Reads before a run is made are repeated for so long while the database is away.
+        self._patiently = partial(repeated, seconds=away_timeout_seconds)
 
     async def create(
         self,
@@ -95,7 +100,9 @@ class RunService:
             makes no second run.
         """
         if thread_id is not None:
-            thread_id = await self._threads.stored_id(principal, thread_id)
+            thread_id = await self._patiently(
+                partial(self._threads.stored_id, principal, thread_id)
+            )
         make = partial(
             self._make,
             principal,
@@ -137,10 +144,17 @@ class RunService:
         trace: RequestTrace,
         **more: Any,
     ) -> FollowedRun:
-        context = await self._traces.context(principal, thread_id, body, trace)
+        context = await self._patiently(
+            partial(self._traces.context, principal, thread_id, body, trace)
+        )
         for tries_left in reversed(range(_ASSISTANT_TRIES)):
-            assistant = await self._assistants.get_for_run(
-                principal, body.assistant_id, reload=tries_left < _ASSISTANT_TRIES - 1
+            assistant = await self._patiently(
+                partial(
+                    self._assistants.get_for_run,
+                    principal,
+                    body.assistant_id,
+                    reload=tries_left < _ASSISTANT_TRIES - 1,
+                )
             )
             request = await self._requests.complete(
                 principal, thread_id, body, assistant, run_id, trace=context, **more

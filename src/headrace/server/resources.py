@@ -21,11 +21,8 @@ from headrace.checkpoints.writer import Writer
 from headrace.db.conninfo import connection_string, describe
 from headrace.db.engine import Sessions, build_engine
 from headrace.db.faults import DatabaseAway, driver_reason, translated_faults
-from headrace.db.pool import (
-    CONNECTIONS_BESIDE_POOL,
-    SharedPool,
-    build_pool,
-)
+from headrace.db.logins import Login, login_of
+from headrace.db.pool import CONNECTIONS_BESIDE_POOL, SharedPool, build_pool
 from headrace.db.probe import ServerFacts, probe, unreachable
 from headrace.db.schema import SchemaState, ensure_compatible
 from headrace.edge.body_memory import BodyMemory
@@ -235,11 +232,13 @@ async def open_pool(
 ) -> tuple[SharedPool, SchemaState]:
     """:raises StartupRefusal: HR303, HR304 the URL, HR301 the database, HR311, HR312 the schema."""
     database = settings.database
-    facts = await _probe_patiently(database)
+    login = login_of(database)
+    facts = await _probe_patiently(login, database)
     pool = build_pool(
         database,
         behind_pooler=facts.behind_pooler,
         on_checkout=metrics.database.observe_checkout,
+        login=login,
     )
     stack.push_async_callback(pool.close)
     with refused_start(database, pool):
@@ -247,8 +246,9 @@ async def open_pool(
         schema = await ensure_compatible(pool)
     _log.info(
         "pool_opened",
-        database=describe(connection_string(database)),
+        database=describe(login.conninfo),
         url_from=database.url_source,
+        password_from=login.passwords.kind if login.passwords else "url",
         postgres=facts.version,
         pooler=facts.behind_pooler,
         size=pool.max_size,
@@ -274,17 +274,16 @@ def refused_start(database: DatabaseSettings, pool: SharedPool) -> Iterator[None
         raise unreachable(connection_string(database), DatabaseAway(word)) from cause
 
 
-async def _probe_patiently(database: DatabaseSettings) -> ServerFacts:
+async def _probe_patiently(login: Login, database: DatabaseSettings) -> ServerFacts:
     """Ask until the database answers, for about ``open_timeout_seconds``: it may be restarting.
 
     :raises StartupRefusal: it has not answered in time.
     """
-    conninfo = connection_string(database)
     deadline = asyncio.get_running_loop().time() + database.open_timeout_seconds
     while True:
         left = deadline - asyncio.get_running_loop().time()
         try:
-            return await probe(conninfo, timeout_seconds=max(left, _LEAST_SECONDS))
+            return await probe(login, timeout_seconds=max(left, _LEAST_SECONDS))
         except StartupRefusal as refusal:
             if asyncio.get_running_loop().time() > deadline:
                 raise
@@ -361,7 +360,6 @@ def build_notifier(
     if settings.events.notices == "off" or pool.behind_pooler:
         return PollingNotifier()
     return PostgresNotifier(
-        connection_string(settings.database),
         pool,
         supervision=supervision,
         count=metrics.process.count_notice,

@@ -5,7 +5,6 @@ the rescuer of runs of lost processes, the watchers, and the notifier between pr
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
-from headrace.db.conninfo import connection_string
 from headrace.events.log import EventLog, EventSweeper
 from headrace.events.reader_buffers import BufferBudget
 from headrace.following.run_watcher import Watcher
@@ -77,12 +76,13 @@ async def _start_worker(
     place = life_place.get()
     settings, metrics, tasks = resources.settings, resources.metrics, resources.tasks
     heartbeat = Heartbeat(
-        connection_string(settings.database),
+        resources.pool.login,
         settings.worker,
         supervision=resources.supervision,
         graph_ids=resources.registry.ids() if settings.worker.enabled else (),
         place=place,
         schema=settings.database.schema_name,
+        timeline_fence=settings.worker.timeline_fence,
         open_timeout_seconds=settings.database.open_timeout_seconds,
     )
     run_log = RunLog(metrics)

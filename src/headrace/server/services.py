@@ -103,6 +103,7 @@ async def start_services(resources: Resources, engine: RunEngine) -> Services:
         requests,
         RunTraces(repository, resources.tracer),
         resources.tasks,
+        away_timeout_seconds=settings.database.away_timeout_seconds,
     )
     search = ThreadSearchRepository(
         pool,

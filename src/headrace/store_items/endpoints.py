@@ -6,6 +6,7 @@ from fastapi import Body, Query, Response
 
 from headrace.auth.dependencies import CurrentPrincipal
 from headrace.edge.gates import lists
+from headrace.edge.repetition import repeatable
 from headrace.edge.responses import held_response, json_response
 from headrace.edge.routing import new_router
 from headrace.edge.state import provided
@@ -31,6 +32,7 @@ StoreItems = Annotated[StoreService, provided(StoreService)]
 
 
 @router.put("/store/items", status_code=204)
+@repeatable
 async def put_item(body: ItemPut, principal: CurrentPrincipal, items: StoreItems) -> None:
     """Write an item. It replaces the item with this key."""
     await items.put(principal, body)
@@ -54,6 +56,7 @@ async def get_item(
 
 
 @router.delete("/store/items", status_code=204)
+@repeatable
 async def delete_item(body: ItemDelete, principal: CurrentPrincipal, items: StoreItems) -> None:
     """Delete an item.
 
@@ -64,6 +67,7 @@ async def delete_item(body: ItemDelete, principal: CurrentPrincipal, items: Stor
 
 @router.post("/store/items/search", response_model=FoundItems)
 @lists
+@repeatable
 async def search_items(
     principal: CurrentPrincipal,
     items: StoreItems,
@@ -77,6 +81,7 @@ async def search_items(
 
 @router.post("/store/namespaces", response_model=Namespaces)
 @lists
+@repeatable
 async def list_namespaces(
     principal: CurrentPrincipal,
     items: StoreItems,

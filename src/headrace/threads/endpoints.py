@@ -7,6 +7,7 @@ from fastapi import Body, Depends, Header, Request, Response
 from headrace.auth.dependencies import CurrentPrincipal
 from headrace.edge.gates import changes, changes_when, lists
 from headrace.edge.query_lists import QueryList
+from headrace.edge.repetition import repeatable
 from headrace.edge.request_keys import IdempotencyKey
 from headrace.edge.responses import held_response, json_response, page_response
 from headrace.edge.routing import new_router
@@ -62,6 +63,7 @@ async def create_thread(
 
 @router.post("/threads/search", response_model=list[SelectedThread])
 @lists
+@repeatable
 async def search_threads(
     principal: CurrentPrincipal,
     listing: Listing,
@@ -85,6 +87,7 @@ async def search_threads(
 
 @router.post("/threads/count", response_model=int)
 @lists
+@repeatable
 async def count_threads(
     principal: CurrentPrincipal,
     listing: Listing,
@@ -135,6 +138,7 @@ async def get_thread(
     response_model=Thread,
     responses={204: {"description": "The thread has changed (`Prefer: return=minimal`)"}},
 )
+@repeatable
 async def update_thread(
     thread_id: PathThreadId,
     principal: CurrentPrincipal,
@@ -152,6 +156,7 @@ async def update_thread(
 
 @router.delete("/threads/{thread_id}", status_code=204, response_class=Response)
 @changes
+@repeatable
 async def delete_thread(
     thread_id: PathThreadId, principal: CurrentPrincipal, removal: Removal
 ) -> Response:

@@ -62,13 +62,14 @@ class ThreadRepository:
     ) -> StoredThread:
         """A new thread with a new id, committed together with what else is committed now.
 
-        :raises DatabaseUnavailable: it is not committed within the pool's timeout. The writer tries
-            for longer: then there is a thread that nobody knows.
+        :raises DatabaseUnavailable: it is not committed in the time that the pool waits for the
+            database. The writer may try for longer: then there is a thread that nobody knows.
         """
         creation = ThreadCreation(principal, str(uuid7()), metadata, ttl)
         with translated_faults():
             try:
-                async with asyncio.timeout(self._pool.timeout):
+                patience = max(self._pool.timeout, self._pool.away_timeout_seconds)
+                async with asyncio.timeout(patience):
                     row = await self._writer.commit(creation)
             except TimeoutError:
                 raise DatabaseUnavailable from None

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 from headrace.auth.dependencies import CurrentPrincipal
 from headrace.edge.gates import changes, lists
 from headrace.edge.query_lists import QueryList, query_values
+from headrace.edge.repetition import repeatable
 from headrace.edge.responses import held_response, json_response, list_response
 from headrace.edge.routing import error_lines, new_router
 from headrace.edge.state import provided
@@ -68,6 +69,7 @@ async def get_thread_state_at(
 
 
 @router.post("/threads/{thread_id}/state/checkpoint", response_model=ShownState)
+@repeatable
 async def post_thread_state_at(
     thread_id: PathThreadId, principal: CurrentPrincipal, states: States, query: StateQuery
 ) -> Response:
@@ -117,6 +119,7 @@ async def get_thread_history(
 
 @router.post("/threads/{thread_id}/history", response_model=list[ShownState])
 @lists
+@repeatable
 async def post_thread_history(
     thread_id: PathThreadId,
     principal: CurrentPrincipal,

@@ -1,5 +1,5 @@
 -- Reads and deletes rows of run_usage. Flushes of the group-commit writer write them
--- (db/flush_1.sql).
+-- (db/flush_2.sql).
 
 -- name: spent_before
 -- What was used of each budget when an attempt begins; 0 for a budget that is not set.

@@ -5,6 +5,10 @@ silent for ``loop_stall_limit_seconds`` executes nothing: then the thread stops 
 processes take the runs. The clock of the database decides when a lease has expired. This process
 counts its deadline from the moment before it sends a renewal. So it stops its runs before another
 process may take them.
+
+A lease belongs to a timeline of the server. A promoted standby, or a restored backup, has another
+one, and may lack commits that were acknowledged to this process. So the lease is lost then, and the
+runs go on from the checkpoints that are there (ADR 30).
 """
 
 import asyncio
@@ -18,10 +22,11 @@ from uuid import UUID
 import psycopg
 import structlog
 
+from headrace.db.logins import Login
 from headrace.db.probe import silent_server, unreachable
 from headrace.db.statements import use_schema
 from headrace.db.time_limit import cut_after
-from headrace.error_text import error_message
+from headrace.error_text import error_message, first_line
 from headrace.ids import uuid7
 from headrace.lifecycle import Signal, Supervision, Tasks
 from headrace.observability.process import process_place
@@ -45,23 +50,26 @@ class Heartbeat:
     :param place: where the master reads under which ids runs began here, should this process die;
         None: it has no such place.
     :param schema: the schema of the tables; empty: the search path of the role.
+    :param timeline_fence: whether the lease ends with the timeline of the server.
     :param open_timeout_seconds: how long the database may take to answer at start.
     """
 
     def __init__(
         self,
-        conninfo: str,
+        login: Login,
         settings: WorkerSettings,
         *,
         supervision: Supervision | None = None,
         graph_ids: Sequence[str] | None = None,
         place: LifePlace | None = None,
         schema: str = "",
+        timeline_fence: bool = True,
         open_timeout_seconds: float = 15.0,
     ) -> None:
-        self._conninfo = conninfo
+        self._login = login
         self._schema = schema
         self._place = place
+        self._timeline_fence = timeline_fence
         self._graph_ids = None if graph_ids is None else list(graph_ids)
         self._settings = settings
         #: How long the database may take to answer; after the start, half of the lease time.
@@ -77,6 +85,8 @@ class Heartbeat:
         self.connections = 0
         self._process_id: UUID | None = None
         self._deadline = 0.0
+        #: Why the deadline is over, if it is.
+        self._end_reason = "deadline_passed"
         self._unbroken_since = 0.0
         self._loop_seen = 0.0
 
@@ -114,9 +124,9 @@ class Heartbeat:
         try:
             await asyncio.to_thread(self._register)
         except _Silent:
-            raise silent_server(self._conninfo, seconds) from None
+            raise silent_server(self._login.conninfo, seconds) from None
         except psycopg.OperationalError as error:
-            raise unreachable(self._conninfo, error) from None
+            raise unreachable(self._login.conninfo, error) from None
         self._answer_seconds = self._settings.lease_seconds / 2
         self._tasks.keep(self._watch, name="heartbeat-watch")
         self._thread = threading.Thread(
@@ -146,7 +156,7 @@ class Heartbeat:
         while True:
             self._loop_seen = time.monotonic()
             if self._process_id is not None and self._loop_seen > self._deadline:
-                self._lose("deadline_passed")
+                self._lose(self._end_reason)
             await asyncio.sleep(_TICK_SECONDS)
 
     def _lose(self, reason: str) -> None:
@@ -186,8 +196,7 @@ class Heartbeat:
     def _connect(self) -> psycopg.Connection[Any]:
         if self._connection is None:
             lease_milliseconds = int(self._settings.lease_seconds * 1000)
-            self._connection = psycopg.connect(
-                self._conninfo,
+            self._connection = self._login.connect_blocking(
                 autocommit=True,
                 prepare_threshold=None,
                 connect_timeout=max(2, int(self._settings.lease_seconds / 2)),
@@ -219,6 +228,7 @@ class Heartbeat:
     def _register(self) -> None:
         process_id = uuid7()
         self._connect()
+        timeline = self._timeline()
         sent = time.monotonic()
         self._execute(
             "register_process",
@@ -228,15 +238,31 @@ class Heartbeat:
                 "version": version("headrace"),
                 "lease_seconds": self._settings.lease_seconds,
                 "graph_ids": self._graph_ids,
+                "timeline": timeline,
             },
         )
+        self._end_reason = "deadline_passed"
         self._deadline = sent + self._settings.lease_seconds
         self._unbroken_since = sent
         if self._place is not None:
             # Before a run can begin under this id.
             self._place.note(process_id)
         self._process_id = process_id
-        _log.info("process_registered", process_id=str(process_id))
+        _log.info("process_registered", process_id=str(process_id), timeline=timeline)
+
+    def _timeline(self) -> str | None:
+        """The present timeline of the server; None if it does not tell, or is not to be asked."""
+        if not self._timeline_fence:
+            return None
+        try:
+            row = self._execute("timeline", {}).fetchone()
+        except psycopg.OperationalError:
+            raise
+        except psycopg.Error as error:
+            # Some servers that speak Postgres's protocol do not have the functions.
+            _log.warning("timeline_unknown", error=first_line(error))
+            return None
+        return None if row is None else str(row[0])
 
     def _renew(self, process_id: UUID) -> None:
         self._connect()
@@ -245,8 +271,10 @@ class Heartbeat:
         if renewed is not None:
             self._deadline = sent + self._settings.lease_seconds
             return
-        # Another process has marked this process as lost, or its row is gone. ``_watch`` reports
-        # the loss, and the next round registers a new id.
+        # Another process has marked this process as lost, its row is gone, or the server has
+        # another timeline. ``_watch`` reports the loss, and the next round registers a new id.
+        row = self._execute("left_behind", {"process_id": process_id}).fetchone()
+        self._end_reason = "timeline_changed" if row is not None and row[0] else "marked_lost"
         self._deadline = 0.0
 
     def _remove(self) -> None:

@@ -61,34 +61,40 @@ class Rescuer:
 
     def start(self, tasks: Tasks) -> None:
         tasks.repeat(
-            self._sweep_if_judging,
+            self._sweep_if_leased,
             every_seconds=self._settings.sweep_seconds,
             name="rescuer",
             log=_log,
             skipped_event="sweep_skipped",
         )
 
-    async def _sweep_if_judging(self) -> None:
+    async def _sweep_if_leased(self) -> None:
         if self._heartbeat.judges_others:
             await self.sweep()
+        elif self._heartbeat.process_id is not None:
+            # Soon after a failover: the runs of processes that it has left behind need not wait.
+            await self._rescue(by_clock=False)
 
     async def sweep(self) -> None:
         """One round."""
-        takeover = self._queue.takeover
-        self._tell(
-            await takeover.take_runs_of_lost_processes(
-                _ERROR,
-                max_failures=self._settings.max_failures,
-                apart_seconds=self._settings.apart_seconds,
-            )
-        )
+        await self._rescue(by_clock=True)
         await self._end_unserved()
         await self._end_overdue()
         if monotonic() - self._mended_at > _MEND_SECONDS:
-            if mended := await takeover.mend_threads():
+            if mended := await self._queue.takeover.mend_threads():
                 _log.warning("threads_mended", threads=mended)
                 self._roster.announce()
             self._mended_at = monotonic()
+
+    async def _rescue(self, *, by_clock: bool) -> None:
+        self._tell(
+            await self._queue.takeover.take_runs_of_lost_processes(
+                _ERROR,
+                max_failures=self._settings.max_failures,
+                apart_seconds=self._settings.apart_seconds,
+                by_clock=by_clock,
+            )
+        )
 
     async def rescue_from_dead(self, dead: Mapping[UUID, float]) -> None:
         """Rescue the runs of processes whose end is proven.

@@ -21,6 +21,9 @@
 {{- if and $d.url $d.migrationUrlKey -}}
 {{- fail "database: migrationUrlKey is a key of existingSecret. Beside database.url, set database.migrationUrl." -}}
 {{- end -}}
+{{- if and $d.url $d.passwordKey -}}
+{{- fail "database: passwordKey is a key of existingSecret. Beside database.url, put the password into the URL." -}}
+{{- end -}}
 {{- if gt (int $d.poolMin) (int $d.poolMax) -}}
 {{- fail (printf "database: poolMin %d is above poolMax %d." (int $d.poolMin) (int $d.poolMax)) -}}
 {{- end -}}

@@ -125,6 +125,33 @@ migration-database-url: {{ . | b64enc }}
 {{- if .Values.auth.existingSecret -}}{{ .Values.auth.key }}{{- else -}}api-keys{{- end -}}
 {{- end -}}
 
+{{/* The password as a file: kubelet writes it anew when the Secret changes. A subPath would not. */}}
+{{- define "headrace.passwordEnv" -}}
+{{- if .Values.database.passwordKey }}
+- name: HEADRACE_DATABASE__PASSWORD_FILE
+  value: /run/secrets/headrace/password
+{{- end }}
+{{- end -}}
+
+{{- define "headrace.passwordMount" -}}
+{{- if .Values.database.passwordKey -}}
+- name: password
+  mountPath: /run/secrets/headrace
+  readOnly: true
+{{- end -}}
+{{- end -}}
+
+{{- define "headrace.passwordVolume" -}}
+{{- with .Values.database.passwordKey -}}
+- name: password
+  secret:
+    secretName: {{ include "headrace.databaseSecret" $ }}
+    items:
+      - key: {{ . }}
+        path: password
+{{- end -}}
+{{- end -}}
+
 {{/* What the chart itself tells the server; extraEnv may not say it again. */}}
 {{- define "headrace.serverEnv" -}}
 - name: HEADRACE_HOST
@@ -144,6 +171,7 @@ migration-database-url: {{ . | b64enc }}
     secretKeyRef:
       name: {{ include "headrace.databaseSecret" . }}
       key: {{ include "headrace.urlKey" . }}
+{{- include "headrace.passwordEnv" . }}
 - name: HEADRACE_DATABASE__POOL_MIN
   value: {{ .Values.database.poolMin | int | quote }}
 {{- with .Values.database.schema }}
@@ -183,6 +211,7 @@ migration-database-url: {{ . | b64enc }}
     secretKeyRef:
       name: {{ include "headrace.migrationSecret" . }}
       key: {{ include "headrace.urlKey" . }}
+{{- include "headrace.passwordEnv" . }}
 {{- with include "headrace.migrationUrlKey" . }}
 - name: HEADRACE_DATABASE__MIGRATION_URL
   valueFrom:
