@@ -180,7 +180,7 @@ LOCK = $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-ind
 ci-tools:  ## System packages that some tests use (Debian); then HEADRACE_REQUIRE_TOOLS=1 makes them a must
 	apt-get update -qq
 	DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends \
-		pgbouncer buildah podman runc mmdebstrap prometheus chromium-headless-shell \
+		pgbouncer nginx-light buildah podman runc mmdebstrap prometheus chromium-headless-shell \
 		$$(command -v npm > /dev/null || echo nodejs npm) > /dev/null
 
 clean:  ## Forget the virtual environment and all caches; .headrace, your data, stays

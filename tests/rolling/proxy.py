@@ -1,6 +1,5 @@
 """nginx in front of the pods, as it comes: no retry of POST requests, connections kept alive."""
 
-import shutil
 import socket
 import subprocess
 from collections.abc import Sequence
@@ -8,9 +7,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from tests.support.processes import free_port
+from tests.support.tools import require_tool
 from tests.support.waiting import wait_until
-
-BINARY = shutil.which("nginx")
 
 _CONFIGURATION = """\
 daemon off;
@@ -57,12 +55,12 @@ class Nginx:
         servers = "\n".join(f"    server 127.0.0.1:{port} max_fails=0;" for port in ports)
         self._file = folder / "nginx.conf"
         self._file.write_text(_CONFIGURATION.format(folder=folder, servers=servers, port=self.port))
+        self._binary = require_tool("nginx", remedy="make ci-tools")
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        assert BINARY is not None, "nginx is not installed"
         self._process = subprocess.Popen(
-            [BINARY, "-c", str(self._file), "-p", str(self.folder), "-e", "/dev/null"]
+            [self._binary, "-c", str(self._file), "-p", str(self.folder), "-e", "/dev/null"]
         )
         wait_until(self._listens)
 

@@ -18,7 +18,7 @@ import pytest
 import requests
 from langgraph_sdk import get_client
 
-from tests.rolling.proxy import BINARY, Nginx
+from tests.rolling.proxy import Nginx
 from tests.support.processes import free_port
 
 pytestmark = pytest.mark.acceptance
@@ -229,7 +229,6 @@ async def test_what_a_client_does(kind: str, trouble: str) -> None:
         assert server.asked[1:] == ([f"GET {_RUN}{follows}"] if follows else [])
 
 
-@pytest.mark.skipif(BINARY is None, reason="nginx is not installed")
 @pytest.mark.parametrize(
     ("trouble", "method", "other_pod_is_asked", "client_gets"),
     [

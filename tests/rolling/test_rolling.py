@@ -4,12 +4,10 @@ import pytest
 
 from tests.rolling.clients import TurnMade
 from tests.rolling.measurement import RollingFigures, RollingPlan, judge, measure
-from tests.rolling.proxy import BINARY
 
 
 @pytest.mark.acceptance
 @pytest.mark.alone
-@pytest.mark.skipif(BINARY is None, reason="nginx is not installed")
 async def test_rolling_restarts_repeat_nothing_and_fail_nothing(tmp_path, database_url):
     plan = RollingPlan(restarts=2, clients=6, longest=1.5, grace=20.0, processes=1)
     figures = await measure(plan, database_url, tmp_path)
