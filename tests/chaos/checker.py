@@ -8,7 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from tests.chaos.history import GONE, TERMINAL, Entry, Event, History, Run, by_thread
+from tests.chaos.history import GONE, TERMINAL, Entry, Event, Failure, History, Run, by_thread
 from tests.chaos.losses import may_be_lost, met_a_promotion
 from tests.chaos.memory import MAX_GROWTH_BYTES, judged
 from tests.chaos.streams import gaps_and_duplicates
@@ -185,6 +185,49 @@ def resumable_streams(history: History) -> Iterator[str]:
             yield f"run {sorted(asked.run_ids)}: {found}"
 
 
+def no_step_again_after_a_drain(history: History) -> Iterator[str]:
+    """A step that ended in an attempt that a drain gave back is not begun in a later attempt."""
+    if history.asynchronous:
+        return  # A promotion may have lost the checkpoint of the step.
+    ended: dict[tuple[str, str, int], int] = {}
+    for one in history.final.node_events:
+        place = (one.run_id, one.turn, one.step)
+        if one.event == "ended" and (one.run_id, one.attempt) in history.final.released:
+            ended[place] = one.attempt
+        elif one.event == "begun" and ended.get(place, one.attempt) < one.attempt:
+            yield (
+                f"run {one.run_id}: attempt {one.attempt} began step {one.step} again, which had"
+                f" ended in attempt {ended[place]}, before a drain"
+            )
+
+
+def requests_carried_through(history: History) -> Iterator[str]:
+    """No start, join, stream or status failed in a way that the SDK does not get over by itself.
+
+    It connects again when a connection is refused, and follows ``Location`` when an answer breaks
+    off. It waits for longer than these clients. No client gets over the death of the process that
+    has its request and has not answered yet.
+    """
+    for asked in history.asked:
+        for failure in asked.failures:
+            if failure.request in _JUDGED and not _gets_over(failure):
+                if any(begun <= failure.at <= until for begun, until in history.deaths):
+                    continue
+                yield f"{asked.kind} {asked.name}: {failure.request}: {failure.what}"
+
+
+#: What the SDK sends for a run. It sends no idempotency keys.
+_JUDGED = frozenset({"start", "follow", "status"})
+_TRIED_AGAIN = ("ConnectError", "ConnectTimeout", "ReadTimeout", "PoolTimeout")
+
+
+def _gets_over(failure: Failure) -> bool:
+    if failure.what.isdigit():
+        # That a thread is busy, or a run is gone, is an answer.
+        return int(failure.what) < 500
+    return failure.request == "follow" or failure.what.startswith(_TRIED_AGAIN)
+
+
 def plain_streams(history: History) -> Iterator[str]:
     """Of streams that nothing disturbed: complete, in order."""
     for asked in history.asked:
@@ -242,6 +285,8 @@ RULES: dict[str, Rule] = {
     "no write after the lease is lost": no_write_after_the_lease,
     "resumable streams: no gap, no duplicate": resumable_streams,
     "undisturbed streams complete": plain_streams,
+    "no step that ended before a drain is begun again": no_step_again_after_a_drain,
+    "no request failed that the SDK would not carry through": requests_carried_through,
     "idempotent retries: one run": idempotency,
     "pool connections leaked": pool_connections,
     "memory flat": memory,

@@ -52,7 +52,7 @@ class Clients:
                 if note_acceptance(asked, response):
                     note_result(asked, await response.aread())
 
-        await self._exchange(asked, exchange())
+        await self._exchange(asked, exchange(), "start")
 
     async def stream(
         self, asked: Asked, body: dict[str, Any], *, stop_after: int | None = None
@@ -64,7 +64,7 @@ class Clients:
                 if note_acceptance(asked, response):
                     await _read(asked, response, stop_after)
 
-        await self._exchange(asked, exchange())
+        await self._exchange(asked, exchange(), "start")
 
     async def join_stream(self, asked: Asked, *, stop_after: int | None) -> None:
         """Go on after the last event that came, at another pod than before."""
@@ -77,9 +77,9 @@ class Clients:
                     asked.joins += 1
                     await _read(asked, response, stop_after)
                 else:
-                    asked.errors.append(str(response.status_code))
+                    asked.fail("follow", str(response.status_code))
 
-        await self._exchange(asked, exchange())
+        await self._exchange(asked, exchange(), "follow")
 
     async def read_again(self, asked: Asked, after: int) -> None:
         """What the stored stream says after an index, at another pod; a cut answer is none."""
@@ -95,6 +95,7 @@ class Clients:
 
     async def post(self, asked: Asked, body: dict[str, Any], *, key: str | None = None) -> None:
         """In the background."""
+        request = "start" if key is None else "start with a key"
 
         async def exchange() -> None:
             response = await self._http.post(
@@ -102,12 +103,12 @@ class Clients:
                 json=body,
                 headers={} if key is None else {"Idempotency-Key": key},
             )
-            if note_acceptance(asked, response):
+            if note_acceptance(asked, response, request=request):
                 asked.accept(response.json()["run_id"])
             elif response.status_code == 409 and response.json().get("code") == "thread_busy":
                 asked.refused = True
 
-        await self._exchange(asked, exchange())
+        await self._exchange(asked, exchange(), request)
 
     async def cancel(self, asked: Asked, action: str, *, wait: bool) -> bool:
         """True once it is known to have been asked for, or to have nothing to stop any more."""
@@ -122,9 +123,9 @@ class Clients:
             if response.status_code in (200, 202, 404):
                 known.append(response.status_code)
             else:
-                asked.errors.append(f"cancel: {response.status_code}")
+                asked.fail("cancel", str(response.status_code))
 
-        await self._exchange(asked, exchange())
+        await self._exchange(asked, exchange(), "cancel")
         if known == [200]:
             await self.ask_status(asked, stopped=True)
         return bool(known)
@@ -143,9 +144,9 @@ class Clients:
                 if status in TERMINAL or stopped:
                     asked.hear(status)
             else:
-                asked.errors.append(f"status: {response.status_code}")
+                asked.fail("status", str(response.status_code))
 
-        await self._exchange(asked, exchange())
+        await self._exchange(asked, exchange(), "status")
 
     async def join(self, asked: Asked) -> None:
         async def exchange() -> None:
@@ -153,12 +154,15 @@ class Clients:
             if response.is_success:
                 note_result(asked, response.content)
             else:
-                asked.errors.append(f"join: {response.status_code}")
+                asked.fail("follow", str(response.status_code))
 
-        await self._exchange(asked, exchange())
+        await self._exchange(asked, exchange(), "follow")
 
-    async def _exchange(self, asked: Asked, exchange: Coroutine[Any, Any, None]) -> None:
+    async def _exchange(
+        self, asked: Asked, exchange: Coroutine[Any, Any, None], request: str
+    ) -> None:
         """One request, whose client may be killed."""
+        accepted_before = asked.accepted
         task = self._tasks.start(exchange, name="exchange")
         self._exchanges.add(task)
         try:
@@ -169,7 +173,9 @@ class Clients:
         if task.cancelled():
             asked.errors.append("killed")
         elif (error := task.exception()) is not None:
-            asked.errors.append(repr(error))
+            # A start whose answer broke off after its head is followed like any run.
+            begun = request == "start" and asked.accepted and not accepted_before
+            asked.fail("follow" if begun else request, repr(error))
             if not isinstance(error, httpx.HTTPError | json.JSONDecodeError):
                 self.unexpected.append(f"{asked.kind} {asked.name}: {error!r}")
 

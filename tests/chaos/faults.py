@@ -6,6 +6,7 @@ The seed fixes which faults come, in which order and on whom; not what the machi
 import asyncio
 import os
 import signal
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
@@ -16,6 +17,9 @@ import psycopg
 from tests.chaos.load import Load
 from tests.chaos.pods import Pod
 from tests.chaos.postgres import Pair
+
+#: How long after a death a client may still notice that its connection is gone.
+_FELT_SECONDS = 2.0
 
 
 class Faults:
@@ -38,6 +42,8 @@ class Faults:
         self.unexpected: list[str] = []
         #: When a standby was parted from its primary, and when that died: seconds since the epoch.
         self.promotions: list[tuple[float, float]] = []
+        #: When a process was killed, and until when clients may feel it.
+        self.deaths: list[tuple[float, float]] = []
         self.kinds: dict[str, Callable[[], Awaitable[None]]] = {
             "kill -9 of a process": self._kill_process,
             "SIGSTOP past the lease, SIGCONT": self._pause_process,
@@ -78,6 +84,7 @@ class Faults:
         if pid := self._process():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+                self.deaths.append((time.time(), time.time() + _FELT_SECONDS))
 
     async def _pause_process(self) -> None:
         if pid := self._process():

@@ -1,16 +1,24 @@
 """What the database holds when all is quiet."""
 
 import asyncio
+import json
 from collections.abc import Iterable
 from contextlib import suppress
+from pathlib import Path
 
 import httpx
 import psycopg
 
-from tests.chaos.history import Asked, Checkpoint, Entry, Final, Run, Thread
+from tests.chaos.history import Asked, Checkpoint, Entry, Final, NodeEvent, Run, Thread
 
 #: Of a row, to be read only once nothing changes any more.
 _WRITTEN_AT = "extract(epoch FROM pg_xact_commit_timestamp(xmin))::float8"
+
+
+def read_ledger(path: Path) -> list[NodeEvent]:
+    """What the nodes have noted."""
+    lines = path.read_bytes().splitlines() if path.exists() else []
+    return [NodeEvent(**json.loads(line)) for line in lines]
 
 
 async def settled(url: str, seconds: float) -> None:
@@ -38,6 +46,12 @@ async def final_state(database_url: str, url: str, asked: Iterable[Asked]) -> Fi
             f" failures, {_WRITTEN_AT} FROM runs"
         )
         final.runs = [Run(*row) for row in await cursor.fetchall()]
+        cursor = await database.execute(
+            "SELECT run_id::text, (one->>'attempt')::int"
+            " FROM runs, jsonb_array_elements(coalesce(earlier_attempts, '[]')) AS one"
+            " WHERE one->>'ended' = 'released'"
+        )
+        final.released = {(run_id, attempt) for run_id, attempt in await cursor.fetchall()}
         cursor = await database.execute(
             "SELECT thread_id, status, running_run_id::text FROM threads"
         )

@@ -45,6 +45,30 @@ class Event:
         return self.name, json.dumps(self.data, sort_keys=True)
 
 
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """One request that got no good answer.
+
+    :ivar request: ``start``, ``follow``, ``status``, or another one that no rule judges.
+    :ivar what: a status, or the error of the client.
+    """
+
+    request: str
+    what: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class NodeEvent:
+    """A node has ``begun`` or ``ended``, as it noted by itself."""
+
+    event: str
+    run_id: str
+    attempt: int
+    turn: str
+    step: int
+
+
 @dataclass(slots=True)
 class Asked:
     """One thing that a client wanted, and everything it was told about it."""
@@ -63,6 +87,7 @@ class Asked:
     #: The logs of the states it was shown as results.
     shown: list[list[Entry]] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
     #: Of a resumable run: what came over all connections in order, and over a plain one.
     events: list[Event] = field(default_factory=list)
     #: The stream said that it is over.
@@ -91,6 +116,10 @@ class Asked:
         self.run_ids.add(run_id)
         if self.accepted_at is None:
             self.accepted_at = time.time()
+
+    def fail(self, request: str, what: str) -> None:
+        self.errors.append(what if request == "start" else f"{request}: {what}")
+        self.failures.append(Failure(request, what, time.time()))
 
     def hear(self, status: str) -> None:
         self.told.append(status)
@@ -139,6 +168,10 @@ class Final:
     runs: list[Run] = field(default_factory=list)
     threads: list[Thread] = field(default_factory=list)
     checkpoints: list[Checkpoint] = field(default_factory=list)
+    #: In the order in which they were noted.
+    node_events: list[NodeEvent] = field(default_factory=list)
+    #: Attempts (by run id and number) that a draining process gave back.
+    released: set[tuple[str, int]] = field(default_factory=set)
     #: By thread: the log of its state.
     logs: dict[str, list[Entry]] = field(default_factory=dict)
     #: By server process: connections of its pool that nobody will give back.
@@ -153,6 +186,8 @@ class History:
     final: Final = field(default_factory=Final)
     #: Since when a standby got nothing any more, and when its primary died (since the epoch).
     promotions: list[tuple[float, float]] = field(default_factory=list)
+    #: When processes died without a word: from and until, since the epoch.
+    deaths: list[tuple[float, float]] = field(default_factory=list)
     #: The standby got what was committed some time after the clients.
     asynchronous: bool = False
 

@@ -43,7 +43,7 @@ def table(outcome: Outcome) -> str:
         "",
         f"{'violations':<42}{outcome.found:>8}",
     ]
-    lines += [f"  {rule:<40}{len(found):>8}" for rule, found in outcome.violations.items()]
+    lines += [f"  {rule:<56}{len(found):>4}" for rule, found in outcome.violations.items()]
     for rule, found in outcome.violations.items():
         lines += [f"  ! {rule}: {sentence}" for sentence in found[:_SHOWN]]
     lines += [f"  ? {sentence}" for sentence in outcome.unexpected]

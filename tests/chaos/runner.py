@@ -14,7 +14,7 @@ from random import Random
 from headrace.lifecycle import Tasks
 from tests.chaos.checker import violations
 from tests.chaos.faults import Faults
-from tests.chaos.final import final_state, settled
+from tests.chaos.final import final_state, read_ledger, settled
 from tests.chaos.history import History
 from tests.chaos.load import Load
 from tests.chaos.memory import watch
@@ -70,8 +70,9 @@ class Outcome:
 class Site:
     """Servers that are ready to be asked."""
 
-    def __init__(self, plan: Plan, pair: Pair, pods: list[Pod]) -> None:
+    def __init__(self, plan: Plan, pair: Pair, pods: list[Pod], ledger: Path) -> None:
         self.plan = plan
+        self.ledger = ledger
         self.pair = pair
         self.pods = pods
         self._seconds: dict[str, float] = {}
@@ -110,6 +111,7 @@ class Site:
             await tasks.stop()
         self.passed("the last runs")
         history.asked, history.promotions = load.asked, faults.promotions
+        history.deaths = faults.deaths
         await self._read(history)
         unexpected = faults.unexpected + load.unexpected
         outcome = Outcome(plan, history, faults.injected, unexpected, self._seconds)
@@ -123,6 +125,7 @@ class Site:
         memory = history.final.memory
         history.final = await final_state(self.pair.url, self.pods[0].url, history.asked)
         history.final.memory = memory
+        history.final.node_events = read_ledger(self.ledger)
         # What is on loan comes back soon; what never does is lost.
         for _ in range(50):
             leaked: dict[str, int] = {}
@@ -165,12 +168,14 @@ async def site(plan: Plan) -> AsyncIterator[Site]:
         await asyncio.to_thread(folder.chmod, 0o755)
         pair = Pair(folder, synchronous=plan.synchronous, alone=plan.alone)
         pods: list[Pod] = []
-        ready = Site(plan, pair, pods)
+        ledger = folder / "ledger"
+        ready = Site(plan, pair, pods, ledger)
         stack.push_async_callback(asyncio.to_thread, pair.stop)
         await asyncio.to_thread(pair.start)
         environment = {
             "HEADRACE_PROCESSES": str(plan.processes),
             "CHAOS_WITHOUT": plan.without,
+            "CHAOS_LEDGER": str(ledger),
             **lease_settings(plan.lease_seconds),
         }
         for number in range(plan.pods):

@@ -11,8 +11,10 @@ from typing import Any
 from starlette.types import ASGIApp
 
 from headrace.checkpoints import fence
+from headrace.checkpoints.upstream_saver import UpstreamSaver
 from headrace.events.channel import Channel
 from headrace.server.app import create_app as create_real_app
+from headrace.worker.handover import Handover
 from headrace.worker.rescuer import Rescuer
 from headrace.worker.worker import Worker
 
@@ -55,10 +57,47 @@ def without_store_before_send() -> None:
     channel._note_stored = note_stored
 
 
+def without_handover() -> None:
+    """A process that drains believes that nobody else serves, and refuses what comes."""
+    handover: Any = Handover
+    handover.is_served_elsewhere = lambda self, graph_id: False
+
+
+def without_last_step() -> None:
+    """What a step writes that ends while its process drains is not stored."""
+    handover: Any = Handover
+    saver: Any = UpstreamSaver
+    must_leave, put, put_writes = handover.must_leave, saver.aput, saver.aput_writes
+    leaving: set[str] = set()
+
+    def note_leaving(self: Any, execution: Any) -> bool:
+        leaves: bool = must_leave(self, execution)
+        if leaves:
+            leaving.add(execution.thread_id)
+        return leaves
+
+    def leaves(config: Any) -> bool:
+        return config["configurable"]["thread_id"] in leaving
+
+    async def put_unless_leaving(self: Any, config: Any, checkpoint: Any, *rest: Any) -> Any:
+        if not leaves(config):
+            return await put(self, config, checkpoint, *rest)
+        return {"configurable": {**config["configurable"], "checkpoint_id": checkpoint["id"]}}
+
+    async def put_writes_unless_leaving(self: Any, config: Any, *rest: Any) -> None:
+        if not leaves(config):
+            await put_writes(self, config, *rest)
+
+    handover.must_leave = note_leaving
+    saver.aput, saver.aput_writes = put_unless_leaving, put_writes_unless_leaving
+
+
 PARTS: dict[str, Callable[[], None]] = {
     "fence": without_fence,
     "rescuer": without_rescuer,
     "store-before-send": without_store_before_send,
+    "handover": without_handover,
+    "last-step": without_last_step,
 }
 
 

@@ -14,6 +14,7 @@ pytestmark = [pytest.mark.acceptance, pytest.mark.alone, pytest.mark.timeout(300
 STALL = "database stalled past the lease"
 PAUSE = "SIGSTOP past the lease, SIGCONT"
 KILL = "kill -9 of a process"
+DEPLOY = "TERM-deploy of all pods"
 
 #: By the part that is taken out: the rule that must find it, and on what.
 PROOFS = {
@@ -28,6 +29,14 @@ PROOFS = {
     "store-before-send": (
         "resumable streams: no gap, no duplicate",
         Plan(seed=1, kinds=("resumable",), clients=24, faults=(STALL,)),
+    ),
+    "handover": (
+        "no request failed that the SDK would not carry through",
+        Plan(seed=1, kinds=("wait", "background"), clients=12, faults=(DEPLOY,)),
+    ),
+    "last-step": (
+        "no step that ended before a drain is begun again",
+        Plan(seed=1, kinds=("background",), clients=12, faults=(DEPLOY,)),
     ),
 }
 

@@ -6,7 +6,17 @@ from dataclasses import replace
 import pytest
 
 from tests.chaos.checker import RULES, lost, violations
-from tests.chaos.history import Asked, Checkpoint, Entry, Event, History, Run, Thread
+from tests.chaos.history import (
+    Asked,
+    Checkpoint,
+    Entry,
+    Event,
+    Failure,
+    History,
+    NodeEvent,
+    Run,
+    Thread,
+)
 
 THREAD, RUN, OTHER = "thread", "run", "other"
 
@@ -150,6 +160,8 @@ LEASE = "no write after the lease is lost"
 STREAMS = "resumable streams: no gap, no duplicate"
 PLAIN = "undisturbed streams complete"
 ONCE = "idempotent retries: one run"
+AGAIN = "no step that ended before a drain is begun again"
+CARRIED = "no request failed that the SDK would not carry through"
 
 
 @pytest.mark.parametrize(
@@ -233,6 +245,55 @@ def test_a_stream_that_was_given_up_may_lack_its_end():
     history.asked[0].events = stored()[:5]
     history.asked[0].stream_ended = False
     assert broken_rules(history) == []
+
+
+def node(event: str, step: int, attempt: int) -> NodeEvent:
+    return NodeEvent(event, RUN, attempt, "turn", step)
+
+
+@pytest.mark.parametrize(
+    ("ended", "released", "rules"),
+    [
+        (True, True, [AGAIN]),
+        # It was cut in mid-step; or its process died, and nobody could store what it had done.
+        (False, True, []),
+        (True, False, []),
+    ],
+)
+def test_a_step_that_ended_before_a_drain_is_not_begun_again(ended, released, rules):
+    history = sound()
+    history.final.node_events = [
+        node("begun", 0, 1),
+        *([node("ended", 0, 1)] if ended else []),
+        node("begun", 0, 2),
+        node("ended", 0, 2),
+        node("begun", 1, 2),
+    ]
+    history.final.released = {(RUN, 1)} if released else set()
+    assert broken_rules(history) == rules
+
+
+@pytest.mark.parametrize(
+    ("request_", "what", "at", "rules"),
+    [
+        ("start", "503", 10.0, [CARRIED]),
+        ("start", "ReadError('')", 10.0, [CARRIED]),
+        ("status", "RemoteProtocolError('')", 10.0, [CARRIED]),
+        ("follow", "503", 10.0, [CARRIED]),
+        ("start", "409", 10.0, []),
+        ("start", "ConnectError('')", 10.0, []),
+        ("start", "ReadTimeout('')", 10.0, []),
+        ("follow", "RemoteProtocolError('')", 10.0, []),
+        ("cancel", "503", 10.0, []),
+        # Its process has just died.
+        ("start", "ReadError('')", 20.5, []),
+    ],
+)
+def test_a_failure_that_the_sdk_does_not_get_over_is_found(request_, what, at, rules):
+    history = sound()
+    history.deaths = [(20.0, 22.0)]
+    history.asked[0].failures = [Failure(request_, what, at)]
+    assert broken_rules(history) == rules
 
 
 def test_an_undisturbed_stream_is_complete():

@@ -26,10 +26,10 @@ async def events(response: httpx.Response) -> AsyncIterator[Event]:
             fields = {}
 
 
-def note_acceptance(asked: Asked, response: httpx.Response) -> bool:
+def note_acceptance(asked: Asked, response: httpx.Response, *, request: str = "start") -> bool:
     """Whether it is a 2xx; the run id that it names is the run's."""
     if not response.is_success:
-        asked.errors.append(str(response.status_code))
+        asked.fail(request, str(response.status_code))
         return False
     if found := _RUN.search(response.headers.get("content-location", "")):
         asked.accept(found[1])

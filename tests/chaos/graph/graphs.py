@@ -1,9 +1,11 @@
 """The graph under chaos: without a model, and every step says who made it."""
 
 import asyncio
+import json
 import operator
 import os
 import time
+from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
 from langchain_core.runnables import RunnableConfig
@@ -40,10 +42,22 @@ async def work(state: State, config: RunnableConfig) -> State:
         "at": time.time(),
     }
     writer = get_stream_writer()
+    note("begun", entry)
     for token in (0, 1):
         writer({**entry, "token": token})
         await asyncio.sleep(state["seconds"] / 2)
+    note("ended", entry)
     return {"log": [entry]}
+
+
+def note(event: str, entry: dict[str, Any]) -> None:
+    """One line that outlives the process."""
+    line = {key: entry[key] for key in ("run_id", "attempt", "turn", "step")}
+    file = os.open(Path(os.environ["CHAOS_LEDGER"]), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    try:
+        os.write(file, json.dumps({"event": event, **line}).encode() + b"\n")
+    finally:
+        os.close(file)
 
 
 def goes_on(state: State) -> str:
