@@ -130,7 +130,7 @@ async def test_a_caller_queues_no_more_than_the_limit(database_url, database, ca
         # A count of the queue while runs are queued may miss some: let the first one be over. The
         # next one comes 5 s later.
         await worker.submit(run_of("z", 0, in_place=False))
-        await eventually(lambda: worker._admission._counted_at > 0)
+        await eventually(lambda: worker._queueing._admission._counted_at > 0)
         await eventually(lambda: count(database, "success", "z") == 1 and not worker.running)
         await start_many(worker, 4, caller)
         with pytest.raises(TooManyQueuedRuns, match="max_queued_runs"):

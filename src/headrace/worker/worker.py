@@ -9,7 +9,7 @@ from uuid import UUID
 
 import structlog
 
-from headrace.errors import Draining, RequestError, ThreadBusy, Unavailable
+from headrace.errors import RequestError, ThreadBusy, Unavailable
 from headrace.lifecycle import Supervision, Tasks
 from headrace.notices.notifier import Notifier
 from headrace.observability.figures import CallerFigures
@@ -23,7 +23,6 @@ from headrace.queue.rows import (
     QueuedRun,
     RunRequest,
     StopAction,
-    StopRequest,
 )
 from headrace.setting_groups import WorkerSettings
 from headrace.tracing.trace_context import log_fields
@@ -37,14 +36,11 @@ from headrace.worker.fairness import caller_figures
 from headrace.worker.handover import Handover
 from headrace.worker.heartbeat import Heartbeat
 from headrace.worker.quarantine import Quarantine
+from headrace.worker.queueing import Queueing
 from headrace.worker.roster import Roster
 from headrace.worker.run_log import RunLog
 from headrace.worker.run_result import RunResult
 from headrace.worker.stop_requests import StopRequests
-
-#: A run that is delayed for up to this long gets a timer. A round of claims finds runs with a
-#: longer delay, at most a second late.
-_TIMED_SECONDS = 3600.0
 
 #: Reasons to queue a run that end when a place becomes free.
 _NO_PLACE = ("full", "share")
@@ -89,7 +85,6 @@ class Worker:
         self._notifier = notifier
         self._roster = roster
         self._stop_requests = stop_requests
-        self._admission = admission
         self._metrics = metrics
         self._run_log = run_log
         self._slow_node_seconds = settings.slow_node_seconds
@@ -98,9 +93,11 @@ class Worker:
         self._loops = Tasks(supervision)
         self._deaf_runs = DeafRuns(settings, roster)
         self._handover = Handover(queue, heartbeat, roster, graph_ids=graph_ids)
+        self._queueing = Queueing(
+            queue, notifier, roster, self._handover, admission, run_log, self._tasks
+        )
         #: The grace is over: a run that a claim under way still brings is released at once.
         self._releasing = False
-        self._refuses_all = False
         self._quarantine = Quarantine(settings, roster)
         self._claims = Claims(
             queue,
@@ -175,16 +172,16 @@ class Worker:
             did. If the run was committed, it is executed.
         """
         if self._roster.draining:
-            return await self._enqueue_for_others(request)
+            return await self._queueing.enqueue_for_others(request)
         reason = self._why_queued(request)
         if reason is None:
             self._roster.add_start(request)
         elif reason not in _NO_PLACE or not await self._wait_to_start(request, reason):
-            return await self._enqueue_if_admitted(request, reason)
+            return await self._queueing.enqueue_if_admitted(request, reason)
         process_id = self._heartbeat.process_id
         if process_id is None:
             self._roster.remove_start(request)
-            return await self._enqueue_if_admitted(request, "not_here")
+            return await self._queueing.enqueue_if_admitted(request, "not_here")
         starting = self._tasks.start(
             self._queue.start_run_if_free(request, process_id), name=f"start-{request.run_id}"
         )
@@ -206,7 +203,7 @@ class Worker:
             # Not earlier: a run that is not in the roster would be released as an unknown one.
             self._roster.remove_start(request)
             return execution
-        return await self._enqueue_if_admitted(request, "busy")
+        return await self._queueing.enqueue_if_admitted(request, "busy")
 
     def _why_queued(self, request: RunRequest) -> str | None:
         """Why this process may not start the run in place; None: it may."""
@@ -245,54 +242,11 @@ class Worker:
     async def _enqueue_without_client(self, request: RunRequest, reason: str) -> None:
         # Nobody is left who could be told why the run is refused.
         with suppress(RequestError):
-            await self._enqueue(request, reason)
-
-    async def _enqueue_for_others(self, request: RunRequest) -> QueuedRun:
-        """:raises Draining: no other process would execute the run, or nobody could follow it."""
-        if self._refuses_all or not self._handover.is_served_elsewhere(request.graph_id):
-            raise Draining
-        return await self._enqueue_if_admitted(request, "draining")
-
-    async def _enqueue_if_admitted(self, request: RunRequest, reason: str) -> QueuedRun:
-        """:raises TooManyQueuedRuns: too many runs of its caller wait already."""
-        await self._admission.admit(request.principal.caller)
-        return await self._enqueue(request, reason)
-
-    async def _enqueue(self, request: RunRequest, reason: str) -> QueuedRun:
-        queueing = self._tasks.start(self._queue.enqueue(request), name=f"queue-{request.run_id}")
-        queued = await asyncio.shield(queueing)
-        self._run_log.queued(request, queued, reason)
-        if queued.replaced is not None and queued.action is not None:
-            asked = StopRequest(queued.action, "next_run")
-            self._tell_to_stop(queued.replaced, asked, "Another run replaces it.")
-        for run_id in queued.ended:
-            self._notifier.run_changed(run_id)
-        if 0 < request.after_seconds <= _TIMED_SECONDS:
-            asyncio.get_running_loop().call_later(
-                request.after_seconds, self._announce, request.principal.caller
-            )
-        elif not request.after_seconds:
-            self._announce(request.principal.caller)
-        return queued
-
-    def _announce(self, caller: str) -> None:
-        """A run of this caller may be claimed."""
-        self._roster.announce(room=self._roster.may_begin(caller))
-
-    def _tell_to_stop(self, run_id: UUID, asked: StopRequest, message: str) -> None:
-        """Stop the run here, or tell the process that executes it. Its row says so already."""
-        execution = self._roster.executions.get(run_id)
-        if execution is None:
-            self._notifier.run_changed(run_id)
-        else:
-            execution.stop_as_asked(asked, message)
+            await self._queueing.enqueue(request, reason)
 
     def cancel_here(self, run_id: UUID, message: str, reason: CancelReason) -> None:
         """Ask a run to stop if this process executes it still."""
-        execution = self._roster.executions.get(run_id)
-        if execution is not None:
-            self._run_log.cancelled(reason)
-            execution.cancel(message, reason)
+        self._queueing.cancel_here(run_id, message, reason)
 
     async def cancel(
         self,
@@ -303,27 +257,8 @@ class Worker:
         reason: CancelReason,
         note: str | None = None,
     ) -> list[Cancellation]:
-        """Ask runs that have not ended to stop; return what the request has done to each.
-
-        :param message: a sentence, for the errors of the runs.
-        :param note: why, in the words of the client who asks; for rows, log and streams.
-        """
-        cancelled = await self._queue.cancel(tenant, run_ids, action, message, reason, note)
-        asked = StopRequest(action, reason, note)
-        for one in cancelled:
-            if one.state == "unknown":
-                continue
-            self._run_log.cancelled(reason)
-            self._run_log.asked_to_stop(one, asked)
-            if one.state == "removed":
-                self._run_log.removed(one.run_id, one.thread_id, asked)
-            if one.state == "asked":
-                self._tell_to_stop(one.run_id, asked, message)
-            else:
-                self._notifier.run_changed(one.run_id)
-        # A thread may be free for its next run.
-        self._roster.wake()
-        return cancelled
+        """See :meth:`Queueing.cancel`."""
+        return await self._queueing.cancel(tenant, run_ids, action, message, reason, note)
 
     @property
     def executes(self) -> bool:
@@ -341,7 +276,7 @@ class Worker:
 
     def refuse_all(self) -> None:
         """From now on no run is queued here either: its client could not follow it."""
-        self._refuses_all = True
+        self._queueing.refuse_all()
 
     async def retire(self) -> None:
         """Tell the other processes not to count on this one, and look which can go on."""
@@ -474,7 +409,9 @@ class Worker:
         if isinstance(error, Unavailable):
             self._claims.doubt()
         elif isinstance(error, ThreadBusy) and request.multitask_strategy != "reject":
-            self._tasks.start(self._enqueue(request, "busy"), name=f"queue-{request.run_id}")
+            self._tasks.start(
+                self._queueing.enqueue(request, "busy"), name=f"queue-{request.run_id}"
+            )
 
     async def _execute(self, execution: Execution) -> None:
         # A run from the queue does not inherit the log context of the request that made it.
