@@ -88,7 +88,10 @@ async def body(number: dict[str, int]) -> dict[str, int]:
 @pytest.fixture
 async def edge() -> AsyncIterator[Edge]:
     settings = Settings.model_validate(
-        {"server": {"max_body_bytes": LARGE}, "database": {"part_wait_seconds": 0.05}}
+        {
+            "server": {"max_body_bytes": LARGE},
+            "database": {"part_wait_seconds": 0.05, "away_timeout_seconds": 0},
+        }
     )
     metrics = Metrics(board_with())
     gates = RequestGates(settings, count=metrics.http.count_gate_refusal)

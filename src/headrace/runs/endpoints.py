@@ -30,7 +30,7 @@ from headrace.runs.responses import (
     streaming_response,
     waiting_response,
 )
-from headrace.runs.schemas import Run, RunCreate, RunsCancel, StopNote, with_deadline
+from headrace.runs.schemas import YEAR_SECONDS, Run, RunCreate, RunsCancel, StopNote, with_deadline
 from headrace.runs.service import RunService, run_id_from
 from headrace.threads.endpoints import PathThreadId
 
@@ -38,7 +38,7 @@ router = new_router(tag="runs")
 
 #: In the query too: the SDKs send no fields of other servers, but any parameters of the query.
 DeadlineSeconds = Annotated[
-    float | None, Query(alias="deadline_seconds", gt=0, allow_inf_nan=False)
+    float | None, Query(alias="deadline_seconds", gt=0, le=YEAR_SECONDS, allow_inf_nan=False)
 ]
 
 _MAX_BATCH = 100

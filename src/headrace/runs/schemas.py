@@ -21,8 +21,8 @@ from headrace.graphs.commands import GraphCommand
 from headrace.graphs.configuration import RunConfig
 from headrace.threads.schemas import AnyThreadId
 
-#: A year, in seconds.
-MAX_AFTER_SECONDS = 366 * 24 * 3600.0
+#: The longest delay and deadline of a run.
+YEAR_SECONDS = 366 * 24 * 3600.0
 
 RunStatus = Literal["pending", "running", "success", "error", "timeout", "interrupted"]
 MultitaskStrategy = Literal["reject", "enqueue", "interrupt", "rollback"]
@@ -113,9 +113,9 @@ class RunCreate(BaseModel):
     if_not_exists: Literal["create", "reject"] | None = None
     on_disconnect: Literal["cancel", "continue"] | None = None
     on_completion: Literal["delete", "keep"] | None = None
-    after_seconds: float | None = Field(None, ge=0, le=MAX_AFTER_SECONDS)
+    after_seconds: float | None = Field(None, ge=0, le=YEAR_SECONDS)
     strict_resume: bool | None = None
-    deadline_seconds: float | None = Field(None, gt=0, allow_inf_nan=False)
+    deadline_seconds: float | None = Field(None, gt=0, le=YEAR_SECONDS, allow_inf_nan=False)
     #: Refused if it is not the thread of the path.
     thread_id: Any = None
     webhook: Absent = None

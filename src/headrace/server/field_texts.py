@@ -33,7 +33,6 @@ FIELDS: Mapping[str, str] = {
     "count": "How many there are.",
     "created_at": "When it was made.",
     "ctx": "The values that the check compared with.",
-    "deadline": "The run ends as `timeout` so many seconds after it was made.",
     "deadline_seconds": "End the run as `timeout` so many seconds after it was made.",
     "delete_threads": "Also delete the threads of the assistant.",
     "description": "The purpose of the assistant, for people.",
