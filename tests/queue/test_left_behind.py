@@ -78,6 +78,15 @@ async def test_it_claims_no_run(queue, database, owner):
     assert status(database, asked.run_id) == ("pending", 0, 0)
 
 
+async def test_a_process_that_is_marked_as_lost_claims_no_run(queue, database, owner):
+    """It has not noticed yet. The run would be taken from it again, and count one more loss."""
+    asked = run_request("a")
+    await queue.enqueue(asked)
+    database.execute("UPDATE processes SET lost = true WHERE process_id = %s", (owner,))
+    assert await queue.claim(owner, GRAPHS, 5) == []
+    assert status(database, asked.run_id) == ("pending", 0, 0)
+
+
 async def test_its_runs_are_taken_at_once_and_none_is_to_blame(queue, database, owner):
     """Nobody needs a clock to judge it, and its lease has not expired."""
     for name in ("a", "b"):

@@ -338,7 +338,7 @@ SELECT set_config('headrace.locked', coalesce((
 
 -- name: claim_runs_of_locked_threads
 -- Also returns since when each run has waited for this attempt (a delay moves its created_at), and
--- how the attempt before this one ended. A process that is left behind claims nothing.
+-- how the attempt before this one ended. A process that is lost or left behind claims nothing.
 WITH claimed AS (
   UPDATE runs
   SET status = 'running', attempt = attempt + 1, process_id = %(process_id)s, started_at = now(),
@@ -347,7 +347,7 @@ WITH claimed AS (
   WHERE threads.thread_id IN (
       SELECT json_array_elements_text(current_setting('headrace.locked')::json))
     AND runs.run_id = threads.ready_run_id AND runs.status = 'pending'
-    AND (SELECT headrace_left_behind_1(processes.timeline) FROM processes
+    AND (SELECT lost OR headrace_left_behind_1(processes.timeline) FROM processes
       WHERE processes.process_id = %(process_id)s) IS NOT true
   RETURNING runs.*, threads.ready_at
 ), held AS (

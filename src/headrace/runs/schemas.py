@@ -74,13 +74,13 @@ _MAX_NOTE = 200
 
 
 def _one_line(value: str | None) -> str | None:
-    if value and (len(value) > _MAX_NOTE or not value.isprintable()):
-        raise ValueError(f"send one line of printable text, {_MAX_NOTE} characters at most")
+    if value and not value.isprintable():
+        raise ValueError("send one line of printable text")
     return value or None
 
 
 #: Why a run is cancelled, in the words of the caller.
-StopNote = Annotated[str | None, AfterValidator(_one_line)]
+StopNote = Annotated[Annotated[str, Field(max_length=_MAX_NOTE)] | None, AfterValidator(_one_line)]
 
 _DURABILITIES = {True: ("sync", "async"), False: ("exit",)}
 
