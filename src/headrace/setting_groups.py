@@ -301,13 +301,16 @@ class WorkerSettings(Group):
     max_failures: int = Field(
         3,
         ge=1,
-        description="A run ends as `error` when so many processes were lost while executing it.",
+        description="A run ends as `error` when so many processes were lost while executing it and"
+        " it may be the cause. If a process had several runs, its loss ends none of them unless"
+        " this is 1.",
     )
     apart_seconds: float = Field(
         10.0,
         ge=0,
-        description="A run whose process was lost has a process to itself for so long, or for"
-        " twice as long as it had been executed before, if that is more.",
+        description="A run that two processes were lost with (one, if `max_failures` is 2) has a"
+        " process to itself for so long, or for twice as long as it had been executed before, if"
+        " that is more.",
     )
     apart_patience_seconds: float = Field(
         30.0,

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from headrace.observability.slots import read_slots
-from tests.chaos.dead_process import FLOOR_SECONDS, kill_in_mid_run
+from tests.chaos.dead_process import FLOOR_SECONDS, kill_in_mid_run, kill_in_mid_runs
 from tests.chaos.pods import GRAPH
 from tests.support.exposition import Exposition
 from tests.support.live import GRAPHS, live_server
@@ -72,6 +72,20 @@ def test_kill_9_of_one_process(tmp_path, database_url, processes):
         rescued = [one["proof"] for one in lines(server) if one["event"] == "run_rescued"]
         assert rescued == ["exit"] * 3
         assert "lease_lost" not in server.log()
+
+
+def test_all_runs_of_a_process_go_on_at_once(tmp_path, database_url):
+    """None waits for another: a process that is lost once is no sign that one of them kills."""
+    with pod(tmp_path, database_url, processes=2) as (server, database):
+        serve(server, processes=2)
+        deaths = kill_in_mid_runs(server, database, 10, after_seconds=0.1)
+        print(" ".join(f"{death.checkpoint:.2f}" for death in deaths))
+        assert len(deaths) >= 2
+        assert {death.failures for death in deaths} == {1}
+        assert deaths[-1].checkpoint < FLOOR_SECONDS
+        # Each of them takes two seconds: a second one after the first would be seen.
+        assert deaths[-1].checkpoint - deaths[0].checkpoint < 1.0
+        assert "run_executed_apart" not in server.log()
 
 
 def test_a_frozen_process_keeps_its_run(tmp_path, database_url):

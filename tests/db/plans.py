@@ -405,8 +405,15 @@ class Steps:
         expire_process(self._database, lost)
         await self._queue.takeover.take_runs_of_lost_processes({}, max_failures=3)
         await self._queue.takeover.take_runs_of_dead_processes({lost: 1.0}, {}, max_failures=3)
-        await self._queue.suspects(owner, ["agent"], apart_seconds=1)
-        for run in await self._queue.claim_suspect(owner, ["agent"]):
+        self._database.execute(
+            "UPDATE runs SET failures = 2 WHERE run_id = (SELECT max(run_id::text)::uuid FROM runs"
+            " WHERE failures = 1 AND status = 'pending')"
+        )
+        await self._queue.lost_runs(owner, ["agent"], apart_seconds=1)
+        for run in [
+            *await self._queue.claim_rescued(owner, ["agent"], 10),
+            *await self._queue.claim_suspect(owner, ["agent"]),
+        ]:
             await self._queue.end_if_owned(run.token, run.request.thread_id, DONE)
         self._database.execute("UPDATE runs SET failures = 0 WHERE failures > 0")
         ready = await self._queue.callers.ready(["agent"], 10)

@@ -31,7 +31,7 @@ async def test_its_runs_wait_again_though_its_lease_has_not_expired(queue, datab
     assert dict(rows) == {owner: True, other: False}
     with pytest.raises(LeaseLost):
         await queue.end_if_owned(attempt.token, "t", DONE)
-    (again,) = await queue.claim_suspect(other, GRAPHS)
+    (again,) = await queue.claim_rescued(other, GRAPHS, 1)
     assert (again.token.attempt, again.began) == (2, "after_loss")
 
 
@@ -50,7 +50,7 @@ async def test_it_is_judged_as_if_its_lease_had_expired(queue, database):
     for failures in (1, 2, 3):
         owner = register_process(database)
         await (
-            queue.claim(owner, GRAPHS, 1) if failures == 1 else queue.claim_suspect(owner, GRAPHS)
+            queue.claim(owner, GRAPHS, 1) if failures < 3 else queue.claim_suspect(owner, GRAPHS)
         )
         (run,) = await take(queue, owner)
         assert (run.failures, run.status) == (failures, "pending" if failures < 3 else "error")
@@ -61,14 +61,18 @@ async def test_it_is_judged_as_if_its_lease_had_expired(queue, database):
     assert run.status == "interrupted"
 
 
-async def test_runs_that_died_together_are_suspects(queue, database):
+async def test_runs_that_died_together_twice_are_suspects(queue, database):
     owner = register_process(database)
     for name in ("a", "b", "c"):
         await queue.start_run_if_free(request(name), owner)
-    taken = await take(queue, owner)
-    assert {run.thread_id: run.failures for run in taken} == {"a": 1, "b": 1, "c": 1}
-    # Nobody knows which it was: another such loss does not count.
-    assert await queue.claim(register_process(database), GRAPHS, 10) == []
+    for losses in (1, 2):
+        taken = await take(queue, owner)
+        assert {run.thread_id: run.failures for run in taken} == dict.fromkeys("abc", losses)
+        owner = register_process(database)
+        # After the first loss they go on together.
+        claimed = await queue.claim(owner, GRAPHS, 10)
+        assert len(claimed) == (3 if losses == 1 else 0)
+    assert len(await queue.claim_suspect(owner, GRAPHS)) == 1
 
 
 async def test_its_end_is_its_last_sign_of_life(queue, database):

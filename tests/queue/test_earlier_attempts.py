@@ -38,7 +38,7 @@ async def test_releases_and_losses_are_kept_in_order(queue, database):
     await queue.claim(second, GRAPHS, 1)
     await rescue(queue, database, second)
     third = register(database)
-    (attempt,) = await queue.claim_suspect(third, GRAPHS)
+    (attempt,) = await queue.claim_rescued(third, GRAPHS, 1)
     await queue.end_if_owned(attempt.token, "t", DONE)
     released, lost = earlier(database)
     assert [one["attempt"] for one in (released, lost)] == [1, 2]

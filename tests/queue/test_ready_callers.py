@@ -93,6 +93,7 @@ async def test_neither_statement_reads_the_queue_of_a_caller_who_has_many(queue,
         "callers": ["a", "b"],
         "floors": ["1970-01-01Z", "1970-01-01Z"],
         "turns": [19, 1],
+        "suspect_failures": 2,
     }
     for name in ("ready_callers", "lock_ready_threads_of_callers"):
         assert blocks_read(database, name, values) < 150
@@ -114,7 +115,7 @@ async def test_suspects_and_graphs_of_others_are_passed_over(queue, database):
     await enqueue(queue, "a", "suspect")
     await enqueue(queue, "b", "elsewhere")
     await enqueue(queue, "c", "mine")
-    database.execute("UPDATE runs SET failures = 1 WHERE thread_id = 'suspect'")
+    database.execute("UPDATE runs SET failures = 2 WHERE thread_id = 'suspect'")
     database.execute("UPDATE threads SET ready_graph_id = 'other' WHERE thread_id = 'elsewhere'")
     assert await found(queue) == {"c": 1}
 
@@ -132,6 +133,6 @@ async def test_what_another_process_works_on_is_passed_over(queue, database_url,
 async def test_more_callers_than_are_looked_at_at_once_come_in_turn(pool, queue):
     for caller in "abcde":
         await enqueue(queue, caller, caller)
-    callers = ReadyCallers(pool, max_callers=2)
+    callers = ReadyCallers(pool, suspect_failures=2, max_callers=2)
     seen = ["".join(one.caller for one in await callers.ready(["agent"], 20)) for _ in range(5)]
     assert seen == ["ab", "bc", "cd", "de", "e"]

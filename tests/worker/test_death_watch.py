@@ -88,7 +88,7 @@ async def test_it_goes_on_though_nobody_may_judge_leases_yet(database, database_
 
 
 async def test_a_process_that_starts_looks_before_it_takes_other_runs(database, database_url):
-    """It is idle then, so that the suspect may begin at once."""
+    """With one process, nobody else can."""
     master = Master(database)
     master.lose_one("t")
     async with sibling(master, database_url):

@@ -1,4 +1,4 @@
-"""A run that processes were lost with has a process to itself; others get their turn."""
+"""A run that processes were lost with again has a process to itself; others get their turn."""
 
 import asyncio
 from dataclasses import replace
@@ -19,8 +19,8 @@ def slow(thread_id, seconds=0.1):
     return replace(run_request(thread_id), kwargs=kwargs)
 
 
-def suspects(database, *names, seconds=0.1):
-    """Runs that wait, and that a process was lost with."""
+def suspects(database, *names, seconds=0.1, failures=2):
+    """Runs that wait, and that so many processes were lost with."""
     owner = register_process(database, lost=True)
     for name in names:
         asked = slow(name, seconds)
@@ -32,9 +32,15 @@ def suspects(database, *names, seconds=0.1):
         database.execute(
             "INSERT INTO runs (run_id, thread_id, assistant_id, graph_id, tenant, owner, status,"
             " attempt, failures, multitask_strategy, metadata, kwargs)"
-            " VALUES (%s, %s, %s, 'agent', 'default', 'anonymous', 'pending', 1, 1, 'enqueue',"
+            " VALUES (%s, %s, %s, 'agent', 'default', 'anonymous', 'pending', 1, %s, 'enqueue',"
             " '{}', %s)",
-            (asked.run_id, name, asked.assistant_id, psycopg.types.json.Jsonb(asked.kwargs)),
+            (
+                asked.run_id,
+                name,
+                asked.assistant_id,
+                failures,
+                psycopg.types.json.Jsonb(asked.kwargs),
+            ),
         )
     expire_process(database, owner)
 
@@ -56,6 +62,35 @@ async def test_suspects_are_executed_one_by_one(database, database_url):
             together = max(together, len(running(database)))
             await asyncio.sleep(0.01)
     assert together == 1
+
+
+async def test_runs_that_one_process_was_lost_with_go_on_together(database, database_url):
+    names = [f"r{n}" for n in range(4)]
+    suspects(database, *names, seconds=5, failures=1)
+    async with open_worker(database_url, **LEASE):
+        await eventually(lambda: running(database) == set(names))
+
+
+async def test_where_two_failures_end_a_run_the_first_makes_a_suspect(database, database_url):
+    suspects(database, "s1", "s2", seconds=0.3, failures=1)
+    together = 0
+    async with open_worker(database_url, **LEASE, max_failures=2):
+        while set(statuses(database).values()) != {"success"}:
+            together = max(together, len(running(database)))
+            await asyncio.sleep(0.01)
+    assert together == 1
+
+
+async def test_rescued_runs_go_on_before_those_that_wait(database, database_url):
+    """Also where a process is full, and the shares of callers say otherwise."""
+    async with open_worker(database_url, **LEASE, max_concurrent_runs=1, share=0.5) as worker:
+        await worker.submit(slow("first", 1))
+        for number in range(3):
+            assert isinstance(await worker.submit(slow(f"waits{number}")), QueuedRun)
+        suspects(database, "rescued", failures=1)
+        await eventually(lambda: set(statuses(database).values()) == {"success"})
+    rows = database.execute("SELECT thread_id FROM runs ORDER BY ended_at").fetchall()
+    assert [name for (name,) in rows][1] == "rescued"
 
 
 async def test_nothing_begins_beside_a_suspect_until_it_has_lived_long_enough(

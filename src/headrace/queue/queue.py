@@ -7,7 +7,7 @@ process). A cancel needs the tenant of the run.
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -50,7 +50,7 @@ from headrace.queue.rows import (
     claimed_attempt,
 )
 from headrace.queue.starts import Enqueue, KeyedStart, Start, ThreadLocked
-from headrace.queue.takeover import Takeover
+from headrace.queue.takeover import SUSPECT_FAILURES, Takeover
 
 _log = structlog.stdlib.get_logger("headrace.queue")
 
@@ -82,7 +82,9 @@ _UNSERVED_GRAPHS = 20
 
 @dataclass(frozen=True, slots=True)
 class Suspects:
-    """Figures about waiting suspects. A suspect is a run whose process was lost; it runs alone."""
+    """Figures about waiting suspects. A suspect is a run that processes were lost with repeatedly;
+    it runs alone.
+    """
 
     #: How long the suspect that became ready first has waited.
     waiting_seconds: float
@@ -93,9 +95,19 @@ class Suspects:
     older: int
 
 
+@dataclass(frozen=True, slots=True)
+class LostRuns:
+    """Waiting runs whose process was lost. Rescued runs go on before other runs, beside any run."""
+
+    #: How many rescued runs may be claimed: those that are no suspects.
+    rescued: int
+    suspects: Suspects | None
+
+
 class Queue:
     """One per process: all transitions of the runs that it starts, queues, claims and ends.
 
+    :param suspect_failures: a run that so many processes were lost with is claimed alone.
     :param count_unreadable: called with the graph of each run that ended because its row cannot be
         read.
     """
@@ -106,12 +118,14 @@ class Queue:
         writer: Writer,
         *,
         lock_timeout_seconds: float = 5.0,
+        suspect_failures: int = SUSPECT_FAILURES,
         count_unreadable: Callable[[str], None] = lambda graph_id: None,
     ) -> None:
         self._pool = pool
         self._writer = writer
         self._sql = queue_statements()
         self._lock_timeout_seconds = lock_timeout_seconds
+        self._suspect_failures = suspect_failures
         self._transaction = partial(
             locking_transaction, pool, lock_timeout_seconds=lock_timeout_seconds
         )
@@ -121,7 +135,7 @@ class Queue:
         #: Takes runs from lost processes.
         self.takeover = Takeover(pool, lock_timeout_seconds=lock_timeout_seconds)
         #: The callers whose runs wait.
-        self.callers = ReadyCallers(pool)
+        self.callers = ReadyCallers(pool, suspect_failures=suspect_failures)
 
     async def start_run_if_free(self, request: RunRequest, process_id: UUID) -> Attempt:
         """Take the thread and insert its run, running, in one transaction.
@@ -174,6 +188,7 @@ class Queue:
             "graph_ids": list(graph_ids),
             "limit": limit,
             "floor": floor,
+            "suspect_failures": self._suspect_failures,
         }
         async with self._transaction() as connection:
             await connection.execute(self._sql["lock_ready_threads"], values, prepare=True)
@@ -197,6 +212,7 @@ class Queue:
             "callers": [one.caller for one in wanted],
             "floors": [one.first_ready for one in wanted],
             "turns": [one.runs for one in wanted],
+            "suspect_failures": self._suspect_failures,
         }
         async with self._transaction() as connection:
             await connection.execute(
@@ -229,26 +245,42 @@ class Queue:
                     self._count_unreadable(row[3])
         return claimed
 
-    async def suspects(
+    async def lost_runs(
         self, process_id: UUID, graph_ids: Sequence[str], *, apart_seconds: float
-    ) -> Suspects | None:
-        """Figures about suspects that :meth:`claim_suspect` could claim; None if there are none."""
+    ) -> LostRuns:
+        """What :meth:`claim_rescued` and :meth:`claim_suspect` could claim."""
         values = {
             "process_id": process_id,
             "graph_ids": list(graph_ids),
             "apart_seconds": apart_seconds,
+            "suspect_failures": self._suspect_failures,
         }
-        rows = await self._rows("look_for_suspects", values)
-        return Suspects(*rows[0]) if rows else None
+        rows = await self._rows("look_for_lost_runs", values)
+        if not rows:
+            return LostRuns(0, None)
+        ((rescued, waiting_seconds, *others),) = rows
+        suspects = None if waiting_seconds is None else Suspects(waiting_seconds, *others)
+        return LostRuns(rescued, suspects)
+
+    async def claim_rescued(
+        self, process_id: UUID, graph_ids: Sequence[str], limit: int
+    ) -> list[Attempt]:
+        """Claim up to ``limit`` rescued runs that are no suspects; the oldest runs first."""
+        values = {"process_id": process_id, "graph_ids": list(graph_ids), "limit": limit}
+        return await self._claim_lost("lock_threads_of_rescued", values)
 
     async def claim_suspect(self, process_id: UUID, graph_ids: Sequence[str]) -> list[Attempt]:
         """Claim the suspect that has waited longest, if there is one."""
         values = {"process_id": process_id, "graph_ids": list(graph_ids)}
+        return await self._claim_lost("lock_thread_of_suspect", values)
+
+    async def _claim_lost(self, lock: str, values: Mapping[str, Any]) -> list[Attempt]:
+        values = {**values, "suspect_failures": self._suspect_failures}
         async with self._transaction() as connection:
-            await connection.execute(self._sql["lock_thread_of_suspect"], values)
+            await connection.execute(self._sql[lock], values)
             found = await connection.execute(self._sql["claim_runs_of_locked_threads"], values)
             rows = await found.fetchall()
-        return await self._readable(rows, process_id)
+        return await self._readable(rows, values["process_id"])
 
     async def cancel(
         self,

@@ -193,7 +193,7 @@ WHERE threads.thread_id = locked.thread_id AND threads.running_run_id IS NULL
 -- name: lock_ready_threads
 -- Remembers threads that may be claimed, first those that have been ready longest. Ready times
 -- rise, so threads below the floor were claimed long ago. The floor skips their index entries,
--- which stay as long as an old snapshot is open. Skips suspects (see look_for_suspects): they are
+-- which stay as long as an old snapshot is open. Skips suspects (see look_for_lost_runs): they are
 -- claimed alone.
 SELECT set_config('headrace.locked', coalesce((
   SELECT json_agg(thread_id)::text
@@ -205,7 +205,7 @@ SELECT set_config('headrace.locked', coalesce((
       AND ready_graph_id = ANY (%(graph_ids)s::text[])
       AND NOT EXISTS (
         SELECT FROM runs
-        WHERE runs.run_id = threads.ready_run_id AND runs.failures > 0
+        WHERE runs.run_id = threads.ready_run_id AND runs.failures >= %(suspect_failures)s
           AND runs.cancel_action IS NULL)
     ORDER BY ready_at
     LIMIT %(limit)s
@@ -256,7 +256,7 @@ LEFT JOIN LATERAL (
       AND ready_graph_id = ANY (%(graph_ids)s::text[])
       AND NOT EXISTS (
         SELECT FROM runs
-        WHERE runs.run_id = threads.ready_run_id AND runs.failures > 0
+        WHERE runs.run_id = threads.ready_run_id AND runs.failures >= %(suspect_failures)s
           AND runs.status = 'pending' AND runs.cancel_action IS NULL)
     ORDER BY ready_caller, ready_at
     LIMIT %(limit)s
@@ -282,7 +282,7 @@ SELECT set_config('headrace.locked', coalesce((
         AND ready_graph_id = ANY (%(graph_ids)s::text[])
         AND NOT EXISTS (
           SELECT FROM runs
-          WHERE runs.run_id = threads.ready_run_id AND runs.failures > 0
+          WHERE runs.run_id = threads.ready_run_id AND runs.failures >= %(suspect_failures)s
             AND runs.status = 'pending' AND runs.cancel_action IS NULL)
       ORDER BY ready_caller, ready_at
       LIMIT given.turns
@@ -294,33 +294,60 @@ SELECT set_config('headrace.locked', coalesce((
 -- name: pending_runs_of_callers
 SELECT caller, count(*) FROM runs WHERE status = 'pending' GROUP BY caller
 
--- name: look_for_suspects
--- A suspect is a waiting run whose process was lost. Returns how long the first suspect has waited,
--- how many processes execute a suspect alone, how many processes there are, and how many of them
--- are older than the process that asks. A rollback executes no graph, so it is no suspect.
-WITH suspects AS MATERIALIZED (
-  SELECT run_id, thread_id FROM runs
+-- name: look_for_lost_runs
+-- Runs that wait, and whose process was lost. One that processes were lost with suspect_failures
+-- times is a suspect, the others are rescued runs. Returns how many rescued runs may be claimed, how
+-- long the first suspect has waited, how many processes execute a suspect alone, how many processes
+-- there are, and how many of them are older than the process that asks. A rollback executes no
+-- graph, so it is neither. "failures > 0" is for runs_suspected_idx: the planner cannot compare the
+-- predicate of an index with a parameter.
+WITH waiting AS MATERIALIZED (
+  SELECT run_id, thread_id, failures >= %(suspect_failures)s AS suspect FROM runs
   WHERE failures > 0 AND status = 'pending' AND cancel_action IS NULL
   LIMIT 1000
-), first AS MATERIALIZED (
-  SELECT min(threads.ready_at) AS ready_at
-  FROM suspects JOIN threads ON threads.thread_id = suspects.thread_id
-  WHERE threads.ready_run_id = suspects.run_id AND threads.running_run_id IS NULL
+), ready AS MATERIALIZED (
+  SELECT count(*) FILTER (WHERE NOT suspect) AS rescued,
+    min(threads.ready_at) FILTER (WHERE suspect) AS ready_at
+  FROM waiting JOIN threads ON threads.thread_id = waiting.thread_id
+  WHERE threads.ready_run_id = waiting.run_id AND threads.running_run_id IS NULL
     AND threads.ready_at <= now() AND threads.ready_graph_id = ANY (%(graph_ids)s::text[])
 )
-SELECT extract(epoch FROM now() - ready_at)::float8,
+SELECT rescued, extract(epoch FROM now() - ready_at)::float8,
   (SELECT count(DISTINCT process_id) FROM runs
-    WHERE failures > 0 AND status = 'running' AND started_at > now() - make_interval(
-      secs => greatest(%(apart_seconds)s::float8, 2 * coalesce(lived_seconds, 0)))),
+    WHERE failures > 0 AND failures >= %(suspect_failures)s AND status = 'running'
+      AND started_at > now() - make_interval(
+        secs => greatest(%(apart_seconds)s::float8, 2 * coalesce(lived_seconds, 0)))),
   (SELECT count(*) FROM processes WHERE NOT lost),
   (SELECT count(*) FROM processes WHERE NOT lost AND process_id < %(process_id)s)
-FROM first WHERE ready_at IS NOT NULL
+FROM ready WHERE rescued > 0 OR ready_at IS NOT NULL
+
+-- name: lock_threads_of_rescued
+-- Remembers threads of rescued runs that are no suspects, first those of the oldest runs.
+WITH rescued AS MATERIALIZED (
+  SELECT run_id, thread_id, created_at FROM runs
+  WHERE failures > 0 AND failures < %(suspect_failures)s
+    AND status = 'pending' AND cancel_action IS NULL
+  LIMIT 1000
+)
+SELECT set_config('headrace.locked', coalesce((
+  SELECT json_agg(thread_id)::text
+  FROM (
+    SELECT threads.thread_id
+    FROM rescued JOIN threads ON threads.thread_id = rescued.thread_id
+    WHERE threads.ready_run_id = rescued.run_id AND threads.running_run_id IS NULL
+      AND threads.ready_at <= now() AND threads.ready_graph_id = ANY (%(graph_ids)s::text[])
+    ORDER BY rescued.created_at, rescued.run_id
+    LIMIT %(limit)s
+    FOR NO KEY UPDATE OF threads SKIP LOCKED
+  ) AS candidate
+), '[]'), true)
 
 -- name: lock_thread_of_suspect
 -- Remembers the thread of the suspect that has been ready longest.
 WITH suspects AS MATERIALIZED (
   SELECT run_id, thread_id FROM runs
-  WHERE failures > 0 AND status = 'pending' AND cancel_action IS NULL
+  WHERE failures > 0 AND failures >= %(suspect_failures)s
+    AND status = 'pending' AND cancel_action IS NULL
   LIMIT 1000
 )
 SELECT set_config('headrace.locked', coalesce((
@@ -637,14 +664,14 @@ SELECT set_config('headrace.apart_seconds', %(apart_seconds)s::float8::text, tru
 -- rollback also goes on: the process that claims it finishes it. A failure is counted for the run
 -- that is to blame. If the process had one run, that run is to blame; else the suspects that had
 -- the process to themselves until shortly before. Without such suspects, the cause is not known:
--- each run becomes a suspect, but no failure above the first is counted. No run is to blame for a
--- process that was left behind. The row notes the lost attempt: it ended at the last sign of life
--- of its process, as far as anybody knows.
+-- the loss is counted for each run, until the run is a suspect. A loss that is not counted for a run
+-- does not end it. No run is to blame for a process that was left behind. The row notes the lost
+-- attempt: it ended at the last sign of life of its process, as far as anybody knows.
 WITH lost AS MATERIALIZED (
   SELECT runs.run_id, runs.cancel_action, runs.failures, lived.seconds AS lived_seconds,
     processes.hostname, processes.pid, count(*) OVER () AS beside,
     coalesce(headrace_left_behind_1(processes.timeline), false) AS left_behind,
-    runs.failures > 0 AND lived.seconds
+    runs.failures >= %(suspect_failures)s AND lived.seconds
       <= greatest(coalesce(nullif(current_setting('headrace.apart_seconds', true), '')::float8, 10),
         2 * coalesce(runs.lived_seconds, 0)) AS apart
   FROM threads JOIN runs ON runs.run_id = threads.running_run_id
@@ -655,18 +682,19 @@ WITH lost AS MATERIALIZED (
       SELECT json_array_elements_text(current_setting('headrace.locked')::json))
     AND runs.status = 'running' AND runs.process_id = %(process_id)s
 ), blamed AS MATERIALIZED (
-  SELECT run_id, cancel_action, lived_seconds, hostname, pid,
+  SELECT run_id, cancel_action, lived_seconds, hostname, pid, failures AS failures_before,
     failures > 0 AND NOT left_behind AS again, CASE
     WHEN left_behind THEN failures
     WHEN beside = 1 OR apart THEN failures + 1
     WHEN bool_or(apart) OVER () THEN failures
-    ELSE greatest(failures, 1) END AS failures
+    ELSE greatest(failures, least(failures + 1, %(suspect_failures)s)) END AS failures
   FROM lost
 ), judged AS MATERIALIZED (
   SELECT run_id, lived_seconds, hostname, pid, failures, again, CASE
     WHEN cancel_action = 'rollback' THEN 'pending'
     WHEN cancel_action IN ('interrupt', 'delete') THEN 'interrupted'
     WHEN failures < %(max_failures)s THEN 'pending'
+    WHEN failures = failures_before AND %(max_failures)s > 1 THEN 'pending'
     ELSE 'error' END AS becomes
   FROM blamed
 ), taken AS (

@@ -33,8 +33,11 @@ class CallerRuns:
 class ReadyCallers:
     """One per process. It only reads: another process may claim these runs meanwhile."""
 
-    def __init__(self, pool: SharedPool, *, max_callers: int = MAX_CALLERS) -> None:
+    def __init__(
+        self, pool: SharedPool, *, suspect_failures: int, max_callers: int = MAX_CALLERS
+    ) -> None:
         self._pool = pool
+        self._suspect_failures = suspect_failures
         self._max_callers = max_callers
         self._sql = queue_statements()
         #: Threads that became ready before this time were claimed before the last look. An old
@@ -53,6 +56,7 @@ class ReadyCallers:
             "floor": _SINCE_EVER if whole else self._floor,
             "since": self._since,
             "bound": self._max_callers,
+            "suspect_failures": self._suspect_failures,
         }
         rows = await self._rows("ready_callers", values)
         now = rows[0][0]

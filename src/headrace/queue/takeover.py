@@ -23,6 +23,14 @@ from headrace.queue.rows import Proof
 
 _log = structlog.stdlib.get_logger("headrace.queue")
 
+#: A run that so many processes were lost with is a suspect, if it may be the cause.
+SUSPECT_FAILURES = 2
+
+
+def failures_of_suspect(max_failures: int) -> int:
+    """How many lost processes make a suspect: fewer than end a run, if that is possible."""
+    return max(1, min(SUSPECT_FAILURES, max_failures - 1))
+
 
 @dataclass(frozen=True, slots=True)
 class TakenRun:
@@ -212,5 +220,6 @@ def _judgement(
     return {
         "error": Jsonb(dict(error)),
         "max_failures": max_failures,
+        "suspect_failures": failures_of_suspect(max_failures),
         "apart_seconds": apart_seconds,
     }

@@ -11,6 +11,7 @@ from headrace.following.run_watcher import Watcher
 from headrace.following.thread_watcher import ThreadWatcher
 from headrace.notices.notifier import Notifier
 from headrace.queue.queue import Queue
+from headrace.queue.takeover import failures_of_suspect
 from headrace.server.resources import Resources, build_notifier
 from headrace.shares import Places
 from headrace.usage.meter import UsageMeter
@@ -44,7 +45,12 @@ class RunEngine:
 async def start_run_engine(resources: Resources, stack: AsyncExitStack) -> RunEngine:
     """Start the run engine. From now on it claims runs, and rescues runs of lost processes."""
     pool, settings, tasks = resources.pool, resources.settings, resources.tasks
-    queue = Queue(pool, resources.writer, count_unreadable=resources.metrics.runs.count_unreadable)
+    queue = Queue(
+        pool,
+        resources.writer,
+        suspect_failures=failures_of_suspect(settings.worker.max_failures),
+        count_unreadable=resources.metrics.runs.count_unreadable,
+    )
     notifier = build_notifier(settings, pool, resources.metrics, resources.supervision)
     log = EventLog(pool, resources.writer, settings.events)
     reader_budget = BufferBudget(settings.events, on_cut=resources.metrics.http.count_cut_client)

@@ -24,7 +24,8 @@ from headrace.worker.run_log import RunLog
 _log = structlog.stdlib.get_logger("headrace.worker")
 
 _ROUND_SECONDS = 1.0
-#: A process that executes nothing looks for suspects in each round of claims, but not more often.
+#: A process that executes nothing looks for runs of lost processes in each round of claims, but not
+#: more often.
 _IDLE_LOOK_SECONDS = 0.1
 #: A claim of ready runs reserves at most this many places while it is under way. Starts in place
 #: use the other places.
@@ -58,7 +59,7 @@ class Claims:
         self._graph_ids = graph_ids
         self._apart_seconds = apart_seconds
         self._run_log = run_log
-        self._look_for_suspects_at = 0.0
+        self._look_for_lost_runs_at = 0.0
         self._limit_log = LimitLog(roster.places)
         self._in_doubt = False
         self._connections = 0
@@ -84,16 +85,16 @@ class Claims:
         self._more = self._all_at_limit = False
         if self._may_have_forgotten():
             await self.release_unknown()
-        if suspect := await self._take_suspect():
+        if lost := await self._take_lost():
             self._more = True
-            return suspect
+            return lost
         if not self._roster.claimable:
             # Nobody knows what waits: the next place that becomes free is for a look.
             self._roster.left_runs = True
             return []
         taken = await self._take_ready()
         if self._quarantine.end_turn_of_others():
-            self._look_for_suspects_at, self._more = 0.0, True
+            self._look_for_lost_runs_at, self._more = 0.0, True
         return taken
 
     async def until_next_round(self) -> None:
@@ -117,18 +118,22 @@ class Claims:
             self._connections = connections
         return self._in_doubt
 
-    async def _take_suspect(self) -> list[Attempt]:
-        """Claim a suspect (a run whose process was lost), if one waits and may begin here."""
+    async def _take_lost(self) -> list[Attempt]:
+        """Claim runs whose process was lost: rescued runs, else a suspect if it may begin here."""
         process_id, now = self._heartbeat.process_id, monotonic()
-        announced, self._roster.suspect_announced = self._roster.suspect_announced, False
-        if process_id is None or (now < self._look_for_suspects_at and not announced):
+        announced, self._roster.lost_run_announced = self._roster.lost_run_announced, False
+        if process_id is None or (now < self._look_for_lost_runs_at and not announced):
             return []
         pause = _ROUND_SECONDS if self._roster.busy else _IDLE_LOOK_SECONDS
-        self._look_for_suspects_at = now + pause
-        suspects = await self._queue.suspects(
+        self._look_for_lost_runs_at = now + pause
+        lost = await self._queue.lost_runs(
             process_id, self._graph_ids, apart_seconds=self._apart_seconds
         )
-        if self._roster.draining or not self._quarantine.may_take(suspects):
+        if self._roster.draining:
+            return []
+        if lost.rescued and (rescued := await self._take_rescued(process_id, lost.rescued)):
+            return rescued
+        if not self._quarantine.may_take(lost.suspects):
             return []
         # Reserve all places: no other run may begin while the claim is under way.
         claimed = await self._claim(
@@ -138,6 +143,18 @@ class Claims:
             self._metrics.runs.count_run_apart()
             self._quarantine.begin(attempt)
         return claimed
+
+    async def _take_rescued(self, process_id: UUID, waiting: int) -> list[Attempt]:
+        """Claim rescued runs, whatever the shares of their callers say: they had places before."""
+        wanted = min(self._roster.claimable, waiting, _CLAIMED_AT_ONCE)
+        if wanted < waiting:
+            # The next round, perhaps with more room, does not wait for its time to look.
+            self._look_for_lost_runs_at = 0.0
+        if not wanted:
+            return []
+        return await self._claim(
+            wanted, self._queue.claim_rescued(process_id, self._graph_ids, wanted)
+        )
 
     async def _take_ready(self) -> list[Attempt]:
         """Claim what is ready, the longest ready first."""

@@ -1,8 +1,9 @@
-"""Suspects: runs whose process was lost. Each is executed alone, one per process at a time.
+"""Suspects: runs that processes were lost with repeatedly. Each is executed alone, one per process.
 
 A run that kills its process (a segfault, ``os._exit``, too much memory) takes the other runs of
-the process down with it, and no one can tell which run it was. So all of them are suspects. No
-other run begins beside a suspect until it has ended, or has lived for the longer of two times:
+the process down with it, and no one can tell which run it was. One such loss may be chance, and the
+runs go on together. Runs that it happens to a second time are suspects. No other run begins
+beside a suspect until it has ended, or has lived for the longer of two times:
 ``worker.apart_seconds``, and twice the time that it had lived when its process was lost
 (docs/adr/0014-suspects-are-executed-apart.md).
 """

@@ -126,7 +126,7 @@ class Rescuer:
             )
             self._trace(run)
             if run.status == "pending":
-                self._roster.announce_suspect()
+                self._roster.announce_lost_run()
             else:
                 self._notifier.run_changed(run.run_id)
                 self._metrics.runs.count_run(run.graph_id, run.status)

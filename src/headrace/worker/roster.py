@@ -48,8 +48,8 @@ class Roster:
         self._turn_of_starts = False
         #: The last claim left runs in the queue, because their callers hold all that they may.
         self.left_at_limit = False
-        #: A suspect may wait that the last look for suspects has not found.
-        self.suspect_announced = False
+        #: A run whose process was lost may wait that the last look for such runs has not found.
+        self.lost_run_announced = False
         #: The process ends: no run may begin.
         self.draining = False
         self._notifier = notifier
@@ -174,9 +174,9 @@ class Roster:
             self._notifier.queue_changed()
         self.wake()
 
-    def announce_suspect(self) -> None:
-        """Note that a suspect may be claimed: by any process that executes nothing."""
-        self.suspect_announced = True
+    def announce_lost_run(self) -> None:
+        """Note that a run whose process was lost may be claimed, by any process."""
+        self.lost_run_announced = True
         self.announce(room=False)
 
     def wake(self) -> None:

@@ -112,6 +112,7 @@ WAYS: dict[str, Any] = {
     "stops_the_loop": _stops_the_loop,
     "from_a_thread": _from_a_thread,
     "sleeps": lambda: asyncio.sleep(2),
+    "sleeps_long": lambda: asyncio.sleep(4),
     "kills": lambda: os._exit(3),
     "kills_4": lambda: os._exit(4),
 }
