@@ -71,7 +71,8 @@ class RunService:
         self._requests = requests
         self._traces = traces
         self._tasks = tasks
-        #: Reads before a run is made are repeated for so long while the database is away.
+        #: Reads before and after a run is made are repeated for so long while the database is away:
+        #: who is told of a fault would make the run a second time.
         self._patiently = partial(repeated, seconds=away_timeout_seconds)
 
     async def create(
@@ -125,7 +126,7 @@ class RunService:
             except ResumeRefused:
                 # An earlier try with this key may have made the run meanwhile, and its answers are
                 # what does not wait any more.
-                row = await self._repository.find(principal, run_id)
+                row = await self._find(principal, run_id)
                 if row is None:
                     raise
                 return self._follow(row, created=True, repeated=True)
@@ -178,13 +179,13 @@ class RunService:
         reserved = await self._keys.reserve(principal, key)
         run_id = reserved.resource_id
         if reserved.made:
-            row = await self._repository.find(principal, run_id)
+            row = await self._find(principal, run_id)
             if row is None:
                 raise RunForgotten
             yield run_id, self._follow(row, created=True, repeated=True)
             return
         async with self._keys.making(principal, key):
-            row = await self._repository.find(principal, run_id) if reserved.resumed else None
+            row = await self._find(principal, run_id) if reserved.resumed else None
             if row is None:
                 yield run_id, None
                 return
@@ -234,12 +235,15 @@ class RunService:
 
     async def _row(self, principal: Principal, thread_id: str | None, run_id: UUID) -> RunRow:
         if thread_id is None:
-            row = await self._repository.find(principal, run_id)
+            row = await self._find(principal, run_id)
         else:
-            row = await self._repository.get(principal, thread_id, run_id)
+            row = await self._patiently(partial(self._repository.get, principal, thread_id, run_id))
         if row is None:
             raise RunNotFound(f"Run with ID {run_id} not found")
         return row
+
+    async def _find(self, principal: Principal, run_id: UUID) -> RunRow | None:
+        return await self._patiently(partial(self._repository.find, principal, run_id))
 
     async def search(
         self,
