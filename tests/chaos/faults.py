@@ -20,6 +20,8 @@ from tests.chaos.postgres import Pair
 
 #: How long after a death a client may still notice that its connection is gone.
 _FELT_SECONDS = 2.0
+#: How long it may take until a pod has replaced connections on which nothing comes back.
+_NOTICED_SECONDS = 15.0
 
 
 class Faults:
@@ -44,6 +46,7 @@ class Faults:
         self.promotions: list[tuple[float, float]] = []
         #: When a process was killed, and until when clients may feel it.
         self.deaths: list[tuple[float, float]] = []
+        self._silent_at = float("-inf")
         self.kinds: dict[str, Callable[[], Awaitable[None]]] = {
             "kill -9 of a process": self._kill_process,
             "SIGSTOP past the lease, SIGCONT": self._pause_process,
@@ -96,7 +99,12 @@ class Faults:
 
     async def _deploy(self) -> None:
         for pod in self._pods:
+            told_at = time.time()
+            silent = told_at - self._silent_at < _NOTICED_SECONDS
             status = await asyncio.to_thread(pod.redeploy)
+            if silent:
+                # It had to end within a second, and its database did not answer.
+                self.deaths.append((told_at, time.time()))
             if status != 0:
                 self.unexpected.append(f"{pod.name} ended with status {status} after TERM")
 
@@ -108,9 +116,11 @@ class Faults:
         proxy.stall()
         await asyncio.sleep(self._lease_seconds + self._random.uniform(1.5, 2.5))
         proxy.flow()
+        self._silent_at = time.time()
 
     async def _half_open(self) -> None:
         self._pod().proxy.half_open()
+        self._silent_at = time.time()
 
     async def _slow(self) -> None:
         proxy = self._pod().proxy

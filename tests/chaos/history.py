@@ -186,7 +186,8 @@ class History:
     final: Final = field(default_factory=Final)
     #: Since when a standby got nothing any more, and when its primary died (since the epoch).
     promotions: list[tuple[float, float]] = field(default_factory=list)
-    #: When processes died without a word: from and until, since the epoch.
+    #: When processes died without a word, or had to end while their database was silent: from and
+    #: until, since the epoch.
     deaths: list[tuple[float, float]] = field(default_factory=list)
     #: The standby got what was committed some time after the clients.
     asynchronous: bool = False

@@ -34,6 +34,7 @@ class Told:
         self.metrics = Metrics(board_with())
         self._access = AccessLog(self.metrics.http, lines_per_second=lines_per_second)
         self._leaves = asyncio.Event()
+        self.sent: list[Message] = []
 
     async def ask(self, app: Any, path: str = "/", **more: Any) -> None:
         scope: Scope = {
@@ -55,7 +56,8 @@ class Told:
         await self._leaves.wait()
         return {"type": "http.disconnect"}
 
-    async def _send(self, message: Message) -> None: ...
+    async def _send(self, message: Message) -> None:
+        self.sent.append(message)
 
     @property
     def lines(self) -> list[dict[str, Any]]:
@@ -182,7 +184,7 @@ async def test_one_that_leaves_an_endless_stream_cuts_nothing(lines: list[Any]) 
     assert told.exposed.count("headrace_streams_cut_total") == 0
 
 
-async def test_a_request_that_the_server_cancels_is_told(lines: list[Any]) -> None:
+async def test_a_request_that_the_server_cancels_gets_503_and_is_told(lines: list[Any]) -> None:
     told = Told(lines)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -192,9 +194,12 @@ async def test_a_request_that_the_server_cancels_is_told(lines: list[Any]) -> No
     await eventually(lambda: told.metrics.http.requests_in_flight)
     asked.cancel()
     await asyncio.wait([asked])
-    assert (told.lines[0]["cut"], told.lines[0]["code"]) == ("drain", "draining")
-    assert told.lines[0]["status"] == 503
-    assert "first_byte_seconds" not in told.lines[0]
+    assert asked.cancelled()
+    assert (told.lines[0]["status"], told.lines[0]["code"]) == (503, "draining")
+    head, body = told.sent
+    assert head["status"] == 503
+    assert b"retry-after" in dict(head["headers"])
+    assert b"draining" in body["body"]
 
 
 async def test_a_stream_of_an_app_that_stops_without_an_end_has_lost_its_client(

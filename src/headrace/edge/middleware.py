@@ -15,7 +15,6 @@ from headrace.edge.request_traces import begin_trace, end_trace
 from headrace.edge.state import found_state
 from headrace.edge.streaming import accept_bodies, drop_handed, send_handed
 from headrace.errors import Draining, RequestError, TooManyPublicRequests
-from headrace.events.reader import CutReason
 from headrace.graphs.http_entry import HeaderRules
 from headrace.ids import new_request_id
 from headrace.shares import Gate, Places
@@ -83,11 +82,14 @@ class Middleware:
         try:
             await self._answer(path, scope, receive, send_with_id)
         except asyncio.CancelledError:
-            # The server cancels requests when it must end.
-            _note_fault(exchange, "drain", Draining)
+            # The server cancels requests when it must end. Without an answer it would send a 500.
+            if exchange.first_byte_seconds is None:
+                await error_response(Draining())(scope, receive, send_with_id)
+            else:
+                exchange.note_cut("drain")
             raise
         except BaseException:
-            _note_fault(exchange, "fault", RequestError)
+            _note_fault(exchange)
             raise
         finally:
             end_trace(scope, trace, exchange.status)
@@ -149,12 +151,9 @@ def _headers_of(answer: Message) -> tuple[list[tuple[bytes, bytes]], str | None]
     return others, None
 
 
-def _note_fault(exchange: Exchange, reason: CutReason, cause: type[RequestError]) -> None:
-    """The app has ended without a whole answer.
-
-    :param cause: the error whose status and code are noted if no answer has begun.
-    """
-    exchange.note_cut(reason)
+def _note_fault(exchange: Exchange) -> None:
+    """The app has failed without a whole answer."""
+    exchange.note_cut("fault")
     if exchange.first_byte_seconds is None:
-        exchange.status = cause.status
-        exchange.note_code(cause.code)
+        exchange.status = RequestError.status
+        exchange.note_code(RequestError.code)
