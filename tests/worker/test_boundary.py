@@ -89,7 +89,9 @@ async def drain_in(
 
 
 async def done(worker: Any) -> Any:
-    snapshot = await worker._executor._saver.aget_tuple({"configurable": {"thread_id": "t"}})
+    snapshot = await worker._executions._executor._saver.aget_tuple(
+        {"configurable": {"thread_id": "t"}}
+    )
     return snapshot.checkpoint["channel_values"].get("done")
 
 

@@ -75,7 +75,7 @@ async def test_a_reason_that_comes_a_moment_before_the_end_is_told(database_url,
         await eventually(lambda: written(runs))
         execution = runs.worker._roster.executions[run_id]
         # Nobody tells the process: its row alone has the request.
-        runs.worker._stop_requests._roster = type(runs.worker._roster)(
+        runs.worker._executions._stop_requests._roster = type(runs.worker._roster)(
             runs.worker._roster.places, runs.worker._notifier, enabled=True
         )
         await runs.worker._queue.cancel(

@@ -78,7 +78,9 @@ async def test_what_a_drain_releases_goes_on_elsewhere_from_its_last_checkpoint(
         assert status(database, asked) == ("pending", 1, 0)
     async with open_worker(database_url) as second:
         await eventually(lambda: status(database, asked) == ("success", 2, 0))
-        snapshot = await second._executor._saver.aget_tuple({"configurable": {"thread_id": "t"}})
+        snapshot = await second._executions._executor._saver.aget_tuple(
+            {"configurable": {"thread_id": "t"}}
+        )
     # From its input it would have done the first step twice.
     assert snapshot.checkpoint["channel_values"]["done"] == [0, 1, 2]
 

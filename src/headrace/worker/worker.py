@@ -14,7 +14,6 @@ from headrace.lifecycle import Supervision, Tasks
 from headrace.notices.notifier import Notifier
 from headrace.observability.figures import CallerFigures
 from headrace.observability.metrics import Metrics
-from headrace.queue.ends import RELEASED, EndedRun
 from headrace.queue.queue import Queue
 from headrace.queue.rows import (
     Attempt,
@@ -25,12 +24,12 @@ from headrace.queue.rows import (
     StopAction,
 )
 from headrace.setting_groups import WorkerSettings
-from headrace.tracing.trace_context import log_fields
 from headrace.worker.admission import Admission
 from headrace.worker.channels import Channels
 from headrace.worker.claims import Claims
 from headrace.worker.deaf_runs import DeafRuns
 from headrace.worker.execution import Execution, Stop
+from headrace.worker.executions import LEASE_LOST, Executions
 from headrace.worker.executor import Executor
 from headrace.worker.fairness import caller_figures
 from headrace.worker.handover import Handover
@@ -39,16 +38,12 @@ from headrace.worker.quarantine import Quarantine
 from headrace.worker.queueing import Queueing
 from headrace.worker.roster import Roster
 from headrace.worker.run_log import RunLog
-from headrace.worker.run_result import RunResult
 from headrace.worker.stop_requests import StopRequests
 
 #: Reasons to queue a run that end when a place becomes free.
 _NO_PLACE = ("full", "share")
 #: Strategies whose effect depends on which run comes first to the thread.
 _REPLACING = ("interrupt", "rollback")
-
-_LEASE_LOST = "The server process lost its lease on this run."
-_SHUT_DOWN = "The server shut down."
 
 _log = structlog.stdlib.get_logger("headrace.worker")
 
@@ -78,16 +73,11 @@ class Worker:
         graph_ids: Sequence[str],
         supervision: Supervision | None = None,
     ) -> None:
-        self._executor = executor
         self._queue = queue
         self._heartbeat = heartbeat
-        self._channels = channels
         self._notifier = notifier
         self._roster = roster
-        self._stop_requests = stop_requests
         self._metrics = metrics
-        self._run_log = run_log
-        self._slow_node_seconds = settings.slow_node_seconds
         #: Starts, claims and executions. Wait for each of them: it may commit at any moment.
         self._tasks = Tasks()
         self._loops = Tasks(supervision)
@@ -96,9 +86,22 @@ class Worker:
         self._queueing = Queueing(
             queue, notifier, roster, self._handover, admission, run_log, self._tasks
         )
-        #: The grace is over: a run that a claim under way still brings is released at once.
-        self._releasing = False
         self._quarantine = Quarantine(settings, roster)
+        self._executions = Executions(
+            executor,
+            heartbeat,
+            channels,
+            notifier,
+            roster,
+            stop_requests,
+            self._quarantine,
+            self._deaf_runs,
+            self._handover,
+            metrics,
+            run_log,
+            self._tasks,
+            slow_node_seconds=settings.slow_node_seconds,
+        )
         self._claims = Claims(
             queue,
             heartbeat,
@@ -186,7 +189,7 @@ class Worker:
             self._queue.start_run_if_free(request, process_id), name=f"start-{request.run_id}"
         )
         try:
-            execution = self._begin(await asyncio.shield(starting))
+            execution = self._executions.begin(await asyncio.shield(starting))
         except asyncio.CancelledError:
             # The client has gone. The row may be committed at any moment, and a run without an
             # execution never ends.
@@ -299,9 +302,7 @@ class Worker:
             _log.warning("drain_cut_steps", runs=self.running)
         finally:
             await asking.stop()
-        self._releasing = True
-        for execution in self._roster.executions.values():
-            execution.ask_to_stop(Stop.RELEASED, _SHUT_DOWN)
+        self._executions.release_all()
         await self._join()
 
     async def stop(self) -> None:
@@ -313,9 +314,7 @@ class Worker:
     def drop_all(self) -> None:
         """The lease is lost: stop all runs that began under it, and write nothing for them."""
         self._metrics.runs.count_lease_loss()
-        for execution in self._roster.executions.values():
-            if execution.token.process_id != self._heartbeat.process_id:
-                execution.ask_to_stop(Stop.LEASE_LOST, _LEASE_LOST)
+        self._executions.drop_all()
 
     async def _join(self) -> None:
         while self._tasks or self._roster.starting:
@@ -357,40 +356,19 @@ class Worker:
                 self._quarantine.end(run_id)
                 self._claims.doubt()
 
-    def _begin(self, attempt: Attempt) -> Execution:
-        """Start executing. Synchronous, so that the caller can subscribe before the first event."""
-        execution = Execution(
-            attempt,
-            self._channels,
-            self._metrics.attempts,
-            slow_node_seconds=self._slow_node_seconds,
-        )
-        if attempt.process_id != self._heartbeat.process_id:
-            execution.ask_to_stop(Stop.LEASE_LOST, _LEASE_LOST)
-        elif self._releasing or self._handover.must_leave(execution):
-            execution.ask_to_stop(Stop.RELEASED, _SHUT_DOWN)
-        self._roster.add(execution)
-        self._stop_requests.begun(execution.run_id)
-        if attempt.watched:
-            execution.channel.watch(True)
-        if attempt.asked is not None:
-            execution.stop_as_asked(attempt.asked)
-        self._tasks.start(self._execute(execution), name=f"run-{execution.run_id}")
-        return execution
-
     def _begin_claimed(self, attempt: Attempt) -> None:
         earlier = self._roster.executions.get(attempt.request.run_id)
         if earlier is None:
-            self._begin(attempt)
+            self._executions.begin(attempt)
             return
 
         async def begin_after_earlier() -> None:
             # The earlier attempt has lost the run, and has not noticed it yet.
-            earlier.ask_to_stop(Stop.LEASE_LOST, _LEASE_LOST)
+            earlier.ask_to_stop(Stop.LEASE_LOST, LEASE_LOST)
             await earlier.until_finished()
             await asyncio.sleep(0)
             try:
-                self._begin(attempt)
+                self._executions.begin(attempt)
             except Exception:
                 self._claims.doubt()
                 raise
@@ -404,7 +382,7 @@ class Worker:
             return
         error = starting.exception()
         if error is None:
-            self._begin(starting.result())
+            self._executions.begin(starting.result())
         self._roster.remove_start(request)
         if isinstance(error, Unavailable):
             self._claims.doubt()
@@ -412,47 +390,3 @@ class Worker:
             self._tasks.start(
                 self._queueing.enqueue(request, "busy"), name=f"queue-{request.run_id}"
             )
-
-    async def _execute(self, execution: Execution) -> None:
-        # A run from the queue does not inherit the log context of the request that made it.
-        structlog.contextvars.bind_contextvars(
-            run_id=str(execution.run_id),
-            thread_id=execution.thread_id,
-            request_id=execution.request.request_id,
-            graph_id=execution.request.graph_id,
-            assistant_id=str(execution.request.assistant_id),
-            **log_fields(execution.request.trace),
-        )
-        self._run_log.started(execution)
-        result: RunResult | None = None
-        try:
-            result = await self._executor.execute(execution)
-            if result.ended is not None:
-                self._tell_others(execution, result.ended)
-            await self._executor.finish(execution, result)
-        finally:
-            self._roster.remove(execution)
-            self._quarantine.end(execution.run_id)
-            if self._roster.draining:
-                self._metrics.runs.count_drained(_how_drained(execution, result))
-            if not self._deaf_runs.keep(execution):
-                self._roster.give_back(execution)
-
-    def _tell_others(self, execution: Execution, ended: EndedRun) -> None:
-        """Tell other processes of a committed end, and have the thread's next run claimed."""
-        try:
-            if ended.watched:
-                self._notifier.run_changed(execution.run_id)
-            if ended.more:
-                # This process has room for the next run once this run has left.
-                self._roster.announce(room=True)
-        except Exception:
-            # Other processes and the next round of claims will see the end in the rows.
-            _log.exception("run_end_not_told")
-
-
-def _how_drained(execution: Execution, result: RunResult | None) -> str:
-    """How a run has left a draining process, for the metric."""
-    if result is None or result.ended is None or result.ended.end is not RELEASED:
-        return "finished"
-    return "at_boundary" if execution.stopped_at_boundary else "cut"
