@@ -1,12 +1,11 @@
-"""What clients and nginx do with an answer that a server refuses or cuts: the table of deploy.md.
+"""What clients and nginx do with an answer that a server refuses or cuts: the table of restarts.md.
 
-The server here misbehaves once; then it answers. The table holds as long as
-these tests do: a new release of a client may change it.
+The server here misbehaves once; then it answers. The table holds as long as these tests do: a new
+release of a client may change it.
 """
 
 import asyncio
 import json
-import shutil
 import subprocess
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -17,9 +16,11 @@ import httpx
 import pytest
 import requests
 from langgraph_sdk import get_client
+from langgraph_sdk.errors import APIError
 
 from tests.rolling.proxy import Nginx
 from tests.support.processes import free_port
+from tests.support.tools import require_tool
 
 pytestmark = pytest.mark.acceptance
 
@@ -165,8 +166,17 @@ async def _in_node(url: str, body: str) -> object:
     )
     told, failed = await process.communicate()
     if process.returncode:
-        raise RuntimeError(failed.decode()[-300:])
+        raise NodeFailed(failed.decode())
     return json.loads(told)
+
+
+class NodeFailed(Exception):
+    """The JavaScript SDK has raised; the message is what node has printed."""
+
+    def __init__(self, printed: str) -> None:
+        # Anything else is a mistake of the script.
+        assert any(word in printed for word in ("fetch failed", "HTTP 503", "terminated")), printed
+        super().__init__(printed)
 
 
 KINDS: dict[str, Callable[[str], Awaitable[object]]] = {
@@ -179,9 +189,13 @@ KINDS: dict[str, Callable[[str], Awaitable[object]]] = {
 }
 
 
-def _skip_without_node(kind: str) -> None:
-    if "JavaScript" in kind and (shutil.which("node") is None or not _CLIENTS.exists()):
-        pytest.skip("node or its packages are not installed")
+#: How a client says that a request has failed.
+FAILED = (requests.RequestException, httpx.HTTPError, APIError, NodeFailed)
+
+
+def _need_node(kind: str) -> None:
+    if "JavaScript" in kind:
+        require_tool("node", remedy="make ci-tools")
 
 
 #: Those who go on at the ``Location`` of an answer that was cut. All others fail; nobody repeats
@@ -195,7 +209,7 @@ FOLLOWS = {
 
 @pytest.mark.parametrize("kind", list(KINDS))
 async def test_what_a_client_does_without_a_connection(kind: str) -> None:
-    _skip_without_node(kind)
+    _need_node(kind)
     server = CuttingServer(free_port(), "")
     server.asked.append("")
     asking = asyncio.ensure_future(KINDS[kind](f"http://127.0.0.1:{server.port}"))
@@ -205,7 +219,7 @@ async def test_what_a_client_does_without_a_connection(kind: str) -> None:
     try:
         await asking
         answered = True
-    except Exception as failure:
+    except FAILED as failure:
         answered = False
         print(type(failure).__name__)
     finally:
@@ -216,12 +230,12 @@ async def test_what_a_client_does_without_a_connection(kind: str) -> None:
 @pytest.mark.parametrize("trouble", [REFUSED, BEFORE, WITHIN])
 @pytest.mark.parametrize("kind", list(KINDS))
 async def test_what_a_client_does(kind: str, trouble: str) -> None:
-    _skip_without_node(kind)
+    _need_node(kind)
     async with cutting(trouble) as server:
         answered = True
         try:
             await KINDS[kind](f"http://127.0.0.1:{server.port}")
-        except Exception as failure:
+        except FAILED as failure:
             answered = False
             print(type(failure).__name__)
         follows = FOLLOWS.get(kind) if trouble == WITHIN else None
