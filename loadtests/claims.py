@@ -20,6 +20,7 @@ import psycopg
 
 from headrace.checkpoints.fence import RunToken
 from headrace.checkpoints.writer import Writer
+from headrace.database_settings import DatabaseSettings
 from headrace.db.logins import login_of
 from headrace.db.migrate import upgrade
 from headrace.db.pool import build_pool
@@ -28,7 +29,7 @@ from headrace.embedded.launcher import EmbeddedPostgres
 from headrace.ids import uuid7
 from headrace.queue.ends import RunEnd
 from headrace.queue.queue import Queue
-from headrace.setting_groups import CheckpointerSettings, DatabaseSettings
+from headrace.setting_groups import CheckpointerSettings
 from loadtests.measuring import machine
 
 FLOOR_MILLISECONDS = 20.0

@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from headrace.containment import contain, containing_tasks
-from headrace.errors import UserExit
+from headrace.user_exit import UserExit
 
 
 async def raising(error: BaseException, *, turns: int = 0) -> None:

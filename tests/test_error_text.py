@@ -3,7 +3,7 @@
 import pytest
 
 from headrace.error_text import clipped, error_message, error_name, error_repr, value_text
-from headrace.errors import UserExit
+from headrace.user_exit import UserExit
 
 
 class Raises(Exception):

@@ -15,10 +15,11 @@ from pydantic import SecretStr
 from headrace.checkpoints.saver import GroupCommitSaver
 from headrace.checkpoints.serializer import build_serializer
 from headrace.checkpoints.writer import Writer
+from headrace.database_settings import DatabaseSettings
 from headrace.db.logins import login_of
 from headrace.db.pool import build_pool
 from headrace.db.probe import probe
-from headrace.setting_groups import CheckpointerSettings, DatabaseSettings
+from headrace.setting_groups import CheckpointerSettings
 
 #: Connections of every contender that has a pool.
 POOL = 10

@@ -15,9 +15,9 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.sql import SQL, Identifier
 from pydantic import SecretStr
 
+from headrace.database_settings import DatabaseSettings
 from headrace.db.migrate import upgrade
 from headrace.embedded.launcher import EmbeddedPostgres
-from headrace.setting_groups import DatabaseSettings
 from loadtests.measuring.processors import cpu_seconds, postmaster_of
 
 #: What makes a commit durable; said in the results, since without it nothing is worth comparing.

@@ -2,8 +2,8 @@
 
 asyncio raises these two out of the event loop, from any task. A tool that uses argparse would
 end the server process with all its runs. So each task that is created while user code may run, by
-LangGraph or by the user, gets a coroutine that turns them into :class:`~headrace.errors.UserExit`,
-which stays in the task like every other exception.
+LangGraph or by the user, gets a coroutine that turns them into
+:class:`~headrace.user_exit.UserExit`, which stays in the task like every other exception.
 
 A callback of ``loop.call_soon`` has no task. :func:`run_until_done` handles its exits.
 """
@@ -17,7 +17,7 @@ from typing import Any, TypeVar, cast
 import structlog
 
 from headrace.error_text import error_message, error_name
-from headrace.errors import UserExit
+from headrace.user_exit import UserExit
 
 T = TypeVar("T")
 

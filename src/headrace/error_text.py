@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import islice
 
-from headrace.errors import UserExit
+from headrace.user_exit import UserExit
 
 #: The default limit of a text in bytes of UTF-8.
 MAX_BYTES = 32 * 1024

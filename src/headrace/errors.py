@@ -51,7 +51,6 @@ A few rooms add subclasses of their own. ::
     ├── StartupRefusal                      the process does not start: code, what, where, remedy
     ├── LeaseLost                           this process no longer owns the run
     └── TokenBudgetExceeded                 the run ends as error: its models may use no more tokens
-    UserExit                                a BaseException: user code tried to end the process
 """
 
 import inspect
@@ -387,19 +386,3 @@ class StartupRefusal(HeadraceError):
         self.what = what
         self.remedy = remedy
         super().__init__(f"{code} {where}: {what}. {remedy} (headrace explain {code})")
-
-
-class UserExit(BaseException):
-    """User code raised SystemExit, KeyboardInterrupt or GeneratorExit in a task.
-
-    asyncio lets the first two end the event loop, and with it the process. headrace turns all three
-    into this error at the edge of the task. This is not an ``Exception``: code that catches
-    ``Exception`` catches neither this error nor the original.
-    """
-
-    def __init__(self, original: BaseException) -> None:
-        super().__init__(original)
-        self.original = original
-
-    def __str__(self) -> str:
-        return f"{type(self.original).__name__}: {self.original}"

@@ -14,17 +14,12 @@ from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from headrace.caller_settings import CallerSettings
+from headrace.database_settings import DatabaseSettings
 from headrace.event_settings import EventSettings, IdempotencySettings
 from headrace.observability_settings import MetricsSettings, ObservabilitySettings
 from headrace.request_settings import AnswerSettings, RequestSettings
 from headrace.retention_settings import RetentionSettings, StoreSettings
-from headrace.setting_groups import (
-    CheckpointerSettings,
-    DatabaseSettings,
-    Group,
-    ServerSettings,
-    WorkerSettings,
-)
+from headrace.setting_groups import CheckpointerSettings, Group, ServerSettings, WorkerSettings
 from headrace.usage_settings import UsageSettings
 
 #: The variables that may hold the database URL. The first one that is set counts.

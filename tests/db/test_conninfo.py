@@ -4,9 +4,9 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 from pydantic import SecretStr
 
+from headrace.database_settings import DatabaseSettings
 from headrace.db.conninfo import connection_string, describe
 from headrace.errors import StartupRefusal
-from headrace.setting_groups import DatabaseSettings
 from headrace.settings import Settings
 from tests.support.database import database_settings
 

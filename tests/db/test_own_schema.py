@@ -21,6 +21,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pydantic import SecretStr, ValidationError
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from headrace.database_settings import DatabaseSettings
 from headrace.db.migrate import adopt, drift, upgrade
 from headrace.db.schema import ensure_compatible, known_revisions, state
 from headrace.db.statements import TABLES, statement, use_schema
@@ -28,7 +29,6 @@ from headrace.db.tables import Base
 from headrace.errors import StartupRefusal
 from headrace.ids import uuid7
 from headrace.server.lifespan import lifespan
-from headrace.setting_groups import DatabaseSettings
 from headrace.settings import Settings, unknown_variables
 from tests.migrations.catalog import UPSTREAMS_TABLES
 from tests.migrations.commands import run_headrace

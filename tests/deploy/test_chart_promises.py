@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from headrace import settings
+from headrace.database_settings import DatabaseSettings
 from headrace.health.endpoints import metrics_router, probes_router
 from headrace.retention_settings import RetentionSettings
-from headrace.setting_groups import DatabaseSettings, ServerSettings
+from headrace.setting_groups import ServerSettings
 from headrace.settings import Settings
 from tests.deploy.chart import Document, Refused, Rendered, names_used, render
 from tests.deploy.generate import PLAIN_VALUES

@@ -8,11 +8,11 @@ from contextlib import asynccontextmanager
 import psycopg
 from pydantic import SecretStr
 
+from headrace.database_settings import DatabaseSettings
 from headrace.db.logins import login_of
 from headrace.db.pool import SharedPool, build_pool
 from headrace.db.probe import probe
 from headrace.embedded.launcher import EmbeddedPostgres
-from headrace.setting_groups import DatabaseSettings
 
 
 def database_settings(url: str, **changes: object) -> DatabaseSettings:

@@ -5,11 +5,11 @@ from typing import Annotated
 
 import typer
 
+from headrace.database_settings import DatabaseSettings
 from headrace.db import migrate, schema
 from headrace.db.storage import Storage, read_storage
 from headrace.observability.figures import TableFigures
 from headrace.observability.printable import printable
-from headrace.setting_groups import DatabaseSettings
 from headrace.settings import Settings
 
 app = typer.Typer(help="Migrate, check and adopt the database.", no_args_is_help=True)

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from headrace.database_settings import DatabaseSettings
 from headrace.errors import StartupRefusal
-from headrace.setting_groups import DatabaseSettings
 
 #: SQLAlchemy writes ``postgresql+psycopg://``; libpq knows only the scheme without the driver.
 _DRIVER_SUFFIX = re.compile(r"^(postgres(?:ql)?)\+[a-z0-9_]+://", re.IGNORECASE)

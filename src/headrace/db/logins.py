@@ -10,10 +10,10 @@ import psycopg
 from psycopg import AsyncConnection
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from headrace.database_settings import DatabaseSettings
 from headrace.db.conninfo import connection_string
 from headrace.db.faults import driver_reason
 from headrace.db.passwords import Passwords, passwords_of
-from headrace.setting_groups import DatabaseSettings
 from headrace.thread_pool import in_a_thread
 
 C = TypeVar("C")

@@ -22,6 +22,7 @@ from psycopg import sql
 from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
+from headrace.database_settings import DatabaseSettings
 from headrace.db.faults import refused_migrations, refused_statements
 from headrace.db.functions import (
     INSTALLED,
@@ -50,7 +51,6 @@ from headrace.db.table_schema import (
 )
 from headrace.db.time_limit import cut_after
 from headrace.errors import StartupRefusal
-from headrace.setting_groups import DatabaseSettings
 
 _log = structlog.stdlib.get_logger("headrace.migrate")
 

@@ -14,8 +14,8 @@ from typing import Protocol
 import psycopg
 import structlog
 
+from headrace.database_settings import DatabaseSettings
 from headrace.observability.masking import mask_text
-from headrace.setting_groups import DatabaseSettings
 
 _log = structlog.stdlib.get_logger("headrace.db")
 

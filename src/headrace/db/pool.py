@@ -28,6 +28,7 @@ from psycopg.types.json import set_json_dumps, set_json_loads
 from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 from psycopg_pool.pool_async import AddConnection, MaintenanceTask, ReturnConnection
 
+from headrace.database_settings import DatabaseSettings
 from headrace.db.arrays import register_columns
 from headrace.db.faults import DatabaseAway, driver_reason
 from headrace.db.jsonb import dump_jsonb, load_jsonb
@@ -36,7 +37,6 @@ from headrace.db.statements import use_schema
 from headrace.db.traffic import CountedCursor, Traffic, counted
 from headrace.lifecycle import Tasks
 from headrace.observability.figures import PoolFigures
-from headrace.setting_groups import DatabaseSettings
 
 Connection = AsyncConnection[Any]
 

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from psycopg import AsyncConnection
 from psycopg.errors import InsufficientPrivilege
 
+from headrace.database_settings import DatabaseSettings
 from headrace.db.functions import (
     INSTALLED,
     forbidden_functions,
@@ -26,7 +27,6 @@ from headrace.db.probe import ask_once
 from headrace.db.statements import schema_of, statement, use_schema
 from headrace.db.table_schema import no_access
 from headrace.errors import StartupRefusal
-from headrace.setting_groups import DatabaseSettings
 
 T = TypeVar("T")
 

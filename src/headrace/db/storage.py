@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from psycopg.errors import LockNotAvailable, QueryCanceled
 
+from headrace.database_settings import DatabaseSettings
 from headrace.db.logins import login_of
 from headrace.db.pool import Connection
 from headrace.db.probe import ask_once
@@ -20,7 +21,6 @@ from headrace.db.statements import schema_of, statement, use_schema
 from headrace.db.table_statistics import read_tables
 from headrace.db.transactions import bounded_transaction
 from headrace.observability.figures import TableFigures
-from headrace.setting_groups import DatabaseSettings
 
 T = TypeVar("T")
 

@@ -18,6 +18,7 @@ from headrace.checkpoints.store_sweeper import StoreSweeper
 from headrace.checkpoints.stray_sweeper import StraySweeper
 from headrace.checkpoints.upstream_saver import UpstreamSaver
 from headrace.checkpoints.writer import Writer
+from headrace.database_settings import DatabaseSettings
 from headrace.db.conninfo import connection_string, describe
 from headrace.db.engine import Sessions, build_engine
 from headrace.db.faults import DatabaseAway, driver_reason, translated_faults
@@ -44,7 +45,6 @@ from headrace.observability.metrics import Metrics
 from headrace.observability.slots import StatusBoard
 from headrace.retention_settings import RetentionSettings
 from headrace.server.watchdog import Watchdog
-from headrace.setting_groups import DatabaseSettings
 from headrace.settings import Settings, multiprocess_dir, opentelemetry_variables
 from headrace.threads.reader import ThreadReader
 from headrace.tracing.opened_tracer import open_tracer

@@ -7,12 +7,12 @@ from typing import Any, Literal
 
 from headrace.checkpoints.retry import READ_SECONDS, retried
 from headrace.checkpoints.tally import ModelUsage, Tokens, UsageTally
+from headrace.database_settings import DatabaseSettings
 from headrace.db import schema
 from headrace.db.faults import translated_faults
 from headrace.db.planner import indexed_connection, indexed_rows
 from headrace.db.pool import Connection, SharedPool
 from headrace.db.statements import named_statements
-from headrace.setting_groups import DatabaseSettings
 
 #: What a report may group by.
 By = Literal["assistant", "thread", "owner", "graph", "model", "day", "run"]

@@ -1,7 +1,7 @@
 """Executes one run from start to end: the graph, its events, its final row, in that order."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from time import monotonic
 from typing import Any
@@ -14,12 +14,10 @@ from langgraph.types import Command
 from headrace.checkpoints.run_saver import RunSaver
 from headrace.checkpoints.write_size import MAX_CHECKPOINT_BYTES, least_bytes
 from headrace.containment import contain
-from headrace.errors import CheckpointNotFound, UserExit
 from headrace.events.event import RUN_DELETED
 from headrace.events.modes import Translator
 from headrace.graphs.commands import refuse_unknown_nodes
 from headrace.graphs.registry import Graph, GraphRegistry
-from headrace.graphs.resumes import refuse_resume, refuse_unknown_answers, start_of
 from headrace.lifecycle import Tasks
 from headrace.observability.process import collect_soon
 from headrace.queue.ends import RELEASED, EndedRun, RunEnd, StopAsked
@@ -28,19 +26,16 @@ from headrace.queue.rows import RunOutcome
 from headrace.setting_groups import WorkerSettings
 from headrace.tracing.tracer import AttemptTrace, Tracer
 from headrace.usage.meter import UsageMeter
+from headrace.user_exit import UserExit
 from headrace.worker.channels import Channels
 from headrace.worker.end_writer import EndWriter, end_of_stopped
 from headrace.worker.error_causes import cause_of
 from headrace.worker.execution import Execution, Stop
-from headrace.worker.graph_config import (
-    checkpoints_in,
-    graph_config,
-    graph_input,
-    use_latest_checkpoint,
-)
+from headrace.worker.graph_config import graph_config, use_latest_checkpoint
 from headrace.worker.graph_stream import Part, graph_stream
 from headrace.worker.run_log import RunLog
 from headrace.worker.run_result import RunResult
+from headrace.worker.starting_point import input_at_start, refuse_unasked
 from headrace.worker.temporary_threads import TemporaryThreads
 
 _log = structlog.stdlib.get_logger("headrace.worker")
@@ -286,13 +281,7 @@ class Executor:
         self, execution: Execution, result: RunResult, config: RunnableConfig
     ) -> None:
         request, kwargs = execution.request, execution.request.kwargs
-        given = graph_input(kwargs)
-        if execution.attempt.number > 1 and await self._has_checkpoint(execution):
-            # An earlier attempt has written the latest checkpoint: go on from there.
-            given = None
-            use_latest_checkpoint(config)
-        elif named := checkpoints_in(config):
-            await self._require(named)
+        given = await input_at_start(self._saver, config, execution)
         async with self._registry.for_run(
             request.graph_id, config, access="threads.create_run", context=kwargs["context"]
         ) as graph:
@@ -313,7 +302,7 @@ class Executor:
         kwargs, failed = execution.request.kwargs, True
         refuse_unknown_nodes(graph.nodes, kwargs)
         if kwargs.get("strict_resume") and isinstance(given, Command):
-            await _refuse_resume(graph, given.resume, config, execution)
+            await refuse_unasked(graph, given.resume, config, execution)
         execution.progress.begin(graph)
         control = execution.control
         if kwargs["command"] is not None:
@@ -373,46 +362,6 @@ class Executor:
         return (
             mode not in ("messages", "custom") and least_bytes(chunk) > self._max_checkpoint_bytes
         )
-
-    async def _require(self, checkpoints: Sequence[RunnableConfig]) -> None:
-        """Refuse checkpoints that do not exist: from these, LangGraph would start empty.
-
-        :raises CheckpointNotFound: one of them is gone.
-        """
-        for config in checkpoints:
-            if await self._saver.aget_tuple(config) is None:
-                where = config["configurable"]
-                raise CheckpointNotFound(
-                    f"Thread {where['thread_id']} has no checkpoint {where['checkpoint_id']} any"
-                    " more; its history lists those it has."
-                )
-
-    async def _has_checkpoint(self, execution: Execution) -> bool:
-        """Whether an earlier attempt of this run wrote the thread's latest checkpoint."""
-        latest = await self._saver.aget_tuple(
-            {"configurable": {"thread_id": execution.thread_id, "checkpoint_ns": ""}}
-        )
-        return latest is not None and latest.metadata.get("run_id") == str(execution.run_id)
-
-
-async def _refuse_resume(
-    graph: Graph, resume: Any, config: RunnableConfig, execution: Execution
-) -> None:
-    """Refuse answers to interrupts that do not wait: at the start of the run this is known.
-
-    An earlier attempt may have used some of the answers, and have left no checkpoint of its own.
-
-    :raises ResumeRefused: the run has changed nothing.
-    """
-    if resume is None:
-        return
-    start = start_of(config["configurable"])
-    state = await graph.aget_state(start)
-    if execution.attempt.number == 1:
-        refuse_resume(resume, state)
-    elif state.created_at is not None:
-        named = start_of(start["configurable"] | state.config["configurable"])
-        refuse_unknown_answers(resume, await graph.aget_state(named))
 
 
 def _metadata_event(execution: Execution) -> dict[str, Any]:
