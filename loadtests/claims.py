@@ -23,7 +23,7 @@ from headrace.checkpoints.writer import Writer
 from headrace.database_settings import DatabaseSettings
 from headrace.db.logins import login_of
 from headrace.db.migrate import upgrade
-from headrace.db.pool import build_pool
+from headrace.db.pool_builder import build_pool
 from headrace.db.probe import probe
 from headrace.embedded.launcher import EmbeddedPostgres
 from headrace.ids import uuid7
@@ -83,7 +83,7 @@ async def measure(url: str, *, pending: int, claims: int, turns: int) -> Seconds
     try:
         for _ in range(claims):
             started = perf_counter()
-            found = await queue.claim(process_id, ["agent"], _BATCH)
+            found = await queue.claimer.claim(process_id, ["agent"], _BATCH)
             seconds.claims.append(perf_counter() - started)
             assert len(found) == _BATCH, "the queue ran dry: fewer claims, or more runs"
             assert "busy" not in {one.request.thread_id for one in found}
@@ -107,7 +107,7 @@ async def _take_turns(
         seconds.ends.append(perf_counter() - started)
         assert ended.more, "none is behind it: fewer turns, or more runs"
         started = perf_counter()
-        (one,) = await queue.claim(process_id, ["agent"], _BATCH)
+        (one,) = await queue.claimer.claim(process_id, ["agent"], _BATCH)
         seconds.next_claims.append(perf_counter() - started)
         assert one.request.thread_id == "busy"
         run_id = one.request.run_id

@@ -17,7 +17,7 @@ from headrace.checkpoints.serializer import build_serializer
 from headrace.checkpoints.writer import Writer
 from headrace.database_settings import DatabaseSettings
 from headrace.db.logins import login_of
-from headrace.db.pool import build_pool
+from headrace.db.pool_builder import build_pool
 from headrace.db.probe import probe
 from headrace.setting_groups import CheckpointerSettings
 

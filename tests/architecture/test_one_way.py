@@ -44,6 +44,7 @@ COUNTS = {
     "events/reader_buffers.py ReaderBuffer on_cut",
     "idempotency/service.py IdempotencyService count",
     "notices/notifier.py PostgresNotifier count",
+    "queue/claimer.py Claimer count_unreadable",
     "queue/queue.py Queue count_unreadable",
     "runs/retention.py RunSweeper count",
     "threads/removal.py ThreadRemoval count_runs",

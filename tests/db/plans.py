@@ -398,7 +398,7 @@ class Steps:
         lost, owner = register_process(self._database), register_process(self._database)
         for graph_id in ("agent", "agent", "elsewhere"):
             await self._queue.enqueue(_request(graph_id))
-        await self._queue.claim(lost, ["agent"], 10)
+        await self._queue.claimer.claim(lost, ["agent"], 10)
         await self._queue.attempts_of(lost)
         await self._queue.requests_to([lost])
         await self._queue.figures()
@@ -409,16 +409,16 @@ class Steps:
             "UPDATE runs SET failures = 2 WHERE run_id = (SELECT max(run_id::text)::uuid FROM runs"
             " WHERE failures = 1 AND status = 'pending')"
         )
-        await self._queue.lost_runs(owner, ["agent"], apart_seconds=1)
+        await self._queue.claimer.lost_runs(owner, ["agent"], apart_seconds=1)
         for run in [
-            *await self._queue.claim_rescued(owner, ["agent"], 10),
-            *await self._queue.claim_suspect(owner, ["agent"]),
+            *await self._queue.claimer.claim_rescued(owner, ["agent"], 10),
+            *await self._queue.claimer.claim_suspect(owner, ["agent"]),
         ]:
             await self._queue.end_if_owned(run.token, run.request.thread_id, DONE)
         self._database.execute("UPDATE runs SET failures = 0 WHERE failures > 0")
         ready = await self._queue.callers.ready(["agent"], 10)
         await self._queue.callers.pending()
-        claimed = await self._queue.claim_for_callers(
+        claimed = await self._queue.claimer.claim_for_callers(
             owner, ["agent"], ready or [CallerRuns("", 1, self._now())]
         )
         for run in claimed:

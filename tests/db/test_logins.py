@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from headrace.db.logins import Login, login_of
 from headrace.db.passwords import PasswordCommand, PasswordFile, PasswordNotRead, Passwords
-from headrace.db.pool import build_pool
+from headrace.db.pool_builder import build_pool
 from headrace.db.probe import probe
 from headrace.db.schema import state
 from headrace.errors import StartupRefusal

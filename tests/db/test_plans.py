@@ -138,7 +138,7 @@ async def test_no_statement_reads_a_whole_table(
     database.execute("SET track_counts = off")
     sent = set()
     # Each statement is prepared at once, and its first plan is kept, as otherwise the eleventh one.
-    monkeypatch.setattr("headrace.db.pool._PREPARE_THRESHOLD", 0)
+    monkeypatch.setattr("headrace.db.pool_builder._PREPARE_THRESHOLD", 0)
     database.execute(
         f"ALTER DATABASE {database.info.dbname} SET plan_cache_mode = force_generic_plan"
     )

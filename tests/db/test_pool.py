@@ -13,7 +13,7 @@ from psycopg.pq import TransactionStatus
 from psycopg_pool import AsyncConnectionPool, PoolClosed
 
 from headrace.db.faults import translated_faults
-from headrace.db.pool import build_pool
+from headrace.db.pool_builder import build_pool
 from headrace.db.transactions import locking_transaction
 from headrace.errors import DatabaseUnavailable, PoolExhausted
 from headrace.lifecycle import Tasks

@@ -25,7 +25,7 @@ from headrace.db.engine import Sessions, build_engine
 from headrace.db.logins import Login
 from headrace.db.measurer import DatabaseMeasurer
 from headrace.db.migrate import adopt, drift, upgrade
-from headrace.db.pool import build_pool
+from headrace.db.pool_builder import build_pool
 from headrace.db.probe import probe
 from headrace.db.schema import ensure_compatible, known_revisions, state
 from headrace.db.tables import ThreadRow

@@ -31,7 +31,7 @@ async def test_its_runs_wait_again_though_its_lease_has_not_expired(queue, datab
     assert dict(rows) == {owner: True, other: False}
     with pytest.raises(LeaseLost):
         await queue.end_if_owned(attempt.token, "t", DONE)
-    (again,) = await queue.claim_rescued(other, GRAPHS, 1)
+    (again,) = await queue.claimer.claim_rescued(other, GRAPHS, 1)
     assert (again.token.attempt, again.began) == (2, "after_loss")
 
 
@@ -50,7 +50,9 @@ async def test_it_is_judged_as_if_its_lease_had_expired(queue, database):
     for failures in (1, 2, 3):
         owner = register_process(database)
         await (
-            queue.claim(owner, GRAPHS, 1) if failures < 3 else queue.claim_suspect(owner, GRAPHS)
+            queue.claimer.claim(owner, GRAPHS, 1)
+            if failures < 3
+            else queue.claimer.claim_suspect(owner, GRAPHS)
         )
         (run,) = await take(queue, owner)
         assert (run.failures, run.status) == (failures, "pending" if failures < 3 else "error")
@@ -70,9 +72,9 @@ async def test_runs_that_died_together_twice_are_suspects(queue, database):
         assert {run.thread_id: run.failures for run in taken} == dict.fromkeys("abc", losses)
         owner = register_process(database)
         # After the first loss they go on together.
-        claimed = await queue.claim(owner, GRAPHS, 10)
+        claimed = await queue.claimer.claim(owner, GRAPHS, 10)
         assert len(claimed) == (3 if losses == 1 else 0)
-    assert len(await queue.claim_suspect(owner, GRAPHS)) == 1
+    assert len(await queue.claimer.claim_suspect(owner, GRAPHS)) == 1
 
 
 async def test_its_end_is_its_last_sign_of_life(queue, database):

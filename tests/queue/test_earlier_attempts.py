@@ -35,10 +35,10 @@ async def test_releases_and_losses_are_kept_in_order(queue, database):
     attempt = await queue.start_run_if_free(request(), first)
     await queue.end_if_owned(attempt.token, "t", RELEASED)
     second = register(database)
-    await queue.claim(second, GRAPHS, 1)
+    await queue.claimer.claim(second, GRAPHS, 1)
     await rescue(queue, database, second)
     third = register(database)
-    (attempt,) = await queue.claim_rescued(third, GRAPHS, 1)
+    (attempt,) = await queue.claimer.claim_rescued(third, GRAPHS, 1)
     await queue.end_if_owned(attempt.token, "t", DONE)
     released, lost = earlier(database)
     assert [one["attempt"] for one in (released, lost)] == [1, 2]

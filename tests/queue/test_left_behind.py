@@ -66,7 +66,7 @@ async def test_it_starts_no_run_in_place_and_the_run_waits_in_the_queue(
         await queue.start_run_if_free(asked, owner)
     assert status(database, asked.run_id) is None
     await queue.enqueue(asked)
-    (claimed,) = await queue.claim(register_process(database), GRAPHS, 5)
+    (claimed,) = await queue.claimer.claim(register_process(database), GRAPHS, 5)
     assert claimed.request.run_id == asked.run_id
 
 
@@ -74,7 +74,7 @@ async def test_it_claims_no_run(queue, database, owner):
     asked = run_request("a")
     await queue.enqueue(asked)
     set_timeline(database, owner, OTHER_TIMELINE)
-    assert await queue.claim(owner, GRAPHS, 5) == []
+    assert await queue.claimer.claim(owner, GRAPHS, 5) == []
     assert status(database, asked.run_id) == ("pending", 0, 0)
 
 
@@ -83,7 +83,7 @@ async def test_a_process_that_is_marked_as_lost_claims_no_run(queue, database, o
     asked = run_request("a")
     await queue.enqueue(asked)
     database.execute("UPDATE processes SET lost = true WHERE process_id = %s", (owner,))
-    assert await queue.claim(owner, GRAPHS, 5) == []
+    assert await queue.claimer.claim(owner, GRAPHS, 5) == []
     assert status(database, asked.run_id) == ("pending", 0, 0)
 
 
@@ -97,7 +97,7 @@ async def test_its_runs_are_taken_at_once_and_none_is_to_blame(queue, database, 
         ("a", "pending", 0, False),
         ("b", "pending", 0, False),
     }
-    claimed = await queue.claim(register_process(database), GRAPHS, 5)
+    claimed = await queue.claimer.claim(register_process(database), GRAPHS, 5)
     assert {one.number for one in claimed} == {2}
 
 

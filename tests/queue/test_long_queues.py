@@ -24,7 +24,7 @@ async def queue(database_url):
 
 
 async def claim(queue, owner, limit=10):
-    return [one.request.run_id for one in await queue.claim(owner, GRAPHS, limit)]
+    return [one.request.run_id for one in await queue.claimer.claim(owner, GRAPHS, limit)]
 
 
 async def end(queue, asked, owner):

@@ -130,7 +130,7 @@ async def test_a_start_that_is_repeated_after_another_process_took_the_run(
     database.execute("UPDATE processes SET lost = true")
     await queue.takeover.take_runs_of_lost_processes({"error": "x", "message": "x"}, max_failures=2)
     other = register(database)
-    (again,) = await queue.claim_rescued(other, ["agent"], 1)
+    (again,) = await queue.claimer.claim_rescued(other, ["agent"], 1)
     if ended:
         await end(queue, asked, other, attempt=again.number)
     before = thread(database)

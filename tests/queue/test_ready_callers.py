@@ -42,7 +42,9 @@ async def found(queue, limit=20):
 
 async def claim(queue, owner, places, limit=20):
     ready = await queue.callers.ready(["agent"], limit)
-    claimed = await queue.claim_for_callers(owner, ["agent"], fair_share(places, ready, limit))
+    claimed = await queue.claimer.claim_for_callers(
+        owner, ["agent"], fair_share(places, ready, limit)
+    )
     return [one.request.principal.caller for one in claimed]
 
 
@@ -126,7 +128,9 @@ async def test_what_another_process_works_on_is_passed_over(queue, database_url,
     with psycopg.connect(database_url) as other:
         other.execute("SELECT 1 FROM threads WHERE thread_id = 'first' FOR NO KEY UPDATE")
         (chosen,) = fair_share(Places(4, 1.0), ready, 1)
-        (claimed,) = await queue.claim_for_callers(register_process(database), ["agent"], [chosen])
+        (claimed,) = await queue.claimer.claim_for_callers(
+            register_process(database), ["agent"], [chosen]
+        )
     assert claimed.request.thread_id == "second"
 
 

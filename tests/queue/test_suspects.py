@@ -40,15 +40,17 @@ async def lose(queue, database, owner, *, max_failures=3, after_seconds=1.0):
 
 
 async def claim_suspect(queue, owner):
-    return [one.request.thread_id for one in await queue.claim_suspect(owner, GRAPHS)]
+    return [one.request.thread_id for one in await queue.claimer.claim_suspect(owner, GRAPHS)]
 
 
 async def claim(queue, owner):
-    return [one.request.thread_id for one in await queue.claim(owner, GRAPHS, 20)]
+    return [one.request.thread_id for one in await queue.claimer.claim(owner, GRAPHS, 20)]
 
 
 async def claim_rescued(queue, owner, limit=20):
-    return [one.request.thread_id for one in await queue.claim_rescued(owner, GRAPHS, limit)]
+    return [
+        one.request.thread_id for one in await queue.claimer.claim_rescued(owner, GRAPHS, limit)
+    ]
 
 
 async def become_suspects(queue, database, *names, **given):
@@ -68,13 +70,13 @@ async def test_after_the_first_loss_runs_go_on_together_before_others(queue, dat
     await queue.enqueue(run_request("fresh"))
     assert await lose(queue, database, owner) == dict.fromkeys("abc", ("pending", 1))
     other = register_process(database)
-    waiting = await queue.lost_runs(other, GRAPHS, apart_seconds=10)
+    waiting = await queue.claimer.lost_runs(other, GRAPHS, apart_seconds=10)
     assert (waiting.rescued, waiting.suspects) == (3, None)
     assert await claim_suspect(queue, other) == []
     # The oldest first, and none of those that were never begun.
     assert sorted(await claim_rescued(queue, other, 2)) == ["a", "b"]
     assert await claim_rescued(queue, other) == ["c"]
-    assert (await queue.lost_runs(other, GRAPHS, apart_seconds=10)).rescued == 0
+    assert (await queue.claimer.lost_runs(other, GRAPHS, apart_seconds=10)).rescued == 0
     assert await claim(queue, other) == ["fresh"]
 
 
@@ -126,7 +128,7 @@ async def test_two_failures_at_most_and_the_second_was_alone(queue, database):
     lost = await lose(queue, database, owner, max_failures=2)
     assert lost == {"a": ("pending", 1), "b": ("pending", 1)}
     owner = register_process(database)
-    await queue.claim(owner, GRAPHS, 1)
+    await queue.claimer.claim(owner, GRAPHS, 1)
     (ended,) = (await lose(queue, database, owner, max_failures=2)).values()
     assert ended == ("error", 2)
 
@@ -137,11 +139,11 @@ async def test_suspects_are_claimed_one_at_a_time_and_not_with_others(queue, dat
     await queue.enqueue(run_request("fresh"))
     assert await claim_rescued(queue, other) == []
     assert await claim(queue, other) == ["fresh"]
-    waiting = (await queue.lost_runs(other, GRAPHS, apart_seconds=10)).suspects
+    waiting = (await queue.claimer.lost_runs(other, GRAPHS, apart_seconds=10)).suspects
     assert (waiting.executing, waiting.processes, waiting.older) == (0, 1, 0)
     found = [await claim_suspect(queue, other) for _ in range(4)]
     assert sorted(map(tuple, found)) == [(), ("a",), ("b",), ("c",)]
-    assert (await queue.lost_runs(other, GRAPHS, apart_seconds=10)).suspects is None
+    assert (await queue.claimer.lost_runs(other, GRAPHS, apart_seconds=10)).suspects is None
 
 
 async def test_a_second_loss_together_makes_suspects_and_counts_no_further(queue, database):

@@ -71,7 +71,7 @@ async def end(queue, asked, owner, how=DONE, attempt=1):
 
 
 async def claim(queue, owner, limit=10):
-    return [one.request.run_id for one in await queue.claim(owner, GRAPHS, limit)]
+    return [one.request.run_id for one in await queue.claimer.claim(owner, GRAPHS, limit)]
 
 
 def sound(database):
@@ -100,10 +100,10 @@ async def test_a_claimed_run_knows_the_request_that_made_it(queue, database, own
     await queue.start_run_if_free(first, owner)
     await queue.enqueue(second)
     await end(queue, first, owner, RELEASED)
-    (again,) = await queue.claim(owner, GRAPHS, 10)
+    (again,) = await queue.claimer.claim(owner, GRAPHS, 10)
     assert again.request.request_id == "first"
     await end(queue, first, owner, attempt=2)
-    (after,) = await queue.claim(owner, GRAPHS, 10)
+    (after,) = await queue.claimer.claim(owner, GRAPHS, 10)
     assert after.request.request_id == "second"
 
 
@@ -208,7 +208,7 @@ async def test_a_run_on_a_free_thread_may_be_queued_and_claimed_with_what_it_was
     asked = request()
     await queue.enqueue(asked)
     assert sound(database)
-    (claimed,) = await queue.claim(owner, GRAPHS, 10)
+    (claimed,) = await queue.claimer.claim(owner, GRAPHS, 10)
     assert claimed.request.kwargs == asked.kwargs
     assert claimed.request.principal == asked.principal
     assert claimed.number == 1
@@ -217,7 +217,7 @@ async def test_a_run_on_a_free_thread_may_be_queued_and_claimed_with_what_it_was
 
 async def test_a_run_of_an_unknown_graph_is_left_to_others(queue, owner):
     await queue.enqueue(request())
-    assert await queue.claim(owner, ["other"], 10) == []
+    assert await queue.claimer.claim(owner, ["other"], 10) == []
 
 
 async def test_runs_of_a_thread_go_in_order_and_one_at_a_time(queue, database, owner):
@@ -225,7 +225,7 @@ async def test_runs_of_a_thread_go_in_order_and_one_at_a_time(queue, database, o
     for item in asked:
         await queue.enqueue(item)
     seen = []
-    while found := await queue.claim(owner, GRAPHS, 10):
+    while found := await queue.claimer.claim(owner, GRAPHS, 10):
         (item,) = found
         seen.append(item.request.run_id)
         await end(queue, item.request, owner)
@@ -312,7 +312,7 @@ async def test_a_released_run_is_claimed_again_before_those_behind_it(queue, dat
     await queue.enqueue(second)
     assert (await end(queue, first, owner, RELEASED)).more
     assert sound(database)
-    (again,) = await queue.claim(owner, GRAPHS, 10)
+    (again,) = await queue.claimer.claim(owner, GRAPHS, 10)
     assert (again.request.run_id, again.number) == (first.run_id, 2)
     assert one(database, "SELECT failures FROM runs WHERE run_id = %s", first.run_id) == (0,)
     with pytest.raises(LeaseLost):
@@ -333,7 +333,7 @@ async def test_a_rescued_run_goes_on_until_it_has_failed_too_often(queue, databa
             assert await claim(queue, owner) == [asked.run_id]
         else:
             assert await claim(queue, owner) == []
-            (again,) = await queue.claim_suspect(owner, GRAPHS)
+            (again,) = await queue.claimer.claim_suspect(owner, GRAPHS)
             assert again.request.run_id == asked.run_id
         expire_process(database, owner)
         (taken,) = await queue.takeover.take_runs_of_lost_processes(LOST, max_failures=3)
@@ -355,7 +355,7 @@ async def test_a_lost_run_that_was_to_be_cancelled(queue, database, owner, actio
     assert status(database, asked.run_id) == becomes
     assert sound(database)
     if becomes == "pending":
-        (claimed,) = await queue.claim(register(database), GRAPHS, 1)
+        (claimed,) = await queue.claimer.claim(register(database), GRAPHS, 1)
         assert claimed.asked.action == "rollback"
 
 
@@ -376,7 +376,7 @@ async def test_a_rollback_of_a_released_run_is_left_to_whoever_claims_it(queue, 
     await end(queue, asked, owner, RELEASED)
     (told,) = await queue.cancel("default", [asked.run_id], "rollback", "enough", "client")
     assert told.state == "asked"
-    (claimed,) = await queue.claim(owner, GRAPHS, 1)
+    (claimed,) = await queue.claimer.claim(owner, GRAPHS, 1)
     assert claimed.asked.action == "rollback"
 
 
@@ -441,8 +441,8 @@ async def test_everything_at_once_leaks_no_slot_and_loses_no_run(database_url, q
     async def work(number: int) -> None:
         for turn in range(15):
             owner = register(database) if turn % 5 == 0 else steady
-            taken = await queue.claim(owner, GRAPHS, 2)
-            for item in [*taken, *await queue.claim_suspect(owner, GRAPHS)]:
+            taken = await queue.claimer.claim(owner, GRAPHS, 2)
+            for item in [*taken, *await queue.claimer.claim_suspect(owner, GRAPHS)]:
                 if owner is not steady:
                     continue
                 if item.asked is not None and item.asked.action == "rollback":
@@ -457,8 +457,8 @@ async def test_everything_at_once_leaks_no_slot_and_loses_no_run(database_url, q
     await queue.takeover.take_runs_of_lost_processes(LOST, max_failures=50)
     assert sound(database)
     while found := [
-        *await queue.claim(steady, GRAPHS, 10),
-        *await queue.claim_suspect(steady, GRAPHS),
+        *await queue.claimer.claim(steady, GRAPHS, 10),
+        *await queue.claimer.claim_suspect(steady, GRAPHS),
     ]:
         for item in found:
             await end(queue, item.request, steady, attempt=item.number)

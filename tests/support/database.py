@@ -10,7 +10,8 @@ from pydantic import SecretStr
 
 from headrace.database_settings import DatabaseSettings
 from headrace.db.logins import login_of
-from headrace.db.pool import SharedPool, build_pool
+from headrace.db.pool import SharedPool
+from headrace.db.pool_builder import build_pool
 from headrace.db.probe import probe
 from headrace.embedded.launcher import EmbeddedPostgres
 

@@ -8,7 +8,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.store.memory import InMemoryStore
 
 from headrace.auth.principal import ANONYMOUS
-from headrace.db.pool import build_pool
+from headrace.db.pool_builder import build_pool
 from headrace.graphs.registry import GraphRegistry
 from headrace.graphs.sources import sources_from_objects
 from headrace.queue.ends import RunEnd

@@ -105,7 +105,7 @@ async def test_a_deadline_that_another_program_has_damaged_ends_nothing_else(dat
         (ended,) = await queue.takeover.end_overdue_runs()
         assert ended.run_id == sound.run_id
         with structlog.testing.capture_logs():
-            assert await queue.claim(register_process(database), ["agent"], 10) == []
+            assert await queue.claimer.claim(register_process(database), ["agent"], 10) == []
         row = "SELECT status, error ->> 'error' FROM runs WHERE run_id = %s"
         assert runs.execute(row, odd.run_id).fetchone() == ("error", "RunUnreadable")
 

@@ -295,9 +295,9 @@ async def test_a_run_that_is_rescued_again_is_counted(database_url):
         for rescues in (1, 2, 3):
             process_id = register_process(database)
             if rescues < 3:
-                (attempt,) = await queue.claim(process_id, ["elsewhere"], 1)
+                (attempt,) = await queue.claimer.claim(process_id, ["elsewhere"], 1)
             else:
-                (attempt,) = await queue.claim_suspect(process_id, ["elsewhere"])
+                (attempt,) = await queue.claimer.claim_suspect(process_id, ["elsewhere"])
             assert attempt.began == ("after_loss" if rescues > 1 else "claimed")
             expire_process(database, process_id)
             await sweep(runs)

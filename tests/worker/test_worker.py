@@ -199,7 +199,7 @@ async def test_a_run_that_the_rows_alone_give_to_this_process_is_given_back(data
         async with open_worker(database_url, enabled=False) as api:
             asked = slow(seconds=0)
             await api.submit(asked)
-            await worker._queue.claim(worker._heartbeat.process_id, ["agent"], 1)
+            await worker._queue.claimer.claim(worker._heartbeat.process_id, ["agent"], 1)
             assert status(database, asked)[0] == "running"
             await worker._claims.release_unknown()
             assert status(database, asked) == ("pending", 1, 0)

@@ -14,7 +14,7 @@ from headrace.queue.ends import queue_statements
 #: One claim looks at so many callers. The next claim continues with the callers after them.
 MAX_CALLERS = 1000
 
-#: As in :mod:`headrace.queue.queue`: a thread becomes visible later than it becomes ready.
+#: As in :mod:`headrace.queue.claimer`: a thread becomes visible later than it becomes ready.
 _OVERLAP = timedelta(seconds=5)
 _LOOK_AT_ALL_SECONDS = 5.0
 _SINCE_EVER = datetime(1970, 1, 1, tzinfo=UTC)

@@ -23,7 +23,8 @@ from headrace.db.conninfo import connection_string, describe
 from headrace.db.engine import Sessions, build_engine
 from headrace.db.faults import DatabaseAway, driver_reason, translated_faults
 from headrace.db.logins import Login, login_of
-from headrace.db.pool import CONNECTIONS_BESIDE_POOL, SharedPool, build_pool
+from headrace.db.pool import CONNECTIONS_BESIDE_POOL, SharedPool
+from headrace.db.pool_builder import build_pool
 from headrace.db.probe import ServerFacts, probe, unreachable
 from headrace.db.schema import SchemaState, ensure_compatible
 from headrace.edge.body_memory import BodyMemory

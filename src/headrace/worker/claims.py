@@ -126,7 +126,7 @@ class Claims:
             return []
         pause = _ROUND_SECONDS if self._roster.busy else _IDLE_LOOK_SECONDS
         self._look_for_lost_runs_at = now + pause
-        lost = await self._queue.lost_runs(
+        lost = await self._queue.claimer.lost_runs(
             process_id, self._graph_ids, apart_seconds=self._apart_seconds
         )
         if self._roster.draining:
@@ -137,7 +137,7 @@ class Claims:
             return []
         # Reserve all places: no other run may begin while the claim is under way.
         claimed = await self._claim(
-            self._roster.claimable, self._queue.claim_suspect(process_id, self._graph_ids)
+            self._roster.claimable, self._queue.claimer.claim_suspect(process_id, self._graph_ids)
         )
         for attempt in claimed:
             self._metrics.runs.count_run_apart()
@@ -153,7 +153,7 @@ class Claims:
         if not wanted:
             return []
         return await self._claim(
-            wanted, self._queue.claim_rescued(process_id, self._graph_ids, wanted)
+            wanted, self._queue.claimer.claim_rescued(process_id, self._graph_ids, wanted)
         )
 
     async def _take_ready(self) -> list[Attempt]:
@@ -164,7 +164,9 @@ class Claims:
             return []
         if self._roster.places.shared:
             return await self._take_fair_share(process_id, wanted)
-        claimed = await self._claim(wanted, self._queue.claim(process_id, self._graph_ids, wanted))
+        claimed = await self._claim(
+            wanted, self._queue.claimer.claim(process_id, self._graph_ids, wanted)
+        )
         self._roster.left_runs = len(claimed) == wanted
         if self._roster.left_runs:
             self._more = self._roster.free > len(claimed)
@@ -188,7 +190,7 @@ class Claims:
             self._all_at_limit = self._roster.left_at_limit
             return []
         claimed = await self._claim(
-            runs, self._queue.claim_for_callers(process_id, self._graph_ids, chosen)
+            runs, self._queue.claimer.claim_for_callers(process_id, self._graph_ids, chosen)
         )
         if claimed:
             self._more = runs == wanted and self._roster.free > len(claimed)

@@ -14,7 +14,7 @@ from uuid import UUID
 
 import structlog
 
-from headrace.queue.queue import Suspects
+from headrace.queue.claimer import Suspects
 from headrace.queue.rows import Attempt
 from headrace.setting_groups import WorkerSettings
 from headrace.worker.roster import Roster
