@@ -56,8 +56,7 @@ async def wait_run(
     deadline: DeadlineSeconds = None,
 ) -> Response:
     """Create a run on a thread, wait for the end, and return the last values."""
-    body = with_deadline(body, deadline)
-    run = await _create(runs, principal, thread_id, body, key, request)
+    run = await _create(runs, principal, thread_id, body, key, request, deadline)
     return await waiting_response(run, request, on_disconnect=body.on_disconnect)
 
 
@@ -72,8 +71,7 @@ async def wait_stateless_run(
     deadline: DeadlineSeconds = None,
 ) -> Response:
     """Create a run without a thread, wait for the end, and return the last values."""
-    body = with_deadline(body, deadline)
-    run = await _create(runs, principal, None, body, key, request)
+    run = await _create(runs, principal, None, body, key, request, deadline)
     return await waiting_response(run, request, on_disconnect=body.on_disconnect)
 
 
@@ -89,8 +87,7 @@ async def stream_run(
     deadline: DeadlineSeconds = None,
 ) -> Response:
     """Create a run on a thread and stream the events."""
-    body = with_deadline(body, deadline)
-    run = await _create(runs, principal, thread_id, body, key, request)
+    run = await _create(runs, principal, thread_id, body, key, request, deadline)
     return streaming_response(run, request, on_disconnect=body.on_disconnect)
 
 
@@ -105,8 +102,7 @@ async def stream_stateless_run(
     deadline: DeadlineSeconds = None,
 ) -> Response:
     """Create a run without a thread and stream the events."""
-    body = with_deadline(body, deadline)
-    run = await _create(runs, principal, None, body, key, request)
+    run = await _create(runs, principal, None, body, key, request, deadline)
     return streaming_response(run, request, on_disconnect=body.on_disconnect)
 
 
@@ -121,8 +117,7 @@ async def create_run(
     deadline: DeadlineSeconds = None,
 ) -> Response:
     """Create a run on a thread, in the background."""
-    body = with_deadline(body, deadline)
-    run, shown = await _in_background(runs, principal, thread_id, body, key, request)
+    run, shown = await _in_background(runs, principal, thread_id, body, key, request, deadline)
     return json_response(shown, headers={"Content-Location": run_path(run)})
 
 
@@ -136,8 +131,7 @@ async def create_stateless_run(
     deadline: DeadlineSeconds = None,
 ) -> Response:
     """Create a run without a thread, in the background."""
-    body = with_deadline(body, deadline)
-    run, shown = await _in_background(runs, principal, None, body, key, request)
+    run, shown = await _in_background(runs, principal, None, body, key, request, deadline)
     return json_response(shown, headers={"Content-Location": f"/runs/{run.run_id}"})
 
 
@@ -166,8 +160,9 @@ async def _in_background(
     body: RunCreate,
     key: RequestKey | None,
     request: Request,
+    deadline: float | None = None,
 ) -> tuple[FollowedRun, dict[str, Any]]:
-    run = await _create(runs, principal, thread_id, body, key, request, background=True)
+    run = await _create(runs, principal, thread_id, body, key, request, deadline, background=True)
     row = await runs.get(principal, run.thread_id, run.run_id)
     return run, Run.from_row(row).__dict__
 
@@ -179,16 +174,20 @@ async def _create(
     body: RunCreate,
     key: RequestKey | None,
     request: Request,
+    deadline: float | None,
     *,
     background: bool = False,
 ) -> FollowedRun:
+    """
+    :param deadline: what the query says; the body may say it too.
+    """
     if not background and runs.waits_for_place(principal):
         # Other requests need not wait until this one has its place.
         end_turn(request)
     return await runs.create(
         principal,
         thread_id,
-        body,
+        with_deadline(body, deadline),
         request_id=request_id_of(request),
         trace=trace_of(request),
         background=background,
