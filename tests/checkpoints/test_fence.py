@@ -29,6 +29,7 @@ from headrace.errors import LeaseLost
 from headrace.lifecycle import Tasks
 from headrace.queue.queue import Queue
 from headrace.queue.rows import Proof
+from headrace.queue.takeover import failures_of_suspect
 from tests.support.chains import CHANNEL, config_of, put
 from tests.support.database import open_pool
 from tests.support.engine import open_writer
@@ -236,6 +237,7 @@ async def test_a_flush_that_waits_for_the_lock_during_the_take_over_writes_nothi
             "key": process_key(process_id),
             "error": psycopg.types.json.Jsonb(GONE),
             "max_failures": 1,
+            "suspect_failures": failures_of_suspect(1),
             "by_clock": True,
         }
         with on.database.transaction():

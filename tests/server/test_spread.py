@@ -71,6 +71,8 @@ def pod(
         yield running
 
 
+# Beside other tests a process may get no processor for longer than its head start.
+@pytest.mark.alone
 @pytest.mark.acceptance
 @pytest.mark.parametrize("count", [12, 150])
 def test_a_burst_is_spread_evenly(pod: ServerUnderTest, count: int) -> None:

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI, Request
 from models import Base, Thread
 from pydantic import BaseModel
-from sqlalchemy import select
+from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 
 
@@ -15,6 +15,8 @@ async def lifespan(app: FastAPI):
     url = os.environ["DATABASE_URL"].replace("postgresql://", "postgresql+psycopg://", 1)
     engine = create_async_engine(url)
     async with engine.begin() as connection:
+        # Two processes start at once, and both would make the tables.
+        await connection.execute(text("SELECT pg_advisory_xact_lock(7)"))
         await connection.run_sync(Base.metadata.create_all)
     yield {"sessions": async_sessionmaker(engine)}
     await engine.dispose()
